@@ -1,0 +1,5 @@
+"""meta-spliceai: train, judge and use predictors of splice-altering variants."""
+
+from importlib.metadata import version
+
+__version__ = version("meta-spliceai")

@@ -1,0 +1,59 @@
+"""Bases as bytes: the one encoding used everywhere, and the only one-hot in the package."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from meta_spliceai.errors import InputError
+
+ALPHABET = "ACGTN"
+"""Letter of each code: A 0, C 1, G 2, T 3, N 4."""
+
+N_CODE = 4
+
+_ENCODE = np.full(256, 255, dtype=np.uint8)
+for _code, _letter in enumerate(ALPHABET):
+    _ENCODE[ord(_letter)] = _ENCODE[ord(_letter.lower())] = _code
+# The remaining IUPAC letters say "one of several bases": the networks were trained with N in their place.
+for _letter in "RYSWKMBDHVU":
+    _ENCODE[ord(_letter)] = _ENCODE[ord(_letter.lower())] = N_CODE
+_ENCODE[ord("U")] = _ENCODE[ord("u")] = ALPHABET.index("T")
+
+_DECODE = np.frombuffer(ALPHABET.encode(), dtype=np.uint8)
+_COMPLEMENT = np.array([3, 2, 1, 0, 4], dtype=np.uint8)
+
+
+def encode(sequence: str) -> UInt8[np.ndarray, " length"]:
+    """Bases as codes (A 0, C 1, G 2, T 3, N 4); lower case is read as upper, IUPAC ambiguity as N.
+
+    Raises:
+        InputError: a letter that is no nucleotide, with its 0-based place.
+    """
+    codes = _ENCODE[np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)]
+    bad = np.flatnonzero(codes == 255)
+    if bad.size:
+        at = int(bad[0])
+        raise InputError(f"'{sequence[at]}' at position {at} of a sequence is not a nucleotide (A, C, G, T or N)")
+    return codes
+
+
+def decode(codes: UInt8[np.ndarray, " length"]) -> str:
+    """Codes as upper-case letters."""
+    return _DECODE[codes].tobytes().decode("ascii")
+
+
+def reverse_complement(codes: UInt8[np.ndarray, "*batch length"]) -> UInt8[np.ndarray, "*batch length"]:
+    """The other strand, read 5' to 3', along the last axis."""
+    return np.ascontiguousarray(_COMPLEMENT[codes][..., ::-1])
+
+
+def one_hot(
+    codes: UInt8[Tensor, "*batch length"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*batch 4 length"]:
+    """Codes as channels A, C, G, T on the codes' own device; N is a column of zeros."""
+    table = torch.zeros((5, 4), dtype=dtype, device=codes.device)
+    table[:4] = torch.eye(4, dtype=dtype, device=codes.device)
+    return table[codes.long()].movedim(-1, -2)
