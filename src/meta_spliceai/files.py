@@ -1,0 +1,66 @@
+"""Files on disk: whole or not at all, and known by their content."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import platformdirs
+
+from meta_spliceai.errors import RunError
+
+
+@contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file to write that takes the place of `path` only when the block ends without an error.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk and renamed. A reader therefore sees
+    the old file or the whole new one, and a killed process leaves the old one.
+
+    Args:
+        path: where the file will stand; its folder is made if need be.
+        mode: "w" for UTF-8 text, "wb" for bytes.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written to.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _explained(error: OSError, path: Path) -> Exception:
+    if error.errno == errno.ENOSPC:
+        return RunError(f"no space left on the disk that holds {path.parent}; nothing was written to {path.name}")
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return RunError(f"{path.parent} cannot be written to ({error.strerror}); choose another folder")
+    return error
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def cache_dir() -> Path:
+    """The folder for downloads and scores: META_SPLICEAI_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("META_SPLICEAI_CACHE") or platformdirs.user_cache_dir("meta-spliceai"))

@@ -1,0 +1,28 @@
+"""Fixtures that every room's tests may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+"""Real data, networks and reference outputs of peers, beside the project where they are at hand; never part of it."""
+
+if "META_SPLICEAI_MIRROR" not in os.environ and SHARED.is_dir():
+    os.environ["META_SPLICEAI_MIRROR"] = os.pathsep.join(str(SHARED / part) for part in ("data", "weights"))
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder that holds `data/`, `weights/` and `vectors/`; the test is skipped where there is none."""
+    if not SHARED.is_dir():
+        pytest.skip("no mirror of real data and reference outputs beside the project (../shared)")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own cache."""
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
