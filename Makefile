@@ -1,0 +1,46 @@
+# Everything a fresh machine needs: Python 3.11 or newer, make, pip and a package index.
+#   make quickstart   train and judge the central model on packaged real data (minutes)
+#   make test         run the test suite
+#   make lint         formatting, lint rules and types
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKSPACE ?= quickstart
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install quickstart test lint format clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than Python 3.11; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[quickstart,dev]'
+	@touch $@
+
+quickstart: install
+	$(BIN)/meta-spliceai quickstart --workspace $(WORKSPACE)
+
+# One thread a worker: the tests' tensors are small, and threads of several workers only get in each other's way.
+test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
