@@ -1,0 +1,6 @@
+"""Named files on the ground floor, tables and weights alike: source, licence, checksum, and where they are."""
+
+from meta_spliceai.resources.registry import Resource, ResourceFile, get, names, register
+from meta_spliceai.resources.resolve import packaged_file, resolve_file, verified
+
+__all__ = ["Resource", "ResourceFile", "get", "names", "packaged_file", "register", "resolve_file", "verified"]

@@ -1,0 +1,90 @@
+"""What each named resource is: source at a pinned commit, licence, citation, and the checksum of every file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meta_spliceai.errors import unknown_value
+
+
+@dataclass(frozen=True)
+class ResourceFile:
+    """One file of a resource.
+
+    Attributes:
+        path: its place under a mirror folder and under the cache, e.g. "mapsy/mapsy.csv" (also its name in messages).
+        sha256: checksum of the bytes, hexadecimal; always compared before the file is used.
+        size: bytes, for messages about downloads.
+        url: where to download exactly these bytes, pinned to a commit; None where there is no such place.
+    """
+
+    path: str
+    sha256: str
+    size: int
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A named set of files from one source.
+
+    Attributes:
+        name: what it is asked for by.
+        title: one line on what it is.
+        source: public URL, with the commit where it is known, or "PyPI <package> <version>".
+        licence: SPDX name or the source's own words; "none stated" where the source says nothing.
+        citation: author, year, DOI.
+        files: its files.
+        how_to_get: what a user does when it is neither in a mirror nor downloadable (sites that want a login, say).
+    """
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    citation: str
+    files: tuple[ResourceFile, ...]
+    how_to_get: str = ""
+
+    def file(self, path: str) -> ResourceFile:
+        """The file at `path`.
+
+        Raises:
+            InputError: the resource has no such file; the message lists those it has.
+        """
+        for candidate in self.files:
+            if candidate.path == path:
+                return candidate
+        raise unknown_value("file", path, [candidate.path for candidate in self.files], f"resource {self.name}")
+
+
+_RESOURCES: dict[str, Resource] = {}
+
+
+def register(resource: Resource) -> Resource:
+    """Make a resource known under its name, and return it.
+
+    Raises:
+        ValueError: another resource has the name already (a defect, not a user's error).
+    """
+    known = _RESOURCES.get(resource.name)
+    if known is not None and known != resource:
+        raise ValueError(f"two resources are named '{resource.name}'")
+    _RESOURCES[resource.name] = resource
+    return resource
+
+
+def get(name: str) -> Resource:
+    """The resource of that name.
+
+    Raises:
+        InputError: no such resource; the message names the nearest ones.
+    """
+    if name not in _RESOURCES:
+        raise unknown_value("resource", name, names())
+    return _RESOURCES[name]
+
+
+def names() -> list[str]:
+    """Names of all resources registered so far, sorted."""
+    return sorted(_RESOURCES)

@@ -1,0 +1,99 @@
+"""Does the reference allele stand in the genome? Rows where it does not are refused, counted and named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode, reverse_complement
+from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import describe
+
+NO_CONTIG = "contig not in genome"
+NO_SEQUENCE = "no reference sequence at the variant"
+MISMATCH = "reference mismatch"
+
+MANY_MISMATCHES = 0.3
+"""Share of mismatches above which the table as a whole is refused. Single rows go wrong through typing errors, a few in
+a thousand; a table of another build, or with alleles on the gene's strand, goes wrong in half of its rows or more."""
+
+MISMATCHES_THAT_TELL = 20
+"""No verdict over the whole table from fewer mismatches than this."""
+
+
+def check_reference(table: pd.DataFrame, genome: SequenceSource) -> tuple[pd.DataFrame, Coverage]:
+    """The rows whose reference allele is what the genome has at `pos`, and the account of the others.
+
+    Reasons: "contig not in genome", "no reference sequence at the variant" (N, as in a sparse genome between its
+    regions), "reference mismatch" (each example names row, expected and found bases). Rows keep their order and get a
+    fresh index; `chrom` is left as the table writes it.
+
+    Args:
+        table: a variant table (see `variants.table`).
+        genome: where the bases come from.
+
+    Raises:
+        InputError: no contig of the table is in the genome, or so many rows mismatch that the table belongs to
+            another build or has its alleles on the gene's strand; the message says which of the two it looks like.
+    """
+    coverage = Coverage(len(table))
+    if table.empty:
+        return table.reset_index(drop=True), coverage
+    known, first_error = _known_contigs(table, genome)
+    if not known:
+        raise InputError(f"none of the table's contigs is in the genome: {first_error}")
+
+    lost: dict[str, list[str]] = {NO_CONTIG: [], NO_SEQUENCE: [], MISMATCH: []}
+    keep = np.ones(len(table), dtype=bool)
+    complemented = 0
+    columns = zip(table["chrom"], table["pos"], table["ref"], strict=True)
+    for at, (chrom, pos, ref) in enumerate(columns):
+        if chrom not in known:
+            keep[at] = False
+            lost[NO_CONTIG].append(f"row {at + 1}: {describe(table.iloc[at])} is on {chrom}")
+            continue
+        expected = encode(ref)
+        found = genome.fetch(known[chrom], pos - 1, pos - 1 + len(ref))
+        if np.array_equal(expected, found):
+            continue
+        keep[at] = False
+        if (found == N_CODE).any():
+            lost[NO_SEQUENCE].append(f"row {at + 1}: {describe(table.iloc[at])} has {decode(found)} in {genome.name}")
+        else:
+            complemented += np.array_equal(reverse_complement(expected), found)
+            lost[MISMATCH].append(
+                f"row {at + 1}: {describe(table.iloc[at])} expects {ref}, {genome.name} ({genome.build}) has "
+                f"{decode(found)}"
+            )
+    for reason, rows in lost.items():
+        coverage.leave_out(reason, rows)
+    _refuse_wrong_table(len(lost[MISMATCH]), int(keep.sum()), complemented, lost[MISMATCH], genome)
+    return table[keep].reset_index(drop=True), coverage
+
+
+def _known_contigs(table: pd.DataFrame, genome: SequenceSource) -> tuple[dict[str, str], str]:
+    """The genome's name of each of the table's contigs it has, and the first complaint about one it has not."""
+    known: dict[str, str] = {}
+    complaint = ""
+    for chrom in table["chrom"].unique():
+        try:
+            known[chrom] = genome.resolve(chrom)
+        except InputError as error:
+            complaint = complaint or str(error)
+    return known, complaint
+
+
+def _refuse_wrong_table(
+    mismatches: int, matches: int, complemented: int, examples: list[str], genome: SequenceSource
+) -> None:
+    """Raise when the mismatches are the table's fault and not single rows'."""
+    checked = mismatches + matches
+    if mismatches < MISMATCHES_THAT_TELL or mismatches <= MANY_MISMATCHES * checked:
+        return
+    if complemented > 0.9 * mismatches:
+        remedy = "the alleles look like those of the gene's strand: write ref and alt on the plus strand"
+    else:
+        remedy = f"the table looks like another build than {genome.build}: name the right one, or lift it over"
+    raise InputError(f"{mismatches} of {checked} reference alleles mismatch, first {examples[0]}; {remedy}")
