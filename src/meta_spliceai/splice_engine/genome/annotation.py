@@ -1,0 +1,349 @@
+"""Genes and their exons: from SpliceAI's tables, from a GTF, or from a user's own table.
+
+All coordinates in memory are 0-based, half-open, on the plus strand. Positions handed out (`acceptors`, `donors`) and
+asked for (`overlapping`) are 1-based, as in a VCF.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from meta_spliceai.errors import InputError, IntegrityError, unknown_value
+from meta_spliceai.resources.resolve import packaged_file
+
+TABLE_COLUMNS = ("#NAME", "CHROM", "STRAND", "TX_START", "TX_END", "EXON_START", "EXON_END")
+"""Header of SpliceAI's annotation tables (`spliceai/annotations/*.txt`)."""
+
+PACKAGED_TABLES = {
+    "grch37": ("GRCh37", "spliceai/annotations/grch37.txt"),
+    "grch38": ("GRCh38", "spliceai/annotations/grch38.txt"),
+}
+"""Name on the command line: (build, file inside the PyPI package `spliceai`)."""
+
+
+@dataclass(frozen=True)
+class Gene:
+    """One gene, by one transcript: where it lies and which exons it has.
+
+    Attributes:
+        name: symbol or identifier, as the source gives it.
+        chrom: contig, as the source names it.
+        strand: "+" or "-".
+        start: first base of the transcript, 0-based, plus strand.
+        end: one past its last base.
+        exons: (start, end) pairs, 0-based half-open, plus strand, ascending by start.
+    """
+
+    name: str
+    chrom: str
+    strand: str
+    start: int
+    end: int
+    exons: tuple[tuple[int, int], ...]
+
+    def acceptors(self) -> tuple[int, ...]:
+        """1-based position of each exon's first base in transcript order; the transcription start is left out."""
+        if self.strand == "+":
+            return tuple(start + 1 for start, _ in self.exons[1:])
+        return tuple(end for _, end in reversed(self.exons[:-1]))
+
+    def donors(self) -> tuple[int, ...]:
+        """1-based position of each exon's last base in transcript order; the transcription end is left out."""
+        if self.strand == "+":
+            return tuple(end for _, end in self.exons[:-1])
+        return tuple(start + 1 for start, _ in reversed(self.exons[1:]))
+
+    def boundaries(self) -> Int64[np.ndarray, " sites"]:
+        """1-based first and last bases of all exons, transcription start and end included, ascending, each once."""
+        edges = {start + 1 for start, _ in self.exons} | {end for _, end in self.exons}
+        return np.array(sorted(edges), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Contig:
+    """The genes of one contig, in the source's order, with their spans as arrays for quick look-up."""
+
+    genes: tuple[Gene, ...]
+    starts: Int64[np.ndarray, " genes"]
+    ends: Int64[np.ndarray, " genes"]
+
+
+class GeneAnnotation:
+    """A set of genes, looked up by place or by name.
+
+    Attributes:
+        genes: in the source's order.
+        build: "GRCh37", "GRCh38" or what the source says.
+        name: path or packaged table, for messages.
+    """
+
+    def __init__(self, genes: Iterable[Gene], build: str, name: str) -> None:
+        self.genes: tuple[Gene, ...] = tuple(genes)
+        self.build = build
+        self.name = name
+        if not self.genes:
+            raise InputError(
+                f"{name}: holds no gene; give a table with the columns {' '.join(TABLE_COLUMNS)}, or a GTF"
+            )
+        by_contig: dict[str, list[Gene]] = {}
+        self._by_name: dict[str, list[Gene]] = {}
+        for gene in self.genes:
+            by_contig.setdefault(bare_contig(gene.chrom), []).append(gene)
+            self._by_name.setdefault(gene.name, []).append(gene)
+        self._contigs = {
+            contig: _Contig(
+                tuple(genes),
+                np.array([gene.start for gene in genes], dtype=np.int64),
+                np.array([gene.end for gene in genes], dtype=np.int64),
+            )
+            for contig, genes in by_contig.items()
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all genes: equal for equal content, whatever file it came from."""
+        digest = hashlib.sha256()
+        for gene in self.genes:
+            line = (gene.name, bare_contig(gene.chrom), gene.strand, gene.start, gene.end, gene.exons)
+            digest.update(f"{line}\n".encode())
+        return digest.hexdigest()
+
+    def overlapping(self, chrom: str, pos: int) -> list[Gene]:
+        """The genes whose transcript holds the base at `pos` (1-based), in the source's order.
+
+        A contig is found with or without "chr", and M is MT; one that has no gene gives an empty list.
+        """
+        contig = self._contigs.get(bare_contig(chrom))
+        if contig is None:
+            return []
+        hits = np.flatnonzero((contig.starts < pos) & (pos <= contig.ends))
+        return [contig.genes[int(hit)] for hit in hits]
+
+    def within(self, chrom: str, start: int, end: int) -> list[Gene]:
+        """The genes that share a base with [start, end) (0-based half-open), in the source's order."""
+        contig = self._contigs.get(bare_contig(chrom))
+        if contig is None:
+            return []
+        hits = np.flatnonzero((contig.starts < end) & (start < contig.ends))
+        return [contig.genes[int(hit)] for hit in hits]
+
+    def gene(self, name: str, chrom: str | None = None) -> Gene:
+        """The gene of this name (on this contig, where one is given).
+
+        Raises:
+            InputError: no such gene (the nearest names are given), or several on different places.
+        """
+        found = self._by_name.get(name)
+        if not found:
+            near = difflib.get_close_matches(name, self._by_name, n=3, cutoff=0.6)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise InputError(f"gene '{name}' is not in {self.name}{hint}")
+        if chrom is not None:
+            found = [gene for gene in found if bare_contig(gene.chrom) == bare_contig(chrom)]
+            if not found:
+                there = ", ".join(sorted({gene.chrom for gene in self._by_name[name]}))
+                raise InputError(f"gene '{name}' is not on {chrom} in {self.name}; it is on {there}")
+        if len(found) > 1:
+            places = ", ".join(f"{gene.chrom}:{gene.start + 1}-{gene.end}({gene.strand})" for gene in found[:4])
+            raise InputError(
+                f"gene '{name}' stands {len(found)} times in {self.name}: {places}; name the region instead"
+            )
+        return found[0]
+
+    def __len__(self) -> int:
+        return len(self.genes)
+
+    @classmethod
+    def named(cls, what: str, build: str | None = None) -> GeneAnnotation:
+        """What `--annotation` takes: "grch37", "grch38", a table in SpliceAI's format, or a GTF (either may be .gz).
+
+        Args:
+            what: name of a packaged table or path of a file; a file's kind is seen from its first line.
+            build: build of a user's file ("GRCh37", "GRCh38"), if known.
+
+        Raises:
+            InputError: neither a known name nor a readable file.
+        """
+        packaged = PACKAGED_TABLES.get(what.lower())
+        if packaged is not None:
+            return cls.from_spliceai_table(packaged_file("spliceai", packaged[1]), packaged[0])
+        path = Path(what)
+        if not path.is_file():
+            raise unknown_value(
+                "annotation", what, [*PACKAGED_TABLES, "path of a table", "path of a GTF"], "--annotation"
+            )
+        first = next(_lines(path), "")
+        if first.startswith("#NAME"):
+            return cls.from_spliceai_table(path, build or "unknown build")
+        return cls.from_gtf(path, build or "unknown build")
+
+    @classmethod
+    def from_spliceai_table(cls, path: Path, build: str) -> GeneAnnotation:
+        """Read SpliceAI's table format: tab-separated, one transcript a line, exons as comma-separated lists.
+
+        Starts (TX_START, EXON_START) are 0-based, ends are 1-based inclusive, so that a pair is half-open as it stands.
+
+        Raises:
+            InputError: a column is missing or a line cannot be right; the message names line and value.
+        """
+        lines = _lines(path)
+        header = next(lines, "").split("\t")
+        missing = [column for column in TABLE_COLUMNS if column not in header]
+        if missing:
+            raise InputError(
+                f"{path}: column {', '.join(missing)} missing in line 1; an annotation table has the tab-separated "
+                f"columns {' '.join(TABLE_COLUMNS)}"
+            )
+        place = [header.index(column) for column in TABLE_COLUMNS]
+        genes = []
+        for number, line in enumerate(lines, start=2):
+            if not line.strip():
+                continue
+            fields = line.split("\t")
+            if len(fields) != len(header):
+                raise InputError(f"{path}, line {number}: {len(fields)} fields where the header has {len(header)}")
+            name, chrom, strand, start, end, exon_starts, exon_ends = (fields[index] for index in place)
+            where = f"{path}, line {number} ({name})"
+            starts = [_integer(text, "EXON_START", where) for text in exon_starts.rstrip(",").split(",")]
+            ends = [_integer(text, "EXON_END", where) for text in exon_ends.rstrip(",").split(",")]
+            if len(starts) != len(ends):
+                raise InputError(f"{where}: {len(starts)} exon starts but {len(ends)} exon ends")
+            genes.append(
+                _checked_gene(
+                    Gene(
+                        name,
+                        chrom,
+                        strand,
+                        _integer(start, "TX_START", where),
+                        _integer(end, "TX_END", where),
+                        tuple(sorted(zip(starts, ends, strict=True))),
+                    ),
+                    where,
+                )
+            )
+        return cls(genes, build, str(path))
+
+    @classmethod
+    def from_gtf(cls, path: Path, build: str) -> GeneAnnotation:
+        """Read a GTF (GENCODE, Ensembl, RefSeq): for each gene one transcript, taken by its `exon` lines.
+
+        The transcript is the one tagged MANE_Select, else Ensembl_canonical, else the one with the most exonic bases
+        (the first in the file among equals). Gene and exons are 1-based inclusive in the file.
+
+        Raises:
+            InputError: no exon line, or a line that is no GTF; the message names it.
+        """
+        transcripts: dict[tuple[str, str], dict[str, _Transcript]] = {}
+        for number, line in enumerate(_lines(path), start=1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            fields = line.split("\t")
+            if len(fields) != 9:
+                raise InputError(
+                    f"{path}, line {number}: {len(fields)} tab-separated fields where a GTF has 9; "
+                    f"give a GTF, or a table with the columns {' '.join(TABLE_COLUMNS)}"
+                )
+            if fields[2] != "exon":
+                continue
+            chrom, strand, attributes = fields[0], fields[6], fields[8]
+            gene_id = _attribute(attributes, "gene_id")
+            transcript_id = _attribute(attributes, "transcript_id")
+            if gene_id is None or transcript_id is None:
+                raise InputError(f"{path}, line {number}: an exon without gene_id or transcript_id")
+            where = f"{path}, line {number} ({transcript_id})"
+            exon = (_integer(fields[3], "start", where) - 1, _integer(fields[4], "end", where))
+            of_gene = transcripts.setdefault((gene_id, chrom), {})
+            if transcript_id not in of_gene:
+                of_gene[transcript_id] = _Transcript(
+                    _attribute(attributes, "gene_name") or gene_id, chrom, strand, _rank(attributes), where, []
+                )
+            of_gene[transcript_id].exons.append(exon)
+        if not transcripts:
+            raise InputError(f"{path}: no exon line; give a GTF with exons, or a table in SpliceAI's format")
+        return cls([_representative(of_gene.values()) for of_gene in transcripts.values()], build, str(path))
+
+
+@dataclass
+class _Transcript:
+    """A GTF transcript while its exon lines are being read."""
+
+    gene_name: str
+    chrom: str
+    strand: str
+    rank: int
+    where: str
+    exons: list[tuple[int, int]]
+
+
+def bare_contig(chrom: str) -> str:
+    """A contig's name without "chr", and M as MT, so that the naming styles of UCSC and Ensembl meet."""
+    bare = chrom[3:] if chrom[:3].lower() == "chr" else chrom
+    return "MT" if bare == "M" else bare
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, gzipped or not, without line ends."""
+    try:
+        with path.open("rb") as peek:
+            packed = peek.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as stream:
+            for line in stream:
+                yield line.rstrip("\r\n")
+    except FileNotFoundError:
+        raise InputError(f"annotation file {path} does not exist") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise IntegrityError(
+            f"{path}: the compressed file is truncated or damaged ({error}); fetch it again"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file (byte {error.start} of a block is not UTF-8)") from error
+
+
+def _integer(text: str, what: str, where: str) -> int:
+    if not re.fullmatch(r"\d{1,12}", text.strip()):
+        raise InputError(f"{where}: {what} '{text}' is not a coordinate (a whole number)")
+    return int(text)
+
+
+def _checked_gene(gene: Gene, where: str) -> Gene:
+    """The gene, if its strand, span and exons can be right."""
+    if gene.strand not in ("+", "-"):
+        raise InputError(f"{where}: strand '{gene.strand}' is neither + nor -")
+    if not gene.start < gene.end:
+        raise InputError(f"{where}: the transcript ends at {gene.end}, not after its start {gene.start}")
+    for start, end in gene.exons:
+        if not (gene.start <= start < end <= gene.end):
+            raise InputError(f"{where}: exon {start}-{end} is empty or reaches out of {gene.start}-{gene.end}")
+    return gene
+
+
+def _attribute(attributes: str, key: str) -> str | None:
+    """Value of one GTF attribute (`key "value";`), or None."""
+    found = re.search(rf'(?:^|[;\s]){key}\s+"?([^";]+)"?', attributes)
+    return found.group(1) if found else None
+
+
+def _rank(attributes: str) -> int:
+    """How strongly the source marks a transcript as the gene's own: 2 MANE Select, 1 Ensembl canonical, 0 neither."""
+    tags = re.findall(r'(?:^|[;\s])tag\s+"?([^";]+)"?', attributes)
+    marks: Sequence[str] = [tag.replace(" ", "_") for tag in tags]
+    return 2 if "MANE_Select" in marks else 1 if "Ensembl_canonical" in marks else 0
+
+
+def _representative(transcripts: Iterable[_Transcript]) -> Gene:
+    """The gene, by its marked transcript, else by the one with the most exonic bases."""
+    chosen = max(transcripts, key=lambda one: (one.rank, sum(end - start for start, end in one.exons)))
+    exons = tuple(sorted(chosen.exons))
+    gene = Gene(chosen.gene_name, chosen.chrom, chosen.strand, exons[0][0], max(end for _, end in exons), exons)
+    return _checked_gene(gene, chosen.where)
