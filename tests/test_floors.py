@@ -11,7 +11,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "meta_spliceai"
 
 FLOORS = [
     {"errors", "files"},
-    {"splice_engine.genome", "resources"},
+    {"resources"},
+    {"splice_engine.genome"},
     {"splice_engine.variants"},
     {"splice_engine.base_layer", "datasets"},
     {"splice_engine.meta_layer"},
