@@ -1,0 +1,30 @@
+"""Judgement: metrics with intervals, rows zero, paired differences, and what they mean in words."""
+
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import Metric, OperatingPoints, metric_named
+from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation, Verdict
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
+    Scorer,
+    Scores,
+    predictions_frame,
+    scores_from_delta,
+    signed_scores,
+    target_magnitude,
+    unsigned,
+)
+
+__all__ = [
+    "Evaluation",
+    "Metric",
+    "OperatingPoints",
+    "Scorer",
+    "Scores",
+    "Verdict",
+    "evaluate",
+    "metric_named",
+    "predictions_frame",
+    "scores_from_delta",
+    "signed_scores",
+    "target_magnitude",
+    "unsigned",
+]

@@ -1,0 +1,155 @@
+"""Where a variant stands: distances to the splice sites around it, in transcript orientation, and the region's name.
+
+Sites are given as the exon's own bases: `acceptor_pos` is its first base, `donor_pos` its last, in transcript order.
+`to_acceptor` and `to_donor` are 0 there, positive into the exon, negative into the intron, so −1 and −2 are the
+canonical AG or GT.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+
+CANONICAL = 2
+"""Intronic bases of a site that are almost never anything but AG or GT."""
+EXONIC_EDGE = 3
+"""Exonic bases of the splice region (Ensembl variation's `splice_region_variant`: 1–3 in the exon)."""
+INTRONIC_EDGE = {"acceptor": 20, "donor": 8}
+"""Intronic bases of the splice region: 3–8 beyond a donor; at an acceptor the polypyrimidine tract as well."""
+
+REGIONS = (
+    "canonical acceptor",
+    "canonical donor",
+    "acceptor region",
+    "donor region",
+    "exonic",
+    "deep intronic",
+    "no site known",
+)
+FEATURES = ("to_acceptor", "to_donor", "nearest", "nearest_is_donor", "in_exon", "region")
+
+
+def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = None) -> pd.DataFrame:
+    """The position features of every variant, aligned with the table.
+
+    The tested exon's own sites (`acceptor_pos`, `donor_pos`) are used where the table has both; else the nearest
+    acceptor and donor of the annotated gene; else the row is marked "no site known" and its distances are NaN.
+
+    Args:
+        table: variant table (`pos` 1-based, alleles on the plus strand, `strand` of the gene).
+        annotation: genes, for rows without a tested exon.
+
+    Returns:
+        Columns FEATURES and `site_source` ("table", "annotation" or ""): `nearest` is the distance of smaller
+        magnitude, `nearest_is_donor` 1.0 if that is the donor's, `in_exon` 1.0 if no site separates it from the exon.
+    """
+    for column in ("chrom", "pos", "ref", "alt", "strand", "acceptor_pos", "donor_pos"):
+        if column not in table:
+            raise InputError(f"position features: column {column} missing; give a variant table")
+    start, end = changed_span(table)
+    sign = np.where(table["strand"].to_numpy() == "-", -1, 1)
+    acceptor = _positions(table["acceptor_pos"])
+    donor = _positions(table["donor_pos"])
+    known = ~(np.isnan(acceptor) | np.isnan(donor))
+    source = np.where(known, "table", "").astype(object)
+    exonic_by_annotation = np.full(len(table), np.nan)
+    if annotation is not None and not known.all():
+        for row in np.flatnonzero(~known):
+            gene = _gene_of(table.iloc[row], annotation)
+            sites = None if gene is None else _nearest_sites(gene, int(start[row]), int(end[row]))
+            if gene is None or sites is None:
+                continue
+            acceptor[row], donor[row] = sites
+            exonic_by_annotation[row] = any(s < end[row] and start[row] <= e for s, e in gene.exons)
+            source[row] = "annotation"
+    has_sites = source != ""
+    to_acceptor = np.where(has_sites, _nearest_edge(start - acceptor, end - acceptor) * sign, np.nan)
+    to_donor = np.where(has_sites, _nearest_edge(donor - start, donor - end) * sign, np.nan)
+    nearest_is_donor = np.abs(to_donor) < np.abs(to_acceptor)
+    nearest = np.where(nearest_is_donor, to_donor, to_acceptor)
+    inside = (to_acceptor >= 0) & (to_donor >= 0)
+    in_exon = np.where(np.isnan(exonic_by_annotation), inside, exonic_by_annotation == 1)
+    return pd.DataFrame(
+        {
+            "to_acceptor": to_acceptor,
+            "to_donor": to_donor,
+            "nearest": nearest,
+            "nearest_is_donor": nearest_is_donor.astype(np.float64),
+            "in_exon": in_exon.astype(np.float64),
+            "region": _regions(nearest, nearest_is_donor, in_exon, has_sites),
+            "site_source": source,
+        },
+        index=table.index,
+    )
+
+
+def changed_span(table: pd.DataFrame) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
+    """First and last changed reference base of every variant, 1-based inclusive, plus strand.
+
+    Bases that both alleles share at their ends (a VCF's anchor base) are no change. An insertion changes no base; its
+    span is the two bases between which it falls.
+    """
+    first = np.empty(len(table), dtype=np.int64)
+    last = np.empty(len(table), dtype=np.int64)
+    for row, (pos, ref, alt) in enumerate(zip(table["pos"], table["ref"], table["alt"], strict=True)):
+        shared = min(len(ref), len(alt))
+        head = 0
+        while head < shared and ref[head] == alt[head]:
+            head += 1
+        tail = 0
+        while tail < shared - head and ref[-1 - tail] == alt[-1 - tail]:
+            tail += 1
+        first[row], last[row] = pos + head, pos + len(ref) - tail - 1
+        if last[row] < first[row]:
+            first[row], last[row] = last[row], first[row]
+    return first, last
+
+
+def _positions(column: pd.Series) -> Float[np.ndarray, " rows"]:
+    """Positions as floats, NaN where unknown."""
+    return np.array(column.astype("Int64").to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _nearest_edge(one: Float[np.ndarray, " rows"], other: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+    """The distance of smaller magnitude; 0 where the span holds the site itself."""
+    spans = np.sign(one) * np.sign(other) < 0
+    return np.where(spans, 0.0, np.where(np.abs(one) <= np.abs(other), one, other))
+
+
+def _gene_of(place: pd.Series, annotation: GeneAnnotation) -> Gene | None:
+    """The gene a variant belongs to: named like the row's gene if one is, else on its strand, else none."""
+    genes = [g for g in annotation.overlapping(place["chrom"], int(place["pos"])) if g.strand == place["strand"]]
+    named = [g for g in genes if g.name == place.get("gene", "")]
+    candidates = [g for g in named or genes if len(g.exons) > 1]
+    return candidates[0] if candidates else None
+
+
+def _nearest_sites(gene: Gene, start: int, end: int) -> tuple[int, int] | None:
+    middle = (start + end) / 2
+    acceptors, donors = gene.acceptors(), gene.donors()
+    if not acceptors or not donors:
+        return None
+    return min(acceptors, key=lambda site: abs(site - middle)), min(donors, key=lambda site: abs(site - middle))
+
+
+def _regions(
+    nearest: Float[np.ndarray, " rows"],
+    is_donor: np.ndarray,
+    in_exon: np.ndarray,
+    has_sites: np.ndarray,
+) -> np.ndarray:
+    intronic = ~in_exon.astype(bool)
+    depth = -nearest
+    region = np.where(intronic, "deep intronic", "exonic").astype(object)
+    for site, of_site in (("acceptor", ~is_donor), ("donor", is_donor)):
+        edge = (~intronic & (nearest >= 0) & (nearest < EXONIC_EDGE)) | (
+            intronic & (depth > CANONICAL) & (depth <= INTRONIC_EDGE[site])
+        )
+        region[of_site & edge] = f"{site} region"
+        region[of_site & intronic & (depth > 0) & (depth <= CANONICAL)] = f"canonical {site}"
+    region[~has_sites] = "no site known"
+    return region

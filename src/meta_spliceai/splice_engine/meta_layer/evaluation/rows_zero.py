@@ -1,0 +1,47 @@
+"""Row zero: the simple rivals that stand first on every leaderboard and that a learned model has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from meta_spliceai.splice_engine.base_layer.reductions import max_window, own_site
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.meta_layer.evaluation.position_only import labels, position_only
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, Scores, signed_scores, unsigned
+
+PREVALENCE = Scorer("prevalence", "row zero", "the same for every variant: what knowing nothing gives", "probability")
+POSITION = Scorer("position alone", "row zero", "distance to the exon's sites, exon or intron, region", "probability")
+BASE_MAX_WINDOW = Scorer("base max_window", "base", "largest |Δ| of the base network within ±D", "delta")
+BASE_OWN_SITE = Scorer("base own_site", "base", "Δ of the base network at the tested exon's own two sites", "delta")
+
+__all__ = [
+    "BASE_MAX_WINDOW",
+    "BASE_OWN_SITE",
+    "POSITION",
+    "PREVALENCE",
+    "base_max_window",
+    "base_own_site",
+    "position_only",
+    "prevalence",
+]
+
+
+def prevalence(train_table: pd.DataFrame, test_table: pd.DataFrame) -> Scores:
+    """The training part's share of Splice-altering among altering and Normal, for every test row.
+
+    Raises:
+        InputError: a side without a training variant, or a class nobody knows.
+    """
+    share = float(np.nanmean(labels(train_table, "training part")))
+    return unsigned(np.full(len(test_table), share))
+
+
+def base_max_window(scores: BaseScores) -> Scores:
+    """The base network's Δ of largest magnitude within ±D of the variant, over the acceptor and donor channels."""
+    return signed_scores(max_window(scores))
+
+
+def base_own_site(scores: BaseScores, table: pd.DataFrame) -> Scores:
+    """The base network's Δ at the tested exon's own sites; NaN where no site is known or in reach."""
+    return signed_scores(own_site(scores, table))
