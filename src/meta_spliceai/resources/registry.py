@@ -36,6 +36,9 @@ class Resource:
         citation: author, year, DOI.
         files: its files.
         how_to_get: what a user does when it is neither in a mirror nor downloadable (sites that want a login, say).
+        package: name of the installed Python package that carries the files ("" for all other resources); the files'
+            paths are then those the package lists.
+        extra: the extra of this project that installs the package.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Resource:
     citation: str
     files: tuple[ResourceFile, ...]
     how_to_get: str = ""
+    package: str = ""
+    extra: str = "quickstart"
 
     def file(self, path: str) -> ResourceFile:
         """The file at `path`.

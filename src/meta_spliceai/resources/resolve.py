@@ -51,8 +51,9 @@ def verified(path: Path, sha256: str, what: str = "") -> Path:
 def resolve_file(resource_name: str, path: str) -> Path:
     """A resource's file on this machine, checked.
 
-    It is looked for as `<folder>/<path>` under each folder of META_SPLICEAI_MIRROR, then in the cache, then downloaded
-    into the cache from its pinned URL (not when META_SPLICEAI_OFFLINE is set).
+    A resource that an installed package carries is read from there. Any other is looked for as `<folder>/<path>` under
+    each folder of META_SPLICEAI_MIRROR, then in the cache, then downloaded into the cache from its pinned URL (not when
+    META_SPLICEAI_OFFLINE is set).
 
     Args:
         resource_name: a registered resource.
@@ -61,10 +62,14 @@ def resolve_file(resource_name: str, path: str) -> Path:
     Raises:
         InputError: unknown resource or file.
         IntegrityError: a file was found, or downloaded, whose checksum is wrong.
+        MissingExtraError: the package that carries it is not installed.
         MissingResourceError: it is nowhere, and cannot be downloaded; the message names the ways out.
     """
     resource = get(resource_name)
     entry = resource.file(path)
+    if resource.package:
+        carried = packaged_file(resource.package, entry.path, resource.extra)
+        return verified(carried, entry.sha256, f"{resource.name}: {entry.path}")
     cached = cache_dir() / "resources" / resource.name / entry.path
     for candidate in (*(folder / entry.path for folder in mirror_folders()), cached):
         if candidate.is_file():

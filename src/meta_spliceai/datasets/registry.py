@@ -1,0 +1,172 @@
+"""Named data sets: what each is, where it comes from, how its classes are defined, and how it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from meta_spliceai import resources
+from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import SCHEMA
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A data set in memory.
+
+    Attributes:
+        variants: the variant table, classes set (see `variants.table`), every reference allele checked.
+        coverage: what became of every row of the source.
+        genome: the bases around the variants.
+        annotation: the genes, where the data set has them.
+        dataset: what was loaded.
+        options: the options it was loaded with (context, build …), as a result must show them.
+    """
+
+    variants: pd.DataFrame
+    coverage: Coverage
+    genome: SequenceSource
+    annotation: GeneAnnotation | None
+    dataset: DataSet
+    options: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the variants (the schema's columns), the options and the genome's content."""
+        hashed = hashlib.sha256(self.genome.digest.encode())
+        hashed.update(repr(sorted(self.options.items())).encode())
+        hashed.update(self.variants[list(SCHEMA)].to_csv(index=False).encode())
+        return hashed.hexdigest()
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a data set is, before anything is read.
+
+    Attributes:
+        name: what it is asked for by.
+        title: one line.
+        resource: name of the resource that holds its files (source, licence, citation and checksums stand there).
+        build: "GRCh37", "GRCh38", or the construct the measurements were made in.
+        rows: rows its source file holds; loading something else is an error.
+        effect: unit and sign of the column `effect`.
+        label_rule: the function that gives the classes; its docstring is the rule in words.
+        loader: reads it; keyword options as its signature says.
+        evidence: the numbers the label rule is argued from, computed from the loaded data; None if it has none.
+        notes: what a reader of results must know.
+    """
+
+    name: str
+    title: str
+    resource: str
+    build: str
+    rows: int
+    effect: str
+    label_rule: Callable[..., object]
+    loader: Callable[..., Loaded]
+    evidence: Callable[[Loaded], pd.DataFrame] | None = None
+    notes: str = ""
+
+    @property
+    def source(self) -> str:
+        """Where the files come from, as the resource says."""
+        return resources.get(self.resource).source
+
+    @property
+    def licence(self) -> str:
+        """The source's licence; "none stated" where it has none."""
+        return resources.get(self.resource).licence
+
+    @property
+    def citation(self) -> str:
+        """Whom to cite."""
+        return resources.get(self.resource).citation
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """File: SHA-256."""
+        return {entry.path: entry.sha256 for entry in resources.get(self.resource).files}
+
+    @property
+    def rule_in_words(self) -> str:
+        """The label rule's docstring."""
+        return inspect.getdoc(self.label_rule) or ""
+
+
+_DATASETS: dict[str, DataSet] = {}
+
+
+def register(dataset: DataSet) -> DataSet:
+    """Make a data set known under its name, and return it.
+
+    Raises:
+        ValueError: the name is taken, or the label rule is not documented (defects, not a user's errors).
+    """
+    if dataset.name in _DATASETS:
+        raise ValueError(f"two data sets are named '{dataset.name}'")
+    if not dataset.rule_in_words:
+        raise ValueError(f"the label rule of '{dataset.name}' has no docstring")
+    _DATASETS[dataset.name] = dataset
+    return dataset
+
+
+def get(name: str) -> DataSet:
+    """The data set of that name.
+
+    Raises:
+        InputError: no such data set; the nearest names are given.
+    """
+    if name not in _DATASETS:
+        raise unknown_value("data set", name, names())
+    return _DATASETS[name]
+
+
+def names() -> list[str]:
+    """Names of all data sets, sorted."""
+    return sorted(_DATASETS)
+
+
+def load_dataset(name: str, **options: object) -> Loaded:
+    """Read a data set by name.
+
+    Args:
+        name: one of `names()`.
+        options: what the data set's loader takes; each is documented there.
+
+    Raises:
+        InputError: unknown data set or option, or a file whose content cannot be used.
+        MissingResourceError, MissingExtraError: a file cannot be had.
+        IntegrityError: a file has another checksum, or another number of rows, than the registry says.
+    """
+    dataset = get(name)
+    allowed = inspect.signature(dataset.loader).parameters
+    for option in options:
+        if option not in allowed:
+            if not allowed:
+                raise InputError(f"data set {name} takes no options; '{option}' was given")
+            raise unknown_value("option", option, allowed, f"data set {name}")
+    return dataset.loader(**options)
+
+
+def check_files(name: str) -> pd.DataFrame:
+    """Find every file of a data set and compare its checksum.
+
+    Returns:
+        file, path on this machine, bytes, SHA-256; one row a file.
+
+    Raises:
+        MissingResourceError, MissingExtraError, IntegrityError: the first file that is not there or not right.
+    """
+    dataset = get(name)
+    rows = []
+    for path, sha256 in dataset.checksums.items():
+        found = resources.resolve_file(dataset.resource, path)
+        rows.append((path, str(found), found.stat().st_size, sha256))
+    return pd.DataFrame(rows, columns=["file", "path", "bytes", "sha256"])

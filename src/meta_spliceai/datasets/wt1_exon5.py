@@ -1,0 +1,332 @@
+"""wt1-exon5: saturation mutagenesis of WT1 exon 5 in ten backgrounds (Ke et al. 2018), with the minigene around it.
+
+The table lists, for each of ten hexamers at exon sites 5 to 10 ("backgrounds" A to J), the wild type and every single
+and every adjacent double substitution of exon sites 2 to 48, each with its enrichment index EI: the share of the
+sequence among spliced RNA that includes the exon, divided by its share among the DNA that went in. EI is therefore
+proportional to inclusion, with an arbitrary unit; it cannot rise above the value of an exon that is always included.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, UInt8
+
+from meta_spliceai import resources
+from meta_spliceai.datasets.allowlisted_pickle import read_arrays
+from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.resources import Resource, ResourceFile
+from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import encode
+from meta_spliceai.splice_engine.variants.allele_check import check_reference
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, as_variant_table
+
+TABLE_FILE = "frame_alignment_checks/data/saturation_mutagenesis_Supplemental_Table_S2.xlsx"
+MINIGENE_FILE = "frame_alignment_checks/data/minigene_WT1_5.pkl"
+
+BEFORE_EXON = 23
+"""Intron bases in front of the exon in the table's 90-nt sequences (16 follow it)."""
+SEQUENCE_LENGTH = 90
+BUILD = "WT1 exon 5 minigene"
+
+ALTERING_LOG2 = 1.0
+"""A two-fold change of inclusion, up or down."""
+NORMAL_LOG2 = float(np.log2(1.25))
+"""A change by less than a factor of 1.25, up or down."""
+FLOOR_EI = 0.05
+"""Inclusion below this is treated as this: the assay does not tell such values apart (see `measurement_noise`)."""
+
+WILD_TYPE = "wild type (the reference itself, effect 0 by definition)"
+LISTED_TWICE = "same sequence listed under a second background (counted there)"
+
+_COLUMNS = {
+    "Table S2": "table_row",
+    "Hex-mut #": "background",
+    "Posn #": "site",
+    "Sequence (90 nt)": "sequence",
+    "EI": "inclusion",
+}
+"""How the spreadsheet's header begins: our name."""
+
+RESOURCE = resources.register(
+    Resource(
+        name="wt1-exon5",
+        title="Saturation mutagenesis of WT1 exon 5 in ten hexamer backgrounds, and its minigene",
+        source="PyPI frame-alignment-checks 0.0.74 (Supplemental Table S2 of the paper; WT1 exons 4-6 of hg19)",
+        licence="none stated",
+        citation="Ke et al. 2018, Genome Research, doi 10.1101/gr.219683.116",
+        files=(
+            ResourceFile(TABLE_FILE, "85f8963cc61561baf237b7d447782b17769b42ccf00a9b2018ec462c79fa4813", 948_598),
+            ResourceFile(MINIGENE_FILE, "058d59a56fd0f2520f8957e9faee1d1e1ddaed97f3bcc8d602c27c5477118404", 991_838),
+        ),
+        package="frame-alignment-checks",
+        extra="quickstart",
+    )
+)
+
+
+def label_by_relative_inclusion(
+    inclusion: Float[np.ndarray, " variants"], wildtype_inclusion: Float[np.ndarray, " variants"]
+) -> list[str]:
+    """Classes of wt1-exon5 from a mutant's inclusion (EI) and that of its background's wild type.
+
+    Splice-altering: inclusion at least doubled or at least halved, both values first raised to the floor of 0.05.
+    Normal: inclusion changed by less than a factor of 1.25.
+    Low-frequency: everything between, and every variant of a background whose wild type is below 0.1.
+
+    Why these numbers (`measurement_noise` computes what they rest on, `meta-spliceai data show wt1-exon5` prints it):
+
+    - The table has no replicates. An additive model, log2 EI = background + mutation, over the mutations outside the
+      hexamer in the five well-included backgrounds leaves residuals that hold the noise *and* every real interaction
+      with the hexamer: an upper bound of noise. Their robust standard deviation is about a third of a doubling. A
+      two-fold change is about three of these, so that hardly a variant is called altering by chance; a factor of 1.25
+      is about one, so that a variant called Normal has changed by no more than noise explains.
+    - Loss and gain both count: both change what is spliced. The sign stays in `effect`.
+    - Below EI 0.05 (about 1.3 % of the value of the best included backgrounds) similar backgrounds stop agreeing
+      with each other: a fall from 0.02 to 0.005 is no evidence. Hence the floor.
+    - Where the wild type is below twice the floor (backgrounds D and E) a halving cannot be seen. Such a background
+      could only ever yield gains, never a loss nor a trustworthy Normal, and a background that comes in one class
+      only teaches a model the background. All its variants are therefore Low-frequency; their measured effects stay.
+    - In saturated backgrounds (C, H) gains cannot occur, but losses show clearly, so that Normal means Normal there.
+    - In the weakly included backgrounds (A, G, J) the additive model's residuals are larger; but the similar pair G and
+      J, compared above the floor only, agrees about as well as the well-included pairs do. The excess is interaction
+      and values below the floor, and the thresholds hold there too.
+    - All effects of a background share the error of its one wild type. Within a background they can be ranked more
+      finely than their classes say.
+
+    Args:
+        inclusion: EI of the mutant, above 0.
+        wildtype_inclusion: EI of the wild type of the same background, above 0.
+
+    Returns:
+        one class a variant.
+    """
+    change = np.log2(inclusion / wildtype_inclusion)
+    seen_change = np.log2(np.maximum(inclusion, FLOOR_EI) / np.maximum(wildtype_inclusion, FLOOR_EI))
+    testable = wildtype_inclusion >= FLOOR_EI * 2**ALTERING_LOG2
+    altering = testable & (np.abs(seen_change) >= ALTERING_LOG2)
+    normal = testable & (np.abs(change) <= NORMAL_LOG2)
+    return [str(name) for name in np.select([altering, normal], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY)]
+
+
+def measurement_noise(table: pd.DataFrame) -> pd.DataFrame:
+    """What the table itself says about its noise, in log2 inclusion; each line is an upper bound.
+
+    Robust standard deviation = 1.4826 times the median absolute deviation. Mutations within the hexamer are left out,
+    because they are not the same mutation in two backgrounds.
+
+    Args:
+        table: the variants of wt1-exon5 (columns background, site, sites_mutated, alt, inclusion).
+
+    Returns:
+        columns: estimate (in words), values (how many), sd_of_one_value, sd_of_an_effect (a difference of two values;
+        for the additive model's residuals the two are the same bound, as interactions are in it).
+    """
+    in_hexamer = table["sites_mutated"].map(lambda text: any(5 <= int(site) <= 10 for site in text.split(";")))
+    outside = table[~in_hexamer].assign(log2=lambda rows: np.log2(rows["inclusion"]))
+    grid = outside.pivot_table(index=["site", "alt"], columns="background", values="log2", aggfunc="first").dropna()
+    lines = []
+    for words, backgrounds in (
+        ("additive model, well-included backgrounds B C F H I", list("BCFHI")),
+        ("additive model, weakly included backgrounds A G J", list("AGJ")),
+    ):
+        values = grid[backgrounds]
+        residual = values.sub(values.mean(axis="columns"), axis="index")
+        residual = (residual - residual.mean()).to_numpy() * np.sqrt(len(backgrounds) / (len(backgrounds) - 1))
+        bound = _robust_sd(residual)
+        lines.append((words, residual.size, bound, bound))
+    for words, first, second, low, high in (
+        ("saturated pair C and H, both above EI 1", "C", "H", 1.0, np.inf),
+        ("similar pair F and I, both above EI 1", "F", "I", 1.0, np.inf),
+        ("similar pair G and J, both within EI 0.1 to 1", "G", "J", 0.1, 1.0),
+        ("similar pair G and J, both within EI 0.05 to 0.1", "G", "J", 0.05, 0.1),
+        ("similar pair G and J, either below EI 0.05", "G", "J", 0.0, 0.05),
+    ):
+        pair = grid[[first, second]]
+        lower = pair.min(axis="columns")
+        inside = (lower >= np.log2(low) if low > 0 else True) & (
+            pair.max(axis="columns") < np.log2(high) if low > 0 else lower < np.log2(high)
+        )
+        difference = (pair[first] - pair[second])[inside].to_numpy()
+        lines.append((words, difference.size, _robust_sd(difference) / np.sqrt(2), _robust_sd(difference)))
+    return pd.DataFrame(lines, columns=["estimate", "values", "sd_of_one_value", "sd_of_an_effect"])
+
+
+def _robust_sd(values: Float[np.ndarray, ...]) -> float:
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def read_table() -> pd.DataFrame:
+    """The spreadsheet's 5,560 rows: table_row, background, site, sequence (90 nt), inclusion (EI).
+
+    Raises:
+        InputError: a missing column, or a value that cannot be right, with its row.
+        MissingExtraError, IntegrityError: the package is absent, or its file is another one.
+    """
+    path = resources.resolve_file(RESOURCE.name, TABLE_FILE)
+    return _as_rows(pd.read_excel(path, header=0), TABLE_FILE)
+
+
+def _as_rows(sheet: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The sheet's rows under our names, blank lines left out, every value checked."""
+    found = {}
+    for begins, name in _COLUMNS.items():
+        columns = [column for column in sheet if str(column).startswith(begins)]
+        if not columns:
+            raise InputError(f"{where}: column '{begins}' missing; found {', '.join(str(c)[:20] for c in sheet)}")
+        found[columns[0]] = name
+    rows = sheet[list(found)].rename(columns=found)
+    # The sheet ends in lines of medians, without a row number; a lost number shows in the count of rows.
+    rows = rows[rows["table_row"].notna()].reset_index(drop=True)
+    for column in ("table_row", "site", "inclusion"):
+        rows[column] = pd.to_numeric(rows[column], errors="coerce")
+    bad = (
+        rows["table_row"].isna()
+        | ~rows["background"].astype(str).str.fullmatch("[A-J]")
+        | ~rows["site"].between(0, 51)
+        | ~(rows["inclusion"] > 0)
+        | ~rows["sequence"].astype(str).str.fullmatch(f"[ACGT]{{{SEQUENCE_LENGTH}}}")
+    )
+    if bad.any():
+        row = rows[bad].iloc[0]
+        raise InputError(
+            f"{where}: {int(bad.sum())} malformed rows, first number {row['table_row']}: background "
+            f"'{row['background']}', position {row['site']}, EI {row['inclusion']}, sequence '{row['sequence']}'"
+        )
+    return rows.astype({"table_row": "int64", "site": "int64"})
+
+
+def read_minigene() -> tuple[UInt8[np.ndarray, " length"], tuple[tuple[int, int], ...], int]:
+    """WT1 exons 4 to 6 with the introns between, in transcript orientation, from hg19.
+
+    Index i is base chr11:32438086 - (i - 1114), minus strand (1-based).
+
+    Returns:
+        codes; its exons (0-based half-open); index of the first base of exon 5.
+
+    Raises:
+        IntegrityError: the file does not hold what it should.
+    """
+    path = resources.resolve_file(RESOURCE.name, MINIGENE_FILE)
+    content = read_arrays(path)
+    missing = {"x", "y", "main_exon_start", "main_exon_end"} - set(content)
+    if missing:
+        raise IntegrityError(f"{path} lacks {', '.join(sorted(missing))}")
+    bases, labels = np.asarray(content["x"]), np.asarray(content["y"])
+    if bases.ndim != 2 or bases.shape[1] != 4 or not (bases.sum(axis=1) == 1).all() or labels.shape != (len(bases), 3):
+        raise IntegrityError(f"{path}: x and y have shapes {bases.shape} and {labels.shape}, not one base a row")
+    starts = np.flatnonzero(labels[:, 1])  # acceptors; the first is the minigene's own beginning
+    ends = [*(np.flatnonzero(labels[:, 2]) + 1), len(bases)]  # donors; the last exon runs to the end
+    exons = tuple((int(start), int(end)) for start, end in zip(starts, ends, strict=True))
+    exon = (int(content["main_exon_start"]), int(content["main_exon_end"]) + 1)
+    if exon not in exons:
+        raise IntegrityError(f"{path}: exon 5 at {exon} is not among the labelled exons {exons}")
+    return bases.argmax(axis=1).astype(np.uint8), exons, exon[0]
+
+
+def load() -> Loaded:
+    """wt1-exon5 as a variant table.
+
+    Contigs `WT1e5-A` to `WT1e5-J` are the minigene with that background's 90 bases put in, transcript orientation
+    (strand +); `pos` is the minigene's index plus one. 26 sequences are listed under two backgrounds, as different
+    mutants of each, with one and the same measurement. Each is counted once, under the background whose wild type is
+    included more: that is the better measured reference.
+
+    Columns beside the schema's: background, site (first mutated exon site, 1-based), sites_mutated ("7" or "7;8"),
+    inclusion (EI), wildtype_inclusion, log2_relative_inclusion (equal to `effect`), sequence (90 nt), table_row.
+    """
+    rows = read_table()
+    if len(rows) != DATASET.rows:
+        raise IntegrityError(f"{TABLE_FILE}: {len(rows)} rows, expected {DATASET.rows}")
+    genome, annotation, exon_start, exon_end = _constructs(rows)
+    frame, coverage = _variants(rows, exon_start, exon_end)
+    table, checked = check_reference(as_variant_table(frame, RESOURCE.name), genome)
+    return Loaded(table, coverage.then(checked), genome, annotation, DATASET, {})
+
+
+def _constructs(rows: pd.DataFrame) -> tuple[MemoryGenome, GeneAnnotation, int, int]:
+    """The ten constructs, their exons, and exon 5's first index and one past its last."""
+    minigene, exons, exon_start = read_minigene()
+    exon_end = next(end for start, end in exons if start == exon_start)
+    wild_types = rows[rows["site"] == 0]
+    first = exon_start - BEFORE_EXON
+    contigs, genes = {}, []
+    for background, sequence in zip(wild_types["background"], wild_types["sequence"], strict=True):
+        codes = minigene.copy()
+        codes[first : first + SEQUENCE_LENGTH] = encode(sequence)
+        contigs[f"WT1e5-{background}"] = codes
+        genes.append(Gene(f"WT1 ({background})", f"WT1e5-{background}", "+", 0, len(codes), exons))
+    genome = MemoryGenome(contigs, build=BUILD, name="wt1-exon5 constructs")
+    return genome, GeneAnnotation(genes, build=BUILD, name="wt1-exon5 constructs"), exon_start, exon_end
+
+
+def _variants(rows: pd.DataFrame, exon_start: int, exon_end: int) -> tuple[pd.DataFrame, Coverage]:
+    """The mutants as schema columns; wild types and second listings are left out and counted."""
+    coverage = Coverage(len(rows))
+    is_wild = rows["site"] == 0
+    wild = rows[is_wild].set_index("background")
+    coverage.leave_out(WILD_TYPE, [f"row {row}" for row in rows["table_row"][is_wild]])
+    mutants = rows[~is_wild].assign(
+        wildtype_inclusion=lambda part: part["background"].map(wild["inclusion"]),
+        wildtype_sequence=lambda part: part["background"].map(wild["sequence"]),
+    )
+    better_first = mutants.sort_values(["wildtype_inclusion", "table_row"], ascending=[False, True])
+    second = mutants.loc[better_first.index[better_first["sequence"].duplicated()]]
+    coverage.leave_out(LISTED_TWICE, [f"row {row}" for row in sorted(second["table_row"])])
+    mutants = mutants.drop(second.index)
+
+    columns: dict[str, list[object]] = {name: [] for name in ("site", "sites_mutated", "ref", "alt")}
+    for sequence, wildtype, number in zip(
+        mutants["sequence"], mutants["wildtype_sequence"], mutants["table_row"], strict=True
+    ):
+        changed = [at for at in range(SEQUENCE_LENGTH) if sequence[at] != wildtype[at]]
+        low, high = (changed[0], changed[-1] + 1) if changed else (0, 0)
+        if high - low not in (1, 2) or low < BEFORE_EXON or high > BEFORE_EXON + exon_end - exon_start:
+            raise InputError(
+                f"{TABLE_FILE}: row {number} differs from its wild type at {changed} of 90; expected one or two "
+                "neighbouring bases within the exon"
+            )
+        columns["site"].append(low - BEFORE_EXON + 1)
+        columns["sites_mutated"].append(";".join(str(at - BEFORE_EXON + 1) for at in changed))
+        columns["ref"].append(wildtype[low:high])
+        columns["alt"].append(sequence[low:high])
+    table = mutants.assign(**columns)
+    effect = np.log2(table["inclusion"] / table["wildtype_inclusion"])
+    site = table["site"].astype(int)
+    return table.assign(
+        variant_id=table["background"] + ":" + site.astype(str) + table["ref"] + ">" + table["alt"],
+        chrom="WT1e5-" + table["background"],
+        pos=exon_start + site,
+        strand="+",
+        gene="WT1",
+        classification=label_by_relative_inclusion(
+            table["inclusion"].to_numpy(dtype=float), table["wildtype_inclusion"].to_numpy(dtype=float)
+        ),
+        effect=effect,
+        source="wt1-exon5",
+        method="saturation mutagenesis minigene",
+        group="site-" + site.astype(str).str.zfill(2),
+        acceptor_pos=exon_start + 1,
+        donor_pos=exon_end,
+        log2_relative_inclusion=effect,
+    ).drop(columns=["wildtype_sequence"]), coverage
+
+
+DATASET = register(
+    DataSet(
+        name="wt1-exon5",
+        title="WT1 exon 5: all single and adjacent double substitutions in ten hexamer backgrounds, measured",
+        resource=RESOURCE.name,
+        build=BUILD,
+        rows=5_560,
+        effect="log2 of inclusion (EI) relative to the background's wild type; negative = less inclusion",
+        label_rule=label_by_relative_inclusion,
+        loader=load,
+        evidence=lambda loaded: measurement_noise(loaded.variants),
+        notes="One exon: what is learned here says nothing yet about other exons. Split by mutated site "
+        "(position_block_split): neighbouring double substitutions share sites, so that groups alone are not enough.",
+    )
+)
