@@ -1,0 +1,74 @@
+"""Checkpoints of a training run: one file of the last whole epoch, one of the best weights; each whole or not there."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from meta_spliceai.errors import IntegrityError
+from meta_spliceai.files import atomic_write
+
+LAST = "last.ckpt"
+BEST = "best.safetensors"
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content: tensors and plain values only.
+
+    Raises:
+        IntegrityError: the file is truncated, altered, or holds objects that a checkpoint of ours never holds.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise IntegrityError(f"checkpoint {path} cannot be read ({reason}); delete it to start over") from error
+    return content
+
+
+class WholeFileIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, written whole or not at all and read without running anything they hold."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with atomic_write(Path(path), "wb") as handle:
+            torch.save(checkpoint, handle)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """The numbers that training changes, on the CPU; frozen parameters and fixed tables are left out."""
+    return {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def write_best(model: nn.Module, folder: Path) -> None:
+    """Replace the best weights by the model's."""
+    with atomic_write(folder / BEST, "wb") as handle:
+        handle.write(save(trained_state(model)))
+
+
+def load_best(model: nn.Module, folder: Path) -> None:
+    """Put the best weights into the model.
+
+    Raises:
+        IntegrityError: the file is gone, damaged, or of another model.
+    """
+    path = folder / BEST
+    expected = trained_state(model).keys()
+    try:
+        state = load(path.read_bytes())
+    except (FileNotFoundError, SafetensorError) as error:
+        raise IntegrityError(f"best weights {path} cannot be read ({error}); delete the checkpoints") from error
+    if state.keys() != expected:
+        raise IntegrityError(f"best weights {path} belong to another model; delete the checkpoints to start over")
+    model.load_state_dict(state, strict=False)

@@ -1,0 +1,150 @@
+"""Convolutional encoders whose receptive field covers the window.
+
+Inside, tensors have shape [batch, channels, 1, length] in channels-last memory: then a dilated convolution runs at the
+speed of a matrix product on a CPU (about twice that of `conv1d`, whatever the dilation) and on tensor cores alike, and
+the layer norm and the gate read contiguous channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.meta_layer.models.encoders.receptive_field import plan_dilations, receptive_field
+
+
+class _ChannelNorm(nn.Module):
+    """Layer norm over the channels of each position: no statistics shared between windows, so batches do not matter."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Float[Tensor, "batch channels 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, dilation: int) -> nn.Conv2d:
+    padding = dilation * (kernel - 1) // 2
+    conv = nn.Conv2d(inputs, outputs, (1, kernel), dilation=(1, dilation), padding=(0, padding))
+    conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
+    return conv
+
+
+class _GatedBlock(nn.Module):
+    """Residual block: norm, dilated convolution to twice the channels, one half gating the other."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = _ChannelNorm(channels)
+        self.conv = _conv(channels, 2 * channels, kernel, dilation)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "batch channels 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+        gated = F.glu(self.conv(self.norm(x)).permute(0, 2, 3, 1), dim=-1).permute(0, 3, 1, 2)
+        return x + self.dropout(gated)
+
+
+class _PlainBlock(nn.Module):
+    """Dilated convolution, norm, ReLU; no gate and no residual connection."""
+
+    def __init__(self, inputs: int, channels: int, kernel: int, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = _conv(inputs, channels, kernel, dilation)
+        self.norm = _ChannelNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "batch inputs 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+        return self.dropout(F.relu(self.norm(self.conv(x))))
+
+
+class _WindowEncoder(nn.Module):
+    """What both encoders share: the plan of dilations and the change between [b, 4, L] and the inner layout."""
+
+    def __init__(self, window: int, hidden_dim: int, layers: int, kernel: int, dropout: float) -> None:
+        super().__init__()
+        if hidden_dim < 1:
+            raise InputError(f"hidden_dim {hidden_dim} is not positive")
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout {dropout} is not in [0, 1)")
+        self.window = window
+        self.channels = hidden_dim
+        self.dilations = plan_dilations(window, layers, kernel)
+        self.receptive_field = receptive_field(kernel, self.dilations)
+
+    def _layers(self, x: Float[Tensor, "batch 4 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+        raise NotImplementedError
+
+    def forward(self, onehot: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch channels length"]:
+        """Features per position.
+
+        Raises:
+            InputError: a window of another length than the encoder was planned for.
+        """
+        if onehot.shape[-1] != self.window:
+            raise InputError(f"a window of {onehot.shape[-1]} bases was given to an encoder made for {self.window}")
+        x = onehot.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        return self._layers(x).squeeze(2)
+
+
+class GatedCNNEncoder(_WindowEncoder):
+    """Gated dilated residual CNN (the wishlist's ValidatedDelta encoder).
+
+    Args:
+        window: bases in the window (odd); dilations follow it, so that the middle position sees all of it.
+        hidden_dim: channels.
+        layers: gated residual blocks.
+        kernel: taps of each convolution (odd).
+        dropout: share of a block's output dropped in training.
+
+    Raises:
+        InputError: a bad number; too few layers for the window.
+    """
+
+    def __init__(
+        self, window: int, hidden_dim: int = 128, layers: int = 6, kernel: int = 7, dropout: float = 0.1
+    ) -> None:
+        super().__init__(window, hidden_dim, layers, kernel, dropout)
+        # A one-by-one entry: the field is then exactly that of the planned dilations.
+        self.entry = _conv(4, hidden_dim, 1, 1)
+        self.blocks = nn.ModuleList(_GatedBlock(hidden_dim, kernel, d, dropout) for d in self.dilations)
+        self.norm = _ChannelNorm(hidden_dim)
+
+    def _layers(self, x: Float[Tensor, "batch 4 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+        x = self.entry(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+class SimpleCNNEncoder(_WindowEncoder):
+    """Plain dilated CNN: the simplest learned reading of a window.
+
+    Args:
+        window: bases in the window (odd); dilations follow it, so that the middle position sees all of it.
+        hidden_dim: channels.
+        layers: convolutions.
+        kernel: taps of each convolution (odd).
+        dropout: share of a layer's output dropped in training.
+
+    Raises:
+        InputError: a bad number; too few layers for the window.
+    """
+
+    def __init__(
+        self, window: int, hidden_dim: int = 64, layers: int = 4, kernel: int = 11, dropout: float = 0.1
+    ) -> None:
+        super().__init__(window, hidden_dim, layers, kernel, dropout)
+        widths = [4, *[hidden_dim] * len(self.dilations)]
+        self.blocks = nn.ModuleList(
+            _PlainBlock(inputs, hidden_dim, kernel, dilation, dropout)
+            for inputs, dilation in zip(widths, self.dilations, strict=False)
+        )
+
+    def _layers(self, x: Float[Tensor, "batch 4 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+        for block in self.blocks:
+            x = block(x)
+        return x

@@ -1,0 +1,147 @@
+"""What all predictors share: an encoder for both sequences, a readout that compares them, heads; saving and loading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError, unknown_value
+from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.meta_layer.models.heads.head import Head
+from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+FORMAT = 1
+
+
+class Predictor(nn.Module):
+    """Compares reference and alternative: one encoder reads both, a readout compares, a head answers.
+
+    A subclass takes plain numbers and strings in its constructor and hands them on as `config`, so that
+    `type(predictor)(**predictor.config)` builds the same architecture again.
+
+    Attributes:
+        window: bases the predictor reads (odd; the variant in the middle).
+        config: the constructor's arguments.
+        weights: where the weights come from, in words ("scratch", a folder, a checkpoint's name and revision).
+    """
+
+    named: ClassVar[dict[str, type[Predictor]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Predictor.named[cls.__name__] = cls
+
+    def __init__(self, window: int, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.window = window
+        self.config = config
+        self.weights = "scratch"
+        self.encoder: nn.Module
+        self.readout: nn.Module
+        self.head: Head
+
+    def encode_pair(
+        self, ref: Float[Tensor, "batch 4 length"], alt: Float[Tensor, "batch 4 length"]
+    ) -> tuple[Float[Tensor, "batch channels length"], Float[Tensor, "batch channels length"]]:
+        """Features of both sequences, in one pass of the encoder over the joined batch."""
+        both: Tensor = self.encoder(torch.cat((ref, alt)))
+        return both[: len(ref)], both[len(ref) :]
+
+    def forward(
+        self, ref: Float[Tensor, "batch 4 length"], alt: Float[Tensor, "batch 4 length"]
+    ) -> Float[Tensor, "batch outputs"]:
+        """What the head says of each pair; for a Δ predictor [batch, 3] in the order neither, acceptor, donor."""
+        compared: Tensor = self.readout(*self.encode_pair(ref, alt))
+        answer: Tensor = self.head(compared)
+        return answer
+
+    def loss(
+        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch outputs"], config: TrainingConfig
+    ) -> Float[Tensor, ""]:
+        """What the answer costs against the labels; the head decides how."""
+        return self.head.loss(answer, labels, config)
+
+    def parameter_count(self) -> int:
+        """Numbers that make up the model, trained or frozen."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def describe(self) -> dict[str, Any]:
+        """The model in plain values: class, config, parameter counts, receptive field, origin of the weights."""
+        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return {
+            "predictor": type(self).__name__,
+            "config": self.config,
+            "window": self.window,
+            "parameters": self.parameter_count(),
+            "parameters_trained": trained,
+            "receptive_field": getattr(self.encoder, "receptive_field", None),
+            "weights": self.weights,
+        }
+
+    def save_pretrained(self, folder: Path | str) -> Path:
+        """Write weights (safetensors) and config.json; both files are replaced whole. Returns the folder."""
+        folder = Path(folder)
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        with atomic_write(folder / WEIGHTS_FILE, "wb") as handle:
+            handle.write(save(state))
+        with atomic_write(folder / CONFIG_FILE) as handle:
+            json.dump({"format": FORMAT, **self.describe()}, handle, indent=2, ensure_ascii=False)
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> Self:
+        """Read what `save_pretrained` wrote. Called on Predictor, any saved class; on a subclass, only that one.
+
+        Raises:
+            MissingResourceError: the folder or one of the two files is not there.
+            IntegrityError: a file is truncated or altered, or the weights do not fit the config.
+            InputError: the folder holds another predictor, or one of an unknown class.
+        """
+        folder = Path(folder)
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            if not (folder / name).is_file():
+                raise MissingResourceError(f"no saved predictor in {folder}: {name} is missing")
+        try:
+            saved = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            name, config, origin = saved["predictor"], saved["config"], saved["weights"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{folder / CONFIG_FILE} is not a saved predictor's config ({error})") from error
+        if name not in cls.named:
+            raise unknown_value("predictor", name, cls.named, str(folder / CONFIG_FILE))
+        kind = cls.named[name]
+        if not issubclass(kind, cls):
+            raise InputError(f"{folder} holds a {name}, not a {cls.__name__}; use {name}.from_pretrained")
+        predictor = kind._empty(config)
+        try:
+            predictor.load_state_dict(load((folder / WEIGHTS_FILE).read_bytes()))
+        except (SafetensorError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise IntegrityError(
+                f"{folder / WEIGHTS_FILE} does not hold the weights of this {name} ({first})"
+            ) from error
+        predictor.weights = origin
+        return predictor.eval()
+
+    @classmethod
+    def _empty(cls, config: dict[str, Any]) -> Self:
+        """The architecture that `config` describes, its weights about to be replaced."""
+        return cls(**config)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """A block in which torch's CPU generator starts from `seed`; the caller's generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,41 @@
+"""From features per position, of the reference and of the alternative, to one vector that compares the two."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class PairReadout(nn.Module):
+    """Reads both sequences at the variant and, by attention, at the places that may be affected, and compares them.
+
+    For each sequence: the features in the middle (the variant) and `queries` sums of features over positions, weighted
+    by softmax attention whose scores are linear in the features. The output joins the reference's readings with the
+    alternative's minus the reference's. The two sequences share all parameters, so equal sequences give a difference
+    of exactly zero.
+
+    Attention is taken for each sequence by itself: after an insertion or a deletion the positions of the two sequences
+    no longer match, but what attention collects (say, the strength of the strongest donor) can still be compared.
+    """
+
+    def __init__(self, channels: int, queries: int = 4) -> None:
+        super().__init__()
+        self.queries = queries
+        self.score = nn.Linear(channels, queries)
+        self.out_features = 2 * channels * (1 + queries)
+
+    def weights(self, features: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch queries length"]:
+        """Attention over positions; each row sums to 1."""
+        return self.score(features.mT).float().softmax(dim=1).mT
+
+    def _read(self, features: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch readings"]:
+        weights = self.weights(features).to(features.dtype)
+        collected = torch.einsum("bcl,bql->bqc", features, weights).flatten(1)
+        return torch.cat((features[:, :, features.shape[-1] // 2], collected), dim=1)
+
+    def forward(
+        self, ref: Float[Tensor, "batch channels length"], alt: Float[Tensor, "batch channels length"]
+    ) -> Float[Tensor, "batch out_features"]:
+        read_ref, read_alt = self._read(ref), self._read(alt)
+        return torch.cat((read_alt - read_ref, read_ref), dim=1)

@@ -1,0 +1,480 @@
+"""Training of a predictor, with Lightning: early stopping, a checkpoint an epoch, resume, and a report of it all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Float32, Int
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import Tensor
+
+from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.splice_engine.meta_layer.checkpoints import (
+    LAST,
+    WholeFileIO,
+    load_best,
+    read_checkpoint,
+    write_best,
+)
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
+from meta_spliceai.splice_engine.meta_layer.targets import Targets
+from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.training_progress import TrainingBar
+from meta_spliceai.splice_engine.meta_layer.window_data import IndexBatches, WindowData, WindowPair, choose_device
+
+FINITE_CHECK_STEPS = 25
+"""On CUDA the loss is looked at every so many steps: each look waits for the device."""
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a training run did.
+
+    Attributes:
+        curves: one row an epoch: epoch (from 1), train_loss, val_loss, val_r (Pearson r of answers and labels over all
+            outputs; NaN where it is not defined), learning_rate, seconds, windows_per_second.
+        best_epoch: the epoch (from 1) with the lowest validation loss; the predictor holds its weights.
+        epochs_run: epochs in `curves`, those before an interruption included.
+        seconds: time spent in the epochs of `curves`.
+        windows_per_second: variants (pairs of windows) trained on per second, forward and backward, without validation.
+        peak_memory_bytes: most memory held in this process's part of the run (see `peak_memory`).
+        resumed_from: the epoch after which this process went on; None if it started from the beginning.
+        stopped_because: why training ended, in words.
+        train_rows, val_rows: variants trained and validated on.
+        device, precision: what it ran on.
+    """
+
+    curves: pd.DataFrame
+    best_epoch: int
+    epochs_run: int
+    seconds: float
+    windows_per_second: float
+    peak_memory_bytes: int
+    resumed_from: int | None
+    stopped_because: str
+    train_rows: int
+    val_rows: int
+    device: str
+    precision: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The report without the curves, as plain values."""
+        return {name: value for name, value in vars(self).items() if name != "curves"}
+
+
+class _Training(pl.LightningModule):
+    """One predictor, its data on the device, and the optimiser."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        data: WindowData,
+        labels: Tensor,
+        config: TrainingConfig,
+        steps: int,
+    ) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.data = data
+        self.labels = labels
+        self.settings = config
+        self.steps = steps
+        self.curves: list[dict[str, float]] = []
+        self._answers: list[Tensor] = []
+        self._rows: list[Tensor] = []
+
+    def configure_optimizers(self) -> Any:
+        trained = [p for p in self.predictor.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.settings.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.settings.learning_rate, fused=True)
+        warmup = max(1, round(self.settings.warmup_fraction * self.steps))
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout of an epoch depends on the seed and the epoch alone: a resumed run goes on as the unbroken one would.
+        torch.manual_seed(epoch_seed(self.settings.seed, self.current_epoch))
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._windows = 0
+        self._started = time.perf_counter()
+
+    def windows_per_second(self) -> float:
+        """Variants trained on per second in this epoch so far."""
+        return self._windows / max(time.perf_counter() - self._started, 1e-9)
+
+    def training_step(self, rows: Int[Tensor, " batch"], batch_idx: int) -> dict[str, Tensor]:
+        answer = self.predictor(*self.data.pair(rows))
+        loss = self.predictor.loss(answer.float(), self.labels[rows], self.settings)
+        self._loss_sum += loss.detach() * len(rows)
+        self._windows += len(rows)
+        if self.device.type == "cpu" or batch_idx % FINITE_CHECK_STEPS == 0:
+            self._check_finite(loss.detach())
+        return {"loss": loss}
+
+    def _check_finite(self, loss: Tensor) -> None:
+        if not math.isfinite(float(loss)):
+            raise RunError(
+                f"the training loss became {float(loss)} in epoch {self.current_epoch + 1}; lower learning_rate "
+                f"({self.settings.learning_rate:g}) or gradient_clip ({self.settings.gradient_clip:g})"
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._training_seconds = time.perf_counter() - self._started
+        self._answers.clear()
+        self._rows.clear()
+
+    def validation_step(self, rows: Int[Tensor, " batch"], batch_idx: int) -> None:
+        self._answers.append(self.predictor(*self.data.pair(rows)).float())
+        self._rows.append(rows)
+
+    def on_validation_epoch_end(self) -> None:
+        answers, labels = torch.cat(self._answers), self.labels[torch.cat(self._rows)]
+        # One loss over all validation rows at once: the mean of batch means would depend on the batch size.
+        loss = float(self.predictor.loss(answers, labels, self.settings))
+        train_loss = float(self._loss_sum) / self._windows
+        self._check_finite(self._loss_sum)
+        if not math.isfinite(loss):
+            raise RunError(f"the validation loss became {loss} in epoch {self.current_epoch + 1}; lower learning_rate")
+        self.log("val_loss", loss, batch_size=len(answers))
+        self.curves.append(
+            {
+                "epoch": self.current_epoch + 1,
+                "train_loss": train_loss,
+                "val_loss": loss,
+                "val_r": pearson(answers, labels),
+                "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
+                "seconds": time.perf_counter() - self._started,
+                "windows_per_second": self._windows / self._training_seconds,
+            }
+        )
+
+
+class _EpochCheckpoint(pl.Callback):
+    """After each epoch: the best weights so far, then everything that resuming needs. Written in this order, so that
+    a process killed between the two repeats an epoch and writes the same best weights again."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder = folder
+        self.identity = identity
+        self.best = math.inf
+        self.finished = ""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module: Any = pl_module
+        if module.curves[-1]["val_loss"] < self.best:
+            self.best = module.curves[-1]["val_loss"]
+            write_best(module.predictor, self.folder)
+        if trainer.should_stop:
+            self.finished = f"validation loss no better for {module.settings.patience} epochs"
+        elif trainer.current_epoch + 1 == trainer.max_epochs:
+            self.finished = f"all {trainer.max_epochs} epochs done"
+        self.curves = module.curves
+        trainer.save_checkpoint(self.folder / LAST)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"identity": self.identity, "best": self.best, "finished": self.finished, "curves": self.curves}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.finished, self.curves = state_dict["best"], state_dict["finished"], state_dict["curves"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module: Any = pl_module
+        module.curves = list(getattr(self, "curves", []))
+
+    @classmethod
+    def state_in(cls, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """This callback's part of a checkpoint."""
+        state: dict[str, Any] = checkpoint["callbacks"][cls.__qualname__]
+        return state
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed for one epoch (from 0), unrelated to those of other epochs and seeds."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "little")
+
+
+def pearson(answers: Float[Tensor, "*shape"], labels: Float[Tensor, "*shape"]) -> float:
+    """Pearson's r over all numbers; NaN if the shapes differ or either side is constant."""
+    if answers.shape != labels.shape or answers.numel() < 2:
+        return math.nan
+    a, b = answers.double().flatten(), labels.double().flatten()
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(a.norm() * b.norm())
+    return float(a @ b) / scale if scale > 0 else math.nan
+
+
+def _checked_rows(
+    targets: Targets, train_idx: Int[np.ndarray, " t"], val_idx: Int[np.ndarray, " v"], n: int
+) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " v"]]:
+    if len(targets.values) != n:
+        raise InputError(f"{len(targets.values)} labels for {n} windows; both must follow the same table")
+    parts = {"training": np.asarray(train_idx, np.int64), "validation": np.asarray(val_idx, np.int64)}
+    for name, rows in parts.items():
+        if not len(rows):
+            raise InputError(f"the {name} part is empty; choose a split with rows in it")
+        if rows.min() < 0 or rows.max() >= n:
+            raise InputError(f"the {name} part names row {rows.max()} of a table of {n} rows")
+        without = int((~targets.used[rows]).sum())
+        if without:
+            raise InputError(f"{without} of {len(rows)} rows of the {name} part have no label; leave them out before")
+    shared = np.intersect1d(parts["training"], parts["validation"])
+    if len(shared):
+        raise InputError(f"row {shared[0]} stands in the training and in the validation part ({len(shared)} shared)")
+    return parts["training"], parts["validation"]
+
+
+def _identity(predictor: Predictor, data: WindowData, targets: Targets, rows: list[Any], config: TrainingConfig) -> str:
+    """One line that two runs share if and only if one can go on from the other's checkpoint."""
+    content = hashlib.sha256(data.digest().encode())
+    content.update(np.ascontiguousarray(targets.values).tobytes())
+    for part in rows:
+        content.update(np.ascontiguousarray(part).tobytes() + b"|")
+    settings = {
+        "predictor": type(predictor).__name__,
+        **predictor.config,
+        **config.model_dump(),
+        "data": content.hexdigest(),
+    }
+    return json.dumps(settings, sort_keys=True)
+
+
+def _refuse_other_run(found: str, expected: str, path: Path) -> None:
+    if found == expected:
+        return
+    before, now = json.loads(found), json.loads(expected)
+    different = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    words = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in different)
+    raise RunError(f"checkpoint {path} is of another run ({words}); start over in an empty folder")
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning says nothing of its own: what a user needs to know stands in our report and errors."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", message=r".*(dataloader|batch_size|_pytree|LeafSpec).*")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def _explained_failures(device: torch.device, config: TrainingConfig, window: int) -> Iterator[None]:
+    """Out-of-memory as an error that says where and what to do; Ctrl-C as KeyboardInterrupt."""
+    on_sigint = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(device, config, window) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise _out_of_memory(device, config, window) from error
+    except SystemExit as ended:
+        # Lightning turns Ctrl-C into an exit and stops listening to further ones; callers get the interrupt back.
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, on_sigint)
+            raise KeyboardInterrupt from ended
+        raise
+
+
+def _out_of_memory(device: torch.device, config: TrainingConfig, window: int) -> RunError:
+    half = max(1, config.batch_size // 2)
+    return RunError(
+        f"out of memory on {device} at batch_size {config.batch_size} and window {window}; "
+        f"try batch_size {half} with accumulate {config.accumulate * 2} (the same step in smaller pieces)"
+    )
+
+
+def fit(
+    predictor: Predictor,
+    windows: WindowPair,
+    targets: Targets,
+    train_idx: Int[np.ndarray, " t"],
+    val_idx: Int[np.ndarray, " v"],
+    config: TrainingConfig,
+    directory: Path | str,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = True,
+) -> FitReport:
+    """Train the predictor; it ends with the weights of its best epoch by validation loss.
+
+    The same predictor, data, config and device give the same result, in one go or interrupted and resumed.
+
+    Args:
+        predictor: trained in place.
+        windows: codes of both alleles, transcript orientation, n rows of the predictor's window length.
+        targets: labels of the same n rows.
+        train_idx: rows to train on; each must have a label.
+        val_idx: rows that decide on early stopping and the best epoch. Groups shared with the training rows would
+            make the stop too late, so the caller's split keeps them apart.
+        config: settings.
+        directory: the checkpoints' folder (`last.ckpt`, `best.safetensors`).
+        device: "auto", "cpu" or "cuda".
+        resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.
+        progress: draw a bar if standard output is a terminal.
+
+    Raises:
+        InputError: rows that do not fit (see the message).
+        RunError: the loss is no longer a number; out of memory; a checkpoint of another run; no CUDA device.
+        IntegrityError: a damaged checkpoint.
+        KeyboardInterrupt: the user stopped it; the last whole epoch can be resumed.
+    """
+    target_device = choose_device(device)
+    train_rows, val_rows = _checked_rows(targets, train_idx, val_idx, len(windows.ref))
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    reset_peak(target_device)
+    data = WindowData.on_device(windows, target_device)
+    labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(target_device)
+    identity = _identity(predictor, data, targets, [train_rows, val_rows], config)
+
+    resumed_from: int | None = None
+    last = folder / LAST
+    if resume and last.exists():
+        state = _EpochCheckpoint.state_in(read_checkpoint(last))
+        _refuse_other_run(state["identity"], identity, last)
+        resumed_from = len(state["curves"])
+        if state["finished"]:
+            predictor.to(target_device)
+            return _report(
+                predictor, folder, state, resumed_from, config, target_device, len(train_rows), len(val_rows)
+            )
+
+    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and target_device.type == "cuda")
+    batches = IndexBatches(
+        train_rows, config.batch_size, target_device, lambda: epoch_seed(config.seed, trainer.current_epoch) ^ 1
+    )
+    steps = -(-len(batches) // config.accumulate) * config.epochs
+    module = _Training(predictor, data, labels, config, steps)
+    checkpoint = _EpochCheckpoint(folder, identity)
+    callbacks: list[pl.Callback] = [checkpoint]
+    if config.patience:
+        stopper = EarlyStopping(
+            "val_loss", patience=config.patience, min_delta=config.min_improvement, check_on_train_epoch_end=False
+        )
+        callbacks.insert(0, stopper)
+    if progress:
+        callbacks.append(TrainingBar(type(predictor).__name__))
+
+    cuda = [target_device] if target_device.type == "cuda" else []
+    with (
+        _quiet_lightning(),
+        _explained_failures(target_device, config, predictor.window),
+        torch.random.fork_rng(devices=cuda),
+        torch.backends.cudnn.flags(deterministic=True, benchmark=False),
+    ):
+        trainer = pl.Trainer(
+            accelerator="gpu" if cuda else "cpu",
+            devices=[target_device.index or 0] if cuda else 1,
+            max_epochs=config.epochs,
+            precision="bf16-mixed" if bfloat16 else "32-true",
+            gradient_clip_val=config.gradient_clip or None,
+            accumulate_grad_batches=config.accumulate,
+            callbacks=callbacks,
+            plugins=[WholeFileIO()],
+            default_root_dir=folder,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(
+            module,
+            train_dataloaders=batches,
+            val_dataloaders=IndexBatches(val_rows, config.batch_size * 4, target_device),
+            ckpt_path=last if resumed_from is not None else None,
+        )
+    return _report(
+        predictor, folder, checkpoint.state_dict(), resumed_from, config, target_device, len(train_rows), len(val_rows)
+    )
+
+
+def _report(
+    predictor: Predictor,
+    folder: Path,
+    state: dict[str, Any],
+    resumed_from: int | None,
+    config: TrainingConfig,
+    device: torch.device,
+    train_rows: int,
+    val_rows: int,
+) -> FitReport:
+    load_best(predictor, folder)
+    predictor.eval()
+    curves = pd.DataFrame(state["curves"])
+    curves["epoch"] = curves["epoch"].astype("int64")
+    trained = (train_rows / curves["windows_per_second"]).sum()
+    return FitReport(
+        curves=curves,
+        best_epoch=int(curves["epoch"][curves["val_loss"].idxmin()]),
+        epochs_run=len(curves),
+        seconds=float(curves["seconds"].sum()),
+        windows_per_second=float(train_rows * len(curves) / trained),
+        peak_memory_bytes=peak_memory(device),
+        resumed_from=resumed_from,
+        stopped_because=state["finished"],
+        train_rows=train_rows,
+        val_rows=val_rows,
+        device=str(device),
+        precision="bfloat16"
+        if config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+        else "float32",
+    )
+
+
+def predict(
+    predictor: Predictor, windows: WindowPair, device: str = "auto", batch_size: int = 256
+) -> Float32[np.ndarray, "n outputs"]:
+    """The predictor's answers for all windows, in float32; (n, 3) in the order neither, acceptor, donor for Δ.
+
+    Args:
+        predictor: moved to the device and set to evaluation.
+        windows: codes of both alleles, transcript orientation.
+        device: "auto", "cpu" or "cuda".
+        batch_size: variants at a time; it does not change the answers.
+    """
+    target_device = choose_device(device)
+    data = WindowData.on_device(windows, target_device)
+    predictor.to(target_device).eval()
+    batches = IndexBatches(np.arange(len(data.ref)), batch_size, target_device)
+    with torch.inference_mode():
+        answers = [predictor(*data.pair(rows)).float().cpu() for rows in batches]
+    if not answers:
+        raise InputError("there are no windows to predict on")
+    return torch.cat(answers).numpy()

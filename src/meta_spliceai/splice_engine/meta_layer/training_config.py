@@ -1,0 +1,51 @@
+"""How a predictor is trained: every number, with its meaning and its bounds."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from meta_spliceai.errors import InputError
+
+
+class TrainingConfig(BaseModel):
+    """Settings of one training run. A field that does not exist, or a value out of bounds, is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(30, ge=1, description="Passes over the training rows, at most.")
+    batch_size: int = Field(64, ge=1, description="Variants in a batch (each is two windows).")
+    learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay; not applied to biases and norms.")
+    warmup_fraction: float = Field(
+        0.05, ge=0, lt=1, description="Share of all steps in which the learning rate climbs; then it falls as a cosine."
+    )
+    patience: int = Field(8, ge=0, description="Epochs without a better validation loss before stopping; 0: never.")
+    min_improvement: float = Field(0.0, ge=0, description="A smaller fall of the validation loss is no improvement.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 mixed precision on CUDA, float32 on a CPU."
+    )
+    gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: not clipped.")
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients are added before a step.")
+    loss: Literal["huber", "mse"] = Field("huber", description="Loss of Δ and magnitude heads.")
+    huber_delta: float = Field(
+        0.1, gt=0, description="Error beyond which Huber's loss grows linearly (Δ is in [-1, 1])."
+    )
+    seed: int = Field(0, ge=0, description="Of batch order and dropout.")
+
+    @classmethod
+    def from_mapping(cls, values: dict[str, Any], where: str = "training settings") -> TrainingConfig:
+        """Checked settings from plain values, as they stand in a spec.
+
+        Raises:
+            InputError: one line with the field, the value and what is allowed.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                raise InputError(f"{where}: no field '{field}'; fields: {', '.join(cls.model_fields)}") from error
+            raise InputError(f"{where}: {field} = {first['input']!r}: {first['msg']}") from error

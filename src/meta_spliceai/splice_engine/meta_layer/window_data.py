@@ -1,0 +1,109 @@
+"""Windows as bytes on the device; a batch is a choice of rows there, one-hot only when it is used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from meta_spliceai.errors import InputError, RunError, unknown_value
+from meta_spliceai.splice_engine.genome.sequence import one_hot
+
+
+class WindowPair(Protocol):
+    """Codes of reference and alternative windows in transcript orientation, the variant in the middle."""
+
+    @property
+    def ref(self) -> UInt8[np.ndarray, "n length"]: ...
+
+    @property
+    def alt(self) -> UInt8[np.ndarray, "n length"]: ...
+
+
+@dataclass(frozen=True)
+class WindowData:
+    """All windows of a table on one device: one byte a base, both alleles."""
+
+    ref: UInt8[Tensor, "n length"]
+    alt: UInt8[Tensor, "n length"]
+
+    @classmethod
+    def on_device(cls, windows: WindowPair, device: torch.device) -> WindowData:
+        """Copy the codes to the device once.
+
+        Raises:
+            InputError: reference and alternative differ in shape, or hold something else than codes 0 to 4.
+        """
+        ref, alt = np.ascontiguousarray(windows.ref), np.ascontiguousarray(windows.alt)
+        if ref.shape != alt.shape or ref.ndim != 2:
+            raise InputError(f"windows of shapes {ref.shape} and {alt.shape}: both must be (variants, bases)")
+        for codes in (ref, alt):
+            if codes.dtype != np.uint8 or (codes.size and codes.max() > 4):
+                raise InputError(f"windows must be uint8 codes 0 to 4; found {codes.dtype} up to {codes.max()}")
+        return cls(torch.from_numpy(ref).to(device), torch.from_numpy(alt).to(device))
+
+    def pair(
+        self, rows: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch 4 length"], Float[Tensor, "batch 4 length"]]:
+        """Reference and alternative of the chosen rows, one-hot."""
+        return one_hot(self.ref[rows]), one_hot(self.alt[rows])
+
+    def digest(self) -> str:
+        """SHA-256 of both sets of codes."""
+        joined = hashlib.sha256()
+        for codes in (self.ref, self.alt):
+            joined.update(str(tuple(codes.shape)).encode())
+            joined.update(codes.cpu().numpy().tobytes())
+        return joined.hexdigest()
+
+
+class IndexBatches:
+    """Batches as tensors of row numbers on the device; an order of its own for each epoch, fixed by the seed."""
+
+    def __init__(
+        self, rows: Int[np.ndarray, " n"], batch_size: int, device: torch.device, order: Callable[[], int] | None = None
+    ) -> None:
+        """
+        Args:
+            rows: row numbers to draw from.
+            batch_size: rows in a batch; the last one may be smaller.
+            device: where the row numbers live.
+            order: gives the seed of the current epoch's order; None keeps the given order.
+        """
+        self.rows = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(device)
+        self.batch_size = batch_size
+        self.order = order
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Int[Tensor, " batch"]]:
+        # The seed is asked for when the first batch is drawn: by then the training loop knows its epoch.
+        rows = self.rows
+        if self.order is not None:
+            shuffled = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.order()))
+            rows = rows[shuffled.to(rows.device)]
+        yield from rows.split(self.batch_size)
+
+
+def choose_device(device: str) -> torch.device:
+    """The device to work on: "cpu", "cuda" (or "cuda:1"), or "auto" for CUDA where there is one.
+
+    Raises:
+        InputError: an unknown name.
+        RunError: CUDA was asked for and this machine has none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, _, number = device.partition(":")
+    if name not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise unknown_value("device", device, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RunError("device 'cuda' was asked for, but PyTorch sees no CUDA device here; use cpu or auto")
+    return torch.device(device)
