@@ -92,6 +92,22 @@ def test_other_classes_are_counted_and_not_judged(make_predictions: Predictions,
     assert again.value("weak", "auroc")["estimate"] == result.value("weak", "auroc")["estimate"]
 
 
+def test_the_negative_side_can_hold_the_low_frequency_variants(
+    make_predictions: Predictions, scorers: list[Scorer]
+) -> None:
+    frame = make_predictions()
+    wide = evaluate(frame, scorers, n_boot=10, negatives=("Low-frequency", "Normal"))
+    relabelled = frame.assign(classification=frame["classification"].replace("Low-frequency", "Normal"))
+    narrow = evaluate(relabelled, scorers, n_boot=10)
+    pd.testing.assert_frame_equal(wide.metrics, narrow.metrics)
+    assert wide.settings["negatives"] == ["Normal", "Low-frequency"]
+    assert list(wide.coverage.left_out) == ["class Conflicting: on neither side of a binary metric"]
+    with pytest.raises(InputError, match="unknown negative class 'Conflicting'"):
+        evaluate(frame, scorers, n_boot=10, negatives=("Conflicting",))
+    with pytest.raises(InputError, match="no negative class"):
+        evaluate(frame, scorers, n_boot=10, negatives=())
+
+
 def test_json_round_trip(make_predictions: Predictions, scorers: list[Scorer]) -> None:
     result = evaluate(make_predictions(), scorers, n_boot=40)
     text = json.dumps(result.to_json(), allow_nan=False)
@@ -143,16 +159,19 @@ def test_a_scorer_that_covers_too_little_is_named_and_does_not_shrink_the_test(
     assert "cannot be compared with base max_window: sparse: scores only 40" in verdict.text
 
 
-@pytest.mark.parametrize("missing", ["Splice-altering", "Normal"])
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [("Splice-altering", "no Splice-altering variant"), ("Normal", "no negative variant (Normal)")],
+)
 def test_a_test_part_without_one_class_is_a_stated_nan(
-    make_predictions: Predictions, scorers: list[Scorer], missing: str
+    make_predictions: Predictions, scorers: list[Scorer], missing: str, says: str
 ) -> None:
     frame = make_predictions()
     frame = frame[frame["classification"] != missing]
     result = evaluate(frame, scorers, n_boot=10)
     row = result.value("strong", "auroc")
     assert np.isnan(row["estimate"])
-    assert f"no {missing} variant" in row["reason"]
+    assert says in row["reason"]
     assert np.isfinite(result.value("strong", "pearson_effect")["estimate"])
 
 

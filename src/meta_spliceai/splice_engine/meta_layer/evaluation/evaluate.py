@@ -19,7 +19,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.correlation import (
     rank_correlation,
     sort_once,
 )
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import NEGATIVE, POSITIVE, Metric, OperatingPoints
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import Metric, OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import RankedScores, rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import (
     ResamplingPlan,
@@ -33,6 +33,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.result import (
     tidy,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, check_predictions
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, POSITIVE, binary_labels, check_negatives
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 
 CELLS_AT_ONCE = 400_000
@@ -53,15 +54,16 @@ def evaluate(
     seed: int = 0,
     *,
     points: OperatingPoints | None = None,
+    negatives: Sequence[str] = NEGATIVES,
     level: float = 0.95,
     fewest_scored: float = FEWEST_SCORED,
     workers: int = 2,
 ) -> Evaluation:
     """Every metric of every scorer on the rows that all of them score.
 
-    Positives are Splice-altering, negatives Normal; other classes are in no binary metric and are counted. The
-    correlation with the validated Δ uses the rows that have one, that with the measured effect all rows with a
-    measurement. A metric that is undefined is NaN with a reason.
+    Positives are Splice-altering, negatives Normal unless asked otherwise; other classes are in no binary metric and
+    are counted. The correlation with the validated Δ uses the rows that have one, that with the measured effect all
+    rows with a measurement. A metric that is undefined is NaN with a reason.
 
     Args:
         predictions: one row a test variant: the columns PREDICTION_COLUMNS and, for each scorer, `{name}.score` and
@@ -71,6 +73,7 @@ def evaluate(
         n_boot: bootstrap resamples over `group`; 0 for no intervals.
         seed: of the resamples.
         points: recalls, list lengths, thresholds and false-positive rates.
+        negatives: classes of the negative side (MFASS's own question has Low-frequency there as well).
         level: of the intervals.
         fewest_scored: share of the rows that a scorer must score to be judged.
         workers: threads.
@@ -79,6 +82,7 @@ def evaluate(
         InputError: see `check_predictions`; an unknown reference; no rows scored by all scorers.
     """
     points = points or OperatingPoints()
+    negatives = check_negatives(negatives)
     frame = check_predictions(predictions, scorers)
     names = [scorer.name for scorer in scorers]
     if reference is not None and reference not in names:
@@ -86,7 +90,7 @@ def evaluate(
 
     rows, unjudged, coverage = _rows_in_common(frame, scorers, fewest_scored)
     plan = plan_resamples(rows["group"], n_boot, seed)
-    views = {name: _view(rows, plan, name) for name in ("binary", "target", "effect")}
+    views = {name: _view(rows, plan, name, negatives) for name in ("binary", "target", "effect")}
     for class_name in rows.loc[~views["binary"].kept, "classification"].unique():
         names_out = rows.loc[rows["classification"] == class_name, "variant_id"].astype(str)
         coverage.leave_out(f"class {class_name}: on neither side of a binary metric", names_out)
@@ -104,7 +108,7 @@ def evaluate(
         for metric in points.metrics():
             view = views[metric.rows]
             key = (scorer.name, metric.name)
-            why[key] = unjudged[scorer.name] if part is None else _why_undefined(metric, part, view)
+            why[key] = unjudged[scorer.name] if part is None else _why_undefined(metric, part, view, negatives)
             metric_rows.append(
                 {
                     "scorer": scorer.name,
@@ -119,7 +123,7 @@ def evaluate(
             )
     settings: dict[str, Any] = {
         "positive": POSITIVE,
-        "negative": NEGATIVE,
+        "negatives": list(negatives),
         "reference": reference,
         "n_boot": n_boot,
         "seed": seed,
@@ -193,10 +197,11 @@ def _rows_in_common(
     return frame[kept].reset_index(drop=True), unjudged, coverage
 
 
-def _view(rows: pd.DataFrame, plan: ResamplingPlan, name: str) -> _View:
+def _view(rows: pd.DataFrame, plan: ResamplingPlan, name: str, negatives: Sequence[str]) -> _View:
     if name == "binary":
-        kept = rows["classification"].isin([POSITIVE, NEGATIVE]).to_numpy()
-        truth = (rows["classification"] == POSITIVE).to_numpy()[kept].astype(np.float64)
+        y = binary_labels(rows, negatives)
+        kept = ~np.isnan(y)
+        truth = y[kept]
     else:
         kept = rows[name].notna().to_numpy()
         truth = rows[name].to_numpy(dtype=np.float64)[kept]
@@ -284,14 +289,14 @@ def _replicate(
     return {key: np.concatenate([piece[key] for piece in done]) for key in done[0]}
 
 
-def _why_undefined(metric: Metric, part: _Part, view: _View) -> str:
+def _why_undefined(metric: Metric, part: _Part, view: _View, negatives: Sequence[str]) -> str:
     """What makes the metric undefined on the judged rows themselves; empty if it is defined."""
     rows = len(view.unit)
     if metric.rows == "binary":
         if not view.n_positive:
             return f"no {POSITIVE} variant among the {rows} rows of binary metrics"
         if view.n_positive == rows:
-            return f"no {NEGATIVE} variant among the {rows} rows of binary metrics"
+            return f"no negative variant ({', '.join(negatives)}) among the {rows} rows of binary metrics"
         if metric.name.startswith("precision_top_") and rows < int(metric.name.removeprefix("precision_top_")):
             return f"only {rows} rows, fewer than the list is long"
         on_delta_scale = metric.name.startswith("detection_rate_at_") and "fpr" not in metric.name

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from meta_spliceai.errors import unknown_value
-from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVE, POSITIVE
 
-POSITIVE = SPLICE_ALTERING
-NEGATIVE = NORMAL
-"""The two sides of every binary metric. Low-frequency, Conflicting and Unknown are on neither side, and are counted."""
-
+__all__ = ["CORRELATIONS", "NEGATIVE", "POSITIVE", "Metric", "OperatingPoints", "binary_metrics", "metric_named"]
 Rows = Literal["binary", "target", "effect"]
 
 
@@ -22,7 +19,7 @@ class Metric:
     Attributes:
         name: key in tables and JSON.
         label: heading for readers.
-        rows: which rows it is computed on: "binary" (Splice-altering and Normal), "target" (rows with a validated Δ)
+        rows: which rows it is computed on: "binary" (the two sides, see `sides`), "target" (rows with a validated Δ)
             or "effect" (rows with a measured effect, whatever their class).
         pitfall: what a reader must know before quoting it; empty if nothing.
         higher_is_better: direction.

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from seqleak import position_model
 from seqleak.baseline import Linear, OneHot, Spline
 
-from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import NEGATIVE, POSITIVE
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import REGIONS, position_features
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scores, unsigned
-from meta_spliceai.splice_engine.variants.table import CLASSES
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, training_labels
 
 MOST_KNOTS = {"nearest": 12, "to_acceptor": 8, "to_donor": 8}
 """Knots of the spline of each distance; fewer where the distances take too few values for so many."""
-
-
-def labels(table: pd.DataFrame, where: str) -> Float[np.ndarray, " rows"]:
-    """1 for Splice-altering, 0 for Normal, NaN for the classes that are on neither side.
-
-    Raises:
-        InputError: a class nobody knows, or a side without a variant; the message names the part.
-    """
-    classes = table["classification"]
-    strange = ~classes.isin(CLASSES)
-    if strange.any():
-        place = int(np.flatnonzero(strange.to_numpy())[0])
-        raise unknown_value("class", classes.iloc[place], CLASSES, f"{where}, row {place + 1}")
-    for side in (POSITIVE, NEGATIVE):
-        if not (classes == side).any():
-            raise InputError(f"{where}: no {side} variant among {len(table)} rows; nothing can be learned from it")
-    return np.where(classes == POSITIVE, 1.0, np.where(classes == NEGATIVE, 0.0, np.nan))
 
 
 def position_only(
@@ -42,6 +25,7 @@ def position_only(
     seed: int = 0,
     *,
     annotation: GeneAnnotation | None = None,
+    negatives: Sequence[str] = NEGATIVES,
 ) -> Scores:
     """Probability of Splice-altering from position alone, learned on the training part, for the test part.
 
@@ -50,15 +34,16 @@ def position_only(
     The probability is calibrated to the training part's prevalence.
 
     Args:
-        train_table: variant table; rows that are neither Splice-altering nor Normal are not learned from.
+        train_table: variant table; rows of classes on neither side are not learned from.
         test_table: variant table; every row is scored.
         seed: handed on to seqleak (this model draws nothing).
         annotation: genes, for rows without a tested exon.
+        negatives: the classes of the other side.
 
     Raises:
         InputError: no splice site known for any training row, a side without a variant, an empty test part.
     """
-    y = labels(train_table, "training part")
+    y = training_labels(train_table, "training part", negatives)
     if test_table.empty:
         raise InputError("test part: no rows; there is nothing to score")
     both = pd.concat([train_table, test_table], ignore_index=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from meta_spliceai.splice_engine.base_layer.reductions import max_window, own_site
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_only import labels, position_only
+from meta_spliceai.splice_engine.meta_layer.evaluation.position_only import position_only
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, Scores, signed_scores, unsigned
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, training_labels
 
 PREVALENCE = Scorer("prevalence", "row zero", "the same for every variant: what knowing nothing gives", "probability")
 POSITION = Scorer("position alone", "row zero", "distance to the exon's sites, exon or intron, region", "probability")
@@ -27,13 +30,13 @@ __all__ = [
 ]
 
 
-def prevalence(train_table: pd.DataFrame, test_table: pd.DataFrame) -> Scores:
-    """The training part's share of Splice-altering among altering and Normal, for every test row.
+def prevalence(train_table: pd.DataFrame, test_table: pd.DataFrame, negatives: Sequence[str] = NEGATIVES) -> Scores:
+    """The training part's share of Splice-altering among both sides, for every test row.
 
     Raises:
         InputError: a side without a training variant, or a class nobody knows.
     """
-    share = float(np.nanmean(labels(train_table, "training part")))
+    share = float(np.nanmean(training_labels(train_table, "training part", negatives)))
     return unsigned(np.full(len(test_table), share))
 
 
