@@ -1,0 +1,121 @@
+"""The `meta-spliceai` command: its groups of commands, and what an error looks like to its user."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from meta_spliceai import __version__
+from meta_spliceai.cli import leaderboard, quickstart, run, wishlist
+from meta_spliceai.errors import MetaSpliceAIError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+HELP = """
+Train, judge and use predictors of splice-altering variants.
+
+A base network (SpliceAI's family) scores each variant; a small learned model
+reads the sequence around it and corrects the score; simple rivals, "row
+zero", stand above every learned model on the leaderboard.
+
+[bold]Start here[/bold]
+
+  meta-spliceai quickstart       real data, two models, one page
+  meta-spliceai wishlist         every experiment: wished, runnable, completed
+  meta-spliceai run ID           run one of them
+  meta-spliceai leaderboard      what came out, rows zero first
+
+Every error is one line that says what to do, with exit code 2. Ctrl-C keeps
+what is done: `meta-spliceai run ID --resume`.
+"""
+
+
+class Commands(TyperGroup):
+    """The group of all commands; what a command raises becomes a line for the user and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _complain("interrupted; what was done is kept" + _way_to_resume(sys.argv[1:]))
+            raise SystemExit(EXIT_INTERRUPTED) from None
+        except MetaSpliceAIError as error:
+            _complain(f"error: {error}")
+            raise SystemExit(error.exit_code) from None
+        except OSError as error:
+            line = _explain(error)
+            if line is None:
+                raise
+            _complain(f"error: {line}")
+            raise SystemExit(EXIT_USER_ERROR) from None
+
+
+app = typer.Typer(
+    name="meta-spliceai",
+    cls=Commands,
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+# The order is that of `--help`: the way a newcomer walks.
+for group in (quickstart, wishlist, run, leaderboard):
+    group.register(app)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"meta-spliceai {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code.
+
+    0: done; 2: an error the user can act on, one line on stderr; 130: interrupted. Anything else that goes wrong is a
+    defect of this package and keeps its traceback.
+
+    Args:
+        arguments: what stands behind the command's name; the process's own where absent.
+    """
+    app(args=None if arguments is None else list(arguments), prog_name="meta-spliceai")
+
+
+def _explain(error: OSError) -> str | None:
+    """A system error in the user's words; None for one that is nobody's fault but ours."""
+    if error.errno == errno.ENOSPC:
+        where = f" that holds {error.filename}" if error.filename else ""
+        return f"no space left on the disk{where}; free some and run the same command again"
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR):
+        return f"{error.filename}: {error.strerror}"
+    return None
+
+
+def _complain(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _way_to_resume(arguments: Sequence[str]) -> str:
+    if arguments[:1] == ["run"] and "--resume" not in arguments:
+        return f"; go on with: meta-spliceai {shlex.join(arguments)} --resume"
+    return "; the same command goes on from there" if arguments[:1] in (["run"], ["quickstart"]) else ""

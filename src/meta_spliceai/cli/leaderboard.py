@@ -1,0 +1,95 @@
+"""`meta-spliceai leaderboard`: what came out, rows zero first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from meta_spliceai.experiments.leaderboard import Board
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("leaderboard")(leaderboard)
+
+
+def leaderboard(
+    data: Annotated[str | None, typer.Option("--data", help="Only this data set.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
+) -> None:
+    """Compare finished runs: simple rivals first, learned models below.
+
+    Brackets hold the 95 % interval of a bootstrap over groups. A model that
+    does not beat the simple rivals ("row zero") is said not to.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai leaderboard
+      meta-spliceai leaderboard --data wt1-exon5 --json
+    """
+    from rich.console import Console
+
+    from meta_spliceai.errors import unknown_value
+    from meta_spliceai.experiments.leaderboard import boards
+    from meta_spliceai.experiments.workspace import Workspace
+
+    workspace = Workspace.default(runs_dir)
+    found = boards(workspace)
+    if data is not None:
+        names = sorted({board.data for board in found})
+        if data not in names:
+            raise unknown_value("data set", data, names, where=f"the finished runs of {workspace.root}")
+        found = [board for board in found if board.data == data]
+    for damage in workspace.ledger.damage():
+        typer.echo(f"warning: {workspace.ledger.path}: {damage.describe()}", err=True)
+    if as_json:
+        typer.echo(json.dumps([board.to_json() for board in found], indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    console = Console()
+    if not found:
+        console.print(f"No finished run in {workspace.root} yet; begin with: meta-spliceai quickstart")
+    for board in found:
+        print_board(board, console)
+
+
+def print_board(board: Board, console: Console) -> None:
+    """One leaderboard as a table in the terminal, with what must be known to read it."""
+    from rich.table import Table
+
+    from meta_spliceai.experiments.leaderboard import SHOWN
+
+    prevalence = "" if board.prevalence is None else f", prevalence {board.prevalence:.3f}"
+    table = Table(
+        title=f"{board.data}: {board.rows} test variants in {board.groups} groups, "
+        f"{board.positives} Splice-altering{prevalence}",
+        title_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("scorer", overflow="fold")
+    table.add_column("kind")
+    for heading in SHOWN.values():
+        table.add_column(heading, justify="right")
+    table.add_column("time", justify="right")
+    table.add_column("memory", justify="right")
+    kind = None
+    for line in board.lines:
+        if kind is not None and line.kind != kind:
+            table.add_section()
+        kind = line.kind
+        values = [str(line.values[name]) if name in line.values else "–" for name in SHOWN]
+        memory = "" if line.peak_memory_bytes is None else f"{line.peak_memory_bytes / 1e9:.1f} GB"
+        seconds = "" if line.seconds is None else f"{line.seconds:.0f} s"
+        table.add_row(line.scorer, line.kind, *values, seconds, memory)
+    console.print(table)
+    for note in board.notes:
+        console.print(f"  note: {note}", highlight=False)
+    for line in board.lines:
+        for verdict in line.verdicts:
+            console.print(f"  {line.scorer} {verdict}", highlight=False)

@@ -1,0 +1,75 @@
+"""`meta-spliceai wishlist`: every experiment somebody wished for, and how far it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("wishlist")(wishlist)
+
+
+def wishlist(
+    state: Annotated[
+        str | None, typer.Option("--state", help="Only rows in this state: wished, runnable or completed.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
+) -> None:
+    """List the wishlist's rows: wished, runnable or completed.
+
+    wished: a part is still missing, and which one is said. runnable:
+    `meta-spliceai run ID` works. completed: the ledger of your runs folder
+    holds a finished run of the row as it stands. VRAM (GB), hours and priority
+    are the wishlist's own guess.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai wishlist
+      meta-spliceai wishlist --state runnable
+      meta-spliceai wishlist --json
+    """
+    from meta_spliceai.errors import unknown_value
+    from meta_spliceai.experiments.progress_of_rows import STATES, state_of_rows
+    from meta_spliceai.experiments.rows import load_rows
+    from meta_spliceai.experiments.workspace import Workspace
+
+    if state is not None and state not in STATES:
+        raise unknown_value("state", state, STATES, where="--state")
+    rows = load_rows()
+    found = [row for row in state_of_rows(rows, Workspace.default(runs_dir)) if state is None or row.state == state]
+    if as_json:
+        typer.echo(json.dumps([row.to_json() for row in found], indent=2, ensure_ascii=False))
+        return
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title="Wishlist", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("id", no_wrap=True)
+    table.add_column("GB", justify="right", no_wrap=True)
+    table.add_column("hours", justify="right", no_wrap=True)
+    table.add_column("priority", no_wrap=True)
+    table.add_column("state")
+    colours = {"wished": "yellow", "runnable": "cyan", "completed": "green"}
+    section = None
+    for row in found:
+        if row.spec.section != section:
+            section = row.spec.section
+            table.add_section()
+            table.add_row(f"[bold]{section}[/bold]")
+        lines = [f"[{colours[row.state]}]{row.state}[/]"]
+        lines += [f"missing: {part}" for part in row.missing]
+        if row.last_run:
+            lines.append(row.last_run)
+        table.add_row(row.spec.id, row.vram, row.hours, row.priority, "\n".join(lines))
+    console.print(table)
+    counts = ", ".join(f"{sum(row.state == name for row in found)} {name}" for name in STATES)
+    console.print(f"{len(found)} rows: {counts}. GB, hours and priority are the wishlist's own guess.")

@@ -1,0 +1,1 @@
+"""The wishlist itself: one YAML file a section, read by `experiments.rows`."""

@@ -1,0 +1,103 @@
+"""What was run and what came out: one JSON line an event, appended, never rewritten."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+LOCK_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A line of the ledger that cannot be read.
+
+    Attributes:
+        line: 1-based number of the line.
+        text: the first bytes of it.
+        torn: true for a last line without its end, as a killed process or a full disk leaves it.
+    """
+
+    line: int
+    text: str
+    torn: bool
+
+    def describe(self) -> str:
+        """The damage in words."""
+        what = "the last line was cut off while it was written" if self.torn else "this line is no JSON object"
+        return f"line {self.line}: {what} ({self.text!r})"
+
+
+class Ledger:
+    """An append-only file of JSON lines that several processes may write to.
+
+    A line is written under a lock and flushed to the disk before the lock is let go. A line that was cut off is
+    reported by `damage()`, left where it is, and ended by a line break before the next one is added.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Add one event; `at` (UTC, ISO 8601) is filled in. Returns the entry as written.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written to.
+        """
+        entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **entry}
+        line = json.dumps(entry, ensure_ascii=False, allow_nan=False, sort_keys=False).encode() + b"\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock"), timeout=LOCK_SECONDS), self.path.open("ab+") as handle:
+            if handle.tell() > 0:
+                handle.seek(-1, os.SEEK_END)
+                if handle.read(1) != b"\n":
+                    line = b"\n" + line
+            handle.write(line)
+            handle.flush()
+            os.fsync(handle.fileno())
+        return entry
+
+    def read(self) -> tuple[list[dict[str, Any]], list[Damage]]:
+        """All readable entries, oldest first, and the lines that could not be read."""
+        if not self.path.exists():
+            return [], []
+        content = self.path.read_bytes()
+        entries: list[dict[str, Any]] = []
+        damage: list[Damage] = []
+        lines = content.split(b"\n")
+        for number, raw in enumerate(lines, start=1):
+            if not raw.strip():
+                continue
+            last = number == len(lines)
+            try:
+                entry = json.loads(raw)
+            except (json.JSONDecodeError, UnicodeDecodeError):
+                entry = None
+            if isinstance(entry, dict):
+                entries.append(entry)
+            else:
+                damage.append(Damage(number, raw[:60].decode("utf-8", "replace"), torn=last))
+        return entries, damage
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All readable entries, oldest first."""
+        return self.read()[0]
+
+    def damage(self) -> list[Damage]:
+        """Lines that could not be read."""
+        return self.read()[1]
+
+    def finished(self) -> list[dict[str, Any]]:
+        """The latest `finished` entry of every run, oldest first."""
+        latest: dict[str, dict[str, Any]] = {}
+        for entry in self.entries():
+            if entry.get("event") == "finished" and "run" in entry:
+                latest.pop(entry["run"], None)
+                latest[entry["run"]] = entry
+        return list(latest.values())

@@ -1,0 +1,61 @@
+"""What the code at hand can put together, and what a row still misses.
+
+Every list here is read off the registry of the room that offers the parts: a row becomes runnable by itself when its
+last part is registered there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from meta_spliceai.experiments.spec import ExperimentSpec
+
+
+def offered_parts() -> dict[str, tuple[str, ...]]:
+    """Names of the parts at hand, by kind of part."""
+    # Imported here: each of these rooms brings PyTorch, and a spec can be read and checked without it.
+    from meta_spliceai import datasets
+    from meta_spliceai.experiments.build_predictor import PREDICTORS
+    from meta_spliceai.experiments.make_split import SPLITTERS
+    from meta_spliceai.experiments.make_targets import TARGETS
+    from meta_spliceai.experiments.runner import PROCEDURES
+    from meta_spliceai.splice_engine.base_layer.families import FAMILIES
+
+    return {
+        "data set": tuple(datasets.names()),
+        "base network": tuple(FAMILIES),
+        "encoder": tuple(dict.fromkeys(encoder for encoder, _ in PREDICTORS)),
+        "head": tuple(dict.fromkeys(head for _, head in PREDICTORS)),
+        "target": tuple(TARGETS),
+        "split": tuple(SPLITTERS),
+        "procedure": tuple(PROCEDURES),
+    }
+
+
+def needed_parts(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> Iterator[tuple[str, str]]:
+    """The parts a row needs, as (kind, name); those of an ensemble's members included.
+
+    Args:
+        spec: the row.
+        rows: the catalogue, in which members are looked up.
+    """
+    yield "data set", spec.data.name
+    yield "base network", spec.base.name
+    yield "procedure", spec.procedure
+    yield "split", spec.split.name
+    if spec.ensemble is not None:
+        for member in spec.ensemble.members:
+            yield from needed_parts(rows[member], rows)
+        return
+    yield "encoder", spec.encoder.name
+    yield "head", spec.head.name
+    yield "target", spec.target
+
+
+def missing_parts(
+    spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], offered: Mapping[str, tuple[str, ...]] | None = None
+) -> list[str]:
+    """What a row needs and the code at hand does not offer, in words, each once; empty for a runnable row."""
+    at_hand = offered_parts() if offered is None else offered
+    missing = [f"{kind} '{name}'" for kind, name in needed_parts(spec, rows) if name not in at_hand[kind]]
+    return list(dict.fromkeys(missing))

@@ -1,0 +1,164 @@
+"""From a row to everything a model is trained and judged on: variants, base scores, labels, split, windows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from meta_spliceai.datasets import Loaded, load_dataset
+from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.make_split import make_split
+from meta_spliceai.experiments.make_targets import make_targets
+from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
+from meta_spliceai.experiments.watcher import Watcher
+from meta_spliceai.files import cache_dir
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.families import load_base_model
+from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.meta_layer.targets import Targets
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.splits import Split
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, describe
+from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
+
+NOT_DRAWN = "not drawn: the row asks for fewer"
+NO_LABEL = "not drawn: the row asks for Splice-altering and Normal only"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The variants a row uses.
+
+    Attributes:
+        table: the variant table, fresh index.
+        coverage: from the rows of the source to the rows of the table.
+        notes: what a reader of the result must know, in words.
+    """
+
+    table: pd.DataFrame
+    coverage: Coverage
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run is made from; all parts follow the rows of `table`."""
+
+    loaded: Loaded
+    table: pd.DataFrame
+    coverage: Coverage
+    scores: BaseScores
+    base: BaseModel
+    targets: Targets
+    split: Split
+    windows: Windows
+    notes: tuple[str, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed: int) -> Chosen:
+    """Draw the rows a row of the catalogue asks for.
+
+    Args:
+        table: all usable variants of the data set.
+        coverage: the account so far; its `used` is the table's length.
+        wanted: how many, and among which.
+        seed: of the draw.
+
+    Raises:
+        InputError: no row is left to draw from.
+    """
+    notes: list[str] = []
+    drawn = Coverage(len(table))
+    keep = np.ones(len(table), dtype=bool)
+    if wanted.labelled_only:
+        keep = table["classification"].isin([SPLICE_ALTERING, NORMAL]).to_numpy()
+        drawn.leave_out(NO_LABEL, (describe(row) for _, row in table[~keep].iterrows()))
+    there = np.flatnonzero(keep)
+    if not len(there):
+        raise InputError(f"data set {wanted.name}: no usable row; nothing to train on")
+    if wanted.rows is not None and wanted.rows > len(there):
+        notes.append(
+            f"{wanted.rows:,} variants were asked for; the data set has {len(there):,} usable ones: all are used"
+        )
+    elif wanted.rows is not None and wanted.rows < len(there):
+        picked = np.sort(np.random.default_rng(seed).choice(there, wanted.rows, replace=False))
+        left = np.setdiff1d(there, picked)
+        drawn.leave_out(NOT_DRAWN, (describe(row) for _, row in table.iloc[left].iterrows()))
+        notes.append(f"a subset: {wanted.rows:,} of {len(there):,} variants, drawn with seed {seed}")
+        there = picked
+    return Chosen(table.iloc[there].reset_index(drop=True), coverage.then(drawn), tuple(notes))
+
+
+def load_rows_of(wanted: DataSpec) -> Loaded:
+    """The data set a row names, with its options."""
+    return load_dataset(wanted.name, **wanted.options)
+
+
+def prepare(
+    spec: ExperimentSpec, loaded: Loaded, device: str, watcher: Watcher, clock: Callable[[str], Any]
+) -> Prepared:
+    """Everything up to training.
+
+    Args:
+        spec: the row.
+        loaded: its data set.
+        device: where the base network runs.
+        watcher: told what happens.
+        clock: `with clock("base scores"):` measures a step.
+
+    Raises:
+        InputError, MissingResourceError, IntegrityError: data or weights that cannot be used.
+    """
+    chosen = choose_rows(loaded.variants, loaded.coverage, spec.data, spec.seed)
+    table = chosen.table
+    for note in chosen.notes:
+        watcher.say(note)
+    with clock("base scores"):
+        base = load_base_model(spec.base.name, device=device, members=spec.base.members)
+        watcher.say(f"base network {base.name}, licence of the weights: {base.licence}")
+        cache = ScoreCache(cache_dir() / "scores")
+        with watcher.stage("base scores", len(table)) as advance:
+            scores = score_variants(
+                table,
+                loaded.genome,
+                base,
+                spec.base.distance,
+                annotation=loaded.annotation,
+                cache=cache,
+                method=spec.base.method,
+                progress=_as_steps(advance),
+            )
+    with clock("labels, split, windows"):
+        targets = make_targets(spec.target, table, scores)
+        split = make_split(table, spec.split, spec.seed)
+        windows = build_windows(table, loaded.genome, spec.window)
+    return Prepared(loaded, table, chosen.coverage, scores, base, targets, split, windows, chosen.notes)
+
+
+def _as_steps(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    """A callback that is told how many are done, from one that is told how many more."""
+    seen = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal seen
+        advance(done - seen)
+        seen = done
+
+    return told
+
+
+def digest_of_test(table: pd.DataFrame, data_name: str) -> str:
+    """Identity of a test: which variants, with which classes and measured effects."""
+    total = hashlib.sha256(data_name.encode())
+    frame = table.sort_values("variant_id")
+    for column in ("variant_id", "classification", "effect"):
+        total.update(pd.util.hash_pandas_object(frame[column], index=False).to_numpy().tobytes())
+    return total.hexdigest()

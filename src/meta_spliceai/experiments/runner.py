@@ -1,0 +1,415 @@
+"""A row becomes a run directory: prepared, trained, judged, written down."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+from meta_spliceai.datasets import Loaded
+from meta_spliceai.errors import InputError, MetaSpliceAIError, RunError
+from meta_spliceai.experiments.address import code_version, run_name
+from meta_spliceai.experiments.build_predictor import build_predictor
+from meta_spliceai.experiments.environment import describe_environment
+from meta_spliceai.experiments.judge import Judgement, judge
+from meta_spliceai.experiments.leaderboard import HEADLINES
+from meta_spliceai.experiments.parts import missing_parts
+from meta_spliceai.experiments.prepare import Prepared, load_rows_of, prepare
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.watcher import Silent, Watcher
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace, now
+from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
+from meta_spliceai.splice_engine.meta_layer.training import fit, predict
+from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
+
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row.
+
+    Attributes:
+        spec: the row as it was run.
+        run: its folder; None where the row failed before its folder was known (no data, a missing part).
+        reused: the run was finished before and nothing was computed.
+        error: why it failed; None for a finished run.
+    """
+
+    spec: ExperimentSpec
+    run: RunDirectory | None
+    reused: bool = False
+    error: MetaSpliceAIError | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the row has no result."""
+        return self.error is not None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model's answers on every row of the table, and how training went."""
+
+    answers: Float32[np.ndarray, "n outputs"]
+    curves: pd.DataFrame
+    model: dict[str, Any]
+    training: dict[str, Any]
+    peak_memory_bytes: int
+
+
+class Clock:
+    """Seconds spent in each step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Measure one step; a step measured twice is added up."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
+
+
+def run_experiment(
+    spec: ExperimentSpec,
+    workspace: Workspace,
+    device: str = "auto",
+    resume: bool = False,
+    *,
+    fresh: bool = False,
+    rows: dict[str, ExperimentSpec] | None = None,
+    watcher: Watcher | None = None,
+) -> Outcome:
+    """Run one row, or return its result where it has been run before.
+
+    Args:
+        spec: the row, its seed included.
+        workspace: where its folder and the ledger are.
+        device: "auto", "cpu" or "cuda".
+        resume: go on with an interrupted or failed run from its last whole epoch.
+        fresh: throw an unfinished run away and start over.
+        rows: the catalogue (members of ensembles; whether the row is run as it stands there).
+        watcher: told what happens.
+
+    Raises:
+        RunError: a part is missing; another process works on the run; the run is unfinished and neither `resume` nor
+            `fresh` was asked for; training went wrong.
+        InputError, MissingResourceError, IntegrityError: data or weights that cannot be used.
+        KeyboardInterrupt: the user stopped it; what is done is kept and the run is marked interrupted.
+    """
+    watcher = watcher or Silent()
+    rows = rows or {}
+    missing = missing_parts(spec, rows)
+    if missing:
+        raise RunError(f"row '{spec.id}' cannot run yet: missing {', '.join(missing)}")
+    target_device = str(choose_device(device))
+    clock = Clock()
+    with clock("data"), watcher.stage(f"data set {spec.data.name}"):
+        loaded = load_rows_of(spec.data)
+    run = workspace.run(run_name(spec, loaded.digest, code_version()))
+    if run.state() == "finished":
+        watcher.say(f"{run.name} is finished already; nothing is computed again")
+        return Outcome(spec, run, reused=True)
+    with run.taken():
+        _begin(run, spec, resume, fresh, watcher)
+        try:
+            with _states(run, spec, workspace):
+                _work(run, spec, loaded, rows, workspace, target_device, resume, watcher, clock)
+        finally:
+            watcher.say(f"run directory: {run.path}")
+    return Outcome(spec, run)
+
+
+def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, watcher: Watcher) -> None:
+    """Make the folder ready; an unfinished run is neither overwritten nor continued unasked."""
+    record = run.record()
+    state = record.get("state", "new")  # The lock is ours, so "running" means that its process is gone.
+    if state in ("running", "interrupted", "failed") and fresh:
+        for entry in run.path.iterdir():
+            if entry.name == "lock":
+                continue
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        record = {}
+    elif state in ("running", "interrupted") and not resume:
+        why = record.get("reason") or "the process ended without a word"
+        raise RunError(f"run {run.name} was interrupted ({why}): go on with --resume, or start over with --fresh")
+    elif state in ("running", "interrupted", "failed"):
+        watcher.say(f"going on with {run.name}")
+    run.write_yaml("spec.yaml", spec.model_dump(mode="json"))
+    run.write_json("environment.json", describe_environment())
+    run.mark(
+        "running",
+        row=spec.id,
+        title=spec.title,
+        smoke=spec.smoke,
+        seed=spec.seed,
+        pid=os.getpid(),
+        started=record.get("started") or now(),
+    )
+
+
+@contextmanager
+def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace) -> Iterator[None]:
+    """Whatever ends the work leaves a state with its reason, in the folder and in the ledger."""
+
+    def end(state: str, reason: str) -> None:
+        run.mark(state, reason)  # type: ignore[arg-type]
+        workspace.ledger.append(
+            {"event": state, "run": run.name, "row": spec.id, "smoke": spec.smoke, "seed": spec.seed, "reason": reason}
+        )
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        end("interrupted", "stopped by the user")
+        raise
+    except MetaSpliceAIError as error:
+        end("failed", str(error))
+        raise
+    except MemoryError:
+        end("failed", "out of memory")
+        raise
+    except Exception as error:
+        end("failed", f"{type(error).__name__}: {error}")
+        raise
+
+
+def _work(
+    run: RunDirectory,
+    spec: ExperimentSpec,
+    loaded: Loaded,
+    rows: dict[str, ExperimentSpec],
+    workspace: Workspace,
+    device: str,
+    resume: bool,
+    watcher: Watcher,
+    clock: Clock,
+) -> None:
+    torch_device = choose_device(device)
+    reset_peak(choose_device("cpu"))
+    prepared = prepare(spec, loaded, device, watcher, clock)
+    run.write_json("data.json", describe_data(spec, prepared))
+    part = part_of_rows(prepared)
+    run.write_frame("split.parquet", prepared.table[["variant_id", "group"]].assign(part=part))
+    # The process's peak is reset by training, so it is read before and after.
+    peak = peak_memory(choose_device("cpu"))
+    trained = PROCEDURES[spec.procedure](run, spec, prepared, device, resume, watcher, clock)
+    run.write_frame("curves.parquet", trained.curves)
+    with clock("judging"), watcher.stage("judging"):
+        judged = judge(spec, prepared, trained.answers, trained.model)
+    run.write_frame("predictions.parquet", judged.predictions)
+    run.write_json("metrics.json", judged.evaluation.to_json())
+    peak = max(peak, peak_memory(choose_device("cpu")))
+    gpu_peak = None
+    if torch_device.type == "cuda":
+        gpu_peak = max(trained.peak_memory_bytes, peak_memory(torch_device))
+    else:
+        peak = max(peak, trained.peak_memory_bytes)
+    _conclude(run, spec, rows, workspace, prepared, trained, judged, clock, device, peak, gpu_peak)
+
+
+def _conclude(
+    run: RunDirectory,
+    spec: ExperimentSpec,
+    rows: dict[str, ExperimentSpec],
+    workspace: Workspace,
+    prepared: Prepared,
+    trained: Trained,
+    judged: Judgement,
+    clock: Clock,
+    device: str,
+    peak: int,
+    gpu_peak: int | None,
+) -> None:
+    environment = run.environment()
+    # A resumed run adds the time of its earlier parts, as far as they were written down.
+    facts: dict[str, Any] = {
+        "seconds": round(sum(clock.seconds.values()), 3),
+        "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
+        "device": device if environment["gpu"] is None or device == "cpu" else environment["gpu"]["name"],
+        "peak_memory_bytes": peak,
+        "peak_gpu_memory_bytes": gpu_peak,
+        "versions": {"python": environment["python"], **environment["packages"]},
+        "code": environment["code"],
+        "weights_origin": trained.model["weights"],
+        "parameters": trained.model["parameters"],
+        "model": trained.model,
+        "training": trained.training,
+        "licences": [
+            {
+                "name": f"{prepared.base.name} weights",
+                "licence": prepared.base.licence,
+                "citation": prepared.base.citation,
+            },
+            {
+                "name": prepared.loaded.dataset.title,
+                "licence": prepared.loaded.dataset.licence,
+                "citation": prepared.loaded.dataset.citation,
+            },
+        ],
+        "verdicts": judged.verdicts,
+        "notes": list(prepared.notes),
+        "subset_note": next((note for note in prepared.notes if note.startswith("a subset")), ""),
+        "finished": now(),
+    }
+    metrics = judged.evaluation.to_json()["metrics"]
+    shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
+    workspace.ledger.append(
+        {
+            "event": "finished",
+            "run": run.name,
+            "row": spec.id,
+            "title": spec.title,
+            "smoke": spec.smoke,
+            "as_wished": spec.id in rows and _same_wish(spec, rows[spec.id]),
+            "seed": spec.seed,
+            "code": facts["code"],
+            "commit": environment["commit"],
+            "data": {
+                "name": prepared.loaded.dataset.name,
+                "digest": prepared.loaded.digest,
+                "rows": len(prepared.table),
+            },
+            "split": {"name": prepared.split.name, "digest": prepared.split.digest},
+            "test": judged.test,
+            "device": facts["device"],
+            "seconds": facts["seconds"],
+            "peak_memory_bytes": peak,
+            "peak_gpu_memory_bytes": gpu_peak,
+            "weights_origin": facts["weights_origin"],
+            "parameters": facts["parameters"],
+            "notes": facts["notes"],
+            "verdicts": judged.verdicts,
+            "metrics": [record for record in metrics if record["metric"] in HEADLINES],
+        }
+    )
+    # The state comes last: a run that says "finished" has everything, its line in the ledger included.
+    run.mark("finished", "", **facts)
+
+
+def _same_wish(spec: ExperimentSpec, wished: ExperimentSpec) -> bool:
+    """Whether a row was run as it stands in the catalogue, whatever its seed."""
+
+    def settings(row: ExperimentSpec) -> dict[str, Any]:
+        identity = row.identity()
+        identity["training"].pop("seed")
+        # Where a user's own file of the same data set lies does not make it another row.
+        identity["data"].pop("options")
+        return identity
+
+    return settings(spec) == settings(wished)
+
+
+def train_single(
+    run: RunDirectory,
+    spec: ExperimentSpec,
+    prepared: Prepared,
+    device: str,
+    resume: bool,
+    watcher: Watcher,
+    clock: Clock,
+) -> Trained:
+    """One model on the split's train part, stopped early on its validation part."""
+    used = prepared.targets.used
+    train = prepared.split.indices("train")
+    validation = prepared.split.indices("validation")
+    predictor = build_predictor(spec)
+    watcher.say(
+        f"training {type(predictor).__name__} ({predictor.parameter_count():,} parameters, weights "
+        f"{predictor.weights}) on {int(used[train].sum()):,} variants"
+    )
+    with clock("training"):
+        report = fit(
+            predictor,
+            prepared.windows,
+            prepared.targets,
+            train[used[train]],
+            validation[used[validation]],
+            spec.training,
+            run.path / CHECKPOINTS,
+            device=device,
+            resume=resume,
+            progress=watcher.shows_bars,
+        )
+    watcher.say(
+        f"trained {report.epochs_run} epochs in {report.seconds:.0f} s, {report.windows_per_second:.0f} windows/s, "
+        f"best epoch {report.best_epoch}: {report.stopped_because}"
+    )
+    with clock("predicting"):
+        answers = predict(predictor, prepared.windows, device)
+    predictor.save_pretrained(run.path / MODEL)
+    return Trained(answers, report.curves, predictor.describe(), report.to_json(), report.peak_memory_bytes)
+
+
+PROCEDURES: dict[str, Callable[..., Trained]] = {"single": train_single}
+"""How a result comes about: what trains."""
+
+
+def part_of_rows(prepared: Prepared) -> np.ndarray:
+    """The part of every row as text; "" for rows the split leaves out."""
+    return prepared.split.parts
+
+
+def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
+    """What went in, as plain values: data set, account of rows, base scores, labels, split."""
+    dataset = prepared.loaded.dataset
+    table = prepared.table.assign(part=part_of_rows(prepared))
+    parts = {}
+    for part, rows in table[table["part"] != ""].groupby("part"):
+        parts[str(part)] = {
+            "variants": len(rows),
+            "groups": int(rows["group"].nunique()),
+            "altering": int((rows["classification"] == SPLICE_ALTERING).sum()),
+            "normal": int((rows["classification"] == NORMAL).sum()),
+        }
+    for name in ("train", "validation", "test"):
+        if name not in parts:
+            raise InputError(f"split '{prepared.split.name}' of {dataset.name} has no {name} part; use more rows")
+    split = prepared.split
+    return {
+        "data_set": dataset.name,
+        "title": dataset.title,
+        "digest": prepared.loaded.digest,
+        "build": dataset.build,
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "citation": dataset.citation,
+        "label_rule": dataset.rule_in_words,
+        "effect_label": dataset.effect,
+        "options": dict(prepared.loaded.options),
+        "checksums": dataset.checksums,
+        "about": dataset.notes,
+        "coverage": prepared.coverage.to_json(),
+        "n_variants": len(table),
+        "notes": list(prepared.notes),
+        "window": {"length": spec.window, "real_bases_least": int(prepared.windows.real_bases.min())},
+        "base": {
+            "name": prepared.base.name,
+            "digest": prepared.base.digest,
+            "networks": len(prepared.base.networks),
+            "distance": prepared.scores.distance,
+            "licence": prepared.base.licence,
+        },
+        "target": {"name": spec.target, "rule": prepared.targets.rule, "coverage": prepared.targets.coverage.to_json()},
+        "split": {
+            "name": split.name,
+            "digest": split.digest,
+            "description": split.description,
+            "coverage": split.coverage.to_json(),
+            "parts": parts,
+        },
+    }

@@ -1,0 +1,240 @@
+"""What an experiment is: data × base network × window × encoder × head × target × split × training.
+
+An experiment is data, not a class: a new one is a block of YAML in `catalogue/`. Defaults stand here; YAML holds only
+what differs. A bad value is refused with its file, row, field, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+
+
+class Block(BaseModel):
+    """A group of fields; a field nobody knows is an error, and so is changing one afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Wish(Block):
+    """The wishlist's own guess about a row, kept as its owner wrote it; measured numbers live in the ledger."""
+
+    what: str = Field("", description="the middle column of the wishlist's table: model, samples, context, folds, task")
+    vram_gb: float | None = Field(None, gt=0, description="guessed GPU memory, GB")
+    vram_or_more: bool = Field(False, description="true where the guess was written with a plus ('48GB+')")
+    hours: tuple[float, float] | None = Field(None, description="guessed time, hours, from and to")
+    priority: Literal["high", "medium", "low"] | None = Field(None, description="the wishlist's priority")
+    note: str = Field("", description="what the wishlist says beside the table")
+
+    @field_validator("hours")
+    @classmethod
+    def _from_to(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 < value[0] <= value[1]:
+            raise ValueError("hours are two positive numbers, from and to")
+        return value
+
+
+class DataSpec(Block):
+    """Which measured variants."""
+
+    name: str = Field("splicevardb", description="a data set of `meta-spliceai data list`")
+    rows: int | None = Field(
+        None,
+        ge=1,
+        description="number of variants wanted, drawn with the seed; all where absent or where there are fewer",
+    )
+    labelled_only: bool = Field(
+        False, description="draw `rows` only among variants the target can use (Splice-altering and Normal)"
+    )
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="what the data set's loader takes (a path, a build)"
+    )
+
+
+class BaseSpec(Block):
+    """Which base network scores the variants first."""
+
+    name: str = Field("spliceai", description="a family of base networks: spliceai, cispliceai, openspliceai, pangolin")
+    members: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None, description="0-based members of the ensemble; all where absent"
+    )
+    distance: int = Field(
+        50, ge=1, le=5000, description="Δ is kept within this many bases of the variant (SpliceAI's D)"
+    )
+    method: Literal["incremental", "full"] = Field("incremental", description="how Δ is computed; both give the same")
+
+
+class EncoderSpec(Block):
+    """What reads the two windows."""
+
+    name: str = Field("gated-cnn", description="an encoder of the meta layer: simple-cnn, gated-cnn, hyenadna-…")
+    settings: dict[str, str | int | float | bool | None] = Field(
+        default_factory=dict, description="the encoder's own settings (hidden, layers, tuning, weights …)"
+    )
+
+
+class HeadSpec(Block):
+    """What turns features into a prediction."""
+
+    name: str = Field("delta", description="delta, quantile, binary, effect-type, position, magnitude or multitask")
+    settings: dict[str, str | int | float | bool | list[float] | None] = Field(
+        default_factory=dict, description="the head's own settings (quantiles, dropout …)"
+    )
+
+
+class SplitSpec(Block):
+    """Who is trained on and who is tested; whole groups go to one part."""
+
+    name: str = Field("gene", description="how rows are grouped: position-blocks, gene, group, chromosome …")
+    fractions: tuple[float, float, float] = Field(
+        (0.7, 0.15, 0.15), description="shares of train, validation and test among the groups"
+    )
+    test_chromosomes: tuple[str, ...] = Field((), description="chromosomes held out as test, for split 'chromosome'")
+    folds: int | Literal["chromosome"] | None = Field(
+        None,
+        description="cross-validation: number of folds, or 'chromosome' for leave-one-chromosome-out; none = one split",
+    )
+
+    @field_validator("fractions")
+    @classmethod
+    def _sum_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) <= 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError("the three shares are above 0 and sum to 1")
+        return value
+
+    @field_validator("folds")
+    @classmethod
+    def _at_least_two(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, int) and value < 2:
+            raise ValueError("cross-validation needs at least 2 folds")
+        return value
+
+
+class EnsembleSpec(Block):
+    """Finished rows put together; weights are fitted on validation only."""
+
+    members: tuple[str, ...] = Field(min_length=2, description="ids of the rows whose runs are combined")
+    combine: Literal["mean", "weighted"] = Field("weighted", description="equal weights, or fitted on validation")
+
+
+class ExperimentSpec(Block):
+    """One row: everything that decides a result, apart from data content, code version and device."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="the name in `meta-spliceai run ID`")
+    title: str = Field(description="the row's title on the wishlist")
+    section: str = Field(description="the wishlist's section")
+    purpose: str = Field("", description="the question the row answers")
+    wish: Wish | None = Field(None, description="the wishlist's guess; absent for rows that are not on the wishlist")
+    data: DataSpec = Field(DataSpec.model_validate({}), description="which variants")
+    base: BaseSpec = Field(BaseSpec.model_validate({}), description="which base network")
+    window: int = Field(501, ge=3, description="bases of a window, odd, the variant in the middle")
+    encoder: EncoderSpec = Field(EncoderSpec.model_validate({}), description="what reads the windows")
+    head: HeadSpec = Field(HeadSpec.model_validate({}), description="what answers")
+    target: Literal["validated-delta", "altering", "effect-type", "position", "magnitude", "multitask"] = Field(
+        "validated-delta", description="what is learned from the labels"
+    )
+    split: SplitSpec = Field(SplitSpec.model_validate({}), description="who is trained on and who is tested")
+    training: TrainingConfig = Field(TrainingConfig.model_validate({}), description="how it is trained")
+    ensemble: EnsembleSpec | None = Field(None, description="members to combine instead of a model to train")
+    bootstrap: int = Field(2000, ge=10, le=100_000, description="resamples of groups behind every interval")
+    smoke: bool = Field(False, description="a few rows and tiny sizes, to see that a row runs; never a result")
+
+    @field_validator("window")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("a window has an odd number of bases, so that the variant stands in the middle")
+        return value
+
+    @model_validator(mode="after")
+    def _chromosomes_named(self) -> ExperimentSpec:
+        if self.split.name == "chromosome" and not self.split.test_chromosomes and self.split.folds is None:
+            raise ValueError("split 'chromosome' needs split.test_chromosomes")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide a result: not the title, the section, the purpose or the wish."""
+        return self.model_dump(mode="json", exclude={"title", "section", "purpose", "wish"})
+
+    @property
+    def procedure(self) -> Literal["single", "cross-validation", "ensemble"]:
+        """How a result comes about: one model, one for each fold, or finished rows combined."""
+        if self.ensemble is not None:
+            return "ensemble"
+        return "single" if self.split.folds is None else "cross-validation"
+
+    @property
+    def seed(self) -> int:
+        """The one seed: rows drawn, split, initial weights, order of batches, resampling."""
+        return self.training.seed
+
+
+def parse_spec(values: dict[str, Any], where: str) -> ExperimentSpec:
+    """A row from plain values.
+
+    Args:
+        values: as read from YAML.
+        where: file and row, for messages.
+
+    Raises:
+        InputError: the first bad field with its value and what is allowed.
+    """
+    try:
+        return ExperimentSpec.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{where}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """The first complaint of pydantic as one line: field, value, rule; and how many more there are."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the row as a whole"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(first["loc"][:-1])
+        message = f"no such field; fields here: {', '.join(known)}" if known else "no such field"
+        return _with_rest(f"field '{field}': {message}", len(problems))
+    if first["type"] == "missing":
+        return _with_rest(f"field '{field}' is missing", len(problems))
+    value = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+    return _with_rest(f"field '{field}'{value}: {message[:1].lower()}{message[1:]}", len(problems))
+
+
+def _with_rest(line: str, count: int) -> str:
+    return line if count == 1 else f"{line} (and {count - 1} more)"
+
+
+def fields() -> dict[str, str]:
+    """Every field of a row by its dotted name, with what it means: what `--set` takes."""
+    found: dict[str, str] = {}
+
+    def walk(model: type[BaseModel], prefix: str) -> None:
+        for name, info in model.model_fields.items():
+            inner = _model_of(info.annotation)
+            if inner is not None:
+                walk(inner, f"{prefix}{name}.")
+            else:
+                found[f"{prefix}{name}"] = info.description or ""
+
+    walk(ExperimentSpec, "")
+    return found
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] | None = ExperimentSpec
+    for part in location:
+        info = model.model_fields.get(str(part)) if model is not None else None
+        model = _model_of(info.annotation) if info is not None else None
+    return list(model.model_fields) if model is not None else []
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

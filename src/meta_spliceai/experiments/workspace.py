@@ -1,0 +1,218 @@
+"""Where runs live on disk: one folder a run, and the ledger beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+from filelock import FileLock, Timeout
+
+from meta_spliceai.errors import IntegrityError, RunError, unknown_value
+from meta_spliceai.experiments.ledger import Ledger
+from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
+from meta_spliceai.files import atomic_write
+
+State = Literal["new", "running", "finished", "failed", "interrupted"]
+
+RUNS_VARIABLE = "META_SPLICEAI_RUNS"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run's folder, `<row>-<hash>`; every file in it is written whole or not at all."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name: row id and hash."""
+        return self.path.name
+
+    @property
+    def row_id(self) -> str:
+        """Id of the row that was run."""
+        return self.name.rpartition("-")[0]
+
+    def record(self) -> dict[str, Any]:
+        """The content of run.json; empty before the run began."""
+        file = self.path / "run.json"
+        return _read_json(file) if file.exists() else {}
+
+    def state(self) -> State:
+        """How far the run is. A run whose process is gone counts as interrupted, whatever it wrote last."""
+        state = self.record().get("state", "new")
+        if state == "running" and not self.is_taken():
+            return "interrupted"
+        return state
+
+    def reason(self) -> str:
+        """Why the run is in its state, in words; empty where there is nothing to say."""
+        record = self.record()
+        if record.get("state") == "running" and not self.is_taken():
+            return "the process ended without a word (killed, or the machine went down)"
+        return str(record.get("reason", ""))
+
+    def spec(self) -> ExperimentSpec:
+        """The experiment as it was run."""
+        file = self.path / "spec.yaml"
+        if not file.exists():
+            raise RunError(f"{file} is missing; the run did not begin")
+        return parse_spec(yaml.safe_load(file.read_text(encoding="utf-8")), str(file))
+
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json (`Evaluation.to_json`)."""
+        return _read_json(self._finished_file("metrics.json"))
+
+    def data(self) -> dict[str, Any]:
+        """The content of data.json: data set, content hash, coverage, base scores."""
+        return _read_json(self._finished_file("data.json"))
+
+    def environment(self) -> dict[str, Any]:
+        """The content of environment.json."""
+        return _read_json(self._finished_file("environment.json"))
+
+    def read_predictions(self) -> pd.DataFrame:
+        """One row a test variant, `<scorer>.score` and `<scorer>.signed` for each scorer."""
+        return pd.read_parquet(self._finished_file("predictions.parquet"))
+
+    def read_curves(self) -> pd.DataFrame:
+        """Losses and rates by epoch."""
+        return pd.read_parquet(self._finished_file("curves.parquet"))
+
+    def read_split(self) -> pd.DataFrame:
+        """Part of every variant."""
+        return pd.read_parquet(self._finished_file("split.parquet"))
+
+    def _finished_file(self, name: str) -> Path:
+        file = self.path / name
+        if not file.exists():
+            raise RunError(f"run {self.name} has no {name}: it is {self.state()}{_because(self.reason())}")
+        return file
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold the run, so that no other process works on it.
+
+        Raises:
+            RunError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            holder = self.record().get("pid", "unknown")
+            raise RunError(f"run {self.name} is being worked on by another process (id {holder})") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_taken(self) -> bool:
+        """Whether a process holds the run now."""
+        file = self.path / "lock"
+        if not file.exists():
+            return False
+        lock = FileLock(file, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def mark(self, state: State, reason: str = "", **more: Any) -> None:
+        """Write the state into run.json beside what stands there already."""
+        record = {**self.record(), "state": state, "reason": reason, "changed_at": now(), **more}
+        self.write_json("run.json", record)
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Write one JSON file of the run."""
+        with atomic_write(self.path / name) as handle:
+            json.dump(content, handle, indent=2, ensure_ascii=False, allow_nan=False)
+            handle.write("\n")
+
+    def write_yaml(self, name: str, content: dict[str, Any]) -> None:
+        """Write one YAML file of the run."""
+        with atomic_write(self.path / name) as handle:
+            yaml.safe_dump(content, handle, sort_keys=False, allow_unicode=True)
+
+    def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        """Write one Parquet table of the run."""
+        with atomic_write(self.path / name, "wb") as handle:
+            frame.to_parquet(handle, index=False)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder of runs and their ledger.
+
+    Attributes:
+        root: the folder; `root/ledger.jsonl` and `root/<row>-<hash>/`.
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls, root: Path | None = None) -> Workspace:
+        """The folder given, else META_SPLICEAI_RUNS, else ./runs."""
+        return cls(root or Path(os.environ.get(RUNS_VARIABLE) or "runs"))
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of all runs of this folder."""
+        return Ledger(self.root / "ledger.jsonl")
+
+    def run(self, name: str) -> RunDirectory:
+        """The run's folder, whether it exists or not."""
+        return RunDirectory(self.root / name)
+
+    def runs(self) -> list[RunDirectory]:
+        """Every run of the folder, by name."""
+        if not self.root.is_dir():
+            return []
+        return [RunDirectory(path) for path in sorted(self.root.iterdir()) if (path / "run.json").is_file()]
+
+    def find(self, name: str) -> RunDirectory:
+        """A run by its full name, by the start of it, or by the path of its folder.
+
+        Raises:
+            InputError: none, with the nearest names.
+            RunError: several.
+        """
+        runs = self.runs()
+        wanted = Path(name).name
+        exact = [run for run in runs if run.name == wanted]
+        begun = exact or [run for run in runs if run.name.startswith(wanted)]
+        if not begun:
+            raise unknown_value("run", name, [run.name for run in runs], where=str(self.root))
+        if len(begun) > 1:
+            raise RunError(f"'{name}' could be {' or '.join(run.name for run in begun)}; give more of the name")
+        return begun[0]
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{file} is damaged ({error}); delete its folder and run the row again") from error
+    if not isinstance(content, dict):
+        raise IntegrityError(f"{file} is damaged (no JSON object); delete its folder and run the row again")
+    return content
+
+
+def _because(reason: str) -> str:
+    return f" ({reason})" if reason else ""

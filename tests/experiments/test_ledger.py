@@ -1,0 +1,62 @@
+"""The ledger: appended to, never rewritten; a torn line is noticed and stops nobody."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from meta_spliceai.experiments.ledger import Ledger
+
+
+def test_entries_come_back_in_order_with_their_time(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "runs" / "ledger.jsonl")
+    ledger.append({"event": "finished", "run": "a-1", "row": "a"})
+    ledger.append({"event": "failed", "run": "b-2", "row": "b", "reason": "Δ"})
+    entries, damage = ledger.read()
+    assert [entry["run"] for entry in entries] == ["a-1", "b-2"]
+    assert entries[1]["reason"] == "Δ"
+    assert all(entry["at"].endswith("+00:00") for entry in entries)
+    assert damage == []
+
+
+def test_an_absent_ledger_is_empty(tmp_path: Path) -> None:
+    assert Ledger(tmp_path / "ledger.jsonl").read() == ([], [])
+
+
+def test_a_torn_last_line_is_reported_left_alone_and_does_not_swallow_the_next(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append({"event": "finished", "run": "a-1"})
+    whole = ledger.path.read_bytes()
+    torn = whole + b'{"event": "finished", "ru'
+    ledger.path.write_bytes(torn)
+    damage = ledger.damage()
+    assert [(d.line, d.torn) for d in damage] == [(2, True)]
+    assert "cut off" in damage[0].describe()
+    ledger.append({"event": "finished", "run": "b-2"})
+    assert ledger.path.read_bytes().startswith(torn)
+    assert [entry["run"] for entry in ledger.entries()] == ["a-1", "b-2"]
+    assert [(d.line, d.torn) for d in ledger.damage()] == [(2, False)]
+
+
+def test_only_the_latest_finish_of_a_run_counts(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for run, seconds in (("a-1", 1), ("b-2", 2), ("a-1", 3)):
+        ledger.append({"event": "finished", "run": run, "seconds": seconds})
+    ledger.append({"event": "failed", "run": "c-3"})
+    assert [(entry["run"], entry["seconds"]) for entry in ledger.finished()] == [("b-2", 2), ("a-1", 3)]
+
+
+def test_two_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom meta_spliceai.experiments.ledger import Ledger\n"
+        "ledger = Ledger(Path(sys.argv[1]))\n"
+        "for number in range(40):\n    ledger.append({'who': sys.argv[2], 'number': number, 'padding': 'x' * 5000})\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(path), who]) for who in ("first", "second")]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for who in ("first", "second"):
+        assert [line["number"] for line in lines if line["who"] == who] == list(range(40))

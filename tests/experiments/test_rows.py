@@ -1,0 +1,114 @@
+"""The catalogue: complete, checked, and clear about what is wrong with a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.rows import change, find_row, load_rows
+
+WISHLIST = {
+    "hyenadna-small-validated-delta": (12, (2, 4), "high"),
+    "hyenadna-small-quantile": (12, (2, 4), "high"),
+    "hyenadna-medium-validated-delta": (24, (4, 8), "medium"),
+    "hyenadna-large-finetune": (48, (12, 24), "low"),
+    "validated-delta-10k": (8, (1, 2), "high"),
+    "validated-delta-25k": (12, (3, 5), "high"),
+    "validated-delta-50k": (16, (6, 10), "medium"),
+    "simple-cnn-50k": (12, (4, 6), "medium"),
+    "simple-cnn-501": (12, (2, 3), "high"),
+    "simple-cnn-1001": (16, (4, 6), "medium"),
+    "hyenadna-10k-context": (24, (8, 12), "low"),
+    "validated-delta-cv5": (8, (5, 8), "high"),
+    "hyenadna-cv5": (16, (15, 20), "medium"),
+    "validated-delta-loco": (8, (20, 40), "low"),
+    "splice-altering": (None, None, None),
+    "effect-type": (8, (1, 2), "medium"),
+    "position-localization": (8, (2, 3), "medium"),
+    "delta-magnitude": (8, (2, 3), "low"),
+    "unified-multitask": (16, (6, 10), "medium"),
+    "quantile-ensemble": (8, (3, 4), "medium"),
+    "cnn-hyenadna-ensemble": (20, (6, 8), "low"),
+}
+
+ROW = "section: Mine\nrows:\n  - id: my-row\n    title: My row\n"
+
+
+def own(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_every_row_of_the_wishlist_is_there_with_its_guess() -> None:
+    rows = load_rows(own=None)
+    wishes = {row.id: row.wish for row in rows.values() if row.wish is not None}
+    found = {name: (wish.vram_gb, wish.hours, wish.priority) for name, wish in wishes.items()}
+    assert found == WISHLIST
+    assert [row.id for row in rows.values() if row.wish is None] == ["wt1-validated-delta", "wt1-simple-cnn"]
+    large = rows["hyenadna-large-finetune"].wish
+    assert large is not None
+    assert large.vram_or_more
+
+
+def test_sections_come_in_the_wishlists_order() -> None:
+    sections = list(dict.fromkeys(row.section for row in load_rows(own=None).values()))
+    assert sections[:3] == ["HyenaDNA Encoder Integration", "Full SpliceVarDB Dataset", "Longer Context Windows"]
+    assert sections[-1] == "Quickstart"
+
+
+def test_own_rows_are_laid_over_the_packaged_ones(tmp_path: Path) -> None:
+    text = ROW + "  - id: simple-cnn-501\n    title: Mine now\n    window: 301\n"
+    rows = load_rows(own(tmp_path, text))
+    assert rows["my-row"].title == "My row"
+    assert rows["simple-cnn-501"].window == 301
+    assert "validated-delta-10k" in rows
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (ROW + "    windwo: 101\n", ["mine.yaml, line 3, row 'my-row'", "field 'windwo'", "fields here: id, title"]),
+        (ROW + "    training: {learning_rate: -1}\n", ["field 'training.learning_rate' = -1", "greater than 0"]),
+        (ROW + "    data: {nmae: x}\n", ["field 'data.nmae'", "fields here: name, rows"]),
+        (ROW + "    window: 500\n", ["field 'window' = 500", "odd number"]),
+        (ROW + "  - id: my-row\n    title: Again\n", ["line 5: row id 'my-row' is already used at", "line 3"]),
+        (ROW + "    ensemble: {members: [my-row, simple-cnn-501]}\n", ["goes round in a circle: my-row → my-row"]),
+        (ROW + "    ensemble: {members: [simple-cnn-500, simple-cnn-501]}\n", ["did you mean simple-cnn-50"]),
+        ("section: Mine\nrows: [\n", ["not valid YAML"]),
+        ("rows: []\n", ["a catalogue file has a 'section'"]),
+        ("section: Mine\nrows:\n  - just text\n", ["a row is a block of fields"]),
+        ("section: Mine\nrows:\n  - title: No id\n", ["field 'id' is missing"]),
+        (ROW + "    split: {fractions: [0.5, 0.5, 0.5]}\n", ["sum to 1"]),
+        (ROW + "    split: {name: chromosome}\n", ["needs split.test_chromosomes"]),
+    ],
+)
+def test_a_bad_file_names_place_value_and_choices(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(InputError) as raised:
+        load_rows(own(tmp_path, text))
+    for word in words:
+        assert word in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_yaml_that_builds_objects_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not valid YAML"):
+        load_rows(own(tmp_path, ROW + "    purpose: !!python/object/apply:os.getcwd []\n"))
+
+
+def test_set_changes_only_what_is_named() -> None:
+    row = find_row(load_rows(own=None), "validated-delta-10k")
+    changed = change(row, ["training.epochs=5", "split.fractions=[0.6, 0.2, 0.2]", "encoder.settings.hidden_dim=64"])
+    assert changed.training.epochs == 5
+    assert changed.split.fractions == (0.6, 0.2, 0.2)
+    assert changed.encoder.settings == {**row.encoder.settings, "hidden_dim": 64}
+    assert changed.data == row.data
+    assert row.training.epochs != 5
+
+
+def test_identity_ignores_the_words_and_nothing_else() -> None:
+    row = find_row(load_rows(own=None), "validated-delta-10k")
+    assert row.model_copy(update={"title": "Other words"}).identity() == row.identity()
+    assert change(row, ["window=301"]).identity() != row.identity()
+    assert change(row, ["training.seed=1"]).identity() != row.identity()
