@@ -1,0 +1,142 @@
+"""Scores kept on disk, found again by content.
+
+The key of a variant's scores is a hash of everything they depend on: the bases of both sequences, the weights and the
+distance. What is found can therefore not be out of date. Scores are kept in blocks, files written whole and never
+changed, so two processes that score at once cannot disturb each other: each adds blocks of its own, and reads those of
+both. Every entry carries a checksum; a damaged one is reported, left out and computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from meta_spliceai.files import atomic_write
+
+_LOG = logging.getLogger(__name__)
+
+_MAGIC = b"meta-spliceai scores 1\n"
+_HEAD = struct.Struct("<III")  # entries, positions, channels
+_KEY = 32
+_CHECK = 16
+
+
+def content_key(
+    ref: UInt8[np.ndarray, " bases"], alt: UInt8[np.ndarray, " other"], strand: str, digest: str, distance: int
+) -> bytes:
+    """The key of one variant's scores.
+
+    Args:
+        ref, alt: all bases the scores depend on, plus strand, as codes.
+        strand: of the gene.
+        digest: of the base model.
+        distance: positions to either side.
+    """
+    hashed = hashlib.sha256(f"{digest} {distance} {strand} {len(ref)} {len(alt)}\n".encode())
+    hashed.update(ref.tobytes())
+    hashed.update(alt.tobytes())
+    return hashed.digest()
+
+
+class ScoreCache:
+    """A folder of score blocks.
+
+    Attributes:
+        damaged: entries and blocks found damaged so far; each was left out.
+
+    Args:
+        folder: made when the first block is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.damaged = 0
+
+    def read(
+        self, keys: Sequence[bytes], digest: str, distance: int
+    ) -> dict[bytes, tuple[Float32[np.ndarray, "positions channels"], Float32[np.ndarray, "positions channels"]]]:
+        """Reference and alternative probabilities of those keys that are in the cache.
+
+        Args:
+            keys: from `content_key`.
+            digest: of the base model.
+            distance: positions to either side.
+        """
+        wanted = set(keys)
+        found: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        for path in sorted(self.folder.glob(f"{self._stem(digest, distance)}-*.scores")):
+            if len(found) == len(wanted):
+                break
+            found.update(self._read_block(path, wanted - found.keys(), 2 * distance + 1))
+        return found
+
+    def write(
+        self,
+        keys: Sequence[bytes],
+        ref: Float32[np.ndarray, "entries positions channels"],
+        alt: Float32[np.ndarray, "entries positions channels"],
+        digest: str,
+        distance: int,
+    ) -> None:
+        """Add one block with these entries.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written to.
+        """
+        if not keys:
+            return
+        entries, positions, channels = ref.shape
+        records = np.ascontiguousarray(np.stack([ref, alt], axis=1), dtype="<f4")
+        checks = b"".join(_check(key, record.tobytes()) for key, record in zip(keys, records, strict=True))
+        name = hashlib.sha256(b"".join(keys)).hexdigest()[:24]
+        with atomic_write(self.folder / f"{self._stem(digest, distance)}-{name}.scores", "wb") as handle:
+            handle.write(_MAGIC + _HEAD.pack(entries, positions, channels))
+            handle.write(b"".join(keys) + checks)
+            handle.write(records.tobytes())
+
+    @staticmethod
+    def _stem(digest: str, distance: int) -> str:
+        return f"{digest[:16]}-{distance}"
+
+    def _read_block(self, path: Path, wanted: set[bytes], positions: int) -> dict[bytes, tuple[np.ndarray, np.ndarray]]:
+        """The wanted entries of one block; a block that is not whole is removed, so that it can be written anew."""
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # another process found it damaged and removed it meanwhile
+            return {}
+        start = len(_MAGIC) + _HEAD.size
+        entries, wide, channels = _HEAD.unpack(data[len(_MAGIC) : start]) if len(data) >= start else (0, 0, 0)
+        size = 2 * wide * channels * 4
+        first_record = start + entries * (_KEY + _CHECK)
+        if not data.startswith(_MAGIC) or wide != positions or len(data) != first_record + entries * size:
+            self._report(path, "the block is not whole")
+            return {}
+        found = {}
+        whole = True
+        for entry in range(entries):
+            key = data[start + entry * _KEY : start + (entry + 1) * _KEY]
+            check = start + entries * _KEY + entry * _CHECK
+            record = data[first_record + entry * size : first_record + (entry + 1) * size]
+            if _check(key, record) != data[check : check + _CHECK]:
+                whole = False
+            elif key in wanted:
+                ref, alt = np.frombuffer(record, dtype="<f4").reshape(2, wide, channels)
+                found[key] = (ref, alt)
+        if not whole:
+            self._report(path, "an entry does not match its checksum")
+        return found
+
+    def _report(self, path: Path, what: str) -> None:
+        self.damaged += 1
+        _LOG.warning("score cache: %s in %s; it is removed and its scores are computed again", what, path)
+        path.unlink(missing_ok=True)
+
+
+def _check(key: bytes, record: bytes) -> bytes:
+    return hashlib.blake2b(key + record, digest_size=_CHECK).digest()

@@ -1,0 +1,101 @@
+"""What the base layer hands on: probabilities of reference and alternative around each variant."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.base_layer.channels import CHANNELS
+
+
+@dataclass(frozen=True)
+class BaseScores:
+    """Probabilities within ±distance of each variant, rows in the order of the table that was scored.
+
+    Positions are reference positions in transcript orientation; index `distance` is `pos`. The alternative is laid on
+    the reference's positions as SpliceAI does it, on the plus strand: deleted positions, which are those directly
+    behind `pos`, are 0; inserted positions are folded into `pos` by their maximum.
+
+    Attributes:
+        ref, alt: probabilities [variants, 2·distance + 1, channels].
+        distance: positions to either side of `pos`.
+        model: name of the base model.
+        digest: identity of its weights.
+        channels: names of the channels; `CHANNELS` (neither, acceptor, donor) except for models that have others.
+    """
+
+    ref: Float32[np.ndarray, "variants positions channels"]
+    alt: Float32[np.ndarray, "variants positions channels"]
+    distance: int
+    model: str
+    digest: str
+    channels: tuple[str, ...] = CHANNELS
+
+    def __post_init__(self) -> None:
+        expected = (len(self.ref), 2 * self.distance + 1, len(self.channels))
+        if self.ref.shape != expected or self.alt.shape != expected:
+            raise ValueError(f"scores of shape {self.ref.shape} and {self.alt.shape}, expected {expected}")
+
+    def __len__(self) -> int:
+        return len(self.ref)
+
+    @property
+    def delta(self) -> Float32[np.ndarray, "variants positions channels"]:
+        """Δ: alternative minus reference."""
+        return self.alt - self.ref
+
+    def channel(self, name: str) -> int:
+        """Index of a channel.
+
+        Raises:
+            InputError: the model has no such channel (Pangolin, for one, does not tell acceptors from donors).
+        """
+        if name not in self.channels:
+            raise InputError(f"base model {self.model} has no channel '{name}'; it has {', '.join(self.channels)}")
+        return self.channels.index(name)
+
+    def take(self, rows: Int[np.ndarray, " chosen"]) -> BaseScores:
+        """The scores of some rows, in the order given."""
+        return BaseScores(self.ref[rows], self.alt[rows], self.distance, self.model, self.digest, self.channels)
+
+    def save(self, path: Path) -> None:
+        """Write the scores to one file (.npz), whole or not at all."""
+        with atomic_write(path, "wb") as handle:
+            np.savez_compressed(
+                handle,
+                ref=self.ref,
+                alt=self.alt,
+                distance=np.array(self.distance),
+                model=np.array(self.model),
+                digest=np.array(self.digest),
+                channels=np.array(self.channels),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> BaseScores:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: there is no such file.
+            IntegrityError: the file is truncated, altered or of another kind.
+        """
+        if not path.is_file():
+            raise InputError(f"no scores at {path}")
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return cls(
+                    stored["ref"],
+                    stored["alt"],
+                    int(stored["distance"]),
+                    str(stored["model"]),
+                    str(stored["digest"]),
+                    tuple(str(name) for name in stored["channels"]),
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise IntegrityError(f"{path} does not hold whole scores ({error}); delete it and score again") from error

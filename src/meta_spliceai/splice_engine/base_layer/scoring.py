@@ -1,0 +1,272 @@
+"""Variants become evidence: probabilities of reference and alternative around each variant.
+
+The windows are those of SpliceAI's own command (1.3.1): the reference window holds `pos` ± (distance + flank); the
+alternative is the same with the allele put in, and with bases drawn in from the right where it is shorter. With an
+annotation, bases outside the gene are N. For genes on the minus strand both are reverse-complemented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float32, UInt8
+
+from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache, content_key
+from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, one_hot, reverse_complement
+from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.variants.table import describe
+
+Progress = Callable[[int, int], None]
+"""Called with (variants done, variants in all) while scoring."""
+
+_METHODS = ("incremental", "full")
+_FULL_BATCH = 8
+_SAVE_EVERY = 1000
+"""Variants between two writes to the cache: what an interrupted run loses at most."""
+
+
+@dataclass(frozen=True)
+class Locus:
+    """One variant, ready to be scored. All positions are 0-based, on the plus strand.
+
+    Attributes:
+        contig: as the genome names it.
+        start: the base at `pos`.
+        ref, alt: alleles as codes.
+        strand: of the gene.
+        gene_start, gene_end: bases outside [gene_start, gene_end) are N to the networks; None for no limits.
+    """
+
+    contig: str
+    start: int
+    ref: UInt8[np.ndarray, " bases"]
+    alt: UInt8[np.ndarray, " bases"]
+    strand: str
+    gene_start: int | None
+    gene_end: int | None
+
+    @property
+    def shift(self) -> int:
+        """How much longer the alternative allele is (negative for a deletion)."""
+        return len(self.alt) - len(self.ref)
+
+    def alt_outputs(self, distance: int) -> int:
+        """Positions of the alternative sequence, from `pos` - distance on, that have a place in the aligned scores."""
+        return max(distance + 1, 2 * distance + 1 + self.shift)
+
+
+def score_variants(
+    table: pd.DataFrame,
+    genome: SequenceSource,
+    model: BaseModel,
+    distance: int = 50,
+    *,
+    annotation: GeneAnnotation | None = None,
+    cache: ScoreCache | None = None,
+    method: Literal["incremental", "full"] = "full",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> BaseScores:
+    """Probabilities of reference and alternative at every position within ±distance of each variant.
+
+    Args:
+        table: a variant table (chrom, pos, ref, alt on the plus strand, strand and gene); alleles may hold N.
+        genome: where the bases come from.
+        model: the networks.
+        distance: positions to either side of `pos` (SpliceAI's -D).
+        annotation: with it, bases outside the row's gene are N, as SpliceAI's command has it; without, all bases are
+            seen. A row without a gene's name takes the only gene there on its strand.
+        cache: scores found there are used, and new ones added.
+        method: "incremental" computes only what a variant changes; "full" runs the networks on both whole windows.
+            Both give the same numbers up to float noise.
+        batch_size: windows (full) or alternatives (incremental) run at once; chosen for the machine by default.
+        progress: told of every few variants done.
+
+    Raises:
+        InputError: a reference allele that is not the genome's, a gene that is not in the annotation or does not hold
+            the variant, a contig the genome lacks, a bad distance or method.
+        RunError: the cache cannot be written to.
+    """
+    if method not in _METHODS:
+        raise unknown_value("scoring method", method, _METHODS)
+    if distance < 1:
+        raise InputError(f"distance {distance} is not a number of positions of at least 1")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch size {batch_size} is not at least 1")
+    loci = list(_loci(table, genome, annotation))
+    shape = (len(loci), 2 * distance + 1, len(model.channels))
+    scores = BaseScores(
+        np.zeros(shape, np.float32), np.zeros(shape, np.float32), distance, model.name, model.digest, model.channels
+    )
+    keys = [_key(locus, genome, model, distance) for locus in loci] if cache is not None else []
+    todo = _fill_from_cache(scores, keys, cache) if cache is not None else list(range(len(loci)))
+    done = len(loci) - len(todo)
+    for chunk in _chunks(todo, _SAVE_EVERY):
+        ref, alt = _full(genome, [loci[row] for row in chunk], model, distance, batch_size or _FULL_BATCH)
+        scores.ref[chunk], scores.alt[chunk] = ref, alt
+        if cache is not None:
+            cache.write([keys[row] for row in chunk], ref, alt, model.digest, distance)
+        done += len(chunk)
+        if progress is not None:
+            progress(done, len(loci))
+    return scores
+
+
+def align_alternative(
+    raw: Float32[np.ndarray, "outputs channels"], shift: int, distance: int
+) -> Float32[np.ndarray, "positions channels"]:
+    """Lay the alternative's outputs on the reference's positions, both from `pos` - distance on, plus strand.
+
+    Deleted positions, which follow `pos`, become 0. Inserted positions are folded into `pos` by the maximum of each
+    channel. This is what SpliceAI does for insertions and deletions; a delins follows the difference in length.
+
+    Args:
+        raw: at the alternative's positions; `Locus.alt_outputs` of them.
+        shift: length of the alternative allele minus that of the reference allele.
+        distance: positions to either side.
+    """
+    if shift > 0:
+        folded = raw[distance : distance + shift + 1].max(axis=0, keepdims=True)
+        return np.concatenate([raw[:distance], folded, raw[distance + shift + 1 :]])
+    gap = np.zeros((-shift, raw.shape[1]), dtype=raw.dtype)
+    return np.concatenate([raw[: distance + 1], gap, raw[distance + 1 :]])[: 2 * distance + 1]
+
+
+def _loci(table: pd.DataFrame, genome: SequenceSource, annotation: GeneAnnotation | None) -> Iterator[Locus]:
+    contigs = {chrom: genome.resolve(chrom) for chrom in table["chrom"].unique()}
+    for _, row in table.iterrows():
+        start = int(row["pos"]) - 1
+        ref = encode(row["ref"])
+        found = genome.fetch(contigs[row["chrom"]], start, start + len(ref))
+        if not np.array_equal(found, ref):
+            raise InputError(
+                f"{describe(row)}: {genome.name} has other bases there; leave such rows out with check_reference"
+            )
+        gene = None if annotation is None else _gene_of(row, annotation)
+        bounds = (None, None) if gene is None else gene
+        yield Locus(contigs[row["chrom"]], start, ref, encode(row["alt"]), row["strand"], *bounds)
+
+
+def _gene_of(row: pd.Series, annotation: GeneAnnotation) -> tuple[int, int]:
+    """First base and one past the last base of the row's gene."""
+    here = [gene for gene in annotation.overlapping(row["chrom"], int(row["pos"])) if gene.strand == row["strand"]]
+    if row["gene"]:
+        here = [gene for gene in here if gene.name == row["gene"]]
+    if len(here) != 1:
+        named = f"gene {row['gene']}" if row["gene"] else "one gene"
+        names = ", ".join(gene.name for gene in here) or "none"
+        raise InputError(
+            f"{describe(row)}: not in {named} on strand {row['strand']} of {annotation.name} (there: {names}); "
+            "name the gene in the column 'gene', or score without an annotation"
+        )
+    return here[0].start, here[0].end
+
+
+def plus_bases(genome: SequenceSource, locus: Locus, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+    """Bases [start, end) of the plus strand, N outside the gene's limits."""
+    codes = genome.fetch(locus.contig, start, end)
+    if locus.gene_start is not None and locus.gene_end is not None:
+        codes[: max(0, locus.gene_start - start)] = N_CODE
+        codes[max(0, locus.gene_end - start) :] = N_CODE
+    return codes
+
+
+def plus_windows(
+    genome: SequenceSource, locus: Locus, distance: int, flank: int
+) -> tuple[UInt8[np.ndarray, " ref_length"], UInt8[np.ndarray, " alt_length"]]:
+    """Both sequences that the scores depend on, plus strand.
+
+    The first output position of either is `pos` - distance; the reference has 2·distance + 1 of them, the alternative
+    `Locus.alt_outputs`.
+    """
+    left = locus.start - distance - flank
+    ref_length = 2 * (distance + flank) + 1
+    alt_length = locus.alt_outputs(distance) + 2 * flank
+    codes = plus_bases(genome, locus, left, left + max(ref_length, alt_length - locus.shift))
+    before = distance + flank
+    alt = np.concatenate([codes[:before], locus.alt, codes[before + len(locus.ref) :]])
+    return codes[:ref_length], alt[:alt_length]
+
+
+def _key(locus: Locus, genome: SequenceSource, model: BaseModel, distance: int) -> bytes:
+    ref, alt = plus_windows(genome, locus, distance, model.flank)
+    alleles = f"{locus.strand}{len(locus.ref)}>{len(locus.alt)}"
+    return content_key(ref, alt, alleles, model.digest, distance)
+
+
+def _fill_from_cache(scores: BaseScores, keys: list[bytes], cache: ScoreCache) -> list[int]:
+    """Fill in what the cache holds; the rows that remain to be scored."""
+    found = cache.read(keys, scores.digest, scores.distance)
+    todo = []
+    for row, key in enumerate(keys):
+        if key in found:
+            scores.ref[row], scores.alt[row] = found[key]
+        else:
+            todo.append(row)
+    return todo
+
+
+def _chunks(rows: list[int], size: int) -> Iterator[list[int]]:
+    for at in range(0, len(rows), size):
+        yield rows[at : at + size]
+
+
+def _full(
+    genome: SequenceSource, loci: Sequence[Locus], model: BaseModel, distance: int, batch_size: int
+) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
+    """Every window through every network, whole."""
+    sequences: list[np.ndarray] = []
+    for locus in loci:
+        both = plus_windows(genome, locus, distance, model.flank)
+        sequences += both if locus.strand == "+" else [reverse_complement(codes) for codes in both]
+    outputs = predict_sequences(sequences, model, batch_size)
+    ref = np.empty((len(loci), 2 * distance + 1, len(model.channels)), np.float32)
+    alt = np.empty_like(ref)
+    for row, locus in enumerate(loci):
+        turn = slice(None, None, -1 if locus.strand == "-" else 1)
+        ref[row] = outputs[2 * row]
+        alt[row] = align_alternative(outputs[2 * row + 1][turn], locus.shift, distance)[turn]
+    return ref, alt
+
+
+def predict_sequences(
+    sequences: Sequence[UInt8[np.ndarray, " _"]], model: BaseModel, batch_size: int
+) -> list[Float32[np.ndarray, "_ channels"]]:
+    """The model's probabilities at the inner length - 2·flank positions of each sequence (transcript orientation).
+
+    Equal sequences are run once; sequences of one length share batches; one network is run at a time.
+    """
+    unique: dict[bytes, int] = {}
+    place = [unique.setdefault(codes.tobytes(), len(unique)) for codes in sequences]
+    by_length: dict[int, list[bytes]] = {}
+    for codes in unique:
+        by_length.setdefault(len(codes), []).append(codes)
+    outputs: list[np.ndarray] = [np.empty(0)] * len(unique)
+    for length, group in by_length.items():
+        for at in range(0, len(group), batch_size):
+            batch = group[at : at + batch_size]
+            stacked = torch.from_numpy(np.frombuffer(b"".join(batch), np.uint8).reshape(-1, length).copy())
+            x = one_hot(stacked.to(model.device))
+            with torch.inference_mode():
+                slots = combine(model, [network(x) for network in model.networks])
+            for one, values in zip(batch, slots.movedim(1, 2).cpu().numpy(), strict=True):
+                outputs[unique[one]] = values
+    return [outputs[index] for index in place]
+
+
+def combine(model: BaseModel, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean over each slot's networks, slots side by side on the channel axis (1)."""
+    slots = []
+    for slot in range(max(model.slots) + 1):
+        members = [output for output, of in zip(outputs, model.slots, strict=True) if of == slot]
+        slots.append(torch.stack(members).mean(dim=0))
+    return torch.cat(slots, dim=1)
