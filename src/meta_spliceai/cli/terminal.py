@@ -66,12 +66,11 @@ class Terminal:
         return advance
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
-        """Print what became of each row, on stdout: one line a row, and the metrics of those that have a result."""
+        """Print the rows that have a result, on stdout: where it is, and how it compares with the simple rivals."""
         out = Console()
         for outcome in outcomes:
             if outcome.error is not None or outcome.run is None:
-                self.say(f"error: {outcome.spec.id}: {outcome.error}")
-                continue
+                continue  # said when it happened
             record = outcome.run.record()
             how = "finished before" if outcome.reused else "finished"
             out.print(

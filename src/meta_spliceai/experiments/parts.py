@@ -40,7 +40,7 @@ def needed_parts(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> It
         rows: the catalogue, in which members are looked up.
     """
     yield "data set", spec.data.name
-    yield "base network", spec.base.name
+    yield "base network", spec.base.name.partition(":")[0]  # "family:path" is a family with the user's own weights
     yield "procedure", spec.procedure
     yield "split", spec.split.name
     if spec.ensemble is not None:

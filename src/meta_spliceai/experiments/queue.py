@@ -39,7 +39,7 @@ def run_all(
         try:
             outcome = run_experiment(spec, workspace, device, resume, fresh=fresh, rows=rows, watcher=watcher)
         except MetaSpliceAIError as error:
-            watcher.say(f"{spec.id} failed: {error}")
+            watcher.say(f"error: {spec.id}: {error}")
             outcome = Outcome(spec, None, error=error)
         outcomes.append(outcome)
     return outcomes

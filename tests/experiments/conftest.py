@@ -1,0 +1,147 @@
+"""A whole bench in miniature: a toy genome with measured variants, a toy base network, and rows that use them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from meta_spliceai import resources
+from meta_spliceai.datasets import registry
+from meta_spliceai.datasets.registry import DataSet, Loaded
+from meta_spliceai.experiments.rows import load_rows
+from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.splice_engine.base_layer import families
+from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
+from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, as_variant_table
+
+EXONS = 24
+VARIANTS_AN_EXON = 10
+
+
+def toy_label(effect: float) -> str:
+    """Splice-altering below -1, Normal above -0.3, Low-frequency between."""
+    return SPLICE_ALTERING if effect < -1 else NORMAL if effect > -0.3 else LOW_FREQUENCY
+
+
+def load_toy() -> Loaded:
+    """24 exons of 60 bases on two chromosomes, ten substitutions each, worse the nearer to a site."""
+    random = np.random.default_rng(7)
+    contigs = {name: "".join(random.choice(list("ACGT"), 4000)) for name in ("chr1", "chr2")}
+    rows = []
+    for exon in range(EXONS):
+        chrom = f"chr{1 + exon % 2}"
+        start = 200 + 150 * exon
+        for at in sorted(random.choice(60, VARIANTS_AN_EXON, replace=False)):
+            pos = start + int(at)
+            ref = contigs[chrom][pos - 1]
+            near = min(at, 59 - at)
+            effect = -2.0 * np.exp(-near / 6) + 0.15 * random.standard_normal()
+            alt = random.choice([base for base in "ACGT" if base != ref])
+            rows.append(
+                {
+                    "variant_id": f"{chrom}:{pos}{ref}>{alt}",
+                    "chrom": chrom,
+                    "pos": pos,
+                    "ref": ref,
+                    "alt": alt,
+                    "strand": "+" if exon % 3 else "-",
+                    "gene": "",
+                    "classification": toy_label(effect),
+                    "effect": effect,
+                    "source": "toy",
+                    "method": "made up",
+                    "group": f"exon-{exon:02d}",
+                    "acceptor_pos": start if exon % 3 else start + 59,
+                    "donor_pos": start + 59 if exon % 3 else start,
+                }
+            )
+    table = as_variant_table(pd.DataFrame(rows), "toy")
+    genome = MemoryGenome(contigs, "toy build", "toy genome")
+    return Loaded(table, Coverage(len(table)), genome, None, registry.get("toy"), {})
+
+
+def toy_network(members: Sequence[int] | None, path: Path | None) -> BaseModel:
+    """One random network that sees 12 bases to either side."""
+    torch.manual_seed(3)
+    network = SpliceAINetwork(Architecture((Stage(1, 5, 1), Stage(1, 5, 2)), channels=4))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(3)
+    return BaseModel("toy", (network,), licence="none needed", citation="built in code")
+
+
+def install_toy_bench() -> None:
+    """Make the toy data set and the toy base network known, once in a process."""
+    if "toy" in registry.names():
+        return
+    resources.register(
+        resources.Resource(
+            name="toy", title="Toy", source="built in code", licence="none needed", citation="nobody", files=()
+        )
+    )
+    registry.register(
+        DataSet(
+            name="toy",
+            title="Toy variants",
+            resource="toy",
+            build="toy build",
+            rows=EXONS * VARIANTS_AN_EXON,
+            effect="made up; negative = less",
+            label_rule=toy_label,
+            loader=load_toy,
+        )
+    )
+    families.FAMILIES["toy"] = toy_network
+
+
+TOY_ROW = {
+    "id": "toy-row",
+    "title": "A toy row",
+    "section": "Toys",
+    "wish": {"what": "toys", "vram_gb": 1, "hours": [1, 2], "priority": "low"},
+    "data": {"name": "toy"},
+    "base": {"name": "toy", "distance": 60},
+    "window": 41,
+    "encoder": {"name": "simple-cnn", "settings": {"hidden_dim": 8, "layers": 3}},
+    "split": {"name": "gene", "fractions": [0.5, 0.2, 0.3]},
+    "training": {"epochs": 3, "batch_size": 32, "patience": 0},
+    "bootstrap": 50,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _toy_bench() -> Iterator[None]:
+    install_toy_bench()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def toy_row() -> ExperimentSpec:
+    """A row that runs in a second."""
+    return parse_spec(TOY_ROW, "test")
+
+
+@pytest.fixture
+def catalogue(toy_row: ExperimentSpec) -> dict[str, ExperimentSpec]:
+    """The packaged catalogue and the toy row."""
+    return {**load_rows(own=None), toy_row.id: toy_row}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """An empty folder of runs, with a cache of its own."""
+    monkeypatch.setitem(os.environ, "META_SPLICEAI_CACHE", str(tmp_path / "cache"))
+    return Workspace(tmp_path / "runs")

@@ -1,0 +1,281 @@
+"""A row becomes a run directory; a finished one is found again; an unfinished one is never lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from meta_spliceai.errors import RunError
+from meta_spliceai.experiments import runner
+from meta_spliceai.experiments.queue import run_all
+from meta_spliceai.experiments.rows import change
+from meta_spliceai.experiments.runner import run_experiment
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.watcher import Silent
+from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
+from meta_spliceai.splice_engine.meta_layer.models import SimpleCNNDeltaPredictor
+
+Rows = dict[str, ExperimentSpec]
+
+
+def metrics_of(path: Path) -> dict[str, Any]:
+    return json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int, error: BaseException) -> None:
+    """Training ends with `error` after some epochs, checkpoints written."""
+    from meta_spliceai.splice_engine.meta_layer import training
+
+    done = 0
+    original = training._EpochCheckpoint.on_train_epoch_end
+
+    def counting(self: Any, trainer: Any, pl_module: Any) -> None:
+        nonlocal done
+        original(self, trainer, pl_module)
+        done += 1
+        if done == epochs:
+            raise error
+
+    monkeypatch.setattr(training._EpochCheckpoint, "on_train_epoch_end", counting)
+
+
+def test_a_run_directory_has_everything(toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows) -> None:
+    outcome = run_experiment(toy_row, workspace, "cpu", rows=catalogue)
+    run = outcome.run
+    assert run is not None
+    assert run.name.startswith("toy-row-")
+    assert run.state() == "finished"
+    names = {path.name for path in run.path.iterdir()} - {"lock"}
+    assert names == {
+        "spec.yaml",
+        "environment.json",
+        "data.json",
+        "split.parquet",
+        "curves.parquet",
+        "predictions.parquet",
+        "metrics.json",
+        "model",
+        "run.json",
+    }
+    assert run.spec() == toy_row
+    record = run.record()
+    assert record["peak_memory_bytes"] > 50e6
+    assert record["seconds"] == pytest.approx(sum(record["seconds_by_step"].values()), abs=0.01)
+    assert record["weights_origin"] == "scratch"
+    assert run.environment()["packages"]["torch"]
+    data = run.data()
+    assert data["coverage"]["read"] == 240
+    assert data["split"]["parts"]["test"]["altering"] > 0
+
+    predictions = run.read_predictions()
+    assert len(predictions) == 240
+    split = run.read_split()
+    assert (split["part"] == predictions["part"]).all()
+    assert predictions["group"][predictions["part"] == "test"].nunique() > 2
+    shared = set(predictions["group"][predictions["part"] == "test"]) & set(
+        predictions["group"][predictions["part"] == "train"]
+    )
+    assert shared == set()
+    judged = Evaluation.from_json(run.metrics())
+    assert [scorer.name for scorer in judged.scorers][-1] == "toy-row"
+    assert {"row zero", "base", "learned"} == {scorer.kind for scorer in judged.scorers}
+    test_rows = int((predictions["part"] == "test").sum())
+    assert judged.value("toy-row", "spearman_effect")["n"] == test_rows
+
+
+def test_saved_weights_give_the_saved_predictions(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
+) -> None:
+    from meta_spliceai.datasets import load_dataset
+    from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import scores_from_delta
+    from meta_spliceai.splice_engine.meta_layer.training import predict
+    from meta_spliceai.splice_engine.variants.windows import build_windows
+
+    run = run_experiment(toy_row, workspace, "cpu", rows=catalogue).run
+    assert run is not None
+    predictor = SimpleCNNDeltaPredictor.from_pretrained(run.path / "model")
+    toy = load_dataset("toy")
+    again = scores_from_delta(predict(predictor, build_windows(toy.variants, toy.genome, 41), "cpu"))
+    np.testing.assert_allclose(run.read_predictions()["toy-row.signed"], again.signed, atol=1e-6)
+
+
+def test_the_ledger_line_carries_the_result(toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows) -> None:
+    run = run_experiment(toy_row, workspace, "cpu", rows=catalogue).run
+    assert run is not None
+    (entry,) = workspace.ledger.finished()
+    assert entry["run"] == run.name
+    assert entry["as_wished"] is True
+    judged = Evaluation.from_json(run.metrics())
+    found = {(m["scorer"], m["metric"]): m["estimate"] for m in entry["metrics"]}
+    assert found["toy-row", "auprc"] == judged.value("toy-row", "auprc")["estimate"]
+    assert entry["test"]["rows"] == int((run.read_predictions()["part"] == "test").sum())
+    assert len(entry["verdicts"]) == 3
+
+
+def test_a_finished_row_is_found_again_and_not_repeated(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_experiment(toy_row, workspace, "cpu", rows=catalogue)
+    monkeypatch.setattr(runner, "prepare", lambda *_: pytest.fail("computed again"))
+    watcher = Silent()
+    again = run_experiment(toy_row, workspace, "cpu", rows=catalogue, watcher=watcher)
+    assert again.reused
+    assert again.run == first.run
+    assert any("finished already" in line for line in watcher.lines)
+    assert len(workspace.ledger.entries()) == 1
+
+
+def test_seed_field_and_code_make_another_run(
+    toy_row: ExperimentSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from meta_spliceai.experiments.address import run_name
+
+    names = {
+        run_name(toy_row, "data", "code"),
+        run_name(change(toy_row, ["training.seed=1"]), "data", "code"),
+        run_name(change(toy_row, ["window=43"]), "data", "code"),
+        run_name(toy_row, "other data", "code"),
+        run_name(toy_row, "data", "other code"),
+    }
+    assert len(names) == 5
+    assert run_name(toy_row.model_copy(update={"title": "Other"}), "data", "code") in names
+
+
+def test_more_rows_than_there_are_uses_all_and_says_so(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
+) -> None:
+    outcome = run_experiment(change(toy_row, ["data.rows=100000"]), workspace, "cpu", rows=catalogue)
+    assert outcome.run is not None
+    (note,) = outcome.run.record()["notes"]
+    assert note == "100,000 variants were asked for; the data set has 240 usable ones: all are used"
+    assert outcome.run.data()["n_variants"] == 240
+
+
+def test_a_subset_is_drawn_with_the_seed_counted_and_said(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
+) -> None:
+    spec = change(toy_row, ["data.rows=150"])
+    run = run_experiment(spec, workspace, "cpu", rows=catalogue).run
+    other = run_experiment(change(spec, ["training.seed=1"]), workspace, "cpu", rows=catalogue).run
+    assert run is not None
+    assert other is not None
+    data = run.data()
+    assert data["coverage"]["left_out"] == {"not drawn: the row asks for fewer": 90}
+    assert data["coverage"]["read"] == 240
+    assert run.record()["subset_note"] == "a subset: 150 of 240 variants, drawn with seed 0"
+    assert len(run.read_predictions()) == 150
+    assert set(run.read_predictions()["variant_id"]) != set(other.read_predictions()["variant_id"])
+    # It is not the row as the wishlist has it.
+    assert [entry["as_wished"] for entry in workspace.ledger.finished()] == [False, False]
+
+
+def test_labelled_only_draws_among_altering_and_normal(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
+) -> None:
+    run = run_experiment(change(toy_row, ["data.labelled_only=true"]), workspace, "cpu", rows=catalogue).run
+    assert run is not None
+    assert set(run.read_predictions()["classification"]) == {"Splice-altering", "Normal"}
+    assert sum(run.data()["coverage"]["left_out"].values()) == 240 - len(run.read_predictions())
+
+
+def test_one_seed_gives_one_result(
+    toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path, catalogue: Rows
+) -> None:
+    first = run_experiment(toy_row, workspace, "cpu", rows=catalogue).run
+    second = run_experiment(toy_row, Workspace(tmp_path / "other"), "cpu", rows=catalogue).run
+    assert first is not None
+    assert second is not None
+    assert metrics_of(first.path) == metrics_of(second.path)
+
+
+def test_an_interrupted_run_resumes_to_the_same_metrics(
+    toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = run_experiment(toy_row, Workspace(tmp_path / "other"), "cpu", rows=catalogue).run
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(toy_row, workspace, "cpu", rows=catalogue)
+    (run,) = workspace.runs()
+    assert (run.state(), run.reason()) == ("interrupted", "stopped by the user")
+    with pytest.raises(RunError, match="go on with --resume, or start over with --fresh"):
+        run_experiment(toy_row, workspace, "cpu", rows=catalogue)
+    outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows=catalogue)
+    assert outcome.run is not None
+    assert unbroken is not None
+    assert outcome.run.record()["training"]["resumed_from"] == 1
+    assert metrics_of(outcome.run.path) == metrics_of(unbroken.path)
+    curves = [
+        frame.drop(columns=["seconds", "windows_per_second"])
+        for frame in (outcome.run.read_curves(), unbroken.read_curves())
+    ]
+    pd.testing.assert_frame_equal(*curves)
+    assert [entry["event"] for entry in workspace.ledger.entries()] == ["interrupted", "finished"]
+
+
+def test_fresh_throws_an_unfinished_run_away(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(toy_row, workspace, "cpu", rows=catalogue)
+    outcome = run_experiment(toy_row, workspace, "cpu", fresh=True, rows=catalogue)
+    assert outcome.run is not None
+    assert outcome.run.record()["training"]["resumed_from"] is None
+
+
+def test_a_failure_is_a_state_with_a_reason_and_the_queue_goes_on(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
+) -> None:
+    bad = change(toy_row, ["training.learning_rate=1e30", "training.gradient_clip=0"])
+    outcomes = run_all(
+        [bad, toy_row],
+        workspace,
+        rows=catalogue,
+        device="cpu",
+        resume=False,
+        fresh=False,
+        watcher=Silent(),
+    )
+    assert [outcome.failed for outcome in outcomes] == [True, False]
+    failed = next(run for run in workspace.runs() if run.state() == "failed")
+    assert "lower learning_rate" in failed.reason()
+    assert workspace.ledger.entries()[0]["event"] == "failed"
+
+
+def test_a_row_with_a_missing_part_does_not_start(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
+) -> None:
+    spec = change(toy_row, ["encoder.name=crystal-ball"])
+    with pytest.raises(RunError, match="missing encoder 'crystal-ball'"):
+        run_experiment(spec, workspace, "cpu", rows=catalogue)
+    assert workspace.runs() == []
+
+
+def test_two_processes_cannot_take_the_same_run(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def second(*arguments: Any) -> None:
+        run = workspace.runs()[0]
+        assert run.state() == "running"
+        try:
+            with run.taken():
+                seen.append("taken twice")
+        except RunError as error:
+            seen.append(str(error))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "prepare", second)
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(toy_row, workspace, "cpu", rows=catalogue)
+    assert len(seen) == 1
+    assert "is being worked on by another process" in seen[0]
