@@ -1,0 +1,209 @@
+"""A sparse genome: a FASTA file of regions, named by where they lie; N everywhere else."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.files import atomic_write, cache_dir, sha256_file
+from meta_spliceai.splice_engine.genome.builds import check_lengths
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode
+from meta_spliceai.splice_engine.genome.source import find_contig
+
+_HEADER = re.compile(r"(\S+):(\d+)-(\d+)")
+_LAYOUT = 1
+"""Changes when the cached form changes, so that an older one is made anew."""
+
+
+class RegionFasta:
+    """Regions `>chr1:946174-948232` (1-based inclusive, plus strand; plain or gzipped) as one genome.
+
+    The first opening reads the whole file and stores it in the cache as one array of codes with an index, keyed by the
+    file's content; later openings map that array. Overlapping regions must agree and are joined.
+
+    Args:
+        path: the file.
+        build: "GRCh37" or "GRCh38".
+
+    Raises:
+        InputError: no such file, or a header that is no region (with its record's number).
+        IntegrityError: truncated, a region whose length is not what its name says, overlapping regions that disagree.
+    """
+
+    def __init__(self, path: Path, build: str) -> None:
+        self.path = Path(path)
+        self.name = str(path)
+        self.build = build
+        if not self.path.is_file():
+            raise InputError(f"no FASTA file at {path}; check the path")
+        folder = cache_dir() / "genomes" / f"regions-{_LAYOUT}-{sha256_file(self.path)[:32]}"
+        stored = _open_stored(folder)
+        if stored is None:
+            _store(_join(_records(self.path), self.name), folder)
+            stored = _open_stored(folder)
+        if stored is None:
+            raise IntegrityError(f"{folder} does not hold what was just written there; check the disk")
+        self._codes, index = stored
+        self.digest = hashlib.sha256(f"{build} {index['digest']}".encode()).hexdigest()
+        self._starts: dict[str, np.ndarray] = {}
+        self._ends: dict[str, np.ndarray] = {}
+        self._offsets: dict[str, np.ndarray] = {}
+        for chrom, regions in index["regions"].items():
+            columns = np.array(regions, dtype=np.int64)
+            self._starts[chrom], self._ends[chrom], self._offsets[chrom] = columns.T
+        self._resolved: dict[str, str] = {}
+        check_lengths(self.contigs(), build, self.name, whole=False)
+
+    def contigs(self) -> dict[str, int]:
+        """Contig name: end of its last known base."""
+        return {chrom: int(ends[-1]) for chrom, ends in self._ends.items()}
+
+    def regions(self, chrom: str) -> list[tuple[int, int]]:
+        """Where bases are known: (start, end), 0-based half-open, ascending, not overlapping."""
+        contig = self.resolve(chrom)
+        return [(int(start), int(end)) for start, end in zip(self._starts[contig], self._ends[contig], strict=True)]
+
+    def resolve(self, chrom: str) -> str:
+        """The contig's own name, with or without "chr".
+
+        Raises:
+            InputError: no such contig.
+        """
+        if chrom not in self._resolved:
+            self._resolved[chrom] = find_contig(chrom, self._starts, f"{self.name} ({self.build})")
+        return self._resolved[chrom]
+
+    def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        """Codes of [start, end), 0-based half-open, plus strand, N between and beyond the regions.
+
+        Raises:
+            InputError: no such contig, or end before start.
+        """
+        contig = self.resolve(chrom)
+        if end < start:
+            raise InputError(f"an interval must not end before it starts: [{start}, {end})")
+        cut = np.full(end - start, N_CODE, dtype=np.uint8)
+        starts, ends, offsets = self._starts[contig], self._ends[contig], self._offsets[contig]
+        at = int(np.searchsorted(ends, start, side="right"))
+        while at < len(starts) and starts[at] < end:
+            low, high = max(start, int(starts[at])), min(end, int(ends[at]))
+            offset = int(offsets[at]) - int(starts[at])
+            cut[low - start : high - start] = self._codes[offset + low : offset + high]
+            at += 1
+        return cut
+
+    def __reduce__(self) -> tuple[type[RegionFasta], tuple[Path, str]]:
+        """Another process maps the cached array itself."""
+        return type(self), (self.path, self.build)
+
+
+def _records(path: Path) -> Iterator[tuple[str, int, int, UInt8[np.ndarray, " length"]]]:
+    """Contig, start (0-based), end and codes of each record, in the file's order."""
+    with path.open("rb") as handle:
+        zipped = handle.read(2) == b"\x1f\x8b"
+    opener: Callable[..., IO[Any]] = gzip.open if zipped else open
+    header, number = "", 0
+    lines: list[str] = []
+    try:
+        with opener(path, "rt", encoding="ascii") as handle:
+            for line in handle:
+                if line.startswith(">"):
+                    if header:
+                        yield _record(header, lines, number, path)
+                    header, lines, number = line[1:].strip(), [], number + 1
+                elif header:
+                    lines.append(line.strip())
+                elif line.strip():
+                    raise InputError(f"{path} is no FASTA file: it begins with '{line.strip()[:20]}', expected '>'")
+    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path} is truncated or damaged after record {number} ({error}); get it anew") from error
+    if not header:
+        raise InputError(f"{path} holds no sequence; a FASTA file begins with '>'")
+    yield _record(header, lines, number, path)
+
+
+def _record(
+    header: str, lines: list[str], number: int, path: Path
+) -> tuple[str, int, int, UInt8[np.ndarray, " length"]]:
+    match = _HEADER.fullmatch(header.split()[0] if header else "")
+    if match is None or not 0 < int(match[2]) <= int(match[3]):
+        raise InputError(
+            f"{path}: record {number} is named '{header}', expected a region like 'chr1:946174-948232' (1-based, "
+            "inclusive); use a whole-genome FASTA reader for other files"
+        )
+    start, end = int(match[2]) - 1, int(match[3])
+    try:
+        codes = encode("".join(lines))
+    except InputError as error:
+        raise InputError(f"{path}: record {number} ({header}): {error}") from error
+    if len(codes) != end - start:
+        raise IntegrityError(
+            f"{path}: record {number} ({header}) has {len(codes):,} bases, its name says {end - start:,}; get it anew"
+        )
+    return match[1], start, end, codes
+
+
+def _join(
+    records: Iterator[tuple[str, int, int, UInt8[np.ndarray, " length"]]], where: str
+) -> dict[str, list[tuple[int, UInt8[np.ndarray, " length"]]]]:
+    """Contig: (start, codes) ascending, overlapping and touching records joined."""
+    by_contig: dict[str, list[tuple[int, UInt8[np.ndarray, " length"]]]] = {}
+    for chrom, start, _, codes in records:
+        by_contig.setdefault(chrom, []).append((start, codes))
+    joined = {}
+    for chrom, regions in by_contig.items():
+        done: list[tuple[int, list[UInt8[np.ndarray, " length"]], int]] = []  # start, pieces, end
+        for start, codes in sorted(regions, key=lambda region: (region[0], len(region[1]))):
+            if not done or start > done[-1][2]:
+                done.append((start, [codes], start + len(codes)))
+                continue
+            first, pieces, end = done[-1]
+            shared = min(end, start + len(codes)) - start
+            so_far = np.concatenate(pieces)
+            before = so_far[start - first : start - first + shared]
+            if not np.array_equal(before, codes[:shared]):
+                at = start + int(np.flatnonzero(before != codes[:shared])[0]) + 1
+                raise IntegrityError(f"{where}: overlapping regions disagree at {chrom}:{at}; get the file anew")
+            done[-1] = (first, [so_far, codes[shared:]], max(end, start + len(codes)))
+        joined[chrom] = [(start, np.concatenate(pieces)) for start, pieces, _ in done]
+    return joined
+
+
+def _store(joined: dict[str, list[tuple[int, UInt8[np.ndarray, " length"]]]], folder: Path) -> None:
+    """Write codes first and the index last: a folder with an index is a whole one."""
+    regions: dict[str, list[tuple[int, int, int]]] = {}
+    hashed, offset = hashlib.sha256(), 0
+    with atomic_write(folder / "codes", "wb") as handle:
+        for chrom, parts in joined.items():
+            for start, codes in parts:
+                handle.write(codes.tobytes())
+                hashed.update(codes.tobytes())
+                regions.setdefault(chrom, []).append((start, start + len(codes), offset))
+                offset += len(codes)
+    digest = hashlib.sha256(f"{hashed.hexdigest()} {sorted(regions.items())}".encode()).hexdigest()
+    index = {"codes": hashed.hexdigest(), "digest": digest, "regions": regions}
+    with atomic_write(folder / "index.json") as handle:
+        json.dump(index, handle)
+
+
+def _open_stored(folder: Path) -> tuple[UInt8[np.ndarray, " bases"], dict[str, Any]] | None:
+    """The mapped codes and their index, or None where they are absent or damaged (they are then made anew)."""
+    if not (folder / "index.json").is_file() or not (folder / "codes").is_file():
+        return None
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    if not isinstance(index, dict) or index.get("codes") != sha256_file(folder / "codes"):
+        return None
+    return np.memmap(folder / "codes", dtype=np.uint8, mode="r"), index

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import gzip
+import time
+from pathlib import Path
+
+import pytest
+
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.files import cache_dir
+from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta
+from meta_spliceai.splice_engine.genome.sequence import decode
+from meta_spliceai.splice_engine.genome.source import SequenceSource
+
+# 1-based: chr1 5-8 ACGT, 9-10 GG (touches), 20-23 TTTT and 22-25 TTAA (overlap), 20-21 TT (inside)
+TEXT = ">chr1:20-23\nTTTT\n>chr1:5-8\nAC\nGT\n>chr1:9-10\nGG\n>chr1:22-25\nTTAA\n>chr1:20-21\nTT\n>chrX:1-3\nCCC\n"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
+
+
+def put(tmp_path: Path, text: str = TEXT) -> Path:
+    path = tmp_path / "regions.fa.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    return path
+
+
+@pytest.mark.parametrize("opening", [1, 2])
+def test_known_bases_and_n_between(tmp_path: Path, opening: int) -> None:
+    for _ in range(opening):
+        genome = RegionFasta(put(tmp_path), "toy")
+    assert isinstance(genome, SequenceSource)
+    assert genome.contigs() == {"chr1": 25, "chrX": 3}
+    assert genome.regions("1") == [(4, 10), (19, 25)]
+    assert decode(genome.fetch("1", -1, 30)) == "N" * 5 + "ACGTGG" + "N" * 9 + "TTTTAA" + "N" * 5
+    assert decode(genome.fetch("chr1", 6, 9)) == "GTG"
+    assert decode(genome.fetch("chr1", 12, 15)) == "NNN"
+    assert decode(genome.fetch("X", 0, 5)) == "CCCNN"
+    assert len(genome.fetch("X", 2, 2)) == 0
+
+
+def test_plain_text_has_the_same_digest_and_another_build_has_not(tmp_path: Path) -> None:
+    plain = tmp_path / "regions.fa"
+    plain.write_text(TEXT)
+    assert RegionFasta(plain, "toy").digest == RegionFasta(put(tmp_path), "toy").digest
+    assert RegionFasta(plain, "toy").digest != RegionFasta(plain, "other").digest
+
+
+@pytest.mark.parametrize("damaged", ["codes", "index.json"])
+def test_a_damaged_cache_is_noticed_and_made_anew(tmp_path: Path, damaged: str) -> None:
+    path = put(tmp_path)
+    RegionFasta(path, "toy")
+    (found,) = cache_dir().glob(f"genomes/*/{damaged}")
+    content = bytearray(found.read_bytes())
+    content[0] ^= 1
+    found.write_bytes(content)
+    assert decode(RegionFasta(path, "toy").fetch("chr1", 4, 8)) == "ACGT"
+
+
+def test_another_content_gets_another_cache(tmp_path: Path) -> None:
+    first = RegionFasta(put(tmp_path), "toy").digest
+    second = RegionFasta(put(tmp_path, TEXT.replace("CCC", "CCG")), "toy")
+    assert second.digest != first
+    assert decode(second.fetch("X", 0, 3)) == "CCG"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        (">chr1:5-8\nACG\n", IntegrityError, r"record 1 \(chr1:5-8\) has 3 bases, its name says 4"),
+        (">chr1:5-8\nACGT\n>chr2\nACGT\n", InputError, "record 2 is named 'chr2', expected a region"),
+        (">chr1:0-3\nACGT\n", InputError, "record 1 is named 'chr1:0-3'"),
+        (">chr1:5-8\nACGT\n>chr1:7-9\nGAA\n", IntegrityError, "overlapping regions disagree at chr1:8"),
+        ("", InputError, "holds no sequence"),
+        ("ACGT\n", InputError, "it begins with 'ACGT'"),
+        (">chr1:5-8\nAC!T\n", InputError, r"record 1 \(chr1:5-8\): '!' at position 2"),
+    ],
+)
+def test_files_that_cannot_be_right(tmp_path: Path, text: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        RegionFasta(put(tmp_path, text), "toy")
+    assert not list(cache_dir().glob("genomes/*/index.json"))
+
+
+def test_truncated_gzip(tmp_path: Path) -> None:
+    path = put(tmp_path)
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(IntegrityError, match="truncated or damaged"):
+        RegionFasta(path, "toy")
+
+
+def test_missing_file_and_missing_chromosome(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no FASTA file at"):
+        RegionFasta(tmp_path / "absent.fa.gz", "toy")
+    with pytest.raises(InputError, match="no contig 'chr7' in"):
+        RegionFasta(put(tmp_path), "toy").fetch("chr7", 0, 1)
+
+
+def test_real_regions_open_fast_the_second_time(mirror: Path) -> None:
+    path = mirror / "data" / "genome" / "hg19_regions.fa.gz"
+    first = RegionFasta(path, "GRCh37")
+    begin = time.perf_counter()
+    genome = RegionFasta(path, "GRCh37")
+    assert time.perf_counter() - begin < 2.0
+    assert genome.digest == first.digest
+    # WT1 exon 5 (minus strand) begins behind the AG at chr11:32438087-32438088: CT on the plus strand
+    assert decode(genome.fetch("11", 32438086, 32438088)) == "CT"
