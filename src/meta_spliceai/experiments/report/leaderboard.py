@@ -1,0 +1,195 @@
+"""Leaderboards: runs judged on the same test variants stand on one, with the simple rivals first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from meta_spliceai.experiments.report.collect import RunRecord
+from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation, Verdict
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import KINDS, Scorer
+
+HEADLINE = "auprc"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One line of a leaderboard.
+
+    Attributes:
+        name: what is shown; carries the run's name where two runs have a scorer of the same name.
+        scorer: the scorer as judged.
+        run: the run it comes from.
+        evaluation: that run's judgement.
+        verdicts: a learned scorer against each simple rival, in the headline metric; empty for the others.
+    """
+
+    name: str
+    scorer: Scorer
+    run: RunRecord
+    evaluation: Evaluation
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """row zero, base or learned."""
+        return self.scorer.kind
+
+    def number(self, metric: str) -> tuple[float, float, float]:
+        """Estimate, low and high; NaN where undefined or not judged."""
+        found = self._rows(self.evaluation.metrics, metric)
+        return _triple(found)
+
+    def reason(self, metric: str) -> str:
+        """Why a number is undefined, empty if it is not."""
+        found = self._rows(self.evaluation.metrics, metric)
+        return "" if found.empty or pd.isna(found.iloc[0]["reason"]) else str(found.iloc[0]["reason"])
+
+    def difference(self, reference: str, metric: str) -> tuple[float, float, float]:
+        """Paired difference to a reference; NaN where there is none."""
+        table = self.evaluation.differences
+        return _triple(self._rows(table[table["reference"] == reference], metric))
+
+    def _rows(self, table: pd.DataFrame, metric: str) -> pd.DataFrame:
+        return table[(table["scorer"] == self.scorer.name) & (table["metric"] == metric)]
+
+
+@dataclass
+class Board:
+    """Runs that were judged on the same test variants.
+
+    Attributes:
+        runs: the runs, by name.
+        standings: rows zero first, then base, then learned; within a kind the best in the headline metric first.
+        headline: the metric that orders the board.
+        metrics: every metric that a run judged.
+    """
+
+    runs: list[RunRecord]
+    standings: list[Standing] = field(default_factory=list)
+    headline: str = HEADLINE
+    metrics: list[str] = field(default_factory=list)
+
+    @property
+    def learned(self) -> list[Standing]:
+        """The learned models' lines."""
+        return [standing for standing in self.standings if standing.kind == "learned"]
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name, as the runs recorded it."""
+        run = self.runs[0]
+        return str(run.data.get("data_set") or _spec_data(run) or "data set not recorded")
+
+
+def _spec_data(run: RunRecord) -> str:
+    block = run.spec.get("data")
+    return str(block.get("name", "")) if isinstance(block, dict) else ""
+
+
+def _triple(found: pd.DataFrame) -> tuple[float, float, float]:
+    if found.empty:
+        return (np.nan, np.nan, np.nan)
+    row = found.iloc[0]
+    return float(row["estimate"]), float(row["low"]), float(row["high"])
+
+
+def same_test(run: RunRecord) -> str:
+    """What a run was judged on: a hash of the test variants and their classes, or its own name where unknown."""
+    rows = run.test_rows()
+    if rows is None or not {"variant_id", "classification"} <= set(rows):
+        return f"run {run.name}"
+    lines = sorted(f"{name}\t{label}" for name, label in zip(rows["variant_id"], rows["classification"], strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def boards(runs: Sequence[RunRecord]) -> list[Board]:
+    """One board for each distinct test; the one with most runs first."""
+    groups: dict[str, Board] = {}
+    for run in runs:
+        if run.is_result:
+            groups.setdefault(same_test(run), Board([])).runs.append(run)
+    for board in groups.values():
+        _fill(board)
+    return sorted(groups.values(), key=lambda board: (-len(board.runs), board.runs[0].name))
+
+
+def _fill(board: Board) -> None:
+    found: list[Standing] = []
+    for run in board.runs:
+        evaluation = run.evaluation
+        if evaluation is None:
+            continue
+        judged = list(dict.fromkeys(evaluation.metrics["metric"]))
+        board.metrics.extend(metric for metric in judged if metric not in board.metrics)
+        headline = HEADLINE if HEADLINE in judged else (judged[0] if judged else "")
+        verdicts: dict[str, list[Verdict]] = {}
+        for verdict in evaluation.verdicts(headline) if headline and not evaluation.differences.empty else ():
+            verdicts.setdefault(verdict.scorer, []).append(verdict)
+        for scorer in evaluation.scorers:
+            standing = Standing(scorer.name, scorer, run, evaluation, tuple(verdicts.get(scorer.name, ())))
+            if scorer.kind == "learned" or not _already(standing, found, headline):
+                found.append(standing)
+    board.headline = HEADLINE if HEADLINE in board.metrics else (board.metrics[0] if board.metrics else HEADLINE)
+    names = [standing.name for standing in found]
+    place = {kind: i for i, kind in enumerate(KINDS)}
+
+    def order(standing: Standing) -> tuple[int, float, str]:
+        value = standing.number(board.headline)[0]
+        return place.get(standing.kind, len(place)), -value if np.isfinite(value) else np.inf, standing.name
+
+    board.standings = sorted(
+        (
+            standing
+            if names.count(standing.name) == 1
+            else Standing(
+                f"{standing.name} ({standing.run.name})",
+                standing.scorer,
+                standing.run,
+                standing.evaluation,
+                standing.verdicts,
+            )
+            for standing in found
+        ),
+        key=order,
+    )
+
+
+def _already(standing: Standing, found: Sequence[Standing], metric: str) -> bool:
+    """Whether the same simple rival with the same number stands on the board from another run."""
+    mine = standing.number(metric)[0]
+    return any(
+        other.scorer.name == standing.scorer.name
+        and other.kind == standing.kind
+        and (other.number(metric)[0] == mine or (np.isnan(mine) and np.isnan(other.number(metric)[0])))
+        for other in found
+    )
+
+
+def verdict_level(verdicts: Sequence[Verdict]) -> str:
+    """good: beats every simple rival; warn: some; bad: none; calm: nothing to compare."""
+    if not verdicts:
+        return "calm"
+    beaten = sum(verdict.beats is True for verdict in verdicts)
+    return "good" if beaten == len(verdicts) else "warn" if beaten else "bad"
+
+
+def verdict_summary(standing: Standing) -> str:
+    """One sentence about a learned model."""
+    beaten = [verdict.rival for verdict in standing.verdicts if verdict.beats]
+    rest = [verdict.rival for verdict in standing.verdicts if not verdict.beats]
+    if not standing.verdicts:
+        return "was not compared with any simple rival"
+    if not rest:
+        return f"beats every simple rival: {_listed(beaten)}"
+    if not beaten:
+        return f"beats none of the simple rivals: {_listed(rest)}"
+    return f"beats {_listed(beaten)}, but is not shown to beat {_listed(rest)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,181 @@
+"""The plots: what is drawn is what is in the data, and text from disk stays text."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import precision_recall_curve
+
+from meta_spliceai.experiments.report.forest_plot import ForestMetric, ForestRow, forest_plot
+from meta_spliceai.experiments.report.palette import DIVERGING_DARK, DIVERGING_LIGHT, diverging
+from meta_spliceai.experiments.report.precision_recall import precision_recall, precision_recall_points
+from meta_spliceai.experiments.report.saturation_map import MapPanel, panel_limit, saturation_map, shade
+from meta_spliceai.experiments.report.scatter_plot import scatter_plot
+from meta_spliceai.experiments.report.svg import Scale, number, padded, tag
+from meta_spliceai.experiments.report.training_curves import training_curves
+
+SPACE = "{http://www.w3.org/2000/svg}"
+HOSTILE = "<script>alert('x')</script>\"&"
+
+
+def parsed(drawn: object) -> ET.Element:
+    return ET.fromstring(str(drawn))  # noqa: S314
+
+
+def words(root: ET.Element) -> list[str]:
+    return ["".join(element.itertext()) for element in root.iter(f"{SPACE}text")]
+
+
+def test_text_and_attributes_are_escaped():
+    drawn = tag("g", HOSTILE, data_name=HOSTILE)
+    root = ET.fromstring(str(drawn))  # noqa: S314
+    assert root.text == HOSTILE
+    assert root.attrib == {"data-name": HOSTILE}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.1234, "0.123"), (-0.5, "−0.500"), (-0.0001, "0.000"), (float("nan"), "–"), (None, "–")]
+)
+def test_numbers_for_people(value, shown):
+    assert number(value) == shown
+
+
+@pytest.mark.parametrize("low", [-3.7, 0.0, 0.001])
+@pytest.mark.parametrize("span", [0.004, 1.0, 870.0])
+def test_ticks_lie_inside_and_are_evenly_spaced(low, span):
+    ticks = Scale(low, low + span, 0, 100).ticks(5)
+    assert 3 <= len(ticks) <= 12
+    assert ticks[0] >= low - 1e-9
+    assert ticks[-1] <= low + span + 1e-9
+    assert np.ptp(np.diff(ticks)) < 1e-6 * span
+
+
+def test_a_scale_without_span_does_not_divide_by_zero():
+    assert Scale(2, 2, 10, 30)(2) == 20
+    assert padded([math.nan, math.inf]) == (0.0, 1.0)
+
+
+def test_precision_recall_equals_scikit_learn():
+    rng = np.random.default_rng(4)
+    positive = rng.random(300) < 0.2
+    score = np.round(rng.normal(size=300) + positive, 1)  # rounded: many ties
+    recall, precision = precision_recall_points(score, positive)
+    expected_precision, expected_recall, _ = precision_recall_curve(positive, score)
+    np.testing.assert_allclose(recall, expected_recall[:-1][::-1])
+    np.testing.assert_allclose(precision, expected_precision[:-1][::-1])
+
+
+def test_precision_recall_shows_the_prevalence_and_survives_a_scorer_without_scores():
+    positive = np.array([True, False, False, False])
+    drawn = precision_recall([("none", "s-zero", np.full(4, np.nan))], positive, "title")
+    assert "prevalence 0.25" in words(parsed(drawn))
+    assert "none: no score" in parsed(drawn).findtext(f"{SPACE}desc", "")
+
+
+def test_forest_has_a_line_a_scorer_and_a_dash_where_nothing_is_known():
+    rows = [
+        ForestRow("position only", "row zero", {"auprc": (0.5, 0.4, 0.6)}),
+        ForestRow(HOSTILE, "learned", {"auprc": (math.nan,) * 3}),
+        ForestRow("no interval", "base", {"auprc": (0.7, math.nan, math.nan)}),
+    ]
+    root = parsed(forest_plot(rows, [ForestMetric("auprc", "AUPRC", 0.3)]))
+    shown = words(root)
+    assert [shown.count(name) for name in ("position only", HOSTILE, "–", "0.700", "chance 0.30")] == [1] * 5
+    whiskers = [e for e in root.iter(f"{SPACE}line") if "whisker" in e.get("class", "")]
+    assert len(whiskers) == 1
+    assert "position only: AUPRC 0.500 (0.400 to 0.600)" in root.get("aria-label", "")
+
+
+def test_curves_mark_the_epoch_with_the_lowest_validation_loss():
+    frame = pd.DataFrame({"epoch": [1, 2, 3, 4], "train_loss": [4.0, 3, 2, 1], "val_loss": [4.0, 2, 3, np.nan]})
+    root = parsed(training_curves(frame, "a run"))
+    assert "lowest validation loss: epoch 2" in words(root)
+    assert len(list(root.iter(f"{SPACE}polyline"))) == 2
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame({"epoch": [1]}),
+        pd.DataFrame({"epoch": [1], "train_loss": [np.nan]}),
+        pd.DataFrame({"train_loss": [1.0]}),
+        pd.DataFrame({"epoch": ["x"], "train_loss": ["y"]}),
+    ],
+)
+def test_curves_without_anything_to_draw(frame):
+    assert training_curves(frame, "a run") is None
+
+
+def test_scatter_draws_known_pairs_only_and_one_path_a_class():
+    measured = np.array([-1.0, 0.5, np.nan, 0.1])
+    predicted = np.array([-0.5, 0.2, 0.3, np.nan])
+    drawn = scatter_plot(measured, predicted, ["Splice-altering", "odd"] * 2, "t", "m", "p", "ρ = 1")
+    paths = {e.get("class"): e.get("d", "") for e in parsed(drawn).iter(f"{SPACE}path")}
+    assert {name: d.count("M") for name, d in paths.items()} == {"dots c-altering": 1, "dots c-other": 1}
+    assert scatter_plot(measured[2:3], predicted[2:3], ["odd"], "t", "m", "p", "") is None
+
+
+def test_shades_are_symmetric_and_clipped():
+    assert [shade(value, 2.0) for value in (-9, -2, 0, 2, 9)] == [0, 0, 10, 20, 20]
+    assert shade(math.nan, 1.0) == -1
+    assert shade(0.5, 1.0) - 10 == 10 - shade(-0.5, 1.0)
+
+
+def test_the_limit_covers_nearly_all_values():
+    values = pd.Series(np.linspace(-1.234, 1.234, 1001))
+    assert 1.2 <= panel_limit(values) <= 1.3
+    assert panel_limit(pd.Series([0.0, np.nan])) == 1.0
+
+
+def test_the_diverging_scale_has_the_anchors_at_its_ends_and_middle():
+    for anchors in (DIVERGING_LIGHT, DIVERGING_DARK):
+        colours = diverging(anchors)
+        assert (colours[0], colours[10], colours[20]) == (anchors[0], anchors[3], anchors[-1])
+
+
+@pytest.fixture
+def tiny() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "background": ["A", "A", "A", "B"],
+            "site": [3, 4, 3, 3],
+            "ref": ["G", "T", "GT", "G"],
+            "alt": ["A", "C", "AC", "T"],
+            "part": ["test", "train", "test", "test"],
+            "effect": [-1.0, 0.5, 1.0, 0.2],
+            "model": [0.3, 0.4, 0.5, np.nan],
+        }
+    )
+
+
+def test_map_puts_every_value_at_its_site_and_base(tiny):
+    drawn = saturation_map(tiny, [MapPanel("measured", "effect"), MapPanel("model", "model", learned=True)])
+    table = drawn.data["backgrounds"]["A"]
+    assert drawn.backgrounds == ("A", "B")
+    assert drawn.data["sites"] == [3, 4]
+    assert table["wild"] == ["G", "T"]
+    assert table["parts"] == ["test", "train"]
+    single, double = table["values"]
+    assert single[0]["ACGT".index("A")] == [-1.0, None]
+    assert single[0]["ACGT".index("C")] == [None, 0.5]
+    assert double[1][1] == [0.5, None]  # AC is the second word
+    cells = [
+        [e.get("class") for e in group]
+        for group in parsed(drawn.figures[0][1]).iter(f"{SPACE}g")
+        if group.get("class") == "cells"
+    ]
+    # words A, C, G, T by sites 3, 4; the wild types are G at 3 and T at 4
+    limit = panel_limit(tiny["effect"])
+    assert cells[0] == [
+        f"q{shade(-1.0, limit)}", "qn", "qn", f"q{shade(0.5, limit)}", "qw", "qn", "qn", "qw",
+    ]  # fmt: skip
+    assert [("faded" in name) for name in cells[1]] == [False, False, False, True] + [False] * 4
+
+
+def test_map_of_a_table_without_substitutions_is_none(tiny):
+    assert saturation_map(tiny.assign(alt="GGGG"), [MapPanel("measured", "effect")]) is None
+    assert saturation_map(tiny.assign(site=np.nan), [MapPanel("measured", "effect")]) is None
