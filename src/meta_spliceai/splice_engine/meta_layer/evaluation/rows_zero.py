@@ -9,24 +9,34 @@ import pandas as pd
 
 from meta_spliceai.splice_engine.base_layer.reductions import max_window, own_site
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.meta_layer.evaluation.assay_source import assay_source
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_only import position_only
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, Scores, signed_scores, unsigned
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, training_labels
+from meta_spliceai.splice_engine.meta_layer.evaluation.words_and_position import words_and_position
 
 PREVALENCE = Scorer("prevalence", "row zero", "the same for every variant: what knowing nothing gives", "probability")
 POSITION = Scorer("position alone", "row zero", "distance to the exon's sites, exon or intron, region", "probability")
+ASSAY_SOURCE = Scorer("assay source", "row zero", "share of altering variants of the same assay", "probability")
+WORDS_AND_POSITION = Scorer(
+    "k-mers + position", "row zero", "gradient boosting on k-mers up to 3 and position, no network", "probability"
+)
 BASE_MAX_WINDOW = Scorer("base max_window", "base", "largest |Δ| of the base network within ±D", "delta")
 BASE_OWN_SITE = Scorer("base own_site", "base", "Δ of the base network at the tested exon's own two sites", "delta")
 
 __all__ = [
+    "ASSAY_SOURCE",
     "BASE_MAX_WINDOW",
     "BASE_OWN_SITE",
     "POSITION",
     "PREVALENCE",
+    "WORDS_AND_POSITION",
+    "assay_source",
     "base_max_window",
     "base_own_site",
     "position_only",
     "prevalence",
+    "words_and_position",
 ]
 
 

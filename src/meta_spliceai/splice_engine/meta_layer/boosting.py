@@ -1,0 +1,274 @@
+"""Gradient-boosted trees that know about groups, and that are written to disk as plain arrays.
+
+scikit-learn grows the trees. The number of trees is chosen on folds that never split a group, because early stopping
+on random rows would stop on rows that resemble the training rows. A fitted model is kept as arrays (no pickle), so
+that loading a file can run no code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+from meta_spliceai.errors import InputError, IntegrityError
+
+
+@dataclass(frozen=True)
+class BoostingConfig:
+    """How trees are grown.
+
+    Attributes:
+        most_trees: upper end of the number of trees; the number used is chosen on grouped folds.
+        learning_rate: shrinkage of each tree.
+        leaves: most leaves of a tree.
+        fewest_in_leaf: least rows in a leaf.
+        l2: penalty on leaf values.
+        features_per_split: share of the features tried at each split.
+        folds: grouped folds.
+        seeds: models grown with different seeds and averaged.
+    """
+
+    most_trees: int = 400
+    learning_rate: float = 0.04
+    leaves: int = 12
+    fewest_in_leaf: int = 25
+    l2: float = 5.0
+    features_per_split: float = 0.3
+    folds: int = 5
+    seeds: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("most_trees", "leaves", "fewest_in_leaf", "seeds"):
+            if getattr(self, name) < (2 if name == "leaves" else 1):
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {2 if name == 'leaves' else 1}")
+        if self.folds < 2:
+            raise InputError(f"folds is {self.folds}; two are the least")
+        for name in ("learning_rate", "features_per_split"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class Trees:
+    """An average of additive tree models, as arrays.
+
+    A node with `left` −1 is a leaf. A row goes left where its feature is at or below the threshold, or where it is
+    NaN and `nan_left` says so. The raw value is the baseline plus the leaves' values, summed over the trees and
+    averaged over the seeds.
+
+    Attributes:
+        root: index of each tree's first node.
+        baseline: of each seed's model, averaged.
+        models: number of seeds averaged.
+    """
+
+    feature: Int[np.ndarray, " nodes"]
+    threshold: Float[np.ndarray, " nodes"]
+    nan_left: Bool[np.ndarray, " nodes"]
+    left: Int[np.ndarray, " nodes"]
+    right: Int[np.ndarray, " nodes"]
+    value: Float[np.ndarray, " nodes"]
+    root: Int[np.ndarray, " trees"]
+    baseline: float
+    models: int
+    features: int
+
+    def raw(self, x: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, " rows"]:
+        """The model's raw value: log-odds of a classifier, the prediction itself of a regressor.
+
+        Raises:
+            InputError: another number of features than the model was grown on.
+        """
+        if x.ndim != 2 or x.shape[1] != self.features:
+            raise InputError(f"the trees were grown on {self.features} features, but got an array of shape {x.shape}")
+        total = np.zeros(len(x))
+        rows = np.arange(len(x))
+        for root in self.root:
+            node = np.full(len(x), root)
+            active = rows
+            while len(active):
+                here = node[active]
+                inner = self.left[here] >= 0
+                active, here = active[inner], here[inner]
+                seen = x[active, self.feature[here]]
+                goes_left = np.where(np.isnan(seen), self.nan_left[here], seen <= self.threshold[here])
+                node[active] = np.where(goes_left, self.left[here], self.right[here])
+            total += self.value[node]
+        return self.baseline + total / self.models
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything, as arrays to be written."""
+        return {
+            "feature": self.feature,
+            "threshold": self.threshold,
+            "nan_left": self.nan_left,
+            "left": self.left,
+            "right": self.right,
+            "value": self.value,
+            "root": self.root,
+            "baseline": np.array(self.baseline),
+            "models": np.array(self.models),
+            "features": np.array(self.features),
+        }
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, np.ndarray], where: str) -> Trees:
+        """The trees that `arrays` gave.
+
+        Raises:
+            IntegrityError: an array is missing, or a node points outside the model or back to itself.
+        """
+        names = ("feature", "threshold", "nan_left", "left", "right", "value", "root")
+        missing = [name for name in (*names, "baseline", "models", "features") if name not in stored]
+        if missing:
+            raise IntegrityError(f"{where}: {', '.join(missing)} missing; the file does not hold a whole tree model")
+        parts = {name: np.asarray(stored[name]) for name in names}
+        nodes = len(parts["feature"])
+        index = np.arange(nodes)
+        inner = parts["left"] >= 0 if len(parts["left"]) == nodes else np.zeros(nodes, dtype=bool)
+        features = int(stored["features"])
+        sound = (
+            all(len(parts[name]) == nodes for name in names if name != "root")
+            and bool(np.all((parts["root"] >= 0) & (parts["root"] < nodes)))
+            # Children behind their parent: a walk down the tree always ends.
+            and bool(np.all(parts["left"][inner] > index[inner]) and np.all(parts["right"][inner] > index[inner]))
+            and bool(np.all(parts["left"] < nodes) and np.all(parts["right"] < nodes))
+            and bool(np.all((parts["feature"] >= 0) & (parts["feature"] < features)))
+            and int(stored["models"]) >= 1
+        )
+        if not sound:
+            raise IntegrityError(f"{where}: the trees' nodes do not fit together; the file is damaged")
+        return cls(**parts, baseline=float(stored["baseline"]), models=int(stored["models"]), features=features)
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A fitted model.
+
+    Attributes:
+        trees: the model, grown on all rows.
+        out_of_fold: raw value of every row from models that did not see its group.
+        n_trees: number of trees of each seed's model.
+        loss: out-of-fold loss at that number (log loss, or mean squared error).
+    """
+
+    trees: Trees
+    out_of_fold: Float[np.ndarray, " rows"]
+    n_trees: int
+    loss: float
+
+
+def grow(
+    x: Float[np.ndarray, "rows features"],
+    y: Float[np.ndarray, " rows"],
+    groups: np.ndarray,
+    seed: int,
+    config: BoostingConfig | None = None,
+    *,
+    regression: bool = False,
+) -> Grown:
+    """Grow trees for labels 0/1, or for a number; the count of trees by grouped cross-validation.
+
+    Args:
+        x: features; NaN is allowed and goes down its own way.
+        y: finite; 0 and 1 unless `regression`.
+        groups: rows of one group are never on both sides of a fold.
+        seed: of folds and trees.
+        config: how to grow.
+        regression: squared error on a number instead of log loss on labels.
+
+    Raises:
+        InputError: fewer groups than folds, or, for labels, fewer groups with a positive or a negative.
+    """
+    config = config or BoostingConfig()
+    groups = np.asarray(groups).astype(str)
+    if regression:
+        _enough(len(np.unique(groups)), "groups", config.folds)
+        folds = list(GroupKFold(config.folds, shuffle=True, random_state=seed).split(x, y, groups))
+    else:
+        for label, name in ((1, "positive"), (0, "negative")):
+            _enough(len(np.unique(groups[y == label])), f"groups with a {name} variant", config.folds)
+        # Stratified by label, so that no fold is without positives when they are rare.
+        folds = list(StratifiedGroupKFold(config.folds, shuffle=True, random_state=seed).split(x, y, groups))
+    staged = np.empty((config.most_trees, len(y)))
+    for fold, (train, held) in enumerate(folds):
+        model = _model(config, config.most_trees, seed + 1000 + fold, regression).fit(x[train], y[train])
+        stages = model.staged_predict(x[held]) if regression else model.staged_decision_function(x[held])
+        for stage, values in enumerate(stages):
+            staged[stage, held] = np.asarray(values).ravel()
+    losses = (
+        ((staged - y) ** 2).mean(axis=1)
+        if regression
+        else np.logaddexp(0, np.where(y == 1, -1, 1) * staged).mean(axis=1)
+    )
+    best = int(losses.argmin())
+    # Each tree saw (folds − 1) / folds of the rows; with all rows the same fit takes a little longer.
+    n_trees = min(config.most_trees, round((best + 1) * config.folds / (config.folds - 1)))
+    fitted = [_model(config, n_trees, seed + number, regression).fit(x, y) for number in range(config.seeds)]
+    return Grown(_as_arrays(fitted, x.shape[1]), staged[best], n_trees, float(losses[best]))
+
+
+def _enough(found: int, what: str, folds: int) -> None:
+    if found < folds:
+        raise InputError(
+            f"{found} {what} in the training part, fewer than the {folds} folds that choose the number of trees; "
+            "use fewer folds or more groups"
+        )
+
+
+def _model(
+    config: BoostingConfig, trees: int, seed: int, regression: bool
+) -> HistGradientBoostingClassifier | HistGradientBoostingRegressor:
+    kind = HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier
+    return kind(
+        max_iter=trees,
+        learning_rate=config.learning_rate,
+        max_leaf_nodes=config.leaves,
+        min_samples_leaf=config.fewest_in_leaf,
+        l2_regularization=config.l2,
+        max_features=config.features_per_split,
+        early_stopping=False,
+        random_state=seed,
+    )
+
+
+def _as_arrays(models: list[HistGradientBoostingClassifier | HistGradientBoostingRegressor], features: int) -> Trees:
+    """The nodes of all trees, one behind the other, with absolute child indices.
+
+    scikit-learn keeps them in `_predictors`; that a walk over the arrays gives its own predictions is tested.
+    """
+    parts: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("feature", "threshold", "nan_left", "left", "right", "value")
+    }
+    roots, offset = [], 0
+    for model in models:
+        for (tree,) in model._predictors:
+            nodes = tree.nodes
+            leaf = nodes["is_leaf"].astype(bool)
+            parts["feature"].append(np.where(leaf, 0, nodes["feature_idx"]).astype(np.int32))
+            parts["threshold"].append(np.where(leaf, 0.0, nodes["num_threshold"]))
+            parts["nan_left"].append(nodes["missing_go_to_left"].astype(bool))
+            parts["left"].append(np.where(leaf, -1, nodes["left"].astype(np.int64) + offset))
+            parts["right"].append(np.where(leaf, -1, nodes["right"].astype(np.int64) + offset))
+            parts["value"].append(nodes["value"].astype(np.float64))
+            roots.append(offset)
+            offset += len(nodes)
+    baseline = float(np.mean([np.ravel(model._baseline_prediction)[0] for model in models]))
+    joined = {name: np.concatenate(pieces) for name, pieces in parts.items()}
+    return Trees(
+        feature=joined["feature"],
+        threshold=joined["threshold"],
+        nan_left=joined["nan_left"],
+        left=joined["left"],
+        right=joined["right"],
+        value=joined["value"],
+        root=np.array(roots, dtype=np.int64),
+        baseline=baseline,
+        models=len(models),
+        features=features,
+    )

@@ -1,0 +1,105 @@
+"""The assay look-up and the k-mer model: what they catch, and that they cannot see the test part's labels."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.genome.sequence import encode
+from meta_spliceai.splice_engine.meta_layer.boosting import BoostingConfig
+from meta_spliceai.splice_engine.meta_layer.evaluation.assay_source import assay_source
+from meta_spliceai.splice_engine.meta_layer.evaluation.words_and_position import words_and_position
+from meta_spliceai.splice_engine.meta_layer.sequence_features import count_words, word_changes
+from meta_spliceai.splice_engine.variants.table import as_variant_table
+from meta_spliceai.splice_engine.variants.windows import Windows
+
+SMALL = BoostingConfig(most_trees=30, learning_rate=0.2, leaves=6, fewest_in_leaf=5, folds=3, seeds=1)
+
+
+def made(rows: int, seed: int) -> tuple[pd.DataFrame, Windows]:
+    """Variants whose class hangs on losing the base G in the middle of the window, whatever the position."""
+    rng = np.random.default_rng(seed)
+    ref = rng.integers(0, 4, (rows, 21)).astype(np.uint8)
+    alt = ref.copy()
+    alt[:, 10] = (ref[:, 10] + rng.integers(1, 4, rows)) % 4
+    altering = (ref[:, 10] == 2) & (rng.random(rows) < 0.9)
+    frame = pd.DataFrame(
+        {
+            "variant_id": [f"v{seed}_{i}" for i in range(rows)],
+            "chrom": "toy",
+            "pos": rng.integers(105, 190, rows),
+            "ref": np.array(list("ACGT"))[ref[:, 10]],
+            "alt": np.array(list("ACGT"))[alt[:, 10]],
+            "strand": "+",
+            "gene": "",
+            "classification": np.where(altering, "Splice-altering", "Normal"),
+            "source": np.where(altering, "clinic", "screen"),
+            "method": np.where(rng.random(rows) < 0.5, "RT-PCR", "MFASS"),
+            "group": [f"g{i % 30}" for i in range(rows)],
+            "acceptor_pos": 101,
+            "donor_pos": 200,
+        }
+    )
+    return as_variant_table(frame, "toy"), Windows(ref, alt, np.full(rows, 21))
+
+
+def test_words_are_counted_as_python_counts_them() -> None:
+    texts = ["ACGTACGTNACG", "GGGGGGNNTTTT"]
+    codes = np.stack([encode(text) for text in texts])
+    for k in (1, 2, 3):
+        expected = [
+            [sum(text[i : i + k] == "".join(word) for i in range(12 - k + 1)) for word in product("ACGT", repeat=k)]
+            for text in texts
+        ]
+        np.testing.assert_array_equal(count_words(codes, k), expected)
+    with pytest.raises(InputError, match="words of 0 bases"):
+        count_words(codes, 0)
+
+
+def test_word_changes_of_one_substitution() -> None:
+    ref, alt = (np.stack([encode(text)]) for text in ("AAAAACAAAAA", "AAAAAGAAAAA"))
+    changes = word_changes(Windows(ref, alt, np.array([11])), longest=2, reach=3).iloc[0]
+    assert changes["ΔC"] == -1
+    assert changes["ΔG"] == 1
+    assert changes["ΔAG"] == 1
+    assert changes["ΔCA"] == -1
+    assert changes["ΔAA"] == 0
+    assert changes["near A"] == 6
+
+
+def test_the_assay_source_gives_the_classes_away_where_they_come_from_different_experiments() -> None:
+    train, test = made(300, 1)[0], made(200, 2)[0]
+    altering = test["classification"] == "Splice-altering"
+    assert roc_auc_score(altering, assay_source(train, test).score) == 1
+    assert roc_auc_score(altering, assay_source(train, test, ["method"]).score) < 0.65
+
+
+def test_the_assay_source_of_an_unseen_source_is_the_overall_share() -> None:
+    train, test = made(300, 1)[0], made(4, 2)[0].assign(source="new", method="new")
+    share = (train["classification"] == "Splice-altering").mean()
+    np.testing.assert_allclose(assay_source(train, test).score, share)
+    one = train.copy()
+    one.loc[0, ["source", "method"]] = ["single", "single"]
+    one.loc[0, "classification"] = "Splice-altering"
+    seen = assay_source(one, test.assign(source="single", method="single")).score[0]
+    assert share < seen < 0.9
+    with pytest.raises(InputError, match="test part: column 'assay' missing"):
+        assay_source(train.assign(assay="x"), test, ["assay"])
+
+
+def test_words_and_position_learns_words_without_seeing_the_test_labels() -> None:
+    (train, train_windows), (test, test_windows) = made(600, 1), made(300, 2)
+    scores = words_and_position(train, train_windows, test, test_windows, config=SMALL).score
+    altering = test["classification"] == "Splice-altering"
+    assert roc_auc_score(altering, scores) > 0.9
+    blind = test.assign(classification="Normal", effect=0.0)
+    np.testing.assert_array_equal(
+        words_and_position(train, train_windows, blind, test_windows, config=SMALL).score, scores
+    )
+    with pytest.raises(InputError, match="test part: 300 variants but 600 windows"):
+        words_and_position(train, train_windows, test, train_windows, config=SMALL)
