@@ -96,8 +96,8 @@ class DataSet:
 
     @property
     def rule_in_words(self) -> str:
-        """The label rule's docstring."""
-        return inspect.getdoc(self.label_rule) or ""
+        """The label rule's docstring, without its part on arguments."""
+        return (inspect.getdoc(self.label_rule) or "").partition("\nArgs:")[0].strip()
 
 
 _DATASETS: dict[str, DataSet] = {}

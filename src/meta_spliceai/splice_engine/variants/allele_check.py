@@ -9,7 +9,6 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode, reverse_complement
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import describe
 
 NO_CONTIG = "contig not in genome"
 NO_SEQUENCE = "no reference sequence at the variant"
@@ -48,11 +47,11 @@ def check_reference(table: pd.DataFrame, genome: SequenceSource) -> tuple[pd.Dat
     lost: dict[str, list[str]] = {NO_CONTIG: [], NO_SEQUENCE: [], MISMATCH: []}
     keep = np.ones(len(table), dtype=bool)
     complemented = 0
-    columns = zip(table["chrom"], table["pos"], table["ref"], strict=True)
-    for at, (chrom, pos, ref) in enumerate(columns):
+    columns = zip(table["variant_id"], table["chrom"], table["pos"], table["ref"], table["alt"], strict=True)
+    for at, (name, chrom, pos, ref, alt) in enumerate(columns):
         if chrom not in known:
             keep[at] = False
-            lost[NO_CONTIG].append(f"row {at + 1}: {describe(table.iloc[at])} is on {chrom}")
+            lost[NO_CONTIG].append(f"row {at + 1}: {name} ({chrom}:{pos} {ref}>{alt})")
             continue
         expected = encode(ref)
         found = genome.fetch(known[chrom], pos - 1, pos - 1 + len(ref))
@@ -60,12 +59,14 @@ def check_reference(table: pd.DataFrame, genome: SequenceSource) -> tuple[pd.Dat
             continue
         keep[at] = False
         if (found == N_CODE).any():
-            lost[NO_SEQUENCE].append(f"row {at + 1}: {describe(table.iloc[at])} has {decode(found)} in {genome.name}")
+            lost[NO_SEQUENCE].append(
+                f"row {at + 1}: {name} ({chrom}:{pos} {ref}>{alt}) has {decode(found)} in {genome.name}"
+            )
         else:
             complemented += np.array_equal(reverse_complement(expected), found)
             lost[MISMATCH].append(
-                f"row {at + 1}: {describe(table.iloc[at])} expects {ref}, {genome.name} ({genome.build}) has "
-                f"{decode(found)}"
+                f"row {at + 1}: {name} ({chrom}:{pos} {ref}>{alt}) expects {ref}, {genome.name} ({genome.build}) "
+                f"has {decode(found)}"
             )
     for reason, rows in lost.items():
         coverage.leave_out(reason, rows)

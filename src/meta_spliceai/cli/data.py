@@ -1,0 +1,98 @@
+"""`meta-spliceai data`: which data sets there are, what each is, and whether its files are what they should be."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to the application."""
+    group = typer.Typer(help="Data sets by name: list, show, check.", no_args_is_help=True)
+    group.command("list")(list_data_sets)
+    group.command("show")(show)
+    group.command("check")(check)
+    app.add_typer(group, name="data")
+
+
+def list_data_sets(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the data sets: rows, build, licence, title."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from meta_spliceai import datasets
+
+    found = [datasets.get(name) for name in datasets.names()]
+    if as_json:
+        keys = ("name", "title", "rows", "build", "licence", "source", "citation")
+        typer.echo(json.dumps([{key: getattr(dataset, key) for key in keys} for dataset in found], indent=2))
+        return
+    table = Table("name", "rows", "build", "licence", "title", box=None)
+    for dataset in found:
+        table.add_row(dataset.name, f"{dataset.rows:,}", dataset.build, dataset.licence, dataset.title)
+    Console().print(table)
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A data set's name, as `data list` prints it.")],
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the loader, key=value; may be repeated.")
+    ] = None,
+    load: Annotated[bool, typer.Option(help="Read the data for coverage and class counts.")] = True,
+) -> None:
+    """Show source, licence, citation, checksums and label rule of a data set; its coverage and class counts; and the
+    numbers its label rule is argued from."""
+    from meta_spliceai import datasets
+    from meta_spliceai.errors import InputError
+
+    dataset = datasets.get(name)
+    lines = [
+        ("name", dataset.name),
+        ("what", dataset.title),
+        ("source", dataset.source),
+        ("licence", dataset.licence),
+        ("cite", dataset.citation),
+        ("build", dataset.build),
+        ("rows", f"{dataset.rows:,}"),
+        ("effect", dataset.effect),
+        *(("sha256", f"{sha256}  {path}") for path, sha256 in dataset.checksums.items()),
+        *([("note", dataset.notes)] if dataset.notes else []),
+    ]
+    for key, value in lines:
+        typer.echo(f"{key:8} {value}")
+    typer.echo(f"\nlabel rule ({dataset.label_rule.__name__})\n\n{dataset.rule_in_words}")
+    if not load:
+        return
+    options: dict[str, object] = {}
+    for text in option or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {text} is not of the form key=value")
+        options[key] = value
+    loaded = datasets.load_dataset(name, **options)
+    typer.echo(f"\ncoverage\n\n{loaded.coverage.to_frame().to_string(index=False)}")
+    counts = loaded.variants["classification"].value_counts()
+    typer.echo(f"\nclasses\n\n{counts.to_string()}")
+    if dataset.evidence is not None:
+        evidence = dataset.evidence(loaded)
+        typer.echo(f"\nwhat the label rule rests on\n\n{evidence.to_string(index=False, float_format='{:.3f}'.format)}")
+    typer.echo(f"\ndigest   {loaded.digest}")
+
+
+def check(
+    name: Annotated[str, typer.Argument(help="A data set's name, as `data list` prints it.")],
+) -> None:
+    """Find every file of a data set, compare its checksum, then read it whole and check every reference allele."""
+    from meta_spliceai import datasets
+
+    files = datasets.check_files(name)
+    for row in files.itertuples():
+        typer.echo(f"ok  {row.file}  {row.bytes:,} bytes  {row.path}")
+    loaded = datasets.load_dataset(name)
+    typer.echo(f"ok  {loaded.coverage.read:,} rows read, {loaded.coverage.used:,} used, every reference allele checked")
+    for reason, count in loaded.coverage.left_out.items():
+        typer.echo(f"    {count:,} left out: {reason}")
