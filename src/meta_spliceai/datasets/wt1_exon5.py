@@ -258,7 +258,7 @@ def _constructs(rows: pd.DataFrame) -> tuple[MemoryGenome, GeneAnnotation, int, 
         codes = minigene.copy()
         codes[first : first + SEQUENCE_LENGTH] = encode(sequence)
         contigs[f"WT1e5-{background}"] = codes
-        genes.append(Gene(f"WT1 ({background})", f"WT1e5-{background}", "+", 0, len(codes), exons))
+        genes.append(Gene("WT1", f"WT1e5-{background}", "+", 0, len(codes), exons))
     genome = MemoryGenome(contigs, build=BUILD, name="wt1-exon5 constructs")
     return genome, GeneAnnotation(genes, build=BUILD, name="wt1-exon5 constructs"), exon_start, exon_end
 

@@ -15,17 +15,19 @@ from meta_spliceai.splice_engine.genome.sequence import N_CODE
 
 @runtime_checkable
 class SequenceSource(Protocol):
-    """A genome, a sparse genome or a construct.
+    """A genome, a sparse genome or a construct."""
 
-    Attributes:
-        name: path or data set, for messages.
-        build: "GRCh37", "GRCh38" or a construct's name.
-        digest: identity of the content (a hash), for caches and data hashes.
-    """
+    @property
+    def name(self) -> str:
+        """Path or data set, for messages."""
 
-    name: str
-    build: str
-    digest: str
+    @property
+    def build(self) -> str:
+        """ "GRCh37", "GRCh38" or a construct's name."""
+
+    @property
+    def digest(self) -> str:
+        """Identity of the content (a hash), for caches and data hashes."""
 
     def contigs(self) -> dict[str, int]:
         """Contig name: length in bases (in a sparse source, the end of its last known base)."""
