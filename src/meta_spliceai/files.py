@@ -38,6 +38,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
+        os.chmod(temporary, _usual_mode(path))
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
@@ -45,6 +46,15 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _usual_mode(path: Path) -> int:
+    """The mode of the file that is replaced, or what the user's umask gives a new one (temporary files are private)."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def _explained(error: OSError, path: Path) -> Exception:

@@ -1,0 +1,82 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from meta_spliceai.errors import RunError
+from meta_spliceai.files import atomic_write, cache_dir, sha256_file
+
+
+def test_a_file_appears_with_its_content_and_no_leftovers(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "new" / "file.txt") as handle:
+        handle.write("Δ")
+    assert (tmp_path / "new" / "file.txt").read_text(encoding="utf-8") == "Δ"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file.txt"]
+
+
+def test_an_error_in_the_block_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with atomic_write(path) as handle:
+            handle.write("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_sees_the_old_file_until_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with atomic_write(path) as handle:
+        handle.write("new")
+        handle.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EROFS, "cannot be written to")])
+def test_a_full_or_read_only_disk_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(RunError, match=words), atomic_write(tmp_path / "file.txt") as handle:
+        handle.write("text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_users_may_read_as_the_umask_allows_and_a_mode_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    old = os.umask(0o027)
+    try:
+        with atomic_write(path) as handle:
+            handle.write("text")
+        assert path.stat().st_mode & 0o777 == 0o640
+        path.chmod(0o600)
+        with atomic_write(path) as handle:
+            handle.write("secret")
+        assert path.stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(old)
+
+
+def test_checksum_and_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"ACGT")
+    assert sha256_file(tmp_path / "file") == hashlib.sha256(b"ACGT").hexdigest()
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path))
+    assert cache_dir() == tmp_path
+    monkeypatch.delenv("META_SPLICEAI_CACHE")
+    assert cache_dir().name == "meta-spliceai"
