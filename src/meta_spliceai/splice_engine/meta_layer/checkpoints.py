@@ -46,29 +46,28 @@ class WholeFileIO(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """The numbers that training changes, on the CPU; frozen parameters and fixed tables are left out."""
-    return {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+def trained_state(model: nn.Module, names: set[str]) -> dict[str, Tensor]:
+    """The named parameters, on the CPU: what training changes; frozen parameters and fixed tables are left out."""
+    return {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if name in names}
 
 
-def write_best(model: nn.Module, folder: Path) -> None:
+def write_best(model: nn.Module, names: set[str], folder: Path) -> None:
     """Replace the best weights by the model's."""
     with atomic_write(folder / BEST, "wb") as handle:
-        handle.write(save(trained_state(model)))
+        handle.write(save(trained_state(model, names)))
 
 
-def load_best(model: nn.Module, folder: Path) -> None:
+def load_best(model: nn.Module, names: set[str], folder: Path) -> None:
     """Put the best weights into the model.
 
     Raises:
         IntegrityError: the file is gone, damaged, or of another model.
     """
     path = folder / BEST
-    expected = trained_state(model).keys()
     try:
         state = load(path.read_bytes())
     except (FileNotFoundError, SafetensorError) as error:
         raise IntegrityError(f"best weights {path} cannot be read ({error}); delete the checkpoints") from error
-    if state.keys() != expected:
+    if state.keys() != names:
         raise IntegrityError(f"best weights {path} belong to another model; delete the checkpoints to start over")
     model.load_state_dict(state, strict=False)

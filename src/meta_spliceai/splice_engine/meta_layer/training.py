@@ -24,6 +24,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
 from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.files import cache_dir
 from meta_spliceai.splice_engine.meta_layer.checkpoints import (
     LAST,
     WholeFileIO,
@@ -31,12 +32,17 @@ from meta_spliceai.splice_engine.meta_layer.checkpoints import (
     read_checkpoint,
     write_best,
 )
+from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData, frozen_features
+from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.training_progress import TrainingBar
+from meta_spliceai.splice_engine.meta_layer.training_progress import TrainingBar, counting_bar
 from meta_spliceai.splice_engine.meta_layer.window_data import IndexBatches, WindowData, WindowPair, choose_device
+
+EMBEDDINGS = "embeddings"
+"""Folder in the cache for the features of frozen encoders."""
 
 FINITE_CHECK_STEPS = 25
 """On CUDA the loss is looked at every so many steps: each look waits for the device."""
@@ -84,12 +90,16 @@ class _Training(pl.LightningModule):
     def __init__(
         self,
         predictor: Predictor,
-        data: WindowData,
+        data: WindowData | FeatureData,
         labels: Tensor,
         config: TrainingConfig,
         steps: int,
     ) -> None:
         super().__init__()
+        # Frozen parameters and fixed tables are not in the checkpoints; the predictor has them already.
+        self.strict_loading = False
+        set_trained(predictor, config, None)
+        self.trained = {name for name, p in predictor.named_parameters() if p.requires_grad}
         self.predictor = predictor
         self.data = data
         self.labels = labels
@@ -100,11 +110,7 @@ class _Training(pl.LightningModule):
         self._rows: list[Tensor] = []
 
     def configure_optimizers(self) -> Any:
-        trained = [p for p in self.predictor.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.settings.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
+        groups = parameter_groups(self.predictor, self.settings)
         optimizer = torch.optim.AdamW(groups, lr=self.settings.learning_rate, fused=True)
         warmup = max(1, round(self.settings.warmup_fraction * self.steps))
 
@@ -116,7 +122,18 @@ class _Training(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        own = {f"predictor.{name}" for name in self.trained}
+        checkpoint["state_dict"] = {name: t for name, t in checkpoint["state_dict"].items() if name in own}
+
+    def answer(self, rows: Int[Tensor, " batch"]) -> Tensor:
+        """The predictor's answer for some rows."""
+        pair = self.data.pair(rows)
+        answer: Tensor = self.predictor.compare(*pair) if self.data.encoded else self.predictor(*pair)
+        return answer.float()
+
     def on_train_epoch_start(self) -> None:
+        set_trained(self.predictor, self.settings, self.current_epoch)
         # Dropout of an epoch depends on the seed and the epoch alone: a resumed run goes on as the unbroken one would.
         torch.manual_seed(epoch_seed(self.settings.seed, self.current_epoch))
         self._loss_sum = torch.zeros((), device=self.device)
@@ -128,8 +145,7 @@ class _Training(pl.LightningModule):
         return self._windows / max(time.perf_counter() - self._started, 1e-9)
 
     def training_step(self, rows: Int[Tensor, " batch"], batch_idx: int) -> dict[str, Tensor]:
-        answer = self.predictor(*self.data.pair(rows))
-        loss = self.predictor.loss(answer.float(), self.labels[rows], self.settings)
+        loss = self.predictor.loss(self.answer(rows), self.labels[rows], self.settings)
         self._loss_sum += loss.detach() * len(rows)
         self._windows += len(rows)
         if self.device.type == "cpu" or batch_idx % FINITE_CHECK_STEPS == 0:
@@ -151,7 +167,7 @@ class _Training(pl.LightningModule):
         self._rows.clear()
 
     def validation_step(self, rows: Int[Tensor, " batch"], batch_idx: int) -> None:
-        self._answers.append(self.predictor(*self.data.pair(rows)).float())
+        self._answers.append(self.answer(rows))
         self._rows.append(rows)
 
     def on_validation_epoch_end(self) -> None:
@@ -190,7 +206,7 @@ class _EpochCheckpoint(pl.Callback):
         module: Any = pl_module
         if module.curves[-1]["val_loss"] < self.best:
             self.best = module.curves[-1]["val_loss"]
-            write_best(module.predictor, self.folder)
+            write_best(module.predictor, module.trained, self.folder)
         if trainer.should_stop:
             self.finished = f"validation loss no better for {module.settings.patience} epochs"
         elif trainer.current_epoch + 1 == trainer.max_epochs:
@@ -250,7 +266,9 @@ def _checked_rows(
     return parts["training"], parts["validation"]
 
 
-def _identity(predictor: Predictor, data: WindowData, targets: Targets, rows: list[Any], config: TrainingConfig) -> str:
+def _identity(
+    predictor: Predictor, data: WindowData | FeatureData, targets: Targets, rows: list[Any], config: TrainingConfig
+) -> str:
     """One line that two runs share if and only if one can go on from the other's checkpoint."""
     content = hashlib.sha256(data.digest().encode())
     content.update(np.ascontiguousarray(targets.values).tobytes())
@@ -260,6 +278,7 @@ def _identity(predictor: Predictor, data: WindowData, targets: Targets, rows: li
         "predictor": type(predictor).__name__,
         **predictor.config,
         **config.model_dump(),
+        "weights": predictor.weights,
         "data": content.hexdigest(),
     }
     return json.dumps(settings, sort_keys=True)
@@ -330,6 +349,7 @@ def fit(
     device: str = "auto",
     resume: bool = False,
     progress: bool = True,
+    cache: Path | None = None,
 ) -> FitReport:
     """Train the predictor; it ends with the weights of its best epoch by validation loss.
 
@@ -347,6 +367,7 @@ def fit(
         device: "auto", "cpu" or "cuda".
         resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.
         progress: draw a bar if standard output is a terminal.
+        cache: folder for the features of a frozen encoder, which are computed once (default: in the user's cache).
 
     Raises:
         InputError: rows that do not fit (see the message).
@@ -359,7 +380,7 @@ def fit(
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     reset_peak(target_device)
-    data = WindowData.on_device(windows, target_device)
+    data = _data(predictor, windows, target_device, cache or cache_dir() / EMBEDDINGS, write=True, progress=progress)
     labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(target_device)
     identity = _identity(predictor, data, targets, [train_rows, val_rows], config)
 
@@ -371,6 +392,7 @@ def fit(
         resumed_from = len(state["curves"])
         if state["finished"]:
             predictor.to(target_device)
+            set_trained(predictor, config, None)
             return _report(
                 predictor, folder, state, resumed_from, config, target_device, len(train_rows), len(val_rows)
             )
@@ -420,6 +442,7 @@ def fit(
             val_dataloaders=IndexBatches(val_rows, config.batch_size * 4, target_device),
             ckpt_path=last if resumed_from is not None else None,
         )
+    set_trained(predictor, config, None)
     return _report(
         predictor, folder, checkpoint.state_dict(), resumed_from, config, target_device, len(train_rows), len(val_rows)
     )
@@ -435,7 +458,7 @@ def _report(
     train_rows: int,
     val_rows: int,
 ) -> FitReport:
-    load_best(predictor, folder)
+    load_best(predictor, {name for name, p in predictor.named_parameters() if p.requires_grad}, folder)
     predictor.eval()
     curves = pd.DataFrame(state["curves"])
     curves["epoch"] = curves["epoch"].astype("int64")
@@ -458,8 +481,25 @@ def _report(
     )
 
 
+def _data(
+    predictor: Predictor, windows: WindowPair, device: torch.device, cache: Path, write: bool, progress: bool
+) -> WindowData | FeatureData:
+    """The windows on the device, or a frozen encoder's features of them."""
+    data = WindowData.on_device(windows, device)
+    if not predictor.encoder_frozen:
+        return data
+    if not progress or not write:
+        return frozen_features(predictor, data, cache, write) or data
+    with counting_bar("Features of the frozen encoder", "sequences") as count:
+        return frozen_features(predictor, data, cache, write, progress=count) or data
+
+
 def predict(
-    predictor: Predictor, windows: WindowPair, device: str = "auto", batch_size: int = 256
+    predictor: Predictor,
+    windows: WindowPair,
+    device: str = "auto",
+    batch_size: int = 256,
+    cache: Path | None = None,
 ) -> Float32[np.ndarray, "n outputs"]:
     """The predictor's answers for all windows, in float32; (n, 3) in the order neither, acceptor, donor for Δ.
 
@@ -468,13 +508,19 @@ def predict(
         windows: codes of both alleles, transcript orientation.
         device: "auto", "cpu" or "cuda".
         batch_size: variants at a time; it does not change the answers.
+        cache: where `fit` keeps the features of a frozen encoder; they are read if all of these windows' are there.
+
+    Raises:
+        InputError: no windows, or windows of another length.
+        RunError: no CUDA device.
     """
     target_device = choose_device(device)
-    data = WindowData.on_device(windows, target_device)
-    predictor.to(target_device).eval()
-    batches = IndexBatches(np.arange(len(data.ref)), batch_size, target_device)
-    with torch.inference_mode():
-        answers = [predictor(*data.pair(rows)).float().cpu() for rows in batches]
-    if not answers:
+    if not len(windows.ref):
         raise InputError("there are no windows to predict on")
+    data = _data(predictor, windows, target_device, cache or cache_dir() / EMBEDDINGS, write=False, progress=False)
+    predictor.to(target_device).eval()
+    answer = predictor.compare if data.encoded else predictor
+    batches = IndexBatches(np.arange(len(windows.ref)), batch_size, target_device)
+    with torch.inference_mode():
+        answers = [answer(*data.pair(rows)).float().cpu() for rows in batches]
     return torch.cat(answers).numpy()

@@ -28,6 +28,18 @@ class TrainingConfig(BaseModel):
     )
     gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: not clipped.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are added before a step.")
+    unfreeze_layers: int | None = Field(
+        None, ge=0, description="Last layers of a pre-trained encoder that are trained; None: all of them."
+    )
+    unfreeze_every: int = Field(
+        0, ge=0, description="Gradual unfreezing: epochs from one encoder layer to the next lower one; 0: all at once."
+    )
+    encoder_rate: float = Field(
+        0.1, gt=0, le=1, description="Learning rate of a pre-trained encoder's last layer, as a share of the head's."
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="Learning rate of an encoder layer, as a share of that of the layer above it."
+    )
     loss: Literal["huber", "mse"] = Field("huber", description="Loss of Δ and magnitude heads.")
     huber_delta: float = Field(
         0.1, gt=0, description="Error beyond which Huber's loss grows linearly (Δ is in [-1, 1])."

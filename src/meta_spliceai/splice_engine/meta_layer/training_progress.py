@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -53,3 +55,14 @@ class TrainingBar(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         self.bar.stop()
+
+
+@contextmanager
+def counting_bar(title: str, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar fed by a function of things done and things in all; away from a terminal nothing is drawn."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(what))
+    bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn())
+    bar.disable = not bar.console.is_terminal
+    with bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

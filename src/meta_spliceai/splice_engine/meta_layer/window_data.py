@@ -32,6 +32,7 @@ class WindowData:
 
     ref: UInt8[Tensor, "n length"]
     alt: UInt8[Tensor, "n length"]
+    encoded = False
 
     @classmethod
     def on_device(cls, windows: WindowPair, device: torch.device) -> WindowData:

@@ -34,6 +34,7 @@ class Predictor(nn.Module):
         window: bases the predictor reads (odd; the variant in the middle).
         config: the constructor's arguments.
         weights: where the weights come from, in words ("scratch", a folder, a checkpoint's name and revision).
+        encoder_frozen: the encoder is never trained, so that its features can be computed once and kept.
     """
 
     named: ClassVar[dict[str, type[Predictor]]] = {}
@@ -47,7 +48,9 @@ class Predictor(nn.Module):
         self.window = window
         self.config = config
         self.weights = "scratch"
+        self.encoder_frozen = False
         self.encoder: nn.Module
+        self.project: nn.Module = nn.Identity()
         self.readout: nn.Module
         self.head: Head
 
@@ -58,13 +61,23 @@ class Predictor(nn.Module):
         both: Tensor = self.encoder(torch.cat((ref, alt)))
         return both[: len(ref)], both[len(ref) :]
 
+    def compare(
+        self, ref: Float[Tensor, "batch channels length"], alt: Float[Tensor, "batch channels length"]
+    ) -> Float[Tensor, "batch outputs"]:
+        """What the head says of two sequences' features."""
+        compared: Tensor = self.readout(self.project(ref), self.project(alt))
+        answer: Tensor = self.head(compared)
+        return answer
+
     def forward(
         self, ref: Float[Tensor, "batch 4 length"], alt: Float[Tensor, "batch 4 length"]
     ) -> Float[Tensor, "batch outputs"]:
         """What the head says of each pair; for a Δ predictor [batch, 3] in the order neither, acceptor, donor."""
-        compared: Tensor = self.readout(*self.encode_pair(ref, alt))
-        answer: Tensor = self.head(compared)
-        return answer
+        return self.compare(*self.encode_pair(ref, alt))
+
+    def encoder_layers(self) -> list[list[nn.Parameter]]:
+        """A pre-trained encoder's parameters by layer, from the last to the first; empty if there is none."""
+        return []
 
     def loss(
         self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch outputs"], config: TrainingConfig
@@ -92,7 +105,8 @@ class Predictor(nn.Module):
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write weights (safetensors) and config.json; both files are replaced whole. Returns the folder."""
         folder = Path(folder)
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        # Copies, because modules may share a tensor and the file format does not know that.
+        state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.state_dict().items()}
         with atomic_write(folder / WEIGHTS_FILE, "wb") as handle:
             handle.write(save(state))
         with atomic_write(folder / CONFIG_FILE) as handle:

@@ -1,0 +1,185 @@
+"""Features of a frozen encoder, computed once and kept on disk, known by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from jaxtyping import Float, Float16, Int, UInt8
+from torch import Tensor
+
+from meta_spliceai.errors import RunError
+from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.genome.sequence import one_hot
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+from meta_spliceai.splice_engine.meta_layer.window_data import WindowData
+
+BLOCK = 128
+"""Sequences that are computed, written and checked together."""
+
+SHARE_OF_DEVICE = 0.5
+"""Features move to a CUDA device if they take at most this share of its free memory."""
+
+
+@dataclass(frozen=True)
+class FeatureData:
+    """Features of all windows: like WindowData, but a batch holds what the encoder said.
+
+    Attributes:
+        store: features of each distinct sequence, float16, [sequences, positions, channels].
+        ref_slot, alt_slot: for each variant, the place of its two sequences in the store.
+        device: where batches go.
+        name: content address of the store.
+    """
+
+    store: Float16[Tensor, "sequences positions channels"]
+    ref_slot: Int[Tensor, " n"]
+    alt_slot: Int[Tensor, " n"]
+    device: torch.device
+    name: str
+    encoded = True
+
+    def pair(
+        self, rows: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch channels positions"], Float[Tensor, "batch channels positions"]]:
+        """Features of reference and alternative of the chosen rows."""
+        at = self.store.device
+        ref, alt = (self.store[slot[rows].to(at)] for slot in (self.ref_slot, self.alt_slot))
+        return ref.to(self.device).float().mT, alt.to(self.device).float().mT
+
+    def digest(self) -> str:
+        """Identity of the features and of which variant they belong to."""
+        slots = torch.stack((self.ref_slot, self.alt_slot)).cpu().numpy().tobytes()
+        return hashlib.sha256(self.name.encode() + slots).hexdigest()
+
+
+def frozen_features(
+    predictor: Predictor,
+    data: WindowData,
+    folder: Path,
+    write: bool = True,
+    batch_size: int = 16,
+    progress: Callable[[int, int], None] | None = None,
+) -> FeatureData | None:
+    """The frozen encoder's features of all windows, from the cache as far as they are there.
+
+    The file is named by the encoder's weights, its settings and the distinct sequences. Blocks have checksums: a
+    damaged or missing one is computed again. Finished blocks outlive an interruption. Two processes
+    wait for each other.
+
+    Args:
+        predictor: its encoder is frozen.
+        data: windows on the device that the encoder runs on.
+        folder: the cache.
+        write: compute what is missing; otherwise None is returned unless everything is there.
+        batch_size: sequences the encoder reads at a time.
+        progress: called with sequences done and sequences in all.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written to.
+    """
+    joined = torch.cat((data.ref, data.alt)).cpu().numpy()
+    sequences, places = np.unique(joined, axis=0, return_inverse=True)
+    slots = torch.from_numpy(places.reshape(-1).astype(np.int64))
+    encoder: Any = predictor.encoder
+    name = hashlib.sha256(f"{_state_digest(encoder)}/{encoder.window}/{encoder.positions}/float16/".encode())
+    name.update(np.ascontiguousarray(sequences).tobytes())
+    store = _Store(folder / name.hexdigest(), len(sequences), int(encoder.positions), int(encoder.channels))
+    device = data.ref.device
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{store.path}.lock"):
+            whole = store.missing() == []
+            if not whole and not write:
+                return None
+            if not whole:
+                predictor.to(device).eval()
+                for done, block in enumerate(missing := store.missing(), start=1):
+                    store.write(block, _encode(predictor, sequences[block * BLOCK :][:BLOCK], device, batch_size))
+                    if progress is not None:
+                        progress(min((len(store.blocks) - len(missing) + done) * BLOCK, len(sequences)), len(sequences))
+    except OSError as error:
+        raise RunError(
+            f"features cannot be kept in {folder}: {error.strerror or error}; choose another folder"
+        ) from error
+    kept = torch.from_numpy(store.read())
+    if device.type == "cuda" and kept.nbytes < SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
+        kept = kept.to(device)
+    ref_slot, alt_slot = slots.to(device).chunk(2)
+    return FeatureData(kept, ref_slot, alt_slot, device, name.hexdigest())
+
+
+def _encode(
+    predictor: Predictor, sequences: UInt8[np.ndarray, "n length"], device: torch.device, batch_size: int
+) -> Float16[np.ndarray, "n positions channels"]:
+    """Features in float32 arithmetic whatever the device, so that a cache serves all of them; kept as float16."""
+    codes = torch.from_numpy(sequences).to(device)
+    with torch.inference_mode():
+        parts = [predictor.encoder(one_hot(part)).mT.half().cpu() for part in codes.split(batch_size)]
+    return torch.cat(parts).numpy()
+
+
+def _state_digest(module: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class _Store:
+    """One file of features in blocks, and a JSON file beside it with the checksum of every finished block."""
+
+    def __init__(self, path: Path, sequences: int, positions: int, channels: int) -> None:
+        self.path = path
+        self.shape = (sequences, positions, channels)
+        self.row_bytes = 2 * positions * channels
+        self.blocks = range(-(-sequences // BLOCK))
+        self.checksums: dict[int, int] = {}
+        self._checked = False
+
+    def missing(self) -> list[int]:
+        """Blocks that are not there or whose bytes do not have their checksum."""
+        if not self._checked:
+            self._checked = True
+            self._read_checksums()
+        return [block for block in self.blocks if block not in self.checksums]
+
+    def _read_checksums(self) -> None:
+        index = self.path.with_suffix(".json")
+        if not (index.exists() and self.path.exists()):
+            return
+        try:
+            stored = {int(block): int(crc) for block, crc in json.loads(index.read_text()).items()}
+        except (json.JSONDecodeError, AttributeError, TypeError, ValueError):
+            return  # a damaged index: everything is computed again
+        with self.path.open("rb") as handle:
+            for block in self.blocks:
+                handle.seek(block * BLOCK * self.row_bytes)
+                rows = min(BLOCK, self.shape[0] - block * BLOCK)
+                content = handle.read(rows * self.row_bytes)
+                if len(content) == rows * self.row_bytes and zlib.crc32(content) == stored.get(block):
+                    self.checksums[block] = stored[block]
+
+    def write(self, block: int, features: Float16[np.ndarray, "n positions channels"]) -> None:
+        """Put a block into the file; only then its checksum into the index."""
+        content = np.ascontiguousarray(features).tobytes()
+        with self.path.open("r+b" if self.path.exists() else "w+b") as handle:
+            handle.seek(block * BLOCK * self.row_bytes)
+            handle.write(content)
+            handle.flush()
+        self.checksums[block] = zlib.crc32(content)
+        with atomic_write(self.path.with_suffix(".json")) as index:
+            json.dump(self.checksums, index)
+
+    def read(self) -> Float16[np.ndarray, "sequences positions channels"]:
+        """The features, mapped from the file (copied only where a batch touches them)."""
+        return np.memmap(self.path, dtype=np.float16, mode="c", shape=self.shape)

@@ -1,0 +1,277 @@
+"""HyenaDNA, our own module: a causal language model of bases built from long implicit convolutions.
+
+Architecture and numbers: Nguyen et al. 2023, "HyenaDNA: Long-Range Genomic Sequence Modeling at Single Nucleotide
+Resolution" (arXiv 2306.15794); the Hyena operator: Poli et al. 2023 (arXiv 2302.10866). Parameter names are those of
+the published checkpoints below `backbone.`, so that a checkpoint loads name by name.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from scipy.fft import next_fast_len
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from meta_spliceai.errors import InputError
+
+BASE_TOKENS = (7, 8, 9, 10)
+"""Token of A, C, G, T: the published vocabulary keeps 0 to 6 for special tokens."""
+N_TOKEN = 11
+
+FLOOR = 0.05
+"""Added to the decay, so that the farthest taps can still count (the published code's "shift")."""
+
+
+@dataclass(frozen=True)
+class HyenaConfig:
+    """The shape of a HyenaDNA model.
+
+    Attributes:
+        d_model: width.
+        n_layer: layers.
+        d_inner: width inside the feed-forward part.
+        max_seq_len: longest sequence that the position tables serve, in tokens.
+        emb_dim: numbers that describe a position to the filter network (odd).
+        filter_order: width of the filter network.
+        num_inner_mlps: hidden layers of the filter network after the first.
+        short_filter_order: taps of the short convolution.
+        vocabulary: rows of the token table (12 tokens, padded to a multiple of 8).
+        activation_freq: initial frequency of the filter network's sines.
+        layer_norm_epsilon: as the name says.
+        embed_dropout: share dropped after the embedding in training.
+    """
+
+    d_model: int
+    n_layer: int
+    d_inner: int
+    max_seq_len: int
+    emb_dim: int = 5
+    filter_order: int = 64
+    num_inner_mlps: int = 2
+    short_filter_order: int = 3
+    vocabulary: int = 16
+    activation_freq: float = 10.0
+    layer_norm_epsilon: float = 1e-5
+    embed_dropout: float = 0.1
+
+    def to_hub(self) -> dict[str, Any]:
+        """The config.json of the hub's own format."""
+        return {
+            "model_type": "hyenadna",
+            "architectures": ["HyenaDNAForCausalLM"],
+            "vocab_size": 12,
+            "pad_vocab_size_multiple": 8,
+            "d_model": self.d_model,
+            "n_layer": self.n_layer,
+            "d_inner": self.d_inner,
+            "max_seq_len": self.max_seq_len,
+            "emb_dim": self.emb_dim,
+            "filter_order": self.filter_order,
+            "num_inner_mlps": self.num_inner_mlps,
+            "short_filter_order": self.short_filter_order,
+            "activation_freq": self.activation_freq,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+            "embed_dropout": self.embed_dropout,
+            "hyena_order": 2,
+            "train_freq": True,
+            "use_bias": True,
+            "tie_word_embeddings": False,
+        }
+
+
+class _Sine(nn.Module):
+    """sin(frequency · x), the frequencies learned."""
+
+    def __init__(self, width: int, frequency: float) -> None:
+        super().__init__()
+        self.freq = nn.Parameter(torch.full((1, width), frequency))
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        return torch.sin(self.freq * x)
+
+
+class _Positions(nn.Module):
+    """Tables that tell the filter network where a tap is: time in [0, 1] and a few slow waves."""
+
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        length, bands = config.max_seq_len, (config.emb_dim - 1) // 2
+        time = torch.linspace(0, 1, length)[:, None]
+        angle = 2 * math.pi * torch.linspace(0, length - 1, length)[:, None] / length
+        waves = torch.linspace(1e-4, bands - 1, bands)[None] * angle
+        self.register_buffer("z", torch.cat((time, waves.cos(), -waves.sin()), dim=1)[None])
+        self.register_buffer("t", time[None])
+        self.z: Tensor
+        self.t: Tensor
+
+
+class _Modulation(nn.Module):
+    """Exponential decay of the filter with distance, a rate for each channel from slow to fast."""
+
+    def __init__(self, config: HyenaConfig, fast: float = 0.3, slow: float = 1.5, target: float = 1e-2) -> None:
+        super().__init__()
+        rates = torch.linspace(math.log(target) / slow, math.log(target) / fast, config.d_model)
+        self.register_buffer("deltas", rates[None, None])
+        self.deltas: Tensor
+
+
+class _LongFilter(nn.Module):
+    """A convolution as long as the sequence, its taps computed by a small network from their positions."""
+
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        width = config.filter_order
+        self.bias = nn.Parameter(torch.randn(config.d_model))
+        self.pos_emb = _Positions(config)
+        # One sine is shared by all hidden layers: the published state dicts hold it several times, once a place.
+        sine = _Sine(width, config.activation_freq)
+        layers: list[nn.Module] = [nn.Linear(config.emb_dim, width), sine]
+        for _ in range(config.num_inner_mlps):
+            layers += [nn.Linear(width, width), sine]
+        layers.append(nn.Linear(width, config.d_model, bias=False))
+        self.implicit_filter = nn.Sequential(*layers)
+        self.modulation = _Modulation(config)
+
+    def taps(self, length: int) -> Float[Tensor, "channels length"]:
+        """The filter's first `length` taps."""
+        shape = self.implicit_filter(self.pos_emb.z[:, :length])
+        decay = torch.exp(-self.pos_emb.t[:, :length] * self.modulation.deltas.abs())
+        return (shape * (decay + FLOOR))[0].T
+
+    def forward(self, x: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch channels length"]:
+        """Causal convolution through the frequency domain, in float32 also where the rest runs in bfloat16:
+        the transform sums over the whole length."""
+        with torch.autocast(x.device.type, enabled=False):
+            signal = x.float()
+            length = signal.shape[-1]
+            # Any transform of at least 2·length − 1 points keeps the wrapped-around part away from the output.
+            points = next_fast_len(2 * length - 1, real=True)
+            spectrum = torch.fft.rfft(signal, n=points) * torch.fft.rfft(self.taps(length).float(), n=points)
+            filtered = torch.fft.irfft(spectrum, n=points)[..., :length]
+            return (filtered + signal * self.bias.float()[:, None]).to(x.dtype)
+
+
+class _HyenaOperator(nn.Module):
+    """Two gates around a long convolution, each input through a short one first (order 2)."""
+
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        width, taps = config.d_model, config.short_filter_order
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+        self.short_filter = nn.Conv1d(3 * width, 3 * width, taps, groups=3 * width, padding=taps - 1)
+        self.filter_fn = _LongFilter(config)
+
+    def forward(self, x: Float[Tensor, "batch length channels"]) -> Float[Tensor, "batch length channels"]:
+        length = x.shape[1]
+        mixed = self.short_filter(self.in_proj(x).mT)[..., :length]
+        outer, inner, value = mixed.chunk(3, dim=1)
+        return self.out_proj((self.filter_fn(value * inner) * outer).mT)
+
+
+class _FeedForward(nn.Module):
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.d_model, config.d_inner)
+        self.fc2 = nn.Linear(config.d_inner, config.d_model)
+
+    def forward(self, x: Float[Tensor, "batch length channels"]) -> Float[Tensor, "batch length channels"]:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
+        self.mixer = _HyenaOperator(config)
+        self.norm2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
+        self.mlp = _FeedForward(config)
+
+    def forward(self, x: Float[Tensor, "batch length channels"]) -> Float[Tensor, "batch length channels"]:
+        # The residual stream stays in float32: under autocast the branches come back as bfloat16.
+        x = x + self.mixer(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocabulary, config.d_model)
+
+
+class _Backbone(nn.Module):
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        self.embeddings = _Embeddings(config)
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
+
+
+class HyenaDNA(nn.Module):
+    """HyenaDNA with random weights; `load_hyenadna` gives one with the weights asked for.
+
+    Args:
+        config: shape.
+        gradient_checkpointing: recompute each layer in the backward pass instead of keeping its activations.
+
+    Memory is linear in the sequence length.
+    """
+
+    def __init__(self, config: HyenaConfig, gradient_checkpointing: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = gradient_checkpointing
+        self.backbone = _Backbone(config)
+        self.dropout = nn.Dropout(config.embed_dropout)
+        self.apply(self._initialise)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("out_proj.weight", "fc2.weight")):
+                # Keeps the residual stream's variance independent of the depth (as GPT-2 does).
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.n_layer))
+
+    @staticmethod
+    def _initialise(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    def parameter_count(self) -> int:
+        """Trainable numbers, each counted once; position tables are not among them."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def embed(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length channels"]:
+        """The token table's rows."""
+        return F.embedding(tokens.long(), self.backbone.embeddings.word_embeddings.weight)
+
+    def embed_bases(self, onehot: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch length channels"]:
+        """The same rows from one-hot bases; a column of zeros is N. Gradients reach the bases."""
+        table = self.backbone.embeddings.word_embeddings.weight
+        with torch.autocast(onehot.device.type, enabled=False):
+            known = onehot.mT.to(table.dtype)
+            # Only zeros and ones meet the table, so no rounding happens here.
+            return known @ table[BASE_TOKENS[0] : N_TOKEN] + (1 - known.sum(-1, keepdim=True)) * table[N_TOKEN]
+
+    def forward(self, embedded: Float[Tensor, "batch length channels"]) -> Float[Tensor, "batch length channels"]:
+        """Hidden states after the final norm; position i has seen positions 0 to i.
+
+        Raises:
+            InputError: the sequence is longer than the model's position tables.
+        """
+        if embedded.shape[1] > self.config.max_seq_len:
+            raise InputError(
+                f"a sequence of {embedded.shape[1]} bases is longer than this HyenaDNA's {self.config.max_seq_len}"
+            )
+        x = self.dropout(embedded)
+        for layer in self.backbone.layers:
+            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+                x = checkpoint(layer, x, use_reentrant=False)
+            else:
+                x = layer(x)
+        return self.backbone.ln_f(x)

@@ -1,0 +1,269 @@
+"""Where HyenaDNA weights come from: the hub at a pinned revision, a local folder in either format, or scratch by name.
+
+What is asked for is loaded, or an error says how to get it; nothing ever takes its place.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError, unknown_value
+from meta_spliceai.files import atomic_write, sha256_file
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaConfig, HyenaDNA
+
+HUB = "hub"
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """One published checkpoint.
+
+    Attributes:
+        config: its shape.
+        repository: its name on the model hub.
+        revision: the commit this package was written against. The hub could not be reached when it was written down;
+            several public projects that pin the same repository name the same commit.
+    """
+
+    config: HyenaConfig
+    repository: str
+    revision: str
+
+
+def _published(size: str, layers: int, width: int, longest: int, revision: str) -> PublishedModel:
+    config = HyenaConfig(d_model=width, n_layer=layers, d_inner=4 * width, max_seq_len=longest)
+    return PublishedModel(config, f"LongSafari/hyenadna-{size}-seqlen-hf", revision)
+
+
+PUBLISHED: dict[str, PublishedModel] = {
+    "hyenadna-tiny-1k": _published("tiny-1k", 2, 128, 1_026, "e8c1effa8673814e257e627d2e1eda9ea5a373f6"),
+    "hyenadna-small-32k": _published("small-32k", 4, 256, 32_770, "8fe770c78eb13fe33bf81501612faeddf4d6f331"),
+    "hyenadna-medium-160k": _published("medium-160k", 8, 256, 160_002, "7ebf71773d22c0ede2cc55cb2be15ee8c289e1ce"),
+    "hyenadna-medium-450k": _published("medium-450k", 8, 256, 450_002, "42dedd4d374eac0fb8168549e546a3472fbd27ae"),
+    "hyenadna-large-1m": _published("large-1m", 8, 256, 1_000_002, "0a629abf9c7f85b4ec9aa6a1aefa3adcf1907446"),
+}
+"""Licence of the checkpoints: BSD-3-Clause by their model cards; the authors' code is Apache-2.0."""
+
+HUB_FILES = ("config.json", "model.safetensors")
+
+
+def model_config(name: str) -> HyenaConfig:
+    """The shape of a published model.
+
+    Raises:
+        InputError: no model of this name.
+    """
+    if name not in PUBLISHED:
+        raise unknown_value("HyenaDNA model", name, PUBLISHED)
+    return PUBLISHED[name].config
+
+
+def load_hyenadna(
+    name: str,
+    weights: str = HUB,
+    revision: str | None = None,
+    *,
+    endpoint: str | None = None,
+    seed: int = 0,
+    gradient_checkpointing: bool = False,
+) -> tuple[HyenaDNA, str]:
+    """A HyenaDNA model and where its weights come from, in words.
+
+    Args:
+        name: a published model's name ("hyenadna-small-32k").
+        weights: "hub" for the published checkpoint (from the local cache, else downloaded), a folder that holds one
+            in the hub's format (config.json, model.safetensors) or the original one (config.json, weights.ckpt), or
+            "scratch" for random weights.
+        revision: another commit on the hub than the pinned one.
+        endpoint: another hub than the public one (also: the variable HF_ENDPOINT).
+        seed: of random weights.
+        gradient_checkpointing: see HyenaDNA.
+
+    Raises:
+        InputError: an unknown name, or a folder with a model of another size.
+        MissingResourceError: the weights cannot be had; the message names the three ways out.
+        MissingExtraError: the hub was asked for and huggingface_hub is not installed.
+        IntegrityError: a file is truncated or does not hold what its config says.
+    """
+    expected = model_config(name)
+    if weights == SCRATCH:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return HyenaDNA(expected, gradient_checkpointing), f"scratch (random, seed {seed})"
+    if weights == HUB:
+        folder, origin = _hub_folder(name, revision, endpoint)
+    else:
+        folder = Path(weights).expanduser()
+        if not folder.is_dir():
+            raise _unavailable(name, f"'{weights}' is neither 'hub', 'scratch' nor a folder")
+        origin = ""
+    model, digest = read_folder(folder, gradient_checkpointing)
+    found = model.config
+    for field in ("d_model", "n_layer", "d_inner", "max_seq_len"):
+        if getattr(found, field) != getattr(expected, field):
+            raise InputError(
+                f"{folder} does not hold {name}: its {field} is {getattr(found, field)}, not {getattr(expected, field)}"
+            )
+    return model, origin or f"folder {folder.name} ({described_origin(folder)}sha256 {digest[:12]})"
+
+
+def described_origin(folder: Path) -> str:
+    """What a self-trained encoder's folder says about itself ("pretrained: …, "), or nothing."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return ""
+    origin = config.get("origin", "")
+    return f"{origin}; " if origin else ""
+
+
+def _unavailable(name: str, why: str) -> MissingResourceError:
+    published = PUBLISHED[name]
+    return MissingResourceError(
+        f"the weights of {name} cannot be had ({why}); three ways out: fill the cache once on a machine with the "
+        f"network (hf download {published.repository} --revision {published.revision}) and copy it here, give a local "
+        f"folder as weights, or ask for random weights with weights='scratch'"
+    )
+
+
+def _hub_folder(name: str, revision: str | None, endpoint: str | None) -> tuple[Path, str]:
+    """The folder of the checkpoint in the hub's local cache, downloaded if it is not there yet."""
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise MissingExtraError("downloading HyenaDNA's weights from the hub", "hyena") from error
+    published = PUBLISHED[name]
+    commit = revision or published.revision
+    folder = Path()
+    # The bases of the hub's own error are those of its HTTP library; which library that is depends on its version.
+    failures: tuple[Any, ...] = (*HfHubHTTPError.__bases__, HFValidationError, OSError)
+    for cached_only in (True, False):
+        try:
+            for file in HUB_FILES:
+                path = hf_hub_download(
+                    published.repository, file, revision=commit, endpoint=endpoint, local_files_only=cached_only
+                )
+                folder = Path(path).parent
+        except LocalEntryNotFoundError as error:
+            if not cached_only:
+                raise _unavailable(name, f"not in the cache, and the hub cannot be reached: {_short(error)}") from error
+        except failures as error:
+            raise _unavailable(name, _short(error)) from error
+        else:
+            break
+    # The snapshot folder is named by the commit it holds, also where a branch or tag was asked for.
+    return folder, f"{published.repository} at {folder.name}"
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
+def read_folder(folder: Path, gradient_checkpointing: bool = False) -> tuple[HyenaDNA, str]:
+    """A model from a folder in the hub's or the original format, and the SHA-256 of its weights file.
+
+    Raises:
+        MissingResourceError: config.json or the weights file is not there.
+        IntegrityError: a file is damaged, or the weights are not those of the config's model.
+    """
+    config_file = folder / "config.json"
+    safe, original = folder / "model.safetensors", folder / "weights.ckpt"
+    weights_file = safe if safe.exists() else original
+    if not config_file.exists() or not weights_file.exists():
+        raise MissingResourceError(
+            f"{folder} holds no HyenaDNA: it needs config.json with model.safetensors or with weights.ckpt"
+        )
+    try:
+        config = _read_config(json.loads(config_file.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{config_file} does not describe a HyenaDNA ({type(error).__name__}: {error})") from error
+    try:
+        if weights_file is safe:
+            state, prefix = load(weights_file.read_bytes()), "hyena."
+        else:
+            loaded = torch.load(weights_file, map_location="cpu", weights_only=True)
+            state, prefix = loaded["state_dict"], "model."
+    except (SafetensorError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise IntegrityError(f"{weights_file} cannot be read ({_short(error)})") from error
+    model = HyenaDNA(config, gradient_checkpointing)
+    _load_named(model, state, prefix, weights_file)
+    return model, sha256_file(weights_file)
+
+
+def _read_config(raw: Mapping[str, Any]) -> HyenaConfig:
+    """The shape from either format's config.json; the original keeps the filter's part under `layer`."""
+    layer: Mapping[str, Any] = raw.get("layer", {})
+    multiple = int(raw.get("pad_vocab_size_multiple", 8))
+    order = int(raw.get("hyena_order", layer.get("order", 2)))
+    if order != 2:
+        raise ValueError(f"hyena_order {order} is not 2")
+    return HyenaConfig(
+        d_model=int(raw["d_model"]),
+        n_layer=int(raw["n_layer"]),
+        d_inner=int(raw["d_inner"]),
+        max_seq_len=int(raw["max_seq_len"] if "max_seq_len" in raw else layer["l_max"]),
+        emb_dim=int(raw.get("emb_dim", layer.get("emb_dim", 3))),
+        filter_order=int(raw.get("filter_order", layer.get("filter_order", 64))),
+        num_inner_mlps=int(raw.get("num_inner_mlps", layer.get("num_inner_mlps", 2))),
+        short_filter_order=int(raw.get("short_filter_order", layer.get("short_filter_order", 3))),
+        vocabulary=-(-int(raw["vocab_size"]) // multiple) * multiple,
+        activation_freq=float(raw.get("activation_freq", layer.get("w", 1))),
+        layer_norm_epsilon=float(raw.get("layer_norm_epsilon", 1e-5)),
+        embed_dropout=float(raw.get("embed_dropout", 0.1)),
+    )
+
+
+def _load_named(model: HyenaDNA, state: Mapping[str, Tensor], prefix: str, path: Path) -> None:
+    """Put a checkpoint's tensors into the model, name by name; the language-model head is not part of it."""
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix + "backbone.")}
+    wanted = model.state_dict()
+    missing, strange = sorted(wanted.keys() - own.keys()), sorted(own.keys() - wanted.keys())
+    if missing or strange:
+        raise IntegrityError(
+            f"{path} does not hold the tensors its config names: {len(missing)} missing ({', '.join(missing[:2])}), "
+            f"{len(strange)} unknown ({', '.join(strange[:2])})"
+        )
+    for key, value in own.items():
+        if value.shape != wanted[key].shape:
+            raise IntegrityError(f"{path}: {key} has shape {tuple(value.shape)}, not {tuple(wanted[key].shape)}")
+        if key.endswith(".freq"):
+            shared = own[key.replace(key.split(".")[-2] + ".freq", "1.freq")]
+            if not torch.equal(value, shared):
+                raise IntegrityError(f"{path}: {key} differs from the layer's first sine, which all must share")
+    model.load_state_dict(own)
+
+
+def read_head(folder: Path) -> Tensor:
+    """The language-model head of a folder in the hub's format, shape (vocabulary, width).
+
+    Raises:
+        IntegrityError: the file cannot be read or has no head.
+    """
+    path = folder / "model.safetensors"
+    try:
+        return load(path.read_bytes())["lm_head.weight"]
+    except (SafetensorError, KeyError, FileNotFoundError) as error:
+        raise IntegrityError(f"{path} holds no language-model head ({_short(error)})") from error
+
+
+def write_hub_format(model: HyenaDNA, head: nn.Linear, folder: Path, origin: str) -> None:
+    """Write a model and its head as the hub's own format; `origin` says in words what the weights saw."""
+    state = {f"hyena.{name}": tensor for name, tensor in model.state_dict().items()}
+    state["lm_head.weight"] = head.weight
+    content = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+    with atomic_write(folder / "model.safetensors", "wb") as handle:
+        handle.write(save(content))
+    with atomic_write(folder / "config.json") as handle:
+        json.dump({**model.config.to_hub(), "origin": origin}, handle, indent=2)
