@@ -123,6 +123,8 @@ class Browser:
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             pressed = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
             self.call("Input.dispatchMouseEvent", type=kind, x=spot[0], y=spot[1], **pressed)
+        # Moves reach the page with its next frame.
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
     def press(self, key: str) -> None:
         """One key, down and up."""

@@ -112,7 +112,7 @@
       };
       const { words, length } = data.layouts[l];
       const cursor = svg.querySelector(".cursor");
-      let word = 0, site = 0;
+      let word = 0, site = 0, resting = "";
       const say = () => {
         const table = data.backgrounds[select.value];
         cursor.replaceChildren(...data.panels.map((_, p) => {
@@ -141,6 +141,10 @@
         readout.replaceChildren(head, ...values);
       };
       svg.addEventListener("pointermove", (event) => {
+        // A page that scrolls under a resting pointer sends moves too; those must not take over from the keyboard.
+        const spot = `${event.screenX} ${event.screenY}`;
+        if (spot === resting) return;
+        resting = spot;
         const group = event.target.closest ? event.target.closest(".cells") : null;
         if (!group || event.target === group) return;
         const place = [...group.children].indexOf(event.target);
