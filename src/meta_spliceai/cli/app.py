@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from meta_spliceai import __version__
-from meta_spliceai.cli import leaderboard, quickstart, run, wishlist
+from meta_spliceai.cli import data, leaderboard, quickstart, report, run, wishlist
 from meta_spliceai.errors import MetaSpliceAIError
 
 EXIT_USER_ERROR = 2
@@ -31,6 +31,7 @@ zero", stand above every learned model on the leaderboard.
   meta-spliceai wishlist         every experiment: wished, runnable, completed
   meta-spliceai run ID           run one of them
   meta-spliceai leaderboard      what came out, rows zero first
+  meta-spliceai report           the same and more, as one page
 
 Every error is one line that says what to do, with exit code 2. Ctrl-C keeps
 what is done: `meta-spliceai run ID --resume`.
@@ -70,7 +71,7 @@ app = typer.Typer(
 )
 
 # The order is that of `--help`: the way a newcomer walks.
-for group in (quickstart, wishlist, run, leaderboard):
+for group in (quickstart, wishlist, run, leaderboard, report, data):
     group.register(app)
 
 
