@@ -69,6 +69,16 @@ def test_what_can_be_learned_is_learned() -> None:
     assert np.corrcoef(number.trees.raw(fresh_x), fresh_x[:, 0])[0, 1] > 0.95
 
 
+def test_a_feature_that_is_never_known_is_left_aside() -> None:
+    x, y, groups = toy()
+    padded = np.column_stack([np.full(len(x), np.nan), x, np.full(len(x), 3.0)])
+    trees = grow(padded, y, groups, seed=0, config=SMALL).trees
+    filled = padded.copy()
+    filled[:, 0] = 7.0
+    np.testing.assert_array_equal(trees.raw(filled), trees.raw(padded))
+    assert np.mean((trees.raw(padded) > 0) == (y == 1)) > 0.8
+
+
 def test_same_seed_same_trees() -> None:
     x, y, groups = toy()
     one, two = (grow(x, y, groups, seed=4, config=SMALL).trees.raw(x) for _ in range(2))

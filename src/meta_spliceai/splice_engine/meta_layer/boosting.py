@@ -197,7 +197,9 @@ def grow(
         folds = list(StratifiedGroupKFold(config.folds, shuffle=True, random_state=seed).split(x, y, groups))
     staged = np.empty((config.most_trees, len(y)))
     for fold, (train, held) in enumerate(folds):
-        model = _model(config, config.most_trees, seed + 1000 + fold, regression).fit(x[train], y[train])
+        model = _model(config, config.most_trees, seed + 1000 + fold, regression).fit(
+            _without_empty(x[train]), y[train]
+        )
         stages = model.staged_predict(x[held]) if regression else model.staged_decision_function(x[held])
         for stage, values in enumerate(stages):
             staged[stage, held] = np.asarray(values).ravel()
@@ -209,7 +211,9 @@ def grow(
     best = int(losses.argmin())
     # Each tree saw (folds − 1) / folds of the rows; with all rows the same fit takes a little longer.
     n_trees = min(config.most_trees, round((best + 1) * config.folds / (config.folds - 1)))
-    fitted = [_model(config, n_trees, seed + number, regression).fit(x, y) for number in range(config.seeds)]
+    fitted = [
+        _model(config, n_trees, seed + number, regression).fit(_without_empty(x), y) for number in range(config.seeds)
+    ]
     return Grown(_as_arrays(fitted, x.shape[1]), staged[best], n_trees, float(losses[best]))
 
 
@@ -219,6 +223,15 @@ def _enough(found: int, what: str, folds: int) -> None:
             f"{found} {what} in the training part, fewer than the {folds} folds that choose the number of trees; "
             "use fewer folds or more groups"
         )
+
+
+def _without_empty(x: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, "rows features"]:
+    """The features with 0 in the columns that hold nothing but NaN, which scikit-learn cannot bin.
+
+    A constant column is never split on, so what it holds when the trees are used makes no difference.
+    """
+    empty = np.isnan(x).all(axis=0)
+    return np.where(empty, 0.0, x) if empty.any() else x
 
 
 def _model(

@@ -30,7 +30,16 @@ REGIONS = (
     "deep intronic",
     "no site known",
 )
-FEATURES = ("to_acceptor", "to_donor", "nearest", "nearest_is_donor", "in_exon", "region")
+FEATURES = (
+    "to_acceptor",
+    "to_donor",
+    "nearest",
+    "nearest_is_donor",
+    "in_exon",
+    "region",
+    "acceptor_site",
+    "donor_site",
+)
 
 
 def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = None) -> pd.DataFrame:
@@ -45,7 +54,8 @@ def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = N
 
     Returns:
         Columns FEATURES and `site_source` ("table", "annotation" or ""): `nearest` is the distance of smaller
-        magnitude, `nearest_is_donor` 1.0 if that is the donor's, `in_exon` 1.0 if no site separates it from the exon.
+        magnitude, `nearest_is_donor` 1.0 if that is the donor's, `in_exon` 1.0 if no site separates it from the exon,
+        `acceptor_site` and `donor_site` the sites measured from (1-based, plus strand).
     """
     for column in ("chrom", "pos", "ref", "alt", "strand", "acceptor_pos", "donor_pos"):
         if column not in table:
@@ -81,6 +91,8 @@ def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = N
             "nearest_is_donor": nearest_is_donor.astype(np.float64),
             "in_exon": in_exon.astype(np.float64),
             "region": _regions(nearest, nearest_is_donor, in_exon, has_sites),
+            "acceptor_site": np.where(has_sites, acceptor, np.nan),
+            "donor_site": np.where(has_sites, donor, np.nan),
             "site_source": source,
         },
         index=table.index,

@@ -1,0 +1,226 @@
+"""Are probabilities what they say: reliability, Brier score, calibration error; and their repair on validation rows.
+
+A repair is fitted on the validation part only. Fitted on the test part it would report the test part's own noise as
+calibration; fitted on the training part, it would see probabilities that the model could already bend to its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.optimize import minimize_scalar
+from sklearn.isotonic import IsotonicRegression
+
+from meta_spliceai.errors import InputError, IntegrityError, unknown_value
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import percentile_interval, plan_resamples
+
+Method = Literal["temperature", "isotonic"]
+METHODS: tuple[str, ...] = get_args(Method)
+NEAR_CERTAIN = 1e-6
+"""Probabilities are kept this far from 0 and 1 where their log-odds are taken."""
+Z_95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A monotone map from stated to repaired probability.
+
+    Attributes:
+        method: "temperature": log-odds divided by `y[0]` (Guo et al. 2017, 10.48550/arXiv.1706.04599), which keeps
+            every order; "isotonic": the increasing step function of least squares, straight between its corners
+            (Zadrozny & Elkan 2002), which may tie what was apart.
+        x, y: corners of the isotonic map; for "temperature" x is empty.
+    """
+
+    method: Method
+    x: Float[np.ndarray, " corners"]
+    y: Float[np.ndarray, " corners"]
+
+    def apply(self, probability: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+        """The repaired probabilities; NaN stays NaN."""
+        if self.method == "temperature":
+            return _from_log_odds(_log_odds(probability) / self.y[0])
+        return np.interp(probability, self.x, self.y)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The map as arrays to be written."""
+        return {"method": np.array(self.method), "x": self.x, "y": self.y}
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, np.ndarray], where: str) -> Calibration:
+        """The map that `arrays` gave; IntegrityError if it is none."""
+        if not {"method", "x", "y"} <= set(stored) or str(stored["method"]) not in METHODS or not len(stored["y"]):
+            raise IntegrityError(f"{where}: does not hold a calibration; the file is damaged")
+        return cls(str(stored["method"]), np.asarray(stored["x"]), np.asarray(stored["y"]))  # type: ignore[arg-type]
+
+
+def fit_calibration(
+    probability: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"], method: Method = "isotonic"
+) -> Calibration:
+    """Fit the repair on validation rows.
+
+    Args:
+        probability: stated by the model for the validation rows ("isotonic" takes any score).
+        y: 1 or 0; rows with NaN are left aside.
+        method: see `Calibration`.
+
+    Raises:
+        InputError: an unknown method, a validation part without one of the classes, a probability outside 0 to 1.
+    """
+    if method not in METHODS:
+        raise unknown_value("calibration", method, METHODS)
+    p, y = _both_known(probability, y, "validation part")
+    for side, name in ((1, "positive"), (0, "negative")):
+        if not (y == side).any():
+            raise InputError(f"validation part: no {name} variant among {len(y)} rows; calibration cannot be fitted")
+    if method == "isotonic":
+        fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(p, y)
+        return Calibration(method, fitted.X_thresholds_, fitted.y_thresholds_)
+    _probabilities(p, "validation part")
+    odds, sign = _log_odds(p), np.where(y == 1, -1.0, 1.0)
+    best = minimize_scalar(
+        lambda log_t: np.logaddexp(0, sign * odds / np.exp(log_t)).mean(), bounds=(-4, 4), method="bounded"
+    )
+    return Calibration(method, np.empty(0), np.array([np.exp(best.x)]))
+
+
+def reliability(probability: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"], bins: int = 10) -> pd.DataFrame:
+    """The reliability curve: rows sorted by probability, cut into bins of equal size.
+
+    Equal size rather than equal width: altering variants are rare, and bins of equal width are nearly empty above 0.5.
+    Rows of equal probability stay together, so there may be fewer bins than asked for.
+
+    Returns:
+        A row a bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of positives),
+        `low`, `high` (95 % Wilson interval of the share, rows taken as independent).
+    """
+    p, y = _both_known(probability, y, "rows judged")
+    _probabilities(p, "rows judged")
+    number = _bins_of_equal_size(p, bins)
+    rows = []
+    for place in np.unique(number):
+        mine = number == place
+        n, observed = int(mine.sum()), float(y[mine].mean())
+        middle = (observed + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
+        half = Z_95 / (1 + Z_95**2 / n) * np.sqrt(observed * (1 - observed) / n + Z_95**2 / (4 * n**2))
+        rows.append(
+            {
+                "lowest": p[mine].min(),
+                "highest": p[mine].max(),
+                "n": n,
+                "predicted": p[mine].mean(),
+                "observed": observed,
+                "low": max(0.0, middle - half),
+                "high": min(1.0, middle + half),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def calibration_error(probability: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"], bins: int = 10) -> float:
+    """Expected calibration error: Σ over bins of equal size of share of rows × |mean probability − observed share|."""
+    curve = reliability(probability, y, bins)
+    return float((curve["n"] * (curve["predicted"] - curve["observed"]).abs()).sum() / curve["n"].sum())
+
+
+def judge_calibration(
+    probability: Float[np.ndarray, " rows"],
+    y: Float[np.ndarray, " rows"],
+    groups: np.ndarray,
+    *,
+    bins: int = 10,
+    n_boot: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Brier score, the Brier score of the prevalence alone, and the calibration error, with group-bootstrap intervals.
+
+    The bins are those of all rows; a resample changes how many rows are in each. The calibration error of finite
+    data is above zero even for true probabilities, and its resamples lie higher still, so its interval is not centred
+    on the estimate.
+
+    Returns:
+        Rows `brier`, `brier_of_prevalence`, `brier_skill` (1 − ratio of the two; higher is better),
+        `calibration_error`; columns estimate, low, high, reason.
+    """
+    known = ~(np.isnan(probability) | np.isnan(y))
+    p, truth = _both_known(probability, y, "rows judged")
+    _probabilities(p, "rows judged")
+    plan = plan_resamples(np.asarray(groups, dtype=object)[known], n_boot, seed)
+    number = _bins_of_equal_size(p, bins)
+    n_bins = int(number.max()) + 1
+    cell = plan.unit * n_bins + number
+
+    def sums(values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, "groups bins"]:
+        return np.bincount(cell, weights=values, minlength=plan.n_groups * n_bins).reshape(plan.n_groups, n_bins)
+
+    parts = [sums(values) for values in (np.ones_like(p), p, truth, (p - truth) ** 2)]
+
+    def at(counts: Float[np.ndarray, "resamples groups"]) -> dict[str, Float[np.ndarray, " resamples"]]:
+        n, predicted, observed, squared = (counts @ part for part in parts)
+        rows = n.sum(axis=1)
+        share = observed.sum(axis=1) / rows
+        chance = share * (1 - share)
+        brier = squared.sum(axis=1) / rows
+        with np.errstate(invalid="ignore", divide="ignore"):
+            skill = np.where(chance > 0, 1 - brier / chance, np.nan)
+        return {
+            "brier": brier,
+            "brier_of_prevalence": chance,
+            "brier_skill": skill,
+            "calibration_error": np.abs(predicted - observed).sum(axis=1) / rows,
+        }
+
+    estimates = at(np.ones((1, plan.n_groups)))
+    drawn = at(plan.counts.astype(np.float64)) if n_boot else {}
+    rows = []
+    for metric, value in estimates.items():
+        interval = percentile_interval(drawn.get(metric, np.empty(0)), plan.n_groups, level, "a class not drawn")
+        reason = interval.reason if np.isfinite(value[0]) else "one class only"
+        rows.append(
+            {"metric": metric, "estimate": value[0], "low": interval.low, "high": interval.high, "reason": reason}
+        )
+    return pd.DataFrame(rows).set_index("metric")
+
+
+def _both_known(
+    probability: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"], where: str
+) -> tuple[Float[np.ndarray, " known"], Float[np.ndarray, " known"]]:
+    p, y = np.asarray(probability, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if p.shape != y.shape:
+        raise InputError(f"{where}: {p.shape} probabilities but {y.shape} labels; one label a probability is needed")
+    known = ~(np.isnan(p) | np.isnan(y))
+    if not known.any():
+        raise InputError(f"{where}: no row has both a probability and a class; calibration cannot be judged")
+    return p[known], y[known]
+
+
+def _probabilities(p: Float[np.ndarray, " rows"], where: str) -> None:
+    outside = np.flatnonzero((p < 0) | (p > 1))
+    if len(outside):
+        raise InputError(
+            f"{where}: {p[outside[0]]:g} is not a probability (row {outside[0] + 1} of those known); calibrate the "
+            "score first (isotonic, on validation rows)"
+        )
+
+
+def _bins_of_equal_size(p: Float[np.ndarray, " rows"], bins: int) -> np.ndarray:
+    if bins < 1:
+        raise InputError(f"bins is {bins}; one is the least")
+    last = [len(p) * cut // bins - 1 for cut in range(1, bins)]
+    edges = np.unique(np.sort(p)[[place for place in last if place >= 0]])
+    return np.unique(np.searchsorted(edges, p, side="left"), return_inverse=True)[1]
+
+
+def _log_odds(p: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+    kept = np.clip(p, NEAR_CERTAIN, 1 - NEAR_CERTAIN)
+    return np.log(kept) - np.log1p(-kept)
+
+
+def _from_log_odds(odds: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+    return 1 / (1 + np.exp(-odds))

@@ -1,0 +1,242 @@
+"""The meta layer as it was meant: base networks' Δ, position and words, fused by trees trained on measured labels.
+
+Two tree models see the same features. One learns the class (Splice-altering or not), the other the measured effect
+itself, which has something to say about every measured variant, those of neither class as well. A logistic regression
+on their out-of-fold values weighs the two; as those values come from models that never saw the group, the result is a
+probability and not merely an order. With a validation part, a last repair is fitted there.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from sklearn.linear_model import LogisticRegression
+
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.meta_layer.boosting import BoostingConfig, Trees, grow
+from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, Method, fit_calibration
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scores
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, binary_labels, training_labels
+
+ARRAYS = "fusion.npz"
+CARD = "fusion.json"
+FORMAT = 1
+FEWEST_EFFECTS = 50
+"""Measured effects needed before the second model is grown."""
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """How the fusion is trained.
+
+    Attributes:
+        trees: of both models.
+        use_effect: grow the model of the measured effect as well, where there are enough measurements.
+        calibration: repair fitted on the validation part, if one is given: "isotonic" or "temperature".
+    """
+
+    trees: BoostingConfig = field(default_factory=BoostingConfig)
+    use_effect: bool = True
+    calibration: Method = "temperature"
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A trained fusion.
+
+    Attributes:
+        features: names of the features, in order.
+        altering: trees of the class.
+        effect: trees of the measured effect; None if not grown.
+        weights: intercept, weight of the class model's log-odds, weight of the effect model's value.
+        calibration: repair from the validation part; None if there was none.
+        card: what it was trained on: rows, positives, groups, classes, losses, seed, settings.
+    """
+
+    features: tuple[str, ...]
+    altering: Trees
+    effect: Trees | None
+    weights: Float[np.ndarray, " 3"]
+    calibration: Calibration | None
+    card: dict[str, Any]
+
+    def predict(self, features: pd.DataFrame) -> Scores:
+        """Calibrated probability of Splice-altering as the score; the predicted effect, if there is one, as the sign.
+
+        Raises:
+            InputError: a feature the model was trained on is missing, or an infinite value.
+        """
+        x = _matrix(features, self.features)
+        second = None if self.effect is None else self.effect.raw(x)
+        odds = _weigh(self.weights, self.altering.raw(x), second)
+        probability = 1 / (1 + np.exp(-odds))
+        if self.calibration is not None:
+            probability = self.calibration.apply(probability)
+        return Scores(probability, np.full(len(x), np.nan) if second is None else second)
+
+    def save(self, folder: Path) -> None:
+        """Write the trees as arrays (`fusion.npz`) and the card as JSON (`fusion.json`), each whole or not at all."""
+        arrays: dict[str, np.ndarray] = {"weights": self.weights}
+        for name, part in (("altering", self.altering), ("effect", self.effect), ("calibration", self.calibration)):
+            if part is not None:
+                arrays |= {f"{name}.{key}": value for key, value in part.arrays().items()}
+        with atomic_write(folder / ARRAYS, "wb") as handle:
+            np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+        with atomic_write(folder / CARD) as handle:
+            json.dump({"format": FORMAT, "features": list(self.features), "card": self.card}, handle, indent=1)
+
+    @classmethod
+    def load(cls, folder: Path) -> Fusion:
+        """Read what `save` wrote; no pickle is read.
+
+        Raises:
+            InputError: there is no fusion in the folder.
+            IntegrityError: a file is truncated or altered, or of a format this version does not know.
+        """
+        for name in (ARRAYS, CARD):
+            if not (folder / name).is_file():
+                raise InputError(f"{folder}: no {name}; train a fusion first")
+        where = str(folder / ARRAYS)
+        try:
+            described = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            with np.load(folder / ARRAYS, allow_pickle=False) as file:
+                stored = {name: file[name] for name in file.files}
+            form, names, card = described["format"], tuple(described["features"]), dict(described["card"])
+            weights = stored["weights"].astype(np.float64)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise IntegrityError(f"{folder}: the fusion cannot be read ({error}); train it again") from error
+        if form != FORMAT:
+            raise IntegrityError(f"{folder / CARD}: format {form}, this version reads {FORMAT}")
+
+        def part(name: str) -> dict[str, np.ndarray]:
+            return {key.removeprefix(f"{name}."): v for key, v in stored.items() if key.startswith(f"{name}.")}
+
+        altering = Trees.from_arrays(part("altering"), where)
+        effect = Trees.from_arrays(part("effect"), where) if part("effect") else None
+        calibration = Calibration.from_arrays(part("calibration"), where) if part("calibration") else None
+        if altering.features != len(names) or (effect is not None and effect.features != len(names)):
+            raise IntegrityError(f"{where}: trees of {altering.features} features, but {len(names)} names")
+        if weights.shape != (3,):
+            raise IntegrityError(f"{where}: {weights.shape} weights instead of 3")
+        return cls(names, altering, effect, weights, calibration, card)
+
+
+def fit_fusion(
+    features: pd.DataFrame,
+    table: pd.DataFrame,
+    seed: int = 0,
+    config: FusionConfig | None = None,
+    *,
+    negatives: Sequence[str] = NEGATIVES,
+    validation: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+) -> Fusion:
+    """Train a fusion on the training part.
+
+    Args:
+        features: of the training variants (see `fusion_features`), row by row those of the table.
+        table: variant table of the training part: classes, effects, groups.
+        seed: of folds and trees.
+        config: settings.
+        negatives: the classes of the other side.
+        validation: features and table of the validation part, for the last repair of the probabilities. It must not
+            share groups with the training part.
+
+    Raises:
+        InputError: features of other rows or with an infinite value, a side without a variant, too few groups,
+            groups shared with the validation part.
+    """
+    config = config or FusionConfig()
+    names = tuple(str(name) for name in features.columns)
+    if len(features) != len(table):
+        raise InputError(f"training part: {len(features)} rows of features for {len(table)} variants")
+    x = _matrix(features, names)
+    y = training_labels(table, "training part", negatives)
+    groups = table["group"].to_numpy().astype(str)
+    sided = ~np.isnan(y)
+    classes = grow(x[sided], y[sided], groups[sided], seed, config.trees)
+
+    effect_trees, effect_oof = None, np.zeros(len(x))
+    measured = table["effect"].notna().to_numpy()
+    card: dict[str, Any] = {}
+    if config.use_effect and measured.sum() >= FEWEST_EFFECTS and np.ptp(table["effect"].to_numpy()[measured]) > 0:
+        grown = grow(
+            x[measured], table["effect"].to_numpy()[measured], groups[measured], seed, config.trees, regression=True
+        )
+        effect_trees = grown.trees
+        effect_oof = grown.trees.raw(x)
+        # In-fold values only where there is no measurement, and those rows were not learned from.
+        effect_oof[measured] = grown.out_of_fold
+        card["effect"] = {"rows": int(measured.sum()), "trees": grown.n_trees, "squared_error": grown.loss}
+    weights = _stack(classes.out_of_fold, effect_oof[sided] if effect_trees is not None else None, y[sided])
+    card |= {
+        "classes": {
+            "rows": int(sided.sum()),
+            "positives": int(y[sided].sum()),
+            "groups": len(np.unique(groups[sided])),
+            "negatives": list(negatives),
+            "trees": classes.n_trees,
+            "log_loss": classes.loss,
+        },
+        "weights": dict(zip(("intercept", "class", "effect"), weights.tolist(), strict=True)),
+        "seed": seed,
+        "config": asdict(config),
+    }
+    fusion = Fusion(names, classes.trees, effect_trees, weights, None, card)
+    if validation is None:
+        return fusion
+    held_features, held_table = validation
+    shared = set(held_table["group"].astype(str)) & set(groups)
+    if shared:
+        raise InputError(
+            f"validation part: {len(shared)} groups are in the training part as well, such as '{min(shared)}'; "
+            "calibration needs groups of its own"
+        )
+    repair = fit_calibration(
+        fusion.predict(held_features).score, binary_labels(held_table, negatives), config.calibration
+    )
+    card["calibration"] = {"method": config.calibration, "rows": len(held_table)}
+    return Fusion(names, classes.trees, effect_trees, weights, repair, card)
+
+
+def _matrix(features: pd.DataFrame, names: tuple[str, ...]) -> Float[np.ndarray, "rows features"]:
+    missing = [name for name in names if name not in features]
+    if missing:
+        raise InputError(
+            f"fusion: {len(missing)} features missing, such as '{missing[0]}'; give the base networks and windows it "
+            "was trained with"
+        )
+    x = features[list(names)].to_numpy(dtype=np.float64)
+    if np.isinf(x).any():
+        row, column = np.argwhere(np.isinf(x))[0]
+        raise InputError(f"fusion: feature '{names[column]}' is infinite at row {row + 1}")
+    return x
+
+
+def _stack(
+    classes: Float[np.ndarray, " rows"], effect: Float[np.ndarray, " rows"] | None, y: Float[np.ndarray, " rows"]
+) -> Float[np.ndarray, " 3"]:
+    """Weights of the two models' out-of-fold values in the log-odds; lightly penalised after scaling to unit spread."""
+    columns = [classes] if effect is None else [classes, effect]
+    stacked = np.column_stack(columns)
+    middle, spread = stacked.mean(axis=0), stacked.std(axis=0)
+    spread[spread == 0] = 1.0
+    fitted = LogisticRegression(C=100.0, max_iter=1000).fit((stacked - middle) / spread, y.astype(int))
+    slopes = fitted.coef_.ravel() / spread
+    intercept = float(fitted.intercept_[0] - (slopes * middle).sum())
+    return np.array([intercept, slopes[0], slopes[1] if effect is not None else 0.0])
+
+
+def _weigh(
+    weights: Float[np.ndarray, " 3"], classes: Float[np.ndarray, " rows"], effect: Float[np.ndarray, " rows"] | None
+) -> Float[np.ndarray, " rows"]:
+    odds = weights[0] + weights[1] * classes
+    return odds if effect is None else odds + weights[2] * effect
