@@ -38,13 +38,11 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many variants each call really computed."""
     counts: list[int] = []
     for name in ("_full", "_incremental"):
-        original = getattr(scoring, name, None)
-        if original is None:
-            continue
+        original = getattr(scoring, name)
 
-        def counting(genome: object, loci: list, *rest: object, original: object = original) -> object:
+        def counting(genome: object, loci: list, original: object = original, **rest: object) -> object:
             counts.append(len(loci))
-            return original(genome, loci, *rest)  # type: ignore[operator]
+            return original(genome, loci, **rest)  # type: ignore[operator]
 
         monkeypatch.setattr(scoring, name, counting)
     return counts
@@ -98,7 +96,7 @@ def test_damaged_entry_is_noticed_and_computed_again(
     block.write_bytes(data)
     cache = ScoreCache(tmp_path)
     again = score_variants(table, genome, toy_base_model, DISTANCE, cache=cache)
-    np.testing.assert_array_equal(again.alt, first.alt)
+    np.testing.assert_allclose(again.alt, first.alt, atol=1e-5)
     assert cache.damaged == 1
     assert "computed again" in caplog.text
     assert computed == [12, 1 if damage in ("flip a score", "flip a key") else 12]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from jaxtyping import Float32, UInt8
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache, content_key
+from meta_spliceai.splice_engine.base_layer.incremental import Change, IncrementalScorer
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -30,6 +32,7 @@ Progress = Callable[[int, int], None]
 
 _METHODS = ("incremental", "full")
 _FULL_BATCH = 8
+_INCREMENTAL_BATCH = 8
 _SAVE_EVERY = 1000
 """Variants between two writes to the cache: what an interrupted run loses at most."""
 
@@ -59,6 +62,13 @@ class Locus:
         """How much longer the alternative allele is (negative for a deletion)."""
         return len(self.alt) - len(self.ref)
 
+    @property
+    def neighbourhood(self) -> tuple[str, str, int, int, int]:
+        """Sorts variants that can share a reference next to each other."""
+        none = -1
+        limits = (none, none) if self.gene_start is None or self.gene_end is None else (self.gene_start, self.gene_end)
+        return self.contig, self.strand, *limits, self.start
+
     def alt_outputs(self, distance: int) -> int:
         """Positions of the alternative sequence, from `pos` - distance on, that have a place in the aligned scores."""
         return max(distance + 1, 2 * distance + 1 + self.shift)
@@ -72,7 +82,7 @@ def score_variants(
     *,
     annotation: GeneAnnotation | None = None,
     cache: ScoreCache | None = None,
-    method: Literal["incremental", "full"] = "full",
+    method: Literal["incremental", "full"] = "incremental",
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> BaseScores:
@@ -110,8 +120,14 @@ def score_variants(
     keys = [_key(locus, genome, model, distance) for locus in loci] if cache is not None else []
     todo = _fill_from_cache(scores, keys, cache) if cache is not None else list(range(len(loci)))
     done = len(loci) - len(todo)
+    if method == "full":
+        score = partial(_full, model=model, distance=distance, batch_size=batch_size or _FULL_BATCH)
+    else:
+        scorer = IncrementalScorer(model, distance, batch_size or _INCREMENTAL_BATCH)
+        score = partial(_incremental, model=model, distance=distance, scorer=scorer)
+        todo.sort(key=lambda row: loci[row].neighbourhood)
     for chunk in _chunks(todo, _SAVE_EVERY):
-        ref, alt = _full(genome, [loci[row] for row in chunk], model, distance, batch_size or _FULL_BATCH)
+        ref, alt = score(genome, [loci[row] for row in chunk])
         scores.ref[chunk], scores.alt[chunk] = ref, alt
         if cache is not None:
             cache.write([keys[row] for row in chunk], ref, alt, model.digest, distance)
@@ -236,6 +252,55 @@ def _full(
         ref[row] = outputs[2 * row]
         alt[row] = align_alternative(outputs[2 * row + 1][turn], locus.shift, distance)[turn]
     return ref, alt
+
+
+def _incremental(
+    genome: SequenceSource, loci: Sequence[Locus], model: BaseModel, distance: int, scorer: IncrementalScorer
+) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
+    """What each variant changes, through every network."""
+    groups: dict[tuple[str, str, int, int], int] = {}
+    first_of_group: list[Locus] = []
+    changes = []
+    for row, locus in enumerate(loci):
+        group = groups.setdefault(locus.neighbourhood[:4], len(groups))
+        if group == len(first_of_group):
+            first_of_group.append(locus)
+        changes.append(_change(genome, locus, distance, row, group))
+
+    def fetch(group: int, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        locus = first_of_group[group]
+        if locus.strand == "+":
+            return plus_bases(genome, locus, start, end)
+        return reverse_complement(plus_bases(genome, locus, 1 - end, 1 - start))
+
+    ref = np.empty((len(loci), 2 * distance + 1, len(model.channels)), np.float32)
+    alt = np.empty_like(ref)
+    for row, ref_outputs, alt_outputs in scorer.score(changes, fetch):
+        turn = slice(None, None, -1 if loci[row].strand == "-" else 1)
+        ref[row] = ref_outputs
+        alt[row] = align_alternative(alt_outputs[turn], loci[row].shift, distance)[turn]
+    return ref, alt
+
+
+def _change(genome: SequenceSource, locus: Locus, distance: int, row: int, group: int) -> Change:
+    """A variant in transcript coordinates (see `incremental`), without the bases its two alleles share at the ends."""
+    ref = plus_bases(genome, locus, locus.start, locus.start + len(locus.ref))
+    alt = locus.alt
+    shortest = min(len(ref), len(alt))
+    same = ref[:shortest] == alt[:shortest]
+    front = shortest if same.all() else int(np.argmin(same))
+    same = ref[len(ref) - (shortest - front) :][::-1] == alt[len(alt) - (shortest - front) :][::-1]
+    back = shortest - front if same.all() else int(np.argmin(same))
+    start, end = locus.start + front, locus.start + len(ref) - back
+    inserted = alt[front : len(alt) - back]
+    first = locus.start - distance
+    last = first + locus.alt_outputs(distance) - 1
+    if locus.strand == "+":
+        outputs = (first, first + 2 * distance + 1)
+        return Change(row, group, start, end - start, inserted, outputs, (first, last + 1))
+    outputs = (-locus.start - distance, -locus.start + distance + 1)
+    alt_outputs = (locus.shift - last, locus.shift - first + 1)
+    return Change(row, group, 1 - end, end - start, reverse_complement(inserted), outputs, alt_outputs)
 
 
 def predict_sequences(

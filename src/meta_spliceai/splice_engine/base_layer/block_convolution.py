@@ -1,0 +1,184 @@
+"""Long dilated convolutions as a few dense matrix products.
+
+A block of `rows` outputs of a k-tap convolution needs rows + k - 1 = N inputs. By the convolution theorem it is a
+product at each of N frequencies. A frequency's complex product of a 32-channel vector and a 32×32 matrix is three real
+ones (Karatsuba 1962; Gauss), so a block is: N inputs times a fixed matrix (the real Fourier transform, and the sums
+that the three products want), one 32×32 product at each of about 1.5·N points, and a fixed matrix back. At k = 41 that
+is a third of the direct work, and all of it is dense matrix products, which is what processors do best.
+
+Layout: activations are [positions, batch, channels]. With dilation d, position p = n·d + r; so the same memory is also
+the matrix [n, (r, batch, channels)], one row a step of d, and dilation costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from meta_spliceai.splice_engine.base_layer.workspace import Workspace
+
+_MOST_ROWS = 96
+"""Longest block considered: beyond it the transforms cost more than the products save."""
+
+_COLUMNS = 6400
+"""Columns of a product at which a processor's caches still hold a block's intermediate values."""
+
+
+@lru_cache(maxsize=256)
+def _matrices(taps: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(into the products [points, N], of the taps [points, taps], back [rows, points]), in double precision.
+
+    y[n] = Σ_j w[j]·x[n + j] is the cyclic correlation of length N at n < rows, where nothing wraps around:
+    Y_f = X_f·conj(W_f) at each frequency f.
+    """
+    length = rows + taps - 1
+    into, of_taps, back = [], [], []
+    n_in, n_taps, n_out = np.arange(length), np.arange(taps), np.arange(rows)
+    for frequency in range(length // 2 + 1):
+        angle = 2 * np.pi * frequency / length
+        cos_in, sin_in = np.cos(angle * n_in), -np.sin(angle * n_in)
+        cos_taps, sin_taps = np.cos(angle * n_taps), np.sin(angle * n_taps)
+        cos_out, sin_out = np.cos(angle * n_out), np.sin(angle * n_out)
+        if frequency == 0 or 2 * frequency == length:
+            into.append(cos_in)
+            of_taps.append(cos_taps)
+            back.append(cos_out / length)
+            continue
+        into += [cos_in, sin_in, cos_in + sin_in]
+        of_taps += [cos_taps, sin_taps, cos_taps + sin_taps]
+        back += [(cos_out + sin_out) * 2 / length, (sin_out - cos_out) * 2 / length, -sin_out * 2 / length]
+    return np.array(into), np.array(of_taps), np.array(back).T
+
+
+def block_cost(taps: int, rows: int, channels: int) -> int:
+    """Multiplications for a block of `rows` outputs, a column of channels."""
+    length = rows + taps - 1
+    points = 3 * ((length + 1) // 2) - (2 if length % 2 else 1)
+    return points * channels * (length + channels + rows)
+
+
+@lru_cache(maxsize=4096)
+def best_blocks(taps: int, rows: int, channels: int) -> tuple[int, int]:
+    """(number of blocks, rows a block) that cover `rows` outputs with the least work."""
+    choices = ((count, math.ceil(rows / count)) for count in range(math.ceil(rows / _MOST_ROWS), rows + 1))
+    return min(choices, key=lambda choice: choice[0] * block_cost(taps, choice[1], channels))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One convolution for blocks of one size."""
+
+    into: Float[Tensor, "points length"]
+    weights: Float[Tensor, "points channels channels"]
+    bias: Float[Tensor, " channels"]
+    back: Float[Tensor, "rows points"]
+
+
+class BlockConvolution:
+    """One dilated convolution, ready to be run on blocks of any size.
+
+    Args:
+        weights: [taps, channels in, channels out], in double precision.
+        bias: [channels out], in double precision.
+        dilation: positions between taps.
+        device: where it runs.
+    """
+
+    def __init__(
+        self,
+        weights: Float64[np.ndarray, "taps channels channels"],
+        bias: Float64[np.ndarray, " channels"],
+        dilation: int,
+        device: torch.device,
+    ) -> None:
+        self.taps = len(weights)
+        self.dilation = dilation
+        self._weights = weights
+        self._bias = bias
+        self._device = device
+        self._prepared: dict[int, _Prepared] = {}
+
+    def prepared(self, rows: int) -> _Prepared:
+        """The matrices for blocks of `rows` outputs, made once."""
+        if rows not in self._prepared:
+            into, of_taps, back = _matrices(self.taps, rows)
+            length = rows + self.taps - 1
+            # A constant is the zeroth frequency alone, and the way back divides that by the length.
+            self._prepared[rows] = _Prepared(
+                self._tensor(into),
+                self._tensor(np.tensordot(of_taps, self._weights, axes=1)),
+                self._tensor(self._bias * length),
+                self._tensor(back),
+            )
+        return self._prepared[rows]
+
+    def run(
+        self,
+        x: Float[Tensor, "positions width"],
+        out: Float[Tensor, "outputs width"],
+        blocks: int,
+        rows: int,
+        workspace: Workspace,
+        *,
+        add: bool = False,
+    ) -> None:
+        """Write, or add, the convolution of x to `out`.
+
+        A position's result does not depend on which other columns (batch members, residues, blocks) run with it: a
+        matrix product sums over the same inputs in the same order whatever its width, but for products of one row,
+        which are avoided here.
+
+        Args:
+            x: (blocks·rows + taps - 1)·dilation positions; width is batch times channels.
+            out: blocks·rows·dilation positions.
+            blocks, rows: how many blocks of how many outputs (in steps of the dilation).
+            workspace: scratch memory.
+            add: to what `out` holds.
+        """
+        prepared = self.prepared(rows)
+        points, length = prepared.into.shape
+        channels = len(prepared.bias)
+        step = rows * self.dilation  # positions a block
+        columns = self.dilation * x.shape[1]
+        together = max(1, min(blocks, _COLUMNS // columns))
+        for first in range(0, blocks, together):
+            count = min(together, blocks - first)
+            start = first * step
+            if count == 1:
+                inputs = x[start : start + length * self.dilation].view(length, columns)
+            else:
+                # Overlapping blocks side by side, as further columns.
+                side = x[start:].as_strided((length, count, columns), (columns, step * x.shape[1], 1))
+                inputs = workspace.take("inputs", length, count, columns).copy_(side).view(length, count * columns)
+            single = count * columns == channels
+            if single:
+                inputs = workspace.take("inputs", length, 2, columns).copy_(inputs[:, None]).view(length, 2 * columns)
+            width = inputs.shape[1]
+            at_points = torch.mm(prepared.into, inputs, out=workspace.take("at points", points, width))
+            products = workspace.take("products", points, width // channels, channels)
+            torch.bmm(at_points.view(products.shape), prepared.weights, out=products)
+            products[0].add_(prepared.bias)
+            flat = products.view(points, width)
+            target = out[start : start + count * step]
+            if count == 1 and not single:
+                if add:
+                    target.view(rows, columns).addmm_(prepared.back, flat)
+                else:
+                    torch.mm(prepared.back, flat, out=target.view(rows, columns))
+                continue
+            result = torch.mm(prepared.back, flat, out=workspace.take("result", rows, width))
+            turned = result.view(rows, -1, columns)[:, :count].movedim(1, 0)
+            target = target.view(count, rows, columns)
+            if add:
+                target.add_(turned)
+            else:
+                target.copy_(turned)
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self._device)

@@ -1,0 +1,550 @@
+"""Exact incremental scoring: compute for an alternative only what differs from the reference.
+
+A variant changes one place. At depth r (positions seen so far to either side) only activations within r of the change
+differ from the reference's, and of those only the ones within reach R of an output that is asked for matter. Between
+the two lies a zone of half-width min(r, distance + R), which grows and shrinks again through the network. Left of the
+zone an activation is the reference's at the same place, right of it the reference's shifted by the difference in
+length, so substitutions, insertions and deletions are all the same case.
+
+Everything here is in transcript coordinates: the 0-based plus-strand position on plus genes, its negative on minus
+genes, so that coordinates run along the transcript and differ from window to window by nothing but their origin.
+
+The reference is computed on windows whose ends lie on a fixed grid, in blocks that lie on that grid too, and an
+alternative in blocks that are placed by the change itself. With products that treat every column alike (see
+`block_convolution`), a variant's numbers do not depend on its neighbours in the file, on the batch, or on the number
+of threads.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution, best_blocks
+from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork
+from meta_spliceai.splice_engine.base_layer.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Change:
+    """One variant in transcript coordinates.
+
+    Attributes:
+        row: where its results go.
+        group: variants share a reference only within a group (contig, strand and gene limits).
+        at: first reference coordinate that is replaced (or before which bases are inserted).
+        removed: reference bases replaced.
+        inserted: codes put in their place, along the transcript.
+        ref_outputs: (start, end) of the reference positions asked for.
+        alt_outputs: (start, end) of the alternative's positions asked for, in the alternative's own coordinates: those
+            of the reference before the change, shifted by the difference in length behind it.
+    """
+
+    row: int
+    group: int
+    at: int
+    removed: int
+    inserted: UInt8[np.ndarray, " bases"]
+    ref_outputs: tuple[int, int]
+    alt_outputs: tuple[int, int]
+
+    @property
+    def shift(self) -> int:
+        """Alternative coordinate minus reference coordinate behind the change."""
+        return len(self.inserted) - self.removed
+
+
+Fetch = Callable[[int, int, int], UInt8[np.ndarray, " length"]]
+"""(group, start, end) -> codes of the transcript coordinates [start, end)."""
+
+Result = tuple[int, Float32[np.ndarray, "positions channels"], Float32[np.ndarray, "outputs channels"]]
+"""(row, probabilities at `ref_outputs`, probabilities at `alt_outputs`)."""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What alternatives must have in common to be run in one batch.
+
+    Attributes:
+        core: positions, from the change on, that are recomputed from the first layer on.
+        lead, tail: outputs before and behind the core.
+    """
+
+    core: int
+    lead: int
+    tail: int
+
+    def zone(self, depth: int, reach: int) -> tuple[int, int]:
+        """Positions, relative to the change, that differ from the reference and matter."""
+        return max(-depth, -self.lead - reach), min(self.core + depth, self.core + self.tail + reach)
+
+
+@dataclass(frozen=True)
+class _BlockPlan:
+    """One residual block's work on a batch of alternatives; (start, end) relative to the change.
+
+    Attributes:
+        before, between, after: zone of the block's input, of its first and of its second convolution.
+        need, need_between: what the two convolutions read.
+        split, split_between: (blocks, rows) of the first and the second convolution.
+    """
+
+    before: tuple[int, int]
+    between: tuple[int, int]
+    after: tuple[int, int]
+    need: tuple[int, int]
+    need_between: tuple[int, int]
+    split: tuple[int, int]
+    split_between: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The work on a batch of alternatives of one shape.
+
+    Attributes:
+        blocks: one for each residual block.
+        lowest: where the buffers begin, relative to the change.
+        stream, entered, middle: positions each buffer must hold.
+    """
+
+    blocks: list[_BlockPlan]
+    lowest: int
+    stream: int
+    entered: int
+    middle: int
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A stretch of outputs [start, end) of one group, whose reference is computed at once."""
+
+    group: int
+    start: int
+    end: int
+    changes: tuple[Change, ...]
+
+
+class IncrementalScorer:
+    """Scores changes with every network of a model.
+
+    Args:
+        model: the networks.
+        distance: positions to either side that are usually asked for (shapes are made for it; others work too).
+        batch_size: alternatives run at once.
+    """
+
+    def __init__(self, model: BaseModel, distance: int, batch_size: int) -> None:
+        self._model = model
+        self._distance = distance
+        self._batch_size = batch_size
+        self._workspace = Workspace(model.device)
+        self._prepared = [_PreparedNetwork(network, self._workspace) for network in model.networks]
+        radii = [stage.radius for stage in model.networks[0].architecture.stages]
+        self._grid = math.lcm(*radii) if all(radii) else 1
+
+    def score(self, changes: Sequence[Change], fetch: Fetch) -> Iterator[Result]:
+        """Results of all changes, in no particular order.
+
+        Neighbours share a reference; one network runs at a time.
+        """
+        windows = self._windows(changes)
+        for batch in self._same_length(windows):
+            yield from self._score_windows(batch, fetch)
+
+    def _windows(self, changes: Sequence[Change]) -> list[_Window]:
+        """Cut the changes into neighbourhoods, no longer than memory allows."""
+        flank = self._model.flank
+        windows: list[_Window] = []
+        current: list[Change] = []
+        low = high = 0
+
+        def close() -> None:
+            if current:
+                start = low // self._grid * self._grid
+                end = -(-high // self._grid) * self._grid
+                windows.append(_Window(current[0].group, start, end, tuple(current)))
+
+        for change in sorted(changes, key=lambda change: (change.group, change.at)):
+            start, end = self._outputs_needed(change)
+            near = current and change.group == current[0].group and start - high <= flank
+            if near and max(end, high) - min(start, low) <= 4 * flank:
+                low, high = min(low, start), max(high, end)
+                current.append(change)
+            else:
+                close()
+                current, low, high = [change], start, end
+        close()
+        return windows
+
+    def _outputs_needed(self, change: Change) -> tuple[int, int]:
+        """Reference positions whose outputs, and whose surroundings, a change needs."""
+        shape = self._shape(change)
+        behind = change.at + shape.core + shape.tail - change.shift
+        return (
+            min(change.ref_outputs[0], change.at - shape.lead),
+            max(change.ref_outputs[1], change.at + 1, behind),
+        )
+
+    def _shape(self, change: Change) -> _Shape:
+        """The batch a change runs in. Rounded up, so that most changes share one."""
+        core = 1 << max(0, len(change.inserted) - 1).bit_length()
+        usual = self._distance + 1
+        start, end = change.alt_outputs
+        return _Shape(core, max(usual, change.at - start), max(usual, end - change.at - core))
+
+    def _same_length(self, windows: list[_Window]) -> Iterator[list[_Window]]:
+        """Windows of one length, as many at a time as hold a batch of alternatives and fit in memory."""
+        by_length: dict[int, list[_Window]] = {}
+        for window in windows:
+            by_length.setdefault(window.end - window.start, []).append(window)
+        for length, group in by_length.items():
+            at_once = max(1, min(self._batch_size, 4 * self._model.flank // (length + 2 * self._model.flank)))
+            for at in range(0, len(group), at_once):
+                yield group[at : at + at_once]
+
+    def _score_windows(self, windows: list[_Window], fetch: Fetch) -> Iterator[Result]:
+        model, flank = self._model, self._model.flank
+        length = windows[0].end - windows[0].start
+        codes = np.stack([fetch(w.group, w.start - flank, w.end + flank) for w in windows], axis=1)
+        by_shape: dict[_Shape, list[tuple[int, Change]]] = {}
+        for index, window in enumerate(windows):
+            for change in window.changes:
+                by_shape.setdefault(self._shape(change), []).append((index, change))
+        batches = [
+            (shape, members[at : at + self._batch_size])
+            for shape, members in by_shape.items()
+            for at in range(0, len(members), self._batch_size)
+        ]
+        outputs = model.outputs
+        shares = [1.0 / model.slots.count(slot) for slot in model.slots]
+        ref = np.zeros((length, len(windows), len(model.channels)), np.float32)
+        alts = [
+            np.zeros((shape.lead + shape.core + shape.tail, len(members), len(model.channels)), np.float32)
+            for shape, members in batches
+        ]
+        for prepared, slot, share in zip(self._prepared, model.slots, shares, strict=True):
+            channels = slice(slot * outputs, (slot + 1) * outputs)
+            with torch.inference_mode():
+                reference = prepared.reference(codes)
+                ref[..., channels] += reference.outputs * np.float32(share)
+                for (shape, members), alt in zip(batches, alts, strict=True):
+                    found = prepared.alternatives(reference, shape, members, windows, codes)
+                    alt[..., channels] += found * np.float32(share)
+        for (shape, members), alt in zip(batches, alts, strict=True):
+            for place, (index, change) in enumerate(members):
+                begin, end = (at - windows[index].start for at in change.ref_outputs)
+                first, last = (at - change.at + shape.lead for at in change.alt_outputs)
+                yield change.row, ref[begin:end, index], alt[first:last, place]
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The reference's activations, [positions, windows, channels] each.
+
+    Attributes:
+        streams: the residual stream before each block, and after the last one.
+        middles: the input of each block's second convolution.
+        outputs: the network's outputs [positions, windows, outputs], on the processor.
+    """
+
+    streams: list[Tensor]
+    middles: list[Tensor]
+    outputs: Float32[np.ndarray, "positions windows outputs"]
+
+
+class _PreparedBlock:
+    """One residual block with its normalisations folded into its convolutions."""
+
+    def __init__(self, block: ResidualBlock, depth: int, reach: int) -> None:
+        """`depth` and `reach`: positions seen to either side before the block, and those its input reaches."""
+        self.stage, self.slope = block.stage, block.slope
+        self.radius = block.stage.radius
+        self.depth, self.reach = depth, reach
+        device = block.conv1.weight.device
+        scale1, shift1 = _affine(block.norm1)
+        scale2, shift2 = _affine(block.norm2)
+        first, second = (
+            conv.weight.detach().double().cpu().numpy().transpose(2, 1, 0) for conv in (block.conv1, block.conv2)
+        )
+        bias1, bias2 = (conv.bias.detach().double().cpu().numpy() for conv in (block.conv1, block.conv2))  # type: ignore[union-attr]
+        self.low: Tensor | None = None
+        if self.slope == 0:
+            # relu(s·x + t) = s·(clamp(x) + t/s), where the clamp is from below at -t/s for s > 0 and from above for
+            # s < 0. s goes into the weights and t into the bias: one pass over the stream instead of three.
+            flat = scale1 == 0
+            knee = -shift1 / np.where(flat, 1, scale1)
+            constant = np.where(flat, np.maximum(shift1, 0), shift1)
+            bias1 = bias1 + np.einsum("jio,i->o", first, constant)
+            first = first * np.where(flat, 0, scale1)[None, :, None]
+            self.low = _float32(np.where(scale1 > 0, knee, -np.inf), device)
+            self.high = _float32(np.where(scale1 < 0, knee, np.inf), device)
+        else:
+            self.scale, self.shift = _float32(scale1, device), _float32(shift1, device)
+        self.first = BlockConvolution(first * scale2, bias1 * scale2 + shift2, self.stage.dilation, device)
+        self.second = BlockConvolution(second, bias2, self.stage.dilation, device)
+
+    def enter(self, stream: Tensor, out: Tensor) -> None:
+        """The input of the first convolution."""
+        if self.low is not None:
+            torch.clamp(stream, self.low, self.high, out=out)
+        else:
+            torch.addcmul(self.shift, stream, self.scale, out=out)
+            functional.leaky_relu_(out, self.slope)
+
+    def between(self, middle: Tensor) -> None:
+        """From the first convolution's output to the second's input, in place."""
+        if self.slope == 0:
+            middle.relu_()
+        else:
+            functional.leaky_relu_(middle, self.slope)
+
+
+class _PreparedNetwork:
+    """One network, ready to compute references and alternatives."""
+
+    def __init__(self, network: SpliceAINetwork, workspace: Workspace) -> None:
+        self._workspace = workspace
+        # In double precision: its few operations choose their order of summation by batch and threads.
+        self._head_module = copy.deepcopy(network.head).double()
+        self._channels = network.architecture.channels
+        self._flank = network.flank
+        self._blocks: list[_PreparedBlock] = []
+        self._plans: dict[_Shape, _Plan] = {}
+        self._last_of_stage: dict[int, int] = {}
+        """Index of the stream after a stage's last block -> the stage."""
+        depth = 0
+        for number, blocks in enumerate(network.stages):
+            for block in blocks:  # type: ignore[attr-defined]
+                self._blocks.append(_PreparedBlock(block, depth, self._flank - depth))
+                depth += 2 * block.stage.radius
+            self._last_of_stage[len(self._blocks)] = number
+        weight, bias = network.first.weight.detach(), network.first.bias.detach()  # type: ignore[union-attr]
+        self._base_vectors = torch.cat([weight[:, :, 0].T + bias, bias[None]])
+        self._skips = [_pointwise(conv) for conv in (network.first_skip, *network.skips)]
+
+    def _convolve(
+        self, convolution: BlockConvolution, x: Tensor, out: Tensor, length: int, split: tuple[int, int], *, add: bool
+    ) -> None:
+        """Run a convolution for `length` outputs; x and out have room for whole blocks."""
+        blocks, rows = split
+        positions = blocks * rows * convolution.dilation
+        inputs = positions + (convolution.taps - 1) * convolution.dilation
+        # Whole blocks read on beyond the inputs there are. What stands there reaches no output that is kept, but it
+        # must be a number, and the same one every time.
+        x[length + (convolution.taps - 1) * convolution.dilation : inputs].zero_()
+        width = x.shape[1] * x.shape[2]
+        convolution.run(
+            x[:inputs].view(inputs, width),
+            out[:positions].view(positions, width),
+            blocks,
+            rows,
+            self._workspace,
+            add=add,
+        )
+
+    def _plan(self, shape: _Shape) -> _Plan:
+        """Zones and block sizes for a shape, made once."""
+        if shape in self._plans:
+            return self._plans[shape]
+        blocks = []
+        for block in self._blocks:
+            radius, dilation, taps = block.radius, block.stage.dilation, block.stage.kernel
+            before, between, after = (
+                shape.zone(block.depth + seen, block.reach - seen) for seen in (0, radius, 2 * radius)
+            )
+            split, split_between = (
+                best_blocks(taps, -(-(zone[1] - zone[0]) // dilation), self._channels) for zone in (between, after)
+            )
+            need, need_between = ((zone[0] - radius, zone[1] + radius) for zone in (between, after))
+            blocks.append(_BlockPlan(before, between, after, need, need_between, split, split_between))
+        lowest = min(-shape.lead, *(block.need[0] for block in blocks))
+        stream, entered, middle = shape.core + shape.tail - lowest, 0, 0
+        for work, block in zip(blocks, self._blocks, strict=True):
+            first, second = (count * rows * block.stage.dilation for count, rows in (work.split, work.split_between))
+            stream = max(stream, work.need[1] - lowest, work.after[0] - lowest + second)
+            entered = max(entered, first + 2 * block.radius)
+            middle = max(middle, work.between[0] - work.need_between[0] + first, second + 2 * block.radius)
+        self._plans[shape] = _Plan(blocks, lowest, stream, entered, middle)
+        return self._plans[shape]
+
+    def reference(self, codes: UInt8[np.ndarray, "positions windows"]) -> _Reference:
+        """All activations of whole windows, and the outputs at their inner positions."""
+        positions, windows = codes.shape
+        wanted = positions - 2 * self._flank
+        take, channels = self._workspace.take, self._channels
+        table = torch.from_numpy(codes.astype(np.int64)).to(self._base_vectors.device)
+        stream = take("ref stream 0", positions, windows, channels)
+        torch.index_select(self._base_vectors, 0, table.reshape(-1), out=stream.view(-1, channels))
+        collected = self._collect(None, stream[self._flank : self._flank + wanted], 0)
+        streams, middles = [stream], []
+        for number, block in enumerate(self._blocks, start=1):
+            # Half a kernel a block: then a block's edges lie on the grid of all windows, wherever a window starts.
+            rows = max(1, (block.stage.kernel - 1) // 2)
+            length = len(stream) - 2 * block.radius
+            room = len(stream) + rows * block.stage.dilation
+            entered = take("entered", room, windows, channels)
+            block.enter(stream, entered[: len(stream)])
+            middle = take(f"ref middle {number}", room, windows, channels)
+            split = (-(-length // (rows * block.stage.dilation)), rows)
+            self._convolve(block.first, entered, middle, length, split, add=False)
+            block.between(middle[:length])
+            middles.append(middle[:length])
+            length -= 2 * block.radius
+            after = take(f"ref stream {number}", room, windows, channels)
+            after[:length].copy_(stream[2 * block.radius : 2 * block.radius + length])
+            split = (-(-length // (rows * block.stage.dilation)), rows)
+            self._convolve(block.second, middle, after, length, split, add=True)
+            stream = after[:length]
+            streams.append(stream)
+            if number in self._last_of_stage:
+                margin = (length - wanted) // 2
+                collected = self._collect(collected, stream[margin : margin + wanted], self._last_of_stage[number] + 1)
+        return _Reference(streams, middles, self._head(collected))
+
+    def alternatives(
+        self,
+        reference: _Reference,
+        shape: _Shape,
+        members: list[tuple[int, Change]],
+        windows: list[_Window],
+        codes: UInt8[np.ndarray, "positions windows"],
+    ) -> Float32[np.ndarray, "outputs members channels"]:
+        """Outputs at lead + core + tail positions around each change, in the alternatives' coordinates."""
+        batch, channels, flank = len(members), self._channels, self._flank
+        plan = self._plan(shape)
+        fringe = _Fringe(members, windows, self._base_vectors.device)
+        wanted = (-shape.lead, shape.core + shape.tail)
+        take = self._workspace.take
+        stream = take("alt stream", plan.stream, batch, channels)
+        entered = take("entered", plan.entered, batch, channels)
+        middle = take("alt middle", plan.middle, batch, channels)
+
+        def part(of: tuple[int, int]) -> Tensor:
+            return stream[of[0] - plan.lowest : of[1] - plan.lowest]
+
+        core = (0, shape.core)
+        bases = _core_codes(shape, members, windows, codes, flank).to(self._base_vectors.device)
+        torch.index_select(self._base_vectors, 0, bases.reshape(-1), out=part(core).view(-1, channels))
+        around = fringe.around(reference.streams[0], flank, part(core), core, wanted, take)
+        collected = self._collect(None, around, 0)
+        for number, (block, work) in enumerate(zip(self._blocks, plan.blocks, strict=True), start=1):
+            reach, between, after = block.reach, work.between, work.after
+            fringe.fill(reference.streams[number - 1], reach, part(work.need), work.before, work.need)
+            block.enter(part(work.need), entered[: work.need[1] - work.need[0]])
+            inner = middle[between[0] - work.need_between[0] :]
+            self._convolve(block.first, entered, inner, between[1] - between[0], work.split, add=False)
+            block.between(inner[: between[1] - between[0]])
+            outer = middle[: work.need_between[1] - work.need_between[0]]
+            fringe.fill(reference.middles[number - 1], reach - block.radius, outer, between, work.need_between)
+            target = stream[after[0] - plan.lowest :]
+            self._convolve(block.second, middle, target, after[1] - after[0], work.split_between, add=True)
+            if number in self._last_of_stage:
+                level, left = reference.streams[number], reach - 2 * block.radius
+                around = fringe.around(level, left, part(after), after, wanted, take)
+                collected = self._collect(collected, around, self._last_of_stage[number] + 1)
+        return self._head(collected)
+
+    def _collect(self, collected: Tensor | None, stream: Tensor, skip: int) -> Tensor:
+        """The sum of skip connections so far, at the output positions."""
+        weight, bias = self._skips[skip]
+        flat = stream.reshape(-1, self._channels)
+        base = bias.expand_as(flat) if collected is None else collected.view_as(flat).add_(bias)
+        return torch.addmm(base, flat, weight).view(stream.shape)
+
+    def _head(self, collected: Tensor) -> Float32[np.ndarray, "positions batch outputs"]:
+        outputs = self._head_module(collected.permute(1, 2, 0).double())
+        return outputs.permute(2, 0, 1).float().cpu().numpy()
+
+
+class _Fringe:
+    """Where the reference's activations lie that surround the zones of a batch of alternatives."""
+
+    def __init__(self, members: list[tuple[int, Change]], windows: list[_Window], device: torch.device) -> None:
+        self._windows = len(windows)
+        places = [(change.at - windows[index].start, index, change.shift) for index, change in members]
+        self._left = torch.tensor([at * len(windows) + index for at, index, _ in places], device=device)
+        self._right = torch.tensor([(at - shift) * len(windows) + index for at, index, shift in places], device=device)
+
+    def fill(self, level: Tensor, reach: int, buffer: Tensor, zone: tuple[int, int], need: tuple[int, int]) -> None:
+        """Put the reference's values on either side of the zone.
+
+        Args:
+            level: the reference's activations [positions, windows, channels]; the first is `reach` before the windows.
+            reach: positions to either side of the windows' outputs.
+            buffer: [need, batch, channels], whose part inside the zone is left alone.
+            zone, need: (start, end) relative to the change.
+        """
+        channels = level.shape[-1]
+        for base, low, high in (
+            (self._left, need[0], min(zone[0], need[1])),
+            (self._right, max(zone[1], need[0]), need[1]),
+        ):
+            if low >= high:
+                continue
+            steps = torch.arange(low + reach, high + reach, device=base.device) * self._windows
+            rows = (steps[:, None] + base[None, :]).reshape(-1)
+            target = buffer[low - need[0] : high - need[0]]
+            torch.index_select(level.view(-1, channels), 0, rows, out=target.view(-1, channels))
+
+    def around(
+        self,
+        level: Tensor,
+        reach: int,
+        zone_values: Tensor,
+        zone: tuple[int, int],
+        wanted: tuple[int, int],
+        take: Callable[..., Tensor],
+    ) -> Tensor:
+        """The alternatives' activations on `wanted`: from the zone where it lies, from the reference beside it."""
+        _, batch, channels = zone_values.shape
+        buffer = take("wanted", wanted[1] - wanted[0], batch, channels)
+        low, high = max(zone[0], wanted[0]), min(zone[1], wanted[1])
+        buffer[low - wanted[0] : high - wanted[0]].copy_(zone_values[low - zone[0] : high - zone[0]])
+        self.fill(level, reach, buffer, zone, wanted)
+        return buffer
+
+
+def _core_codes(
+    shape: _Shape,
+    members: list[tuple[int, Change]],
+    windows: list[_Window],
+    codes: UInt8[np.ndarray, "positions windows"],
+    flank: int,
+) -> Tensor:
+    """Bases of the alternatives from the change on: what is inserted, then the reference behind it."""
+    core = np.empty((shape.core, len(members)), dtype=np.int64)
+    for place, (index, change) in enumerate(members):
+        behind = change.at + change.removed - windows[index].start + flank
+        inserted = len(change.inserted)
+        core[:inserted, place] = change.inserted
+        core[inserted:, place] = codes[behind : behind + shape.core - inserted, index]
+    return torch.from_numpy(core)
+
+
+def _affine(norm: torch.nn.BatchNorm1d) -> tuple[np.ndarray, np.ndarray]:
+    """A normalisation in evaluation mode as scale and shift, in double precision."""
+    weight, bias, mean, variance = (
+        tensor.detach().double().cpu().numpy()  # type: ignore[union-attr]
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    )
+    scale = weight / np.sqrt(variance + norm.eps)
+    return scale, bias - mean * scale
+
+
+def _float32(values: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32)).to(device)
+
+
+def _pointwise(conv: torch.nn.Conv1d) -> tuple[Float[Tensor, "channels channels"], Float[Tensor, " channels"]]:
+    """A one-tap convolution as a matrix to multiply with from the right, and its bias."""
+    return conv.weight.detach()[:, :, 0].T.contiguous(), conv.bias.detach()  # type: ignore[union-attr]
