@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from meta_spliceai import resources
 from meta_spliceai.datasets import registry
 from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.experiments.rows import load_rows
+from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.splice_engine.base_layer import families
@@ -145,3 +147,15 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """An empty folder of runs, with a cache of its own."""
     monkeypatch.setitem(os.environ, "META_SPLICEAI_CACHE", str(tmp_path / "cache"))
     return Workspace(tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Metrics of the toy row's run that nobody disturbed."""
+    row = parse_spec(TOY_ROW, "test")
+    folder = tmp_path_factory.mktemp("unbroken")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))
+        run = run_experiment(row, Workspace(folder / "runs"), "cpu", rows={row.id: row}).run
+    assert run is not None
+    return run.metrics()

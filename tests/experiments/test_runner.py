@@ -279,3 +279,66 @@ def test_two_processes_cannot_take_the_same_run(
         run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     assert len(seen) == 1
     assert "is being worked on by another process" in seen[0]
+
+
+def test_folds_are_pooled_out_of_fold_and_their_spread_is_shown(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
+) -> None:
+    run = run_experiment(change(toy_row, ["split.folds=3"]), workspace, "cpu", rows=catalogue).run
+    assert run is not None
+    predictions, split = run.read_predictions(), run.read_split()
+    assert set(predictions["fold"]) == {1, 2, 3}
+    assert (predictions["part"] == "test").all()
+    for fold in (1, 2, 3):
+        in_fold = split[f"part_in_fold_{fold}"]
+        assert ((in_fold == "test") == (predictions["fold"] == fold)).all()
+        assert set(in_fold) == {"train", "validation", "test"}
+        groups = {part: set(rows["group"]) for part, rows in split.groupby(in_fold)}
+        assert not groups["test"] & (groups["train"] | groups["validation"])
+        assert not groups["train"] & groups["validation"]
+        assert (run.path / "folds" / str(fold) / "model" / "model.safetensors").exists()
+    spread = {(line["scorer"], line["metric"]): line for line in run.record()["folds"]}
+    line = spread["toy-row", "auroc"]
+    assert line["folds"] == 3
+    values = list(line["values"].values())
+    assert min(values) <= line["mean"] <= max(values)
+    assert line["sd"] == pytest.approx(np.std(values, ddof=1))
+    assert Evaluation.from_json(run.metrics()).value("toy-row", "spearman_effect")["n"] == 240
+
+
+def test_every_row_is_answered_by_the_fold_that_did_not_see_it(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
+) -> None:
+    from meta_spliceai.datasets import load_dataset
+    from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import scores_from_delta
+    from meta_spliceai.splice_engine.meta_layer.training import predict
+    from meta_spliceai.splice_engine.variants.windows import build_windows
+
+    run = run_experiment(change(toy_row, ["split.folds=3"]), workspace, "cpu", rows=catalogue).run
+    assert run is not None
+    toy = load_dataset("toy")
+    windows = build_windows(toy.variants, toy.genome, 41)
+    predictions = run.read_predictions()
+    for fold in (1, 2, 3):
+        predictor = SimpleCNNDeltaPredictor.from_pretrained(run.path / "folds" / str(fold) / "model")
+        tested = (predictions["fold"] == fold).to_numpy()
+        again = scores_from_delta(predict(predictor, windows, "cpu")).signed
+        np.testing.assert_allclose(predictions["toy-row.signed"][tested], again[tested], atol=1e-6)
+        assert not np.allclose(predictions["toy-row.signed"][~tested], again[~tested], atol=1e-6)
+
+
+def test_an_interrupted_cross_validation_keeps_its_finished_folds(
+    toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = change(toy_row, ["split.folds=3"])
+    unbroken = run_experiment(spec, Workspace(tmp_path / "other"), "cpu", rows=catalogue).run
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4, KeyboardInterrupt())  # in the second fold
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(spec, workspace, "cpu", rows=catalogue)
+    watcher = Silent()
+    resumed = run_experiment(spec, workspace, "cpu", resume=True, rows=catalogue, watcher=watcher).run
+    assert resumed is not None
+    assert unbroken is not None
+    assert [line for line in watcher.lines if "finished already" in line] == ["fold 1 is finished already"]
+    assert metrics_of(resumed.path) == metrics_of(unbroken.path)

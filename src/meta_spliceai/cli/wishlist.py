@@ -23,7 +23,7 @@ def wishlist(
 ) -> None:
     """List the wishlist's rows: wished, runnable or completed.
 
-    wished: a part is still missing, and which one is said. runnable:
+    wished: a part is still missing, and which one is said ("no …"). runnable:
     `meta-spliceai run ID` works. completed: the ledger of your runs folder
     holds a finished run of the row as it stands. VRAM (GB), hours and priority
     are the wishlist's own guess.
@@ -66,7 +66,7 @@ def wishlist(
             table.add_section()
             table.add_row(f"[bold]{section}[/bold]")
         lines = [f"[{colours[row.state]}]{row.state}[/]"]
-        lines += [f"missing: {part}" for part in row.missing]
+        lines += [f"  no {part}".replace("'", "") for part in row.missing]
         if row.last_run:
             lines.append(row.last_run)
         table.add_row(row.spec.id, row.vram, row.hours, row.priority, "\n".join(lines))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
+from meta_spliceai.experiments.leaderboard import HEADLINES
 from meta_spliceai.experiments.prepare import Prepared, digest_of_test
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
@@ -27,6 +28,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     predictions_frame,
     scores_from_delta,
     target_magnitude,
+    unsigned,
 )
 from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
 
@@ -40,12 +42,14 @@ class Judgement:
         evaluation: metrics on the test part.
         test: the test in numbers: digest, rows, positives, groups.
         verdicts: the learned model against every simple rival, in words.
+        folds: for a cross-validation, how each headline metric spreads over the folds (see `spread`); else empty.
     """
 
     predictions: pd.DataFrame
     evaluation: Evaluation
     test: dict[str, Any]
     verdicts: list[str]
+    folds: list[dict[str, Any]]
 
 
 def judge(
@@ -59,12 +63,9 @@ def judge(
         answers: the model's answers on every row of the table, (n, 3) for Δ heads.
         model: the model's description, for the scorer's note.
     """
-    table = prepared.table
-    parts = prepared.split.parts
-    train, test = table[parts == "train"], table[parts == "test"]
-    # Rows zero see what a learned model sees: the training part; they answer for every row.
+    table, parts = prepared.table, prepared.parts
     scores: dict[Scorer, Scores] = {
-        POSITION: position_only(train, table, spec.seed, annotation=prepared.loaded.annotation),
+        POSITION: _out_of_fold_position(spec, prepared),
         BASE_MAX_WINDOW: base_max_window(prepared.scores),
         BASE_OWN_SITE: base_own_site(prepared.scores, table),
         learned_scorer(spec, model): scores_from_delta(answers),
@@ -73,16 +74,74 @@ def judge(
     frame = predictions_frame(table, target, scores)
     frame = pd.concat([table, frame[[column for column in frame if column not in table]]], axis=1)
     frame.insert(len(table.columns), "part", parts)
-    evaluation = evaluate(
-        frame[parts == "test"], list(scores), BASE_MAX_WINDOW.name, n_boot=spec.bootstrap, seed=spec.seed
-    )
+    if len(prepared.splits) > 1:
+        frame.insert(len(table.columns) + 1, "fold", prepared.tested_in + 1)
+    tested = frame[parts == "test"]
+    scorers = list(scores)
+    evaluation = evaluate(tested, scorers, BASE_MAX_WINDOW.name, n_boot=spec.bootstrap, seed=spec.seed)
     summary = {
-        "digest": digest_of_test(test, prepared.loaded.dataset.name),
-        "rows": len(test),
-        "positives": int((test["classification"] == SPLICE_ALTERING).sum()),
-        "groups": int(test["group"].nunique()),
+        "digest": digest_of_test(tested, prepared.loaded.dataset.name),
+        "rows": len(tested),
+        "positives": int((tested["classification"] == SPLICE_ALTERING).sum()),
+        "groups": int(tested["group"].nunique()),
     }
-    return Judgement(frame, evaluation, summary, [verdict.text for verdict in evaluation.verdicts()])
+    folds = (
+        [
+            evaluate(rows, scorers, BASE_MAX_WINDOW.name, n_boot=0, seed=spec.seed).metrics.assign(fold=fold)
+            for fold, rows in tested.groupby("fold")
+        ]
+        if "fold" in frame
+        else []
+    )
+    return Judgement(frame, evaluation, summary, [verdict.text for verdict in evaluation.verdicts()], spread(folds))
+
+
+def _out_of_fold_position(spec: ExperimentSpec, prepared: Prepared) -> Scores:
+    """Position alone, for every row from the training part of the split that tests it.
+
+    It sees what a learned model sees. Rows that no split tests are answered by the first split's.
+    """
+    table = prepared.table
+    score = np.full(len(table), np.nan)
+    tested_in = prepared.tested_in
+    for number, split in enumerate(prepared.splits):
+        wanted = tested_in == number
+        if number == 0:
+            wanted |= tested_in < 0
+        if wanted.any():
+            learned = position_only(
+                table.iloc[split.indices("train")], table[wanted], spec.seed, annotation=prepared.loaded.annotation
+            )
+            score[wanted] = learned.score
+    return unsigned(score)
+
+
+def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:
+    """Each headline metric of each scorer over the folds: values, weighted mean, standard deviation.
+
+    Args:
+        folds: the tidy metrics of each fold's own test part. A fold counts as many times as it has rows for the
+            metric; a fold in which the metric is undefined (one class only) is left out and not counted in `folds`.
+    """
+    if not folds:
+        return []
+    metrics = pd.concat(folds)
+    metrics = metrics[metrics["metric"].isin(HEADLINES)]
+    found = []
+    for (scorer, metric), rows in metrics.groupby(["scorer", "metric"], sort=False):
+        known = rows[rows["estimate"].notna()]
+        weights = known["n"].astype(float)
+        found.append(
+            {
+                "scorer": scorer,
+                "metric": metric,
+                "folds": len(known),
+                "mean": float(np.average(known["estimate"], weights=weights)) if len(known) else None,
+                "sd": float(known["estimate"].std(ddof=1)) if len(known) > 1 else None,
+                "values": {str(int(row["fold"])): row["estimate"] for _, row in known.iterrows()},
+            }
+        )
+    return found
 
 
 def learned_scorer(spec: ExperimentSpec, model: dict[str, Any]) -> Scorer:

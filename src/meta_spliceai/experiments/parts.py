@@ -18,7 +18,7 @@ def offered_parts() -> dict[str, tuple[str, ...]]:
     from meta_spliceai.experiments.build_predictor import PREDICTORS
     from meta_spliceai.experiments.make_split import SPLITTERS
     from meta_spliceai.experiments.make_targets import TARGETS
-    from meta_spliceai.experiments.runner import PROCEDURES
+    from meta_spliceai.experiments.procedures import PROCEDURES
     from meta_spliceai.splice_engine.base_layer.families import FAMILIES
 
     return {

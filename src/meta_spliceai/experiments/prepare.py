@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from meta_spliceai.datasets import Loaded, load_dataset
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.make_split import make_split
+from meta_spliceai.experiments.make_split import make_splits
 from meta_spliceai.experiments.make_targets import make_targets
 from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
 from meta_spliceai.experiments.watcher import Watcher
@@ -57,10 +58,24 @@ class Prepared:
     scores: BaseScores
     base: BaseModel
     targets: Targets
-    split: Split
+    splits: tuple[Split, ...]
     windows: Windows
     notes: tuple[str, ...]
-    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def tested_in(self) -> Int[np.ndarray, " rows"]:
+        """For every row, the 0-based number of the split in whose test part it is; -1 for none."""
+        tested = np.full(len(self.table), -1)
+        for number, split in enumerate(self.splits):
+            tested[split.indices("test")] = number
+        return tested
+
+    @property
+    def parts(self) -> np.ndarray:
+        """Part of every row: that of the one split, or "test" for all that some fold tests; "" for none."""
+        if len(self.splits) == 1:
+            return self.splits[0].parts
+        return np.where(self.tested_in >= 0, "test", "").astype(object)
 
 
 def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed: int) -> Chosen:
@@ -138,9 +153,9 @@ def prepare(
             )
     with clock("labels, split, windows"):
         targets = make_targets(spec.target, table, scores)
-        split = make_split(table, spec.split, spec.seed)
+        splits = tuple(make_splits(table, spec.split, spec.seed))
         windows = build_windows(table, loaded.genome, spec.window)
-    return Prepared(loaded, table, chosen.coverage, scores, base, targets, split, windows, chosen.notes)
+    return Prepared(loaded, table, chosen.coverage, scores, base, targets, splits, windows, chosen.notes)
 
 
 def _as_steps(advance: Callable[[int], None]) -> Callable[[int, int], None]:

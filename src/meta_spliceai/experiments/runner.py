@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from jaxtyping import Float32
-
 from meta_spliceai.datasets import Loaded
-from meta_spliceai.errors import InputError, MetaSpliceAIError, RunError
+from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.address import code_version, run_name
-from meta_spliceai.experiments.build_predictor import build_predictor
+from meta_spliceai.experiments.describe_data import describe_data, digest_of_splits, split_frame
 from meta_spliceai.experiments.environment import describe_environment
 from meta_spliceai.experiments.judge import Judgement, judge
 from meta_spliceai.experiments.leaderboard import HEADLINES
 from meta_spliceai.experiments.parts import missing_parts
 from meta_spliceai.experiments.prepare import Prepared, load_rows_of, prepare
+from meta_spliceai.experiments.procedures import CHECKPOINTS, PROCEDURES, Clock, Trained
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.watcher import Silent, Watcher
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace, now
 from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
-from meta_spliceai.splice_engine.meta_layer.training import fit, predict
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
-from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
-
-CHECKPOINTS = "checkpoints"
-MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -55,33 +46,6 @@ class Outcome:
     def failed(self) -> bool:
         """Whether the row has no result."""
         return self.error is not None
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model's answers on every row of the table, and how training went."""
-
-    answers: Float32[np.ndarray, "n outputs"]
-    curves: pd.DataFrame
-    model: dict[str, Any]
-    training: dict[str, Any]
-    peak_memory_bytes: int
-
-
-class Clock:
-    """Seconds spent in each step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        """Measure one step; a step measured twice is added up."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
 
 
 def run_experiment(
@@ -203,8 +167,7 @@ def _work(
     reset_peak(choose_device("cpu"))
     prepared = prepare(spec, loaded, device, watcher, clock)
     run.write_json("data.json", describe_data(spec, prepared))
-    part = part_of_rows(prepared)
-    run.write_frame("split.parquet", prepared.table[["variant_id", "group"]].assign(part=part))
+    run.write_frame("split.parquet", split_frame(prepared))
     # The process's peak is reset by training, so it is read before and after.
     peak = peak_memory(choose_device("cpu"))
     trained = PROCEDURES[spec.procedure](run, spec, prepared, device, resume, watcher, clock)
@@ -262,6 +225,7 @@ def _conclude(
             },
         ],
         "verdicts": judged.verdicts,
+        "folds": judged.folds,
         "notes": list(prepared.notes),
         "subset_note": next((note for note in prepared.notes if note.startswith("a subset")), ""),
         "finished": now(),
@@ -284,7 +248,7 @@ def _conclude(
                 "digest": prepared.loaded.digest,
                 "rows": len(prepared.table),
             },
-            "split": {"name": prepared.split.name, "digest": prepared.split.digest},
+            "split": {"name": spec.split.name, "digest": digest_of_splits(prepared)},
             "test": judged.test,
             "device": facts["device"],
             "seconds": facts["seconds"],
@@ -294,6 +258,7 @@ def _conclude(
             "parameters": facts["parameters"],
             "notes": facts["notes"],
             "verdicts": judged.verdicts,
+            "folds": judged.folds,
             "metrics": [record for record in metrics if record["metric"] in HEADLINES],
         }
     )
@@ -312,104 +277,3 @@ def _same_wish(spec: ExperimentSpec, wished: ExperimentSpec) -> bool:
         return identity
 
     return settings(spec) == settings(wished)
-
-
-def train_single(
-    run: RunDirectory,
-    spec: ExperimentSpec,
-    prepared: Prepared,
-    device: str,
-    resume: bool,
-    watcher: Watcher,
-    clock: Clock,
-) -> Trained:
-    """One model on the split's train part, stopped early on its validation part."""
-    used = prepared.targets.used
-    train = prepared.split.indices("train")
-    validation = prepared.split.indices("validation")
-    predictor = build_predictor(spec)
-    watcher.say(
-        f"training {type(predictor).__name__} ({predictor.parameter_count():,} parameters, weights "
-        f"{predictor.weights}) on {int(used[train].sum()):,} variants"
-    )
-    with clock("training"):
-        report = fit(
-            predictor,
-            prepared.windows,
-            prepared.targets,
-            train[used[train]],
-            validation[used[validation]],
-            spec.training,
-            run.path / CHECKPOINTS,
-            device=device,
-            resume=resume,
-            progress=watcher.shows_bars,
-        )
-    watcher.say(
-        f"trained {report.epochs_run} epochs in {report.seconds:.0f} s, {report.windows_per_second:.0f} windows/s, "
-        f"best epoch {report.best_epoch}: {report.stopped_because}"
-    )
-    with clock("predicting"):
-        answers = predict(predictor, prepared.windows, device)
-    predictor.save_pretrained(run.path / MODEL)
-    return Trained(answers, report.curves, predictor.describe(), report.to_json(), report.peak_memory_bytes)
-
-
-PROCEDURES: dict[str, Callable[..., Trained]] = {"single": train_single}
-"""How a result comes about: what trains."""
-
-
-def part_of_rows(prepared: Prepared) -> np.ndarray:
-    """The part of every row as text; "" for rows the split leaves out."""
-    return prepared.split.parts
-
-
-def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
-    """What went in, as plain values: data set, account of rows, base scores, labels, split."""
-    dataset = prepared.loaded.dataset
-    table = prepared.table.assign(part=part_of_rows(prepared))
-    parts = {}
-    for part, rows in table[table["part"] != ""].groupby("part"):
-        parts[str(part)] = {
-            "variants": len(rows),
-            "groups": int(rows["group"].nunique()),
-            "altering": int((rows["classification"] == SPLICE_ALTERING).sum()),
-            "normal": int((rows["classification"] == NORMAL).sum()),
-        }
-    for name in ("train", "validation", "test"):
-        if name not in parts:
-            raise InputError(f"split '{prepared.split.name}' of {dataset.name} has no {name} part; use more rows")
-    split = prepared.split
-    return {
-        "data_set": dataset.name,
-        "title": dataset.title,
-        "digest": prepared.loaded.digest,
-        "build": dataset.build,
-        "source": dataset.source,
-        "licence": dataset.licence,
-        "citation": dataset.citation,
-        "label_rule": dataset.rule_in_words,
-        "effect_label": dataset.effect,
-        "options": dict(prepared.loaded.options),
-        "checksums": dataset.checksums,
-        "about": dataset.notes,
-        "coverage": prepared.coverage.to_json(),
-        "n_variants": len(table),
-        "notes": list(prepared.notes),
-        "window": {"length": spec.window, "real_bases_least": int(prepared.windows.real_bases.min())},
-        "base": {
-            "name": prepared.base.name,
-            "digest": prepared.base.digest,
-            "networks": len(prepared.base.networks),
-            "distance": prepared.scores.distance,
-            "licence": prepared.base.licence,
-        },
-        "target": {"name": spec.target, "rule": prepared.targets.rule, "coverage": prepared.targets.coverage.to_json()},
-        "split": {
-            "name": split.name,
-            "digest": split.digest,
-            "description": split.description,
-            "coverage": split.coverage.to_json(),
-            "parts": parts,
-        },
-    }

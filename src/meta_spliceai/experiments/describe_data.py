@@ -1,0 +1,94 @@
+"""What went into a run, in plain values: data set, account of rows, base scores, labels, split."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.prepare import Prepared
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
+
+
+def split_frame(prepared: Prepared) -> pd.DataFrame:
+    """Part of every row; for a cross-validation also the fold that tests it and its part in every fold."""
+    frame = prepared.table[["variant_id", "group"]].assign(part=prepared.parts)
+    if len(prepared.splits) > 1:
+        frame["fold"] = prepared.tested_in + 1
+        for number, split in enumerate(prepared.splits, start=1):
+            frame[f"part_in_fold_{number}"] = split.parts
+    return frame
+
+
+def digest_of_splits(prepared: Prepared) -> str:
+    """The split's digest; for several folds, one over all of them."""
+    digests = [split.digest for split in prepared.splits]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _parts_in_numbers(table: pd.DataFrame, parts: np.ndarray) -> dict[str, dict[str, int]]:
+    """Variants, groups, altering and Normal of every part."""
+    found = {}
+    for part, rows in table.assign(part=parts)[parts != ""].groupby("part"):
+        found[str(part)] = {
+            "variants": len(rows),
+            "groups": int(rows["group"].nunique()),
+            "altering": int((rows["classification"] == SPLICE_ALTERING).sum()),
+            "normal": int((rows["classification"] == NORMAL).sum()),
+        }
+    return found
+
+
+def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
+    """What went in, as plain values: data set, account of rows, base scores, labels, split."""
+    dataset = prepared.loaded.dataset
+    table = prepared.table
+    for split in prepared.splits:
+        for name in ("train", "validation", "test"):
+            if not len(split.indices(name)):
+                raise InputError(f"split '{split.name}' of {dataset.name} has no {name} part; use more rows")
+    first = prepared.splits[0]
+    described: dict[str, Any] = {
+        "name": spec.split.name,
+        "digest": digest_of_splits(prepared),
+        "description": first.description,
+        "coverage": first.coverage.to_json(),
+        "parts": _parts_in_numbers(table, prepared.parts),
+    }
+    if len(prepared.splits) > 1:
+        described["description"] = f"{len(prepared.splits)} folds, pooled; {first.description}"
+        described["folds"] = [
+            {"name": split.name, "digest": split.digest, "parts": _parts_in_numbers(table, split.parts)}
+            for split in prepared.splits
+        ]
+    return {
+        "data_set": dataset.name,
+        "title": dataset.title,
+        "digest": prepared.loaded.digest,
+        "build": dataset.build,
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "citation": dataset.citation,
+        "label_rule": dataset.rule_in_words,
+        "effect_label": dataset.effect,
+        "options": dict(prepared.loaded.options),
+        "checksums": dataset.checksums,
+        "about": dataset.notes,
+        "coverage": prepared.coverage.to_json(),
+        "n_variants": len(table),
+        "notes": list(prepared.notes),
+        "window": {"length": spec.window, "real_bases_least": int(prepared.windows.real_bases.min())},
+        "base": {
+            "name": prepared.base.name,
+            "digest": prepared.base.digest,
+            "networks": len(prepared.base.networks),
+            "distance": prepared.scores.distance,
+            "licence": prepared.base.licence,
+        },
+        "target": {"name": spec.target, "rule": prepared.targets.rule, "coverage": prepared.targets.coverage.to_json()},
+        "split": described,
+    }

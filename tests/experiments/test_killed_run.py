@@ -1,0 +1,134 @@
+"""SIGKILL at any moment costs at most the epoch that was running: the resumed run ends with the same metrics."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meta_spliceai.experiments.runner import run_experiment
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.workspace import Workspace
+
+CHILD = """
+import importlib.util, os, signal, sys
+from pathlib import Path
+
+path, runs, moment, count = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+spec = importlib.util.spec_from_file_location("toy_bench", path)
+toys = importlib.util.module_from_spec(spec)
+sys.modules["toy_bench"] = toys
+spec.loader.exec_module(toys)
+toys.install_toy_bench()
+
+import torch
+torch.set_num_threads(1)
+from meta_spliceai.experiments import prepare, procedures, runner
+from meta_spliceai.experiments.spec import parse_spec
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.splice_engine.meta_layer import training
+
+seen = 0
+
+def die_at(owner, name, before=False):
+    original = getattr(owner, name)
+    def wrapped(*arguments, **options):
+        global seen
+        if before:
+            seen += 1
+            if seen == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+        answer = original(*arguments, **options)
+        if not before:
+            seen += 1
+            if seen == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+    setattr(owner, name, wrapped)
+
+owner, name, before = {
+    "scoring": (prepare, "score_variants", True),
+    "scored": (prepare, "score_variants", False),
+    "batch": (training._Training, "training_step", False),
+    "best weights": (training, "write_best", False),
+    "epoch": (training._EpochCheckpoint, "on_train_epoch_end", False),
+    "trained": (procedures, "fit", False),
+    "judged": (runner, "judge", False),
+    "metrics written": (RunDirectory, "write_json", False),
+    "marking": (RunDirectory, "mark", True),
+}[moment]
+die_at(owner, name, before)
+row = parse_spec(toys.TOY_ROW, "test")
+runner.run_experiment(row, Workspace(runs), "cpu", rows={row.id: row})
+"""
+
+MOMENTS = [
+    ("scoring", 1),
+    ("scored", 1),
+    ("batch", 1),
+    ("batch", 6),
+    ("best weights", 1),
+    ("epoch", 1),
+    ("epoch", 3),
+    ("trained", 1),
+    ("judged", 1),
+    ("metrics written", 4),
+    ("marking", 2),
+]
+
+
+def run_and_be_killed(runs: Path, moment: str, count: int) -> None:
+    toys = Path(__file__).with_name("conftest.py")
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(toys), str(runs), moment, str(count)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, f"not killed at {moment} {count}: {done.stderr[-2000:]}"
+
+
+def metrics(path: Path) -> dict[str, Any]:
+    return json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "count"), MOMENTS, ids=[f"{moment}-{count}" for moment, count in MOMENTS])
+def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(
+    toy_row: ExperimentSpec, workspace: Workspace, unbroken: dict[str, Any], moment: str, count: int
+) -> None:
+    run_and_be_killed(workspace.root, moment, count)
+    (run,) = workspace.runs()
+    assert run.state() == "interrupted"
+    assert "killed" in run.reason()
+    outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows={toy_row.id: toy_row})
+    assert outcome.run is not None
+    assert outcome.run.state() == "finished"
+    assert metrics(outcome.run.path) == unbroken
+    assert len(workspace.ledger.finished()) == 1
+
+
+def test_a_run_that_a_living_process_works_on_is_running(toy_row: ExperimentSpec, workspace: Workspace) -> None:
+    run = workspace.run("toy-row-0123456789ab")
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom meta_spliceai.experiments.workspace import RunDirectory\n"
+        "run = RunDirectory(Path(sys.argv[1]))\n"
+        "with run.taken():\n    run.mark('running')\n    print('taken', flush=True)\n    time.sleep(60)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, str(run.path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "taken\n"
+    assert run.state() == "running"
+    holder.kill()
+    holder.wait(timeout=10)
+    deadline = time.monotonic() + 5
+    while run.state() == "running" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert run.state() == "interrupted"
