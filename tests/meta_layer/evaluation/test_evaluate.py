@@ -232,6 +232,44 @@ def test_the_circular_metric_says_so(make_predictions: Predictions, scorers: lis
     assert "circular for altering variants" in settings["pitfalls"]["pearson_validated_delta"]
 
 
+def test_several_trainings_are_pooled(make_predictions: Predictions, scorers: list[Scorer]) -> None:
+    frame = make_predictions(rows=800, groups=200)
+    rng = np.random.default_rng(0)
+    trainings = tuple(f"model, seed {k}" for k in range(4))
+    for place, name in enumerate(trainings):
+        noise = rng.normal(0, 0.1 + 0.3 * place, len(frame))
+        frame[f"{name}.score"] = (frame["strong.signed"] + noise).abs()
+        frame[f"{name}.signed"] = frame["strong.signed"] + noise
+    pooled = Scorer("model", "learned", seeds=trainings)
+    singles = [Scorer(name, "learned") for name in trainings]
+    result = evaluate(frame, [*scorers, pooled], n_boot=400)
+    alone = evaluate(frame, [*scorers, *singles], n_boot=400)
+    for metric in ("auroc", "pearson_effect"):
+        values = [alone.value(name, metric)["estimate"] for name in trainings]
+        row = result.value("model", metric)
+        assert row["estimate"] == pytest.approx(np.mean(values))
+        assert row["seed_sd"] == pytest.approx(np.std(values, ddof=1))
+        assert row["n_seeds"] == 4
+        # the doubt about the seed is in the interval: wider than the trainings' own
+        widths = [alone.value(name, metric)["high"] - alone.value(name, metric)["low"] for name in trainings]
+        assert row["high"] - row["low"] > np.mean(widths)
+    assert result.value("weak", "auroc")["n_seeds"] == 1
+    assert set(result.metrics["scorer"]) == {"model", *(scorer.name for scorer in scorers)}
+    assert np.isfinite(result.difference("model", "base max_window", "auprc")["low"])
+    again = Evaluation.from_json(json.loads(json.dumps(result.to_json(), allow_nan=False)))
+    assert again.scorers == result.scorers
+    with pytest.raises(InputError, match=r"column model, seed 9\.score missing"):
+        evaluate(frame, [Scorer("model", "learned", seeds=("model, seed 9",))], reference=None)
+
+
+def test_no_row_of_either_side(make_predictions: Predictions, scorers: list[Scorer]) -> None:
+    frame = make_predictions().assign(classification="Low-frequency")
+    result = evaluate(frame, scorers, n_boot=5)
+    assert "no Splice-altering variant among the 0 rows" in result.value("weak", "auroc")["reason"]
+    assert np.isfinite(result.value("weak", "pearson_effect")["low"])
+    assert result.coverage.used == 0
+
+
 def spoil(frame: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
     spoiled = frame.astype({column: object})
     spoiled.loc[2, column] = value

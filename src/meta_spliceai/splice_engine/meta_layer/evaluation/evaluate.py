@@ -96,19 +96,21 @@ def evaluate(
         coverage.leave_out(f"class {class_name}: on neither side of a binary metric", names_out)
 
     judged = [scorer for scorer in scorers if scorer.name not in unjudged]
-    parts = [_prepare(scorer, rows, views, plan, points) for scorer in judged]
+    parts = {s.name: [_prepare(one, rows, views, plan, points) for one in s.trainings()] for s in judged}
+    every_part = [part for of_scorer in parts.values() for part in of_scorer]
     everything = np.ones((1, plan.n_groups), dtype=np.int32)
-    estimates = {key: float(value[0]) for key, value in _compute(parts, views, everything, points).items()}
-    replicates = _replicate(parts, views, plan, points, workers)
+    estimates = {key: float(value[0]) for key, value in _compute(every_part, views, everything, points).items()}
+    replicates = _replicate(every_part, views, plan, points, workers)
+    spread = _pool_seeds(judged, points, estimates, replicates, seed)
 
     why: dict[tuple[str, str], str] = {}
     metric_rows = []
     for scorer in scorers:
-        part = next((part for part in parts if part.scorer is scorer), None)
         for metric in points.metrics():
             view = views[metric.rows]
             key = (scorer.name, metric.name)
-            why[key] = unjudged[scorer.name] if part is None else _why_undefined(metric, part, view, negatives)
+            reasons = [_why_undefined(metric, part, view, negatives) for part in parts.get(scorer.name, [])]
+            why[key] = unjudged.get(scorer.name) or next((reason for reason in reasons if reason), "")
             metric_rows.append(
                 {
                     "scorer": scorer.name,
@@ -119,6 +121,8 @@ def evaluate(
                     "n_positive": view.n_positive,
                     "n_groups": view.n_groups,
                     "prevalence": view.prevalence,
+                    "n_seeds": len(scorer.trainings()),
+                    "seed_sd": spread.get(key),
                 }
             )
     settings: dict[str, Any] = {
@@ -175,7 +179,7 @@ def _rows_in_common(
     kept = pd.Series(True, index=frame.index)
     unjudged: dict[str, str] = {}
     for scorer in scorers:
-        scored = frame[scorer.score_column].notna()
+        scored = frame[[one.score_column for one in scorer.trainings()]].notna().all(axis=1)
         if not scored.any():
             unjudged[scorer.name] = f"no score on any of the {len(frame)} rows"
         elif scored.mean() < fewest_scored:
@@ -192,7 +196,7 @@ def _rows_in_common(
     if not kept.any():
         raise InputError(
             f"no row is scored by all {len(scorers) - len(unjudged)} scorers; leave out the one that covers least "
-            f"({min(scorers, key=lambda s: frame[s.score_column].notna().sum()).name})"
+            f"({min(scorers, key=lambda s: frame[s.trainings()[0].score_column].notna().sum()).name})"
         )
     return frame[kept].reset_index(drop=True), unjudged, coverage
 
@@ -287,6 +291,37 @@ def _replicate(
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         done = list(pool.map(lambda counts: _compute(parts, views, counts, points), pieces))
     return {key: np.concatenate([piece[key] for piece in done]) for key in done[0]}
+
+
+def _pool_seeds(
+    scorers: Sequence[Scorer],
+    points: OperatingPoints,
+    estimates: dict[tuple[str, str], float],
+    replicates: Replicates,
+    seed: int,
+) -> dict[tuple[str, str], float]:
+    """Put the mean over trainings beside the trainings' own numbers; gives back the spread between trainings.
+
+    Each resample also draws as many trainings as there are, with replacement, so that the interval of the mean holds
+    both doubts: other genes, and other seeds.
+    """
+    spread: dict[tuple[str, str], float] = {}
+    for scorer in scorers:
+        if not scorer.seeds:
+            continue
+        for metric in points.metrics():
+            keys = [(one.name, metric.name) for one in scorer.trainings()]
+            if not all(key in estimates for key in keys):
+                continue
+            values = np.array([estimates[key] for key in keys])
+            estimates[scorer.name, metric.name] = float(values.mean())
+            spread[scorer.name, metric.name] = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+            if replicates:
+                drawn = np.stack([replicates[key] for key in keys])
+                resamples = drawn.shape[1]
+                chosen = np.random.default_rng([seed, len(keys)]).integers(0, len(keys), (len(keys), resamples))
+                replicates[scorer.name, metric.name] = drawn[chosen, np.arange(resamples)].mean(axis=0)
+    return spread
 
 
 def _why_undefined(metric: Metric, part: _Part, view: _View, negatives: Sequence[str]) -> str:

@@ -25,10 +25,12 @@ METRIC_COLUMNS = (
     "n_groups",
     "prevalence",
     "undefined_resamples",
+    "n_seeds",
+    "seed_sd",
     "reason",
 )
 DIFFERENCE_COLUMNS = ("scorer", "reference", "metric", "estimate", "low", "high", "undefined_resamples", "reason")
-COUNTS = ("n", "n_positive", "n_groups", "undefined_resamples")
+COUNTS = ("n", "n_positive", "n_groups", "undefined_resamples", "n_seeds")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Evaluation:
         scorers: what was judged, in the order given.
         metrics: one row a scorer and metric, columns METRIC_COLUMNS. `estimate` NaN: undefined, see `reason`;
             `low`/`high` NaN: no interval, see `reason`. `n_positive` and `prevalence` are for binary metrics only.
+            `seed_sd` is the standard deviation between the trainings of a model trained several times.
         differences: one row a scorer, reference and metric, columns DIFFERENCE_COLUMNS: scorer minus reference on
             the same rows and the same resamples.
         coverage: from the rows read to the rows judged by binary metrics, with every reason.
@@ -157,7 +160,7 @@ class Evaluation:
             raise InputError(f"metrics: {', '.join(missing)} missing; the file is not one that an evaluation wrote")
         account = values["coverage"]
         return cls(
-            [Scorer(**scorer) for scorer in values["scorers"]],
+            [Scorer.from_json(scorer) for scorer in values["scorers"]],
             tidy(values["metrics"], METRIC_COLUMNS),
             tidy(values["differences"], DIFFERENCE_COLUMNS),
             Coverage(account["read"], dict(account["left_out"]), {k: list(v) for k, v in account["examples"].items()}),
@@ -171,7 +174,7 @@ def tidy(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
     for column in columns:
         if column in COUNTS:
             frame[column] = frame[column].astype("Int64")
-        elif column in ("estimate", "low", "high", "prevalence"):
+        elif column in ("estimate", "low", "high", "prevalence", "seed_sd"):
             frame[column] = frame[column].astype("float64")
         else:
             frame[column] = frame[column].astype(object)

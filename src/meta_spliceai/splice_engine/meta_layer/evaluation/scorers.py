@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -38,12 +38,15 @@ class Scorer:
         note: what it is, in a few words.
         scale: what its score is: "delta" (a Δ magnitude, to which Δ thresholds apply), "probability" (of being
             Splice-altering) or "rank" (only the order means something).
+        seeds: for a model trained several times, the names whose columns hold the scores of each training. Its
+            numbers are then the mean over trainings, and its intervals hold the doubt about the training as well.
     """
 
     name: str
     kind: Kind
     note: str = ""
     scale: Scale = "delta"
+    seeds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -52,6 +55,10 @@ class Scorer:
             raise unknown_value("kind", self.kind, KINDS, f"scorer '{self.name}'")
         if self.scale not in SCALES:
             raise unknown_value("scale", self.scale, SCALES, f"scorer '{self.name}'")
+
+    def trainings(self) -> tuple[Scorer, ...]:
+        """What has columns of its own: the trainings of a model trained several times, else the scorer itself."""
+        return tuple(replace(self, name=name, seeds=()) for name in self.seeds) or (self,)
 
     @property
     def score_column(self) -> str:
@@ -63,9 +70,14 @@ class Scorer:
         """Column of the signed score: negative = loss, like the effect; NaN if the scorer has no sign."""
         return f"{self.name}.signed"
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return asdict(self) | {"seeds": list(self.seeds)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Scorer:
+        """The scorer that `to_json` wrote."""
+        return cls(**{**values, "seeds": tuple(values.get("seeds", ()))})
 
 
 @dataclass(frozen=True)
@@ -136,11 +148,12 @@ def check_predictions(predictions: pd.DataFrame, scorers: Sequence[Scorer]) -> p
     """
     if not scorers:
         raise InputError("no scorer to judge; give at least one")
-    names = [scorer.name for scorer in scorers]
+    columns = [training for scorer in scorers for training in scorer.trainings()]
+    names = [scorer.name for scorer in scorers if scorer.seeds] + [training.name for training in columns]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"scorer '{twice}' is given twice; names must differ")
-    needed = [*PREDICTION_COLUMNS, *(scorer.score_column for scorer in scorers)]
+    needed = [*PREDICTION_COLUMNS, *(training.score_column for training in columns)]
     missing = [column for column in needed if column not in predictions]
     if missing:
         raise InputError(f"predictions: column {', '.join(missing)} missing; found {', '.join(map(str, predictions))}")
@@ -157,10 +170,10 @@ def check_predictions(predictions: pd.DataFrame, scorers: Sequence[Scorer]) -> p
     if strange.any():
         row = int(strange.idxmax())
         raise unknown_value("class", frame["classification"][row], CLASSES, f"predictions, row {row + 1}")
-    for scorer in scorers:
-        if scorer.signed_column not in frame:
-            frame[scorer.signed_column] = np.nan
-    numeric = ["effect", "target", *(c for s in scorers for c in (s.score_column, s.signed_column))]
+    for training in columns:
+        if training.signed_column not in frame:
+            frame[training.signed_column] = np.nan
+    numeric = ["effect", "target", *(c for t in columns for c in (t.score_column, t.signed_column))]
     for column in numeric:
         values = pd.to_numeric(frame[column], errors="coerce").astype("float64")
         garbled = values.isna() & frame[column].notna()
