@@ -19,7 +19,7 @@ def test_every_data_set_says_what_it_is() -> None:
         assert dataset.citation
         assert dataset.rows > 0
         assert len(dataset.rule_in_words) > 80
-        assert dataset.checksums
+        assert dataset.checksums or name == "splicevardb"  # the user's own download
         assert all(len(sha256) == 64 for sha256 in dataset.checksums.values())
 
 

@@ -10,9 +10,10 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the command group to the application."""
-    group = typer.Typer(help="Data sets by name: list, show, check.", no_args_is_help=True)
+    group = typer.Typer(help="Data sets by name: list, show, get, check.", no_args_is_help=True)
     group.command("list")(list_data_sets)
     group.command("show")(show)
+    group.command("get")(get)
     group.command("check")(check)
     app.add_typer(group, name="data")
 
@@ -47,7 +48,6 @@ def show(
     """Show source, licence, citation, checksums and label rule of a data set; its coverage and class counts; and the
     numbers its label rule is argued from."""
     from meta_spliceai import datasets
-    from meta_spliceai.errors import InputError
 
     dataset = datasets.get(name)
     lines = [
@@ -67,13 +67,7 @@ def show(
     typer.echo(f"\nlabel rule ({dataset.label_rule.__name__})\n\n{dataset.rule_in_words}")
     if not load:
         return
-    options: dict[str, object] = {}
-    for text in option or []:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise InputError(f"--set {text} is not of the form key=value")
-        options[key] = value
-    loaded = datasets.load_dataset(name, **options)
+    loaded = datasets.load_dataset(name, **_options(option))
     typer.echo(f"\ncoverage\n\n{loaded.coverage.to_frame().to_string(index=False)}")
     counts = loaded.variants["classification"].value_counts()
     typer.echo(f"\nclasses\n\n{counts.to_string()}")
@@ -83,8 +77,26 @@ def show(
     typer.echo(f"\ndigest   {loaded.digest}")
 
 
+def get(
+    name: Annotated[str, typer.Argument(help="A data set's name, as `data list` prints it.")],
+) -> None:
+    """Bring every file of a data set to this machine (mirror, cache or download) and print where it is."""
+    from meta_spliceai import datasets
+    from meta_spliceai.errors import MissingResourceError
+    from meta_spliceai.resources import get as get_resource
+
+    files = datasets.check_files(name)
+    if files.empty:
+        raise MissingResourceError(f"data set {name}: {get_resource(datasets.get(name).resource).how_to_get}")
+    for row in files.itertuples():
+        typer.echo(row.path)
+
+
 def check(
     name: Annotated[str, typer.Argument(help="A data set's name, as `data list` prints it.")],
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the loader, key=value; may be repeated.")
+    ] = None,
 ) -> None:
     """Find every file of a data set, compare its checksum, then read it whole and check every reference allele."""
     from meta_spliceai import datasets
@@ -92,7 +104,20 @@ def check(
     files = datasets.check_files(name)
     for row in files.itertuples():
         typer.echo(f"ok  {row.file}  {row.bytes:,} bytes  {row.path}")
-    loaded = datasets.load_dataset(name)
+    loaded = datasets.load_dataset(name, **_options(option))
     typer.echo(f"ok  {loaded.coverage.read:,} rows read, {loaded.coverage.used:,} used, every reference allele checked")
     for reason, count in loaded.coverage.left_out.items():
         typer.echo(f"    {count:,} left out: {reason}")
+
+
+def _options(given: list[str] | None) -> dict[str, object]:
+    """key=value texts as a loader's options."""
+    from meta_spliceai.errors import InputError
+
+    options: dict[str, object] = {}
+    for text in given or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {text} is not of the form key=value")
+        options[key] = value
+    return options

@@ -1,6 +1,28 @@
 """Named data sets: which files, which reader, which label rule, which genome."""
 
-from meta_spliceai.datasets import wt1_exon5
+from meta_spliceai.datasets import (
+    brca1_sge,
+    cispliceai_validated,
+    deep_intronic,
+    mapsy,
+    mfass,
+    splicevardb,
+    wt1_exon5,
+)
 from meta_spliceai.datasets.registry import DataSet, Loaded, check_files, get, load_dataset, names
 
-__all__ = ["DataSet", "Loaded", "check_files", "get", "load_dataset", "names", "wt1_exon5"]
+__all__ = [
+    "DataSet",
+    "Loaded",
+    "brca1_sge",
+    "check_files",
+    "cispliceai_validated",
+    "deep_intronic",
+    "get",
+    "load_dataset",
+    "mapsy",
+    "mfass",
+    "names",
+    "splicevardb",
+    "wt1_exon5",
+]

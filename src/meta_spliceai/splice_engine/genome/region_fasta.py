@@ -107,6 +107,22 @@ class RegionFasta:
         return type(self), (self.path, self.build)
 
 
+def holds_regions(path: Path) -> bool:
+    """Whether a FASTA file's first record is named by a region.
+
+    Raises:
+        InputError: no such file.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no FASTA file at {path}; check the path")
+    with Path(path).open("rb") as handle:
+        head = handle.read(4096)
+    if head[:2] == b"\x1f\x8b":
+        head = zlib.decompressobj(wbits=31).decompress(head, 4096)
+    first = head.split(b"\n", 1)[0].decode("ascii", "replace")
+    return first.startswith(">") and _HEADER.fullmatch(first[1:].split()[0] if first[1:].split() else "") is not None
+
+
 def _records(path: Path) -> Iterator[tuple[str, int, int, UInt8[np.ndarray, " length"]]]:
     """Contig, start (0-based), end and codes of each record, in the file's order."""
     with path.open("rb") as handle:

@@ -1,0 +1,151 @@
+"""brca1-sge: every single substitution of 13 BRCA1 exons, edited into the genome (Findlay et al. 2018)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from meta_spliceai.datasets.human import (
+    REGIONS,
+    expect_rows,
+    finish,
+    human_annotation,
+    human_genome,
+    lifted,
+    numbers,
+    place_in_exons,
+    source_file,
+    with_columns,
+)
+from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.errors import InputError
+from meta_spliceai.resources.human import BRCA1_SGE
+from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, as_variant_table
+
+ALTERING_SCORE = -2.0
+NORMAL_SCORE = -0.5
+NONSENSE = "Nonsense"
+NO_SCORE = "no RNA score (the base is not in the mature RNA, or too few reads)"
+
+COLUMNS = (
+    "gene", "chromosome", "position (hg19)", "reference", "alt", "transcript_variant", "consequence", "func.class",
+    "experiment", "rna.score.1", "rna.score.2", "mean.rna.score",
+)  # fmt: skip
+
+
+def label_by_rna_score(score: Float[np.ndarray, " variants"], consequence: list[str]) -> list[str]:
+    """Classes of brca1-sge from the RNA score: log2 of a variant's share in RNA over its share in DNA.
+
+    Splice-altering: score at most -2, at least three quarters of the RNA with the variant gone.
+    Normal: score above -0.5.
+    Low-frequency: everything between, and every nonsense variant: its RNA is degraded by nonsense-mediated decay, so
+    that a low score says nothing about splicing.
+
+    `data show brca1-sge` prints how far the two replicates differ: for the mean of the two, -2 is far outside, -0.5
+    just outside what noise does. A low score can also come
+    from lost expression; among variants that change no codon to a stop, splicing is by far the most common cause.
+    """
+    stops = np.array([name == NONSENSE for name in consequence])
+    return [
+        str(name)
+        for name in np.select(
+            [~stops & (score <= ALTERING_SCORE), ~stops & (score > NORMAL_SCORE)],
+            [SPLICE_ALTERING, NORMAL],
+            LOW_FREQUENCY,
+        )
+    ]
+
+
+def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
+    """Robust standard deviation of the replicates' difference and of their mean, by class."""
+    table = loaded.variants
+    difference = table["rna_score_1"] - table["rna_score_2"]
+    lines = []
+    for name, rows in difference.groupby(table["classification"]):
+        spread = 1.4826 * (rows - rows.median()).abs().median()
+        lines.append((name, len(rows), spread, spread / 2))
+    return pd.DataFrame(lines, columns=["class", "variants", "sd of the difference", "sd of the mean"])
+
+
+def load(
+    build: str = "GRCh38",
+    genome: str = REGIONS,
+    path: str | None = None,
+    annotation: str | None = None,
+    chain: str | None = None,
+) -> Loaded:
+    """BRCA1's substitutions with an RNA score as a variant table.
+
+    Args:
+        build: wanted; the source is GRCh37 and is lifted over to GRCh38.
+        genome: "regions", or a FASTA file of that build.
+        path: the user's own file instead of the registered copy.
+        annotation: genes and exons of GRCh37; SpliceAI's table by default.
+        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
+
+    Rows are grouped by exon (the set is one gene). Columns beside the schema's: hgvs, consequence, function_class,
+    rna_score_1, rna_score_2, genome_chrom, genome_pos (GRCh37).
+    """
+    wanted = build_name(build)
+    file = source_file(DATASET, path)
+    try:
+        rows = pd.read_excel(file, header=2, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise InputError(f"{file} is no Excel file of the expected format: {error}") from error
+    rows = with_columns(rows, COLUMNS, str(file))
+    rows.index = pd.RangeIndex(4, len(rows) + 4)  # the header is the third row
+    expect_rows(rows, DATASET, path)
+    coverage = Coverage(len(rows))
+    score = numbers(rows, "mean.rna.score", str(file))
+    silent = score.isna()
+    coverage.leave_out(NO_SCORE, [f"row {line}: {name}" for line, name in rows["transcript_variant"][silent].items()])
+    rows, score = rows[~silent], score[~silent]
+    pos = numbers(rows, "position (hg19)", str(file), whole=True).astype("int64")
+    frame = pd.DataFrame(
+        {
+            "variant_id": rows["transcript_variant"],
+            "chrom": rows["chromosome"],
+            "pos": pos,
+            "ref": rows["reference"],
+            "alt": rows["alt"],
+            "strand": "-",
+            "gene": rows["gene"],
+            "classification": label_by_rna_score(score.to_numpy(), rows["consequence"].tolist()),
+            "effect": score,
+            "source": "BRCA1 SGE",
+            "method": "saturation genome editing",
+            "hgvs": rows["transcript_variant"],
+            "consequence": rows["consequence"],
+            "function_class": rows["func.class"],
+            "rna_score_1": numbers(rows, "rna.score.1", str(file)),
+            "rna_score_2": numbers(rows, "rna.score.2", str(file)),
+            "genome_chrom": rows["chromosome"],
+            "genome_pos": pos,
+            "experiment": rows["experiment"],
+        }
+    )
+    frame = place_in_exons(frame, human_annotation(GRCH37, annotation), coverage, strand_known=True)
+    frame["group"] = "BRCA1 " + frame["experiment"]
+    genes = human_annotation(wanted, annotation if wanted == GRCH37 else None)
+    if wanted == GRCH38:
+        frame, coverage = lifted(as_variant_table(frame, DATASET.name), coverage, chain)
+    return finish(frame, coverage, human_genome(wanted, genome), genes, DATASET, {"build": wanted})
+
+
+DATASET = register(
+    DataSet(
+        name="brca1-sge",
+        title="BRCA1: all single substitutions of 13 exons edited into the genome, RNA scores",
+        resource=BRCA1_SGE.name,
+        build=GRCH37,
+        rows=3_893,
+        effect="mean RNA score, log2 of the share in RNA over the share in DNA; negative = RNA lost",
+        label_rule=label_by_rna_score,
+        loader=load,
+        evidence=replicate_agreement,
+        notes="Intronic and canonical splice-site variants have no RNA score and are left out: what remains is exonic.",
+    )
+)

@@ -1,0 +1,119 @@
+"""cispliceai-validated: literature variants with the splice sites that were lost and gained (Strauch et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from meta_spliceai.datasets.human import (
+    REGIONS,
+    expect_rows,
+    finish,
+    human_annotation,
+    human_genome,
+    numbers,
+    place_in_exons,
+    read_rows,
+    source_file,
+)
+from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.resources.human import CISPLICEAI_VALIDATED
+from meta_spliceai.splice_engine.genome.builds import GRCH38
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
+
+GOLD = {"AL": "acceptors_lost", "DL": "donors_lost", "AG": "acceptors_gained", "DG": "donors_gained"}
+"""The file's column: ours. 1-based GRCh38 positions joined by ";", empty where the outcome is not known."""
+
+EFFECT_TYPES = (
+    "normal", "skip", "retention", "alternative donor", "alternative acceptor", "multiple", "unknown disruption",
+)  # fmt: skip
+
+COLUMNS = ("ID", "#CHROM", "POS", "REF", "ALT", "strand", "SpliceAffecting", "Origin", "effect_type", *GOLD)
+
+
+def label_by_authors(affecting: Sequence[str]) -> list[str]:
+    """Classes of cispliceai-validated from its column SpliceAffecting.
+
+    1, splicing was seen to change in a functional assay, is Splice-altering; 0, it was seen not to change, is Normal.
+    The compilation has no measured amounts, so that nothing is Low-frequency.
+    """
+    return [SPLICE_ALTERING if value == "1" else NORMAL for value in affecting]
+
+
+def load(genome: str = REGIONS, path: str | None = None, annotation: str | None = None) -> Loaded:
+    """The validated variants as a variant table, GRCh38.
+
+    Args:
+        genome: "regions", or a FASTA file of GRCh38.
+        path: the user's own file instead of the registered copy.
+        annotation: genes and exons; SpliceAI's table of GRCh38 by default.
+
+    Columns beside the schema's: effect_type (normal, skip, retention, alternative donor, alternative acceptor,
+    multiple, unknown disruption), acceptors_lost, donors_lost, acceptors_gained, donors_gained (gold positions),
+    genome_chrom, genome_pos.
+    """
+    file = source_file(DATASET, path)
+    rows = read_rows(file, ",", COLUMNS)
+    expect_rows(rows, DATASET, path)
+    coverage = Coverage(len(rows))
+    bad = ~rows["SpliceAffecting"].isin(["0", "1"])
+    if bad.any():
+        line = bad.idxmax()
+        raise unknown_value("SpliceAffecting", rows.loc[line, "SpliceAffecting"], ("0", "1"), f"{file}, line {line}")
+    bad = ~rows["effect_type"].isin(EFFECT_TYPES)
+    if bad.any():
+        line = bad.idxmax()
+        raise unknown_value("effect_type", rows.loc[line, "effect_type"], EFFECT_TYPES, f"{file}, line {line}")
+    frame = pd.DataFrame(
+        {
+            "variant_id": rows["ID"],
+            "chrom": rows["#CHROM"],
+            "pos": numbers(rows, "POS", str(file), whole=True).astype("int64"),
+            "ref": rows["REF"],
+            "alt": rows["ALT"],
+            "strand": rows["strand"],
+            "gene": "",
+            "classification": label_by_authors(rows["SpliceAffecting"].tolist()),
+            "source": "CI-SpliceAI",
+            "method": rows["Origin"].str.strip(),
+            "effect_type": rows["effect_type"],
+            "genome_chrom": rows["#CHROM"],
+            "genome_pos": rows["POS"].astype("int64"),
+            **{ours: _positions(rows[theirs], str(file)) for theirs, ours in GOLD.items()},
+        }
+    )
+    genes = human_annotation(GRCH38, annotation)
+    frame = place_in_exons(frame, genes, coverage, strand_known=True)
+    return finish(frame, coverage, human_genome(GRCH38, genome), genes, DATASET, {"build": GRCH38})
+
+
+def _positions(column: pd.Series, where: str) -> pd.Series:
+    """Positions joined by ";" as whole numbers, in the file's order."""
+    cleaned = []
+    for line, text in column.items():
+        parts = [part.strip().removesuffix(".0") for part in str(text).split(";") if part.strip()]
+        wrong = [part for part in parts if not part.isdigit()]
+        if wrong:
+            raise InputError(
+                f"{where}, line {line}: {column.name} is '{text}', expected 1-based positions joined by ';'"
+            )
+        cleaned.append(";".join(parts))
+    return pd.Series(cleaned, index=column.index)
+
+
+DATASET = register(
+    DataSet(
+        name="cispliceai-validated",
+        title="Functionally validated variants of the literature, with lost and gained sites and effect types",
+        resource=CISPLICEAI_VALIDATED.name,
+        build=GRCH38,
+        rows=1_139,
+        effect="not measured as an amount; see effect_type and the gold positions",
+        label_rule=label_by_authors,
+        loader=load,
+        notes="Published variants, most of them near splice sites of few disease genes: easy ones are over-represented.",
+    )
+)

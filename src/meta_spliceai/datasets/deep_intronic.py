@@ -1,0 +1,123 @@
+"""deep-intronic: variants far from annotated sites that do or do not affect splicing (Barbosa et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from meta_spliceai.datasets.human import (
+    REGIONS,
+    expect_rows,
+    finish,
+    human_annotation,
+    human_genome,
+    numbers,
+    place_in_exons,
+    read_rows,
+    source_file,
+)
+from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.errors import unknown_value
+from meta_spliceai.resources.human import DEEP_INTRONIC
+from meta_spliceai.splice_engine.genome.builds import GRCH37, build_name
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.splicevardb import NO_COORDINATE
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, UNKNOWN
+
+POPULATION = ("gnomAD_v2.1",)
+"""Sources that are population data: nobody has assayed these variants."""
+
+COLUMNS = (
+    "Chromosome", "Position_hg19", "Position_hg38", "Ref", "Alt", "Gene_name", "HGVSc", "Affects_splicing",
+    "Functional_consequence", "Major_group", "Data_Source",
+)  # fmt: skip
+
+
+def label_by_outcome(affects: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """Classes of deep-intronic from its columns Affects_splicing and Data_Source.
+
+    TRUE is Splice-altering. FALSE is Normal where an assay says so, and Unknown where the variant was only taken from
+    the population (gnomAD) and supposed to be harmless: a supposition is no measurement.
+
+    Altering and not altering variants come from different sources throughout (`data show deep-intronic` prints the
+    table), so that whatever tells the sources apart tells the classes apart. Use this set for testing, and read
+    results within one kind of change.
+    """
+    return [
+        SPLICE_ALTERING if value == "TRUE" else UNKNOWN if source in POPULATION else NORMAL
+        for value, source in zip(affects, sources, strict=True)
+    ]
+
+
+def classes_by_source(loaded: Loaded) -> pd.DataFrame:
+    """Class counts of each source: how far the source alone tells the class."""
+    return pd.crosstab(loaded.variants["source"], loaded.variants["classification"]).reset_index()
+
+
+def load(
+    build: str = "GRCh38", genome: str = REGIONS, path: str | None = None, annotation: str | None = None
+) -> Loaded:
+    """The deep intronic variants as a variant table; the file has both builds, so that nothing is lifted over.
+
+    Args:
+        build: whose coordinates to take.
+        genome: "regions", or a FASTA file of that build.
+        path: the user's own file instead of the registered copy.
+        annotation: genes, for strand and exons; SpliceAI's table of that build by default.
+
+    Columns beside the schema's: hgvs, consequence, major_group, genome_chrom, genome_pos.
+    """
+    wanted = build_name(build)
+    file = source_file(DATASET, path)
+    rows = read_rows(file, "\t", COLUMNS)
+    expect_rows(rows, DATASET, path)
+    coverage = Coverage(len(rows))
+    rows["Affects_splicing"] = rows["Affects_splicing"].str.upper()
+    bad = ~rows["Affects_splicing"].isin(["TRUE", "FALSE"])
+    if bad.any():
+        line = bad.idxmax()
+        raise unknown_value(
+            "Affects_splicing", rows.loc[line, "Affects_splicing"], ("TRUE", "FALSE"), f"{file}, line {line}"
+        )
+    pos = numbers(rows, "Position_hg19" if wanted == GRCH37 else "Position_hg38", str(file), whole=True)
+    nowhere = pos.isna()
+    coverage.leave_out(NO_COORDINATE, [f"line {line}: {name}" for line, name in rows["HGVSc"][nowhere].items()])
+    rows, pos = rows[~nowhere], pos[~nowhere].astype("int64")
+    frame = pd.DataFrame(
+        {
+            "variant_id": [f"deep-intronic-{line}" for line in rows.index],
+            "chrom": rows["Chromosome"],
+            "pos": pos,
+            "ref": rows["Ref"],
+            "alt": rows["Alt"],
+            "gene": rows["Gene_name"],
+            "classification": label_by_outcome(rows["Affects_splicing"].tolist(), rows["Data_Source"].tolist()),
+            "source": rows["Data_Source"],
+            "method": rows["Data_Source"],
+            "hgvs": rows["HGVSc"],
+            "consequence": rows["Functional_consequence"],
+            "major_group": rows["Major_group"],
+            "genome_chrom": rows["Chromosome"],
+            "genome_pos": pos,
+        }
+    )
+    genes = human_annotation(wanted, annotation)
+    frame = place_in_exons(frame, genes, coverage, strand_known=False)
+    return finish(frame, coverage, human_genome(wanted, genome), genes, DATASET, {"build": wanted})
+
+
+DATASET = register(
+    DataSet(
+        name="deep-intronic",
+        title="Deep intronic variants that affect splicing, and such that do not",
+        resource=DEEP_INTRONIC.name,
+        build="GRCh37 and GRCh38",
+        rows=1_183,
+        effect="not measured as an amount; see consequence",
+        label_rule=label_by_outcome,
+        loader=load,
+        evidence=classes_by_source,
+        notes="The source of a variant tells its class: see the table printed by data show.",
+    )
+)

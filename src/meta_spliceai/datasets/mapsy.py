@@ -1,0 +1,240 @@
+"""mapsy: disease variants spliced in cells and in nuclear extract, as 170-nt constructs (Soemedi et al. 2017)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from meta_spliceai.datasets.human import (
+    CONSTRUCT,
+    CONTEXTS,
+    GENOME,
+    REGIONS,
+    constructs,
+    expect_rows,
+    finish,
+    human_annotation,
+    human_genome,
+    lifted,
+    numbers,
+    one_of,
+    place_in_exons,
+    read_rows,
+    source_file,
+)
+from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.errors import InputError
+from meta_spliceai.resources.human import MAPSY
+from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, as_variant_table
+
+ADAPTER = 15
+"""Bases of the library's own adapters at either end of the 200-nt sequences; 170 between them are genomic."""
+
+NORMAL_LOG2 = float(np.log2(1.5) / 2)
+"""Half of the authors' threshold of a 1.5-fold change, in log2."""
+
+COLUMNS = (
+    "ID", "WT_SEQ", "MUT_SEQ", "chr", "strand", "Exon_Start", "Exon_End", "acceptor", "donor", "ESM",
+    "log2_vivo_ratio", "log2_vitro_ratio", "Vivo_WT_Spliced", "Vivo_MUT_Spliced", "Vivo_WT_Input", "Vivo_MUT_Input",
+    "Vitro_WT_Spliced", "Vitro_MUT_Spliced", "Vitro_WT_Input", "Vitro_MUT_Input",
+)  # fmt: skip
+
+_COMPLEMENT = str.maketrans("ACGT", "TGCA")
+
+
+def label_by_both_assays(
+    called: Float[np.ndarray, " variants"],
+    vivo: Float[np.ndarray, " variants"],
+    vitro: Float[np.ndarray, " variants"],
+    vivo_error: Float[np.ndarray, " variants"],
+    vitro_error: Float[np.ndarray, " variants"],
+) -> list[str]:
+    """Classes of MaPSy from the authors' call and the two allelic log2 ratios.
+
+    Splice-altering: the authors' call ("ESM"): at least 1.5-fold changed in cells and in extract, in the same way
+    and significantly, up or down.
+    Normal: not called, both ratios within half of that threshold (less than a factor of 1.22), and both counted well
+    enough that a 1.5-fold change would have been two standard errors of counting.
+    Low-frequency: everything between, and what was counted too thinly to be called unchanged.
+
+    The standard error of a log2 ratio of four counts is sqrt(1/a + 1/b + 1/c + 1/d) / ln 2 (Poisson counting, half a
+    read added to each); it leaves out all other noise, so that it only ever bars a call of Normal.
+
+    Args:
+        called: 1 where the authors call the variant, else 0.
+        vivo, vitro: log2 of the mutant's spliced-to-input ratio over the wild type's; NaN where it is not defined.
+        vivo_error, vitro_error: their standard errors of counting.
+    """
+    calm = (np.abs(vivo) < NORMAL_LOG2) & (np.abs(vitro) < NORMAL_LOG2)
+    counted = (vivo_error <= NORMAL_LOG2) & (vitro_error <= NORMAL_LOG2)
+    return [
+        str(name)
+        for name in np.select([called == 1, (called == 0) & calm & counted], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY)
+    ]
+
+
+def assay_agreement(loaded: Loaded) -> pd.DataFrame:
+    """How the two assays agree by class: correlation of their log2 ratios, and how often they have the same sign."""
+    table = loaded.variants.dropna(subset=["effect", "log2_vitro_ratio"])
+    lines = []
+    for name, rows in table.groupby("classification"):
+        same = np.sign(rows["effect"]) == np.sign(rows["log2_vitro_ratio"])
+        lines.append((name, len(rows), rows["effect"].corr(rows["log2_vitro_ratio"]), same.mean()))
+    return pd.DataFrame(lines, columns=["class", "variants", "r of in vivo and in vitro", "same direction"])
+
+
+def load(
+    context: str = GENOME,
+    build: str = "GRCh38",
+    genome: str = REGIONS,
+    path: str | None = None,
+    annotation: str | None = None,
+    chain: str | None = None,
+) -> Loaded:
+    """MaPSy as a variant table.
+
+    Args:
+        context: "genome" (windows are cut from the chromosome) or "construct" (from the 170 genomic bases of the
+            construct, N around them; one contig a wild-type sequence, transcript orientation).
+        build: of the genomic context; the source is GRCh37 and is lifted over to GRCh38.
+        genome: "regions", or a FASTA file of that build.
+        path: the user's own file instead of the registered copy.
+        annotation: genes by which rows are grouped; SpliceAI's table of GRCh37 by default.
+        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
+
+    Columns beside the schema's: exon_id, genome_chrom and genome_pos (GRCh37, in either context), log2_vitro_ratio,
+    vivo_error, vitro_error, called.
+    """
+    one_of(context, CONTEXTS, "context", DATASET)
+    file = source_file(DATASET, path)
+    with file.open("rb") as handle:
+        separator = "\t" if b"\t" in handle.readline() else ","
+    rows = read_rows(file, separator, COLUMNS)
+    expect_rows(rows, DATASET, path)
+    coverage = Coverage(len(rows))
+    frame = _variants(rows, str(file))
+    frame = place_in_exons(frame, human_annotation(GRCH37, annotation), coverage, strand_known=True)
+    frame["group"] = frame["gene"].where(frame["gene"] != "", frame["exon_id"])
+    frame["acceptor_pos"], frame["donor_pos"] = frame["exon_acceptor"], frame["exon_donor"]
+    own = ["wildtype", "construct_pos", "construct_ref", "construct_alt", "exon_acceptor", "exon_donor", "exon_first"]
+    options = {"context": context}
+    if context == CONSTRUCT:
+        number = pd.factorize(frame["wildtype"])[0]
+        frame["chrom"] = frame["exon_id"] + "#" + pd.Series(number, index=frame.index).astype(str)
+        library = constructs(frame["chrom"], frame["wildtype"], DATASET)
+        exon = (frame["exon_donor"] - frame["exon_acceptor"]).abs() + 1
+        frame = frame.assign(
+            pos=frame["construct_pos"] + 1,
+            ref=frame["construct_ref"],
+            alt=frame["construct_alt"],
+            strand="+",
+            acceptor_pos=(frame["exon_first"] + 1).astype("Int64"),
+            donor_pos=(frame["exon_first"] + exon).astype("Int64"),
+        )
+        return finish(frame.drop(columns=own), coverage, library, None, DATASET, options)
+    wanted = build_name(build)
+    sequence = human_genome(wanted, genome)
+    frame = frame.drop(columns=own)
+    genes = human_annotation(wanted, annotation if wanted == GRCH37 else None)
+    if wanted == GRCH38:
+        frame, coverage = lifted(as_variant_table(frame, DATASET.name), coverage, chain)
+    return finish(frame, coverage, sequence, genes, DATASET, {**options, "build": wanted})
+
+
+def _variants(rows: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Variants with GRCh37 coordinates and plus-strand alleles, and the same in the construct.
+
+    The exon is found in the construct by the 15 bases the file lists before and behind it; its genomic place then
+    gives that of the changed base.
+    """
+    start = numbers(rows, "Exon_Start", where, whole=True).astype("int64")
+    end = numbers(rows, "Exon_End", where, whole=True).astype("int64")
+    found: dict[str, list[object]] = {name: [] for name in ("construct_pos", "ref", "alt", "exon_first", "pos")}
+    columns = (rows["WT_SEQ"], rows["MUT_SEQ"], rows["acceptor"], rows["donor"], rows["strand"], start, end)
+    for line, wildtype, mutant, acceptor, donor, strand, first, last in zip(rows.index, *columns, strict=True):
+        changed = [at for at, (one, two) in enumerate(zip(wildtype, mutant, strict=False)) if one != two]
+        length = last - first + 1
+        behind = len(acceptor)
+        exons = [
+            at + behind
+            for at in range(len(wildtype))
+            if wildtype.startswith(acceptor, at) and wildtype.startswith(donor, at + behind + length)
+        ]
+        fits = len(wildtype) == len(mutant) == 200 and len(changed) == 1 and len(exons) == 1 and strand in ("+", "-")
+        if not fits or not ADAPTER <= changed[0] < len(wildtype) - ADAPTER:
+            raise InputError(
+                f"{where}, line {line}: {rows.loc[line, 'ID']}: expected two sequences of 200 bases that differ in one "
+                f"genomic base, with one exon of {length} bases; found {len(changed)} changes, {len(exons)} such exons"
+            )
+        offset = changed[0] - exons[0]
+        found["construct_pos"].append(changed[0] - ADAPTER)
+        found["exon_first"].append(exons[0] - ADAPTER)
+        found["ref"].append(wildtype[changed[0]])
+        found["alt"].append(mutant[changed[0]])
+        found["pos"].append(first + offset if strand == "+" else last - offset)
+    place = pd.DataFrame(found, index=rows.index)
+    minus = rows["strand"] == "-"
+    vivo, vitro = (
+        numbers(rows, column, where).replace([np.inf, -np.inf], np.nan)
+        for column in ("log2_vivo_ratio", "log2_vitro_ratio")
+    )
+    errors = {assay: _counting_error(rows, assay, where) for assay in ("Vivo", "Vitro")}
+    called = numbers(rows, "ESM", where)
+    arrays = (series.to_numpy(dtype=float) for series in (called, vivo, vitro, errors["Vivo"], errors["Vitro"]))
+    return pd.DataFrame(
+        {
+            "variant_id": rows["ID"],
+            "chrom": rows["chr"],
+            "pos": place["pos"],
+            "ref": place["ref"].where(~minus, place["ref"].str.translate(_COMPLEMENT)),
+            "alt": place["alt"].where(~minus, place["alt"].str.translate(_COMPLEMENT)),
+            "strand": rows["strand"],
+            "gene": "",
+            "classification": label_by_both_assays(*arrays),
+            "effect": vivo,
+            "source": "MaPSy",
+            "method": "MaPSy",
+            "exon_id": rows["chr"] + ":" + start.astype(str) + "-" + end.astype(str),
+            "genome_chrom": rows["chr"],
+            "genome_pos": place["pos"],
+            "log2_vitro_ratio": vitro,
+            "vivo_error": errors["Vivo"],
+            "vitro_error": errors["Vitro"],
+            "called": called == 1,
+            "wildtype": rows["WT_SEQ"].str[ADAPTER:-ADAPTER],
+            "construct_pos": place["construct_pos"],
+            "construct_ref": place["ref"],
+            "construct_alt": place["alt"],
+            "exon_first": place["exon_first"],
+            "exon_acceptor": start.where(~minus, end).astype("Int64"),
+            "exon_donor": end.where(~minus, start).astype("Int64"),
+        }
+    )
+
+
+def _counting_error(rows: pd.DataFrame, assay: str, where: str) -> pd.Series:
+    counts = [
+        numbers(rows, f"{assay}_{allele}_{state}", where) + 0.5
+        for allele in ("WT", "MUT")
+        for state in ("Spliced", "Input")
+    ]
+    return np.sqrt(sum(1 / count for count in counts)) / np.log(2)
+
+
+DATASET = register(
+    DataSet(
+        name="mapsy",
+        title="MaPSy: disease variants in 170-nt constructs, spliced in cells and in extract",
+        resource=MAPSY.name,
+        build=GRCH37,
+        rows=4_465,
+        effect="log2 of the mutant's spliced-to-input ratio over the wild type's, in vivo; negative = less spliced",
+        label_rule=label_by_both_assays,
+        loader=load,
+        evidence=assay_agreement,
+        notes="Choose context=genome or context=construct, and compare results only within one.",
+    )
+)

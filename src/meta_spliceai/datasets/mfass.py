@@ -1,0 +1,222 @@
+"""mfass: human single-nucleotide variants in 170-nt exon reporters (Cheung et al. 2019)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from meta_spliceai.datasets.human import (
+    CONSTRUCT,
+    CONTEXTS,
+    GENOME,
+    REGIONS,
+    constructs,
+    expect_rows,
+    finish,
+    human_annotation,
+    human_genome,
+    lifted,
+    numbers,
+    one_of,
+    place_in_exons,
+    read_r_object,
+    read_rows,
+    source_file,
+    with_columns,
+)
+from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.errors import InputError
+from meta_spliceai.resources.human import MFASS
+from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, as_variant_table
+
+ALTERING_DPSI = -0.5
+NORMAL_DPSI = 0.03
+
+NOT_A_MUTANT = "natural or control construct, no single variant"
+NOT_MEASURED = "no ΔPSI (too few reads)"
+
+COLUMNS = (
+    "id", "ensembl_id", "category", "chr", "start", "end", "strand", "intron1_len", "exon_len", "intron2_len",
+    "ref_allele", "alt_allele", "snp_position", "natural_seq", "original_seq", "label", "v2_dpsi", "v2_dpsi_R1",
+    "v2_dpsi_R2", "v2_index", "nat_v2_index",
+)  # fmt: skip
+
+_COMPLEMENT = str.maketrans("ACGT", "TGCA")
+
+
+def label_by_dpsi(dpsi: Float[np.ndarray, " variants"]) -> list[str]:
+    """Classes of MFASS from ΔPSI (inclusion of the variant minus inclusion of its wild type), by SpliceVarDB's rule.
+
+    Splice-altering: ΔPSI at most -0.5, at least half of the inclusion lost (the authors' "strong loss of function").
+    Normal: |ΔPSI| below 0.03. Low-frequency: everything between, gains of inclusion among them.
+
+    The library holds exons that are almost fully included (mean wild-type inclusion above 0.9), so that a gain cannot
+    show; the rule therefore looks at losses only. `data show mfass` prints how far the two replicates differ: more
+    than the 0.03 that separates Normal, far less than the 0.5 that makes Splice-altering. Single Normal calls are less
+    certain than Splice-altering ones.
+    """
+    return [
+        str(name)
+        for name in np.select(
+            [dpsi <= ALTERING_DPSI, np.abs(dpsi) < NORMAL_DPSI], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY
+        )
+    ]
+
+
+def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
+    """How far the two replicates' ΔPSI differ: by class, and how often the second one repeats the first one's class."""
+    table = loaded.variants.dropna(subset=["dpsi_r1", "dpsi_r2"])
+    difference = table["dpsi_r1"] - table["dpsi_r2"]
+    spread = (difference - difference.median()).abs()
+    again = pd.Series(label_by_dpsi(table["dpsi_r2"].to_numpy()), index=table.index)
+    first = pd.Series(label_by_dpsi(table["dpsi_r1"].to_numpy()), index=table.index)
+    lines = []
+    for name in (SPLICE_ALTERING, LOW_FREQUENCY, NORMAL):
+        rows = first == name
+        lines.append((name, int(rows.sum()), 1.4826 * spread[rows].median(), (again[rows] == name).mean()))
+    return pd.DataFrame(
+        lines, columns=["class in replicate 1", "variants", "sd of the replicates' difference", "same in replicate 2"]
+    )
+
+
+def load(
+    context: str = GENOME,
+    build: str = "GRCh38",
+    genome: str = REGIONS,
+    path: str | None = None,
+    annotation: str | None = None,
+    chain: str | None = None,
+) -> Loaded:
+    """MFASS as a variant table.
+
+    Args:
+        context: "genome" (windows are cut from the chromosome) or "construct" (from the reporter's own 170 bases, N
+            around them; one contig an exon, named by its Ensembl identifier, transcript orientation).
+        build: of the genomic context; the source is GRCh37 and is lifted over to GRCh38.
+        genome: "regions", or a FASTA file of that build.
+        path: the user's own file: this TSV, or the authors' R object (`.RData`), instead of the registered copy.
+        annotation: genes by which rows are grouped; SpliceAI's table of GRCh37 by default (the source's build).
+        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
+
+    Columns beside the schema's: exon_id, region (exon, upstr_intron, downstr_intron), genome_chrom and genome_pos
+    (GRCh37, in either context), inclusion, wildtype_inclusion, dpsi_r1 and dpsi_r2 (replicates).
+    """
+    one_of(context, CONTEXTS, "context", DATASET)
+    file = source_file(DATASET, path)
+    if file.suffix.lower() in (".rdata", ".rda", ".rds"):
+        rows = with_columns(read_r_object(file), COLUMNS, str(file))
+    else:
+        rows = read_rows(file, "\t", COLUMNS)
+    expect_rows(rows, DATASET, path)
+    frame, coverage = _mutants(rows, str(file))
+    genes = human_annotation(GRCH37, annotation)
+    frame = place_in_exons(frame, genes, coverage, strand_known=True)
+    frame["group"] = frame["gene"].where(frame["gene"] != "", frame["exon_id"])
+    # the tested exon's own sites, not those of the nearest annotated exon
+    frame["acceptor_pos"], frame["donor_pos"] = frame["exon_acceptor"], frame["exon_donor"]
+    options = {"context": context}
+    if context == CONSTRUCT:
+        library = constructs(frame["exon_id"], frame["natural_seq"], DATASET)
+        return finish(_in_construct(frame), coverage, library, None, DATASET, options)
+    wanted = build_name(build)
+    frame = frame.drop(columns=["natural_seq", "construct_pos", "upstream_len", "exon_acceptor", "exon_donor"])
+    sequence = human_genome(wanted, genome)
+    if wanted == GRCH38:
+        frame, coverage = lifted(as_variant_table(frame, DATASET.name), coverage, chain)
+        genes = human_annotation(GRCH38)
+    return finish(frame, coverage, sequence, genes, DATASET, {**options, "build": wanted})
+
+
+def _mutants(rows: pd.DataFrame, where: str) -> tuple[pd.DataFrame, Coverage]:
+    """The measured single variants with GRCh37 coordinates and alleles on the plus strand."""
+    coverage = Coverage(len(rows))
+    other = rows["category"] != "mutant"
+    coverage.leave_out(NOT_A_MUTANT, [f"line {line}: {name}" for line, name in rows["id"][other].items()])
+    rows = rows[~other]
+    dpsi = numbers(rows, "v2_dpsi", where)
+    unmeasured = dpsi.isna()
+    coverage.leave_out(NOT_MEASURED, [f"line {line}: {name}" for line, name in rows["id"][unmeasured].items()])
+    rows, dpsi = rows[~unmeasured], dpsi[~unmeasured]
+    whole = {name: numbers(rows, name, where, whole=True).astype("int64") for name in ("start", "end", "snp_position")}
+    first, exon, last = (
+        numbers(rows, name, where).astype("int64") for name in ("intron1_len", "exon_len", "intron2_len")
+    )
+    plus = rows["strand"] == "+"
+    # the file gives intron lengths in genomic order: on the minus strand the second one lies upstream
+    upstream = first.where(plus, last)
+    position = (whole["snp_position"] - whole["start"]).where(plus, whole["end"] - whole["snp_position"])
+    acceptor = (whole["start"] + upstream).where(plus, whole["end"] - upstream)
+    donor = (acceptor + exon - 1).where(plus, acceptor - exon + 1)
+    bad = ~rows["strand"].isin(["+", "-"]) | (rows["natural_seq"].str.len() != first + exon + last)
+    bad |= (position < 0) | (position >= rows["natural_seq"].str.len())
+    if bad.any():
+        line = bad.idxmax()
+        raise InputError(
+            f"{where}, line {line}: {rows.loc[line, 'id']}: strand, lengths and position do not fit its construct "
+            f"({int(bad.sum())} such rows)"
+        )
+    frame = pd.DataFrame(
+        {
+            "variant_id": rows["id"],
+            "chrom": rows["chr"],
+            "pos": whole["snp_position"],
+            "ref": rows["ref_allele"],
+            "alt": rows["alt_allele"],
+            "strand": rows["strand"],
+            "gene": "",
+            "classification": label_by_dpsi(dpsi.to_numpy()),
+            "effect": dpsi,
+            "source": "MFASS",
+            "method": "MFASS",
+            "exon_id": rows["ensembl_id"],
+            "region": rows["label"],
+            "genome_chrom": rows["chr"],
+            "genome_pos": whole["snp_position"],
+            "inclusion": numbers(rows, "v2_index", where),
+            "wildtype_inclusion": numbers(rows, "nat_v2_index", where),
+            "dpsi_r1": numbers(rows, "v2_dpsi_R1", where),
+            "dpsi_r2": numbers(rows, "v2_dpsi_R2", where),
+            "natural_seq": rows["natural_seq"],
+            "construct_pos": position,
+            "upstream_len": upstream,
+            "exon_acceptor": acceptor.astype("Int64"),
+            "exon_donor": donor.astype("Int64"),
+        }
+    )
+    return frame, coverage
+
+
+def _in_construct(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same variants in the reporter's own coordinates, transcript orientation."""
+    minus = frame["strand"] == "-"
+    exon = (frame["exon_donor"] - frame["exon_acceptor"]).abs() + 1
+    acceptor = frame["upstream_len"] + 1
+    return frame.assign(
+        chrom=frame["exon_id"],
+        pos=frame["construct_pos"] + 1,
+        ref=frame["ref"].where(~minus, frame["ref"].str.translate(_COMPLEMENT)),
+        alt=frame["alt"].where(~minus, frame["alt"].str.translate(_COMPLEMENT)),
+        strand="+",
+        acceptor_pos=acceptor.astype("Int64"),
+        donor_pos=(acceptor + exon - 1).astype("Int64"),
+    ).drop(columns=["natural_seq", "construct_pos", "upstream_len", "exon_acceptor", "exon_donor"])
+
+
+DATASET = register(
+    DataSet(
+        name="mfass",
+        title="MFASS: human variants in 170-nt exon reporters, measured inclusion",
+        resource=MFASS.name,
+        build=GRCH37,
+        rows=28_187,
+        effect="ΔPSI: inclusion of the variant minus inclusion of its wild type; negative = less inclusion",
+        label_rule=label_by_dpsi,
+        loader=load,
+        evidence=replicate_agreement,
+        notes="A reporter's flanks are not the chromosome's: choose context=genome or context=construct, and compare "
+        "results only within one.",
+    )
+)
