@@ -88,7 +88,7 @@ def evaluate(
     if reference is not None and reference not in names:
         raise unknown_value("reference", reference, names)
 
-    rows, unjudged, coverage = _rows_in_common(frame, scorers, fewest_scored)
+    rows, unjudged, coverage = rows_in_common(frame, scorers, fewest_scored)
     plan = plan_resamples(rows["group"], n_boot, seed)
     views = {name: _view(rows, plan, name, negatives) for name in ("binary", "target", "effect")}
     for class_name in rows.loc[~views["binary"].kept, "classification"].unique():
@@ -171,7 +171,7 @@ class _Part:
     signed_missing: int = 0
 
 
-def _rows_in_common(
+def rows_in_common(
     frame: pd.DataFrame, scorers: Sequence[Scorer], fewest_scored: float
 ) -> tuple[pd.DataFrame, dict[str, str], Coverage]:
     """The rows that every judged scorer scores; the scorers not judged, with reasons; the account of rows."""

@@ -63,7 +63,7 @@ def position_only(
         filled,
         np.append(y, np.full(len(test_table), np.nan)),
         np.zeros(len(both), dtype=np.int64),
-        spec=_terms(filled[learned_from]),
+        spec=position_design(filled[learned_from]),
         folds=None,
         train_mask=training,
         output="proba",
@@ -72,7 +72,7 @@ def position_only(
     return unsigned(predicted[~training])
 
 
-def _terms(training: pd.DataFrame) -> list[Linear | OneHot | Spline]:
+def position_design(training: pd.DataFrame) -> list[Linear | OneHot | Spline]:
     """The design: only what varies in the training part, with as many distinct knots as its quantiles allow."""
     terms: list[Linear | OneHot | Spline] = []
     for column, most in MOST_KNOTS.items():

@@ -1,0 +1,154 @@
+"""How much a scorer tells that position does not: AUROC with position held fixed, and the gain over position.
+
+Both follow seqleak (0.4.1), with one difference. seqleak averages over genomes, each of which holds thousands of
+items; a gene or exon here holds a handful, mostly of one class, so that its own AUROC is undefined. Variants of
+different genes are therefore compared with each other, and the genes are resampled. The within-stratum AUROC is that
+of `seqleak.within_auc(compare="across_groups")`, to which it is held in a test; computed from sorted scores it needs
+no matrix of groups × groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.special import ndtri
+from seqleak import position_model
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
+from meta_spliceai.splice_engine.meta_layer.evaluation.position_only import position_design
+from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import rank_scores
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import percentile_interval, plan_resamples
+from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, check_predictions
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, binary_labels
+
+NO_POINTS = OperatingPoints((), (), (), ())
+
+
+def within_strata_auroc(
+    predictions: pd.DataFrame,
+    scorers: Sequence[Scorer],
+    strata: pd.Series | np.ndarray,
+    *,
+    n_boot: int = 2000,
+    seed: int = 0,
+    negatives: Sequence[str] = NEGATIVES,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """AUROC in which a positive is compared only with negatives of its own stratum.
+
+    Σ over strata of the Mann-Whitney statistic / Σ of positives × negatives. With strata of position, a scorer that
+    knows position only reads 0.5.
+
+    Args:
+        predictions: see `evaluate`; rows without a score of the scorer are left aside for that scorer, and counted.
+        scorers: see `evaluate`; a model trained several times is judged training by training.
+        strata: stratum of each row.
+
+    Returns:
+        A row a scorer: estimate, low, high, pairs (compared), n, n_left_aside, reason; index: scorer.
+
+    Raises:
+        InputError: strata of other rows.
+    """
+    frame = check_predictions(predictions, scorers)
+    if len(strata) != len(frame):
+        raise InputError(f"strata: {len(strata)} rows for {len(frame)} predictions; one a row is needed")
+    code = pd.factorize(np.asarray(strata, dtype=object).astype(str), sort=True)[0]
+    y = binary_labels(frame, negatives)
+    rows = []
+    for scorer in (one for given in scorers for one in given.trainings()):
+        score = frame[scorer.score_column].to_numpy()
+        kept = ~np.isnan(y) & ~np.isnan(score)
+        plan = plan_resamples(frame["group"][kept], n_boot, seed)
+        counts = np.vstack([np.ones((1, plan.n_groups), dtype=np.int32), plan.counts])
+        won, pairs = np.zeros(len(counts)), np.zeros(len(counts))
+        for stratum in np.unique(code[kept]):
+            here = code[kept] == stratum
+            truth, unit = y[kept][here], plan.unit[here]
+            positives = counts @ np.bincount(unit, weights=truth, minlength=plan.n_groups)
+            negative_count = counts @ np.bincount(unit, weights=1 - truth, minlength=plan.n_groups)
+            if not positives.any() or not negative_count.any():
+                continue
+            product = positives * negative_count
+            auroc = rank_scores(truth == 1, score[kept][here], unit).at(counts, NO_POINTS)["auroc"]
+            won += np.where(product > 0, auroc * product, 0.0)
+            pairs += product
+        with np.errstate(invalid="ignore", divide="ignore"):
+            value = np.where(pairs > 0, won / pairs, np.nan)
+        interval = percentile_interval(value[1:], plan.n_groups, level, "no stratum with both classes")
+        defined = bool(np.isfinite(value[0]))
+        rows.append(
+            {
+                "scorer": scorer.name,
+                "estimate": float(value[0]),
+                "low": interval.low if defined else np.nan,
+                "high": interval.high if defined else np.nan,
+                "pairs": float(pairs[0]),
+                "n": int(kept.sum()),
+                "n_left_aside": int((~np.isnan(y) & np.isnan(score)).sum()),
+                "reason": interval.reason if defined else "no stratum holds both classes",
+            }
+        )
+    return pd.DataFrame(rows).set_index("scorer")
+
+
+def gain_over_position(
+    predictions: pd.DataFrame,
+    scorer: Scorer,
+    features: pd.DataFrame,
+    *,
+    folds: int = 5,
+    n_boot: int = 2000,
+    seed: int = 0,
+    negatives: Sequence[str] = NEGATIVES,
+) -> Evaluation:
+    """What a scorer adds to position: position with it against position without it, both out of fold.
+
+    `seqleak.position_model` is fitted on the judged rows themselves in folds that split no group, once on position
+    alone and once with the scorer's score as a further column (its normal score, so that its scale does not matter).
+
+    Args:
+        predictions: see `evaluate`.
+        scorer: whose gain is asked for; of a model trained several times, the mean score.
+        features: position features of the same rows (see `position_features`); no row without a known site.
+
+    Returns:
+        An evaluation of "position" and "position + {scorer}", whose paired difference is the gain.
+
+    Raises:
+        InputError: features of other rows, fewer groups than folds, a row without a known site.
+    """
+    frame = check_predictions(predictions, [scorer])
+    if len(features) != len(frame):
+        raise InputError(f"position features: {len(features)} rows for {len(frame)} predictions")
+    y = binary_labels(frame, negatives)
+    columns_of_scorer = [one.score_column for one in scorer.trainings()]
+    score = frame[columns_of_scorer].mean(axis=1, skipna=False).to_numpy()
+    kept = ~np.isnan(y) & ~np.isnan(score)
+    place = features.reset_index(drop=True)[kept].reset_index(drop=True)
+    if place["nearest"].isna().any():
+        row = int(np.flatnonzero(place["nearest"].isna())[0])
+        raise InputError(f"gain over position: no splice site is known for judged row {row + 1}; leave such rows out")
+    rows = frame[kept].reset_index(drop=True)
+    if rows["group"].nunique() < folds:
+        raise InputError(f"gain over position: {rows['group'].nunique()} groups, fewer than the {folds} folds")
+    design = position_design(place)
+    columns = place[["to_acceptor", "to_donor", "nearest", "nearest_is_donor", "in_exon", "region"]]
+
+    def fitted(extra: Float[np.ndarray, " rows"] | None) -> Float[np.ndarray, " rows"]:
+        return np.asarray(
+            position_model(columns, y[kept], rows["group"].to_numpy(), spec=design, extra=extra, folds=folds, seed=seed)
+        )
+
+    ranks = pd.Series(score[kept]).rank(method="average").to_numpy()
+    normal = np.asarray(ndtri((ranks - 0.5) / len(ranks)))
+    position = Scorer("position", "row zero", "position, out of fold on the judged rows", "rank")
+    both = Scorer(f"position + {scorer.name}", "learned", "the same with the scorer's score", "rank")
+    judged = rows.assign(**{position.score_column: fitted(None), both.score_column: fitted(normal)})
+    return evaluate(judged, [position, both], position.name, n_boot, seed, negatives=negatives)

@@ -1,0 +1,186 @@
+"""Positions, kinds of effect, peaks and the labels' own ceiling, each against a count by hand or a peer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    f1_score,
+    roc_auc_score,
+)
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
+from meta_spliceai.splice_engine.meta_layer.evaluation.ceiling import call_agreement, replicate_ceiling
+from meta_spliceai.splice_engine.meta_layer.evaluation.effect_types import judge_effect_types
+from meta_spliceai.splice_engine.meta_layer.evaluation.localisation import judge_localisation
+from meta_spliceai.splice_engine.meta_layer.evaluation.peaks import ObservedSites, judge_peaks
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
+from meta_spliceai.splice_engine.meta_layer.evaluation.shares import share
+
+KINDS = ("donor loss", "acceptor loss", "donor gain", "acceptor gain")
+
+
+def test_share_and_its_interval_against_resamples_drawn_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 8, 60).astype(str)
+    hits, of = (rng.random(60) < 0.4).astype(float), (rng.random(60) < 0.8).astype(float)
+    hits *= of
+    plan = plan_resamples(groups, 200, 1)
+    found = share(hits, of, plan)
+    drawn = [hits @ w / (of @ w) for w in plan.counts[:, plan.unit]]
+    assert found.estimate == pytest.approx(hits.sum() / of.sum())
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
+    empty = share(hits, np.zeros(60), plan, nothing="nothing there")
+    assert np.isnan(empty.estimate)
+    assert empty.reason == "nothing there"
+
+
+def test_localisation_by_hand() -> None:
+    gold = [[0], [5, -3], [], [10], [2]]
+    predicted = {"model": np.array([0.0, -4.0, 1.0, np.nan, 8.0])}
+    table = judge_localisation(gold, predicted, np.arange(5), n_boot=50).set_index("tolerance")
+    assert table["estimate"].tolist() == [0.25, 0.5, 0.5]
+    assert table["n"].tolist() == [4, 4, 4]
+    assert table["n_without_gold"].iloc[0] == 1
+    assert table["n_without_prediction"].iloc[0] == 1
+    none = judge_localisation([[], []], {"model": np.zeros(2)}, np.arange(2), n_boot=5)
+    assert none["reason"].iloc[0] == "no observed position"
+    with pytest.raises(InputError, match="none may be negative"):
+        judge_localisation(gold, predicted, np.arange(5), tolerances=(-1,))
+    with pytest.raises(InputError, match="for 5 variants"):
+        judge_localisation(gold, {"model": np.zeros(4)}, np.arange(5))
+
+
+def test_effect_types_equal_scikit_learn() -> None:
+    rng = np.random.default_rng(2)
+    observed = rng.choice(KINDS, 300, p=[0.5, 0.3, 0.15, 0.05])
+    predicted = np.where(rng.random(300) < 0.6, observed, rng.choice(KINDS, 300))
+    groups = rng.integers(0, 30, 300)
+    result = judge_effect_types(observed, predicted, groups, KINDS, n_boot=200)
+    assert result.table.loc["macro F1", "estimate"] == pytest.approx(f1_score(observed, predicted, average="macro"))
+    assert result.table.loc["accuracy", "estimate"] == pytest.approx(accuracy_score(observed, predicted))
+    np.testing.assert_array_equal(result.confusion, confusion_matrix(observed, predicted, labels=list(KINDS)))
+    each = f1_score(observed, predicted, average=None, labels=list(KINDS))
+    np.testing.assert_allclose(result.table.loc[[f"F1 of {kind}" for kind in KINDS], "estimate"], each)
+    row = result.table.loc["macro F1"]
+    assert row["low"] < row["estimate"] < row["high"]
+    plan = plan_resamples(groups, 200, 0)
+    drawn = [
+        f1_score(np.repeat(observed, w), np.repeat(predicted, w), average="macro") for w in plan.counts[:, plan.unit]
+    ]
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
+
+
+def test_a_kind_that_never_occurs_is_stated() -> None:
+    table = judge_effect_types(["a", "b", "a"], ["a", "a", "a"], [1, 2, 3], ["a", "b", "c"], n_boot=20).table
+    assert np.isnan(table.loc["F1 of c", "estimate"])
+    assert table.loc["F1 of c", "reason"] == "neither observed nor predicted"
+    assert table.loc["macro F1", "estimate"] == pytest.approx((0.8 + 0) / 2)
+    with pytest.raises(InputError, match="unknown predicted effect type 'd' in row 2"):
+        judge_effect_types(["a", "b"], ["a", "d"], [1, 2], ["a", "b"])
+    with pytest.raises(InputError, match="2 observed, 1 predicted"):
+        judge_effect_types(["a", "b"], ["a"], [1, 2], ["a", "b"])
+    with pytest.raises(InputError, match="no variants"):
+        judge_effect_types([], [], [], ["a"])
+
+
+def replicates(rows: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(4)
+    true = rng.normal(-0.2, 0.3, rows)
+    return true + rng.normal(0, 0.15, rows), true + rng.normal(0, 0.15, rows), rng.integers(0, 50, rows)
+
+
+def test_the_ceiling_equals_the_peers_and_bounds_a_perfect_predictor() -> None:
+    one, two, groups = replicates()
+    calls = one < -0.5, two < -0.5
+    table = replicate_ceiling(one, two, *calls, groups, n_boot=100)
+    value = table["estimate"]
+    assert value["pearson"] == pytest.approx(stats.pearsonr(one, two).statistic)
+    assert value["spearman"] == pytest.approx(stats.spearmanr(one, two).statistic)
+    assert value["auroc"] == pytest.approx((roc_auc_score(calls[1], -one) + roc_auc_score(calls[0], -two)) / 2)
+    both_ways = average_precision_score(calls[1], -one) + average_precision_score(calls[0], -two)
+    assert value["auprc"] == pytest.approx(both_ways / 2)
+    assert value["kappa"] == pytest.approx(cohen_kappa_score(*calls))
+    assert ((table["low"] < value) & (value < table["high"])).all()
+    # the truth itself correlates with the mean of the replicates as well as the ceiling says
+    true = np.random.default_rng(4).normal(-0.2, 0.3, 400)
+    assert value["best_pearson"] == pytest.approx(stats.pearsonr(true, (one + two) / 2).statistic, abs=0.02)
+
+
+def test_the_ceiling_counts_only_what_was_measured_twice() -> None:
+    one, two, groups = replicates()
+    one[:100] = np.nan
+    table = replicate_ceiling(one, two, one < -9, two < -0.5, groups, n_boot=10)
+    assert table.loc["pearson", "n"] == 300
+    assert np.isnan(table.loc["auroc", "estimate"])
+    assert "a class without a variant" in table.loc["auroc", "reason"]
+    with pytest.raises(InputError, match="no row was measured twice"):
+        replicate_ceiling(np.full(400, np.nan), two, one < 0, two < 0, groups)
+    with pytest.raises(InputError, match="all must be the same rows"):
+        replicate_ceiling(one[1:], two, one < 0, two < 0, groups)
+
+
+def test_agreement_of_several_calls() -> None:
+    calls = [["A", "A"], ["A", "B"], ["A"], [], ["B", "B", "A"]]
+    assert call_agreement(calls) == {"variants": 3, "pairs": 5, "agreement": 0.4}
+    assert np.isnan(call_agreement([["A"]])["agreement"])
+
+
+def peaks() -> tuple[np.ndarray, np.ndarray, list[ObservedSites]]:
+    """Three variants in 21 positions: an acceptor lost, a donor gained two bases off, and nothing."""
+    reference = np.full((3, 21, 3), 0.01)
+    reference[:, 5, ACCEPTOR] = 0.9
+    reference[:, 15, DONOR] = 0.9
+    delta = np.zeros_like(reference)
+    delta[0, 5, ACCEPTOR] = -0.8
+    delta[1, 12, DONOR] = 0.7
+    delta[2, 18, DONOR] = 0.6
+    observed = [
+        ObservedSites(lost=(("acceptor", -5),)),
+        ObservedSites(gained=(("donor", 0),)),
+        ObservedSites(),
+    ]
+    return reference, delta, observed
+
+
+def test_peaks_by_hand() -> None:
+    reference, delta, observed = peaks()
+    scorers = {"model": delta, "nothing": np.zeros_like(delta)}
+    strict = judge_peaks(reference, scorers, observed, np.arange(3), n_boot=20).set_index(["scorer", "metric"])
+    value = strict["estimate"]
+    # predicted peaks: 1 + 3 + 3; of these 1 + 2 + 2 should be there
+    assert value["model", "peak_precision"] == pytest.approx(5 / 7)
+    assert value["model", "peak_recall"] == pytest.approx(5 / 6)
+    assert value["model", "gain_detection"] == 0
+    assert value["model", "loss_detection"] == 1
+    assert value["model", "false_gain_rate"] == 0.5
+    assert value["nothing", "loss_detection"] == 0
+    assert value["nothing", "false_gain_rate"] == 0
+    assert value["nothing", "peak_precision"] == pytest.approx(5 / 6)
+    loose = judge_peaks(reference, scorers, observed, np.arange(3), tolerance=2, n_boot=20)
+    value = loose.set_index(["scorer", "metric"])["estimate"]
+    assert value["model", "gain_detection"] == 1
+    assert value["model", "peak_precision"] == pytest.approx(6 / 7)
+
+
+def test_peaks_out_of_reach_are_counted_and_bad_input_is_refused() -> None:
+    reference, delta, observed = peaks()
+    far = [ObservedSites(gained=(("donor", 11),)), *observed[1:]]
+    table = judge_peaks(reference, {"model": delta}, far, np.arange(3), n_boot=5)
+    assert table["out_of_reach"].iloc[0] == 1
+    nobody = judge_peaks(reference, {"model": delta}, [ObservedSites()] * 3, np.arange(3), n_boot=5)
+    assert nobody.set_index("metric").loc["gain_detection", "reason"] == "no gained site observed"
+    with pytest.raises(InputError, match="kind of site 'branch' at variant 1"):
+        judge_peaks(reference, {"m": delta}, [ObservedSites(lost=(("branch", 0),)), *observed[1:]], np.arange(3))
+    with pytest.raises(InputError, match="Δ of m has shape"):
+        judge_peaks(reference, {"m": delta[:, :5]}, observed, np.arange(3))
+    with pytest.raises(InputError, match="odd positions"):
+        judge_peaks(reference[:, :20], {"m": delta[:, :20]}, observed, np.arange(3))
+    with pytest.raises(InputError, match="3 variants, 2 observations"):
+        judge_peaks(reference, {"m": delta}, observed[:2], np.arange(3))
