@@ -113,6 +113,14 @@ class Browser:
             raise RuntimeError(json.dumps(answer["exceptionDetails"])[:400])
         return answer["result"].get("value")
 
+    def wait_for(self, script: str) -> None:
+        """Wait until an expression in the page is true: what the pointer does reaches the page with its next frame."""
+        end = time.monotonic() + PATIENCE_SECONDS / 4
+        while not self.run(script):
+            if time.monotonic() > end:
+                raise AssertionError(f"never true: {script}")
+            time.sleep(0.02)
+
     def click(self, selector: str, place: int = 0) -> None:
         """A real click in the middle of an element."""
         found = f"document.querySelectorAll({json.dumps(selector)})[{place}]"
@@ -123,8 +131,6 @@ class Browser:
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             pressed = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
             self.call("Input.dispatchMouseEvent", type=kind, x=spot[0], y=spot[1], **pressed)
-        # Moves reach the page with its next frame.
-        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
     def press(self, key: str) -> None:
         """One key, down and up."""

@@ -120,7 +120,7 @@ def write_run(
             "citation": "Ke et al. 2018, 10.1101/gr.219683.116",
             "label_rule": "Splice-altering: relative inclusion below a half; Normal: within a fifth of the wild type.",
             "coverage": account.to_json(),
-            "effect_unit": "log2 relative inclusion",
+            "effect_label": "log2 relative inclusion; negative = less",
             "split": {"name": "position-blocks", "description": "Blocks of two neighbouring sites go to one part."},
         },
     )

@@ -98,7 +98,7 @@ def test_single_and_double_substitutions_take_turns(page):
     shown = "[...document.querySelectorAll('.layout')].map((layout) => layout.checkVisibility())"
     assert page.run(shown) == [True, False]
     page.click(".controls input[type=radio]", 1)
-    assert page.run(shown) == [False, True]
+    page.wait_for(f"({shown}).join() === 'false,true'")
 
 
 def test_cells_are_read_by_keyboard_and_by_pointer(page):
@@ -110,17 +110,17 @@ def test_cells_are_read_by_keyboard_and_by_pointer(page):
     assert " to C" in said
     assert page.run("document.querySelectorAll('.layout svg .cursor rect').length") == 4
     page.click(".layout .cells rect", 7)
-    assert page.run("document.querySelector('.readout').textContent").startswith("Background A, site 8, ")
+    page.wait_for("document.querySelector('.readout').textContent.startsWith('Background A, site 8, ')")
 
 
 def test_tables_sort_by_value_and_keep_what_has_none_last(page):
     column = "[...document.querySelectorAll('table.board tbody tr')].map((row) => row.cells[3].dataset.value)"
     page.click("table.board thead button", 3)
+    page.wait_for("document.querySelectorAll('table.board thead th')[3].getAttribute('aria-sort') === 'descending'")
     down = page.run(column)
     known = [float(value) for value in down if value != "nan"]
     assert known == sorted(known, reverse=True)
     assert down[-1] == "nan"
-    assert page.run("document.querySelectorAll('table.board thead th')[3].getAttribute('aria-sort')") == "descending"
     page.run("document.querySelectorAll('table.board thead button')[3].focus()")
     page.press("Enter")
     up = page.run(column)
@@ -131,12 +131,12 @@ def test_tables_sort_by_value_and_keep_what_has_none_last(page):
 def test_the_theme_button_goes_round(page):
     surface = "getComputedStyle(document.body).backgroundColor"
     colours = [page.run(surface)]
-    for _ in range(3):
+    for name in ("light", "dark", "system"):
         page.click("#theme")
+        page.wait_for(f"document.querySelector('#theme').textContent === 'Theme: {name}'")
         colours.append(page.run(surface))
     assert colours[1] != colours[2]
     assert colours[3] == colours[0]
-    assert page.run("document.querySelector('#theme').textContent") == "Theme: system"
 
 
 @pytest.mark.parametrize("width", [340, 390, 768, 1440])

@@ -9,12 +9,20 @@ from html.parser import HTMLParser
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.report.collect import collect_runs
+from meta_spliceai.experiments.report.collect import RunRecord, collect_runs
 from meta_spliceai.experiments.report.figure import write_figure
-from meta_spliceai.experiments.report.leaderboard import boards, verdict_level, verdict_summary
+from meta_spliceai.experiments.report.leaderboard import Standing, boards, verdict_level, verdict_summary
 from meta_spliceai.experiments.report.page import memory, render_page, seconds
 from meta_spliceai.experiments.workspace import Workspace
-from meta_spliceai.splice_engine.meta_layer.evaluation.result import Verdict
+from meta_spliceai.splice_engine.meta_layer.evaluation.result import (
+    DIFFERENCE_COLUMNS,
+    METRIC_COLUMNS,
+    Evaluation,
+    Verdict,
+    tidy,
+)
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
+from meta_spliceai.splice_engine.variants.coverage import Coverage
 
 from .conftest import write_run
 
@@ -113,7 +121,7 @@ def test_hostile_text_stays_text(tmp_path, small_screen):
     judged = run.metrics()
     judged["scorers"][3]["note"] = HOSTILE
     run.write_json("metrics.json", judged)
-    run.write_json("data.json", {**run.data(), "label_rule": HOSTILE, "effect_unit": HOSTILE, "data_set": HOSTILE})
+    run.write_json("data.json", {**run.data(), "label_rule": HOSTILE, "effect_label": HOSTILE, "data_set": HOSTILE})
     page = page_of(place)
     assert [tag for tag, _ in page.found if tag == "script"] == ["script"] * 2
     assert "img" not in [tag for tag, _ in page.found]
@@ -215,14 +223,30 @@ def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):
     assert "The folder holds no run." in page.text
 
 
-def test_verdicts_in_words():
-    def verdict(rival: str, beats: bool | None) -> Verdict:
-        return Verdict("m", rival, "auprc", beats, "")
-
-    assert verdict_level([]) == "calm"
-    assert verdict_level([verdict("a", True), verdict("b", True)]) == "good"
-    assert verdict_level([verdict("a", True), verdict("b", None)]) == "warn"
-    assert verdict_level([verdict("a", False), verdict("b", None)]) == "bad"
+@pytest.mark.parametrize(
+    ("differences", "level", "words"),
+    [
+        ({}, "calm", "was not compared with any simple rival"),
+        ({"a": (0.1, 0.3), "b": (0.2, 0.4)}, "good", "beats every simple rival: a and b"),
+        ({"a": (-0.1, 0.3), "b": (-0.2, 0.4)}, "warn", "is not shown to beat any simple rival: a and b"),
+        ({"a": (-0.4, -0.3)}, "bad", "is worse than every simple rival: a"),
+        (
+            {"a": (0.1, 0.2), "b": (-0.1, 0.2), "c": (-0.3, -0.1)},
+            "bad",
+            "beats a; is not shown to beat b; is worse than c",
+        ),
+    ],
+)
+def test_verdicts_in_words(differences, level, words):
+    scorer = Scorer("m", "learned")
+    rows = [
+        {"scorer": "m", "reference": name, "metric": "auprc", "estimate": (low + high) / 2, "low": low, "high": high}
+        for name, (low, high) in differences.items()
+    ]
+    judged = Evaluation([scorer], tidy([], METRIC_COLUMNS), tidy(rows, DIFFERENCE_COLUMNS), Coverage(0))
+    verdicts = tuple(Verdict("m", name, "auprc", low > 0, "") for name, (low, _) in differences.items())
+    standing = Standing("m", scorer, RunRecord("r", "r"), judged, verdicts)
+    assert (verdict_level(standing), verdict_summary(standing)) == (level, words)
 
 
 def test_amounts_for_people():

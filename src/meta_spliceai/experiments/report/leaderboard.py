@@ -170,25 +170,34 @@ def _already(standing: Standing, found: Sequence[Standing], metric: str) -> bool
     )
 
 
-def verdict_level(verdicts: Sequence[Verdict]) -> str:
-    """good: beats every simple rival; warn: some; bad: none; calm: nothing to compare."""
-    if not verdicts:
+def worse_than(standing: Standing) -> list[str]:
+    """The rivals a learned model is shown to be worse than: the whole interval of the difference is below zero."""
+    return [v.rival for v in standing.verdicts if standing.difference(v.rival, v.metric)[2] < 0]
+
+
+def verdict_level(standing: Standing) -> str:
+    """good: beats every simple rival; bad: worse than one; warn: neither; calm: nothing to compare with."""
+    if not standing.verdicts:
         return "calm"
-    beaten = sum(verdict.beats is True for verdict in verdicts)
-    return "good" if beaten == len(verdicts) else "warn" if beaten else "bad"
+    if all(verdict.beats for verdict in standing.verdicts):
+        return "good"
+    return "bad" if worse_than(standing) else "warn"
 
 
 def verdict_summary(standing: Standing) -> str:
     """One sentence about a learned model."""
-    beaten = [verdict.rival for verdict in standing.verdicts if verdict.beats]
-    rest = [verdict.rival for verdict in standing.verdicts if not verdict.beats]
     if not standing.verdicts:
         return "was not compared with any simple rival"
-    if not rest:
-        return f"beats every simple rival: {_listed(beaten)}"
-    if not beaten:
-        return f"beats none of the simple rivals: {_listed(rest)}"
-    return f"beats {_listed(beaten)}, but is not shown to beat {_listed(rest)}"
+    worse = worse_than(standing)
+    beaten = [verdict.rival for verdict in standing.verdicts if verdict.beats]
+    open_ = [verdict.rival for verdict in standing.verdicts if not verdict.beats and verdict.rival not in worse]
+    everything = len(standing.verdicts)
+    phrases = (
+        ("beats every simple rival: " if len(beaten) == everything else "beats ", beaten),
+        ("is not shown to beat any simple rival: " if len(open_) == everything else "is not shown to beat ", open_),
+        ("is worse than every simple rival: " if len(worse) == everything else "is worse than ", worse),
+    )
+    return "; ".join(f"{words}{_listed(names)}" for words, names in phrases if names)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -59,7 +59,7 @@ class BoardView:
     prevalence: float | None
     metrics: list[tuple[str, str, str]]
     reference: str
-    coverage: list[tuple[str, int, list[str]]]
+    coverage: list[tuple[str, list[tuple[str, int, list[str]]]]]
     parts: list[dict[str, Any]]
     notes: list[str]
 
@@ -161,8 +161,8 @@ def _view(board: Board) -> BoardView:
 
 
 def effect_label(run: RunRecord) -> str:
-    """What the measured effect is, for axes."""
-    return str(run.data.get("effect_unit") or "measured effect")
+    """What the measured effect is, for axes: the first clause of the data set's own words."""
+    return str(run.data.get("effect_label") or "measured effect").partition(";")[0].strip()
 
 
 def _notes(runs: Sequence[RunRecord]) -> list[str]:
@@ -177,25 +177,26 @@ def _notes(runs: Sequence[RunRecord]) -> list[str]:
     return list(lines)
 
 
-def _coverage(run: RunRecord) -> list[tuple[str, int, list[str]]]:
-    """(line, count, examples) of the data set's account and, after it, of the judgement's."""
-    lines: list[tuple[str, int, list[str]]] = []
-    account = run.data.get("coverage")
-    if isinstance(account, dict) and isinstance(account.get("left_out"), dict):
-        kept = account.get("examples")
-        examples: dict[str, Any] = kept if isinstance(kept, dict) else {}
-        read, left = _count(account.get("read")), account["left_out"]
-        lines.append(("rows of the data set", read, []))
-        for reason, count in left.items():
-            lines.append((f"left out: {reason}", _count(count), _lines(examples.get(reason))))
-        lines.append(("rows used", _count(account.get("used")), []))
-    if run.evaluation is not None:
-        judged = run.evaluation.coverage
-        lines.append(("test variants", judged.read, []))
-        for reason, count in judged.left_out.items():
-            lines.append((f"left out of the judgement: {reason}", count, judged.examples.get(reason, [])[:5]))
-        lines.append(("judged by binary metrics", judged.used, []))
-    return lines
+def _coverage(run: RunRecord) -> list[tuple[str, list[tuple[str, int, list[str]]]]]:
+    """What became of the rows, step by step: (step, [(line, count, examples)])."""
+    steps = []
+    target, split = run.data.get("target"), run.data.get("split")
+    for title, account in (
+        ("The data set", run.data.get("coverage")),
+        ("Targets to learn from", target.get("coverage") if isinstance(target, dict) else None),
+        ("The split", split.get("coverage") if isinstance(split, dict) else None),
+        ("The judgement on the test part", run.evaluation.coverage.to_json() if run.evaluation else None),
+    ):
+        left = account.get("left_out") if isinstance(account, dict) else None
+        if isinstance(account, dict) and isinstance(left, dict):
+            kept = account.get("examples")
+            examples: dict[str, Any] = kept if isinstance(kept, dict) else {}
+            lines: list[tuple[str, int, list[str]]] = [("read", _count(account.get("read")), [])]
+            for reason, count in left.items():
+                lines.append((f"left out: {reason}", _count(count), _lines(examples.get(reason))))
+            lines.append(("used", _count(account.get("used")), []))
+            steps.append((title, lines))
+    return steps
 
 
 def _lines(value: object) -> list[str]:

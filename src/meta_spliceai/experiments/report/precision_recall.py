@@ -41,11 +41,10 @@ def precision_recall(
         positive: labels, aligned with each score.
         title: accessible name.
     """
-    x, y = Scale(0, 1, 64, WIDTH - 16), Scale(0, 1, HEIGHT - 50, 16)
+    x, y = Scale(0, 1, 74, WIDTH - 16), Scale(0, 1, HEIGHT - 50, 16)
     prevalence = float(positive.mean()) if len(positive) else 0.0
-    parts = [axis_y(y, 64, WIDTH - 16, "precision"), axis_x(x, HEIGHT - 50, 16, "recall")]
+    parts = [axis_y(y, 74, WIDTH - 16, "precision"), axis_x(x, HEIGHT - 50, 16, "recall")]
     parts.append(line(x(0), y(prevalence), x(1), y(prevalence), "chance"))
-    parts.append(text(x(1) - 4, y(prevalence) + 15, f"prevalence {number(prevalence, 2)}", "tick", "end"))
     said = [f"prevalence {number(prevalence, 2)}"]
     for name, shade, score in series:
         known = np.isfinite(score)
@@ -60,4 +59,5 @@ def precision_recall(
         parts.append(polyline(points, f"curve {shade}"))
         half = float(precision[recall >= 0.5].max())
         said.append(f"{name}: best precision {number(half, 2)} at recall of a half or more")
+    parts.append(text(x(1) - 4, y(prevalence) + 15, f"prevalence {number(prevalence, 2)}", "tick halo", "end"))
     return picture(WIDTH, HEIGHT, title, "; ".join(said), *parts, class_="plot")

@@ -247,7 +247,7 @@ def _key(right: float, y: float, limit: float) -> Markup:
     """The colour key of one strip, ending at `right`."""
     decimals = 1 if limit >= 1 else 2 if limit >= 0.1 else 3
     step = 7
-    start = right - 40 - step * (2 * STEPS + 1)
+    start = right - 46 - step * (2 * STEPS + 1)
     swatches = [
         tag("rect", x=start + step * i, y=y + 3, width=step, height=9, class_=f"q{i}") for i in range(2 * STEPS + 1)
     ]
@@ -255,6 +255,6 @@ def _key(right: float, y: float, limit: float) -> Markup:
         [
             text(start - 6, y + 12, number(-limit, decimals), "tick", "end"),
             *swatches,
-            text(right - 34, y + 12, f"+{number(limit, decimals)}", "tick", "start"),
+            text(right - 40, y + 12, f"+{number(limit, decimals)}", "tick", "start"),
         ]
     )

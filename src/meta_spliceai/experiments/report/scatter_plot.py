@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from meta_spliceai.experiments.report.svg import Scale, axis_x, axis_y, line, number, padded, picture, tag, text
 
-WIDTH, HEIGHT = 400, 380
+WIDTH, HEIGHT = 400, 392
+LEFT, TOP, BOTTOM = 76, 34, 328
 CLASS_STYLES = {"Splice-altering": "c-altering", "Low-frequency": "c-low", "Normal": "c-normal"}
 OTHER_CLASS = "c-other"
 
@@ -38,13 +39,13 @@ def scatter_plot(
     known = np.isfinite(measured) & np.isfinite(predicted)
     if not known.any():
         return None
-    x = Scale(*padded(measured[known].tolist(), 0.04), 66, WIDTH - 12)
-    y = Scale(*padded(predicted[known].tolist(), 0.06), HEIGHT - 50, 34)
-    parts = [axis_y(y, 66, WIDTH - 12, predicted_label), axis_x(x, HEIGHT - 50, 34, measured_label)]
+    x = Scale(*padded(measured[known].tolist(), 0.04), LEFT, WIDTH - 12)
+    y = Scale(*padded(predicted[known].tolist(), 0.06), BOTTOM, TOP)
+    parts = [axis_y(y, LEFT, WIDTH - 12, predicted_label), axis_x(x, BOTTOM, TOP, measured_label)]
     for scale, horizontal in ((x, False), (y, True)):
         if min(scale.low, scale.high) < 0 < max(scale.low, scale.high):
             at = scale(0)
-            parts.append(line(66, at, WIDTH - 12, at, "zero") if horizontal else line(at, 34, at, HEIGHT - 50, "zero"))
+            parts.append(line(LEFT, at, WIDTH - 12, at, "zero") if horizontal else line(at, TOP, at, BOTTOM, "zero"))
     groups: dict[str, list[str]] = {}
     for m, p, name in zip(measured[known], predicted[known], np.asarray(classes, dtype=object)[known], strict=True):
         shade = CLASS_STYLES.get(str(name), OTHER_CLASS)
@@ -52,7 +53,7 @@ def scatter_plot(
     # One path a class: zero-length round-capped strokes are discs, and a thousand of them stay a few kilobytes.
     drawn_last = (OTHER_CLASS, "c-low", "c-normal", "c-altering")
     parts.extend(tag("path", d="".join(groups[s]), class_=f"dots {s}") for s in drawn_last if s in groups)
-    parts.append(text(66, 20, title, "panel-title"))
+    parts.append(text(LEFT, 20, title, "panel-title"))
     parts.append(text(WIDTH - 12, 20, correlation, "value", "end"))
     said = f"{int(known.sum())} variants; {correlation}; measured from {number(float(measured[known].min()), 2)} to "
     said += f"{number(float(measured[known].max()), 2)}"

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 MINUS = "−"
+LABEL_LETTER = 6.6
+"""Average width of a letter of an axis title, pixels."""
 
 
 def tag(name: str, *children: str | None, **attributes: object) -> Markup:
@@ -133,8 +135,18 @@ def axis_x(scale: Scale, y: float, top: float, label: str, about: int = 5) -> Ma
         parts.append(line(x, top, x, y, "grid"))
         parts.append(text(x, y + 16, tick_label(value), "tick", "middle"))
     parts.append(line(min(scale.start, scale.end), y, max(scale.start, scale.end), y, "axis"))
-    parts.append(text((scale.start + scale.end) / 2, y + 36, label, "label", "middle"))
+    for i, words in enumerate(in_lines(label, abs(scale.end - scale.start) / LABEL_LETTER)):
+        parts.append(text((scale.start + scale.end) / 2, y + 36 + 16 * i, words, "label", "middle"))
     return join(parts)
+
+
+def in_lines(label: str, letters: float) -> list[str]:
+    """A label in one line, or in two of about equal length where it is longer than this many letters."""
+    spaces = [i for i, letter in enumerate(label) if letter == " "]
+    if len(label) <= letters or not spaces:
+        return [label]
+    middle = min(spaces, key=lambda i: abs(i - len(label) / 2))
+    return [label[:middle], label[middle + 1 :]]
 
 
 def axis_y(scale: Scale, x: float, right: float, label: str, about: int = 5) -> Markup:
@@ -145,5 +157,5 @@ def axis_y(scale: Scale, x: float, right: float, label: str, about: int = 5) -> 
         parts.append(line(x, y, right, y, "grid"))
         parts.append(text(x - 8, y + 4, tick_label(value), "tick", "end"))
     middle = (scale.start + scale.end) / 2
-    parts.append(text(0, 0, label, "label", "middle", transform=f"translate({x - 46:.1f} {middle:.1f}) rotate(-90)"))
+    parts.append(text(0, 0, label, "label", "middle", transform=f"translate({x - 58:.1f} {middle:.1f}) rotate(-90)"))
     return join(parts)

@@ -46,9 +46,9 @@ def training_curves(curves: pd.DataFrame, title: str) -> Markup | None:
     low, high = padded((v for _, _, points in drawn for _, v in points), 0.06)
     last = max(e for _, _, points in drawn for e, _ in points)
     first = min(e for _, _, points in drawn for e, _ in points)
-    x = Scale(first, max(last, first + 1), 70, WIDTH - 92)
+    x = Scale(first, max(last, first + 1), 78, WIDTH - 92)
     y = Scale(low, high, HEIGHT - 50, 22)
-    parts = [axis_y(y, 70, WIDTH - 92, "loss"), axis_x(x, HEIGHT - 50, 22, "epoch", 6)]
+    parts = [axis_y(y, 78, WIDTH - 92, "loss"), axis_x(x, HEIGHT - 50, 22, "epoch", 6)]
     labels: list[tuple[float, str, str]] = []
     for label, shade, points in drawn:
         parts.append(polyline([(x(e), y(v)) for e, v in points], f"curve {shade}"))
