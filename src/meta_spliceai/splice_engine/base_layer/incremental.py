@@ -208,7 +208,7 @@ class IncrementalScorer:
         for window in windows:
             by_length.setdefault(window.end - window.start, []).append(window)
         for length, group in by_length.items():
-            at_once = max(1, min(self._batch_size, 4 * self._model.flank // (length + 2 * self._model.flank)))
+            at_once = max(1, min(self._batch_size, 10 * self._model.flank // (length + 2 * self._model.flank)))
             for at in range(0, len(group), at_once):
                 yield group[at : at + at_once]
 
