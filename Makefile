@@ -5,7 +5,6 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-WORKSPACE ?= quickstart
 JOBS ?= 2
 
 BIN := $(VENV)/bin
@@ -27,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 quickstart: install
-	$(BIN)/meta-spliceai quickstart --workspace $(WORKSPACE)
+	$(BIN)/meta-spliceai quickstart
 
 # One thread a worker: the tests' tensors are small, and threads of several workers only get in each other's way.
 test: install
