@@ -112,3 +112,21 @@ def test_identity_ignores_the_words_and_nothing_else() -> None:
     assert row.model_copy(update={"title": "Other words"}).identity() == row.identity()
     assert change(row, ["window=301"]).identity() != row.identity()
     assert change(row, ["training.seed=1"]).identity() != row.identity()
+
+
+def test_defaults_of_a_file_lie_under_its_rows(tmp_path: Path) -> None:
+    text = (
+        "section: Mine\ncolumn: Folds\ndefaults: {data: {name: mfass, labelled_only: true}, window: 301}\nrows:\n"
+        "  - {id: one, title: One, data: {rows: 10}, wish: {what: '3'}}\n  - {id: two, title: Two, window: 101}\n"
+    )
+    rows = load_rows(own(tmp_path, text))
+    assert (rows["one"].data.name, rows["one"].data.rows, rows["one"].data.labelled_only) == ("mfass", 10, True)
+    assert (rows["one"].window, rows["two"].window) == (301, 101)
+    assert rows["two"].data.rows is None
+    assert rows["one"].wish is not None
+    assert rows["one"].wish.column == "Folds"
+
+
+def test_the_two_starred_rows_are_those_of_the_wishlist() -> None:
+    starred = [row.id for row in load_rows(own=None).values() if row.wish and row.wish.starred]
+    assert starred == ["hyenadna-small-validated-delta", "validated-delta-10k"]

@@ -10,11 +10,14 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("wishlist")(wishlist)
+    """Add the group of commands to the command line."""
+    group = typer.Typer()
+    group.callback(invoke_without_command=True)(wishlist)
+    app.add_typer(group, name="wishlist")
 
 
 def wishlist(
+    context: typer.Context,
     state: Annotated[
         str | None, typer.Option("--state", help="Only rows in this state: wished, runnable or completed.")
     ] = None,
@@ -34,6 +37,8 @@ def wishlist(
       meta-spliceai wishlist --state runnable
       meta-spliceai wishlist --json
     """
+    if context.invoked_subcommand is not None:
+        return
     from meta_spliceai.errors import unknown_value
     from meta_spliceai.experiments.progress_of_rows import STATES, state_of_rows
     from meta_spliceai.experiments.rows import load_rows

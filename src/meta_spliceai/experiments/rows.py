@@ -19,7 +19,8 @@ OWN_FOLDER = Path("wishlist")
 _IDENTITY = {"id", "title", "section", "purpose", "smoke"}
 """Fields that say which row it is; `--set` leaves them alone."""
 
-_FILE_KEYS = {"section", "purpose", "rows"}
+_FILE_KEYS = {"section", "purpose", "column", "defaults", "rows"}
+"""A file's section, the question its rows answer, the heading of the wishlist's middle column, what its rows share."""
 
 
 def load_rows(own: Path | None = OWN_FOLDER) -> dict[str, ExperimentSpec]:
@@ -128,10 +129,22 @@ def _read(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
         place = f"{name}, line {line}"
         if not isinstance(values, dict):
             raise InputError(f"{place}: a row is a block of fields, not {values!r}")
-        whole = {"section": content["section"], "purpose": content.get("purpose", ""), **values}
+        whole = _merged(content.get("defaults") or {}, values)
+        whole = {"section": content["section"], "purpose": content.get("purpose", ""), **whole}
+        if "column" in content and isinstance(whole.get("wish"), dict):
+            whole["wish"] = {"column": content["column"], **whole["wish"]}
         label = f"{place}, row '{values['id']}'" if "id" in values else place
         found.append((parse_spec(whole, label), place))
     return found
+
+
+def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The file's defaults under a row's own values, block by block."""
+    merged = dict(defaults)
+    for key, value in values.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _row_lines(tree: Any) -> list[int]:

@@ -24,10 +24,12 @@ class Wish(Block):
     """The wishlist's own guess about a row, kept as its owner wrote it; measured numbers live in the ledger."""
 
     what: str = Field("", description="the middle column of the wishlist's table: model, samples, context, folds, task")
+    column: str = Field("Model", description="heading of that column in the section's table")
     vram_gb: float | None = Field(None, gt=0, description="guessed GPU memory, GB")
     vram_or_more: bool = Field(False, description="true where the guess was written with a plus ('48GB+')")
     hours: tuple[float, float] | None = Field(None, description="guessed time, hours, from and to")
     priority: Literal["high", "medium", "low"] | None = Field(None, description="the wishlist's priority")
+    starred: bool = Field(False, description="marked with a star on the wishlist")
     note: str = Field("", description="what the wishlist says beside the table")
 
     @field_validator("hours")
