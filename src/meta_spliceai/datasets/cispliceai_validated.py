@@ -114,6 +114,6 @@ DATASET = register(
         effect="not measured as an amount; see effect_type and the gold positions",
         label_rule=label_by_authors,
         loader=load,
-        notes="Published variants, most of them near splice sites of few disease genes: easy ones are over-represented.",
+        notes="Published variants, most of them near splice sites of a few disease genes: easy ones dominate.",
     )
 )

@@ -11,7 +11,9 @@ import pandas as pd
 from jaxtyping import Int64
 
 from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.families import genomic_places
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -19,6 +21,15 @@ PARTS = (TRAIN, VALIDATION, TEST)
 LEFT_OUT = ""
 
 STRADDLES = "straddles a border between two parts"
+RELATIVE = "of a gene whose relative is in a part that judges (paralog or neighbour)"
+
+UNITS = ("group", "site", "exon", "gene", "chromosome")
+
+SPLICEAI_HELD_OUT = ("1", "3", "5", "7", "9")
+"""Chromosomes SpliceAI's family of networks was not trained on (Jaganathan 2019, 10.1016/j.cell.2018.12.015)."""
+
+NEIGHBOURING_EXONS = 1000
+"""Exons with fewer bases than this between them go to one part together: their windows would overlap."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,8 @@ class Split:
         digest: SHA-256 over each variant's identity and part: equal for equal splits of equal variants.
         description: how it was made, in words.
         coverage: rows used, and why others were left out.
+        unit: what the split keeps apart, and so what an audit holds it to: "group" (the table's groups), "site"
+            (mutated sites), "exon", "gene" or "chromosome".
     """
 
     name: str
@@ -38,6 +51,7 @@ class Split:
     digest: str
     description: str
     coverage: Coverage
+    unit: str = "group"
 
     def indices(self, part: str) -> Int64[np.ndarray, " rows"]:
         """Row numbers (0-based) of a part, ascending.
@@ -64,14 +78,17 @@ def make_split(
     description: str,
     coverage: Coverage,
     classes: Sequence[str] = (SPLICE_ALTERING, NORMAL),
+    unit: str = "group",
+    may_lack: Sequence[str] = (),
 ) -> Split:
     """A split, once every part that has rows at all has every class that the table has.
 
     Args:
         table: the variants.
         parts: one of PARTS or "" a row.
-        name, description, coverage: as in `Split`.
+        name, description, coverage, unit: as in `Split`.
         classes: those that each part must hold, if the table holds them.
+        may_lack: parts that need not hold every class (the one chromosome of a leave-one-out fold).
 
     Raises:
         InputError: no training rows, or a part without one of the classes; the message says which and what to change.
@@ -82,12 +99,17 @@ def make_split(
     for part in PARTS:
         inside = parts == part
         for wanted in classes:
-            if inside.any() and (labels == wanted).any() and not (labels[inside] == wanted).any():
+            if (
+                part not in may_lack
+                and inside.any()
+                and (labels == wanted).any()
+                and not (labels[inside] == wanted).any()
+            ):
                 raise InputError(
                     f"split {name}: its {part} part ({int(inside.sum())} rows) has no variant of class {wanted}; "
                     "use another seed, larger parts or smaller groups"
                 )
-    return Split(name, parts, split_digest(table, parts), description, coverage)
+    return Split(name, parts, split_digest(table, parts), description, coverage, unit)
 
 
 def _checked_fractions(fractions: Mapping[str, float], name: str) -> dict[str, float]:
@@ -153,7 +175,14 @@ def _deal(sizes: Sequence[int], fractions: Mapping[str, float], seed: int, name:
     return dealt
 
 
-def group_split(table: pd.DataFrame, fractions: Mapping[str, float], seed: int, name: str) -> Split:
+def group_split(
+    table: pd.DataFrame,
+    fractions: Mapping[str, float],
+    seed: int,
+    name: str,
+    families: pd.Series | None = None,
+    unit: str = "group",
+) -> Split:
     """Whole groups (column `group`) to parts, so that no group is in two.
 
     Args:
@@ -161,21 +190,210 @@ def group_split(table: pd.DataFrame, fractions: Mapping[str, float], seed: int, 
         fractions: share of rows of each part, e.g. {"train": 0.7, "validation": 0.15, "test": 0.15}; scaled to one.
         seed: order in which groups are dealt.
         name: of the split.
+        families: what to keep together instead of the column `group`, one text a row (`gene_families`).
+        unit: what is kept apart by that (see `Split`).
 
     Raises:
         InputError: fewer groups than parts, a part without a class, a row without a group, bad fractions.
     """
     shares = _checked_fractions(fractions, name)
-    without = table["group"].to_numpy() == ""
-    if without.any():
-        raise InputError(
-            f"split {name}: {int(without.sum())} rows have no group, first "
-            f"{table['variant_id'].iloc[int(without.argmax())]}; fill the column 'group' (gene, exon or mutated site)"
-        )
-    codes, groups = pd.factorize(table["group"], sort=True)
+    codes, groups = _factorized(table, families, name)
     dealt = _deal(np.bincount(codes, minlength=len(groups)).tolist(), shares, seed, name, "groups")
-    description = f"{len(groups)} groups dealt whole to parts {_in_words(shares)}, seed {seed}"
-    return make_split(table, dealt[codes], name, description, Coverage(len(table)))
+    description = f"{len(groups)} {_kind(unit, families)} dealt whole to parts {_in_words(shares)}, seed {seed}"
+    return make_split(table, dealt[codes], name, description, Coverage(len(table)), unit=unit)
+
+
+def gene_split(
+    table: pd.DataFrame, fractions: Mapping[str, float], seed: int, families: pd.Series, name: str = "gene"
+) -> Split:
+    """Whole gene families to parts: `group_split` with relatives kept together.
+
+    Args: as `group_split`; `families` from `gene_families`.
+    """
+    return group_split(table, fractions, seed, name, families, unit="gene")
+
+
+def exon_split(
+    table: pd.DataFrame,
+    fractions: Mapping[str, float],
+    seed: int,
+    families: pd.Series | None = None,
+    name: str = "exon",
+) -> Split:
+    """Whole exons to parts; exons of one gene may be in different parts, near ones are kept together.
+
+    A weaker promise than `gene_split`: use it only where there are too few genes, and say so.
+
+    Args:
+        table: a variant table with `acceptor_pos` and `donor_pos`.
+        fractions, seed, name: as `group_split`.
+        families: as `gene_families` gives them for a table grouped by `exon_groups`; None to go by place alone.
+
+    Raises:
+        InputError: as `group_split`.
+    """
+    exons = exon_groups(table) if families is None else families
+    return group_split(table, fractions, seed, name, exons, unit="exon")
+
+
+def exon_groups(table: pd.DataFrame) -> pd.Series:
+    """A name for each variant's exon; exons with fewer than 1,000 bases between them (and variants without an exon
+    as near to each other) share one."""
+    chrom = table["chrom"].map(bare_contig).to_numpy()
+    sites = table[["acceptor_pos", "donor_pos"]].astype("Float64")
+    pos = table["pos"].to_numpy(dtype=float)
+    low = np.fmin(sites.min(axis="columns").to_numpy(dtype=float, na_value=np.nan), pos)
+    high = np.fmax(sites.max(axis="columns").to_numpy(dtype=float, na_value=np.nan), pos)
+    names = np.empty(len(table), dtype=object)
+    current, reach, contig = "", -np.inf, None
+    for at in np.lexsort([low, chrom]):
+        if chrom[at] != contig or low[at] - reach >= NEIGHBOURING_EXONS:
+            current, reach, contig = f"{chrom[at]}:{int(low[at])}", -np.inf, chrom[at]
+        reach = max(reach, high[at])
+        names[at] = current
+    return pd.Series(names, index=table.index, name="exon")
+
+
+def chromosome_split(
+    table: pd.DataFrame,
+    test: Sequence[str],
+    seed: int,
+    validation: float | Sequence[str] = 0.15,
+    families: pd.Series | None = None,
+    name: str = "chromosome",
+) -> Split:
+    """Test on whole chromosomes; validation, for early stopping, on other whole chromosomes.
+
+    Rows outside the test whose family has a member in the test are left out and counted, and so are training rows with
+    a relative in validation.
+
+    Args:
+        table: a variant table; constructs go by their column `genome_chrom`.
+        test: chromosomes, with or without "chr".
+        seed: which chromosomes become validation.
+        validation: share of the rows outside the test, or the chromosomes themselves.
+        families: from `gene_families`; None to take the column `group`.
+        name: of the split.
+
+    Raises:
+        InputError: a chromosome that no variant is on (those there are, are named), a chromosome in two parts, too few
+            chromosomes, or a part without a class.
+    """
+    chrom = genomic_places(table)[0].to_numpy()
+    there = sorted(set(chrom), key=_chromosome_order)
+    wanted = _chromosomes(test, there, name)
+    rest = [one for one in there if one not in wanted]
+    if isinstance(validation, (int, float)):
+        shares = _checked_fractions({TRAIN: 1 - validation, VALIDATION: validation}, name)
+        sizes = [int((chrom == one).sum()) for one in rest]
+        dealt = _deal(sizes, shares, seed, name, "chromosomes outside the test")
+        held = [one for one, part in zip(rest, dealt, strict=True) if part == VALIDATION]
+    else:
+        held = _chromosomes(validation, there, name)
+        if set(held) & set(wanted):
+            raise InputError(f"split {name}: {', '.join(sorted(set(held) & set(wanted)))} in both validation and test")
+    parts = np.where(np.isin(chrom, wanted), TEST, np.where(np.isin(chrom, held), VALIDATION, TRAIN)).astype(object)
+    description = f"test chr {', '.join(wanted)}; validation chr {', '.join(held) or 'none'}; training on the others"
+    return _without_relatives(table, parts, families, name, description)
+
+
+def spliceai_clean_split(
+    table: pd.DataFrame, seed: int, validation: float = 0.15, families: pd.Series | None = None
+) -> Split:
+    """Test only on chromosomes that SpliceAI's family of networks never trained on (those of 1, 3, 5, 7, 9 there are).
+
+    Args: as `chromosome_split`.
+
+    Raises:
+        InputError: no variant on any of them, or as `chromosome_split`.
+    """
+    there = set(genomic_places(table)[0])
+    clean = [one for one in SPLICEAI_HELD_OUT if one in there]
+    if not clean:
+        raise InputError(
+            "split spliceai-clean: no variant on chromosomes 1, 3, 5, 7 or 9, the only ones SpliceAI's networks were "
+            "not trained on; use another split and say that the base network knows the test"
+        )
+    return chromosome_split(table, clean, seed, validation, families, name="spliceai-clean")
+
+
+def chromosome_folds(
+    table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None, name: str = "chromosome-folds"
+) -> list[Split]:
+    """k-fold cross-validation over groups of whole chromosomes of similar size.
+
+    In fold i, group i is the test and group i + 1 the validation; every row with its whole family is tested once.
+
+    Args:
+        folds: number of folds, at least 3 (test, validation and training differ).
+        table, seed, families, name: as `chromosome_split`.
+
+    Raises:
+        InputError: fewer chromosomes than folds, or a fold with a part without a class, by its number.
+    """
+    chrom = genomic_places(table)[0].to_numpy()
+    there = sorted(set(chrom), key=_chromosome_order)
+    group = _fold_numbers([int((chrom == one).sum()) for one in there], folds, seed, name, "chromosomes")
+    number = dict(zip(there, group.tolist(), strict=True))
+    of_row = np.array([number[one] for one in chrom])
+    splits = []
+    for fold in range(folds):
+        held = [one for one in there if number[one] == fold]
+        parts = _rotated(of_row, fold, folds)
+        words = f"fold {fold + 1} of {folds}: test chr {', '.join(held)}, seed {seed}"
+        splits.append(_without_relatives(table, parts, families, f"{name}-{fold + 1}of{folds}", words))
+    return splits
+
+
+def gene_folds(
+    table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None, name: str = "gene-folds"
+) -> list[Split]:
+    """k-fold cross-validation over whole groups (or families): fold i is the test, fold i + 1 the validation.
+
+    Args: as `chromosome_folds`.
+
+    Raises:
+        InputError: fewer groups than folds, a row without a group, or a fold with a part without a class.
+    """
+    codes, groups = _factorized(table, families, name)
+    fold_of = _fold_numbers(np.bincount(codes, minlength=len(groups)).tolist(), folds, seed, name, "groups")
+    return [
+        make_split(
+            table,
+            _rotated(fold_of[codes], fold, folds),
+            f"{name}-{fold + 1}of{folds}",
+            f"fold {fold + 1} of {folds} of {len(groups)} {_kind('gene', families)}, seed {seed}",
+            Coverage(len(table)),
+            unit="group" if families is None else "gene",
+        )
+        for fold in range(folds)
+    ]
+
+
+def leave_one_chromosome_out(
+    table: pd.DataFrame, seed: int, validation: float = 0.15, families: pd.Series | None = None
+) -> list[Split]:
+    """One split a chromosome: that one is the test, some of the others are validation.
+
+    A single chromosome may lack a class; results are pooled over the folds.
+
+    Args: as `chromosome_split`.
+
+    Raises:
+        InputError: fewer than three chromosomes, or a training or validation part without a class.
+    """
+    chrom = genomic_places(table)[0].to_numpy()
+    there = sorted(set(chrom), key=_chromosome_order)
+    splits = []
+    for one in there:
+        rest = [other for other in there if other != one]
+        shares = _checked_fractions({TRAIN: 1 - validation, VALIDATION: validation}, f"leave-out-{one}")
+        dealt = _deal([int((chrom == other).sum()) for other in rest], shares, seed, f"leave-out-{one}", "chromosomes")
+        held = [other for other, part in zip(rest, dealt, strict=True) if part == VALIDATION]
+        parts = np.where(chrom == one, TEST, np.where(np.isin(chrom, held), VALIDATION, TRAIN)).astype(object)
+        words = f"test chr {one}; validation chr {', '.join(held)}; seed {seed}"
+        splits.append(_without_relatives(table, parts, families, f"leave-out-{one}", words, may_lack=(TEST,)))
+    return splits
 
 
 def position_block_split(
@@ -233,7 +451,95 @@ def position_block_split(
         if part in part_of_block
     )
     description = f"blocks of about {block} neighbouring mutated sites, seed {seed} ({where})"
-    return make_split(table, parts, name, description, coverage)
+    return make_split(table, parts, name, description, coverage, unit="site")
+
+
+def _factorized(table: pd.DataFrame, families: pd.Series | None, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Number of each row's group, and the groups' names.
+
+    Raises:
+        InputError: a row without a group.
+    """
+    labels = table["group"] if families is None else families
+    if len(labels) != len(table):
+        raise InputError(f"split {name}: {len(labels)} family names for {len(table)} variants")
+    without = labels.to_numpy() == ""
+    if without.any():
+        raise InputError(
+            f"split {name}: {int(without.sum())} rows have no group, first "
+            f"{table['variant_id'].iloc[int(without.argmax())]}; fill the column 'group' (gene, exon or mutated site)"
+        )
+    codes, groups = pd.factorize(labels.to_numpy(), sort=True)
+    return codes, np.asarray(groups)
+
+
+def _fold_numbers(sizes: Sequence[int], folds: int, seed: int, name: str, what: str) -> np.ndarray:
+    """The fold of each unit: largest first, each to the fold with fewest rows; equal ones in random order.
+
+    Raises:
+        InputError: fewer than three folds, or fewer units than folds.
+    """
+    if folds < 3:
+        raise InputError(f"split {name}: {folds} folds; at least 3, for test, validation and training to differ")
+    if len(sizes) < folds:
+        raise InputError(f"split {name}: {len(sizes)} {what} cannot fill {folds} folds; ask for fewer folds")
+    random = np.random.default_rng(seed).random(len(sizes))
+    filled = np.zeros(folds, dtype=np.int64)
+    number = np.empty(len(sizes), dtype=np.int64)
+    for unit in np.lexsort([random, -np.asarray(sizes)]):
+        number[unit] = int(filled.argmin())
+        filled[number[unit]] += sizes[unit]
+    return number
+
+
+def _rotated(fold_of_row: np.ndarray, fold: int, folds: int) -> np.ndarray:
+    """Parts of one fold of a cross-validation."""
+    return np.where(fold_of_row == fold, TEST, np.where(fold_of_row == (fold + 1) % folds, VALIDATION, TRAIN)).astype(
+        object
+    )
+
+
+def _without_relatives(
+    table: pd.DataFrame,
+    parts: np.ndarray,
+    families: pd.Series | None,
+    name: str,
+    description: str,
+    may_lack: Sequence[str] = (),
+) -> Split:
+    """A chromosome split with every row left out whose family has a member in a part that judges it."""
+    codes, _ = _factorized(table, families, name)
+    in_test = np.isin(codes, codes[parts == TEST]) & (parts != TEST)
+    in_validation = np.isin(codes, codes[parts == VALIDATION]) & (parts == TRAIN)
+    lost = in_test | in_validation
+    kept = np.where(lost, LEFT_OUT, parts).astype(object)
+    coverage = Coverage(len(table))
+    coverage.leave_out(RELATIVE, table["variant_id"][lost])
+    return make_split(table, kept, name, description, coverage, unit="chromosome", may_lack=may_lack)
+
+
+def _chromosomes(asked: Sequence[str], there: Sequence[str], name: str) -> list[str]:
+    """Chromosomes as the table has them.
+
+    Raises:
+        InputError: one that no variant is on, or none asked for.
+    """
+    if isinstance(asked, str) or not asked:
+        raise InputError(f"split {name}: chromosomes are given as a list, like 21, 22: {asked!r}")
+    found = []
+    for one in asked:
+        if bare_contig(one) not in there:
+            raise InputError(f"split {name}: no variant is on chromosome '{one}'; there are {', '.join(there)}")
+        found.append(bare_contig(one))
+    return found
+
+
+def _chromosome_order(chrom: str) -> tuple[int, str]:
+    return (int(chrom), "") if chrom.isdigit() else (1000, chrom)
+
+
+def _kind(unit: str, families: pd.Series | None) -> str:
+    return "groups" if families is None else {"exon": "exons"}.get(unit, "families of genes")
 
 
 def _refuse_shared_sequences(table: pd.DataFrame, parts: np.ndarray, name: str) -> None:
