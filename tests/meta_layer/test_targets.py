@@ -9,7 +9,16 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.targets import validated_delta
+from meta_spliceai.splice_engine.meta_layer.targets import (
+    EFFECT_TYPES,
+    TARGETS,
+    altering,
+    effect_type,
+    magnitude,
+    multitask,
+    position,
+    validated_delta,
+)
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 
 CLASSES = ["Splice-altering", "Normal", "Low-frequency", "Conflicting", "Unknown", "Splice-altering"]
@@ -74,3 +83,66 @@ def test_scores_of_other_rows_and_broken_scores_are_refused(table: pd.DataFrame,
     scores.delta[5, 2, 1] = 0
     scores.delta[2] = np.nan  # a row that needs no score
     assert validated_delta(table, scores).coverage.used == 3
+
+
+def test_altering_is_one_for_altering_and_zero_for_normal(table: pd.DataFrame, scores: SimpleNamespace) -> None:
+    targets = altering(table, scores)
+    assert targets.values[:2, 0].tolist() == [1, 0]
+    assert targets.used.tolist() == [True, True, False, False, False, True]
+    assert targets.coverage.used == 3
+
+
+def test_base_labels_come_from_the_strongest_site_peak_and_are_marked(
+    table: pd.DataFrame, scores: SimpleNamespace
+) -> None:
+    kinds, places = effect_type(table, scores), position(table, scores)
+    # Row 0: acceptor −0.6 at index 1 of 5; row 5: donor +0.8 at index 4 (the neither channel does not count).
+    assert EFFECT_TYPES[int(kinds.values[0, 0])] == "acceptor loss"
+    assert EFFECT_TYPES[int(kinds.values[5, 0])] == "donor gain"
+    assert places.values[[0, 5], 0].tolist() == [-1, 2]
+    for targets in (kinds, places):
+        assert targets.marks.tolist() == ["base", "", "", "", "", "base"]
+        assert targets.used.tolist() == [True, False, False, False, False, True]
+        assert targets.coverage.used == 2
+
+
+def test_a_peak_that_is_noise_gives_no_label(table: pd.DataFrame, scores: SimpleNamespace) -> None:
+    scores.delta[5] = 0.05
+    targets = effect_type(table, scores)
+    assert targets.used.tolist() == [True, False, False, False, False, False]
+    assert any("no peak" in reason for reason in targets.coverage.left_out)
+
+
+def test_observed_sites_come_before_the_base_networks_peaks(table: pd.DataFrame, scores: SimpleNamespace) -> None:
+    table["strand"] = ["+", "+", "+", "+", "+", "-"]
+    table["pos"] = 100
+    table["donor_lost"] = ["", "", "", "", "", "103;90"]
+    kinds, places = effect_type(table, scores), position(table, scores)
+    assert EFFECT_TYPES[int(kinds.values[5, 0])] == "donor loss"
+    # On the minus strand a higher coordinate lies upstream; of two observed sites the nearer one is taken.
+    assert places.values[5, 0] == -3
+    assert places.marks.tolist() == kinds.marks.tolist() == ["base", "", "", "", "", "gold"]
+    table["acceptor_gained"] = ["", "", "", "", "", "120"]
+    several = effect_type(table, scores)
+    assert not several.used[5]
+    assert several.coverage.left_out["several kinds of effect were observed"] == 1
+    table.loc[5, "donor_lost"] = "103,90"
+    with pytest.raises(InputError, match="donor_lost of v5"):
+        position(table, scores)
+
+
+def test_magnitude_takes_measured_effects_of_any_class(table: pd.DataFrame, scores: SimpleNamespace) -> None:
+    table["effect"] = [-4.0, 0.1, -1.0, np.nan, np.nan, np.nan]
+    targets = magnitude(table, scores)
+    assert targets.values[:3, 0] == pytest.approx([-4, 0.1, -1])
+    assert targets.values[[0, 1, 5], 1] == pytest.approx([0.6, 0, 0.8])
+    assert np.isnan(targets.values[2, 1])
+    assert targets.used.tolist() == [True, True, True, False, False, True]
+    assert targets.coverage.used == 4
+
+
+def test_multitask_labels_stand_side_by_side(table: pd.DataFrame, scores: SimpleNamespace) -> None:
+    joined = multitask(table, scores).values
+    parts = [TARGETS[name](table, scores).values for name in list(TARGETS)[:-1]]
+    assert np.array_equal(joined, np.concatenate(parts, axis=1), equal_nan=True)
+    assert joined.shape[1] == 8

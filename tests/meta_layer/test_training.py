@@ -13,7 +13,7 @@ import torch
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.splice_engine.meta_layer.models import ValidatedDeltaPredictor
-from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, pearson, predict
+from meta_spliceai.splice_engine.meta_layer.training import FitReport, class_weights, fit, pearson, predict
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 from .conftest import WINDOW, ToyTask
@@ -239,3 +239,16 @@ def test_cuda_asked_for_where_there_is_none_is_an_error(toy_task: ToyTask) -> No
         predict(new_predictor(), toy_task.windows, "cuda")
     with pytest.raises(InputError, match="unknown device 'gpu'"):
         predict(new_predictor(), toy_task.windows, "gpu")
+
+
+def test_balanced_classes_share_the_loss_and_lift_the_rare_one(toy_task: ToyTask, tmp_path: Path) -> None:
+    rare = toy_task.targets.values.any(1)
+    labels = torch.from_numpy(toy_task.targets.values)
+    weights = class_weights(new_predictor(), labels, torch.from_numpy(toy_task.train))
+    assert weights is not None
+    of_train = weights[toy_task.train].numpy()
+    assert of_train.mean() == pytest.approx(1)
+    assert of_train[rare[toy_task.train]].sum() == pytest.approx(of_train[~rare[toy_task.train]].sum(), rel=1e-5)
+    balanced = CONFIG.model_copy(update={"balance": "classes"})
+    plain, other = train(toy_task, tmp_path / "a")[0], train(toy_task, tmp_path / "b", balanced)[0]
+    assert not np.allclose(plain.curves["train_loss"], other.curves["train_loss"])

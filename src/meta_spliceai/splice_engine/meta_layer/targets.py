@@ -12,7 +12,14 @@ from jaxtyping import Bool, Float32
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import CONFLICTING, LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, describe
+from meta_spliceai.splice_engine.variants.table import (
+    CONFLICTING,
+    LOW_FREQUENCY,
+    NORMAL,
+    SPLICE_ALTERING,
+    UNKNOWN,
+    describe,
+)
 
 
 class Deltas(Protocol):
@@ -32,13 +39,16 @@ class Targets:
         coverage: rows read, left out for each reason, and used.
         task: the head these labels are for.
         rule: the label rule in words, for results.
+        marks: for rules with two sources of labels, where each row's comes from ("gold": observed, "base": the base
+            network's own peak, "": no label); None for rules with one source.
     """
 
     values: Float32[np.ndarray, "n outputs"]
     used: Bool[np.ndarray, " n"]
     coverage: Coverage
-    task: str = "delta"
+    task: str = "validated-delta"
     rule: str = ""
+    marks: np.ndarray | None = None
 
 
 LEFT_OUT = {
@@ -65,26 +75,188 @@ def validated_delta(table: pd.DataFrame, scores: Deltas) -> Targets:
     Raises:
         InputError: scores of another number of rows; a Δ that is not a number.
     """
-    delta = np.asarray(scores.delta, dtype=np.float32)
-    if delta.ndim != 3 or delta.shape[0] != len(table) or delta.shape[2] != 3:
-        raise InputError(f"base scores of shape {delta.shape} do not fit a variant table of {len(table)} rows")
     classes = table["classification"].to_numpy(dtype=object)
     altering = classes == SPLICE_ALTERING
-    broken = altering & ~np.isfinite(delta).all(axis=(1, 2))
-    if broken.any():
-        row = table.iloc[int(np.flatnonzero(broken)[0])]
-        raise InputError(f"the base score of {describe(row)} is not a number; score it again")
-
+    delta = _checked(table, scores, altering)
     values = np.full((len(table), 3), np.nan, dtype=np.float32)
     values[classes == NORMAL] = 0.0
     strongest = np.abs(delta[:, :, [ACCEPTOR, DONOR]]).max(axis=2).argmax(axis=1)
     values[altering] = delta[np.arange(len(table)), strongest][altering]
-
-    coverage = Coverage(read=len(table))
-    for name in pd.unique(classes):
-        if name not in (SPLICE_ALTERING, NORMAL):
-            rows = table[classes == name]
-            coverage.leave_out(LEFT_OUT.get(name, NOT_MEASURED), (describe(row) for _, row in rows.iterrows()))
+    coverage = _by_class(table, (SPLICE_ALTERING, NORMAL))
     rule = "Splice-altering: base Δ at its strongest position; Normal: 0; other classes left out"
     used = np.asarray(np.isfinite(values).all(axis=1))
-    return Targets(values, used, coverage, "delta", rule)
+    return Targets(values, used, coverage, "validated-delta", rule)
+
+
+def _checked(
+    table: pd.DataFrame, scores: Deltas, needed: Bool[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n positions 3"]:
+    """Δ of the base scores, of the table's rows and a number wherever it is needed."""
+    delta = np.asarray(scores.delta, dtype=np.float32)
+    if delta.ndim != 3 or delta.shape[0] != len(table) or delta.shape[2] != 3:
+        raise InputError(f"base scores of shape {delta.shape} do not fit a variant table of {len(table)} rows")
+    broken = needed & ~np.isfinite(delta).all(axis=(1, 2))
+    if broken.any():
+        row = table.iloc[int(np.flatnonzero(broken)[0])]
+        raise InputError(f"the base score of {describe(row)} is not a number; score it again")
+    return delta
+
+
+def _by_class(table: pd.DataFrame, labelled: tuple[str, ...]) -> Coverage:
+    """The account of a rule that labels these classes and no others."""
+    coverage = Coverage(read=len(table))
+    for name in pd.unique(table["classification"]):
+        if name not in labelled:
+            rows = table[table["classification"] == name]
+            reason = LEFT_OUT.get(name, NOT_MEASURED if name == UNKNOWN else f"{name}: not part of this task")
+            coverage.leave_out(reason, (describe(row) for _, row in rows.iterrows()))
+    return coverage
+
+
+def altering(table: pd.DataFrame, scores: Deltas) -> Targets:
+    """1 for Splice-altering, 0 for Normal; other classes are left out and counted. The base scores play no part."""
+    classes = table["classification"]
+    values = np.full((len(table), 1), np.nan, dtype=np.float32)
+    values[(classes == SPLICE_ALTERING).to_numpy()] = 1
+    values[(classes == NORMAL).to_numpy()] = 0
+    used = np.asarray(np.isfinite(values[:, 0]))
+    rule = "Splice-altering 1, Normal 0; other classes left out"
+    return Targets(values, used, _by_class(table, (SPLICE_ALTERING, NORMAL)), "altering", rule)
+
+
+EFFECT_TYPES = ("donor gain", "donor loss", "acceptor gain", "acceptor loss")
+"""The four kinds of effect; a label is the index."""
+
+GOLD_COLUMNS = ("donor_gained", "donor_lost", "acceptor_gained", "acceptor_lost")
+"""Optional columns of a variant table, in the order of EFFECT_TYPES: 1-based positions (several joined by ';') at which
+a splice site was observed to appear or vanish; empty where nothing of the kind was observed."""
+
+SMALLEST_PEAK = 0.1
+"""A base network's |Δ| below this is no peak: what kind it is and where it lies would be noise (half of the weakest
+threshold that SpliceAI's authors recommend, 0.2)."""
+
+
+def _gold_sites(table: pd.DataFrame) -> list[dict[int, list[int]]]:
+    """For each row: kind of effect -> observed positions (1-based)."""
+    rows: list[dict[int, list[int]]] = [{} for _ in range(len(table))]
+    for kind, column in enumerate(GOLD_COLUMNS):
+        if column not in table:
+            continue
+        for i, cell in enumerate(table[column].astype("string").fillna("")):
+            places = [part for part in cell.replace(".0", "").split(";") if part.strip()]
+            if not places:
+                continue
+            try:
+                rows[i][kind] = [int(part) for part in places]
+            except ValueError as error:
+                name = describe(table.iloc[i])
+                raise InputError(
+                    f"{column} of {name} is '{cell}'; positions are whole numbers joined by ';'"
+                ) from error
+    return rows
+
+
+def _peaks(delta: Float32[np.ndarray, "n positions 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The base network's strongest |Δ| of a site channel: its size, its offset from the variant, its kind."""
+    sites = delta[:, :, [DONOR, ACCEPTOR]]
+    flat = np.abs(sites).reshape(len(delta), -1)
+    best = flat.argmax(axis=1)
+    position, channel = np.divmod(best, 2)
+    rows = np.arange(len(delta))
+    lost = sites[rows, position, channel] < 0
+    return flat[rows, best], position - delta.shape[1] // 2, 2 * channel + lost
+
+
+def _observed_or_base(table: pd.DataFrame, scores: Deltas, task: str, several: str, rule: str) -> Targets:
+    """Labels of altering rows, from observed sites where there are any, else from the base network's peak."""
+    altering_rows = (table["classification"] == SPLICE_ALTERING).to_numpy()
+    delta = _checked(table, scores, altering_rows)
+    size, offset, kind = _peaks(delta)
+    places = table["pos"].to_numpy()
+    forward = np.where(table["strand"].to_numpy() == "-", -1, 1)
+    values = np.full((len(table), 1), np.nan, dtype=np.float32)
+    marks = np.full(len(table), "", dtype=object)
+    left: dict[str, list[int]] = {several: [], f"the base network has no peak of {SMALLEST_PEAK} or more": []}
+    for i, gold in enumerate(_gold_sites(table)):
+        if not altering_rows[i]:
+            continue
+        if gold:
+            marks[i] = "gold"
+            if task == "position":
+                # With several observed sites the nearest one: the effect spreads from the variant.
+                near = (np.concatenate([*gold.values()]) - places[i]) * forward[i]
+                values[i] = near[np.abs(near).argmin()]
+            elif len(gold) == 1:
+                values[i] = next(iter(gold))
+            else:
+                marks[i] = ""
+                left[several].append(i)
+        elif size[i] >= SMALLEST_PEAK:
+            marks[i], values[i] = "base", offset[i] if task == "position" else kind[i]
+        else:
+            left[f"the base network has no peak of {SMALLEST_PEAK} or more"].append(i)
+    coverage = _by_class(table, (SPLICE_ALTERING,))
+    for reason, rows in left.items():
+        coverage.leave_out(reason, (describe(table.iloc[i]) for i in rows))
+    return Targets(values, np.asarray(np.isfinite(values[:, 0])), coverage, task, rule, marks)
+
+
+def effect_type(table: pd.DataFrame, scores: Deltas) -> Targets:
+    """The kind of effect of Splice-altering rows: index in EFFECT_TYPES.
+
+    Observed sites (GOLD_COLUMNS) decide where there are any; otherwise the base network's own strongest peak does, and
+    the row is marked "base": agreement with such labels is agreement with the base network, not with an experiment.
+    """
+    rule = (
+        "altering rows: the observed kind of effect (gold), else the kind of the base network's strongest peak (base)"
+    )
+    return _observed_or_base(table, scores, "effect-type", "several kinds of effect were observed", rule)
+
+
+def position(table: pd.DataFrame, scores: Deltas) -> Targets:
+    """The affected site's offset from the variant, in bases of the transcript (positive: downstream).
+
+    Observed sites decide where there are any (the nearest of several), otherwise the base network's strongest peak,
+    marked "base". An observed site may lie beyond a model's window; the head leaves it out of its loss.
+    """
+    rule = "altering rows: offset of the nearest observed site (gold), else of the base network's strongest peak (base)"
+    return _observed_or_base(table, scores, "position", "", rule)
+
+
+def magnitude(table: pd.DataFrame, scores: Deltas) -> Targets:
+    """Two numbers: the measured effect (signed, the data set's unit; any class), and |Δ| of the base network at its
+    strongest position (Splice-altering; 0 for Normal). Either may be unknown; rows with neither are left out."""
+    classes = table["classification"].to_numpy(dtype=object)
+    is_altering = classes == SPLICE_ALTERING
+    size, _, _ = _peaks(_checked(table, scores, is_altering))
+    values = np.full((len(table), 2), np.nan, dtype=np.float32)
+    values[:, 0] = table["effect"].to_numpy(dtype=np.float32)
+    values[is_altering, 1] = size[is_altering]
+    values[classes == NORMAL, 1] = 0
+    used = np.asarray(~np.isnan(values).all(axis=1))
+    coverage = Coverage(read=len(table))
+    reason = "no measured effect, and neither altering nor normal"
+    coverage.leave_out(reason, (describe(row) for _, row in table[~used].iterrows()))
+    rule = "the measured effect, and the base network's strongest |Δ| (altering) or 0 (Normal)"
+    return Targets(values, used, coverage, "magnitude", rule)
+
+
+def multitask(table: pd.DataFrame, scores: Deltas) -> Targets:
+    """The labels of all tasks side by side: validated Δ (3), altering, effect type, position, magnitude (2)."""
+    parts = [rule(table, scores) for rule in (validated_delta, altering, effect_type, position, magnitude)]
+    values = np.concatenate([part.values for part in parts], axis=1)
+    used = np.asarray(~np.isnan(values).all(axis=1))
+    coverage = Coverage(read=len(table))
+    coverage.leave_out("no label for any task", (describe(row) for _, row in table[~used].iterrows()))
+    return Targets(values, used, coverage, "multitask", "; ".join(part.rule for part in parts), parts[2].marks)
+
+
+TARGETS = {
+    "validated-delta": validated_delta,
+    "altering": altering,
+    "effect-type": effect_type,
+    "position": position,
+    "magnitude": magnitude,
+    "multitask": multitask,
+}
+"""Name of a task: its label rule, a function of the variant table and the base scores."""

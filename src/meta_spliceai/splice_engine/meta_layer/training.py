@@ -92,6 +92,7 @@ class _Training(pl.LightningModule):
         predictor: Predictor,
         data: WindowData | FeatureData,
         labels: Tensor,
+        train_rows: Int[np.ndarray, " t"],
         config: TrainingConfig,
         steps: int,
     ) -> None:
@@ -106,6 +107,9 @@ class _Training(pl.LightningModule):
         self.settings = config
         self.steps = steps
         self.curves: list[dict[str, float]] = []
+        rows = torch.from_numpy(train_rows).to(labels.device)
+        predictor.head.to(labels.device).learn_scale(labels[rows])
+        self.weights = class_weights(predictor, labels, rows) if config.balance == "classes" else None
         self._answers: list[Tensor] = []
         self._rows: list[Tensor] = []
 
@@ -145,7 +149,8 @@ class _Training(pl.LightningModule):
         return self._windows / max(time.perf_counter() - self._started, 1e-9)
 
     def training_step(self, rows: Int[Tensor, " batch"], batch_idx: int) -> dict[str, Tensor]:
-        loss = self.predictor.loss(self.answer(rows), self.labels[rows], self.settings)
+        weights = None if self.weights is None else self.weights[rows]
+        loss = self.predictor.loss(self.answer(rows), self.labels[rows], self.settings, weights)
         self._loss_sum += loss.detach() * len(rows)
         self._windows += len(rows)
         if self.device.type == "cpu" or batch_idx % FINITE_CHECK_STEPS == 0:
@@ -173,7 +178,9 @@ class _Training(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         answers, labels = torch.cat(self._answers), self.labels[torch.cat(self._rows)]
         # One loss over all validation rows at once: the mean of batch means would depend on the batch size.
+        # Classes keep their natural weight here, whatever the balance in training.
         loss = float(self.predictor.loss(answers, labels, self.settings))
+        pair = self.predictor.head.comparable(answers, labels)
         train_loss = float(self._loss_sum) / self._windows
         self._check_finite(self._loss_sum)
         if not math.isfinite(loss):
@@ -184,7 +191,7 @@ class _Training(pl.LightningModule):
                 "epoch": self.current_epoch + 1,
                 "train_loss": train_loss,
                 "val_loss": loss,
-                "val_r": pearson(answers, labels),
+                "val_r": math.nan if pair is None else pearson(*pair),
                 "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
                 "seconds": time.perf_counter() - self._started,
                 "windows_per_second": self._windows / self._training_seconds,
@@ -231,14 +238,27 @@ class _EpochCheckpoint(pl.Callback):
         return state
 
 
+def class_weights(
+    predictor: Predictor, labels: Float[Tensor, "n labels"], rows: Int[Tensor, " t"]
+) -> Float[Tensor, " n"] | None:
+    """A weight for each row, so that every class has the same share of the training loss and the mean weight is 1."""
+    classes = predictor.head.classes(labels)
+    if classes is None:
+        return None
+    counts = torch.bincount(classes[rows], minlength=int(classes.max()) + 1).float()
+    present = (counts > 0).sum()
+    shares = torch.where(counts > 0, len(rows) / (present * counts.clamp_min(1)), counts)
+    return shares[classes]
+
+
 def epoch_seed(seed: int, epoch: int) -> int:
     """A seed for one epoch (from 0), unrelated to those of other epochs and seeds."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "little")
 
 
 def pearson(answers: Float[Tensor, "*shape"], labels: Float[Tensor, "*shape"]) -> float:
-    """Pearson's r over all numbers; NaN if the shapes differ or either side is constant."""
-    if answers.shape != labels.shape or answers.numel() < 2:
+    """Pearson's r over all numbers; NaN if there are fewer than two or either side is constant."""
+    if answers.numel() < 2:
         return math.nan
     a, b = answers.double().flatten(), labels.double().flatten()
     a, b = a - a.mean(), b - b.mean()
@@ -402,7 +422,7 @@ def fit(
         train_rows, config.batch_size, target_device, lambda: epoch_seed(config.seed, trainer.current_epoch) ^ 1
     )
     steps = -(-len(batches) // config.accumulate) * config.epochs
-    module = _Training(predictor, data, labels, config, steps)
+    module = _Training(predictor, data, labels, train_rows, config, steps)
     checkpoint = _EpochCheckpoint(folder, identity)
     callbacks: list[pl.Callback] = [checkpoint]
     if config.patience:

@@ -40,6 +40,10 @@ class TrainingConfig(BaseModel):
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="Learning rate of an encoder layer, as a share of that of the layer above it."
     )
+    balance: Literal["none", "classes"] = Field(
+        "none",
+        description="classes: each class of the task (altering or not, kind of effect) weighs the same in the loss.",
+    )
     loss: Literal["huber", "mse"] = Field("huber", description="Loss of Δ and magnitude heads.")
     huber_delta: float = Field(
         0.1, gt=0, description="Error beyond which Huber's loss grows linearly (Δ is in [-1, 1])."

@@ -1,10 +1,32 @@
-"""The named predictors, each a composition of an encoder, a readout and a head."""
+"""The named predictors, each a thin composition of an encoder and a head, and the registries to make others."""
 
-from meta_spliceai.splice_engine.meta_layer.models.cnn_predictors import (
+from meta_spliceai.splice_engine.meta_layer.models.composition import ENCODERS, HEADS, ComposedPredictor
+from meta_spliceai.splice_engine.meta_layer.models.ensembles import QuantileEnsemble, WeightedEnsemble
+from meta_spliceai.splice_engine.meta_layer.models.named import (
+    DeltaMagnitudePredictor,
+    EffectTypeClassifier,
+    HyenaDNADeltaPredictor,
+    PositionLocalizer,
     SimpleCNNDeltaPredictor,
+    SpliceInducingClassifier,
+    UnifiedSpliceClassifier,
     ValidatedDeltaPredictor,
 )
-from meta_spliceai.splice_engine.meta_layer.models.hyenadna_predictor import HyenaDNADeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 
-__all__ = ["HyenaDNADeltaPredictor", "Predictor", "SimpleCNNDeltaPredictor", "ValidatedDeltaPredictor"]
+__all__ = [
+    "ENCODERS",
+    "HEADS",
+    "ComposedPredictor",
+    "DeltaMagnitudePredictor",
+    "EffectTypeClassifier",
+    "HyenaDNADeltaPredictor",
+    "PositionLocalizer",
+    "Predictor",
+    "QuantileEnsemble",
+    "SimpleCNNDeltaPredictor",
+    "SpliceInducingClassifier",
+    "UnifiedSpliceClassifier",
+    "ValidatedDeltaPredictor",
+    "WeightedEnsemble",
+]

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -58,15 +59,28 @@ class Predictor(nn.Module):
         self, ref: Float[Tensor, "batch 4 length"], alt: Float[Tensor, "batch 4 length"]
     ) -> tuple[Float[Tensor, "batch channels length"], Float[Tensor, "batch channels length"]]:
         """Features of both sequences, in one pass of the encoder over the joined batch."""
-        both: Tensor = self.encoder(torch.cat((ref, alt)))
+        joined = torch.cat((ref, alt))
+        if self.encoder_frozen:
+            # In float32 and rounded as they come out of the cache: answers do not depend on whether they were kept.
+            with torch.no_grad(), torch.autocast(ref.device.type, enabled=False):
+                both: Tensor = self.encoder(joined).half().float()
+        else:
+            both = self.encoder(joined)
         return both[: len(ref)], both[len(ref) :]
+
+    def train(self, mode: bool = True) -> Self:
+        """As everywhere, but a frozen encoder stays in evaluation mode: no dropout in features that are kept."""
+        super().train(mode)
+        if self.encoder_frozen:
+            self.encoder.eval()
+        return self
 
     def compare(
         self, ref: Float[Tensor, "batch channels length"], alt: Float[Tensor, "batch channels length"]
     ) -> Float[Tensor, "batch outputs"]:
         """What the head says of two sequences' features."""
-        compared: Tensor = self.readout(self.project(ref), self.project(alt))
-        answer: Tensor = self.head(compared)
+        ref, alt = self.project(ref), self.project(alt)
+        answer: Tensor = self.head(self.readout(ref, alt), ref, alt)
         return answer
 
     def forward(
@@ -75,15 +89,29 @@ class Predictor(nn.Module):
         """What the head says of each pair; for a Δ predictor [batch, 3] in the order neither, acceptor, donor."""
         return self.compare(*self.encode_pair(ref, alt))
 
+    def receptive_field(self) -> int | None:
+        """Bases that the encoder's middle position depends on; None if the encoder does not say."""
+        return getattr(self.encoder, "receptive_field", None)
+
     def encoder_layers(self) -> list[list[nn.Parameter]]:
         """A pre-trained encoder's parameters by layer, from the last to the first; empty if there is none."""
-        return []
+        layers = getattr(self.encoder, "layers_from_last", None)
+        return [] if layers is None else layers()
 
     def loss(
-        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch outputs"], config: TrainingConfig
+        self,
+        answer: Float[Tensor, "batch outputs"],
+        labels: Float[Tensor, "batch labels"],
+        config: TrainingConfig,
+        weights: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, ""]:
         """What the answer costs against the labels; the head decides how."""
-        return self.head.loss(answer, labels, config)
+        return self.head.loss(answer, labels, config, weights)
+
+    def columns(self, answers: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        """What the answers of `predict` mean, by name (see the head): `score` and `signed` among them where the task
+        gives them."""
+        return self.head.columns(answers)
 
     def parameter_count(self) -> int:
         """Numbers that make up the model, trained or frozen."""
@@ -98,7 +126,7 @@ class Predictor(nn.Module):
             "window": self.window,
             "parameters": self.parameter_count(),
             "parameters_trained": trained,
-            "receptive_field": getattr(self.encoder, "receptive_field", None),
+            "receptive_field": self.receptive_field(),
             "weights": self.weights,
         }
 

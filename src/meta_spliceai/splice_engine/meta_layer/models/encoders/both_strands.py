@@ -35,6 +35,13 @@ class BothStrandsHyenaDNA(nn.Module):
         self.first = max(0, window // 2 - radius) if radius is not None else 0
         self.positions = window - 2 * self.first
 
+    def layers_from_last(self) -> list[list[nn.Parameter]]:
+        """Parameters of HyenaDNA's layers from the last (with the final norm) to the first, then of the token table."""
+        backbone = self.model.backbone
+        layers = [list(layer.parameters()) for layer in backbone.layers][::-1]
+        layers[0] += list(backbone.ln_f.parameters())
+        return [*layers, list(backbone.embeddings.parameters())]
+
     def forward(self, onehot: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch channels positions"]:
         """Features of the middle positions.
 

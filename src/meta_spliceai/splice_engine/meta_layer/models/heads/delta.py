@@ -1,30 +1,140 @@
-"""Δ of the three channels."""
+"""Δ of the three channels, as one number each or as quantiles of its size."""
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
+from collections.abc import Sequence
 
-from meta_spliceai.splice_engine.meta_layer.losses import regression_loss
-from meta_spliceai.splice_engine.meta_layer.models.heads.head import Head, two_layers
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.meta_layer.models.heads.head import Head, regression_costs, strongest, two_layers
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 
 class DeltaHead(Head):
-    """Predicts Δ (alternative − reference probability) for neither, acceptor and donor, in that order, unbounded."""
+    """Δ (alternative − reference probability) for neither, acceptor and donor, in that order, unbounded.
 
-    task = "delta"
+    Label: validated Δ, three numbers. Columns: delta_neither, delta_acceptor, delta_donor, score, signed.
+    """
 
-    def __init__(self, inputs: int, hidden_dim: int, dropout: float = 0.1) -> None:
+    task = "validated-delta"
+    outputs = labels = 3
+
+    def __init__(self, inputs: int, channels: int, positions: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.layers = two_layers(inputs, hidden_dim, 3, dropout)
+        self.layers = two_layers(inputs, channels, 3, dropout)
 
-    def forward(self, compared: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch 3"]:
+    def forward(
+        self,
+        compared: Float[Tensor, "batch inputs"],
+        ref: Float[Tensor, "batch channels positions"],
+        alt: Float[Tensor, "batch channels positions"],
+    ) -> Float[Tensor, "batch 3"]:
         answer: Tensor = self.layers(compared)
         return answer
 
-    def loss(
+    def costs(
         self, answer: Float[Tensor, "batch 3"], labels: Float[Tensor, "batch 3"], config: TrainingConfig
-    ) -> Float[Tensor, ""]:
+    ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """Huber or squared error, as the config says."""
-        return regression_loss(answer, labels, config)
+        return regression_costs(answer, labels, config)
+
+    def classes(self, labels: Float[Tensor, "n 3"]) -> Int[Tensor, " n"]:
+        """0 for a Δ of zero (Normal), 1 for any other."""
+        return (labels != 0).any(1).long()
+
+    def comparable(
+        self, answer: Float[Tensor, "batch 3"], labels: Float[Tensor, "batch 3"]
+    ) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch 3"]]:
+        """Both, as they are."""
+        return answer, labels
+
+    def columns(self, answers: Float32[np.ndarray, "n 3"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        signed = strongest(answers)
+        named = {f"delta_{name}": answers[:, i] for i, name in enumerate(("neither", "acceptor", "donor"))}
+        return {**named, "score": np.abs(signed), "signed": signed}
+
+
+class QuantileHead(Head):
+    """Quantiles of |Δ| for each channel, never crossing, and the direction of Δ.
+
+    The lowest quantile is a softplus and each further one adds a softplus, so that they are ordered whatever the
+    weights. Large effects are few: a high quantile does not shrink towards the many zeros as a mean does.
+    The pinball loss: Koenker and Bassett 1978 (10.2307/1913643).
+
+    Label: validated Δ, three numbers. Answer: for each quantile, the three channels; then three directions in [−1, 1].
+    Columns: q50_acceptor, … for each quantile and channel, score (of the quantile nearest 0.5), signed.
+    """
+
+    task = "validated-delta"
+    labels = 3
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        positions: int,
+        dropout: float = 0.1,
+        quantiles: Sequence[float] = (0.5, 0.75, 0.9),
+    ) -> None:
+        super().__init__()
+        if not quantiles or any(not 0 < q < 1 for q in quantiles) or sorted(set(quantiles)) != list(quantiles):
+            raise InputError(f"quantiles {list(quantiles)} are not increasing numbers between 0 and 1")
+        self.quantiles = tuple(quantiles)
+        self.outputs = 3 * len(quantiles) + 3
+        self.layers = two_layers(inputs, channels, self.outputs, dropout)
+        # softplus(−4) is about 0.02: training starts from small magnitudes, as most labels are zero.
+        last: nn.Linear = self.layers[-1]  # type: ignore[assignment]
+        nn.init.constant_(last.bias[:-3], -4.0)
+
+    def forward(
+        self,
+        compared: Float[Tensor, "batch inputs"],
+        ref: Float[Tensor, "batch channels positions"],
+        alt: Float[Tensor, "batch channels positions"],
+    ) -> Float[Tensor, "batch outputs"]:
+        raw = self.layers(compared).float().unflatten(1, (-1, 3))
+        sizes = F.softplus(raw[:, :-1]).cumsum(1)
+        return torch.cat((sizes, raw[:, -1:].tanh()), dim=1).flatten(1)
+
+    def costs(
+        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch 3"], config: TrainingConfig
+    ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
+        """Pinball loss of the sizes, and the squared error of the direction weighed with the label's size."""
+        split = answer.unflatten(1, (-1, 3))
+        sizes, direction = split[:, :-1], split[:, -1]
+        known = ~labels.isnan().any(1)
+        wanted = labels.where(known[:, None], labels.new_zeros(()))
+        error = wanted.abs()[:, None] - sizes
+        level = answer.new_tensor(self.quantiles)[:, None]
+        pinball = torch.maximum(level * error, (level - 1) * error).mean((1, 2))
+        turned = (wanted.abs() * (direction - wanted.sign()).square()).mean(1)
+        return (pinball + turned).where(known, answer.new_zeros(())), known
+
+    def classes(self, labels: Float[Tensor, "n 3"]) -> Int[Tensor, " n"]:
+        """0 for a Δ of zero (Normal), 1 for any other."""
+        return (labels != 0).any(1).long()
+
+    def comparable(
+        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch 3"]
+    ) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch 3"]]:
+        """The middle quantile with its direction, against Δ."""
+        split = answer.unflatten(1, (-1, 3))
+        return split[:, self._middle()] * split[:, -1], labels
+
+    def _middle(self) -> int:
+        return int(np.abs(np.asarray(self.quantiles) - 0.5).argmin())
+
+    def columns(self, answers: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        split = answers.reshape(len(answers), -1, 3)
+        named = {
+            f"q{100 * level:g}_{name}": split[:, q, channel]
+            for q, level in enumerate(self.quantiles)
+            for channel, name in enumerate(("neither", "acceptor", "donor"))
+        }
+        signed = strongest(split[:, self._middle()] * np.sign(split[:, -1]))
+        return {**named, "score": np.abs(signed), "signed": signed}

@@ -4,21 +4,70 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 
 class Head(nn.Module):
-    """Maps the vector that compares the two alleles to a task's answer."""
+    """Answers from what compares the two alleles.
+
+    Attributes:
+        task: the target it is trained on.
+        outputs: numbers in an answer.
+        labels: numbers in a label; NaN in a label means "not known".
+    """
 
     task: ClassVar[str]
+    outputs: int
+    labels: int
+
+    def forward(
+        self,
+        compared: Float[Tensor, "batch inputs"],
+        ref: Float[Tensor, "batch channels positions"],
+        alt: Float[Tensor, "batch channels positions"],
+    ) -> Float[Tensor, "batch outputs"]:
+        """The answer from the vector that compares the alleles and from both alleles' features per position."""
+        raise NotImplementedError
+
+    def costs(
+        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch labels"], config: TrainingConfig
+    ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
+        """Cost of each row's answer (0 where its label is not known), and whether the label is known."""
+        raise NotImplementedError
 
     def loss(
-        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch labels"], config: TrainingConfig
+        self,
+        answer: Float[Tensor, "batch outputs"],
+        labels: Float[Tensor, "batch labels"],
+        config: TrainingConfig,
+        weights: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Mean cost of the answers."""
+        """Mean cost over the rows whose label is known, each with its weight."""
+        costs, known = self.costs(answer, labels, config)
+        counted = known.to(costs.dtype) if weights is None else known * weights
+        return (costs * counted).sum() / counted.sum().clamp_min(1e-12)
+
+    def classes(self, labels: Float[Tensor, "n labels"]) -> Int[Tensor, " n"] | None:
+        """The class of each row, by which an imbalance is weighed out; None where the task has no classes."""
+        return None
+
+    def learn_scale(self, labels: Float[Tensor, "n labels"]) -> None:
+        """Take the training labels' scale, where the head's answers are in the labels' own unit."""
+
+    def comparable(
+        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch labels"]
+    ) -> tuple[Float[Tensor, "batch k"], Float[Tensor, "batch k"]] | None:
+        """The parts of answers and labels whose correlation is worth a look; None where there are none."""
+        return None
+
+    def columns(self, answers: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        """What the answers mean, by name; see the head for the names. `score` (higher: more likely altering) and
+        `signed` (negative: less of the normal product) are among them where the task gives them."""
         raise NotImplementedError
 
 
@@ -28,3 +77,24 @@ def two_layers(inputs: int, hidden_dim: int, outputs: int, dropout: float) -> nn
     nn.init.normal_(last.weight, std=0.01)
     nn.init.zeros_(last.bias)
     return nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, hidden_dim), nn.GELU(), nn.Dropout(dropout), last)
+
+
+def regression_costs(
+    answer: Float[Tensor, "batch k"], labels: Float[Tensor, "batch k"], config: TrainingConfig
+) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
+    """Huber's loss divided by its delta (so that large errors cost their size) or the squared error, row by row,
+    averaged over the numbers of a row that are known."""
+    known = ~labels.isnan()
+    wanted = labels.where(known, answer.detach())
+    if config.loss == "mse":
+        each = F.mse_loss(answer, wanted, reduction="none")
+    else:
+        each = F.huber_loss(answer, wanted, delta=config.huber_delta, reduction="none") / config.huber_delta
+    each = each.where(known, each.new_zeros(()))
+    return each.sum(1) / known.sum(1).clamp_min(1), known.any(1)
+
+
+def strongest(delta: Float32[np.ndarray, "n 3"]) -> Float32[np.ndarray, " n"]:
+    """The signed Δ of largest magnitude over the acceptor and donor channels."""
+    sites = delta[:, 1:]
+    return sites[np.arange(len(sites)), np.abs(sites).argmax(axis=1)]

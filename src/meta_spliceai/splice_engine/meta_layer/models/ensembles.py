@@ -1,0 +1,220 @@
+"""Several models as one: quantile members trained together, and finished members weighed on validation rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from scipy.optimize import nnls
+from torch import Tensor, nn
+
+from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError
+from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.meta_layer.models.composition import ComposedPredictor, blank_settings
+from meta_spliceai.splice_engine.meta_layer.models.heads.delta import QuantileHead
+from meta_spliceai.splice_engine.meta_layer.models.predictor import CONFIG_FILE, FORMAT, Predictor
+
+
+class QuantileEnsemble(Predictor):
+    """One model a quantile of |Δ|, trained side by side; together they answer as a QuantileHead does.
+
+    The members share nothing but the stopping time: each has its own encoder, head and seed. Models trained apart may
+    cross; the answer sorts them, which never makes a quantile worse (Chernozhukov, Fernández-Val and Galichon 2010,
+    10.3982/ECTA7880). The direction is the members' mean.
+
+    Args:
+        window: bases in the window (odd, the variant in the middle).
+        quantiles: increasing numbers between 0 and 1.
+        encoder: a name in ENCODERS.
+        dropout: share dropped in the heads in training.
+        seed: of the first member; each further one takes the next.
+        encoder_settings: the encoders' own settings.
+    """
+
+    def __init__(
+        self,
+        window: int = 501,
+        quantiles: Sequence[float] = (0.5, 0.75, 0.9),
+        encoder: str = "gated-cnn",
+        dropout: float = 0.1,
+        seed: int = 0,
+        **encoder_settings: Any,
+    ) -> None:
+        config = {
+            "window": window,
+            "quantiles": list(quantiles),
+            "encoder": encoder,
+            "dropout": dropout,
+            "seed": seed,
+            **encoder_settings,
+        }
+        super().__init__(window, config)
+        # Stands for all members: it checks the quantiles and knows what the joined answers mean. It has no part in
+        # the computation, so it has no trained weights either.
+        self.head = QuantileHead(1, 1, 1, dropout, quantiles)
+        self.head.requires_grad_(False)
+        self.members = nn.ModuleList(
+            ComposedPredictor(
+                encoder, "quantile", window, seed + i, encoder_settings, {"quantiles": [level], "dropout": dropout}
+            )
+            for i, level in enumerate(quantiles)
+        )
+        self.weights = self._first().weights
+
+    @classmethod
+    def _empty(cls, config: dict[str, Any]) -> Self:
+        predictor = cls(**blank_settings(config["encoder"], config))
+        predictor.config = config
+        return predictor
+
+    def _first(self) -> ComposedPredictor:
+        return self.members[0]  # type: ignore[return-value]
+
+    def receptive_field(self) -> int | None:
+        """That of the members' encoders."""
+        return self._first().receptive_field()
+
+    def encoder_layers(self) -> list[list[nn.Parameter]]:
+        """Layer by layer, those of all members together."""
+        each = [member.encoder_layers() for member in self.members]  # type: ignore[operator]
+        return [[p for layer in layers for p in layer] for layers in zip(*each, strict=True)]
+
+    def forward(
+        self, ref: Float[Tensor, "batch 4 length"], alt: Float[Tensor, "batch 4 length"]
+    ) -> Float[Tensor, "batch outputs"]:
+        """Sorted quantiles of |Δ|, three channels each, then the three directions."""
+        each = torch.stack([member(ref, alt).float() for member in self.members])
+        sizes = each[:, :, :3]
+        if not self.training:
+            sizes = sizes.sort(dim=0).values
+        return torch.cat((sizes.permute(1, 0, 2).flatten(1), each[:, :, 3:].mean(0)), dim=1)
+
+
+class WeightedEnsemble(nn.Module):
+    """Finished predictors of one kind of answer, averaged with weights.
+
+    Members may read windows of different lengths: each takes the middle of what it is given.
+
+    Args:
+        members: finished predictors whose answers have the same meaning.
+        weights: one number of at least 0 a member, with sum 1; equal where absent.
+
+    Raises:
+        InputError: fewer than two members, members of different tasks, bad weights.
+    """
+
+    def __init__(self, members: Sequence[Predictor], weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        if len(members) < 2:
+            raise InputError(f"an ensemble needs at least 2 members, not {len(members)}")
+        tasks = {(member.head.task, member.head.outputs) for member in members}
+        if len(tasks) > 1:
+            raise InputError(f"members answer differently: {', '.join(sorted(task for task, _ in tasks))}")
+        shares = np.asarray(weights if weights is not None else [1 / len(members)] * len(members), dtype=np.float64)
+        if shares.shape != (len(members),) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+            raise InputError(f"weights {shares.tolist()} are not {len(members)} numbers of at least 0 with sum 1")
+        self.members = nn.ModuleList(members)
+        self.shares = tuple(float(share) for share in shares)
+        self.window = max(member.window for member in members)
+
+    def forward(
+        self, ref: Float[Tensor, "batch 4 length"], alt: Float[Tensor, "batch 4 length"]
+    ) -> Float[Tensor, "batch outputs"]:
+        """The members' weighted mean.
+
+        Raises:
+            InputError: windows shorter than the widest member's.
+        """
+        if ref.shape[-1] != self.window:
+            raise InputError(f"a window of {ref.shape[-1]} bases was given to an ensemble made for {self.window}")
+        total = ref.new_zeros(())
+        for member, share in zip(self.members, self.shares, strict=True):
+            cut = (self.window - int(member.window)) // 2  # type: ignore[arg-type]
+            inside = slice(cut, self.window - cut)
+            total = total + share * member(ref[..., inside], alt[..., inside]).float()
+        return total
+
+    def columns(self, answers: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        """What the answers mean, as the members say."""
+        first: Predictor = self.members[0]  # type: ignore[assignment]
+        return first.columns(answers)
+
+    def describe(self) -> dict[str, Any]:
+        """The members' descriptions and weights."""
+        return {
+            "predictor": type(self).__name__,
+            "window": self.window,
+            "parameters": sum(p.numel() for p in self.parameters()),
+            "weights": "; ".join(dict.fromkeys(str(member.weights) for member in self.members)),
+            "shares": list(self.shares),
+            "members": [member.describe() for member in self.members],  # type: ignore[operator]
+        }
+
+    def save_pretrained(self, folder: Path | str) -> Path:
+        """Write each member into a folder of its own and config.json beside them. Returns the folder."""
+        folder = Path(folder)
+        for i, member in enumerate(self.members):
+            member.save_pretrained(folder / f"member-{i}")  # type: ignore[operator]
+        with atomic_write(folder / CONFIG_FILE) as handle:
+            json.dump({"format": FORMAT, **self.describe()}, handle, indent=2, ensure_ascii=False)
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> Self:
+        """Read what `save_pretrained` wrote.
+
+        Raises:
+            MissingResourceError: no ensemble there.
+            IntegrityError: config.json is not an ensemble's, or a member is damaged.
+        """
+        path = Path(folder) / CONFIG_FILE
+        if not path.is_file():
+            raise MissingResourceError(f"no saved ensemble in {folder}: {CONFIG_FILE} is missing")
+        try:
+            shares = [float(share) for share in json.loads(path.read_text(encoding="utf-8"))["shares"]]
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"{path} is not a saved ensemble's config ({error})") from error
+        members = [Predictor.from_pretrained(path.parent / f"member-{i}") for i in range(len(shares))]
+        return cls(members, shares).eval()
+
+
+def fit_shares(
+    answers: Float32[np.ndarray, "members n outputs"], labels: Float32[np.ndarray, "n outputs"]
+) -> Float[np.ndarray, " members"]:
+    """The members' weights: at least 0, sum 1, least squared error on the rows given.
+
+    Non-negative least squares with a heavily weighed row that asks for the sum (Breiman 1996, "Stacked regressions",
+    10.1007/BF00117832, for why weights must not be negative). The rows are the validation part's: members trained on a
+    row look better on it than they are.
+
+    Args:
+        answers: each member's answers on the validation rows.
+        labels: the rows' labels.
+
+    Raises:
+        InputError: shapes that do not fit; a number that is none.
+    """
+    if answers.ndim != 3 or answers.shape[1:] != labels.shape or not labels.size:
+        raise InputError(f"answers of shape {answers.shape} do not fit labels of shape {labels.shape}")
+    if not (np.isfinite(answers).all() and np.isfinite(labels).all()):
+        raise InputError("an ensemble's weights cannot be fitted: an answer or a label is not a number")
+    columns = answers.reshape(len(answers), -1).T.astype(np.float64)
+    heavy = 1e3 * max(1.0, float(np.abs(columns).max())) * np.sqrt(len(columns))
+    matrix = np.vstack([columns, np.full((1, len(answers)), heavy)])
+    shares, _ = nnls(matrix, np.append(labels.reshape(-1).astype(np.float64), heavy))
+    return shares / shares.sum()
+
+
+def disagreement(
+    answers: Float32[np.ndarray, "members n outputs"], shares: Sequence[float]
+) -> Float32[np.ndarray, " n"]:
+    """How far the members are apart on each row: the weighted standard deviation, its root mean square over outputs."""
+    weights = np.asarray(shares, dtype=np.float64)
+    mean = np.tensordot(weights, answers, axes=1)
+    variance = np.tensordot(weights, np.square(answers - mean), axes=1)
+    return np.sqrt(variance.mean(axis=1)).astype(np.float32)
