@@ -124,3 +124,11 @@ def test_the_plan_draws_what_seqleak_draws(make_predictions: Callable[..., pd.Da
     handed_on = plan.as_seqleak()
     np.testing.assert_array_equal(handed_on.counts, theirs.counts)
     np.testing.assert_array_equal(handed_on.unit_of_item, theirs.unit_of_item)
+
+
+def test_a_resample_with_fewer_rows_than_the_list_is_undefined_there() -> None:
+    y = np.array([True, False, True, False])
+    ranking = rank_scores(y, np.array([0.9, 0.8, 0.2, 0.1]), np.array([0, 0, 1, 1]))
+    values = ranking.at(np.array([[1, 1], [0, 2], [0, 1]], dtype=np.int32), OperatingPoints(tops=(3,)))
+    # the first draw: two of the top three; the second draws (0.2, 0.1) twice; the third has two rows
+    np.testing.assert_allclose(values["precision_top_3"], [2 / 3, 2 / 3, np.nan])

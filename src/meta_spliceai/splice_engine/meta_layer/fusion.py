@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
 
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import InputError, IntegrityError, LeakageError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.boosting import BoostingConfig, Trees, grow
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, Method, fit_calibration
@@ -205,6 +205,61 @@ def fit_fusion(
     )
     card["calibration"] = {"method": config.calibration, "rows": len(held_table)}
     return Fusion(names, classes.trees, effect_trees, weights, repair, card)
+
+
+def cross_fit(
+    features: pd.DataFrame,
+    table: pd.DataFrame,
+    fold: Int[np.ndarray, " rows"],
+    seed: int = 0,
+    config: FusionConfig | None = None,
+    *,
+    negatives: Sequence[str] = NEGATIVES,
+) -> tuple[Scores, list[dict[str, Any]]]:
+    """Every variant judged by a fusion that saw neither its fold nor its group (chromosomes as folds, for one).
+
+    Probabilities of different folds are comparable because each model is calibrated on its own out-of-fold values.
+
+    Args:
+        features, table: all variants, row by row the same.
+        fold: the fold in which each row is tested.
+        seed: of folds and trees.
+        config: settings.
+        negatives: the classes of the other side.
+
+    Returns:
+        Scores of all rows, and the card of each fold's model, folds in ascending order.
+
+    Raises:
+        LeakageError: a group in two folds.
+        InputError: see `fit_fusion`; a single fold.
+    """
+    fold = np.asarray(fold)
+    numbers = np.unique(fold)
+    if len(numbers) < 2 or len(fold) != len(table):
+        raise InputError(f"cross-fitting: {len(numbers)} folds over {len(fold)} rows for {len(table)} variants")
+    folds_of = pd.Series(fold).groupby(table["group"].to_numpy()).nunique()
+    if (folds_of > 1).any():
+        raise LeakageError(
+            f"cross-fitting: {int((folds_of > 1).sum())} groups are in several folds, such as "
+            f"'{folds_of.index[folds_of > 1][0]}'; put whole groups into one fold"
+        )
+    features, table = features.reset_index(drop=True), table.reset_index(drop=True)
+    score, signed = np.full(len(table), np.nan), np.full(len(table), np.nan)
+    cards = []
+    for number in numbers:
+        held = fold == number
+        model = fit_fusion(
+            features[~held].reset_index(drop=True),
+            table[~held].reset_index(drop=True),
+            seed,
+            config,
+            negatives=negatives,
+        )
+        predicted = model.predict(features[held])
+        score[held], signed[held] = predicted.score, predicted.signed
+        cards.append({"fold": str(number), "tested": int(held.sum()), **model.card})
+    return Scores(score, signed), cards
 
 
 def _matrix(features: pd.DataFrame, names: tuple[str, ...]) -> Float[np.ndarray, "rows features"]:

@@ -42,7 +42,7 @@ class SortedOnce:
 
     def ranks(self, counts: Int[np.ndarray, "resamples groups"]) -> Float[np.ndarray, "resamples rows"]:
         """Midranks, in row order, among the rows as drawn (a row drawn twice counts twice)."""
-        through = np.cumsum(np.take(counts, self.unit, axis=1), axis=1, dtype=np.int64)[:, self.run_last]
+        through = np.cumsum(np.take(counts, self.unit, axis=1), axis=1, dtype=np.int32)[:, self.run_last]
         middle = through.astype(np.float64)
         middle[:, 1:] += through[:, :-1]
         middle += 1

@@ -48,7 +48,7 @@ class RankedScores:
         rate f is the largest TP / P of a threshold with FP ≤ f N.
         """
         resamples = len(counts)
-        total = np.cumsum(np.take(counts, self.unit, axis=1), axis=1, dtype=np.int64)
+        total = np.cumsum(np.take(counts, self.unit, axis=1), axis=1, dtype=np.int32)
         rows = total[:, -1].astype(np.float64) if total.shape[1] else np.zeros(resamples)
         weight = np.take(counts, self.positive_unit, axis=1)
         runs = len(self.first)
