@@ -1,0 +1,172 @@
+"""`meta-spliceai score`: a file of variants in, the same file with splice scores out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from meta_spliceai.splice_engine.base_layer.model import BaseModel
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("score")(score)
+
+
+def score(
+    source: Annotated[
+        str, typer.Argument(metavar="[IN]", help="VCF, gzipped VCF or BCF; - is standard input.", show_default=False)
+    ] = "-",
+    out: Annotated[str, typer.Option("-o", "-O", "--output", metavar="OUT", help="Output; - is standard output.")] = "-",
+    reference: Annotated[
+        Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome of the variants' build.")
+    ] = ...,  # type: ignore[assignment]  # typer's sign for "must be given"
+    annotation: Annotated[
+        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF.")
+    ] = ...,  # type: ignore[assignment]
+    base: Annotated[
+        str, typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights.")
+    ] = "spliceai",
+    distance: Annotated[int, typer.Option("-D", "--distance", help="Bases to either side, 1 to 4999.")] = 50,
+    mask: Annotated[
+        bool, typer.Option("--mask", help="Leave out gains of annotated sites and losses of others (SpliceAI's -M 1).")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Processor threads (default: all cores).")
+    ] = None,
+    stats: Annotated[
+        Path | None, typer.Option("--stats", metavar="FILE", help="Write counts and reasons as JSON.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Score only what SpliceAI's own command scores; write no reasons.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite entries under the same INFO key that the input has.")
+    ] = False,
+    output_type: Annotated[
+        str | None, typer.Option("--output-type", metavar="v|z|b", help="VCF, bgzipped VCF or BCF (default: by name).")
+    ] = None,
+) -> None:
+    """Score the variants of a VCF or BCF with SpliceAI or one of its relatives.
+
+    Each record comes out as it went in, in the same order, with one INFO entry
+    more: SpliceAI=ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_DL.
+    An allele without a score has its reason under SpliceAI_unscored. OUT appears
+    when it is whole; until then OUT.partial holds the finished blocks, and
+    --resume goes on behind them.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38
+      meta-spliceai score in.vcf -o out.vcf -R hg38.fa -A genes.gtf.gz --base cispliceai --stats stats.json
+      meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38 --resume
+      bcftools view -r chr17 in.bcf | meta-spliceai score -R hg38.fa -A grch38 -D 500 > out.vcf
+    """
+    from meta_spliceai.errors import InputError
+
+    if source == "-" and sys.stdin.isatty():
+        raise InputError("no input: give a VCF or BCF, or pipe one in; meta-spliceai score --help shows how")
+
+    import torch
+
+    from meta_spliceai.splice_engine.base_layer.vcf.score_file import Settings
+    from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import score_vcf
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    model = announced_model(base, device)
+    progress = Progress()
+    try:
+        account = score_vcf(
+            source,
+            out,
+            reference,
+            annotation,
+            model,
+            Settings(distance=distance, mask=mask, strict=strict, replace=replace),
+            output_type=output_type,
+            resume=resume,
+            report=progress,
+        )
+    except KeyboardInterrupt:
+        progress.end()
+        if out != "-":
+            _say(f"interrupted after {progress.records:,} records; run the same command with --resume to go on")
+        raise
+    progress.end()
+    if stats is not None:
+        write_stats(stats, account)
+    conclude(account)
+
+
+def announced_model(base: str, device: str) -> BaseModel:
+    """The base model on its device, its licence said on standard error."""
+    from meta_spliceai.splice_engine.base_layer.families import load_base_model
+    from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+
+    model = load_base_model(base, choose_device(device))
+    _say(f"base model {model.name}: weights under {model.licence}; please cite {model.citation}")
+    return model
+
+
+def write_stats(path: Path, account: dict[str, Any]) -> None:
+    """Write the account as JSON."""
+    import json
+
+    from meta_spliceai.files import atomic_write
+
+    with atomic_write(path) as handle:
+        json.dump(account, handle, indent=2)
+        handle.write("\n")
+
+
+def conclude(account: dict[str, Any]) -> None:
+    """Say in a few lines what was scored and what not."""
+    left_out = sum(account["unscored"].values())
+    _say(
+        f"{account['records']:,} records, {account['alleles']:,} alleles: {account['alleles_scored']:,} scored, "
+        f"{left_out:,} without a score, in {account['seconds']:,.1f} s"
+        + (f" (went on from record {account['resumed_from_record']:,})" if account["resumed_from_record"] else "")
+    )
+    for reason, count in sorted(account["unscored"].items(), key=lambda item: -item[1]):
+        _say(f"  {count:,} {reason}, e.g. {account['examples'][reason][0]}")
+    for warning in account["warnings"]:
+        _say(f"warning: {warning}")
+
+
+class Progress:
+    """A line on standard error that says how far it is, where that is a terminal."""
+
+    def __init__(self) -> None:
+        import time
+
+        self.records = 0
+        self._clock = time.monotonic
+        self._started = self._clock()
+        self._first: int | None = None
+        self._shown = False
+
+    def __call__(self, totals: Any) -> None:
+        self.records = totals.records
+        if self._first is None:
+            self._first = 0
+        if sys.stderr.isatty():
+            rate = totals.records / max(self._clock() - self._started, 1e-9)
+            sys.stderr.write(f"\r{totals.records:,} records, {rate:,.1f}/s ")
+            sys.stderr.flush()
+            self._shown = True
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._shown:
+            sys.stderr.write("\n")
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

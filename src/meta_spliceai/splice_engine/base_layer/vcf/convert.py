@@ -1,0 +1,55 @@
+"""From one kind of variant file to another, by pysam's bcftools: only where output and input differ in kind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pysam
+import pysam.bcftools
+
+from meta_spliceai.errors import RunError
+
+OUTPUT_TYPES = ("v", "z", "b")
+"""VCF text, bgzipped VCF, BCF."""
+
+
+def convert(source: Path, out: Path, output_type: str) -> None:
+    """Write a variant file in another kind, whole or not at all.
+
+    Args:
+        source: a finished VCF or BCF.
+        out: where it goes.
+        output_type: one of OUTPUT_TYPES.
+
+    Raises:
+        RunError: it could not be written: a full disk, or (BCF) a contig or key that the header does not declare.
+        OSError: the folder cannot be written to.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")
+    os.close(descriptor)
+    loudness = pysam.set_verbosity(0)
+    try:
+        # Not pysam's own record writer: it adds END to records of symbolic alleles behind the header's back.
+        pysam.bcftools.view("--no-version", "-O", output_type, "-o", temporary, str(source), catch_stdout=False)
+        with open(temporary, "r+b") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, out)
+    except pysam.utils.SamtoolsError as error:
+        kind = "BCF" if output_type == "b" else "VCF"
+        said = str(error).replace("\\n", " ").partition("stderr=")[2].strip("' ") or "no message"
+        raise RunError(
+            f"{out} could not be written as {kind} ({said}): the disk is full, or the header does not declare every "
+            f"contig and key; all scores are kept in {source.name}"
+        ) from error
+    finally:
+        pysam.set_verbosity(loudness)
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,205 @@
+"""From scores to the text of an INFO entry.
+
+A score is printed with two decimals and a position is where the largest of many values stands, so that float noise
+(another batch size, thread count or processor) could tip either. Every entry is therefore made together with the
+verdict whether noise up to `NOISE` could change its text; the few entries for which it could are computed again by
+`score_file`, each variant alone, so that the text depends on the variant and on nothing beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from meta_spliceai.errors import unknown_value
+from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR
+from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.pangolin import gain_and_loss
+from meta_spliceai.splice_engine.genome.annotation import Gene
+
+NOISE = 1e-5
+"""Largest difference between two ways of computing one value (the bound that the scoring methods are tested for)."""
+
+_PRINTS_ZERO = 0.005
+"""Below this a score is printed 0.00, and its position is of no meaning; see `peak_of`."""
+
+_SPLICEAI_COLUMNS = "ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_DL"
+_PANGOLIN_COLUMNS = "ALLELE|SYMBOL|DS_GAIN|DS_LOSS|DP_GAIN|DP_LOSS"
+
+Delta = Float[np.ndarray, "positions channels"]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One entry.
+
+    Attributes:
+        text: without the allele and the gene's name: scores and positions, separated by |.
+        sure: no float noise could change the text.
+        largest: the largest score in it, for summaries.
+    """
+
+    text: str
+    sure: bool
+    largest: float
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The largest of a row of values: value, index, and whether noise could change how either is printed."""
+
+    value: float
+    index: int
+    sure: bool
+
+
+def two_decimals(value: float) -> str:
+    """The value with two decimals; a zero has no sign."""
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text
+
+
+def peak_of(values: Float[np.ndarray, " positions"]) -> Peak:
+    """The largest value and where it stands (the first such place).
+
+    Where the largest value is printed 0.00, its place is that of the largest value in steps of 0.001, nearest to the
+    middle: among values that are all noise the strict maximum would be anywhere, and elsewhere on another machine.
+    """
+    index = int(values.argmax())
+    value = float(values[index])
+    if two_decimals(value) == "0.00":
+        index, sure = _quiet_peak(values)
+    else:
+        sure = int(np.count_nonzero(values >= value - 2 * NOISE)) == 1
+    sure = sure and two_decimals(value - NOISE) == two_decimals(value + NOISE)
+    return Peak(value, index, sure)
+
+
+def _quiet_peak(values: Float[np.ndarray, " positions"]) -> tuple[int, bool]:
+    def place(steps: Float[np.ndarray, " positions"]) -> int:
+        candidates = np.flatnonzero(steps == steps.max())
+        middle = len(values) // 2
+        return int(candidates[np.argmin(np.abs(candidates - middle))])
+
+    wide = values.astype(np.float64)
+    index = place(np.round(wide * 1000))
+    # Noise may push any value over the border to the next step. The place is sure if it holds in the worst case: the
+    # chosen value pushed down, all others up.
+    worst = np.round((wide + NOISE) * 1000)
+    worst[index] = np.round((wide[index] - NOISE) * 1000)
+    return index, place(worst) == index
+
+
+@dataclass(frozen=True)
+class InfoField:
+    """How one family's scores are written.
+
+    Attributes:
+        key: INFO key.
+        tool: what the header's description calls the scores.
+        columns: what stands between the bars.
+        masks_sites: --mask looks at every annotated site by position (CI-SpliceAI, Pangolin); else, as SpliceAI's own
+            command does, only at the exon boundary nearest to the variant.
+        splits_sites: scores are given for acceptors and donors apart; else as gain and loss of any site.
+    """
+
+    key: str
+    tool: str
+    columns: str
+    masks_sites: bool
+    splits_sites: bool
+
+    @property
+    def reason_key(self) -> str:
+        """INFO key of the alleles that have no score."""
+        return f"{self.key}_unscored"
+
+    def definitions(self) -> dict[str, str]:
+        """INFO key: its line in the header, without line end."""
+        what = (
+            "These include delta scores (DS) and delta positions (DP) for acceptor gain (AG), acceptor loss (AL), "
+            "donor gain (DG), and donor loss (DL)."
+            if self.splits_sites
+            else "Largest gain and largest loss of splice-site probability over tissues (DS) and where (DP)."
+        )
+        return {
+            self.key: f"##INFO=<ID={self.key},Number=.,Type=String,"
+            f'Description="{self.tool} variant annotation. {what} Format: {self.columns}">',
+            self.reason_key: f"##INFO=<ID={self.reason_key},Number=.,Type=String,"
+            f'Description="Alleles without a {self.key} entry, and why. Format: ALLELE|SYMBOL|REASON">',
+        }
+
+    def unscored(self) -> str:
+        """Scores and positions of an allele that SpliceAI's command names but does not score."""
+        return "|".join("." * (self.columns.count("|") - 1))
+
+    def render(self, delta: Delta, gene: Gene, pos: int, mask: bool) -> Rendered:
+        """One entry from Δ in plus-strand orientation.
+
+        Args:
+            delta: alternative minus reference; index `len // 2` is `pos`.
+            gene: for the mask.
+            pos: of the variant, 1-based.
+            mask: leave out gains of annotated sites and losses of others.
+        """
+        distance = len(delta) // 2
+        if self.splits_sites:
+            gains = [delta[:, ACCEPTOR], -delta[:, ACCEPTOR], delta[:, DONOR], -delta[:, DONOR]]
+            sites: list[tuple[int, ...]] = [gene.acceptors(), gene.acceptors(), gene.donors(), gene.donors()]
+        else:
+            both = gain_and_loss(delta[None])
+            gains = [both.gain[0], -both.loss[0]]
+            sites = [gene.acceptors() + gene.donors()] * 2
+        if mask and self.masks_sites:
+            gains = [
+                _masked_by_site(values, where, pos, loss=bool(kind % 2))
+                for kind, (values, where) in enumerate(zip(gains, sites, strict=True))
+            ]
+        peaks = [peak_of(values) for values in gains]
+        scores = [peak.value for peak in peaks]
+        if mask and not self.masks_sites:
+            boundaries = gene.boundaries() - pos
+            nearest = int(boundaries[np.argmin(np.abs(boundaries))])
+            for kind, peak in enumerate(peaks):
+                is_boundary = peak.index - distance == nearest
+                if is_boundary != bool(kind % 2):  # a gain at the boundary, or a loss anywhere else
+                    scores[kind] = 0.0
+        if not self.splits_sites:
+            scores[1] = -scores[1]  # Pangolin writes losses as negative numbers
+        text = "|".join([*map(two_decimals, scores), *(str(peak.index - distance) for peak in peaks)])
+        return Rendered(text, all(peak.sure for peak in peaks), max(abs(score) for score in scores))
+
+
+def _masked_by_site(
+    values: Float[np.ndarray, " positions"], sites: tuple[int, ...], pos: int, loss: bool
+) -> Float[np.ndarray, " positions"]:
+    """Gains without those at annotated sites, or losses without those anywhere else."""
+    places = np.array(sites, dtype=np.int64) - pos + len(values) // 2
+    annotated = np.zeros(len(values), dtype=bool)
+    annotated[places[(places >= 0) & (places < len(values))]] = True
+    kept = annotated if loss else ~annotated
+    return np.where(kept, values, np.minimum(values, 0))
+
+
+FIELDS = {
+    "spliceai": InfoField("SpliceAI", "SpliceAIv1.3.1", _SPLICEAI_COLUMNS, masks_sites=False, splits_sites=True),
+    "cispliceai": InfoField("CISpliceAI", "CI-SpliceAI", _SPLICEAI_COLUMNS, masks_sites=True, splits_sites=True),
+    "openspliceai": InfoField("OpenSpliceAI", "OpenSpliceAI", _SPLICEAI_COLUMNS, masks_sites=False, splits_sites=True),
+    "pangolin": InfoField("Pangolin", "Pangolin", _PANGOLIN_COLUMNS, masks_sites=True, splits_sites=False),
+}
+"""Base model's name: its INFO field."""
+
+
+def field_of(model: BaseModel) -> InfoField:
+    """The INFO field of a base model's scores.
+
+    Raises:
+        InputError: a model for which no field is defined.
+    """
+    if model.name in FIELDS:
+        return FIELDS[model.name]
+    if model.channels == CHANNELS:
+        return InfoField(model.name, model.name, _SPLICEAI_COLUMNS, masks_sites=False, splits_sites=True)
+    raise unknown_value("base model with an INFO field", model.name, FIELDS)

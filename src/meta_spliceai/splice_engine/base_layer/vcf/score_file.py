@@ -1,0 +1,496 @@
+"""A file of variants in, the same file with scores out.
+
+Records are taken in blocks. Within a block the alleles of all records are scored together, ordered by gene and place so
+that neighbours share work, and the records are written in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import IO, Any, Protocol
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, UInt8
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.vcf import bgzf, reasons
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rendered
+from meta_spliceai.splice_engine.base_layer.vcf.reader import VariantRecord, Variants
+from meta_spliceai.splice_engine.base_layer.vcf.text import declared
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Unfinished
+from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.sequence import decode, encode
+from meta_spliceai.splice_engine.genome.source import SequenceSource
+
+BLOCK_RECORDS = 1000
+BLOCK_BYTES = 1 << 25
+LONGEST_ALTERNATIVE = 10_000
+"""Bases; a longer allele has the reason "alternative too long"."""
+
+_ROWS_AT_ONCE = 5_000_000
+"""Positions (rows times window) scored in one call: bounds the memory that scores take."""
+
+MISMATCHES_TO_STOP = 0.5
+CHECKED_BEFORE_STOPPING = 100
+"""From this many records on, more mismatches than that fraction mean another build."""
+
+EXAMPLES_KEPT = 5
+
+
+class Scorer(Protocol):
+    """What turns a table of variants into scores."""
+
+    def __call__(self, table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores:
+        """Score rows (chrom, pos, ref, alt, strand, gene).
+
+        Args:
+            table: rows, neighbours side by side.
+            annotation: genes by the names in the table's column `gene`.
+            alone: one row whose scores must not depend on anything else (batch, threads, earlier calls).
+        """
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a file is scored.
+
+    Attributes:
+        distance: positions to either side of a variant.
+        mask: leave out gains of annotated sites and losses of others.
+        strict: only what SpliceAI's own command scores, and no reasons in INFO.
+        replace: overwrite INFO entries under the same key that the input already has.
+    """
+
+    distance: int = 50
+    mask: bool = False
+    strict: bool = False
+    replace: bool = False
+
+
+@dataclass
+class Totals:
+    """Running counts of a file. `alleles == alleles_scored + sum(unscored.values())` at every moment.
+
+    Attributes:
+        records: records read.
+        alleles: alternative alleles read (a record without any counts as one).
+        alleles_scored: alleles with at least one score.
+        scores: entries written: one an allele and gene.
+        unscored: alleles without a score, by reason.
+        examples: up to five alleles for each reason.
+        checked: records whose reference allele was compared with the genome.
+        mismatched: those that differ.
+        computed_alone: entries near a rounding border, computed again one by one.
+        replaced: records that held an older entry under the same key.
+    """
+
+    records: int = 0
+    alleles: int = 0
+    alleles_scored: int = 0
+    scores: int = 0
+    unscored: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    checked: int = 0
+    mismatched: int = 0
+    computed_alone: int = 0
+    replaced: int = 0
+
+    def leave_out(self, record: VariantRecord, alt: str, reason: str) -> None:
+        """Count one allele under a reason."""
+        self.unscored[reason] = self.unscored.get(reason, 0) + 1
+        kept = self.examples.setdefault(reason, [])
+        if len(kept) < EXAMPLES_KEPT:
+            kept.append(f"{record.chrom}:{record.pos} {record.ref[:30]}>{alt[:30]}")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One allele and one gene to be scored; `shown` is the allele as the record writes it."""
+
+    gene: Gene
+    gene_key: str
+    chrom: str
+    pos: int
+    ref: str
+    alt: str
+    shown: str
+
+    def row(self) -> dict[str, object]:
+        return {
+            "variant_id": f"{self.chrom}:{self.pos}:{self.ref}:{self.alt}:{self.gene_key}",
+            "chrom": self.chrom,
+            "pos": self.pos,
+            "ref": self.ref,
+            "alt": self.alt,
+            "strand": self.gene.strand,
+            "gene": self.gene_key,
+        }
+
+
+@dataclass
+class _Planned:
+    """What will be written behind one record: in order, ready entries and jobs, and the reasons."""
+
+    record: VariantRecord
+    entries: list[str | _Job] = field(default_factory=list)
+    unscored: list[str] = field(default_factory=list)
+
+
+class FileScorer:
+    """Scores the records of one file.
+
+    Args:
+        genome: the reference.
+        annotation: the genes.
+        scorer: computes scores.
+        info: how they are written.
+        settings: how the file is scored.
+        flank: bases that the networks see on either side, for strict compatibility near a contig's end.
+    """
+
+    def __init__(
+        self,
+        genome: SequenceSource,
+        annotation: GeneAnnotation,
+        scorer: Scorer,
+        info: InfoField,
+        settings: Settings,
+        flank: int,
+    ) -> None:
+        self.genome = genome
+        self.annotation = annotation
+        self.scorer = scorer
+        self.info = info
+        self.settings = settings
+        self.flank = flank
+        self.totals = Totals()
+        # Two genes may have one name; to the scorer each has its own.
+        self._keys = {gene: f"{gene.name}#{number}" for number, gene in enumerate(annotation.genes)}
+        self._keyed = GeneAnnotation(
+            [replace(gene, name=key) for gene, key in self._keys.items()], annotation.build, annotation.name
+        )
+        self._contigs: dict[str, str | None] = {}
+
+    def block(self, records: list[VariantRecord]) -> list[bytes]:
+        """The records' bytes with scores put in, in their order.
+
+        Raises:
+            InputError: most reference alleles differ from the genome: another build.
+        """
+        planned = [self._plan(record) for record in records]
+        self._stop_at_another_build()
+        jobs = [entry for plan in planned for entry in plan.entries if isinstance(entry, _Job)]
+        texts = self._score(jobs)
+        return [self._write(plan, texts) for plan in planned]
+
+    def _write(self, plan: _Planned, texts: Mapping[_Job, str]) -> bytes:
+        keys = (self.info.key, self.info.reason_key)
+        held = plan.record.has_info(keys)
+        if held and not self.settings.replace:
+            raise InputError(
+                f"record {plan.record.number} ({plan.record.chrom}:{plan.record.pos}) already has a {self.info.key} "
+                "entry; add --replace to overwrite such entries, or take them out first"
+            )
+        self.totals.replaced += held
+        additions = []
+        entries = [texts[entry] if isinstance(entry, _Job) else entry for entry in plan.entries]
+        if entries:
+            additions.append((self.info.key, ",".join(entries)))
+        if plan.unscored and not self.settings.strict:
+            additions.append((self.info.reason_key, ",".join(plan.unscored)))
+        return plan.record.with_info(additions, keys if held else ())
+
+    def _plan(self, record: VariantRecord) -> _Planned:
+        """Which alleles of a record are scored for which genes, and why the others are not."""
+        plan = _Planned(record)
+        totals = self.totals
+        totals.records += 1
+        alts = record.alts or (".",)
+        totals.alleles += len(alts)
+
+        def leave_out(alt: str, reason: str, symbol: str = "") -> None:
+            totals.leave_out(record, alt, reason)
+            plan.unscored.append(f"{_safe(alt)}|{_safe(symbol)}|{reasons.in_info(reason)}")
+
+        reason = reasons.NO_ALTERNATIVE if not record.alts else self._reason_of_record(record)
+        if reason:
+            for alt in alts:
+                leave_out(alt, reason)
+            return plan
+        genes = self.annotation.overlapping(record.chrom, record.pos)
+        ref = decode(encode(record.ref))
+        for alt in record.alts:
+            reason = _reason_of_allele(alt) or ("" if genes else reasons.NOT_IN_GENE)
+            if not reason and self.settings.strict and len(ref) > 1 and len(alt) > 1:
+                reason = reasons.DELINS
+                plan.entries += [f"{alt}|{_safe(gene.name)}|{self.info.unscored()}" for gene in genes]
+            if reason:
+                leave_out(alt, reason)
+                continue
+            totals.alleles_scored += 1
+            totals.scores += len(genes)
+            plan.entries += [
+                _Job(gene, self._keys[gene], record.chrom, record.pos, ref, alt.upper(), alt) for gene in genes
+            ]
+        return plan
+
+    def _reason_of_record(self, record: VariantRecord) -> str:
+        """Why no allele of the record can be scored, or "". Counts the comparison with the genome."""
+        contig = self._contig(record.chrom)
+        if contig is None:
+            return reasons.CONTIG_ABSENT
+        if not re.fullmatch(r"[ACGTNRYSWKMBDHVU]+", record.ref, re.IGNORECASE):
+            return reasons.BAD_REFERENCE
+        start = record.pos - 1
+        codes = encode(record.ref)
+        length = self.genome.contigs()[contig]
+        inside = start >= 0 and start + len(codes) <= length
+        self.totals.checked += 1
+        if not inside or not np.array_equal(self.genome.fetch(contig, start, start + len(codes)), codes):
+            self.totals.mismatched += 1
+            return reasons.MISMATCH
+        if len(codes) > 2 * self.settings.distance:
+            return reasons.TOO_LONG
+        if self.settings.strict:
+            reach = self.flank + self.settings.distance
+            if record.ref != record.ref.upper():
+                return reasons.LOWER_CASE
+            if start - reach < 0 or start + reach + 1 > length:
+                return reasons.NEAR_END
+        return ""
+
+    def _contig(self, chrom: str) -> str | None:
+        if chrom not in self._contigs:
+            try:
+                self._contigs[chrom] = self.genome.resolve(chrom)
+            except InputError:
+                self._contigs[chrom] = None
+        return self._contigs[chrom]
+
+    def _stop_at_another_build(self) -> None:
+        checked, mismatched = self.totals.checked, self.totals.mismatched
+        if checked >= CHECKED_BEFORE_STOPPING and mismatched > MISMATCHES_TO_STOP * checked:
+            example = self.totals.examples[reasons.MISMATCH][0]
+            raise InputError(
+                f"{mismatched} of the first {checked} records have another reference base than {self.genome.name} "
+                f"(first: {example}); variants and FASTA are of different builds: give the FASTA of the variants' build"
+            )
+
+    def _score(self, jobs: list[_Job]) -> dict[_Job, str]:
+        """Text of each job's entry; equal jobs are computed once."""
+        texts: dict[_Job, str] = {}
+        unique: dict[tuple[str, int, str, str], list[_Job]] = {}
+        for job in jobs:
+            unique.setdefault((job.gene_key, job.pos, job.ref, job.alt), []).append(job)
+        ordered = sorted(unique.values(), key=lambda same: (same[0].gene_key, same[0].pos, same[0].ref, same[0].alt))
+        at_once = max(1, _ROWS_AT_ONCE // (2 * self.settings.distance + 1))
+        for start in range(0, len(ordered), at_once):
+            chunk = ordered[start : start + at_once]
+            scores = self.scorer(pd.DataFrame([same[0].row() for same in chunk]), self._keyed, alone=False)
+            for place, same in enumerate(chunk):
+                rendered = self._render(scores, place, same[0])
+                if not rendered.sure:
+                    self.totals.computed_alone += 1
+                    alone = self.scorer(pd.DataFrame([same[0].row()]), self._keyed, alone=True)
+                    rendered = self._render(alone, 0, same[0])
+                for job in same:
+                    texts[job] = f"{job.shown}|{_safe(job.gene.name)}|{rendered.text}"
+        return texts
+
+    def _render(self, scores: BaseScores, row: int, job: _Job) -> Rendered:
+        turn = -1 if job.gene.strand == "-" else 1
+        ref, alt = scores.ref[row][::turn], scores.alt[row][::turn]
+        if self.settings.strict:
+            alt = _as_spliceai_cuts(alt, len(job.ref) - len(job.alt))
+        return self.info.render(alt - ref, job.gene, job.pos, self.settings.mask)
+
+
+def _as_spliceai_cuts(
+    alt: Float[np.ndarray, "positions channels"], deleted: int
+) -> Float[np.ndarray, "positions channels"]:
+    """Under strict compatibility: SpliceAI draws no bases in from the right for a deletion, so that one longer than the
+    distance also takes away outputs on the left of the variant, which it fills with 0."""
+    distance = len(alt) // 2
+    if deleted <= distance:
+        return alt
+    cut = alt.copy()
+    cut[len(alt) - deleted : distance + 1] = 0
+    return cut
+
+
+def _reason_of_allele(alt: str) -> str:
+    """Why an allele cannot be scored whatever the gene, or ""."""
+    if alt == "*":
+        return reasons.SPANNING
+    if "<" in alt or ">" in alt:
+        return reasons.SYMBOLIC
+    if "[" in alt or "]" in alt or alt.startswith(".") or alt.endswith("."):
+        return reasons.BREAKEND
+    if not re.fullmatch(r"[ACGTN]+", alt, re.IGNORECASE):
+        return reasons.BAD_ALLELE
+    if len(alt) > LONGEST_ALTERNATIVE:
+        return reasons.ALLELE_TOO_LONG
+    return ""
+
+
+def _safe(text: str) -> str:
+    """The text with what INFO or our own separators cannot hold written as %XX (VCF 4.3, section 1.2)."""
+    return re.sub(r"[%;=,|\s]", lambda found: f"%{ord(found.group()):02X}", text)
+
+
+def check_annotation(annotation: GeneAnnotation, genome: SequenceSource) -> None:
+    """Compare the annotation's introns with the genome: they begin with GT or GC and end with AG, with few exceptions.
+
+    Up to 200 introns spread over the annotation are looked at. Nothing is said about fewer than 50.
+
+    Raises:
+        InputError: fewer than half of them do: annotation and genome are of different builds.
+    """
+    lengths = genome.contigs()
+    spliced = [gene for gene in annotation.genes if len(gene.exons) > 1]
+    looked_at = fitting = 0
+    for gene in spliced[:: max(1, len(spliced) // 200)]:
+        try:
+            contig = genome.resolve(gene.chrom)
+        except InputError:
+            continue
+        start, end = gene.exons[0][1], gene.exons[1][0]
+        if not 0 <= start < end - 3 < lengths[contig]:
+            continue
+        ends: list[UInt8[np.ndarray, " 2"]] = [genome.fetch(contig, at, at + 2) for at in (start, end - 2)]
+        if any((codes > 3).any() for codes in ends):
+            continue
+        looked_at += 1
+        fitting += tuple(map(decode, ends)) in _INTRON_ENDS[gene.strand]
+    if looked_at >= 50 and fitting < 0.5 * looked_at:
+        raise InputError(
+            f"{annotation.name} ({annotation.build}) does not fit {genome.name}: {fitting} of {looked_at} introns have "
+            "the bases that introns begin and end with; give an annotation and a FASTA of the same build"
+        )
+
+
+_INTRON_ENDS = {"+": {("GT", "AG"), ("GC", "AG"), ("AT", "AC")}, "-": {("CT", "AC"), ("CT", "GC"), ("GT", "AT")}}
+"""First and last two bases of an intron on the plus strand, for genes of either strand."""
+
+
+def blocks(variants: Variants) -> Iterator[list[VariantRecord]]:
+    """Records in blocks; where a block ends depends on the records alone."""
+    held: list[VariantRecord] = []
+    size = 0
+    for record in variants:
+        held.append(record)
+        size += len(record.raw)
+        if len(held) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
+
+
+Report = Callable[[Totals], None]
+
+
+def score_stream(
+    variants: Variants, scorer: FileScorer, sink: IO[bytes], packed: bool, provenance: list[str], report: Report | None
+) -> None:
+    """Score to a stream, block by block; what was written cannot be taken back.
+
+    Args:
+        variants: the input.
+        scorer: of this input.
+        sink: where bytes go.
+        packed: compress them (BGZF).
+        provenance: lines to put into the header.
+        report: told of the totals after each block.
+    """
+    pack = bgzf.compress if packed else bytes
+    sink.write(pack(header_of(variants, scorer, provenance)))
+    for block in blocks(variants):
+        sink.write(pack(b"".join(scorer.block(block))))
+        sink.flush()
+        if report is not None:
+            report(scorer.totals)
+    if packed:
+        sink.write(bgzf.END_BLOCK)
+    sink.flush()
+
+
+def score_to_partial(
+    variants: Variants,
+    scorer: FileScorer,
+    partial: Unfinished,
+    packed: bool,
+    provenance: list[str],
+    identity: dict[str, Any],
+    resume: bool,
+    report: Report | None,
+) -> int:
+    """Score into the partial file of an output, going on from the last whole block where asked to.
+
+    Args:
+        identity: all that the output's text depends on besides the records; a partial file of another is refused.
+        resume: go on with what an interrupted run left.
+        (others as for `score_stream`)
+
+    Returns:
+        Records taken over from the interrupted run.
+
+    Raises:
+        InputError: the input is not the one that the interrupted run read.
+    """
+    account = partial.read_account(identity) if resume else None
+    taken_over = 0 if account is None else account.records
+    account = account or Account(identity)
+    if taken_over:
+        scorer.totals = Totals(**account.stats)
+    pack = bgzf.compress if packed else bytes
+    partial.begin(account, pack(header_of(variants, scorer, provenance)))
+    digest = hashlib.sha256()
+    skipped = 0
+    for block in blocks(variants):
+        for record in block:
+            digest.update(record.raw)
+        if skipped < taken_over:
+            skipped += len(block)
+            if skipped >= taken_over and (skipped > taken_over or digest.hexdigest() != account.digest):
+                raise InputError(
+                    f"{variants.name} is not what the interrupted run read: its first {taken_over} records differ; "
+                    "give the same input, or run again without --resume"
+                )
+            continue
+        data = pack(b"".join(scorer.block(block)))
+        account.records += len(block)
+        account.digest = digest.hexdigest()
+        account.stats = dict(vars(scorer.totals))
+        partial.append(data, account)
+        if report is not None:
+            report(scorer.totals)
+    if skipped < taken_over:
+        raise InputError(
+            f"{variants.name} has fewer records ({skipped}) than the interrupted run wrote ({taken_over}); "
+            "give the same input, or run again without --resume"
+        )
+    partial.finish(bgzf.END_BLOCK if packed else b"")
+    return taken_over
+
+
+def header_of(variants: Variants, scorer: FileScorer, provenance: list[str]) -> bytes:
+    """The output's header.
+
+    Raises:
+        InputError: the input declares our INFO key already, and replacing was not asked for.
+    """
+    definitions = scorer.info.definitions()
+    if scorer.info.key in declared(variants.header) and not scorer.settings.replace:
+        raise InputError(
+            f"{variants.name} already declares INFO {scorer.info.key}, so that it may hold such scores; add --replace "
+            "to overwrite them, or take them out first"
+        )
+    if scorer.settings.strict:
+        definitions = {scorer.info.key: definitions[scorer.info.key]}
+    return variants.header_with(definitions, provenance)

@@ -1,0 +1,291 @@
+"""`score`, whole: open the input, score it, put the output in place, and account for every allele."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+import torch
+
+from meta_spliceai import __version__
+from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.vcf.convert import OUTPUT_TYPES, convert
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import field_of
+from meta_spliceai.splice_engine.base_layer.vcf.reader import Variants, open_variants
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import (
+    FileScorer,
+    Settings,
+    Totals,
+    check_annotation,
+    score_stream,
+    score_to_partial,
+)
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
+
+STREAM = "-"
+"""Standard input or output."""
+
+MISMATCHES_TO_WARN = 0.05
+
+
+class ModelScorer:
+    """Scores tables with a base model on one genome."""
+
+    def __init__(self, model: BaseModel, genome: IndexedFasta, distance: int) -> None:
+        self.model = model
+        self.genome = genome
+        self.distance = distance
+
+    def __call__(self, table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores:
+        """Scores of all rows; `alone`: by a full forward pass on one thread, which nothing around can influence."""
+        if not alone:
+            return score_variants(table, self.genome, self.model, self.distance, annotation=annotation)
+        with one_thread():
+            return score_variants(
+                table, self.genome, self.model, self.distance, annotation=annotation, method="full", batch_size=1
+            )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run the block with one thread of PyTorch's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def output_type_of(out: str, given: str | None) -> str:
+    """v (VCF), z (bgzipped VCF) or b (BCF): as given, else by the file's name, else v.
+
+    Raises:
+        InputError: another letter.
+    """
+    if given is not None:
+        if given not in OUTPUT_TYPES:
+            raise unknown_value("output type", given, OUTPUT_TYPES, "--output-type")
+        return given
+    name = Path(out).name.lower()
+    return "b" if name.endswith(".bcf") else "z" if name.endswith((".gz", ".bgz")) else "v"
+
+
+def score_vcf(
+    source: str,
+    out: str,
+    reference: Path,
+    annotation: str,
+    model: BaseModel,
+    settings: Settings,
+    *,
+    output_type: str | None = None,
+    resume: bool = False,
+    report: Callable[[Totals], None] | None = None,
+) -> dict[str, Any]:
+    """Score a file of variants.
+
+    Args:
+        source: path of a VCF, gzipped or bgzipped VCF or BCF; "-" for standard input.
+        out: path of the output; "-" for standard output. A file appears only when it is whole.
+        reference: FASTA of the variants' build; its index is made if need be.
+        annotation: "grch37", "grch38", or path of a table or GTF.
+        model: the networks.
+        settings: distance, mask, strictness.
+        output_type: v, z or b; by default from the output's name.
+        resume: go on with what an interrupted run to the same output left.
+        report: told of the totals after each block.
+
+    Returns:
+        The account: counts, reasons, settings, time.
+
+    Raises:
+        InputError, IntegrityError, MissingExtraError, RunError: one line each; see the modules called.
+    """
+    started = time.monotonic()
+    kind = output_type_of(out, output_type)
+    to_stream = out == STREAM or (Path(out).exists() and not Path(out).is_file() and not Path(out).is_dir())
+    if to_stream and resume:
+        raise InputError("--resume needs a file to go on with; name it with -o FILE")
+    if not 1 <= settings.distance <= 4999:
+        raise InputError(f"--distance {settings.distance} is outside 1 to 4999")
+    if not to_stream and source != STREAM and Path(out).exists() and Path(out).samefile(source):
+        raise InputError(f"{out} is the input; name another output")
+    genes = GeneAnnotation.named(annotation)
+    genome = IndexedFasta(reference, genes.build)
+    check_annotation(genes, genome)
+    field = field_of(model)
+    scorer = FileScorer(genome, genes, ModelScorer(model, genome, settings.distance), field, settings, model.flank)
+    provenance = [_provenance(model, settings, genes, reference)]
+    taken_over = 0
+    with _opened(source) as stream:
+        name = "standard input" if source == STREAM else source
+        variants = open_variants(stream, name, list(field.definitions()))
+        if to_stream:
+            _to_stream(variants, scorer, out, kind, provenance, report)
+        else:
+            identity = _identity(variants, model, settings, genes, reference, kind)
+            taken_over = _to_file(variants, scorer, Path(out), kind, provenance, identity, resume, report)
+    return _account(scorer, model, genes, source, out, reference, taken_over, time.monotonic() - started)
+
+
+def _native(variants: Variants, kind: str) -> bool:
+    """Whether the output is of the input's kind, so that records pass through byte for byte."""
+    return (variants.kind == "bcf") == (kind == "b")
+
+
+def _to_stream(
+    variants: Variants,
+    scorer: FileScorer,
+    out: str,
+    kind: str,
+    provenance: list[str],
+    report: Callable[[Totals], None] | None,
+) -> None:
+    with _sink(out) as sink:
+        if _native(variants, kind):
+            score_stream(variants, scorer, sink, kind != "v", provenance, report)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            scored, converted = Path(folder) / "scored", Path(folder) / "converted"
+            with scored.open("wb") as handle:
+                score_stream(variants, scorer, handle, True, provenance, report)
+            convert(scored, converted, kind)
+            with converted.open("rb") as handle:
+                while piece := handle.read(1 << 20):
+                    sink.write(piece)
+            sink.flush()
+
+
+def _to_file(
+    variants: Variants,
+    scorer: FileScorer,
+    out: Path,
+    kind: str,
+    provenance: list[str],
+    identity: dict[str, Any],
+    resume: bool,
+    report: Callable[[Totals], None] | None,
+) -> int:
+    native = _native(variants, kind)
+    with Unfinished(out) as unfinished:
+        packed = kind != "v" if native else True
+        taken_over = score_to_partial(variants, scorer, unfinished, packed, provenance, identity, resume, report)
+        unfinished.put_in_place(None if native else lambda partial, path: convert(partial, path, kind))
+    return taken_over
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[IO[bytes]]:
+    if source == STREAM:
+        yield sys.stdin.buffer
+        return
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"no file {source}; give a VCF, a bgzipped VCF or a BCF, or - for standard input")
+    if path.is_dir():
+        raise InputError(f"{source} is a folder; give a VCF, a bgzipped VCF or a BCF")
+    with path.open("rb") as stream:
+        yield stream
+
+
+@contextmanager
+def _sink(out: str) -> Iterator[IO[bytes]]:
+    if out == STREAM:
+        yield sys.stdout.buffer
+        return
+    with open(out, "wb") as stream:
+        yield stream
+
+
+def _provenance(model: BaseModel, settings: Settings, genes: GeneAnnotation, reference: Path) -> str:
+    """A header line that says how the scores were made."""
+    return (
+        f"##meta_spliceai_score=<Version={__version__},Base={model.name},Weights={model.digest[:12]},"
+        f"Distance={settings.distance},Mask={int(settings.mask)},Strict={int(settings.strict)},"
+        f'Annotation="{_quoted(Path(genes.name).name)}",Genes={genes.digest[:12]},'
+        f'Reference="{_quoted(reference.name)}",Licence="{_quoted(model.licence)}">'
+    )
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _identity(
+    variants: Variants, model: BaseModel, settings: Settings, genes: GeneAnnotation, reference: Path, kind: str
+) -> dict[str, Any]:
+    """All that the output's text depends on, besides the records."""
+    state = reference.stat()
+    return {
+        "version": __version__,
+        "header": hashlib.sha256(b"".join(variants.header)).hexdigest(),
+        "base": model.name,
+        "weights": model.digest,
+        "annotation": genes.digest,
+        "reference": f"{reference.resolve()} ({state.st_size} bytes, changed {state.st_mtime_ns})",
+        "output type": kind,
+        **asdict(settings),
+    }
+
+
+def _account(
+    scorer: FileScorer,
+    model: BaseModel,
+    genes: GeneAnnotation,
+    source: str,
+    out: str,
+    reference: Path,
+    taken_over: int,
+    seconds: float,
+) -> dict[str, Any]:
+    totals = scorer.totals
+    warnings = []
+    if totals.mismatched > MISMATCHES_TO_WARN * max(totals.checked, 1):
+        warnings.append(
+            f"{totals.mismatched} of {totals.checked} records have another reference base than {reference}; "
+            "are variants and FASTA of one build?"
+        )
+    if totals.records and not totals.alleles_scored:
+        warnings.append("no allele was scored; the reasons are listed under 'unscored'")
+    return {
+        "input": source,
+        "output": out,
+        "records": totals.records,
+        "alleles": totals.alleles,
+        "alleles_scored": totals.alleles_scored,
+        "scores": totals.scores,
+        "unscored": totals.unscored,
+        "examples": totals.examples,
+        "reference_checked": totals.checked,
+        "reference_mismatches": totals.mismatched,
+        "computed_alone": totals.computed_alone,
+        "entries_replaced": totals.replaced,
+        "resumed_from_record": taken_over,
+        "warnings": warnings,
+        "base_model": {
+            "name": model.name,
+            "weights": model.digest,
+            "licence": model.licence,
+            "citation": model.citation,
+        },
+        "settings": asdict(scorer.settings),
+        "annotation": {"name": genes.name, "build": genes.build, "digest": genes.digest, "genes": len(genes)},
+        "reference": str(reference),
+        "seconds": round(seconds, 3),
+        "alleles_per_second": round((totals.alleles) / max(seconds, 1e-9), 3) if not taken_over else None,
+        "version": __version__,
+    }

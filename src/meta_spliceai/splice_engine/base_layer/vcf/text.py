@@ -1,0 +1,178 @@
+"""VCF as text: a header and lines, of which only the header's end and the INFO column are ever changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from meta_spliceai.errors import InputError, IntegrityError
+
+COLUMNS = (b"#CHROM", b"POS", b"ID", b"REF", b"ALT", b"QUAL", b"FILTER", b"INFO")
+_INFO = 7
+_LONGEST_LINE = 1 << 28
+"""Bytes; a line that never ends is a damaged or hostile file and not a record."""
+
+
+@dataclass(frozen=True)
+class TextRecord:
+    """One line of a VCF.
+
+    Attributes:
+        raw: the line as it stands in the file, line end included.
+        number: line number in the file, 1-based.
+    """
+
+    raw: bytes
+    number: int
+    chrom: str
+    pos: int
+    ref: str
+    alts: tuple[str, ...]
+
+    def has_info(self, keys: Collection[str]) -> bool:
+        """Whether INFO holds one of the keys."""
+        info = self.raw.split(b"\t", _INFO + 1)[_INFO].rstrip(b"\r\n")
+        return any(_key(entry) in keys for entry in info.split(b";"))
+
+    def with_info(self, additions: Sequence[tuple[str, str]], without: Collection[str] = ()) -> bytes:
+        """The line with entries added at the end of INFO, and those under the keys `without` taken out."""
+        if not additions and not without:
+            return self.raw
+        body = self.raw.rstrip(b"\r\n")
+        fields = body.split(b"\t", _INFO + 1)
+        kept = [] if fields[_INFO] in (b".", b"") else fields[_INFO].split(b";")
+        if without:
+            kept = [entry for entry in kept if _key(entry) not in without]
+        kept += [f"{key}={value}".encode() for key, value in additions]
+        fields[_INFO] = b";".join(kept) or b"."
+        return b"\t".join(fields) + self.raw[len(body) :]
+
+
+def _key(entry: bytes) -> str:
+    return entry.split(b"=", 1)[0].decode("latin-1")
+
+
+class TextVariants:
+    """The records of a VCF text stream.
+
+    Args:
+        chunks: the text, in pieces of any size.
+        name: file name for messages.
+
+    Attributes:
+        header: the header's lines as they stand in the file, the column line last.
+    """
+
+    kind = "text"
+
+    def __init__(self, chunks: Iterable[bytes], name: str) -> None:
+        self.name = name
+        self._lines = enumerate(split_lines(chunks, name), start=1)
+        self.header = self._read_header()
+        self._width = self.header[-1].count(b"\t") + 1
+
+    def _read_header(self) -> list[bytes]:
+        header: list[bytes] = []
+        for number, line in self._lines:
+            if number == 1 and not line.startswith(b"##fileformat=VCF"):
+                shown = line[:40].decode("latin-1").rstrip()
+                raise InputError(
+                    f"{self.name} has no VCF header: line 1 is '{shown}', expected '##fileformat=VCFv4.x'; "
+                    "give a VCF with its header, a bgzipped VCF or a BCF"
+                )
+            header.append(line)
+            if line.startswith(b"##"):
+                continue
+            if line.rstrip(b"\r\n").split(b"\t")[: len(COLUMNS)] != list(COLUMNS):
+                wanted = b" ".join(COLUMNS).decode()
+                raise InputError(
+                    f"{self.name}, line {number}: the header must end with the line of column names ({wanted}, "
+                    "tab-separated) before the first record"
+                )
+            return header
+        if not header:
+            raise InputError(f"{self.name} is empty; expected a VCF")
+        raise InputError(f"{self.name} ends within its header (no #CHROM line); the file is truncated")
+
+    def __iter__(self) -> Iterator[TextRecord]:
+        for number, line in self._lines:
+            if line.strip():
+                yield self._record(line, number)
+            else:
+                raise InputError(f"{self.name}, line {number} is empty; a VCF has a record on every line")
+
+    def _record(self, line: bytes, number: int) -> TextRecord:
+        width = line.count(b"\t") + 1
+        if width != self._width:
+            raise InputError(
+                f"{self.name}, line {number}: {width} tab-separated fields where the header has {self._width}; "
+                "the line is damaged or the file truncated"
+            )
+        chrom, pos, _, ref, alt, _ = line.split(b"\t", 5)
+        if not re.fullmatch(rb"\d{1,10}", pos):
+            raise InputError(f"{self.name}, line {number}: position '{pos[:20].decode('latin-1')}' is not a number")
+        alts = () if alt == b"." else tuple(alt.decode("latin-1").split(","))
+        return TextRecord(line, number, chrom.decode("latin-1"), int(pos), ref.decode("latin-1"), alts)
+
+    def header_with(self, info: dict[str, str], extra: Sequence[str]) -> bytes:
+        """The header with INFO definitions put in; see `header_with`."""
+        return b"".join(header_with(self.header, info, extra))
+
+    def end(self) -> bytes:
+        """What stands behind the last record in a stream of this kind."""
+        return b""
+
+
+def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """Lines, each with its line end, from pieces of text.
+
+    Raises:
+        IntegrityError: a line is longer than any record.
+    """
+    pieces: list[bytes] = []
+    held = 0
+    for chunk in chunks:
+        lines = chunk.split(b"\n")
+        for line in lines[:-1]:
+            yield b"".join([*pieces, line, b"\n"])
+            pieces, held = [], 0
+        if lines[-1]:
+            pieces.append(lines[-1])
+            held += len(lines[-1])
+        if held > _LONGEST_LINE:
+            raise IntegrityError(f"{name} has a line of more than {_LONGEST_LINE >> 20} MiB; it is no VCF")
+    if pieces:
+        yield b"".join(pieces)
+
+
+def declared(header: Sequence[bytes], kind: bytes = b"INFO") -> dict[str, int]:
+    """IDs that a header declares (##INFO=<ID=…>): the index of their line."""
+    found: dict[str, int] = {}
+    for index, line in enumerate(header):
+        match = re.match(rb"##" + kind + rb"=<(?:[^\"]*?,)?ID=([^,>]+)", line)
+        if match:
+            found[match.group(1).decode("latin-1")] = index
+    return found
+
+
+def header_with(header: Sequence[bytes], info: dict[str, str], extra: Sequence[str]) -> list[bytes]:
+    """A header with INFO definitions: each in place of an old one of the same ID, else before the column line.
+
+    Args:
+        header: lines with their line ends, the column line last.
+        info: ID: the whole definition line, without line end.
+        extra: further lines (without line end), put before the column line unless the very same line is there.
+    """
+    line_end = b"\r\n" if header[-1].endswith(b"\r\n") else b"\n"
+    lines = list(header)
+    known = declared(header)
+    new = []
+    for key, definition in info.items():
+        line = definition.encode() + line_end
+        if key in known:
+            lines[known[key]] = line
+        else:
+            new.append(line)
+    new += [line.encode() + line_end for line in extra if line.encode() + line_end not in lines]
+    return [*lines[:-1], *new, lines[-1]]
