@@ -28,7 +28,19 @@ def report(
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Write one self-contained HTML page of all runs: leaderboards, plots, saturation maps, data, specs, wishlist."""
+    """Write the page: one HTML file of all runs, to open without a network.
+
+    Leaderboards with intervals and verdicts, the saturation map, predicted
+    against measured effects, precision and recall, training curves, what became
+    of every row, the split, specs, environments and the wishlist. With --figure,
+    the leaderboard and the map as a picture instead.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai report --open
+      meta-spliceai report --runs-dir lab/runs --out lab.html
+      meta-spliceai report --figure docs/images/quickstart.svg
+    """
     from meta_spliceai.experiments.report import build_report, write_figure
     from meta_spliceai.experiments.workspace import Workspace
 

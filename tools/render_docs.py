@@ -1,0 +1,305 @@
+#!/usr/bin/env python3
+"""Fill what documents say from results and from the code itself.
+
+    python tools/render_docs.py --take RUNS_DIR   keep what the documents need of a folder of runs, then fill
+    python tools/render_docs.py                   fill the documents from what was kept
+    python tools/render_docs.py --check           write nothing; exit code 1 where a document is not current
+
+A document holds blocks `<!-- rendered:NAME -->` … `<!-- /rendered -->`; what stands between the marks is written by
+this command and by nobody else. Kept results lie in docs/results/*.json, the picture in docs/images/, and
+docs/reference/cli.md is rendered whole from the command line's own help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path("docs/results/quickstart.json")
+PICTURE = Path("docs/images/quickstart.svg")
+CLI = Path("docs/reference/cli.md")
+BLOCK = re.compile(r"(<!-- rendered:([a-z-]+) -->\n)(.*?)(<!-- /rendered -->)", re.DOTALL)
+METRICS = (
+    ("auprc", "AUPRC"),
+    ("auroc", "AUROC"),
+    ("spearman_effect", "Spearman r, measured effect"),
+)
+
+
+# ---------------------------------------------------------------------------------------------------- keeping results
+
+
+def take(runs_dir: Path, root: Path) -> None:
+    """Keep the quickstart's board, data account and machine, and draw its picture."""
+    from meta_spliceai.cli.quickstart import ROWS
+    from meta_spliceai.experiments.leaderboard import boards
+    from meta_spliceai.experiments.report import write_figure
+    from meta_spliceai.experiments.workspace import Workspace
+
+    workspace = Workspace(runs_dir)
+    found = [board for board in boards(workspace) if {line.row for line in board.lines} >= set(ROWS)]
+    if not found:
+        sys.exit(
+            f"{runs_dir}: no board with finished runs of {' and '.join(ROWS)}; run 'meta-spliceai quickstart' first"
+        )
+    board = found[0].to_json()
+    names = {line["row"]: line["run"] for line in board["lines"] if line["row"] in ROWS}
+    runs = {}
+    for row in ROWS:
+        run = workspace.find(names[row])
+        record = run.record()
+        keys = ("title", "seconds", "seconds_by_step", "peak_memory_bytes", "device", "seed", "parameters", "training")
+        runs[row] = {"run": run.name, **{key: record.get(key) for key in keys}}
+    first = workspace.find(names[ROWS[0]])
+    predictions, data = first.read_predictions(), first.data()
+    parts = {}
+    for part in ("train", "validation", "test"):
+        rows = predictions[predictions["part"] == part]
+        classes = {str(name): int(count) for name, count in rows["classification"].value_counts().items()}
+        parts[part] = {"variants": len(rows), "groups": int(rows["group"].nunique()), "classes": classes}
+    kept = {
+        "board": board,
+        "runs": runs,
+        "parts": parts,
+        "coverage": {step: _account(data, step) for step in ("data", "target", "split")},
+        "split": data["split"]["description"],
+        "base": {key: data["base"][key] for key in ("name", "networks", "distance", "licence")},
+        "window": data["window"]["length"],
+        "environment": first.environment(),
+    }
+    text = json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    (root / RESULTS).parent.mkdir(parents=True, exist_ok=True)
+    (root / RESULTS).write_text(text, encoding="utf-8")
+    write_figure(workspace, root / PICTURE)
+
+
+def _account(data: dict[str, Any], step: str) -> dict[str, Any]:
+    account = data["coverage"] if step == "data" else data[step]["coverage"]
+    return {key: account[key] for key in ("read", "used", "left_out")}
+
+
+# ------------------------------------------------------------------------------------------------------ the blocks
+
+
+def leaderboard(kept: dict[str, Any]) -> str:
+    """The board as a table, rows zero first, in the order of the terminal's leaderboard."""
+    lines = [
+        "| | scorer | " + " | ".join(label for _, label in METRICS) + " |",
+        "|---|---|" + "---|" * len(METRICS),
+    ]
+    for line in kept["board"]["lines"]:
+        cells = [_value(line.get(metric)) for metric, _ in METRICS]
+        lines.append(f"| {line['kind']} | {line['scorer']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def verdicts(kept: dict[str, Any]) -> str:
+    """Each learned model against each simple rival, in words."""
+    lines = []
+    for line in kept["board"]["lines"]:
+        if line["kind"] == "learned":
+            lines.append(f"- **{line['scorer']}**")
+            lines += [f"  - {verdict}" for verdict in line["verdicts"]]
+    return "\n".join(lines)
+
+
+def test_size(kept: dict[str, Any]) -> str:
+    """What the judgement rests on, in one sentence."""
+    board = kept["board"]
+    text = (
+        f"Judged on {board['rows']:,} test variants at {board['groups']} mutated positions, {board['positives']:,} of "
+        f"them Splice-altering; among Splice-altering and Normal together their share (prevalence) is "
+        f"{board['prevalence']:.3f}."
+    )
+    notes = [note for note in board["notes"] if note]
+    return text + "".join(f" {note[:1].upper()}{note[1:]}." for note in notes)
+
+
+def parts(kept: dict[str, Any]) -> str:
+    """Variants, positions and classes of each part."""
+    lines = ["| part | variants | mutated positions | Splice-altering | Normal | other |", "|---|---|---|---|---|---|"]
+    for name, part in kept["parts"].items():
+        classes = part["classes"]
+        altering, normal = classes.get("Splice-altering", 0), classes.get("Normal", 0)
+        other = part["variants"] - altering - normal
+        lines.append(f"| {name} | {part['variants']:,} | {part['groups']} | {altering:,} | {normal:,} | {other:,} |")
+    return "\n".join([*lines, "", f"The split: {kept['split']}."])
+
+
+def account(kept: dict[str, Any]) -> str:
+    """What became of every row, step by step."""
+    titles = {"data": "the data set", "target": "targets to learn from", "split": "the split"}
+    lines = ["| step | rows | count |", "|---|---|---|"]
+    for step, title in titles.items():
+        found = kept["coverage"][step]
+        lines.append(f"| {title} | read | {found['read']:,} |")
+        lines += [f"| | left out: {reason} | {count:,} |" for reason, count in found["left_out"].items()]
+        lines.append(f"| | used | {found['used']:,} |")
+    return "\n".join(lines)
+
+
+def machine(kept: dict[str, Any]) -> str:
+    """Where and in what time the numbers came out."""
+    environment = kept["environment"]
+    memory = environment.get("memory_bytes")
+    packages = environment["packages"]
+    text = f"{environment['cpu']}, {environment['cores']} cores"
+    text += f", {memory / 2**30:.0f} GiB of memory" if memory else ""
+    text += f"; Python {environment['python']}, PyTorch {packages['torch']}, meta-spliceai {packages['meta-spliceai']}."
+    lines = ["| run | seconds | of these base scores | training | peak memory |", "|---|---|---|---|---|"]
+    for row, run in kept["runs"].items():
+        steps = run["seconds_by_step"]
+        lines.append(
+            f"| {row} | {run['seconds']:.0f} | {steps.get('base scores', 0):.0f} | {steps.get('training', 0):.0f} | "
+            f"{run['peak_memory_bytes'] / 2**20:.0f} MiB |"
+        )
+    note = "The second run finds the base scores of the first in the cache."
+    return "\n".join([text, "", *lines, "", note])
+
+
+BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "quickstart-leaderboard": leaderboard,
+    "quickstart-verdicts": verdicts,
+    "quickstart-test": test_size,
+    "quickstart-parts": parts,
+    "quickstart-account": account,
+    "quickstart-machine": machine,
+}
+
+
+def _value(value: dict[str, Any] | None) -> str:
+    if not value or value["estimate"] is None:
+        return "–"
+    text = _number(value["estimate"])
+    if value["low"] is None or value["high"] is None:
+        return text
+    return f"{text} [{_number(value['low'])}, {_number(value['high'])}]"
+
+
+def _number(value: float) -> str:
+    text = f"{value:.3f}"
+    return "0.000" if float(text) == 0 else text.replace("-", "−")
+
+
+def fill(text: str, kept: dict[str, Any] | None, where: str) -> str:
+    """A document with its blocks filled; without kept results it stays as it is."""
+
+    def block(found: re.Match[str]) -> str:
+        if found[2] not in BLOCKS:
+            sys.exit(f"{where}: no block is named '{found[2]}'; there are {', '.join(BLOCKS)}")
+        return found[0] if kept is None else f"{found[1]}{BLOCKS[found[2]](kept)}\n{found[4]}"
+
+    opened = text.count("<!-- rendered:")
+    if opened != len(BLOCK.findall(text)):
+        sys.exit(f"{where}: a rendered block is not closed by '<!-- /rendered -->'")
+    return BLOCK.sub(block, text)
+
+
+# ---------------------------------------------------------------------------------------------- the command line
+
+
+def cli_reference() -> str:
+    """Every command with its usage, help, arguments and options, from the command line itself."""
+    import typer
+
+    from meta_spliceai.cli.app import app
+
+    lines = [
+        "# Command line",
+        "",
+        "Rendered by `python tools/render_docs.py` from what `meta-spliceai COMMAND --help` shows.",
+        "Every error is one line that names the bad value and what to do, with exit code 2.",
+        "",
+    ]
+    root = typer.main.get_command(app)
+    for path, command in _commands(root, ("meta-spliceai",)):
+        if len(path) > 1:
+            lines += _command(path, command)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _commands(command: Any, path: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, (*path, name))
+
+
+def _command(path: tuple[str, ...], command: Any) -> list[str]:
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+    named = " ".join(argument.metavar or argument.name.upper() for argument in arguments)
+    inner = " COMMAND" if getattr(command, "commands", None) else ""
+    usage = " ".join(part for part in (" ".join(path), named, "[OPTIONS]" if options else "") if part) + inner
+    lines = [f"{'#' * min(len(path), 4)} {' '.join(path[1:])}", "", "```", usage, "```", ""]
+    help_text = re.sub(r"\[/?bold\]", "", (command.help or "").strip())
+    prose, _, examples = help_text.partition("Examples")
+    lines += [prose.strip(), ""]
+    if examples.strip():
+        lines += ["```sh", *(line.strip() for line in examples.strip().splitlines() if line.strip()), "```", ""]
+    if arguments or options:
+        lines += ["| name | meaning |", "|---|---|"]
+    for argument in arguments:
+        lines.append(f"| `{argument.metavar or argument.name.upper()}` | {_cell(getattr(argument, 'help', None))} |")
+    for option in options:
+        names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+        default = option.default
+        shown = default not in (None, False, (), "") and not callable(default) and "default" not in str(option.help)
+        lines.append(f"| {names} | {_cell(option.help)}{f' Default: `{default}`.' if shown else ''} |")
+    return [*lines, ""]
+
+
+def _cell(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+# ------------------------------------------------------------------------------------------------------------- main
+
+
+def documents(root: Path) -> list[Path]:
+    """Every Markdown file that may hold blocks."""
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def stale(root: Path) -> dict[Path, str]:
+    """Documents that are not current, with what they should say."""
+    results = root / RESULTS
+    kept = json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
+    wanted = {}
+    for path in documents(root):
+        if path == root / CLI:
+            continue
+        text = path.read_text(encoding="utf-8")
+        wanted[path] = fill(text, kept, str(path.relative_to(root)))
+    wanted[root / CLI] = cli_reference()
+    return {
+        path: text for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text
+    }
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    """Run the command; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--take", type=Path, metavar="RUNS_DIR", help="a folder of runs with a finished quickstart")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit code 1 where a document is not current"
+    )
+    asked = parser.parse_args(arguments)
+    if asked.take and not asked.check:
+        take(asked.take, root)
+    changed = stale(root)
+    for path, text in changed.items():
+        print(f"{'not current' if asked.check else 'written'}: {path.relative_to(root)}")
+        if not asked.check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    return 1 if asked.check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
