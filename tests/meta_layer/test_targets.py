@@ -116,18 +116,18 @@ def test_a_peak_that_is_noise_gives_no_label(table: pd.DataFrame, scores: Simple
 def test_observed_sites_come_before_the_base_networks_peaks(table: pd.DataFrame, scores: SimpleNamespace) -> None:
     table["strand"] = ["+", "+", "+", "+", "+", "-"]
     table["pos"] = 100
-    table["donor_lost"] = ["", "", "", "", "", "103;90"]
+    table["donors_lost"] = ["", "", "", "", "", "103;90"]
     kinds, places = effect_type(table, scores), position(table, scores)
     assert EFFECT_TYPES[int(kinds.values[5, 0])] == "donor loss"
     # On the minus strand a higher coordinate lies upstream; of two observed sites the nearer one is taken.
     assert places.values[5, 0] == -3
     assert places.marks.tolist() == kinds.marks.tolist() == ["base", "", "", "", "", "gold"]
-    table["acceptor_gained"] = ["", "", "", "", "", "120"]
+    table["acceptors_gained"] = ["", "", "", "", "", "120"]
     several = effect_type(table, scores)
     assert not several.used[5]
     assert several.coverage.left_out["several kinds of effect were observed"] == 1
-    table.loc[5, "donor_lost"] = "103,90"
-    with pytest.raises(InputError, match="donor_lost of v5"):
+    table.loc[5, "donors_lost"] = "103,90"
+    with pytest.raises(InputError, match="donors_lost of v5"):
         position(table, scores)
 
 

@@ -127,7 +127,7 @@ def altering(table: pd.DataFrame, scores: Deltas) -> Targets:
 EFFECT_TYPES = ("donor gain", "donor loss", "acceptor gain", "acceptor loss")
 """The four kinds of effect; a label is the index."""
 
-GOLD_COLUMNS = ("donor_gained", "donor_lost", "acceptor_gained", "acceptor_lost")
+GOLD_COLUMNS = ("donors_gained", "donors_lost", "acceptors_gained", "acceptors_lost")
 """Optional columns of a variant table, in the order of EFFECT_TYPES: 1-based positions (several joined by ';') at which
 a splice site was observed to appear or vanish; empty where nothing of the kind was observed."""
 

@@ -1,0 +1,264 @@
+"""How fast does the meta layer train, and what share of the machine's own speed is that?
+
+    python benchmarks/training.py [--device auto|cpu|cuda] [--rows NAME…] [--windows N] [--out FOLDER]
+
+Each row trains one model with the package's own `fit` on random windows for two epochs; the second epoch's speed
+counts. Reported: variants (pairs of windows) a second, floating-point operations of one variant forward and backward as
+PyTorch counts them, the share of the machine's matrix-product rate measured beside the row (float32 on a CPU, bfloat16
+on CUDA), and peak memory (the process on a CPU, the device on CUDA).
+
+HyenaDNA rows use random weights: speed does not depend on them. Fourier transforms are added to PyTorch's count, which
+leaves them out, as 2.5 · n · log2 n for each real transform of n points. A frozen encoder's features are computed
+before the clock starts; their time stands in a column of its own.
+
+Writes training-DEVICE.json and training-DEVICE.md into the folder and prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from meta_spliceai.splice_engine.genome.sequence import one_hot
+from meta_spliceai.splice_engine.meta_layer.models import (
+    HyenaDNADeltaPredictor,
+    Predictor,
+    SimpleCNNDeltaPredictor,
+    ValidatedDeltaPredictor,
+)
+from meta_spliceai.splice_engine.meta_layer.models.encoders.both_strands import BothStrandsHyenaDNA
+from meta_spliceai.splice_engine.meta_layer.targets import Targets
+from meta_spliceai.splice_engine.meta_layer.training import fit
+from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model at one context.
+
+    Attributes:
+        kind: predictor class.
+        settings: its arguments.
+        batch_size: variants in a batch.
+        cpu: whether it is worth the wait on a CPU.
+    """
+
+    kind: type[Predictor]
+    settings: dict[str, Any]
+    batch_size: int = 64
+    cpu: bool = True
+
+
+def _hyena(size: str, window: int, frozen: bool, **settings: Any) -> dict[str, Any]:
+    return {"model_name": size, "window": window, "freeze_encoder": frozen, "weights": "scratch", **settings}
+
+
+ROWS: dict[str, Row] = {
+    "simple-cnn-101": Row(SimpleCNNDeltaPredictor, {"window": 101, "hidden_dim": 64}),
+    "validated-delta-101": Row(ValidatedDeltaPredictor, {"window": 101, "hidden_dim": 64}),
+    "simple-cnn-501": Row(SimpleCNNDeltaPredictor, {"window": 501, "hidden_dim": 64}),
+    "validated-delta-501": Row(ValidatedDeltaPredictor, {"window": 501, "hidden_dim": 128}, 32),
+    "simple-cnn-1001": Row(SimpleCNNDeltaPredictor, {"window": 1001, "hidden_dim": 64}, 32),
+    "validated-delta-1001": Row(ValidatedDeltaPredictor, {"window": 1001, "hidden_dim": 128}, 16),
+    "validated-delta-10001": Row(ValidatedDeltaPredictor, {"window": 10001, "hidden_dim": 128}, 4, cpu=False),
+    "hyenadna-tiny-frozen-501": Row(HyenaDNADeltaPredictor, _hyena("hyenadna-tiny-1k", 501, True)),
+    "hyenadna-tiny-tuned-501": Row(HyenaDNADeltaPredictor, _hyena("hyenadna-tiny-1k", 501, False), 16),
+    "hyenadna-small-frozen-501": Row(HyenaDNADeltaPredictor, _hyena("hyenadna-small-32k", 501, True), cpu=False),
+    "hyenadna-small-tuned-501": Row(HyenaDNADeltaPredictor, _hyena("hyenadna-small-32k", 501, False), 16, cpu=False),
+    "hyenadna-small-tuned-32k": Row(
+        HyenaDNADeltaPredictor, _hyena("hyenadna-small-32k", 32001, False, gradient_checkpointing=True), 1, cpu=False
+    ),
+}
+
+
+@dataclass
+class RandomWindows:
+    """Windows of random bases; the alternative differs in the middle."""
+
+    ref: np.ndarray
+    alt: np.ndarray
+
+
+def main() -> int:
+    options = _options()
+    device = choose_device(options.device)
+    names = options.rows or [name for name, row in ROWS.items() if row.cpu or device.type == "cuda"]
+    for name in names:
+        if name not in ROWS:
+            print(f"unknown row '{name}'; rows: {', '.join(ROWS)}", file=sys.stderr)
+            return 2
+    report: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": _machine(device),
+        "windows": options.windows,
+        "rows": {},
+    }
+    for name in names:
+        # The peak is measured beside every row: on a shared machine it is not the same all the time.
+        peak = matrix_rate(device)
+        report["rows"][name] = measure(ROWS[name], options.windows, device, peak)
+        print(f"{name}: {report['rows'][name]['windows_per_second']:.1f} windows/s", file=sys.stderr)
+    table = _table(report)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / f"training-{device.type}.json").write_text(json.dumps(report, indent=2) + "\n")
+    (options.out / f"training-{device.type}.md").write_text(table)
+    print(table)
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--rows", nargs="*", help=f"which rows; choices: {', '.join(ROWS)}")
+    parser.add_argument("--windows", type=int, default=512, help="variants in an epoch (default 512)")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder for the results")
+    return parser.parse_args()
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Floating-point operations a second in a large square matrix product: float32 on a CPU, bfloat16 on CUDA."""
+    size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (2048, torch.float32)
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = math.inf
+    for _ in range(6):
+        _wait(device)
+        started = time.perf_counter()
+        a @ b
+        _wait(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measure(row: Row, windows: int, device: torch.device, peak: float) -> dict[str, Any]:
+    """Train the row's model for two epochs and count its work."""
+    predictor = row.kind(**row.settings)
+    window = int(predictor.window)
+    held_out = 8
+    rng = np.random.default_rng(0)
+    ref = rng.integers(0, 4, (windows + held_out, window), dtype=np.uint8)
+    alt = ref.copy()
+    alt[:, window // 2] = (alt[:, window // 2] + 1) % 4
+    labels = rng.normal(scale=0.2, size=(len(ref), 3)).astype(np.float32)
+    targets = Targets(labels, np.ones(len(ref), bool), Coverage(len(ref)))
+    operations = count_operations(row.kind(**row.settings))
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        report = fit(
+            predictor,
+            RandomWindows(ref, alt),
+            targets,
+            np.arange(windows),
+            np.arange(windows, len(ref)),
+            TrainingConfig(epochs=2, batch_size=row.batch_size, patience=0),
+            Path(folder) / "run",
+            str(device),
+            progress=False,
+            cache=Path(folder) / "cache",
+        )
+        elapsed = time.perf_counter() - started
+    speed = float(report.curves["windows_per_second"].iloc[-1])
+    return {
+        "windows_per_second": speed,
+        "gflop_per_window": operations / 1e9,
+        "gflop_per_second": speed * operations / 1e9,
+        "peak_gflop_per_second": peak / 1e9,
+        "share_of_peak": speed * operations / peak,
+        "peak_memory_bytes": report.peak_memory_bytes,
+        "features_seconds": elapsed - report.seconds if predictor.encoder_frozen else 0.0,
+        "parameters": predictor.parameter_count(),
+        "batch_size": row.batch_size,
+        "precision": report.precision,
+    }
+
+
+def count_operations(predictor: Predictor) -> float:
+    """Operations of one variant's training step, forward and backward, without a frozen encoder."""
+    predictor.train()
+    codes = torch.zeros((1, int(predictor.window)), dtype=torch.uint8)
+    pair = (one_hot(codes), one_hot(codes))
+    transforms = 0.0
+    if predictor.encoder_frozen:
+        features = predictor.encode_pair(*pair)
+        with FlopCounterMode(display=False) as counter:
+            predictor.compare(*features).sum().backward()
+    else:
+        if isinstance(predictor.encoder, BothStrandsHyenaDNA):
+            transforms = _transforms(predictor.encoder)
+            # Recomputed activations are work of the machine, not of the model: they are not counted.
+            predictor.encoder.model.gradient_checkpointing = False
+        with FlopCounterMode(display=False) as counter:
+            predictor(*pair).sum().backward()
+    return counter.get_total_flops() + transforms
+
+
+def _transforms(encoder: BothStrandsHyenaDNA) -> float:
+    """Fourier transforms of both strands of both alleles: two real ones a channel and layer, thrice with backward."""
+    config = encoder.model.config
+    points = 2 * encoder.window
+    return 3 * 4 * config.n_layer * config.d_model * 2 * 2.5 * points * math.log2(points)
+
+
+def _table(report: dict[str, Any]) -> str:
+    machine = report["machine"]
+    lines = [
+        f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads, PyTorch {machine['torch']}, "
+        f"{report['date'][:10]}. A window is a variant: reference and alternative, forward and backward.",
+        "",
+        "| model and context | windows/s | GFLOP a window | share of matrix rate | peak memory, MB | features, s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in report["rows"].items():
+        share = f"{row['share_of_peak']:.0%} of {row['peak_gflop_per_second']:,.0f} GFLOP/s"
+        features = f"{row['features_seconds']:.1f}" if row["features_seconds"] else ""
+        lines.append(
+            f"| {name} | {row['windows_per_second']:,.1f} | {row['gflop_per_window']:.3g} | {share} "
+            f"| {row['peak_memory_bytes'] / 1e6:,.0f} | {features} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
