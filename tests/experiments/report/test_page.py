@@ -179,7 +179,7 @@ def test_a_prediction_table_with_other_columns_loses_its_plots_only(workspace):
         table = run.read_predictions()
         run.write_frame("predictions.parquet", table.drop(columns=["variant_id", "effect", "group", "background"]))
     page = page_of(workspace)
-    assert "No predictions with a sign were recorded." in page.text
+    assert "no prediction with a sign was recorded." in page.text
     assert "wt1-validated-delta" in page.text
 
 
@@ -266,3 +266,16 @@ def test_the_picture(workspace, tmp_path):
         write_figure(Workspace(tmp_path / "absent"), tmp_path / "x.svg")
     with pytest.raises(InputError, match=r"ends in \.svg"):
         write_figure(workspace, tmp_path / "x.png")
+
+
+def test_the_page_has_one_first_heading_and_a_way_to_every_board(workspace, small_screen):
+    fewer = small_screen.drop(index=small_screen.index[small_screen["part"] == "test"][:1])
+    write_run(workspace, "other", "Other", 0.7, frame=fewer)
+    found = page_of(workspace).found
+    assert [tag for tag, _ in found].count("h1") == 1
+    targets = {attributes.get("id") for _, attributes in found}
+    links = [attributes["href"] for tag, attributes in found if tag == "a"]
+    assert {"#leaderboard", "#leaderboard-1"} <= set(links)
+    assert {link[1:] for link in links} <= targets
+    identifiers = [attributes["id"] for _, attributes in found if attributes.get("id")]
+    assert len(identifiers) == len(set(identifiers))

@@ -97,6 +97,16 @@ def test_curves_mark_the_epoch_with_the_lowest_validation_loss():
     assert len(list(root.iter(f"{SPACE}polyline"))) == 2
 
 
+def test_curves_of_folds_are_separate_lines_with_one_label_a_kind():
+    one = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [3.0, 2, 1], "val_loss": [3.0, 2, 2]})
+    frame = pd.concat([one.assign(fold=1), one.assign(fold=2) * 1.1])
+    root = parsed(training_curves(frame, "a run"))
+    lines = [e.get("points", "") for e in root.iter(f"{SPACE}polyline")]
+    assert [len(points.split()) for points in lines] == [3, 3, 3, 3]
+    assert [words(root).count(label) for label in ("training", "validation")] == [1, 1]
+    assert "in 2 folds" in root.findtext(f"{SPACE}desc", "")
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -117,6 +127,13 @@ def test_scatter_draws_known_pairs_only_and_one_path_a_class():
     paths = {e.get("class"): e.get("d", "") for e in parsed(drawn).iter(f"{SPACE}path")}
     assert {name: d.count("M") for name, d in paths.items()} == {"dots c-altering": 1, "dots c-other": 1}
     assert scatter_plot(measured[2:3], predicted[2:3], ["odd"], "t", "m", "p", "") is None
+
+
+def test_a_crowded_scatter_is_thinned_and_says_so():
+    values = np.linspace(-1, 1, 5000)
+    root = parsed(scatter_plot(values, values, ["Normal"] * 5000, "t", "m", "p", ""))
+    assert "4,000 of 5,000 shown" in words(root)
+    assert sum(e.get("d", "").count("M") for e in root.iter(f"{SPACE}path")) == 4000
 
 
 def test_shades_are_symmetric_and_clipped():

@@ -12,6 +12,8 @@ from meta_spliceai.experiments.report.svg import Scale, axis_x, axis_y, line, nu
 
 WIDTH, HEIGHT = 400, 392
 LEFT, TOP, BOTTOM = 76, 34, 328
+DRAWN_AT_MOST = 4000
+"""Points of one plot; of more, this many are drawn with a fixed seed, and the plot says so."""
 CLASS_STYLES = {"Splice-altering": "c-altering", "Low-frequency": "c-low", "Normal": "c-normal"}
 OTHER_CLASS = "c-other"
 
@@ -47,7 +49,13 @@ def scatter_plot(
             at = scale(0)
             parts.append(line(LEFT, at, WIDTH - 12, at, "zero") if horizontal else line(at, TOP, at, BOTTOM, "zero"))
     groups: dict[str, list[str]] = {}
-    for m, p, name in zip(measured[known], predicted[known], np.asarray(classes, dtype=object)[known], strict=True):
+    shown = np.flatnonzero(known)
+    if len(shown) > DRAWN_AT_MOST:
+        shown = np.sort(np.random.default_rng(0).choice(shown, DRAWN_AT_MOST, replace=False))
+        words = f"{DRAWN_AT_MOST:,} of {int(known.sum()):,} shown"
+        parts.append(text(WIDTH - 14, BOTTOM - 8, words, "tick halo", "end"))
+    names = np.asarray(classes, dtype=object)
+    for m, p, name in zip(measured[shown], predicted[shown], names[shown], strict=True):
         shade = CLASS_STYLES.get(str(name), OTHER_CLASS)
         groups.setdefault(shade, []).append(f"M{x(float(m)):.1f} {y(float(p)):.1f}h0")
     # One path a class: zero-length round-capped strokes are discs, and a thousand of them stay a few kilobytes.

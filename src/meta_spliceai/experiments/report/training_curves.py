@@ -28,17 +28,20 @@ def training_curves(curves: pd.DataFrame, title: str) -> Markup | None:
     """Loss by epoch; None when the frame has no loss to draw.
 
     Args:
-        curves: one row an epoch: `epoch` and `train_loss` and/or `val_loss`; NaN where not measured.
+        curves: one row an epoch: `epoch` and `train_loss` and/or `val_loss`; NaN where not measured. With a column
+            `fold`, each fold has lines of its own.
         title: the run, for the accessible name.
     """
     if "epoch" not in curves:
         return None
+    curves = curves.reset_index(drop=True)
     epochs = pd.to_numeric(curves["epoch"], errors="coerce")
     drawn: list[tuple[str, str, list[tuple[float, float]]]] = []
+    folds = [part for _, part in curves.groupby("fold")] if "fold" in curves else [curves]
     for column, label, shade in SERIES:
-        if column in curves:
-            values = pd.to_numeric(curves[column], errors="coerce")
-            points = [(float(e), float(v)) for e, v in zip(epochs, values, strict=True) if _finite(e, v)]
+        for part in folds if column in curves else ():
+            values = pd.to_numeric(part[column], errors="coerce")
+            points = [(float(e), float(v)) for e, v in zip(epochs[part.index], values, strict=True) if _finite(e, v)]
             if points:
                 drawn.append((label, shade, points))
     if not drawn:
@@ -64,14 +67,15 @@ def training_curves(curves: pd.DataFrame, title: str) -> Markup | None:
             for e, v in points
         )
         labels.append((y(points[-1][1]) + 4, label, shade))
-    labels.sort()
+    # Several folds share one label, at the first one's end.
+    labels = sorted({(label, shade): (height, label, shade) for height, label, shade in reversed(labels)}.values())
     for i, (height, label, shade) in enumerate(labels):
         lifted = height if i == 0 else max(height, labels[i - 1][0] + 15)
         labels[i] = (lifted, label, shade)
         parts.append(text(x.end + 10, lifted, label, f"series-label {shade}"))
-    said = f"{len(epochs)} epochs"
+    said = f"{len(epochs)} epochs" + (f" in {len(folds)} folds" if len(folds) > 1 else "")
     validation = next((points for label, _, points in drawn if label == "validation"), None)
-    if validation:
+    if validation and len(folds) == 1:
         best = min(validation, key=lambda point: point[1])
         parts.append(line(x(best[0]), 22, x(best[0]), HEIGHT - 50, "best"))
         near_end = x(best[0]) > (x.start + x.end) / 2
