@@ -69,6 +69,24 @@ def test_a_tie_does_not_beat(make_predictions: Predictions, scorers: list[Scorer
     assert verdict.text.startswith("does not beat base max_window: AUROC difference")
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "beats", "words"),
+    [
+        (0.001, 0.2, True, "beats base max_window: AUPRC difference +0.100 [+0.001, +0.200]"),
+        (-0.001, 0.2, False, "does not beat base max_window: AUPRC difference +0.100 [−0.001, +0.200]"),
+        (-0.3, -0.1, False, "is worse than base max_window: AUPRC difference +0.100 [−0.300, −0.100]"),
+    ],
+)
+def test_the_verdict_hangs_on_the_interval_alone(
+    make_predictions: Predictions, scorers: list[Scorer], low: float, high: float, beats: bool, words: str
+) -> None:
+    result = evaluate(make_predictions(), scorers, n_boot=5)
+    mine = (result.differences["scorer"] == "strong") & (result.differences["reference"] == "base max_window")
+    result.differences.loc[mine, ["estimate", "low", "high"]] = [0.1, low, high]
+    verdict = next(v for v in result.verdicts() if (v.scorer, v.rival) == ("strong", "base max_window"))
+    assert (verdict.beats, verdict.text) == (beats, words)
+
+
 def test_leaderboard_puts_rows_zero_first_whatever_they_reach(
     make_predictions: Predictions, scorers: list[Scorer]
 ) -> None:

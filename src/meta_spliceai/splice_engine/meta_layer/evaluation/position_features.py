@@ -158,9 +158,7 @@ def _regions(
     depth = -nearest
     region = np.where(intronic, "deep intronic", "exonic").astype(object)
     for site, of_site in (("acceptor", ~is_donor), ("donor", is_donor)):
-        edge = (~intronic & (nearest >= 0) & (nearest < EXONIC_EDGE)) | (
-            intronic & (depth > CANONICAL) & (depth <= INTRONIC_EDGE[site])
-        )
+        edge = (~intronic & (nearest >= 0) & (nearest < EXONIC_EDGE)) | (intronic & (depth <= INTRONIC_EDGE[site]))
         region[of_site & edge] = f"{site} region"
         region[of_site & intronic & (depth > 0) & (depth <= CANONICAL)] = f"canonical {site}"
     region[~has_sites] = "no site known"
