@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import encode, reverse_complement
+from meta_spliceai.splice_engine.variants.families import gene_families
+from meta_spliceai.splice_engine.variants.kmers import canonical_kmers
+
+Make = Callable[..., pd.DataFrame]
+RNG = np.random.default_rng(0)
+
+
+def bases(length: int) -> np.ndarray:
+    return RNG.integers(0, 4, length).astype(np.uint8)
+
+
+def mutated(codes: np.ndarray, every: int) -> np.ndarray:
+    copy = codes.copy()
+    copy[::every] = (copy[::every] + 1) % 4
+    return copy
+
+
+def test_kmers_are_the_same_on_both_strands() -> None:
+    codes = bases(80)[None]
+    forward, _ = canonical_kmers(codes)
+    backward, _ = canonical_kmers(reverse_complement(codes))
+    assert len(forward) == 80 - 21 + 1
+    np.testing.assert_array_equal(np.sort(forward), np.sort(backward))
+    assert len(np.unique(forward)) == len(forward)
+
+
+def test_kmers_skip_n_and_name_their_row() -> None:
+    codes = np.stack([bases(30), encode("ACGTN" * 6), bases(30)])
+    _, rows = canonical_kmers(codes)
+    assert np.bincount(rows, minlength=3).tolist() == [10, 0, 10]
+    assert len(canonical_kmers(bases(20)[None])[0]) == 0
+
+
+def test_relatives_on_either_strand_stay_together(variants: Make) -> None:
+    ancestor = bases(1200)
+    genome = MemoryGenome(
+        {
+            "1": ancestor,
+            "2": reverse_complement(mutated(ancestor, 40)),  # 97.5 % alike, other strand
+            "3": mutated(ancestor, 4),  # 75 % alike: no word in common
+            "4": bases(1200),
+        },
+        build="toy",
+        name="toy",
+    )
+    rows = [
+        (
+            contig,
+            600,
+            "ACGT"[genome.fetch(contig, 599, 600)[0]],
+            "ACGT"[(genome.fetch(contig, 599, 600)[0] + 1) % 4],
+            "+",
+        )
+        for contig in "1234"
+    ]
+    table = variants(rows, group=["A", "B", "C", "D"])
+    assert gene_families(table, genome, 501).tolist() == ["A", "A", "C", "D"]
+
+
+def test_kinship_is_passed_on_and_neighbours_count(variants: Make) -> None:
+    genome = MemoryGenome({"1": bases(6000)}, build="toy", name="toy")
+    places = [1000, 1400, 1800, 4000]
+    table = variants([("1", pos, "A", "C", "+") for pos in places], group=["C", "B", "A", "D"])
+    assert gene_families(table, genome, 501).tolist() == ["A", "A", "A", "D"]
+    assert gene_families(table, genome, 101).tolist() == ["C", "B", "A", "D"]
+
+
+def test_repeats_do_not_make_kin(variants: Make) -> None:
+    repeat = bases(300)
+    contigs = {str(number): np.concatenate([bases(150), repeat, bases(150)]) for number in range(1, 13)}
+    genome = MemoryGenome(contigs, build="toy", name="toy")
+    table = variants([(contig, 300, "A", "C", "+") for contig in contigs], group=[f"g{contig}" for contig in contigs])
+    assert len(set(gene_families(table, genome, 501))) == 12
+    two = table.iloc[:2].reset_index(drop=True)
+    assert len(set(gene_families(two, genome, 501))) == 1  # shared by two genes only: kinship
+
+
+def test_variants_in_constructs_are_near_by_their_genomic_place(variants: Make) -> None:
+    genome = MemoryGenome({"x": bases(170), "y": bases(170)}, build="toy", name="toy")
+    table = variants([("x", 50, "A", "C", "+"), ("y", 60, "A", "C", "+")], group=["X", "Y"])
+    far = table.assign(genome_chrom=["1", "chr1"], genome_pos=[1000, 9000])
+    near = table.assign(genome_chrom=["1", "chr1"], genome_pos=[1000, 1100])
+    assert len(set(gene_families(far, genome, 201))) == 2
+    assert len(set(gene_families(near, genome, 201))) == 1
+
+
+def test_one_group_is_its_own_family(variants: Make) -> None:
+    genome = MemoryGenome({"1": bases(100)}, build="toy", name="toy")
+    assert gene_families(variants([("1", 50, "A", "C", "+")], group="g"), genome, 51).tolist() == ["g"]
