@@ -97,6 +97,10 @@ def test_saved_and_loaded_predictors_answer_alike(kind: type[Predictor], tmp_pat
         assert type(loaded) is kind
         assert torch.equal(loaded(*random_pair()), predictor(*random_pair()))
     assert json.loads((tmp_path / "config.json").read_text())["weights"] == "scratch"
+    card = (tmp_path / "README.md").read_text()
+    assert f"# {kind.__name__}" in card
+    assert f"{predictor.parameter_count():,}" in card
+    assert "Starting weights: scratch." in card
 
 
 def test_what_is_not_a_saved_predictor_is_refused_by_name(tmp_path: Path) -> None:

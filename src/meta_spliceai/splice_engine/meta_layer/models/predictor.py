@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfi
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
 FORMAT = 1
 
 
@@ -131,7 +133,7 @@ class Predictor(nn.Module):
         }
 
     def save_pretrained(self, folder: Path | str) -> Path:
-        """Write weights (safetensors) and config.json; both files are replaced whole. Returns the folder."""
+        """Write weights (safetensors), config.json and a model card, each file whole. Returns the folder."""
         folder = Path(folder)
         # Copies, because modules may share a tensor and the file format does not know that.
         state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.state_dict().items()}
@@ -139,6 +141,8 @@ class Predictor(nn.Module):
             handle.write(save(state))
         with atomic_write(folder / CONFIG_FILE) as handle:
             json.dump({"format": FORMAT, **self.describe()}, handle, indent=2, ensure_ascii=False)
+        with atomic_write(folder / CARD_FILE) as handle:
+            handle.write(model_card(self.describe(), type(self).__doc__ or "", type(self.head).__doc__ or ""))
         return folder
 
     @classmethod
@@ -179,6 +183,41 @@ class Predictor(nn.Module):
     def _empty(cls, config: dict[str, Any]) -> Self:
         """The architecture that `config` describes, its weights about to be replaced."""
         return cls(**config)
+
+
+def model_card(description: dict[str, Any], about: str, about_answer: str) -> str:
+    """A page on a saved predictor: what it is, what goes in and comes out, where its weights come from.
+
+    What it was trained on and how it was judged belongs to the run that trained it, which adds its own page.
+    """
+    settings = "\n".join(f"- {name}: {value}" for name, value in description["config"].items())
+    return f"""# {description["predictor"]}
+
+{inspect.cleandoc(about).partition("Args:")[0].strip()}
+
+- Reads: reference and alternative, {description["window"]} bases each in transcript orientation, the variant in the
+  middle; one-hot A, C, G, T, an unknown base as zeros.
+- Parameters: {description["parameters"]:,}, of which {description["parameters_trained"]:,} trained.
+- Starting weights: {description["weights"]}.
+
+## Answer
+
+{inspect.cleandoc(about_answer)}
+
+## Settings
+
+{settings}
+
+## Use
+
+```python
+from meta_spliceai.splice_engine.meta_layer.models import Predictor
+
+predictor = Predictor.from_pretrained("this folder")
+```
+
+For research. Not a clinical tool.
+"""
 
 
 @contextmanager
