@@ -119,6 +119,22 @@ def test_position_alone_learns_what_position_tells_and_transfers(strand: str) ->
     assert scores.score.mean() == pytest.approx(altering.mean(), abs=0.03)
 
 
+def test_position_alone_sees_both_sites() -> None:
+    """Variants just behind the acceptor alter splicing in short exons only; the nearer site alone cannot tell."""
+
+    def made(seed: int) -> pd.DataFrame:
+        rng = np.random.default_rng(seed)
+        table = variants([(int(pos), "A", "C") for pos in rng.integers(101, 111, 600)])
+        short = rng.random(600) < 0.5
+        table["donor_pos"] = pd.array(np.where(short, 140, 400), dtype="Int64")
+        table["classification"] = np.where(rng.random(600) < np.where(short, 0.8, 0.1), "Splice-altering", "Normal")
+        return table
+
+    test = made(2)
+    scores = position_only(made(1), test).score
+    assert roc_auc_score(test["classification"] == "Splice-altering", scores) > 0.8
+
+
 def test_position_alone_does_not_see_the_labels_of_the_test_part() -> None:
     train, test = by_position(1), by_position(2)
     flipped = test.assign(

@@ -260,8 +260,6 @@ def _compute(
     for part in parts:
         name = part.scorer.name
         for metric, values in part.ranked.at(counts, points).items():
-            if metric.startswith("detection_rate_at_") and "fpr" not in metric and part.scorer.scale != "delta":
-                values = np.full(len(counts), np.nan)
             out[name, metric] = values
         for metric, sums in part.pearson.items():
             out[name, metric] = sums.at(counts)
@@ -332,10 +330,9 @@ def _why_undefined(metric: Metric, part: _Part, view: _View, negatives: Sequence
             return f"no {POSITIVE} variant among the {rows} rows of binary metrics"
         if view.n_positive == rows:
             return f"no negative variant ({', '.join(negatives)}) among the {rows} rows of binary metrics"
-        if metric.name.startswith("precision_top_") and rows < int(metric.name.removeprefix("precision_top_")):
+        if rows < metric.fewest_rows:
             return f"only {rows} rows, fewer than the list is long"
-        on_delta_scale = metric.name.startswith("detection_rate_at_") and "fpr" not in metric.name
-        if on_delta_scale and part.scorer.scale != "delta":
+        if metric.for_delta_only and part.scorer.scale != "delta":
             return f"the score is a {part.scorer.scale}, not a Δ, so a Δ threshold does not apply"
         return ""
     truth = "validated Δ" if metric.rows == "target" else "measured effect"

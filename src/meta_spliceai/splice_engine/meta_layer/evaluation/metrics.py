@@ -24,6 +24,8 @@ class Metric:
         pitfall: what a reader must know before quoting it; empty if nothing.
         higher_is_better: direction.
         chance: value of a scorer that knows nothing; None where it depends on the data (AUPRC: the prevalence).
+        for_delta_only: defined only for scores on the Δ scale.
+        fewest_rows: rows without which it is undefined.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Metric:
     pitfall: str = ""
     higher_is_better: bool = True
     chance: float | None = None
+    for_delta_only: bool = False
+    fewest_rows: int = 1
 
 
 _CIRCULAR = (
@@ -88,13 +92,17 @@ def binary_metrics(
             Metric(f"precision_at_recall_{100 * r:g}", f"precision at recall {100 * r:g} %", "binary", _BY_PREVALENCE)
             for r in recalls
         ),
-        *(Metric(f"precision_top_{k}", f"precision at the top {k}", "binary", _BY_PREVALENCE) for k in tops),
+        *(
+            Metric(f"precision_top_{k}", f"precision at the top {k}", "binary", _BY_PREVALENCE, fewest_rows=k)
+            for k in tops
+        ),
         *(
             Metric(
                 f"detection_rate_at_{t:g}",
                 f"detection rate at Δ ≥ {t:g}",
                 "binary",
                 "says nothing about false alarms; only for scores on the Δ scale",
+                for_delta_only=True,
             )
             for t in thresholds
         ),

@@ -11,7 +11,7 @@ from seqleak.baseline import Linear, OneHot, Spline
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import REGIONS, position_features
+from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import position_features
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scores, unsigned
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, training_labels
 
@@ -88,9 +88,10 @@ def position_design(training: pd.DataFrame) -> list[Linear | OneHot | Spline]:
             terms.append(Linear(column))
     if np.ptp(training["in_exon"]) > 0:
         terms.append(Linear("in_exon"))
-    regions = [region for region in REGIONS if (training["region"] == region).any()]
+    # The commonest region is the one that others are measured from, and what a region not seen in training counts as.
+    regions = training["region"].value_counts()
     if len(regions) > 1:
-        terms.append(OneHot("region", regions[1:], other=False))
+        terms.append(OneHot("region", sorted(regions.index[1:]), other=False))
     if not terms:
         raise InputError("position alone: all training rows stand at the same place; position cannot be learned")
     return terms

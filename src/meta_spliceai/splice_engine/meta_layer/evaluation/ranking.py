@@ -22,10 +22,10 @@ class RankedScores:
     Attributes:
         unit: group of each row, in sorted order.
         positive_unit: group of each positive row, in sorted order.
-        positive_run: for each positive row the number of its run, counting only runs that hold a positive.
+        positive_run_start: index, among the positives, of the first one of each run that holds a positive.
         first: index of the first row of each such run.
         last: index of the last row of each such run.
-        reached: for each threshold, which positives (in row order) score at least that much.
+        positive_scores: scores of the positives, in sorted order.
     """
 
     unit: Int[np.ndarray, " rows"]
