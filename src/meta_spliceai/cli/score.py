@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.model import BaseModel
+    from meta_spliceai.splice_engine.base_layer.vcf.score_file import Totals
 
 
 def register(app: typer.Typer) -> None:
@@ -18,16 +20,18 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
+    reference: Annotated[
+        Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome of the variants' build.")
+    ],
+    annotation: Annotated[
+        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF.")
+    ],
     source: Annotated[
         str, typer.Argument(metavar="[IN]", help="VCF, gzipped VCF or BCF; - is standard input.", show_default=False)
     ] = "-",
-    out: Annotated[str, typer.Option("-o", "-O", "--output", metavar="OUT", help="Output; - is standard output.")] = "-",
-    reference: Annotated[
-        Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome of the variants' build.")
-    ] = ...,  # type: ignore[assignment]  # typer's sign for "must be given"
-    annotation: Annotated[
-        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF.")
-    ] = ...,  # type: ignore[assignment]
+    out: Annotated[
+        str, typer.Option("-o", "-O", "--output", metavar="OUT", help="Output; - is standard output.")
+    ] = "-",
     base: Annotated[
         str, typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights.")
     ] = "spliceai",
@@ -144,21 +148,20 @@ class Progress:
     """A line on standard error that says how far it is, where that is a terminal."""
 
     def __init__(self) -> None:
-        import time
-
         self.records = 0
-        self._clock = time.monotonic
-        self._started = self._clock()
-        self._first: int | None = None
+        self._since: tuple[float, int] | None = None
         self._shown = False
 
-    def __call__(self, totals: Any) -> None:
+    def __call__(self, totals: Totals) -> None:
+        """Say how many records are done, and how many a second since the first call."""
         self.records = totals.records
-        if self._first is None:
-            self._first = 0
+        now = time.monotonic()
+        if self._since is None:
+            self._since = (now, totals.records)
         if sys.stderr.isatty():
-            rate = totals.records / max(self._clock() - self._started, 1e-9)
-            sys.stderr.write(f"\r{totals.records:,} records, {rate:,.1f}/s ")
+            started, first = self._since
+            rate = f", {(totals.records - first) / (now - started):,.1f}/s" if totals.records > first else ""
+            sys.stderr.write(f"\r{totals.records:,} records{rate} ")
             sys.stderr.flush()
             self._shown = True
 

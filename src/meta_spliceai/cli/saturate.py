@@ -1,0 +1,102 @@
+"""`meta-spliceai saturate`: every single-base change of a region, an exon or a gene, as a table and a heat map."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("saturate")(saturate)
+
+
+def saturate(
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (Parquet).")],
+    reference: Annotated[Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome.")],
+    annotation: Annotated[
+        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF.")
+    ],
+    region: Annotated[
+        str | None, typer.Option("--region", metavar="CHR:START-END", help="1-based, both ends included.")
+    ] = None,
+    exon: Annotated[
+        str | None, typer.Option("--exon", metavar="GENE:NUMBER", help="Exons count from 1 along the transcript.")
+    ] = None,
+    gene: Annotated[
+        str | None, typer.Option("--gene", metavar="NAME", help="A whole gene; with --region: which gene there.")
+    ] = None,
+    around: Annotated[int, typer.Option("--around", min=0, help="With --exon: bases added on either side.")] = 50,
+    indels: Annotated[bool, typer.Option("--indels", help="Also 1-base deletions and insertions.")] = False,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", metavar="FILE", help="Heat map to draw (.png or .svg).")
+    ] = None,
+    base: Annotated[
+        str, typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights.")
+    ] = "spliceai",
+    distance: Annotated[int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases to either side.")] = 50,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Processor threads (default: all cores).")
+    ] = None,
+) -> None:
+    """Score every single-base change of a region, an exon or a gene.
+
+    The table has a row for each change: chrom, pos, ref, alt (as in a VCF),
+    kind, site and base (which base becomes what), strand, gene, the scores and
+    positions under SpliceAI's names (DS_AG … DP_DL) and delta, the signed
+    change of largest size, which the heat map shows.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai saturate --exon BRCA1:11 -R hg38.fa -A grch38 -o brca1.parquet --figure brca1.png
+      meta-spliceai saturate --region chr17:43,045,600-43,045,900 --indels -R hg38.fa -A grch38 -o out.parquet
+      meta-spliceai saturate --gene SMN1 --base cispliceai -R hg38.fa -A grch38 -o smn1.parquet
+    """
+    from meta_spliceai.errors import InputError
+
+    if (region is not None) + (exon is not None) + (gene is not None and region is None) != 1:
+        raise InputError("say what to saturate: one of --region CHR:START-END, --exon GENE:NUMBER, --gene NAME")
+    if figure is not None and figure.suffix.lower() not in (".png", ".svg"):
+        raise InputError(f"figure '{figure}' is neither .png nor .svg")
+
+    import pandas as pd
+    import torch
+
+    from meta_spliceai.cli.score import announced_model
+    from meta_spliceai.splice_engine.base_layer import saturation
+    from meta_spliceai.splice_engine.base_layer.saturation_figure import draw
+    from meta_spliceai.splice_engine.base_layer.vcf.score_file import check_annotation
+    from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+    from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    genes = GeneAnnotation.named(annotation)
+    if region is not None:
+        stretch = saturation.stretch_of_region(region, genes, gene)
+    elif exon is not None:
+        stretch = saturation.stretch_of_exon(exon, genes, around)
+    else:
+        stretch = saturation.stretch_of_gene(str(gene), genes)
+    genome = IndexedFasta(reference, genes.build)
+    check_annotation(genes, genome)
+    model = announced_model(base, device)
+    kinds = saturation.KINDS if indels else saturation.KINDS[:1]
+    rows = saturation.saturate(
+        stretch, genome, genes, model, out, distance=distance, kinds=kinds, progress=_show_progress
+    )
+    typer.echo(f"{stretch.title}: {rows:,} changes in {out}", err=True)
+    if figure is not None:
+        bases = draw(pd.read_parquet(out, columns=["site", "base", "delta"]), stretch, model.name, figure)
+        note = f"; each column is the largest of {bases} bases" if bases > 1 else ""
+        typer.echo(f"heat map in {figure}{note}", err=True)
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{done:,} of {total:,} bases" + ("\n" if done == total else " "))
+        sys.stderr.flush()

@@ -1,0 +1,109 @@
+"""The heat map of a saturated stretch: a column a base, a row a change, colour for what is won or lost."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.base_layer.saturation import Stretch
+
+FORMATS = ("png", "svg")
+_COLUMNS_A_PANEL = 120
+_COLUMNS_AT_MOST = 2400
+_ROWS = ("A", "C", "G", "T", "-", "+A", "+C", "+G", "+T")
+_LOSS_AND_GAIN = "RdBu_r"
+"""Blue: lost; red: won. Told apart with any common colour blindness."""
+
+
+def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> int:
+    """Draw the table that `saturate` wrote.
+
+    Args:
+        table: its columns `site`, `base`, `delta`.
+        stretch: what was saturated, for axes and exons.
+        model_name: for the title.
+        out: a .png or .svg file.
+
+    Returns:
+        Bases that one column stands for: 1, or more for a long stretch, of which the largest |Δ| is shown.
+
+    Raises:
+        InputError: another kind of file.
+    """
+    kind = out.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise InputError(f"figure '{out}' is neither .png nor .svg")
+    values, names = matrix(table, stretch)
+    bases = math.ceil(values.shape[1] / _COLUMNS_AT_MOST)
+    shown = pooled(values, bases)
+    per_panel = _COLUMNS_A_PANEL if bases == 1 else 4 * _COLUMNS_A_PANEL
+    panels = math.ceil(shown.shape[1] / per_panel)
+    limit = max(0.1, float(np.nanmax(np.abs(shown))))
+    with mpl.rc_context({"font.size": 7, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none"}):
+        height = 0.16 * len(names) + 0.5
+        figure = Figure(figsize=(12, panels * height + 1.0), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
+        for panel, axis in enumerate(axes):
+            left = panel * per_panel
+            piece = shown[:, left : left + per_panel]
+            first = stretch.start + 1 + left * bases
+            image = axis.imshow(
+                piece,
+                aspect="auto",
+                cmap=_LOSS_AND_GAIN,
+                vmin=-limit,
+                vmax=limit,
+                interpolation="nearest",
+                # Half a column to either side, so that a base's number stands under its middle.
+                extent=(first - 0.5, first - 0.5 + piece.shape[1] * bases, len(names) - 0.5, -0.5),
+            )
+            axis.set_xlim(first - 0.5, first - 0.5 + per_panel * bases)
+            axis.set_yticks(range(len(names)), names)
+            axis.set_facecolor("0.92")
+            axis.ticklabel_format(axis="x", style="plain", useOffset=False)
+            for start, end in stretch.gene.exons:
+                # A bar above the map: exons as the annotation has them.
+                axis.plot(
+                    [start + 0.5, end + 0.5], [-0.9, -0.9], color="black", lw=3, solid_capstyle="butt", clip_on=True
+                )
+            axis.set_ylim(len(names) - 0.5, -1.3)
+        axes[-1].set_xlabel(f"position on {stretch.chrom} (plus strand); black bars are exons")
+        each = "" if bases == 1 else f"; each column is the largest |Δ| of {bases} bases"
+        figure.suptitle(f"{stretch.title}: {model_name}{each}")
+        bar = figure.colorbar(image, ax=axes, fraction=0.015, pad=0.01)
+        bar.set_label("Δ of largest |Δ|")
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        with atomic_write(out, "wb") as handle:
+            figure.savefig(handle, format=kind, dpi=150, metadata=metadata)
+    return bases
+
+
+def matrix(table: pd.DataFrame, stretch: Stretch) -> tuple[Float[np.ndarray, "changes bases"], list[str]]:
+    """Δ by change and base, NaN where there is no such change, and the rows' names."""
+    names = [name for name in _ROWS if (table["base"] == name).any()]
+    values = np.full((len(names), len(stretch)), np.nan)
+    row = table["base"].map({name: place for place, name in enumerate(names)}).to_numpy()
+    values[row, table["site"].to_numpy() - stretch.start - 1] = table["delta"].to_numpy()
+    return values, names
+
+
+def pooled(values: Float[np.ndarray, "changes bases"], bases: int) -> Float[np.ndarray, "changes columns"]:
+    """Each `bases` neighbouring columns as one: the value of the largest magnitude, NaN where all are."""
+    if bases == 1:
+        return values
+    columns = math.ceil(values.shape[1] / bases)
+    padded = np.full((len(values), columns * bases), np.nan)
+    padded[:, : values.shape[1]] = values
+    grouped = padded.reshape(len(values), columns, bases)
+    chosen = np.nan_to_num(np.abs(grouped), nan=-1.0).argmax(axis=2)
+    return np.take_along_axis(grouped, chosen[:, :, None], axis=2)[:, :, 0]
