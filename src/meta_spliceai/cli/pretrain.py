@@ -1,0 +1,102 @@
+"""`meta-spliceai pretrain`: a HyenaDNA encoder from the sequence at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PACKAGED = "packaged"
+REGIONS = "regions"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(pretrain)
+
+
+def pretrain(
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder for the encoder (usable as --set encoder.settings.weights=FOLDER)."),
+    ],
+    sequence: Annotated[
+        str, typer.Option(help="packaged (whole genes of the quickstart's package), regions, or a FASTA file.")
+    ] = PACKAGED,
+    build: Annotated[str, typer.Option(help="Build of the regions.")] = "GRCh38",
+    hold_out: Annotated[list[str] | None, typer.Option(help="A chromosome to hold out; may be repeated.")] = None,
+    size: Annotated[str, typer.Option(help="Which HyenaDNA, by its published name.")] = "hyenadna-tiny-1k",
+    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 1000,
+    length: Annotated[int, typer.Option(help="Bases in a training sequence.")] = 1024,
+    batch_size: Annotated[int, typer.Option(help="Sequences in a step.")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 6e-4,
+    check_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of weights, sequences and dropout.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")] = False,
+) -> None:
+    """Pre-train an encoder to predict the next base, on both strands, with chromosomes held out.
+
+    The folder gets the model hub's own format. Bits a base on the held-out chromosomes: 2 is knowing nothing.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from meta_spliceai.datasets.human import human_genome
+    from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
+    from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
+    from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig
+    from meta_spliceai.splice_engine.meta_layer.pretraining import pretrain as train
+    from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import corpus_of, packaged_genes
+
+    config = PretrainingConfig.from_mapping(
+        {
+            "size": size,
+            "steps": steps,
+            "length": length,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "check_every": check_every,
+            "seed": seed,
+        },
+        "pretrain",
+    )
+    kept_back = hold_out or ["chr3"]
+    if sequence == PACKAGED:
+        corpus = packaged_genes(kept_back)
+    elif sequence == REGIONS:
+        corpus = corpus_of(human_genome(build), kept_back)
+    else:
+        fasta = Path(sequence)
+        # Any species may be read: no build's chromosome lengths are asked for.
+        corpus = corpus_of((RegionFasta if holds_regions(fasta) else IndexedFasta)(fasta, "any"), kept_back)
+    console = Console(stderr=True)
+    console.print(
+        f"{corpus.name}: {corpus.bases(False) / 1e6:.1f} Mb to train on, {corpus.bases(True) / 1e6:.1f} Mb held out "
+        f"({', '.join(kept_back)})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[bits]:.3f} bits/base  {task.fields[speed]:,.0f} tokens/s"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(size, total=steps, bits=float("nan"), speed=0.0)
+        report = train(
+            corpus,
+            config,
+            out,
+            device,
+            resume,
+            lambda step, bits, speed: bar.update(task, completed=step, bits=bits, speed=speed),
+        )
+    went_on = f" (resumed after step {report.resumed_from:,})" if report.resumed_from is not None else ""
+    typer.echo(f"{out}: {report.origin}{went_on}")
+    typer.echo(f"held-out sequence: {report.held_out_bits:.4f} bits a base; {report.tokens_per_second:,.0f} tokens/s")

@@ -1,0 +1,288 @@
+"""Next-base pre-training of HyenaDNA on the sequence at hand, so that an encoder exists where no hub is reachable."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int, UInt8
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.genome.sequence import N_CODE
+from meta_spliceai.splice_engine.meta_layer.checkpoints import LAST, read_checkpoint
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import BASE_TOKENS, HyenaDNA
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import model_config, write_hub_format
+from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus
+from meta_spliceai.splice_engine.meta_layer.training import epoch_seed
+from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+
+CURVES = "curves.parquet"
+
+
+class PretrainingConfig(BaseModel):
+    """Settings of a pre-training run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: str = Field("hyenadna-tiny-1k", description="Which HyenaDNA (the published sizes' names).")
+    length: int = Field(1024, ge=16, description="Bases in a training sequence.")
+    batch_size: int = Field(8, ge=1, description="Sequences in a step.")
+    steps: int = Field(1000, ge=1, description="Steps of the optimiser.")
+    learning_rate: float = Field(6e-4, gt=0, description="Highest learning rate of AdamW.")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's weight decay of matrices; the filters have none.")
+    warmup_fraction: float = Field(
+        0.02, ge=0, lt=1, description="Share of the steps in which the learning rate climbs."
+    )
+    gradient_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    check_every: int = Field(200, ge=1, description="Steps between checkpoints with a look at the held-out sequence.")
+    check_batches: int = Field(16, ge=1, description="Batches of held-out sequence in each look.")
+    seed: int = Field(0, ge=0, description="Of weights, sequences and dropout.")
+
+    @classmethod
+    def from_mapping(cls, values: dict[str, Any], where: str = "pre-training settings") -> PretrainingConfig:
+        """Checked settings.
+
+        Raises:
+            InputError: one line with the field, the value and what is allowed.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"{where}: {field} = {first['input']!r}: {first['msg']}") from error
+
+
+@dataclass(frozen=True)
+class PretrainingReport:
+    """What pre-training did.
+
+    Attributes:
+        curves: one row a look: step, train_bits, held_out_bits (cross entropy in bits a base; 2 is knowing nothing),
+            tokens_per_second, learning_rate.
+        held_out_bits: the last look's.
+        tokens: bases trained on, those before an interruption included.
+        tokens_per_second: the last look's.
+        resumed_from: step this process went on from; None if it started from the beginning.
+        origin: what the encoder saw, in words, as stored beside the weights.
+    """
+
+    curves: pd.DataFrame
+    held_out_bits: float
+    tokens: int
+    tokens_per_second: float
+    resumed_from: int | None
+    origin: str
+
+
+class _Sequences:
+    """The corpus on the device; batches are cut there, half of them from the other strand."""
+
+    def __init__(self, corpus: Corpus, held_out: bool, length: int, device: torch.device) -> None:
+        long_enough = (corpus.lengths >= length) & (corpus.held_out == held_out)
+        if not long_enough.any():
+            which = "held-out" if held_out else "training"
+            raise InputError(
+                f"no {which} stretch of {corpus.name} has {length} bases; the longest: {corpus.lengths.max()}"
+            )
+        places = corpus.lengths[long_enough] - length + 1
+        self.codes = torch.from_numpy(np.asarray(corpus.codes)).to(device)
+        self.first = torch.from_numpy(corpus.starts[long_enough])
+        # Every start is equally likely: a stretch is drawn as often as it has places.
+        self.until = torch.from_numpy(np.cumsum(places))
+        self.span = torch.arange(length, device=device)
+        self.complement = torch.tensor([3, 2, 1, 0, N_CODE], dtype=torch.uint8, device=device)
+
+    def batch(self, size: int, seed: int) -> UInt8[Tensor, "batch length"]:
+        """Sequences drawn at random, the same for the same seed on every device."""
+        generator = torch.Generator().manual_seed(seed)
+        ticket = torch.randint(int(self.until[-1]), (size,), generator=generator)
+        turned = torch.rand(size, generator=generator) < 0.5
+        stretch = torch.searchsorted(self.until, ticket, right=True)
+        before = torch.where(stretch > 0, self.until[stretch - 1], 0)
+        start = (self.first[stretch] + ticket - before).to(self.codes.device)
+        codes = self.codes[start[:, None] + self.span]
+        other = self.complement[codes.flip(1).long()]
+        return torch.where(turned.to(codes.device)[:, None], other, codes)
+
+
+class _LanguageModel(nn.Module):
+    def __init__(self, config: PretrainingConfig) -> None:
+        super().__init__()
+        self.encoder = HyenaDNA(model_config(config.size))
+        self.head = nn.Linear(self.encoder.config.d_model, self.encoder.config.vocabulary, bias=False)
+        nn.init.normal_(self.head.weight, std=0.02)
+
+    def forward(self, codes: UInt8[Tensor, "batch length"]) -> Float[Tensor, ""]:
+        """Mean cross entropy of each base given those before it, in nats; unknown bases are not asked for."""
+        tokens: Int[Tensor, "batch length"] = codes.long() + BASE_TOKENS[0]
+        logits = self.head(self.encoder(self.encoder.embed(tokens[:, :-1]))).float()
+        wanted = tokens[:, 1:].masked_fill(codes[:, 1:] == N_CODE, -100)
+        # A batch of nothing but N has no loss; the sum keeps it at zero instead of 0/0.
+        total = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=-100, reduction="sum")
+        return total / (wanted != -100).sum().clamp_min(1)
+
+
+def pretrain(
+    corpus: Corpus,
+    config: PretrainingConfig,
+    directory: Path | str,
+    device: str = "auto",
+    resume: bool = False,
+    progress: Callable[[int, float, float], None] | None = None,
+) -> PretrainingReport:
+    """Train HyenaDNA to predict the next base, and write it in the model hub's own format.
+
+    Step n draws the same sequences whatever came before, so that an interrupted and resumed run ends as an unbroken
+    one does on the same device.
+
+    Args:
+        corpus: what to train on and what is held out.
+        config: settings.
+        directory: gets config.json and model.safetensors (usable as `weights` of a predictor), curves.parquet, and
+            last.ckpt while it runs.
+        device: "auto", "cpu" or "cuda" (bfloat16 mixed precision).
+        resume: go on from last.ckpt if there is one.
+        progress: called after each step with the step, the training bits a base and the tokens a second.
+
+    Raises:
+        InputError: an unknown size, a length the size cannot read, no stretch of that length.
+        RunError: the loss is no longer a number; a checkpoint of another run; out of memory; no CUDA device.
+        IntegrityError: a damaged checkpoint.
+        KeyboardInterrupt: stopped by the user; last.ckpt holds the last look, or the interrupted step.
+    """
+    folder, place = Path(directory), choose_device(device)
+    longest = model_config(config.size).max_seq_len
+    if config.length - 1 > longest:
+        raise InputError(f"length {config.length} is more than {config.size} reads ({longest})")
+    training = _Sequences(corpus, False, config.length, place)
+    held_out = _Sequences(corpus, True, config.length, place)
+    identity = json.dumps({**config.model_dump(), "corpus": corpus.digest}, sort_keys=True)
+
+    cuda = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(config.seed)
+        model = _LanguageModel(config).to(place)
+        optimizer = _optimizer(model, config)
+        state: dict[str, Any] = {"identity": identity, "step": 0, "curves": []}
+        resumed_from = None
+        if resume and (folder / LAST).exists():
+            stored = read_checkpoint(folder / LAST)
+            if stored.get("identity") != identity:
+                raise RunError(f"{folder / LAST} is of a run with other settings or sequence; choose an empty folder")
+            model.load_state_dict(stored.pop("model"))
+            optimizer.load_state_dict(stored.pop("optimizer"))
+            state = stored
+            resumed_from = int(state["step"])
+        try:
+            _steps(model, optimizer, training, held_out, config, state, folder, progress)
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"out of memory on {place} at batch_size {config.batch_size} and length {config.length}; halve either"
+            ) from error
+        except KeyboardInterrupt:
+            _save(folder, model, optimizer, state)
+            raise
+
+    curves = pd.DataFrame(state["curves"])
+    tokens = config.steps * config.batch_size * config.length
+    origin = f"pretrained: {corpus.bases(False) / 1e6:.1f} Mb of {Path(corpus.name).name}, {config.steps:,} steps"
+    write_hub_format(model.encoder, model.head, folder, origin)
+    with atomic_write(folder / CURVES, "wb") as handle:
+        curves.to_parquet(handle)
+    (folder / LAST).unlink(missing_ok=True)
+    last = curves.iloc[-1]
+    speed = float(last["tokens_per_second"])
+    return PretrainingReport(curves, float(last["held_out_bits"]), tokens, speed, resumed_from, origin)
+
+
+def _optimizer(model: _LanguageModel, config: PretrainingConfig) -> torch.optim.AdamW:
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        # The filters' networks are small and shape long convolutions: decay would flatten them (as published).
+        (decayed if parameter.ndim >= 2 and ".filter_fn." not in name else free).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def _rate(step: int, config: PretrainingConfig) -> float:
+    warmup = max(1, round(config.warmup_fraction * config.steps))
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
+
+
+def _steps(
+    model: _LanguageModel,
+    optimizer: torch.optim.AdamW,
+    training: _Sequences,
+    held_out: _Sequences,
+    config: PretrainingConfig,
+    state: dict[str, Any],
+    folder: Path,
+    progress: Callable[[int, float, float], None] | None,
+) -> None:
+    place = training.codes.device
+    mixed = torch.autocast(place.type, dtype=torch.bfloat16, enabled=place.type == "cuda")
+    started, since, total = time.perf_counter(), 0, torch.zeros((), device=place)
+    for step in range(int(state["step"]), config.steps):
+        torch.manual_seed(epoch_seed(config.seed, step))
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(step, config)
+        model.train()
+        optimizer.zero_grad()
+        with mixed:
+            loss = model(training.batch(config.batch_size, epoch_seed(config.seed, step) ^ 1))
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        optimizer.step()
+        state["step"] = step + 1
+        total += loss.detach()
+        since += 1
+        speed = since * config.batch_size * config.length / (time.perf_counter() - started)
+        if progress is not None:
+            progress(step + 1, float(loss.detach()) / math.log(2), speed)
+        if (step + 1) % config.check_every and step + 1 < config.steps:
+            continue
+        mean = float(total) / since / math.log(2)
+        if not math.isfinite(mean):
+            raise RunError(
+                f"the loss became {mean} before step {step + 1}; lower learning_rate ({config.learning_rate:g})"
+            )
+        state["curves"].append(
+            {
+                "step": step + 1,
+                "train_bits": mean,
+                "held_out_bits": _held_out_bits(model, held_out, config, mixed),
+                "tokens_per_second": speed,
+                "learning_rate": _rate(step, config),
+            }
+        )
+        _save(folder, model, optimizer, state)
+        started, since, total = time.perf_counter(), 0, torch.zeros((), device=place)
+
+
+def _held_out_bits(model: _LanguageModel, held_out: _Sequences, config: PretrainingConfig, mixed: Any) -> float:
+    """Bits a base on the same held-out sequences at every look."""
+    model.eval()
+    with torch.inference_mode(), mixed:
+        losses = [float(model(held_out.batch(config.batch_size, seed))) for seed in range(config.check_batches)]
+    return sum(losses) / len(losses) / math.log(2)
+
+
+def _save(folder: Path, model: _LanguageModel, optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:
+    with atomic_write(folder / LAST, "wb") as handle:
+        torch.save({**state, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, handle)

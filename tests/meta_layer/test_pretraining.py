@@ -1,0 +1,156 @@
+"""Pre-training: it learns what there is to learn, holds out what it says, resumes, and its encoder can be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from meta_spliceai.cli import pretrain as command
+from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import reverse_complement
+from meta_spliceai.splice_engine.meta_layer import pretraining
+from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaConfig
+from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, PretrainingReport, pretrain
+from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus, corpus_of, packaged_genes
+
+CPU = torch.device("cpu")
+CONFIG = PretrainingConfig(length=64, batch_size=4, steps=12, check_every=4, check_batches=2, learning_rate=3e-3)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A HyenaDNA of toy size under the tiny one's name."""
+    config = HyenaConfig(d_model=16, n_layer=1, d_inner=32, max_seq_len=130, filter_order=8, embed_dropout=0.1)
+    monkeypatch.setattr(pretraining, "model_config", lambda name: config)
+
+
+@pytest.fixture
+def corpus() -> Corpus:
+    """Two chromosomes in which C follows A and G follows C, on both strands: "ACGT" repeated, with a little noise."""
+    rng = np.random.default_rng(0)
+    contigs = {}
+    for name in ("chr1", "chr2"):
+        codes = np.tile(np.arange(4, dtype=np.uint8), 300)
+        noisy = rng.random(len(codes)) < 0.1
+        codes[noisy] = rng.integers(0, 4, int(noisy.sum()))
+        contigs[name] = codes
+    return corpus_of(MemoryGenome(contigs, "toy", "toy"), ["2"])
+
+
+def results(report: PretrainingReport) -> pd.DataFrame:
+    return report.curves.drop(columns="tokens_per_second")
+
+
+def test_it_learns_the_grammar_of_the_held_out_sequence(small: None, corpus: Corpus, tmp_path: Path) -> None:
+    report = pretrain(corpus, CONFIG.model_copy(update={"steps": 150, "check_every": 50}), tmp_path, "cpu")
+    assert report.curves["held_out_bits"].iloc[-1] < 1.4 < 1.8 < report.curves["train_bits"].iloc[0] + 0.5
+    assert report.origin == "pretrained: 0.0 Mb of toy, 150 steps"
+
+
+def test_batches_come_from_their_part_and_from_both_strands(corpus: Corpus) -> None:
+    cut = pretraining._Sequences(corpus, True, 40, CPU).batch(200, seed=1).numpy()
+    start = int(corpus.starts[1])
+    held_out = corpus.codes[start : start + 1200].tobytes()
+    onward = sum(row.tobytes() in held_out for row in cut)
+    backward = sum(reverse_complement(row).tobytes() in held_out for row in cut)
+    assert onward + backward >= 200
+    assert min(onward, backward) > 60
+    training = pretraining._Sequences(corpus, False, 40, CPU)
+    assert torch.equal(training.batch(5, seed=3), training.batch(5, seed=3))
+    assert not torch.equal(training.batch(5, seed=3), training.batch(5, seed=4))
+
+
+def test_unknown_bases_are_not_asked_for(small: None) -> None:
+    torch.manual_seed(0)
+    model = pretraining._LanguageModel(CONFIG).eval()
+    codes = torch.randint(0, 4, (2, 30), dtype=torch.uint8)
+    tail = torch.cat((codes, torch.full((2, 10), 4, dtype=torch.uint8)), dim=1)
+    # A causal model does not see what follows, so bases before a run of N cost what they cost without it.
+    assert model(tail).item() == pytest.approx(model(codes).item(), rel=1e-5)
+    assert model(torch.full((2, 10), 4, dtype=torch.uint8)).item() == 0
+
+
+@pytest.mark.parametrize("stop", [2, 7, 11])
+def test_an_interrupted_run_resumes_to_the_unbroken_result(
+    small: None, corpus: Corpus, tmp_path: Path, stop: int
+) -> None:
+    whole = pretrain(corpus, CONFIG, tmp_path / "whole", "cpu")
+
+    def interrupt(step: int, bits: float, speed: float) -> None:
+        if step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(corpus, CONFIG, tmp_path / "cut", "cpu", progress=interrupt)
+    rest = pretrain(corpus, CONFIG, tmp_path / "cut", "cpu", resume=True)
+    assert rest.resumed_from == stop
+    assert results(rest)["held_out_bits"].tolist() == results(whole)["held_out_bits"].tolist()
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "cut" / "last.ckpt").exists()
+
+
+def test_a_checkpoint_of_another_run_is_refused(small: None, corpus: Corpus, tmp_path: Path) -> None:
+    def interrupt(step: int, bits: float, speed: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(corpus, CONFIG, tmp_path, "cpu", progress=interrupt)
+    with pytest.raises(RunError, match="other settings or sequence"):
+        pretrain(corpus, CONFIG.model_copy(update={"seed": 1}), tmp_path, "cpu", resume=True)
+
+
+def test_bad_input_is_named(small: None, corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="length 300 is more than hyenadna-tiny-1k reads"):
+        pretrain(corpus, CONFIG.model_copy(update={"length": 300}), tmp_path, "cpu")
+    genome = MemoryGenome({"chr1": "ACGT" * 9, "chr2": "ACGT" * 9}, "toy", "toy")
+    with pytest.raises(InputError, match="no training stretch of toy has 64 bases; the longest: 36"):
+        pretrain(corpus_of(genome, ["chr1"]), CONFIG, tmp_path, "cpu")
+    with pytest.raises(InputError, match="chromosome '7' to hold out is not in toy; it has 1, 2"):
+        corpus_of(genome, ["chr7"])
+    with pytest.raises(InputError, match="hold out some chromosomes and keep others"):
+        corpus_of(genome, ["1", "2"])
+    with pytest.raises(InputError, match=r"pretrain: learning_rate = -1"):
+        PretrainingConfig.from_mapping({"learning_rate": -1}, "pretrain")
+
+
+def test_a_pretrained_encoder_serves_as_weights_and_says_what_it_saw(corpus: Corpus, tmp_path: Path) -> None:
+    pretrain(corpus, CONFIG.model_copy(update={"steps": 1}), tmp_path, "cpu")
+    predictor = HyenaDNADeltaPredictor("hyenadna-tiny-1k", hidden_dim=8, window=31, weights=str(tmp_path))
+    assert "pretrained: 0.0 Mb of toy, 1 steps" in predictor.weights
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "hyenadna"
+
+
+def test_the_command_writes_an_encoder(tmp_path: Path) -> None:
+    fasta = tmp_path / "genome.fa"
+    rng = np.random.default_rng(1)
+    fasta.write_text("".join(f">chr{i}\n{''.join(rng.choice(list('ACGT'), 400))}\n" for i in (2, 3)))
+    app = typer.Typer()
+    command.register(app)
+    arguments = ["--out", tmp_path / "encoder", "--sequence", fasta, "--steps", 2, "--length", 64]
+    done = CliRunner().invoke(app, [str(word) for word in arguments])
+    assert done.exit_code == 0, done.output
+    assert "pretrained: 0.0 Mb of genome.fa, 2 steps" in done.output
+    assert (tmp_path / "encoder" / "model.safetensors").exists()
+
+
+@pytest.mark.quickstart
+def test_packaged_genes_are_split_by_chromosome() -> None:
+    import importlib.metadata
+
+    try:
+        importlib.metadata.distribution("frame-alignment-checks")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the extra 'quickstart' is not installed")
+    corpus = packaged_genes(["chr3"])
+    assert len(corpus.lengths) == 590
+    assert corpus.bases(False) > corpus.bases(True) > 5_000_000
