@@ -115,7 +115,7 @@ TOY_ROW = {
     "base": {"name": "toy", "distance": 60},
     "window": 41,
     "encoder": {"name": "simple-cnn", "settings": {"hidden_dim": 8, "layers": 3}},
-    "split": {"name": "gene", "fractions": [0.5, 0.2, 0.3]},
+    "split": {"name": "group", "fractions": [0.5, 0.2, 0.3]},
     "training": {"epochs": 3, "batch_size": 32, "patience": 0},
     "bootstrap": 50,
 }
@@ -128,6 +128,12 @@ def _toy_bench() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def toy_values() -> dict[str, Any]:
+    """The toy row as plain values."""
+    return TOY_ROW
 
 
 @pytest.fixture

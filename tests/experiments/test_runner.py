@@ -12,14 +12,18 @@ import pytest
 
 from meta_spliceai.errors import RunError
 from meta_spliceai.experiments import runner
+from meta_spliceai.experiments.leaderboard import boards
+from meta_spliceai.experiments.progress_of_rows import state_of_rows
 from meta_spliceai.experiments.queue import run_all
 from meta_spliceai.experiments.rows import change
 from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.smoke import as_smoke
+from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.watcher import Silent
 from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
-from meta_spliceai.splice_engine.meta_layer.models import SimpleCNNDeltaPredictor
+from meta_spliceai.splice_engine.meta_layer.models import Predictor
+from meta_spliceai.splice_engine.variants.split_file import read_split
 
 Rows = dict[str, ExperimentSpec]
 
@@ -59,6 +63,7 @@ def test_a_run_directory_has_everything(toy_row: ExperimentSpec, workspace: Work
         "split.parquet",
         "curves.parquet",
         "predictions.parquet",
+        "answers.npy",
         "metrics.json",
         "model",
         "run.json",
@@ -99,7 +104,7 @@ def test_saved_weights_give_the_saved_predictions(
 
     run = run_experiment(toy_row, workspace, "cpu", rows=catalogue).run
     assert run is not None
-    predictor = SimpleCNNDeltaPredictor.from_pretrained(run.path / "model")
+    predictor = Predictor.from_pretrained(run.path / "model")
     toy = load_dataset("toy")
     again = scores_from_delta(predict(predictor, build_windows(toy.variants, toy.genome, 41), "cpu"))
     np.testing.assert_allclose(run.read_predictions()["toy-row.signed"], again.signed, atol=1e-6)
@@ -115,7 +120,7 @@ def test_the_ledger_line_carries_the_result(toy_row: ExperimentSpec, workspace: 
     found = {(m["scorer"], m["metric"]): m["estimate"] for m in entry["metrics"]}
     assert found["toy-row", "auprc"] == judged.value("toy-row", "auprc")["estimate"]
     assert entry["test"]["rows"] == int((run.read_predictions()["part"] == "test").sum())
-    assert len(entry["verdicts"]) == 3
+    assert len(entry["verdicts"]) == 4
 
 
 def test_a_finished_row_is_found_again_and_not_repeated(
@@ -286,14 +291,15 @@ def test_folds_are_pooled_out_of_fold_and_their_spread_is_shown(
 ) -> None:
     run = run_experiment(change(toy_row, ["split.folds=3"]), workspace, "cpu", rows=catalogue).run
     assert run is not None
-    predictions, split = run.read_predictions(), run.read_split()
+    predictions = run.read_predictions()
     assert set(predictions["fold"]) == {1, 2, 3}
     assert (predictions["part"] == "test").all()
     for fold in (1, 2, 3):
-        in_fold = split[f"part_in_fold_{fold}"]
+        stored = read_split(run.path / "folds" / str(fold) / "split.parquet")
+        in_fold = pd.Series(stored.split.parts)
         assert ((in_fold == "test") == (predictions["fold"] == fold)).all()
         assert set(in_fold) == {"train", "validation", "test"}
-        groups = {part: set(rows["group"]) for part, rows in split.groupby(in_fold)}
+        groups = {part: set(rows["group"]) for part, rows in stored.table.groupby(in_fold)}
         assert not groups["test"] & (groups["train"] | groups["validation"])
         assert not groups["train"] & groups["validation"]
         assert (run.path / "folds" / str(fold) / "model" / "model.safetensors").exists()
@@ -320,7 +326,7 @@ def test_every_row_is_answered_by_the_fold_that_did_not_see_it(
     windows = build_windows(toy.variants, toy.genome, 41)
     predictions = run.read_predictions()
     for fold in (1, 2, 3):
-        predictor = SimpleCNNDeltaPredictor.from_pretrained(run.path / "folds" / str(fold) / "model")
+        predictor = Predictor.from_pretrained(run.path / "folds" / str(fold) / "model")
         tested = (predictions["fold"] == fold).to_numpy()
         again = scores_from_delta(predict(predictor, windows, "cpu")).signed
         np.testing.assert_allclose(predictions["toy-row.signed"][tested], again[tested], atol=1e-6)
@@ -342,3 +348,69 @@ def test_an_interrupted_cross_validation_keeps_its_finished_folds(
     assert unbroken is not None
     assert [line for line in watcher.lines if "finished already" in line] == ["fold 1 is finished already"]
     assert metrics_of(resumed.path) == metrics_of(unbroken.path)
+
+
+@pytest.fixture
+def with_ensemble(toy_row: ExperimentSpec, catalogue: Rows) -> Rows:
+    """The toy row, a second one with another encoder, and their ensemble."""
+    other = change(toy_row, ["encoder.name=gated-cnn", "encoder.settings.kernel=5"]).model_copy(
+        update={"id": "toy-other"}
+    )
+    both = parse_spec(
+        {**toy_row.model_dump(mode="json"), "id": "toy-both", "ensemble": {"members": ["toy-row", "toy-other"]}}, "test"
+    )
+    return {**catalogue, other.id: other, both.id: both}
+
+
+def test_an_ensemble_reuses_finished_members_and_fits_weights_on_validation(
+    toy_row: ExperimentSpec, workspace: Workspace, with_ensemble: Rows
+) -> None:
+    first = run_experiment(toy_row, workspace, "cpu", rows=with_ensemble).run
+    watcher = Silent()
+    both = run_experiment(with_ensemble["toy-both"], workspace, "cpu", rows=with_ensemble, watcher=watcher).run
+    assert first is not None
+    assert both is not None
+    assert f"{first.name} is finished already; nothing is computed again" in watcher.lines
+    assert {run.row_id for run in workspace.runs()} == {"toy-row", "toy-other", "toy-both"}
+    weights = both.record()["model"]["member_weights"]
+    assert sum(weights.values()) == pytest.approx(1, abs=1e-3)
+    members = [workspace.find(name) for name in both.record()["model"]["members"]]
+    answers = [np.load(member.path / "answers.npy") for member in members]
+    expected = sum(weights[member.row_id] * answer for member, answer in zip(members, answers, strict=True))
+    np.testing.assert_allclose(np.load(both.path / "answers.npy"), expected, atol=1e-3)
+    assert both.record()["training"]["disagreement"]["rows"] > 0
+
+
+def test_an_ensemble_of_members_with_other_splits_is_refused(
+    toy_row: ExperimentSpec, workspace: Workspace, with_ensemble: Rows
+) -> None:
+    elsewhere = change(with_ensemble["toy-other"], ["split.fractions=[0.6, 0.2, 0.2]"])
+    rows = {**with_ensemble, elsewhere.id: elsewhere}
+    with pytest.raises(RunError, match="trained on another split"):
+        run_experiment(rows["toy-both"], workspace, "cpu", rows=rows)
+
+
+def test_members_follow_the_ensembles_own_changes(workspace: Workspace, with_ensemble: Rows) -> None:
+    both = run_experiment(change(with_ensemble["toy-both"], ["data.rows=160"]), workspace, "cpu", rows=with_ensemble)
+    assert both.run is not None
+    assert {len(run.read_predictions()) for run in workspace.runs()} == {160}
+
+
+def test_a_smoke_run_is_small_branded_and_on_no_leaderboard(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
+) -> None:
+    run = run_experiment(as_smoke(toy_row), workspace, "cpu", rows=catalogue).run
+    assert run is not None
+    assert run.record()["smoke"] is True
+    assert run.record()["notes"][0].startswith("a smoke run")
+    predictions = run.read_predictions()
+    assert len(predictions) <= 96
+    assert set(predictions["classification"]) == {"Splice-altering", "Normal"}
+    assert boards(workspace) == []
+    (state,) = [row for row in state_of_rows(catalogue, workspace) if row.spec.id == toy_row.id]
+    assert state.state == "runnable"
+    run_experiment(toy_row, workspace, "cpu", rows=catalogue)
+    (state,) = [row for row in state_of_rows(catalogue, workspace) if row.spec.id == toy_row.id]
+    assert state.state == "completed"
+    (board,) = boards(workspace)
+    assert [line.kind for line in board.lines] == ["row zero", "row zero", "base", "base", "learned"]

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from meta_spliceai import __version__
-from meta_spliceai.cli import data, leaderboard, quickstart, report, run, wishlist
+from meta_spliceai.cli import audit, data, leaderboard, quickstart, report, run, runs, saturate, score, wishlist
 from meta_spliceai.errors import MetaSpliceAIError
 
 EXIT_USER_ERROR = 2
@@ -71,7 +71,7 @@ app = typer.Typer(
 )
 
 # The order is that of `--help`: the way a newcomer walks.
-for group in (quickstart, wishlist, run, leaderboard, report, data):
+for group in (quickstart, wishlist, run, runs, leaderboard, report, data, audit, score, saturate):
     group.register(app)
 
 
@@ -117,6 +117,6 @@ def _complain(line: str) -> None:
 
 
 def _way_to_resume(arguments: Sequence[str]) -> str:
-    if arguments[:1] == ["run"] and "--resume" not in arguments:
+    if arguments[:1] in (["run"], ["score"]) and "--resume" not in arguments:
         return f"; go on with: meta-spliceai {shlex.join(arguments)} --resume"
     return "; the same command goes on from there" if arguments[:1] in (["run"], ["quickstart"]) else ""

@@ -30,6 +30,9 @@ def run(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw an unfinished run away and start over.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="The row in miniature, to see that it runs; never a result.")
+    ] = False,
     runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
 ) -> None:
     """Run rows of the catalogue, one after the other.
@@ -44,9 +47,11 @@ def run(
       meta-spliceai run validated-delta-10k --device cuda --seed 1
       meta-spliceai run validated-delta-10k --set training.epochs=5
       meta-spliceai run simple-cnn-501 --limit 2000 --set window=301
+      meta-spliceai run unified-multitask --smoke
     """
     from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.rows import change, find_row, load_rows
+    from meta_spliceai.experiments.smoke import as_smoke
     from meta_spliceai.experiments.workspace import Workspace
 
     if device not in DEVICES:
@@ -61,6 +66,8 @@ def run(
         wanted.append(f"training.seed={seed}")
     # All rows are looked up and changed before the first one starts: a typing error must not show after hours.
     specs = [change(find_row(rows, row_id), wanted) if wanted else find_row(rows, row_id) for row_id in ids]
+    if smoke:
+        specs = [as_smoke(spec) for spec in specs]
 
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.experiments.queue import run_all

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from meta_spliceai.errors import unknown_value
 from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.splice_engine.meta_layer.models import (
-    HyenaDNADeltaPredictor,
-    SimpleCNNDeltaPredictor,
-    ValidatedDeltaPredictor,
-)
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import PUBLISHED
+from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, HEADS, ComposedPredictor, QuantileEnsemble
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 
-PREDICTORS: dict[tuple[str, str], Callable[..., Predictor]] = {
-    ("gated-cnn", "delta"): ValidatedDeltaPredictor,
-    ("simple-cnn", "delta"): SimpleCNNDeltaPredictor,
-    **{(size, "delta"): partial(HyenaDNADeltaPredictor, model_name=size) for size in PUBLISHED},
-}
-"""Encoder and head: what builds the predictor that joins them."""
+__all__ = ["ENCODERS", "HEAD_NAMES", "build_predictor"]
 
-_GIVEN = {"self", "window", "seed", "model_name"}
-"""Arguments that the row says elsewhere: `window`, `training.seed`, `encoder.name`."""
+
+def _quantile_members(spec: ExperimentSpec) -> Predictor:
+    settings: dict[str, Any] = {**spec.encoder.settings, **spec.head.settings}
+    return QuantileEnsemble(window=spec.window, encoder=spec.encoder.name, seed=spec.seed, **settings)
+
+
+JOINT: dict[str, Callable[[ExperimentSpec], Predictor]] = {"quantile-members": _quantile_members}
+"""Heads that are more than one module: `quantile-members` trains one model a quantile, side by side."""
+
+HEAD_NAMES = (*HEADS, *JOINT)
 
 
 def build_predictor(spec: ExperimentSpec) -> Predictor:
@@ -35,18 +31,17 @@ def build_predictor(spec: ExperimentSpec) -> Predictor:
         InputError: an encoder, a head or a setting that does not exist; a setting's bad value.
         MissingResourceError: pretrained weights that cannot be had.
     """
-    pair = (spec.encoder.name, spec.head.name)
-    if pair not in PREDICTORS:
-        known = [f"{encoder} with {head}" for encoder, head in PREDICTORS]
-        raise unknown_value("model", f"{pair[0]} with {pair[1]}", known, where=f"row '{spec.id}'")
-    settings: dict[str, Any] = {**spec.encoder.settings, **spec.head.settings}
-    known_settings = settings_of(*pair)
-    for name in settings:
-        if name not in known_settings:
-            raise unknown_value("setting", name, known_settings, where=f"encoder.settings of row '{spec.id}'")
-    return PREDICTORS[pair](window=spec.window, seed=spec.seed, **settings)
-
-
-def settings_of(encoder: str, head: str) -> list[str]:
-    """What `encoder.settings` and `head.settings` may hold for this pair."""
-    return [name for name in inspect.signature(PREDICTORS[encoder, head]).parameters if name not in _GIVEN]
+    if spec.encoder.name not in ENCODERS:
+        raise unknown_value("encoder", spec.encoder.name, ENCODERS, where=f"row '{spec.id}'")
+    if spec.head.name not in HEAD_NAMES:
+        raise unknown_value("head", spec.head.name, HEAD_NAMES, where=f"row '{spec.id}'")
+    if spec.head.name in JOINT:
+        return JOINT[spec.head.name](spec)
+    return ComposedPredictor(
+        spec.encoder.name,
+        spec.head.name,
+        window=spec.window,
+        seed=spec.seed,
+        encoder_settings=dict(spec.encoder.settings),
+        head_settings=dict(spec.head.settings),
+    )

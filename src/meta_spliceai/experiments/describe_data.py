@@ -10,18 +10,29 @@ import pandas as pd
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.prepare import Prepared
+from meta_spliceai.experiments.procedures import FOLDS
 from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.workspace import RunDirectory
+from meta_spliceai.splice_engine.variants.split_file import write_split
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
+SPLIT = "split.parquet"
 
-def split_frame(prepared: Prepared) -> pd.DataFrame:
-    """Part of every row; for a cross-validation also the fold that tests it and its part in every fold."""
-    frame = prepared.table[["variant_id", "group"]].assign(part=prepared.parts)
-    if len(prepared.splits) > 1:
-        frame["fold"] = prepared.tested_in + 1
-        for number, split in enumerate(prepared.splits, start=1):
-            frame[f"part_in_fold_{number}"] = split.parts
-    return frame
+
+def write_splits(run: RunDirectory, spec: ExperimentSpec, prepared: Prepared) -> None:
+    """Write split.parquet; in a cross-validation each fold has its own, and the pooled parts stand in the run's."""
+    data = {
+        "name": spec.data.name,
+        "options": dict(spec.data.options),
+        "digest": prepared.loaded.digest,
+    }
+    if len(prepared.splits) == 1:
+        write_split(run.path / SPLIT, prepared.splits[0], prepared.table, data)
+        return
+    for number, split in enumerate(prepared.splits, start=1):
+        write_split(run.path / FOLDS / str(number) / SPLIT, split, prepared.table, data)
+    frame = prepared.table[["variant_id", "group"]]
+    run.write_frame(SPLIT, frame.assign(part=prepared.parts, fold=prepared.tested_in + 1))
 
 
 def digest_of_splits(prepared: Prepared) -> str:
@@ -58,12 +69,18 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
         "description": first.description,
         "coverage": first.coverage.to_json(),
         "parts": _parts_in_numbers(table, prepared.parts),
+        "audit": prepared.audits[0].to_json(),
     }
     if len(prepared.splits) > 1:
         described["description"] = f"{len(prepared.splits)} folds, pooled; {first.description}"
         described["folds"] = [
-            {"name": split.name, "digest": split.digest, "parts": _parts_in_numbers(table, split.parts)}
-            for split in prepared.splits
+            {
+                "name": split.name,
+                "digest": split.digest,
+                "parts": _parts_in_numbers(table, split.parts),
+                "audit": audit.to_json(),
+            }
+            for split, audit in zip(prepared.splits, prepared.audits, strict=True)
         ]
     return {
         "data_set": dataset.name,

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from jaxtyping import Int
 
+from meta_spliceai.experiments.judge_task import judge_task
 from meta_spliceai.experiments.leaderboard import HEADLINES
 from meta_spliceai.experiments.prepare import Prepared, digest_of_test
+from meta_spliceai.experiments.procedures import Trained
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 from meta_spliceai.splice_engine.meta_layer.evaluation.rows_zero import (
+    ASSAY_SOURCE,
     BASE_MAX_WINDOW,
     BASE_OWN_SITE,
     POSITION,
+    WORDS_AND_POSITION,
+    assay_source,
     base_max_window,
     base_own_site,
     position_only,
+    words_and_position,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
+    Scale,
     Scorer,
     Scores,
     predictions_frame,
-    scores_from_delta,
     target_magnitude,
     unsigned,
 )
+from meta_spliceai.splice_engine.meta_layer.targets import validated_delta
 from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
+from meta_spliceai.splice_engine.variants.windows import Windows
+
+SCALES: dict[str, Scale] = {
+    "validated-delta": "delta",
+    "altering": "probability",
+    "multitask": "probability",
+    "magnitude": "rank",
+}
+"""What the score of a model is that was trained on a target."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,7 @@ class Judgement:
         evaluation: metrics on the test part.
         test: the test in numbers: digest, rows, positives, groups.
         verdicts: the learned model against every simple rival, in words.
+        task: the task's own metrics, for kinds of effect and positions; else empty.
         folds: for a cross-validation, how each headline metric spreads over the folds (see `spread`); else empty.
     """
 
@@ -50,32 +68,46 @@ class Judgement:
     test: dict[str, Any]
     verdicts: list[str]
     folds: list[dict[str, Any]]
+    task: dict[str, Any]
 
 
-def judge(
-    spec: ExperimentSpec, prepared: Prepared, answers: Float32[np.ndarray, "n outputs"], model: dict[str, Any]
-) -> Judgement:
-    """Judge the answers on the test part, with the rows zero on the same rows.
+def judge(spec: ExperimentSpec, prepared: Prepared, trained: Trained) -> Judgement:
+    """Judge a trained model on the test part, with the rows zero on the same rows.
+
+    A head that says where or which kind, but not whether, has no score; then only the rows zero stand in the
+    evaluation, and the task's own metrics in `task`.
 
     Args:
         spec: the row.
         prepared: what it was trained on.
-        answers: the model's answers on every row of the table, (n, 3) for Δ heads.
-        model: the model's description, for the scorer's note.
+        trained: its answers on every row of the table.
     """
     table, parts = prepared.table, prepared.parts
+    columns = trained.columns(trained.answers)
     scores: dict[Scorer, Scores] = {
-        POSITION: _out_of_fold_position(spec, prepared),
+        POSITION: _out_of_fold(prepared, lambda train, rows: _position(spec, prepared, train, rows)),
+        WORDS_AND_POSITION: _out_of_fold(prepared, lambda train, rows: _words(spec, prepared, train, rows)),
         BASE_MAX_WINDOW: base_max_window(prepared.scores),
         BASE_OWN_SITE: base_own_site(prepared.scores, table),
-        learned_scorer(spec, model): scores_from_delta(answers),
     }
-    target = target_magnitude(prepared.targets.values, prepared.targets.used)
+    if len(table[["source", "method"]].drop_duplicates()) > 1:
+        scores[ASSAY_SOURCE] = _out_of_fold(
+            prepared, lambda train, rows: assay_source(table.iloc[train], table.iloc[rows])
+        )
+    if "score" in columns:
+        scores[learned_scorer(spec, trained.model)] = Scores(
+            columns["score"].astype(np.float64),
+            columns.get("signed", np.full(len(table), np.nan)).astype(np.float64),
+        )
+    delta = validated_delta(table, prepared.scores)
+    target = target_magnitude(delta.values, delta.used)
     frame = predictions_frame(table, target, scores)
     frame = pd.concat([table, frame[[column for column in frame if column not in table]]], axis=1)
     frame.insert(len(table.columns), "part", parts)
     if len(prepared.splits) > 1:
         frame.insert(len(table.columns) + 1, "fold", prepared.tested_in + 1)
+    named = {f"{spec.id}.{name}": values for name, values in columns.items() if name not in ("score", "signed")}
+    frame = pd.concat([frame, pd.DataFrame(named, index=frame.index)], axis=1)
     tested = frame[parts == "test"]
     scorers = list(scores)
     evaluation = evaluate(tested, scorers, BASE_MAX_WINDOW.name, n_boot=spec.bootstrap, seed=spec.seed)
@@ -93,27 +125,52 @@ def judge(
         if "fold" in frame
         else []
     )
-    return Judgement(frame, evaluation, summary, [verdict.text for verdict in evaluation.verdicts()], spread(folds))
+    verdicts = [verdict.text for verdict in evaluation.verdicts()]
+    return Judgement(frame, evaluation, summary, verdicts, spread(folds), judge_task(spec, prepared, columns))
 
 
-def _out_of_fold_position(spec: ExperimentSpec, prepared: Prepared) -> Scores:
-    """Position alone, for every row from the training part of the split that tests it.
+def _out_of_fold(
+    prepared: Prepared,
+    learn: Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " rows"]], Scores],
+) -> Scores:
+    """A row zero that learns, for every row from the training part of the split that tests it.
 
     It sees what a learned model sees. Rows that no split tests are answered by the first split's.
+
+    Args:
+        prepared: variants and splits.
+        learn: from row numbers to learn from and row numbers to answer for, to scores.
     """
-    table = prepared.table
-    score = np.full(len(table), np.nan)
+    score = np.full(len(prepared.table), np.nan)
     tested_in = prepared.tested_in
     for number, split in enumerate(prepared.splits):
-        wanted = tested_in == number
-        if number == 0:
-            wanted |= tested_in < 0
-        if wanted.any():
-            learned = position_only(
-                table.iloc[split.indices("train")], table[wanted], spec.seed, annotation=prepared.loaded.annotation
-            )
-            score[wanted] = learned.score
+        wanted = (tested_in == number) | ((tested_in < 0) if number == 0 else False)
+        rows = np.flatnonzero(wanted)
+        if len(rows):
+            score[rows] = learn(split.indices("train"), rows).score
     return unsigned(score)
+
+
+def _position(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np.ndarray) -> Scores:
+    table = prepared.table
+    return position_only(table.iloc[train], table.iloc[rows], spec.seed, annotation=prepared.loaded.annotation)
+
+
+def _words(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np.ndarray) -> Scores:
+    table = prepared.table
+    return words_and_position(
+        table.iloc[train].reset_index(drop=True),
+        _windows_of(prepared, train),
+        table.iloc[rows].reset_index(drop=True),
+        _windows_of(prepared, rows),
+        spec.seed,
+        annotation=prepared.loaded.annotation,
+    )
+
+
+def _windows_of(prepared: Prepared, rows: Int[np.ndarray, " rows"]) -> Windows:
+    windows = prepared.windows
+    return Windows(windows.ref[rows], windows.alt[rows], windows.real_bases[rows])
 
 
 def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:
@@ -146,5 +203,6 @@ def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:
 
 def learned_scorer(spec: ExperimentSpec, model: dict[str, Any]) -> Scorer:
     """The row's line on a leaderboard."""
-    note = f"{model['predictor']}, {spec.window} nt, {model['parameters']:,} parameters, weights {model['weights']}"
-    return Scorer(spec.id, "learned", note, "delta")
+    what = model["predictor"] if spec.ensemble else f"{spec.encoder.name} with {spec.head.name}, {spec.window} nt"
+    note = f"{what}, {model['parameters']:,} parameters, weights {model['weights']}"
+    return Scorer(spec.id, "learned", note, SCALES[spec.target])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,16 +129,25 @@ class Board:
 
 def boards(workspace: Workspace) -> list[Board]:
     """One board for every test that a finished run of the ledger was judged on; smoke runs stand on none."""
+    return _boards(workspace, [entry for entry in workspace.ledger.finished() if not entry.get("smoke")])
+
+
+def boards_of(workspace: Workspace, names: Sequence[str]) -> list[Board]:
+    """Boards of some finished runs only, smoke runs included; their notes say what they are."""
+    return _boards(workspace, [entry for entry in workspace.ledger.finished() if entry["run"] in names])
+
+
+def _boards(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[Board]:
     found: dict[str, Board] = {}
-    for entry in workspace.ledger.finished():
-        if entry.get("smoke") or "test" not in entry:
-            continue
+    for entry in entries:
         test = entry["test"]
         board = found.get(test["digest"])
         if board is None:
             board = Board(entry["data"]["name"], test["digest"], test["rows"], test["positives"], test["groups"])
             found[test["digest"]] = board
-        for note in entry.get("notes", []):
+        stale = workspace.run(entry["run"]).stale()
+        stale_note = [f"{entry['run']} is stale: {stale}"] if stale else []
+        for note in [*entry.get("notes", []), *stale_note]:
             if note not in board.notes:
                 board.notes.append(note)
         known = {(line.kind, line.scorer) for line in board.lines if line.kind != "learned"}

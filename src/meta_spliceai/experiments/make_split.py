@@ -3,83 +3,113 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.experiments.spec import SplitSpec
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.splits import PARTS, Split, group_split, make_split, position_block_split
-
-Splitter = Callable[[pd.DataFrame, SplitSpec, int], Split]
-
-
-def _shares(wanted: SplitSpec) -> dict[str, float]:
-    return dict(zip(PARTS, wanted.fractions, strict=True))
-
-
-def _groups(table: pd.DataFrame, wanted: SplitSpec, seed: int) -> Split:
-    return group_split(table, _shares(wanted), seed, wanted.name)
-
-
-def _position_blocks(table: pd.DataFrame, wanted: SplitSpec, seed: int) -> Split:
-    return position_block_split(table, _shares(wanted), seed, wanted.name)
-
-
-SPLITTERS: dict[str, Splitter] = {"gene": _groups, "position-blocks": _position_blocks}
-"""Name of a split: what makes it. `gene` keeps the table's own groups together."""
+from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.variants.families import gene_families
+from meta_spliceai.splice_engine.variants.splits import (
+    PARTS,
+    Split,
+    chromosome_folds,
+    chromosome_split,
+    exon_split,
+    gene_folds,
+    gene_split,
+    group_split,
+    leave_one_chromosome_out,
+    position_block_split,
+    spliceai_clean_split,
+)
 
 
-def _group_folds(table: pd.DataFrame, wanted: SplitSpec, seed: int) -> list[Split]:
-    """Whole groups dealt to as many folds as the row asks for, of about equal numbers of rows."""
-    if not isinstance(wanted.folds, int):
-        raise InputError(
-            f"split '{wanted.name}' takes a number of folds; 'chromosome' folds go with split 'chromosome'"
-        )
-    groups = table["group"].value_counts()
-    if len(groups) < wanted.folds + 1:
-        raise InputError(f"{len(groups)} groups are too few for {wanted.folds} folds; use more rows or fewer folds")
-    names = groups.index.to_numpy()[np.random.default_rng(seed).permutation(len(groups))]
-    filled = np.zeros(wanted.folds, dtype=np.int64)
-    fold_of: dict[str, int] = {}
-    for group in sorted(names, key=lambda name: -groups[name]):  # large groups first: the folds end up about equal
-        fold_of[group] = int(filled.argmin())
-        filled[fold_of[group]] += groups[group]
-    return _folds_from(table, table["group"].map(fold_of).to_numpy(), wanted, seed, "groups")
+@dataclass(frozen=True)
+class Wanted:
+    """Everything a split is made from.
+
+    Attributes:
+        table: the variants.
+        genome: where their sequence comes from, for finding paralogs.
+        window: bases a model sees.
+        spec: what the row asks for.
+        seed: of every draw.
+    """
+
+    table: pd.DataFrame
+    genome: SequenceSource
+    window: int
+    spec: SplitSpec
+    seed: int
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each part."""
+        return dict(zip(PARTS, self.spec.fractions, strict=True))
+
+    @property
+    def validation(self) -> float:
+        """Share of validation among what is not test."""
+        return self.spec.fractions[1] / (self.spec.fractions[0] + self.spec.fractions[1])
+
+    def families(self) -> pd.Series:
+        """Genes with their paralogs and near neighbours."""
+        return gene_families(self.table, self.genome, self.window)
 
 
-def _folds_from(table: pd.DataFrame, fold: np.ndarray, wanted: SplitSpec, seed: int, of_what: str) -> list[Split]:
-    """One split for each fold: the fold is the test part, whole groups of the rest go to train and validation."""
-    train, validation, _ = wanted.fractions
-    splits = []
-    for number in range(int(fold.max()) + 1):
-        name = f"{wanted.name}, fold {number + 1}"
-        rest = np.flatnonzero(fold != number)
-        inner = group_split(
-            table.iloc[rest].reset_index(drop=True), {"train": train, "validation": validation}, seed + number, name
-        )
-        parts = np.full(len(table), "test", dtype=object)
-        parts[rest] = inner.parts
-        description = f"fold {number + 1} of {int(fold.max()) + 1}, {of_what} kept whole, seed {seed}"
-        # A fold's test part may lack a class: folds are pooled before they are judged.
-        splits.append(make_split(table, parts, name, description, Coverage(len(table)), classes=()))
-    return splits
+def _by_chromosome(wanted: Wanted) -> Split:
+    return chromosome_split(
+        wanted.table, wanted.spec.test_chromosomes, wanted.seed, wanted.validation, wanted.families()
+    )
 
 
-FOLDERS: dict[str, Callable[[pd.DataFrame, SplitSpec, int], list[Split]]] = {"gene": _group_folds}
+SPLITTERS: dict[str, Callable[[Wanted], Split]] = {
+    "gene": lambda w: gene_split(w.table, w.shares, w.seed, w.families()),
+    "group": lambda w: group_split(w.table, w.shares, w.seed, "group"),
+    "exon": lambda w: exon_split(w.table, w.shares, w.seed),
+    "position-blocks": lambda w: position_block_split(w.table, w.shares, w.seed),
+    "chromosome": _by_chromosome,
+    "spliceai-clean": lambda w: spliceai_clean_split(w.table, w.seed, w.validation, w.families()),
+}
+"""Name of a split: what makes it. `gene` keeps families (paralogs, neighbours) together, `group` the table's groups."""
+
+
+def _chromosome_folds(wanted: Wanted) -> list[Split]:
+    if wanted.spec.folds == "chromosome":
+        return leave_one_chromosome_out(wanted.table, wanted.seed, wanted.validation, wanted.families())
+    return chromosome_folds(wanted.table, _number(wanted), wanted.seed, wanted.families())
+
+
+FOLDERS: dict[str, Callable[[Wanted], list[Split]]] = {
+    "gene": lambda w: gene_folds(w.table, _number(w), w.seed, w.families()),
+    "group": lambda w: gene_folds(w.table, _number(w), w.seed),
+    "chromosome": _chromosome_folds,
+}
 """Name of a split: what makes its folds for cross-validation."""
 
 
-def make_splits(table: pd.DataFrame, wanted: SplitSpec, seed: int) -> list[Split]:
+def _number(wanted: Wanted) -> int:
+    folds = wanted.spec.folds
+    if not isinstance(folds, int):
+        raise InputError(
+            f"split.folds = {folds!r} goes with split 'chromosome' only; split '{wanted.spec.name}' takes a number"
+        )
+    return folds
+
+
+def make_splits(wanted: Wanted) -> list[Split]:
     """The one split a row asks for, or one for each fold of a cross-validation.
 
     Raises:
-        InputError: an unknown name, or a part that would be empty.
+        InputError: an unknown name, or a part that would be empty or lack a class.
     """
-    known = SPLITTERS if wanted.folds is None else FOLDERS
-    if wanted.name not in known:
-        raise unknown_value("split" if wanted.folds is None else "split with folds", wanted.name, known)
-    if wanted.folds is None:
-        return [SPLITTERS[wanted.name](table, wanted, seed)]
-    return FOLDERS[wanted.name](table, wanted, seed)
+    spec = wanted.spec
+    if spec.folds is None:
+        if spec.name not in SPLITTERS:
+            raise unknown_value("split", spec.name, SPLITTERS)
+        return [SPLITTERS[spec.name](wanted)]
+    if spec.name not in FOLDERS:
+        raise unknown_value("split with folds", spec.name, FOLDERS)
+    return FOLDERS[spec.name](wanted)

@@ -15,19 +15,20 @@ def offered_parts() -> dict[str, tuple[str, ...]]:
     """Names of the parts at hand, by kind of part."""
     # Imported here: each of these rooms brings PyTorch, and a spec can be read and checked without it.
     from meta_spliceai import datasets
-    from meta_spliceai.experiments.build_predictor import PREDICTORS
-    from meta_spliceai.experiments.make_split import SPLITTERS
+    from meta_spliceai.experiments.build_predictor import ENCODERS, HEAD_NAMES
+    from meta_spliceai.experiments.make_split import FOLDERS, SPLITTERS
     from meta_spliceai.experiments.make_targets import TARGETS
-    from meta_spliceai.experiments.procedures import PROCEDURES
+    from meta_spliceai.experiments.runner import PROCEDURES
     from meta_spliceai.splice_engine.base_layer.families import FAMILIES
 
     return {
         "data set": tuple(datasets.names()),
         "base network": tuple(FAMILIES),
-        "encoder": tuple(dict.fromkeys(encoder for encoder, _ in PREDICTORS)),
-        "head": tuple(dict.fromkeys(head for _, head in PREDICTORS)),
+        "encoder": tuple(ENCODERS),
+        "head": HEAD_NAMES,
         "target": tuple(TARGETS),
         "split": tuple(SPLITTERS),
+        "split with folds": tuple(FOLDERS),
         "procedure": tuple(PROCEDURES),
     }
 
@@ -42,7 +43,7 @@ def needed_parts(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> It
     yield "data set", spec.data.name
     yield "base network", spec.base.name.partition(":")[0]  # "family:path" is a family with the user's own weights
     yield "procedure", spec.procedure
-    yield "split", spec.split.name
+    yield "split" if spec.split.folds is None else "split with folds", spec.split.name
     if spec.ensemble is not None:
         for member in spec.ensemble.members:
             yield from needed_parts(rows[member], rows)

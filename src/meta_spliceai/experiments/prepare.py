@@ -13,8 +13,9 @@ from jaxtyping import Int
 
 from meta_spliceai.datasets import Loaded, load_dataset
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.make_split import make_splits
+from meta_spliceai.experiments.make_split import Wanted, make_splits
 from meta_spliceai.experiments.make_targets import make_targets
+from meta_spliceai.experiments.smoke import NOTE as SMOKE_NOTE
 from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
 from meta_spliceai.experiments.watcher import Watcher
 from meta_spliceai.files import cache_dir
@@ -24,6 +25,7 @@ from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
+from meta_spliceai.splice_engine.variants.audit import Audit, audit_split
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.splits import Split
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, describe
@@ -59,6 +61,7 @@ class Prepared:
     base: BaseModel
     targets: Targets
     splits: tuple[Split, ...]
+    audits: tuple[Audit, ...]
     windows: Windows
     notes: tuple[str, ...]
 
@@ -93,7 +96,7 @@ def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed:
     notes: list[str] = []
     drawn = Coverage(len(table))
     keep = np.ones(len(table), dtype=bool)
-    if wanted.labelled_only:
+    if wanted.labelled_only or wanted.balanced:
         keep = table["classification"].isin([SPLICE_ALTERING, NORMAL]).to_numpy()
         drawn.leave_out(NO_LABEL, (describe(row) for _, row in table[~keep].iterrows()))
     there = np.flatnonzero(keep)
@@ -104,12 +107,27 @@ def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed:
             f"{wanted.rows:,} variants were asked for; the data set has {len(there):,} usable ones: all are used"
         )
     elif wanted.rows is not None and wanted.rows < len(there):
-        picked = np.sort(np.random.default_rng(seed).choice(there, wanted.rows, replace=False))
+        picked = np.sort(_draw(table, there, wanted, seed))
         left = np.setdiff1d(there, picked)
         drawn.leave_out(NOT_DRAWN, (describe(row) for _, row in table.iloc[left].iterrows()))
-        notes.append(f"a subset: {wanted.rows:,} of {len(there):,} variants, drawn with seed {seed}")
+        notes.append(f"a subset: {len(picked):,} of {len(there):,} variants, drawn with seed {seed}")
         there = picked
     return Chosen(table.iloc[there].reset_index(drop=True), coverage.then(drawn), tuple(notes))
+
+
+def _draw(
+    table: pd.DataFrame, there: Int[np.ndarray, " usable"], wanted: DataSpec, seed: int
+) -> Int[np.ndarray, " drawn"]:
+    """Row numbers drawn without replacement; with `balanced`, half of them from either side (or all there are)."""
+    random = np.random.default_rng(seed)
+    if not wanted.balanced:
+        return random.choice(there, wanted.rows, replace=False)
+    classes = table["classification"].to_numpy()[there]
+    halves = []
+    for side in (SPLICE_ALTERING, NORMAL):
+        rows = there[classes == side]
+        halves.append(random.choice(rows, min(len(rows), (wanted.rows or len(there)) // 2), replace=False))
+    return np.concatenate(halves)
 
 
 def load_rows_of(wanted: DataSpec) -> Loaded:
@@ -134,7 +152,8 @@ def prepare(
     """
     chosen = choose_rows(loaded.variants, loaded.coverage, spec.data, spec.seed)
     table = chosen.table
-    for note in chosen.notes:
+    notes = (SMOKE_NOTE, *chosen.notes) if spec.smoke else chosen.notes
+    for note in notes:
         watcher.say(note)
     with clock("base scores"):
         base = load_base_model(spec.base.name, device=device, members=spec.base.members)
@@ -152,10 +171,19 @@ def prepare(
                 progress=_as_steps(advance),
             )
     with clock("labels, split, windows"):
-        targets = make_targets(spec.target, table, scores)
-        splits = tuple(make_splits(table, spec.split, spec.seed))
+        targets = make_targets(spec, table, scores)
+        splits = tuple(make_splits(Wanted(table, loaded.genome, spec.window, spec.split, spec.seed)))
         windows = build_windows(table, loaded.genome, spec.window)
-    return Prepared(loaded, table, chosen.coverage, scores, base, targets, splits, windows, chosen.notes)
+    with clock("audit"):
+        audits = tuple(audit_split(table, split, loaded.genome, spec.window) for split in splits)
+    leaks = [finding for audit in audits for finding in audit.leaks]
+    if leaks and not spec.split.allow_leaks:
+        for audit in audits:
+            audit.require_clean()
+    if leaks:
+        told = ", ".join(dict.fromkeys(f"{leak.count} {leak.check}" for leak in leaks))
+        notes = (f"LEAKY SPLIT, allowed by split.allow_leaks: {told}", *notes)
+    return Prepared(loaded, table, chosen.coverage, scores, base, targets, splits, audits, windows, notes)
 
 
 def _as_steps(advance: Callable[[int], None]) -> Callable[[int, int], None]:

@@ -1,4 +1,4 @@
-"""How a result comes about: one model, or one for each fold."""
+"""How a result comes about: one model trained, or one for each fold."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.watcher import Watcher
 from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.training import fit, predict
 from meta_spliceai.splice_engine.variants.splits import Split
 
@@ -34,13 +35,39 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model's answers on every row of the table, and how training went."""
+    """A trained model's answers on every row of the table, what they mean by name, and how training went."""
 
     answers: Float32[np.ndarray, "n outputs"]
+    columns: Callable[[Float32[np.ndarray, "n outputs"]], dict[str, Float32[np.ndarray, " n"]]]
     curves: pd.DataFrame
     model: dict[str, Any]
     training: dict[str, Any]
     peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run in progress, as far as a procedure needs to know it.
+
+    Attributes:
+        run: its folder.
+        spec: the row as it is run.
+        prepared: variants, base scores, labels, splits, windows.
+        device: "cpu" or "cuda".
+        resume: go on after the last whole epoch.
+        watcher: told what happens.
+        clock: measures steps.
+        run_member: runs another row, or finds its finished run; for ensembles.
+    """
+
+    run: RunDirectory
+    spec: ExperimentSpec
+    prepared: Prepared
+    device: str
+    resume: bool
+    watcher: Watcher
+    clock: Clock
+    run_member: Callable[[str], RunDirectory]
 
 
 class Clock:
@@ -59,55 +86,37 @@ class Clock:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
 
 
-def train_single(
-    run: RunDirectory,
-    spec: ExperimentSpec,
-    prepared: Prepared,
-    device: str,
-    resume: bool,
-    watcher: Watcher,
-    clock: Clock,
-) -> Trained:
+def train_single(job: Job) -> Trained:
     """One model on the split's train part, stopped early on its validation part."""
-    (split,) = prepared.splits
-    return _train_on(split, run.path, run.path / CHECKPOINTS, spec, prepared, device, resume, watcher, clock)
+    (split,) = job.prepared.splits
+    return _train_on(split, job.run.path, job)
 
 
-def train_folds(
-    run: RunDirectory,
-    spec: ExperimentSpec,
-    prepared: Prepared,
-    device: str,
-    resume: bool,
-    watcher: Watcher,
-    clock: Clock,
-) -> Trained:
+def train_folds(job: Job) -> Trained:
     """One model a fold; every row is answered by the model that did not see it.
 
     Each fold has a folder of its own, and its file fold.json is written last: a resumed run trains only what is left.
     """
     answers: np.ndarray | None = None
     curves, reports, models, peak = [], [], [], 0
-    for number, split in enumerate(prepared.splits, start=1):
-        fold = RunDirectory(run.path / FOLDS / str(number))
-        watcher.say(f"fold {number} of {len(prepared.splits)}")
+    for number, split in enumerate(job.prepared.splits, start=1):
+        fold = RunDirectory(job.run.path / FOLDS / str(number))
+        job.watcher.say(f"fold {number} of {len(job.prepared.splits)}")
         if (fold.path / FOLD_RECORD).exists():
-            watcher.say(f"fold {number} is finished already")
+            job.watcher.say(f"fold {number} is finished already")
             record = json.loads((fold.path / FOLD_RECORD).read_text(encoding="utf-8"))
             trained = Trained(
                 np.load(fold.path / ANSWERS, allow_pickle=False),
+                Predictor.from_pretrained(fold.path / MODEL).columns,
                 fold.read_curves(),
                 record["model"],
                 record["training"],
                 record["peak_memory_bytes"],
             )
         else:
-            trained = _train_on(
-                split, fold.path, fold.path / CHECKPOINTS, spec, prepared, device, resume, watcher, clock
-            )
+            trained = _train_on(split, fold.path, job)
             fold.write_frame("curves.parquet", trained.curves)
-            with atomic_write(fold.path / ANSWERS, "wb") as handle:
-                np.save(handle, trained.answers, allow_pickle=False)
+            write_answers(fold, trained)
             fold.write_json(
                 FOLD_RECORD,
                 {"model": trained.model, "training": trained.training, "peak_memory_bytes": trained.peak_memory_bytes},
@@ -118,35 +127,27 @@ def train_folds(
             answers = trained.answers.copy()
         tested = split.indices("test")
         answers[tested] = trained.answers[tested]
+        columns = trained.columns
         curves.append(trained.curves.assign(fold=number))
         reports.append(trained.training)
         models.append(trained.model)
         peak = max(peak, trained.peak_memory_bytes)
     if answers is None:
-        raise RunError(f"row '{spec.id}': the split has no folds")
-    return Trained(answers, pd.concat(curves, ignore_index=True), models[0], {"folds": reports}, peak)
+        raise RunError(f"row '{job.spec.id}': the split has no folds")
+    return Trained(answers, columns, pd.concat(curves, ignore_index=True), models[0], {"folds": reports}, peak)
 
 
-def _train_on(
-    split: Split,
-    folder: Path,
-    checkpoints: Path,
-    spec: ExperimentSpec,
-    prepared: Prepared,
-    device: str,
-    resume: bool,
-    watcher: Watcher,
-    clock: Clock,
-) -> Trained:
+def _train_on(split: Split, folder: Path, job: Job) -> Trained:
     """Train on one split, answer for every row, keep the weights in `folder/model`."""
+    prepared, spec = job.prepared, job.spec
     used = prepared.targets.used
     train, validation = split.indices("train"), split.indices("validation")
     predictor = build_predictor(spec)
-    watcher.say(
-        f"training {type(predictor).__name__} ({predictor.parameter_count():,} parameters, weights "
+    job.watcher.say(
+        f"training {spec.encoder.name} with {spec.head.name} ({predictor.parameter_count():,} parameters, weights "
         f"{predictor.weights}) on {int(used[train].sum()):,} variants"
     )
-    with clock("training"):
+    with job.clock("training"):
         report = fit(
             predictor,
             prepared.windows,
@@ -154,20 +155,24 @@ def _train_on(
             train[used[train]],
             validation[used[validation]],
             spec.training,
-            checkpoints,
-            device=device,
-            resume=resume,
-            progress=watcher.shows_bars,
+            folder / CHECKPOINTS,
+            device=job.device,
+            resume=job.resume,
+            progress=job.watcher.shows_bars,
         )
-    watcher.say(
+    job.watcher.say(
         f"trained {report.epochs_run} epochs in {report.seconds:.0f} s, {report.windows_per_second:.0f} windows/s, "
         f"best epoch {report.best_epoch}: {report.stopped_because}"
     )
-    with clock("predicting"):
-        answers = predict(predictor, prepared.windows, device)
+    with job.clock("predicting"):
+        answers = predict(predictor, prepared.windows, job.device)
     predictor.save_pretrained(folder / MODEL)
-    return Trained(answers, report.curves, predictor.describe(), report.to_json(), report.peak_memory_bytes)
+    return Trained(
+        answers, predictor.columns, report.curves, predictor.describe(), report.to_json(), report.peak_memory_bytes
+    )
 
 
-PROCEDURES: dict[str, Callable[..., Trained]] = {"single": train_single, "cross-validation": train_folds}
-"""How a result comes about: what trains."""
+def write_answers(run: RunDirectory, trained: Trained) -> None:
+    """Keep the model's answers on every row of the table, for ensembles and resumed cross-validations."""
+    with atomic_write(run.path / ANSWERS, "wb") as handle:
+        np.save(handle, trained.answers, allow_pickle=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +12,37 @@ from typing import Any
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.address import code_version, run_name
-from meta_spliceai.experiments.describe_data import describe_data, digest_of_splits, split_frame
+from meta_spliceai.experiments.describe_data import describe_data, digest_of_splits, write_splits
+from meta_spliceai.experiments.ensemble import train_ensemble
 from meta_spliceai.experiments.environment import describe_environment
 from meta_spliceai.experiments.judge import Judgement, judge
 from meta_spliceai.experiments.leaderboard import HEADLINES
 from meta_spliceai.experiments.parts import missing_parts
 from meta_spliceai.experiments.prepare import Prepared, load_rows_of, prepare
-from meta_spliceai.experiments.procedures import CHECKPOINTS, PROCEDURES, Clock, Trained
+from meta_spliceai.experiments.procedures import (
+    CHECKPOINTS,
+    Clock,
+    Job,
+    Trained,
+    train_folds,
+    train_single,
+    write_answers,
+)
+from meta_spliceai.experiments.rows import find_row
+from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.stale import mark_stale_runs
 from meta_spliceai.experiments.watcher import Silent, Watcher
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace, now
 from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+
+PROCEDURES: dict[str, Callable[[Job], Trained]] = {
+    "single": train_single,
+    "cross-validation": train_folds,
+    "ensemble": train_ensemble,
+}
+"""How a result comes about: one model, one for each fold, or finished rows combined."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,8 @@ def run_experiment(
     with clock("data"), watcher.stage(f"data set {spec.data.name}"):
         loaded = load_rows_of(spec.data)
     run = workspace.run(run_name(spec, loaded.digest, code_version()))
+    for old in mark_stale_runs(workspace, spec, loaded.digest, code_version()):
+        watcher.say(f"{old.name} is stale: {old.stale()}")
     if run.state() == "finished":
         watcher.say(f"{run.name} is finished already; nothing is computed again")
         return Outcome(spec, run, reused=True)
@@ -167,13 +188,17 @@ def _work(
     reset_peak(choose_device("cpu"))
     prepared = prepare(spec, loaded, device, watcher, clock)
     run.write_json("data.json", describe_data(spec, prepared))
-    run.write_frame("split.parquet", split_frame(prepared))
+    write_splits(run, spec, prepared)
     # The process's peak is reset by training, so it is read before and after.
     peak = peak_memory(choose_device("cpu"))
-    trained = PROCEDURES[spec.procedure](run, spec, prepared, device, resume, watcher, clock)
+    job = Job(
+        run, spec, prepared, device, resume, watcher, clock, _member_runner(spec, workspace, rows, device, watcher)
+    )
+    trained = PROCEDURES[spec.procedure](job)
     run.write_frame("curves.parquet", trained.curves)
+    write_answers(run, trained)
     with clock("judging"), watcher.stage("judging"):
-        judged = judge(spec, prepared, trained.answers, trained.model)
+        judged = judge(spec, prepared, trained)
     run.write_frame("predictions.parquet", judged.predictions)
     run.write_json("metrics.json", judged.evaluation.to_json())
     peak = max(peak, peak_memory(choose_device("cpu")))
@@ -183,6 +208,35 @@ def _work(
     else:
         peak = max(peak, trained.peak_memory_bytes)
     _conclude(run, spec, rows, workspace, prepared, trained, judged, clock, device, peak, gpu_peak)
+
+
+def _member_runner(
+    spec: ExperimentSpec, workspace: Workspace, rows: dict[str, ExperimentSpec], device: str, watcher: Watcher
+) -> Callable[[str], RunDirectory]:
+    """What runs a member of an ensemble: the member's row as it stands, with the ensemble's seed and smallness.
+
+    Where the ensemble's own data, base network or split were changed from the catalogue, the member follows.
+    """
+
+    def run_member(row_id: str) -> RunDirectory:
+        member = find_row(rows, row_id)
+        own = rows.get(spec.id)
+        if spec.smoke:
+            member, own = as_smoke(member), as_smoke(own) if own else None
+        changed = {
+            block: getattr(spec, block)
+            for block in ("data", "base", "split")
+            if own is not None and getattr(spec, block) != getattr(own, block)
+        }
+        training = member.training.model_copy(update={"seed": spec.seed})
+        member = member.model_copy(update={**changed, "training": training})
+        watcher.say(f"member {row_id}")
+        outcome = run_experiment(member, workspace, device, resume=True, rows=rows, watcher=watcher)
+        if outcome.run is None:
+            raise RunError(f"member {row_id} of '{spec.id}' has no result")
+        return outcome.run
+
+    return run_member
 
 
 def _conclude(
@@ -226,6 +280,7 @@ def _conclude(
         ],
         "verdicts": judged.verdicts,
         "folds": judged.folds,
+        "task_metrics": judged.task,
         "notes": list(prepared.notes),
         "subset_note": next((note for note in prepared.notes if note.startswith("a subset")), ""),
         "finished": now(),
@@ -259,6 +314,7 @@ def _conclude(
             "notes": facts["notes"],
             "verdicts": judged.verdicts,
             "folds": judged.folds,
+            "task_metrics": judged.task,
             "metrics": [record for record in metrics if record["metric"] in HEADLINES],
         }
     )
@@ -272,8 +328,11 @@ def _same_wish(spec: ExperimentSpec, wished: ExperimentSpec) -> bool:
     def settings(row: ExperimentSpec) -> dict[str, Any]:
         identity = row.identity()
         identity["training"].pop("seed")
-        # Where a user's own file of the same data set lies does not make it another row.
+        # Where a user's own file lies does not make it another row; nor does SpliceVarDB itself in place of the open
+        # sources in its format.
         identity["data"].pop("options")
+        if identity["data"]["name"] == "splicevardb":
+            identity["data"]["name"] = "splicevardb-open"
         return identity
 
     return settings(spec) == settings(wished)

@@ -52,6 +52,7 @@ class DataSpec(Block):
     labelled_only: bool = Field(
         False, description="draw `rows` only among variants the target can use (Splice-altering and Normal)"
     )
+    balanced: bool = Field(False, description="draw as many Splice-altering as Normal, and no others")
     options: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="what the data set's loader takes (a path, a build)"
     )
@@ -91,11 +92,18 @@ class HeadSpec(Block):
 class SplitSpec(Block):
     """Who is trained on and who is tested; whole groups go to one part."""
 
-    name: str = Field("gene", description="how rows are grouped: position-blocks, gene, group, chromosome …")
+    name: str = Field(
+        "gene",
+        description="what is kept together: gene (with paralogs), group, exon, position-blocks, chromosome, "
+        "spliceai-clean (test on chromosomes the base network never saw)",
+    )
     fractions: tuple[float, float, float] = Field(
         (0.7, 0.15, 0.15), description="shares of train, validation and test among the groups"
     )
     test_chromosomes: tuple[str, ...] = Field((), description="chromosomes held out as test, for split 'chromosome'")
+    allow_leaks: bool = Field(
+        False, description="train although the audit finds that parts share something; the result says so"
+    )
     folds: int | Literal["chromosome"] | None = Field(
         None,
         description="cross-validation: number of folds, or 'chromosome' for leave-one-chromosome-out; none = one split",
@@ -111,8 +119,8 @@ class SplitSpec(Block):
     @field_validator("folds")
     @classmethod
     def _at_least_two(cls, value: int | str | None) -> int | str | None:
-        if isinstance(value, int) and value < 2:
-            raise ValueError("cross-validation needs at least 2 folds")
+        if isinstance(value, int) and value < 3:
+            raise ValueError("cross-validation needs at least 3 folds: test, validation and training differ")
         return value
 
 

@@ -21,6 +21,8 @@ from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.files import atomic_write
 
 State = Literal["new", "running", "finished", "failed", "interrupted"]
+STATES = ("running", "finished", "failed", "interrupted")
+"""States of runs that have begun."""
 
 RUNS_VARIABLE = "META_SPLICEAI_RUNS"
 
@@ -59,6 +61,10 @@ class RunDirectory:
         if record.get("state") == "running" and not self.is_taken():
             return "the process ended without a word (killed, or the machine went down)"
         return str(record.get("reason", ""))
+
+    def stale(self) -> str:
+        """Which inputs of the finished run have changed since, in words; empty if none is known to have."""
+        return str(self.record().get("stale", ""))
 
     def spec(self) -> ExperimentSpec:
         """The experiment as it was run."""

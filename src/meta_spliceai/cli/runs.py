@@ -1,0 +1,215 @@
+"""`meta-spliceai runs`: what has been run, one by one and side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunsDir = Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of commands to the command line."""
+    group = typer.Typer(help="What has been run: list, show, compare, diff, prune, export.", no_args_is_help=True)
+    group.command("list")(list_runs)
+    group.command("show")(show)
+    group.command("compare")(compare)
+    group.command("diff")(diff)
+    group.command("prune")(prune)
+    group.command("export")(export)
+    app.add_typer(group, name="runs")
+
+
+def list_runs(
+    state: Annotated[
+        str | None, typer.Option("--state", help="Only runs in this state: running, finished, failed, interrupted.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """List the runs with their state and, where there is one, the reason."""
+    from meta_spliceai.errors import unknown_value
+    from meta_spliceai.experiments.workspace import STATES, Workspace
+
+    if state is not None and state not in STATES:
+        raise unknown_value("state", state, STATES, where="--state")
+    workspace = Workspace.default(runs_dir)
+    rows = []
+    for run in workspace.runs():
+        if state is None or run.state() == state:
+            record = run.record()
+            rows.append(
+                {
+                    "run": run.name,
+                    "row": run.row_id,
+                    "state": run.state(),
+                    "reason": run.reason(),
+                    "stale": run.stale(),
+                    "smoke": bool(record.get("smoke")),
+                    "seed": record.get("seed"),
+                    "seconds": record.get("seconds"),
+                    "device": record.get("device"),
+                    "started": record.get("started"),
+                    "finished": record.get("finished"),
+                }
+            )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not rows:
+        console.print(f"no runs in {workspace.root}")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("run", no_wrap=True)
+    table.add_column("state")
+    table.add_column("time", justify="right")
+    table.add_column("finished")
+    for row in rows:
+        words = [str(row["state"]) + (" (smoke)" if row["smoke"] else "")]
+        words += [str(row["reason"])] if row["reason"] else []
+        words += [f"stale: {row['stale']}"] if row["stale"] else []
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
+        table.add_row(str(row["run"]), "\n".join(words), seconds, str(row["finished"] or ""))
+    console.print(table)
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the start of it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Show one run: its state, specification, data, metrics and verdicts."""
+    from meta_spliceai.experiments.workspace import Workspace
+
+    run = Workspace.default(runs_dir).find(name)
+    record = {**run.record(), "state": run.state(), "reason": run.reason()}
+    if as_json:
+        spec = run.spec().model_dump(mode="json")
+        metrics = run.metrics() if run.state() == "finished" else None
+        typer.echo(json.dumps({"run": run.name, **record, "spec": spec, "metrics": metrics}, indent=2))
+        return
+    from rich.console import Console
+
+    from meta_spliceai.cli.leaderboard import print_board
+    from meta_spliceai.experiments.leaderboard import boards_of
+
+    console = Console()
+    console.print(
+        f"[bold]{run.name}[/bold]: {record['state']}" + (f" ({record['reason']})" if record["reason"] else "")
+    )
+    for key in ("title", "started", "finished", "seconds", "device", "seed", "code", "weights_origin", "parameters"):
+        if record.get(key) is not None:
+            console.print(f"  {key}: {record[key]}", highlight=False)
+    console.print(f"  folder: {run.path}", highlight=False, soft_wrap=True)
+    if run.stale():
+        console.print(f"  stale: {run.stale()}", style="yellow", highlight=False)
+    for board in boards_of(Workspace.default(runs_dir), [run.name]):
+        print_board(board, console)
+
+
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Two or more runs.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Judge several runs on the test rows they share, paired with the first one."""
+    from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, headline_table
+    from meta_spliceai.experiments.leaderboard import Value
+    from meta_spliceai.experiments.workspace import Workspace
+
+    workspace = Workspace.default(runs_dir)
+    evaluation = compare_on_shared_rows([workspace.find(name) for name in names])
+    if as_json:
+        typer.echo(json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    found = headline_table(evaluation)
+    shown = list(dict.fromkeys(found["metric"]))
+    table = Table("scorer", *shown, box=box.SIMPLE_HEAD, pad_edge=False)
+    for scorer in evaluation.scorers:
+        mine = found[found["scorer"] == scorer.name].set_index("metric")
+        cells = []
+        for metric in shown:
+            low, high = mine.loc[metric, ["low", "high"]]
+            estimate = mine.loc[metric, "estimate"]
+            missing = estimate != estimate
+            cells.append(str(Value(None, None, None) if missing else Value(estimate, _known(low), _known(high))))
+        table.add_row(scorer.name, *cells)
+    console = Console()
+    console.print(table)
+    for verdict in evaluation.verdicts():
+        console.print(f"  {verdict.scorer} {verdict.text}", highlight=False)
+
+
+def _known(value: float) -> float | None:
+    return value if value == value else None
+
+
+def diff(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="A run.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="Another.")],
+    runs_dir: RunsDir = None,
+) -> None:
+    """Show in which fields two runs differ: specification, data, code, machine."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from meta_spliceai.experiments.compare_runs import differing_fields
+    from meta_spliceai.experiments.workspace import Workspace
+
+    workspace = Workspace.default(runs_dir)
+    found = differing_fields([workspace.find(first), workspace.find(second)])
+    console = Console()
+    if found.empty:
+        console.print("the runs differ in nothing")
+        return
+    table = Table(*found.columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in found.itertuples(index=False):
+        table.add_row(*["" if value is None else str(value) for value in row])
+    console.print(table)
+
+
+def prune(
+    really: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Delete smoke, failed, interrupted and stale runs; the ledger keeps their lines."""
+    from meta_spliceai.experiments.prune_runs import prunable_runs, remove_run
+    from meta_spliceai.experiments.workspace import Workspace
+
+    found = prunable_runs(Workspace.default(runs_dir))
+    for entry in found:
+        typer.echo(
+            f"{'deleting' if really else 'would delete'} {entry.run.name} ({entry.why}, {entry.bytes / 1e6:.1f} MB)"
+        )
+        if really:
+            remove_run(entry.run)
+    if not found:
+        typer.echo("nothing to delete: every run is finished, current, and no smoke run")
+    elif not really:
+        typer.echo("nothing was deleted; add --yes to do it")
+
+
+def export(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A finished run.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The archive (default: RUN.tar.gz here).")] = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Pack a finished run into one archive: specification, predictions, metrics, weights."""
+    from meta_spliceai.experiments.prune_runs import export_run
+    from meta_spliceai.experiments.workspace import Workspace
+
+    run = Workspace.default(runs_dir).find(name)
+    typer.echo(str(export_run(run, out or Path(f"{run.name}.tar.gz"))))

@@ -1,0 +1,104 @@
+"""Two or more runs side by side: what was asked for, what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.leaderboard import HEADLINES
+from meta_spliceai.experiments.workspace import RunDirectory
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
+from meta_spliceai.splice_engine.meta_layer.evaluation.rows_zero import BASE_MAX_WINDOW
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
+
+
+def differing_fields(runs: Sequence[RunDirectory]) -> pd.DataFrame:
+    """Fields of specification, data, code and machine in which the runs differ; one row a field, one column a run."""
+    columns = {run.name: _flat(_facts(run)) for run in runs}
+    names = list(dict.fromkeys(name for values in columns.values() for name in values))
+    rows = []
+    for name in names:
+        values = [values.get(name) for values in columns.values()]
+        if any(value != values[0] for value in values):
+            rows.append([name, *values])
+    return pd.DataFrame(rows, columns=["field", *columns], dtype=object)
+
+
+def compare_on_shared_rows(runs: Sequence[RunDirectory], n_boot: int = 2000, seed: int = 0) -> Evaluation:
+    """Judge the learned models of several runs on the test rows that all of them have, with paired differences.
+
+    The first run's rows zero stand for all; the first run's model is the reference.
+
+    Raises:
+        InputError: fewer than two runs, no test row in common, or rows that differ in class or effect between runs.
+    """
+    if len(runs) < 2:
+        raise InputError("give at least two runs to compare")
+    frames = [_test_rows(run) for run in runs]
+    shared = set(frames[0].index)
+    for frame in frames[1:]:
+        shared &= set(frame.index)
+    if not shared:
+        raise InputError(f"{' and '.join(run.name for run in runs)} have no test variant in common; nothing to compare")
+    kept = [name for name in frames[0].index if name in shared]
+    joined = frames[0].loc[kept]
+    scorers = [scorer for scorer in _scorers(runs[0]) if scorer.kind != "learned"]
+    for run, frame in zip(runs, frames, strict=True):
+        if (frame.loc[kept, "classification"] != joined["classification"]).any():
+            raise InputError(f"{run.name} gives shared variants another class than {runs[0].name}; not the same data")
+        for scorer in _scorers(run):
+            if scorer.kind == "learned":
+                own = Scorer(run.name, "learned", scorer.note, scorer.scale)
+                scorers.append(own)
+                joined = joined.assign(
+                    **{
+                        own.score_column: frame.loc[kept, scorer.score_column],
+                        own.signed_column: frame.loc[kept, scorer.signed_column],
+                    }
+                )
+    reference = next(scorer.name for scorer in scorers if scorer.kind == "learned")
+    if BASE_MAX_WINDOW.name not in [scorer.name for scorer in scorers]:
+        raise InputError(f"{runs[0].name} has no row zero '{BASE_MAX_WINDOW.name}'")
+    return evaluate(joined.reset_index(), scorers, reference, n_boot=n_boot, seed=seed)
+
+
+def headline_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Scorer, metric, estimate and interval of the headline metrics."""
+    metrics = evaluation.metrics
+    return metrics[metrics["metric"].isin(HEADLINES)][["scorer", "kind", "metric", "estimate", "low", "high", "n"]]
+
+
+def _test_rows(run: RunDirectory) -> pd.DataFrame:
+    frame = run.read_predictions()
+    return frame[frame["part"] == "test"].set_index("variant_id")
+
+
+def _scorers(run: RunDirectory) -> list[Scorer]:
+    return Evaluation.from_json(run.metrics()).scorers
+
+
+def _facts(run: RunDirectory) -> dict[str, Any]:
+    record = run.record()
+    facts: dict[str, Any] = run.spec().model_dump(mode="json", exclude={"title", "section", "purpose", "wish"})
+    if (run.path / "data.json").exists():
+        data = run.data()
+        facts["data.digest"] = data["digest"]
+        facts["split.digest"] = data["split"]["digest"]
+    for name in ("code", "device", "seconds", "peak_memory_bytes", "parameters", "weights_origin"):
+        facts[f"run.{name}"] = record.get(name)
+    return facts
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat

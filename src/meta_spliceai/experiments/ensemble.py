@@ -1,0 +1,100 @@
+"""Finished rows combined: weights fitted on validation only, disagreement shown as uncertainty."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.stats import spearmanr
+
+from meta_spliceai.errors import RunError
+from meta_spliceai.experiments.procedures import ANSWERS, MODEL, Job, Trained
+from meta_spliceai.experiments.workspace import RunDirectory
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import target_magnitude
+from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+
+
+def train_ensemble(job: Job) -> Trained:
+    """Combine the members' answers; members that have not been run are run first.
+
+    Only rows that learn validated Δ can be members: there the answers of all models mean the same.
+
+    Raises:
+        RunError: members that were trained on another split, or whose answers have different shapes.
+    """
+    ensemble = job.spec.ensemble
+    if ensemble is None:
+        raise RunError(f"row '{job.spec.id}' names no members")
+    members = [job.run_member(row_id) for row_id in ensemble.members]
+    answers = np.stack([_answers_of(member, job) for member in members])
+    (split,) = job.prepared.splits
+    validation = split.indices("validation")
+    fitted_on = validation[job.prepared.targets.used[validation]]
+    weights = np.full(len(members), 1 / len(members))
+    if ensemble.combine == "weighted":
+        weights = fit_shares(answers[:, fitted_on], job.prepared.targets.values[fitted_on])
+    columns = Predictor.from_pretrained(members[0].path / MODEL).columns
+    combined = np.tensordot(weights, answers, axes=1).astype(np.float32)
+    table = {row_id: round(float(weight), 4) for row_id, weight in zip(ensemble.members, weights, strict=True)}
+    job.watcher.say("weights: " + ", ".join(f"{row_id} {weight:.3f}" for row_id, weight in table.items()))
+    records = [member.record() for member in members]
+    model: dict[str, Any] = {
+        "predictor": "ensemble of " + ", ".join(ensemble.members),
+        "parameters": sum(record["parameters"] for record in records),
+        "weights": "; ".join(
+            f"{row_id}: {record['weights_origin']}" for row_id, record in zip(table, records, strict=True)
+        ),
+        "member_weights": table,
+        "members": [member.name for member in members],
+    }
+    curves = [member.read_curves().assign(member=row_id) for row_id, member in zip(table, members, strict=True)]
+    training = {
+        "combine": ensemble.combine,
+        "disagreement": _disagreement(job, answers, weights, columns(combined)["score"]),
+    }
+    return Trained(
+        combined,
+        columns,
+        pd.concat(curves, ignore_index=True),
+        model,
+        training,
+        max(r["peak_memory_bytes"] for r in records),
+    )
+
+
+def _answers_of(member: RunDirectory, job: Job) -> Float[np.ndarray, "rows outputs"]:
+    """The member's answers, once it is sure that it was trained and tested on the same rows."""
+    theirs = member.read_split()
+    ours = job.prepared.table["variant_id"].to_numpy()
+    same_rows = len(theirs) == len(ours) and (theirs["variant_id"].to_numpy() == ours).all()
+    if not same_rows or (theirs["part"].to_numpy() != job.prepared.parts).any():
+        raise RunError(
+            f"{member.name} was trained on another split than {job.run.name}; give both rows the same data and split"
+        )
+    return np.load(member.path / ANSWERS, allow_pickle=False)
+
+
+def _disagreement(
+    job: Job,
+    answers: Float[np.ndarray, "members rows outputs"],
+    weights: Float[np.ndarray, " members"],
+    score: Float[np.ndarray, " rows"],
+) -> dict[str, Any]:
+    """How far the members are apart on the test part, and whether that tells where the ensemble errs.
+
+    `mean`: mean over test rows. `spearman_with_error`: rank correlation with the ensemble's absolute error against the
+    validated Δ's magnitude.
+    """
+    (split,) = job.prepared.splits
+    test = split.indices("test")
+    apart = disagreement(answers[:, test], weights.tolist())
+    target = target_magnitude(job.prepared.targets.values[test], job.prepared.targets.used[test])
+    known = np.isfinite(target)
+    error = np.abs(score[test][known] - target[known])
+    r = None
+    if known.sum() > 2 and np.ptp(apart[known]) > 0 and np.ptp(error) > 0:
+        r = float(spearmanr(apart[known], error).statistic)
+    return {"mean": float(apart.mean()), "spearman_with_error": r, "rows": int(known.sum())}

@@ -1,0 +1,40 @@
+"""A row in miniature, to see that it runs: a few variants, one base network, tiny sizes, two epochs. Never a result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meta_spliceai.experiments.spec import ExperimentSpec
+
+ROWS = 96
+WINDOW = 101
+HIDDEN = 8
+
+NOTE = (
+    f"a smoke run: {ROWS} variants, one base network, windows of at most {WINDOW} bases, tiny sizes, two epochs, "
+    "random initial weights; it shows that the row runs and says nothing about its model"
+)
+
+
+def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
+    """The row with everything small; encoder, head, target and split stay what they are.
+
+    A pretrained encoder keeps its architecture and gets random weights, because a smoke run downloads nothing.
+    """
+    settings: dict[str, Any] = {**spec.encoder.settings, "hidden_dim": HIDDEN}
+    if spec.encoder.name.startswith("hyenadna"):
+        settings["weights"] = "scratch"
+    else:
+        settings.pop("layers", None)
+    small = {
+        "smoke": True,
+        "data": spec.data.model_copy(update={"rows": ROWS, "labelled_only": True, "balanced": True}),
+        "base": spec.base.model_copy(update={"members": (0,)}),
+        "window": min(spec.window, WINDOW),
+        "encoder": spec.encoder.model_copy(update={"settings": settings}),
+        "training": spec.training.model_copy(
+            update={"epochs": 2, "batch_size": 16, "accumulate": 1, "patience": 0, "precision": "float32"}
+        ),
+        "bootstrap": 20,
+    }
+    return spec.model_copy(update=small)

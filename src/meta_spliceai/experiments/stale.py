@@ -1,0 +1,38 @@
+"""Runs whose inputs have changed since: marked, kept, and said to be so wherever they are shown."""
+
+from __future__ import annotations
+
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+
+
+def mark_stale_runs(workspace: Workspace, spec: ExperimentSpec, data_digest: str, code: str) -> list[RunDirectory]:
+    """Mark every finished run of this very specification that was made from other data or by other code.
+
+    A run whose inputs are the current ones again (a file was put back) loses its mark.
+
+    Args:
+        workspace: the runs.
+        spec: the specification that is about to be run.
+        data_digest: identity of the data set's content now.
+        code: the code's version now.
+
+    Returns:
+        the runs that are stale.
+    """
+    identity = spec.identity()
+    stale = []
+    for run in workspace.runs():
+        if run.row_id != spec.id or run.record().get("state") != "finished" or run.spec().identity() != identity:
+            continue
+        reasons = []
+        if run.data()["digest"] != data_digest:
+            reasons.append("the data set's content changed")
+        if run.record()["code"] != code:
+            reasons.append(f"the code changed from {run.record()['code']} to {code}")
+        reason = " and ".join(reasons)
+        if reason != run.stale():
+            run.write_json("run.json", {**run.record(), "stale": reason})
+        if reason:
+            stale.append(run)
+    return stale

@@ -1,0 +1,183 @@
+"""Finished runs looked at again: compared on shared rows, found stale, pruned, exported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meta_spliceai.cli import main
+from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, differing_fields
+from meta_spliceai.experiments.leaderboard import boards
+from meta_spliceai.experiments.prune_runs import export_run, prunable_runs
+from meta_spliceai.experiments.rows import change
+from meta_spliceai.experiments.runner import run_experiment
+from meta_spliceai.experiments.smoke import as_smoke
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.stale import mark_stale_runs
+from meta_spliceai.experiments.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def three_runs(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, object]) -> Workspace:
+    """The toy row with two window lengths, and a smoke run of it."""
+    from meta_spliceai.experiments.spec import parse_spec
+
+    row = parse_spec(toy_values, "test")
+    folder = tmp_path_factory.mktemp("three")
+    workspace = Workspace(folder / "runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))
+        for spec in (row, change(row, ["window=61"]), as_smoke(row)):
+            run_experiment(spec, workspace, "cpu", rows={row.id: row})
+    return workspace
+
+
+@pytest.fixture
+def runs(three_runs: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of them that a test may change."""
+    shutil.copytree(three_runs.root, tmp_path / "runs")
+    return Workspace(tmp_path / "runs")
+
+
+def real_runs(workspace: Workspace) -> list[str]:
+    return [entry["run"] for entry in workspace.ledger.finished() if not entry["smoke"]]
+
+
+def cli(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+def test_compare_judges_both_models_on_the_same_rows(runs: Workspace) -> None:
+    first, second = (runs.find(name) for name in real_runs(runs))
+    evaluation = compare_on_shared_rows([first, second], n_boot=50)
+    names = [scorer.name for scorer in evaluation.scorers]
+    assert names[-2:] == [first.name, second.name]
+    alone = {
+        (entry["run"], metric["metric"]): metric["estimate"]
+        for entry in runs.ledger.finished()
+        for metric in entry["metrics"]
+        if metric["kind"] == "learned"
+    }
+    for run in (first, second):
+        assert evaluation.value(run.name, "auprc")["estimate"] == pytest.approx(alone[run.name, "auprc"])
+    difference = evaluation.difference(second.name, first.name, "auprc")["estimate"]
+    assert difference == pytest.approx(alone[second.name, "auprc"] - alone[first.name, "auprc"])
+
+
+def test_compare_needs_two_runs_with_rows_in_common(runs: Workspace) -> None:
+    first, second = (runs.find(name) for name in real_runs(runs))
+    with pytest.raises(InputError, match="at least two"):
+        compare_on_shared_rows([first])
+    predictions = second.read_predictions()
+    second.write_frame("predictions.parquet", predictions.assign(variant_id="other " + predictions["variant_id"]))
+    with pytest.raises(InputError, match="no test variant in common"):
+        compare_on_shared_rows([first, second])
+
+
+def test_diff_names_what_differs_and_nothing_else(runs: Workspace) -> None:
+    found = differing_fields([runs.find(name) for name in real_runs(runs)]).set_index("field")
+    assert list(found.loc["window"]) == [41, 61]
+    assert not {"training.epochs", "data.name", "data.digest", "split.digest"} & set(found.index)
+
+
+def test_a_run_made_by_other_code_or_data_is_stale_and_said_to_be(runs: Workspace) -> None:
+    name = real_runs(runs)[0]
+    run = runs.find(name)
+    spec, digest, code = run.spec(), run.data()["digest"], run.record()["code"]
+    assert mark_stale_runs(runs, spec, digest, code) == []
+    (stale,) = mark_stale_runs(runs, spec, "other data", "0.2.0+new")
+    assert stale.name == name
+    assert run.stale() == f"the data set's content changed and the code changed from {code} to 0.2.0+new"
+    assert any("is stale" in note for board in boards(runs) for note in board.notes)
+    assert mark_stale_runs(runs, spec, digest, code) == []
+    assert run.stale() == ""
+
+
+def test_prune_takes_smoke_failed_and_stale_runs_and_asks_first(
+    runs: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = runs.run("toy-row-ffffffffffff")
+    failed.mark("failed", "no luck")
+    assert {entry.why for entry in prunable_runs(runs)} == {"smoke", "failed"}
+    _, out, _ = cli(["runs", "prune", "--runs-dir", str(runs.root)], capsys)
+    assert "would delete toy-row-ffffffffffff (failed" in out
+    assert len(runs.runs()) == 4
+    lines = len(runs.ledger.entries())
+    cli(["runs", "prune", "--yes", "--runs-dir", str(runs.root)], capsys)
+    assert sorted(run.name for run in runs.runs()) == sorted(real_runs(runs))
+    assert len(runs.ledger.entries()) == lines
+
+
+def test_export_packs_a_run_that_can_be_read_elsewhere(runs: Workspace, tmp_path: Path) -> None:
+    run = runs.find(real_runs(runs)[0])
+    archive = export_run(run, tmp_path / "out.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path / "elsewhere", filter="data")
+    again = Workspace(tmp_path / "elsewhere").find(run.name)
+    assert again.state() == "finished"
+    assert again.metrics() == run.metrics()
+    assert not (again.path / "lock").exists()
+    failed = runs.run("toy-row-ffffffffffff")
+    failed.mark("failed", "no luck")
+    with pytest.raises(RunError, match="only a finished run"):
+        export_run(failed, tmp_path / "no.tar.gz")
+
+
+def test_the_command_line_lists_shows_and_finds(runs: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--runs-dir", str(runs.root)]
+    code, out, _ = cli(["runs", "list", "--json", *where], capsys)
+    assert code == 0
+    listed = json.loads(out)
+    assert [row["state"] for row in listed] == ["finished"] * 3
+    assert sum(row["smoke"] for row in listed) == 1
+    name = real_runs(runs)[0]
+    code, out, _ = cli(["runs", "show", name[:14], "--json", *where], capsys)
+    assert json.loads(out)["run"] == name
+    code, _, err = cli(["runs", "show", "toy-row-zzzz", *where], capsys)
+    assert code == 2
+    assert "unknown run 'toy-row-zzzz'" in err
+    code, _, err = cli(["runs", "show", "toy-row", *where], capsys)
+    assert code == 2
+    assert "give more of the name" in err
+    code, _, err = cli(["runs", "list", "--state", "done", *where], capsys)
+    assert code == 2
+    assert "unknown state 'done'" in err
+
+
+def test_the_leaderboard_as_json_has_rows_zero_first(runs: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = cli(["leaderboard", "--json", "--runs-dir", str(runs.root)], capsys)
+    assert code == 0
+    (board,) = json.loads(out)
+    assert [line["kind"] for line in board["lines"]] == ["row zero", "row zero", "base", "base", "learned", "learned"]
+    learned = board["lines"][-1]
+    assert learned["auprc"]["low"] <= learned["auprc"]["estimate"] <= learned["auprc"]["high"]
+    assert 0 < board["prevalence"] < 1
+    code, _, err = cli(["leaderboard", "--data", "mfas", "--runs-dir", str(runs.root)], capsys)
+    assert code == 2
+    assert "unknown data set 'mfas'" in err
+
+
+def test_a_damaged_file_of_a_run_is_named(runs: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    run = runs.find(real_runs(runs)[0])
+    (run.path / "run.json").write_text("{", encoding="utf-8")
+    code, _, err = cli(["runs", "show", run.name, "--runs-dir", str(runs.root)], capsys)
+    assert code == 2
+    assert "run.json is damaged" in err
+
+
+def test_answers_are_kept_for_every_row(runs: Workspace) -> None:
+    run = runs.find(real_runs(runs)[0])
+    assert np.load(run.path / "answers.npy").shape == (240, 3)
+
+
+def test_spec_of_a_run_is_the_spec_that_was_run(runs: Workspace, toy_row: ExperimentSpec) -> None:
+    assert runs.find(real_runs(runs)[0]).spec() == toy_row
