@@ -19,8 +19,11 @@ from __future__ import annotations
 
 import copy
 import math
+import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,6 +35,11 @@ from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvol
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.workspace import Workspace
+
+_MOST_A_JOB = 192
+"""Changes that share one computation of their reference, which costs about as much as eight of them."""
+
+_FEWEST_A_JOB = 16
 
 
 @dataclass(frozen=True)
@@ -147,19 +155,51 @@ class IncrementalScorer:
         self._model = model
         self._distance = distance
         self._batch_size = batch_size
-        self._workspace = Workspace(model.device)
-        self._prepared = [_PreparedNetwork(network, self._workspace) for network in model.networks]
+        self._prepared = [_PreparedNetwork(network) for network in model.networks]
+        self._stopped = threading.Event()
         radii = [stage.radius for stage in model.networks[0].architecture.stages]
         self._grid = math.lcm(*radii) if all(radii) else 1
 
-    def score(self, changes: Sequence[Change], fetch: Fetch) -> Iterator[Result]:
-        """Results of all changes, in no particular order.
+    def score(self, changes: Sequence[Change], fetch: Fetch) -> Iterator[list[Result]]:
+        """Results of all changes, some at a time, in no particular order.
 
-        Neighbours share a reference; one network runs at a time.
+        Neighbours share a reference; in a job, one network runs at a time. On a CPU jobs run side by side, one on each
+        of PyTorch's threads: a product is too small to be worth sharing among threads, and threads that wait for each
+        other at every product come to a halt on a busy machine.
         """
-        windows = self._windows(changes)
-        for batch in self._same_length(windows):
-            yield from self._score_windows(batch, fetch)
+        flank = self._model.flank
+        threads = torch.get_num_threads() if self._model.device.type == "cpu" else 1
+        jobs = list(self._jobs(self._windows(changes), threads))
+        # Bases are fetched here: not every source of sequence may be read from several threads.
+        loaded = (
+            (job, np.stack([fetch(w.group, w.start - flank, w.end + flank) for w in job], axis=1)) for job in jobs
+        )
+        if threads == 1 or len(jobs) == 1:
+            workspace = Workspace(self._model.device)
+            for job, codes in loaded:
+                yield self._score_windows(job, codes, workspace)
+            return
+        self._stopped.clear()
+        spare: queue.SimpleQueue[Workspace] = queue.SimpleQueue()
+        for _ in range(threads):
+            spare.put(Workspace(self._model.device))
+
+        def run(job: list[_Window], codes: np.ndarray) -> list[Result]:
+            torch.set_num_threads(1)  # PyTorch keeps this for each thread
+            workspace = spare.get()
+            try:
+                return self._score_windows(job, codes, workspace)
+            finally:
+                spare.put(workspace)
+
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="score")
+        try:
+            for done in as_completed([pool.submit(run, job, codes) for job, codes in loaded]):
+                yield done.result()
+        finally:
+            self._stopped.set()
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
 
     def _windows(self, changes: Sequence[Change]) -> list[_Window]:
         """Cut the changes into neighbourhoods, no longer than memory allows."""
@@ -202,20 +242,35 @@ class IncrementalScorer:
         start, end = change.alt_outputs
         return _Shape(core, max(usual, change.at - start), max(usual, end - change.at - core))
 
-    def _same_length(self, windows: list[_Window]) -> Iterator[list[_Window]]:
-        """Windows of one length, as many at a time as hold a batch of alternatives and fit in memory."""
+    def _jobs(self, windows: list[_Window], threads: int) -> Iterator[list[_Window]]:
+        """Windows of one length, as many at a time as hold a batch of alternatives and fit in memory.
+
+        Windows with many changes are cut into several with the same reference, which is computed once for each.
+        """
+        total = sum(len(window.changes) for window in windows)
+        most = max(_FEWEST_A_JOB, min(_MOST_A_JOB, -(-total // threads)))
         by_length: dict[int, list[_Window]] = {}
         for window in windows:
-            by_length.setdefault(window.end - window.start, []).append(window)
+            parts = -(-len(window.changes) // most)
+            size = -(-len(window.changes) // parts)
+            by_length.setdefault(window.end - window.start, []).extend(
+                replace(window, changes=window.changes[at : at + size]) for at in range(0, len(window.changes), size)
+            )
         for length, group in by_length.items():
             at_once = max(1, min(self._batch_size, 10 * self._model.flank // (length + 2 * self._model.flank)))
-            for at in range(0, len(group), at_once):
-                yield group[at : at + at_once]
+            batch: list[_Window] = []
+            for window in group:
+                if batch and (len(batch) == at_once or sum(len(one.changes) for one in [*batch, window]) > most):
+                    yield batch
+                    batch = []
+                batch.append(window)
+            yield batch
 
-    def _score_windows(self, windows: list[_Window], fetch: Fetch) -> Iterator[Result]:
-        model, flank = self._model, self._model.flank
+    def _score_windows(
+        self, windows: list[_Window], codes: UInt8[np.ndarray, "positions windows"], workspace: Workspace
+    ) -> list[Result]:
+        model = self._model
         length = windows[0].end - windows[0].start
-        codes = np.stack([fetch(w.group, w.start - flank, w.end + flank) for w in windows], axis=1)
         by_shape: dict[_Shape, list[tuple[int, Change]]] = {}
         for index, window in enumerate(windows):
             for change in window.changes:
@@ -235,16 +290,20 @@ class IncrementalScorer:
         for prepared, slot, share in zip(self._prepared, model.slots, shares, strict=True):
             channels = slice(slot * outputs, (slot + 1) * outputs)
             with torch.inference_mode():
-                reference = prepared.reference(codes)
+                reference = prepared.reference(codes, workspace)
                 ref[..., channels] += reference.outputs * np.float32(share)
                 for (shape, members), alt in zip(batches, alts, strict=True):
-                    found = prepared.alternatives(reference, shape, members, windows, codes)
+                    if self._stopped.is_set():
+                        return []
+                    found = prepared.alternatives(reference, shape, members, windows, codes, workspace)
                     alt[..., channels] += found * np.float32(share)
+        results: list[Result] = []
         for (shape, members), alt in zip(batches, alts, strict=True):
             for place, (index, change) in enumerate(members):
                 begin, end = (at - windows[index].start for at in change.ref_outputs)
                 first, last = (at - change.at + shape.lead for at in change.alt_outputs)
-                yield change.row, ref[begin:end, index], alt[first:last, place]
+                results.append((change.row, ref[begin:end, index], alt[first:last, place]))
+        return results
 
 
 @dataclass(frozen=True)
@@ -312,8 +371,7 @@ class _PreparedBlock:
 class _PreparedNetwork:
     """One network, ready to compute references and alternatives."""
 
-    def __init__(self, network: SpliceAINetwork, workspace: Workspace) -> None:
-        self._workspace = workspace
+    def __init__(self, network: SpliceAINetwork) -> None:
         # In double precision: its few operations choose their order of summation by batch and threads.
         self._head_module = copy.deepcopy(network.head).double()
         self._channels = network.architecture.channels
@@ -332,8 +390,16 @@ class _PreparedNetwork:
         self._base_vectors = torch.cat([weight[:, :, 0].T + bias, bias[None]])
         self._skips = [_pointwise(conv) for conv in (network.first_skip, *network.skips)]
 
+    @staticmethod
     def _convolve(
-        self, convolution: BlockConvolution, x: Tensor, out: Tensor, length: int, split: tuple[int, int], *, add: bool
+        convolution: BlockConvolution,
+        x: Tensor,
+        out: Tensor,
+        length: int,
+        split: tuple[int, int],
+        workspace: Workspace,
+        *,
+        add: bool,
     ) -> None:
         """Run a convolution for `length` outputs; x and out have room for whole blocks."""
         blocks, rows = split
@@ -348,7 +414,7 @@ class _PreparedNetwork:
             out[:positions].view(positions, width),
             blocks,
             rows,
-            self._workspace,
+            workspace,
             add=add,
         )
 
@@ -377,11 +443,11 @@ class _PreparedNetwork:
         self._plans[shape] = _Plan(blocks, lowest, stream, entered, middle)
         return self._plans[shape]
 
-    def reference(self, codes: UInt8[np.ndarray, "positions windows"]) -> _Reference:
+    def reference(self, codes: UInt8[np.ndarray, "positions windows"], workspace: Workspace) -> _Reference:
         """All activations of whole windows, and the outputs at their inner positions."""
         positions, windows = codes.shape
         wanted = positions - 2 * self._flank
-        take, channels = self._workspace.take, self._channels
+        take, channels = workspace.take, self._channels
         table = torch.from_numpy(codes.astype(np.int64)).to(self._base_vectors.device)
         stream = take("ref stream 0", positions, windows, channels)
         torch.index_select(self._base_vectors, 0, table.reshape(-1), out=stream.view(-1, channels))
@@ -396,14 +462,14 @@ class _PreparedNetwork:
             block.enter(stream, entered[: len(stream)])
             middle = take(f"ref middle {number}", room, windows, channels)
             split = (-(-length // (rows * block.stage.dilation)), rows)
-            self._convolve(block.first, entered, middle, length, split, add=False)
+            self._convolve(block.first, entered, middle, length, split, workspace, add=False)
             block.between(middle[:length])
             middles.append(middle[:length])
             length -= 2 * block.radius
             after = take(f"ref stream {number}", room, windows, channels)
             after[:length].copy_(stream[2 * block.radius : 2 * block.radius + length])
             split = (-(-length // (rows * block.stage.dilation)), rows)
-            self._convolve(block.second, middle, after, length, split, add=True)
+            self._convolve(block.second, middle, after, length, split, workspace, add=True)
             stream = after[:length]
             streams.append(stream)
             if number in self._last_of_stage:
@@ -418,13 +484,14 @@ class _PreparedNetwork:
         members: list[tuple[int, Change]],
         windows: list[_Window],
         codes: UInt8[np.ndarray, "positions windows"],
+        workspace: Workspace,
     ) -> Float32[np.ndarray, "outputs members channels"]:
         """Outputs at lead + core + tail positions around each change, in the alternatives' coordinates."""
         batch, channels, flank = len(members), self._channels, self._flank
         plan = self._plan(shape)
         fringe = _Fringe(members, windows, self._base_vectors.device)
         wanted = (-shape.lead, shape.core + shape.tail)
-        take = self._workspace.take
+        take = workspace.take
         stream = take("alt stream", plan.stream, batch, channels)
         entered = take("entered", plan.entered, batch, channels)
         middle = take("alt middle", plan.middle, batch, channels)
@@ -442,12 +509,14 @@ class _PreparedNetwork:
             fringe.fill(reference.streams[number - 1], reach, part(work.need), work.before, work.need)
             block.enter(part(work.need), entered[: work.need[1] - work.need[0]])
             inner = middle[between[0] - work.need_between[0] :]
-            self._convolve(block.first, entered, inner, between[1] - between[0], work.split, add=False)
+            length = between[1] - between[0]
+            self._convolve(block.first, entered, inner, length, work.split, workspace, add=False)
             block.between(inner[: between[1] - between[0]])
             outer = middle[: work.need_between[1] - work.need_between[0]]
             fringe.fill(reference.middles[number - 1], reach - block.radius, outer, between, work.need_between)
             target = stream[after[0] - plan.lowest :]
-            self._convolve(block.second, middle, target, after[1] - after[0], work.split_between, add=True)
+            length = after[1] - after[0]
+            self._convolve(block.second, middle, target, length, work.split_between, workspace, add=True)
             if number in self._last_of_stage:
                 level, left = reference.streams[number], reach - 2 * block.radius
                 around = fringe.around(level, left, part(after), after, wanted, take)

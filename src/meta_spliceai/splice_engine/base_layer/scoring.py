@@ -33,8 +33,8 @@ Progress = Callable[[int, int], None]
 _METHODS = ("incremental", "full")
 _FULL_BATCH = 8
 _INCREMENTAL_BATCH = 8
-_SAVE_EVERY = 1000
-"""Variants between two writes to the cache: what an interrupted run loses at most."""
+_SAVE_EVERY = 384
+"""Variants a thread between two writes to the cache: what an interrupted run loses at most."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def score_variants(
         method: "incremental" computes only what a variant changes; "full" runs the networks on both whole windows.
             Both give the same numbers up to float noise.
         batch_size: windows (full) or alternatives (incremental) run at once; chosen for the machine by default.
-        progress: told of every few variants done.
+        progress: called with (variants done, variants in all) as they are done; not for those found in the cache.
 
     Raises:
         InputError: a reference allele that is not the genome's, a gene that is not in the annotation or does not hold
@@ -126,15 +126,26 @@ def score_variants(
         scorer = IncrementalScorer(model, distance, batch_size or _INCREMENTAL_BATCH)
         score = partial(_incremental, model=model, distance=distance, scorer=scorer)
         todo.sort(key=lambda row: loci[row].neighbourhood)
-    for chunk in _chunks(todo, _SAVE_EVERY):
-        ref, alt = score(genome, [loci[row] for row in chunk])
+    for chunk in _chunks(todo, _SAVE_EVERY * torch.get_num_threads()):
+        ref, alt = score(genome, [loci[row] for row in chunk], advance=_advance(progress, done, len(loci)))
         scores.ref[chunk], scores.alt[chunk] = ref, alt
         if cache is not None:
             cache.write([keys[row] for row in chunk], ref, alt, model.digest, distance)
         done += len(chunk)
-        if progress is not None:
-            progress(done, len(loci))
     return scores
+
+
+def _advance(progress: Progress | None, done: int, of: int) -> Callable[[int], None]:
+    """What to call with the number of variants just finished."""
+    count = done
+
+    def advance(finished: int) -> None:
+        nonlocal count
+        count += finished
+        if progress is not None:
+            progress(count, of)
+
+    return advance
 
 
 def align_alternative(
@@ -237,25 +248,39 @@ def _chunks(rows: list[int], size: int) -> Iterator[list[int]]:
 
 
 def _full(
-    genome: SequenceSource, loci: Sequence[Locus], model: BaseModel, distance: int, batch_size: int
+    genome: SequenceSource,
+    loci: Sequence[Locus],
+    *,
+    model: BaseModel,
+    distance: int,
+    batch_size: int,
+    advance: Callable[[int], None],
 ) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
     """Every window through every network, whole."""
-    sequences: list[np.ndarray] = []
-    for locus in loci:
-        both = plus_windows(genome, locus, distance, model.flank)
-        sequences += both if locus.strand == "+" else [reverse_complement(codes) for codes in both]
-    outputs = predict_sequences(sequences, model, batch_size)
     ref = np.empty((len(loci), 2 * distance + 1, len(model.channels)), np.float32)
     alt = np.empty_like(ref)
-    for row, locus in enumerate(loci):
-        turn = slice(None, None, -1 if locus.strand == "-" else 1)
-        ref[row] = outputs[2 * row]
-        alt[row] = align_alternative(outputs[2 * row + 1][turn], locus.shift, distance)[turn]
+    for some in _chunks(list(range(len(loci))), 4 * batch_size):
+        sequences: list[np.ndarray] = []
+        for row in some:
+            both = plus_windows(genome, loci[row], distance, model.flank)
+            sequences += both if loci[row].strand == "+" else [reverse_complement(codes) for codes in both]
+        outputs = predict_sequences(sequences, model, batch_size)
+        for place, row in enumerate(some):
+            turn = slice(None, None, -1 if loci[row].strand == "-" else 1)
+            ref[row] = outputs[2 * place]
+            alt[row] = align_alternative(outputs[2 * place + 1][turn], loci[row].shift, distance)[turn]
+        advance(len(some))
     return ref, alt
 
 
 def _incremental(
-    genome: SequenceSource, loci: Sequence[Locus], model: BaseModel, distance: int, scorer: IncrementalScorer
+    genome: SequenceSource,
+    loci: Sequence[Locus],
+    *,
+    model: BaseModel,
+    distance: int,
+    scorer: IncrementalScorer,
+    advance: Callable[[int], None],
 ) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
     """What each variant changes, through every network."""
     groups: dict[tuple[str, str, int, int], int] = {}
@@ -275,10 +300,12 @@ def _incremental(
 
     ref = np.empty((len(loci), 2 * distance + 1, len(model.channels)), np.float32)
     alt = np.empty_like(ref)
-    for row, ref_outputs, alt_outputs in scorer.score(changes, fetch):
-        turn = slice(None, None, -1 if loci[row].strand == "-" else 1)
-        ref[row] = ref_outputs
-        alt[row] = align_alternative(alt_outputs[turn], loci[row].shift, distance)[turn]
+    for results in scorer.score(changes, fetch):
+        for row, ref_outputs, alt_outputs in results:
+            turn = slice(None, None, -1 if loci[row].strand == "-" else 1)
+            ref[row] = ref_outputs
+            alt[row] = align_alternative(alt_outputs[turn], loci[row].shift, distance)[turn]
+        advance(len(results))
     return ref, alt
 
 

@@ -1,0 +1,317 @@
+"""How fast is the base layer, beside SpliceAI's own package, on the same variants in the same run?
+
+Two sets of variants from real genes:
+
+* dense: all SNVs around one exon (900 by default), which share one reference;
+* isolated: SNVs on sequences of their own (200 by default), which share nothing.
+
+SpliceAI's package runs in an interpreter of its own, given by --peer-python, on an even sample of each set (it needs
+over a second for a variant; its time does not depend on the neighbours). Its scores are compared with ours: the four
+scores as it prints them, and their positions where the score is at least 0.02.
+
+    python -m venv /tmp/peer
+    /tmp/peer/bin/pip install spliceai tensorflow-cpu pysam 'numpy<2.3' 'setuptools<81'
+    python benchmarks/base_layer.py --peer-python /tmp/peer/bin/python
+
+Writes benchmarks/results/base_layer.json and base_layer.md (the README's table), and prints the table. Without
+--peer-python only ours is timed, and the table says so. Ends with 1 if outputs disagree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[1] / "shared/vectors/spliceai"
+SETS = ("dense", "isolated")
+
+
+def main() -> int:
+    options = _options()
+    if options.worker:
+        _worker(*options.worker)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        results = {name: _measure(name, options, work) for name in SETS}
+    report: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "distance": options.distance,
+        "device": options.device,
+        "threads": options.threads,
+        "genome": options.genome.name,
+        "sets": results,
+    }
+    table = _table(report)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "base_layer.json").write_text(json.dumps(report, indent=1) + "\n")
+    (options.out / "base_layer.md").write_text(table)
+    print(table)
+    disagree = [name for name in SETS if results[name].get("agreement", {}).get("different")]
+    for name in disagree:
+        print(f"{name}: outputs differ, first: {results[name]['agreement']['different'][0]}")
+    return 1 if disagree else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", type=Path, help="interpreter with spliceai and tensorflow installed")
+    parser.add_argument("--peer-variants", type=int, default=30, help="variants of each set that the peer scores")
+    parser.add_argument("--dense", type=int, default=900, help="SNVs around one exon")
+    parser.add_argument("--isolated", type=int, default=200, help="SNVs that share no sequence")
+    parser.add_argument("--distance", type=int, default=50)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--genome", type=Path, default=SHARED / "genome.fa", help="FASTA with index")
+    parser.add_argument("--annotation", type=Path, default=SHARED / "annotation.txt", help="table in SpliceAI's format")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--worker", nargs=6, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not options.worker:
+        for path in (options.genome, options.annotation):
+            if not path.is_file():
+                parser.error(f"no {path}; give --genome and --annotation")
+        if options.peer_python and not options.peer_python.is_file():
+            parser.error(f"no interpreter at {options.peer_python}")
+    return options
+
+
+def _measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Ours and the peer's time and scores on one set."""
+    make = _dense if name == "dense" else _isolated
+    records, fasta, annotation = make(options, work)
+    vcf = work / f"{name}.vcf"
+    _write_vcf(vcf, records)
+    ours = _run(
+        [sys.executable, str(Path(__file__).resolve()), "--worker", str(vcf), str(fasta), str(annotation)],
+        [str(options.distance), f"{options.device}:{options.threads}"],
+        work / f"{name}-ours.json",
+    )
+    result: dict[str, Any] = {"ours": {key: value for key, value in ours.items() if key != "scores"}}
+    if options.peer_python:
+        step = max(1, len(records) // options.peer_variants)
+        sample = records[step // 2 :: step][: options.peer_variants]
+        peer_vcf = work / f"{name}-peer.vcf"
+        _write_vcf(peer_vcf, sample)
+        peer = _run(
+            [str(options.peer_python), str(HERE / "peer_spliceai.py"), str(peer_vcf), str(fasta), str(annotation)],
+            [str(options.distance)],
+            work / f"{name}-peer.json",
+        )
+        result["spliceai"] = {key: value for key, value in peer.items() if key != "scores"}
+        result["agreement"] = _compare(ours["scores"], peer["scores"])
+        rates = [side["variants"] / side["seconds"] for side in (ours, peer)]
+        result["ratio"] = rates[0] / rates[1]
+    return result
+
+
+def _run(command: list[str], more: list[str], out: Path) -> dict[str, Any]:
+    print("running", " ".join([*command[:2], "…", *more]), file=sys.stderr)
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([*command, *more, str(out)], env=quiet, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    return json.loads(out.read_text())
+
+
+Record = tuple[str, int, str, str, str]
+"""Contig, 1-based position, name, reference and alternative base."""
+
+
+def _genes(annotation: Path) -> list[dict[str, str]]:
+    lines = annotation.read_text().splitlines()
+    header = lines[0].lstrip("#").split("\t")
+    return [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:] if line]
+
+
+def _contig(gene: dict[str, str], there: Sequence[str]) -> str:
+    """The gene's contig as the FASTA names it, with or without "chr"."""
+    return next(name for name in there if name.removeprefix("chr") == gene["CHROM"].removeprefix("chr"))
+
+
+def _dense(options: argparse.Namespace, _: Path) -> tuple[list[Record], Path, Path]:
+    """All three SNVs at consecutive positions around the middle exon of the first gene."""
+    import pysam
+
+    gene = _genes(options.annotation)[0]
+    starts = [int(start) for start in gene["EXON_START"].split(",") if start]
+    first = starts[len(starts) // 2] - options.dense // 9
+    with pysam.FastaFile(str(options.genome)) as fasta:
+        contig = _contig(gene, fasta.references)
+        bases = fasta.fetch(contig, first, first + -(-options.dense // 3)).upper()
+    records = [
+        (contig, first + offset + 1, f"dense{offset}{alt}", base, alt)
+        for offset, base in enumerate(bases)
+        for alt in "ACGT"
+        if alt != base
+    ]
+    return records[: options.dense], options.genome, options.annotation
+
+
+def _isolated(options: argparse.Namespace, work: Path) -> tuple[list[Record], Path, Path]:
+    """SNVs in the middle of sequences of their own, cut at even distances from all genes, each annotated as a gene."""
+    import pysam
+
+    genes = _genes(options.annotation)
+    length = 2 * (5000 + options.distance) + 1001
+    each = -(-options.isolated // len(genes))
+    records: list[Record] = []
+    fasta, annotation = work / "isolated.fa", work / "isolated.txt"
+    header = ["#NAME", "CHROM", "STRAND", "TX_START", "TX_END", "EXON_START", "EXON_END"]
+    table = ["\t".join(header)]
+    with pysam.FastaFile(str(options.genome)) as source, fasta.open("w") as out:
+        for gene in genes:
+            start, end = int(gene["TX_START"]), int(gene["TX_END"])
+            for index in range(each):
+                cut = start + (end - start - length) * index // max(1, each - 1)
+                bases = source.fetch(_contig(gene, source.references), cut, cut + length).upper()
+                name, middle = f"{gene['NAME']}.{index}", length // 2
+                alt = "ACGT"[("ACGT".index(bases[middle]) + 1 + index % 3) % 4]
+                records.append((name, middle + 1, f"isolated{len(records)}", bases[middle], alt))
+                out.write(f">{name}\n{bases}\n")
+                table.append("\t".join([name, name, gene["STRAND"], "0", str(length), "0,", f"{length},"]))
+    annotation.write_text("\n".join(table) + "\n")
+    pysam.faidx(str(fasta))
+    return records[: options.isolated], fasta, annotation
+
+
+def _write_vcf(path: Path, records: list[Record]) -> None:
+    contigs = dict.fromkeys(record[0] for record in records)
+    lines = ["##fileformat=VCFv4.2", *(f"##contig=<ID={contig}>" for contig in contigs)]
+    lines.append("\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]))
+    lines += ["\t".join([c, str(pos), name, ref, alt, ".", ".", "."]) for c, pos, name, ref, alt in records]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _worker(vcf: str, fasta: str, annotation: str, distance: str, where: str, out: str) -> None:
+    """Ours, in a process of its own so that its peak memory is its own."""
+    import pandas as pd
+    import pysam
+    import torch
+
+    from meta_spliceai.splice_engine.base_layer.families import load_base_model
+    from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+    from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+    from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
+
+    device, threads = where.split(":")
+    torch.set_num_threads(int(threads))
+    genes = GeneAnnotation.from_spliceai_table(Path(annotation), "as given")
+    with pysam.VariantFile(vcf) as handle:
+        rows = [(record.chrom, record.pos, record.id, record.ref, record.alts[0]) for record in handle]
+    table = pd.DataFrame(rows, columns=["chrom", "pos", "variant_id", "ref", "alt"])
+    found = [genes.overlapping(chrom, pos)[0] for chrom, pos in zip(table["chrom"], table["pos"], strict=True)]
+    table["gene"] = [gene.name for gene in found]
+    table["strand"] = [gene.strand for gene in found]
+    genome = IndexedFasta(Path(fasta), "as given")
+    model = load_base_model("spliceai", device)
+    score_variants(table[:2], genome, model, int(distance), annotation=genes)  # warm up, as the peer does
+    before = time.perf_counter()
+    scores = score_variants(table, genome, model, int(distance), annotation=genes)
+    seconds = time.perf_counter() - before
+    texts = {}
+    for row in range(len(table)):
+        delta = scores.delta[row][:: -1 if table["strand"][row] == "-" else 1]
+        gains = (delta[:, 1], -delta[:, 1], delta[:, 2], -delta[:, 2])
+        places = [int(gain.argmax()) for gain in gains]
+        fields = [f"{gain[place]:.2f}" for gain, place in zip(gains, places, strict=True)]
+        fields += [str(place - scores.distance) for place in places]
+        texts[table["variant_id"][row]] = "|".join([table["alt"][row], table["gene"][row], *fields])
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if device != "cpu":
+        memory = torch.cuda.max_memory_allocated()
+    result = {
+        "variants": len(table),
+        "seconds": seconds,
+        "peak_memory_bytes": memory,
+        "versions": {name: importlib.metadata.version(name) for name in ("meta-spliceai", "torch", "numpy")},
+        "scores": texts,
+    }
+    Path(out).write_text(json.dumps(result))
+
+
+def _compare(ours: dict[str, str], peer: dict[str, list[str]]) -> dict[str, Any]:
+    """Equal scores, and equal positions where the score is at least 0.02; what differs is listed."""
+    different = []
+    identical = 0
+    for name, (text,) in peer.items():
+        mine, theirs = ours[name].split("|"), text.split("|")
+        identical += mine == theirs
+        same_scores = [float(a) == float(b) for a, b in zip(mine[2:6], theirs[2:6], strict=True)]
+        same_places = [
+            float(score) < 0.02 or a == b for score, a, b in zip(theirs[2:6], mine[6:], theirs[6:], strict=True)
+        ]
+        if mine[:2] != theirs[:2] or not all(same_scores + same_places):
+            different.append({"variant": name, "ours": ours[name], "spliceai": text})
+    return {"compared": len(peer), "identical_texts": identical, "different": different}
+
+
+def _machine() -> dict[str, Any]:
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def _table(report: dict[str, Any]) -> str:
+    machine = report["machine"]
+    lines = [
+        "| variants | who | scored | variants/s | ratio | peak memory | outputs |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    what = {"dense": "SNVs around one exon", "isolated": "isolated SNVs"}
+    for name, result in report["sets"].items():
+        for who, label in (("spliceai", "SpliceAI's own package"), ("ours", "meta-spliceai")):
+            if who not in result:
+                continue
+            side = result[who]
+            rate = side["variants"] / side["seconds"]
+            ratio = "1" if who == "spliceai" else f"**{result['ratio']:.0f}×**" if "ratio" in result else "not measured"
+            outputs = ""
+            if who == "ours" and "agreement" in result:
+                agreement = result["agreement"]
+                equal = agreement["compared"] - len(agreement["different"])
+                outputs = f"equal on {equal} of {agreement['compared']}"
+            lines.append(
+                f"| {what[name]} | {label} | {side['variants']} | {rate:.2f} | {ratio} | "
+                f"{side['peak_memory_bytes'] / 1e9:.2f} GB | {outputs} |"
+            )
+    versions = {}
+    for result in report["sets"].values():
+        for who in ("spliceai", "ours"):
+            versions.update(result.get(who, {}).get("versions", {}))
+    named = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    lines += [
+        "",
+        f"Ensemble of five, D = {report['distance']}, {report['device']}, {report['threads']} threads; "
+        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; {named}; "
+        f"{report['date'][:10]}. Both sides warmed up, model loading left out. Outputs are equal when the four scores "
+        "are the same as printed, and their positions wherever the score is at least 0.02.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
