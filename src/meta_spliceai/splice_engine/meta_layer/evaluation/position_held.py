@@ -9,20 +9,25 @@ no matrix of groups × groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import ndtri
 from seqleak import position_model
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import CELLS_AT_ONCE, evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_only import position_design
-from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import rank_scores
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import percentile_interval, plan_resamples
+from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import RankedScores, rank_scores
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import (
+    ResamplingPlan,
+    percentile_interval,
+    plan_resamples,
+)
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, check_predictions
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, binary_labels
@@ -66,21 +71,10 @@ def within_strata_auroc(
         score = frame[scorer.score_column].to_numpy()
         kept = ~np.isnan(y) & ~np.isnan(score)
         plan = plan_resamples(frame["group"][kept], n_boot, seed)
-        counts = np.vstack([np.ones((1, plan.n_groups), dtype=np.int32), plan.counts])
-        won, pairs = np.zeros(len(counts)), np.zeros(len(counts))
-        for stratum in np.unique(code[kept]):
-            here = code[kept] == stratum
-            truth, unit = y[kept][here], plan.unit[here]
-            positives = counts @ np.bincount(unit, weights=truth, minlength=plan.n_groups)
-            negative_count = counts @ np.bincount(unit, weights=1 - truth, minlength=plan.n_groups)
-            if not positives.any() or not negative_count.any():
-                continue
-            product = positives * negative_count
-            auroc = rank_scores(truth == 1, score[kept][here], unit).at(counts, NO_POINTS)["auroc"]
-            won += np.where(product > 0, auroc * product, 0.0)
-            pairs += product
-        with np.errstate(invalid="ignore", divide="ignore"):
-            value = np.where(pairs > 0, won / pairs, np.nan)
+        held = _hold(y[kept], score[kept], code[kept], plan)
+        value = np.concatenate(
+            [_won(held, counts) for counts in (np.ones((1, plan.n_groups), dtype=np.int32), *_pieces(plan, held))]
+        )
         interval = percentile_interval(value[1:], plan.n_groups, level, "no stratum with both classes")
         defined = bool(np.isfinite(value[0]))
         rows.append(
@@ -89,13 +83,63 @@ def within_strata_auroc(
                 "estimate": float(value[0]),
                 "low": interval.low if defined else np.nan,
                 "high": interval.high if defined else np.nan,
-                "pairs": float(pairs[0]),
+                "pairs": float(sum(part.truth.sum() * (1 - part.truth).sum() for part in held)),
                 "n": int(kept.sum()),
                 "n_left_aside": int((~np.isnan(y) & np.isnan(score)).sum()),
                 "reason": interval.reason if defined else "no stratum holds both classes",
             }
         )
     return pd.DataFrame(rows).set_index("scorer")
+
+
+@dataclass(frozen=True)
+class _Held:
+    """One stratum with both classes."""
+
+    truth: Float[np.ndarray, " rows"]
+    positives: Float[np.ndarray, " groups"]
+    negatives: Float[np.ndarray, " groups"]
+    ranked: RankedScores
+
+
+def _hold(
+    y: Float[np.ndarray, " rows"],
+    score: Float[np.ndarray, " rows"],
+    stratum: Int[np.ndarray, " rows"],
+    plan: ResamplingPlan,
+) -> list[_Held]:
+    held = []
+    for number in np.unique(stratum):
+        here = stratum == number
+        truth, unit = y[here], plan.unit[here]
+        if 0 < truth.sum() < len(truth):
+            held.append(
+                _Held(
+                    truth,
+                    np.bincount(unit, weights=truth, minlength=plan.n_groups),
+                    np.bincount(unit, weights=1 - truth, minlength=plan.n_groups),
+                    rank_scores(truth == 1, score[here], unit),
+                )
+            )
+    return held
+
+
+def _pieces(plan: ResamplingPlan, held: list[_Held]) -> Iterator[Int[np.ndarray, "chunk groups"]]:
+    largest = max((len(part.truth) for part in held), default=1)
+    for _, counts in plan.chunks(max(1, CELLS_AT_ONCE // largest)):
+        yield counts
+
+
+def _won(held: list[_Held], counts: Int[np.ndarray, "chunk groups"]) -> Float[np.ndarray, " chunk"]:
+    """Σ U / Σ pairs on a few resamples; NaN where no stratum holds both classes."""
+    won, pairs = np.zeros(len(counts)), np.zeros(len(counts))
+    for part in held:
+        product = (counts @ part.positives) * (counts @ part.negatives)
+        auroc = part.ranked.at(counts, NO_POINTS)["auroc"]
+        won += np.where(product > 0, auroc * product, 0.0)
+        pairs += product
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(pairs > 0, won / pairs, np.nan)
 
 
 def gain_over_position(
