@@ -12,7 +12,19 @@ import typer
 from typer.core import TyperGroup
 
 from meta_spliceai import __version__
-from meta_spliceai.cli import audit, data, leaderboard, quickstart, report, run, runs, saturate, score, wishlist
+from meta_spliceai.cli import (
+    audit,
+    data,
+    leaderboard,
+    predict,
+    quickstart,
+    report,
+    run,
+    runs,
+    saturate,
+    score,
+    wishlist,
+)
 from meta_spliceai.errors import MetaSpliceAIError
 
 EXIT_USER_ERROR = 2
@@ -71,7 +83,7 @@ app = typer.Typer(
 )
 
 # The order is that of `--help`: the way a newcomer walks.
-for group in (quickstart, wishlist, run, runs, leaderboard, report, data, audit, score, saturate):
+for group in (quickstart, wishlist, run, runs, leaderboard, report, predict, data, audit, score, saturate):
     group.register(app)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -131,8 +132,13 @@ def _draw(
 
 
 def load_rows_of(wanted: DataSpec) -> Loaded:
-    """The data set a row names, with its options."""
-    return load_dataset(wanted.name, **wanted.options)
+    """The data set a row names, with its options; the last one is kept, as the next row often uses the same."""
+    return _load(wanted.name, tuple(sorted(wanted.options.items())))
+
+
+@lru_cache(maxsize=1)
+def _load(name: str, options: tuple[tuple[str, str | int | float | bool], ...]) -> Loaded:
+    return load_dataset(name, **dict(options))
 
 
 def prepare(
@@ -160,6 +166,7 @@ def prepare(
         watcher.say(f"base network {base.name}, licence of the weights: {base.licence}")
         cache = ScoreCache(cache_dir() / "scores")
         with watcher.stage("base scores", len(table)) as advance:
+            steps = _Steps(advance)
             scores = score_variants(
                 table,
                 loaded.genome,
@@ -168,8 +175,10 @@ def prepare(
                 annotation=loaded.annotation,
                 cache=cache,
                 method=spec.base.method,
-                progress=_as_steps(advance),
+                progress=steps,
             )
+    if not steps.seen:
+        watcher.say(f"all {len(table):,} base scores were in the cache ({cache.folder})")
     with clock("labels, split, windows"):
         targets = make_targets(spec, table, scores)
         splits = tuple(make_splits(Wanted(table, loaded.genome, spec.window, spec.split, spec.seed)))
@@ -186,16 +195,16 @@ def prepare(
     return Prepared(loaded, table, chosen.coverage, scores, base, targets, splits, audits, windows, notes)
 
 
-def _as_steps(advance: Callable[[int], None]) -> Callable[[int, int], None]:
-    """A callback that is told how many are done, from one that is told how many more."""
-    seen = 0
+class _Steps:
+    """A callback that is told how many are done, around one that is told how many more."""
 
-    def told(done: int, total: int) -> None:
-        nonlocal seen
-        advance(done - seen)
-        seen = done
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self.advance = advance
+        self.seen = 0
 
-    return told
+    def __call__(self, done: int, total: int) -> None:
+        self.advance(done - self.seen)
+        self.seen = done
 
 
 def digest_of_test(table: pd.DataFrame, data_name: str) -> str:

@@ -1,4 +1,4 @@
-"""A row in miniature, to see that it runs: a few variants, one base network, tiny sizes, two epochs. Never a result."""
+"""A row in miniature, to see that it runs: a few variants, one base network, tiny sizes, one epoch. Never a result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WINDOW = 101
 HIDDEN = 8
 
 NOTE = (
-    f"a smoke run: {ROWS} variants, one base network, windows of at most {WINDOW} bases, tiny sizes, two epochs, "
+    f"a smoke run: {ROWS} variants, one base network, windows of at most {WINDOW} bases, tiny sizes, one epoch, "
     "random initial weights; it shows that the row runs and says nothing about its model"
 )
 
@@ -33,7 +33,7 @@ def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
         "window": min(spec.window, WINDOW),
         "encoder": spec.encoder.model_copy(update={"settings": settings}),
         "training": spec.training.model_copy(
-            update={"epochs": 2, "batch_size": 16, "accumulate": 1, "patience": 0, "precision": "float32"}
+            update={"epochs": 1, "batch_size": 16, "accumulate": 1, "patience": 0, "precision": "float32"}
         ),
         "bootstrap": 20,
     }

@@ -1,0 +1,70 @@
+"""`meta-spliceai predict`: a finished run applied to new variants."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("predict")(predict)
+
+
+def predict(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run: its name, or the start of it.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="VCF, BCF, or a table with chrom, pos, ref, alt.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The table to write, tab-separated.")],
+    reference: Annotated[
+        Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome of the variants' build.")
+    ],
+    annotation: Annotated[
+        str | None,
+        typer.Option(
+            "-A", "--annotation", metavar="WHAT", help="Genes, for the strand: grch37, grch38, a table or a GTF."
+        ),
+    ] = None,
+    build: Annotated[str, typer.Option("--build", help="The variants' build.")] = "GRCh38",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
+) -> None:
+    """Predict new variants with a finished run.
+
+    Writes one line an allele, in the input's order: the model's answers and a
+    calibrated probability of being splice-altering, or the reason why there is
+    none. Beside OUT, OUT.card.json says what the model is: training data,
+    split, metrics, licences.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai predict validated-delta-50k patients.vcf -o out.tsv -R hg38.fa -A grch38
+      meta-spliceai predict validated-delta-50k variants.tsv -o out.tsv -R hg38.fa
+    """
+    from meta_spliceai.cli.terminal import Terminal
+    from meta_spliceai.experiments.predict_new import predict_new
+    from meta_spliceai.experiments.read_variants import read_variants
+    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.files import atomic_write
+    from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+    from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
+
+    terminal = Terminal()
+    workspace = Workspace.default(runs_dir)
+    found = workspace.find(run)
+    genes = None if annotation is None else GeneAnnotation.named(annotation, build)
+    alleles, variants = read_variants(source, genes)
+    answered = predict_new(found, workspace, alleles, variants, IndexedFasta(reference, build), device)
+    with atomic_write(out) as handle:
+        answered.table.to_csv(handle, sep="\t", index=False, float_format="%.6g")
+    with atomic_write(out.with_name(f"{out.name}.card.json")) as handle:
+        json.dump(answered.card, handle, indent=2, ensure_ascii=False)
+        handle.write("\n")
+    account = answered.coverage
+    terminal.say(f"{account.read:,} alleles, {account.used:,} predicted by {found.name}: {out}")
+    for reason, count in account.left_out.items():
+        terminal.say(f"  {count:,} without a prediction: {reason}, e.g. {account.examples[reason][0]}")
+    if found.stale():
+        terminal.say(f"  note: {found.name} is stale: {found.stale()}")

@@ -1,0 +1,134 @@
+"""New variants from a VCF, a BCF or a table, one row an allele; what cannot be used has its reason."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from pathlib import Path
+
+import pandas as pd
+import pysam
+
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.variants.table import UNKNOWN, as_variant_table
+from meta_spliceai.splice_engine.variants.tested_exon import find_tested_exon
+
+NEEDED = ("chrom", "pos", "ref", "alt")
+OPTIONAL = ("strand", "gene", "variant_id")
+NOT_BASES = "alleles are not made of A, C, G, T"
+SAME = "ref equals alt"
+NO_STRAND = "no strand: give it in the table, or genes with --annotation"
+
+_VCF = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
+
+
+def read_variants(path: Path, annotation: GeneAnnotation | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read a file of variants.
+
+    Args:
+        path: VCF, gzipped VCF or BCF (by its name's ending), or a table with a header, separated by tabs or commas
+            (gzipped or not): chrom, pos (1-based), ref, alt on the plus strand; strand, gene, variant_id if there.
+        annotation: genes, which give the strand where the file does not.
+
+    Returns:
+        every allele of the file in order (chrom, pos, ref, alt, strand, gene, reason: empty for usable ones), and the
+        usable ones as a variant table whose column `row` says which allele of the file each is.
+
+    Raises:
+        InputError: no such file, a missing column, a position that is no number (with its line).
+        IntegrityError: a truncated or damaged file.
+    """
+    if not path.is_file():
+        raise InputError(f"no file of variants at {path}")
+    alleles = _read_vcf(path) if path.name.endswith(_VCF) else _read_table(path)
+    if alleles.empty:
+        raise InputError(f"{path} holds no variant")
+    alleles["ref"], alleles["alt"] = alleles["ref"].str.upper(), alleles["alt"].str.upper()
+    alleles["reason"] = ""
+    bases = alleles["ref"].str.fullmatch("[ACGT]+") & alleles["alt"].str.fullmatch("[ACGT]+")
+    alleles.loc[~bases, "reason"] = NOT_BASES
+    alleles.loc[bases & (alleles["ref"] == alleles["alt"]), "reason"] = SAME
+    _find_strands(alleles, annotation)
+    return alleles, _usable(alleles, str(path))
+
+
+def _usable(alleles: pd.DataFrame, where: str) -> pd.DataFrame:
+    good = alleles[alleles["reason"] == ""]
+    frame = good[["chrom", "pos", "ref", "alt", "strand", "gene"]].assign(
+        variant_id=[f"row {row + 1}" for row in good.index],
+        classification=UNKNOWN,
+        source=where,
+        method="",
+        group=good["gene"],
+        row=good.index,
+    )
+    return as_variant_table(frame, where)
+
+
+def _find_strands(alleles: pd.DataFrame, annotation: GeneAnnotation | None) -> None:
+    """Fill in strand, gene and, where there is no strand, the reason."""
+    found = [
+        (strand, gene, reason) if reason else _strand_of(number, chrom, int(pos), strand, gene, annotation)
+        for number, (chrom, pos, strand, gene, reason) in enumerate(
+            zip(*(alleles[name] for name in ("chrom", "pos", "strand", "gene", "reason")), strict=True), start=1
+        )
+    ]
+    for place, name in enumerate(("strand", "gene", "reason")):
+        alleles[name] = [values[place] for values in found]
+
+
+def _strand_of(
+    number: int, chrom: str, pos: int, strand: str, gene: str, annotation: GeneAnnotation | None
+) -> tuple[str, str, str]:
+    """Strand, gene and the reason why there is no strand (empty where there is one)."""
+    if strand in ("+", "-"):
+        return strand, gene, ""
+    if strand:
+        raise InputError(f"row {number}: strand '{strand}' is neither + nor -")
+    if annotation is None:
+        return strand, gene, NO_STRAND
+    exon = find_tested_exon(annotation, chrom, pos, gene)
+    return (strand, gene, exon) if isinstance(exon, str) else (exon.gene.strand, exon.gene.name, "")
+
+
+def _read_vcf(path: Path) -> pd.DataFrame:
+    rows: list[tuple[str, int, str, str, str, str]] = []
+    try:
+        with pysam.VariantFile(str(path)) as file:
+            for record in file:
+                # A record without alternative alleles (`.`) has nothing to predict, but it is accounted for.
+                alts = record.alts or (".",)
+                rows.extend((record.chrom, record.pos, record.ref, alt, "", "") for alt in alts)
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{path} cannot be read as VCF or BCF: {error}") from error
+    return pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", "strand", "gene"])
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    content = path.read_bytes()
+    try:
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise IntegrityError(f"{path} is no text table, or a damaged one: {error}") from error
+    lines = text.splitlines()
+    separator = "\t" if lines and "\t" in lines[0] else ","
+    reader = csv.DictReader(lines, delimiter=separator)
+    names = [name.strip() for name in reader.fieldnames or []]
+    missing = [name for name in NEEDED if name not in names]
+    if missing:
+        raise InputError(f"{path}: column {', '.join(missing)} missing; found {', '.join(names)}")
+    reader.fieldnames = names
+    frame = pd.DataFrame(list(reader), columns=names).fillna("").astype(str)
+    for name in OPTIONAL:
+        if name not in frame:
+            frame[name] = ""
+    frame["strand"] = frame["strand"].replace(".", "")
+    whole = frame["pos"].str.fullmatch("[1-9][0-9]*")
+    if not whole.all():
+        line = int((~whole).idxmax())
+        raise InputError(
+            f"{path}, line {line + 2}: pos '{frame['pos'][line]}' is no position (a whole number, 1-based)"
+        )
+    frame["pos"] = frame["pos"].astype("int64")
+    return frame

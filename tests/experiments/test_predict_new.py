@@ -1,0 +1,159 @@
+"""A finished run applied to new variants: the same answers as in the run, a reason for every allele without one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from meta_spliceai.cli import main
+from meta_spliceai.datasets import load_dataset
+from meta_spliceai.errors import InputError, IntegrityError, RunError
+from meta_spliceai.experiments.predict_new import predict_new
+from meta_spliceai.experiments.read_variants import NO_STRAND, NOT_BASES, read_variants
+from meta_spliceai.experiments.rows import change
+from meta_spliceai.experiments.runner import run_experiment
+from meta_spliceai.experiments.smoke import as_smoke
+from meta_spliceai.experiments.spec import parse_spec
+from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.splice_engine.genome.sequence import decode
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, object]) -> Workspace:
+    """The toy row, its three-fold cross-validation, and a smoke run."""
+    row = parse_spec(toy_values, "test")
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))
+        for spec in (row, change(row, ["split.folds=3"]), as_smoke(row)):
+            run_experiment(spec, Workspace(folder / "runs"), "cpu", rows={row.id: row})
+    return Workspace(folder / "runs")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Thirty of the toy's variants as a table with strands, a wrong allele and a symbolic one among them."""
+    rows = load_dataset("toy").variants.iloc[:30][["chrom", "pos", "ref", "alt", "strand"]].copy()
+    rows.loc[3, "alt"] = "<DEL>"
+    right = rows.loc[7, "ref"]
+    rows.loc[7, "ref"] = next(base for base in "ACGT" if base not in (right, rows.loc[7, "alt"]))
+    rows.loc[9, "strand"] = ""
+    path = tmp_path / "new.tsv"
+    rows.to_csv(path, sep="\t", index=False)
+    return path
+
+
+def run_named(workspace: Workspace, folds: bool, smoke: bool = False) -> str:
+    return next(
+        run.name
+        for run in workspace.runs()
+        if (run.spec().split.folds is not None) == folds and run.spec().smoke == smoke
+    )
+
+
+def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(finished: Workspace, table: Path) -> None:
+    run = finished.find(run_named(finished, folds=False))
+    alleles, variants = read_variants(table, None)
+    answered = predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")
+    found = answered.table
+    assert len(found) == 30
+    assert found["reason"][3] == NOT_BASES
+    assert "reference mismatch" in found["reason"][7]
+    assert found["reason"][9] == NO_STRAND
+    good = found["reason"] == ""
+    assert good.sum() == 27
+    assert answered.coverage.used == 27
+    before = run.read_predictions().iloc[:30]
+    np.testing.assert_allclose(found["signed"][good], before["toy-row.signed"][good], atol=1e-6)
+    assert found["score"][~good].isna().all()
+    assert found["p_altering"][good].between(0, 1).all()
+    # Isotonic: a higher score never gets a lower probability.
+    ordered = found[good].sort_values("score")["p_altering"].to_numpy()
+    assert (np.diff(ordered) >= -1e-9).all()
+    assert "validation part" in answered.card["probability_calibrated_on"]
+    assert answered.card["split"]["digest"] == run.data()["split"]["digest"]
+
+
+def test_a_cross_validation_answers_with_the_mean_of_its_folds(finished: Workspace, table: Path) -> None:
+    run = finished.find(run_named(finished, folds=True))
+    alleles, variants = read_variants(table, None)
+    answered = predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")
+    folds = [np.load(run.path / "folds" / str(fold) / "answers.npy")[:30] for fold in (1, 2, 3)]
+    good = (answered.table["reason"] == "").to_numpy()
+    np.testing.assert_allclose(answered.table["delta_donor"][good], np.mean(folds, axis=0)[good, 2], atol=1e-6)
+    assert "out-of-fold" in answered.card["probability_calibrated_on"]
+
+
+def test_a_smoke_run_predicts_nothing(finished: Workspace, table: Path) -> None:
+    run = finished.find(run_named(finished, folds=False, smoke=True))
+    alleles, variants = read_variants(table, None)
+    with pytest.raises(RunError, match="smoke run"):
+        predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")
+
+
+def test_the_command_writes_table_and_card(
+    finished: Workspace, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    genome = load_dataset("toy").genome
+    fasta = tmp_path / "toy.fa"
+    lengths = genome.contigs()
+    fasta.write_text("".join(f">{name}\n{decode(genome.fetch(name, 0, n))}\n" for name, n in lengths.items()))
+    out = tmp_path / "out.tsv"
+    name = run_named(finished, folds=False)
+    arguments = ["predict", name, str(table), "-o", str(out), "-R", str(fasta), "--runs-dir", str(finished.root)]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--device", "cpu"])
+    assert not ended.value.code
+    assert len(pd.read_csv(out, sep="\t")) == 30
+    card = json.loads((tmp_path / "out.tsv.card.json").read_text(encoding="utf-8"))
+    assert card["run"] == name
+    assert card["licences"]
+    assert "27 predicted" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_vcf_is_read_allele_by_allele(tmp_path: Path) -> None:
+    path = tmp_path / "in.vcf"
+    path.write_text(
+        "##fileformat=VCFv4.2\n##contig=<ID=chr1,length=4000>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+        "chr1\t300\t.\ta\tC,G\t.\t.\t.\nchr1\t400\t.\tAT\t*\t.\t.\t.\nchr1\t500\t.\tA\t.\t.\t.\t.\n"
+    )
+    alleles, variants = read_variants(path, None)
+    assert list(alleles["alt"]) == ["C", "G", "*", "."]
+    assert list(alleles["ref"][:2]) == ["A", "A"]
+    assert list(alleles["reason"]) == [NO_STRAND, NO_STRAND, NOT_BASES, NOT_BASES]
+    assert variants.empty
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("chrom\tpos\tref\nchr1\t5\tA\n", InputError, "column alt missing; found chrom, pos, ref"),
+        ("chrom,pos,ref,alt\nchr1,5,A,C\nchr1,five,A,C\n", InputError, "line 3: pos 'five' is no position"),
+        ("chrom,pos,ref,alt,strand\nchr1,5,A,C,plus\n", InputError, "row 1: strand 'plus' is neither"),
+        ("chrom,pos,ref,alt\n", InputError, "holds no variant"),
+        ("\x00\xff", InputError, "missing"),
+    ],
+)
+def test_a_bad_table_is_named(tmp_path: Path, text: str, error: type[Exception], words: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(error, match=words):
+        read_variants(path, None)
+
+
+def test_damaged_files_are_said_to_be(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.csv.gz"
+    cut.write_bytes(gzip.compress(b"chrom,pos,ref,alt\nchr1,5,A,C\n" * 200)[:60])
+    with pytest.raises(IntegrityError, match=r"cut\.csv\.gz is no text table"):
+        read_variants(cut, None)
+    broken = tmp_path / "broken.vcf"
+    broken.write_text("this is no VCF\n")
+    with pytest.raises(IntegrityError, match="cannot be read as VCF"):
+        read_variants(broken, None)
+    with pytest.raises(InputError, match="no file of variants"):
+        read_variants(tmp_path / "absent.vcf", None)
