@@ -104,7 +104,7 @@ def test_shared_sequences_and_sites(clean: pd.DataFrame) -> None:
     assert leak[0].examples == ("site 2 in test and train",)
 
 
-@pytest.mark.parametrize(("distance", "overlaps"), [(100, True), (101, False)])
+@pytest.mark.parametrize(("distance", "overlaps"), [(100, True), (101, False), (-100, True), (-101, False)])
 def test_windows_overlap_to_the_base(variants: Make, distance: int, overlaps: bool) -> None:
     table = variants([("2", 1000, "A", "C", "+"), ("2", 1000 + distance, "A", "C", "+")], group=["a", "b"])
     audit = audited(table, ["train", "test"], "exon", window=101)

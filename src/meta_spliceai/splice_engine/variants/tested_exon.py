@@ -32,14 +32,11 @@ class TestedExon:
 def nearest_exon(gene: Gene, pos: int) -> tuple[TestedExon, int]:
     """The exon of a gene whose edge is nearest to a position (1-based), and that distance in bases (0 = an edge base).
 
-    Within an exon that exon is meant, however near another one is.
+    Within an exon that is the exon itself: the edges of others lie beyond its own.
     """
     best, best_distance = 0, None
     for at, (start, end) in enumerate(gene.exons):
         distance = min(abs(pos - (start + 1)), abs(pos - end))
-        if start < pos <= end:
-            best, best_distance = at, distance
-            break
         if best_distance is None or distance < best_distance:
             best, best_distance = at, distance
     start, end = gene.exons[best]
