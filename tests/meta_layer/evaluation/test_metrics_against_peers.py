@@ -16,6 +16,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.correlation import (
     pearson_sums,
     rank_correlation,
     sort_once,
+    weigh_ranks,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
@@ -91,7 +92,8 @@ def test_every_resample_equals_the_same_rows_drawn_one_by_one(
     pearson = pearson_sums(score, effect, plan.unit, plan.n_groups).at(plan.counts)
     weights = plan.counts[:, plan.unit]
     spearman = rank_correlation(
-        sort_once(score, plan.unit).ranks(plan.counts), sort_once(effect, plan.unit).ranks(plan.counts), weights
+        sort_once(score, plan.unit).ranks(plan.counts),
+        weigh_ranks(sort_once(effect, plan.unit).ranks(plan.counts), weights),
     )
     for b in range(plan.n_boot):
         drawn = np.repeat(np.arange(len(y)), weights[b])

@@ -13,7 +13,12 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.evaluation.correlation import pearson_sums, rank_correlation, sort_once
+from meta_spliceai.splice_engine.meta_layer.evaluation.correlation import (
+    pearson_sums,
+    rank_correlation,
+    sort_once,
+    weigh_ranks,
+)
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import percentile_interval, plan_resamples
@@ -77,7 +82,7 @@ def replicate_ceiling(
         binary = [side.at(counts, nothing) for side in ranked]
         return {
             "pearson": r,
-            "spearman": rank_correlation(ranks[0].ranks(counts), ranks[1].ranks(counts), weights),
+            "spearman": rank_correlation(ranks[0].ranks(counts), weigh_ranks(ranks[1].ranks(counts), weights)),
             "reliability": reliability,
             "best_pearson": best,
             "auroc": (binary[0]["auroc"] + binary[1]["auroc"]) / 2,

@@ -61,24 +61,46 @@ def sort_once(x: Float[np.ndarray, " rows"], unit: Int[np.ndarray, " rows"]) -> 
     return SortedOnce(unit[order], run_last, run_of_row)
 
 
+@dataclass(frozen=True)
+class WeighedRanks:
+    """Ranks of the truth on a few resamples, centred and weighed once for all scorers.
+
+    Attributes:
+        weights: how often each row is drawn.
+        middle: mean of the midranks of the rows drawn, (n + 1) / 2, whatever the ties.
+        scale: 1 / n, which keeps squares near 1.
+        weighed: centred, scaled ranks times weights.
+        square: Σ weights × centred, scaled ranks².
+    """
+
+    weights: Int[np.ndarray, "resamples rows"]
+    n: Float[np.ndarray, " resamples"]
+    middle: Float[np.ndarray, "resamples 1"]
+    scale: Float[np.ndarray, "resamples 1"]
+    weighed: Float[np.ndarray, "resamples rows"]
+    square: Float[np.ndarray, " resamples"]
+
+
+def weigh_ranks(ranks: Float[np.ndarray, "resamples rows"], weights: Int[np.ndarray, "resamples rows"]) -> WeighedRanks:
+    """Prepare one side of `rank_correlation`."""
+    n = weights.sum(axis=1, dtype=np.int64).astype(np.float64)
+    middle, scale = ((n + 1) / 2)[:, None], (1 / np.maximum(n, 1))[:, None]
+    centred = (ranks - middle) * scale
+    weighed = centred * weights
+    return WeighedRanks(weights, n, middle, scale, weighed, np.einsum("br,br->b", weighed, centred))
+
+
 def rank_correlation(
-    x_ranks: Float[np.ndarray, "resamples rows"],
-    y_ranks: Float[np.ndarray, "resamples rows"],
-    weights: Int[np.ndarray, "resamples rows"],
+    ranks: Float[np.ndarray, "resamples rows"], truth: WeighedRanks
 ) -> Float[np.ndarray, " resamples"]:
     """Spearman's r: Pearson's r of the midranks, which is exact under ties. Both ranks are of the same drawn rows."""
-    n = weights.sum(axis=1, dtype=np.int64).astype(np.float64)
-    # Midranks always average (n + 1) / 2, so centring needs no pass over the data; scaled to keep squares near 1.
-    middle, scale = ((n + 1) / 2)[:, None], (1 / np.maximum(n, 1))[:, None]
-    x = (x_ranks - middle) * scale
-    y = (y_ranks - middle) * scale
-    weighted = x * weights
-    xx = np.einsum("br,br->b", weighted, x)
-    xy = np.einsum("br,br->b", weighted, y)
-    y *= y
-    yy = np.einsum("br,br->b", weights, y)
-    zero = np.zeros_like(n)
-    return _r(n, zero, zero, xx, yy, xy)
+    centred = ranks - truth.middle
+    centred *= truth.scale
+    xy = np.einsum("br,br->b", truth.weighed, centred)
+    centred *= centred
+    xx = np.einsum("br,br->b", truth.weights, centred)
+    zero = np.zeros_like(truth.n)
+    return _r(truth.n, zero, zero, xx, truth.square, xy)
 
 
 def _standard(values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:

@@ -18,6 +18,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.correlation import (
     pearson_sums,
     rank_correlation,
     sort_once,
+    weigh_ranks,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import Metric, OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import RankedScores, rank_scores
@@ -270,12 +271,11 @@ def _compute(
     ):
         if truth is None:
             continue
-        weights = np.take(counts, view.unit, axis=1)
-        truth_ranks = truth.ranks(counts)
+        weighed = weigh_ranks(truth.ranks(counts), np.take(counts, view.unit, axis=1))
         for part in parts:
             for metric, (of, once) in part.spearman.items():
                 if of == pair:
-                    out[part.scorer.name, metric] = rank_correlation(once.ranks(counts), truth_ranks, weights)
+                    out[part.scorer.name, metric] = rank_correlation(once.ranks(counts), weighed)
     return out
 
 
