@@ -118,11 +118,15 @@ def register(dataset: DataSet) -> DataSet:
 
 
 def get(name: str) -> DataSet:
-    """The data set of that name.
+    """The data set of that name, or a combination of several ("mfass+mapsy").
 
     Raises:
         InputError: no such data set; the nearest names are given.
     """
+    if "+" in name:
+        from meta_spliceai.datasets.combined import combine  # which builds on this module
+
+        return combine([get(part.strip()) for part in name.split("+")])
     if name not in _DATASETS:
         raise unknown_value("data set", name, names())
     return _DATASETS[name]
@@ -146,6 +150,8 @@ def load_dataset(name: str, **options: object) -> Loaded:
         IntegrityError: a file has another checksum, or another number of rows, than the registry says.
     """
     dataset = get(name)
+    if "+" in name:
+        return dataset.loader(**options)
     allowed = inspect.signature(dataset.loader).parameters
     for option in options:
         if option not in allowed:
@@ -164,9 +170,10 @@ def check_files(name: str) -> pd.DataFrame:
     Raises:
         MissingResourceError, MissingExtraError, IntegrityError: the first file that is not there or not right.
     """
-    dataset = get(name)
     rows = []
-    for path, sha256 in dataset.checksums.items():
-        found = resources.resolve_file(dataset.resource, path)
-        rows.append((path, str(found), found.stat().st_size, sha256))
+    for part in name.split("+"):
+        dataset = get(part.strip())
+        for path, sha256 in dataset.checksums.items():
+            found = resources.resolve_file(dataset.resource, path)
+            rows.append((path, str(found), found.stat().st_size, sha256))
     return pd.DataFrame(rows, columns=["file", "path", "bytes", "sha256"])

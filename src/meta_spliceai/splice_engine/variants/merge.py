@@ -46,7 +46,7 @@ def merge_alleles(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, Covera
     The merged row has the first row's name and place, the class of `merge_class`, and the sources and methods of all.
     Its effect is the mean if all are of one source, the only one known if there is just one, and otherwise NaN: the
     units of different sources cannot be averaged. Extra columns are those of the first row; `measurements` counts the
-    rows that were merged.
+    rows that were merged (a table that has the column already is counted on).
 
     Args:
         table: a variant table, of one source or of several put together (with unique names).
@@ -61,7 +61,8 @@ def merge_alleles(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, Covera
     )
     merged = table[~repeated].copy()
     counts = keys.map(keys.value_counts())
-    merged["measurements"] = counts[~repeated].to_numpy()
+    before = table["measurements"] if "measurements" in table else pd.Series(1, index=table.index)
+    merged["measurements"] = before.groupby(keys).transform("sum")[~repeated].to_numpy()
     several = table[counts.to_numpy() > 1]
     for _, rows in several.groupby(keys[several.index], sort=False):
         first = rows.index[0]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from meta_spliceai import datasets
+from meta_spliceai.datasets import DataSet, Loaded, registry
+from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import as_variant_table
+
+GENOME = MemoryGenome({"1": "A" * 50}, build="toy", name="toy")
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Registers a toy data set of (position, class) rows that leaves one row out."""
+    monkeypatch.setattr(registry, "_DATASETS", {})
+
+    def make(name: str, rows: list[tuple[int, str]], genome: MemoryGenome = GENOME, **extra: object) -> None:
+        def load(context: str = "genome") -> Loaded:
+            frame = pd.DataFrame(
+                {
+                    "variant_id": [f"v{pos}" for pos, _ in rows], "chrom": "1", "pos": [pos for pos, _ in rows],
+                    "ref": "A", "alt": "C", "strand": "+", "gene": "g", "group": "g", "source": name, "method": name,
+                    "classification": [label for _, label in rows], "effect": 1.0, "measurements": 1, **extra,
+                }
+            )  # fmt: skip
+            coverage = Coverage(len(rows) + 1)
+            coverage.leave_out("damaged", ["row 9"])
+            return Loaded(as_variant_table(frame, name), coverage, genome, None, dataset, {"context": context})
+
+        dataset = registry.register(DataSet(name, name, "wt1-exon5", "toy", len(rows) + 1, "a number", make_rule, load))
+
+    return make
+
+
+def make_rule() -> None:
+    """A rule."""
+
+
+def test_alleles_of_two_sources_become_one_row(make: Callable[..., None]) -> None:
+    make("one", [(1, "Normal"), (2, "Normal"), (3, "Splice-altering")])
+    make("two", [(2, "Normal"), (3, "Normal"), (4, "Low-frequency")], exon="e")
+    loaded = datasets.load_dataset("one+two", context="genome")
+    table = loaded.variants.set_index("pos")
+    assert table["classification"].to_dict() == {1: "Normal", 2: "Normal", 3: "Conflicting", 4: "Low-frequency"}
+    assert table["measurements"].to_dict() == {1: 1, 2: 2, 3: 2, 4: 1}
+    assert table["source"][2] == "one,two"
+    assert table["variant_id"][4] == "two:v4"
+    assert table["effect"].isna().to_dict() == {1: False, 2: True, 3: True, 4: False}
+    assert loaded.coverage.read == 8
+    assert loaded.coverage.left_out == {"damaged": 2, "same allele as another row (merged with it)": 2}
+    assert loaded.coverage.used == 4
+    assert loaded.dataset.evidence is not None
+    assert dict(loaded.dataset.evidence(loaded).to_numpy()) == {
+        "measured more than once": 2,
+        "all agree": 1,
+        "Conflicting": 1,
+    }
+    assert dict(loaded.options) == {"one.context": "genome", "two.context": "genome"}
+
+
+def test_different_genomes_are_not_mixed(make: Callable[..., None]) -> None:
+    make("one", [(1, "Normal")])
+    make("two", [(2, "Normal")], MemoryGenome({"1": "A" * 51}, build="other", name="other"))
+    with pytest.raises(InputError, match=r"one is in toy \(toy\), two in other \(other\); combine them in one genome"):
+        datasets.load_dataset("one+two")
+
+
+def test_bad_combinations_and_options(make: Callable[..., None]) -> None:
+    make("one", [(1, "Normal")])
+    make("two", [(2, "Normal")])
+    with pytest.raises(InputError, match=r"one\+one: a combination is of two or more different data sets"):
+        datasets.load_dataset("one+one")
+    with pytest.raises(InputError, match="unknown data set 'three'"):
+        datasets.load_dataset("one+three")
+    with pytest.raises(InputError, match=r"unknown option 'contest' in data set one\+two; did you mean context"):
+        datasets.load_dataset("one+two", contest="genome")
+
+
+def test_a_combination_tells_what_its_members_tell(make: Callable[..., None]) -> None:
+    make("one", [(1, "Normal")])
+    make("two", [(2, "Normal")])
+    combined = datasets.get("one+two")
+    assert combined.licence == "one: none stated; two: none stated"
+    assert combined.rows == 4
+    assert "Conflicting" in combined.rule_in_words
+    assert len(combined.checksums) == 2
