@@ -98,12 +98,8 @@ def score(
             resume=resume,
             report=progress,
         )
-    except KeyboardInterrupt:
+    finally:
         progress.end()
-        if out != "-":
-            _say(f"interrupted after {progress.records:,} records; run the same command with --resume to go on")
-        raise
-    progress.end()
     if stats is not None:
         write_stats(stats, account)
     conclude(account)
@@ -148,13 +144,11 @@ class Progress:
     """A line on standard error that says how far it is, where that is a terminal."""
 
     def __init__(self) -> None:
-        self.records = 0
         self._since: tuple[float, int] | None = None
         self._shown = False
 
     def __call__(self, totals: Totals) -> None:
         """Say how many records are done, and how many a second since the first call."""
-        self.records = totals.records
         now = time.monotonic()
         if self._since is None:
             self._since = (now, totals.records)

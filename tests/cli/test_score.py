@@ -1,0 +1,356 @@
+"""`meta-spliceai score` and `saturate` as a user runs them: processes, pipes, kinds of file, and inputs gone wrong.
+
+The network is a small one made here (OpenSpliceAI's 80-nt architecture), given by path.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pysam
+import pytest
+import torch
+
+from meta_spliceai.cli.app import main
+from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
+from meta_spliceai.splice_engine.base_layer.openspliceai import ARCHITECTURES
+from meta_spliceai.splice_engine.base_layer.state_dict import module_names
+from meta_spliceai.splice_engine.base_layer.vcf import score_file
+
+LENGTH = 8000
+SMALL_BLOCKS = (
+    sys.executable,
+    "-c",
+    "from meta_spliceai.splice_engine.base_layer.vcf import score_file; score_file.BLOCK_RECORDS = 50\n"
+    "from meta_spliceai.cli.app import main; main()",
+)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left: exit code, standard output and standard error."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Bench:
+    """A folder with a genome, an annotation, weights and variants, and the command to run on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sequence = "".join(np.random.default_rng(0).choice(list("ACGT"), LENGTH))
+        self.fasta = folder / "genome.fa"
+        self.fasta.write_text(f">chr1\n{self.sequence}\n>chr2\n{self.sequence[::-1]}\n")
+        self.genes = folder / "genes.txt"
+        self.genes.write_text(
+            "#NAME\tCHROM\tSTRAND\tTX_START\tTX_END\tEXON_START\tEXON_END\n"
+            "UP\t1\t+\t500\t7500\t500,3000,7000,\t900,3300,7500,\n"
+            "DOWN\t2\t-\t500\t7500\t500,3000,7000,\t900,3300,7500,\n"
+        )
+        self.weights = folder / "model_80nt_rs0.pt"
+        write_weights(self.weights)
+
+    def vcf(self, count: int, name: str = "in.vcf", seed: int = 1) -> Path:
+        """SNVs in random order on both contigs, with a sample column."""
+        random = np.random.default_rng(seed)
+        lines = [
+            "##fileformat=VCFv4.2",
+            f"##contig=<ID=chr1,length={LENGTH}>",
+            f"##contig=<ID=chr2,length={LENGTH}>",
+            '##INFO=<ID=DP,Number=1,Type=Integer,Description="depth">',
+            '##FORMAT=<ID=GT,Number=1,Type=String,Description="genotype">',
+            "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tsample",
+        ]
+        for number in range(count):
+            contig = int(random.integers(1, 3))
+            pos = int(random.integers(200, LENGTH - 200))
+            ref = (self.sequence if contig == 1 else self.sequence[::-1])[pos - 1]
+            alt = random.choice([base for base in "ACGT" if base != ref])
+            lines.append(f"chr{contig}\t{pos}\tid{number}\t{ref}\t{alt}\t{number % 90}.5\tPASS\tDP={number}\tGT\t0/1")
+        path = self.folder / name
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def arguments(self, *more: object, command: str = "score") -> list[str]:
+        given = ["-R", self.fasta, "-A", self.genes, "--base", f"openspliceai:{self.weights}", "-D", "20"]
+        return [command, *map(str, given), "--threads", "1", *map(str, more)]
+
+    def start(self, *more: object, **streams: int) -> subprocess.Popen:
+        """A process of its own, with blocks of 50 records so that it has many to be stopped between."""
+        return subprocess.Popen([*SMALL_BLOCKS, *self.arguments(*more)], stderr=subprocess.PIPE, **streams)
+
+    def run(self, *more: object, command: str = "score", stdin: bytes = b"") -> Done:
+        """The command within this process, with streams of its own."""
+        given, out, err = (io.TextIOWrapper(io.BytesIO(data)) for data in (stdin, b"", b""))
+        threads = torch.get_num_threads()
+        with pytest.MonkeyPatch.context() as patch:
+            for name, stream in (("stdin", given), ("stdout", out), ("stderr", err)):
+                patch.setattr(sys, name, stream)
+            try:
+                main(self.arguments(*more, command=command))
+                code = 0
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+            finally:
+                torch.set_num_threads(threads)
+        for stream in (out, err):
+            stream.flush()
+        return Done(code, out.buffer.getvalue(), err.buffer.getvalue())  # type: ignore[attr-defined]
+
+    def fails(self, *more: object, saying: str, **options: object) -> str:
+        """Run and expect exit code 2 with one line that says something; that line."""
+        done = self.run(*more, **options)  # type: ignore[arg-type]
+        errors = [line for line in done.stderr.decode().splitlines() if not line.startswith("base model")]
+        assert done.returncode == 2, done.stderr.decode()
+        assert len(errors) == 1, errors
+        assert saying in errors[0]
+        return errors[0]
+
+
+def write_weights(path: Path) -> None:
+    """A random network under OpenSpliceAI's names whose probabilities move visibly with every base."""
+    torch.manual_seed(0)
+    architecture = ARCHITECTURES[80]
+    network = SpliceAINetwork(architecture)
+    names = {"first": "initial_conv", "first_skip": "initial_skip.conv", "head.conv": "final_conv"}
+    for module in module_names(architecture):
+        stage, *rest = module.split(".")
+        if stage == "skips":
+            names[module] = "residual_units.4.conv"
+        elif stage == "stages":
+            names[module] = f"residual_units.{rest[1]}.{rest[2].replace('norm', 'batchnorm')}"
+    state = {f"{names[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": v for k, v in network.state_dict().items()}
+    state["final_conv.weight"] = state["final_conv.weight"] * 5
+    torch.save(state, path)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("score"))
+
+
+@pytest.fixture(scope="module")
+def scored(bench: Bench) -> Path:
+    """60 variants scored to a plain VCF."""
+    out = bench.folder / "expected.vcf"
+    done = bench.run(bench.vcf(60), "-o", out, "--stats", bench.folder / "stats.json")
+    assert done.returncode == 0, done.stderr.decode()
+    return out
+
+
+def records(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def test_all_but_info_comes_through_byte_for_byte(bench: Bench, scored: Path) -> None:
+    before, after = (bench.folder / "in.vcf").read_text().splitlines(), scored.read_text().splitlines()
+    headers = [[line for line in lines if line.startswith("#")] for lines in (before, after)]
+    assert headers[1][:5] == headers[0][:5]
+    assert headers[1][-1] == headers[0][-1]
+    assert [line.split("=")[0] for line in headers[1][5:-1]] == ["##INFO", "##INFO", "##meta_spliceai_score"]
+    for old, new in zip(records("\n".join(before)), records("\n".join(after)), strict=True):
+        old_fields, new_fields = old.split("\t"), new.split("\t")
+        assert new_fields[7].startswith(old_fields[7] + ";OpenSpliceAI")
+        assert new_fields[:7] + new_fields[8:] == old_fields[:7] + old_fields[8:]
+
+
+def test_stats_account_for_every_allele(bench: Bench, scored: Path) -> None:
+    stats = json.loads((bench.folder / "stats.json").read_text())
+    assert stats["records"] == stats["alleles"] == 60
+    assert stats["alleles_scored"] + sum(stats["unscored"].values()) == 60
+    assert stats["unscored"] == {"not in a gene": sum("not_in_a_gene" in line for line in records(scored.read_text()))}
+    assert stats["base_model"]["licence"] == "GPL-3.0"
+    assert stats["settings"]["distance"] == 20
+
+
+def test_the_licence_is_said_and_the_summary_too(bench: Bench) -> None:
+    done = bench.run(bench.vcf(3, "few.vcf"), "-o", bench.folder / "few.out.vcf")
+    lines = done.stderr.decode().splitlines()
+    assert "GPL-3.0" in lines[0]
+    assert any(line.startswith("3 records, 3 alleles") for line in lines)
+    assert done.stdout == b""
+
+
+def test_a_pipe_gives_the_same_text_as_a_file(bench: Bench, scored: Path) -> None:
+    done = bench.run(stdin=(bench.folder / "in.vcf").read_bytes())
+    assert done.stdout.decode() == scored.read_text()
+
+
+@pytest.mark.parametrize("input_kind", ["vcf", "vcf.gz", "bcf"])
+@pytest.mark.parametrize("output_kind", ["vcf.gz", "bcf"])
+def test_every_kind_of_file_in_and_out(bench: Bench, scored: Path, input_kind: str, output_kind: str) -> None:
+    source = bench.folder / f"kinds.{input_kind}"
+    mode = {"vcf": "w", "vcf.gz": "wz", "bcf": "wb"}[input_kind]
+    with (
+        pysam.VariantFile(str(bench.folder / "in.vcf")) as plain,
+        pysam.VariantFile(str(source), mode, header=plain.header) as written,
+    ):
+        for record in plain:
+            written.write(record)
+    out = bench.folder / f"from_{input_kind}.{output_kind}"
+    done = bench.run(source, "-o", out)
+    assert done.returncode == 0, done.stderr.decode()
+    with pysam.VariantFile(str(out)) as result, pysam.VariantFile(str(scored)) as expected:
+        assert result.format == {"vcf.gz": "VCF", "bcf": "BCF"}[output_kind]
+        assert result.compression in ("BGZF", "GZIP")
+        assert list(map(str, result)) == list(map(str, expected))
+
+
+def test_bcf_to_standard_output_as_text(bench: Bench, scored: Path) -> None:
+    done = bench.run("--output-type", "b", stdin=(bench.folder / "in.vcf").read_bytes())
+    assert done.stdout[:2] == b"\x1f\x8b"
+    again = bench.run("--replace", stdin=done.stdout)
+    assert again.returncode == 0, again.stderr.decode()
+    assert records(again.stdout.decode()) == records(scored.read_text())
+
+
+def test_threads_do_not_change_the_text(bench: Bench, scored: Path) -> None:
+    out = bench.folder / "threads.vcf"
+    assert bench.run(bench.folder / "in.vcf", "-o", out, "--threads", "3").returncode == 0
+    assert out.read_bytes() == scored.read_bytes()
+
+
+def wait_for_blocks(process: subprocess.Popen, out: Path, records: int) -> int:
+    """Kill the process once so many records are written; how many there were."""
+    account = Path(f"{out}.partial.json")
+    deadline = time.monotonic() + 100
+    written = 0
+    while written < records and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+        written = json.loads(account.read_text())["records"] if account.is_file() else 0
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not out.exists(), "the run ended before it could be killed"
+    return json.loads(account.read_text())["records"]
+
+
+@pytest.mark.parametrize("kind", ["vcf", "vcf.gz"])
+def test_a_killed_process_resumes_to_the_same_bytes(bench: Bench, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_file, "BLOCK_RECORDS", 50)
+    source = bench.vcf(600, "many.vcf")
+    out, whole = bench.folder / f"killed.{kind}", bench.folder / f"whole.{kind}"
+    assert bench.run(source, "-o", whole).returncode == 0
+    before = wait_for_blocks(bench.start(source, "-o", out), out, 100)
+    assert 100 <= before < 600
+    # Other settings are refused, and what was written stays.
+    bench.fails(source, "-o", out, "--resume", "-D", "30", saying="distance = 20, and now it is 30")
+    done = bench.run(source, "-o", out, "--resume")
+    assert done.returncode == 0, done.stderr.decode()
+    assert f"went on from record {before:,}" in done.stderr.decode()
+    assert out.read_bytes() == whole.read_bytes()
+    assert not list(bench.folder.glob("killed*.partial*"))
+
+
+def test_a_full_disk_is_said_in_one_line(bench: Bench) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    bench.fails(bench.folder / "in.vcf", "-o", "/dev/full", saying="no space left")
+
+
+def test_a_reader_that_goes_away_is_no_traceback(bench: Bench) -> None:
+    process = bench.start(bench.vcf(300, "pipe.vcf"), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read(100)
+    process.stdout.close()
+    assert process.stderr is not None
+    said = process.stderr.read()
+    process.wait()
+    assert b"Traceback" not in said
+    assert b"BrokenPipe" not in said
+
+
+def test_inputs_that_cannot_be_scored_are_one_line_each(bench: Bench, tmp_path: Path) -> None:
+    out = tmp_path / "out.vcf"
+    source = bench.vcf(5, "five.vcf")
+    headless = tmp_path / "headless.vcf"
+    headless.write_text("".join(source.read_text().splitlines(keepends=True)[6:]))
+    bench.fails(headless, "-o", out, saying="headless.vcf has no VCF header")
+    bench.fails(tmp_path / "absent.vcf", "-o", out, saying="no file")
+    bench.fails(source, "-o", source, saying="is the input")
+    bench.fails(source, "-o", tmp_path, saying="is a folder")
+    bench.fails(source, "-o", out, "-D", "5000", saying="outside 1 to 4999")
+    bench.fails(source, "-o", out, "--base", "spliceia", saying="did you mean spliceai")
+    bench.fails(source, "-o", out, "-A", "grch36", saying="grch37")
+    bench.fails(source, "-o", out, "-R", tmp_path / "none.fa", saying="no FASTA file")
+    bench.fails(source, "-o", out, "--output-type", "x", saying="unknown output type 'x'")
+    bench.fails(source, "--resume", saying="--resume needs a file")
+    assert not out.exists()
+
+
+def test_a_truncated_bgzf_leaves_no_output(bench: Bench, tmp_path: Path) -> None:
+    packed = tmp_path / "in.vcf.gz"
+    pysam.tabix_compress(str(bench.folder / "in.vcf"), str(packed), force=True)
+    packed.write_bytes(packed.read_bytes()[:-28])
+    bench.fails(packed, "-o", tmp_path / "out.vcf", saying="in.vcf.gz: the block that ends a bgzipped file is missing")
+    assert not (tmp_path / "out.vcf").exists()
+
+
+def test_another_build_is_said(bench: Bench, tmp_path: Path) -> None:
+    source = bench.vcf(200, "build.vcf")
+    lines = source.read_text().splitlines()
+    moved = [
+        line
+        if line[0] == "#"
+        else "\t".join([*line.split("\t")[:1], str(int(line.split("\t")[1]) + 7), *line.split("\t")[2:]])
+        for line in lines
+    ]
+    source.write_text("\n".join(moved) + "\n")
+    bench.fails(source, "-o", tmp_path / "out.vcf", saying="of different builds")
+
+
+def test_a_contig_that_the_fasta_lacks_is_a_reason_and_no_error(bench: Bench, tmp_path: Path) -> None:
+    source = bench.vcf(2, "contig.vcf")
+    source.write_text(source.read_text().replace("\nchr", "\nchrUn"))
+    out = tmp_path / "out.vcf"
+    done = bench.run(source, "-o", out)
+    assert done.returncode == 0
+    assert all("|contig_not_in_reference" in line for line in records(out.read_text()))
+    assert "warning: no allele was scored" in done.stderr.decode()
+
+
+def test_a_missing_index_is_made_or_asked_for(bench: Bench, tmp_path: Path) -> None:
+    source = bench.vcf(2, "index.vcf")
+    fasta = tmp_path / "own.fa"
+    fasta.write_bytes(bench.fasta.read_bytes())
+    assert bench.run(source, "-o", tmp_path / "out.vcf", "-R", fasta).returncode == 0
+    assert (tmp_path / "own.fa.fai").is_file()
+    if os.geteuid() == 0:
+        return  # root may write into a read-only folder
+    sealed = tmp_path / "sealed"
+    sealed.mkdir()
+    (sealed / "own.fa").write_bytes(bench.fasta.read_bytes())
+    sealed.chmod(0o555)
+    bench.fails(source, "-o", tmp_path / "out2.vcf", "-R", sealed / "own.fa", saying="has no index")
+
+
+def test_saturate_writes_table_and_figure(bench: Bench, tmp_path: Path) -> None:
+    out, figure = tmp_path / "out.parquet", tmp_path / "map.png"
+    done = bench.run("--exon", "DOWN:2", "--around", "5", "--indels", "-o", out, "--figure", figure, command="saturate")
+    assert done.returncode == 0, done.stderr.decode()
+    table = pd.read_parquet(out)
+    assert len(table) == 310 * 8
+    assert sorted(set(table["site"])) == list(range(2996, 3306))
+    assert table["delta"].abs().max() > 0.01
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "GPL-3.0" in done.stderr.decode()
+
+
+def test_saturate_wants_one_stretch(bench: Bench, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    bench.fails("-o", out, command="saturate", saying="say what to saturate")
+    bench.fails("-o", out, "--exon", "UP:1", "--gene", "UP", command="saturate", saying="say what to saturate")
+    bench.fails("-o", out, "--gene", "UPP", command="saturate", saying="did you mean UP")
+    bench.fails("-o", out, "--gene", "UP", "--figure", "map.pdf", command="saturate", saying="neither .png nor .svg")
+    assert not out.exists()
