@@ -162,3 +162,16 @@ def test_disagreement_is_zero_where_members_agree() -> None:
     answers = np.zeros((2, 2, 3), np.float32)
     answers[1, 1] = 1.0
     assert disagreement(answers, [0.5, 0.5]).tolist() == pytest.approx([0, 0.5])
+
+
+@pytest.mark.parametrize(("encoder", "head"), list(itertools.product(SMALL, HEADS)))
+def test_every_composition_trains_in_bfloat16_close_to_float32(encoder: str, head: str) -> None:
+    settings = {**SMALL[encoder], **({"freeze_encoder": False} if "hyena" in encoder else {})}
+    predictor = ComposedPredictor(encoder, head, WINDOW, 3, settings).eval()
+    exact = predictor(*pair())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = predictor(*pair())
+        loss = predictor.loss(mixed.float(), torch.zeros(4, predictor.head.labels), TrainingConfig())
+    loss.backward()
+    assert torch.allclose(mixed.float(), exact, atol=0.05 * exact.abs().max().item() + 1e-3)
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in predictor.parameters())

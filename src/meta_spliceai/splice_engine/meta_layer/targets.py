@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from meta_spliceai.splice_engine.variants.table import (
 )
 
 
+@runtime_checkable
 class Deltas(Protocol):
     """Base scores as a label rule sees them: Δ per position, transcript orientation, `pos` in the middle."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from meta_spliceai.errors import InputError, RunError, unknown_value
 from meta_spliceai.splice_engine.genome.sequence import one_hot
 
 
+@runtime_checkable
 class WindowPair(Protocol):
     """Codes of reference and alternative windows in transcript orientation, the variant in the middle."""
 

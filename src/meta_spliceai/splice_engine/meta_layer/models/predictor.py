@@ -59,7 +59,7 @@ class Predictor(nn.Module):
 
     def encode_pair(
         self, ref: Float[Tensor, "batch 4 length"], alt: Float[Tensor, "batch 4 length"]
-    ) -> tuple[Float[Tensor, "batch channels length"], Float[Tensor, "batch channels length"]]:
+    ) -> tuple[Float[Tensor, "batch channels positions"], Float[Tensor, "batch channels positions"]]:
         """Features of both sequences, in one pass of the encoder over the joined batch."""
         joined = torch.cat((ref, alt))
         if self.encoder_frozen:
@@ -78,7 +78,7 @@ class Predictor(nn.Module):
         return self
 
     def compare(
-        self, ref: Float[Tensor, "batch channels length"], alt: Float[Tensor, "batch channels length"]
+        self, ref: Float[Tensor, "batch channels positions"], alt: Float[Tensor, "batch channels positions"]
     ) -> Float[Tensor, "batch outputs"]:
         """What the head says of two sequences' features."""
         ref, alt = self.project(ref), self.project(alt)
