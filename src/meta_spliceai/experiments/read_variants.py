@@ -99,7 +99,7 @@ def _read_vcf(path: Path) -> pd.DataFrame:
             for record in file:
                 # A record without alternative alleles (`.`) has nothing to predict, but it is accounted for.
                 alts = record.alts or (".",)
-                rows.extend((record.chrom, record.pos, record.ref, alt, "", "") for alt in alts)
+                rows.extend((record.chrom, record.pos, record.ref or ".", alt, "", "") for alt in alts)
     except (OSError, ValueError) as error:
         raise IntegrityError(f"{path} cannot be read as VCF or BCF: {error}") from error
     return pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", "strand", "gene"])
