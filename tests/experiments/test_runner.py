@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -414,3 +415,58 @@ def test_a_smoke_run_is_small_branded_and_on_no_leaderboard(
     assert state.state == "completed"
     (board,) = boards(workspace)
     assert [line.kind for line in board.lines] == ["row zero", "row zero", "base", "base", "learned"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/runs/x"), "No space left on device: /runs/x"),
+        (OSError(errno.ESTALE, "Stale file handle", "/mount/x"), "Stale file handle: /mount/x"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_a_full_disk_a_lost_mount_and_no_memory_are_states_and_the_run_resumes(
+    toy_row: ExperimentSpec,
+    workspace: Workspace,
+    catalogue: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    reason: str,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "judge", lambda *_: (_ for _ in ()).throw(error))
+        outcomes = run_all(
+            [toy_row], workspace, rows=catalogue, device="cpu", resume=False, fresh=False, watcher=Silent()
+        )
+    assert outcomes[0].failed
+    (run,) = workspace.runs()
+    assert (run.state(), run.reason()) == ("failed", reason)
+    outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows=catalogue)
+    assert outcome.run is not None
+    assert outcome.run.record()["training"]["resumed_from"] == 3
+
+
+def test_a_disk_too_full_to_say_so_leaves_an_interrupted_run(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/runs/x")
+
+    def fill_up(*_: Any) -> None:
+        monkeypatch.setattr(type(workspace.runs()[0]), "write_json", full)
+        full()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "judge", fill_up)
+        with pytest.raises(RunError, match="No space left on device"):
+            run_experiment(toy_row, workspace, "cpu", rows=catalogue)
+    assert workspace.runs()[0].state() == "interrupted"
+
+
+def test_a_defect_keeps_its_traceback_and_leaves_its_name(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "judge", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        run_experiment(toy_row, workspace, "cpu", rows=catalogue)
+    assert workspace.runs()[0].reason().startswith("ZeroDivisionError")

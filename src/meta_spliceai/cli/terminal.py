@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from meta_spliceai.experiments.runner import Outcome
 
@@ -34,23 +43,20 @@ class Terminal:
         """Show one step; the callable takes the number of units done since its last call."""
         started = time.perf_counter()
         if self.shows_bars:
-            with self._bar() as bar:
+            with self._bar(counts=total is not None) as bar:
                 task = bar.add_task(name, total=total)
                 yield lambda done: bar.advance(task, done)
         else:
             yield self._lines(name, total)
         self.say(f"{name}: {time.perf_counter() - started:.1f} s")
 
-    def _bar(self) -> Progress:
-        return Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-        )
+    def _bar(self, counts: bool) -> Progress:
+        columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
+        if counts:
+            columns += [BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+        else:
+            columns.append(TimeElapsedColumn())
+        return Progress(*columns, console=self.console, transient=True)
 
     def _lines(self, name: str, total: int | None) -> Callable[[int], None]:
         done = 0

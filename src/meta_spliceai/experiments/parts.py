@@ -40,7 +40,8 @@ def needed_parts(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> It
         spec: the row.
         rows: the catalogue, in which members are looked up.
     """
-    yield "data set", spec.data.name
+    for name in spec.data.name.split("+"):  # "a+b" is both sets together
+        yield "data set", name
     yield "base network", spec.base.name.partition(":")[0]  # "family:path" is a family with the user's own weights
     yield "procedure", spec.procedure
     yield "split" if spec.split.folds is None else "split with folds", spec.split.name

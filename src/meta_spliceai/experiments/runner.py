@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,10 +152,20 @@ def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace) -> It
     """Whatever ends the work leaves a state with its reason, in the folder and in the ledger."""
 
     def end(state: str, reason: str) -> None:
-        run.mark(state, reason)  # type: ignore[arg-type]
-        workspace.ledger.append(
-            {"event": state, "run": run.name, "row": spec.id, "smoke": spec.smoke, "seed": spec.seed, "reason": reason}
-        )
+        # On a full disk this cannot be written either. The error itself goes on its way, and a run whose process is
+        # gone counts as interrupted.
+        with suppress(OSError, RunError):
+            run.mark(state, reason)  # type: ignore[arg-type]
+            workspace.ledger.append(
+                {
+                    "event": state,
+                    "run": run.name,
+                    "row": spec.id,
+                    "smoke": spec.smoke,
+                    "seed": spec.seed,
+                    "reason": reason,
+                }
+            )
 
     try:
         yield
@@ -165,9 +175,13 @@ def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace) -> It
     except MetaSpliceAIError as error:
         end("failed", str(error))
         raise
-    except MemoryError:
+    except MemoryError as error:
         end("failed", "out of memory")
-        raise
+        raise RunError(f"run {run.name}: out of memory; use fewer variants (--limit) or a smaller window") from error
+    except OSError as error:
+        what = f"{error.strerror or error}: {error.filename or run.path}"
+        end("failed", what)
+        raise RunError(f"run {run.name}: {what}; put it right and go on with --resume") from error
     except Exception as error:
         end("failed", f"{type(error).__name__}: {error}")
         raise
