@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from meta_spliceai.cli.app import main
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.openspliceai import ARCHITECTURES
 from meta_spliceai.splice_engine.base_layer.state_dict import module_names
-from meta_spliceai.splice_engine.base_layer.vcf import score_file
+from meta_spliceai.splice_engine.base_layer.vcf import reasons, score_file
 
 LENGTH = 8000
 SMALL_BLOCKS = (
@@ -354,3 +355,21 @@ def test_saturate_wants_one_stretch(bench: Bench, tmp_path: Path) -> None:
     bench.fails("-o", out, "--gene", "UPP", command="saturate", saying="did you mean UP")
     bench.fails("-o", out, "--gene", "UP", "--figure", "map.pdf", command="saturate", saying="neither .png nor .svg")
     assert not out.exists()
+
+
+def test_the_how_to_page_names_only_options_there_are() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/how-to/score-a-vcf.md").read_text(encoding="utf-8")
+    known: set[str] = set()
+    for command in ("score", "saturate"):
+        with pytest.MonkeyPatch.context() as patch:
+            out = io.StringIO()
+            patch.setattr(sys, "stdout", out)
+            patch.setenv("COLUMNS", "200")
+            with pytest.raises(SystemExit):
+                main([command, "--help"])
+        known |= set(re.findall(r"--[a-z][a-z-]*", out.getvalue()))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page))
+    assert named - known == set()
+    assert {"--resume", "--strict", "--mask", "--stats", "--replace", "--indels"} <= named
+    for reason in reasons.ALL[:11]:
+        assert f"`{reasons.in_info(reason)}`" in page

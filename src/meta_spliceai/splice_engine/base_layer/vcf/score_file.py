@@ -175,6 +175,7 @@ class FileScorer:
             [replace(gene, name=key) for gene, key in self._keys.items()], annotation.build, annotation.name
         )
         self._contigs: dict[str, str | None] = {}
+        self._lengths = genome.contigs()
 
     def block(self, records: list[VariantRecord]) -> list[bytes]:
         """The records' bytes with scores put in, in their order.
@@ -248,7 +249,7 @@ class FileScorer:
             return reasons.BAD_REFERENCE
         start = record.pos - 1
         codes = encode(record.ref)
-        length = self.genome.contigs()[contig]
+        length = self._lengths[contig]
         inside = start >= 0 and start + len(codes) <= length
         self.totals.checked += 1
         if not inside or not np.array_equal(self.genome.fetch(contig, start, start + len(codes)), codes):
