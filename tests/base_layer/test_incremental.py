@@ -11,7 +11,8 @@ import pysam
 import pytest
 import torch
 
-from meta_spliceai.splice_engine.base_layer import incremental
+from meta_spliceai.splice_engine.base_layer import compiled_convolution, incremental
+from meta_spliceai.splice_engine.base_layer.compiled_convolution import CompiledConvolution
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.incremental import IncrementalScorer
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
@@ -60,12 +61,23 @@ def largest_difference(one: BaseScores, other: BaseScores) -> float:
     return float(max(np.abs(one.ref - other.ref).max(), np.abs(one.alt - other.alt).max()))
 
 
+@pytest.fixture(params=["compiled", "PyTorch"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both kinds of convolutions, where there are both."""
+    if request.param == "PyTorch":
+        monkeypatch.setattr(CompiledConvolution, "available", staticmethod(lambda *_: False))
+    elif compiled_convolution.kernel() != "compiled":
+        pytest.skip(compiled_convolution.kernel())
+    return request.param
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.1])
 @pytest.mark.parametrize("distance", [1, 12, 60])
-def test_equals_the_full_forward(genome: MemoryGenome, slope: float, distance: int) -> None:
-    architecture = Architecture(TOY_STAGES, channels=8, slope=slope)
+@pytest.mark.parametrize("channels", [8, 32])
+def test_equals_the_full_forward(genome: MemoryGenome, slope: float, distance: int, channels: int) -> None:
+    architecture = Architecture(TOY_STAGES, channels=channels, slope=slope)
     model = BaseModel("toy", tuple(build_network(architecture, seed) for seed in (3, 4)), "", "")
-    table = random_variants(genome, 120, seed=distance)
+    table = random_variants(genome, 120 if channels == 8 else 40, seed=distance)
     full = score_variants(table, genome, model, distance, method="full")
     fast = score_variants(table, genome, model, distance)
     assert np.abs(full.delta).max() > 0.05
@@ -133,7 +145,7 @@ def wide_model() -> BaseModel:
 
 
 @same_bits_here
-def test_company_changes_nothing(genome: MemoryGenome, wide_model: BaseModel) -> None:
+def test_company_changes_nothing(genome: MemoryGenome, wide_model: BaseModel, kernel: str) -> None:
     table = random_variants(genome, 90, seed=21)
     together = score_variants(table, genome, wide_model, 12)
     for batch_size in (1, 3, 16):
@@ -147,7 +159,7 @@ def test_company_changes_nothing(genome: MemoryGenome, wide_model: BaseModel) ->
 
 
 @same_bits_here
-def test_number_of_threads_changes_nothing(genome: MemoryGenome, wide_model: BaseModel) -> None:
+def test_number_of_threads_changes_nothing(genome: MemoryGenome, wide_model: BaseModel, kernel: str) -> None:
     table = random_variants(genome, 40, seed=22)
     threads = torch.get_num_threads()
     try:

@@ -120,27 +120,60 @@ class BlockConvolution:
 
     def run(
         self,
-        x: Float[Tensor, "positions width"],
-        out: Float[Tensor, "outputs width"],
-        blocks: int,
-        rows: int,
+        x: Float[Tensor, "inputs batch channels"],
+        out: Float[Tensor, "outputs batch channels"],
+        length: int,
+        rows: int | None,
         workspace: Workspace,
         *,
-        add: bool = False,
+        add: bool,
     ) -> None:
-        """Write, or add, the convolution of x to `out`.
+        """Write, or add, the convolution of x's first positions to the first `length` positions of `out`.
 
         A position's result does not depend on which other columns (batch members, residues, blocks) run with it: a
         matrix product sums over the same inputs in the same order whatever its width, but for products of one row,
         which are avoided here.
 
         Args:
-            x: (blocks·rows + taps - 1)·dilation positions; width is batch times channels.
-            out: blocks·rows·dilation positions.
-            blocks, rows: how many blocks of how many outputs (in steps of the dilation).
+            x: contiguous; with room for whole blocks (see `positions`), and zeros are written behind its inputs.
+            out: contiguous; with room for whole blocks. What is behind `length` is not to be used.
+            length: positions to compute.
+            rows: outputs (in steps of the dilation) of a block; chosen for the least work if None.
             workspace: scratch memory.
             add: to what `out` holds.
         """
+        blocks, rows = self._split(length, rows)
+        positions = blocks * rows * self.dilation
+        seen = (self.taps - 1) * self.dilation
+        # Whole blocks read on beyond the inputs there are. What stands there reaches no output that is kept, but it
+        # must be a number, and the same one every time.
+        x[length + seen : positions + seen].zero_()
+        width = x.shape[1] * x.shape[2]
+        self._run(
+            x[: positions + seen].view(-1, width), out[:positions].view(-1, width), blocks, rows, workspace, add=add
+        )
+
+    def positions(self, length: int, rows: int | None = None) -> int:
+        """Positions of the whole blocks that cover `length` outputs."""
+        blocks, rows = self._split(length, rows)
+        return blocks * rows * self.dilation
+
+    def _split(self, length: int, rows: int | None) -> tuple[int, int]:
+        steps = -(-length // self.dilation)
+        if rows is None:
+            return best_blocks(self.taps, steps, len(self._bias))
+        return -(-steps // rows), rows
+
+    def _run(
+        self,
+        x: Float[Tensor, "positions width"],
+        out: Float[Tensor, "outputs width"],
+        blocks: int,
+        rows: int,
+        workspace: Workspace,
+        *,
+        add: bool,
+    ) -> None:
         prepared = self.prepared(rows)
         points, length = prepared.into.shape
         channels = len(prepared.bias)

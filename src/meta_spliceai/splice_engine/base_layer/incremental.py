@@ -27,11 +27,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution, best_blocks
+from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution
+from meta_spliceai.splice_engine.base_layer.compiled_convolution import CompiledConvolution
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.workspace import Workspace
@@ -103,7 +104,6 @@ class _BlockPlan:
     Attributes:
         before, between, after: zone of the block's input, of its first and of its second convolution.
         need, need_between: what the two convolutions read.
-        split, split_between: (blocks, rows) of the first and the second convolution.
     """
 
     before: tuple[int, int]
@@ -111,8 +111,6 @@ class _BlockPlan:
     after: tuple[int, int]
     need: tuple[int, int]
     need_between: tuple[int, int]
-    split: tuple[int, int]
-    split_between: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -349,8 +347,8 @@ class _PreparedBlock:
             self.high = _float32(np.where(scale1 < 0, knee, np.inf), device)
         else:
             self.scale, self.shift = _float32(scale1, device), _float32(shift1, device)
-        self.first = BlockConvolution(first * scale2, bias1 * scale2 + shift2, self.stage.dilation, device)
-        self.second = BlockConvolution(second, bias2, self.stage.dilation, device)
+        self.first = _convolution(first * scale2, bias1 * scale2 + shift2, self.stage.dilation, device)
+        self.second = _convolution(second, bias2, self.stage.dilation, device)
 
     def enter(self, stream: Tensor, out: Tensor) -> None:
         """The input of the first convolution."""
@@ -366,6 +364,18 @@ class _PreparedBlock:
             middle.relu_()
         else:
             functional.leaky_relu_(middle, self.slope)
+
+
+def _convolution(
+    weights: Float64[np.ndarray, "taps channels channels"],
+    bias: Float64[np.ndarray, " channels"],
+    dilation: int,
+    device: torch.device,
+) -> BlockConvolution | CompiledConvolution:
+    """Compiled where that is possible (see `compiled_convolution`)."""
+    if CompiledConvolution.available(len(bias), len(weights), device):
+        return CompiledConvolution(weights, bias, dilation)
+    return BlockConvolution(weights, bias, dilation, device)
 
 
 class _PreparedNetwork:
@@ -390,33 +400,15 @@ class _PreparedNetwork:
         self._base_vectors = torch.cat([weight[:, :, 0].T + bias, bias[None]])
         self._skips = [_pointwise(conv) for conv in (network.first_skip, *network.skips)]
 
-    @staticmethod
-    def _convolve(
-        convolution: BlockConvolution,
-        x: Tensor,
-        out: Tensor,
-        length: int,
-        split: tuple[int, int],
-        workspace: Workspace,
-        *,
-        add: bool,
-    ) -> None:
-        """Run a convolution for `length` outputs; x and out have room for whole blocks."""
-        blocks, rows = split
-        positions = blocks * rows * convolution.dilation
-        inputs = positions + (convolution.taps - 1) * convolution.dilation
-        # Whole blocks read on beyond the inputs there are. What stands there reaches no output that is kept, but it
-        # must be a number, and the same one every time.
-        x[length + (convolution.taps - 1) * convolution.dilation : inputs].zero_()
-        width = x.shape[1] * x.shape[2]
-        convolution.run(
-            x[:inputs].view(inputs, width),
-            out[:positions].view(positions, width),
-            blocks,
-            rows,
-            workspace,
-            add=add,
-        )
+    def _buffer(self, workspace: Workspace, name: str, positions: int, batch: int) -> Tensor:
+        """A buffer [positions, batch, channels].
+
+        Compiled convolutions go from one batch member to the next, so there each stands by itself in memory, where it
+        stays in the processor's cache; matrix products want all members of a position side by side.
+        """
+        if isinstance(self._blocks[0].first, CompiledConvolution):
+            return workspace.take(name, batch, positions, self._channels).transpose(0, 1)
+        return workspace.take(name, positions, batch, self._channels)
 
     def _plan(self, shape: _Shape) -> _Plan:
         """Zones and block sizes for a shape, made once."""
@@ -424,22 +416,21 @@ class _PreparedNetwork:
             return self._plans[shape]
         blocks = []
         for block in self._blocks:
-            radius, dilation, taps = block.radius, block.stage.dilation, block.stage.kernel
+            radius = block.radius
             before, between, after = (
                 shape.zone(block.depth + seen, block.reach - seen) for seen in (0, radius, 2 * radius)
             )
-            split, split_between = (
-                best_blocks(taps, -(-(zone[1] - zone[0]) // dilation), self._channels) for zone in (between, after)
-            )
             need, need_between = ((zone[0] - radius, zone[1] + radius) for zone in (between, after))
-            blocks.append(_BlockPlan(before, between, after, need, need_between, split, split_between))
+            blocks.append(_BlockPlan(before, between, after, need, need_between))
         lowest = min(-shape.lead, *(block.need[0] for block in blocks))
         stream, entered, middle = shape.core + shape.tail - lowest, 0, 0
         for work, block in zip(blocks, self._blocks, strict=True):
-            first, second = (count * rows * block.stage.dilation for count, rows in (work.split, work.split_between))
+            first = block.first.positions(work.between[1] - work.between[0])
+            second = block.second.positions(work.after[1] - work.after[0])
             stream = max(stream, work.need[1] - lowest, work.after[0] - lowest + second)
             entered = max(entered, first + 2 * block.radius)
             middle = max(middle, work.between[0] - work.need_between[0] + first, second + 2 * block.radius)
+            middle = max(middle, work.need_between[1] - work.need_between[0])
         self._plans[shape] = _Plan(blocks, lowest, stream, entered, middle)
         return self._plans[shape]
 
@@ -447,10 +438,9 @@ class _PreparedNetwork:
         """All activations of whole windows, and the outputs at their inner positions."""
         positions, windows = codes.shape
         wanted = positions - 2 * self._flank
-        take, channels = workspace.take, self._channels
         table = torch.from_numpy(codes.astype(np.int64)).to(self._base_vectors.device)
-        stream = take("ref stream 0", positions, windows, channels)
-        torch.index_select(self._base_vectors, 0, table.reshape(-1), out=stream.view(-1, channels))
+        stream = self._buffer(workspace, "ref stream 0", positions, windows)
+        stream.copy_(self._base_vectors[table])
         collected = self._collect(None, stream[self._flank : self._flank + wanted], 0)
         streams, middles = [stream], []
         for number, block in enumerate(self._blocks, start=1):
@@ -458,18 +448,16 @@ class _PreparedNetwork:
             rows = max(1, (block.stage.kernel - 1) // 2)
             length = len(stream) - 2 * block.radius
             room = len(stream) + rows * block.stage.dilation
-            entered = take("entered", room, windows, channels)
+            entered = self._buffer(workspace, "entered", room, windows)
             block.enter(stream, entered[: len(stream)])
-            middle = take(f"ref middle {number}", room, windows, channels)
-            split = (-(-length // (rows * block.stage.dilation)), rows)
-            self._convolve(block.first, entered, middle, length, split, workspace, add=False)
+            middle = self._buffer(workspace, f"ref middle {number}", room, windows)
+            block.first.run(entered, middle, length, rows, workspace, add=False)
             block.between(middle[:length])
             middles.append(middle[:length])
             length -= 2 * block.radius
-            after = take(f"ref stream {number}", room, windows, channels)
+            after = self._buffer(workspace, f"ref stream {number}", room, windows)
             after[:length].copy_(stream[2 * block.radius : 2 * block.radius + length])
-            split = (-(-length // (rows * block.stage.dilation)), rows)
-            self._convolve(block.second, middle, after, length, split, workspace, add=True)
+            block.second.run(middle, after, length, rows, workspace, add=True)
             stream = after[:length]
             streams.append(stream)
             if number in self._last_of_stage:
@@ -487,21 +475,21 @@ class _PreparedNetwork:
         workspace: Workspace,
     ) -> Float32[np.ndarray, "outputs members channels"]:
         """Outputs at lead + core + tail positions around each change, in the alternatives' coordinates."""
-        batch, channels, flank = len(members), self._channels, self._flank
+        batch, flank = len(members), self._flank
         plan = self._plan(shape)
         fringe = _Fringe(members, windows, self._base_vectors.device)
         wanted = (-shape.lead, shape.core + shape.tail)
         take = workspace.take
-        stream = take("alt stream", plan.stream, batch, channels)
-        entered = take("entered", plan.entered, batch, channels)
-        middle = take("alt middle", plan.middle, batch, channels)
+        stream = self._buffer(workspace, "alt stream", plan.stream, batch)
+        entered = self._buffer(workspace, "entered", plan.entered, batch)
+        middle = self._buffer(workspace, "alt middle", plan.middle, batch)
 
         def part(of: tuple[int, int]) -> Tensor:
             return stream[of[0] - plan.lowest : of[1] - plan.lowest]
 
         core = (0, shape.core)
         bases = _core_codes(shape, members, windows, codes, flank).to(self._base_vectors.device)
-        torch.index_select(self._base_vectors, 0, bases.reshape(-1), out=part(core).view(-1, channels))
+        part(core).copy_(self._base_vectors[bases])
         around = fringe.around(reference.streams[0], flank, part(core), core, wanted, take)
         collected = self._collect(None, around, 0)
         for number, (block, work) in enumerate(zip(self._blocks, plan.blocks, strict=True), start=1):
@@ -509,14 +497,12 @@ class _PreparedNetwork:
             fringe.fill(reference.streams[number - 1], reach, part(work.need), work.before, work.need)
             block.enter(part(work.need), entered[: work.need[1] - work.need[0]])
             inner = middle[between[0] - work.need_between[0] :]
-            length = between[1] - between[0]
-            self._convolve(block.first, entered, inner, length, work.split, workspace, add=False)
+            block.first.run(entered, inner, between[1] - between[0], None, workspace, add=False)
             block.between(inner[: between[1] - between[0]])
             outer = middle[: work.need_between[1] - work.need_between[0]]
             fringe.fill(reference.middles[number - 1], reach - block.radius, outer, between, work.need_between)
             target = stream[after[0] - plan.lowest :]
-            length = after[1] - after[0]
-            self._convolve(block.second, middle, target, length, work.split_between, workspace, add=True)
+            block.second.run(middle, target, after[1] - after[0], None, workspace, add=True)
             if number in self._last_of_stage:
                 level, left = reference.streams[number], reach - 2 * block.radius
                 around = fringe.around(level, left, part(after), after, wanted, take)
@@ -539,10 +525,10 @@ class _Fringe:
     """Where the reference's activations lie that surround the zones of a batch of alternatives."""
 
     def __init__(self, members: list[tuple[int, Change]], windows: list[_Window], device: torch.device) -> None:
-        self._windows = len(windows)
         places = [(change.at - windows[index].start, index, change.shift) for index, change in members]
-        self._left = torch.tensor([at * len(windows) + index for at, index, _ in places], device=device)
-        self._right = torch.tensor([(at - shift) * len(windows) + index for at, index, shift in places], device=device)
+        self._left = torch.tensor([at for at, _, _ in places], device=device)
+        self._right = torch.tensor([at - shift for at, _, shift in places], device=device)
+        self._window = torch.tensor([index for _, index, _ in places], device=device)
 
     def fill(self, level: Tensor, reach: int, buffer: Tensor, zone: tuple[int, int], need: tuple[int, int]) -> None:
         """Put the reference's values on either side of the zone.
@@ -554,16 +540,25 @@ class _Fringe:
             zone, need: (start, end) relative to the change.
         """
         channels = level.shape[-1]
-        for base, low, high in (
+        per_position, per_window = level.stride(0) // channels, level.stride(1) // channels
+        rows = (level.shape[0] - 1) * per_position + (level.shape[1] - 1) * per_window + 1
+        flat = level.as_strided((rows, channels), (channels, 1))
+        for change, low, high in (
             (self._left, need[0], min(zone[0], need[1])),
             (self._right, max(zone[1], need[0]), need[1]),
         ):
             if low >= high:
                 continue
-            steps = torch.arange(low + reach, high + reach, device=base.device) * self._windows
-            rows = (steps[:, None] + base[None, :]).reshape(-1)
+            base = change * per_position + self._window * per_window
             target = buffer[low - need[0] : high - need[0]]
-            torch.index_select(level.view(-1, channels), 0, rows, out=target.view(-1, channels))
+            steps = torch.arange(low + reach, high + reach, device=base.device) * per_position
+            if target.is_contiguous():
+                chosen = (steps[:, None] + base[None, :]).reshape(-1)
+                torch.index_select(flat, 0, chosen, out=target.view(-1, channels))
+            else:
+                chosen = (base[:, None] + steps[None, :]).reshape(-1)
+                members = flat.index_select(0, chosen).view(len(base), len(steps), channels)
+                target.copy_(members.transpose(0, 1))
 
     def around(
         self,
