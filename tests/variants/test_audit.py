@@ -9,7 +9,7 @@ import pytest
 from meta_spliceai.errors import InputError, LeakageError
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import reverse_complement
-from meta_spliceai.splice_engine.variants.audit import Audit, audit_split
+from meta_spliceai.splice_engine.variants.audit import Audit, audit_split, audit_splits
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.splits import Split, split_digest
 
@@ -126,6 +126,15 @@ def test_without_sequence_the_missing_checks_are_named(variants: Make) -> None:
     audit = audit_split(table, split_of(table, ["train", "test"]), None)
     assert audit.leaks == ()
     assert len(audit.not_done) == 2
+
+
+def test_several_splits_are_audited_as_each_by_itself(clean: pd.DataFrame) -> None:
+    splits = [split_of(clean, PARTS), split_of(clean, ["train", "test"] * 3), split_of(clean, ["", *PARTS[1:]])]
+    together = audit_splits(clean, splits, GENOME, 101)
+    assert [audit.to_json() for audit in together] == [
+        audit_split(clean, split, GENOME, 101).to_json() for split in splits
+    ]
+    assert [bool(audit.leaks) for audit in together] == [False, True, False]
 
 
 def test_imbalances_are_notes(variants: Make) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int64, UInt64
 
 from meta_spliceai.errors import InputError, LeakageError
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
@@ -22,6 +23,9 @@ LEAK, NOTE = "leak", "note"
 
 NEAR_IDENTICAL = 0.8
 """Share of a window's 21-base words that also occur in the training windows, from which it counts as seen."""
+
+COMPARED_BASES = 401
+"""Of longer windows the middle part of this length is compared for near-identity."""
 
 EXAMPLES = 3
 
@@ -144,12 +148,21 @@ class Audit:
         }
 
 
+@dataclass(frozen=True)
+class _Sequences:
+    """What the audits of one table's splits share: the words of its windows, and its families."""
+
+    words: UInt64[np.ndarray, " words"]
+    rows: Int64[np.ndarray, " words"]
+    families: pd.Series
+
+
 def audit_split(table: pd.DataFrame, split: Split, genome: SequenceSource | None = None, window: int = 201) -> Audit:
     """Compare the parts of a split two by two.
 
     Checked: shared alleles (in construct and in genome coordinates), measured sequences, mutated sites, groups, exons,
-    genes and chromosomes; overlapping windows; with a genome also near-identical windows on either strand and
-    paralogous genes; class and source imbalance; groups with one member.
+    genes and chromosomes; overlapping windows; with a genome also near-identical windows on either strand (of windows
+    longer than 401 bases, their middle) and paralogous genes; class and source imbalance; groups with one member.
 
     Args:
         table: the split's variants, in its order.
@@ -160,21 +173,40 @@ def audit_split(table: pd.DataFrame, split: Split, genome: SequenceSource | None
     Raises:
         InputError: the split is of another table, or has an unknown unit.
     """
-    if split.unit not in UNITS:
-        raise InputError(f"split {split.name}: unit '{split.unit}' is none of {', '.join(UNITS)}")
-    if len(table) != len(split.parts) or split_digest(table, split.parts) != split.digest:
-        raise InputError(f"split {split.name} was not made of these {len(table)} variants")
+    return audit_splits(table, [split], genome, window)[0]
+
+
+def audit_splits(
+    table: pd.DataFrame, splits: Sequence[Split], genome: SequenceSource | None = None, window: int = 201
+) -> list[Audit]:
+    """`audit_split` for several splits of one table (the folds of a cross-validation): sequence is compared once.
+
+    Args, Raises: as `audit_split`.
+    """
+    for split in splits:
+        if split.unit not in UNITS:
+            raise InputError(f"split {split.name}: unit '{split.unit}' is none of {', '.join(UNITS)}")
+        if len(table) != len(split.parts) or split_digest(table, split.parts) != split.digest:
+            raise InputError(f"split {split.name} was not made of these {len(table)} variants")
+    sequences = None
+    if genome is not None:
+        words, rows = canonical_kmers(build_windows(table, genome, min(window, COMPARED_BASES)).ref)
+        sequences = _Sequences(words, rows, gene_families(table, genome, window))
+    return [_audited(table, split, sequences, window) for split in splits]
+
+
+def _audited(table: pd.DataFrame, split: Split, sequences: _Sequences | None, window: int) -> Audit:
     used = np.flatnonzero(split.parts != "")
     rows = table.iloc[used].reset_index(drop=True)
     parts = split.parts[used]
     found: list[tuple[str, int, tuple[str, ...]]] = [*_shared(rows, parts), *_overlapping(rows, parts, window)]
     not_done: tuple[str, ...] = ()
-    if genome is None:
+    if sequences is None:
         not_done = ("near-identical windows: no sequence at hand", "paralogs: no sequence at hand")
     else:
-        found += _near_identical(rows, parts, genome, window)
+        found += _near_identical(table, split.parts, sequences)
         if split.unit != "site":  # its groups are sites of one exon, not genes
-            found += _paralogs(rows, parts, genome, window)
+            found += _paralogs(rows, parts, sequences.families.iloc[used].reset_index(drop=True))
     found += [*_imbalances(rows, parts), *_single_members(rows)]
     findings = [
         Finding(check, LEAK if check in _LEAKS[split.unit] else NOTE, count, examples)
@@ -275,34 +307,34 @@ def _overlapping(rows: pd.DataFrame, parts: np.ndarray, window: int) -> list[tup
 
 
 def _near_identical(
-    rows: pd.DataFrame, parts: np.ndarray, genome: SequenceSource, window: int
+    table: pd.DataFrame, parts: np.ndarray, sequences: _Sequences
 ) -> list[tuple[str, int, tuple[str, ...]]]:
     """Windows of a later part whose words nearly all occur in those of an earlier one."""
-    words, of_row = canonical_kmers(build_windows(rows, genome, window).ref)
+    words, of_row = sequences.words, sequences.rows
     part_of_word = parts[of_row]
-    total = np.bincount(of_row, minlength=len(rows))
-    hits = np.zeros(len(rows), dtype=bool)
+    total = np.bincount(of_row, minlength=len(table))
+    hits = np.zeros(len(table), dtype=bool)
     told = []
     for one, two in _pairs(parts):
         earlier = np.unique(words[part_of_word == one])
         mine = part_of_word == two
-        at = np.minimum(np.searchsorted(earlier, words[mine]), max(len(earlier) - 1, 0))
-        seen = (earlier[at] == words[mine]) if len(earlier) else np.zeros(int(mine.sum()), dtype=bool)
-        share = np.bincount(of_row[mine], weights=seen, minlength=len(rows)) / np.maximum(total, 1)
+        if not len(earlier) or not mine.any():
+            continue
+        at = np.minimum(np.searchsorted(earlier, words[mine]), len(earlier) - 1)
+        seen = np.bincount(of_row[mine], weights=earlier[at] == words[mine], minlength=len(table))
+        share = seen / np.maximum(total, 1)
         here = (parts == two) & (total > 0) & (share >= NEAR_IDENTICAL)
         hits |= here
         told += [
-            f"{rows['variant_id'][row]} of {two}: {share[row]:.0%} of its words are in {one}"
+            f"{table['variant_id'].iloc[row]} of {two}: {share[row]:.0%} of its words are in {one}"
             for row in np.flatnonzero(here)[:EXAMPLES]
         ]
     return _told("near-identical windows", hits, told)
 
 
-def _paralogs(
-    rows: pd.DataFrame, parts: np.ndarray, genome: SequenceSource, window: int
-) -> list[tuple[str, int, tuple[str, ...]]]:
+def _paralogs(rows: pd.DataFrame, parts: np.ndarray, families: pd.Series) -> list[tuple[str, int, tuple[str, ...]]]:
     """Different groups of one family in two parts."""
-    frame = pd.DataFrame({"family": gene_families(rows, genome, window), "group": rows["group"], "part": parts})
+    frame = pd.DataFrame({"family": families, "group": rows["group"], "part": parts})
     several = frame.groupby("family")["group"].transform("nunique") > 1
     hits = np.zeros(len(rows), dtype=bool)
     told = []

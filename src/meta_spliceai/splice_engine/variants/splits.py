@@ -219,6 +219,7 @@ def exon_split(
     seed: int,
     families: pd.Series | None = None,
     name: str = "exon",
+    window: int = 501,
 ) -> Split:
     """Whole exons to parts; exons of one gene may be in different parts, near ones are kept together.
 
@@ -228,16 +229,17 @@ def exon_split(
         table: a variant table with `acceptor_pos` and `donor_pos`.
         fractions, seed, name: as `group_split`.
         families: as `gene_families` gives them for a table grouped by `exon_groups`; None to go by place alone.
+        window: bases of the models' windows; exons whose windows could overlap stay together.
 
     Raises:
         InputError: as `group_split`.
     """
-    exons = exon_groups(table) if families is None else families
+    exons = exon_groups(table, max(NEIGHBOURING_EXONS, window)) if families is None else families
     return group_split(table, fractions, seed, name, exons, unit="exon")
 
 
-def exon_groups(table: pd.DataFrame) -> pd.Series:
-    """A name for each variant's exon; exons with fewer than 1,000 bases between them (and variants without an exon
+def exon_groups(table: pd.DataFrame, apart: int = NEIGHBOURING_EXONS) -> pd.Series:
+    """A name for each variant's exon; exons with fewer than `apart` bases between them (and variants without an exon
     as near to each other) share one."""
     chrom = table["chrom"].map(bare_contig).to_numpy()
     sites = table[["acceptor_pos", "donor_pos"]].astype("Float64")
@@ -247,7 +249,7 @@ def exon_groups(table: pd.DataFrame) -> pd.Series:
     names = np.empty(len(table), dtype=object)
     current, reach, contig = "", -np.inf, None
     for at in np.lexsort([low, chrom]):
-        if chrom[at] != contig or low[at] - reach >= NEIGHBOURING_EXONS:
+        if chrom[at] != contig or low[at] - reach >= apart:
             current, reach, contig = f"{chrom[at]}:{int(low[at])}", -np.inf, chrom[at]
         reach = max(reach, high[at])
         names[at] = current
@@ -293,7 +295,9 @@ def chromosome_split(
         if set(held) & set(wanted):
             raise InputError(f"split {name}: {', '.join(sorted(set(held) & set(wanted)))} in both validation and test")
     parts = np.where(np.isin(chrom, wanted), TEST, np.where(np.isin(chrom, held), VALIDATION, TRAIN)).astype(object)
-    description = f"test chr {', '.join(wanted)}; validation chr {', '.join(held) or 'none'}; training on the others"
+    description = (
+        f"test chr {', '.join(wanted)}; validation chr {', '.join(held) or 'none'}; training on the others; seed {seed}"
+    )
     return _without_relatives(table, parts, families, name, description)
 
 
