@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -252,3 +254,84 @@ def test_balanced_classes_share_the_loss_and_lift_the_rare_one(toy_task: ToyTask
     balanced = CONFIG.model_copy(update={"balance": "classes"})
     plain, other = train(toy_task, tmp_path / "a")[0], train(toy_task, tmp_path / "b", balanced)[0]
     assert not np.allclose(plain.curves["train_loss"], other.curves["train_loss"])
+
+
+def test_every_epoch_sees_every_training_row_once_in_an_order_of_its_own(toy_task: ToyTask, tmp_path: Path) -> None:
+    predictor = new_predictor()
+    forward, seen = predictor.forward, []
+
+    def recording(ref: torch.Tensor, alt: torch.Tensor) -> torch.Tensor:
+        if predictor.training:
+            seen.extend(pair.numpy().tobytes() for pair in torch.cat((ref, alt), dim=2))
+        return forward(ref, alt)
+
+    predictor.forward = recording  # type: ignore[method-assign]
+    train(toy_task, tmp_path, CONFIG.model_copy(update={"epochs": 3}), predictor=predictor)
+    epochs = [seen[:90], seen[90:180], seen[180:]]
+    assert [len(set(epoch)) for epoch in epochs] == [90, 90, 90]
+    assert set(epochs[0]) == set(epochs[1]) == set(epochs[2])
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("code from a checkpoint ran",)
+
+
+def test_a_checkpoint_cannot_run_code(toy_task: ToyTask, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"callbacks": _Evil()}, tmp_path / "last.ckpt")
+    with pytest.raises(IntegrityError, match=r"last\.ckpt cannot be read"):
+        train(toy_task, tmp_path, resume=True)
+    assert "code from" not in capsys.readouterr().out
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np, torch
+from meta_spliceai.splice_engine.meta_layer.models import ValidatedDeltaPredictor
+from meta_spliceai.splice_engine.meta_layer.targets import Targets
+from meta_spliceai.splice_engine.meta_layer.training import fit
+from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+
+class Windows:
+    pass
+
+folder, batch = Path(sys.argv[1]), int(sys.argv[2])
+stored = np.load(folder / "task.npz")
+windows = Windows()
+windows.ref, windows.alt = stored["ref"], stored["alt"]
+values = stored["values"]
+predictor = ValidatedDeltaPredictor(window=windows.ref.shape[1], hidden_dim=8, layers=2, seed=1)
+forward, calls = predictor.forward, iter(range(1, 10**6))
+
+def deadly(ref, alt):
+    if next(calls) == batch:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return forward(ref, alt)
+
+predictor.forward = deadly
+config = TrainingConfig(epochs=5, batch_size=16, learning_rate=3e-3, seed=7)
+fit(predictor, windows, Targets(values, np.ones(len(values), bool), Coverage(len(values))), np.arange(90),
+    np.arange(90, 120), config, folder / "cut", "cpu", True, False)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_resumes_to_the_unbroken_result(toy_task: ToyTask, tmp_path: Path) -> None:
+    whole, answers = train(toy_task, tmp_path / "whole")
+    np.savez(
+        tmp_path / "task.npz",
+        ref=toy_task.windows.ref,
+        alt=toy_task.windows.alt,
+        values=toy_task.targets.values,
+    )
+    for batch in (16, 12):  # in the third epoch; then, resumed, in the fourth
+        command = [sys.executable, "-c", KILLED, str(tmp_path), str(batch)]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    rest, resumed = train(toy_task, tmp_path / "cut", resume=True)
+    assert rest.resumed_from == 3
+    # Another process may round differently with another number of threads.
+    pd.testing.assert_frame_equal(results(whole.curves), results(rest.curves), rtol=1e-3)
+    assert np.allclose(answers, resumed, atol=1e-3)
