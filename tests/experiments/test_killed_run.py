@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
@@ -29,7 +30,7 @@ toys.install_toy_bench()
 
 import torch
 torch.set_num_threads(1)
-from meta_spliceai.experiments import prepare, procedures, runner
+from meta_spliceai.experiments import environment, prepare, procedures, runner
 from meta_spliceai.experiments.spec import parse_spec
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer import training
@@ -64,6 +65,7 @@ owner, name, before = {
     "marking": (RunDirectory, "mark", True),
 }[moment]
 die_at(owner, name, before)
+runner.code_version = environment.code_version = lambda: sys.argv[5]
 row = parse_spec(toys.TOY_ROW, "test")
 runner.run_experiment(row, Workspace(runs), "cpu", rows={row.id: row})
 """
@@ -86,7 +88,7 @@ MOMENTS = [
 def run_and_be_killed(runs: Path, moment: str, count: int) -> None:
     toys = Path(__file__).with_name("conftest.py")
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(toys), str(runs), moment, str(count)],
+        [sys.executable, "-c", CHILD, str(toys), str(runs), moment, str(count), code_version()],
         capture_output=True,
         text=True,
         timeout=120,
@@ -110,6 +112,7 @@ def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(
     assert "killed" in run.reason()
     outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows={toy_row.id: toy_row})
     assert outcome.run is not None
+    assert outcome.run.path == run.path
     assert outcome.run.state() == "finished"
     assert metrics(outcome.run.path) == unbroken
     assert len(workspace.ledger.finished()) == 1
