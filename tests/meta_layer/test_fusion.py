@@ -27,7 +27,7 @@ from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_featur
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 from meta_spliceai.splice_engine.variants.windows import Windows
 
-CONFIG = FusionConfig(BoostingConfig(most_trees=60, learning_rate=0.15, leaves=6, fewest_in_leaf=10, folds=3, seeds=1))
+CONFIG = FusionConfig(BoostingConfig(most_trees=30, learning_rate=0.25, leaves=6, fewest_in_leaf=10, folds=3, seeds=1))
 D = 110
 
 
@@ -43,7 +43,7 @@ def made(
     ref = rng.integers(0, 4, (rows, 21)).astype(np.uint8)
     alt = ref.copy()
     alt[:, 10] = (ref[:, 10] + rng.integers(1, 4, rows)) % 4
-    latent = rng.exponential(1.0, rows) * (np.abs(into) < 15) + 1.2 * (alt[:, 10] == 2)
+    latent = rng.exponential(1.0, rows) * (np.abs(into) < 15) + 1.7 * (alt[:, 10] == 2) * (into > 20)
     effect = -np.clip(latent / 3 + rng.normal(0, 0.05, rows), 0, 1)
     classes = np.where(effect < -0.5, "Splice-altering", np.where(effect > -0.1, "Normal", "Low-frequency"))
     frame = pd.DataFrame(
@@ -74,6 +74,14 @@ def made(
     changed[every, rng.integers(0, 2 * D + 1, rows), DONOR] += rng.choice([0, 0.3], rows).astype(np.float32)
     scores = BaseScores(probabilities, np.clip(changed, 0, 1), D, name, "0")
     return as_variant_table(frame, "toy"), scores, Windows(ref, alt, np.full(rows, 21))
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[pd.DataFrame, pd.DataFrame, Fusion]:
+    """Features and table of a training part, and the fusion trained on them."""
+    train, scores, windows = made(900, 1)
+    features = fusion_features(train, [scores], windows)
+    return features, train, fit_fusion(features, train, config=CONFIG)
 
 
 def test_the_fusion_beats_the_networks_own_site_and_the_interval_says_so() -> None:
@@ -119,10 +127,10 @@ def test_each_part_adds_something() -> None:
     assert reached(2, True) > reached(1, False) + 0.015
 
 
-def test_the_model_of_the_effect_uses_the_rows_of_neither_class() -> None:
-    train, scores, windows = made(1200, 1)
-    features = fusion_features(train, [scores], windows)
-    fusion = fit_fusion(features, train, config=CONFIG)
+def test_the_model_of_the_effect_uses_the_rows_of_neither_class(
+    trained: tuple[pd.DataFrame, pd.DataFrame, Fusion],
+) -> None:
+    features, train, fusion = trained
     assert fusion.card["effect"]["rows"] == len(train)
     assert fusion.card["classes"]["rows"] == train["classification"].isin(["Splice-altering", "Normal"]).sum()
     assert fusion.card["weights"]["effect"] < 0
@@ -130,6 +138,19 @@ def test_the_model_of_the_effect_uses_the_rows_of_neither_class() -> None:
     assert without.effect is None
     assert np.isnan(without.predict(features).signed).all()
     assert without.card["weights"]["effect"] == 0
+
+
+def test_nothing_is_claimed_where_nothing_can_be_learned() -> None:
+    """Effects without any relation to the features: the weights come from out-of-fold values, so they find none."""
+    rng = np.random.default_rng(8)
+    train = made(900, 1)[0]
+    train["effect"] = rng.uniform(-1, 0, len(train))
+    train["classification"] = np.where(train["effect"] < -0.6, "Splice-altering", "Normal")
+    features, fresh = (pd.DataFrame(rng.normal(size=(900, 12)), columns=list("abcdefghijkl")) for _ in range(2))
+    probability = fit_fusion(features, train, config=CONFIG).predict(fresh).score
+    share = (train["classification"] == "Splice-altering").mean()
+    assert probability.mean() == pytest.approx(share, abs=0.05)
+    assert probability.std() < 0.06
 
 
 def test_cross_fitting_judges_every_variant_by_a_model_that_did_not_see_it() -> None:
@@ -220,9 +241,8 @@ def test_round_trip_through_a_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict(shuffled).score, again.predict(features).score)
 
 
-def test_damaged_files_are_noticed(tmp_path: Path) -> None:
-    train, scores, windows = made(600, 1)
-    fit_fusion(fusion_features(train, [scores], windows), train, config=CONFIG).save(tmp_path)
+def test_damaged_files_are_noticed(tmp_path: Path, trained: tuple[pd.DataFrame, pd.DataFrame, Fusion]) -> None:
+    trained[2].save(tmp_path)
     with pytest.raises(InputError, match=r"no fusion\.npz; train a fusion first"):
         Fusion.load(tmp_path / "elsewhere")
     card, arrays = (tmp_path / "fusion.json").read_text(encoding="utf-8"), (tmp_path / "fusion.npz").read_bytes()
@@ -238,15 +258,14 @@ def test_damaged_files_are_noticed(tmp_path: Path) -> None:
         Fusion.load(tmp_path)
 
 
-def test_what_the_fusion_refuses() -> None:
-    train, scores, windows = made(600, 1)
-    features = fusion_features(train, [scores], windows)
-    fusion = fit_fusion(features, train, config=CONFIG)
+def test_what_the_fusion_refuses(trained: tuple[pd.DataFrame, pd.DataFrame, Fusion]) -> None:
+    features, train, fusion = trained
+    _, scores, windows = made(900, 1)
     with pytest.raises(InputError, match="1 features missing, such as 'one: loss'"):
         fusion.predict(features.drop(columns="one: loss"))
     with pytest.raises(InputError, match="feature 'to_donor' is infinite at row 2"):
         fusion.predict(features.assign(to_donor=features["to_donor"].where(features.index != 1, np.inf)))
-    with pytest.raises(InputError, match="600 rows of features for 599 variants"):
+    with pytest.raises(InputError, match="900 rows of features for 899 variants"):
         fit_fusion(features, train.iloc[1:], config=CONFIG)
     with pytest.raises(InputError, match="no Splice-altering variant"):
         fit_fusion(features, train.assign(classification="Normal"), config=CONFIG)
@@ -256,5 +275,5 @@ def test_what_the_fusion_refuses() -> None:
         fusion_features(train, [], windows)
     with pytest.raises(InputError, match=r"same name twice \(one, one\)"):
         fusion_features(train, [scores, scores], windows)
-    with pytest.raises(InputError, match="one scores 600 variants, the table holds 599"):
+    with pytest.raises(InputError, match="one scores 900 variants, the table holds 899"):
         fusion_features(train.iloc[1:], [scores], windows)
