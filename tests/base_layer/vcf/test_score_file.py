@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
+from meta_spliceai.splice_engine.base_layer.channels import DONOR
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf import reasons, score_file
 from meta_spliceai.splice_engine.base_layer.vcf.bgzf import END_BLOCK, compress
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
@@ -109,24 +112,21 @@ def test_multi_allelic_records_and_overlapping_genes(sequence: str, make_scorer:
     assert info["SpliceAI_unscored"] == "*||spanning_deletion"
 
 
-def test_minus_strand_scores_are_turned_to_the_plus_strand(sequence: str, make_scorer: Make, write_vcf: Write) -> None:
-    base = sequence[4499]
-    alt = "A" if base != "A" else "C"
-    path = write_vcf(("chr1", 4500, base, alt))
+@pytest.mark.parametrize(("pos", "expected"), [(2500, 3), (4500, -3)])
+def test_positions_count_along_the_plus_strand(
+    sequence: str, make_scorer: Make, write_vcf: Write, pos: int, expected: int
+) -> None:
     scorer = make_scorer()
-    positions = infos(scored(path, scorer))[0]["SpliceAI"].split("|")[6:]
-    forward = scorer.scorer
 
-    class Turned:
-        def __call__(self, table: object, annotation: GeneAnnotation, alone: bool) -> object:
-            scores = forward(table, annotation, alone)  # type: ignore[arg-type]
-            scores.ref[:], scores.alt[:] = scores.ref[:, ::-1].copy(), scores.alt[:, ::-1].copy()
-            return scores
+    def donor_three_bases_downstream(table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores:
+        ref = np.zeros((len(table), 41, 3), np.float32)
+        alt = ref.copy()
+        alt[:, 20 + 3, DONOR] = 0.7
+        return BaseScores(ref, alt, 20, "fake", "0")
 
-    scorer.scorer = Turned()  # type: ignore[assignment]
-    turned = infos(scored(path, scorer))[0]["SpliceAI"].split("|")[6:]
-    assert [-int(position) for position in turned] == [int(position) for position in positions]
-    assert any(position != "0" for position in positions)
+    scorer.scorer = donor_three_bases_downstream
+    (info,) = infos(scored(write_vcf(("chr1", pos, sequence[pos - 1], "N")), scorer))
+    assert info["SpliceAI"].split("|")[2:] == ["0.00", "0.00", "0.70", "0.00", "0", "0", str(expected), "0"]
 
 
 def test_strict_scores_what_spliceai_scores_and_leaves_the_rest_blank(
@@ -327,7 +327,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     assert not out.exists()
     partial = tmp_path / "out.partial"
     with partial.open("ab") as handle:
-        handle.write(b"half a block that was never counted")
+        handle.write(b"half a block that was never counted" * 2000)
     resumed = make_scorer()
     assert run(path, out, resumed, resume=True, packed=packed) == 20 * blocks_before
     assert out.read_bytes() == (tmp_path / "whole").read_bytes()
