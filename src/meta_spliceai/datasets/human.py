@@ -16,6 +16,7 @@ from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.genome.packaged_genes import PackagedGenes
 from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.variants.allele_check import check_reference
@@ -27,6 +28,9 @@ from meta_spliceai.splice_engine.variants.tested_exon import NO_GENE, TWO_STRAND
 
 REGIONS = "regions"
 """Value of the option `genome`: the sparse regions of the resource human-regions."""
+
+PACKAGED_GENES = "packaged-genes"
+"""Value of the option `genome`: whole genes that a Python package carries (GRCh37)."""
 
 GENOME, CONSTRUCT = "genome", "construct"
 CONTEXTS = (GENOME, CONSTRUCT)
@@ -139,8 +143,8 @@ def human_genome(build: str, genome: str | Path = REGIONS) -> SequenceSource:
 
     Args:
         build: any spelling of GRCh37 or GRCh38.
-        genome: "regions" (the sparse regions of the resource human-regions), or a FASTA file: a whole genome, or one
-            whose records are regions.
+        genome: "regions" (the sparse regions of the resource human-regions), "packaged-genes" (GRCh37), or a FASTA
+            file: a whole genome, or one whose records are regions.
 
     Raises:
         InputError, IntegrityError, MissingResourceError: the file cannot be had or cannot be right.
@@ -148,6 +152,8 @@ def human_genome(build: str, genome: str | Path = REGIONS) -> SequenceSource:
     build = build_name(build)
     if str(genome) == REGIONS:
         return RegionFasta(resources.resolve_file(HUMAN_REGIONS.name, _REGION_FILES[build]), build)
+    if str(genome) == PACKAGED_GENES:
+        return PackagedGenes(build)
     path = Path(genome)
     return RegionFasta(path, build) if holds_regions(path) else IndexedFasta(path, build)
 

@@ -25,31 +25,31 @@ _LAYOUT = 1
 """Changes when the cached form changes, so that an older one is made anew."""
 
 
-class RegionFasta:
-    """Regions `>chr1:946174-948232` (1-based inclusive, plus strand; plain or gzipped) as one genome.
+Record = tuple[str, int, int, UInt8[np.ndarray, " length"]]
+"""Contig, start (0-based), end and codes of one region, plus strand."""
 
-    The first opening reads the whole file and stores it in the cache as one array of codes with an index, keyed by the
-    file's content; later openings map that array. Overlapping regions must agree and are joined.
+
+class SparseGenome:
+    """Regions as one genome, N everywhere else; stored in the cache as one array of codes with an index, and mapped.
 
     Args:
-        path: the file.
-        build: "GRCh37" or "GRCh38".
+        name: for messages.
+        build: "GRCh37", "GRCh38", or another name.
+        key: identity of the source's content; names the cache's folder.
+        records: gives the regions; called only when the cache does not hold them. Overlapping ones must agree.
 
     Raises:
-        InputError: no such file, or a header that is no region (with its record's number).
-        IntegrityError: truncated, a region whose length is not what its name says, overlapping regions that disagree.
+        InputError: a region beyond the end of its chromosome in that build.
+        IntegrityError: overlapping regions disagree.
     """
 
-    def __init__(self, path: Path, build: str) -> None:
-        self.path = Path(path)
-        self.name = str(path)
+    def __init__(self, name: str, build: str, key: str, records: Callable[[], Iterator[Record]]) -> None:
+        self.name = name
         self.build = build
-        if not self.path.is_file():
-            raise InputError(f"no FASTA file at {path}; check the path")
-        folder = cache_dir() / "genomes" / f"regions-{_LAYOUT}-{sha256_file(self.path)[:32]}"
+        folder = cache_dir() / "genomes" / f"regions-{_LAYOUT}-{key[:32]}"
         stored = _open_stored(folder)
         if stored is None:
-            _store(_join(_records(self.path), self.name), folder)
+            _store(_join(records(), self.name), folder)
             stored = _open_stored(folder)
         if stored is None:
             raise IntegrityError(f"{folder} does not hold what was just written there; check the disk")
@@ -102,6 +102,27 @@ class RegionFasta:
             at += 1
         return cut
 
+
+class RegionFasta(SparseGenome):
+    """Regions `>chr1:946174-948232` (1-based inclusive, plus strand; plain or gzipped) as one genome.
+
+    The first opening reads the whole file into the cache, keyed by the file's content; later openings map it.
+
+    Args:
+        path: the file.
+        build: "GRCh37" or "GRCh38".
+
+    Raises:
+        InputError: no such file, or a header that is no region (with its record's number).
+        IntegrityError: truncated, a region whose length is not what its name says, overlapping regions that disagree.
+    """
+
+    def __init__(self, path: Path, build: str) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise InputError(f"no FASTA file at {path}; check the path")
+        super().__init__(str(path), build, sha256_file(self.path), lambda: _records(self.path))
+
     def __reduce__(self) -> tuple[type[RegionFasta], tuple[Path, str]]:
         """Another process maps the cached array itself."""
         return type(self), (self.path, self.build)
@@ -123,7 +144,7 @@ def holds_regions(path: Path) -> bool:
     return first.startswith(">") and _HEADER.fullmatch(first[1:].split()[0] if first[1:].split() else "") is not None
 
 
-def _records(path: Path) -> Iterator[tuple[str, int, int, UInt8[np.ndarray, " length"]]]:
+def _records(path: Path) -> Iterator[Record]:
     """Contig, start (0-based), end and codes of each record, in the file's order."""
     with path.open("rb") as handle:
         zipped = handle.read(2) == b"\x1f\x8b"
@@ -148,9 +169,7 @@ def _records(path: Path) -> Iterator[tuple[str, int, int, UInt8[np.ndarray, " le
     yield _record(header, lines, number, path)
 
 
-def _record(
-    header: str, lines: list[str], number: int, path: Path
-) -> tuple[str, int, int, UInt8[np.ndarray, " length"]]:
+def _record(header: str, lines: list[str], number: int, path: Path) -> Record:
     match = _HEADER.fullmatch(header.split()[0] if header else "")
     if match is None or not 0 < int(match[2]) <= int(match[3]):
         raise InputError(
@@ -169,9 +188,7 @@ def _record(
     return match[1], start, end, codes
 
 
-def _join(
-    records: Iterator[tuple[str, int, int, UInt8[np.ndarray, " length"]]], where: str
-) -> dict[str, list[tuple[int, UInt8[np.ndarray, " length"]]]]:
+def _join(records: Iterator[Record], where: str) -> dict[str, list[tuple[int, UInt8[np.ndarray, " length"]]]]:
     """Contig: (start, codes) ascending, overlapping and touching records joined."""
     by_contig: dict[str, list[tuple[int, UInt8[np.ndarray, " length"]]]] = {}
     for chrom, start, _, codes in records:
