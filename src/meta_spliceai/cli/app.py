@@ -17,6 +17,7 @@ from meta_spliceai.cli import (
     data,
     leaderboard,
     predict,
+    pretrain,
     quickstart,
     report,
     run,
@@ -83,7 +84,7 @@ app = typer.Typer(
 )
 
 # The order is that of `--help`: the way a newcomer walks.
-for group in (quickstart, wishlist, run, runs, leaderboard, report, predict, data, audit, score, saturate):
+for group in (quickstart, wishlist, run, runs, leaderboard, report, predict, pretrain, data, audit, score, saturate):
     group.register(app)
 
 

@@ -26,7 +26,7 @@ from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.variants.audit import Audit, audit_split
+from meta_spliceai.splice_engine.variants.audit import Audit, audit_splits
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.splits import Split
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, describe
@@ -184,7 +184,7 @@ def prepare(
         splits = tuple(make_splits(Wanted(table, loaded.genome, spec.window, spec.split, spec.seed)))
         windows = build_windows(table, loaded.genome, spec.window)
     with clock("audit"):
-        audits = tuple(audit_split(table, split, loaded.genome, spec.window) for split in splits)
+        audits = tuple(audit_splits(table, splits, loaded.genome, spec.window))
     leaks = [finding for audit in audits for finding in audit.leaks]
     if leaks and not spec.split.allow_leaks:
         for audit in audits:
