@@ -335,3 +335,30 @@ def test_a_killed_process_resumes_to_the_unbroken_result(toy_task: ToyTask, tmp_
     # Another process may round differently with another number of threads.
     pd.testing.assert_frame_equal(results(whole.curves), results(rest.curves), rtol=1e-3)
     assert np.allclose(answers, resumed, atol=1e-3)
+
+
+def test_bfloat16_trains_with_clipping_to_nearly_the_same_result(toy_task: ToyTask, tmp_path: Path) -> None:
+    exact, _ = train(toy_task, tmp_path / "exact")
+    mixed, answers = train(toy_task, tmp_path / "mixed", CONFIG.model_copy(update={"precision": "bfloat16"}))
+    assert mixed.precision == "bfloat16"
+    assert mixed.curves["val_loss"].iloc[-1] == pytest.approx(exact.curves["val_loss"].iloc[-1], rel=0.25)
+    assert not np.allclose(mixed.curves["train_loss"], exact.curves["train_loss"], rtol=1e-6)
+    assert np.isfinite(answers).all()
+
+
+def test_large_gradients_are_clipped_to_the_norm_asked_for(toy_task: ToyTask, tmp_path: Path) -> None:
+    norms: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watching(self: torch.optim.AdamW, *args: object, **options: object) -> object:
+        done = step(self, *args, **options)
+        grads = [p.grad.norm() for group in self.param_groups for p in group["params"]]
+        norms.append(torch.stack(grads).norm().item())
+        return done
+
+    tight = CONFIG.model_copy(update={"epochs": 1, "gradient_clip": 1e-3})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.optim.AdamW, "step", watching)
+        train(toy_task, tmp_path, tight)
+    assert norms
+    assert max(norms) <= 1e-3 * 1.001

@@ -122,7 +122,7 @@ def _encode(
 ) -> Float16[np.ndarray, "n positions channels"]:
     """Features in float32 arithmetic whatever the device, so that a cache serves all of them; kept as float16."""
     codes = torch.from_numpy(sequences).to(device)
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         parts = [predictor.encoder(one_hot(part)).mT.half().cpu() for part in codes.split(batch_size)]
     return torch.cat(parts).numpy()
 

@@ -126,6 +126,14 @@ class _Training(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip here: Lightning refuses to under mixed precision with a fused optimiser, because a loss scaler might
+        still have to unscale the gradients. bfloat16 needs no scaler."""
+        if self.settings.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(self.predictor.parameters(), self.settings.gradient_clip)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         own = {f"predictor.{name}" for name in self.trained}
         checkpoint["state_dict"] = {name: t for name, t in checkpoint["state_dict"].items() if name in own}
@@ -438,14 +446,13 @@ def fit(
         _quiet_lightning(),
         _explained_failures(target_device, config, predictor.window),
         torch.random.fork_rng(devices=cuda),
-        torch.backends.cudnn.flags(deterministic=True, benchmark=False),
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False),
     ):
         trainer = pl.Trainer(
             accelerator="gpu" if cuda else "cpu",
             devices=[target_device.index or 0] if cuda else 1,
             max_epochs=config.epochs,
             precision="bf16-mixed" if bfloat16 else "32-true",
-            gradient_clip_val=config.gradient_clip or None,
             accumulate_grad_batches=config.accumulate,
             callbacks=callbacks,
             plugins=[WholeFileIO()],

@@ -64,7 +64,8 @@ class Predictor(nn.Module):
         joined = torch.cat((ref, alt))
         if self.encoder_frozen:
             # In float32 and rounded as they come out of the cache: answers do not depend on whether they were kept.
-            with torch.no_grad(), torch.autocast(ref.device.type, enabled=False):
+            exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+            with torch.no_grad(), torch.autocast(ref.device.type, enabled=False), exact:
                 both: Tensor = self.encoder(joined).half().float()
         else:
             both = self.encoder(joined)
