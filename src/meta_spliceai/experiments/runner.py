@@ -17,7 +17,7 @@ from meta_spliceai.experiments.ensemble import train_ensemble
 from meta_spliceai.experiments.environment import describe_environment
 from meta_spliceai.experiments.judge import Judgement, judge
 from meta_spliceai.experiments.leaderboard import HEADLINES
-from meta_spliceai.experiments.parts import missing_parts
+from meta_spliceai.experiments.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.prepare import Prepared, load_rows_of, prepare
 from meta_spliceai.experiments.procedures import (
     CHECKPOINTS,
@@ -96,9 +96,12 @@ def run_experiment(
     """
     watcher = watcher or Silent()
     rows = rows or {}
-    missing = missing_parts(spec, rows)
+    offered = offered_parts()
+    missing = missing_parts(spec, rows, offered)
     if missing:
-        raise RunError(f"row '{spec.id}' cannot run yet: missing {', '.join(missing)}")
+        kinds = [kind for kind in offered if any(part.startswith(f"{kind} '") for part in missing)]
+        there = "; ".join(f"{kind}: {', '.join(offered[kind])}" for kind in kinds)
+        raise RunError(f"row '{spec.id}' cannot run: missing {', '.join(missing)} (at hand: {there})")
     target_device = str(choose_device(device))
     clock = Clock()
     with clock("data"), watcher.stage(f"data set {spec.data.name}"):

@@ -192,9 +192,11 @@ class Workspace:
 
         Raises:
             InputError: none, with the nearest names.
-            RunError: several.
+            RunError: several, or no run at all.
         """
         runs = self.runs()
+        if not runs:
+            raise RunError(f"there is no run in {self.root}; give another folder with --runs-dir, or run a row first")
         wanted = Path(name).name
         exact = [run for run in runs if run.name == wanted]
         begun = exact or [run for run in runs if run.name.startswith(wanted)]
