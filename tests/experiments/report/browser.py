@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,24 +114,39 @@ class Browser:
             raise RuntimeError(json.dumps(answer["exceptionDetails"])[:400])
         return answer["result"].get("value")
 
-    def wait_for(self, script: str) -> None:
-        """Wait until an expression in the page is true: what the pointer does reaches the page with its next frame."""
-        end = time.monotonic() + PATIENCE_SECONDS / 4
-        while not self.run(script):
+    def wait_for(self, script: str, meanwhile: Callable[[], None] | None = None) -> None:
+        """Wait until an expression in the page is true: what the pointer does reaches the page with its next frame.
+
+        Args:
+            script: the expression.
+            meanwhile: done before each look, for what a user would do again until it takes.
+        """
+        end = time.monotonic() + PATIENCE_SECONDS / 2
+        while True:
+            if meanwhile is not None:
+                meanwhile()
+            if self.run(script):
+                return
             if time.monotonic() > end:
                 raise AssertionError(f"never true: {script}")
-            time.sleep(0.02)
+            time.sleep(0.05)
 
-    def click(self, selector: str, place: int = 0) -> None:
-        """A real click in the middle of an element."""
+    def point_at(self, selector: str, place: int = 0) -> tuple[float, float]:
+        """Move the pointer onto an element, a little off its middle and then there; returns the middle."""
         found = f"document.querySelectorAll({json.dumps(selector)})[{place}]"
-        spot = self.run(
+        x, y = self.run(
             f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
             "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
-        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
-            pressed = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
-            self.call("Input.dispatchMouseEvent", type=kind, x=spot[0], y=spot[1], **pressed)
+        for shift in (2, 0):
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + shift, y=y)
+        return x, y
+
+    def click(self, selector: str, place: int = 0) -> None:
+        """A real click in the middle of an element."""
+        x, y = self.point_at(selector, place)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def press(self, key: str) -> None:
         """One key, down and up."""

@@ -109,8 +109,10 @@ def test_cells_are_read_by_keyboard_and_by_pointer(page):
     assert said.startswith("Background A, site 2, ")
     assert " to C" in said
     assert page.run("document.querySelectorAll('.layout svg .cursor rect').length") == 4
-    page.click(".layout .cells rect", 7)
-    page.wait_for("document.querySelector('.readout').textContent.startsWith('Background A, site 8, ')")
+    page.wait_for(
+        "document.querySelector('.readout').textContent.startsWith('Background A, site 8, ')",
+        meanwhile=lambda: page.point_at(".layout .cells rect", 7),
+    )
 
 
 def test_tables_sort_by_value_and_keep_what_has_none_last(page):

@@ -193,6 +193,16 @@ def test_map_puts_every_value_at_its_site_and_base(tiny):
     assert [("faded" in name) for name in cells[1]] == [False, False, False, True] + [False] * 4
 
 
+def test_a_double_that_straddles_two_parts_is_faded_though_its_first_site_is_tested(tiny):
+    tiny.loc[2, "part"] = ""
+    drawn = saturation_map(tiny, [MapPanel("model", "model", learned=True)])
+    table = drawn.data["backgrounds"]["A"]
+    assert table["parts"] == ["test", "train"]
+    assert table["seen"][1][1] == "10"  # AC at the first site
+    classes = [e.get("class") for group in parsed(drawn.figures[1][1]).iter(f"{SPACE}g") for e in group]
+    assert sum(name is not None and "faded" in name for name in classes) == 1
+
+
 def test_map_of_a_table_without_substitutions_is_none(tiny):
     assert saturation_map(tiny.assign(alt="GGGG"), [MapPanel("measured", "effect")]) is None
     assert saturation_map(tiny.assign(site=np.nan), [MapPanel("measured", "effect")]) is None

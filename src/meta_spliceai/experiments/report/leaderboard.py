@@ -15,6 +15,10 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import KINDS, Sco
 
 HEADLINE = "auprc"
 
+Triple = tuple[float, float, float]
+"""Estimate, low and high end of its interval."""
+NOT_JUDGED: Triple = (np.nan, np.nan, np.nan)
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -33,29 +37,36 @@ class Standing:
     run: RunRecord
     evaluation: Evaluation
     verdicts: tuple[Verdict, ...] = ()
+    _numbers: dict[str, Triple] = field(default_factory=dict, init=False, repr=False)
+    _reasons: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    _differences: dict[tuple[str, str], Triple] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Looked up for every cell of the page: read out of the frames once.
+        mine = self.evaluation.metrics[self.evaluation.metrics["scorer"] == self.scorer.name]
+        against = self.evaluation.differences[self.evaluation.differences["scorer"] == self.scorer.name]
+        for row in mine.to_dict("records"):
+            self._numbers[row["metric"]] = (row["estimate"], row["low"], row["high"])
+            self._reasons[row["metric"]] = "" if pd.isna(row["reason"]) else str(row["reason"])
+        for row in against.to_dict("records"):
+            self._differences[row["reference"], row["metric"]] = (row["estimate"], row["low"], row["high"])
 
     @property
     def kind(self) -> str:
         """row zero, base or learned."""
         return self.scorer.kind
 
-    def number(self, metric: str) -> tuple[float, float, float]:
+    def number(self, metric: str) -> Triple:
         """Estimate, low and high; NaN where undefined or not judged."""
-        found = self._rows(self.evaluation.metrics, metric)
-        return _triple(found)
+        return self._numbers.get(metric, NOT_JUDGED)
 
     def reason(self, metric: str) -> str:
         """Why a number is undefined, empty if it is not."""
-        found = self._rows(self.evaluation.metrics, metric)
-        return "" if found.empty or pd.isna(found.iloc[0]["reason"]) else str(found.iloc[0]["reason"])
+        return self._reasons.get(metric, "")
 
-    def difference(self, reference: str, metric: str) -> tuple[float, float, float]:
+    def difference(self, reference: str, metric: str) -> Triple:
         """Paired difference to a reference; NaN where there is none."""
-        table = self.evaluation.differences
-        return _triple(self._rows(table[table["reference"] == reference], metric))
-
-    def _rows(self, table: pd.DataFrame, metric: str) -> pd.DataFrame:
-        return table[(table["scorer"] == self.scorer.name) & (table["metric"] == metric)]
+        return self._differences.get((reference, metric), NOT_JUDGED)
 
 
 @dataclass
@@ -89,13 +100,6 @@ class Board:
 def _spec_data(run: RunRecord) -> str:
     block = run.spec.get("data")
     return str(block.get("name", "")) if isinstance(block, dict) else ""
-
-
-def _triple(found: pd.DataFrame) -> tuple[float, float, float]:
-    if found.empty:
-        return (np.nan, np.nan, np.nan)
-    row = found.iloc[0]
-    return float(row["estimate"]), float(row["low"]), float(row["high"])
 
 
 def same_test(run: RunRecord) -> str:

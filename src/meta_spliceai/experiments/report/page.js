@@ -91,7 +91,7 @@
               name = table.wild.slice(site, site + length).join("") === words[word] ? "qw" : "qn";
             } else {
               name = `q${shade(value, panel.limit)}`;
-              if (panel.learned && table.parts[site] !== "test") name += " faded";
+              if (panel.learned && table.seen[l][word][site] === "1") name += " faded";
             }
             cell.setAttribute("class", name);
           });
@@ -124,11 +124,10 @@
           return frame;
         }));
         const wild = table.wild.slice(site, site + length).join("");
-        const parts = { train: "training", validation: "validation", test: "test" };
         const head = document.createElement("strong");
         head.textContent =
           `Background ${select.value}, site ${data.sites[site]}, ${wild} to ${words[word]}` +
-          (table.parts[site] ? ` (${parts[table.parts[site]] || table.parts[site]})` : "");
+          (table.seen[l][word][site] === "1" ? " (not a test variant)" : "");
         const values = data.panels.map((panel, p) => {
           const item = document.createElement("span");
           item.textContent = `${panel.title}: ${signed(table.values[l][p][word][site])}`;

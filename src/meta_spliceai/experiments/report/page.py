@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from meta_spliceai.experiments.progress_of_rows import STATES, RowState, state_of_rows
 from meta_spliceai.experiments.report.collect import RunRecord, collect_runs
-from meta_spliceai.experiments.report.leaderboard import Board, boards, verdict_level, verdict_summary
+from meta_spliceai.experiments.report.leaderboard import Board, boards, verdict_level, verdict_summary, worse_than
 from meta_spliceai.experiments.report.palette import cell_rules, variables
 from meta_spliceai.experiments.report.saturation_map import SaturationMap
 from meta_spliceai.experiments.report.sections import (
@@ -119,6 +119,7 @@ def render_page(workspace: Workspace, rows: Sequence[RowState] | None = None) ->
         sections=_by_section(rows),
         licences=_licences(runs),
         summary=verdict_summary,
+        worse=worse_than,
         newest=_newest(runs),
     )
 

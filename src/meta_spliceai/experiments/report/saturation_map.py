@@ -130,26 +130,31 @@ def saturation_map(
 def _table(
     rows: pd.DataFrame, panels: Sequence[MapPanel], layouts: Sequence[_Layout], sites: Sequence[int]
 ) -> dict[str, object]:
-    """One background: wild-type base and part of every site, and values[layout][panel][word][site] (None: no value)."""
+    """One background: wild-type base and part of every site; values[layout][panel][word][site] (None: no value), and
+    seen[layout][word], a string with "1" at each site whose variant is not a test variant."""
     column = {site: i for i, site in enumerate(sites)}
     wild = ["·"] * len(sites)
     parts = [""] * len(sites)
     values: list[list[list[list[float | None]]]] = [
         [[[None] * len(sites) for _ in layout.words] for _ in panels] for layout in layouts
     ]
+    seen = [[["0"] * len(sites) for _ in layout.words] for layout in layouts]
     index = {layout.length: (i, {word: k for k, word in enumerate(layout.words)}) for i, layout in enumerate(layouts)}
     for row in rows.to_dict("records"):
         at, (layout, words) = column[row["site"]], index[row["length"]]
         for offset, base in enumerate(row["ref"]):
             wild[at + offset] = base
-        parts[at] = str(row["part"]) or parts[at]
+        if row["length"] == 1 or not parts[at]:
+            parts[at] = str(row["part"]) or parts[at]
         word = words.get(row["alt"])
         if word is None:
             continue
+        if row["part"] != "test":
+            seen[layout][word][at] = "1"
         for p, panel in enumerate(panels):
             value = float(row[panel.column])
             values[layout][p][word][at] = round(value, 3) if math.isfinite(value) else None
-    return {"wild": wild, "parts": parts, "values": values}
+    return {"wild": wild, "parts": parts, "values": values, "seen": [["".join(row) for row in rows] for rows in seen]}
 
 
 def _figure(
@@ -193,7 +198,12 @@ def _figure(
                         y=y + layout.row * k,
                         width=CELL - 1,
                         height=layout.row - 1,
-                        class_=cell_class(value, limit, table, layout, word, i, panel.learned),
+                        class_=cell_class(
+                            value,
+                            limit,
+                            wild="".join(table["wild"][i : i + layout.length]) == word,
+                            faded=panel.learned and table["seen"][index][k][i] == "1",
+                        ),
                     )
                 )
         parts.append(tag("g", *cells, class_="cells", data_panel=p))
@@ -217,15 +227,11 @@ def _figure(
     )
 
 
-def cell_class(
-    value: float | None, limit: float, table: dict, layout: _Layout, word: str, site: int, learned: bool
-) -> str:
-    """Classes of a cell: wild type, no value, or a colour step; `faded` where a learned model has seen the site."""
-    wild = "".join(table["wild"][site : site + layout.length])
+def cell_class(value: float | None, limit: float, *, wild: bool, faded: bool) -> str:
+    """Classes of a cell: wild type, no value, or a colour step; `faded` where a learned model has seen the variant."""
     if value is None:
-        return "qw" if word == wild else "qn"
-    seen = learned and table["parts"][site] != "test"
-    return f"q{shade(value, limit)}" + (" faded" if seen else "")
+        return "qw" if wild else "qn"
+    return f"q{shade(value, limit)}" + (" faded" if faded else "")
 
 
 def _ruler(table: dict, sites: Sequence[int], top: int) -> Markup:
