@@ -59,34 +59,45 @@ def leaderboard(
         print_board(board, console)
 
 
+METRIC_WIDTH = 24
+"""Characters that a metric with its interval takes in the terminal, spaces included."""
+
+
 def print_board(board: Board, console: Console) -> None:
-    """One leaderboard as a table in the terminal, with what must be known to read it."""
+    """One leaderboard as a table in the terminal, with what must be known to read it.
+
+    As many metrics as the terminal is wide; all of them are in `--json` and on the page.
+    """
+    from rich import box
     from rich.table import Table
 
     from meta_spliceai.experiments.leaderboard import SHOWN
 
+    names = max(len(line.scorer) for line in board.lines)
+    room = max(1, (console.width - names - 20) // METRIC_WIDTH)
+    shown = dict(list(SHOWN.items())[:room])
     prevalence = "" if board.prevalence is None else f", prevalence {board.prevalence:.3f}"
-    table = Table(
-        title=f"{board.data}: {board.rows} test variants in {board.groups} groups, "
+    console.print(
+        f"\n[bold]{board.data}[/bold]: {board.rows} test variants in {board.groups} groups, "
         f"{board.positives} Splice-altering{prevalence}",
-        title_justify="left",
-        pad_edge=False,
+        highlight=False,
     )
-    table.add_column("scorer", overflow="fold")
-    table.add_column("kind")
-    for heading in SHOWN.values():
-        table.add_column(heading, justify="right")
-    table.add_column("time", justify="right")
-    table.add_column("memory", justify="right")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading in shown.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("memory", justify="right", no_wrap=True)
     kind = None
     for line in board.lines:
-        if kind is not None and line.kind != kind:
+        if line.kind != kind:
             table.add_section()
-        kind = line.kind
-        values = [str(line.values[name]) if name in line.values else "–" for name in SHOWN]
+            table.add_row(f"[dim]{line.kind}[/dim]")
+            kind = line.kind
+        values = [str(line.values[name]) if name in line.values else "–" for name in shown]
         memory = "" if line.peak_memory_bytes is None else f"{line.peak_memory_bytes / 1e9:.1f} GB"
         seconds = "" if line.seconds is None else f"{line.seconds:.0f} s"
-        table.add_row(line.scorer, line.kind, *values, seconds, memory)
+        table.add_row(line.scorer, *[value.replace("[", "\\[") for value in values], seconds, memory)
     console.print(table)
     for note in board.notes:
         console.print(f"  note: {note}", highlight=False)
