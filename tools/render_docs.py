@@ -35,7 +35,7 @@ METRICS = (
 # ---------------------------------------------------------------------------------------------------- keeping results
 
 
-def take(runs_dir: Path, root: Path) -> None:
+def take(runs_dir: Path, root: Path, install_seconds: float | None = None) -> None:
     """Keep the quickstart's board, data account and machine, and draw its picture."""
     from meta_spliceai.cli.quickstart import ROWS
     from meta_spliceai.experiments.leaderboard import boards
@@ -72,6 +72,7 @@ def take(runs_dir: Path, root: Path) -> None:
         "base": {key: data["base"][key] for key in ("name", "networks", "distance", "licence")},
         "window": data["window"]["length"],
         "environment": first.environment(),
+        "install_seconds": install_seconds,
     }
     text = json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     (root / RESULTS).parent.mkdir(parents=True, exist_ok=True)
@@ -163,6 +164,24 @@ def machine(kept: dict[str, Any]) -> str:
     return "\n".join([text, "", *lines, "", note])
 
 
+def question(kept: dict[str, Any]) -> str:
+    """What the quickstart asks, with the size of its data."""
+    used = kept["coverage"]["data"]["used"]
+    return f"The quickstart asks this of {used:,} measured mutants of WT1 exon 5 and answers it on one page:"
+
+
+def duration(kept: dict[str, Any]) -> str:
+    """How long the quickstart takes and what it needs, in one or two sentences."""
+    environment = kept["environment"]
+    minutes = sum(run["seconds"] for run in kept["runs"].values()) / 60
+    peak = max(run["peak_memory_bytes"] for run in kept["runs"].values()) / 2**30
+    text = f"The quickstart takes {minutes:.1f} minutes and {peak:.1f} GiB of memory on {environment['cores']} cores"
+    text += f" ({environment['cpu']})"
+    if kept.get("install_seconds") is not None:
+        text += f", after {kept['install_seconds'] / 60:.1f} minutes of installing"
+    return f"{text}. A second one finds what the first left and shows it at once."
+
+
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "quickstart-leaderboard": leaderboard,
     "quickstart-verdicts": verdicts,
@@ -170,7 +189,11 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "quickstart-parts": parts,
     "quickstart-account": account,
     "quickstart-machine": machine,
+    "quickstart-question": question,
+    "quickstart-time": duration,
 }
+FILES = {"benchmark-base-layer": Path("benchmarks/results/base_layer.md")}
+"""Blocks that hold a file another command wrote."""
 
 
 def _value(value: dict[str, Any] | None) -> str:
@@ -187,13 +210,19 @@ def _number(value: float) -> str:
     return "0.000" if float(text) == 0 else text.replace("-", "−")
 
 
-def fill(text: str, kept: dict[str, Any] | None, where: str) -> str:
-    """A document with its blocks filled; without kept results it stays as it is."""
+def fill(text: str, kept: dict[str, Any] | None, where: str, root: Path = ROOT) -> str:
+    """A document with its blocks filled; a block whose source is not there yet stays as it is."""
 
     def block(found: re.Match[str]) -> str:
-        if found[2] not in BLOCKS:
-            sys.exit(f"{where}: no block is named '{found[2]}'; there are {', '.join(BLOCKS)}")
-        return found[0] if kept is None else f"{found[1]}{BLOCKS[found[2]](kept)}\n{found[4]}"
+        name = found[2]
+        if name in FILES:
+            source = root / FILES[name]
+            return (
+                f"{found[1]}{source.read_text(encoding='utf-8').strip()}\n{found[4]}" if source.exists() else found[0]
+            )
+        if name not in BLOCKS:
+            sys.exit(f"{where}: no block is named '{name}'; there are {', '.join((*BLOCKS, *FILES))}")
+        return found[0] if kept is None else f"{found[1]}{BLOCKS[name](kept)}\n{found[4]}"
 
     opened = text.count("<!-- rendered:")
     if opened != len(BLOCK.findall(text)):
@@ -275,7 +304,7 @@ def stale(root: Path) -> dict[Path, str]:
         if path == root / CLI:
             continue
         text = path.read_text(encoding="utf-8")
-        wanted[path] = fill(text, kept, str(path.relative_to(root)))
+        wanted[path] = fill(text, kept, str(path.relative_to(root)), root)
     wanted[root / CLI] = cli_reference()
     return {
         path: text for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text
@@ -289,9 +318,10 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit code 1 where a document is not current"
     )
+    parser.add_argument("--install-seconds", type=float, help="with --take: how long `make install` took there")
     asked = parser.parse_args(arguments)
     if asked.take and not asked.check:
-        take(asked.take, root)
+        take(asked.take, root, asked.install_seconds)
     changed = stale(root)
     for path, text in changed.items():
         print(f"{'not current' if asked.check else 'written'}: {path.relative_to(root)}")
