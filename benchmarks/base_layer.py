@@ -13,6 +13,8 @@ scores as it prints them, and their positions where the score is at least 0.02.
     /tmp/peer/bin/pip install spliceai tensorflow-cpu pysam 'numpy<2.3' 'setuptools<81'
     python benchmarks/base_layer.py --peer-python /tmp/peer/bin/python
 
+Ours runs twice: in PyTorch only, and with its compiled convolutions where there is a C++ compiler.
+
 Writes benchmarks/results/base_layer.json and base_layer.md (the README's table), and prints the table. Without
 --peer-python only ours is timed, and the table says so. Ends with 1 if outputs disagree.
 """
@@ -37,6 +39,11 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared/vectors/spliceai"
 SETS = ("dense", "isolated")
+SIDES = {
+    "spliceai": "SpliceAI's own package",
+    "pytorch": "meta-spliceai, PyTorch only",
+    "ours": "meta-spliceai",
+}
 
 
 def main() -> int:
@@ -61,10 +68,15 @@ def main() -> int:
     (options.out / "base_layer.json").write_text(json.dumps(report, indent=1) + "\n")
     (options.out / "base_layer.md").write_text(table)
     print(table)
-    disagree = [name for name in SETS if results[name].get("agreement", {}).get("different")]
-    for name in disagree:
-        print(f"{name}: outputs differ, first: {results[name]['agreement']['different'][0]}")
-    return 1 if disagree else 0
+    different = [
+        (name, who, *side["agreement"]["different"][:1])
+        for name, sides in results.items()
+        for who, side in sides.items()
+        if side.get("agreement", {}).get("different")
+    ]
+    for what in different:
+        print("outputs differ:", *what)
+    return 1 if different else 0
 
 
 def _options() -> argparse.Namespace:
@@ -96,12 +108,17 @@ def _measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, An
     records, fasta, annotation = make(options, work)
     vcf = work / f"{name}.vcf"
     _write_vcf(vcf, records)
-    ours = _run(
-        [sys.executable, str(Path(__file__).resolve()), "--worker", str(vcf), str(fasta), str(annotation)],
-        [str(options.distance), f"{options.device}:{options.threads}"],
-        work / f"{name}-ours.json",
-    )
-    result: dict[str, Any] = {"ours": {key: value for key, value in ours.items() if key != "scores"}}
+    ours: dict[str, dict[str, Any]] = {}
+    for who, compiled in (("pytorch", "0"), ("ours", "1")):
+        if who == "pytorch" and options.device != "cpu":
+            continue
+        ours[who] = _run(
+            [sys.executable, str(Path(__file__).resolve()), "--worker", str(vcf), str(fasta), str(annotation)],
+            [str(options.distance), f"{options.device}:{options.threads}"],
+            work / f"{name}-{who}.json",
+            META_SPLICEAI_COMPILED=compiled,
+        )
+    result: dict[str, Any] = {who: _without_scores(side) for who, side in ours.items()}
     if options.peer_python:
         step = max(1, len(records) // options.peer_variants)
         sample = records[step // 2 :: step][: options.peer_variants]
@@ -112,16 +129,25 @@ def _measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, An
             [str(options.distance)],
             work / f"{name}-peer.json",
         )
-        result["spliceai"] = {key: value for key, value in peer.items() if key != "scores"}
-        result["agreement"] = _compare(ours["scores"], peer["scores"])
-        rates = [side["variants"] / side["seconds"] for side in (ours, peer)]
-        result["ratio"] = rates[0] / rates[1]
+        result["spliceai"] = _without_scores(peer)
+        for who, side in ours.items():
+            result[who]["agreement"] = _compare(side["scores"], peer["scores"])
+            result[who]["ratio"] = _rate(side) / _rate(peer)
     return result
 
 
-def _run(command: list[str], more: list[str], out: Path) -> dict[str, Any]:
-    print("running", " ".join([*command[:2], "…", *more]), file=sys.stderr)
-    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+def _without_scores(side: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in side.items() if key != "scores"}
+
+
+def _rate(side: dict[str, Any]) -> float:
+    """Variants a second."""
+    return side["variants"] / side["seconds"]
+
+
+def _run(command: list[str], more: list[str], out: Path, **variables: str) -> dict[str, Any]:
+    print("running", " ".join([*command[:2], "…", *more]), *variables.items(), file=sys.stderr)
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
     done = subprocess.run([*command, *more, str(out)], env=quiet, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
@@ -203,6 +229,7 @@ def _worker(vcf: str, fasta: str, annotation: str, distance: str, where: str, ou
     import pysam
     import torch
 
+    from meta_spliceai.splice_engine.base_layer.compiled_convolution import kernel
     from meta_spliceai.splice_engine.base_layer.families import load_base_model
     from meta_spliceai.splice_engine.base_layer.scoring import score_variants
     from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -239,6 +266,7 @@ def _worker(vcf: str, fasta: str, annotation: str, distance: str, where: str, ou
         "seconds": seconds,
         "peak_memory_bytes": memory,
         "versions": {name: importlib.metadata.version(name) for name in ("meta-spliceai", "torch", "numpy")},
+        "kernel": kernel() if device == "cpu" else "PyTorch",
         "scores": texts,
     }
     Path(out).write_text(json.dumps(result))
@@ -283,30 +311,30 @@ def _table(report: dict[str, Any]) -> str:
     ]
     what = {"dense": "SNVs around one exon", "isolated": "isolated SNVs"}
     for name, result in report["sets"].items():
-        for who, label in (("spliceai", "SpliceAI's own package"), ("ours", "meta-spliceai")):
+        for who, label in SIDES.items():
             if who not in result:
                 continue
             side = result[who]
-            rate = side["variants"] / side["seconds"]
-            ratio = "1" if who == "spliceai" else f"**{result['ratio']:.0f}×**" if "ratio" in result else "not measured"
+            ratio = "1" if who == "spliceai" else f"**{side['ratio']:.0f}×**" if "ratio" in side else "not measured"
             outputs = ""
-            if who == "ours" and "agreement" in result:
-                agreement = result["agreement"]
+            if "agreement" in side:
+                agreement = side["agreement"]
                 equal = agreement["compared"] - len(agreement["different"])
                 outputs = f"equal on {equal} of {agreement['compared']}"
             lines.append(
-                f"| {what[name]} | {label} | {side['variants']} | {rate:.2f} | {ratio} | "
+                f"| {what[name]} | {label} | {side['variants']} | {_rate(side):.2f} | {ratio} | "
                 f"{side['peak_memory_bytes'] / 1e9:.2f} GB | {outputs} |"
             )
     versions = {}
     for result in report["sets"].values():
-        for who in ("spliceai", "ours"):
+        for who in SIDES:
             versions.update(result.get(who, {}).get("versions", {}))
     named = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     lines += [
         "",
         f"Ensemble of five, D = {report['distance']}, {report['device']}, {report['threads']} threads; "
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; {named}; "
+        f"convolutions: {report['sets']['dense']['ours']['kernel']}; "
         f"{report['date'][:10]}. Both sides warmed up, model loading left out. Outputs are equal when the four scores "
         "are the same as printed, and their positions wherever the score is at least 0.02.",
     ]

@@ -172,7 +172,7 @@ class IncrementalScorer:
         loaded = (
             (job, np.stack([fetch(w.group, w.start - flank, w.end + flank) for w in job], axis=1)) for job in jobs
         )
-        if threads == 1 or len(jobs) == 1:
+        if threads == 1:
             workspace = Workspace(self._model.device)
             for job, codes in loaded:
                 yield self._score_windows(job, codes, workspace)
@@ -255,7 +255,8 @@ class IncrementalScorer:
                 replace(window, changes=window.changes[at : at + size]) for at in range(0, len(window.changes), size)
             )
         for length, group in by_length.items():
-            at_once = max(1, min(self._batch_size, 10 * self._model.flank // (length + 2 * self._model.flank)))
+            fitting = 10 * self._model.flank // (length + 2 * self._model.flank)
+            at_once = max(1, min(self._batch_size, fitting, -(-len(group) // threads)))
             batch: list[_Window] = []
             for window in group:
                 if batch and (len(batch) == at_once or sum(len(one.changes) for one in [*batch, window]) > most):
