@@ -279,3 +279,11 @@ def test_the_page_has_one_first_heading_and_a_way_to_every_board(workspace, smal
     assert {link[1:] for link in links} <= targets
     identifiers = [attributes["id"] for _, attributes in found if attributes.get("id")]
     assert len(identifiers) == len(set(identifiers))
+
+
+def test_a_run_whose_inputs_changed_is_called_stale(workspace):
+    run = workspace.find("wt1-simple-cnn")
+    run.mark("finished", stale="the data set's content changed")
+    text = page_of(workspace).text
+    assert f"Stale run {run.name}: the data set's content changed." in text
+    assert "Stale: the data set's content changed" in text

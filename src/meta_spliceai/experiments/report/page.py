@@ -167,11 +167,12 @@ def effect_label(run: RunRecord) -> str:
 
 
 def _notes(runs: Sequence[RunRecord]) -> list[str]:
-    """What a reader must know of the runs (a subset, a replaced value), each line once, as sentences."""
+    """What a reader must know of the runs (a subset, inputs that changed since), each line once, as sentences."""
     lines: dict[str, None] = {}
     for run in runs:
         listed = run.info.get("notes")
-        for line in [run.info.get("subset_note"), *(listed if isinstance(listed, list) else ())]:
+        stale = f"stale run {run.name}: {run.info['stale']}" if run.info.get("stale") else ""
+        for line in [run.info.get("subset_note"), *(listed if isinstance(listed, list) else ()), stale]:
             if line:
                 words = str(line).strip().rstrip(".")
                 lines[f"{words[:1].upper()}{words[1:]}."] = None
