@@ -148,12 +148,14 @@ class CompiledConvolution:
             size = next(size for size in _SIZES if size >= rows + self.taps - 1)
         if x.stride(2) != 1 or out.stride(2) != 1 or len(x) < length + (self.taps - 1) * self.dilation:
             raise ValueError(f"activations of shape {tuple(x.shape)} and strides {x.stride()} do not fit")
+        # Held by name while the compiled code reads them: another thread may be making them too.
+        weights, bias, twiddles = self._at_points(size), self._bias, _twiddles(size)
         failed = self._convolve(
             x.data_ptr(),
             out.data_ptr(),
-            self._at_points(size).ctypes.data,
-            self._bias.ctypes.data,
-            _twiddles(size).ctypes.data,
+            weights.ctypes.data,
+            bias.ctypes.data,
+            twiddles.ctypes.data,
             length,
             x.shape[1],
             self.dilation,
@@ -178,9 +180,8 @@ class CompiledConvolution:
         if size not in self._prepared:
             angles = 2 * np.pi / size * np.outer(np.arange(size // 2 + 1), np.arange(self.taps))
             values = np.tensordot(np.exp(1j * angles), self._weights, axes=1) / size
-            self._prepared[size] = np.ascontiguousarray(
-                np.concatenate([values.real, values.imag], axis=2), dtype=np.float32
-            )
+            made = np.ascontiguousarray(np.concatenate([values.real, values.imag], axis=2), dtype=np.float32)
+            return self._prepared.setdefault(size, made)
         return self._prepared[size]
 
 
