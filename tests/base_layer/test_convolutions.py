@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,15 @@ def test_compiler_that_fails_is_said(
     assert "no such thing" in found
     assert "convolutions run in PyTorch" in caplog.text
     assert not list((tmp_path / "cache").rglob("*.so"))
+
+
+def test_first_use_by_several_threads_at_once() -> None:
+    _needs_compiled()
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(1500, 2, CHANNELS)).astype(np.float32))
+    for _ in range(20):
+        convolution = CompiledConvolution(rng.normal(size=(41, CHANNELS, CHANNELS)), rng.normal(size=CHANNELS), 25)
+        outs = [torch.zeros(500, 2, CHANNELS) for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda out: convolution.run(x, out, 500, None, Workspace(CPU), add=False), outs))  # noqa: B023
+        assert all(torch.equal(outs[0], out) for out in outs)
