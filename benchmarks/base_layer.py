@@ -9,9 +9,9 @@ SpliceAI's package runs in an interpreter of its own, given by --peer-python, on
 over a second for a variant; its time does not depend on the neighbours). Its scores are compared with ours: the four
 scores as it prints them, and their positions where the score is at least 0.02.
 
-    python -m venv /tmp/peer
-    /tmp/peer/bin/pip install spliceai tensorflow-cpu pysam 'numpy<2.3' 'setuptools<81'
-    python benchmarks/base_layer.py --peer-python /tmp/peer/bin/python
+    python -m venv peer
+    peer/bin/pip install spliceai tensorflow-cpu pysam 'numpy<2.3' 'setuptools<81'
+    python benchmarks/base_layer.py --peer-python peer/bin/python
 
 Ours runs twice: in PyTorch only, and with its compiled convolutions where there is a C++ compiler.
 
