@@ -35,7 +35,7 @@ METRICS = (
 # ---------------------------------------------------------------------------------------------------- keeping results
 
 
-def take(runs_dir: Path, root: Path, install_seconds: float | None = None) -> None:
+def take(runs_dir: Path, root: Path, install_seconds: float | None = None, test_seconds: float | None = None) -> None:
     """Keep the quickstart's board, data account and machine, and draw its picture."""
     from meta_spliceai.cli.quickstart import ROWS
     from meta_spliceai.experiments.leaderboard import boards
@@ -73,6 +73,7 @@ def take(runs_dir: Path, root: Path, install_seconds: float | None = None) -> No
         "window": data["window"]["length"],
         "environment": first.environment(),
         "install_seconds": install_seconds,
+        "test_seconds": test_seconds,
     }
     text = json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     (root / RESULTS).parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +180,10 @@ def duration(kept: dict[str, Any]) -> str:
     text += f" ({environment['cpu']})"
     if kept.get("install_seconds") is not None:
         text += f", after {kept['install_seconds'] / 60:.1f} minutes of installing"
-    return f"{text}. A second one finds what the first left and shows it at once."
+    text += ". A second one finds what the first left and shows it at once."
+    if kept.get("test_seconds") is not None:
+        text += f" The tests take {kept['test_seconds'] / 60:.0f} minutes there."
+    return text
 
 
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -319,9 +323,10 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         "--check", action="store_true", help="write nothing; exit code 1 where a document is not current"
     )
     parser.add_argument("--install-seconds", type=float, help="with --take: how long `make install` took there")
+    parser.add_argument("--test-seconds", type=float, help="with --take: how long `make test` took there")
     asked = parser.parse_args(arguments)
     if asked.take and not asked.check:
-        take(asked.take, root, asked.install_seconds)
+        take(asked.take, root, asked.install_seconds, asked.test_seconds)
     changed = stale(root)
     for path, text in changed.items():
         print(f"{'not current' if asked.check else 'written'}: {path.relative_to(root)}")

@@ -57,6 +57,7 @@ KEPT = {
     "parts": {"train": {"variants": 10, "groups": 3, "classes": {"Splice-altering": 4, "Normal": 5, "Conflicting": 1}}},
     "split": "blocks",
     "install_seconds": 90,
+    "test_seconds": 300,
     "coverage": {step: {"read": 9, "left_out": {"why": 2}, "used": 5524} for step in ("data", "target", "split")},
     "environment": {"cpu": "a", "cores": 2, "memory_bytes": 8 * 2**30, "python": "3.11",
                     "packages": {"torch": "2", "meta-spliceai": "0"}},
@@ -79,6 +80,7 @@ def test_blocks_hold_the_kept_numbers(tool):
         "| m | 65 | 0 | 20 | 700 MiB |",
         "asks this of 5,524 measured mutants",
         "takes 1.1 minutes and 0.7 GiB of memory on 2 cores (a), after 1.5 minutes of installing.",
+        "The tests take 5 minutes there.",
     ):
         assert words in filled, words
     assert tool.fill(filled, KEPT, "page") == filled
