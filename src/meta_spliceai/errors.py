@@ -54,6 +54,6 @@ def unknown_value(what: str, value: object, choices: Iterable[object], where: st
     """
     names = [str(choice) for choice in choices]
     near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
     place = f" in {where}" if where else ""
-    return InputError(f"unknown {what} '{value}'{place}{hint} Choices: {', '.join(names)}".replace("  ", " "))
+    return InputError(f"unknown {what} '{value}'{place}{hint} Choices: {', '.join(names)}")
