@@ -11,8 +11,10 @@ from meta_spliceai.errors import InputError
 
 
 def test_every_data_set_says_what_it_is() -> None:
-    assert "wt1-exon5" in datasets.names()
-    for name in datasets.names():
+    # Other tests of the same process may have registered toys of their own.
+    ours = [name for name in datasets.names() if datasets.get(name).loader.__module__.startswith("meta_spliceai.")]
+    assert "wt1-exon5" in ours
+    for name in ours:
         dataset = datasets.get(name)
         assert dataset.licence
         assert dataset.source

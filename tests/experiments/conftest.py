@@ -121,17 +121,13 @@ TOY_ROW = {
 }
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _toy_bench() -> Iterator[None]:
     install_toy_bench()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    # Other rooms' tests look at every data set there is; the toys are none of theirs.
-    registry._DATASETS.pop("toy")
-    resources.registry._RESOURCES.pop("toy")
-    families.FAMILIES.pop("toy")
 
 
 @pytest.fixture(scope="session")
