@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int, UInt8
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,16 +25,17 @@ from meta_spliceai.splice_engine.meta_layer.checkpoints import LAST, read_checkp
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import BASE_TOKENS, HyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import model_config, write_hub_format
 from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus
+from meta_spliceai.splice_engine.meta_layer.settings import Settings
 from meta_spliceai.splice_engine.meta_layer.training import epoch_seed
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 
 CURVES = "curves.parquet"
 
 
-class PretrainingConfig(BaseModel):
+class PretrainingConfig(Settings):
     """Settings of a pre-training run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    words: ClassVar[str] = "pre-training settings"
 
     size: str = Field("hyenadna-tiny-1k", description="Which HyenaDNA (the published sizes' names).")
     length: int = Field(1024, ge=16, description="Bases in a training sequence.")
@@ -49,20 +50,6 @@ class PretrainingConfig(BaseModel):
     check_every: int = Field(200, ge=1, description="Steps between checkpoints with a look at the held-out sequence.")
     check_batches: int = Field(16, ge=1, description="Batches of held-out sequence in each look.")
     seed: int = Field(0, ge=0, description="Of weights, sequences and dropout.")
-
-    @classmethod
-    def from_mapping(cls, values: dict[str, Any], where: str = "pre-training settings") -> PretrainingConfig:
-        """Checked settings.
-
-        Raises:
-            InputError: one line with the field, the value and what is allowed.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{where}: {field} = {first['input']!r}: {first['msg']}") from error
 
 
 @dataclass(frozen=True)

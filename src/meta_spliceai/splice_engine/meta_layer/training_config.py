@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.meta_layer.settings import Settings
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Settings):
     """Settings of one training run. A field that does not exist, or a value out of bounds, is refused by name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    words: ClassVar[str] = "training settings"
 
     epochs: int = Field(30, ge=1, description="Passes over the training rows, at most.")
     batch_size: int = Field(64, ge=1, description="Variants in a batch (each is two windows).")
@@ -49,19 +49,3 @@ class TrainingConfig(BaseModel):
         0.1, gt=0, description="Error beyond which Huber's loss grows linearly (Δ is in [-1, 1])."
     )
     seed: int = Field(0, ge=0, description="Of batch order and dropout.")
-
-    @classmethod
-    def from_mapping(cls, values: dict[str, Any], where: str = "training settings") -> TrainingConfig:
-        """Checked settings from plain values, as they stand in a spec.
-
-        Raises:
-            InputError: one line with the field, the value and what is allowed.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            if first["type"] == "extra_forbidden":
-                raise InputError(f"{where}: no field '{field}'; fields: {', '.join(cls.model_fields)}") from error
-            raise InputError(f"{where}: {field} = {first['input']!r}: {first['msg']}") from error
