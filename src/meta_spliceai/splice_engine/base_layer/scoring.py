@@ -20,6 +20,7 @@ from jaxtyping import Float32, UInt8
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache, content_key
+from meta_spliceai.splice_engine.base_layer.constructs import LONGEST_CONSTRUCT, bare, in_bare
 from meta_spliceai.splice_engine.base_layer.incremental import Change, IncrementalScorer
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
@@ -297,6 +298,64 @@ def _incremental(
     advance: Callable[[int], None],
 ) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
     """What each variant changes, through every network."""
+    ref = np.empty((len(loci), 2 * distance + 1, len(model.channels)), np.float32)
+    alt = np.empty_like(ref)
+    lengths = genome.contigs()
+    in_construct = [
+        row for row, locus in enumerate(loci) if locus.gene_start is None and lengths[locus.contig] <= LONGEST_CONSTRUCT
+    ]
+    in_genome = sorted(set(range(len(loci))) - set(in_construct))
+    for rows, scored in ((in_construct, _in_constructs), (in_genome, _in_sequence)):
+        if rows:
+            some = [loci[row] for row in rows]
+            ref[rows], alt[rows] = scored(genome, some, model, distance, scorer, advance)
+    return ref, alt
+
+
+def _in_constructs(
+    genome: SequenceSource,
+    loci: Sequence[Locus],
+    model: BaseModel,
+    distance: int,
+    scorer: IncrementalScorer,
+    advance: Callable[[int], None],
+) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
+    """Wild types and mutants of short contigs, both as changes of a contig of N (see `constructs`)."""
+    wildtypes: dict[tuple[str, str], int] = {}
+    changes = []
+    lengths = genome.contigs()
+    for row, locus in enumerate(loci):
+        length = lengths[locus.contig]
+        codes = genome.fetch(locus.contig, 0, length)
+        if (locus.contig, locus.strand) not in wildtypes:
+            number = wildtypes[locus.contig, locus.strand] = len(loci) + len(wildtypes)
+            changes.append(in_bare(number, codes, length, locus.strand, -distance, length + 2 * distance))
+        mutant = np.concatenate([codes[: locus.start], locus.alt, codes[locus.start + len(locus.ref) :]])
+        first = locus.start - distance
+        changes.append(in_bare(row, mutant, length, locus.strand, first, locus.alt_outputs(distance)))
+    found: dict[int, np.ndarray] = {}
+    for results in scorer.score(changes, bare):
+        found.update((row, outputs) for row, _, outputs in results)
+        advance(sum(row < len(loci) for row, _, _ in results))
+    ref = np.empty((len(loci), 2 * distance + 1, len(model.channels)), np.float32)
+    alt = np.empty_like(ref)
+    for row, locus in enumerate(loci):
+        turn = slice(None, None, -1 if locus.strand == "-" else 1)
+        whole = found[wildtypes[locus.contig, locus.strand]][turn]
+        ref[row] = whole[locus.start : locus.start + 2 * distance + 1][turn]
+        alt[row] = align_alternative(found[row][turn], locus.shift, distance)[turn]
+    return ref, alt
+
+
+def _in_sequence(
+    genome: SequenceSource,
+    loci: Sequence[Locus],
+    model: BaseModel,
+    distance: int,
+    scorer: IncrementalScorer,
+    advance: Callable[[int], None],
+) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
+    """Variants of long contigs, as changes of their neighbourhood."""
     groups: dict[tuple[str, str, int, int], int] = {}
     first_of_group: list[Locus] = []
     changes = []
