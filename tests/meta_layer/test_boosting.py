@@ -9,7 +9,8 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.splice_engine.meta_layer.boosting import BoostingConfig, Trees, _as_arrays, grow
+from meta_spliceai.splice_engine.meta_layer.boosting import Trees, _as_arrays, grow
+from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
 SMALL = BoostingConfig(most_trees=40, learning_rate=0.2, leaves=6, fewest_in_leaf=5, folds=3, seeds=2)
 
@@ -94,10 +95,10 @@ def test_too_few_groups_and_bad_settings_are_refused() -> None:
         grow(x, y, np.where(groups == "g0", "a", "b"), seed=0, config=SMALL, regression=True)
     with pytest.raises(InputError, match="grown on 4 features"):
         grow(x, y, groups, seed=0, config=SMALL).trees.raw(x[:, :3])
-    with pytest.raises(InputError, match="learning_rate is 0"):
-        BoostingConfig(learning_rate=0)
-    with pytest.raises(InputError, match="folds is 1"):
-        BoostingConfig(folds=1)
+    with pytest.raises(InputError, match="settings of the trees: learning_rate = 0: "):
+        BoostingConfig.from_mapping({"learning_rate": 0})
+    with pytest.raises(InputError, match="settings of the trees: folds = 1: "):
+        BoostingConfig.from_mapping({"folds": 1})
 
 
 @pytest.mark.parametrize("harm", ["loop", "outside", "missing", "feature", "short"])

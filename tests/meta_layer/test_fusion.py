@@ -13,7 +13,6 @@ from sklearn.metrics import average_precision_score
 from meta_spliceai.errors import InputError, IntegrityError, LeakageError
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.meta_layer.boosting import BoostingConfig
 from meta_spliceai.splice_engine.meta_layer.evaluation import Scorer, evaluate, predictions_frame
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
 from meta_spliceai.splice_engine.meta_layer.evaluation.rows_zero import (
@@ -22,12 +21,15 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.rows_zero import (
     base_max_window,
     base_own_site,
 )
-from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, FusionConfig, cross_fit, fit_fusion
+from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, cross_fit, fit_fusion
+from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig, FusionConfig
 from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 from meta_spliceai.splice_engine.variants.windows import Windows
 
-CONFIG = FusionConfig(BoostingConfig(most_trees=30, learning_rate=0.25, leaves=6, fewest_in_leaf=10, folds=3, seeds=1))
+CONFIG = FusionConfig(
+    trees=BoostingConfig(most_trees=30, learning_rate=0.25, leaves=6, fewest_in_leaf=10, folds=3, seeds=1)
+)
 D = 110
 
 

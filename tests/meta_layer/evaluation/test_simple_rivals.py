@@ -11,9 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.sequence import encode
-from meta_spliceai.splice_engine.meta_layer.boosting import BoostingConfig
 from meta_spliceai.splice_engine.meta_layer.evaluation.assay_source import assay_source
 from meta_spliceai.splice_engine.meta_layer.evaluation.words_and_position import words_and_position
+from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 from meta_spliceai.splice_engine.meta_layer.sequence_features import count_words, word_changes
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 from meta_spliceai.splice_engine.variants.windows import Windows

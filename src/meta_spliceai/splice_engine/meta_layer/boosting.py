@@ -16,41 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from meta_spliceai.errors import InputError, IntegrityError
-
-
-@dataclass(frozen=True)
-class BoostingConfig:
-    """How trees are grown.
-
-    Attributes:
-        most_trees: upper end of the number of trees; the number used is chosen on grouped folds.
-        learning_rate: shrinkage of each tree.
-        leaves: most leaves of a tree.
-        fewest_in_leaf: least rows in a leaf.
-        l2: penalty on leaf values.
-        features_per_split: share of the features tried at each split.
-        folds: grouped folds.
-        seeds: models grown with different seeds and averaged.
-    """
-
-    most_trees: int = 400
-    learning_rate: float = 0.04
-    leaves: int = 12
-    fewest_in_leaf: int = 25
-    l2: float = 5.0
-    features_per_split: float = 0.3
-    folds: int = 5
-    seeds: int = 4
-
-    def __post_init__(self) -> None:
-        for name in ("most_trees", "leaves", "fewest_in_leaf", "seeds"):
-            if getattr(self, name) < (2 if name == "leaves" else 1):
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {2 if name == 'leaves' else 1}")
-        if self.folds < 2:
-            raise InputError(f"folds is {self.folds}; two are the least")
-        for name in ("learning_rate", "features_per_split"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0 and at most 1")
+from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +22,17 @@ from sklearn.linear_model import LogisticRegression
 
 from meta_spliceai.errors import InputError, IntegrityError, LeakageError
 from meta_spliceai.files import atomic_write
-from meta_spliceai.splice_engine.meta_layer.boosting import BoostingConfig, Trees, grow
-from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, Method, fit_calibration
+from meta_spliceai.splice_engine.meta_layer.boosting import Trees, grow
+from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, fit_calibration
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, binary_labels, training_labels
+from meta_spliceai.splice_engine.meta_layer.fusion_config import FusionConfig
 
 ARRAYS = "fusion.npz"
 CARD = "fusion.json"
 FORMAT = 1
 FEWEST_EFFECTS = 50
 """Measured effects needed before the second model is grown."""
-
-
-@dataclass(frozen=True)
-class FusionConfig:
-    """How the fusion is trained.
-
-    Attributes:
-        trees: of both models.
-        use_effect: grow the model of the measured effect as well, where there are enough measurements.
-        calibration: repair fitted on the validation part, if one is given: "isotonic" or "temperature".
-    """
-
-    trees: BoostingConfig = field(default_factory=BoostingConfig)
-    use_effect: bool = True
-    calibration: Method = "temperature"
 
 
 @dataclass(frozen=True)
@@ -188,7 +174,7 @@ def fit_fusion(
         },
         "weights": dict(zip(("intercept", "class", "effect"), weights.tolist(), strict=True)),
         "seed": seed,
-        "config": asdict(config),
+        "config": config.model_dump(),
     }
     fusion = Fusion(names, classes.trees, effect_trees, weights, None, card)
     if validation is None:

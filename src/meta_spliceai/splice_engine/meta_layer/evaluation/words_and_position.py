@@ -10,10 +10,11 @@ from jaxtyping import Float
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.meta_layer.boosting import BoostingConfig, grow
+from meta_spliceai.splice_engine.meta_layer.boosting import grow
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import REGIONS, position_features
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scores, unsigned
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, training_labels
+from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 from meta_spliceai.splice_engine.meta_layer.sequence_features import word_changes
 from meta_spliceai.splice_engine.variants.windows import Windows
 
