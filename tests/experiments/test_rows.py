@@ -69,13 +69,37 @@ def test_own_rows_are_laid_over_the_packaged_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (ROW + "    windwo: 101\n", ["mine.yaml, line 3, row 'my-row'", "field 'windwo'", "fields here: id, title"]),
-        (ROW + "    training: {learning_rate: -1}\n", ["field 'training.learning_rate' = -1", "greater than 0"]),
-        (ROW + "    data: {nmae: x}\n", ["field 'data.nmae'", "fields here: name, rows"]),
+        (ROW + "    windwo: 101\n", ["mine.yaml, line 5, row 'my-row'", "field 'windwo'", "fields here: id, title"]),
+        (
+            ROW + "    training:\n      epochs: 3\n      learning_rate: -1\n",
+            ["mine.yaml, line 7, row 'my-row'", "field 'training.learning_rate' = -1", "greater than 0"],
+        ),
+        (ROW + "    data: {nmae: x}\n", ["line 5", "field 'data.nmae'", "fields here: name, rows"]),
+        (
+            "section: Mine\ndefaults:\n  window: 4\n" + ROW.partition("\n")[2],
+            ["line 3, row 'my-row': field 'window' = 4"],
+        ),
+        ("section: [1]\n" + ROW.partition("\n")[2], ["line 1, row 'my-row': field 'section'"]),
+        (ROW + "    window: 301\n    window: 501\n", ["line 6: field 'window' stands twice, first on line 5"]),
+        (ROW + "rows: []\n", ["line 5: field 'rows' stands twice, first on line 2"]),
+        (ROW + "    purpose: 2025-02-30\n", ["not valid YAML", "day"]),
+        (ROW + "colour: red\n", ["unknown field 'colour' in", "mine.yaml, line 5", "column, defaults"]),
+        ("section: Mine\ndefaults: [1]\nrows: []\n", ["line 2: 'defaults' is a block of fields"]),
         (ROW + "    window: 500\n", ["field 'window' = 500", "odd number"]),
         (ROW + "  - id: my-row\n    title: Again\n", ["line 5: row id 'my-row' is already used at", "line 3"]),
-        (ROW + "    ensemble: {members: [my-row, simple-cnn-501]}\n", ["goes round in a circle: my-row → my-row"]),
-        (ROW + "    ensemble: {members: [simple-cnn-500, simple-cnn-501]}\n", ["did you mean simple-cnn-50"]),
+        (
+            ROW + "    ensemble: {members: [my-row, simple-cnn-501]}\n",
+            ["mine.yaml, line 3, row 'my-row': field 'ensemble.members'", "goes round in a circle: my-row → my-row;"],
+        ),
+        (
+            ROW + "    ensemble: {members: [other, simple-cnn-501]}\n"
+            "  - id: other\n    title: O\n    ensemble: {members: [simple-cnn-501, my-row]}\n",
+            ["mine.yaml, line 6, row 'other': field 'ensemble.members'", "circle: my-row → other → my-row;"],
+        ),
+        (
+            ROW + "    ensemble: {members: [simple-cnn-500, simple-cnn-501]}\n",
+            ["mine.yaml, line 3, row 'my-row', field 'ensemble.members'", "did you mean simple-cnn-50"],
+        ),
         ("section: Mine\nrows: [\n", ["not valid YAML"]),
         ("rows: []\n", ["a catalogue file has a 'section'"]),
         ("section: Mine\nrows:\n  - just text\n", ["a row is a block of fields"]),
@@ -90,6 +114,17 @@ def test_a_bad_file_names_place_value_and_choices(tmp_path: Path, text: str, wor
     for word in words:
         assert word in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"section: \xff\n")
+    with pytest.raises(InputError, match=r"mine\.yaml: not UTF-8 text"):
+        load_rows(tmp_path)
+
+
+def test_an_anchor_that_holds_itself_ends(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 5, row 'my-row': field 'extra'"):
+        load_rows(own(tmp_path, ROW + "    extra: &loop [*loop]\n"))
 
 
 def test_yaml_that_builds_objects_is_refused(tmp_path: Path) -> None:

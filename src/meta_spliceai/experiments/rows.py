@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.experiments.spec import ExperimentSpec, explain, fields, parse_spec
+from meta_spliceai.experiments.spec import ExperimentSpec, explain, fields
 
 OWN_FOLDER = Path("wishlist")
 """A user's own rows, `./wishlist/*.yaml`, laid over the packaged ones."""
@@ -34,10 +35,13 @@ def load_rows(own: Path | None = OWN_FOLDER) -> dict[str, ExperimentSpec]:
             unknown or go round in a circle; names file, line, row and field.
     """
     packaged = files("meta_spliceai.experiments.catalogue")
-    rows = _read_all((entry.name, entry.read_text(encoding="utf-8")) for entry in packaged.iterdir())
+    found = _read_all(
+        (entry.name, entry.read_text(encoding="utf-8")) for entry in packaged.iterdir() if _is_yaml(entry)
+    )
     if own is not None and own.is_dir():
-        rows |= _read_all((str(path), path.read_text(encoding="utf-8")) for path in own.iterdir())
-    _check_ensembles(rows)
+        found |= _read_all((str(path), _text(path)) for path in own.iterdir() if _is_yaml(path))
+    rows = {row_id: spec for row_id, (spec, _) in found.items()}
+    _check_ensembles(rows, {row_id: place for row_id, (_, place) in found.items()})
     return rows
 
 
@@ -98,43 +102,75 @@ def _yaml_value(text: str, where: str) -> Any:
         raise InputError(f"{where}: the value is no YAML ({_first_line(error)})") from error
 
 
-def _read_all(texts: Iterable[tuple[str, str]]) -> dict[str, ExperimentSpec]:
-    rows: dict[str, ExperimentSpec] = {}
-    places: dict[str, str] = {}
+def _is_yaml(entry: Traversable) -> bool:
+    return entry.name.endswith((".yaml", ".yml"))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _read_all(texts: Iterable[tuple[str, str]]) -> dict[str, tuple[ExperimentSpec, str]]:
+    """Rows with their places by id; the files in the order of their names."""
+    rows: dict[str, tuple[ExperimentSpec, str]] = {}
     for name, text in sorted(texts):
-        if not name.endswith((".yaml", ".yml")):
-            continue
-        for spec, place in _read(name, text):
+        for spec, place in read_rows(name, text):
             if spec.id in rows:
-                raise InputError(f"{place}: row id '{spec.id}' is already used at {places[spec.id]}")
-            rows[spec.id] = spec
-            places[spec.id] = place
+                raise InputError(f"{place}: row id '{spec.id}' is already used at {rows[spec.id][1]}")
+            rows[spec.id] = spec, place
     return rows
 
 
-def _read(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
+def read_rows(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
+    """The rows of one file, each with its place ("wishlist/mine.yaml, line 3").
+
+    Args:
+        name: the file, for messages.
+        text: its YAML.
+
+    Raises:
+        InputError: no YAML, a field that is unknown, doubled or bad; names file, line, row, field and what is allowed.
+    """
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
         raise InputError(f"{name}: not valid YAML ({_first_line(error)})") from error
+    except RecursionError as error:
+        raise InputError(f"{name}: not valid YAML (nested too deeply)") from error
     if not isinstance(content, dict) or not isinstance(content.get("rows"), list) or "section" not in content:
         raise InputError(f"{name}: a catalogue file has a 'section' and a list of 'rows'")
+    _check_doubled(name, tree)
     for key in content:
         if key not in _FILE_KEYS:
-            raise unknown_value("field", key, sorted(_FILE_KEYS), where=name)
-    lines = _row_lines(tree)
+            raise unknown_value("field", key, sorted(_FILE_KEYS), where=f"{name}, line {_line(tree, (key,))}")
+    defaults = content.get("defaults") or {}
+    if not isinstance(defaults, dict):
+        raise InputError(
+            f"{name}, line {_line(tree, ('defaults',))}: 'defaults' is a block of fields, not {defaults!r}"
+        )
     found = []
-    for values, line in zip(content["rows"], lines, strict=True):
-        place = f"{name}, line {line}"
+    for number, values in enumerate(content["rows"]):
+        place = f"{name}, line {_line(tree, ('rows', number))}"
         if not isinstance(values, dict):
             raise InputError(f"{place}: a row is a block of fields, not {values!r}")
-        whole = _merged(content.get("defaults") or {}, values)
+        whole = _merged(defaults, values)
         whole = {"section": content["section"], "purpose": content.get("purpose", ""), **whole}
         if "column" in content and isinstance(whole.get("wish"), dict):
             whole["wish"] = {"column": content["column"], **whole["wish"]}
-        label = f"{place}, row '{values['id']}'" if "id" in values else place
-        found.append((parse_spec(whole, label), place))
+        try:
+            spec = ExperimentSpec.model_validate(whole)
+        except ValidationError as error:
+            # The field's own line: in the row, else among what the file's rows share.
+            field = error.errors(include_url=False)[0]["loc"]
+            starts: list[tuple[object, ...]] = [("rows", number), ("defaults",), ()]
+            start = max(starts, key=lambda start: len(_walk(tree, (*start, *field))) - len(start))
+            label = f", row '{values['id']}'" if "id" in values else ""
+            raise InputError(f"{name}, line {_line(tree, (*start, *field))}{label}: {explain(error)}") from error
+        found.append((spec, place))
     return found
 
 
@@ -147,25 +183,71 @@ def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _row_lines(tree: Any) -> list[int]:
-    """The 1-based line on which each row begins, from the file's YAML tree."""
-    sequence = next(value for key, value in tree.value if key.value == "rows")
-    return [item.start_mark.line + 1 for item in sequence.value]
+def _walk(tree: yaml.Node, path: Sequence[object]) -> list[yaml.Node]:
+    """The nodes along a path of keys and places, as far as the file has them; a key stands for its own node."""
+    nodes = []
+    for step in path:
+        if isinstance(tree, yaml.MappingNode):
+            pair = next(((key, value) for key, value in tree.value if key.value == str(step)), None)
+            if pair is None:
+                break
+            nodes.append(pair[0])
+            tree = pair[1]
+        elif isinstance(tree, yaml.SequenceNode) and isinstance(step, int) and step < len(tree.value):
+            tree = tree.value[step]
+            nodes.append(tree)
+        else:
+            break
+    return nodes
 
 
-def _check_ensembles(rows: dict[str, ExperimentSpec]) -> None:
+def _line(tree: yaml.Node, path: Sequence[object]) -> int:
+    """The 1-based line of the deepest node along a path."""
+    nodes = _walk(tree, path)
+    return (nodes[-1] if nodes else tree).start_mark.line + 1
+
+
+def _check_doubled(name: str, tree: yaml.Node) -> None:
+    """A key that stands twice in one block: YAML's reader would keep the last one without a word."""
+    waiting, seen = [tree], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting.extend(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            first: dict[str, int] = {}
+            for key, value in node.value:
+                waiting.append(value)
+                line = key.start_mark.line + 1
+                if not isinstance(key, yaml.ScalarNode):
+                    raise InputError(f"{name}, line {line}: the name of a field is a word, not a block")
+                if key.value in first:
+                    raise InputError(
+                        f"{name}, line {line}: field '{key.value}' stands twice, first on line {first[key.value]}"
+                    )
+                first[key.value] = line
+
+
+def _check_ensembles(rows: Mapping[str, ExperimentSpec], places: Mapping[str, str]) -> None:
     def visit(row_id: str, path: tuple[str, ...]) -> None:
+        where = f"{places[(path or (row_id,))[-1]]}, row '{(path or (row_id,))[-1]}': field 'ensemble.members'"
         if row_id in path:
-            raise InputError(f"ensemble '{path[0]}' goes round in a circle: {' → '.join([*path, row_id])}")
+            circle = " → ".join([*path[path.index(row_id) :], row_id])
+            raise InputError(f"{where}: the ensemble goes round in a circle: {circle}; leave one of them out")
         ensemble = rows[row_id].ensemble
         for member in ensemble.members if ensemble else ():
             if member not in rows:
-                raise unknown_value("ensemble member", member, rows, where=f"row '{row_id}'")
+                raise unknown_value(
+                    "ensemble member", member, rows, where=f"{places[row_id]}, row '{row_id}', field 'ensemble.members'"
+                )
             visit(member, (*path, row_id))
 
     for row_id in rows:
         visit(row_id, ())
 
 
-def _first_line(error: yaml.YAMLError) -> str:
+def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())
