@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from meta_spliceai.errors import RunError
 from meta_spliceai.experiments.build_predictor import build_predictor
 from meta_spliceai.experiments.prepare import Prepared
 from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.watcher import Watcher
+from meta_spliceai.experiments.watcher import Watcher, training_reports
 from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
@@ -83,7 +83,12 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
+            self.add({step: time.perf_counter() - started})
+
+    def add(self, seconds: dict[str, float]) -> None:
+        """Add seconds that were measured elsewhere, by step."""
+        for step, more in seconds.items():
+            self.seconds[step] = self.seconds.get(step, 0.0) + more
 
 
 def train_single(job: Job) -> Trained:
@@ -100,28 +105,7 @@ def train_folds(job: Job) -> Trained:
     answers: np.ndarray | None = None
     curves, reports, models, peak = [], [], [], 0
     for number, split in enumerate(job.prepared.splits, start=1):
-        fold = RunDirectory(job.run.path / FOLDS / str(number))
-        job.watcher.say(f"fold {number} of {len(job.prepared.splits)}")
-        if (fold.path / FOLD_RECORD).exists():
-            job.watcher.say(f"fold {number} is finished already")
-            record = json.loads((fold.path / FOLD_RECORD).read_text(encoding="utf-8"))
-            trained = Trained(
-                np.load(fold.path / ANSWERS, allow_pickle=False),
-                Predictor.from_pretrained(fold.path / MODEL).columns,
-                fold.read_curves(),
-                record["model"],
-                record["training"],
-                record["peak_memory_bytes"],
-            )
-        else:
-            trained = _train_on(split, fold.path, job)
-            fold.write_frame("curves.parquet", trained.curves)
-            write_answers(fold, trained)
-            fold.write_json(
-                FOLD_RECORD,
-                {"model": trained.model, "training": trained.training, "peak_memory_bytes": trained.peak_memory_bytes},
-            )
-            shutil.rmtree(fold.path / CHECKPOINTS, ignore_errors=True)
+        trained = train_fold(job, number)
         if answers is None:
             # Rows that no fold tests keep the first fold's answers; they are not judged.
             answers = trained.answers.copy()
@@ -137,7 +121,48 @@ def train_folds(job: Job) -> Trained:
     return Trained(answers, columns, pd.concat(curves, ignore_index=True), models[0], {"folds": reports}, peak)
 
 
-def _train_on(split: Split, folder: Path, job: Job) -> Trained:
+def train_fold(job: Job, number: int) -> Trained:
+    """The model of one fold, trained or, where its fold.json stands, read; the time it took is added to the clock.
+
+    Args:
+        job: the cross-validation.
+        number: the fold, from 1.
+
+    Raises:
+        RunError: another process trains this fold.
+    """
+    fold = RunDirectory(job.run.path / FOLDS / str(number))
+    job.watcher.say(f"fold {number} of {len(job.prepared.splits)}")
+    with fold.taken():
+        if (fold.path / FOLD_RECORD).exists():
+            job.watcher.say(f"fold {number} is finished already")
+            record = json.loads((fold.path / FOLD_RECORD).read_text(encoding="utf-8"))
+            job.clock.add(record.get("seconds_by_step", {}))
+            return Trained(
+                np.load(fold.path / ANSWERS, allow_pickle=False),
+                Predictor.from_pretrained(fold.path / MODEL).columns,
+                fold.read_curves(),
+                record["model"],
+                record["training"],
+                record["peak_memory_bytes"],
+            )
+        clock = Clock()
+        trained = _train_on(job.prepared.splits[number - 1], fold.path, replace(job, clock=clock), number)
+        job.clock.add(clock.seconds)
+        fold.write_frame("curves.parquet", trained.curves)
+        write_answers(fold, trained)
+        record = {
+            "model": trained.model,
+            "training": trained.training,
+            "peak_memory_bytes": trained.peak_memory_bytes,
+            "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
+        }
+        fold.write_json(FOLD_RECORD, record)
+        shutil.rmtree(fold.path / CHECKPOINTS, ignore_errors=True)
+        return trained
+
+
+def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> Trained:
     """Train on one split, answer for every row, keep the weights in `folder/model`."""
     prepared, spec = job.prepared, job.spec
     used = prepared.targets.used
@@ -158,7 +183,7 @@ def _train_on(split: Split, folder: Path, job: Job) -> Trained:
             folder / CHECKPOINTS,
             device=job.device,
             resume=job.resume,
-            progress=job.watcher.shows_bars,
+            progress=training_reports(job.watcher, fold),
         )
     job.watcher.say(
         f"trained {report.epochs_run} epochs in {report.seconds:.0f} s, {report.windows_per_second:.0f} windows/s, "
