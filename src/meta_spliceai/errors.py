@@ -31,6 +31,16 @@ class MissingExtraError(MetaSpliceAIError):
         super().__init__(f"{feature} needs the optional extra '{extra}': pip install 'meta-spliceai[{extra}]'")
 
 
+class MissingPackageError(MetaSpliceAIError):
+    """A package of the usual installation is not on this machine, and what was asked for cannot be done without it.
+
+    Training and judging do without these packages, so that they run on a machine that has PyTorch and little else.
+    """
+
+    def __init__(self, feature: str, package: str) -> None:
+        super().__init__(f"{feature} needs the package '{package}', which is not installed: pip install {package}")
+
+
 class IntegrityError(MetaSpliceAIError):
     """A file is truncated, altered, or not what its checksum or shape says it should be."""
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-
-import platformdirs
 
 from meta_spliceai.errors import RunError
 
@@ -72,5 +71,15 @@ def sha256_file(path: Path) -> str:
 
 
 def cache_dir() -> Path:
-    """The folder for downloads and scores: META_SPLICEAI_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("META_SPLICEAI_CACHE") or platformdirs.user_cache_dir("meta-spliceai"))
+    """The folder for downloads and scores: META_SPLICEAI_CACHE, or `meta-spliceai` in the user's cache folder."""
+    own = os.environ.get("META_SPLICEAI_CACHE")
+    return Path(own) if own else _user_cache() / "meta-spliceai"
+
+
+def _user_cache() -> Path:
+    """Where the operating system keeps caches: LOCALAPPDATA, Library/Caches, or XDG_CACHE_HOME and ~/.cache."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -60,19 +60,18 @@ def saturate(
 
     if (region is not None) + (exon is not None) + (gene is not None and region is None) != 1:
         raise InputError("say what to saturate: one of --region CHR:START-END, --exon GENE:NUMBER, --gene NAME")
-    if figure is not None and figure.suffix.lower() not in (".png", ".svg"):
-        raise InputError(f"figure '{figure}' is neither .png nor .svg")
-
     import pandas as pd
     import torch
 
     from meta_spliceai.cli.score import announced_model
     from meta_spliceai.splice_engine.base_layer import saturation
-    from meta_spliceai.splice_engine.base_layer.saturation_figure import draw
+    from meta_spliceai.splice_engine.base_layer.saturation_figure import check_drawable, draw
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import check_annotation
     from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 
+    if figure is not None:
+        check_drawable(figure)  # before hours of scoring, not after
     if threads is not None:
         torch.set_num_threads(threads)
     genes = GeneAnnotation.named(annotation)

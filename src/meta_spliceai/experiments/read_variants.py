@@ -7,9 +7,8 @@ import gzip
 from pathlib import Path
 
 import pandas as pd
-import pysam
 
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import InputError, IntegrityError, MissingPackageError
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.variants.table import UNKNOWN, as_variant_table
 from meta_spliceai.splice_engine.variants.tested_exon import find_tested_exon
@@ -93,6 +92,10 @@ def _strand_of(
 
 
 def _read_vcf(path: Path) -> pd.DataFrame:
+    try:
+        import pysam
+    except ImportError as error:
+        raise MissingPackageError(f"reading {path}, a VCF or BCF,", "pysam") from error
     rows: list[tuple[str, int, str, str, str, str]] = []
     try:
         with pysam.VariantFile(str(path)) as file:

@@ -6,9 +6,6 @@ import importlib.metadata
 import os
 from pathlib import Path
 
-import pooch
-import requests
-
 from meta_spliceai.errors import IntegrityError, MissingExtraError, MissingResourceError
 from meta_spliceai.files import cache_dir, sha256_file
 from meta_spliceai.resources.registry import Resource, ResourceFile, get
@@ -84,22 +81,9 @@ def _download(resource: Resource, entry: ResourceFile, cached: Path) -> Path:
     elif os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0"):
         why = f"{OFFLINE_VARIABLE} is set"
     else:
-        try:
-            pooch.retrieve(
-                url=entry.url,
-                known_hash=f"sha256:{entry.sha256}",
-                fname=cached.name,
-                path=cached.parent,
-                downloader=pooch.HTTPDownloader(timeout=30, progressbar=False),
-            )
+        why = _fetched(resource, entry, entry.url, cached)
+        if not why:
             return cached
-        except requests.exceptions.RequestException as error:
-            why = f"the download from {entry.url} failed ({type(error).__name__})"
-        except ValueError as error:  # pooch's own report of a wrong hash
-            raise IntegrityError(
-                f"{resource.name}: what {entry.url} serves does not have the expected SHA-256 {entry.sha256[:12]}…; "
-                "nothing was kept"
-            ) from error
     ways = [f"put the file at <folder>/{entry.path} and set {MIRROR_VARIABLE}=<folder>"]
     if entry.url is not None:
         ways.append(f"go online once ({entry.size / 1e6:.1f} MB from {entry.url})")
@@ -109,6 +93,31 @@ def _download(resource: Resource, entry: ResourceFile, cached: Path) -> Path:
         f"{resource.name}: {entry.path} is neither in a mirror nor in the cache ({cached.parent}), and {why}; "
         f"ways out: {'; or '.join(ways)}"
     )
+
+
+def _fetched(resource: Resource, entry: ResourceFile, url: str, cached: Path) -> str:
+    """Download a file to its place in the cache; why it could not be had, in words, or nothing."""
+    try:
+        import pooch
+        import requests
+    except ImportError as error:
+        return f"downloads need the package {error.name}, which is not installed (pip install pooch)"
+    try:
+        pooch.retrieve(
+            url=url,
+            known_hash=f"sha256:{entry.sha256}",
+            fname=cached.name,
+            path=cached.parent,
+            downloader=pooch.HTTPDownloader(timeout=30, progressbar=False),
+        )
+    except requests.exceptions.RequestException as error:
+        return f"the download from {url} failed ({type(error).__name__})"
+    except ValueError as error:  # pooch's own report of a wrong hash
+        raise IntegrityError(
+            f"{resource.name}: what {url} serves does not have the expected SHA-256 {entry.sha256[:12]}…; "
+            "nothing was kept"
+        ) from error
+    return ""
 
 
 def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Path:

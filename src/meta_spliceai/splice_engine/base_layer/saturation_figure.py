@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, MissingPackageError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.base_layer.saturation import Stretch
 
@@ -22,6 +20,21 @@ _COLUMNS_AT_MOST = 2400
 _ROWS = ("A", "C", "G", "T", "-", "+A", "+C", "+G", "+T")
 _LOSS_AND_GAIN = "RdBu_r"
 """Blue: lost; red: won. Told apart with any common colour blindness."""
+
+
+def check_drawable(out: Path) -> str:
+    """The kind of figure, "png" or "svg", once it is sure that it can be drawn.
+
+    Raises:
+        InputError: another kind of file.
+        MissingPackageError: matplotlib is not installed.
+    """
+    kind = out.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise InputError(f"figure '{out}' is neither .png nor .svg")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingPackageError(f"drawing {out}", "matplotlib")
+    return kind
 
 
 def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> int:
@@ -37,11 +50,13 @@ def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> i
         Bases that one column stands for: 1, or more for a long stretch, of which the largest |Δ| is shown.
 
     Raises:
-        InputError: another kind of file.
+        InputError, MissingPackageError: see `check_drawable`.
     """
-    kind = out.suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise InputError(f"figure '{out}' is neither .png nor .svg")
+    kind = check_drawable(out)
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     values, names = matrix(table, stretch)
     bases = math.ceil(values.shape[1] / _COLUMNS_AT_MOST)
     shown = pooled(values, bases)

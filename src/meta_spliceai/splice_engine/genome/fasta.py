@@ -7,10 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pysam
 from jaxtyping import UInt8
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, MissingPackageError
 from meta_spliceai.files import atomic_write, cache_dir, sha256_file
 from meta_spliceai.splice_engine.genome.builds import check_lengths
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode
@@ -27,6 +26,7 @@ class IndexedFasta:
     Raises:
         InputError: no such file, no FASTA, gzipped but not by bgzip, an index that is missing and cannot be written, or
             chromosomes that have the other build's lengths.
+        MissingPackageError: pysam is not installed.
     """
 
     def __init__(self, path: Path, build: str) -> None:
@@ -35,6 +35,10 @@ class IndexedFasta:
         self.build = build
         if not self.path.is_file():
             raise InputError(f"no FASTA file at {path}; check the path")
+        try:
+            import pysam
+        except ImportError as error:
+            raise MissingPackageError(f"reading {path}, an indexed FASTA file,", "pysam") from error
         try:
             self._file = pysam.FastaFile(str(self.path))
         except (OSError, ValueError) as error:

@@ -6,10 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-import pysam
-import pysam.bcftools
-
-from meta_spliceai.errors import RunError
+from meta_spliceai.errors import MissingPackageError, RunError
 
 OUTPUT_TYPES = ("v", "z", "b")
 """VCF text, bgzipped VCF, BCF."""
@@ -24,9 +21,15 @@ def convert(source: Path, out: Path, output_type: str) -> None:
         output_type: one of OUTPUT_TYPES.
 
     Raises:
+        MissingPackageError: pysam is not installed.
         RunError: it could not be written: a full disk, or (BCF) a contig or key that the header does not declare.
         OSError: the folder cannot be written to.
     """
+    try:
+        import pysam
+        import pysam.bcftools
+    except ImportError as error:
+        raise MissingPackageError(f"writing {out} in another kind than {source.name}", "pysam") from error
     descriptor, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")
     os.close(descriptor)
     loudness = pysam.set_verbosity(0)

@@ -16,9 +16,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from scipy.special import ndtri
-from seqleak import position_model
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, MissingPackageError
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import CELLS_AT_ONCE, evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_only import position_design
@@ -167,7 +166,12 @@ def gain_over_position(
 
     Raises:
         InputError: features of other rows, fewer groups than folds, a row without a known site.
+        MissingPackageError: seqleak is not installed.
     """
+    try:
+        from seqleak import position_model
+    except ImportError as error:
+        raise MissingPackageError("the gain over position", "seqleak") from error
     frame = check_predictions(predictions, [scorer])
     if len(features) != len(frame):
         raise InputError(f"position features: {len(features)} rows for {len(frame)} predictions")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from seqleak import position_model
-from seqleak.baseline import Linear, OneHot, Spline
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, MissingPackageError
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import position_features
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scores, unsigned
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, training_labels
+
+if TYPE_CHECKING:
+    from seqleak.baseline import Linear, OneHot, Spline
 
 MOST_KNOTS = {"nearest": 12, "to_acceptor": 8, "to_donor": 8}
 """Knots of the spline of each distance; fewer where the distances take too few values for so many."""
@@ -42,7 +44,12 @@ def position_only(
 
     Raises:
         InputError: no splice site known for any training row, a side without a variant, an empty test part.
+        MissingPackageError: seqleak is not installed.
     """
+    try:
+        from seqleak import position_model
+    except ImportError as error:
+        raise MissingPackageError("position alone as a simple rival", "seqleak") from error
     y = training_labels(train_table, "training part", negatives)
     if test_table.empty:
         raise InputError("test part: no rows; there is nothing to score")
@@ -74,6 +81,8 @@ def position_only(
 
 def position_design(training: pd.DataFrame) -> list[Linear | OneHot | Spline]:
     """The design: only what varies in the training part, with as many distinct knots as its quantiles allow."""
+    from seqleak.baseline import Linear, OneHot, Spline
+
     terms: list[Linear | OneHot | Spline] = []
     for column, most in MOST_KNOTS.items():
         values = training[column].to_numpy()

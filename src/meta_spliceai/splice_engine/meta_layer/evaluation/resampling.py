@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from seqleak import Resample
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, MissingPackageError
+
+if TYPE_CHECKING:
+    from seqleak import Resample
 
 DRAWN_AT_ONCE = 2_000_000
 """Group draws held in memory while the multiplicities are counted."""
@@ -54,7 +57,15 @@ class ResamplingPlan:
             yield piece, self.counts[piece]
 
     def as_seqleak(self) -> Resample:
-        """The same plan as seqleak's object, so that its statistics are paired with ours."""
+        """The same plan as seqleak's object, so that its statistics are paired with ours.
+
+        Raises:
+            MissingPackageError: seqleak is not installed.
+        """
+        try:
+            from seqleak import Resample
+        except ImportError as error:
+            raise MissingPackageError("pairing with seqleak's statistics", "seqleak") from error
         plan = Resample(self.labels[self.unit], method="cluster", n_boot=0)
         plan.n_boot = self.n_boot
         plan.counts = self.counts.astype(np.int32)
