@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.address import code_version, run_name
@@ -24,6 +26,7 @@ from meta_spliceai.experiments.procedures import (
     Clock,
     Job,
     Trained,
+    train_fold,
     train_folds,
     train_single,
     write_answers,
@@ -43,6 +46,10 @@ PROCEDURES: dict[str, Callable[[Job], Trained]] = {
     "ensemble": train_ensemble,
 }
 """How a result comes about: one model, one for each fold, or finished rows combined."""
+
+
+TOLD = ("seconds", "dollars", "device", "peak_memory_bytes", "peak_gpu_memory_bytes", "parameters", "weights_origin")
+"""What a watcher is told of a finished run's record."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ def run_experiment(
     fresh: bool = False,
     rows: dict[str, ExperimentSpec] | None = None,
     watcher: Watcher | None = None,
+    price_per_hour: float | None = None,
 ) -> Outcome:
     """Run one row, or return its result where it has been run before.
 
@@ -87,6 +95,7 @@ def run_experiment(
         fresh: throw an unfinished run away and start over.
         rows: the catalogue (members of ensembles; whether the row is run as it stands there).
         watcher: told what happens.
+        price_per_hour: dollars an hour of a rented machine; the record then says what the run cost.
 
     Raises:
         RunError: a part is missing; another process works on the run; the run is unfinished and neither `resume` nor
@@ -96,12 +105,7 @@ def run_experiment(
     """
     watcher = watcher or Silent()
     rows = rows or {}
-    offered = offered_parts()
-    missing = missing_parts(spec, rows, offered)
-    if missing:
-        kinds = [kind for kind in offered if any(part.startswith(f"{kind} '") for part in missing)]
-        there = "; ".join(f"{kind}: {', '.join(offered[kind])}" for kind in kinds)
-        raise RunError(f"row '{spec.id}' cannot run: missing {', '.join(missing)} (at hand: {there})")
+    _check_parts(spec, rows)
     target_device = str(choose_device(device))
     clock = Clock()
     with clock("data"), watcher.stage(f"data set {spec.data.name}"):
@@ -114,12 +118,86 @@ def run_experiment(
         return Outcome(spec, run, reused=True)
     with run.taken():
         _begin(run, spec, resume, fresh, watcher)
+        watcher.tell(
+            "run", {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed, "spec": spec.identity()}
+        )
         try:
-            with _states(run, spec, workspace):
-                _work(run, spec, loaded, rows, workspace, target_device, resume, watcher, clock)
+            with _states(run, spec, workspace, watcher):
+                _work(
+                    run, spec, loaded, rows, workspace, target_device, resume, watcher, clock, price_per_hour=price_per_hour
+                )
         finally:
             watcher.say(f"run directory: {run.path}")
     return Outcome(spec, run)
+
+
+def prepare_for_parts(
+    spec: ExperimentSpec, workspace: Workspace, device: str, rows: dict[str, ExperimentSpec], watcher: Watcher
+) -> int:
+    """Fill the caches that all parts of a run read (base scores), so that parts in parallel do not compute them twice.
+
+    Args:
+        spec: the row.
+        workspace: where its run is or will be.
+        device: "auto", "cpu" or "cuda".
+        rows: the catalogue.
+        watcher: told what happens.
+
+    Returns:
+        the number of folds left to train by `train_part`; 0 where the run is finished or has no folds.
+
+    Raises:
+        as `run_experiment`.
+    """
+    _check_parts(spec, rows)
+    loaded = load_rows_of(spec.data)
+    run = workspace.run(run_name(spec, loaded.digest, code_version()))
+    if run.state() == "finished":
+        return 0
+    prepared = prepare(spec, loaded, str(choose_device(device)), watcher, Clock())
+    return len(prepared.splits) if spec.procedure == "cross-validation" else 0
+
+
+def train_part(
+    spec: ExperimentSpec,
+    workspace: Workspace,
+    number: int,
+    device: str,
+    rows: dict[str, ExperimentSpec],
+    watcher: Watcher,
+) -> None:
+    """Train one fold into its own folder; the run that is begun afterwards finds it finished.
+
+    Args:
+        spec: a row with folds.
+        workspace: where its run is or will be.
+        number: the fold, from 1.
+        device: "auto", "cpu" or "cuda".
+        rows: the catalogue.
+        watcher: told what happens.
+
+    Raises:
+        RunError: another process trains this fold; training went wrong.
+    """
+    _check_parts(spec, rows)
+    loaded = load_rows_of(spec.data)
+    run = workspace.run(run_name(spec, loaded.digest, code_version()))
+    target_device, clock = str(choose_device(device)), Clock()
+    prepared = prepare(spec, loaded, target_device, watcher, clock)
+
+    def no_member(row_id: str) -> RunDirectory:
+        raise RunError(f"a fold of '{spec.id}' has no members, and '{row_id}' was asked for")
+
+    train_fold(Job(run, spec, prepared, target_device, True, watcher, clock, no_member), number)
+
+
+def _check_parts(spec: ExperimentSpec, rows: dict[str, ExperimentSpec]) -> None:
+    offered = offered_parts()
+    missing = missing_parts(spec, rows, offered)
+    if missing:
+        kinds = [kind for kind in offered if any(part.startswith(f"{kind} '") for part in missing)]
+        there = "; ".join(f"{kind}: {', '.join(offered[kind])}" for kind in kinds)
+        raise RunError(f"row '{spec.id}' cannot run: missing {', '.join(missing)} (at hand: {there})")
 
 
 def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, watcher: Watcher) -> None:
@@ -151,10 +229,11 @@ def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, w
 
 
 @contextmanager
-def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace) -> Iterator[None]:
+def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace, watcher: Watcher) -> Iterator[None]:
     """Whatever ends the work leaves a state with its reason, in the folder and in the ledger."""
 
     def end(state: str, reason: str) -> None:
+        watcher.tell("end", {"state": state, "reason": reason})
         # On a full disk this cannot be written either. The error itself goes on its way, and a run whose process is
         # gone counts as interrupted.
         with suppress(OSError, RunError):
@@ -172,13 +251,14 @@ def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace) -> It
 
     try:
         yield
-    except KeyboardInterrupt:
-        end("interrupted", "stopped by the user")
+    except KeyboardInterrupt as stopped:
+        # Who stops a run for another reason (a time limit, a signal) says so in the exception.
+        end("interrupted", str(stopped) or "stopped by the user")
         raise
     except MetaSpliceAIError as error:
         end("failed", str(error))
         raise
-    except MemoryError as error:
+    except (MemoryError, torch.OutOfMemoryError) as error:
         end("failed", "out of memory")
         raise RunError(f"run {run.name}: out of memory; use fewer variants (--limit) or a smaller window") from error
     except OSError as error:
@@ -200,6 +280,7 @@ def _work(
     resume: bool,
     watcher: Watcher,
     clock: Clock,
+    price_per_hour: float | None,
 ) -> None:
     torch_device = choose_device(device)
     reset_peak(choose_device("cpu"))
@@ -224,7 +305,13 @@ def _work(
         gpu_peak = max(trained.peak_memory_bytes, peak_memory(torch_device))
     else:
         peak = max(peak, trained.peak_memory_bytes)
-    _conclude(run, spec, rows, workspace, prepared, trained, judged, clock, device, peak, gpu_peak)
+    facts = _conclude(
+        run, spec, rows, workspace, prepared, trained, judged, clock, device, peak, gpu_peak, price_per_hour
+    )
+    watcher.tell(
+        "end",
+        {"state": "finished", "reason": "", **{key: facts[key] for key in TOLD}, "metrics": judged.evaluation.to_json()},
+    )
 
 
 def _member_runner(
@@ -236,24 +323,52 @@ def _member_runner(
     """
 
     def run_member(row_id: str) -> RunDirectory:
-        member = find_row(rows, row_id)
-        own = rows.get(spec.id)
-        if spec.smoke:
-            member, own = as_smoke(member), as_smoke(own) if own else None
-        changed = {
-            block: getattr(spec, block)
-            for block in ("data", "base", "split")
-            if own is not None and getattr(spec, block) != getattr(own, block)
-        }
-        training = member.training.model_copy(update={"seed": spec.seed})
-        member = member.model_copy(update={**changed, "training": training})
         watcher.say(f"member {row_id}")
-        outcome = run_experiment(member, workspace, device, resume=True, rows=rows, watcher=watcher)
+        member = member_of(spec, row_id, rows)
+        outcome = run_experiment(member, workspace, device, resume=True, rows=rows, watcher=_Inner(watcher))
         if outcome.run is None:
             raise RunError(f"member {row_id} of '{spec.id}' has no result")
         return outcome.run
 
     return run_member
+
+
+def member_of(spec: ExperimentSpec, row_id: str, rows: dict[str, ExperimentSpec]) -> ExperimentSpec:
+    """A member of an ensemble as it is run for it: with the ensemble's seed and smallness, and with the ensemble's
+    data, base network or split where those were changed from the catalogue.
+
+    Args:
+        spec: the ensemble.
+        row_id: the member.
+        rows: the catalogue.
+
+    Raises:
+        InputError: no such row.
+    """
+    member = find_row(rows, row_id)
+    own = rows.get(spec.id)
+    if spec.smoke:
+        member, own = as_smoke(member), as_smoke(own) if own else None
+    changed = {
+        block: getattr(spec, block)
+        for block in ("data", "base", "split")
+        if own is not None and getattr(spec, block) != getattr(own, block)
+    }
+    training = member.training.model_copy(update={"seed": spec.seed})
+    return member.model_copy(update={**changed, "training": training})
+
+
+class _Inner:
+    """A watcher for a run within a run: lines and steps are shown, the outer run's facts stay the outer run's."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.say = watcher.say
+        self.stage = watcher.stage
+        self.watcher = watcher
+
+    def tell(self, kind: str, facts: dict[str, Any]) -> None:
+        if kind == "training":
+            self.watcher.tell(kind, facts)
 
 
 def _conclude(
@@ -268,12 +383,15 @@ def _conclude(
     device: str,
     peak: int,
     gpu_peak: int | None,
-) -> None:
+    price_per_hour: float | None,
+) -> dict[str, Any]:
     environment = run.environment()
     # A resumed run adds the time of its earlier parts, as far as they were written down.
     facts: dict[str, Any] = {
         "seconds": round(sum(clock.seconds.values()), 3),
         "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
+        "price_per_hour": price_per_hour,
+        "dollars": None if price_per_hour is None else round(sum(clock.seconds.values()) / 3600 * price_per_hour, 4),
         "device": device if environment["gpu"] is None or device == "cpu" else environment["gpu"]["name"],
         "peak_memory_bytes": peak,
         "peak_gpu_memory_bytes": gpu_peak,
@@ -324,6 +442,7 @@ def _conclude(
             "test": judged.test,
             "device": facts["device"],
             "seconds": facts["seconds"],
+            "dollars": facts["dollars"],
             "peak_memory_bytes": peak,
             "peak_gpu_memory_bytes": gpu_peak,
             "weights_origin": facts["weights_origin"],
@@ -337,6 +456,7 @@ def _conclude(
     )
     # The state comes last: a run that says "finished" has everything, its line in the ledger included.
     run.mark("finished", "", **facts)
+    return facts
 
 
 def _same_wish(spec: ExperimentSpec, wished: ExperimentSpec) -> bool:
