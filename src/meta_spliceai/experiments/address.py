@@ -13,8 +13,8 @@ from meta_spliceai.experiments.spec import ExperimentSpec
 HASH_LETTERS = 12
 
 _ROOMS_THAT_COUNT = ("splice_engine", "datasets", "resources", "experiments")
-_ROOMS_THAT_SHOW = ("report", "executors")
-"""Rooms below `experiments` that only present or start runs."""
+_ROOMS_THAT_SHOW = ("report", "executors", "plan")
+"""Rooms below `experiments` that only present, start or foresee runs."""
 
 
 @cache

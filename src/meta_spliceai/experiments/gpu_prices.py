@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, MissingResourceError, unknown_value
 from meta_spliceai.experiments.spec import Block, explain
+from meta_spliceai.files import cache_dir
+
+OWN_FILE = Path("wishlist") / "gpus.yaml"
+"""A user's own GPUs and prices, laid over the packaged ones."""
+
+OLD_AFTER_DAYS = 60
+"""Prices older than this are named as old in every plan."""
 
 
 class Recommendation(Block):
@@ -46,28 +58,259 @@ class PriceTable(Block):
         # YAML reads an unquoted 2026-01-31 as a date.
         return value.isoformat() if isinstance(value, date) else value
 
+    @field_validator("as_of")
+    @classmethod
+    def _a_day(cls, value: str) -> str:
+        try:
+            first_day(value)
+        except ValueError as error:
+            raise ValueError("not a day of the calendar; YYYY-MM or YYYY-MM-DD") from error
+        return value
+
+
+class Gpu(Block):
+    """A card as its maker describes it; rates are dense, in 10¹² operations a second."""
+
+    name: str = Field(description="what it is asked for by")
+    aliases: tuple[str, ...] = Field((), description="other names: the driver's, providers'")
+    vram_gb: float = Field(gt=0, description="its memory, 10⁹ bytes")
+    bandwidth_gb_s: float = Field(gt=0, description="of its memory, 10⁹ bytes a second")
+    fp32_tflops: float = Field(gt=0, description="float32")
+    tf32_tflops: float = Field(gt=0, description="TF32 on matrix units")
+    bf16_tflops: float = Field(gt=0, description="bfloat16 on matrix units")
+    source: str = Field(description="where the numbers are from")
+
 
 class PriceHistory(Block):
-    """All tables, the newest first."""
+    """Cards, and all tables of prices."""
 
-    history: tuple[PriceTable, ...] = Field(min_length=1, description="tables by day")
+    gpus: tuple[Gpu, ...] = Field((), description="cards")
+    history: tuple[PriceTable, ...] = Field((), description="tables by day")
+
+    @model_validator(mode="after")
+    def _something(self) -> PriceHistory:
+        if not self.gpus and not self.history:
+            raise ValueError("there are neither 'gpus' nor a 'history' of prices")
+        return self
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What an hour of a card costs, where and when.
+
+    Attributes:
+        gpu: the card's name as in `Market.gpus`.
+        dollars_per_hour: US dollars.
+        approximate: written with a ~ in its source.
+        as_of: day or month of the price.
+        provider, source: whose price, and where it is from.
+    """
+
+    gpu: str
+    dollars_per_hour: float
+    approximate: bool
+    as_of: str
+    provider: str
+    source: str
+
+    def days_old(self, today: date) -> int:
+        """Days since the price was written down; a month counts from its last day."""
+        return max(0, (today - last_day(self.as_of)).days)
+
+
+@dataclass(frozen=True)
+class Market:
+    """Cards and what they cost now, as far as is known.
+
+    Attributes:
+        gpus: by name.
+        offers: the price that counts for each card that has one: from the user's file, else the newest.
+    """
+
+    gpus: dict[str, Gpu]
+    offers: dict[str, Offer]
+
+    def find(self, name: str, where: str = "") -> Gpu:
+        """The card of this name or alias.
+
+        Raises:
+            InputError: no such card; the nearest names are given.
+        """
+        wanted = plain_name(name)
+        for gpu in self.gpus.values():
+            if wanted in {plain_name(other) for other in (gpu.name, *gpu.aliases)}:
+                return gpu
+        raise unknown_value("GPU", name, self.gpus, where=where)
+
+    def known(self, name: str) -> Gpu | None:
+        """The card of this name or alias; None for others."""
+        try:
+            return self.find(name)
+        except InputError:
+            return None
+
+    def old_prices(self, today: date) -> str:
+        """A warning that names the prices' day where some are old; empty where none is."""
+        old = [offer for offer in self.offers.values() if offer.days_old(today) > OLD_AFTER_DAYS]
+        if not old:
+            return ""
+        days = max(offer.days_old(today) for offer in old)
+        named = ", ".join(f"{offer.gpu} ({offer.as_of})" for offer in sorted(old, key=lambda offer: offer.gpu))
+        return (
+            f"prices are up to {days} days old (more than {OLD_AFTER_DAYS}): {named}; "
+            "refresh with `meta-spliceai plan --refresh-prices`, or give your own with --prices FILE"
+        )
+
+
+def plain_name(name: str) -> str:
+    """A card's name without maker, case and punctuation."""
+    return re.sub(r"[^a-z0-9]|nvidia|geforce", "", name.lower())
+
+
+def first_day(as_of: str) -> date:
+    """The day, or the month's first."""
+    return date.fromisoformat(as_of if len(as_of) > 7 else f"{as_of}-01")
+
+
+def last_day(as_of: str) -> date:
+    """The day, or the month's last."""
+    if len(as_of) > 7:
+        return date.fromisoformat(as_of)
+    year, month = (int(part) for part in as_of.split("-"))
+    following = date(year + month // 12, month % 12 + 1, 1)
+    return date.fromordinal(following.toordinal() - 1)
+
+
+def refreshed_file() -> Path:
+    """Where `meta-spliceai plan --refresh-prices` keeps what it found."""
+    return cache_dir() / "prices" / "skypilot.yaml"
 
 
 def load_prices() -> PriceTable:
-    """The newest table of the packaged `gpus.yaml`.
+    """The newest table of the packaged `gpus.yaml`, with the newest recommendations.
 
     Raises:
         InputError: an entry without its day, an unknown field, a price that is not above zero.
     """
-    return newest(files("meta_spliceai.experiments").joinpath("gpus.yaml").read_text(encoding="utf-8"), "gpus.yaml")
+    return newest(_packaged(), "gpus.yaml")
 
 
 def newest(text: str, where: str) -> PriceTable:
-    """The newest table of a YAML text; `where` names it in messages."""
+    """The newest table of a YAML text; `where` names it in messages. What no newer table says (recommendations, what a
+    card is recommended for) is taken from older ones."""
+    history = sorted(read_history(text, where).history, key=lambda table: table.as_of, reverse=True)
+    if not history:
+        raise InputError(f"{where}: field 'history' is missing: tables of prices, each with its day")
+    advice = next((table.recommendations for table in history if table.recommendations), ())
+    suitable = {price.gpu: price.suitable for table in reversed(history) for price in table.prices if price.suitable}
+    prices = tuple(
+        price if price.suitable else price.model_copy(update={"suitable": suitable.get(price.gpu, "")})
+        for price in history[0].prices
+    )
+    return history[0].model_copy(update={"recommendations": advice, "prices": prices})
+
+
+def load_market(own: Path | None = None) -> Market:
+    """Cards and prices: the packaged ones, those refreshed since, and the user's own over both.
+
+    Args:
+        own: the user's file (`--prices`); by default `./wishlist/gpus.yaml` where there is one.
+
+    Raises:
+        MissingResourceError: the file named is not there.
+        InputError: a file that cannot be used; names file, line, field and what is allowed.
+    """
+    if own is not None and not own.is_file():
+        raise MissingResourceError(f"no prices at {own}; write such a file (docs/how-to/plan-the-wishlist.md)")
+    packaged = read_history(_packaged(), "gpus.yaml")
+    shared = [packaged]
+    if refreshed_file().is_file():
+        shared.append(_read_file(refreshed_file()))
+    user = [_read_file(path) for path in (OWN_FILE, own) if path is not None and path.is_file()]
+    gpus = {gpu.name: gpu for history in (*shared, *user) for gpu in history.gpus}
+    market = Market(gpus, {})
+    offers = _newest_offers(shared, market)
+    for history in user:
+        offers |= _newest_offers([history], market)
+    return Market(gpus, offers)
+
+
+def _newest_offers(histories: Sequence[PriceHistory], market: Market) -> dict[str, Offer]:
+    """For each card that is known, the newest of its prices; of two of one day the lower."""
+    found: dict[str, Offer] = {}
+    for history in histories:
+        for table in history.history:
+            for price in table.prices:
+                gpu = market.known(price.gpu)
+                if gpu is None:  # a card nobody described cannot be planned for
+                    continue
+                offer = Offer(
+                    gpu.name,
+                    price.dollars_per_hour,
+                    price.approximate,
+                    table.as_of,
+                    table.provider,
+                    table.source,
+                )
+                before = found.get(gpu.name)
+                if before is None or _order(offer) > _order(before):
+                    found[gpu.name] = offer
+    return found
+
+
+def _order(offer: Offer) -> tuple[date, float]:
+    return last_day(offer.as_of), -offer.dollars_per_hour
+
+
+def _packaged() -> str:
+    return files("meta_spliceai.experiments").joinpath("gpus.yaml").read_text(encoding="utf-8")
+
+
+def _read_file(path: Path) -> PriceHistory:
+    return read_history(path.read_text(encoding="utf-8"), str(path))
+
+
+def read_history(text: str, where: str) -> PriceHistory:
+    """Cards and prices from YAML.
+
+    Raises:
+        InputError: names `where`, the line, the field, the value and what is allowed.
+    """
     try:
-        history = PriceHistory.model_validate(yaml.safe_load(text))
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
+    try:
+        return PriceHistory.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{where}: {explain(error)}") from error
-    return max(history.history, key=lambda table: table.as_of)
+        line = _line_of(tree, error.errors()[0]["loc"])
+        place = f"{where}, line {line}" if line else where
+        raise InputError(f"{place}: {explain(error)}{_allowed(error)}") from error
+
+
+def _allowed(error: ValidationError) -> str:
+    """What a missing field has to say."""
+    first = error.errors()[0]
+    if first["type"] != "missing":
+        return ""
+    name = str(first["loc"][-1])
+    for model in (PriceTable, Price, Gpu, Recommendation):
+        if name in model.model_fields:
+            return f": {model.model_fields[name].description}"
+    return ""
+
+
+def _line_of(tree: Any, location: Iterable[int | str]) -> int | None:
+    """The 1-based line of a field, or of the block that lacks it."""
+    node = tree
+    for part in location:
+        found = None
+        if isinstance(node, yaml.MappingNode):
+            found = next((value for key, value in node.value if key.value == part), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = node.value[part]
+        if found is None:
+            break
+        node = found
+    return None if node is None else node.start_mark.line + 1
