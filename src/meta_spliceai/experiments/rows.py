@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.experiments.gpu_prices import OWN_FILE as OWN_PRICES
 from meta_spliceai.experiments.spec import ExperimentSpec, explain, fields
 
 OWN_FOLDER = Path("wishlist")
@@ -39,7 +40,9 @@ def load_rows(own: Path | None = OWN_FOLDER) -> dict[str, ExperimentSpec]:
         (entry.name, entry.read_text(encoding="utf-8")) for entry in packaged.iterdir() if _is_yaml(entry)
     )
     if own is not None and own.is_dir():
-        found |= _read_all((str(path), _text(path)) for path in own.iterdir() if _is_yaml(path))
+        # The user's GPUs and prices lie in the same folder.
+        own_rows = (path for path in own.iterdir() if _is_yaml(path) and path.name != OWN_PRICES.name)
+        found |= _read_all((str(path), _text(path)) for path in own_rows)
     rows = {row_id: spec for row_id, (spec, _) in found.items()}
     _check_ensembles(rows, {row_id: place for row_id, (_, place) in found.items()})
     return rows
