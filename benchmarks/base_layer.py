@@ -1,22 +1,26 @@
-"""How fast is the base layer, beside SpliceAI's own package, on the same variants in the same run?
+"""How fast is the base layer, beside SpliceAI's and OpenSpliceAI's own packages, on the same variants in the same run?
 
-Two sets of variants from real genes:
+Three sets of variants, the first two from real genes:
 
 * dense: all SNVs around one exon (900 by default), which share one reference;
-* isolated: SNVs on sequences of their own (200 by default), which share nothing.
+* isolated: SNVs on sequences of their own (200 by default), which share nothing;
+* long-gene: SNVs along one gene of two million random bases (100 by default); ours alone, for its peak memory.
 
-SpliceAI's package runs in an interpreter of its own, given by --peer-python, on an even sample of each set (it needs
-over a second for a variant; its time does not depend on the neighbours). Its scores are compared with ours: the four
-scores as it prints them, and their positions where the score is at least 0.02.
+Each peer runs in an interpreter of its own, on an even sample of each set (it needs over a second for a variant; its
+time does not depend on the neighbours). Its scores are compared with ours from the same networks: the four scores as
+it prints them, and their positions where the score is at least 0.02.
 
     python -m venv peer
     peer/bin/pip install spliceai tensorflow-cpu pysam 'numpy<2.3' 'setuptools<81'
-    python benchmarks/base_layer.py --peer-python peer/bin/python
+    python -m venv open-peer
+    open-peer/bin/pip install openspliceai
+    python benchmarks/base_layer.py --spliceai-python peer/bin/python --openspliceai-python open-peer/bin/python
 
-Ours runs twice: in PyTorch only, and with its compiled convolutions where there is a C++ compiler.
+Ours runs twice with SpliceAI's networks: in PyTorch only, and with its compiled convolutions where there is a C++
+compiler. With --device cuda ours runs there; SpliceAI's package runs where its TensorFlow runs.
 
-Writes benchmarks/results/base_layer.json and base_layer.md (the README's table), and prints the table. Without
---peer-python only ours is timed, and the table says so. Ends with 1 if outputs disagree.
+Writes benchmarks/results/base_layer.json and base_layer.md (the README's table), and prints the table. Without a peer
+only ours is timed, and the table says so. Ends with 1 if outputs disagree.
 """
 
 from __future__ import annotations
@@ -38,12 +42,18 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared/vectors/spliceai"
-SETS = ("dense", "isolated")
+SETS = ("dense", "isolated", "long-gene")
+ALONE = ("long-gene",)
+"""Sets that ours scores alone: what is asked is its peak memory."""
 SIDES = {
     "spliceai": "SpliceAI's own package",
     "pytorch": "meta-spliceai, PyTorch only",
     "ours": "meta-spliceai",
+    "openspliceai": "OpenSpliceAI's own package",
+    "ours-openspliceai": "meta-spliceai, OpenSpliceAI's networks",
 }
+PEER_OF = {"pytorch": "spliceai", "ours": "spliceai", "ours-openspliceai": "openspliceai"}
+"""Who runs the same networks, and is compared with."""
 
 
 def main() -> int:
@@ -81,59 +91,79 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", type=Path, help="interpreter with spliceai and tensorflow installed")
-    parser.add_argument("--peer-variants", type=int, default=30, help="variants of each set that the peer scores")
+    parser.add_argument("--spliceai-python", type=Path, help="interpreter with spliceai and tensorflow installed")
+    parser.add_argument("--openspliceai-python", type=Path, help="interpreter with openspliceai installed")
+    parser.add_argument("--peer-variants", type=int, default=30, help="variants of each set that a peer scores")
     parser.add_argument("--dense", type=int, default=900, help="SNVs around one exon")
     parser.add_argument("--isolated", type=int, default=200, help="SNVs that share no sequence")
+    parser.add_argument("--long-gene", type=int, default=100, help="SNVs along a gene of two million bases")
     parser.add_argument("--distance", type=int, default=50)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--genome", type=Path, default=SHARED / "genome.fa", help="FASTA with index")
     parser.add_argument("--annotation", type=Path, default=SHARED / "annotation.txt", help="table in SpliceAI's format")
     parser.add_argument("--out", type=Path, default=HERE / "results")
-    parser.add_argument("--worker", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=7, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.worker:
         for path in (options.genome, options.annotation):
             if not path.is_file():
                 parser.error(f"no {path}; give --genome and --annotation")
-        if options.peer_python and not options.peer_python.is_file():
-            parser.error(f"no interpreter at {options.peer_python}")
+        for interpreter in (options.spliceai_python, options.openspliceai_python):
+            if interpreter and not interpreter.is_file():
+                parser.error(f"no interpreter at {interpreter}")
     return options
 
 
 def _measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Ours and the peer's time and scores on one set."""
-    make = _dense if name == "dense" else _isolated
+    """Ours and the peers' time and scores on one set."""
+    make = {"dense": _dense, "isolated": _isolated, "long-gene": _long_gene}[name]
     records, fasta, annotation = make(options, work)
     vcf = work / f"{name}.vcf"
     _write_vcf(vcf, records)
-    ours: dict[str, dict[str, Any]] = {}
-    for who, compiled in (("pytorch", "0"), ("ours", "1")):
+    step = max(1, len(records) // options.peer_variants)
+    sample = records[step // 2 :: step][: options.peer_variants]
+    peer_vcf = work / f"{name}-peer.vcf"
+    _write_vcf(peer_vcf, sample)
+    inputs = [str(fasta), str(annotation), str(options.distance)]
+    sides: dict[str, dict[str, Any]] = {}
+    for who, compiled in (("pytorch", "0"), ("ours", "1"), ("ours-openspliceai", "1")):
         if who == "pytorch" and options.device != "cpu":
             continue
-        ours[who] = _run(
-            [sys.executable, str(Path(__file__).resolve()), "--worker", str(vcf), str(fasta), str(annotation)],
-            [str(options.distance), f"{options.device}:{options.threads}"],
+        if who == "ours-openspliceai" and (name in ALONE or not options.openspliceai_python):
+            continue
+        sides[who] = _run(
+            [sys.executable, str(Path(__file__).resolve()), "--worker", str(vcf)],
+            [*inputs, PEER_OF[who], f"{options.device}:{options.threads}"],
             work / f"{name}-{who}.json",
             META_SPLICEAI_COMPILED=compiled,
         )
-    result: dict[str, Any] = {who: _without_scores(side) for who, side in ours.items()}
-    if options.peer_python:
-        step = max(1, len(records) // options.peer_variants)
-        sample = records[step // 2 :: step][: options.peer_variants]
-        peer_vcf = work / f"{name}-peer.vcf"
-        _write_vcf(peer_vcf, sample)
-        peer = _run(
-            [str(options.peer_python), str(HERE / "peer_spliceai.py"), str(peer_vcf), str(fasta), str(annotation)],
-            [str(options.distance)],
-            work / f"{name}-peer.json",
-        )
-        result["spliceai"] = _without_scores(peer)
-        for who, side in ours.items():
-            result[who]["agreement"] = _compare(side["scores"], peer["scores"])
-            result[who]["ratio"] = _rate(side) / _rate(peer)
-    return result
+    for peer, interpreter, more in (
+        ("spliceai", options.spliceai_python, []),
+        ("openspliceai", options.openspliceai_python, [_openspliceai_weights]),
+    ):
+        if interpreter and name not in ALONE:
+            sides[peer] = _run(
+                [str(interpreter), str(HERE / f"peer_{peer}.py"), str(peer_vcf)],
+                [*inputs, *(str(find()) for find in more)],
+                work / f"{name}-{peer}.json",
+            )
+    for who, peer in PEER_OF.items():
+        if who in sides and peer in sides:
+            sides[who]["agreement"] = _compare(sides[who]["scores"], sides[peer]["scores"])
+            sides[who]["ratio"] = _rate(sides[who]) / _rate(sides[peer])
+    return {who: _without_scores(side) for who, side in sides.items()}
+
+
+def _openspliceai_weights() -> Path:
+    """The folder of the five networks, checked, as the peer wants it."""
+    from meta_spliceai.resources import get, resolve_file
+    from meta_spliceai.resources.networks import OPENSPLICEAI_MANE_10000NT
+
+    files = [
+        resolve_file(OPENSPLICEAI_MANE_10000NT.name, file.path) for file in get(OPENSPLICEAI_MANE_10000NT.name).files
+    ]
+    return files[0].parent
 
 
 def _without_scores(side: dict[str, Any]) -> dict[str, Any]:
@@ -215,6 +245,26 @@ def _isolated(options: argparse.Namespace, work: Path) -> tuple[list[Record], Pa
     return records[: options.isolated], fasta, annotation
 
 
+def _long_gene(options: argparse.Namespace, work: Path) -> tuple[list[Record], Path, Path]:
+    """SNVs at even distances along one gene of two million random bases."""
+    import numpy as np
+    import pysam
+
+    length = 2_000_000
+    bases = "".join(np.random.default_rng(0).choice(list("ACGT"), length))
+    fasta, annotation = work / "long.fa", work / "long.txt"
+    fasta.write_text(f">long\n{bases}\n")
+    pysam.faidx(str(fasta))
+    header = ["#NAME", "CHROM", "STRAND", "TX_START", "TX_END", "EXON_START", "EXON_END"]
+    gene = ["LONG", "long", "+", "0", str(length), "0,", f"{length},"]
+    annotation.write_text("\t".join(header) + "\n" + "\t".join(gene) + "\n")
+    records = []
+    for number in range(options.long_gene):
+        at = length * (2 * number + 1) // (2 * options.long_gene)
+        records.append(("long", at + 1, f"long{number}", bases[at], "ACGT"["ACGT".index(bases[at]) - 1]))
+    return records, fasta, annotation
+
+
 def _write_vcf(path: Path, records: list[Record]) -> None:
     contigs = dict.fromkeys(record[0] for record in records)
     lines = ["##fileformat=VCFv4.2", *(f"##contig=<ID={contig}>" for contig in contigs)]
@@ -223,7 +273,7 @@ def _write_vcf(path: Path, records: list[Record]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def _worker(vcf: str, fasta: str, annotation: str, distance: str, where: str, out: str) -> None:
+def _worker(vcf: str, fasta: str, annotation: str, distance: str, networks: str, where: str, out: str) -> None:
     """Ours, in a process of its own so that its peak memory is its own."""
     import pandas as pd
     import pysam
@@ -245,7 +295,7 @@ def _worker(vcf: str, fasta: str, annotation: str, distance: str, where: str, ou
     table["gene"] = [gene.name for gene in found]
     table["strand"] = [gene.strand for gene in found]
     genome = IndexedFasta(Path(fasta), "as given")
-    model = load_base_model("spliceai", device)
+    model = load_base_model(networks, device)
     score_variants(table[:2], genome, model, int(distance), annotation=genes)  # warm up, as the peer does
     before = time.perf_counter()
     scores = score_variants(table, genome, model, int(distance), annotation=genes)
@@ -284,7 +334,7 @@ def _compare(ours: dict[str, str], peer: dict[str, list[str]]) -> dict[str, Any]
             float(score) < 0.02 or a == b for score, a, b in zip(theirs[2:6], mine[6:], theirs[6:], strict=True)
         ]
         if mine[:2] != theirs[:2] or not all(same_scores + same_places):
-            different.append({"variant": name, "ours": ours[name], "spliceai": text})
+            different.append({"variant": name, "ours": ours[name], "peer": text})
     return {"compared": len(peer), "identical_texts": identical, "different": different}
 
 
@@ -309,13 +359,18 @@ def _table(report: dict[str, Any]) -> str:
         "| variants | who | scored | variants/s | ratio | peak memory | outputs |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
-    what = {"dense": "SNVs around one exon", "isolated": "isolated SNVs"}
+    what = {"dense": "SNVs around one exon", "isolated": "isolated SNVs", "long-gene": "SNVs along a 2 Mb gene"}
     for name, result in report["sets"].items():
         for who, label in SIDES.items():
             if who not in result:
                 continue
             side = result[who]
-            ratio = "1" if who == "spliceai" else f"**{side['ratio']:.0f}×**" if "ratio" in side else "not measured"
+            if "ratio" in side:
+                ratio = f"**{side['ratio']:.0f}×**"
+            elif who in PEER_OF:
+                ratio = "" if name in ALONE else "not measured"
+            else:
+                ratio = "1"
             outputs = ""
             if "agreement" in side:
                 agreement = side["agreement"]
@@ -335,7 +390,7 @@ def _table(report: dict[str, Any]) -> str:
         f"Ensemble of five, D = {report['distance']}, {report['device']}, {report['threads']} threads; "
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; {named}; "
         f"convolutions: {report['sets']['dense']['ours']['kernel']}; "
-        f"{report['date'][:10]}. Both sides warmed up, model loading left out. Outputs are equal when the four scores "
+        f"{report['date'][:10]}. All sides warmed up, model loading left out. Outputs are equal when the four scores "
         "are the same as printed, and their positions wherever the score is at least 0.02.",
     ]
     return "\n".join(lines) + "\n"

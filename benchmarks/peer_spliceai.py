@@ -1,7 +1,8 @@
 """Run SpliceAI's own scoring function on a VCF and write what it returned, with its time.
 
-Run by `base_layer.py` in the interpreter given by --peer-python, which needs the packages `spliceai` and `tensorflow`
-(and numpy < 2.3 and setuptools < 81, whose older interfaces the package uses); nothing of this project is imported.
+Run by `base_layer.py` in the interpreter given by --spliceai-python, which needs the packages `spliceai` and
+`tensorflow` (and numpy < 2.3 and setuptools < 81, whose older interfaces the package uses); nothing of this project is
+imported.
 
 Usage: peer_spliceai.py IN.vcf FASTA ANNOTATION DISTANCE OUT.json
 """
