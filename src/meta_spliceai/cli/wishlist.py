@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from meta_spliceai.cli import wishlist_document
+from meta_spliceai.cli import wishlist_add, wishlist_document
 
 
 def register(app: typer.Typer) -> None:
     """Add the group of commands to the command line."""
     group = typer.Typer()
     group.callback(invoke_without_command=True)(wishlist)
+    wishlist_add.register(group)
     wishlist_document.register(group)
     app.add_typer(group, name="wishlist")
 

@@ -144,7 +144,8 @@ def read_rows(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
         raise InputError(f"{name}: not valid YAML ({_first_line(error)})") from error
     except RecursionError as error:
         raise InputError(f"{name}: not valid YAML (nested too deeply)") from error
-    if not isinstance(content, dict) or not isinstance(content.get("rows"), list) or "section" not in content:
+    whole_file = isinstance(content, dict) and isinstance(content.get("rows"), list) and "section" in content
+    if tree is None or not whole_file:
         raise InputError(f"{name}: a catalogue file has a 'section' and a list of 'rows'")
     _check_doubled(name, tree)
     for key in content:

@@ -25,13 +25,23 @@ def rows_as_yaml(rows: Sequence[ExperimentSpec]) -> dict[str, str]:
         whole: dict[str, Any] = {"section": section}
         if purpose:
             whole["purpose"] = purpose
-        whole["rows"] = [_row(spec, purpose) for spec in members]
-        name = re.sub(r"[^a-z0-9]+", "_", section.casefold()).strip("_") or "rows"
-        files[f"{name}.yaml"] = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=110)
+        whole["rows"] = [row_values(spec, purpose) for spec in members]
+        files[file_name(section)] = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=110)
     return files
 
 
-def _row(spec: ExperimentSpec, purpose: str) -> dict[str, Any]:
+def file_name(section: str) -> str:
+    """Name of the file that holds a section."""
+    return f"{re.sub(r'[^a-z0-9]+', '_', section.casefold()).strip('_') or 'rows'}.yaml"
+
+
+def row_values(spec: ExperimentSpec, purpose: str) -> dict[str, Any]:
+    """A row's fields that differ from their defaults.
+
+    Args:
+        spec: the row.
+        purpose: the file's own, which the row need not repeat.
+    """
     values = spec.model_dump(mode="json", exclude_defaults=True, exclude={"section"})
     if spec.purpose == purpose:
         values.pop("purpose", None)
