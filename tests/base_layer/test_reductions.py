@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR, NEITHER
 from meta_spliceai.splice_engine.base_layer.reductions import max_window, own_site, own_sites_in_reach
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
@@ -47,7 +45,7 @@ def test_own_site_looks_only_at_the_exons_own_sites() -> None:
     assert own_sites_in_reach(table, 3).tolist() == [2, 1, 2, 0, 1, 0]
 
 
-def test_own_site_needs_acceptors_and_donors() -> None:
-    table = pd.DataFrame({"pos": [1], "strand": ["+"], "acceptor_pos": [1], "donor_pos": [1]})
-    with pytest.raises(InputError, match="no channel 'acceptor'"):
-        own_site(_scores([{}], ("heart", "liver", "brain")), table)
+def test_own_site_of_a_network_without_acceptors_is_the_mean_of_its_channels() -> None:
+    table = pd.DataFrame({"pos": [100], "strand": ["+"], "acceptor_pos": [98], "donor_pos": [103]})
+    scores = _scores([{(-2, 0): -0.4, (-2, 1): -0.2, (3, 2): -0.3, (0, 0): 0.9}], ("heart", "liver", "brain", "testis"))
+    np.testing.assert_allclose(own_site(scores, table), [-0.15], atol=1e-6)

@@ -65,6 +65,7 @@ def test_a_run_directory_has_everything(toy_row: ExperimentSpec, workspace: Work
         "curves.parquet",
         "predictions.parquet",
         "answers.npy",
+        "evidence.json",
         "metrics.json",
         "model",
         "run.json",

@@ -216,6 +216,7 @@ DATASET = register(
         label_rule=label_by_dpsi,
         loader=load,
         evidence=replicate_agreement,
+        replicates=("dpsi_r1", "dpsi_r2"),
         notes="A reporter's flanks are not the chromosome's: choose context=genome or context=construct, and compare "
         "results only within one.",
     )

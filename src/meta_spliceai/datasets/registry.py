@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from meta_spliceai import resources
 from meta_spliceai.errors import InputError, unknown_value
@@ -28,6 +30,7 @@ class Loaded:
         annotation: the genes, where the data set has them.
         dataset: what was loaded.
         options: the options it was loaded with (context, build …), as a result must show them.
+        origin: the bundle it was read from, in words; empty where it was read from its sources.
     """
 
     variants: pd.DataFrame
@@ -36,6 +39,7 @@ class Loaded:
     annotation: GeneAnnotation | None
     dataset: DataSet
     options: Mapping[str, str]
+    origin: str = ""
 
     @property
     def digest(self) -> str:
@@ -60,6 +64,7 @@ class DataSet:
         label_rule: the function that gives the classes; its docstring is the rule in words.
         loader: reads it; keyword options as its signature says.
         evidence: the numbers the label rule is argued from, computed from the loaded data; None if it has none.
+        replicates: columns with the effect as each of two replicates has it; the label rule takes either alone.
         notes: what a reader of results must know.
     """
 
@@ -73,6 +78,7 @@ class DataSet:
     loader: Callable[..., Loaded]
     evidence: Callable[[Loaded], pd.DataFrame] | None = None
     notes: str = ""
+    replicates: tuple[str, str] | None = None
 
     @property
     def source(self) -> str:
@@ -93,6 +99,12 @@ class DataSet:
     def checksums(self) -> dict[str, str]:
         """File: SHA-256."""
         return {entry.path: entry.sha256 for entry in resources.get(self.resource).files}
+
+    def classes_of(self, effect: Float[np.ndarray, " variants"]) -> list[str]:
+        """Classes by the label rule from the effect alone; for data sets with replicates, whose rule takes it."""
+        if self.replicates is None:
+            raise ValueError(f"the label rule of '{self.name}' is not one of the effect alone")
+        return [str(name) for name in self.label_rule(effect)]  # type: ignore[attr-defined]
 
     @property
     def rule_in_words(self) -> str:
@@ -138,7 +150,7 @@ def names() -> list[str]:
 
 
 def load_dataset(name: str, **options: object) -> Loaded:
-    """Read a data set by name.
+    """Read a data set by name: from an opened bundle among the mirror folders, or from its sources.
 
     Args:
         name: one of `names()`.
@@ -149,7 +161,12 @@ def load_dataset(name: str, **options: object) -> Loaded:
         MissingResourceError, MissingExtraError: a file cannot be had.
         IntegrityError: a file has another checksum, or another number of rows, than the registry says.
     """
+    from meta_spliceai.datasets.bundled import bundled_dataset  # which builds on this module
+
     dataset = get(name)
+    bundled = bundled_dataset(dataset, options)
+    if bundled is not None:
+        return bundled
     if "+" in name:
         return dataset.loader(**options)
     allowed = inspect.signature(dataset.loader).parameters

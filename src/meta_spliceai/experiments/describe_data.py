@@ -13,6 +13,8 @@ from meta_spliceai.experiments.prepare import Prepared
 from meta_spliceai.experiments.procedures import FOLDS
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import RunDirectory
+from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.variants.split_file import write_split
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
@@ -54,6 +56,17 @@ def _parts_in_numbers(table: pd.DataFrame, parts: np.ndarray) -> dict[str, dict[
     return found
 
 
+def _network(base: BaseModel, scores: BaseScores, scored: int) -> dict[str, Any]:
+    return {
+        "name": base.name,
+        "digest": base.digest,
+        "networks": len(base.networks),
+        "distance": scores.distance,
+        "licence": base.licence,
+        "scored": scored,
+    }
+
+
 def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
     """What went in, as plain values: data set, account of rows, base scores, labels, split."""
     dataset = prepared.loaded.dataset
@@ -82,6 +95,7 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
             }
             for split, audit in zip(prepared.splits, prepared.audits, strict=True)
         ]
+    networks = [_network(*one) for one in zip(prepared.networks, prepared.all_scores, prepared.scored, strict=True)]
     return {
         "data_set": dataset.name,
         "title": dataset.title,
@@ -93,19 +107,20 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
         "label_rule": dataset.rule_in_words,
         "effect_label": dataset.effect,
         "options": dict(prepared.loaded.options),
+        "origin": prepared.loaded.origin,
         "checksums": dataset.checksums,
         "about": dataset.notes,
         "coverage": prepared.coverage.to_json(),
         "n_variants": len(table),
         "notes": list(prepared.notes),
         "window": {"length": spec.window, "real_bases_least": int(prepared.windows.real_bases.min())},
-        "base": {
-            "name": prepared.base.name,
-            "digest": prepared.base.digest,
-            "networks": len(prepared.base.networks),
-            "distance": prepared.scores.distance,
-            "licence": prepared.base.licence,
+        "base": networks[0],
+        "beside": networks[1:],
+        "negatives": list(spec.negatives),
+        "target": {
+            "name": prepared.targets.task,
+            "rule": prepared.targets.rule,
+            "coverage": prepared.targets.coverage.to_json(),
         },
-        "target": {"name": spec.target, "rule": prepared.targets.rule, "coverage": prepared.targets.coverage.to_json()},
         "split": described,
     }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from meta_spliceai.errors import MissingPackageError
+from meta_spliceai.experiments.evidence import gather_evidence
 from meta_spliceai.experiments.judge_task import judge_task
 from meta_spliceai.experiments.leaderboard import HEADLINES
 from meta_spliceai.experiments.prepare import Prepared, digest_of_test
@@ -59,8 +61,10 @@ class Judgement:
         evaluation: metrics on the test part.
         test: the test in numbers: digest, rows, positives, groups.
         verdicts: the learned model against every simple rival, in words.
-        task: the task's own metrics, for kinds of effect and positions; else empty.
         folds: for a cross-validation, how each headline metric spreads over the folds (see `spread`); else empty.
+        task: the task's own metrics, for kinds of effect and positions; else empty.
+        evidence: strata, position held fixed, calibration, ceiling, peaks (see `evidence`).
+        notes: what could not be judged here, and why.
     """
 
     predictions: pd.DataFrame
@@ -69,6 +73,8 @@ class Judgement:
     verdicts: list[str]
     folds: list[dict[str, Any]]
     task: dict[str, Any]
+    evidence: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def judge(spec: ExperimentSpec, prepared: Prepared, trained: Trained) -> Judgement:
@@ -84,15 +90,18 @@ def judge(spec: ExperimentSpec, prepared: Prepared, trained: Trained) -> Judgeme
     """
     table, parts = prepared.table, prepared.parts
     columns = trained.columns(trained.answers)
-    scores: dict[Scorer, Scores] = {
-        POSITION: _out_of_fold(prepared, lambda train, rows: _position(spec, prepared, train, rows)),
-        WORDS_AND_POSITION: _out_of_fold(prepared, lambda train, rows: _words(spec, prepared, train, rows)),
-        BASE_MAX_WINDOW: base_max_window(prepared.scores),
-        BASE_OWN_SITE: base_own_site(prepared.scores, table),
-    }
+    notes = []
+    scores: dict[Scorer, Scores] = {}
+    try:
+        scores[POSITION] = _out_of_fold(prepared, lambda train, rows: _position(spec, prepared, train, rows))
+    except MissingPackageError as error:
+        notes.append(f"{POSITION.name} left out: {error}")
+    scores[WORDS_AND_POSITION] = _out_of_fold(prepared, lambda train, rows: _words(spec, prepared, train, rows))
+    scores |= _base_scorers(prepared)
     if len(table[["source", "method"]].drop_duplicates()) > 1:
         scores[ASSAY_SOURCE] = _out_of_fold(
-            prepared, lambda train, rows: assay_source(table.iloc[train], table.iloc[rows])
+            prepared,
+            lambda train, rows: assay_source(table.iloc[train], table.iloc[rows], negatives=spec.negatives),
         )
     if "score" in columns:
         scores[learned_scorer(spec, trained.model)] = Scores(
@@ -110,32 +119,54 @@ def judge(spec: ExperimentSpec, prepared: Prepared, trained: Trained) -> Judgeme
     frame = pd.concat([frame, pd.DataFrame(named, index=frame.index)], axis=1)
     tested = frame[parts == "test"]
     scorers = list(scores)
-    evaluation = evaluate(tested, scorers, BASE_MAX_WINDOW.name, n_boot=spec.bootstrap, seed=spec.seed)
+    evaluation = evaluate(
+        tested, scorers, BASE_MAX_WINDOW.name, n_boot=spec.bootstrap, seed=spec.seed, negatives=spec.negatives
+    )
     summary = {
-        "digest": digest_of_test(tested, prepared.loaded.dataset.name),
+        "digest": digest_of_test(tested, prepared.loaded.dataset.name, spec.negatives),
+        "negatives": list(spec.negatives),
         "rows": len(tested),
         "positives": int((tested["classification"] == SPLICE_ALTERING).sum()),
         "groups": int(tested["group"].nunique()),
     }
     folds = (
         [
-            evaluate(rows, scorers, BASE_MAX_WINDOW.name, n_boot=0, seed=spec.seed).metrics.assign(fold=fold)
+            evaluate(
+                rows, scorers, BASE_MAX_WINDOW.name, n_boot=0, seed=spec.seed, negatives=spec.negatives
+            ).metrics.assign(fold=fold)
             for fold, rows in tested.groupby("fold")
         ]
         if "fold" in frame
         else []
     )
     verdicts = [verdict.text for verdict in evaluation.verdicts()]
-    return Judgement(frame, evaluation, summary, verdicts, spread(folds), judge_task(spec, prepared, columns))
+    evidence = gather_evidence(spec, prepared, tested, scorers, columns)
+    task = judge_task(spec, prepared, columns)
+    return Judgement(frame, evaluation, summary, verdicts, spread(folds), task, evidence, tuple(notes))
+
+
+def _base_scorers(prepared: Prepared) -> dict[Scorer, Scores]:
+    """Both readings of every base network; those of the row's own stand first, under the names all rows share."""
+    found: dict[Scorer, Scores] = {}
+    for place, (base, scores) in enumerate(zip(prepared.networks, prepared.all_scores, strict=True)):
+        for scorer, values in (
+            (BASE_MAX_WINDOW, base_max_window(scores)),
+            (BASE_OWN_SITE, base_own_site(scores, prepared.table)),
+        ):
+            name = scorer.name if place == 0 else scorer.name.replace("base", base.name, 1)
+            note = scorer.note.replace("the base network", f"{base.name} ({len(base.networks)} networks)")
+            found[replace(scorer, name=name, note=note)] = values
+    return found
 
 
 def _out_of_fold(
     prepared: Prepared,
     learn: Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " rows"]], Scores],
 ) -> Scores:
-    """A row zero that learns, for every row from the training part of the split that tests it.
+    """A row zero that learns, for every row from what the split that tests it does not test.
 
-    It sees what a learned model sees. Rows that no split tests are answered by the first split's.
+    It sees what a learned model sees: the training part, and the validation part, on which models are chosen. Rows that
+    no split tests are answered by the first split's.
 
     Args:
         prepared: variants and splits.
@@ -147,13 +178,20 @@ def _out_of_fold(
         wanted = (tested_in == number) | ((tested_in < 0) if number == 0 else False)
         rows = np.flatnonzero(wanted)
         if len(rows):
-            score[rows] = learn(split.indices("train"), rows).score
+            seen = np.union1d(split.indices("train"), split.indices("validation"))
+            score[rows] = learn(seen, rows).score
     return unsigned(score)
 
 
 def _position(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np.ndarray) -> Scores:
     table = prepared.table
-    return position_only(table.iloc[train], table.iloc[rows], spec.seed, annotation=prepared.loaded.annotation)
+    return position_only(
+        table.iloc[train],
+        table.iloc[rows],
+        spec.seed,
+        annotation=prepared.loaded.annotation,
+        negatives=spec.negatives,
+    )
 
 
 def _words(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np.ndarray) -> Scores:
@@ -165,6 +203,7 @@ def _words(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np
         _windows_of(prepared, rows),
         spec.seed,
         annotation=prepared.loaded.annotation,
+        negatives=spec.negatives,
     )
 
 
@@ -203,6 +242,11 @@ def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:
 
 def learned_scorer(spec: ExperimentSpec, model: dict[str, Any]) -> Scorer:
     """The row's line on a leaderboard."""
+    if spec.fusion is not None:
+        words = " and k-mers" if spec.fusion.words else ""
+        return Scorer(
+            spec.id, "learned", f"fusion of {', '.join(model['networks'])} with position{words}", "probability"
+        )
     what = model["predictor"] if spec.ensemble else f"{spec.encoder.name} with {spec.head.name}, {spec.window} nt"
     note = f"{what}, {model['parameters']:,} parameters, weights {model['weights']}"
     return Scorer(spec.id, "learned", note, SCALES[spec.target])

@@ -42,12 +42,15 @@ def needed_parts(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> It
     """
     for name in spec.data.name.split("+"):  # "a+b" is both sets together
         yield "data set", name
-    yield "base network", spec.base.name.partition(":")[0]  # "family:path" is a family with the user's own weights
+    for network in spec.networks:
+        yield "base network", network.name.partition(":")[0]  # "family:path" is a family with the user's own weights
     yield "procedure", spec.procedure
     yield "split" if spec.split.folds is None else "split with folds", spec.split.name
     if spec.ensemble is not None:
         for member in spec.ensemble.members:
             yield from needed_parts(rows[member], rows)
+        return
+    if spec.fusion is not None:
         return
     yield "encoder", spec.encoder.name
     yield "head", spec.head.name

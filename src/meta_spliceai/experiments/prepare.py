@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,14 +17,14 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.make_split import Wanted, make_splits
 from meta_spliceai.experiments.make_targets import make_targets
 from meta_spliceai.experiments.smoke import NOTE as SMOKE_NOTE
-from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
+from meta_spliceai.experiments.spec import BaseSpec, DataSpec, ExperimentSpec
 from meta_spliceai.experiments.watcher import Watcher
-from meta_spliceai.files import cache_dir
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.variants.audit import Audit, audit_splits
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -53,7 +53,15 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run is made from; all parts follow the rows of `table`."""
+    """What a run is made from; all parts follow the rows of `table`.
+
+    Attributes:
+        windows: as a model answers for them.
+        training_windows: as it is trained: the same, or wider by the bases by which `window_shift` moves them.
+        base, scores: the row's own base network.
+        beside: the further networks of a fusion, each with its scores.
+        scored: for each network, in the order of `networks`, how many rows were scored now; the others were found.
+    """
 
     loaded: Loaded
     table: pd.DataFrame
@@ -64,7 +72,20 @@ class Prepared:
     splits: tuple[Split, ...]
     audits: tuple[Audit, ...]
     windows: Windows
+    training_windows: Windows
     notes: tuple[str, ...]
+    beside: tuple[tuple[BaseModel, BaseScores], ...] = ()
+    scored: tuple[int, ...] = ()
+
+    @property
+    def networks(self) -> tuple[BaseModel, ...]:
+        """Every base network, the row's own first."""
+        return (self.base, *(base for base, _ in self.beside))
+
+    @property
+    def all_scores(self) -> tuple[BaseScores, ...]:
+        """Scores of every base network, in the order of `networks`."""
+        return (self.scores, *(scores for _, scores in self.beside))
 
     @property
     def tested_in(self) -> Int[np.ndarray, " rows"]:
@@ -162,29 +183,18 @@ def prepare(
     for note in notes:
         watcher.say(note)
     with clock("base scores"):
-        base = load_base_model(spec.base.name, device=device, members=spec.base.members)
-        watcher.say(f"base network {base.name}, licence of the weights: {base.licence}")
-        cache = ScoreCache(cache_dir() / "scores")
-        with watcher.stage("base scores", len(table)) as advance:
-            steps = _Steps(advance)
-            scores = score_variants(
-                table,
-                loaded.genome,
-                base,
-                spec.base.distance,
-                annotation=loaded.annotation,
-                cache=cache,
-                method=spec.base.method,
-                progress=steps,
-            )
-    if not steps.seen:
-        watcher.say(f"all {len(table):,} base scores were in the cache ({cache.folder})")
+        found = [_score(network, table, loaded, device, watcher) for network in spec.networks]
+    (base, scores, _), *more = found
+    beside = tuple((network, its_scores) for network, its_scores, _ in more)
+    scored = tuple(now for _, _, now in found)
     with clock("labels, split, windows"):
         targets = make_targets(spec, table, scores)
-        splits = tuple(make_splits(Wanted(table, loaded.genome, spec.window, spec.split, spec.seed)))
+        reach = spec.training.reach(spec.window)
+        splits = tuple(make_splits(Wanted(table, loaded.genome, reach, spec.split, spec.seed)))
         windows = build_windows(table, loaded.genome, spec.window)
+        wide = windows if reach == spec.window else build_windows(table, loaded.genome, reach)
     with clock("audit"):
-        audits = tuple(audit_splits(table, splits, loaded.genome, spec.window))
+        audits = tuple(audit_splits(table, splits, loaded.genome, reach))
     leaks = [finding for audit in audits for finding in audit.leaks]
     if leaks and not spec.split.allow_leaks:
         for audit in audits:
@@ -192,24 +202,56 @@ def prepare(
     if leaks:
         told = ", ".join(dict.fromkeys(f"{leak.count} {leak.check}" for leak in leaks))
         notes = (f"LEAKY SPLIT, allowed by split.allow_leaks: {told}", *notes)
-    return Prepared(loaded, table, chosen.coverage, scores, base, targets, splits, audits, windows, notes)
+    return Prepared(
+        loaded, table, chosen.coverage, scores, base, targets, splits, audits, windows, wide, notes, beside, scored
+    )
+
+
+def _score(
+    wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded, device: str, watcher: Watcher
+) -> tuple[BaseModel, BaseScores, int]:
+    """One base network, its scores of the table's rows, and how many of them were not in the cache."""
+    base = load_base_model(wanted.name, device=device, members=wanted.members)
+    watcher.say(f"base network {base.name}, licence of the weights: {base.licence}")
+    cache = ScoreCache.default()
+    with watcher.stage(f"base scores of {base.name}", len(table)) as advance:
+        steps = _Steps(advance)
+        scores = score_variants(
+            table,
+            loaded.genome,
+            base,
+            wanted.distance,
+            annotation=loaded.annotation,
+            cache=cache,
+            method=wanted.method,
+            progress=steps,
+        )
+    if not steps.scored:
+        watcher.say(f"all {len(table):,} base scores were in the cache ({cache.folder})")
+    return base, scores, steps.scored
 
 
 class _Steps:
-    """A callback that is told how many are done, around one that is told how many more."""
+    """A callback that is told how many are done, around one that is told how many more; keeps how many were not found
+    in the cache."""
 
     def __init__(self, advance: Callable[[int], None]) -> None:
         self.advance = advance
         self.seen = 0
+        self.scored = 0
 
     def __call__(self, done: int, total: int) -> None:
+        if not self.scored:  # the first call tells how many were found
+            self.scored = total - done
         self.advance(done - self.seen)
         self.seen = done
 
 
-def digest_of_test(table: pd.DataFrame, data_name: str) -> str:
-    """Identity of a test: which variants, with which classes and measured effects."""
+def digest_of_test(table: pd.DataFrame, data_name: str, negatives: Sequence[str] = NEGATIVES) -> str:
+    """Identity of a test: which variants, with which classes and measured effects, and which classes are negatives."""
     total = hashlib.sha256(data_name.encode())
+    if tuple(negatives) != NEGATIVES:
+        total.update("\t".join(negatives).encode())
     frame = table.sort_values("variant_id")
     for column in ("variant_id", "classification", "effect"):
         total.update(pd.util.hash_pandas_object(frame[column], index=False).to_numpy().tobytes())

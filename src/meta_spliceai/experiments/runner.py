@@ -17,6 +17,8 @@ from meta_spliceai.experiments.address import code_version, run_name
 from meta_spliceai.experiments.describe_data import describe_data, digest_of_splits, write_splits
 from meta_spliceai.experiments.ensemble import train_ensemble
 from meta_spliceai.experiments.environment import describe_environment
+from meta_spliceai.experiments.evidence import EVIDENCE
+from meta_spliceai.experiments.fuse import fuse
 from meta_spliceai.experiments.judge import Judgement, judge
 from meta_spliceai.experiments.leaderboard import HEADLINES
 from meta_spliceai.experiments.parts import missing_parts, offered_parts
@@ -44,8 +46,9 @@ PROCEDURES: dict[str, Callable[[Job], Trained]] = {
     "single": train_single,
     "cross-validation": train_folds,
     "ensemble": train_ensemble,
+    "fusion": fuse,
 }
-"""How a result comes about: one model, one for each fold, or finished rows combined."""
+"""How a result comes about: one model, one for each fold, finished rows combined, or base networks fused."""
 
 
 TOLD = ("seconds", "dollars", "device", "peak_memory_bytes", "peak_gpu_memory_bytes", "parameters", "weights_origin")
@@ -124,7 +127,16 @@ def run_experiment(
         try:
             with _states(run, spec, workspace, watcher):
                 _work(
-                    run, spec, loaded, rows, workspace, target_device, resume, watcher, clock, price_per_hour=price_per_hour
+                    run,
+                    spec,
+                    loaded,
+                    rows,
+                    workspace,
+                    target_device,
+                    resume,
+                    watcher,
+                    clock,
+                    price_per_hour=price_per_hour,
                 )
         finally:
             watcher.say(f"run directory: {run.path}")
@@ -299,6 +311,7 @@ def _work(
         judged = judge(spec, prepared, trained)
     run.write_frame("predictions.parquet", judged.predictions)
     run.write_json("metrics.json", judged.evaluation.to_json())
+    run.write_json(EVIDENCE, judged.evidence)
     peak = max(peak, peak_memory(choose_device("cpu")))
     gpu_peak = None
     if torch_device.type == "cuda":
@@ -310,7 +323,12 @@ def _work(
     )
     watcher.tell(
         "end",
-        {"state": "finished", "reason": "", **{key: facts[key] for key in TOLD}, "metrics": judged.evaluation.to_json()},
+        {
+            "state": "finished",
+            "reason": "",
+            **{key: facts[key] for key in TOLD},
+            "metrics": judged.evaluation.to_json(),
+        },
     )
 
 
@@ -402,11 +420,10 @@ def _conclude(
         "model": trained.model,
         "training": trained.training,
         "licences": [
-            {
-                "name": f"{prepared.base.name} weights",
-                "licence": prepared.base.licence,
-                "citation": prepared.base.citation,
-            },
+            *(
+                {"name": f"{base.name} weights", "licence": base.licence, "citation": base.citation}
+                for base in prepared.networks
+            ),
             {
                 "name": prepared.loaded.dataset.title,
                 "licence": prepared.loaded.dataset.licence,
@@ -416,7 +433,7 @@ def _conclude(
         "verdicts": judged.verdicts,
         "folds": judged.folds,
         "task_metrics": judged.task,
-        "notes": list(prepared.notes),
+        "notes": [*prepared.notes, *judged.notes],
         "subset_note": next((note for note in prepared.notes if note.startswith("a subset")), ""),
         "finished": now(),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
 ROWS = 96
 WINDOW = 101
@@ -26,6 +27,15 @@ def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
         settings["weights"] = "scratch"
     else:
         settings.pop("layers", None)
+    fusion = spec.fusion
+    if fusion is not None:
+        trees = BoostingConfig(most_trees=10, learning_rate=0.3, leaves=4, fewest_in_leaf=5, folds=2, seeds=1)
+        fusion = fusion.model_copy(
+            update={
+                "beside": tuple(network.model_copy(update={"members": (0,)}) for network in fusion.beside),
+                "settings": fusion.settings.model_copy(update={"trees": trees}),
+            }
+        )
     small = {
         "smoke": True,
         "data": spec.data.model_copy(update={"rows": ROWS, "labelled_only": True, "balanced": True}),
@@ -36,5 +46,6 @@ def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
             update={"epochs": 1, "batch_size": 16, "accumulate": 1, "patience": 0, "precision": "float32"}
         ),
         "bootstrap": 20,
+        "fusion": fusion,
     }
     return spec.model_copy(update=small)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.meta_layer.fusion_config import FusionConfig
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 
@@ -69,6 +70,37 @@ class BaseSpec(Block):
         50, ge=1, le=5000, description="Δ is kept within this many bases of the variant (SpliceAI's D)"
     )
     method: Literal["incremental", "full"] = Field("incremental", description="how Δ is computed; both give the same")
+
+
+class NetworkSpec(Block):
+    """A further base network; distance and method are those of the row's own base network."""
+
+    name: str = Field(description="a family of base networks: spliceai, cispliceai, openspliceai, pangolin")
+    members: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None, description="0-based members of the ensemble; all where absent"
+    )
+
+
+class FusionSpec(Block):
+    """Base networks' Δ, position and words, fused by trees trained on measured labels, instead of encoder and head."""
+
+    beside: tuple[NetworkSpec, ...] = Field(
+        (), description="base networks fused with the row's own `base`: names, or name and members"
+    )
+    words: bool = Field(True, description="give the trees the k-mers around the variant as well")
+    validation: Literal["learn", "calibrate"] = Field(
+        "learn",
+        description="what the validation part is for: learn from it too (the number of trees and the calibration come "
+        "from folds within the training rows) or calibrate (the last repair is fitted there)",
+    )
+    settings: FusionConfig = Field(FusionConfig.model_validate({}), description="how the trees are grown")
+
+    @field_validator("beside", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+        return value
 
 
 class EncoderSpec(Block):
@@ -150,6 +182,13 @@ class ExperimentSpec(Block):
     split: SplitSpec = Field(SplitSpec.model_validate({}), description="who is trained on and who is tested")
     training: TrainingConfig = Field(TrainingConfig.model_validate({}), description="how it is trained")
     ensemble: EnsembleSpec | None = Field(None, description="members to combine instead of a model to train")
+    fusion: FusionSpec | None = Field(None, description="base networks to fuse instead of an encoder to train")
+    negatives: tuple[Literal["Normal", "Low-frequency"], ...] = Field(
+        ("Normal",),
+        min_length=1,
+        description="the negative side in judging, rows zero, fusion and target 'altering'; MFASS's published question "
+        "has Low-frequency there as well",
+    )
     bootstrap: int = Field(2000, ge=10, le=100_000, description="resamples of groups behind every interval")
     smoke: bool = Field(False, description="a few rows and tiny sizes, to see that a row runs; never a result")
 
@@ -166,13 +205,37 @@ class ExperimentSpec(Block):
             raise ValueError("split 'chromosome' needs split.test_chromosomes")
         return self
 
+    @model_validator(mode="after")
+    def _one_way(self) -> ExperimentSpec:
+        if self.fusion is not None and self.ensemble is not None:
+            raise ValueError("a row is a fusion or an ensemble, not both")
+        names = [network.name for network in self.networks]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(
+                f"base network '{twice[0]}' is given twice; fusion.beside lists those beside base.name = "
+                f"'{self.base.name}'"
+            )
+        return self
+
     def identity(self) -> dict[str, Any]:
         """The fields that decide a result: not the title, the section, the purpose or the wish."""
         return self.model_dump(mode="json", exclude={"title", "section", "purpose", "wish"})
 
     @property
-    def procedure(self) -> Literal["single", "cross-validation", "ensemble"]:
-        """How a result comes about: one model, one for each fold, or finished rows combined."""
+    def networks(self) -> tuple[BaseSpec, ...]:
+        """Every base network the row needs, its own first; all with one distance and method."""
+        beside = () if self.fusion is None else self.fusion.beside
+        return (
+            self.base,
+            *(self.base.model_copy(update={"name": one.name, "members": one.members}) for one in beside),
+        )
+
+    @property
+    def procedure(self) -> Literal["single", "cross-validation", "ensemble", "fusion"]:
+        """How a result comes about: one model, one for each fold, finished rows combined, or base networks fused."""
+        if self.fusion is not None:
+            return "fusion"
         if self.ensemble is not None:
             return "ensemble"
         return "single" if self.split.folds is None else "cross-validation"

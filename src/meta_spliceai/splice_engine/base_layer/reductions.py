@@ -21,25 +21,38 @@ def own_site(scores: BaseScores, table: pd.DataFrame) -> Float32[np.ndarray, " v
     """The signed Δ of largest |Δ| among Δacceptor at `acceptor_pos` and Δdonor at `donor_pos`.
 
     A site that is unknown, or farther than the scores reach, is left aside; with neither left the value is NaN.
-    `own_sites_in_reach` counts them, for the account.
+    `own_sites_in_reach` counts them, for the account. What a network without acceptor and donor channels says of either
+    is told by `site_probabilities`.
 
     Args:
         scores: of the table's rows, in its order.
         table: a variant table.
-
-    Raises:
-        InputError: the base model does not tell acceptors from donors.
     """
-    columns = (("acceptor_pos", scores.channel("acceptor")), ("donor_pos", scores.channel("donor")))
+    columns = (("acceptor_pos", "acceptor"), ("donor_pos", "donor"))
     rows = np.arange(len(scores))
     delta = np.full((len(scores), 2), np.nan, dtype=np.float32)
-    for place, (column, channel) in enumerate(columns):
+    for place, (column, site) in enumerate(columns):
         index, reached = _index_of_site(table, column, scores.distance)
-        found = scores.alt[rows, index, channel] - scores.ref[rows, index, channel]
-        delta[reached, place] = found[reached]
+        ref, alt = site_probabilities(scores, site)
+        delta[reached, place] = (alt[rows, index] - ref[rows, index])[reached]
     known = ~np.isnan(delta)
     value = _strongest(np.where(known, delta, np.float32(0)))
     return np.where(known.any(axis=1), value, np.float32(np.nan))
+
+
+def site_probabilities(
+    scores: BaseScores, site: str
+) -> tuple[Float32[np.ndarray, "variants positions"], Float32[np.ndarray, "variants positions"]]:
+    """Reference and alternative probability of one kind of site, "acceptor" or "donor".
+
+    A network that does not tell them apart (Pangolin: one probability of any site for each tissue) gives the mean of
+    its channels for both.
+    """
+    if site in scores.channels:
+        channel = scores.channels.index(site)
+        return scores.ref[:, :, channel], scores.alt[:, :, channel]
+    channels = [number for number, name in enumerate(scores.channels) if name != CHANNELS[NEITHER]]
+    return scores.ref[:, :, channels].mean(axis=2), scores.alt[:, :, channels].mean(axis=2)
 
 
 def own_sites_in_reach(table: pd.DataFrame, distance: int) -> Int[np.ndarray, " variants"]:

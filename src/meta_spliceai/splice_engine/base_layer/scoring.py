@@ -101,7 +101,8 @@ def score_variants(
         method: "incremental" computes only what a variant changes; "full" runs the networks on both whole windows.
             Both give the same numbers up to float noise.
         batch_size: windows (full) or alternatives (incremental) run at once; chosen for the machine by default.
-        progress: called with (variants done, variants in all) as they are done; not for those found in the cache.
+        progress: called with (variants done, variants in all): first with those found in the cache, then as further
+            ones are done; not at all where all were found.
 
     Raises:
         InputError: a reference allele that is not the genome's, a gene that is not in the annotation or does not hold
@@ -122,6 +123,8 @@ def score_variants(
     keys = [_key(locus, genome, model, distance) for locus in loci] if cache is not None else []
     todo = _fill_from_cache(scores, keys, cache) if cache is not None else list(range(len(loci)))
     done = len(loci) - len(todo)
+    if progress is not None and todo:
+        progress(done, len(loci))
     if method == "full":
         score = partial(_full, model=model, distance=distance, batch_size=batch_size or _FULL_BATCH)
     else:
@@ -237,6 +240,17 @@ def plus_windows(
     before = distance + flank
     alt = np.concatenate([codes[:before], locus.alt, codes[before + len(locus.ref) :]])
     return codes[:ref_length], alt[:alt_length]
+
+
+def score_keys(
+    table: pd.DataFrame,
+    genome: SequenceSource,
+    model: BaseModel,
+    distance: int,
+    annotation: GeneAnnotation | None = None,
+) -> list[bytes]:
+    """Under which key the cache holds each variant's scores; arguments and errors as `score_variants` has them."""
+    return [_key(locus, genome, model, distance) for locus in _loci(table, genome, annotation)]
 
 
 def _key(locus: Locus, genome: SequenceSource, model: BaseModel, distance: int) -> bytes:

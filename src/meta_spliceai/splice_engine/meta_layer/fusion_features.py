@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.base_layer.channels import CHANNELS, NEITHER
+from meta_spliceai.splice_engine.base_layer.reductions import site_probabilities
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import REGIONS, position_features
@@ -97,7 +97,7 @@ def _of_network(scores: BaseScores, ahead: Mapping[str, Float[np.ndarray, " rows
     out: dict[str, Float[np.ndarray, " rows"]] = {}
     own_ref, own_alt, change, gained = {}, {}, {}, {}
     for site in SITES:
-        ref, alt = _of_site(scores, site)
+        ref, alt = (values.astype(np.float64) for values in site_probabilities(scores, site))
         delta = alt - ref
         index = ahead[site] + scores.distance
         reached = (index >= 0) & (index < len(offsets))
@@ -127,19 +127,6 @@ def _of_network(scores: BaseScores, ahead: Mapping[str, Float[np.ndarray, " rows
     out["loss"] = np.minimum(out["loss acceptor"], out["loss donor"])
     out["strongest |Δ|"] = np.maximum(-out["loss"], np.maximum(gained[acceptor], gained[donor]))
     return pd.DataFrame(out)
-
-
-def _of_site(
-    scores: BaseScores, site: str
-) -> tuple[Float[np.ndarray, "rows positions"], Float[np.ndarray, "rows positions"]]:
-    if site in scores.channels:
-        channel = scores.channels.index(site)
-        return scores.ref[:, :, channel].astype(np.float64), scores.alt[:, :, channel].astype(np.float64)
-    channels = [number for number, name in enumerate(scores.channels) if name != CHANNELS[NEITHER]]
-    return (
-        scores.ref[:, :, channels].mean(axis=2, dtype=np.float64),
-        scores.alt[:, :, channels].mean(axis=2, dtype=np.float64),
-    )
 
 
 def _log_odds(p: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:

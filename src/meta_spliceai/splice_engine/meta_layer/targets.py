@@ -137,7 +137,7 @@ SMALLEST_PEAK = 0.1
 threshold that SpliceAI's authors recommend, 0.2)."""
 
 
-def _gold_sites(table: pd.DataFrame) -> list[dict[int, list[int]]]:
+def gold_sites(table: pd.DataFrame) -> list[dict[int, list[int]]]:
     """For each row: kind of effect -> observed positions (1-based)."""
     rows: list[dict[int, list[int]]] = [{} for _ in range(len(table))]
     for kind, column in enumerate(GOLD_COLUMNS):
@@ -178,7 +178,7 @@ def _observed_or_base(table: pd.DataFrame, scores: Deltas, task: str, several: s
     values = np.full((len(table), 1), np.nan, dtype=np.float32)
     marks = np.full(len(table), "", dtype=object)
     left: dict[str, list[int]] = {several: [], f"the base network has no peak of {SMALLEST_PEAK} or more": []}
-    for i, gold in enumerate(_gold_sites(table)):
+    for i, gold in enumerate(gold_sites(table)):
         if not altering_rows[i]:
             continue
         if gold:

@@ -1,0 +1,317 @@
+"""What a leaderboard's one number leaves out: strata, position held fixed, calibration, the labels' ceiling, peaks.
+
+Everything is computed once, in the judging step, on the rows of the test, and kept in the run as `evidence.json`; the
+page and the documents only draw it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from meta_spliceai.datasets import Loaded
+from meta_spliceai.errors import MissingPackageError
+from meta_spliceai.experiments.prepare import Prepared
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR
+from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import judge_calibration, reliability
+from meta_spliceai.splice_engine.meta_layer.evaluation.ceiling import replicate_ceiling
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
+from meta_spliceai.splice_engine.meta_layer.evaluation.peaks import ObservedSites, judge_peaks
+from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import position_features
+from meta_spliceai.splice_engine.meta_layer.evaluation.position_held import gain_over_position, within_strata_auroc
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import binary_labels
+from meta_spliceai.splice_engine.meta_layer.evaluation.strata import evaluate_strata, strata_of
+from meta_spliceai.splice_engine.meta_layer.targets import GOLD_COLUMNS, gold_sites
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
+
+FORMAT = 1
+EVIDENCE = "evidence.json"
+STRATA_METRICS = ("auprc", "auroc")
+MOST_RESAMPLES = 400
+"""Resamples behind the intervals of strata and peaks at most: there are dozens of them, and none is the headline."""
+FEWEST_IN_STRATUM = 20
+"""Rows, and one of each class, that a stratum needs to be judged; smaller ones are listed with their size."""
+GOLD_KINDS = (("gained", "donor"), ("lost", "donor"), ("gained", "acceptor"), ("lost", "acceptor"))
+"""What GOLD_COLUMNS hold, in their order."""
+
+
+def gather_evidence(
+    spec: ExperimentSpec,
+    prepared: Prepared,
+    tested: pd.DataFrame,
+    scorers: Sequence[Scorer],
+    columns: Mapping[str, Float[np.ndarray, " rows"]],
+) -> dict[str, Any]:
+    """Everything beside the headline metrics, as plain values.
+
+    Args:
+        spec: the row.
+        prepared: what it was trained on.
+        tested: the test part with every scorer's columns, as `evaluate` reads it; its index says which rows of the
+            table they are.
+        scorers: what is judged.
+        columns: the model's answers by name, one value a row of the table.
+
+    Returns:
+        `strata`, `within_position`, `gain_over_position`, `calibration`, `ceiling`, `peaks`, each a list of records (or
+        empty, with the reason in `reasons`), `seconds` by part; see docs/reference/metrics.md.
+    """
+    started = time.perf_counter()
+    seconds: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+
+    def took(part: str) -> None:
+        nonlocal started
+        seconds[part] = round(time.perf_counter() - started, 3)
+        started = time.perf_counter()
+
+    rows = tested.reset_index(drop=True)
+    judged = [scorer for scorer in scorers if rows[scorer.score_column].notna().mean() >= 0.5]
+    resamples = min(spec.bootstrap, MOST_RESAMPLES)
+    strata = strata_of(rows, prepared.loaded.annotation)
+    found: dict[str, Any] = {"format": FORMAT, "negatives": list(spec.negatives), "rows": len(rows)}
+    found["strata"] = _strata(rows, judged, strata, spec, resamples)
+    took("strata")
+    found["within_position"] = _records(
+        within_strata_auroc(
+            rows, judged, strata["position"], n_boot=resamples, seed=spec.seed, negatives=spec.negatives
+        ).reset_index()
+    )
+    took("within_position")
+    try:
+        found["gain_over_position"] = _gains(rows, judged, prepared, spec, resamples, reasons)
+    except MissingPackageError as error:
+        found["gain_over_position"], reasons["gain_over_position"] = [], str(error)
+    took("gain_over_position")
+    found["calibration"] = _calibration(rows, judged, spec, resamples)
+    if not found["calibration"]:
+        reasons["calibration"] = "no scorer gives a probability, or the test has one class only"
+    took("calibration")
+    found["ceiling"] = _ceiling(rows, prepared.loaded, spec, reasons)
+    took("ceiling")
+    found["peaks"] = _peaks(prepared, tested, spec, columns, resamples, reasons)
+    took("peaks")
+    return {**found, "reasons": reasons, "seconds": seconds}
+
+
+def _strata(
+    rows: pd.DataFrame, judged: list[Scorer], strata: pd.DataFrame, spec: ExperimentSpec, resamples: int
+) -> list[dict[str, Any]]:
+    """AUPRC and AUROC of every scorer in every stratum that has rows enough; the sizes of the others."""
+    labels = binary_labels(rows, spec.negatives)
+    found: list[dict[str, Any]] = []
+    for column in strata:
+        values = strata[column].to_numpy()
+        large = np.zeros(len(rows), dtype=bool)
+        for stratum in sorted(set(values)):
+            mine = values == stratum
+            known = labels[mine & np.isfinite(labels)]
+            if len(known) >= FEWEST_IN_STRATUM and 0 < known.sum() < len(known):
+                large |= mine
+                continue
+            found.append(
+                {
+                    "stratification": str(column),
+                    "stratum": str(stratum),
+                    "n": len(known),
+                    "n_positive": int(known.sum()),
+                    "reason": f"{len(known)} rows, {int(known.sum())} of them positive: not judged",
+                }
+            )
+        if not large.any():
+            continue
+        table = evaluate_strata(
+            rows[large].reset_index(drop=True),
+            judged,
+            strata.loc[large, [column]].reset_index(drop=True),
+            n_boot=resamples,
+            seed=spec.seed,
+            points=OperatingPoints((), (), (), ()),
+            negatives=spec.negatives,
+        )
+        kept = table[table["metric"].isin(STRATA_METRICS)].drop(columns=["undefined_resamples", "n_seeds", "seed_sd"])
+        found += _records(kept)
+    return found
+
+
+def _gains(
+    rows: pd.DataFrame,
+    judged: list[Scorer],
+    prepared: Prepared,
+    spec: ExperimentSpec,
+    resamples: int,
+    reasons: dict[str, str],
+) -> list[dict[str, Any]]:
+    """What each scorer adds to position: AUPRC and AUROC of position with it, and the paired gain."""
+    place = position_features(rows, prepared.loaded.annotation)
+    known = place["nearest"].notna().to_numpy()
+    labels = binary_labels(rows[known], spec.negatives)
+    sided = rows[known][np.isfinite(labels)]
+    groups = sided.groupby("group")["classification"].agg(lambda classes: SPLICE_ALTERING in set(classes))
+    if len(groups) < 5 or int(groups.sum()) < 5 or len(set(labels[np.isfinite(labels)])) < 2:
+        reasons["gain_over_position"] = (
+            f"{len(groups)} groups with a known splice site, {int(groups.sum())} of them with an altering variant; "
+            "five of each are the least"
+        )
+        return []
+    found = []
+    here, features = rows[known].reset_index(drop=True), place[known].reset_index(drop=True)
+    for scorer in judged:
+        if scorer.kind == "row zero":
+            continue
+        gain = gain_over_position(here, scorer, features, n_boot=resamples, seed=spec.seed, negatives=spec.negatives)
+        position, both = gain.scorers
+        for metric in STRATA_METRICS:
+            difference = gain.difference(both.name, position.name, metric)
+            found.append(
+                {
+                    "scorer": scorer.name,
+                    "kind": scorer.kind,
+                    "metric": metric,
+                    "position": _plain(gain.value(position.name, metric)["estimate"]),
+                    "with_scorer": _plain(gain.value(both.name, metric)["estimate"]),
+                    **{name: _plain(difference[name]) for name in ("estimate", "low", "high", "reason")},
+                    "n": len(here),
+                }
+            )
+    return found
+
+
+def _calibration(
+    rows: pd.DataFrame, judged: list[Scorer], spec: ExperimentSpec, resamples: int
+) -> list[dict[str, Any]]:
+    """Reliability curve, Brier score and calibration error of every scorer that states a probability."""
+    labels = binary_labels(rows, spec.negatives)
+    found = []
+    for scorer in judged:
+        if scorer.scale != "probability":
+            continue
+        stated = rows[scorer.score_column].to_numpy(dtype=np.float64)
+        known = np.isfinite(labels) & np.isfinite(stated)
+        if len(set(labels[known])) < 2 or stated[known].min() < 0 or stated[known].max() > 1:
+            continue
+        summary = judge_calibration(
+            stated, labels, rows["group"].to_numpy(), n_boot=resamples, seed=spec.seed
+        ).reset_index()
+        found.append(
+            {
+                "scorer": scorer.name,
+                "kind": scorer.kind,
+                "n": int(known.sum()),
+                "summary": _records(summary),
+                "curve": _records(reliability(stated, labels)),
+            }
+        )
+    return found
+
+
+def _ceiling(rows: pd.DataFrame, loaded: Loaded, spec: ExperimentSpec, reasons: dict[str, str]) -> list[dict[str, Any]]:
+    """How well one replicate of the measurement does as a predictor of the other, on the test's binary rows."""
+    names = loaded.dataset.replicates
+    if names is None or any(name not in rows for name in names):
+        reasons["ceiling"] = f"{loaded.dataset.name} has no replicates in its table"
+        return []
+    sided = rows[np.isfinite(binary_labels(rows, spec.negatives))]
+    one, two = (sided[name].to_numpy(dtype=np.float64) for name in names)
+    known = np.isfinite(one) & np.isfinite(two)
+    if known.sum() < FEWEST_IN_STRATUM:
+        reasons["ceiling"] = f"only {int(known.sum())} test variants were measured twice"
+        return []
+    classes = [
+        np.array([name == SPLICE_ALTERING for name in loaded.dataset.classes_of(values[known])])
+        for values in (one, two)
+    ]
+    return _records(
+        replicate_ceiling(
+            one[known],
+            two[known],
+            classes[0],
+            classes[1],
+            sided["group"].to_numpy()[known],
+            n_boot=min(spec.bootstrap, 1000),
+            seed=spec.seed,
+        ).reset_index()
+    )
+
+
+def _peaks(
+    prepared: Prepared,
+    tested: pd.DataFrame,
+    spec: ExperimentSpec,
+    columns: Mapping[str, Float[np.ndarray, " rows"]],
+    resamples: int,
+    reasons: dict[str, str],
+) -> list[dict[str, Any]]:
+    """Peaks of base + Δ against observed sites, on test variants with observed sites and on Normal ones.
+
+    A network with acceptor and donor channels has a Δ at every position. A model that learned validated Δ has one, for
+    the position where the row's own base network is strongest (its label rule); it is added there.
+    """
+    if not any(column in tested for column in GOLD_COLUMNS):
+        reasons["peaks"] = f"{prepared.loaded.dataset.name} has no observed positions of splice sites"
+        return []
+    gold = gold_sites(tested)
+    kept = [
+        place
+        for place, (sites, name) in enumerate(zip(gold, tested["classification"], strict=True))
+        if sites or name == NORMAL
+    ]
+    observed = [_observed(tested.iloc[place], gold[place]) for place in kept]
+    if not any(one.lost or one.gained for one in observed):
+        reasons["peaks"] = "no test variant has an observed position"
+        return []
+    # The frame's index says which row of the table a test row is.
+    which = tested.index.to_numpy()[kept]
+    groups = tested["group"].to_numpy()[kept]
+    found = []
+    for base, scores in zip(prepared.networks, prepared.all_scores, strict=True):
+        if tuple(scores.channels) != tuple(CHANNELS):
+            reasons[f"peaks of {base.name}"] = "it does not tell acceptors from donors"
+            continue
+        deltas = {base.name: scores.delta[which].astype(np.float64)}
+        if scores is prepared.scores and {"delta_acceptor", "delta_donor"} <= set(columns):
+            deltas[spec.id] = _at_strongest(scores.delta[which], columns, which)
+        judged = judge_peaks(
+            scores.ref[which].astype(np.float64), deltas, observed, groups, n_boot=resamples, seed=spec.seed
+        )
+        found += [{**record, "n": len(which)} for record in _records(judged)]
+    return found
+
+
+def _at_strongest(
+    delta: Float[np.ndarray, "rows positions 3"], columns: Mapping[str, Float[np.ndarray, " all"]], which: np.ndarray
+) -> Float[np.ndarray, "rows positions 3"]:
+    """A model's Δ, put where the base network's own is largest."""
+    placed = np.zeros(delta.shape)
+    strongest = np.abs(delta[:, :, [ACCEPTOR, DONOR]]).max(axis=2).argmax(axis=1)
+    for channel, name in ((ACCEPTOR, "delta_acceptor"), (DONOR, "delta_donor")):
+        placed[np.arange(len(delta)), strongest, channel] = columns[name][which]
+    return placed
+
+
+def _observed(row: pd.Series, sites: Mapping[int, Sequence[int]]) -> ObservedSites:
+    """The observed sites of one variant as offsets from it, transcript orientation."""
+    forward = -1 if row["strand"] == "-" else 1
+    kinds: dict[str, list[tuple[str, int]]] = {"lost": [], "gained": []}
+    for kind, places in sites.items():
+        what, site = GOLD_KINDS[kind]
+        kinds[what] += [(site, (place - int(row["pos"])) * forward) for place in places]
+    return ObservedSites(tuple(kinds["lost"]), tuple(kinds["gained"]))
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; None for NaN."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if value is None or value is pd.NA or (isinstance(value, float) and not np.isfinite(value)) else value
