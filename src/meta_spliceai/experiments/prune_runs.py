@@ -31,7 +31,7 @@ class Prunable:
 def prunable_runs(workspace: Workspace) -> list[Prunable]:
     """Smoke, failed, interrupted and stale runs that no process works on. The ledger keeps their lines."""
     found = []
-    for run in workspace.runs():
+    for run in workspace.own_runs():
         state = run.state()
         if state == "running":
             continue

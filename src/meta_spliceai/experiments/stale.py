@@ -22,7 +22,7 @@ def mark_stale_runs(workspace: Workspace, spec: ExperimentSpec, data_digest: str
     """
     identity = spec.identity()
     stale = []
-    for run in workspace.runs():
+    for run in workspace.own_runs():
         if run.row_id != spec.id or run.record().get("state") != "finished" or run.spec().identity() != identity:
             continue
         reasons = []

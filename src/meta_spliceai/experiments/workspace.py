@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ STATES = ("running", "finished", "failed", "interrupted")
 """States of runs that have begun."""
 
 RUNS_VARIABLE = "META_SPLICEAI_RUNS"
+LEDGER_VARIABLE = "META_SPLICEAI_LEDGER"
 
 
 @dataclass(frozen=True)
@@ -159,33 +160,49 @@ class RunDirectory:
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder of runs and their ledger.
+    """A folder of runs and their ledger, and further ones that are only read.
 
     Attributes:
         root: the folder; `root/ledger.jsonl` and `root/<row>-<hash>/`.
+        ledgers: folders of the same layout whose finished runs count too; a run of `root` goes before one of the same
+            name there.
     """
 
     root: Path
+    ledgers: tuple[Path, ...] = ()
 
     @classmethod
-    def default(cls, root: Path | None = None) -> Workspace:
-        """The folder given, else META_SPLICEAI_RUNS, else ./runs."""
-        return cls(root or Path(os.environ.get(RUNS_VARIABLE) or "runs"))
+    def default(cls, root: Path | None = None, ledgers: Sequence[Path] | None = None) -> Workspace:
+        """The folder given, else META_SPLICEAI_RUNS, else ./runs; the same for ledgers, META_SPLICEAI_LEDGER (several
+        are separated as in PATH), else none."""
+        named = [Path(name) for name in os.environ.get(LEDGER_VARIABLE, "").split(os.pathsep) if name]
+        return cls(root or Path(os.environ.get(RUNS_VARIABLE) or "runs"), tuple(named if ledgers is None else ledgers))
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger of all runs of this folder."""
+        """The ledger of the runs of `root`."""
         return Ledger(self.root / "ledger.jsonl")
+
+    def finished(self) -> list[dict[str, Any]]:
+        """The latest `finished` entry of every run, those of the further ledgers included, oldest first."""
+        entries: dict[str, dict[str, Any]] = {}
+        for folder in (*reversed(self.ledgers), self.root):
+            entries |= {entry["run"]: entry for entry in Ledger(folder / "ledger.jsonl").finished()}
+        # A stable sort: of entries with the same second, the order in which they were written stands.
+        return sorted(entries.values(), key=lambda entry: str(entry.get("at", "")))
 
     def run(self, name: str) -> RunDirectory:
         """The run's folder, whether it exists or not."""
         return RunDirectory(self.root / name)
 
+    def own_runs(self) -> list[RunDirectory]:
+        """Every run of `root`, by name."""
+        return _runs_in(self.root)
+
     def runs(self) -> list[RunDirectory]:
-        """Every run of the folder, by name."""
-        if not self.root.is_dir():
-            return []
-        return [RunDirectory(path) for path in sorted(self.root.iterdir()) if (path / "run.json").is_file()]
+        """Every run of `root` and of the further ledgers' folders, by name."""
+        found = {run.name: run for folder in (*reversed(self.ledgers), self.root) for run in _runs_in(folder)}
+        return [found[name] for name in sorted(found)]
 
     def find(self, name: str) -> RunDirectory:
         """A run by its full name, by the start of it, or by the path of its folder.
@@ -205,6 +222,12 @@ class Workspace:
         if len(begun) > 1:
             raise RunError(f"'{name}' could be {' or '.join(run.name for run in begun)}; give more of the name")
         return begun[0]
+
+
+def _runs_in(folder: Path) -> list[RunDirectory]:
+    if not folder.is_dir():
+        return []
+    return [RunDirectory(path) for path in sorted(folder.iterdir()) if (path / "run.json").is_file()]
 
 
 def now() -> str:
