@@ -67,7 +67,7 @@ def state_of_rows(rows: dict[str, ExperimentSpec], workspace: Workspace) -> list
         workspace: whose ledger says what is completed.
     """
     completed: dict[str, str] = {}
-    for entry in workspace.ledger.finished():
+    for entry in workspace.finished():
         if entry.get("as_wished") and not entry.get("smoke"):
             completed[str(entry["row"])] = str(entry["run"])
     found = []
