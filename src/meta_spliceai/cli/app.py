@@ -16,6 +16,7 @@ from meta_spliceai.cli import (
     audit,
     data,
     leaderboard,
+    plan,
     predict,
     pretrain,
     quickstart,
@@ -84,7 +85,21 @@ app = typer.Typer(
 )
 
 # The order is that of `--help`: the way a newcomer walks.
-for group in (quickstart, wishlist, run, runs, leaderboard, report, predict, pretrain, data, audit, score, saturate):
+for group in (
+    quickstart,
+    wishlist,
+    plan,
+    run,
+    runs,
+    leaderboard,
+    report,
+    predict,
+    pretrain,
+    data,
+    audit,
+    score,
+    saturate,
+):
     group.register(app)
 
 

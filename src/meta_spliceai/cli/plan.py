@@ -1,0 +1,146 @@
+"""`meta-spliceai plan`: what rows need and cost before anybody runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.plan.choose import Plan
+    from meta_spliceai.experiments.plan.planner import RowPlan
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("plan")(plan)
+
+
+def plan(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Rows of `meta-spliceai wishlist` (default: all).")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", metavar="NAME", help="Only this card, or cpu for the processor at hand.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option("--budget", metavar="DOLLARS", help="Spend no more; say what does not fit.")
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option("--deadline", metavar="HOURS", help="Take no longer, one row after the other."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, with every card for every row.")] = False,
+    prices: Annotated[
+        Path | None,
+        typer.Option("--prices", metavar="FILE", help="Your own cards and prices, laid over the known ones."),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the rows; may be given several times."),
+    ] = None,
+    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
+    ledgers: Annotated[
+        list[Path] | None,
+        typer.Option("--ledger", metavar="FOLDER", help="Further finished runs to learn from (read only)."),
+    ] = None,
+) -> None:
+    """Plan rows: peak memory, hours, dollars, and the cheapest card each fits.
+
+    Memory is a dry trace of the row's own model, forward, backward and
+    optimiser, on tensors without content; time is counted work over the
+    card's speed. "estimate" rests on data sheets and stated assumptions,
+    "calibrated" on finished runs and probes, "measured" is the row's own run.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai plan
+      meta-spliceai plan validated-delta-10k --gpu "RTX 4090"
+      meta-spliceai plan --budget 2 --deadline 3
+      meta-spliceai plan --prices my-prices.yaml --json
+      meta-spliceai plan hyenadna-large-finetune --set training.batch_size=256
+    """
+    from meta_spliceai.experiments.plan.planner import Planner
+    from meta_spliceai.experiments.rows import change, find_row, load_rows
+    from meta_spliceai.experiments.workspace import Workspace
+
+    rows = load_rows()
+    wanted = [find_row(rows, row_id) for row_id in ids] if ids else [row for row in rows.values() if row.wish]
+    specs = [change(row, assignments) if assignments else row for row in wanted]
+    planner = Planner(Workspace.default(runs_dir), rows, prices, tuple(ledgers or ()))
+    made = planner.rows(specs, gpu, budget, deadline)
+    if as_json:
+        typer.echo(json.dumps(made.to_json(), indent=2, ensure_ascii=False))
+        return
+    _show(made, limited=budget is not None or deadline is not None)
+
+
+def _show(made: Plan, limited: bool) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title="Plan", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("row", overflow="fold")
+    for heading in ("GB", "hours", "$", "batch"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("card", no_wrap=True)
+    table.add_column("why", no_wrap=True)
+    for row in made.rows:
+        table.add_row(*_cells(made, row))
+    table.add_section()
+    dollars = "no price" if made.dollars is None else _short(made.dollars)
+    table.add_row(
+        f"[bold]{len(made.chosen)} of {len(made.rows)} rows[/bold]",
+        f"{made.peak_bytes / 1e9:.2f}",
+        _short(made.hours),
+        dollars,
+    )
+    console.print(table)
+    notes: dict[str, list[str]] = {}
+    for row in made.rows:
+        for note in row.notes:
+            notes.setdefault(note, []).append(row.spec.id)
+        if row.best is not None and row.state != "cannot run":
+            notes.setdefault(row.best.why.partition("; stops after")[0].partition("; all epochs")[0], [])
+    for note, users in notes.items():
+        if users:
+            console.print(f"{_named(users)}: {note}", highlight=False)
+    for row_id, why in made.left_out.items():
+        console.print(f"[yellow]not {'bought' if limited else 'counted'}[/yellow]: {row_id}: {why}", highlight=False)
+    if made.unpriced:
+        console.print(
+            f"no price: {_named(made.unpriced)}; give one with --prices FILE, or refresh with --refresh-prices",
+            highlight=False,
+        )
+    for line in made.prices:
+        console.print(f"price: {line}", highlight=False)
+    for warning in made.warnings:
+        console.print(f"[bold yellow]warning[/bold yellow]: {warning}", highlight=False)
+
+
+def _cells(made: Plan, row: RowPlan) -> list[str]:
+    offer = made.chosen.get(row.spec.id, row.best)
+    name = row.spec.id if row.spec.id in made.chosen else f"[dim]{row.spec.id}[/dim]"
+    if row.state != "planned":
+        colour = {"completed": "green", "out of memory": "red", "cannot run": "yellow"}[row.state]
+        name += f"\n  [{colour}]{row.state}[/{colour}]"
+    if offer is None:
+        least = min((one.peak_bytes for one in row.offers), default=0)
+        return [name, f"{least / 1e9:.2f}" if least else "-", "-", "-", "-", "none fits", "-"]
+    dollars = "no price" if offer.dollars is None else _short(offer.dollars)
+    batch = f"{offer.batch_size}" + (f" × {offer.accumulate}" if offer.accumulate > 1 else "")
+    basis = offer.time_basis if offer.time_basis == offer.memory_basis else f"{offer.memory_basis}, {offer.time_basis}"
+    return [name, f"{offer.peak_bytes / 1e9:.2f}", _short(offer.hours), dollars, batch, offer.gpu, basis]
+
+
+def _short(value: float) -> str:
+    """Two significant digits below one, two decimals above."""
+    return "0" if value == 0 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def _named(ids: list[str] | tuple[str, ...]) -> str:
+    return ids[0] if len(ids) == 1 else f"{len(ids)} rows ({ids[0]} …)" if len(ids) > 3 else ", ".join(ids)

@@ -1,0 +1,210 @@
+"""How many variants a row has, in which classes and chromosomes, and how near they lie to each other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from meta_spliceai.datasets import Loaded, registry
+from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError
+from meta_spliceai.experiments.prepare import load_rows_of
+from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
+from meta_spliceai.files import atomic_write, cache_dir
+from meta_spliceai.splice_engine.variants.splits import PARTS
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
+
+NEAR = 1000
+"""Variants at most so far apart share the reference's activations in base scoring."""
+
+SPLICEAI_HELD_OUT = ("1", "3", "5", "7", "9")
+"""Chromosomes that SpliceAI's networks never saw, the test of split 'spliceai-clean' (Jaganathan et al. 2019)."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """A data set in numbers.
+
+    Attributes:
+        rows: usable variants.
+        by_chromosome: for each chromosome, variants of each class.
+        neighbourhoods: groups of variants that share a reference in base scoring.
+        spread: bases between the first and the last variant of each neighbourhood, summed.
+        load_seconds: what reading it took; 0 where it was not read.
+        source: where the numbers are from, in words.
+        exact: whether they were counted, not declared.
+    """
+
+    rows: int
+    by_chromosome: dict[str, dict[str, int]]
+    neighbourhoods: int
+    spread: int
+    load_seconds: float
+    source: str
+    exact: bool
+
+    def of_class(self, *classes: str) -> int:
+        """Variants of these classes."""
+        return sum(count for counts in self.by_chromosome.values() for name, count in counts.items() if name in classes)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a row trains on and is judged on.
+
+    Attributes:
+        rows: variants in the row's table (base scores, windows and answers are made for all of them).
+        folds: labelled variants in the train and in the validation part of every model that is trained.
+        tested: variants in the test parts.
+        neighbourhoods, spread: see `DataFacts`, for the rows drawn.
+        source: where the numbers are from, in words.
+        exact: whether the data set was counted.
+    """
+
+    rows: int
+    folds: tuple[tuple[int, int], ...]
+    tested: int
+    neighbourhoods: int
+    spread: int
+    source: str
+    exact: bool
+
+
+def facts_of(wanted: DataSpec) -> DataFacts:
+    """The data set in numbers: counted once and kept in the cache; where its files are not at hand, as declared.
+
+    Raises:
+        InputError: an unknown data set or option.
+    """
+    file = cache_dir() / "plan" / f"data-{_address(wanted)}.json"
+    if file.is_file():
+        try:
+            return DataFacts(**json.loads(file.read_text(encoding="utf-8")))
+        except (json.JSONDecodeError, TypeError):
+            file.unlink()  # damaged, or of another version: it is counted again
+    started = time.perf_counter()
+    try:
+        loaded = load_rows_of(wanted)
+    except (MissingResourceError, MissingExtraError, IntegrityError) as error:
+        return _declared(wanted, str(error))
+    facts = count(loaded, time.perf_counter() - started)
+    with atomic_write(file) as handle:
+        json.dump(asdict(facts), handle)
+    return facts
+
+
+def _address(wanted: DataSpec) -> str:
+    """Data set, options, its files' checksums, and where files are looked for (which decides how much there is)."""
+    dataset = registry.get(wanted.name)
+    content = {
+        "name": wanted.name,
+        "options": dict(wanted.options),
+        "checksums": dataset.checksums,
+        "mirror": os.environ.get("META_SPLICEAI_MIRROR", ""),
+        "near": NEAR,
+    }
+    paths = [str(value) for value in wanted.options.values() if isinstance(value, str) and os.path.isfile(value)]
+    content["files"] = [[path, os.stat(path).st_mtime_ns, os.stat(path).st_size] for path in paths]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _declared(wanted: DataSpec, why: str) -> DataFacts:
+    dataset = registry.get(wanted.name)
+    rows = max(1, dataset.rows)
+    half = {SPLICE_ALTERING: rows // 2, NORMAL: rows - rows // 2}
+    return DataFacts(
+        rows, {"all": half}, rows, 0, 0.0, f"{rows:,} variants as declared, an upper bound; not at hand: {why}", False
+    )
+
+
+def count(loaded: Loaded, seconds: float) -> DataFacts:
+    """A data set's numbers.
+
+    Args:
+        loaded: the data set.
+        seconds: what reading it took.
+    """
+    table = loaded.variants
+    # Constructs have contigs of their own; the chromosome of the genome decides about splits.
+    chroms = table["genome_chrom"] if "genome_chrom" in table else table["chrom"]
+    named = chroms.astype(str).str.removeprefix("chr")
+    by_chromosome = {
+        str(chrom): {str(name): int(n) for name, n in rows.value_counts().items()}
+        for chrom, rows in table["classification"].groupby(named)
+    }
+    groups, spread = _neighbourhoods(table)
+    source = f"{len(table):,} variants counted in {loaded.dataset.name}"
+    return DataFacts(len(table), by_chromosome, groups, spread, round(seconds, 3), source, True)
+
+
+def _neighbourhoods(table: pd.DataFrame) -> tuple[int, int]:
+    ordered = table.sort_values(["chrom", "strand", "gene", "pos"])
+    steps = ordered["pos"].diff().to_numpy()
+    same = np.ones(len(ordered), dtype=bool)
+    for column in ("chrom", "strand", "gene"):
+        values = ordered[column].to_numpy(dtype=object)
+        same[1:] &= values[1:] == values[:-1]
+    joined = same & (np.nan_to_num(steps, nan=NEAR + 1) <= NEAR)
+    joined[0] = False
+    return int((~joined).sum()), int(np.nan_to_num(steps)[joined].sum())
+
+
+def parts_of(spec: ExperimentSpec, facts: DataFacts) -> Parts:
+    """What a row trains on, from its data set's numbers and its split.
+
+    The split itself is not made: groups are taken to fall into parts in their shares, which a real split follows to a
+    few per cent.
+    """
+    data = spec.data
+    classes = (SPLICE_ALTERING, NORMAL)
+    rows = facts.of_class(*classes) if data.labelled_only or data.balanced else facts.rows
+    if data.balanced:
+        rows = 2 * min(facts.of_class(SPLICE_ALTERING), facts.of_class(NORMAL))
+    drawn = min(rows, data.rows or rows)
+    share = drawn / max(1, rows)
+    labelled = _labelled(spec, facts) / max(1, facts.rows if not data.labelled_only else rows)
+    shares = _shares(spec, facts)
+    folds = tuple((round(drawn * labelled * train), round(drawn * labelled * val)) for train, val, _ in shares)
+    tested = round(drawn * min(1.0, sum(test for _, _, test in shares)))
+    source = facts.source if drawn == facts.rows else f"{drawn:,} of {facts.source}"
+    # Of neighbours drawn at random fewer remain near each other.
+    alone = facts.neighbourhoods + (facts.rows - facts.neighbourhoods) * (1 - share)
+    neighbourhoods = max(1, round(min(drawn, alone * drawn / max(1, facts.rows))))
+    return Parts(drawn, folds, tested, neighbourhoods, round(facts.spread * share), source, facts.exact)
+
+
+def _labelled(spec: ExperimentSpec, facts: DataFacts) -> int:
+    """Variants the target can use."""
+    if spec.target in ("effect-type", "position"):
+        return facts.of_class(SPLICE_ALTERING)
+    if spec.target == "magnitude":
+        return facts.rows
+    return facts.of_class(SPLICE_ALTERING, NORMAL)
+
+
+def _shares(spec: ExperimentSpec, facts: DataFacts) -> list[tuple[float, float, float]]:
+    """Train, validation and test of every model, as shares of the rows."""
+    split = spec.split
+    train, validation, test = split.fractions
+    of_rest = validation / (train + validation)
+    sizes = {chrom: sum(counts.values()) for chrom, counts in facts.by_chromosome.items()}
+    total = max(1, sum(sizes.values()))
+    if split.folds == "chromosome":
+        each = [size / total for size in sizes.values()] if facts.exact else [1 / 22] * 22
+        return [((1 - one) * (1 - of_rest), (1 - one) * of_rest, one) for one in each]
+    if split.folds is not None:
+        one = 1 / split.folds
+        return [(1 - 2 * one, one, one)] * split.folds
+    if split.name in ("spliceai-clean", "chromosome"):
+        held_out = SPLICEAI_HELD_OUT if split.name == "spliceai-clean" else split.test_chromosomes
+        wanted = {chrom.removeprefix("chr") for chrom in held_out}
+        test = sum(size for chrom, size in sizes.items() if chrom in wanted) / total if facts.exact else test
+        return [((1 - test) * (1 - of_rest), (1 - test) * of_rest, test)]
+    if set(PARTS) == {"train", "validation", "test"}:
+        return [(train, validation, test)]
+    raise InputError(f"row '{spec.id}': parts {PARTS} cannot be planned for")

@@ -1,0 +1,272 @@
+"""What a row demands of a machine, before anybody has run it: peak memory by phase, seconds by step."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from meta_spliceai.experiments.plan.data_facts import Parts
+from meta_spliceai.experiments.plan.dry_trace import DryRun, Traced, dry_run
+from meta_spliceai.experiments.plan.machines import STEP_SECONDS, Machine
+from meta_spliceai.experiments.plan.scoring_work import scoring_flops
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.splice_engine.meta_layer.embedding_cache import SHARE_OF_DEVICE, frozen_features
+from meta_spliceai.splice_engine.meta_layer.training import predict
+
+READING_SECONDS = 10.0
+"""Assumed time to read a data set that was never read here."""
+
+ROW_SECONDS = {"labels, split, windows": 1e-4, "audit": 1.2e-4}
+"""Assumed time a variant (and, in the audit, a fold)."""
+
+JUDGE_SECONDS, JUDGE_ROW_SECONDS, JUDGE_RESAMPLE_SECONDS = 1.0, 1.2e-3, 2.5e-6
+"""Assumed time of judging: at all, a variant of the table, a tested variant in one resample."""
+
+TREES_SECONDS = 2e-3
+"""Assumed time a variant and fold of growing a fusion's trees."""
+
+NETWORK_BYTES = 2_900_000
+"""One of SpliceAI's networks (about 700,000 numbers)."""
+
+VALIDATION_BATCHES = 4
+"""Validation reads so many training batches at a time (see `training.fit`)."""
+
+
+def _default(function: Any, parameter: str) -> int:
+    return int(inspect.signature(function).parameters[parameter].default)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Variants in a training batch, and batches whose gradients are added before a step."""
+
+    size: int
+    accumulate: int
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one row needs on one machine.
+
+    Attributes:
+        peak_bytes: most memory held.
+        phase: in which phase.
+        steps: seconds by step of a run, at all epochs allowed.
+        epoch_seconds: seconds of training that go with the number of epochs; the rest of "training" is done once.
+        gflop: billions of floating-point operations of training, all epochs.
+    """
+
+    peak_bytes: float
+    phase: str
+    steps: dict[str, float]
+    epoch_seconds: float
+    gflop: float
+
+    def at_share(self, share: float) -> dict[str, float]:
+        """Seconds by step where training stops after this share of its epochs."""
+        if "training" not in self.steps:
+            return dict(self.steps)
+        once = self.steps["training"] - self.epoch_seconds
+        return {**self.steps, "training": once + share * self.epoch_seconds}
+
+
+def family_of(spec: ExperimentSpec) -> str:
+    """Kind of model whose runs are alike in speed."""
+    if spec.ensemble is not None:
+        return "ensemble"
+    if spec.procedure == "fusion":
+        return "fusion"
+    tuned = spec.encoder.settings.get("freeze_encoder") is False
+    return spec.encoder.name + (", fine-tuned" if tuned else "")
+
+
+def trace_row(spec: ExperimentSpec, machine: Machine) -> DryRun:
+    """The dry run of a row's model on a kind of machine; rows that share a model share it."""
+    precision = spec.training.precision
+    mixed = precision == "bfloat16" or (precision == "auto" and machine.cuda)
+    settings = dict(spec.encoder.settings)
+    if spec.encoder.name.startswith("hyenadna"):
+        settings["weights"] = "scratch"  # a dry run reads no numbers, so it needs no checkpoint
+    blank = spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"settings": settings})})
+    key = (
+        spec.window,
+        spec.encoder.name,
+        tuple(sorted((name, str(value)) for name, value in settings.items())),
+        spec.head.name,
+        tuple(sorted((name, str(value)) for name, value in spec.head.settings.items())),
+        spec.training.model_copy(update={"batch_size": 1, "epochs": 1, "accumulate": 1, "seed": 0}).model_dump_json(),
+        mixed,
+        machine.cuda,
+    )
+    return _trace(key, _Held(blank))
+
+
+class _Held:
+    """A row on its way through a cache that knows it by its key alone."""
+
+    def __init__(self, spec: ExperimentSpec) -> None:
+        self.spec = spec
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+TRACED_AT = (32, 96)
+"""Batch sizes of the dry runs; between and beyond them everything is linear in the batch."""
+
+
+@cache
+def _trace(key: tuple[Any, ...], held: _Held) -> DryRun:
+    from meta_spliceai.experiments.build_predictor import build_predictor
+
+    spec = held.spec
+    *_, mixed, cuda = key
+    return dry_run(lambda: build_predictor(spec), spec.training, TRACED_AT, mixed=mixed, cuda=cuda)
+
+
+def at_batch(traces: dict[int, Traced], size: int) -> Traced:
+    """A trace at any batch size, along the line through two.
+
+    The two have the same operations in the same order, as the model's code does not look at the batch size.
+    """
+    (low, first), (high, second) = sorted(traces.items())
+    x = (size - low) / (high - low)
+
+    def line(a: Any, b: Any) -> Any:
+        return np.maximum(a + x * (b - a), 0)
+
+    peak = int(max(line(first.peak_bytes, second.peak_bytes), 0))
+    return Traced(peak, line(first.flops, second.flops), line(first.moved, second.moved), first.matrix, first.half)
+
+
+def demand_of(
+    spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, *, reading: float, scored: int | None
+) -> Demand:
+    """What a row needs on a machine.
+
+    Args:
+        spec: the row; an ensemble's members are not in it.
+        parts: what it trains on.
+        machine: where.
+        batch: how it is trained there.
+        reading: seconds to read the data set; 0 if never measured.
+        scored: variants whose base scores have to be computed; None for all of them.
+    """
+    steps = {"data": reading or READING_SECONDS}
+    share = 1.0 if scored is None else min(1.0, scored / max(1, parts.rows))
+    networks = getattr(spec, "networks", (spec.base,))
+    work = sum(
+        scoring_flops(
+            base, round(parts.rows * share), max(1, round(parts.neighbourhoods * share)), round(parts.spread * share)
+        )
+        for base in networks
+    )
+    steps["base scores"] = work / machine.scoring if share else 0.0
+    models = max(1, len(parts.folds))
+    steps["labels, split, windows"] = parts.rows * ROW_SECONDS["labels, split, windows"]
+    steps["audit"] = parts.rows * ROW_SECONDS["audit"] * models
+    judging = JUDGE_SECONDS + parts.rows * JUDGE_ROW_SECONDS + parts.tested * spec.bootstrap * JUDGE_RESAMPLE_SECONDS
+    tracks = parts.rows * (2 * spec.base.distance + 1) * 3 * 4 * 2 * len(networks)
+    resident = {"base scores": tracks + 5 * NETWORK_BYTES * len(networks)} if not machine.cuda else {}
+    peak, phase = _scoring_bytes(spec, machine, len(networks)) + sum(resident.values()), "base scores"
+    epoch_seconds = gflop = 0.0
+    if spec.procedure == "fusion":
+        steps["training"] = parts.rows * models * TREES_SECONDS
+    elif spec.ensemble is None:
+        trained = _trained(spec, parts, machine, batch)
+        steps |= trained.steps
+        held = trained.held + sum(resident.values())
+        for name, bytes_ in trained.phases.items():
+            if bytes_ + held > peak:
+                peak, phase = bytes_ + held, name
+        epoch_seconds, gflop = trained.epoch_seconds, trained.gflop
+    steps["judging"] = judging
+    return Demand(peak + machine.held_bytes, phase, steps, epoch_seconds, gflop)
+
+
+@dataclass(frozen=True)
+class _Training:
+    steps: dict[str, float]
+    epoch_seconds: float
+    gflop: float
+    phases: dict[str, float]
+    held: float
+
+
+def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch) -> _Training:
+    """Training and answering: what is held by phase, and what it takes."""
+    dry = trace_row(spec, machine)
+    config = spec.training
+    validated, answered = VALIDATION_BATCHES * batch.size, _default(predict, "batch_size")
+    step, check, answer = (
+        at_batch(dry.training, batch.size),
+        at_batch(dry.validation, validated),
+        at_batch(dry.validation, answered),
+    )
+    codes = 2.0 * parts.rows * (spec.window + 2 * getattr(config, "window_shift", 0))
+    phases = {
+        "training": float(step.peak_bytes),
+        "validation": float(at_batch(dry.validation, min(validated, _largest(parts, 1))).peak_bytes)
+        + 8.0 * dry.trained,
+        "predicting": float(at_batch(dry.validation, min(answered, parts.rows)).peak_bytes),
+    }
+    seconds_step = machine.seconds(step) + STEP_SECONDS
+    per_epoch, flops = 0.0, 0.0
+    for train, validation in parts.folds:
+        batches = -(-train // batch.size)
+        per_epoch += batches * seconds_step + -(-validation // validated) * machine.seconds(check)
+        flops += batches * float(step.flops.sum()) + validation / validated * float(check.flops.sum())
+    epoch_seconds = per_epoch * config.epochs
+    training = epoch_seconds + len(parts.folds) * 1.0
+    held = codes
+    if dry.feature_bytes:
+        sequences = 2 * parts.rows
+        read = _default(frozen_features, "batch_size")
+        embed = at_batch(dry.embedding, read)
+        training += -(-sequences // read) * machine.seconds(embed)
+        phases["embedding"] = float(embed.peak_bytes)
+        kept = float(sequences * dry.feature_bytes)
+        if not machine.cuda or kept < SHARE_OF_DEVICE * machine.memory_bytes:
+            held += kept
+    answers = len(parts.folds) * -(-parts.rows // answered) * machine.seconds(answer)
+    return _Training(
+        {"training": training, "predicting": answers}, epoch_seconds, flops * config.epochs / 1e9, phases, held
+    )
+
+
+def _largest(parts: Parts, which: int) -> int:
+    return max((fold[which] for fold in parts.folds), default=1) or 1
+
+
+def _scoring_bytes(spec: ExperimentSpec, machine: Machine, networks: int) -> float:
+    """What base scoring holds: a reference's activations of every block, and a batch of alternatives."""
+    outputs, flank, width = 2 * spec.base.distance + 1, 5000, 32
+    # About 33 activations of 32 channels are kept of each reference for the alternatives to take from.
+    reference = 33 * (outputs + flank) * width * 4.0
+    return reference * (2 if machine.cuda else max(1, 2)) + 5 * networks * NETWORK_BYTES * machine.cuda
+
+
+def fitting_batch(spec: ExperimentSpec, peaks: Sequence[tuple[Batch, float]], memory: int) -> Batch | None:
+    """The row's own batch where it fits, else the largest of the given ones that does; None where none does."""
+    for batch, peak in peaks:
+        if peak <= memory:
+            return batch
+    return None
+
+
+def batches_of(spec: ExperimentSpec) -> list[Batch]:
+    """The row's own batch, then halves of it whose gradients add up to the same step."""
+    size, accumulate = spec.training.batch_size, spec.training.accumulate
+    found = [Batch(size, accumulate)]
+    while size > 1 and size % 2 == 0:
+        size, accumulate = size // 2, accumulate * 2
+        found.append(Batch(size, accumulate))
+    return found

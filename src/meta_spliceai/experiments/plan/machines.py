@@ -1,0 +1,135 @@
+"""How fast a machine does counted work: a card from its data sheet, this computer's processor, and openly stated
+assumptions where nothing was measured."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from meta_spliceai.experiments.gpu_prices import Gpu
+from meta_spliceai.experiments.plan.dry_trace import Traced
+
+MATRIX_SHARE = 0.30
+"""Assumed share of a card's matrix rate that training reaches."""
+
+BANDWIDTH_SHARE = 0.60
+"""Assumed share of a memory's bandwidth that elementwise work reaches."""
+
+LAUNCH_SECONDS = 8e-6
+"""Assumed time in which PyTorch issues one operation: no operation is shorter."""
+
+STEP_SECONDS = 1.5e-3
+"""Assumed time of the training loop around each step."""
+
+CORE_FLOPS = 40e9
+"""Assumed float32 rate of one processor core."""
+
+CORE_BANDWIDTH = 6e9
+"""Assumed bandwidth of one processor core, bytes a second."""
+
+SCORING_SHARE = 0.10
+"""Assumed share of a card's float32 rate that incremental base scoring reaches."""
+
+CUBLAS_BYTES = 8_519_680
+CUBLAS_BYTES_HOPPER = 33_554_432
+"""Workspace PyTorch gives cuBLAS once (CUBLAS_WORKSPACE_CONFIG's default: 8 MiB and a bit, 32 MiB on Hopper)."""
+
+CPU = "cpu"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A card, or this computer's processor.
+
+    Attributes:
+        name: as plans name it; "cpu" for the processor.
+        cuda: whether it is a card.
+        memory_bytes: usable; what the driver and PyTorch's context take is left out.
+        matrix_half, matrix_whole, whole: floating-point operations a second: matrix units on 16-bit numbers, matrix
+            units on 32-bit numbers, everything else.
+        bandwidth: bytes a second.
+        launch: seconds no operation is shorter than.
+        scoring: operations a second of incremental base scoring.
+        held_bytes: what libraries hold on the device whatever runs.
+        assumed: the assumptions in words.
+    """
+
+    name: str
+    cuda: bool
+    memory_bytes: int
+    matrix_half: float
+    matrix_whole: float
+    whole: float
+    bandwidth: float
+    launch: float
+    scoring: float
+    held_bytes: int
+    assumed: str
+
+    def seconds(self, traced: Traced) -> float:
+        """What one traced pass takes: each operation as long as its arithmetic, its memory traffic or its launch,
+        whichever is longest (the roofline, Williams, Waterman and Patterson 2009, 10.1145/1498765.1498785)."""
+        rate = np.where(traced.matrix, np.where(traced.half, self.matrix_half, self.matrix_whole), self.whole)
+        each = np.maximum(traced.flops / rate, traced.moved / self.bandwidth)
+        return float(np.maximum(each, self.launch).sum())
+
+
+USABLE = 0.93
+"""Share of a card's advertised memory that a training may fill: the context and fragmentation take the rest."""
+
+
+def card(gpu: Gpu) -> Machine:
+    """A card by its data sheet."""
+    hopper = gpu.name.startswith("H")
+    return Machine(
+        name=gpu.name,
+        cuda=True,
+        memory_bytes=int(gpu.vram_gb * 1e9 * USABLE),
+        matrix_half=gpu.bf16_tflops * 1e12 * MATRIX_SHARE,
+        # PyTorch's convolutions use TF32 by default, its matrix products do not; training runs in bfloat16 anyway.
+        matrix_whole=gpu.fp32_tflops * 1e12 * MATRIX_SHARE,
+        whole=gpu.fp32_tflops * 1e12 * MATRIX_SHARE,
+        bandwidth=gpu.bandwidth_gb_s * 1e9 * BANDWIDTH_SHARE,
+        launch=LAUNCH_SECONDS,
+        scoring=gpu.fp32_tflops * 1e12 * SCORING_SHARE,
+        held_bytes=CUBLAS_BYTES_HOPPER if hopper else CUBLAS_BYTES,
+        assumed=(
+            f"data sheet × assumed {MATRIX_SHARE:.0%} of arithmetic and {BANDWIDTH_SHARE:.0%} of bandwidth, "
+            f"{LAUNCH_SECONDS * 1e6:.0f} µs an operation, {SCORING_SHARE:.0%} of fp32 in base scoring"
+        ),
+    )
+
+
+def processor(threads: int, memory_bytes: int) -> Machine:
+    """A processor with so many threads at work.
+
+    Args:
+        threads: PyTorch's.
+        memory_bytes: of the computer.
+    """
+    rate, bandwidth = threads * CORE_FLOPS, threads * CORE_BANDWIDTH
+    return Machine(
+        name=CPU,
+        cuda=False,
+        memory_bytes=int(memory_bytes * USABLE),
+        matrix_half=rate,
+        matrix_whole=rate,
+        whole=rate,
+        bandwidth=bandwidth,
+        launch=LAUNCH_SECONDS,
+        scoring=rate,
+        held_bytes=0,
+        assumed=(
+            f"assumed {CORE_FLOPS / 1e9:.0f} GFLOP/s and {CORE_BANDWIDTH / 1e9:.0f} GB/s a thread, {threads} threads"
+        ),
+    )
+
+
+def this_processor() -> Machine:
+    """The computer at hand, with PyTorch's present number of threads."""
+    import torch
+
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else 8e9
+    return processor(torch.get_num_threads(), int(memory))

@@ -1,0 +1,470 @@
+"""A row becomes a plan: memory, hours and dollars on every card, and which one to rent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from meta_spliceai.experiments.gpu_prices import Market, Offer, load_market
+from meta_spliceai.experiments.parts import missing_parts
+from meta_spliceai.experiments.plan.calibrate import Calibration, Point
+from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, parts_of
+from meta_spliceai.experiments.plan.demand import Batch, Demand, batches_of, demand_of, family_of
+from meta_spliceai.experiments.plan.machines import CPU, Machine, card, processor, this_processor
+from meta_spliceai.experiments.plan.records import (
+    Measured,
+    OutOfMemory,
+    device_key,
+    known_card,
+    measured_runs,
+    out_of_memory,
+    workspaces_of,
+)
+from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
+from meta_spliceai.experiments.workspace import Workspace
+
+Basis = Literal["estimate", "calibrated", "measured"]
+State = Literal["planned", "completed", "out of memory", "cannot run"]
+
+PRIORITIES = ("high", "medium", "low")
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A row on one machine.
+
+    Attributes:
+        gpu: the card's name, or "cpu".
+        fits: whether it has memory enough, at some batch size.
+        peak_bytes: peak memory at `batch_size`.
+        hours: expected, training stopped early as comparable runs were.
+        hours_most: with all epochs.
+        dollars: for `hours`; None without a price (the processor at hand costs nothing).
+        dollars_per_hour, as_of, provider, source: the price; None and empty where there is none.
+        batch_size, accumulate: how it is trained there.
+        largest_batch: the largest power of two that fits.
+        memory_basis, time_basis: estimate, calibrated or measured.
+        phase: what holds the peak.
+        steps: expected seconds by step.
+        why: where the numbers are from, in words.
+    """
+
+    gpu: str
+    fits: bool
+    peak_bytes: int
+    hours: float
+    hours_most: float
+    dollars: float | None
+    dollars_per_hour: float | None
+    as_of: str
+    provider: str
+    source: str
+    batch_size: int
+    accumulate: int
+    largest_batch: int
+    memory_basis: Basis
+    time_basis: Basis
+    phase: str
+    steps: dict[str, float]
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            **vars(self),
+            "hours": round(self.hours, 5),
+            "hours_most": round(self.hours_most, 5),
+            "dollars": None if self.dollars is None else round(self.dollars, 5),
+            "steps": {name: round(seconds, 3) for name, seconds in self.steps.items()},
+        }
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """A row on every machine.
+
+    Attributes:
+        spec: the row.
+        state: planned, completed (its result is there, and costs nothing again), out of memory (its latest run did not
+            fit), or cannot run (a part is missing).
+        offers: one a machine.
+        best: the cheapest that fits; the fastest of those without a price where none has one; None where none fits.
+        notes: what a reader must know.
+        shared: what this row computes that later rows find done, as a key; empty for nothing.
+    """
+
+    spec: ExperimentSpec
+    state: State
+    offers: tuple[Offered, ...]
+    best: Offered | None
+    notes: tuple[str, ...]
+    shared: str
+
+    @property
+    def hours_most(self) -> float | None:
+        """With all epochs, on the best machine."""
+        return None if self.best is None else self.best.hours_most
+
+    @property
+    def steps(self) -> dict[str, float]:
+        """Seconds by step on the best machine."""
+        return {} if self.best is None else self.best.steps
+
+    @property
+    def basis_memory(self) -> Basis:
+        """Where the peak is from."""
+        return "estimate" if self.best is None else self.best.memory_basis
+
+    @property
+    def basis_time(self) -> Basis:
+        """Where the hours are from."""
+        return "estimate" if self.best is None else self.best.time_basis
+
+    @property
+    def why(self) -> str:
+        """Where the best offer's numbers are from, in words."""
+        return "no card has memory enough" if self.best is None else self.best.why
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "id": self.spec.id,
+            "title": self.spec.title,
+            "section": self.spec.section,
+            "state": self.state,
+            "best": None if self.best is None else self.best.to_json(),
+            "offers": [offer.to_json() for offer in self.offers],
+            "notes": list(self.notes),
+            "wish": None if self.spec.wish is None else self.spec.wish.model_dump(mode="json"),
+        }
+
+
+@dataclass
+class Planner:
+    """Plans rows; traces, counts of data sets and measurements are made once.
+
+    Args:
+        workspace: whose finished runs calibrate the plan and are not paid for again.
+        rows: the catalogue, in which members of ensembles are looked up.
+        prices: the user's file of cards and prices.
+        ledgers: further folders of runs that are only read.
+        today: the day prices are compared with.
+    """
+
+    workspace: Workspace
+    rows_by_id: dict[str, ExperimentSpec]
+    prices: Path | None = None
+    ledgers: Sequence[Path] = ()
+    today: date = field(default_factory=lambda: datetime.now(UTC).date())
+    _facts: dict[str, DataFacts] = field(default_factory=dict)
+
+    @cached_property
+    def market(self) -> Market:
+        """Cards and prices."""
+        return load_market(self.prices)
+
+    @cached_property
+    def runs(self) -> list[Measured]:
+        """Finished runs."""
+        return measured_runs(workspaces_of(self.workspace, self.ledgers))
+
+    @cached_property
+    def failed(self) -> dict[str, OutOfMemory]:
+        """Rows whose latest run ran out of memory."""
+        return out_of_memory(workspaces_of(self.workspace, self.ledgers))
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What runs and probes say about the estimates."""
+        from meta_spliceai.experiments.plan.probe import probe_points
+
+        points = [self.point(run) for run in self.runs]
+        return Calibration((*points, *probe_points(self.workspace)))
+
+    @cached_property
+    def here(self) -> str:
+        """Name of the processor at hand among measurements."""
+        from meta_spliceai.experiments.environment import describe_environment
+
+        return device_key(describe_environment(), CPU)
+
+    def facts(self, data: DataSpec) -> DataFacts:
+        """The data set in numbers."""
+        key = data.model_copy(update={"rows": None, "labelled_only": False, "balanced": False}).model_dump_json()
+        if key not in self._facts:
+            self._facts[key] = facts_of(data)
+        return self._facts[key]
+
+    def point(self, run: Measured) -> Point:
+        """A finished run beside what would have been planned for it, its rows and its epochs known."""
+        if run.cuda:
+            gpu = self.market.known(run.device)
+            machine = None if gpu is None else card(gpu)
+        else:
+            machine = processor(run.threads, run.memory_total or 8 * 10**9)
+        family = family_of(run.spec)
+        device = known_card(self.market, run.device)
+        if machine is None:
+            return Point(run.run, False, device, family, None, {}, None)
+        demand = self.demand(run.spec, run.parts, machine, Batch(*_batch_of(run.spec)), run.scored)
+        epochs = run.spec.training.epochs * max(1, len(run.epochs))
+        share = sum(run.epochs) / epochs if run.epochs else None
+        estimated = demand.at_share(share or 1.0)
+        left_out = {"data", *(() if run.scored else ("base scores",))}
+        steps = {
+            step: (estimated[step], seconds)
+            for step, seconds in run.seconds.items()
+            if step in estimated and step not in left_out
+        }
+        stops_early = share if run.spec.training.patience else None
+        return Point(run.run, False, device, family, (demand.peak_bytes, float(run.peak_bytes)), steps, stops_early)
+
+    def demand(self, spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, scored: int | None) -> Demand:
+        """What a row needs, uncalibrated."""
+        key = spec.data.model_copy(update={"rows": None, "labelled_only": False, "balanced": False}).model_dump_json()
+        reading = self._facts[key].load_seconds if key in self._facts else 0.0
+        return demand_of(spec, parts, machine, batch, reading=reading, scored=scored)
+
+    def machines(self, gpu: str | None = None) -> list[Machine]:
+        """All cards, or the one named ("cpu" for the processor at hand).
+
+        Raises:
+            InputError: no such card.
+        """
+        if gpu is None:
+            return [card(one) for one in self.market.gpus.values()]
+        if gpu.lower() == CPU:
+            return [this_processor()]
+        return [card(self.market.find(gpu, "--gpu"))]
+
+    def row(self, spec: ExperimentSpec, gpu: str | None = None, paid: frozenset[str] = frozenset()) -> RowPlan:
+        """Plan one row.
+
+        Args:
+            spec: the row.
+            gpu: only on this card, or on "cpu".
+            paid: what earlier rows of a plan have computed already (keys of `RowPlan.shared`), and ids of rows planned
+                beside it, whose runs an ensemble takes as they are.
+
+        Raises:
+            InputError: an unknown card or data set; settings that build no model.
+        """
+        notes: list[str] = []
+        missing = missing_parts(spec, self.rows_by_id)
+        if missing:
+            return RowPlan(spec, "cannot run", (), None, (f"missing: {', '.join(missing)}",), "")
+        facts = self.facts(spec.data)
+        parts = parts_of(spec, facts)
+        if not facts.exact:
+            notes.append(facts.source)
+        shared = scores_key(spec, parts.rows)
+        found = shared in paid or any(scores_key(run.spec, run.parts.rows) == shared for run in self.runs)
+        if found:
+            notes.append("base scores: found in the cache of an earlier row or run")
+        done = self._done(spec)
+        failed = self.failed.get(spec.id)
+        scored = 0 if found else None
+        offers = [self._offer(spec, parts, machine, scored, paid, done) for machine in self.machines(gpu)]
+        if spec.ensemble is not None:
+            free = [row for row in spec.ensemble.members if row in paid or self._member_done(spec, row)]
+            if free:
+                notes.append(f"members that are finished or planned beside it cost nothing: {', '.join(free)}")
+        if failed is not None:
+            notes.append(f"run {failed.run} at batch {failed.batch_size}: {failed.reason}")
+        state: State = "completed" if done else "out of memory" if failed is not None else "planned"
+        return RowPlan(spec, state, tuple(offers), _best(offers), tuple(notes), shared)
+
+    def _offer(
+        self,
+        spec: ExperimentSpec,
+        parts: Parts,
+        machine: Machine,
+        scored: int | None,
+        paid: frozenset[str],
+        done: list[Measured],
+    ) -> Offered:
+        family = family_of(spec)
+        device = machine.name if machine.cuda else self.here
+        tried = []
+        for batch in batches_of(spec):
+            demand = self.demand(spec, parts, machine, batch, scored)
+            peak = self.calibration.memory(device, family, demand.peak_bytes, machine.cuda)
+            tried.append((batch, demand, peak))
+            if peak.value <= machine.memory_bytes or spec.ensemble is not None:
+                break
+        batch, demand, peak = tried[-1]
+        fits = peak.value <= machine.memory_bytes
+        if not fits:
+            batch, demand, peak = tried[0]
+        share = self.calibration.epochs(family) if spec.training.patience else None
+        expected = demand.at_share(share.value if share else 1.0)
+        mended = {step: self.calibration.step(device, family, step, seconds) for step, seconds in expected.items()}
+        most = {
+            step: self.calibration.step(device, family, step, seconds).value for step, seconds in demand.steps.items()
+        }
+        steps = {step: number.value for step, number in mended.items()}
+        seconds, longest = sum(steps.values()), sum(most.values())
+        if spec.ensemble is not None:
+            for member in spec.ensemble.members:
+                if member in paid or self._member_done(spec, member):
+                    continue
+                own = self.row(self._member(spec, member), machine.name if machine.cuda else CPU, paid)
+                offer = own.offers[0]
+                seconds += offer.hours * 3600
+                longest += offer.hours_most * 3600
+                steps[f"member {member}"] = offer.hours * 3600
+                if offer.peak_bytes > peak.value:
+                    peak = type(peak)(offer.peak_bytes, offer.memory_basis, peak.sources)
+                    fits = offer.fits
+        # The step that takes longest decides what the hours are called.
+        longest_step = max(mended, key=lambda step: mended[step].value)
+        time_basis: Basis = "calibrated" if mended[longest_step].sources else "estimate"
+        memory_basis: Basis = "calibrated" if peak.basis == "calibrated" else "estimate"
+        same = [run for run in done if known_card(self.market, run.device) == device]
+        if same:
+            latest = max(same, key=lambda run: run.at)
+            time_basis = memory_basis = "measured"
+            seconds = longest = latest.total_seconds
+            steps, peak_bytes, fits = dict(latest.seconds), latest.peak_bytes, True
+            why = f"measured in run {latest.run}"
+        else:
+            peak_bytes = int(peak.value)
+            why = self._why(machine, demand, mended[longest_step].sources, peak.sources, longest_step, share)
+        price = self.market.offers.get(machine.name) if machine.cuda else None
+        return Offered(
+            gpu=machine.name,
+            fits=fits,
+            peak_bytes=peak_bytes,
+            hours=seconds / 3600,
+            hours_most=longest / 3600,
+            dollars=_dollars(price, seconds, machine),
+            dollars_per_hour=None if price is None else price.dollars_per_hour,
+            as_of="" if price is None else price.as_of,
+            provider="" if price is None else price.provider,
+            source="" if price is None else price.source,
+            batch_size=batch.size,
+            accumulate=batch.accumulate,
+            largest_batch=self._largest(spec, parts, machine, family, device),
+            memory_basis=memory_basis,
+            time_basis=time_basis,
+            phase=demand.phase,
+            steps=steps,
+            why=why,
+        )
+
+    def _largest(self, spec: ExperimentSpec, parts: Parts, machine: Machine, family: str, device: str) -> int:
+        """The largest power of two whose training fits; no more than the rows there are."""
+        if spec.ensemble is not None or spec.procedure == "fusion":
+            return 0
+        size, most = 1, max((train for train, _ in parts.folds), default=1)
+        while size * 2 <= most:
+            demand = self.demand(spec, parts, machine, Batch(size * 2, 1), 0)
+            if self.calibration.memory(device, family, demand.peak_bytes, machine.cuda).value > machine.memory_bytes:
+                break
+            size *= 2
+        return size
+
+    def _why(self, machine: Machine, demand: Demand, runs: int, memory_runs: int, step: str, share: Any) -> str:
+        time = f"{step} calibrated on {_counted(runs)}" if runs else f"time {machine.assumed}"
+        memory = f"dry trace (peak in {demand.phase})"
+        if memory_runs:
+            memory += f", calibrated on {_counted(memory_runs)}"
+        words = [f"memory: {memory}", time]
+        if share is not None and share.sources:
+            words.append(f"stops after {share.value:.0%} of the epochs as {_counted(share.sources)} did")
+        elif share is not None:
+            words.append("all epochs counted, early stopping not known")
+        if demand.gflop:
+            words.append(f"{demand.gflop / 1e3:,.1f} TFLOP of training at all epochs")
+        return "; ".join(words)
+
+    def _done(self, spec: ExperimentSpec) -> list[Measured]:
+        identity = spec.identity()
+        return [run for run in self.runs if run.spec.identity() == identity]
+
+    def _member(self, spec: ExperimentSpec, row: str) -> ExperimentSpec:
+        from meta_spliceai.experiments.runner import member_of
+
+        return member_of(spec, row, self.rows_by_id)
+
+    def _member_done(self, spec: ExperimentSpec, row: str) -> bool:
+        return bool(self._done(self._member(spec, row)))
+
+    def rows(
+        self,
+        specs: Sequence[ExperimentSpec],
+        gpu: str | None = None,
+        budget: float | None = None,
+        deadline: float | None = None,
+    ) -> Any:
+        """Plan several rows: see `choose.choose`.
+
+        Args:
+            specs: the rows.
+            gpu: only on this card, or on "cpu".
+            budget: dollars that may be spent.
+            deadline: hours that may pass, the rows run one after the other.
+
+        Raises:
+            InputError: an unknown card or data set, a budget or deadline below zero.
+        """
+        from meta_spliceai.experiments.plan.choose import choose
+
+        paid: set[str] = {spec.id for spec in specs}
+        plans = []
+        for spec in specs:
+            plan = self.row(spec, gpu, frozenset(paid))
+            paid.add(plan.shared)
+            plans.append(plan)
+        return choose(plans, self.market, self.today, budget, deadline)
+
+
+def plan_row(
+    spec: ExperimentSpec,
+    workspace: Workspace,
+    *,
+    rows: dict[str, ExperimentSpec],
+    gpu: str | None = None,
+    prices: Path | None = None,
+    ledgers: Sequence[Path] = (),
+) -> RowPlan:
+    """Plan one row by itself; see `Planner.row`."""
+    return Planner(workspace, rows, prices, ledgers).row(spec, gpu)
+
+
+def scores_key(spec: ExperimentSpec, rows: int) -> str:
+    """Which base scores a row needs: rows with the same key find them in the cache.
+
+    Args:
+        spec: the row.
+        rows: variants it draws; rows that ask for more than there are draw the same ones.
+    """
+    networks = getattr(spec, "networks", (spec.base,))
+    data = spec.data.model_copy(update={"rows": None}).model_dump_json()
+    return f"scores of {rows} {data} {' '.join(base.model_dump_json() for base in networks)}"
+
+
+def _batch_of(spec: ExperimentSpec) -> tuple[int, int]:
+    return spec.training.batch_size, spec.training.accumulate
+
+
+def _dollars(offer: Offer | None, seconds: float, machine: Machine) -> float | None:
+    if not machine.cuda:
+        return 0.0
+    return None if offer is None else seconds / 3600 * offer.dollars_per_hour
+
+
+def _counted(number: int) -> str:
+    return f"{number} measurement{'' if number == 1 else 's'}"
+
+
+def _best(offers: Sequence[Offered]) -> Offered | None:
+    fitting = [offer for offer in offers if offer.fits]
+    priced = [offer for offer in fitting if offer.dollars is not None]
+    if priced:
+        return min(priced, key=lambda offer: (offer.dollars, offer.hours))
+    return min(fitting, key=lambda offer: offer.hours, default=None)

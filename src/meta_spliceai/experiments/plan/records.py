@@ -1,0 +1,167 @@
+"""Finished runs as the planner's measurements: what they needed, step by step, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meta_spliceai.errors import InputError, IntegrityError, RunError
+from meta_spliceai.experiments.gpu_prices import Market
+from meta_spliceai.experiments.plan.data_facts import Parts
+from meta_spliceai.experiments.plan.machines import CPU
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+
+OUT_OF_MEMORY = "out of memory"
+"""How the reason of a run begins that did not fit."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A finished run.
+
+    Attributes:
+        run: its folder's name.
+        spec: the row as it was run.
+        device: the card's name as the driver gives it, or the processor with its number of threads.
+        cuda: whether it ran on a card.
+        threads: PyTorch's threads.
+        memory_total: of the computer; 0 where unknown.
+        peak_bytes: of the card, or of the process.
+        seconds: by step.
+        epochs: epochs trained by each model.
+        parts: rows trained on and tested, as they were.
+        scored: variants whose base scores were computed in the run; None where that was not written down.
+        at: when it ended.
+    """
+
+    run: str
+    spec: ExperimentSpec
+    device: str
+    cuda: bool
+    threads: int
+    memory_total: int
+    peak_bytes: int
+    seconds: dict[str, float]
+    epochs: tuple[int, ...]
+    parts: Parts
+    scored: int | None
+    at: str
+
+    @property
+    def total_seconds(self) -> float:
+        """All steps together."""
+        return sum(self.seconds.values())
+
+
+def device_key(environment: dict[str, Any], device: str) -> str:
+    """A name under which runs of equal speed are put together."""
+    if device != CPU:
+        return device
+    return f"{environment.get('cpu', 'unknown processor')}, {environment.get('torch_threads', 1)} threads"
+
+
+def measured_runs(workspaces: Iterable[Workspace]) -> list[Measured]:
+    """Every finished run that is no smoke run, of all folders; one run is counted once."""
+    found: dict[str, Measured] = {}
+    for workspace in workspaces:
+        for run in workspace.runs():
+            if run.name in found:
+                continue
+            measured = _read(run)
+            if measured is not None:
+                found[run.name] = measured
+    return list(found.values())
+
+
+def _read(run: RunDirectory) -> Measured | None:
+    record = run.record()
+    if record.get("state") != "finished" or record.get("smoke") or "seconds_by_step" not in record:
+        return None
+    try:
+        spec, environment, data = run.spec(), run.environment(), run.data()
+    except (InputError, IntegrityError, RunError):
+        return None  # of an earlier version, or damaged: `meta-spliceai runs list` says so
+    training = record.get("training") or {}
+    reports = training.get("folds") or ([training] if "epochs_run" in training else [])
+    cuda = record.get("device") != CPU
+    peak = record.get("peak_gpu_memory_bytes") if cuda else record.get("peak_memory_bytes")
+    if not peak:
+        return None
+    tested = int(data.get("split", {}).get("parts", {}).get("test", {}).get("variants", 0))
+    base = data.get("base", {})
+    rows = int(data["n_variants"])
+    parts = Parts(
+        rows=rows,
+        folds=tuple((int(report["train_rows"]), int(report["val_rows"])) for report in reports),
+        tested=tested,
+        neighbourhoods=0,
+        spread=0,
+        source=f"{rows:,} variants of run {run.name}",
+        exact=True,
+    )
+    return Measured(
+        run=run.name,
+        spec=spec,
+        device=device_key(environment, str(record["device"])),
+        cuda=cuda,
+        threads=int(environment.get("torch_threads") or 1),
+        memory_total=int(environment.get("memory_bytes") or 0),
+        peak_bytes=int(peak),
+        seconds={step: float(seconds) for step, seconds in record["seconds_by_step"].items()},
+        epochs=tuple(int(report["epochs_run"]) for report in reports),
+        parts=parts,
+        scored=base.get("scored"),
+        at=str(record.get("finished", "")),
+    )
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    """A run that did not fit.
+
+    Attributes:
+        row: id of the row.
+        run: its folder's name.
+        reason: why it failed, in its own words.
+        batch_size: as it was run.
+    """
+
+    row: str
+    run: str
+    reason: str
+    batch_size: int
+
+
+def out_of_memory(workspaces: Sequence[Workspace]) -> dict[str, OutOfMemory]:
+    """For each row the latest run that ran out of memory, unless a later one of the same row was finished."""
+    found: dict[str, tuple[str, OutOfMemory | None]] = {}
+    for workspace in workspaces:
+        for run in workspace.runs():
+            record = run.record()
+            at = str(record.get("changed_at", ""))
+            state, reason = record.get("state"), str(record.get("reason", ""))
+            if record.get("smoke") or state not in ("failed", "finished") or at < found.get(run.row_id, ("", None))[0]:
+                continue
+            if state == "finished":
+                found[run.row_id] = (at, None)
+            elif OUT_OF_MEMORY in reason:
+                try:
+                    batch = run.spec().training.batch_size
+                except (InputError, RunError):
+                    continue
+                found[run.row_id] = (at, OutOfMemory(run.row_id, run.name, reason, batch))
+    return {row: failed for row, (_, failed) in found.items() if failed is not None}
+
+
+def workspaces_of(workspace: Workspace, ledgers: Sequence[Path]) -> list[Workspace]:
+    """The folder of runs, and further ones that are only read."""
+    return [workspace, *(Workspace(path) for path in ledgers if path.is_dir())]
+
+
+def known_card(market: Market, device: str) -> str:
+    """A card's name in plans; the device's own where it is none that is described."""
+    gpu = market.known(device)
+    return device if gpu is None else gpu.name
