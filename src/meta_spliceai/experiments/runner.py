@@ -144,7 +144,13 @@ def run_experiment(
 
 
 def prepare_for_parts(
-    spec: ExperimentSpec, workspace: Workspace, device: str, rows: dict[str, ExperimentSpec], watcher: Watcher
+    spec: ExperimentSpec,
+    workspace: Workspace,
+    device: str,
+    resume: bool,
+    fresh: bool,
+    rows: dict[str, ExperimentSpec],
+    watcher: Watcher,
 ) -> int:
     """Fill the caches that all parts of a run read (base scores), so that parts in parallel do not compute them twice.
 
@@ -152,11 +158,13 @@ def prepare_for_parts(
         spec: the row.
         workspace: where its run is or will be.
         device: "auto", "cpu" or "cuda".
+        resume, fresh: see `run_experiment`.
         rows: the catalogue.
         watcher: told what happens.
 
     Returns:
-        the number of folds left to train by `train_part`; 0 where the run is finished or has no folds.
+        the number of folds to train by `train_part`; 0 where there are none, the run is finished, or it may not go on
+        as it is (the run itself then says why, or throws away what is there).
 
     Raises:
         as `run_experiment`.
@@ -164,10 +172,12 @@ def prepare_for_parts(
     _check_parts(spec, rows)
     loaded = load_rows_of(spec.data)
     run = workspace.run(run_name(spec, loaded.digest, code_version()))
-    if run.state() == "finished":
+    state = run.state()
+    may_go_on = state == "new" or (state in ("interrupted", "failed") and resume) or (state == "failed" and not fresh)
+    if spec.procedure != "cross-validation" or not may_go_on:
         return 0
     prepared = prepare(spec, loaded, str(choose_device(device)), watcher, Clock())
-    return len(prepared.splits) if spec.procedure == "cross-validation" else 0
+    return len(prepared.splits)
 
 
 def train_part(
