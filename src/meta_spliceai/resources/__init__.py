@@ -1,6 +1,16 @@
 """Named files on the ground floor, tables and weights alike: source, licence, checksum, and where they are."""
 
 from meta_spliceai.resources.registry import Resource, ResourceFile, get, names, register
-from meta_spliceai.resources.resolve import packaged_file, resolve_file, verified
+from meta_spliceai.resources.resolve import files_used, packaged_file, resolve_file, verified
 
-__all__ = ["Resource", "ResourceFile", "get", "names", "packaged_file", "register", "resolve_file", "verified"]
+__all__ = [
+    "Resource",
+    "ResourceFile",
+    "files_used",
+    "get",
+    "names",
+    "packaged_file",
+    "register",
+    "resolve_file",
+    "verified",
+]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from meta_spliceai.errors import IntegrityError, MissingExtraError, MissingResourceError
@@ -15,6 +17,27 @@ OFFLINE_VARIABLE = "META_SPLICEAI_OFFLINE"
 
 _CHECKED: dict[tuple[str, int, int], str] = {}
 """(path, modification time in ns, bytes): SHA-256, so that a file is hashed once a process and not once a use."""
+
+
+_WATCHED: list[dict[str, Path]] = []
+"""Who is told of every file that is handed out."""
+
+
+@contextmanager
+def files_used() -> Iterator[dict[str, Path]]:
+    """The resources' files that are handed out in the block: path as registered, and where it was found."""
+    used: dict[str, Path] = {}
+    _WATCHED.append(used)
+    try:
+        yield used
+    finally:
+        _WATCHED.remove(used)
+
+
+def _handed_out(path: str, found: Path) -> Path:
+    for used in _WATCHED:
+        used[path] = found
+    return found
 
 
 def mirror_folders() -> list[Path]:
@@ -70,8 +93,8 @@ def resolve_file(resource_name: str, path: str) -> Path:
     cached = cache_dir() / "resources" / resource.name / entry.path
     for candidate in (*(folder / entry.path for folder in mirror_folders()), cached):
         if candidate.is_file():
-            return verified(candidate, entry.sha256, f"{resource.name}: {entry.path}")
-    return _download(resource, entry, cached)
+            return _handed_out(path, verified(candidate, entry.sha256, f"{resource.name}: {entry.path}"))
+    return _handed_out(path, _download(resource, entry, cached))
 
 
 def _download(resource: Resource, entry: ResourceFile, cached: Path) -> Path:
@@ -123,6 +146,9 @@ def _fetched(resource: Resource, entry: ResourceFile, url: str, cached: Path) ->
 def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Path:
     """A file that an installed Python package carries, found without importing the package.
 
+    Where the package is not installed, the file is looked for under the mirror folders, at the same path: an opened
+    bundle brings the weights of networks there.
+
     Args:
         distribution: the package's name on PyPI, e.g. "spliceai".
         path: the file's path as the package lists it, e.g. "spliceai/models/spliceai1.h5".
@@ -135,6 +161,9 @@ def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Pa
     try:
         package = importlib.metadata.distribution(distribution)
     except importlib.metadata.PackageNotFoundError as error:
+        for folder in mirror_folders():
+            if (folder / path).is_file():
+                return _handed_out(path, folder / path)
         raise MissingExtraError(f"{path} of the package '{distribution}'", extra) from error
     found = Path(str(package.locate_file(path)))
     if not found.is_file():
@@ -142,4 +171,4 @@ def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Pa
             f"the installed package {distribution} {package.version} has no file {path}; "
             f"install it again: pip install --force-reinstall {distribution}"
         )
-    return found
+    return _handed_out(path, found)

@@ -17,9 +17,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from meta_spliceai.files import atomic_write
+from meta_spliceai.files import atomic_write, cache_dir
+from meta_spliceai.resources.resolve import mirror_folders
 
 _LOG = logging.getLogger(__name__)
+
+BUNDLED = "bundle/scores"
+"""Where an opened bundle keeps its scores, under the folder that it is opened in."""
 
 _MAGIC = b"meta-spliceai scores 1\n"
 _HEAD = struct.Struct("<III")  # entries, positions, channels
@@ -52,11 +56,18 @@ class ScoreCache:
 
     Args:
         folder: made when the first block is written.
+        beside: folders that are read as well and never written to.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, beside: Sequence[Path] = ()) -> None:
         self.folder = folder
+        self.beside = tuple(beside)
         self.damaged = 0
+
+    @classmethod
+    def default(cls) -> ScoreCache:
+        """The user's own cache, and the scores that opened bundles among the mirror folders bring."""
+        return cls(cache_dir() / "scores", [folder / BUNDLED for folder in mirror_folders()])
 
     def read(
         self, keys: Sequence[bytes], digest: str, distance: int
@@ -70,7 +81,8 @@ class ScoreCache:
         """
         wanted = set(keys)
         found: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
-        for path in sorted(self.folder.glob(f"{self._stem(digest, distance)}-*.scores")):
+        blocks = f"{self._stem(digest, distance)}-*.scores"
+        for path in (path for folder in (self.folder, *self.beside) for path in sorted(folder.glob(blocks))):
             if len(found) == len(wanted):
                 break
             found.update(self._read_block(path, wanted - found.keys(), 2 * distance + 1))
@@ -134,6 +146,9 @@ class ScoreCache:
 
     def _report(self, path: Path, what: str) -> None:
         self.damaged += 1
+        if path.parent != self.folder:
+            _LOG.warning("score cache: %s in %s; its scores are computed again", what, path)
+            return
         _LOG.warning("score cache: %s in %s; it is removed and its scores are computed again", what, path)
         path.unlink(missing_ok=True)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write, sha256_file
+from meta_spliceai.resources.resolve import mirror_folders
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaConfig, HyenaDNA
 
 HUB = "hub"
@@ -54,6 +55,9 @@ PUBLISHED: dict[str, PublishedModel] = {
     "hyenadna-large-1m": _published("large-1m", 8, 256, 1_000_002, "0a629abf9c7f85b4ec9aa6a1aefa3adcf1907446"),
 }
 """Licence of the checkpoints: BSD-3-Clause by their model cards; the authors' code is Apache-2.0."""
+
+BUNDLED = "bundle/encoders"
+"""Where an opened bundle keeps checkpoints, `<name>/<commit>`, under the folder that it is opened in."""
 
 HUB_FILES = ("config.json", "model.safetensors")
 
@@ -137,8 +141,30 @@ def _unavailable(name: str, why: str) -> MissingResourceError:
     )
 
 
+def folder_at_hand(name: str, revision: str | None = None) -> Path | None:
+    """The folder of a published checkpoint, named by its commit, where it is on this machine: brought by an opened
+    bundle, or in the hub's local cache. None where it is not; nothing is downloaded.
+    """
+    published = PUBLISHED[name]
+    commit = revision or published.revision
+    for mirror in mirror_folders():
+        folder = mirror / BUNDLED / name / commit
+        if all((folder / file).is_file() for file in HUB_FILES):
+            return folder
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = [try_to_load_from_cache(published.repository, file, revision=commit) for file in HUB_FILES]
+    there = [Path(file) for file in found if isinstance(file, str)]
+    return there[0].parent if len(there) == len(HUB_FILES) else None
+
+
 def _hub_folder(name: str, revision: str | None, endpoint: str | None) -> tuple[Path, str]:
-    """The folder of the checkpoint in the hub's local cache, downloaded if it is not there yet."""
+    """The folder of the checkpoint, in an opened bundle or in the hub's local cache; downloaded if it is in neither."""
+    there = folder_at_hand(name, revision)
+    if there is not None:
+        return there, f"{PUBLISHED[name].repository} at {there.name}"
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -1,0 +1,137 @@
+"""A bundle that is damaged or made to do harm is refused before anything of it is used."""
+
+from __future__ import annotations
+
+import json
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.experiments.bundle import archive
+from meta_spliceai.experiments.bundle.archive import extract, read_index, write_archive
+
+INDEX = "bundle/index.json"
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    folder = tmp_path / "content"
+    (folder / "bundle" / "data").mkdir(parents=True)
+    (folder / "bundle" / "data" / "table.csv").write_text("a,b\n1,2\n" * 500)
+    (folder / "weights.safetensors").write_bytes(bytes(range(256)) * 40)
+    write_archive(folder, {"made": "today"}, tmp_path / "good.zip")
+    return tmp_path / "good.zip"
+
+
+def rewritten(good: Path, change: Callable[[dict[str, bytes], dict[str, Any]], None]) -> Path:
+    """The bundle with its members or its index changed."""
+    with zipfile.ZipFile(good) as pack:
+        members = {name: pack.read(name) for name in pack.namelist()}
+    index = json.loads(members.pop(INDEX))
+    change(members, index)
+    bad = good.with_name("bad.zip")
+    with zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as pack:
+        pack.writestr(INDEX, json.dumps(index))
+        for name, content in members.items():
+            pack.writestr(name, content)
+    return bad
+
+
+def refused(bad: Path, words: str) -> None:
+    folder = bad.with_name("out")
+    with pytest.raises(IntegrityError, match=words):
+        extract(bad, folder)
+
+
+def test_what_was_packed_comes_out(good: Path, tmp_path: Path) -> None:
+    index = extract(good, tmp_path / "out")
+    assert index["made"] == "today"
+    assert (tmp_path / "out" / "weights.safetensors").read_bytes() == bytes(range(256)) * 40
+    assert (tmp_path / "out" / "bundle" / "data" / "table.csv").read_text() == "a,b\n1,2\n" * 500
+    assert read_index(good) == index
+
+
+def test_the_same_content_gives_the_same_file(good: Path, tmp_path: Path) -> None:
+    write_archive(tmp_path / "content", {"made": "today"}, tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == good.read_bytes()
+
+
+@pytest.mark.parametrize("keep", [0, 10, 400, -1])
+def test_a_cut_off_file(good: Path, keep: int) -> None:
+    good.write_bytes(good.read_bytes()[:keep])
+    refused(good, "no whole bundle")
+
+
+def test_flipped_bytes(good: Path) -> None:
+    content = bytearray(good.read_bytes())
+    at = content.index(bytes(range(100, 130)))
+    content[at] ^= 1
+    good.write_bytes(content)
+    refused(good, "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "/etc/evil", "bundle/../../evil", "a\\..\\evil", "C:/evil", ".hidden", "a//b", "a/./b", "-x"]
+)
+def test_paths_that_lead_elsewhere(good: Path, name: str) -> None:
+    def add(members: dict[str, bytes], index: dict[str, Any]) -> None:
+        members[name] = b"x"
+        index["members"][name] = {"bytes": 1, "sha256": "0" * 64}
+
+    refused(rewritten(good, add), "path is not one that a bundle has")
+
+
+def test_a_link(good: Path) -> None:
+    with zipfile.ZipFile(good, "a") as pack:
+        link = zipfile.ZipInfo("link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        pack.writestr(link, "/etc/passwd")
+    refused(good, "no plain file")
+
+
+def test_a_member_nobody_names_and_one_that_is_missing(good: Path) -> None:
+    refused(rewritten(good, lambda members, _: members.update(more=b"x")), "members and index differ: more")
+    refused(rewritten(good, lambda members, _: members.pop("weights.safetensors")), "differ: weights.safetensors")  # type: ignore[arg-type,return-value]
+
+
+def test_a_name_twice(good: Path) -> None:
+    with zipfile.ZipFile(good, "a") as pack, pytest.warns(UserWarning, match="Duplicate"):
+        pack.writestr("weights.safetensors", b"other")
+    refused(good, "two members of one name")
+
+
+def test_another_content_than_the_checksum_says(good: Path) -> None:
+    def swap(members: dict[str, bytes], index: dict[str, Any]) -> None:
+        members["weights.safetensors"] = bytes(256 * 40)
+
+    refused(rewritten(good, swap), "does not have the checksum")
+
+
+def test_sizes_that_are_not_true(good: Path) -> None:
+    def lie(members: dict[str, bytes], index: dict[str, Any]) -> None:
+        index["members"]["weights.safetensors"]["bytes"] = 5
+
+    refused(rewritten(good, lie), "10,240 bytes, the index says 5")
+
+
+def test_more_than_a_bundle_ever_holds(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "LARGEST_UNPACKED", 5_000)
+    refused(good, "unpacked it would take more")
+    monkeypatch.setattr(archive, "LARGEST_INDEX", 50)
+    refused(good, "larger than any index")
+
+
+def test_a_zip_that_is_no_bundle_and_a_later_format(good: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as pack:
+        pack.writestr("a", "b")
+    refused(tmp_path / "other.zip", "it has no bundle/index.json")
+    with pytest.raises(InputError, match="format 9"):
+        read_index(rewritten(good, lambda _, index: index.update(format=9)))
+    refused(rewritten(good, lambda _, index: index.pop("members")), "index cannot be read")  # type: ignore[arg-type,return-value]
+    with pytest.raises(InputError, match="no bundle at"):
+        read_index(tmp_path / "absent.zip")

@@ -1,0 +1,69 @@
+"""Packed base scores come out bit for bit, under their keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meta_spliceai.errors import IntegrityError
+from meta_spliceai.experiments.bundle.packed_scores import unpack_scores, write_packed_scores
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+
+DIGEST = "ab" * 32
+
+
+def entries(count: int, channels: int = 3) -> dict[bytes, tuple[np.ndarray, np.ndarray]]:
+    random = np.random.default_rng(2)
+    found = {}
+    for _ in range(count):
+        ref = random.random((11, channels), dtype=np.float32)
+        alt = ref.copy()
+        alt[5:] = np.float32([0.0, -0.0, 1e-42])[:1]
+        found[random.bytes(32)] = (ref, alt)
+    return found
+
+
+@pytest.mark.parametrize("channels", [3, 12])
+def test_bit_for_bit(tmp_path: Path, channels: int) -> None:
+    wanted = entries(7, channels)
+    write_packed_scores(wanted, DIGEST, 5, tmp_path / "scores.npz")
+    cache = ScoreCache(tmp_path / "cache")
+    assert unpack_scores(tmp_path / "scores.npz", cache) == 7
+    found = cache.read(list(wanted), DIGEST, 5)
+    assert found.keys() == wanted.keys()
+    for key, (ref, alt) in wanted.items():
+        assert found[key][0].tobytes() == ref.tobytes()
+        assert found[key][1].tobytes() == alt.tobytes()
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "scores.npz"
+    write_packed_scores(entries(7), DIGEST, 5, file)
+    with np.load(file) as content:
+        arrays = dict(content)
+    np.savez(file, **{**arrays, "distance": np.array(6)})
+    with pytest.raises(IntegrityError, match="do not fit"):
+        unpack_scores(file, ScoreCache(tmp_path / "cache"))
+    np.savez(file, **{**arrays, "keys": arrays["keys"][:-1]})
+    with pytest.raises(IntegrityError, match="do not fit"):
+        unpack_scores(file, ScoreCache(tmp_path / "cache"))
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(IntegrityError, match="holds no base scores"):
+        unpack_scores(file, ScoreCache(tmp_path / "cache"))
+    assert not list((tmp_path / "cache").glob("*.scores"))
+
+
+def test_scores_beside_the_cache_are_read_and_left_alone(tmp_path: Path) -> None:
+    wanted = entries(3)
+    beside = ScoreCache(tmp_path / "beside")
+    keys = list(wanted)
+    beside.write(keys, *(np.stack([wanted[key][side] for key in keys]) for side in (0, 1)), DIGEST, 5)
+    (block,) = (tmp_path / "beside").glob("*.scores")
+    both = ScoreCache(tmp_path / "own", [tmp_path / "beside"])
+    assert both.read(keys, DIGEST, 5).keys() == set(keys)
+    block.write_bytes(block.read_bytes()[:-9] + b"123456789")
+    assert len(both.read(keys, DIGEST, 5)) == 2
+    assert block.exists()
+    assert both.damaged == 1
