@@ -33,6 +33,7 @@ from meta_spliceai.experiments.procedures import (
     train_single,
     write_answers,
 )
+from meta_spliceai.experiments.progress_file import ProgressFile
 from meta_spliceai.experiments.rows import find_row
 from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec
@@ -121,6 +122,7 @@ def run_experiment(
         return Outcome(spec, run, reused=True)
     with run.taken():
         _begin(run, spec, resume, fresh, watcher)
+        watcher = file = ProgressFile(watcher, run, price_per_hour)
         watcher.tell(
             "run", {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed, "spec": spec.identity()}
         )
@@ -139,6 +141,7 @@ def run_experiment(
                     price_per_hour=price_per_hour,
                 )
         finally:
+            file.close()
             watcher.say(f"run directory: {run.path}")
     return Outcome(spec, run)
 
