@@ -175,7 +175,7 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
     with job.clock("training"):
         report = fit(
             predictor,
-            prepared.windows,
+            prepared.training_windows,
             prepared.targets,
             train[used[train]],
             validation[used[validation]],

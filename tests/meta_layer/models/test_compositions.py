@@ -12,6 +12,7 @@ import torch
 from meta_spliceai.errors import InputError, MissingResourceError
 from meta_spliceai.splice_engine.genome.sequence import one_hot
 from meta_spliceai.splice_engine.meta_layer import models
+from meta_spliceai.splice_engine.meta_layer.embedding_cache import frozen_features
 from meta_spliceai.splice_engine.meta_layer.models import (
     ENCODERS,
     HEADS,
@@ -25,6 +26,7 @@ from meta_spliceai.splice_engine.meta_layer.models import (
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares
 from meta_spliceai.splice_engine.meta_layer.targets import TARGETS
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.window_data import WindowData
 
 WINDOW = 31
 SMALL = {
@@ -111,6 +113,29 @@ def test_quantile_members_are_apart_and_answer_sorted(tmp_path: Path) -> None:
     assert (sizes.diff(dim=1) >= 0).all()
     ensemble.save_pretrained(tmp_path)
     assert torch.equal(QuantileEnsemble.from_pretrained(tmp_path)(*pair()), ensemble(*pair()))
+
+
+def test_quantile_members_share_a_frozen_encoder_and_its_kept_features(tmp_path: Path) -> None:
+    ensemble = QuantileEnsemble(window=WINDOW, encoder="hyenadna-tiny-1k", seed=5, **SMALL["hyenadna-tiny-1k"]).eval()
+    inside = sum(p.numel() for p in ensemble.encoder.parameters())
+    assert inside == 436_096
+    trained = ensemble.describe()["parameters_trained"]
+    assert ensemble.parameter_count() == inside + trained + sum(p.numel() for p in ensemble.head.parameters())
+    answer = ensemble(*pair())
+    assert torch.equal(ensemble.compare(*ensemble.encode_pair(*pair())), answer)
+    codes = torch.randint(0, 4, (2, 6, WINDOW), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    data = WindowData(codes[0], codes[1])
+    kept = frozen_features(ensemble, data, tmp_path / "cache")
+    assert kept is not None
+    rows = torch.arange(6)
+    assert torch.allclose(ensemble.compare(*kept.pair(rows)), ensemble(*data.pair(rows)), atol=2e-3)
+    ensemble.train()
+    assert not ensemble.encoder.training
+    ensemble.compare(*kept.pair(rows)).square().sum().backward()
+    assert {name.split(".")[0] for name, p in ensemble.named_parameters() if p.grad is not None} == {"members"}
+    ensemble.eval().save_pretrained(tmp_path / "model")
+    loaded = QuantileEnsemble.from_pretrained(tmp_path / "model")
+    assert torch.equal(loaded(*pair()), answer)
 
 
 def test_a_weighted_ensemble_is_its_members_mean_at_their_own_windows(tmp_path: Path) -> None:

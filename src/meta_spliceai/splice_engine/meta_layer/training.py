@@ -9,7 +9,7 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +32,27 @@ from meta_spliceai.splice_engine.meta_layer.checkpoints import (
     read_checkpoint,
     write_best,
 )
+from meta_spliceai.splice_engine.meta_layer.compilation import check_compiler, compiled, compiling
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData, frozen_features
 from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.training_progress import TrainingBar, counting_bar
-from meta_spliceai.splice_engine.meta_layer.window_data import IndexBatches, WindowData, WindowPair, choose_device
+from meta_spliceai.splice_engine.meta_layer.training_progress import (
+    TrainingBar,
+    TrainingReporter,
+    TrainingState,
+    counting_bar,
+)
+from meta_spliceai.splice_engine.meta_layer.window_data import (
+    IndexBatches,
+    WindowData,
+    WindowPair,
+    check_shift,
+    choose_device,
+    draw_shifts,
+)
 
 EMBEDDINGS = "embeddings"
 """Folder in the cache for the features of frozen encoders."""
@@ -109,6 +122,8 @@ class _Training(pl.LightningModule):
         self.curves: list[dict[str, float]] = []
         rows = torch.from_numpy(train_rows).to(labels.device)
         predictor.head.to(labels.device).learn_scale(labels[rows])
+        self.shifts: Tensor | None = None
+        self.compiled = None if config.compile == "none" else compiled(predictor, data.encoded, config.compile)
         self.weights = class_weights(predictor, labels, rows) if config.balance == "classes" else None
         self._answers: list[Tensor] = []
         self._rows: list[Tensor] = []
@@ -138,16 +153,28 @@ class _Training(pl.LightningModule):
         own = {f"predictor.{name}" for name in self.trained}
         checkpoint["state_dict"] = {name: t for name, t in checkpoint["state_dict"].items() if name in own}
 
-    def answer(self, rows: Int[Tensor, " batch"]) -> Tensor:
-        """The predictor's answer for some rows."""
-        pair = self.data.pair(rows)
-        answer: Tensor = self.predictor.compare(*pair) if self.data.encoded else self.predictor(*pair)
+    def answer(self, rows: Int[Tensor, " batch"], shift: Int[Tensor, " batch"] | None = None) -> Tensor:
+        """The predictor's answer for some rows, their windows moved by `shift`."""
+        if isinstance(self.data, FeatureData):
+            inputs: tuple[Tensor, ...] = self.data.pair(rows)
+        else:
+            inputs = self.data.pair(rows, shift)
+        if shift is not None:
+            inputs = (*inputs, shift)
+        answer: Tensor
+        if self.compiled is not None and self.training:
+            answer = self.compiled(*inputs)
+        else:
+            answer = self.predictor.compare(*inputs) if self.data.encoded else self.predictor(*inputs)
         return answer.float()
 
     def on_train_epoch_start(self) -> None:
         set_trained(self.predictor, self.settings, self.current_epoch)
         # Dropout of an epoch depends on the seed and the epoch alone: a resumed run goes on as the unbroken one would.
-        torch.manual_seed(epoch_seed(self.settings.seed, self.current_epoch))
+        seed = epoch_seed(self.settings.seed, self.current_epoch)
+        torch.manual_seed(seed)
+        if self.settings.window_shift:
+            self.shifts = draw_shifts(len(self.labels), self.settings.window_shift, seed ^ 2, self.device)
         self._loss_sum = torch.zeros((), device=self.device)
         self._windows = 0
         self._started = time.perf_counter()
@@ -158,7 +185,11 @@ class _Training(pl.LightningModule):
 
     def training_step(self, rows: Int[Tensor, " batch"], batch_idx: int) -> dict[str, Tensor]:
         weights = None if self.weights is None else self.weights[rows]
-        loss = self.predictor.loss(self.answer(rows), self.labels[rows], self.settings, weights)
+        labels, shift = self.labels[rows], None
+        if self.shifts is not None:
+            shift = self.shifts[rows]
+            labels = self.predictor.head.moved(labels, shift)
+        loss = self.predictor.loss(self.answer(rows, shift), labels, self.settings, weights)
         self._loss_sum += loss.detach() * len(rows)
         self._windows += len(rows)
         if self.device.type == "cpu" or batch_idx % FINITE_CHECK_STEPS == 0:
@@ -354,7 +385,7 @@ def _explained_failures(device: torch.device, config: TrainingConfig, window: in
         # Lightning turns Ctrl-C into an exit and stops listening to further ones; callers get the interrupt back.
         if isinstance(ended.__context__, KeyboardInterrupt):
             signal.signal(signal.SIGINT, on_sigint)
-            raise KeyboardInterrupt from ended
+            raise KeyboardInterrupt(*ended.__context__.args) from ended
         raise
 
 
@@ -376,7 +407,7 @@ def fit(
     directory: Path | str,
     device: str = "auto",
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | Callable[[TrainingState], None] = True,
     cache: Path | None = None,
 ) -> FitReport:
     """Train the predictor; it ends with the weights of its best epoch by validation loss.
@@ -385,7 +416,8 @@ def fit(
 
     Args:
         predictor: trained in place.
-        windows: codes of both alleles, transcript orientation, n rows of the predictor's window length.
+        windows: codes of both alleles, transcript orientation, n rows of the predictor's window length; with
+            `config.window_shift` so many bases more on either side.
         targets: labels of the same n rows.
         train_idx: rows to train on; each must have a label.
         val_idx: rows that decide on early stopping and the best epoch. Groups shared with the training rows would
@@ -394,7 +426,7 @@ def fit(
         directory: the checkpoints' folder (`last.ckpt`, `best.safetensors`).
         device: "auto", "cpu" or "cuda".
         resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.
-        progress: draw a bar if standard output is a terminal.
+        progress: draw a bar if standard output is a terminal; or a function that is told how far training is.
         cache: folder for the features of a frozen encoder, which are computed once (default: in the user's cache).
 
     Raises:
@@ -404,11 +436,21 @@ def fit(
         KeyboardInterrupt: the user stopped it; the last whole epoch can be resumed.
     """
     target_device = choose_device(device)
+    check_compiler(config.compile, target_device)
     train_rows, val_rows = _checked_rows(targets, train_idx, val_idx, len(windows.ref))
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     reset_peak(target_device)
-    data = _data(predictor, windows, target_device, cache or cache_dir() / EMBEDDINGS, write=True, progress=progress)
+    check_shift(predictor, windows, config)
+    data = _data(
+        predictor,
+        windows,
+        target_device,
+        cache or cache_dir() / EMBEDDINGS,
+        write=True,
+        progress=progress is True,
+        margin=config.window_shift,
+    )
     labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(target_device)
     identity = _identity(predictor, data, targets, [train_rows, val_rows], config)
 
@@ -438,7 +480,9 @@ def fit(
             "val_loss", patience=config.patience, min_delta=config.min_improvement, check_on_train_epoch_end=False
         )
         callbacks.insert(0, stopper)
-    if progress:
+    if callable(progress):
+        callbacks.append(TrainingReporter(progress))
+    elif progress:
         callbacks.append(TrainingBar(type(predictor).__name__))
 
     cuda = [target_device] if target_device.type == "cuda" else []
@@ -446,6 +490,7 @@ def fit(
         _quiet_lightning(),
         _explained_failures(target_device, config, predictor.window),
         torch.random.fork_rng(devices=cuda),
+        compiling(config.compile),
         torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False),
     ):
         trainer = pl.Trainer(
@@ -509,10 +554,16 @@ def _report(
 
 
 def _data(
-    predictor: Predictor, windows: WindowPair, device: torch.device, cache: Path, write: bool, progress: bool
+    predictor: Predictor,
+    windows: WindowPair,
+    device: torch.device,
+    cache: Path,
+    write: bool,
+    progress: bool,
+    margin: int = 0,
 ) -> WindowData | FeatureData:
     """The windows on the device, or a frozen encoder's features of them."""
-    data = WindowData.on_device(windows, device)
+    data = WindowData.on_device(windows, device, margin)
     if not predictor.encoder_frozen:
         return data
     if not progress or not write:

@@ -44,8 +44,23 @@ class TrainingConfig(Settings):
         "none",
         description="classes: each class of the task (altering or not, kind of effect) weighs the same in the loss.",
     )
+    window_shift: int = Field(
+        0,
+        ge=0,
+        description="Each training window is moved at random by up to so many bases, the alleles together, so that the "
+        "variant is not always in its middle; 0: it always is. Validation and prediction are never moved.",
+    )
+    compile: Literal["none", "default", "reduce-overhead"] = Field(
+        "none",
+        description="torch.compile's mode for the training steps (reduce-overhead: CUDA graphs); the first step of "
+        "each batch size then takes a minute, and results differ by rounding only.",
+    )
     loss: Literal["huber", "mse"] = Field("huber", description="Loss of Δ and magnitude heads.")
     huber_delta: float = Field(
         0.1, gt=0, description="Error beyond which Huber's loss grows linearly (Δ is in [-1, 1])."
     )
     seed: int = Field(0, ge=0, description="Of batch order and dropout.")
+
+    def reach(self, window: int) -> int:
+        """Bases around a variant that training may see: those of a window, wherever `window_shift` moves it."""
+        return window + 2 * self.window_shift

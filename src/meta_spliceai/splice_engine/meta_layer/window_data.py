@@ -14,6 +14,8 @@ from torch import Tensor
 
 from meta_spliceai.errors import InputError, RunError, unknown_value
 from meta_spliceai.splice_engine.genome.sequence import one_hot
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 
 @runtime_checkable
@@ -29,14 +31,20 @@ class WindowPair(Protocol):
 
 @dataclass(frozen=True)
 class WindowData:
-    """All windows of a table on one device: one byte a base, both alleles."""
+    """All windows of a table on one device: one byte a base, both alleles.
 
-    ref: UInt8[Tensor, "n length"]
-    alt: UInt8[Tensor, "n length"]
+    Attributes:
+        ref, alt: codes of both alleles, the variant in the middle.
+        margin: bases on either side beyond what a predictor reads: so far a window can be moved.
+    """
+
+    ref: UInt8[Tensor, "n wide"]
+    alt: UInt8[Tensor, "n wide"]
+    margin: int = 0
     encoded = False
 
     @classmethod
-    def on_device(cls, windows: WindowPair, device: torch.device) -> WindowData:
+    def on_device(cls, windows: WindowPair, device: torch.device, margin: int = 0) -> WindowData:
         """Copy the codes to the device once.
 
         Raises:
@@ -48,13 +56,24 @@ class WindowData:
         for codes in (ref, alt):
             if codes.dtype != np.uint8 or (codes.size and codes.max() > 4):
                 raise InputError(f"windows must be uint8 codes 0 to 4; found {codes.dtype} up to {codes.max()}")
-        return cls(torch.from_numpy(ref).to(device), torch.from_numpy(alt).to(device))
+        return cls(torch.from_numpy(ref).to(device), torch.from_numpy(alt).to(device), margin)
 
     def pair(
-        self, rows: Int[Tensor, " batch"]
+        self, rows: Int[Tensor, " batch"], shift: Int[Tensor, " batch"] | None = None
     ) -> tuple[Float[Tensor, "batch 4 length"], Float[Tensor, "batch 4 length"]]:
-        """Reference and alternative of the chosen rows, one-hot."""
-        return one_hot(self.ref[rows]), one_hot(self.alt[rows])
+        """Reference and alternative of the chosen rows, one-hot.
+
+        Args:
+            rows: which.
+            shift: bases by which each window is moved downstream (at most `margin` either way): the variant then
+                stands that many places before the middle. None: it stands in the middle.
+        """
+        length = self.ref.shape[1] - 2 * self.margin
+        if shift is None:
+            middle = slice(self.margin, self.margin + length)
+            return one_hot(self.ref[rows, middle]), one_hot(self.alt[rows, middle])
+        places = (self.margin + shift)[:, None] + torch.arange(length, device=self.ref.device)
+        return one_hot(self.ref[rows[:, None], places]), one_hot(self.alt[rows[:, None], places])
 
     def digest(self) -> str:
         """SHA-256 of both sets of codes."""
@@ -63,6 +82,37 @@ class WindowData:
             joined.update(str(tuple(codes.shape)).encode())
             joined.update(codes.cpu().numpy().tobytes())
         return joined.hexdigest()
+
+
+def check_shift(predictor: Predictor, windows: WindowPair, config: TrainingConfig) -> None:
+    """Whether these windows can be moved as the settings ask.
+
+    Raises:
+        InputError: the encoder is frozen; the variant would leave what the predictor reads; windows of another length.
+    """
+    most = config.window_shift
+    if not most:
+        return
+    if predictor.encoder_frozen:
+        raise InputError(
+            f"window_shift = {most} with a frozen encoder: its features are computed once, for windows that stay "
+            "where they are; set window_shift to 0 or freeze_encoder to false"
+        )
+    if most > predictor.positions // 2:
+        raise InputError(
+            f"window_shift = {most} moves the variant out of the {predictor.positions} positions that are read; "
+            f"at most {predictor.positions // 2}"
+        )
+    length, wanted = windows.ref.shape[1], config.reach(predictor.window)
+    if length != wanted:
+        raise InputError(
+            f"window_shift = {most} needs windows of {wanted} bases ({predictor.window} + 2 · {most}), not {length}"
+        )
+
+
+def draw_shifts(rows: int, most: int, seed: int, device: torch.device) -> Int[Tensor, " rows"]:
+    """A shift for every row, each from −most to most equally likely; the same for the same seed on every device."""
+    return torch.randint(-most, most + 1, (rows,), generator=torch.Generator().manual_seed(seed)).to(device)
 
 
 class IndexBatches:

@@ -193,6 +193,7 @@ class ComposedPredictor(Predictor):
             self.readout = PairReadout(encoding.channels)
             self.head = HEADS[head](self.readout.out_features, encoding.channels, encoding.positions, **head_settings)
         self.weights, self.encoder_frozen = encoding.weights, encoding.frozen
+        self.positions = encoding.positions
         self.train(self.training)
 
     @classmethod

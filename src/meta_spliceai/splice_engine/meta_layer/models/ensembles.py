@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
@@ -23,8 +23,9 @@ from meta_spliceai.splice_engine.meta_layer.models.predictor import CONFIG_FILE,
 class QuantileEnsemble(Predictor):
     """One model a quantile of |Δ|, trained side by side; together they answer as a QuantileHead does.
 
-    The members share nothing but the stopping time: each has its own encoder, head and seed. Models trained apart may
-    cross; the answer sorts them, which never makes a quantile worse (Chernozhukov, Fernández-Val and Galichon 2010,
+    The members share nothing but the stopping time: each has its own encoder, head and seed. Only a frozen encoder is
+    one for all: its features are computed once and kept on disk like any other's. Models trained apart may cross; the
+    answer sorts them, which never makes a quantile worse (Chernozhukov, Fernández-Val and Galichon 2010,
     10.3982/ECTA7880). The direction is the members' mean.
 
     Args:
@@ -58,13 +59,23 @@ class QuantileEnsemble(Predictor):
         # the computation, so it has no trained weights either.
         self.head = QuantileHead(1, 1, 1, dropout, quantiles)
         self.head.requires_grad_(False)
-        self.members = nn.ModuleList(
-            ComposedPredictor(
-                encoder, "quantile", window, seed + i, encoder_settings, {"quantiles": [level], "dropout": dropout}
-            )
-            for i, level in enumerate(quantiles)
-        )
-        self.weights = self._first().weights
+
+        def member(i: int, settings: dict[str, Any]) -> ComposedPredictor:
+            head = {"quantiles": [quantiles[i]], "dropout": dropout}
+            return ComposedPredictor(encoder, "quantile", window, seed + i, settings, head)
+
+        first = member(0, encoder_settings)
+        # Members that take over the first one's encoder need not look for its weights.
+        later = blank_settings(encoder, encoder_settings) if first.encoder_frozen else encoder_settings
+        members = [first, *(member(i, later) for i in range(1, len(quantiles)))]
+        self.weights, self.positions = first.weights, first.positions
+        self.field = first.receptive_field()
+        if first.encoder_frozen:
+            self.encoder, self.encoder_frozen = first.encoder, True
+            for each in members:
+                each.encoder = nn.Identity()
+        self.members = nn.ModuleList(members)
+        self.train(self.training)
 
     @classmethod
     def _empty(cls, config: dict[str, Any]) -> Self:
@@ -72,23 +83,39 @@ class QuantileEnsemble(Predictor):
         predictor.config = config
         return predictor
 
-    def _first(self) -> ComposedPredictor:
-        return self.members[0]  # type: ignore[return-value]
-
     def receptive_field(self) -> int | None:
         """That of the members' encoders."""
-        return self._first().receptive_field()
+        return self.field
 
     def encoder_layers(self) -> list[list[nn.Parameter]]:
         """Layer by layer, those of all members together."""
+        if self.encoder_frozen:
+            return super().encoder_layers()
         each = [member.encoder_layers() for member in self.members]  # type: ignore[operator]
         return [[p for layer in layers for p in layer] for layers in zip(*each, strict=True)]
 
     def forward(
-        self, ref: Float[Tensor, "batch 4 length"], alt: Float[Tensor, "batch 4 length"]
+        self,
+        ref: Float[Tensor, "batch 4 length"],
+        alt: Float[Tensor, "batch 4 length"],
+        shift: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch outputs"]:
         """Sorted quantiles of |Δ|, three channels each, then the three directions."""
-        each = torch.stack([member(ref, alt).float() for member in self.members])
+        if self.encoder_frozen:
+            return super().forward(ref, alt, shift)
+        return self._joined([member(ref, alt, shift) for member in self.members])
+
+    def compare(
+        self,
+        ref: Float[Tensor, "batch channels positions"],
+        alt: Float[Tensor, "batch channels positions"],
+        shift: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch outputs"]:
+        """The same from the features of the members' common, frozen encoder."""
+        return self._joined([member.compare(ref, alt, shift) for member in self.members])  # type: ignore[operator]
+
+    def _joined(self, answers: list[Float[Tensor, "batch member_outputs"]]) -> Float[Tensor, "batch outputs"]:
+        each = torch.stack([answer.float() for answer in answers])
         sizes = each[:, :, :3]
         if not self.training:
             sizes = sizes.sort(dim=0).values

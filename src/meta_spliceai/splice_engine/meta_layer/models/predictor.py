@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ class Predictor(nn.Module):
         config: the constructor's arguments.
         weights: where the weights come from, in words ("scratch", a folder, a checkpoint's name and revision).
         encoder_frozen: the encoder is never trained, so that its features can be computed once and kept.
+        positions: places around the window's middle whose features are compared.
     """
 
     named: ClassVar[dict[str, type[Predictor]]] = {}
@@ -52,6 +53,7 @@ class Predictor(nn.Module):
         self.config = config
         self.weights = "scratch"
         self.encoder_frozen = False
+        self.positions = window
         self.encoder: nn.Module
         self.project: nn.Module = nn.Identity()
         self.readout: nn.Module
@@ -79,18 +81,30 @@ class Predictor(nn.Module):
         return self
 
     def compare(
-        self, ref: Float[Tensor, "batch channels positions"], alt: Float[Tensor, "batch channels positions"]
+        self,
+        ref: Float[Tensor, "batch channels positions"],
+        alt: Float[Tensor, "batch channels positions"],
+        shift: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch outputs"]:
-        """What the head says of two sequences' features."""
+        """What the head says of two sequences' features; see `forward` for `shift`."""
         ref, alt = self.project(ref), self.project(alt)
-        answer: Tensor = self.head(self.readout(ref, alt), ref, alt)
+        answer: Tensor = self.head(self.readout(ref, alt, shift), ref, alt)
         return answer
 
     def forward(
-        self, ref: Float[Tensor, "batch 4 length"], alt: Float[Tensor, "batch 4 length"]
+        self,
+        ref: Float[Tensor, "batch 4 length"],
+        alt: Float[Tensor, "batch 4 length"],
+        shift: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch outputs"]:
-        """What the head says of each pair; for a Δ predictor [batch, 3] in the order neither, acceptor, donor."""
-        return self.compare(*self.encode_pair(ref, alt))
+        """What the head says of each pair; for a Δ predictor [batch, 3] in the order neither, acceptor, donor.
+
+        Args:
+            ref, alt: one-hot bases of both alleles, cut at the same place.
+            shift: places before the middle at which each pair's variant stands; None: in the middle. Answers about
+                positions count from the window's middle in either case.
+        """
+        return self.compare(*self.encode_pair(ref, alt), shift)
 
     def receptive_field(self) -> int | None:
         """Bases that the encoder's middle position depends on; None if the encoder does not say."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -29,13 +29,24 @@ class PairReadout(nn.Module):
         """Attention over positions; each row sums to 1."""
         return self.score(features.mT).float().softmax(dim=1).mT
 
-    def _read(self, features: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch readings"]:
+    def _read(
+        self, features: Float[Tensor, "batch channels length"], shift: Int[Tensor, " batch"] | None
+    ) -> Float[Tensor, "batch readings"]:
         weights = self.weights(features).to(features.dtype)
         collected = torch.einsum("bcl,bql->bqc", features, weights).flatten(1)
-        return torch.cat((features[:, :, features.shape[-1] // 2], collected), dim=1)
+        middle = features.shape[-1] // 2
+        if shift is None:
+            at_variant = features[:, :, middle]
+        else:
+            at_variant = features[torch.arange(len(features), device=features.device), :, middle - shift]
+        return torch.cat((at_variant, collected), dim=1)
 
     def forward(
-        self, ref: Float[Tensor, "batch channels length"], alt: Float[Tensor, "batch channels length"]
+        self,
+        ref: Float[Tensor, "batch channels length"],
+        alt: Float[Tensor, "batch channels length"],
+        shift: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_features"]:
-        read_ref, read_alt = self._read(ref), self._read(alt)
+        """The comparison. The variant stands in the middle, or `shift` places before it."""
+        read_ref, read_alt = self._read(ref, shift), self._read(alt, shift)
         return torch.cat((read_alt - read_ref, read_ref), dim=1)

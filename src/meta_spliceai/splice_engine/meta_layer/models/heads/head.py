@@ -56,6 +56,12 @@ class Head(nn.Module):
         """The class of each row, by which an imbalance is weighed out; None where the task has no classes."""
         return None
 
+    def moved(
+        self, labels: Float[Tensor, "batch labels"], shift: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch labels"]:
+        """The labels of windows that were moved downstream by `shift`: places in them move the other way."""
+        return labels
+
     def learn_scale(self, labels: Float[Tensor, "n labels"]) -> None:
         """Take the training labels' scale, where the head's answers are in the labels' own unit."""
 

@@ -90,6 +90,13 @@ class MultitaskHead(Head):
         """Altering or not."""
         return self.heads["altering"].classes(self._split(labels, "labels")[1])  # type: ignore[operator]
 
+    def moved(
+        self, labels: Float[Tensor, "batch labels"], shift: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch labels"]:
+        """Each head moves its own."""
+        parts = zip(self._heads(), self._split(labels, "labels"), strict=True)
+        return torch.cat([head.moved(own, shift) for (_, head), own in parts], dim=1)
+
     def learn_scale(self, labels: Float[Tensor, "n labels"]) -> None:
         """Each head takes its own."""
         for (_, head), own in zip(self._heads(), self._split(labels, "labels"), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,6 +58,10 @@ class PositionHead(Head):
         wanted = (-0.5 * ((offsets - place[:, None]) / self.softness).square()).softmax(1)
         costs = F.kl_div(answer.log_softmax(1), wanted, reduction="none").sum(1)
         return costs.where(known, costs.new_zeros(())), known
+
+    def moved(self, labels: Float[Tensor, "batch 1"], shift: Int[Tensor, " batch"]) -> Float[Tensor, "batch 1"]:
+        """Offsets from the window's middle, which has left the variant."""
+        return labels - shift[:, None]
 
     def columns(self, answers: Float32[np.ndarray, "n positions"]) -> dict[str, Float32[np.ndarray, " n"]]:
         powers = np.exp(answers - answers.max(axis=1, keepdims=True))
