@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from meta_spliceai.errors import unknown_value
+from meta_spliceai.experiments.executors.screen import Screen
 from meta_spliceai.experiments.runner import Outcome
 from meta_spliceai.experiments.watcher import Watcher
 from meta_spliceai.experiments.workspace import now
@@ -24,25 +25,20 @@ SECONDS_BETWEEN_LINES = 15
 WAYS = ("auto", "lines", "json", "quiet")
 
 
-class Screen(Protocol):
-    """What shows one or several rows at a time; a watcher of its own for everything that belongs to no row."""
-
-    def say(self, line: str) -> None:
-        """A line about the queue as a whole."""
-
-    def row(self, label: str) -> Watcher:
-        """The watcher of one row."""
+class ConcludingScreen(Screen, Protocol):
+    """A screen that also shows what came out."""
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
         """Show what came out."""
 
 
-def make_screen(way: str, price_per_hour: float | None = None) -> Screen:
+def make_screen(way: str, price_per_hour: float | None = None, several: bool = False) -> ConcludingScreen:
     """The screen for `--progress`.
 
     Args:
         way: auto (bars in a terminal, lines elsewhere), lines, json or quiet.
         price_per_hour: dollars an hour of this machine, where it is rented.
+        several: rows run at the same time, so that each line has to say which row it is of.
 
     Raises:
         InputError: no such way.
@@ -53,9 +49,8 @@ def make_screen(way: str, price_per_hour: float | None = None) -> Screen:
         return JsonLines(price_per_hour)
     if way == "quiet":
         return Quiet()
-    return Terminal(
-        Console(stderr=True) if way == "auto" else Console(stderr=True, force_terminal=False), price_per_hour
-    )
+    console = Console(stderr=True) if way == "auto" else Console(stderr=True, force_terminal=False)
+    return Terminal(console, price_per_hour, several)
 
 
 class Terminal:
@@ -65,7 +60,10 @@ class Terminal:
     lines carry the row's name.
     """
 
-    def __init__(self, console: Console | None = None, price_per_hour: float | None = None) -> None:
+    def __init__(
+        self, console: Console | None = None, price_per_hour: float | None = None, several: bool = False
+    ) -> None:
+        self.several = several
         self.console = console or Console(stderr=True)
         self.price_per_hour = price_per_hour
         self.bars = Progress(
@@ -94,8 +92,8 @@ class Terminal:
         self.own.tell(kind, facts)
 
     def row(self, label: str) -> Watcher:
-        """A watcher whose lines and bars carry the row's name."""
-        return _Row(self, label)
+        """A watcher of one row; where several run at a time, its lines and bars carry the row's name."""
+        return _Row(self, label if self.several else "")
 
     @contextmanager
     def bar(self, description: str, total: float | None) -> Iterator[TaskID]:

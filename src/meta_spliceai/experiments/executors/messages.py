@@ -1,0 +1,81 @@
+"""What a run says, as JSON messages from one process to another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from meta_spliceai.experiments.watcher import Watcher
+
+SECONDS_BETWEEN_ADVANCES = 0.25
+
+
+class Sender:
+    """A watcher that turns everything it hears into messages."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+        self.send = send
+
+    def say(self, line: str) -> None:
+        """A line."""
+        self.send({"say": line})
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """A step, each advance of it, and its end."""
+        self.send({"stage": name, "total": total})
+        held = 0
+        sent = time.monotonic()
+
+        def advance(units: int) -> None:
+            nonlocal held, sent
+            held += units
+            if time.monotonic() - sent >= SECONDS_BETWEEN_ADVANCES:
+                self.send({"advance": held})
+                held, sent = 0, time.monotonic()
+
+        try:
+            yield advance
+        finally:
+            if held:
+                self.send({"advance": held})
+            self.send({"stage-end": name})
+
+    def tell(self, kind: str, facts: dict[str, Any]) -> None:
+        """Facts."""
+        self.send({"tell": kind, "facts": facts})
+
+
+class Receiver:
+    """Turns messages back into calls of a watcher; `run` is the folder that the run has told of."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+        self.run: str | None = None
+        self.state: str | None = None
+        self._stages: list[tuple[ExitStack, Callable[[int], None]]] = []
+
+    def receive(self, message: dict[str, Any]) -> None:
+        """One message."""
+        if "say" in message:
+            self.watcher.say(message["say"])
+        elif "stage" in message:
+            stack = ExitStack()
+            self._stages.append((stack, stack.enter_context(self.watcher.stage(message["stage"], message["total"]))))
+        elif "advance" in message and self._stages:
+            self._stages[-1][1](message["advance"])
+        elif "stage-end" in message and self._stages:
+            self._stages.pop()[0].close()
+        elif "tell" in message:
+            if message["tell"] == "run":
+                self.run = message["facts"]["run"]
+            if message["tell"] == "end":
+                self.state = message["facts"]["state"]
+            self.watcher.tell(message["tell"], message["facts"])
+
+    def close(self) -> None:
+        """End whatever the other side has left open, because it is gone."""
+        while self._stages:
+            self._stages.pop()[0].close()

@@ -1,0 +1,269 @@
+"""Rows on a rented machine: a managed job of SkyPilot's, which finds the machine, starts it again where it is taken
+away, and ends it when the rows are done.
+
+The job does what is done here: it installs this package's wheel and calls `meta-spliceai run ID... --resume`. Runs,
+base scores and data lie on a volume or in a bucket, so that a machine that is taken away costs at most an epoch.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import meta_spliceai
+from meta_spliceai.errors import InputError, MissingExtraError, RunError
+from meta_spliceai.experiments.plan.planner import Offered, RowPlan
+
+CLOUDS = ("runpod", "aws", "gcp", "azure", "lambda", "nebius", "vast", "kubernetes")
+
+IMAGE = "pytorch/pytorch:2.6.0-cuda12.4-cudnn9-runtime"
+"""PyTorch's own image, by a tag that does not move: Python 3.11, PyTorch 2.6, CUDA 12.4."""
+
+MOUNT = "/mnt/meta-spliceai"
+WHEELS = "/opt/meta-spliceai"
+EXTRAS = "quickstart,cispliceai,hyena"
+DISK_GB = 60
+
+SKY_NAMES = {
+    "RTX 3090": "RTX3090",
+    "RTX 4090": "RTX4090",
+    "A40": "A40",
+    "A100 40GB": "A100",
+    "A100 80GB": "A100-80GB",
+    "L40S": "L40S",
+    "H100": "H100",
+    "H200": "H200",
+}
+"""SkyPilot's names for the cards of `gpus.yaml`."""
+
+RUNPOD_NAMES = {"H100": "H100-SXM", "H200": "H200-SXM"}
+"""Where RunPod's cards have names of their own."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,61}[A-Za-z0-9]")
+_BUCKET = re.compile(r"(s3|gs|r2|nebius)://[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*(:[A-Za-z0-9._-]+|@sha256:[0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A card that all rows fit, with what they come to on it.
+
+    Attributes:
+        gpu: its name in `gpus.yaml`.
+        rows: what each row comes to.
+        dollars_per_hour, as_of, provider: the price, the day it is of, and whose it is.
+    """
+
+    gpu: str
+    rows: dict[str, Offered]
+    dollars_per_hour: float
+    as_of: str
+    provider: str
+
+    @property
+    def hours(self) -> float:
+        """Expected hours, the rows one after the other."""
+        return sum(offered.hours for offered in self.rows.values())
+
+    @property
+    def hours_most(self) -> float:
+        """Hours if no training stops early."""
+        return sum(offered.hours_most for offered in self.rows.values())
+
+    @property
+    def dollars(self) -> float:
+        """Dollars for `hours` at the price on demand."""
+        return self.hours * self.dollars_per_hour
+
+    @property
+    def dollars_most(self) -> float:
+        """Dollars for `hours_most`."""
+        return self.hours_most * self.dollars_per_hour
+
+
+@dataclass(frozen=True)
+class Rental:
+    """What a job is made from.
+
+    Attributes:
+        ids: rows, in the order in which they run.
+        options: further words for `meta-spliceai run`, such as `--set`, `training.epochs=5`.
+        cloud: see `CLOUDS`.
+        spot: a cheaper machine that may be taken away; the job then goes on on another.
+        volume: name of a SkyPilot volume for runs, caches and data; or
+        bucket: `s3://name`, `gs://name` …
+        image: container image with a pinned tag or digest.
+        wheel: the package's wheel on this machine.
+        wishlist: the user's own rows, if there are any.
+    """
+
+    ids: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    cloud: str = "runpod"
+    spot: bool = False
+    volume: str | None = None
+    bucket: str | None = None
+    image: str = IMAGE
+    wheel: Path = field(default_factory=lambda: Path("dist") / wheel_name())
+    wishlist: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.volume is None and self.bucket is None:
+            raise InputError("give --volume NAME or --bucket s3://NAME: runs on a rented machine would be lost with it")
+        if self.volume is not None and self.bucket is not None:
+            raise InputError("--volume and --bucket: runs lie in one place; give one of them")
+        if self.volume is not None and not _NAME.fullmatch(self.volume):
+            raise InputError(f"--volume '{self.volume}': letters, digits, dots, dashes and underscores")
+        if self.bucket is not None and not _BUCKET.fullmatch(self.bucket):
+            raise InputError(f"--bucket '{self.bucket}': write s3://NAME, gs://NAME, r2://NAME or nebius://NAME")
+        if not _IMAGE.fullmatch(self.image):
+            raise InputError(f"--image '{self.image}': an image with its tag or digest, such as {IMAGE}")
+
+
+def choose_offer(plans: Sequence[RowPlan], gpu: str | None = None) -> Offer:
+    """The card on which all rows together cost least.
+
+    Args:
+        plans: the rows, planned.
+        gpu: this card and no other.
+
+    Raises:
+        RunError: a row that cannot run; no card that has a price and on which every row fits.
+    """
+    for plan in plans:
+        if plan.state == "cannot run":
+            raise RunError(f"row '{plan.spec.id}' cannot run: {'; '.join(plan.notes)}")
+    cards = list(dict.fromkeys(offered.gpu for plan in plans for offered in plan.offers))
+    found = []
+    for card in cards:
+        rows = {plan.spec.id: offered for plan in plans for offered in plan.offers if offered.gpu == card}
+        one = next(iter(rows.values()))
+        fits = len(rows) == len({plan.spec.id for plan in plans}) and all(offered.fits for offered in rows.values())
+        if fits and one.dollars_per_hour is not None and gpu in (None, card):
+            found.append(Offer(card, rows, one.dollars_per_hour, one.as_of, one.provider))
+    if not found:
+        which = f"no {gpu}" if gpu is not None else "no card"
+        raise RunError(
+            f"{which} with a known price has room for {', '.join(plan.spec.id for plan in plans)}; "
+            "`meta-spliceai plan` shows why, and ./wishlist/gpus.yaml takes further cards and prices"
+        )
+    return min(found, key=lambda offer: (offer.dollars, offer.hours))
+
+
+def make_task(rental: Rental, offer: Offer) -> dict[str, Any]:
+    """The job as SkyPilot's YAML has it."""
+    name = SKY_NAMES.get(offer.gpu, offer.gpu.replace(" ", ""))
+    name = RUNPOD_NAMES.get(name, name) if rental.cloud == "runpod" else name
+    wheel = f"{WHEELS}/{rental.wheel.name}"
+    mounts: dict[str, Any] = {wheel: str(rental.wheel)}
+    if rental.wishlist is not None:
+        mounts["~/meta-spliceai/wishlist"] = str(rental.wishlist)
+    if rental.bucket is not None:
+        # Cached: the run directories rename files, which a bucket mounted plainly cannot.
+        mounts[MOUNT] = {"source": rental.bucket, "mode": "MOUNT_CACHED"}
+    run = ["meta-spliceai", "run", *rental.ids, *rental.options]
+    run += ["--resume", "--device", "cuda", "--progress", "lines", "--runs-dir", f"{MOUNT}/runs"]
+    task: dict[str, Any] = {
+        "name": f"meta-spliceai-{rental.ids[0]}"[:60],
+        "resources": {
+            "infra": rental.cloud,
+            "accelerators": f"{name}:1",
+            "use_spot": rental.spot,
+            "disk_size": DISK_GB,
+            "image_id": f"docker:{rental.image}",
+        },
+        "envs": {
+            "META_SPLICEAI_CACHE": f"{MOUNT}/cache",
+            "META_SPLICEAI_MIRROR": f"{MOUNT}/mirror",
+            "META_SPLICEAI_PRICE_PER_HOUR": f"{offer.dollars_per_hour:g}",
+        },
+        "file_mounts": mounts,
+        "setup": f"set -e\npython -m pip install --quiet {shlex.quote(f'{wheel}[{EXTRAS}]')}\n",
+        "run": f"set -e\nmkdir -p {MOUNT}/runs {MOUNT}/cache ~/meta-spliceai\ncd ~/meta-spliceai\n{shlex.join(run)}\n",
+    }
+    if rental.volume is not None:
+        task["volumes"] = {MOUNT: rental.volume}
+    return task
+
+
+class _Dumper(yaml.SafeDumper):
+    """Scripts as blocks that can be read."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
+def task_as_yaml(task: dict[str, Any]) -> str:
+    """The job as text."""
+    return yaml.dump(task, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def wheel_name() -> str:
+    """File name of this package's wheel."""
+    return f"meta_spliceai-{meta_spliceai.__version__}-py3-none-any.whl"
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build the wheel from the checkout that this package is imported from.
+
+    Raises:
+        InputError: the package was not imported from a checkout.
+        RunError: pip could not build it.
+    """
+    root = Path(meta_spliceai.__file__).resolve().parents[2]
+    if not (root / "pyproject.toml").is_file():
+        raise InputError(f"no source of meta-spliceai here to build {wheel_name()} from; give it with --wheel FILE")
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(root)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wheel = folder / wheel_name()
+    if done.returncode or not wheel.is_file():
+        raise RunError(f"building {wheel.name} failed: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+    return wheel
+
+
+def sky_command() -> str:
+    """SkyPilot's command, beside this Python or on the path.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    beside = Path(sys.executable).with_name("sky")
+    found = str(beside) if beside.is_file() else shutil.which("sky")
+    if found is None:
+        raise MissingExtraError("launch (without --dry-run)", "cloud")
+    return found
+
+
+def submit(command: str, task: Path, name: str) -> None:
+    """Hand the job to SkyPilot, which prints what it does.
+
+    Args:
+        command: see `sky_command`.
+        task: the job's YAML file.
+        name: the job's name.
+
+    Raises:
+        RunError: SkyPilot did not take it; it has said why.
+    """
+    done = subprocess.run([command, "jobs", "launch", "--yes", "--detach-run", "--name", name, str(task)], check=False)
+    if done.returncode:
+        raise RunError(
+            f"SkyPilot did not take the job (exit code {done.returncode}); `sky check` shows which clouds work"
+        )

@@ -1,0 +1,176 @@
+"""Rows as Slurm jobs, through submitit. Its local and debug executors take the same way, for tests and for a look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError, unknown_value
+from meta_spliceai.experiments.executors.graph import Task, failed_need, make_tasks, next_task, outcomes_of
+from meta_spliceai.experiments.executors.messages import Sender
+from meta_spliceai.experiments.executors.request import Answer, Request, carry_out
+from meta_spliceai.experiments.executors.screen import Screen
+from meta_spliceai.experiments.runner import Outcome
+
+CLUSTERS = ("slurm", "local", "debug")
+"""Values of the setting `cluster`: Slurm, processes of this machine, this very process."""
+
+SETTINGS = {
+    "cluster": str,
+    "timeout_min": int,
+    "mem_gb": int,
+    "cpus_per_task": int,
+    "gpus_per_node": int,
+    "partition": str,
+    "account": str,
+    "qos": str,
+    "constraint": str,
+    "gres": str,
+    "exclude": str,
+    "nodelist": str,
+    "comment": str,
+}
+"""What `--slurm KEY=VALUE` takes; submitit's and Slurm's own names."""
+
+COMMON = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")
+LOGS = "slurm"
+"""Folder beside the runs for the jobs' scripts and output."""
+
+SECONDS_BETWEEN_LOOKS = 2.0
+
+
+def run_on_slurm(
+    requests: Sequence[Request],
+    screen: Screen,
+    *,
+    settings: Sequence[str] = (),
+    entry: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> list[Outcome]:
+    """Submit rows as jobs and wait for them; an ensemble is submitted when its members are done.
+
+    A job that Slurm stops at its time limit or takes the machine from is submitted again by submitit and goes on from
+    its last epoch.
+
+    Args:
+        requests: the rows. The folder of runs must be one that the nodes see.
+        screen: shows what happens.
+        settings: `key=value`, see `SETTINGS`.
+        entry: what a job does; `run_request` where absent.
+
+    Raises:
+        MissingExtraError: submitit is not installed.
+        MissingResourceError: there is no Slurm on this machine.
+        InputError: an unknown setting or a value of the wrong kind.
+        KeyboardInterrupt: the user stopped waiting; jobs that were submitted are cancelled.
+    """
+    values = parse_settings(settings)
+    tasks = make_tasks(requests)
+    submit = _executor(tasks, values)
+    jobs: dict[str, Any] = {}
+    begun: set[str] = set()
+    try:
+        while True:
+            while (key := next_task(tasks, begun)) is not None:
+                begun.add(key)
+                task = tasks[key]
+                reason = failed_need(tasks, key)
+                if reason is not None:
+                    _failed(task, reason, screen)
+                    continue
+                jobs[key] = submit.submit(Resumable(entry or run_request), task.request.to_json())
+                screen.say(f"{task.label}: job {jobs[key].job_id}, output in {jobs[key].paths.stdout}")
+            if not jobs:
+                return outcomes_of(tasks)
+            for key in [key for key, job in jobs.items() if job.done()]:
+                _finish(tasks[key], jobs.pop(key), screen)
+            if jobs:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+    except KeyboardInterrupt:
+        for job in jobs.values():
+            job.cancel()
+        raise
+
+
+class Resumable:
+    """What a job does, in submitit's form: told to stop, it is submitted again and goes on."""
+
+    def __init__(self, entry: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self.entry = entry
+
+    def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Run the row."""
+        return self.entry(request)
+
+    def checkpoint(self, request: dict[str, Any]) -> Any:
+        """The job that takes this one's place: the same row, resumed. Epochs that are done lie in the run's folder."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, {**request, "resume": True, "fresh": False})
+
+
+def run_request(request: dict[str, Any]) -> dict[str, Any]:
+    """Run one row in this process; lines go to standard output, which the job keeps."""
+
+    def send(message: dict[str, Any]) -> None:
+        if "say" in message:
+            print(message["say"], flush=True)
+
+    return vars(carry_out(Request.from_json(request), Sender(send)))
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`key=value` as values of the kind that each key takes.
+
+    Raises:
+        InputError: not of that form, an unknown key, a value of the wrong kind.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        if not sign:
+            raise InputError(f"--slurm {setting}: write key=value, for example --slurm partition=gpu")
+        if key not in SETTINGS:
+            raise unknown_value("setting", key, SETTINGS, where="--slurm")
+        if SETTINGS[key] is int and not (text.isdigit() and int(text) > 0):
+            raise InputError(f"--slurm {setting}: {key} is a whole number above 0")
+        values[key] = SETTINGS[key](text)
+    if values.get("cluster", "slurm") not in CLUSTERS:
+        raise unknown_value("cluster", values["cluster"], CLUSTERS, where="--slurm")
+    return values
+
+
+def _executor(tasks: dict[str, Task], values: dict[str, Any]) -> Any:
+    try:
+        import submitit
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("--executor slurm", "slurm") from error
+    cluster = values.pop("cluster", "slurm")
+    folder = Path(next(iter(tasks.values())).request.runs_dir).absolute() / LOGS
+    if cluster == "slurm" and submitit.AutoExecutor.which() != "slurm":
+        raise MissingResourceError(
+            "there is no Slurm on this machine (no srun); start the command on a login node, or try the way with "
+            "--slurm cluster=local"
+        )
+    executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+    common = {key: value for key, value in values.items() if key in COMMON}
+    own = {f"slurm_{key}": value for key, value in values.items() if key not in COMMON}
+    executor.update_parameters(name="meta-spliceai", **common, **own)
+    return executor
+
+
+def _finish(task: Task, job: Any, screen: Screen) -> None:
+    error = job.exception()
+    if error is not None:
+        last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        _failed(task, f"job {job.job_id} ended without an answer ({last}); its output is in {job.paths.stderr}", screen)
+        return
+    answer = Answer(**job.result())
+    task.outcome = answer.outcome(task.request)
+    screen.say(f"error: {task.label}: {answer.error}" if answer.error is not None else f"{task.label}: done")
+
+
+def _failed(task: Task, reason: str, screen: Screen) -> None:
+    task.outcome = Answer(error=reason).outcome(task.request)
+    screen.say(f"error: {task.label}: {reason}")
