@@ -15,6 +15,7 @@ from meta_spliceai import __version__
 from meta_spliceai.cli import (
     audit,
     data,
+    launch,
     leaderboard,
     plan,
     predict,
@@ -90,6 +91,7 @@ for group in (
     wishlist,
     plan,
     run,
+    launch,
     runs,
     leaderboard,
     report,
