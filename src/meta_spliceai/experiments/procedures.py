@@ -23,7 +23,8 @@ from meta_spliceai.experiments.watcher import Watcher, training_reports
 from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.training import fit, predict
+from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
+from meta_spliceai.splice_engine.meta_layer.training import fit, predict, try_step
 from meta_spliceai.splice_engine.variants.splits import Split
 
 ANSWERS = "answers.npy"
@@ -172,18 +173,36 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
         f"training {spec.encoder.name} with {spec.head.name} ({predictor.parameter_count():,} parameters, weights "
         f"{predictor.weights}) on {int(used[train].sum()):,} variants"
     )
+    ran_out: OutOfMemory | None = None
     with job.clock("training"):
-        report = fit(
-            predictor,
-            prepared.training_windows,
-            prepared.targets,
-            train[used[train]],
-            validation[used[validation]],
-            spec.training,
-            folder / CHECKPOINTS,
-            device=job.device,
-            resume=job.resume,
-            progress=training_reports(job.watcher, fold),
+        try:
+            report = fit(
+                predictor,
+                prepared.training_windows,
+                prepared.targets,
+                train[used[train]],
+                validation[used[validation]],
+                spec.training,
+                folder / CHECKPOINTS,
+                device=job.device,
+                resume=job.resume,
+                progress=training_reports(job.watcher, fold),
+            )
+        except OutOfMemory as error:
+            ran_out = error.alone()
+    if ran_out is not None:
+        # Outside the handler: there the failed training would still be held by the error's frames.
+        job.watcher.say("out of memory; looking for the batch that fits")
+        raise ran_out.with_what_fits(
+            lambda batch: try_step(
+                predictor,
+                prepared.training_windows,
+                prepared.targets,
+                train[used[train]],
+                spec.training,
+                job.device,
+                batch,
+            )
         )
     job.watcher.say(
         f"trained {report.epochs_run} epochs in {report.seconds:.0f} s, {report.windows_per_second:.0f} windows/s, "

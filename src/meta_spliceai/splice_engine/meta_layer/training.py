@@ -36,6 +36,7 @@ from meta_spliceai.splice_engine.meta_layer.compilation import check_compiler, c
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData, frozen_features
 from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
 from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
@@ -389,12 +390,55 @@ def _explained_failures(device: torch.device, config: TrainingConfig, window: in
         raise
 
 
-def _out_of_memory(device: torch.device, config: TrainingConfig, window: int) -> RunError:
-    half = max(1, config.batch_size // 2)
-    return RunError(
-        f"out of memory on {device} at batch_size {config.batch_size} and window {window}; "
-        f"try batch_size {half} with accumulate {config.accumulate * 2} (the same step in smaller pieces)"
-    )
+def _out_of_memory(device: torch.device, config: TrainingConfig, window: int) -> OutOfMemory:
+    return OutOfMemory(str(device), config.batch_size, config.accumulate, window)
+
+
+def try_step(
+    predictor: Predictor,
+    windows: WindowPair,
+    targets: Targets,
+    train_idx: Int[np.ndarray, " t"],
+    config: TrainingConfig,
+    device: str,
+    batch_size: int,
+    cache: Path | None = None,
+) -> None:
+    """One training step, forward, backward and optimiser, to see whether it fits; the predictor is of no use afterwards.
+
+    Args:
+        predictor, windows, targets, train_idx, config, device, cache: as for `fit`.
+        batch_size: rows of the step.
+
+    Raises:
+        OutOfMemory: it does not fit.
+    """
+    target_device = choose_device(device)
+    plain = config.model_copy(update={"compile": "none", "batch_size": batch_size})
+    with _explained_failures(target_device, plain, predictor.window):
+        data = _data(
+            predictor,
+            windows,
+            target_device,
+            cache or cache_dir() / EMBEDDINGS,
+            write=False,
+            progress=False,
+            margin=config.window_shift,
+        )
+        labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(target_device)
+        module = _Training(predictor, data, labels, np.asarray(train_idx, np.int64), plain, steps=1)
+        module.to(target_device).train()
+        optimizer = module.configure_optimizers()["optimizer"]
+        module.on_train_epoch_start()
+        rows = torch.from_numpy(np.asarray(train_idx[:batch_size], np.int64)).to(target_device)
+        with torch.autocast(target_device.type, torch.bfloat16, enabled=_in_bfloat16(config, target_device)):
+            loss = module.training_step(rows, 0)["loss"]
+        loss.backward()
+        optimizer.step()
+
+
+def _in_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
+    return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
 
 
 def fit(
@@ -467,7 +511,7 @@ def fit(
                 predictor, folder, state, resumed_from, config, target_device, len(train_rows), len(val_rows)
             )
 
-    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and target_device.type == "cuda")
+    bfloat16 = _in_bfloat16(config, target_device)
     batches = IndexBatches(
         train_rows, config.batch_size, target_device, lambda: epoch_seed(config.seed, trainer.current_epoch) ^ 1
     )
@@ -547,9 +591,7 @@ def _report(
         train_rows=train_rows,
         val_rows=val_rows,
         device=str(device),
-        precision="bfloat16"
-        if config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-        else "float32",
+        precision="bfloat16" if _in_bfloat16(config, device) else "float32",
     )
 
 
