@@ -152,10 +152,10 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_reason(toy_task: ToyTask, 
 
 def test_out_of_memory_is_named_with_a_way_out(toy_task: ToyTask, tmp_path: Path) -> None:
     full = stop_at(new_predictor(), 2, torch.OutOfMemoryError("CUDA out of memory"))
-    with pytest.raises(RunError, match="out of memory on cpu at batch_size 16 and window 21; try batch_size 8"):
+    with pytest.raises(RunError, match="out of memory at batch 16 on cpu with windows of 21; try batch_size 8"):
         train(toy_task, tmp_path, predictor=full)
     full = stop_at(new_predictor(), 2, RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
-    with pytest.raises(RunError, match="out of memory on cpu"):
+    with pytest.raises(RunError, match="out of memory at batch 16 on cpu"):
         train(toy_task, tmp_path, predictor=full)
     with pytest.raises(RuntimeError, match="another defect"):
         train(toy_task, tmp_path, predictor=stop_at(new_predictor(), 2, RuntimeError("another defect")))

@@ -404,7 +404,7 @@ def try_step(
     batch_size: int,
     cache: Path | None = None,
 ) -> None:
-    """One training step, forward, backward and optimiser, to see whether it fits; the predictor is of no use afterwards.
+    """One training step, forward, backward and optimiser, to see whether it fits; it spoils the predictor.
 
     Args:
         predictor, windows, targets, train_idx, config, device, cache: as for `fit`.
