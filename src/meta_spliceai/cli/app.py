@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from meta_spliceai import __version__
 from meta_spliceai.cli import (
     audit,
+    bundle,
     data,
     launch,
     leaderboard,
@@ -98,6 +99,7 @@ for group in (
     predict,
     pretrain,
     data,
+    bundle,
     audit,
     score,
     saturate,

@@ -1,0 +1,153 @@
+"""`meta-spliceai bundle`: what rows need, in one file for a machine with no network."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_UNITS = {"B": 1, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of commands to the command line."""
+    group = typer.Typer(help="One file with all that rows need, for a machine with no network.", no_args_is_help=True)
+    group.command("make")(make)
+    group.command("show")(show)
+    group.command("open")(open_)
+    app.add_typer(group, name="bundle")
+
+
+def make(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Rows of the wishlist.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every row that can be run.")] = False,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file.")] = Path("bundle.zip"),
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="N variants a row, drawn with its seed.")
+    ] = None,
+    max_size: Annotated[str, typer.Option("--max-size", metavar="SIZE", help="A larger file is refused.")] = "45MB",
+    scores: Annotated[
+        bool, typer.Option("--scores/--no-scores", help="Pack the base scores that the cache holds.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Pack what rows need: variants, the bases around them, base scores, weights, the rows themselves.
+
+    Everything in the file is plain data with a checksum; nothing in it is run.
+    A run from a bundle has the same address as the same run from the sources.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai bundle make --all -o bundle.zip
+      meta-spliceai bundle make validated-delta-10k simple-cnn-501 -o two.zip
+      meta-spliceai bundle make --all --limit 2000 --max-size 20MB -o small.zip
+    """
+    from meta_spliceai.errors import InputError
+    from meta_spliceai.experiments.rows import change, find_row, load_rows
+
+    most = size_in_bytes(max_size)
+    if bool(ids) == every:
+        raise InputError("name the rows to pack, or give --all for every row that can be run")
+    rows = load_rows()
+
+    from meta_spliceai.cli.terminal import Terminal
+    from meta_spliceai.experiments.bundle.make import make_bundle
+    from meta_spliceai.experiments.parts import missing_parts
+
+    chosen = [find_row(rows, row_id) for row_id in ids or ()]
+    if every:
+        chosen = [spec for spec in rows.values() if not missing_parts(spec, rows)]
+    if limit is not None:
+        rows = {row_id: change(spec, [f"data.rows={limit}"]) for row_id, spec in rows.items()}
+        chosen = [rows[spec.id] for spec in chosen]
+    made = make_bundle(chosen, rows, out, Terminal(), most_bytes=most, scores=scores)
+    if as_json:
+        typer.echo(json.dumps({"file": str(made.path), "bytes": made.bytes, "parts": made.parts, **made.index}))
+        return
+    typer.echo(f"{made.path}: {made.bytes / 1e6:.1f} MB, {len(made.index['rows'])} rows")
+    for name, size in made.parts.items():
+        typer.echo(f"  {name}: {size / 1e6:.1f} MB")
+    _tell(made.index)
+
+
+def show(
+    file: Annotated[Path, typer.Argument(help="A bundle.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Say what a bundle holds, without unpacking it.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai bundle show bundle.zip
+      meta-spliceai bundle show bundle.zip --json
+    """
+    from meta_spliceai.experiments.bundle.archive import read_index
+
+    index = read_index(file)
+    if as_json:
+        typer.echo(json.dumps(index, indent=2, ensure_ascii=False))
+        return
+    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB, made {index['made']} by version {index['code']}")
+    typer.echo(f"  rows: {', '.join(index['rows'])}")
+    _tell(index)
+
+
+def open_(
+    file: Annotated[Path, typer.Argument(help="A bundle.")],
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="DIR", help="A new folder (default: one in the cache).")
+    ] = None,
+) -> None:
+    """Check a bundle and unpack it as a mirror: with META_SPLICEAI_MIRROR set to it, every command finds its data.
+
+    `meta-spliceai run ... --bundle FILE` does this by itself.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai bundle open bundle.zip --into mirror
+      META_SPLICEAI_MIRROR=mirror meta-spliceai run validated-delta-10k
+    """
+    from meta_spliceai.experiments.bundle.use import open_bundle
+
+    typer.echo(str(open_bundle(file, into).folder))
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes of a size such as "45MB" (powers of ten).
+
+    Raises:
+        InputError: not a number with a unit, or nothing.
+    """
+    from meta_spliceai.errors import InputError
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?[bB])", text.strip())
+    size = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
+    if size < 1:
+        raise InputError(f"--max-size {text}: write a number and a unit, for example 45MB")
+    return int(size)
+
+
+def _tell(index: dict[str, Any]) -> None:
+    """What is in it, what is not, and what the other machine must have."""
+    for data in index["data"]:
+        options = "".join(f" {key}={value}" for key, value in data["options"].items())
+        typer.echo(
+            f"  data set {data['name']}{options}: {data['variants']:,} variants, {data['bases'] / 1e6:.1f} million "
+            f"bases around them; licence: {data['licence']}"
+        )
+    for network in index["networks"]:
+        members = "" if network["members"] is None else f" (networks {', '.join(map(str, network['members']))})"
+        typer.echo(
+            f"  {network['name']}{members}, D {network['distance']}: {network['scores']:,} of {network['of']:,} "
+            f"scores, the rest is computed there; licence: {network['licence']}"
+        )
+    for encoder in index["encoders"]:
+        typer.echo(f"  weights of {encoder}")
+    for missing in index["missing"]:
+        typer.echo(f"  not in it: {missing}")
+    typer.echo(f"  packages the other machine needs: {' '.join(index['wheels']['needed'])}")
+    for package, what in index["wheels"]["better_with"].items():
+        typer.echo(f"  without {package} there, left out: {what}")

@@ -1,0 +1,339 @@
+"""Make a bundle: what a set of rows needs, gathered, packed and weighed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from meta_spliceai import __version__
+from meta_spliceai.datasets import Loaded
+from meta_spliceai.datasets.bundled import FOLDER as DATA
+from meta_spliceai.datasets.bundled import store_dataset
+from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.address import code_version
+from meta_spliceai.experiments.bundle.archive import packed_sizes, write_archive
+from meta_spliceai.experiments.bundle.packed_scores import write_packed_scores
+from meta_spliceai.experiments.prepare import choose_rows, load_rows_of
+from meta_spliceai.experiments.rows import find_row
+from meta_spliceai.experiments.smoke import as_smoke
+from meta_spliceai.experiments.spec import BaseSpec, DataSpec, ExperimentSpec
+from meta_spliceai.experiments.watcher import Watcher
+from meta_spliceai.experiments.workspace import now
+from meta_spliceai.files import atomic_write
+from meta_spliceai.resources import files_used
+from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.families import load_base_model
+from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.scoring import score_keys
+from meta_spliceai.splice_engine.genome.packed import Interval
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
+    BUNDLED as ENCODERS,
+)
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
+    HUB,
+    HUB_FILES,
+    PUBLISHED,
+    folder_at_hand,
+)
+
+ROWS = "bundle/rows.json"
+
+MOST_BYTES = 45_000_000
+
+SLACK = 1_024
+"""Bases beyond what a network sees of a variant: scoring rounds its windows up to a grid."""
+
+WHOLE_CONTIG = 50_000
+"""A contig no longer than this (a construct) is kept whole."""
+
+NEEDED_WHEELS = (
+    "pydantic",
+    "pydantic-core",
+    "annotated-types",
+    "typing-inspection",
+    "jaxtyping",
+    "wadler-lindig",
+)
+"""Packages that must be on the other machine beside PyTorch, Lightning, pandas, pyarrow, h5py, safetensors,
+scikit-learn, typer, rich, huggingface_hub and what these bring."""
+
+BETTER_WITH = {"seqleak": "position alone as a simple rival, and the gain over position"}
+"""Packages without which something is left out there, and said to be."""
+
+PARTS = {
+    SCORES: "base scores",
+    ENCODERS: "encoder weights",
+    f"{DATA}/": "variants, genes and sequence",
+    "bundle/": "rows and index",
+}
+"""Folder in the file: what it is in words; everything else is weights of base networks."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A bundle that was written.
+
+    Attributes:
+        path: the file.
+        bytes: its size.
+        parts: bytes in the file by what they are, the largest first.
+        missing: what could not be packed, in words; the rows that need it will say so.
+        index: what the bundle says about itself.
+    """
+
+    path: Path
+    bytes: int
+    parts: dict[str, int]
+    missing: list[str]
+    index: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _DataNeed:
+    """One data set and what the rows want of it."""
+
+    wanted: DataSpec
+    loaded: Loaded
+    specs: tuple[ExperimentSpec, ...]
+
+    def rows(self) -> pd.DataFrame:
+        """Every variant that some row draws, as it stands or in a smoke run."""
+        drawn = [
+            choose_rows(self.loaded.variants, self.loaded.coverage, one.data, one.seed).table["variant_id"]
+            for spec in self.specs
+            for one in (spec, as_smoke(spec))
+        ]
+        table = self.loaded.variants
+        return table[table["variant_id"].isin(pd.concat(drawn))].reset_index(drop=True)
+
+
+def with_members(specs: Sequence[ExperimentSpec], rows: Mapping[str, ExperimentSpec]) -> list[ExperimentSpec]:
+    """The rows, and those that the ensembles among them put together, each once, members first."""
+    found: dict[str, ExperimentSpec] = {}
+
+    def add(spec: ExperimentSpec) -> None:
+        for member in spec.ensemble.members if spec.ensemble else ():
+            if member not in found:
+                add(next((one for one in specs if one.id == member), None) or find_row(dict(rows), member))
+        found[spec.id] = spec
+
+    for spec in specs:
+        add(spec)
+    return list(found.values())
+
+
+def make_bundle(
+    specs: Sequence[ExperimentSpec],
+    rows: Mapping[str, ExperimentSpec],
+    out: Path,
+    watcher: Watcher,
+    *,
+    most_bytes: int = MOST_BYTES,
+    scores: bool = True,
+) -> Made:
+    """Pack what rows need into one file of plain data.
+
+    Base scores are packed as far as the cache holds them; the other machine computes the rest with the networks, which
+    are packed always. Nothing is computed or downloaded here.
+
+    Args:
+        specs: the rows.
+        rows: the catalogue, for members of ensembles.
+        out: the file.
+        watcher: told what happens.
+        most_bytes: a larger file is not kept.
+        scores: pack base scores.
+
+    Raises:
+        InputError: no row, or the file would be too large (the message says what is).
+        MissingResourceError, MissingExtraError, IntegrityError: data or weights that a row needs are not here.
+    """
+    if not specs:
+        raise InputError("no row was given; name rows, or pack all of them with --all")
+    whole = with_members(specs, rows)
+    cache = ScoreCache.default()
+    with tempfile.TemporaryDirectory(prefix="meta-spliceai-bundle-") as temporary:
+        folder = Path(temporary) / "content"
+        needs = list(_data_needs(whole))
+        packed = _PackedNetworks(folder, cache if scores else None, watcher)
+        data = []
+        for number, need in enumerate(needs):
+            table = need.rows()
+            with watcher.stage(f"data set {need.wanted.name}: {len(table):,} variants"):
+                for spec in need.specs:
+                    for network in (*spec.networks, *as_smoke(spec).networks):
+                        packed.add(network, need.loaded, table, smoke=network.members != spec.base.members)
+                intervals = list(_stretches(need, table, packed.flank))
+                bases = store_dataset(
+                    need.loaded, need.wanted.options, intervals, folder / DATA / f"{number}-{need.wanted.name}"
+                )
+            data.append(
+                {
+                    "name": need.wanted.name,
+                    "options": dict(need.wanted.options),
+                    "digest": need.loaded.digest,
+                    "variants": len(table),
+                    "bases": bases,
+                    "licence": need.loaded.dataset.licence,
+                }
+            )
+        networks = packed.finish()
+        encoders, missing = _pack_encoders(whole, folder)
+        with atomic_write(folder / ROWS) as handle:
+            json.dump([spec.model_dump(mode="json") for spec in whole], handle, ensure_ascii=False)
+        about = {
+            "made": now(),
+            "version": __version__,
+            "code": code_version(),
+            "rows": [spec.id for spec in whole],
+            "data": data,
+            "networks": networks,
+            "encoders": encoders,
+            "missing": missing,
+            "wheels": {"needed": _versions(NEEDED_WHEELS), "better_with": BETTER_WITH},
+        }
+        draft = Path(temporary) / "bundle"
+        with watcher.stage("packing"):
+            size = write_archive(folder, about, draft)
+        parts = _by_part(packed_sizes(draft))
+        if size > most_bytes:
+            told = ", ".join(f"{name} {part / 1e6:.1f} MB" for name, part in parts.items())
+            raise InputError(
+                f"the bundle would have {size / 1e6:.1f} MB, {most_bytes / 1e6:.1f} MB are allowed: {told}; take fewer "
+                "rows, --limit N variants, --no-scores (they are computed there), or a larger --max-size"
+            )
+        with atomic_write(out, "wb") as handle, draft.open("rb") as content:
+            while piece := content.read(1 << 20):
+                handle.write(piece)
+    return Made(out, size, parts, missing, about)
+
+
+def _data_needs(specs: Sequence[ExperimentSpec]) -> Iterator[_DataNeed]:
+    by_data: dict[str, list[ExperimentSpec]] = {}
+    for spec in specs:
+        key = json.dumps([spec.data.name, dict(spec.data.options)], sort_keys=True)
+        by_data.setdefault(key, []).append(spec)
+    for group in by_data.values():
+        yield _DataNeed(group[0].data, load_rows_of(group[0].data), tuple(group))
+
+
+def _stretches(need: _DataNeed, table: pd.DataFrame, flank: int) -> Iterator[Interval]:
+    """What windows and base scoring read of the genome around each variant, and somewhat more."""
+    widest = max(spec.training.reach(spec.window) // 2 for spec in need.specs)
+    distance = max(spec.base.distance for spec in need.specs)
+    around = max(widest, distance + flank) + SLACK
+    lengths = need.loaded.genome.contigs()
+    longest = table["ref"].str.len().combine(table["alt"].str.len(), max)
+    for chrom, pos, allele in zip(table["chrom"], table["pos"].astype(int), longest, strict=True):
+        contig = need.loaded.genome.resolve(chrom)
+        if lengths[contig] <= WHOLE_CONTIG:
+            yield contig, 0, lengths[contig]
+        else:
+            yield contig, pos - 1 - around - 2 * int(allele), pos + around + 2 * int(allele)
+
+
+class _PackedNetworks:
+    """Base networks: their files once, and the scores of each that the cache holds."""
+
+    def __init__(self, folder: Path, cache: ScoreCache | None, watcher: Watcher) -> None:
+        self.folder, self.cache, self.watcher = folder, cache, watcher
+        self.flank = 0
+        self._models: dict[tuple[str, tuple[int, ...] | None], BaseModel] = {}
+        self._entries: dict[tuple[str, int], dict[bytes, tuple[np.ndarray, np.ndarray]]] = {}
+        self._told: dict[tuple[str, tuple[int, ...] | None, int], dict[str, Any]] = {}
+        self._done: set[tuple[str, tuple[int, ...] | None, int, str]] = set()
+
+    def add(self, wanted: BaseSpec, loaded: Loaded, table: pd.DataFrame, *, smoke: bool) -> None:
+        """Pack a network's files, and its scores of these variants; a smoke run's few scores are computed there."""
+        done = (wanted.name, wanted.members, wanted.distance, loaded.digest)
+        if done in self._done:
+            return
+        self._done.add(done)
+        model = self._model(wanted)
+        self.flank = max(self.flank, model.flank)
+        if smoke or self.cache is None:
+            return
+        keys = score_keys(table, loaded.genome, model, wanted.distance, loaded.annotation)
+        found = self.cache.read(keys, model.digest, wanted.distance)
+        self._entries.setdefault((model.digest, wanted.distance), {}).update(found)
+        told = self._told.setdefault(
+            (wanted.name, wanted.members, wanted.distance),
+            {
+                "name": wanted.name,
+                "members": None if wanted.members is None else list(wanted.members),
+                "distance": wanted.distance,
+                "licence": model.licence,
+                "scores": 0,
+                "of": 0,
+            },
+        )
+        told["scores"] += len(found)
+        told["of"] += len(set(keys))
+
+    def _model(self, wanted: BaseSpec) -> BaseModel:
+        if (wanted.name, wanted.members) not in self._models:
+            if ":" in wanted.name:
+                raise InputError(
+                    f"base network '{wanted.name}' is a file of your own, and bundles carry published networks only; "
+                    "leave its rows out"
+                )
+            with files_used() as used:
+                model = load_base_model(wanted.name, members=wanted.members)
+            for path, found in used.items():
+                with atomic_write(self.folder / path, "wb") as handle:
+                    handle.write(found.read_bytes())
+            self._models[wanted.name, wanted.members] = model
+        return self._models[wanted.name, wanted.members]
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Write the scores; what was packed, for the index."""
+        for (digest, distance), entries in self._entries.items():
+            if entries:
+                write_packed_scores(entries, digest, distance, self.folder / SCORES / f"{digest[:16]}-{distance}.npz")
+        return list(self._told.values())
+
+
+def _pack_encoders(specs: Sequence[ExperimentSpec], folder: Path) -> tuple[list[str], list[str]]:
+    """Pretrained encoders that are in the hub's local cache; and those that are not, in words."""
+    packed: dict[str, None] = {}
+    missing: dict[str, list[str]] = {}
+    for spec in specs:
+        name = spec.encoder.name
+        if spec.ensemble is not None or spec.fusion is not None or name not in PUBLISHED:
+            continue
+        weights = str(spec.encoder.settings.get("weights", HUB))
+        if weights not in (HUB, "scratch"):
+            missing.setdefault(f"the folder {weights} with weights of {name}", []).append(spec.id)
+        if weights != HUB or name in packed:
+            continue
+        there = folder_at_hand(name)
+        if there is None:
+            missing.setdefault(f"the weights of {name} (not in the hub's cache here)", []).append(spec.id)
+            continue
+        for file in HUB_FILES:
+            with atomic_write(folder / ENCODERS / name / there.name / file, "wb") as handle:
+                handle.write((there / file).read_bytes())
+        packed[name] = None
+    return list(packed), [f"{what}: needed by {', '.join(ids)}" for what, ids in missing.items()]
+
+
+def _by_part(sizes: Mapping[str, int]) -> dict[str, int]:
+    parts: dict[str, int] = {}
+    for name, size in sizes.items():
+        words = next((words for place, words in PARTS.items() if name.startswith(place)), "weights of base networks")
+        parts[words] = parts.get(words, 0) + size
+    return dict(sorted(parts.items(), key=lambda part: -part[1]))
+
+
+def _versions(packages: Sequence[str]) -> list[str]:
+    """The packages as pip takes them, with the versions that are installed here."""
+    return [f"{name}=={importlib.metadata.version(name)}" for name in packages]

@@ -1,0 +1,102 @@
+"""Open a bundle: checked, unpacked once, and used as a mirror of everything its rows need."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meta_spliceai.datasets.bundled import INDEX
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.experiments.bundle.archive import extract
+from meta_spliceai.experiments.bundle.make import ROWS
+from meta_spliceai.experiments.bundle.packed_scores import unpack_scores
+from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
+from meta_spliceai.files import cache_dir, sha256_file
+from meta_spliceai.resources.resolve import MIRROR_VARIABLE
+from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+
+
+@dataclass(frozen=True)
+class OpenedBundle:
+    """A bundle on disk, ready to be read as a mirror.
+
+    Attributes:
+        folder: what META_SPLICEAI_MIRROR takes.
+        index: what the bundle says about itself.
+        rows: its rows by id, as they were when it was made, in the catalogue's order.
+    """
+
+    folder: Path
+    index: dict[str, Any]
+    rows: dict[str, ExperimentSpec]
+
+
+def open_bundle(file: Path, into: Path | None = None) -> OpenedBundle:
+    """Check a bundle and unpack it, or find what was unpacked of the same file before.
+
+    Args:
+        file: the bundle.
+        into: a folder that is new, empty, or holds this bundle; by default one in the cache, named by the file's
+            content.
+
+    Raises:
+        InputError: no bundle there, or the folder holds something else.
+        IntegrityError: damaged, or made to do harm; nothing of it is left behind.
+    """
+    if not file.is_file():
+        raise InputError(f"no bundle at {file}; make one with: meta-spliceai bundle make --all -o {file}")
+    digest = sha256_file(file)
+    folder = into or cache_dir() / "bundles" / digest[:24]
+    opened_from = folder / "bundle" / "opened-from"
+    if opened_from.is_file() and opened_from.read_text(encoding="utf-8") == digest:
+        return read_opened(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already and holds something else; give a new folder with --into")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        extract(file, draft)
+        packed = sorted((draft / SCORES).glob("*.npz"))
+        for path in packed:
+            unpack_scores(path, ScoreCache(draft / SCORES))
+            path.unlink()
+        opened = read_opened(draft)
+        (draft / "bundle" / "opened-from").write_text(digest, encoding="utf-8")
+        if folder.is_dir():
+            folder.rmdir()
+        draft.replace(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return OpenedBundle(folder, opened.index, opened.rows)
+
+
+def read_opened(folder: Path) -> OpenedBundle:
+    """A bundle that was opened into a folder.
+
+    Raises:
+        InputError: the folder is no opened bundle, or a row in it cannot be used by this version.
+        IntegrityError: its index or rows are damaged.
+    """
+    if not (folder / INDEX).is_file():
+        raise InputError(f"{folder} is no opened bundle; open one with: meta-spliceai bundle open FILE --into {folder}")
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        values = json.loads((folder / ROWS).read_text(encoding="utf-8"))
+        specs = [parse_spec(row, f"{folder / ROWS}, row {number}") for number, row in enumerate(values, start=1)]
+    except (OSError, ValueError, TypeError) as error:
+        raise IntegrityError(f"{folder} holds no whole bundle ({error}); open it again in a new folder") from error
+    return OpenedBundle(folder, index, {spec.id: spec for spec in specs})
+
+
+def use_bundle(file: Path) -> OpenedBundle:
+    """Open a bundle and put it before every other mirror of this process and of those that it starts."""
+    opened = open_bundle(file)
+    others = os.environ.get(MIRROR_VARIABLE, "")
+    os.environ[MIRROR_VARIABLE] = os.pathsep.join([str(opened.folder), *([others] if others else [])])
+    return opened

@@ -1,0 +1,176 @@
+"""What a bundle is for: rows run from it as from their sources, with the same address, where there are no sources."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meta_spliceai.datasets import load_dataset, registry
+from meta_spliceai.datasets.registry import Loaded
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.experiments import prepare
+from meta_spliceai.experiments.bundle.archive import packed_sizes, read_index
+from meta_spliceai.experiments.bundle.make import make_bundle, with_members
+from meta_spliceai.experiments.bundle.use import open_bundle, read_opened, use_bundle
+from meta_spliceai.experiments.runner import run_experiment
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.watcher import Silent
+from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+
+Rows = dict[str, ExperimentSpec]
+
+
+@pytest.fixture
+def no_sources(monkeypatch: pytest.MonkeyPatch, workspace: Workspace) -> None:
+    """The toy's loader fails, as it does where the source files are not."""
+    dataset = registry.get("toy")
+
+    def nowhere() -> Loaded:
+        raise AssertionError("the sources were asked for")
+
+    monkeypatch.setitem(registry._DATASETS, "toy", dataclasses.replace(dataset, loader=nowhere))
+    monkeypatch.setenv("META_SPLICEAI_MIRROR", "")
+    prepare._load.cache_clear()
+
+
+def test_a_run_from_a_bundle_is_the_run_from_the_sources(
+    rows: Rows, bundle: Path, workspace: Workspace, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    here = run_experiment(rows["toy-row"], workspace, "cpu", rows=rows).run
+    request.getfixturevalue("no_sources")
+    opened = use_bundle(bundle)
+    assert list(opened.rows) == ["toy-row", "toy-wide", "toy-pair"]
+    there = run_experiment(opened.rows["toy-row"], Workspace(tmp_path / "there"), "cpu", rows=opened.rows).run
+    assert here is not None
+    assert there is not None
+    assert there.name == here.name
+    assert there.metrics() == here.metrics()
+    assert there.data()["coverage"] == here.data()["coverage"]
+    again = run_experiment(opened.rows["toy-row"], workspace, "cpu", rows=opened.rows)
+    assert again.reused
+
+
+def test_an_ensemble_s_members_come_along(rows: Rows, bundle: Path, workspace: Workspace, no_sources: None) -> None:
+    opened = use_bundle(bundle)
+    outcome = run_experiment(opened.rows["toy-pair"], workspace, "cpu", rows=opened.rows)
+    assert outcome.run is not None
+    assert outcome.run.state() == "finished"
+    assert {run.row_id for run in workspace.runs()} == {"toy-row", "toy-wide", "toy-pair"}
+
+
+def test_only_the_stretches_that_rows_need_travel(bundle: Path, workspace: Workspace, no_sources: None) -> None:
+    whole = registry._DATASETS["toy"]
+    opened = use_bundle(bundle)
+    loaded = load_dataset("toy")
+    assert loaded.dataset is whole
+    assert loaded.origin.startswith("bundle ")
+    assert 0 < opened.index["data"][0]["bases"] < 8_000
+    with pytest.raises(InputError, match="does not hold chr1:1-4000"):
+        loaded.genome.fetch("chr1", 0, 4000)
+
+
+def test_scores_in_the_cache_travel_and_are_not_computed_again(
+    rows: Rows, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_experiment(rows["toy-row"], workspace, "cpu", rows=rows).run
+    made = make_bundle([rows["toy-row"]], rows, tmp_path / "with.zip", Silent())
+    assert [(network["scores"], network["of"]) for network in made.index["networks"]] == [(240, 240)]
+    none = make_bundle([rows["toy-row"]], rows, tmp_path / "without.zip", Silent(), scores=False)
+    assert not none.index["networks"]
+    assert none.bytes < made.bytes
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "other cache"))
+    opened = use_bundle(tmp_path / "with.zip")
+    watcher = Silent()
+    again = run_experiment(opened.rows["toy-row"], Workspace(tmp_path / "there"), "cpu", rows=rows, watcher=watcher).run
+    assert any("240 base scores were in the cache" in line for line in watcher.lines)
+    assert not list((tmp_path / "other cache" / "scores").glob("*"))
+    assert first is not None
+    assert again is not None
+    assert (np.load(first.path / "answers.npy") == np.load(again.path / "answers.npy")).all()
+
+
+def test_a_row_that_draws_fewer_takes_fewer_bases(rows: Rows, tmp_path: Path) -> None:
+    few = rows["toy-row"].model_copy(update={"data": rows["toy-row"].data.model_copy(update={"rows": 20})})
+    all_of_them = make_bundle([rows["toy-row"]], rows, tmp_path / "all.zip", Silent())
+    # A smoke run of the row draws 96 rows of its own: they are there too.
+    some = make_bundle([few], {few.id: few}, tmp_path / "some.zip", Silent())
+    assert some.index["data"][0]["variants"] < all_of_them.index["data"][0]["variants"] == 240
+    assert some.index["data"][0]["bases"] < all_of_them.index["data"][0]["bases"]
+
+
+def test_too_large_is_refused_with_what_is_large(rows: Rows, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"MB, 0\.0 MB are allowed: .*variants, genes and sequence"):
+        make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), most_bytes=1_000)
+    assert not (tmp_path / "b.zip").exists()
+    with pytest.raises(InputError, match="no row was given"):
+        make_bundle([], rows, tmp_path / "b.zip", Silent())
+
+
+def test_a_network_of_the_user_s_own_is_refused(rows: Rows, tmp_path: Path) -> None:
+    own = rows["toy-row"].model_copy(
+        update={"base": rows["toy-row"].base.model_copy(update={"name": "spliceai:/some/where"})}
+    )
+    with pytest.raises(InputError, match="a file of your own"):
+        make_bundle([own], rows, tmp_path / "b.zip", Silent())
+
+
+def test_the_index_says_what_is_in_it_and_what_the_machine_needs(bundle: Path) -> None:
+    index = read_index(bundle)
+    assert index["rows"] == ["toy-row", "toy-wide", "toy-pair"]
+    assert [data["licence"] for data in index["data"]] == ["none needed"]
+    assert {wheel.split("==")[0] for wheel in index["wheels"]["needed"]} >= {"pydantic", "jaxtyping"}
+    assert "seqleak" in index["wheels"]["better_with"]
+    assert {name.rsplit("/", 1)[-1] for name in packed_sizes(bundle)} == {
+        "index.json",
+        "rows.json",
+        "data-set.json",
+        "variants.parquet",
+        "genome.npz",
+    }
+
+
+def test_a_bundle_is_opened_once_and_never_over_something_else(bundle: Path, tmp_path: Path) -> None:
+    first = open_bundle(bundle, tmp_path / "mirror")
+    stamp = (first.folder / "bundle" / "index.json").stat().st_mtime_ns
+    second = open_bundle(bundle, tmp_path / "mirror")
+    assert (second.folder / "bundle" / "index.json").stat().st_mtime_ns == stamp
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("long")
+    with pytest.raises(InputError, match="holds something else"):
+        open_bundle(bundle, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "long"
+    with pytest.raises(InputError, match="is no opened bundle"):
+        read_opened(tmp_path / "mine")
+
+
+def test_a_damaged_bundle_leaves_nothing_behind(bundle: Path, tmp_path: Path) -> None:
+    content = bundle.read_bytes()
+    bundle.write_bytes(content[: len(content) // 2])
+    with pytest.raises(IntegrityError):
+        open_bundle(bundle, tmp_path / "new" / "mirror")
+    assert not list((tmp_path / "new").glob("**/*")) if (tmp_path / "new").exists() else True
+
+
+def test_a_table_changed_after_opening_is_noticed(bundle: Path, no_sources: None) -> None:
+    opened = use_bundle(bundle)
+    (table,) = opened.folder.glob("bundle/data/*/data-set.json")
+    table.write_text(table.read_text().replace('"digest": "', '"digest": "0', 1))
+    with pytest.raises(IntegrityError, match="not the one that was packed"):
+        load_dataset("toy")
+
+
+def test_an_opened_bundle_comes_before_other_mirrors(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("META_SPLICEAI_MIRROR", "/some/mirror")
+    opened = use_bundle(bundle)
+    assert os.environ["META_SPLICEAI_MIRROR"] == f"{opened.folder}{os.pathsep}/some/mirror"
+    assert ScoreCache.default().beside[0] == opened.folder / "bundle" / "scores"
+
+
+def test_members_stand_before_their_ensemble_once(rows: Rows) -> None:
+    found = with_members([rows["toy-pair"], rows["toy-wide"]], rows)
+    assert [spec.id for spec in found] == ["toy-row", "toy-wide", "toy-pair"]
