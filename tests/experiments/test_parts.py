@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from meta_spliceai.errors import InputError, LeakageError
+from meta_spliceai.experiments import parts
 from meta_spliceai.experiments.build_predictor import build_predictor
 from meta_spliceai.experiments.leaderboard import boards
 from meta_spliceai.experiments.make_split import SPLITTERS, Wanted
@@ -44,6 +49,26 @@ def test_every_kind_of_part_is_offered_by_some_registry(toy_row: ExperimentSpec)
     offered = offered_parts()
     for kind, _ in needed_parts(toy_row, {}):
         assert offered[kind]
+
+
+def test_the_parts_of_the_same_code_are_read_once_and_then_known_without_pytorch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path))
+    live = offered_parts()
+    assert not list(tmp_path.rglob("*.json"))  # registries in memory are asked themselves
+    monkeypatch.setattr(parts, "_REGISTRIES", "a module that is not loaded")
+    assert offered_parts() == live
+    (file,) = tmp_path.rglob("*.json")
+    code = (
+        "import sys; from meta_spliceai.experiments.parts import offered_parts; print(len(offered_parts()['head'])); "
+    )
+    code += "print('torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split() == [str(len(live["head"])), "False"]
+    for content in ("{broken", "[]", file.read_text().replace("gated-cnn", "gone")):
+        file.write_text(content)
+        assert ("gone" in offered_parts()["encoder"]) is ("gone" in content)
 
 
 @pytest.mark.parametrize(

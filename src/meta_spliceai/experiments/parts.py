@@ -6,13 +6,49 @@ last part is registered there.
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 
+from meta_spliceai.errors import MetaSpliceAIError
+from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.files import atomic_write, cache_dir
+
+_REGISTRIES = "meta_spliceai.experiments.runner"
+"""The module that loads every registry."""
 
 
 def offered_parts() -> dict[str, tuple[str, ...]]:
-    """Names of the parts at hand, by kind of part."""
+    """Names of the parts at hand, by kind of part.
+
+    To read the registries is to load PyTorch, which takes seconds; a command that only lists rows should not wait for
+    it. So the names are kept in the cache for the very code they were read from, and read again where that code has
+    been loaded anyway: then further parts may have been registered in this process.
+    """
+    if _REGISTRIES in sys.modules:
+        return _read_registries()
+    file = cache_dir() / "parts" / f"{code_version()}.json"
+    kept = _kept_parts(file)
+    if kept is None:
+        kept = _read_registries()
+        with suppress(OSError, MetaSpliceAIError), atomic_write(file) as handle:
+            json.dump(kept, handle)  # a cache that cannot be written to costs seconds, no more
+    return kept
+
+
+def _kept_parts(file: Path) -> dict[str, tuple[str, ...]] | None:
+    """The names in a file of the cache; None without a whole one."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {str(kind): tuple(map(str, names)) for kind, names in content.items()}
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError):
+        return None
+
+
+def _read_registries() -> dict[str, tuple[str, ...]]:
     # Imported here: each of these rooms brings PyTorch, and a spec can be read and checked without it.
     from meta_spliceai import datasets
     from meta_spliceai.experiments.build_predictor import ENCODERS, HEAD_NAMES
