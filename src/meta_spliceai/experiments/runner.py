@@ -258,7 +258,6 @@ def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace, watch
     """Whatever ends the work leaves a state with its reason, in the folder and in the ledger."""
 
     def end(state: str, reason: str) -> None:
-        watcher.tell("end", {"state": state, "reason": reason})
         # On a full disk this cannot be written either. The error itself goes on its way, and a run whose process is
         # gone counts as interrupted.
         with suppress(OSError, RunError):
@@ -273,6 +272,7 @@ def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace, watch
                     "reason": reason,
                 }
             )
+        watcher.tell("end", {"state": state, "reason": reason})
 
     try:
         yield

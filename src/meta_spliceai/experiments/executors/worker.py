@@ -54,8 +54,11 @@ def main() -> NoReturn:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def send(message: dict[str, Any]) -> None:
-        channel.write(json.dumps(message, ensure_ascii=False) + "\n")
-        channel.flush()
+        try:
+            channel.write(json.dumps(message, ensure_ascii=False) + "\n")
+            channel.flush()
+        except BrokenPipeError:
+            return  # The queue is gone; the end of standard input stops the run.
 
     inbox: _Inbox | None = None
 
