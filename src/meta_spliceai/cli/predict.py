@@ -56,7 +56,7 @@ def predict(
     found = workspace.find(run)
     genes = None if annotation is None else GeneAnnotation.named(annotation, build)
     alleles, variants = read_variants(source, genes)
-    answered = predict_new(found, workspace, alleles, variants, IndexedFasta(reference, build), device)
+    answered = predict_new(found, workspace, alleles, variants, IndexedFasta(reference, build), device, genes)
     with atomic_write(out) as handle:
         answered.table.to_csv(handle, sep="\t", index=False, float_format="%.6g")
     with atomic_write(out.with_name(f"{out.name}.card.json")) as handle:

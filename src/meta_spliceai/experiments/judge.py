@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from meta_spliceai.errors import MissingPackageError
+from meta_spliceai.experiments.address import code_version
+from meta_spliceai.experiments.describe_data import digest_of_splits
 from meta_spliceai.experiments.evidence import gather_evidence
 from meta_spliceai.experiments.judge_task import judge_task
+from meta_spliceai.experiments.kept_rows_zero import kept_or_computed
 from meta_spliceai.experiments.leaderboard import HEADLINES
 from meta_spliceai.experiments.prepare import Prepared, digest_of_test
 from meta_spliceai.experiments.procedures import Trained
@@ -93,14 +96,20 @@ def judge(spec: ExperimentSpec, prepared: Prepared, trained: Trained) -> Judgeme
     notes = []
     scores: dict[Scorer, Scores] = {}
     try:
-        scores[POSITION] = _out_of_fold(prepared, lambda train, rows: _position(spec, prepared, train, rows))
+        scores[POSITION] = _out_of_fold(
+            spec, prepared, POSITION, lambda train, rows: _position(spec, prepared, train, rows)
+        )
     except MissingPackageError as error:
         notes.append(f"{POSITION.name} left out: {error}")
-    scores[WORDS_AND_POSITION] = _out_of_fold(prepared, lambda train, rows: _words(spec, prepared, train, rows))
+    scores[WORDS_AND_POSITION] = _out_of_fold(
+        spec, prepared, WORDS_AND_POSITION, lambda train, rows: _words(spec, prepared, train, rows)
+    )
     scores |= _base_scorers(prepared)
     if len(table[["source", "method"]].drop_duplicates()) > 1:
         scores[ASSAY_SOURCE] = _out_of_fold(
+            spec,
             prepared,
+            ASSAY_SOURCE,
             lambda train, rows: assay_source(table.iloc[train], table.iloc[rows], negatives=spec.negatives),
         )
     if "score" in columns:
@@ -160,27 +169,46 @@ def _base_scorers(prepared: Prepared) -> dict[Scorer, Scores]:
 
 
 def _out_of_fold(
+    spec: ExperimentSpec,
     prepared: Prepared,
+    scorer: Scorer,
     learn: Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " rows"]], Scores],
 ) -> Scores:
     """A row zero that learns, for every row from what the split that tests it does not test.
 
     It sees what a learned model sees: the training part, and the validation part, on which models are chosen. Rows that
-    no split tests are answered by the first split's.
+    no split tests are answered by the first split's. Its scores are kept by content: rows of the catalogue that share
+    data, split and seed have them computed once.
 
     Args:
+        spec: the row.
         prepared: variants and splits.
+        scorer: which row zero.
         learn: from row numbers to learn from and row numbers to answer for, to scores.
     """
-    score = np.full(len(prepared.table), np.nan)
-    tested_in = prepared.tested_in
-    for number, split in enumerate(prepared.splits):
-        wanted = (tested_in == number) | ((tested_in < 0) if number == 0 else False)
-        rows = np.flatnonzero(wanted)
-        if len(rows):
-            seen = np.union1d(split.indices("train"), split.indices("validation"))
-            score[rows] = learn(seen, rows).score
-    return unsigned(score)
+
+    def compute() -> Float[np.ndarray, " rows"]:
+        score = np.full(len(prepared.table), np.nan)
+        tested_in = prepared.tested_in
+        for number, split in enumerate(prepared.splits):
+            wanted = (tested_in == number) | ((tested_in < 0) if number == 0 else False)
+            rows = np.flatnonzero(wanted)
+            if len(rows):
+                seen = np.union1d(split.indices("train"), split.indices("validation"))
+                score[rows] = learn(seen, rows).score
+        return score
+
+    depends_on = (
+        scorer.name,
+        code_version(),
+        prepared.loaded.digest,
+        digest_of_splits(prepared),
+        prepared.table["variant_id"].tolist(),
+        spec.negatives,
+        spec.window,
+        spec.seed,
+    )
+    return unsigned(kept_or_computed(depends_on, len(prepared.table), compute))
 
 
 def _position(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np.ndarray) -> Scores:

@@ -10,17 +10,27 @@ import pandas as pd
 from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.experiments.fuse import answer, columns, features_of
 from meta_spliceai.experiments.procedures import FOLDS, MODEL
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.families import load_base_model
+from meta_spliceai.splice_engine.base_layer.reductions import max_window, own_site
+from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, fit_calibration
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import binary_labels
+from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.training import predict
+from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 from meta_spliceai.splice_engine.variants.allele_check import MISMATCH, NO_CONTIG, NO_SEQUENCE, check_reference
 from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.tested_exon import find_tested_exon
 from meta_spliceai.splice_engine.variants.windows import build_windows
 
+OWN_FOLDS = "the training rows, by models that had not seen their gene (the fusion's own folds)"
 FEWEST_TO_CALIBRATE = 20
 """Labelled rows on which a calibration is fitted at least."""
 
@@ -47,11 +57,13 @@ def predict_new(
     variants: pd.DataFrame,
     genome: SequenceSource,
     device: str = "auto",
+    annotation: GeneAnnotation | None = None,
 ) -> Answered:
     """Apply a finished run.
 
     The probability is the run's score, calibrated on rows the model was not trained on: the validation part, or, for a
-    cross-validation, all out-of-fold rows. A run whose head gives no score gives no probability.
+    cross-validation, all out-of-fold rows. A run whose head gives no score gives no probability. A fusion states a
+    calibrated probability itself; its base networks score the variants first, and their Δ stand beside it.
 
     Args:
         run: a finished run.
@@ -59,10 +71,12 @@ def predict_new(
         alleles, variants: from `read_variants`.
         genome: of the variants' build.
         device: "auto", "cpu" or "cuda".
+        annotation: genes; a fusion needs them (or the columns acceptor_pos and donor_pos) to know the tested exon.
 
     Raises:
         RunError: the run is not finished, or is a smoke run.
-        InputError: no variant is usable, or the reference alleles say that the build is another.
+        InputError: no variant is usable, or the reference alleles say that the build is another; a fusion without
+            genes.
     """
     if run.state() != "finished":
         raise RunError(f"run {run.name} is {run.state()}; only a finished run can predict")
@@ -79,15 +93,71 @@ def predict_new(
     lost = sorted(set(variants["row"]) - set(checked["row"]))
     table.loc[lost, "reason"] = f"{MISMATCH}, {NO_CONTIG} or {NO_SEQUENCE}"
     if len(checked):
-        columns = _answers(run, workspace, checked, genome, device)
-        calibration, calibrated_on = _calibration(run)
-        if calibration is not None and "score" in columns:
-            table.loc[checked["row"], "p_altering"] = calibration.apply(columns["score"].astype(np.float64))
-        for name, values in columns.items():
+        if run.spec().fusion is not None:
+            answers = _fused(run, checked, genome, annotation, device)
+            table.loc[checked["row"], "p_altering"] = answers["score"].astype(np.float64)
+            calibrated_on = OWN_FOLDS
+        else:
+            answers = _answers(run, workspace, checked, genome, device)
+            calibration, calibrated_on = _calibration(run)
+            if calibration is not None and "score" in answers:
+                table.loc[checked["row"], "p_altering"] = calibration.apply(answers["score"].astype(np.float64))
+        for name, values in answers.items():
             table.loc[checked["row"], name] = values
     else:
         calibrated_on = "nothing: no allele was predicted"
     return Answered(table, coverage, model_card(run, calibrated_on))
+
+
+def _fused(
+    run: RunDirectory,
+    variants: pd.DataFrame,
+    genome: SequenceSource,
+    annotation: GeneAnnotation | None,
+    device: str,
+) -> dict[str, Float32[np.ndarray, " n"]]:
+    """Base scores, then the fusion (the mean over folds), then each network's Δ by name."""
+    spec = run.spec()
+    known = variants[["acceptor_pos", "donor_pos"]].notna().any(axis=1)
+    if annotation is None and not known.all():
+        raise InputError(
+            f"run {run.name} reads where in its exon a variant stands, which {int((~known).sum())} of {len(variants)} "
+            "variants do not say: give genes with --annotation, or columns acceptor_pos and donor_pos"
+        )
+    with_exon = _with_tested_exon(variants, annotation)
+    bases = [load_base_model(one.name, device=str(choose_device(device)), members=one.members) for one in spec.networks]
+    scores = tuple(
+        score_variants(with_exon, genome, base, spec.base.distance, annotation=annotation, cache=ScoreCache.default())
+        for base in bases
+    )
+    features = features_of(spec, with_exon, scores, build_windows(with_exon, genome, spec.window), annotation)
+    folders = [run.path / MODEL]
+    if spec.split.folds is not None:
+        folders = sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
+    each = [answer(Fusion.load(folder), features) for folder in folders]
+    found = columns(np.mean(each, axis=0).astype(np.float32))
+    for one in scores:
+        found[f"{one.model}.delta_max_window"] = max_window(one)
+        found[f"{one.model}.delta_own_site"] = own_site(one, with_exon)
+    return found
+
+
+def _with_tested_exon(variants: pd.DataFrame, annotation: GeneAnnotation | None) -> pd.DataFrame:
+    """The variants with their exon's sites and gene, as far as the genes tell them and the table does not."""
+    table = variants.reset_index(drop=True)
+    if annotation is None:
+        return table
+    table = table.copy()
+    for place, row in table.iterrows():
+        exon = find_tested_exon(annotation, row["chrom"], int(row["pos"]), row["gene"])
+        if isinstance(exon, str):
+            continue
+        if pd.isna(row["acceptor_pos"]) and pd.isna(row["donor_pos"]):
+            table.loc[place, "acceptor_pos"] = pd.NA if exon.acceptor is None else exon.acceptor
+            table.loc[place, "donor_pos"] = pd.NA if exon.donor is None else exon.donor
+        if not row["gene"]:
+            table.loc[place, "gene"] = exon.gene.name
+    return table
 
 
 def model_card(run: RunDirectory, calibrated_on: str) -> dict[str, Any]:
@@ -98,6 +168,9 @@ def model_card(run: RunDirectory, calibrated_on: str) -> dict[str, Any]:
         "title": record["title"],
         "model": record["model"],
         "training_data": {name: data[name] for name in ("data_set", "title", "digest", "licence", "citation")},
+        "context": dict(data["options"]),
+        "negatives": data.get("negatives"),
+        "base_networks": [data["base"], *data.get("beside", [])],
         "split": {name: data["split"][name] for name in ("name", "digest", "description")},
         "probability_calibrated_on": calibrated_on,
         "verdicts": record["verdicts"],
@@ -146,7 +219,7 @@ def _calibration(run: RunDirectory) -> tuple[Calibration | None, str]:
     if column not in frame:
         return None, "nothing: this head gives no score"
     held = frame[frame["part"] == ("test" if "fold" in frame else "validation")]
-    labels = binary_labels(held)
+    labels = binary_labels(held, run.spec().negatives)
     known = np.isfinite(labels)
     if known.sum() < FEWEST_TO_CALIBRATE or len(set(labels[known])) < 2:
         return None, f"nothing: only {int(known.sum())} labelled rows outside training"

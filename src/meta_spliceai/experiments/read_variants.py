@@ -15,6 +15,7 @@ from meta_spliceai.splice_engine.variants.tested_exon import find_tested_exon
 
 NEEDED = ("chrom", "pos", "ref", "alt")
 OPTIONAL = ("strand", "gene", "variant_id")
+SITES = ("acceptor_pos", "donor_pos")
 NOT_BASES = "alleles are not made of A, C, G, T"
 SAME = "ref equals alt"
 NO_STRAND = "no strand: give it in the table, or genes with --annotation"
@@ -27,7 +28,8 @@ def read_variants(path: Path, annotation: GeneAnnotation | None) -> tuple[pd.Dat
 
     Args:
         path: VCF, gzipped VCF or BCF (by its name's ending), or a table with a header, separated by tabs or commas
-            (gzipped or not): chrom, pos (1-based), ref, alt on the plus strand; strand, gene, variant_id if there.
+            (gzipped or not): chrom, pos (1-based), ref, alt on the plus strand; strand, gene, variant_id if there, and
+            acceptor_pos, donor_pos: first and last base of the tested exon in transcript order.
         annotation: genes, which give the strand where the file does not.
 
     Returns:
@@ -62,6 +64,9 @@ def _usable(alleles: pd.DataFrame, where: str) -> pd.DataFrame:
         group=good["gene"],
         row=good.index,
     )
+    for site in SITES:
+        if site in good:
+            frame[site] = pd.to_numeric(good[site].replace("", pd.NA)).astype("Int64")
     return as_variant_table(frame, where)
 
 
@@ -134,4 +139,11 @@ def _read_table(path: Path) -> pd.DataFrame:
             f"{path}, line {line + 2}: pos '{frame['pos'][line]}' is no position (a whole number, 1-based)"
         )
     frame["pos"] = frame["pos"].astype("int64")
+    for site in SITES:
+        if site in frame and not frame[site].str.fullmatch("[0-9]*").all():
+            line = int((~frame[site].str.fullmatch("[0-9]*")).idxmax())
+            raise InputError(
+                f"{path}, line {line + 2}: {site} '{frame[site][line]}' is no position (a whole number, 1-based, or "
+                "nothing)"
+            )
     return frame

@@ -19,6 +19,8 @@ from meta_spliceai.splice_engine.variants.windows import Windows
 SITES = ("acceptor", "donor")
 NEAR_CERTAIN = 1e-4
 """Probabilities are kept this far from 0 and 1 where their log-odds are taken: below it a network says nothing."""
+NEAR_VARIANT = 3
+"""Bases to either side of `pos` that count as the variant itself."""
 POOLED = ("own log-odds", "own least Δ", "own exon Δ", "gain acceptor", "gain donor", "loss", "strongest |Δ|")
 """Features that are pooled over the networks by mean, least and greatest."""
 
@@ -117,6 +119,7 @@ def _of_network(scores: BaseScores, ahead: Mapping[str, Float[np.ndarray, " rows
         out[f"rival {site}"] = np.where(np.isinf(others), 0, alt).max(axis=1)
         out[f"loss {site}"] = delta.min(axis=1)
         out[f"sum {site}"] = delta.sum(axis=1)
+        out |= {f"{name} {site}": values for name, values in _profile(ref, alt, scores.distance).items()}
     acceptor, donor = SITES
     both = np.stack([change[acceptor], change[donor]])
     nothing = np.isnan(both).all(axis=0)
@@ -129,6 +132,26 @@ def _of_network(scores: BaseScores, ahead: Mapping[str, Float[np.ndarray, " rows
     return pd.DataFrame(out)
 
 
-def _log_odds(p: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+def _profile(
+    ref: Float[np.ndarray, "rows positions"], alt: Float[np.ndarray, "rows positions"], distance: int
+) -> dict[str, Float[np.ndarray, " rows"]]:
+    """How all positions change in log-odds, weak sites as much as strong ones, and how much of a site there is in all.
+
+    A change that spreads over weak sites tells of a changed exon although no single Δ is large.
+    """
+    change = _log_odds(alt) - _log_odds(ref)
+    near = slice(max(0, distance - NEAR_VARIANT), distance + NEAR_VARIANT + 1)
+    return {
+        "mean log-odds": change.mean(axis=1),
+        "greatest log-odds": change.max(axis=1),
+        "least log-odds": change.min(axis=1),
+        "spread of log-odds": np.abs(change).mean(axis=1),
+        "log-odds at the variant": change[:, near].mean(axis=1),
+        "total ref": ref.sum(axis=1),
+        "total alt": alt.sum(axis=1),
+    }
+
+
+def _log_odds(p: Float[np.ndarray, " *shape"]) -> Float[np.ndarray, " *shape"]:
     kept = np.clip(p, NEAR_CERTAIN, 1 - NEAR_CERTAIN)
     return np.log(kept) - np.log1p(-kept)
