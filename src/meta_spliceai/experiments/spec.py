@@ -6,7 +6,7 @@ what differs. A bad value is refused with its file, row, field, the value and wh
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -307,6 +307,8 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
+    if get_origin(annotation) is tuple:  # a list is set as a whole
+        return None
     for candidate in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
