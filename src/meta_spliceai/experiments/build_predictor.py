@@ -15,7 +15,7 @@ __all__ = ["ENCODERS", "HEAD_NAMES", "build_predictor"]
 
 def _quantile_members(spec: ExperimentSpec) -> Predictor:
     settings: dict[str, Any] = {**spec.encoder.settings, **spec.head.settings}
-    return QuantileEnsemble(window=spec.window, encoder=spec.encoder.name, seed=spec.seed, **settings)
+    return QuantileEnsemble(window=spec.window, encoder=spec.encoder.name, seed=spec.training.own_seed, **settings)
 
 
 JOINT: dict[str, Callable[[ExperimentSpec], Predictor]] = {"quantile-members": _quantile_members}
@@ -41,7 +41,7 @@ def build_predictor(spec: ExperimentSpec) -> Predictor:
         spec.encoder.name,
         spec.head.name,
         window=spec.window,
-        seed=spec.seed,
+        seed=spec.training.own_seed,
         encoder_settings=dict(spec.encoder.settings),
         head_settings=dict(spec.head.settings),
     )

@@ -51,17 +51,24 @@ def train_ensemble(job: Job) -> Trained:
         "members": [member.name for member in members],
     }
     curves = [member.read_curves().assign(member=row_id) for row_id, member in zip(table, members, strict=True)]
-    training = {
-        "combine": ensemble.combine,
-        "disagreement": _disagreement(job, answers, weights, columns(combined)["score"]),
-    }
+    apart = disagreement(answers, weights.tolist())
+    checked = _checked_against_error(job, apart, columns(combined)["score"])
+    training = {"combine": ensemble.combine, "disagreement": checked}
+    note = (
+        f"the members' answers differ by {checked['mean']:.3f} on average (standard deviation); rank correlation with "
+        f"the ensemble's error on {checked['rows']:,} test variants: "
+    )
+    r = checked["spearman_with_error"]
+    note += "not defined" if r is None else f"{r:.2f}"
+    job.watcher.say(note)
     return Trained(
         combined,
-        columns,
+        lambda values: {**columns(values), "disagreement": apart},
         pd.concat(curves, ignore_index=True),
         model,
         training,
-        max(r["peak_memory_bytes"] for r in records),
+        max(record["peak_memory_bytes"] for record in records),
+        (note,),
     )
 
 
@@ -77,23 +84,20 @@ def _answers_of(member: RunDirectory, job: Job) -> Float[np.ndarray, "rows outpu
     return np.load(member.path / ANSWERS, allow_pickle=False)
 
 
-def _disagreement(
-    job: Job,
-    answers: Float[np.ndarray, "members rows outputs"],
-    weights: Float[np.ndarray, " members"],
-    score: Float[np.ndarray, " rows"],
+def _checked_against_error(
+    job: Job, apart: Float[np.ndarray, " rows"], score: Float[np.ndarray, " rows"]
 ) -> dict[str, Any]:
     """How far the members are apart on the test part, and whether that tells where the ensemble errs.
 
     `mean`: mean over test rows. `spearman_with_error`: rank correlation with the ensemble's absolute error against the
-    validated Δ's magnitude.
+    validated Δ's magnitude; None where it is not defined. `rows`: test rows whose Δ is known.
     """
     (split,) = job.prepared.splits
     test = split.indices("test")
-    apart = disagreement(answers[:, test], weights.tolist())
+    apart, score = apart[test], score[test]
     target = target_magnitude(job.prepared.targets.values[test], job.prepared.targets.used[test])
     known = np.isfinite(target)
-    error = np.abs(score[test][known] - target[known])
+    error = np.abs(score[known] - target[known])
     r = None
     if known.sum() > 2 and np.ptp(apart[known]) > 0 and np.ptp(error) > 0:
         r = float(spearmanr(apart[known], error).statistic)

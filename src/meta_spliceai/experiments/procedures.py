@@ -36,7 +36,10 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model's answers on every row of the table, what they mean by name, and how training went."""
+    """A trained model's answers on every row of the table, what they mean by name, and how training went.
+
+    `notes` are sentences that belong on the result.
+    """
 
     answers: Float32[np.ndarray, "n outputs"]
     columns: Callable[[Float32[np.ndarray, "n outputs"]], dict[str, Float32[np.ndarray, " n"]]]
@@ -44,6 +47,7 @@ class Trained:
     model: dict[str, Any]
     training: dict[str, Any]
     peak_memory_bytes: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ def train_folds(job: Job) -> Trained:
     """
     answers: np.ndarray | None = None
     curves, reports, models, peak = [], [], [], 0
+    notes: list[str] = []
     for number, split in enumerate(job.prepared.splits, start=1):
         trained = train_fold(job, number)
         if answers is None:
@@ -116,10 +121,14 @@ def train_folds(job: Job) -> Trained:
         curves.append(trained.curves.assign(fold=number))
         reports.append(trained.training)
         models.append(trained.model)
+        if number == 1:
+            notes = [f"fold 1: {note} (further folds: training.folds)" for note in trained.notes]
         peak = max(peak, trained.peak_memory_bytes)
     if answers is None:
         raise RunError(f"row '{job.spec.id}': the split has no folds")
-    return Trained(answers, columns, pd.concat(curves, ignore_index=True), models[0], {"folds": reports}, peak)
+    return Trained(
+        answers, columns, pd.concat(curves, ignore_index=True), models[0], {"folds": reports}, peak, tuple(notes)
+    )
 
 
 def train_fold(job: Job, number: int) -> Trained:
@@ -146,6 +155,7 @@ def train_fold(job: Job, number: int) -> Trained:
                 record["model"],
                 record["training"],
                 record["peak_memory_bytes"],
+                tuple(record["notes"]),
             )
         clock = Clock()
         trained = _train_on(job.prepared.splits[number - 1], fold.path, replace(job, clock=clock), number)
@@ -156,6 +166,7 @@ def train_fold(job: Job, number: int) -> Trained:
             "model": trained.model,
             "training": trained.training,
             "peak_memory_bytes": trained.peak_memory_bytes,
+            "notes": trained.notes,
             "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
         }
         fold.write_json(FOLD_RECORD, record)
@@ -211,8 +222,15 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
     with job.clock("predicting"):
         answers = predict(predictor, prepared.windows, job.device)
     predictor.save_pretrained(folder / MODEL)
+    imbalance = report.imbalance()
     return Trained(
-        answers, predictor.columns, report.curves, predictor.describe(), report.to_json(), report.peak_memory_bytes
+        answers,
+        predictor.columns,
+        report.curves,
+        predictor.describe(),
+        report.to_json(),
+        report.peak_memory_bytes,
+        (imbalance,) if imbalance else (),
     )
 
 

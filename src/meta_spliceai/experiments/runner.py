@@ -446,7 +446,7 @@ def _conclude(
         "verdicts": judged.verdicts,
         "folds": judged.folds,
         "task_metrics": judged.task,
-        "notes": [*prepared.notes, *judged.notes],
+        "notes": [*prepared.notes, *trained.notes, *judged.notes],
         "subset_note": next((note for note in prepared.notes if note.startswith("a subset")), ""),
         "finished": now(),
     }

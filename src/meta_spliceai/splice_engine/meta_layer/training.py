@@ -77,6 +77,8 @@ class FitReport:
         resumed_from: the epoch after which this process went on; None if it started from the beginning.
         stopped_because: why training ended, in words.
         train_rows, val_rows: variants trained and validated on.
+        classes: training rows of each of the task's classes, by name; empty for a task without classes.
+        balance: how an imbalance of these classes was met (see `TrainingConfig.balance`).
         device, precision: what it ran on.
     """
 
@@ -92,6 +94,16 @@ class FitReport:
     val_rows: int
     device: str
     precision: str
+    classes: dict[str, int]
+    balance: str
+
+    def imbalance(self) -> str:
+        """The classes and what was done about their imbalance, as a sentence for a result; "" without classes."""
+        if not self.classes:
+            return ""
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.classes.items())
+        how = {"none": "each row weighs the same in the loss", "classes": "each class weighs the same in the loss"}
+        return f"trained on {counts}; {how[self.balance]}"
 
     def to_json(self) -> dict[str, Any]:
         """The report without the curves, as plain values."""
@@ -172,7 +184,7 @@ class _Training(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         set_trained(self.predictor, self.settings, self.current_epoch)
         # Dropout of an epoch depends on the seed and the epoch alone: a resumed run goes on as the unbroken one would.
-        seed = epoch_seed(self.settings.seed, self.current_epoch)
+        seed = epoch_seed(self.settings.own_seed, self.current_epoch)
         torch.manual_seed(seed)
         if self.settings.window_shift:
             self.shifts = draw_shifts(len(self.labels), self.settings.window_shift, seed ^ 2, self.device)
@@ -281,14 +293,26 @@ class _EpochCheckpoint(pl.Callback):
 def class_weights(
     predictor: Predictor, labels: Float[Tensor, "n labels"], rows: Int[Tensor, " t"]
 ) -> Float[Tensor, " n"] | None:
-    """A weight for each row, so that every class has the same share of the training loss and the mean weight is 1."""
+    """A weight for each row, so that every class has the same share of the training loss and the mean weight is 1.
+    A row whose class is not known weighs 1."""
     classes = predictor.head.classes(labels)
     if classes is None:
         return None
-    counts = torch.bincount(classes[rows], minlength=int(classes.max()) + 1).float()
+    seen = classes[rows]
+    counts = torch.bincount(seen[seen >= 0], minlength=max(1, int(classes.max()) + 1)).float()
     present = (counts > 0).sum()
-    shares = torch.where(counts > 0, len(rows) / (present * counts.clamp_min(1)), counts)
-    return shares[classes]
+    shares = torch.where(counts > 0, counts.sum() / (present * counts.clamp_min(1)), counts)
+    return torch.where(classes >= 0, shares[classes.clamp_min(0)], torch.ones_like(shares[:1]))
+
+
+def count_classes(predictor: Predictor, targets: Targets, rows: Int[np.ndarray, " t"]) -> dict[str, int]:
+    """Training rows of each of the task's classes, by name; empty for a task without classes."""
+    classes = predictor.head.classes(torch.from_numpy(np.asarray(targets.values[rows], np.float32)))
+    if classes is None:
+        return {}
+    names = predictor.head.class_names
+    counts = torch.bincount(classes[classes >= 0], minlength=len(names)).tolist()
+    return dict(zip(names, counts, strict=True))
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -497,6 +521,7 @@ def fit(
     )
     labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(target_device)
     identity = _identity(predictor, data, targets, [train_rows, val_rows], config)
+    classes = count_classes(predictor, targets, train_rows)
 
     resumed_from: int | None = None
     last = folder / LAST
@@ -508,12 +533,12 @@ def fit(
             predictor.to(target_device)
             set_trained(predictor, config, None)
             return _report(
-                predictor, folder, state, resumed_from, config, target_device, len(train_rows), len(val_rows)
+                predictor, folder, state, resumed_from, config, target_device, len(train_rows), len(val_rows), classes
             )
 
     bfloat16 = _in_bfloat16(config, target_device)
     batches = IndexBatches(
-        train_rows, config.batch_size, target_device, lambda: epoch_seed(config.seed, trainer.current_epoch) ^ 1
+        train_rows, config.batch_size, target_device, lambda: epoch_seed(config.own_seed, trainer.current_epoch) ^ 1
     )
     steps = -(-len(batches) // config.accumulate) * config.epochs
     module = _Training(predictor, data, labels, train_rows, config, steps)
@@ -560,7 +585,15 @@ def fit(
         )
     set_trained(predictor, config, None)
     return _report(
-        predictor, folder, checkpoint.state_dict(), resumed_from, config, target_device, len(train_rows), len(val_rows)
+        predictor,
+        folder,
+        checkpoint.state_dict(),
+        resumed_from,
+        config,
+        target_device,
+        len(train_rows),
+        len(val_rows),
+        classes,
     )
 
 
@@ -573,6 +606,7 @@ def _report(
     device: torch.device,
     train_rows: int,
     val_rows: int,
+    classes: dict[str, int],
 ) -> FitReport:
     load_best(predictor, {name for name, p in predictor.named_parameters() if p.requires_grad}, folder)
     predictor.eval()
@@ -592,6 +626,8 @@ def _report(
         val_rows=val_rows,
         device=str(device),
         precision="bfloat16" if _in_bfloat16(config, device) else "float32",
+        classes=classes,
+        balance=config.balance,
     )
 
 

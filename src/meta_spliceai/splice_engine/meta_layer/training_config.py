@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -60,6 +61,19 @@ class TrainingConfig(Settings):
         0.1, gt=0, description="Error beyond which Huber's loss grows linearly (Δ is in [-1, 1])."
     )
     seed: int = Field(0, ge=0, description="Of batch order and dropout.")
+    start: int = Field(
+        0,
+        ge=0,
+        description="Which random start: other initial weights, batches and dropout with the same seed, so on the same "
+        "rows and split. Rows that differ in it alone are the members of an ensemble of several starts.",
+    )
+
+    @property
+    def own_seed(self) -> int:
+        """The seed of all that `start` changes; for start 0 it is `seed` itself."""
+        if not self.start:
+            return self.seed
+        return int.from_bytes(hashlib.sha256(f"{self.seed}, start {self.start}".encode()).digest()[:6], "little")
 
     def reach(self, window: int) -> int:
         """Bases around a variant that training may see: those of a window, wherever `window_shift` moves it."""

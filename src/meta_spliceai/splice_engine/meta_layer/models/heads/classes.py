@@ -10,12 +10,14 @@ from torch.nn import functional as F
 from meta_spliceai.splice_engine.meta_layer.models.heads.head import Head, two_layers
 from meta_spliceai.splice_engine.meta_layer.targets import EFFECT_TYPES
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 
 class BinaryHead(Head):
     """Log odds that the variant alters splicing. Label: 1 Splice-altering, 0 Normal. Columns: score (probability)."""
 
     task = "altering"
+    class_names = (NORMAL, SPLICE_ALTERING)
     outputs = labels = 1
 
     def __init__(self, inputs: int, channels: int, positions: int, dropout: float = 0.1) -> None:
@@ -42,7 +44,7 @@ class BinaryHead(Head):
 
     def classes(self, labels: Float[Tensor, "n 1"]) -> Int[Tensor, " n"]:
         """0 Normal, 1 Splice-altering."""
-        return (labels[:, 0] == 1).long()
+        return labels[:, 0].nan_to_num(-1).long()
 
     def columns(self, answers: Float32[np.ndarray, "n 1"]) -> dict[str, Float32[np.ndarray, " n"]]:
         return {"score": _sigmoid(answers[:, 0])}
@@ -56,6 +58,7 @@ class EffectTypeHead(Head):
     """
 
     task = "effect-type"
+    class_names = EFFECT_TYPES
     outputs = len(EFFECT_TYPES)
     labels = 1
 
@@ -82,8 +85,8 @@ class EffectTypeHead(Head):
         return costs.where(known, costs.new_zeros(())), known
 
     def classes(self, labels: Float[Tensor, "n 1"]) -> Int[Tensor, " n"]:
-        """The kind's number (0 where it is not known)."""
-        return labels[:, 0].nan_to_num(0).long()
+        """The kind's number."""
+        return labels[:, 0].nan_to_num(-1).long()
 
     def columns(self, answers: Float32[np.ndarray, "n 4"]) -> dict[str, Float32[np.ndarray, " n"]]:
         powers = np.exp(answers - answers.max(axis=1, keepdims=True))

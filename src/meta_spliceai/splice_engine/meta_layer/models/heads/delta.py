@@ -22,6 +22,7 @@ class DeltaHead(Head):
     """
 
     task = "validated-delta"
+    class_names = ("with Δ 0", "with another Δ")
     outputs = labels = 3
 
     def __init__(self, inputs: int, channels: int, positions: int, dropout: float = 0.1) -> None:
@@ -45,7 +46,7 @@ class DeltaHead(Head):
 
     def classes(self, labels: Float[Tensor, "n 3"]) -> Int[Tensor, " n"]:
         """0 for a Δ of zero (Normal), 1 for any other."""
-        return (labels != 0).any(1).long()
+        return (labels != 0).any(1).long().where(~labels.isnan().any(1), -torch.ones_like(labels[:, 0]).long())
 
     def comparable(
         self, answer: Float[Tensor, "batch 3"], labels: Float[Tensor, "batch 3"]
@@ -71,6 +72,7 @@ class QuantileHead(Head):
     """
 
     task = "validated-delta"
+    class_names = ("with Δ 0", "with another Δ")
     labels = 3
 
     def __init__(
@@ -117,7 +119,7 @@ class QuantileHead(Head):
 
     def classes(self, labels: Float[Tensor, "n 3"]) -> Int[Tensor, " n"]:
         """0 for a Δ of zero (Normal), 1 for any other."""
-        return (labels != 0).any(1).long()
+        return (labels != 0).any(1).long().where(~labels.isnan().any(1), -torch.ones_like(labels[:, 0]).long())
 
     def comparable(
         self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch 3"]

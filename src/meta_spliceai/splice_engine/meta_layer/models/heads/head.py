@@ -17,11 +17,13 @@ class Head(nn.Module):
 
     Attributes:
         task: the target it is trained on.
+        class_names: names of the classes that `classes` numbers; none where the task has no classes.
         outputs: numbers in an answer.
         labels: numbers in a label; NaN in a label means "not known".
     """
 
     task: ClassVar[str]
+    class_names: ClassVar[tuple[str, ...]] = ()
     outputs: int
     labels: int
 
@@ -53,7 +55,8 @@ class Head(nn.Module):
         return (costs * counted).sum() / counted.sum().clamp_min(1e-12)
 
     def classes(self, labels: Float[Tensor, "n labels"]) -> Int[Tensor, " n"] | None:
-        """The class of each row, by which an imbalance is weighed out; None where the task has no classes."""
+        """The class of each row (−1 where it is not known), by which an imbalance is weighed out; None where the task
+        has no classes."""
         return None
 
     def moved(

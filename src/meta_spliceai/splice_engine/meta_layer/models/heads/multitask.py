@@ -35,6 +35,7 @@ class MultitaskHead(Head):
     """
 
     task = "multitask"
+    class_names = BinaryHead.class_names
 
     def __init__(self, inputs: int, channels: int, positions: int, dropout: float = 0.1) -> None:
         super().__init__()
