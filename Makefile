@@ -9,6 +9,8 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.testable
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install quickstart test lint format clean
 
@@ -21,15 +23,20 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than Python 3.11; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[quickstart,cispliceai,r-objects,dev]'
+	$(PIP) --upgrade pip
+	$(PIP) --constraint constraints.txt --editable '.[quickstart,cispliceai,r-objects,dev]'
+	@touch $@
+
+# What only tests need: rows on Ray, on Slurm's own stand-in, and logged to MLflow.
+$(TESTABLE): $(INSTALLED)
+	$(PIP) --constraint constraints.txt --editable '.[ray,slurm,tracking]'
 	@touch $@
 
 quickstart: install
 	$(BIN)/meta-spliceai quickstart
 
 # One thread a worker: the tests' tensors are small, and threads of several workers only get in each other's way.
-test: install
+test: $(TESTABLE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 lint: install
