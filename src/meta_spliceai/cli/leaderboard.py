@@ -21,36 +21,66 @@ def register(app: typer.Typer) -> None:
 
 def leaderboard(
     data: Annotated[str | None, typer.Option("--data", help="Only this data set.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Only tests held out like this: the name, or the start of it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
+    as_html: Annotated[bool, typer.Option("--html", help="As HTML tables, without a page around them.")] = False,
     runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
+    ledgers: Annotated[
+        list[Path] | None,
+        typer.Option("--ledger", metavar="FOLDER", help="Further finished runs, such as results (read only)."),
+    ] = None,
 ) -> None:
     """Compare finished runs: simple rivals first, learned models below.
 
     Brackets hold the 95 % interval of a bootstrap over groups. A model that
-    does not beat the simple rivals ("row zero") is said not to.
+    does not beat the simple rivals ("row zero") is said not to. Where the
+    measurement was repeated, the last line is what one replicate says of the
+    other.
 
     [bold]Examples[/bold]
 
       meta-spliceai leaderboard
       meta-spliceai leaderboard --data wt1-exon5 --json
+      meta-spliceai leaderboard --data mfass --split chromosome --ledger results
+      meta-spliceai leaderboard --data mfass --markdown
     """
     from rich.console import Console
 
-    from meta_spliceai.errors import unknown_value
+    from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.leaderboard import boards
     from meta_spliceai.experiments.workspace import Workspace
 
-    workspace = Workspace.default(runs_dir)
+    if as_json + as_markdown + as_html > 1:
+        raise InputError("give one of --json, --markdown and --html")
+    workspace = Workspace.default(runs_dir, ledgers or ())
     found = boards(workspace)
+    where = f"the finished runs of {', '.join(map(str, (workspace.root, *workspace.ledgers)))}"
     if data is not None:
         names = sorted({board.data for board in found})
         if data not in names:
-            raise unknown_value("data set", data, names, where=f"the finished runs of {workspace.root}")
+            raise unknown_value("data set", data, names, where=where)
         found = [board for board in found if board.data == data]
+    if split is not None:
+        splits = sorted({board.split for board in found})
+        found = [board for board in found if board.split.startswith(split)]
+        if not found:
+            raise unknown_value("split", split, splits, where=where)
     for damage in workspace.ledger.damage():
         typer.echo(f"warning: {workspace.ledger.path}: {damage.describe()}", err=True)
     if as_json:
         typer.echo(json.dumps([board.to_json() for board in found], indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    if as_markdown or as_html:
+        from meta_spliceai.experiments.leaderboard import board_table
+        from meta_spliceai.splice_engine.meta_layer.evaluation import render
+
+        for board in found:
+            table = board_table(board)
+            title = f"{board.data}, {board.split}"
+            typer.echo(f"## {title}\n\n{render.as_markdown(table)}" if as_markdown else render.as_html(table))
         return
     console = Console()
     if not found:
@@ -71,17 +101,12 @@ def print_board(board: Board, console: Console) -> None:
     from rich import box
     from rich.table import Table
 
-    from meta_spliceai.experiments.leaderboard import SHOWN
+    from meta_spliceai.experiments.leaderboard import SHOWN, UNKNOWN, judged_on
 
     names = max(len(line.scorer) for line in board.lines)
     room = max(1, (console.width - names - 20) // METRIC_WIDTH)
     shown = dict(list(SHOWN.items())[:room])
-    prevalence = "" if board.prevalence is None else f", prevalence {board.prevalence:.3f}"
-    console.print(
-        f"\n[bold]{board.data}[/bold]: {board.rows} test variants in {board.groups} groups, "
-        f"{board.positives} Splice-altering{prevalence}",
-        highlight=False,
-    )
+    console.print(f"\n[bold]{board.data}[/bold]: {judged_on(board)}", highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for heading in shown.values():
@@ -98,6 +123,10 @@ def print_board(board: Board, console: Console) -> None:
         memory = "" if line.peak_memory_bytes is None else f"{line.peak_memory_bytes / 1e9:.1f} GB"
         seconds = "" if line.seconds is None else f"{line.seconds:.0f} s"
         table.add_row(line.scorer, *[value.replace("[", "\\[") for value in values], seconds, memory)
+    if board.ceiling:
+        table.add_section()
+        values = [str(board.ceiling.get(name, UNKNOWN)).replace("[", "\\[") for name in shown]
+        table.add_row("[dim]labels[/dim]: replicates", *values, "", "")
     console.print(table)
     for note in board.notes:
         console.print(f"  note: {note}", highlight=False)

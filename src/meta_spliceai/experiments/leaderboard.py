@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.splice_engine.variants.table import NORMAL
+
+if TYPE_CHECKING:
+    from meta_spliceai.splice_engine.meta_layer.evaluation.render import Table
 
 HEADLINES = (
     "auprc",
@@ -26,6 +30,9 @@ SHOWN = {
 }
 """The metrics for the terminal with their headings, the most telling first: a narrow one shows fewer."""
 
+NEGATIVES = (NORMAL,)
+"""The negative side of runs that do not name theirs."""
+
 ORDER = ("row zero", "base", "learned")
 
 
@@ -44,6 +51,9 @@ class Value:
         return text if self.low is None or self.high is None else f"{text} [{_signed(self.low)}, {_signed(self.high)}]"
 
 
+UNKNOWN = Value(None, None, None)
+
+
 @dataclass(frozen=True)
 class Line:
     """One scorer of a board.
@@ -54,8 +64,10 @@ class Line:
         run: the run it comes from; rows zero are computed anew by each run and stand here once.
         row: the row's id, for a learned model.
         values: metric name to value.
+        rows: test rows of the two sides that it was judged on; None where a run did not record it.
         seconds: of the run, training and scoring included; None for rows zero.
         peak_memory_bytes: of the run; None for rows zero.
+        dollars: what the run cost; None for rows zero and for machines without a price.
         verdicts: how it compares with each simple rival, in words.
     """
 
@@ -64,28 +76,36 @@ class Line:
     run: str
     row: str
     values: dict[str, Value]
+    rows: int | None = None
     seconds: float | None = None
     peak_memory_bytes: int | None = None
+    dollars: float | None = None
     verdicts: tuple[str, ...] = ()
 
 
 @dataclass
 class Board:
-    """All finished runs that were judged on the same rows.
+    """All finished runs that were judged on the same rows, held out in the same way.
 
     Attributes:
         data: name of the data set.
-        test_digest: identity of the test: which variants, with which classes and effects.
+        split: how the test was held out, as `gene` or `chromosome, 5 folds`.
+        test_digest: identity of the test: which variants, with which classes, effects and negatives.
         rows, positives, groups: size of the test.
+        negatives: classes of the negative side.
+        ceiling: for a metric, how well one replicate of the measurement predicts the other; empty without replicates.
         lines: rows zero first, then base networks, then learned models by AUPRC.
         notes: what a reader must know (a subset of the data, a branded result).
     """
 
     data: str
+    split: str
     test_digest: str
     rows: int
     positives: int
     groups: int
+    negatives: tuple[str, ...] = NEGATIVES
+    ceiling: dict[str, Value] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -102,6 +122,9 @@ class Board:
         """The board as plain values."""
         return {
             "data": self.data,
+            "split": self.split,
+            "negatives": list(self.negatives),
+            "ceiling": {name: asdict(value) for name, value in self.ceiling.items()},
             "test_digest": self.test_digest,
             "rows": self.rows,
             "positives": self.positives,
@@ -114,13 +137,12 @@ class Board:
                     "kind": line.kind,
                     "run": line.run,
                     "row": line.row,
+                    "rows": line.rows,
                     "seconds": line.seconds,
                     "peak_memory_bytes": line.peak_memory_bytes,
+                    "dollars": line.dollars,
                     "verdicts": list(line.verdicts),
-                    **{
-                        name: {"estimate": value.estimate, "low": value.low, "high": value.high}
-                        for name, value in line.values.items()
-                    },
+                    **{name: asdict(value) for name, value in line.values.items()},
                 }
                 for line in self.lines
             ],
@@ -129,24 +151,34 @@ class Board:
 
 def boards(workspace: Workspace) -> list[Board]:
     """One board for every test that a finished run of the ledger was judged on; smoke runs stand on none."""
-    return _boards(workspace, [entry for entry in workspace.ledger.finished() if not entry.get("smoke")])
+    return _boards(workspace, [entry for entry in workspace.finished() if not entry.get("smoke")])
 
 
 def boards_of(workspace: Workspace, names: Sequence[str]) -> list[Board]:
     """Boards of some finished runs only, smoke runs included; their notes say what they are."""
-    return _boards(workspace, [entry for entry in workspace.ledger.finished() if entry["run"] in names])
+    return _boards(workspace, [entry for entry in workspace.finished() if entry["run"] in names])
 
 
 def _boards(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[Board]:
-    found: dict[str, Board] = {}
+    found: dict[tuple[str, str], Board] = {}
     for entry in entries:
-        test = entry["test"]
-        board = found.get(test["digest"])
+        test, split = entry["test"], _split_in_words(entry)
+        key = (test["digest"], split)
+        board = found.get(key)
         if board is None:
-            board = Board(entry["data"]["name"], test["digest"], test["rows"], test["positives"], test["groups"])
-            found[test["digest"]] = board
-        stale = workspace.run(entry["run"]).stale()
-        stale_note = [f"{entry['run']} is stale: {stale}"] if stale else []
+            board = found[key] = Board(
+                entry["data"]["name"],
+                split,
+                test["digest"],
+                test["rows"],
+                test["positives"],
+                test["groups"],
+                tuple(test.get("negatives", NEGATIVES)),
+            )
+        run = _folder_of(workspace, entry["run"])
+        if not board.ceiling:
+            board.ceiling = _ceiling(run)
+        stale_note = [f"{entry['run']} is stale: {run.stale()}"] if run.stale() else []
         for note in [*entry.get("notes", []), *stale_note]:
             if note not in board.notes:
                 board.notes.append(note)
@@ -156,11 +188,33 @@ def _boards(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[Boa
                 board.lines.append(line)
     for board in found.values():
         board.lines.sort(key=lambda line: (ORDER.index(line.kind), -_auprc(line)))
-    return sorted(found.values(), key=lambda board: (board.data, board.test_digest))
+    return sorted(found.values(), key=lambda board: (board.data, board.split, board.test_digest))
+
+
+def _folder_of(workspace: Workspace, name: str) -> RunDirectory:
+    """The run's folder, here or beside a further ledger; a folder that is gone has no evidence and no mark."""
+    folders = [folder / name for folder in (workspace.root, *workspace.ledgers)]
+    return RunDirectory(next((folder for folder in folders if folder.is_dir()), folders[0]))
+
+
+def _split_in_words(entry: dict[str, Any]) -> str:
+    """How the test of a run was held out."""
+    split = entry["split"]
+    folds = split.get("folds")
+    if folds is None:
+        return str(split["name"])
+    return f"{split['name']}, one chromosome a fold" if folds == "chromosome" else f"{split['name']}, {folds} folds"
+
+
+def _ceiling(run: RunDirectory) -> dict[str, Value]:
+    """The labels' own agreement as the run's judgement found it; empty for runs without."""
+    found = run.evidence().get("ceiling", [])
+    return {record["metric"]: Value(record["estimate"], record["low"], record["high"]) for record in found}
 
 
 def _lines(entry: dict[str, Any]) -> list[Line]:
     values: dict[str, dict[str, Value]] = {}
+    judged: dict[str, int] = {}
     kinds: dict[str, str] = {}
     for record in entry["metrics"]:
         mine = values.setdefault(record["scorer"], {})
@@ -168,6 +222,7 @@ def _lines(entry: dict[str, Any]) -> list[Line]:
         mine[record["metric"]] = Value(record["estimate"], record["low"], record["high"])
         if record["metric"] == "auprc":
             mine["prevalence"] = Value(record["prevalence"], None, None)
+            judged[record["scorer"]] = record["n"]
     lines = []
     for scorer, mine in values.items():
         learned = kinds[scorer] == "learned"
@@ -178,12 +233,44 @@ def _lines(entry: dict[str, Any]) -> list[Line]:
                 entry["run"],
                 entry["row"] if learned else "",
                 mine,
+                judged.get(scorer),
                 entry["seconds"] if learned else None,
                 entry["peak_memory_bytes"] if learned else None,
+                entry.get("dollars") if learned else None,
                 tuple(entry.get("verdicts", ())) if learned else (),
             )
         )
     return lines
+
+
+def board_table(board: Board) -> Table:
+    """A board as texts, for Markdown and HTML: rows zero first, the labels' ceiling last."""
+    # Imported here: the room of evaluation brings SciPy and scikit-learn, and the terminal's board needs neither.
+    from meta_spliceai.splice_engine.meta_layer.evaluation.render import Cost, Table, cost_cells
+
+    columns = ("scorer", "kind", *SHOWN.values(), "rows", "seconds", "peak memory", "cost")
+    rows, kinds = [], []
+    for line in board.lines:
+        cost = Cost(line.seconds, line.peak_memory_bytes, line.dollars)
+        numbers = [str(line.values.get(metric, UNKNOWN)) for metric in SHOWN]
+        judged = "–" if line.rows is None else f"{line.rows:,}"
+        rows.append((line.scorer, line.kind, *numbers, judged, *cost_cells(cost)))
+        kinds.append(line.kind)
+    if board.ceiling:
+        found = [str(board.ceiling.get(metric, UNKNOWN)) for metric in SHOWN]
+        rows.append(("one replicate for the other", "labels", *found, *["–"] * 4))
+        kinds.append("labels")
+    verdicts = tuple(f"{line.scorer} {verdict}" for line in board.lines for verdict in line.verdicts)
+    return Table(columns, tuple(rows), tuple(kinds), (judged_on(board), *filter(None, board.notes)), verdicts)
+
+
+def judged_on(board: Board) -> str:
+    """What a board rests on, in one sentence."""
+    prevalence = "" if board.prevalence is None else f"; prevalence {board.prevalence:.3f}"
+    return (
+        f"{board.rows:,} test variants in {board.groups:,} groups, {board.positives:,} Splice-altering against "
+        f"{' and '.join(board.negatives)}; held out: {board.split}{prevalence}"
+    )
 
 
 def _auprc(line: Line) -> float:

@@ -468,7 +468,7 @@ def _conclude(
                 "digest": prepared.loaded.digest,
                 "rows": len(prepared.table),
             },
-            "split": {"name": spec.split.name, "digest": digest_of_splits(prepared)},
+            "split": {"name": spec.split.name, "folds": spec.split.folds, "digest": digest_of_splits(prepared)},
             "test": judged.test,
             "device": facts["device"],
             "seconds": facts["seconds"],

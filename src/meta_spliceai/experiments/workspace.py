@@ -82,6 +82,11 @@ class RunDirectory:
         """The content of data.json: data set, content hash, coverage, base scores."""
         return _read_json(self._finished_file("data.json"))
 
+    def evidence(self) -> dict[str, Any]:
+        """The content of evidence.json (strata, calibration, ceiling, peaks); empty for runs that have none."""
+        file = self.path / "evidence.json"
+        return _read_json(file) if file.exists() else {}
+
     def environment(self) -> dict[str, Any]:
         """The content of environment.json."""
         return _read_json(self._finished_file("environment.json"))

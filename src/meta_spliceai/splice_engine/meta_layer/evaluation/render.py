@@ -97,7 +97,7 @@ def leaderboard_table(
         if reference:
             cells.append(DASH if name == reference else _paired(evaluation.difference(name, reference, metrics[0])))
         if costs:
-            cells += _cost(costs.get(name, Cost()))
+            cells += cost_cells(costs.get(name, Cost()))
         rows.append(tuple(cells))
     kinds = list(board["kind"])
     if ceiling:
@@ -213,7 +213,8 @@ def _true_minus(text: str) -> str:
     return text.replace("-", "−")
 
 
-def _cost(cost: Cost) -> list[str]:
+def cost_cells(cost: Cost) -> list[str]:
+    """Seconds, memory and dollars as texts; a dash for what was not recorded."""
     return [
         DASH if cost.seconds is None else f"{cost.seconds:.0f} s",
         DASH if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / 2**30:.1f} GB",
