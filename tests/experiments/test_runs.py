@@ -8,11 +8,13 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from meta_spliceai.cli import main
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, differing_fields
+from meta_spliceai.experiments.diff_runs import diff_runs
 from meta_spliceai.experiments.leaderboard import boards
 from meta_spliceai.experiments.prune_runs import export_run, prunable_runs
 from meta_spliceai.experiments.rows import change
@@ -87,6 +89,66 @@ def test_diff_names_what_differs_and_nothing_else(runs: Workspace) -> None:
     found = differing_fields([runs.find(name) for name in real_runs(runs)]).set_index("field")
     assert list(found.loc["window"]) == [41, 61]
     assert not {"training.epochs", "data.name", "data.digest", "split.digest"} & set(found.index)
+
+
+def test_diff_shows_machine_versions_and_metrics_too(runs: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (runs.find(name) for name in real_runs(runs))
+    environment = second.environment()
+    environment["packages"]["torch"] = "9.9"
+    second.write_json("environment.json", {**environment, "cpu": "another"})
+    tables = diff_runs(first, second)
+    assert list(tables["environment"]["field"]) == ["packages.torch", "cpu"]
+    assert tables["environment"].set_index("field").loc["cpu", second.name] == "another"
+    metrics = tables["metrics"].set_index("metric").loc["auprc"]
+    estimates = [
+        next(m for m in run.metrics()["metrics"] if m["kind"] == "learned" and m["metric"] == "auprc")["estimate"]
+        for run in (first, second)
+    ]
+    assert [metrics[first.name], metrics[second.name]] == estimates
+    assert metrics["difference"] == pytest.approx(estimates[1] - estimates[0])
+    where = ["--runs-dir", str(runs.root)]
+    code, out, _ = cli(["runs", "diff", first.name, second.name, "--json", *where], capsys)
+    assert code == 0
+    shown = json.loads(out)
+    assert {line["field"]: line[second.name] for line in shown["fields"]}["window"] == 61
+    assert {line["metric"] for line in shown["metrics"]} >= {"auprc", "auroc"}
+    code, out, _ = cli(["runs", "diff", first.name, first.name, *where], capsys)
+    assert "the runs were made in the same way" in out
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+def test_all_runs_as_a_table_for_other_programs(
+    runs: Workspace, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = runs.run("toy-row-ffffffffffff")
+    failed.mark("failed", "no luck")
+    out = tmp_path / f"runs.{suffix}"
+    code, said, _ = cli(["runs", "export", "-o", str(out), "--runs-dir", str(runs.root)], capsys)
+    assert (code, said.strip()) == (0, str(out))
+    read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[suffix]
+    table = read(out).set_index("run")
+    assert list(table.index) == [run.name for run in runs.runs()]
+    run = runs.find(real_runs(runs)[1])
+    line = table.loc[run.name]
+    assert line["spec.window"] == 61
+    assert line["spec.encoder.settings.layers"] == 3
+    assert line["spec.split.fractions"] == "[0.5, 0.2, 0.3]"
+    assert line["data.rows"] == 240
+    record = next(m for m in run.metrics()["metrics"] if m["kind"] == "learned" and m["metric"] == "auroc")
+    assert line["auroc"] == pytest.approx(record["estimate"], rel=1e-12)
+    assert line["auroc_low"] == pytest.approx(record["low"], rel=1e-12)
+    assert (table.loc[failed.name, "state"], table.loc[failed.name, "reason"]) == ("failed", "no luck")
+    assert pd.isna(table.loc[failed.name, "auroc"])
+
+
+def test_what_cannot_be_exported_is_said(runs: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--runs-dir", str(runs.root)]
+    code, _, err = cli(["runs", "export", *real_runs(runs), *where], capsys)
+    assert code == 2
+    assert "an archive holds one run" in err
+    code, _, err = cli(["runs", "export", "-o", "runs.xlsx", *where], capsys)
+    assert code == 2
+    assert "a table as .csv, .json, .parquet" in err
 
 
 def test_a_run_made_by_other_code_or_data_is_stale_and_said_to_be(runs: Workspace) -> None:

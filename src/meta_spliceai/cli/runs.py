@@ -159,26 +159,42 @@ def _known(value: float) -> float | None:
 def diff(
     first: Annotated[str, typer.Argument(metavar="RUN", help="A run.")],
     second: Annotated[str, typer.Argument(metavar="RUN", help="Another.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Show in which fields two runs differ: specification, data, code, machine."""
+    """Show in what two runs differ: specification, data, code, machine, versions, and the metrics of their models.
+
+    The metrics are each run's own; `runs compare` judges both on the same rows.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    from meta_spliceai.experiments.compare_runs import differing_fields
+    from meta_spliceai.experiments.diff_runs import diff_runs
     from meta_spliceai.experiments.workspace import Workspace
 
     workspace = Workspace.default(runs_dir)
-    found = differing_fields([workspace.find(first), workspace.find(second)])
-    console = Console()
-    if found.empty:
-        console.print("the runs differ in nothing")
+    tables = diff_runs(workspace.find(first), workspace.find(second))
+    if as_json:
+        records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+        typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
         return
-    table = Table(*found.columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in found.itertuples(index=False):
-        table.add_row(*["" if value is None else str(value) for value in row])
-    console.print(table)
+    console = Console()
+    if tables["fields"].empty and tables["environment"].empty:
+        console.print("the runs were made in the same way: the specification, the machine and the versions are equal")
+    for name, found in tables.items():
+        if found.empty:
+            continue
+        table = Table(*[str(column) for column in found.columns], box=box.SIMPLE_HEAD, pad_edge=False, title=name)
+        for row in found.itertuples(index=False):
+            table.add_row(*[_shown(value) for value in row])
+        console.print(table)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def prune(
@@ -203,13 +219,40 @@ def prune(
 
 
 def export(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="A finished run.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="The archive (default: RUN.tar.gz here).")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs (default, for a table: all of them).")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="An archive (.tar.gz; default: RUN.tar.gz here) or a table (.csv, .json, .parquet)."
+        ),
+    ] = None,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Pack a finished run into one archive: specification, predictions, metrics, weights."""
+    """Pack one finished run into an archive, or write several as a table: specifications, costs, metrics.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai runs export validated-delta-50k-0123456789ab
+      meta-spliceai runs export -o runs.csv
+      meta-spliceai runs export wt1-simple-cnn wt1-validated-delta -o two.parquet
+    """
+    from meta_spliceai.errors import InputError
+    from meta_spliceai.experiments.export_runs import FORMATS, runs_as_table, write_table
     from meta_spliceai.experiments.prune_runs import export_run
     from meta_spliceai.experiments.workspace import Workspace
 
-    run = Workspace.default(runs_dir).find(name)
+    workspace = Workspace.default(runs_dir)
+    if out is not None and out.suffix in FORMATS:
+        runs = [workspace.find(name) for name in names] if names else workspace.runs()
+        if not runs:
+            raise InputError(f"there is no run in {workspace.root} to export; run a row first, or give --runs-dir")
+        typer.echo(str(write_table(runs_as_table(runs), out)))
+        return
+    if out is not None and not out.name.endswith((".tar.gz", ".tgz")):
+        raise InputError(f"--out {out}: write an archive as .tar.gz, a table as {', '.join(FORMATS)}")
+    if names is None or len(names) != 1:
+        raise InputError("an archive holds one run; name it, or write a table of several with --out runs.csv")
+    run = workspace.find(names[0])
     typer.echo(str(export_run(run, out or Path(f"{run.name}.tar.gz"))))

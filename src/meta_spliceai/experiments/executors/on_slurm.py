@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -163,12 +164,19 @@ def _executor(tasks: dict[str, Task], values: dict[str, Any]) -> Any:
 def _finish(task: Task, job: Any, screen: Screen) -> None:
     error = job.exception()
     if error is not None:
-        last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        _failed(task, f"job {job.job_id} ended without an answer ({last}); its output is in {job.paths.stderr}", screen)
+        reason = f"job {job.job_id} ended without an answer ({_gist(error)}); its output is in {job.paths.stderr}"
+        _failed(task, reason, screen)
         return
     answer = Answer(**job.result())
     task.outcome = answer.outcome(task.request)
     screen.say(f"error: {task.label}: {answer.error}" if answer.error is not None else f"{task.label}: done")
+
+
+def _gist(error: Exception) -> str:
+    """The line that says what went wrong: submitit puts the job's traceback between two lines of dashes."""
+    parts = [part.strip() for part in re.split(r"^-{10,}$", str(error), flags=re.MULTILINE)]
+    lines = (parts[1] if len(parts) > 2 else parts[0]).splitlines()
+    return lines[-1] if lines else type(error).__name__
 
 
 def _failed(task: Task, reason: str, screen: Screen) -> None:

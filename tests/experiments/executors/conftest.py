@@ -1,0 +1,57 @@
+"""Rows for queues: the toy row with three window lengths; and one version of the code for all processes."""
+
+from __future__ import annotations
+
+import pytest
+
+from meta_spliceai.experiments import environment, runner
+from meta_spliceai.experiments.rows import change
+from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.watcher import Silent
+
+Rows = dict[str, ExperimentSpec]
+
+
+@pytest.fixture(autouse=True)
+def _one_code_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "code_version", lambda: "0.0.0+tested")
+    monkeypatch.setattr(environment, "code_version", lambda: "0.0.0+tested")
+
+
+@pytest.fixture
+def three_rows(toy_row: ExperimentSpec) -> Rows:
+    """The toy row with three window lengths, by id."""
+    windows = {41: toy_row}
+    for window in (43, 45):
+        windows[window] = change(toy_row, [f"window={window}"]).model_copy(update={"id": f"toy-{window}"})
+    return {row.id: row for row in windows.values()}
+
+
+@pytest.fixture
+def with_ensemble(three_rows: Rows) -> Rows:
+    """The three rows, and `both`, the ensemble of the first two."""
+    values = three_rows["toy-row"].model_dump(mode="json")
+    both = parse_spec({**values, "id": "both", "ensemble": {"members": ["toy-row", "toy-43"]}}, "test")
+    return {**three_rows, "both": both}
+
+
+class Heard:
+    """A screen that keeps what each row says."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Silent] = {}
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        """Keep a line of the queue."""
+        self.lines.append(line)
+
+    def row(self, label: str) -> Silent:
+        """The watcher of a row."""
+        return self.rows.setdefault(label, Silent())
+
+
+@pytest.fixture
+def heard() -> Heard:
+    """A screen that keeps what each row says."""
+    return Heard()

@@ -1,0 +1,73 @@
+"""What the tests' worker processes begin with: the toy bench, and a mischief that befalls one row."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MISCHIEF = "TOY_MISCHIEF"
+"""Environment variable: `<row>:<what>:<file>`, which befalls the row once; the file remembers that it has."""
+
+
+def install() -> None:
+    """The toy bench, as tests/experiments/conftest.py makes it."""
+    path = Path(__file__).resolve().parents[1] / "conftest.py"
+    spec = importlib.util.spec_from_file_location("toy_bench", path)
+    assert spec is not None
+    assert spec.loader is not None
+    toys = importlib.util.module_from_spec(spec)
+    sys.modules["toy_bench"] = toys
+    spec.loader.exec_module(toys)
+    toys.install_toy_bench()
+    import torch
+
+    torch.set_num_threads(1)
+    from meta_spliceai.experiments import environment, runner
+
+    # Tests run beside changes of the code; a run's name must not change between two processes of one test.
+    runner.code_version = environment.code_version = lambda: "0.0.0+tested"  # type: ignore[assignment]
+    if MISCHIEF in os.environ:
+        _plot(*os.environ[MISCHIEF].split(":", 2))
+
+
+def _plot(row: str, what: str, remembered: str) -> None:
+    from meta_spliceai.experiments import procedures
+
+    original = procedures.fit
+    deeds: dict[str, Callable[[], Any]] = {
+        "sigkill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "defect": lambda: 1 // 0,
+        "memory": _out_of_memory,
+        "hang": lambda: time.sleep(300),
+    }
+
+    def fit(predictor: Any, *arguments: Any, **options: Any) -> Any:
+        report = options["progress"]
+
+        def watch(state: Any) -> None:
+            report(state)
+            if state.ended is not None and not Path(remembered).exists():
+                Path(remembered).write_text(what, encoding="utf-8")
+                deeds[what]()
+
+        options["progress"] = watch if predictor.window == int(row) else report
+        return original(predictor, *arguments, **options)
+
+    procedures.fit = fit  # type: ignore[assignment]
+
+
+def _out_of_memory() -> None:
+    raise MemoryError
+
+
+if __name__ == "__main__":
+    install()
+    from meta_spliceai.experiments.executors.worker import main
+
+    main()
