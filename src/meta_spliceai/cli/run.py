@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.executors.all_rows import Expected, Fate
+
 DEVICES = ("auto", "cpu", "cuda")
+
+EXIT_ROWS_LEFT = 3
+"""Nothing failed, and the time limit left rows for the next time."""
 
 PRICE_VARIABLE = "META_SPLICEAI_PRICE_PER_HOUR"
 """Dollars an hour of this machine; `launch` sets it on the machines that it rents."""
@@ -19,7 +27,21 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Rows of `meta-spliceai wishlist`.")],
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID...]", help="Rows of `meta-spliceai wishlist`.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every row that can be run, in the best order; goes on where it stopped.")
+    ] = False,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--time-limit", metavar="TIME", help="Stop cleanly after 9m, 1h30m …; exit code 3 if rows are left."
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", metavar="FILE", help="Take rows, data and weights from a bundle.")
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the row; may be given several times."),
@@ -76,6 +98,10 @@ def run(
     run one after the other or, with --jobs, at the same time; one that fails
     does not stop the others.
 
+    With --all and --time-limit the rows are put in order by the planner. A row
+    that should not end in time is not begun, one that runs at the end of the
+    time is interrupted, and the same command later goes on.
+
     [bold]Examples[/bold]
 
       meta-spliceai run wt1-validated-delta
@@ -85,10 +111,14 @@ def run(
       meta-spliceai run unified-multitask --smoke
       meta-spliceai run simple-cnn-501 validated-delta-10k --jobs 2 --resume
       meta-spliceai run simple-cnn-501 --track mlflow
+      meta-spliceai run --all --device cuda --time-limit 9m
+      meta-spliceai run --all --bundle bundle.zip --smoke
       meta-spliceai run ensemble-weighted --executor ray --gpus-per-run 0.25
       meta-spliceai run simple-cnn-501 --executor slurm --slurm partition=gpu --slurm gpus_per_node=1
     """
     from meta_spliceai.errors import InputError, unknown_value
+    from meta_spliceai.experiments.executors.durations import parse_duration
+    from meta_spliceai.experiments.parts import missing_parts
     from meta_spliceai.experiments.rows import change, find_row, load_rows
     from meta_spliceai.experiments.smoke import as_smoke
     from meta_spliceai.experiments.workspace import Workspace
@@ -97,14 +127,28 @@ def run(
         raise unknown_value("device", device, DEVICES, where="--device")
     if resume and fresh:
         raise InputError("--resume goes on with a run and --fresh throws it away; give one of them")
-    rows = load_rows()
+    if bool(ids) == every:
+        raise InputError("name the rows to run, or give --all for every row that can be run")
+    seconds = None if time_limit is None else parse_duration(time_limit, "--time-limit")
+    if seconds is not None and executor != "local":
+        raise InputError(f"--time-limit is for --executor local; give the limit to {executor} itself")
+    began = time.monotonic()
+    if bundle is None:
+        rows = load_rows()
+    else:
+        from meta_spliceai.experiments.bundle.use import tell_origin, use_bundle
+
+        opened = use_bundle(bundle)
+        rows = opened.rows
     wanted = list(assignments or [])
     if limit is not None:
         wanted.append(f"data.rows={limit}")
     if seed is not None:
         wanted.append(f"training.seed={seed}")
     # All rows are looked up and changed before the first one starts: a typing error must not show after hours.
-    specs = [change(find_row(rows, row_id), wanted) if wanted else find_row(rows, row_id) for row_id in ids]
+    chosen = [spec for spec in rows.values() if not missing_parts(spec, rows)] if every else []
+    chosen += [find_row(rows, row_id) for row_id in ids or ()]
+    specs = [change(spec, wanted) if wanted else spec for spec in chosen]
     if smoke:
         specs = [as_smoke(spec) for spec in specs]
 
@@ -115,13 +159,52 @@ def run(
 
     place = Place(executor, jobs, ray_address, gpus_per_run, tuple(slurm or ()))
     screen = make_screen(progress, price_per_hour, several=place.several)
+    if bundle is not None:
+        tell_origin(opened, bundle, screen)
     workspace = Workspace.default(runs_dir)
+    expected: list[Expected] = []
+    if every or seconds is not None:
+        from meta_spliceai.experiments.executors.all_rows import Admission, fates, order_rows
+        from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+
+        resume = resume or not fresh
+        expected = order_rows(specs, workspace, rows, choose_device(device).type)
+        specs = [one.spec for one in expected]
     loggers = check_loggers(track or ())
     requests = [
         Request(spec, rows, workspace.root, device, resume, fresh, loggers, tracking_uri, price_per_hour)
         for spec in specs
     ]
-    outcomes = run_at(place, requests, screen)
+    if not expected:
+        outcomes = run_at(place, requests, screen)
+        screen.conclude(outcomes)
+        if any(outcome.failed for outcome in outcomes):
+            raise typer.Exit(2)
+        return
+    admission = Admission(expected, workspace)
+    outcomes = run_at(place, requests, screen, None if seconds is None else began + seconds, admission)
     screen.conclude(outcomes)
-    if any(outcome.failed for outcome in outcomes):
+    ends = fates(expected, outcomes, admission.refused)
+    if progress != "json":
+        _tell(ends)
+    if any(end.state == "failed" for end in ends):
         raise typer.Exit(2)
+    if any(end.state == "left" for end in ends):
+        raise typer.Exit(EXIT_ROWS_LEFT)
+
+
+def _tell(ends: Sequence[Fate]) -> None:
+    """The table of rows: done, left, failed."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("row", "state", "why", box=box.SIMPLE_HEAD, pad_edge=False)
+    for end in ends:
+        table.add_row(end.row_id, end.state, end.why)
+    console = Console()
+    console.print(table)
+    counts = {state: sum(end.state == state for end in ends) for state in ("done", "left", "failed")}
+    console.print(", ".join(f"{count} {state}" for state, count in counts.items()), highlight=False)
+    if counts["left"]:
+        console.print("the same command goes on with what is left")

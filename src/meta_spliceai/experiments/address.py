@@ -13,8 +13,8 @@ from meta_spliceai.experiments.spec import ExperimentSpec
 HASH_LETTERS = 12
 
 _ROOMS_THAT_COUNT = ("splice_engine", "datasets", "resources", "experiments")
-_ROOMS_THAT_SHOW = ("report", "executors", "tracking", "plan")
-"""Rooms below `experiments` that only present, start, log or foresee runs."""
+_ROOMS_THAT_SHOW = ("report", "executors", "tracking", "plan", "bundle")
+"""Rooms below `experiments` that only present, start, log, foresee or pack runs."""
 
 
 @cache

@@ -14,17 +14,21 @@ from meta_spliceai.experiments.watcher import Silent
 
 
 @pytest.fixture(autouse=True)
-def _stretches_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The toy contigs are short; here they are long ones, of which stretches are kept. Each test has its own cache
-    and mirror."""
+def _own_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each test has its own cache and mirror."""
     monkeypatch.setenv("META_SPLICEAI_MIRROR", os.environ.get("META_SPLICEAI_MIRROR", ""))
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def _stretches_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy contigs are short; here they are long ones, of which stretches are kept."""
     monkeypatch.setattr(make, "WHOLE_CONTIG", 100)
     monkeypatch.setattr(make, "SLACK", 8)
 
 
 @pytest.fixture
-def rows(toy_row: ExperimentSpec) -> dict[str, ExperimentSpec]:
+def rows(toy_row: ExperimentSpec, _stretches_only: None) -> dict[str, ExperimentSpec]:
     """The toy row, one with a wider window, and their ensemble."""
     wide = toy_row.model_copy(update={"id": "toy-wide", "window": 61})
     pair = ExperimentSpec.model_validate(

@@ -12,9 +12,11 @@ from typing import Any
 
 from meta_spliceai.datasets.bundled import INDEX
 from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.bundle.archive import extract
 from meta_spliceai.experiments.bundle.make import ROWS
 from meta_spliceai.experiments.bundle.packed_scores import unpack_scores
+from meta_spliceai.experiments.executors.screen import Screen
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.files import cache_dir, sha256_file
 from meta_spliceai.resources.resolve import MIRROR_VARIABLE
@@ -100,3 +102,13 @@ def use_bundle(file: Path) -> OpenedBundle:
     others = os.environ.get(MIRROR_VARIABLE, "")
     os.environ[MIRROR_VARIABLE] = os.pathsep.join([str(opened.folder), *([others] if others else [])])
     return opened
+
+
+def tell_origin(opened: OpenedBundle, file: Path, screen: Screen) -> None:
+    """Say where rows and data come from, and whether this code is the code that made the bundle."""
+    screen.say(f"rows and data from {file}, made {opened.index['made']}")
+    if opened.index["code"] != code_version():
+        screen.say(
+            f"the bundle was made by version {opened.index['code']}, this is {code_version()}: its runs have addresses "
+            "of their own"
+        )

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +40,7 @@ def run_queue(
     *,
     jobs: int = 1,
     deadline: float | None = None,
+    admit: Callable[[Request, float], str] | None = None,
     command: Sequence[str] = WORKER,
 ) -> list[Outcome]:
     """Run rows, `jobs` at a time, each in a process of its own; ensembles wait for their members.
@@ -49,6 +50,8 @@ def run_queue(
         screen: shows what happens.
         jobs: worker processes.
         deadline: a time of `time.monotonic()` at which whatever runs is interrupted and nothing new begins.
+        admit: asked with the seconds left before a row begins, where there is a deadline; why it may not begin, or
+            nothing. A row that may not has no outcome.
         command: what starts a worker.
 
     Returns:
@@ -58,13 +61,20 @@ def run_queue(
     Raises:
         KeyboardInterrupt: the user stopped the queue; every run in progress is marked interrupted.
     """
-    return _Queue(make_tasks(requests), screen, jobs, deadline, command).run()
+    return _Queue(make_tasks(requests), screen, jobs, deadline, admit, command).run()
 
 
 class _Queue:
     def __init__(
-        self, tasks: dict[str, Task], screen: Screen, jobs: int, deadline: float | None, command: Sequence[str]
+        self,
+        tasks: dict[str, Task],
+        screen: Screen,
+        jobs: int,
+        deadline: float | None,
+        admit: Callable[[Request, float], str] | None,
+        command: Sequence[str],
     ) -> None:
+        self.admit = admit
         self.tasks = tasks
         self.screen = screen
         self.deadline = deadline
@@ -100,6 +110,11 @@ class _Queue:
                     return
                 self.begun.add(key)
                 task = self.tasks[key]
+                if self.deadline is not None and self.admit is not None:
+                    refused = self.admit(task.request, self.deadline - time.monotonic())
+                    if refused:
+                        self.screen.say(f"{task.label}: {refused}")
+                        continue
                 self.screen.say(f"row {len(self.begun)} of {len(self.tasks)}: {task.label}")
                 reason = failed_need(self.tasks, key)
                 if reason is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +56,13 @@ class Place:
         return self.executor != "local" or self.jobs > 1
 
 
-def run_at(place: Place, requests: Sequence[Request], screen: Screen, deadline: float | None = None) -> list[Outcome]:
+def run_at(
+    place: Place,
+    requests: Sequence[Request],
+    screen: Screen,
+    deadline: float | None = None,
+    admit: Callable[[Request, float], str] | None = None,
+) -> list[Outcome]:
     """Run rows at a place.
 
     A single row on this machine runs in this very process; whatever else in processes of its own.
@@ -65,7 +71,7 @@ def run_at(place: Place, requests: Sequence[Request], screen: Screen, deadline: 
         place: where.
         requests: the rows.
         screen: shows what happens.
-        deadline: see `run_queue`; only on this machine.
+        deadline, admit: see `run_queue`; only on this machine.
 
     Raises:
         MissingExtraError: the executor's package is not installed.
@@ -84,7 +90,7 @@ def run_at(place: Place, requests: Sequence[Request], screen: Screen, deadline: 
         return [run_here(requests[0], screen)]
     from meta_spliceai.experiments.executors.local import run_queue
 
-    return run_queue(requests, screen, jobs=place.jobs, deadline=deadline)
+    return run_queue(requests, screen, jobs=place.jobs, deadline=deadline, admit=admit)
 
 
 def run_here(request: Request, screen: Screen) -> Outcome:

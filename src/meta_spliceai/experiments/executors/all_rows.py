@@ -1,0 +1,141 @@
+"""All rows within a limit of time: in which order, which of them may still begin, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from meta_spliceai.experiments.executors.durations import in_words
+from meta_spliceai.experiments.executors.local import TIME_LIMIT
+from meta_spliceai.experiments.executors.request import Request
+from meta_spliceai.experiments.plan.planner import Planner
+from meta_spliceai.experiments.runner import Outcome
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.workspace import Workspace
+
+_PRIORITIES = ("high", "medium", "low")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A row and how long it should take.
+
+    Attributes:
+        spec: the row.
+        seconds: the planner's; None where it has none (a smoke run, a card nobody described).
+    """
+
+    spec: ExperimentSpec
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a row.
+
+    Attributes:
+        row_id: the row.
+        state: done (has a result), left (goes on, or begins, with the same command) or failed.
+        why: in words.
+    """
+
+    row_id: str
+    state: Literal["done", "left", "failed"]
+    why: str
+
+
+def order_rows(
+    specs: Sequence[ExperimentSpec], workspace: Workspace, rows: Mapping[str, ExperimentSpec], device: str
+) -> list[Expected]:
+    """The rows as they are best run: those that others share caches with first, then by priority, then the cheap ones;
+    an ensemble after its members.
+
+    Args:
+        specs: the rows.
+        workspace: whose finished runs calibrate the planner.
+        rows: the catalogue.
+        device: "cpu" or "cuda".
+    """
+    if any(spec.smoke for spec in specs):
+        return [Expected(spec, None) for spec in _by_priority(specs)]
+    planner = Planner(workspace, dict(rows))
+    machine = "cpu"
+    if device == "cuda":
+        import torch
+
+        known = planner.market.known(torch.cuda.get_device_name())
+        if known is None:
+            return [Expected(spec, None) for spec in _by_priority(specs)]
+        machine = known.name
+    plan = planner.rows(specs, gpu=machine)
+    by_id = {spec.id: spec for spec in specs}
+    planned = [Expected(by_id[row_id], plan.chosen[row_id].hours * 3600) for row_id in plan.in_order()]
+    unplanned = [spec for spec in specs if spec.id not in plan.chosen]
+    return planned + [Expected(spec, None) for spec in _by_priority(unplanned)]
+
+
+def _by_priority(specs: Sequence[ExperimentSpec]) -> list[ExperimentSpec]:
+    """High before low, single rows before ensembles, else as they stand."""
+
+    def rank(spec: ExperimentSpec) -> tuple[bool, int]:
+        priority = spec.wish.priority if spec.wish else None
+        return spec.ensemble is not None, _PRIORITIES.index(priority) if priority else len(_PRIORITIES)
+
+    return sorted(specs, key=rank)
+
+
+class Admission:
+    """Says of a row whether it may begin: a run that goes on may always, a new one if it should end in time.
+
+    Attributes:
+        refused: row: why it was not begun.
+
+    Args:
+        expected: the rows and how long each should take.
+        workspace: where runs that were begun or finished lie.
+    """
+
+    def __init__(self, expected: Sequence[Expected], workspace: Workspace) -> None:
+        self.refused: dict[str, str] = {}
+        self._seconds = {one.spec.id: one.seconds for one in expected}
+        self._workspace = workspace
+
+    def __call__(self, request: Request, left: float) -> str:
+        """Why the row may not begin with so many seconds left; empty where it may."""
+        wanted = self._seconds.get(request.spec.id)
+        if wanted is None or wanted <= left or self._was_begun(request.spec):
+            return ""
+        why = f"not begun: it should take {in_words(wanted)}, and {in_words(left)} are left"
+        self.refused[request.spec.id] = why
+        return why
+
+    def _was_begun(self, spec: ExperimentSpec) -> bool:
+        """Whether a run of this very row lies there, to be gone on with or returned."""
+        return any(
+            run.row_id == spec.id and not run.stale() and run.spec().identity() == spec.identity()
+            for run in self._workspace.own_runs()
+        )
+
+
+def fates(expected: Sequence[Expected], outcomes: Sequence[Outcome], refused: Mapping[str, str]) -> list[Fate]:
+    """What became of each row, in the order in which they were to run.
+
+    Args:
+        expected: the rows.
+        outcomes: of those that began.
+        refused: row: why it was not begun.
+    """
+    by_id = {outcome.spec.id: outcome for outcome in outcomes}
+    found = []
+    for one in expected:
+        outcome = by_id.get(one.spec.id)
+        if outcome is None:
+            found.append(Fate(one.spec.id, "left", refused.get(one.spec.id, "not begun: the time was over")))
+        elif outcome.error is None:
+            found.append(Fate(one.spec.id, "done", "finished before" if outcome.reused else "finished"))
+        elif TIME_LIMIT in str(outcome.error):
+            found.append(Fate(one.spec.id, "left", str(outcome.error)))
+        else:
+            found.append(Fate(one.spec.id, "failed", str(outcome.error)))
+    return found

@@ -1,0 +1,35 @@
+"""Durations as people write and read them."""
+
+from __future__ import annotations
+
+import re
+
+from meta_spliceai.errors import InputError
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+def parse_duration(text: str, where: str) -> float:
+    """Seconds of a duration such as "9m", "1h30m" or "540s".
+
+    Args:
+        text: whole or decimal numbers, each with h, m or s, in this order.
+        where: the option, for the message.
+
+    Raises:
+        InputError: something else, or no time at all.
+    """
+    number = r"(\d+(?:\.\d+)?)"
+    match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s)?", text.strip().lower())
+    parts = zip(match.groups(), _UNITS.values(), strict=True) if match else ()
+    seconds = sum(float(part) * unit for part, unit in parts if part is not None)
+    if seconds <= 0:
+        raise InputError(f"{where} {text}: write a duration above zero with its unit: 9m, 1h30m, 540s")
+    return seconds
+
+
+def in_words(seconds: float) -> str:
+    """A duration for people: "45 s", "9 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,162 @@
+"""The repository's ledger: finished runs without what is heavy, in a folder that is kept under version control.
+
+`results/` is laid out as a folder of runs is, so whatever reads runs reads it: a leaderboard, the page, the planner's
+calibration, the Completed table. A run made on a rented GPU comes home as its small files.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.experiments.ledger import Ledger
+from meta_spliceai.experiments.procedures import MODEL
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace, now
+from meta_spliceai.files import atomic_write
+
+BENCHMARKS = "benchmarks"
+
+KEPT_SUFFIXES = (".json", ".yaml", ".md", ".csv", ".svg")
+LARGEST_FILE = 1_000_000
+"""Bytes of one file of words or numbers; tables in Parquet are kept whatever their size."""
+
+LARGEST_WEIGHTS = 20_000_000
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run that was copied.
+
+    Attributes:
+        run: its folder in the ledger.
+        bytes: of its files there.
+        left_out: files that stayed behind, with their bytes.
+    """
+
+    run: RunDirectory
+    bytes: int
+    left_out: dict[str, int]
+
+
+def keep_runs(workspace: Workspace, names: Iterable[str], into: Path, *, weights: bool = False) -> list[Kept]:
+    """Copy finished runs into a ledger; a run that is there already is replaced by the same content.
+
+    Args:
+        workspace: where the runs are.
+        names: full names of runs, or their beginnings; all finished ones that are no smoke runs where empty.
+        into: the ledger's folder, made if need be.
+        weights: keep the model too, as far as its weights have at most 20 MB.
+
+    Raises:
+        InputError: a smoke run, which is never a result; `into` is the folder the runs are in.
+        RunError: a run that is not finished, or whose inputs have changed since; weights that are too large.
+    """
+    if into.resolve() == workspace.root.resolve():
+        raise InputError(f"{into} is the folder of the runs itself; give another one, for example results")
+    wanted = [workspace.find(name) for name in names] or [
+        run
+        for run in workspace.runs()
+        if run.state() == "finished" and not run.record().get("smoke") and not run.stale()
+    ]
+    for run in wanted:
+        _refuse(run)
+    lines = {str(entry["run"]): entry for entry in workspace.ledger.finished()}
+    return [_keep(run, lines, into, weights) for run in wanted]
+
+
+def _refuse(run: RunDirectory) -> None:
+    record = run.record()
+    if run.state() != "finished":
+        raise RunError(f"run {run.name} is {run.state()}; only a finished run is a result")
+    if record.get("smoke"):
+        raise InputError(f"run {run.name} is a smoke run, which is never a result")
+    if run.stale():
+        raise RunError(f"run {run.name} is stale ({run.stale()}); run its row again")
+
+
+def _keep(run: RunDirectory, lines: Mapping[str, dict[str, Any]], into: Path, weights: bool) -> Kept:
+    if run.name not in lines:
+        raise RunError(f"run {run.name} has no line in {run.path.parent / 'ledger.jsonl'}; run its row again")
+    into.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{run.name}.", dir=into))
+    try:
+        left_out = _copy_small_files(run.path, draft)
+        if weights:
+            left_out = _copy_weights(run, draft, left_out)
+        target = RunDirectory(into / run.name)
+        RunDirectory(draft).write_json("run.json", {**run.record(), "left_out": left_out})
+        draft.chmod(0o755)
+        if target.path.exists():
+            shutil.rmtree(target.path)
+        draft.replace(target.path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    ledger = Ledger(into / "ledger.jsonl")
+    known = {str(entry["run"]): entry for entry in ledger.finished()}.get(run.name, {})
+    if {**known, "kept": None} != {**lines[run.name], "kept": None}:
+        ledger.append({**lines[run.name], "kept": now()})
+    size = sum(file.stat().st_size for file in target.path.rglob("*") if file.is_file())
+    return Kept(target, size, left_out)
+
+
+def _copy_small_files(source: Path, target: Path) -> dict[str, int]:
+    """Copy the run's own small files and its tables; what stays behind, with its bytes."""
+    left_out = {}
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        part = file.relative_to(source)
+        size = file.stat().st_size
+        if part.name in ("lock", "run.json"):
+            continue
+        if len(part.parts) == 1 and file.suffix == ".parquet":
+            with atomic_write(target / part, "wb") as handle:
+                pq.write_table(pq.read_table(file), handle, compression="zstd", compression_level=15)
+        elif len(part.parts) == 1 and file.suffix in KEPT_SUFFIXES and size <= LARGEST_FILE:
+            shutil.copyfile(file, target / part)
+        else:
+            left_out[part.as_posix()] = size
+    return left_out
+
+
+def _copy_weights(run: RunDirectory, target: Path, left_out: dict[str, int]) -> dict[str, int]:
+    """Copy the model as well."""
+    model = {name: size for name, size in left_out.items() if name.split("/")[0] == MODEL}
+    if sum(model.values()) > LARGEST_WEIGHTS:
+        raise RunError(
+            f"run {run.name}: its weights have {sum(model.values()) / 1e6:.1f} MB, and a ledger keeps at most "
+            f"{LARGEST_WEIGHTS / 1e6:.0f} MB; keep the run without them, or put them elsewhere with 'runs export'"
+        )
+    for name in model:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run.path / name, target / name)
+    return {name: size for name, size in left_out.items() if name not in model}
+
+
+def keep_benchmark(name: str, content: Mapping[str, Any], into: Path) -> Path:
+    """Write a benchmark's result into a ledger: its file, and a line that names it.
+
+    Args:
+        name: of the benchmark, and of its file.
+        content: plain values; "at", "device" and whatever was measured.
+        into: the ledger's folder.
+    """
+    path = into / BENCHMARKS / f"{name}.json"
+    with atomic_write(path) as handle:
+        json.dump(dict(content), handle, indent=2, ensure_ascii=False, allow_nan=False)
+        handle.write("\n")
+    Ledger(into / "ledger.jsonl").append(
+        {
+            "event": "benchmark",
+            "name": name,
+            "file": path.relative_to(into).as_posix(),
+            "device": content.get("device"),
+        }
+    )
+    return path

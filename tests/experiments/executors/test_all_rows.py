@@ -1,0 +1,117 @@
+"""All rows within a limit of time: durations, the order, who may begin, and what became of each."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.experiments.executors.all_rows import Admission, Expected, Fate, fates, order_rows
+from meta_spliceai.experiments.executors.durations import in_words, parse_duration
+from meta_spliceai.experiments.executors.local import run_queue
+from meta_spliceai.experiments.executors.request import Request
+from meta_spliceai.experiments.executors.screen import OneWatcher
+from meta_spliceai.experiments.runner import Outcome, run_experiment
+from meta_spliceai.experiments.smoke import as_smoke
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.watcher import Silent
+from meta_spliceai.experiments.workspace import Workspace
+
+Rows = dict[str, ExperimentSpec]
+TOY_WORKER = (sys.executable, str(Path(__file__).with_name("toy_worker.py")))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("9m", 540), ("1h30m", 5400), ("540s", 540), ("0.5h", 1800), (" 2M30S ", 150)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text, "--time-limit") == seconds
+
+
+@pytest.mark.parametrize("text", ["9", "", "m", "9x", "-3m", "30m1h", "0s", "1h 30m", "nan"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(InputError, match=r"--time-limit .*9m, 1h30m, 540s"):
+        parse_duration(text, "--time-limit")
+
+
+def test_durations_in_words() -> None:
+    assert [in_words(seconds) for seconds in (45, 540, 9000)] == ["45 s", "9 min", "2.5 h"]
+
+
+def test_smoke_runs_go_by_priority_and_ensembles_come_last(with_ensemble: Rows, workspace: Workspace) -> None:
+    urgent = with_ensemble["toy-45"]
+    assert urgent.wish is not None
+    urgent = urgent.model_copy(update={"wish": urgent.wish.model_copy(update={"priority": "high"})})
+    both = with_ensemble["both"].model_copy(update={"wish": urgent.wish})
+    specs = [as_smoke(spec) for spec in (both, with_ensemble["toy-row"], urgent)]
+    expected = order_rows(specs, workspace, with_ensemble, "cpu")
+    assert [one.spec.id for one in expected] == ["toy-45", "toy-row", "both"]
+    assert {one.seconds for one in expected} == {None}
+
+
+def test_the_planner_s_order_has_members_first_and_seconds(with_ensemble: Rows, workspace: Workspace) -> None:
+    specs = [with_ensemble[name] for name in ("both", "toy-43", "toy-row")]
+    expected = order_rows(specs, workspace, with_ensemble, "cpu")
+    assert [one.spec.id for one in expected][-1] == "both"
+    assert len(expected) == 3
+    assert all(one.seconds is not None and math.isfinite(one.seconds) and one.seconds >= 0 for one in expected)
+
+
+def request_of(spec: ExperimentSpec, workspace: Workspace) -> Request:
+    return Request(spec, {spec.id: spec}, workspace.root, "cpu", resume=True)
+
+
+def test_a_row_begins_only_where_it_should_end_in_time_or_was_begun_before(
+    three_rows: Rows, workspace: Workspace
+) -> None:
+    quick, slow, unknown = (three_rows[name] for name in ("toy-row", "toy-43", "toy-45"))
+    admission = Admission([Expected(quick, 10.0), Expected(slow, 100.0), Expected(unknown, None)], workspace)
+    assert admission(request_of(quick, workspace), 60) == ""
+    assert admission(request_of(unknown, workspace), 1) == ""
+    assert admission(request_of(slow, workspace), 60) == "not begun: it should take 2 min, and 60 s are left"
+    assert admission.refused == {"toy-43": "not begun: it should take 2 min, and 60 s are left"}
+    run_experiment(slow, workspace, "cpu", rows=three_rows)
+    assert admission(request_of(slow, workspace), 60) == ""
+    other = slow.model_copy(update={"bootstrap": 60})
+    assert admission(request_of(other, workspace), 60) != ""
+
+
+def test_the_queue_leaves_out_what_may_not_begin(three_rows: Rows, workspace: Workspace) -> None:
+    names = ["toy-row", "toy-43"]
+    expected = [Expected(three_rows["toy-row"], 1e6), Expected(three_rows["toy-43"], 1.0)]
+    admission = Admission(expected, workspace)
+    watcher = Silent()
+    outcomes = run_queue(
+        [request_of(three_rows[name], workspace) for name in names],
+        OneWatcher(watcher),
+        deadline=time.monotonic() + 900,
+        admit=admission,
+        command=TOY_WORKER,
+    )
+    assert [outcome.spec.id for outcome in outcomes] == ["toy-43"]
+    assert any(line.startswith("toy-row: not begun") for line in watcher.lines)
+    found = fates(expected, outcomes, admission.refused)
+    assert [(fate.row_id, fate.state) for fate in found] == [("toy-row", "left"), ("toy-43", "done")]
+
+
+def test_fates(three_rows: Rows) -> None:
+    expected = [Expected(spec, None) for spec in three_rows.values()]
+    first, second, third = three_rows.values()
+    outcomes = [
+        Outcome(first, None, reused=True),
+        Outcome(second, None, error=RunError("stopped at the time limit")),
+        Outcome(third, None, error=RunError("no data")),
+    ]
+    assert fates(expected, outcomes, {}) == [
+        Fate("toy-row", "done", "finished before"),
+        Fate("toy-43", "left", "stopped at the time limit"),
+        Fate("toy-45", "failed", "no data"),
+    ]
+    assert fates(expected, [], {"toy-43": "too long"})[1:] == [
+        Fate("toy-43", "left", "too long"),
+        Fate("toy-45", "left", "not begun: the time was over"),
+    ]
