@@ -34,7 +34,7 @@ def test_quickstart_ends_with_a_leaderboard_and_a_page_and_uses_what_is_there(
     assert "a subset: 220 of 240 variants, drawn with seed 0" in err
     for words in ("position", "base max_window", "toy-row"):
         assert words in out
-    page = Path(re.search(r"page: (.*report\.html)", out).group(1))  # type: ignore[union-attr]
+    page = Path(re.search(r"page: (.*report/index\.html)", out).group(1))  # type: ignore[union-attr]
     assert "toy-row" in page.read_text(encoding="utf-8")
 
     code, out, err = run_cli(arguments, capsys)

@@ -27,6 +27,7 @@ from meta_spliceai.cli import (
     runs,
     saturate,
     score,
+    serve,
     wishlist,
 )
 from meta_spliceai.errors import MetaSpliceAIError
@@ -96,6 +97,7 @@ for group in (
     runs,
     leaderboard,
     report,
+    serve,
     predict,
     pretrain,
     data,

@@ -1,4 +1,4 @@
-"""`meta-spliceai report`: the page of all runs."""
+"""`meta-spliceai report`: the site made of all runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_NAME = "report.html"
+DEFAULT_NAME = "report"
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +18,11 @@ def register(app: typer.Typer) -> None:
 
 def report(
     out: Annotated[
-        Path | None, typer.Option(help="The HTML file to write; report.html beside the runs if not given.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the site; a name ending in .html: one file. Default: report beside the runs.",
+        ),
     ] = None,
     runs_dir: Annotated[
         Path | None, typer.Option(help="The folder of runs; META_SPLICEAI_RUNS or ./runs if not given.")
@@ -27,18 +31,23 @@ def report(
         Path | None, typer.Option(help="Write the leaderboard and the saturation map as a picture (.svg) instead.")
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan/--no-plan", help="Ask the planner what the rows that are left cost.")
+    ] = True,
 ) -> None:
-    """Write the page: one HTML file of all runs, to open without a network.
+    """Write the site: a folder of pages, to open without a network or a server.
 
-    Leaderboards with intervals and verdicts, the saturation map, predicted
-    against measured effects, precision and recall, training curves, what became
-    of every row, the split, specs, environments and the wishlist. With --figure,
-    the leaderboard and the map as a picture instead.
+    What is left and what it costs, a timeline, a leaderboard for each data set
+    and split, a page a run (curves, precision-recall and ROC with intervals,
+    calibration, strata, saturation map, spec, environment), and any two runs
+    side by side. With --out NAME.html, the leaderboards, runs and wishlist in
+    one file; with --figure, the leaderboard and the map as a picture.
 
     [bold]Examples[/bold]
 
       meta-spliceai report --open
-      meta-spliceai report --runs-dir lab/runs --out lab.html
+      meta-spliceai report --runs-dir lab/runs --out site
+      meta-spliceai report --out lab.html
       meta-spliceai report --figure docs/images/quickstart.svg
     """
     from meta_spliceai.experiments.report import build_report, write_figure
@@ -48,7 +57,7 @@ def report(
     if figure is not None:
         typer.echo(str(write_figure(workspace, figure)))
         return
-    page = build_report(workspace, out if out is not None else workspace.root / DEFAULT_NAME)
+    page = build_report(workspace, out if out is not None else workspace.root / DEFAULT_NAME, plan=plan)
     typer.echo(str(page))
     if open_:
         webbrowser.open(page.resolve().as_uri())

@@ -15,10 +15,13 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 from meta_spliceai.splice_engine.meta_layer.evaluation.rows_zero import BASE_MAX_WINDOW
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 
+WORDS = ("title", "section", "purpose", "wish")
+"""Fields of a row that say what it is called and wished for, and change nothing of a run."""
+
 
 def differing_fields(runs: Sequence[RunDirectory]) -> pd.DataFrame:
     """Fields of specification, data, code and machine in which the runs differ; one row a field, one column a run."""
-    columns = {run.name: _flat(_facts(run)) for run in runs}
+    columns = {run.name: _facts(run) for run in runs}
     names = list(dict.fromkeys(name for values in columns.values() for name in values))
     rows = []
     for name in names:
@@ -82,15 +85,29 @@ def _scorers(run: RunDirectory) -> list[Scorer]:
 
 
 def _facts(run: RunDirectory) -> dict[str, Any]:
-    record = run.record()
-    facts: dict[str, Any] = run.spec().model_dump(mode="json", exclude={"title", "section", "purpose", "wish"})
-    if (run.path / "data.json").exists():
-        data = run.data()
-        facts["data.digest"] = data["digest"]
-        facts["split.digest"] = data["split"]["digest"]
+    spec = run.spec().model_dump(mode="json")
+    return facts_of(spec, run.data() if (run.path / "data.json").exists() else {}, run.record())
+
+
+def facts_of(
+    spec: dict[str, Any], data: dict[str, Any], record: dict[str, Any], environment: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What two runs can differ in, by dotted name.
+
+    Args:
+        spec: spec.yaml; its words (title, section, purpose, wish) are left aside.
+        data: data.json; empty where it is not written yet.
+        record: run.json.
+        environment: what of environment.json is to be compared too.
+    """
+    facts: dict[str, Any] = {name: value for name, value in spec.items() if name not in WORDS}
+    split = data.get("split")
+    if data:
+        facts["data.digest"] = data.get("digest")
+        facts["split.digest"] = split.get("digest") if isinstance(split, dict) else None
     for name in ("code", "device", "seconds", "peak_memory_bytes", "parameters", "weights_origin"):
         facts[f"run.{name}"] = record.get(name)
-    return facts
+    return _flat(facts) | _flat(environment or {}, "machine.")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -145,6 +145,7 @@ def write_run(
         peak_memory_bytes=712_000_000,
         device="cpu",
         seed=7,
+        started="2026-01-05T09:58:36+00:00",
         finished="2026-01-05T10:00:00+00:00",
         licences=[{"name": "SpliceAI networks", "licence": "CC BY-NC 4.0", "citation": "Jaganathan et al. 2019"}],
         notes=["a subset: 1,000 of 5,560 variants, drawn with seed 7"],

@@ -8,15 +8,20 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import precision_recall_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
 
 from meta_spliceai.experiments.report.forest_plot import ForestMetric, ForestRow, forest_plot
 from meta_spliceai.experiments.report.palette import DIVERGING_DARK, DIVERGING_LIGHT, diverging
-from meta_spliceai.experiments.report.precision_recall import precision_recall, precision_recall_points
+from meta_spliceai.experiments.report.planned_plot import PlannedPoint, planned_plot
+from meta_spliceai.experiments.report.ranking_curves import GRID, precision_recall_plot, ranking_curves, roc_plot
+from meta_spliceai.experiments.report.reliability_plot import reliability_plot
 from meta_spliceai.experiments.report.saturation_map import MapPanel, panel_limit, saturation_map, shade
 from meta_spliceai.experiments.report.scatter_plot import scatter_plot
+from meta_spliceai.experiments.report.strata_plot import strata_plot
 from meta_spliceai.experiments.report.svg import Scale, number, padded, tag
+from meta_spliceai.experiments.report.timeline import Lane, timeline
 from meta_spliceai.experiments.report.training_curves import training_curves
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
 
 SPACE = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -59,21 +64,132 @@ def test_a_scale_without_span_does_not_divide_by_zero():
     assert padded([math.nan, math.inf]) == (0.0, 1.0)
 
 
-def test_precision_recall_equals_scikit_learn():
+def judged(rows: int = 300) -> tuple[np.ndarray, np.ndarray, pd.Series]:
+    """Scores with many ties, labels and groups."""
     rng = np.random.default_rng(4)
-    positive = rng.random(300) < 0.2
-    score = np.round(rng.normal(size=300) + positive, 1)  # rounded: many ties
-    recall, precision = precision_recall_points(score, positive)
-    expected_precision, expected_recall, _ = precision_recall_curve(positive, score)
-    np.testing.assert_allclose(recall, expected_recall[:-1][::-1])
-    np.testing.assert_allclose(precision, expected_precision[:-1][::-1])
+    positive = rng.random(rows) < 0.2
+    score = np.round(rng.normal(size=rows) + positive, 1)
+    return score, positive, pd.Series([f"gene {i % 40}" for i in range(rows)])
 
 
-def test_precision_recall_shows_the_prevalence_and_survives_a_scorer_without_scores():
-    positive = np.array([True, False, False, False])
-    drawn = precision_recall([("none", "s-zero", np.full(4, np.nan))], positive, "title")
-    assert "prevalence 0.25" in words(parsed(drawn))
-    assert "none: no score" in parsed(drawn).findtext(f"{SPACE}desc", "")
+def test_ranking_curves_equal_scikit_learn():
+    score, positive, groups = judged()
+    curves = ranking_curves(score, positive, groups)
+    assert curves is not None
+    grid = np.linspace(0, 1, GRID)
+    precision, recall, _ = precision_recall_curve(positive, score)
+    # At each recall of the grid: the strictest threshold that reaches it.
+    reached = [precision[:-1][recall[:-1] >= max(g, 1e-9) - 1e-9][-1] for g in grid]
+    np.testing.assert_allclose(curves.precision.value, reached)
+    false, true, _ = roc_curve(positive, score, drop_intermediate=False)
+    np.testing.assert_allclose(curves.sensitivity.value, [true[false <= g + 1e-9].max() for g in grid])
+
+
+def test_the_band_is_that_of_resampled_groups():
+    score, positive, groups = judged()
+    curves = ranking_curves(score, positive, groups, seed=3, resamples=40)
+    assert curves is not None
+    plan = plan_resamples(groups, 40, 3)
+    members = [np.flatnonzero(plan.unit == unit) for unit in range(plan.n_groups)]
+    again, areas = [], []
+    for counts in plan.counts:
+        rows = np.concatenate([np.tile(members[unit], count) for unit, count in enumerate(counts) if count])
+        other = ranking_curves(score[rows], positive[rows], groups.iloc[rows], resamples=0)
+        assert other is not None
+        again.append(other.sensitivity.value)
+        areas.append(average_precision_score(positive[rows], score[rows]))
+    np.testing.assert_allclose(curves.sensitivity.low, np.percentile(again, 2.5, axis=0))
+    np.testing.assert_allclose(curves.sensitivity.high, np.percentile(again, 97.5, axis=0))
+    np.testing.assert_allclose(curves.areas["auprc"], areas)
+
+
+def test_a_missing_score_does_not_change_who_is_resampled():
+    score, positive, groups = judged()
+    fewer = score.copy()
+    fewer[:5] = np.nan
+    whole, part = ranking_curves(score, positive, groups), ranking_curves(fewer, positive, groups)
+    assert whole is not None
+    assert part is not None
+    assert np.corrcoef(whole.areas["auroc"], part.areas["auroc"])[0, 1] > 0.95
+    assert ranking_curves(np.full(300, np.nan), positive, groups) is None
+
+
+def test_ranking_plots_show_prevalence_bands_and_what_a_line_says():
+    score, positive, groups = judged()
+    curves = ranking_curves(score, positive, groups)
+    assert curves is not None
+    root = parsed(precision_recall_plot([(HOSTILE, "s-learned", curves), ("base", "s-base", curves)], 0.2, 0.9))
+    assert "prevalence 0.20" in words(root)
+    assert len(list(root.iter(f"{SPACE}polygon"))) == 1
+    assert "one replicate of the measurement predicts the other with AUPRC 0.90" in root.get("aria-label", "")
+    tips = [mark.get("data-tip") or "" for mark in root.iter(f"{SPACE}circle")]
+    assert any(tip.startswith(f"{HOSTILE}: precision ") and "] at recall 0.5" in tip for tip in tips)
+    assert len(list(parsed(roc_plot([("base", "s-base", curves)])).iter(f"{SPACE}polyline"))) == 1
+
+
+def test_the_timeline_has_a_lane_a_row_and_bars_that_can_be_hit():
+    lanes = [
+        Lane("a", "a-1", "finished", "2026-01-05T10:00:00+00:00", "2026-01-05T11:00:00+00:00", "one", "run-a-1.html"),
+        Lane("a", "a-2", "failed", "2026-01-05T12:00:00+00:00", "2026-01-05T12:00:01+00:00", HOSTILE),
+        Lane("b", "b-1", "finished", "no date", "", "never"),
+    ]
+    root = parsed(timeline(lanes))
+    bars = [rect for rect in root.iter(f"{SPACE}rect") if rect.get("class", "").startswith("bar")]
+    assert [bar.get("class") for bar in bars] == ["bar finished", "bar failed"]
+    assert float(bars[1].get("width", "0")) >= 7
+    assert float(bars[0].get("width", "0")) > 10 * float(bars[1].get("width", "0"))
+    assert [link.get("href") for link in root.iter(f"{SPACE}a")] == ["run-a-1.html"]
+    assert words(root).count("a") == 1
+    assert "b" not in words(root)
+    assert timeline(lanes[2:]) is None
+
+
+def test_the_planners_plot_counts_what_is_within_the_band():
+    points = [
+        PlannedPoint("one", 10.0, 30.0, 11.0),
+        PlannedPoint("two", 100.0, math.nan, 140.0),
+        PlannedPoint("three", math.nan, 1.0, 1.0),
+    ]
+    root = parsed(planned_plot(points, "Peak memory", "GiB", 0.15))
+    marks = list(root.iter(f"{SPACE}circle"))
+    assert [mark.get("class") for mark in marks] == ["guess estimate", "guess calibrated", "guess calibrated"]
+    assert "3 runs; 1 of 2 calibrated predictions within 15%" in root.get("aria-label", "")
+    assert (marks[1].get("data-tip") or "").endswith("11 GiB predicted, 10 measured (+10%)")
+    assert planned_plot([], "Time", "s", 0.25) is None
+
+
+STRATUM = {
+    "stratification": "region",
+    "stratum": "exon",
+    "metric": "auprc",
+    "n": 90,
+    "n_positive": 30,
+    "prevalence": 0.33,
+}
+
+
+def test_strata_show_each_scorer_and_the_stratum_s_own_chance():
+    records = [
+        {**STRATUM, "scorer": HOSTILE, "kind": "learned", "estimate": 0.8, "low": 0.7, "high": 0.9},
+        {**STRATUM, "scorer": "position", "kind": "row zero", "estimate": 0.6, "low": None, "high": None},
+        {**STRATUM, "scorer": "none", "kind": "base", "estimate": None, "low": None, "high": None},
+        {"stratification": "region", "stratum": "deep", "n": 3, "n_positive": 0, "reason": "too small"},
+    ]
+    root = parsed(strata_plot(records, "region", "auprc"))
+    shown = words(root)
+    assert shown.index("position") < shown.index(HOSTILE)
+    assert "90 variants, 30 altering" in shown
+    assert "none" not in shown
+    assert len([e for e in root.iter(f"{SPACE}line") if "whisker" in e.get("class", "")]) == 1
+    assert strata_plot(records, "source", "auprc") is None
+
+
+def test_reliability_draws_every_bin_with_its_interval():
+    curve = [{"predicted": 0.1, "observed": 0.2, "low": 0.1, "high": 0.3, "n": 50, "lowest": 0, "highest": 0.2}]
+    root = parsed(reliability_plot([("model", "s-learned", curve), ("empty", "s-zero", [])]))
+    [mark] = root.iter(f"{SPACE}circle")
+    assert mark.get("data-tip") == "model: stated 0.10, observed 0.20 [0.10, 0.30], 50 variants"
+    assert reliability_plot([("empty", "s-zero", [])]) is None
 
 
 def test_forest_has_a_line_a_scorer_and_a_dash_where_nothing_is_known():

@@ -1,6 +1,6 @@
 """What is looked at: the page of all runs and the picture of one."""
 
 from meta_spliceai.experiments.report.figure import write_figure
-from meta_spliceai.experiments.report.page import build_report
+from meta_spliceai.experiments.report.site import build_report
 
 __all__ = ["build_report", "write_figure"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ class RunRecord:
         curves: one row an epoch; None if absent.
         predictions: one row a variant; None if absent.
         evaluation: the judgement on the test part; None if absent.
+        evidence: evidence.json: strata, position held fixed, calibration, ceiling, peaks; absent in older runs.
+        progress: progress.json, for a run that is being worked on.
+        path: the folder.
     """
 
     name: str
@@ -49,6 +53,9 @@ class RunRecord:
     curves: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
     evaluation: Evaluation | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
 
     @property
     def title(self) -> str:
@@ -67,12 +74,18 @@ class RunRecord:
         return self.predictions[self.predictions["part"] == TEST].reset_index(drop=True)
 
 
-def collect_runs(workspace: Workspace) -> list[RunRecord]:
-    """Every run of the folder by name, a folder that holds a spec but no record among them."""
-    if not workspace.root.is_dir():
-        return []
-    folders = [path for path in sorted(workspace.root.iterdir()) if path.is_dir()]
-    return [read_run(RunDirectory(path)) for path in folders if _looks_like_run(path)]
+def collect_runs(workspace: Workspace, only: Collection[str] | None = None) -> list[RunRecord]:
+    """Every run of the folder and of its ledgers by name, a folder that holds a spec but no record among them.
+
+    Args:
+        workspace: the folder and its ledgers.
+        only: names of the runs wanted; None for all.
+    """
+    found: dict[str, Path] = {}
+    for root in (*reversed(workspace.ledgers), workspace.root):
+        if root.is_dir():
+            found |= {path.name: path for path in root.iterdir() if path.is_dir() and _looks_like_run(path)}
+    return [read_run(RunDirectory(found[name])) for name in sorted(found) if only is None or name in only]
 
 
 def _looks_like_run(path: Path) -> bool:
@@ -82,7 +95,7 @@ def _looks_like_run(path: Path) -> bool:
 def read_run(directory: RunDirectory) -> RunRecord:
     """Read one run, noting each file that is damaged, and each one that a finished run ought to have and has not."""
     path = directory.path
-    record = RunRecord(directory.name, directory.row_id)
+    record = RunRecord(directory.name, directory.row_id, path=path)
     record.info = _mapping(record, path / "run.json")
     record.spec = _mapping(record, path / "spec.yaml")
     record.environment = _mapping(record, path / "environment.json")
@@ -91,6 +104,9 @@ def read_run(directory: RunDirectory) -> RunRecord:
         record.state, record.reason = str(directory.state()), directory.reason()
     elif not record.problems:
         record.reason = "run.json is missing: the run ended before it was recorded"
+    record.evidence = _mapping(record, path / "evidence.json")
+    if record.state == "running":
+        record.progress = _mapping(record, path / "progress.json")
     record.curves = _table(record, path / "curves.parquet")
     record.predictions = _table(record, path / "predictions.parquet")
     judged = _mapping(record, path / "metrics.json")

@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -19,12 +18,11 @@ from meta_spliceai.experiments.progress_of_rows import STATES, RowState, state_o
 from meta_spliceai.experiments.report.collect import RunRecord, collect_runs
 from meta_spliceai.experiments.report.leaderboard import Board, boards, verdict_level, verdict_summary, worse_than
 from meta_spliceai.experiments.report.palette import cell_rules, variables
+from meta_spliceai.experiments.report.ranking import RankingView, RunRanking, ranking_of_run, ranking_view
 from meta_spliceai.experiments.report.saturation_map import SaturationMap
 from meta_spliceai.experiments.report.sections import (
-    Series,
     forest_of,
     map_of,
-    precision_recall_of,
     prevalence_of,
     scatters_of,
 )
@@ -32,7 +30,6 @@ from meta_spliceai.experiments.report.svg import number
 from meta_spliceai.experiments.report.training_curves import training_curves
 from meta_spliceai.experiments.rows import load_rows
 from meta_spliceai.experiments.workspace import Workspace
-from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
 
 TABLE_METRICS = (
@@ -45,6 +42,8 @@ TABLE_METRICS = (
     "pearson_validated_delta",
 )
 REFERENCE = "base max_window"
+SCRIPTS = ("page.js", "tips.js", "map.js")
+"""Scripts of the one-file page, in order; each is a function of its own."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class BoardView:
 
     board: Board
     forest: Markup
-    curves: tuple[Markup, list[Series]] | None
+    ranking: RankingView | None
     scatters: list[Markup]
     map: SaturationMap | None
     prevalence: float | None
@@ -62,22 +61,6 @@ class BoardView:
     coverage: list[tuple[str, list[tuple[str, int, list[str]]]]]
     parts: list[dict[str, Any]]
     notes: list[str]
-
-
-def build_report(workspace: Workspace, out: Path) -> Path:
-    """Write the page.
-
-    Args:
-        workspace: the folder of runs and its ledger; an empty or absent one gives a page that says so.
-        out: the HTML file; written whole or not at all.
-
-    Returns:
-        `out`.
-    """
-    page = render_page(workspace)
-    with atomic_write(out) as handle:
-        handle.write(page)
-    return out
 
 
 def render_page(workspace: Workspace, rows: Sequence[RowState] | None = None) -> str:
@@ -89,11 +72,33 @@ def render_page(workspace: Workspace, rows: Sequence[RowState] | None = None) ->
     """
     runs = collect_runs(workspace)
     rows = state_of_rows(load_rows(), workspace) if rows is None else rows
-    views = [_view(board) for board in boards(runs)]
-    script = packaged("page.js")
-    style = variables() + cell_rules() + packaged("plots.css") + packaged("page.css")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    rankings = {run.name: ranking_of_run(run) for run in runs if run.is_result}
+    views = [view_of(board, rankings) for board in boards(runs)]
+    script = "\n".join(packaged(name) for name in SCRIPTS)
     maps = {f"map-{i}": view.map.data for i, view in enumerate(views) if view.map is not None}
+    environment = template_environment()
+    return environment.get_template("page.html.j2").render(
+        style=style_sheet(),
+        # The text comes from this package; a "</script" in it would be our own mistake.
+        script=Markup(script),  # noqa: S704
+        script_digest=digest_of(script),
+        views=views,
+        runs=runs,
+        curves=curves_of(runs),
+        maps=json_for_html(maps) if maps else None,
+        ledger_damage=[damage.describe() for damage in workspace.ledger.damage()],
+        rows=rows,
+        row_counts={state: sum(row.state == state for row in rows) for state in STATES},
+        sections=by_section(rows),
+        licences=licences_of(runs),
+        summary=verdict_summary,
+        worse=worse_than,
+        newest=newest_of(runs),
+    )
+
+
+def template_environment() -> jinja2.Environment:
+    """The page's templates with their filters."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(packaged),
         autoescape=True,
@@ -104,24 +109,17 @@ def render_page(workspace: Workspace, rows: Sequence[RowState] | None = None) ->
     environment.filters.update(
         number=number, interval=interval, seconds=seconds, memory=memory, yaml=as_yaml, level=verdict_level
     )
-    return environment.get_template("page.html.j2").render(
-        # Both texts come from this package; a "</script" or "</style" in them would be our own mistake.
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        script_digest=digest,
-        views=views,
-        runs=runs,
-        curves=_curves(runs),
-        maps=_json_for_html(maps) if maps else None,
-        ledger_damage=[damage.describe() for damage in workspace.ledger.damage()],
-        rows=rows,
-        row_counts={state: sum(row.state == state for row in rows) for state in STATES},
-        sections=_by_section(rows),
-        licences=_licences(runs),
-        summary=verdict_summary,
-        worse=worse_than,
-        newest=_newest(runs),
-    )
+    return environment
+
+
+def style_sheet() -> Markup:
+    """All of the page's style; it comes from this package, so that a "</style" in it would be our own mistake."""
+    return Markup(variables() + cell_rules() + packaged("plots.css") + packaged("page.css"))  # noqa: S704
+
+
+def digest_of(script: str) -> str:
+    """What the page's content security policy knows its script by."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def packaged(name: str) -> str:
@@ -129,13 +127,14 @@ def packaged(name: str) -> str:
     return files("meta_spliceai.experiments.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _json_for_html(value: object) -> Markup:
+def json_for_html(value: object) -> Markup:
     """JSON that cannot end its script element or open a comment, whatever names it holds."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
 
 
-def _view(board: Board) -> BoardView:
+def view_of(board: Board, rankings: dict[str, RunRanking | None]) -> BoardView:
+    """Everything the templates show of a board; `rankings` as `ranking_of_run` gives them, by run name."""
     run = board.runs[0]
     label = effect_label(run)
     known = {metric.name: metric for metric in OperatingPoints().metrics()}
@@ -149,7 +148,7 @@ def _view(board: Board) -> BoardView:
     return BoardView(
         board,
         forest_of(board),
-        precision_recall_of(board),
+        ranking_view(board, rankings),
         scatters_of(board, label),
         map_of(board, label),
         prevalence_of(board),
@@ -222,19 +221,19 @@ def _parts(run: RunRecord) -> list[dict[str, Any]]:
     return counted
 
 
-def _curves(runs: Sequence[RunRecord]) -> list[tuple[RunRecord, Markup]]:
+def curves_of(runs: Sequence[RunRecord]) -> list[tuple[RunRecord, Markup]]:
     drawn = ((run, training_curves(run.curves, run.title)) for run in runs if run.curves is not None)
     return [(run, plot) for run, plot in drawn if plot is not None]
 
 
-def _by_section(rows: Sequence[RowState]) -> list[tuple[str, list[RowState]]]:
+def by_section(rows: Sequence[RowState]) -> list[tuple[str, list[RowState]]]:
     sections: dict[str, list[RowState]] = {}
     for row in rows:
         sections.setdefault(row.spec.section, []).append(row)
     return list(sections.items())
 
 
-def _licences(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
+def licences_of(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
     """Licences the runs recorded: of the data set, and of base networks; each once."""
     found: dict[str, dict[str, str]] = {}
     for run in runs:
@@ -249,7 +248,7 @@ def _licences(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
     return list(found.values())
 
 
-def _newest(runs: Sequence[RunRecord]) -> str:
+def newest_of(runs: Sequence[RunRecord]) -> str:
     """When the newest run changed last; the page's own date, so that the same runs give the same page."""
     times = [str(run.info.get("finished") or run.info.get("changed_at") or "") for run in runs]
     return max(times, default="")

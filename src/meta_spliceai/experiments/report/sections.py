@@ -12,11 +12,9 @@ from markupsafe import Markup
 
 from meta_spliceai.experiments.report.forest_plot import ForestMetric, ForestRow, forest_plot
 from meta_spliceai.experiments.report.leaderboard import Board, Standing
-from meta_spliceai.experiments.report.precision_recall import precision_recall
 from meta_spliceai.experiments.report.saturation_map import MapPanel, SaturationMap, saturation_map
 from meta_spliceai.experiments.report.scatter_plot import scatter_plot
 from meta_spliceai.experiments.report.svg import number
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, binary_labels
 
 LEARNED_STYLES = ("s-learned", "s-learned-2", "s-learned-3", "s-learned-4")
 FOREST = (
@@ -37,11 +35,12 @@ class Series:
     area: tuple[float, float, float]
 
 
-def forest_of(board: Board) -> Markup:
-    """The board's forest plot over the headline metrics that were judged."""
+def forest_of(board: Board, most: int = len(FOREST)) -> Markup:
+    """The board's forest plot over the headline metrics that were judged, `most` of them at most."""
     prevalence = prevalence_of(board)
     chance = {"auprc": prevalence, "auroc": 0.5, "spearman_effect": 0.0}
     chosen = [(key, title) for key, title in FOREST if key in board.metrics] or [(board.headline, board.headline)]
+    chosen = chosen[:most]
     metrics = [ForestMetric(key, title, chance.get(key)) for key, title in chosen]
     rows = [
         ForestRow(standing.name, standing.kind, {key: standing.number(key) for key, _ in chosen})
@@ -97,23 +96,9 @@ def aligned(standing: Standing, ids: pd.Series, suffix: str, whole: bool = False
     return values[~values.index.duplicated()].reindex(ids).to_numpy(dtype=np.float64)
 
 
-def precision_recall_of(board: Board) -> tuple[Markup, list[Series]] | None:
-    """PR curves of all the board's scorers, with the legend; None without predictions of both classes."""
-    rows = merged_test_rows(board)
-    if rows is None or not board.standings or not {"variant_id", "classification"} <= set(rows):
-        return None
-    labels = binary_labels(rows, board.standings[0].evaluation.settings.get("negatives") or NEGATIVES)
-    rows, positive = rows[np.isfinite(labels)], labels[np.isfinite(labels)] == 1
-    if not positive.any() or positive.all():
-        return None
-    styles = styles_of(board)
-    series = [(s.name, styles[s.name], aligned(s, rows["variant_id"], "score")) for s in board.standings]
-    legend = [
-        Series(standing.name, styles[standing.name], standing.number("auprc"))
-        for standing, (_, _, score) in zip(board.standings, series, strict=True)
-        if np.isfinite(score).any()
-    ]
-    return precision_recall(series, positive, "Precision and recall on the test variants"), legend
+def aligned_values(rows: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"] | None:
+    """A column of scores as numbers; None where the table has no such column."""
+    return pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=np.float64) if column in rows else None
 
 
 def scatters_of(board: Board, effect_label: str) -> list[Markup]:

@@ -61,6 +61,11 @@ def polyline(points: Sequence[tuple[float, float]], class_: str) -> Markup:
     return tag("polyline", points=steps, class_=class_)
 
 
+def polygon(points: Sequence[tuple[float, float]], class_: str) -> Markup:
+    """A closed area, its corners in order."""
+    return tag("polygon", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points), class_=class_)
+
+
 def picture(width: float, height: float, name: str, description: str, *children: str, **more: object) -> Markup:
     """The outer element of a plot: scales with its container and has an accessible name and description."""
     return tag(

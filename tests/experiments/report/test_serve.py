@@ -1,0 +1,137 @@
+"""The site on this machine: current, only for this machine, and ended without a trace."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.report.serve import HOST, LiveSite, make_server
+
+
+@pytest.fixture
+def site(workspace, tmp_path, monkeypatch) -> LiveSite:
+    monkeypatch.chdir(tmp_path)
+    made = LiveSite(workspace, plan=False)
+    assert made.refresh()
+    return made
+
+
+@pytest.fixture
+def port(site):
+    server = make_server(site, 0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+def asked(port: int, path: str, host: str = "localhost") -> tuple[int, str]:
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    connection.request("GET", path, headers={"Host": f"{host}:{port}"})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def test_pages_state_and_what_is_not_there(port, site):
+    status, page = asked(port, "/")
+    assert status == 200
+    assert page.startswith("<!doctype html>")
+    assert "connect-src 'self'" in page
+    assert asked(port, "/run-wt1-simple-cnn-0123456789ab.html?x=1")[0] == 200
+    assert json.loads(asked(port, "/state.json")[1]) == {"version": 1, "running": [], "error": ""}
+    for path in ("/../pyproject.toml", "/%2e%2e/etc/passwd", "/ledger.jsonl", "//etc/passwd"):
+        assert asked(port, path)[0] == 404
+
+
+def test_another_name_for_this_machine_is_refused(port):
+    assert asked(port, "/", host="evil.example")[0] == 403
+
+
+def test_only_what_has_changed_makes_a_new_version(site, workspace):
+    assert not site.refresh()
+    run = workspace.run("now-0123456789ab")
+    with run.taken():
+        run.mark("running", title="Now", row="now")
+        assert site.refresh()
+        run.write_json("progress.json", {"stage": "training", "epoch": 1, "epochs": 4, "share": 0.25})
+        site.refresh()
+        version = site.version
+        run.write_json("progress.json", {"stage": "training", "epoch": 2, "epochs": 4, "share": 0.5})
+        assert not site.refresh()
+        [said] = site.state()["running"]
+        assert (said["share"], said["words"]) == (0.5, "training, epoch 2 of 4")
+    # The lock is free and nothing was written: the process is gone.
+    assert site.refresh()
+    assert site.version == version + 1
+    assert b"the process ended without a word" in (site.page("run-now-0123456789ab.html") or b"")
+
+
+def test_a_row_that_cannot_be_read_leaves_the_last_version(site, tmp_path):
+    (tmp_path / "wishlist").mkdir()
+    (tmp_path / "wishlist" / "mine.yaml").write_text("section: Mine\nrows: [\n")
+    assert not site.refresh()
+    assert "mine.yaml: not valid YAML" in site.state()["error"]
+    assert site.page("index.html") is not None
+    (tmp_path / "wishlist" / "mine.yaml").write_text("section: Mine\nrows: [{id: my-row, title: My row, wish: {}}]\n")
+    assert site.refresh()
+    assert site.state()["error"] == ""
+    assert b"My row" in (site.page("index.html") or b"")
+
+
+def test_a_port_that_is_taken_is_named(site):
+    with socket.socket() as other:
+        other.bind((HOST, 0))
+        other.listen()
+        with pytest.raises(InputError, match=f"--port {other.getsockname()[1]}: another program listens there"):
+            make_server(site, other.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_the_command_ends_cleanly_on_ctrl_c(workspace, tmp_path):
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from meta_spliceai.cli import main; main()",
+            "serve",
+            "--no-plan",
+            "--port",
+            "0",
+            "--runs-dir",
+            str(workspace.root),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        port = int(address.rstrip("/").rpartition(":")[2])
+        assert asked(port, "/")[0] == 200
+        (workspace.root / "ledger.jsonl").write_text('{"event": "finished"}\n')
+        end = time.monotonic() + 60
+        while json.loads(asked(port, "/state.json")[1])["version"] < 2:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert said.splitlines()[-1] == "ended"
+    assert "Traceback" not in said

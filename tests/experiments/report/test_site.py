@@ -1,0 +1,274 @@
+"""The site: every page whole and self-contained, links that lead somewhere, the same runs the same bytes."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from meta_spliceai.experiments.progress_of_rows import RowState
+from meta_spliceai.experiments.report.left import Cost, Left
+from meta_spliceai.experiments.report.planned_plot import PlannedPoint
+from meta_spliceai.experiments.report.site import build_report, progress_words, render_site
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.workspace import Workspace
+
+from .conftest import write_run
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+STRATUM = {
+    "stratification": "region",
+    "stratum": "exon",
+    "metric": "auprc",
+    "n": 90,
+    "n_positive": 30,
+    "prevalence": 0.33,
+    "scorer": "wt1-validated-delta",
+    "kind": "learned",
+    "estimate": 0.8,
+    "low": 0.7,
+    "high": 0.9,
+    "reason": "",
+}
+EVIDENCE = {
+    "format": 1,
+    "negatives": ["Normal"],
+    "rows": 90,
+    "strata": [
+        STRATUM,
+        {**STRATUM, "metric": "auroc"},
+        {"stratification": "region", "stratum": "deep", "n": 2, "n_positive": 0, "reason": "2 rows: not judged"},
+    ],
+    "within_position": [{"scorer": "wt1-validated-delta", "estimate": 0.61, "low": 0.55, "high": 0.67, "reason": ""}],
+    "gain_over_position": [
+        {"scorer": "base own_site", "kind": "base", "metric": "auprc", "estimate": 0.12, "low": 0.02, "high": 0.2}
+    ],
+    "calibration": [
+        {
+            "scorer": "wt1-validated-delta",
+            "kind": "learned",
+            "n": 90,
+            "summary": [{"metric": "brier_skill", "estimate": 0.3, "low": 0.1, "high": 0.4}],
+            "curve": [
+                {"lowest": 0, "highest": 0.2, "n": 50, "predicted": 0.1, "observed": 0.2, "low": 0.1, "high": 0.3}
+            ],
+        }
+    ],
+    "ceiling": [{"metric": "auprc", "estimate": 0.93, "low": 0.9, "high": 0.95}],
+    "peaks": [
+        {"scorer": "base max_window", "metric": "gain_detection", "estimate": None, "reason": "no gained site is known"}
+    ],
+    "reasons": {"peaks": "the data set has no observed sites"},
+}
+
+
+def rows() -> list[RowState]:
+    def spec(row: str) -> ExperimentSpec:
+        return ExperimentSpec.model_validate(
+            {"id": row, "title": row.title(), "section": "S", "wish": {"priority": "high"}}
+        )
+
+    return [
+        RowState(spec("wt1-simple-cnn"), "completed", last_run="wt1-simple-cnn-0123456789ab"),
+        RowState(spec("later"), "runnable"),
+        RowState(spec("never"), "wished", missing=("encoder 'x'",)),
+    ]
+
+
+LEFT = Left(
+    {"later": Cost("RTX 4090", 3 * 2**30, 1.5, 0.66, "calibrated", "learned from 2 runs")},
+    1.5,
+    0.66,
+    ("RTX 4090: RunPods, 2025-12",),
+    ("prices are 90 days old",),
+    (PlannedPoint("one", 2.0, 3.0, 2.1), PlannedPoint("two", 4.0, 3.0, float("nan"))),
+    (PlannedPoint("one", 200.0, 300.0, 210.0),),
+)
+
+
+class Page(HTMLParser):
+    """Links, identifiers and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.inside = tag
+        for name, value in attrs:
+            assert not name.startswith("on"), (tag, name)
+            assert name != "src"
+            if name == "href":
+                self.links.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside not in ("script", "style"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def site(finished_runs) -> dict[str, str]:
+    return render_site(Workspace(finished_runs), rows=rows(), left=LEFT)
+
+
+def test_every_link_leads_to_a_page_and_a_place_of_it(site):
+    pages = {name: Page(text) for name, text in site.items()}
+    assert set(pages) == {
+        "index.html",
+        "compare.html",
+        "board-1.html",
+        "run-wt1-simple-cnn-0123456789ab.html",
+        "run-wt1-validated-delta-0123456789ab.html",
+    }
+    for name, page in pages.items():
+        assert len(page.ids) == len(set(page.ids)), name
+        assert page.tags.count("h1") == 1, name
+        for link in page.links:
+            if link.startswith("data:"):
+                continue
+            target, _, place = unquote(link).partition("#")
+            assert target in ("", *pages), (name, link)
+            if place and target != "compare.html":
+                assert place in pages[target or name].ids, (name, link)
+
+
+def test_the_overview_says_what_is_left_and_what_it_costs(site):
+    text = Page(site["index.html"]).text
+    for words in (
+        "1 of 3 experiments done; the rest takes about 1.5 h and $0.66",
+        "RTX 4090",
+        "3.00 GiB",
+        "learned from 2 runs",
+        "RTX 4090: RunPods, 2025-12.",
+        "prices are 90 days old",
+        "encoder 'x'",
+        "wt1-exon5, position-blocks,",
+        "beats",
+    ):
+        assert words in text, words
+    assert "1 of 1 calibrated predictions within 15%" in site["index.html"]
+    assert "Timeline of runs" in site["index.html"]
+
+
+def test_without_a_plan_the_wishlists_guesses_are_shown(finished_runs):
+    page = render_site(Workspace(finished_runs), rows=rows(), plan=False)["index.html"]
+    assert "the wishlist's own guesses" in Page(page).text
+    assert "Peak memory" not in page
+
+
+def test_a_run_s_page_shows_its_evidence(workspace):
+    workspace.find("wt1-validated-delta").write_json("evidence.json", EVIDENCE)
+    text = render_site(workspace, rows=[], plan=False)["run-wt1-validated-delta-0123456789ab.html"]
+    page = Page(text)
+    for words in (
+        "Where it is good and where not",
+        "region deep: 2 rows: not judged",
+        "Beyond position",
+        "brier skill",
+        "How well the measurement predicts itself",
+        "no gained site is known",
+        "peaks: the data set has no observed sites",
+        "learning_rate: 0.001",
+        "python: 3.11.9",
+        "679 MiB",
+        "predictions.parquet",
+    ):
+        assert words in page.text, words
+    for plot in (
+        "AUPRC by region",
+        "AUROC by region",
+        "Reliability",
+        "Precision by recall",
+        "ROC curves",
+        "Training curves",
+    ):
+        assert f'aria-label="{plot}' in text, plot
+    assert "one replicate of the measurement predicts the other with AUPRC 0.93" in text
+
+
+def test_compared_runs_carry_what_the_page_needs(site):
+    data = json.loads(site["compare.html"].partition('id="compared">')[2].partition("</script>")[0])
+    first, second = data["runs"]
+    assert first["test"] == second["test"]
+    assert first["plan"] == second["plan"] != ""
+    assert len(first["areas"]["auprc"]) == len(second["areas"]["auprc"]) == 200
+    assert first["facts"]["training.epochs"] == "30"
+    assert first["facts"]["id"] != second["facts"]["id"]
+    assert first["losses"]["epoch"] == list(range(1, 25))
+    assert first["metrics"]["auprc"][1] < first["metrics"]["auprc"][0] < first["metrics"]["auprc"][2]
+
+
+def test_the_same_runs_give_the_same_bytes(site, finished_runs):
+    assert render_site(Workspace(finished_runs), rows=rows(), left=LEFT) == site
+
+
+def test_hostile_names_stay_text_on_every_page(tmp_path, small_screen):
+    place = Workspace(tmp_path / "runs")
+    run = write_run(place, "wt1-validated-delta", HOSTILE, 0.8, frame=small_screen.assign(background=HOSTILE))
+    write_run(place, "other", "Other", 0.5, frame=small_screen)
+    run.mark("finished", reason=HOSTILE, stale=HOSTILE, device=HOSTILE)
+    run.write_json(
+        "evidence.json", {**EVIDENCE, "reasons": {HOSTILE: HOSTILE}, "strata": [{**STRATUM, "stratum": HOSTILE}]}
+    )
+    for name, text in render_site(place, rows=[], plan=False).items():
+        page = Page(text)
+        assert "img" not in page.tags, name
+        assert page.tags.count("script") <= 2, name
+
+
+def test_pages_of_runs_that_are_gone_go_too(workspace, tmp_path):
+    out = tmp_path / "site"
+    assert build_report(workspace, out, plan=False) == out / "index.html"
+    (out / "mine.txt").write_text("kept")
+    run = workspace.find("wt1-simple-cnn")
+    for file in run.path.iterdir():
+        file.unlink()
+    run.path.rmdir()
+    build_report(workspace, out, plan=False)
+    assert not (out / "run-wt1-simple-cnn-0123456789ab.html").exists()
+    assert (out / "mine.txt").read_text() == "kept"
+
+
+def test_runs_that_failed_or_are_damaged_have_pages(workspace):
+    workspace.run("late-0123456789ab").mark("failed", "out of memory at batch 256; fits at 128")
+    (workspace.find("wt1-simple-cnn").path / "metrics.json").write_text("{")
+    site = render_site(workspace, rows=[], plan=False)
+    assert "out of memory at batch 256; fits at 128" in Page(site["run-late-0123456789ab.html"]).text
+    assert "metrics.json cannot be read" in Page(site["run-wt1-simple-cnn-0123456789ab.html"]).text
+    assert "out of memory at batch 256; fits at 128" in Page(site["index.html"]).text
+
+
+def test_a_run_that_is_worked_on_says_how_far_it_is(workspace):
+    run = workspace.run("now-0123456789ab")
+    with run.taken():
+        run.mark("running", title="Now", started="2026-01-05T10:00:00+00:00")
+        run.write_json("progress.json", {"stage": "training", "epoch": 3, "epochs": 30, "share": 0.1, "loss": 0.25})
+        site = render_site(workspace, rows=[], plan=False)
+    assert "training, epoch 3 of 30, loss 0.2500" in Page(site["index.html"]).text
+    assert 'value="0.1"' in site["run-now-0123456789ab.html"]
+    assert progress_words({"stage": "base scores", "done": 5, "total": 2000, "loss": None}) == "base scores, 5 of 2,000"
+
+
+def test_ledgers_that_are_only_read_are_shown(workspace, tmp_path):
+    over = Workspace(tmp_path / "mine", (workspace.root,))
+    assert len(render_site(over, rows=[], plan=False)) == 5
+    assert not Path(tmp_path / "mine").exists()
