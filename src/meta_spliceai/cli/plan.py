@@ -10,7 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.plan.choose import Plan
-    from meta_spliceai.experiments.plan.planner import RowPlan
+    from meta_spliceai.experiments.plan.planner import Planner, RowPlan
+    from meta_spliceai.experiments.spec import ExperimentSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +42,17 @@ def plan(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the rows; may be given several times."),
     ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="First train three steps at two batch sizes of each model here, to calibrate."),
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="Where --probe trains: auto, cpu or cuda.")] = "auto",
+    check: Annotated[
+        bool, typer.Option("--check", "--scatter", help="Show how far off the plans of finished runs were, and end.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh-prices", help="First fetch prices from SkyPilot's catalogue (extra 'cloud').")
+    ] = False,
     runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
     ledgers: Annotated[
         list[Path] | None,
@@ -61,6 +73,8 @@ def plan(
       meta-spliceai plan --budget 2 --deadline 3
       meta-spliceai plan --prices my-prices.yaml --json
       meta-spliceai plan hyenadna-large-finetune --set training.batch_size=256
+      meta-spliceai plan validated-delta-10k --probe --gpu cpu
+      meta-spliceai plan --check
     """
     from meta_spliceai.experiments.plan.planner import Planner
     from meta_spliceai.experiments.rows import change, find_row, load_rows
@@ -69,12 +83,93 @@ def plan(
     rows = load_rows()
     wanted = [find_row(rows, row_id) for row_id in ids] if ids else [row for row in rows.values() if row.wish]
     specs = [change(row, assignments) if assignments else row for row in wanted]
-    planner = Planner(Workspace.default(runs_dir), rows, prices, tuple(ledgers or ()))
+    workspace = Workspace.default(runs_dir, ledgers)
+    planner = Planner(workspace, rows, prices)
+    if check:
+        _check(planner, as_json)
+        return
+    if refresh:
+        _refresh(planner)
+        planner = Planner(workspace, rows, prices)
+    if probe:
+        _probe(planner, specs, device)
     made = planner.rows(specs, gpu, budget, deadline)
     if as_json:
         typer.echo(json.dumps(made.to_json(), indent=2, ensure_ascii=False))
         return
     _show(made, limited=budget is not None or deadline is not None)
+
+
+def _check(planner: Planner, as_json: bool) -> None:
+    from meta_spliceai.experiments.plan.scatter import scatter, verdicts
+
+    frame = scatter(planner.workspace, planner=planner)
+    if as_json:
+        typer.echo(frame.to_json(orient="records", indent=2))
+        return
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if frame.empty:
+        console.print(f"no finished run in {planner.workspace.root}; run a row first, or name a folder with --runs-dir")
+        return
+    table = Table(title="Planned and measured", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for heading in ("GB", "planned", "off", "s", "planned", "off", "epochs known"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in frame.to_dict("records"):
+        table.add_row(
+            str(line["run"]),
+            f"{line['memory_measured'] / 1e9:.2f}",
+            f"{line['memory_calibrated'] / 1e9:.2f}",
+            _off(line["memory_error"]),
+            f"{line['seconds_measured']:.1f}",
+            f"{line['seconds_calibrated']:.1f}",
+            _off(line["seconds_error"]),
+            _off(line["given_epochs_error"]),
+        )
+    console.print(table)
+    console.print("Each run is planned from all others, itself left out. Reading data is not in the seconds.")
+    for verdict in verdicts(frame):
+        console.print(verdict, highlight=False)
+
+
+def _off(error: float) -> str:
+    return "-" if error != error else f"{error:+.0%}"
+
+
+def _refresh(planner: Planner) -> None:
+    from meta_spliceai.experiments.plan.refresh_prices import refresh_prices
+
+    file, found, left_out = refresh_prices(planner.market)
+    typer.echo(f"prices kept in {file}: {'; '.join(found)}", err=True)
+    for line in left_out:
+        typer.echo(f"left out: {line}", err=True)
+
+
+def _probe(planner: Planner, specs: list[ExperimentSpec], device: str) -> None:
+    """Probe each model once: rows that differ only in their data share it."""
+    from meta_spliceai.experiments.parts import missing_parts
+    from meta_spliceai.experiments.plan.demand import model_key
+    from meta_spliceai.experiments.plan.probe import probe_row
+
+    seen = set()
+    for spec in specs:
+        if spec.ensemble is not None or spec.procedure == "fusion" or missing_parts(spec, planner.rows_by_id):
+            continue
+        key = (model_key(spec, mixed=False, cuda=False), spec.training.batch_size)
+        if key in seen:
+            continue
+        seen.add(key)
+        probe = probe_row(spec, planner.workspace, device)
+        each = ", ".join(
+            f"batch {size}: {seconds:.3f} s, peak {peak / 1e9:.2f} GB"
+            for size, seconds, peak in zip(probe.batch_sizes, probe.seconds, probe.peak_bytes, strict=True)
+        )
+        typer.echo(f"probe of {spec.id} on {probe.device}: {each}", err=True)
 
 
 def _show(made: Plan, limited: bool) -> None:

@@ -187,27 +187,23 @@ def refreshed_file() -> Path:
 
 
 def load_prices() -> PriceTable:
-    """The newest table of the packaged `gpus.yaml`, with the newest recommendations.
+    """The packaged table that recommends cards, the newest of those if there are several: the wishlist's.
+
+    What cards cost now is in `load_market`.
 
     Raises:
         InputError: an entry without its day, an unknown field, a price that is not above zero.
     """
-    return newest(_packaged(), "gpus.yaml")
+    history = read_history(_packaged(), "gpus.yaml").history
+    return max((table for table in history if table.recommendations), key=lambda table: table.as_of)
 
 
 def newest(text: str, where: str) -> PriceTable:
-    """The newest table of a YAML text; `where` names it in messages. What no newer table says (recommendations, what a
-    card is recommended for) is taken from older ones."""
-    history = sorted(read_history(text, where).history, key=lambda table: table.as_of, reverse=True)
+    """The newest table of a YAML text; `where` names it in messages."""
+    history = read_history(text, where).history
     if not history:
         raise InputError(f"{where}: field 'history' is missing: tables of prices, each with its day")
-    advice = next((table.recommendations for table in history if table.recommendations), ())
-    suitable = {price.gpu: price.suitable for table in reversed(history) for price in table.prices if price.suitable}
-    prices = tuple(
-        price if price.suitable else price.model_copy(update={"suitable": suitable.get(price.gpu, "")})
-        for price in history[0].prices
-    )
-    return history[0].model_copy(update={"recommendations": advice, "prices": prices})
+    return max(history, key=lambda table: table.as_of)
 
 
 def load_market(own: Path | None = None) -> Market:

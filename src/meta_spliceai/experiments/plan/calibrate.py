@@ -65,8 +65,11 @@ class Calibration:
 
     def memory(self, device: str, family: str, estimate: float, cuda: bool) -> Mended:
         """Peak memory, mended."""
-        near = self._near(device, family, [point for point in self.points if point.memory is not None])
-        pairs = [point.memory for point in near if point.memory is not None]
+        known = [point for point in self.points if point.memory is not None and point.device == device]
+        # What an interpreter holds does not depend on the model.
+        near = self._near(device, family, known) if cuda else known
+        runs = [point for point in near if not point.probe]
+        pairs = [point.memory for point in (runs or near) if point.memory is not None]
         if not pairs:
             return Mended(estimate, "estimate", 0)
         if cuda:

@@ -49,7 +49,7 @@ class Plan:
         for plan in plans.values():
             users[plan.shared] = users.get(plan.shared, 0) + 1
         first: dict[str, str] = {}
-        for row_id in sorted(plans, key=lambda one: self.chosen[one].hours):
+        for row_id in sorted(plans, key=lambda one: not self.chosen[one].steps.get("base scores")):
             first.setdefault(plans[row_id].shared, row_id)
 
         def rank(row_id: str) -> tuple[Any, ...]:

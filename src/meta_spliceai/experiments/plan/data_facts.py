@@ -7,6 +7,7 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, 
 from meta_spliceai.experiments.prepare import load_rows_of
 from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
 from meta_spliceai.files import atomic_write, cache_dir
+from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
+from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 from meta_spliceai.splice_engine.variants.splits import PARTS
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
@@ -36,6 +39,7 @@ class DataFacts:
         neighbourhoods: groups of variants that share a reference in base scoring.
         spread: bases between the first and the last variant of each neighbourhood, summed.
         load_seconds: what reading it took; 0 where it was not read.
+        load_bytes: by how much reading it made the process grow; 0 where it was not read.
         source: where the numbers are from, in words.
         exact: whether they were counted, not declared.
     """
@@ -45,6 +49,7 @@ class DataFacts:
     neighbourhoods: int
     spread: int
     load_seconds: float
+    load_bytes: int
     source: str
     exact: bool
 
@@ -81,21 +86,36 @@ def facts_of(wanted: DataSpec) -> DataFacts:
     Raises:
         InputError: an unknown data set or option.
     """
-    file = cache_dir() / "plan" / f"data-{_address(wanted)}.json"
-    if file.is_file():
-        try:
-            return DataFacts(**json.loads(file.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, TypeError):
-            file.unlink()  # damaged, or of another version: it is counted again
-    started = time.perf_counter()
+    known = known_facts(wanted)
+    if known is not None:
+        return known
+    cpu = choose_device("cpu")
+    reset_peak(cpu)
+    started, before = time.perf_counter(), peak_memory(cpu)
     try:
         loaded = load_rows_of(wanted)
     except (MissingResourceError, MissingExtraError, IntegrityError) as error:
         return _declared(wanted, str(error))
-    facts = count(loaded, time.perf_counter() - started)
-    with atomic_write(file) as handle:
+    facts = count(loaded, time.perf_counter() - started, peak_memory(cpu) - before)
+    with atomic_write(_file(wanted)) as handle:
         json.dump(asdict(facts), handle)
     return facts
+
+
+def known_facts(wanted: DataSpec) -> DataFacts | None:
+    """The numbers kept in the cache; None where the data set was not counted yet."""
+    file = _file(wanted)
+    if not file.is_file():
+        return None
+    try:
+        return DataFacts(**json.loads(file.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError):
+        file.unlink()  # damaged, or of another version: it is counted again
+        return None
+
+
+def _file(wanted: DataSpec) -> Path:
+    return cache_dir() / "plan" / f"data-{_address(wanted)}.json"
 
 
 def _address(wanted: DataSpec) -> str:
@@ -118,16 +138,24 @@ def _declared(wanted: DataSpec, why: str) -> DataFacts:
     rows = max(1, dataset.rows)
     half = {SPLICE_ALTERING: rows // 2, NORMAL: rows - rows // 2}
     return DataFacts(
-        rows, {"all": half}, rows, 0, 0.0, f"{rows:,} variants as declared, an upper bound; not at hand: {why}", False
+        rows,
+        {"all": half},
+        rows,
+        0,
+        0.0,
+        0,
+        f"{rows:,} variants as declared, an upper bound; not at hand: {why}",
+        False,
     )
 
 
-def count(loaded: Loaded, seconds: float) -> DataFacts:
+def count(loaded: Loaded, seconds: float, grown: int) -> DataFacts:
     """A data set's numbers.
 
     Args:
         loaded: the data set.
         seconds: what reading it took.
+        grown: by how many bytes the process grew.
     """
     table = loaded.variants
     # Constructs have contigs of their own; the chromosome of the genome decides about splits.
@@ -139,7 +167,7 @@ def count(loaded: Loaded, seconds: float) -> DataFacts:
     }
     groups, spread = _neighbourhoods(table)
     source = f"{len(table):,} variants counted in {loaded.dataset.name}"
-    return DataFacts(len(table), by_chromosome, groups, spread, round(seconds, 3), source, True)
+    return DataFacts(len(table), by_chromosome, groups, spread, round(seconds, 3), max(0, grown), source, True)
 
 
 def _neighbourhoods(table: pd.DataFrame) -> tuple[int, int]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.dry_trace import DryRun, Traced, dry_run
+from meta_spliceai.experiments.plan.kept_traces import read_trace, trace_file, write_trace
 from meta_spliceai.experiments.plan.machines import STEP_SECONDS, Machine
-from meta_spliceai.experiments.plan.scoring_work import scoring_flops
+from meta_spliceai.experiments.plan.scoring_work import scoring_flops, shape_of
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import SHARE_OF_DEVICE, frozen_features
 from meta_spliceai.splice_engine.meta_layer.training import predict
@@ -47,6 +46,11 @@ class Batch:
 
     size: int
     accumulate: int
+
+    @classmethod
+    def of(cls, spec: ExperimentSpec) -> Batch:
+        """The row's own."""
+        return cls(spec.training.batch_size, spec.training.accumulate)
 
 
 @dataclass(frozen=True)
@@ -85,51 +89,58 @@ def family_of(spec: ExperimentSpec) -> str:
     return spec.encoder.name + (", fine-tuned" if tuned else "")
 
 
-def trace_row(spec: ExperimentSpec, machine: Machine) -> DryRun:
-    """The dry run of a row's model on a kind of machine; rows that share a model share it."""
+def is_mixed(spec: ExperimentSpec, cuda: bool) -> bool:
+    """Whether a row trains in bfloat16 mixed precision."""
     precision = spec.training.precision
-    mixed = precision == "bfloat16" or (precision == "auto" and machine.cuda)
-    settings = dict(spec.encoder.settings)
-    if spec.encoder.name.startswith("hyenadna"):
-        settings["weights"] = "scratch"  # a dry run reads no numbers, so it needs no checkpoint
-    blank = spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"settings": settings})})
-    key = (
+    return precision == "bfloat16" or (precision == "auto" and cuda)
+
+
+def without_weights(spec: ExperimentSpec) -> ExperimentSpec:
+    """The row with random weights: neither speed nor memory depends on them, so no checkpoint is needed."""
+    if not spec.encoder.name.startswith("hyenadna"):
+        return spec
+    settings = {**spec.encoder.settings, "weights": "scratch"}
+    return spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"settings": settings})})
+
+
+def model_key(spec: ExperimentSpec, *, mixed: bool, cuda: bool) -> tuple[Any, ...]:
+    """What decides about a dry run; rows that differ only in data, split or batch size have the same."""
+    encoder = without_weights(spec).encoder
+    training = spec.training.model_copy(update={"batch_size": 1, "epochs": 1, "accumulate": 1, "seed": 0})
+    return (
         spec.window,
-        spec.encoder.name,
-        tuple(sorted((name, str(value)) for name, value in settings.items())),
+        encoder.name,
+        tuple(sorted((name, str(value)) for name, value in encoder.settings.items())),
         spec.head.name,
         tuple(sorted((name, str(value)) for name, value in spec.head.settings.items())),
-        spec.training.model_copy(update={"batch_size": 1, "epochs": 1, "accumulate": 1, "seed": 0}).model_dump_json(),
+        training.model_dump_json(),
         mixed,
-        machine.cuda,
+        cuda,
     )
-    return _trace(key, _Held(blank))
 
 
-class _Held:
-    """A row on its way through a cache that knows it by its key alone."""
+def trace_row(spec: ExperimentSpec, machine: Machine) -> DryRun:
+    """The dry run of a row's model on a kind of machine; rows that share a model share it."""
+    from meta_spliceai.experiments.build_predictor import build_predictor
 
-    def __init__(self, spec: ExperimentSpec) -> None:
-        self.spec = spec
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
-
-    def __hash__(self) -> int:
-        return 0
+    mixed = is_mixed(spec, machine.cuda)
+    key = model_key(spec, mixed=mixed, cuda=machine.cuda)
+    if key not in _TRACED:
+        file = trace_file(f"{key} {TRACED_AT}")
+        dry = read_trace(file)
+        if dry is None:
+            blank = without_weights(spec)
+            dry = dry_run(lambda: build_predictor(blank), spec.training, TRACED_AT, mixed=mixed, cuda=machine.cuda)
+            write_trace(file, dry)
+        _TRACED[key] = dry
+    return _TRACED[key]
 
 
 TRACED_AT = (32, 96)
 """Batch sizes of the dry runs; between and beyond them everything is linear in the batch."""
 
-
-@cache
-def _trace(key: tuple[Any, ...], held: _Held) -> DryRun:
-    from meta_spliceai.experiments.build_predictor import build_predictor
-
-    spec = held.spec
-    *_, mixed, cuda = key
-    return dry_run(lambda: build_predictor(spec), spec.training, TRACED_AT, mixed=mixed, cuda=cuda)
+_TRACED: dict[tuple[Any, ...], DryRun] = {}
+"""Dry runs of this process."""
 
 
 def at_batch(traces: dict[int, Traced], size: int) -> Traced:
@@ -148,7 +159,14 @@ def at_batch(traces: dict[int, Traced], size: int) -> Traced:
 
 
 def demand_of(
-    spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, *, reading: float, scored: int | None
+    spec: ExperimentSpec,
+    parts: Parts,
+    machine: Machine,
+    batch: Batch,
+    *,
+    reading: float,
+    read_bytes: int,
+    scored: int | None,
 ) -> Demand:
     """What a row needs on a machine.
 
@@ -158,6 +176,7 @@ def demand_of(
         machine: where.
         batch: how it is trained there.
         reading: seconds to read the data set; 0 if never measured.
+        read_bytes: by how much reading it made the process grow; 0 if never measured.
         scored: variants whose base scores have to be computed; None for all of them.
     """
     steps = {"data": reading or READING_SECONDS}
@@ -175,8 +194,11 @@ def demand_of(
     steps["audit"] = parts.rows * ROW_SECONDS["audit"] * models
     judging = JUDGE_SECONDS + parts.rows * JUDGE_ROW_SECONDS + parts.tested * spec.bootstrap * JUDGE_RESAMPLE_SECONDS
     tracks = parts.rows * (2 * spec.base.distance + 1) * 3 * 4 * 2 * len(networks)
-    resident = {"base scores": tracks + 5 * NETWORK_BYTES * len(networks)} if not machine.cuda else {}
-    peak, phase = _scoring_bytes(spec, machine, len(networks)) + sum(resident.values()), "base scores"
+    resident: dict[str, float] = {"base scores": tracks + 5 * NETWORK_BYTES * len(networks)} if not machine.cuda else {}
+    if not machine.cuda:
+        resident["data"] = float(read_bytes)
+    scoring = _scoring_bytes(spec) if steps["base scores"] else 0.0
+    peak, phase = scoring + sum(resident.values()), "base scores" if scoring else "data"
     epoch_seconds = gflop = 0.0
     if spec.procedure == "fusion":
         steps["training"] = parts.rows * models * TREES_SECONDS
@@ -213,7 +235,8 @@ def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch)
     )
     codes = 2.0 * parts.rows * (spec.window + 2 * getattr(config, "window_shift", 0))
     phases = {
-        "training": float(step.peak_bytes),
+        # When the last gradient is there, so are all others, the weights and both moments, however small the batch.
+        "training": max(float(step.peak_bytes), 4.0 * (dry.parameters + 3 * dry.trained)),
         "validation": float(at_batch(dry.validation, min(validated, _largest(parts, 1))).peak_bytes)
         + 8.0 * dry.trained,
         "predicting": float(at_batch(dry.validation, min(answered, parts.rows)).peak_bytes),
@@ -246,27 +269,25 @@ def _largest(parts: Parts, which: int) -> int:
     return max((fold[which] for fold in parts.folds), default=1) or 1
 
 
-def _scoring_bytes(spec: ExperimentSpec, machine: Machine, networks: int) -> float:
-    """What base scoring holds: a reference's activations of every block, and a batch of alternatives."""
-    outputs, flank, width = 2 * spec.base.distance + 1, 5000, 32
-    # About 33 activations of 32 channels are kept of each reference for the alternatives to take from.
-    reference = 33 * (outputs + flank) * width * 4.0
-    return reference * (2 if machine.cuda else max(1, 2)) + 5 * networks * NETWORK_BYTES * machine.cuda
+KEPT_ACTIVATIONS, BESIDE_REFERENCE = 33, 1.6
+"""Activations kept of each reference for the alternatives to take from, and what base scoring held in all beside them:
+1.6 times as much in a run of 566 variants on one thread."""
 
 
-def fitting_batch(spec: ExperimentSpec, peaks: Sequence[tuple[Batch, float]], memory: int) -> Batch | None:
-    """The row's own batch where it fits, else the largest of the given ones that does; None where none does."""
-    for batch, peak in peaks:
-        if peak <= memory:
-            return batch
-    return None
+def _scoring_bytes(spec: ExperimentSpec) -> float:
+    """What base scoring holds: every network's reference around a neighbourhood, and alternatives."""
+    most = 0.0
+    for base in getattr(spec, "networks", (spec.base,)):
+        architecture, networks = shape_of(base)
+        positions = 2 * (base.distance + architecture.flank) + 1
+        reference = KEPT_ACTIVATIONS * positions * architecture.channels * 4.0
+        most = max(most, networks * reference * BESIDE_REFERENCE)
+    return most
 
 
 def batches_of(spec: ExperimentSpec) -> list[Batch]:
     """The row's own batch, then halves of it whose gradients add up to the same step."""
-    size, accumulate = spec.training.batch_size, spec.training.accumulate
-    found = [Batch(size, accumulate)]
-    while size > 1 and size % 2 == 0:
-        size, accumulate = size // 2, accumulate * 2
-        found.append(Batch(size, accumulate))
+    found = [Batch.of(spec)]
+    while found[-1].size > 1 and found[-1].size % 2 == 0:
+        found.append(Batch(found[-1].size // 2, found[-1].accumulate * 2))
     return found

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from meta_spliceai.experiments.gpu_prices import Market, Offer, load_market
 from meta_spliceai.experiments.parts import missing_parts
 from meta_spliceai.experiments.plan.calibrate import Calibration, Point
-from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, parts_of
+from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, known_facts, parts_of
 from meta_spliceai.experiments.plan.demand import Batch, Demand, batches_of, demand_of, family_of
 from meta_spliceai.experiments.plan.machines import CPU, Machine, card, processor, this_processor
 from meta_spliceai.experiments.plan.records import (
@@ -161,6 +161,12 @@ class Planner:
     ledgers: Sequence[Path] = ()
     today: date = field(default_factory=lambda: datetime.now(UTC).date())
     _facts: dict[str, DataFacts] = field(default_factory=dict)
+    _calibrations: dict[bool, Calibration] = field(default_factory=dict)
+
+    @cached_property
+    def folders(self) -> list[Workspace]:
+        """The folder of runs and the further ones."""
+        return workspaces_of(self.workspace, self.ledgers)
 
     @cached_property
     def market(self) -> Market:
@@ -170,20 +176,28 @@ class Planner:
     @cached_property
     def runs(self) -> list[Measured]:
         """Finished runs."""
-        return measured_runs(workspaces_of(self.workspace, self.ledgers))
+        return measured_runs(self.folders)
 
     @cached_property
     def failed(self) -> dict[str, OutOfMemory]:
         """Rows whose latest run ran out of memory."""
-        return out_of_memory(workspaces_of(self.workspace, self.ledgers))
+        return out_of_memory(self.folders)
 
-    @cached_property
-    def calibration(self) -> Calibration:
-        """What runs and probes say about the estimates."""
-        from meta_spliceai.experiments.plan.probe import probe_points
+    def calibration(self, cuda: bool) -> Calibration:
+        """What runs and probes say about the estimates.
 
-        points = [self.point(run) for run in self.runs]
-        return Calibration((*points, *probe_points(self.workspace)))
+        Args:
+            cuda: for cards, or for processors: neither says anything about the other's speed or memory.
+        """
+        if cuda not in self._calibrations:
+            from meta_spliceai.experiments.plan.probe import kept_probes, probe_points
+
+            points = [self.point(run) for run in self.runs if run.cuda == cuda]
+            # How soon training stops does not depend on the device.
+            points += [self._stopping(run) for run in self.runs if run.cuda != cuda]
+            probes = [probe for one in self.folders for probe in kept_probes(one)]
+            self._calibrations[cuda] = Calibration((*points, *probe_points(probes, self.market, cuda)))
+        return self._calibrations[cuda]
 
     @cached_property
     def here(self) -> str:
@@ -199,35 +213,40 @@ class Planner:
             self._facts[key] = facts_of(data)
         return self._facts[key]
 
+    def machine_of(self, run: Measured) -> Machine:
+        """What a run ran on; a card that nobody described counts as a processor (see `point`)."""
+        gpu = self.market.known(run.device) if run.cuda else None
+        return processor(run.threads, run.memory_total or 8 * 10**9) if gpu is None else card(gpu)
+
     def point(self, run: Measured) -> Point:
-        """A finished run beside what would have been planned for it, its rows and its epochs known."""
-        if run.cuda:
-            gpu = self.market.known(run.device)
-            machine = None if gpu is None else card(gpu)
-        else:
-            machine = processor(run.threads, run.memory_total or 8 * 10**9)
+        """A finished run beside what would have been planned for it, its rows and its epochs known; without numbers
+        for a card that nobody described."""
+        if run.cuda and self.market.known(run.device) is None:
+            return self._stopping(run)
+        machine = self.machine_of(run)
         family = family_of(run.spec)
         device = known_card(self.market, run.device)
-        if machine is None:
-            return Point(run.run, False, device, family, None, {}, None)
-        demand = self.demand(run.spec, run.parts, machine, Batch(*_batch_of(run.spec)), run.scored)
-        epochs = run.spec.training.epochs * max(1, len(run.epochs))
-        share = sum(run.epochs) / epochs if run.epochs else None
-        estimated = demand.at_share(share or 1.0)
-        left_out = {"data", *(() if run.scored else ("base scores",))}
+        demand = self.demand(run.spec, run.parts, machine, Batch.of(run.spec), run.scored)
+        estimated = demand.at_share(run.epoch_share or 1.0)
         steps = {
             step: (estimated[step], seconds)
             for step, seconds in run.seconds.items()
-            if step in estimated and step not in left_out
+            if step in estimated and step not in run.not_compared
         }
-        stops_early = share if run.spec.training.patience else None
-        return Point(run.run, False, device, family, (demand.peak_bytes, float(run.peak_bytes)), steps, stops_early)
+        stopping = self._stopping(run).epoch_share
+        return Point(run.run, False, device, family, (demand.peak_bytes, float(run.peak_bytes)), steps, stopping)
+
+    def _stopping(self, run: Measured) -> Point:
+        """Of a run only how soon its training stopped."""
+        share = run.epoch_share if run.spec.training.patience else None
+        return Point(run.run, False, run.device, family_of(run.spec), None, {}, share)
 
     def demand(self, spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, scored: int | None) -> Demand:
         """What a row needs, uncalibrated."""
         key = spec.data.model_copy(update={"rows": None, "labelled_only": False, "balanced": False}).model_dump_json()
-        reading = self._facts[key].load_seconds if key in self._facts else 0.0
-        return demand_of(spec, parts, machine, batch, reading=reading, scored=scored)
+        facts = self._facts.get(key) or known_facts(spec.data)
+        reading, read_bytes = (facts.load_seconds, facts.load_bytes) if facts else (0.0, 0)
+        return demand_of(spec, parts, machine, batch, reading=reading, read_bytes=read_bytes, scored=scored)
 
     def machines(self, gpu: str | None = None) -> list[Machine]:
         """All cards, or the one named ("cpu" for the processor at hand).
@@ -289,10 +308,11 @@ class Planner:
     ) -> Offered:
         family = family_of(spec)
         device = machine.name if machine.cuda else self.here
+        calibration = self.calibration(machine.cuda)
         tried = []
         for batch in batches_of(spec):
             demand = self.demand(spec, parts, machine, batch, scored)
-            peak = self.calibration.memory(device, family, demand.peak_bytes, machine.cuda)
+            peak = calibration.memory(device, family, demand.peak_bytes, machine.cuda)
             tried.append((batch, demand, peak))
             if peak.value <= machine.memory_bytes or spec.ensemble is not None:
                 break
@@ -300,12 +320,10 @@ class Planner:
         fits = peak.value <= machine.memory_bytes
         if not fits:
             batch, demand, peak = tried[0]
-        share = self.calibration.epochs(family) if spec.training.patience else None
+        share = calibration.epochs(family) if spec.training.patience else None
         expected = demand.at_share(share.value if share else 1.0)
-        mended = {step: self.calibration.step(device, family, step, seconds) for step, seconds in expected.items()}
-        most = {
-            step: self.calibration.step(device, family, step, seconds).value for step, seconds in demand.steps.items()
-        }
+        mended = {step: calibration.step(device, family, step, seconds) for step, seconds in expected.items()}
+        most = {step: calibration.step(device, family, step, seconds).value for step, seconds in demand.steps.items()}
         steps = {step: number.value for step, number in mended.items()}
         seconds, longest = sum(steps.values()), sum(most.values())
         if spec.ensemble is not None:
@@ -363,7 +381,8 @@ class Planner:
         size, most = 1, max((train for train, _ in parts.folds), default=1)
         while size * 2 <= most:
             demand = self.demand(spec, parts, machine, Batch(size * 2, 1), 0)
-            if self.calibration.memory(device, family, demand.peak_bytes, machine.cuda).value > machine.memory_bytes:
+            peak = self.calibration(machine.cuda).memory(device, family, demand.peak_bytes, machine.cuda)
+            if peak.value > machine.memory_bytes:
                 break
             size *= 2
         return size
@@ -446,10 +465,6 @@ def scores_key(spec: ExperimentSpec, rows: int) -> str:
     networks = getattr(spec, "networks", (spec.base,))
     data = spec.data.model_copy(update={"rows": None}).model_dump_json()
     return f"scores of {rows} {data} {' '.join(base.model_dump_json() for base in networks)}"
-
-
-def _batch_of(spec: ExperimentSpec) -> tuple[int, int]:
-    return spec.training.batch_size, spec.training.accumulate
 
 
 def _dollars(offer: Offer | None, seconds: float, machine: Machine) -> float | None:

@@ -55,6 +55,17 @@ class Measured:
         """All steps together."""
         return sum(self.seconds.values())
 
+    @property
+    def epoch_share(self) -> float | None:
+        """Epochs trained of those allowed, over all models; None where nothing was trained by epochs."""
+        return sum(self.epochs) / (self.spec.training.epochs * len(self.epochs)) if self.epochs else None
+
+    @property
+    def not_compared(self) -> frozenset[str]:
+        """Steps whose work is not known: reading data, which a process does once for all its rows, and base scoring
+        where all was found in the cache or it was not written down how much was."""
+        return frozenset({"data"} if self.scored else {"data", "base scores"})
+
 
 def device_key(environment: dict[str, Any], device: str) -> str:
     """A name under which runs of equal speed are put together."""
@@ -158,7 +169,7 @@ def out_of_memory(workspaces: Sequence[Workspace]) -> dict[str, OutOfMemory]:
 
 def workspaces_of(workspace: Workspace, ledgers: Sequence[Path]) -> list[Workspace]:
     """The folder of runs, and further ones that are only read."""
-    return [workspace, *(Workspace(path) for path in ledgers if path.is_dir())]
+    return [workspace, *(Workspace(path) for path in (*workspace.ledgers, *ledgers) if path.is_dir())]
 
 
 def known_card(market: Market, device: str) -> str:

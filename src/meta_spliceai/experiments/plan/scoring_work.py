@@ -24,7 +24,7 @@ def scoring_flops(base: BaseSpec, rows: int, neighbourhoods: int, spread: int) -
         neighbourhoods: groups that share a reference.
         spread: bases between the first and last variant of each group, summed.
     """
-    architecture, networks = _shape(base)
+    architecture, networks = shape_of(base)
     outputs = 2 * base.distance + 1
     alternative = reference = per_base = 0.0
     for taps, depth, reach in _convolutions(architecture):
@@ -38,7 +38,8 @@ def scoring_flops(base: BaseSpec, rows: int, neighbourhoods: int, spread: int) -
     return networks * (rows * alternative + neighbourhoods * reference + spread * per_base)
 
 
-def _shape(base: BaseSpec) -> tuple[Architecture, int]:
+def shape_of(base: BaseSpec) -> tuple[Architecture, int]:
+    """A family's architecture and the number of its networks that score."""
     family = base.name.partition(":")[0]
     if family in ENSEMBLES and ":" not in base.name:
         return Architecture(SPLICEAI_STAGES), len(base.members) if base.members else ENSEMBLES[family]

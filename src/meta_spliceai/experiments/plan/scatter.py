@@ -1,0 +1,120 @@
+"""How far off the planner was: what it foresaw for every finished run beside what was measured.
+
+Each run is foreseen twice: from data sheets and assumptions alone ("estimate"), and calibrated on all other runs and
+probes, itself left out ("calibrated"). The bar is for the calibrated ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from meta_spliceai.experiments.plan.demand import Batch, family_of
+from meta_spliceai.experiments.plan.planner import Planner
+from meta_spliceai.experiments.plan.records import Measured
+from meta_spliceai.experiments.rows import load_rows
+from meta_spliceai.experiments.workspace import Workspace
+
+MEMORY_BAR, TIME_BAR = 0.15, 0.25
+"""Relative errors within which a calibrated prediction counts as good."""
+
+COLUMNS = (
+    "run",
+    "row",
+    "family",
+    "device",
+    "memory_measured",
+    "memory_estimate",
+    "memory_calibrated",
+    "seconds_measured",
+    "seconds_estimate",
+    "seconds_calibrated",
+    "seconds_given_epochs",
+    "memory_error",
+    "seconds_error",
+    "given_epochs_error",
+    "calibrated_on",
+)
+
+
+def scatter(workspace: Workspace, ledgers: Sequence[Path] = (), planner: Planner | None = None) -> pd.DataFrame:
+    """Foreseen and measured, one row a finished run.
+
+    Args:
+        workspace: the folder of runs.
+        ledgers: further folders of runs.
+        planner: one that has traced already; a new one by default.
+
+    Returns:
+        run, row, family (kind of model), device; memory_* in bytes of peak memory (of the card, or of the process on a
+        processor); seconds_* of all steps that can be compared (reading data is not: a process does it once for all its
+        rows); seconds_given_epochs is the calibrated prediction had it been known how many epochs the run would train;
+        *_error relative to the measured value, NaN where no other run or probe was there to calibrate from;
+        calibrated_on: other runs and probes on the same device.
+    """
+    planner = planner or Planner(workspace, load_rows(), ledgers=ledgers)
+    return pd.DataFrame([_line(planner, run) for run in planner.runs], columns=list(COLUMNS))
+
+
+def _line(planner: Planner, run: Measured) -> dict[str, Any]:
+    point = planner.point(run)
+    others = planner.calibration(run.cuda).without(run.run)
+    family, device = family_of(run.spec), point.device
+    line: dict[str, Any] = {"run": run.run, "row": run.spec.id, "family": family, "device": device}
+    line["calibrated_on"] = sum(other.device == device for other in others.points)
+    if point.memory is None:
+        return line  # a card that nobody described
+    estimate, measured = point.memory
+    memory = others.memory(device, family, estimate, run.cuda)
+    line |= {"memory_measured": measured, "memory_estimate": estimate, "memory_calibrated": memory.value}
+    machine = planner.machine_of(run)
+    demand = planner.demand(run.spec, run.parts, machine, Batch.of(run.spec), run.scored)
+    share = others.epochs(family) if run.spec.training.patience else None
+    foreseen = demand.at_share(share.value if share else 1.0)
+    blind = demand.at_share(1.0)
+    total: dict[str, float] = dict.fromkeys(("measured", "estimate", "calibrated", "given_epochs"), 0.0)
+    calibrated = True
+    for step, (given, seconds) in point.steps.items():
+        mended = others.step(device, family, step, given)
+        calibrated &= mended.sources > 0 or seconds < 0.01 * run.total_seconds
+        total["measured"] += seconds
+        total["estimate"] += blind[step]
+        total["given_epochs"] += mended.value
+        total["calibrated"] += others.step(device, family, step, foreseen[step]).value
+    line |= {f"seconds_{name}": seconds for name, seconds in total.items()}
+    nan = float("nan")
+    line["memory_error"] = memory.value / measured - 1 if memory.sources else nan
+    line["seconds_error"] = total["calibrated"] / total["measured"] - 1 if calibrated and total["measured"] else nan
+    line["given_epochs_error"] = (
+        total["given_epochs"] / total["measured"] - 1 if calibrated and total["measured"] else nan
+    )
+    return line
+
+
+def verdicts(frame: pd.DataFrame) -> list[str]:
+    """Whether the bar is met, in words: memory, time, and time had the number of epochs been known."""
+    said = []
+    for column, bar, what in (
+        ("memory_error", MEMORY_BAR, "peak memory"),
+        ("seconds_error", TIME_BAR, "time"),
+        ("given_epochs_error", TIME_BAR, "time had the number of epochs been known"),
+    ):
+        errors = frame[column].astype(float).dropna().abs()
+        if not len(errors):
+            said.append(f"{what}: not checked; it takes two finished runs on one device, or a run and a probe")
+            continue
+        within = int((errors <= bar).sum())
+        verdict = "passed" if within == len(errors) else "not passed"
+        worst = frame["run"][errors.idxmax()]
+        said.append(
+            f"{what}: bar of {bar:.0%} {verdict}: {within} of {len(errors)} runs within it, median error "
+            f"{np.median(errors):.0%}, largest {errors.max():.0%} ({worst})"
+        )
+        unknown = len(frame) - len(errors)
+        if unknown:
+            said[-1] += f"; {unknown} without anything to calibrate from"
+    return said
