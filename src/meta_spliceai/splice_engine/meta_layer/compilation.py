@@ -58,6 +58,5 @@ def compiled(predictor: Predictor, encoded: bool, mode: str) -> Callable[..., Te
     The last batch of an epoch may be smaller and gets a version of its own: code for any size would be slower.
     """
     work: Callable[..., Any] = predictor.compare if encoded else predictor.forward
-    options = {} if mode == "default" else {"mode": mode}
-    result: Callable[..., Tensor] = torch.compile(work, dynamic=False, **options)
+    result: Callable[..., Tensor] = torch.compile(work, dynamic=False, mode=None if mode == "default" else mode)
     return result
