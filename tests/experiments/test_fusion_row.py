@@ -1,0 +1,269 @@
+"""Fusion as a row: out of fold, judged like every other, kept, and applied to new variants."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from meta_spliceai.cli.leaderboard import leaderboard
+from meta_spliceai.datasets import load_dataset
+from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.evidence import _peaks
+from meta_spliceai.experiments.kept_rows_zero import kept_or_computed
+from meta_spliceai.experiments.leaderboard import boards
+from meta_spliceai.experiments.parts import missing_parts, needed_parts
+from meta_spliceai.experiments.predict_new import predict_new
+from meta_spliceai.experiments.read_variants import read_variants
+from meta_spliceai.experiments.rows import change
+from meta_spliceai.experiments.runner import run_experiment
+from meta_spliceai.experiments.smoke import as_smoke
+from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.splice_engine.base_layer import families
+from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
+from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
+
+TREES = {"most_trees": 15, "learning_rate": 0.3, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}
+
+
+def tissue_network(members: Sequence[int] | None, path: Path | None) -> BaseModel:
+    """A random network that tells two tissues but not acceptors from donors, as Pangolin does."""
+    torch.manual_seed(5)
+    made = []
+    for _ in range(2):
+        network = SpliceAINetwork(Architecture((Stage(1, 5, 1),), channels=4, outputs=2))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(2)
+        made.append(network)
+    return BaseModel("tissues", tuple(made), "none needed", "built in code", ("heart", "liver"))
+
+
+def fusion_row(toy_values: dict[str, Any], **changed: Any) -> ExperimentSpec:
+    """The toy row as a fusion of two networks."""
+    values = {key: value for key, value in toy_values.items() if key not in ("encoder", "training")}
+    values |= {
+        "id": "toy-fusion",
+        "negatives": ["Normal", "Low-frequency"],
+        "split": {"name": "group", "folds": 3},
+        "fusion": {"beside": ["tissues"], "settings": {"trees": TREES}},
+    }
+    return parse_spec({**values, **changed}, "test")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _second_network() -> Iterator[None]:
+    families.FAMILIES["tissues"] = tissue_network
+    yield
+    del families.FAMILIES["tissues"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A place with a cache of its own for all tests here."""
+    place = tmp_path_factory.mktemp("fusion")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("META_SPLICEAI_CACHE", str(place / "cache"))
+        yield place
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, toy_values: dict[str, Any]) -> RunDirectory:
+    """The cross-validated fusion, run once."""
+    spec = fusion_row(toy_values)
+    found = run_experiment(spec, Workspace(folder / "runs"), "cpu", rows={spec.id: spec}).run
+    assert found is not None
+    return found
+
+
+def test_every_row_is_answered_by_the_fusion_that_did_not_see_it(run: RunDirectory) -> None:
+    cards = run.record()["training"]["fusions"]
+    assert [card["tested"] for card in cards] == run.read_split().groupby("fold").size().tolist()
+    # Test rows are in no fold's training rows: what is learned from and what is tested make up the whole table.
+    sides = {name: Fusion.load(run.path / "folds" / name / "model").card["classes"]["rows"] for name in "123"}
+    assert [sides[str(place)] + card["tested"] for place, card in enumerate(cards, 1)] == [240] * 3
+    frame = run.read_predictions()
+    assert frame["toy-fusion.score"].between(0, 1).all()
+    assert np.load(run.path / "answers.npy").shape == (240, 2)
+
+
+def test_every_network_has_its_rows_zero_and_stands_in_the_record(run: RunDirectory) -> None:
+    judged = {scorer["name"]: scorer for scorer in run.metrics()["scorers"]}
+    assert {"base max_window", "base own_site", "tissues max_window", "tissues own_site", "toy-fusion"} <= set(judged)
+    assert "tissues (2 networks)" in judged["tissues own_site"]["note"]
+    assert judged["toy-fusion"]["scale"] == "probability"
+    frame = run.read_predictions()
+    assert not np.allclose(frame["base own_site.score"], frame["tissues own_site.score"])
+    data = run.data()
+    assert [network["name"] for network in (data["base"], *data["beside"])] == ["toy", "tissues"]
+    assert data["base"]["scored"] == 240
+    assert {"toy weights", "tissues weights"} <= {licence["name"] for licence in run.record()["licences"]}
+
+
+def test_negatives_are_part_of_the_question(run: RunDirectory, folder: Path, toy_values: dict[str, Any]) -> None:
+    assert run.metrics()["settings"]["negatives"] == ["Normal", "Low-frequency"]
+    assert run.data()["target"]["rule"].startswith("Splice-altering 1; Normal and Low-frequency 0")
+    (board,) = boards(Workspace(folder / "runs"))
+    assert board.negatives == ("Normal", "Low-frequency")
+    assert board.split == "group, 3 folds"
+    other = Workspace(folder / "narrow")
+    spec = fusion_row(toy_values, negatives=["Normal"], split={"name": "group", "fractions": [0.5, 0.2, 0.3]})
+    narrow = run_experiment(change(spec, ["fusion.beside=[]", "fusion.words=false"]), other, "cpu", rows={}).run
+    assert narrow is not None
+    assert (narrow.path / "model" / "fusion.json").is_file()
+    assert boards(other)[0].test_digest != board.test_digest
+    features = narrow.record()["model"]["features"]
+    assert not any(name.startswith(("Δ", "tissues")) for name in features)
+    tested = narrow.read_predictions()["part"] == "test"
+    card = narrow.record()["training"]["fusions"][0]["classes"]
+    classes = narrow.read_predictions()["classification"]
+    assert card["rows"] == int((~tested & classes.isin(["Splice-altering", "Normal"])).sum())
+
+
+def test_the_evidence_of_a_run_is_kept(run: RunDirectory) -> None:
+    evidence = run.evidence()
+    assert evidence["rows"] == 240
+    exonic = [r for r in evidence["strata"] if r["stratum"] == "exonic" and r.get("scorer") == "toy-fusion"]
+    assert {record["metric"] for record in exonic} == {"auprc", "auroc"}
+    tiny = [record for record in evidence["strata"] if "scorer" not in record]
+    assert all("not judged" in record["reason"] for record in tiny)
+    held = {record["scorer"]: record["estimate"] for record in evidence["within_position"]}
+    assert held["toy-fusion"] > held["base max_window"]
+    gains = {(r["scorer"], r["metric"]): r for r in evidence["gain_over_position"]}
+    one = gains["base own_site", "auprc"]
+    assert one["estimate"] == pytest.approx(one["with_scorer"] - one["position"])
+    mine = next(record for record in evidence["calibration"] if record["scorer"] == "toy-fusion")
+    assert sum(bin_["n"] for bin_ in mine["curve"]) == mine["n"] == 240
+    assert {record["metric"] for record in mine["summary"]} >= {"brier", "calibration_error"}
+    assert "no replicates" in evidence["reasons"]["ceiling"]
+
+
+def test_new_variants_are_scored_fused_and_described(run: RunDirectory, folder: Path, tmp_path: Path) -> None:
+    toy = load_dataset("toy")
+    rows = toy.variants.iloc[:12][["chrom", "pos", "ref", "alt", "strand", "acceptor_pos", "donor_pos"]]
+    path = tmp_path / "new.tsv"
+    rows.to_csv(path, sep="\t", index=False)
+    alleles, variants = read_variants(path, None)
+    answered = predict_new(run, Workspace(folder / "runs"), alleles, variants, toy.genome, "cpu")
+    frame, kept = answered.table, run.read_predictions().iloc[:12]
+    np.testing.assert_allclose(frame["toy.delta_own_site"], kept["base own_site.signed"], atol=1e-6)
+    np.testing.assert_allclose(frame["tissues.delta_max_window"], kept["tissues max_window.signed"], atol=1e-6)
+    assert frame["p_altering"].between(0, 1).all()
+    assert answered.card["base_networks"][1]["name"] == "tissues"
+    assert answered.card["negatives"] == ["Normal", "Low-frequency"]
+    rows.drop(columns=["acceptor_pos", "donor_pos"]).to_csv(path, sep="\t", index=False)
+    alleles, variants = read_variants(path, None)
+    with pytest.raises(InputError, match="give genes with --annotation, or columns acceptor_pos and donor_pos"):
+        predict_new(run, Workspace(folder / "runs"), alleles, variants, toy.genome, "cpu")
+
+
+def test_a_site_that_is_no_number_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("chrom,pos,ref,alt,acceptor_pos\nchr1,5,A,C,\nchr1,5,A,C,six\n")
+    with pytest.raises(InputError, match="line 3: acceptor_pos 'six' is no position"):
+        read_variants(path, None)
+
+
+def test_the_leaderboard_is_written_as_markdown_html_and_json(
+    run: RunDirectory, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = {"runs_dir": folder / "empty", "ledgers": [folder / "runs"]}
+    nothing = {"data": None, "split": None, "as_json": False, "as_markdown": False, "as_html": False}
+    leaderboard(**{**nothing, "as_markdown": True, "split": "group"}, **place)
+    text = capsys.readouterr().out
+    assert "## toy, group, 3 folds" in text
+    assert "| **toy-fusion** | learned |" in text
+    assert "against Normal and Low-frequency" in text
+    leaderboard(**{**nothing, "as_html": True}, **place)
+    assert '<tr class="row-zero"><td>position alone</td>' in capsys.readouterr().out
+    leaderboard(**{**nothing, "as_json": True, "data": "toy"}, **place)
+    (board,) = json.loads(capsys.readouterr().out)
+    assert board["lines"][-1]["rows"] == 240
+    with pytest.raises(InputError, match="unknown split 'gene'"):
+        leaderboard(**{**nothing, "split": "gene"}, **place)
+    with pytest.raises(InputError, match="one of --json, --markdown and --html"):
+        leaderboard(**{**nothing, "as_json": True, "as_html": True}, **place)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"fusion": {"beside": ["toy"]}}, "base network 'toy' is given twice"),
+        ({"fusion": {"besides": []}}, r"field 'fusion\.besides': no such field; fields here: beside, words"),
+        ({"fusion": {"settings": {"trees": {"folds": 1}}}}, r"'fusion\.settings\.trees\.folds' = 1"),
+        ({"fusion": {}, "ensemble": {"members": ["a", "b"]}}, "a fusion or an ensemble, not both"),
+        ({"negatives": ["Conflicting"]}, "'Normal' or 'Low-frequency'"),
+        ({"negatives": []}, "negatives"),
+    ],
+)
+def test_a_bad_fusion_is_named(toy_values: dict[str, Any], changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        fusion_row(toy_values, **changed)
+
+
+def test_a_fusion_needs_its_networks_and_no_encoder(toy_values: dict[str, Any]) -> None:
+    spec = fusion_row(toy_values)
+    needed = list(needed_parts(spec, {}))
+    assert ("base network", "tissues") in needed
+    assert ("procedure", "fusion") in needed
+    assert not any(kind in ("encoder", "head", "target") for kind, _ in needed)
+    offered = dict.fromkeys(("data set", "base network", "procedure", "split with folds"), ())
+    assert "base network 'tissues'" in missing_parts(spec, {}, offered)
+    small = as_smoke(spec)
+    assert small.fusion is not None
+    assert small.networks[1].members == (0,)
+    assert small.fusion.settings.trees.most_trees <= 10
+
+
+def test_rows_zero_are_computed_once_for_a_test(
+    folder: Path, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(list((folder / "cache" / "rows_zero").iterdir())) >= 2  # position alone and k-mers + position of `run`
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path))
+    first = kept_or_computed(("x", 1), 3, lambda: np.arange(3.0))
+    again = kept_or_computed(("x", 1), 3, lambda: pytest.fail("computed again"))
+    np.testing.assert_array_equal(first, again)
+    (path,) = (tmp_path / "rows_zero").iterdir()
+    path.write_bytes(b"torn")
+    np.testing.assert_array_equal(kept_or_computed(("x", 1), 3, lambda: np.ones(3)), np.ones(3))
+
+
+def test_peaks_are_judged_where_sites_were_observed() -> None:
+    # A donor at +3 that both variants have; the first loses it and gains one at -2, and the network sees the loss only.
+    ref = np.zeros((2, 11, 3), np.float32)
+    ref[:, 5 + 3, DONOR] = 0.9
+    alt = ref.copy()
+    alt[0, 5 + 3, DONOR] = 0.1
+    alt[1, 5 + 1, ACCEPTOR] = 0.8
+    scores = BaseScores(ref, alt, 5, "toy", "d")
+    base = SimpleNamespace(name="toy")
+    prepared = SimpleNamespace(
+        networks=(base,), all_scores=(scores,), scores=scores, loaded=SimpleNamespace(dataset=SimpleNamespace(name="t"))
+    )
+    tested = pd.DataFrame(
+        {
+            "variant_id": ["a", "b"], "classification": ["Splice-altering", "Normal"], "group": ["g", "h"],
+            "pos": [100, 200], "strand": ["-", "+"],
+            "donors_lost": ["97", ""], "donors_gained": ["102", ""],
+        }
+    )  # fmt: skip
+    reasons: dict[str, str] = {}
+    spec = SimpleNamespace(id="row", seed=0)
+    found = _peaks(prepared, tested, spec, {}, 10, reasons)  # type: ignore[arg-type]
+    numbers = {record["metric"]: record["estimate"] for record in found}
+    assert numbers["loss_detection"] == 1
+    assert numbers["gain_detection"] == 0
+    assert numbers["false_gain_rate"] == 1  # of the one variant without an observed gain
+    assert _peaks(prepared, tested[["variant_id"]], spec, {}, 10, reasons) == []  # type: ignore[arg-type]
+    assert reasons["peaks"] == "t has no observed positions of splice sites"
