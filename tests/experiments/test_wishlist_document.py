@@ -54,6 +54,9 @@ FINISHED = {
     "row": "simple-cnn-501",
     "seed": 3,
     "device": "cpu",
+    "seconds": 233.0,
+    "peak_memory_bytes": 992_854_016,
+    "peak_gpu_memory_bytes": None,
     "notes": ["25,000 were asked for | all are used"],
     "verdicts": ["beats position alone: AUPRC difference +0.1 [+0.0, +0.2]", "does not beat base own_site: …"],
     "metrics": [
@@ -142,9 +145,15 @@ def test_a_completed_row_stands_under_completed_with_its_numbers(catalogue):
     assert split_row(line)[2:] == [
         "AUPRC 0.610 [0.500, 0.700] (base own_site: 0.500); Spearman r with the measured effect −0.200",
         "beats 1 of 2 simple rivals in AUPRC; 25,000 were asked for | all are used; "
-        "run simple-cnn-501-aaaabbbbcccc, seed 3, cpu",
+        "measured: 0.99 GB of memory, 3.9 min; run simple-cnn-501-aaaabbbbcccc, seed 3, cpu",
     ]
     assert "*None yet*" not in text
+
+
+def test_a_card_s_memory_and_the_price_stand_among_the_notes(catalogue):
+    entry = {**FINISHED, "seconds": 7200.0, "peak_gpu_memory_bytes": 61_000_000, "dollars": 0.88}
+    text = render_wishlist(states(catalogue, simple_cnn_501=FINISHED["run"]), [entry], load_prices())
+    assert "measured: 0.06 GB of GPU memory, 2.00 h, $0.88; run simple-cnn-501-aaaabbbbcccc" in text
 
 
 def test_the_original_keeps_every_row(mirror: Path, catalogue):

@@ -39,7 +39,7 @@ def render(
     from meta_spliceai.files import atomic_write
 
     workspace = Workspace.default(runs_dir)
-    text = render_wishlist(state_of_rows(load_rows(), workspace), workspace.ledger.finished(), load_prices())
+    text = render_wishlist(state_of_rows(load_rows(), workspace), workspace.finished(), load_prices())
     with atomic_write(out) as handle:
         handle.write(text)
     typer.echo(str(out))

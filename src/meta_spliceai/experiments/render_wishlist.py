@@ -140,17 +140,37 @@ def _notes(entry: Mapping[str, Any]) -> str:
         beaten = sum(verdict.startswith("beats ") for verdict in verdicts)
         parts.append(f"beats {beaten} of {len(verdicts)} simple rivals in AUPRC")
     parts += [str(note) for note in entry.get("notes", ())]
+    measured = _measured(entry)
+    if measured:
+        parts.append(f"measured: {measured}")
     parts.append(f"run {entry.get('run')}, seed {entry.get('seed')}, {entry.get('device')}")
     return "; ".join(parts)
+
+
+def _measured(entry: Mapping[str, Any]) -> str:
+    """Memory and time of the run, and what it cost where that is known: the card's memory, or the process's."""
+    parts = []
+    on_card, in_all = entry.get("peak_gpu_memory_bytes"), entry.get("peak_memory_bytes")
+    if isinstance(on_card, int):
+        parts.append(f"{on_card / 1e9:.2f} GB of GPU memory")
+    elif isinstance(in_all, int):
+        parts.append(f"{in_all / 1e9:.2f} GB of memory")
+    seconds, dollars = entry.get("seconds"), entry.get("dollars")
+    if isinstance(seconds, int | float):
+        parts.append(f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min")
+    if isinstance(dollars, int | float):
+        parts.append(f"${dollars:.2f}")
+    return ", ".join(parts)
 
 
 def _how_to_add() -> list[str]:
     return [
         "## 📝 How to Add New Experiments",
         "",
-        "1. Write a row into `wishlist/*.yaml` of your own repository (see `docs/how-to/add-a-row.md`),",
-        "   or a line into a document like this one and read it with `meta-spliceai wishlist import FILE.md`",
-        "2. Say: model, VRAM, time estimate, priority",
+        "1. `meta-spliceai wishlist add` asks for model, data, VRAM, time estimate and priority, and writes the row to",
+        "   `wishlist/*.yaml` of your own repository; or write it there, or read a line of a document like this one",
+        "   with `meta-spliceai wishlist import FILE.md`",
+        "2. `meta-spliceai plan ID` works out memory, hours and dollars",
         "3. Run it with `meta-spliceai run ID`; a finished run stands under Completed by itself at the next render",
     ]
 

@@ -1,0 +1,40 @@
+"""A row completes itself: the run that is made of it as it stands moves it to Completed, and no other run does."""
+
+from __future__ import annotations
+
+from meta_spliceai.experiments.gpu_prices import load_prices
+from meta_spliceai.experiments.progress_of_rows import state_of_rows
+from meta_spliceai.experiments.render_wishlist import render_wishlist
+from meta_spliceai.experiments.rows import change
+from meta_spliceai.experiments.runner import run_experiment
+from meta_spliceai.experiments.spec import ExperimentSpec, Wish
+from meta_spliceai.experiments.wishlist_document import split_row
+from meta_spliceai.experiments.workspace import Workspace
+
+
+def rendered(rows: dict[str, ExperimentSpec], workspace: Workspace) -> str:
+    return render_wishlist(state_of_rows(rows, workspace), workspace.finished(), load_prices())
+
+
+def test_a_finished_run_moves_its_row_to_completed(toy_row: ExperimentSpec, workspace: Workspace) -> None:
+    row = toy_row.model_copy(update={"wish": Wish.model_validate({"vram_gb": 8, "hours": [1, 2], "priority": "high"})})
+    rows = {row.id: row}
+    before = rendered(rows, workspace)
+    assert "| runnable | `meta-spliceai run toy-row` |" in before
+    assert "*None yet*" in before
+    assert run_experiment(change(row, ["training.epochs=1"]), workspace, "cpu", rows=rows).run is not None
+    assert "*None yet*" in rendered(rows, workspace)  # another row than the one that was wished for
+
+    run = run_experiment(row, workspace, "cpu", rows=rows).run
+    assert run is not None
+    record = run.record()
+    after = rendered(rows, workspace)
+    assert "| completed | `meta-spliceai run toy-row` |" in after
+    completed = after.partition("## ✅ Completed")[2].partition("---\n")[0]
+    [line] = [line for line in completed.splitlines() if line.startswith(f"| {row.title} |")]
+    _, date, result, notes = split_row(line)
+    assert date == record["finished"][:10]
+    assert result.startswith("AUPRC 0.")
+    assert f"{record['peak_memory_bytes'] / 1e9:.2f} GB of memory, {record['seconds'] / 60:.1f} min" in notes
+    assert f"run {run.name}, seed {row.seed}, cpu" in notes
+    assert rendered(rows, workspace) == after
