@@ -214,7 +214,7 @@ def _score(
     base = load_base_model(wanted.name, device=device, members=wanted.members)
     watcher.say(f"base network {base.name}, licence of the weights: {base.licence}")
     cache = ScoreCache.default()
-    with watcher.stage(f"base scores of {base.name}", len(table)) as advance:
+    with watcher.stage("base scores", len(table)) as advance:
         steps = _Steps(advance)
         scores = score_variants(
             table,
