@@ -6,8 +6,8 @@
     python tools/render_docs.py --check           write nothing; exit code 1 where a document is not current
 
 A document holds blocks `<!-- rendered:NAME -->` … `<!-- /rendered -->`; what stands between the marks is written by
-this command and by nobody else. Kept results lie in docs/results/*.json, the picture in docs/images/, and
-docs/reference/cli.md is rendered whole from the command line's own help.
+this command and by nobody else. Kept results lie in docs/results/*.json and in the ledger results/, the picture in
+docs/images/, and docs/reference/cli.md is rendered whole from the command line's own help.
 """
 
 from __future__ import annotations
@@ -198,6 +198,17 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 FILES = {"benchmark-base-layer": Path("benchmarks/results/base_layer.md")}
 """Blocks that hold a file another command wrote."""
+LEDGER = Path("results")
+DATA_SETS = {"results-mfass": "mfass", "results-open": "splicevardb-open"}
+"""Blocks that hold the leaderboards and the evidence of one data set, from the runs kept in `results/`."""
+
+
+def results_of(name: str, root: Path) -> str:
+    """What the kept runs of a data set say."""
+    from meta_spliceai.experiments.evidence_text import results_in_markdown
+    from meta_spliceai.experiments.workspace import Workspace
+
+    return results_in_markdown(Workspace(root / LEDGER), DATA_SETS[name])
 
 
 def _value(value: dict[str, Any] | None) -> str:
@@ -224,8 +235,10 @@ def fill(text: str, kept: dict[str, Any] | None, where: str, root: Path = ROOT) 
             return (
                 f"{found[1]}{source.read_text(encoding='utf-8').strip()}\n{found[4]}" if source.exists() else found[0]
             )
+        if name in DATA_SETS:
+            return f"{found[1]}{results_of(name, root)}\n{found[4]}"
         if name not in BLOCKS:
-            sys.exit(f"{where}: no block is named '{name}'; there are {', '.join((*BLOCKS, *FILES))}")
+            sys.exit(f"{where}: no block is named '{name}'; there are {', '.join((*BLOCKS, *FILES, *DATA_SETS))}")
         return found[0] if kept is None else f"{found[1]}{BLOCKS[name](kept)}\n{found[4]}"
 
     opened = text.count("<!-- rendered:")
