@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.gpu_prices import Market, Offer, load_market
 from meta_spliceai.experiments.parts import missing_parts
 from meta_spliceai.experiments.plan.calibrate import Calibration, Point
@@ -224,6 +226,9 @@ class Planner:
         if run.cuda and self.market.known(run.device) is None:
             return self._stopping(run)
         machine = self.machine_of(run)
+        if not run.cuda:
+            with suppress(InputError):  # a data set of the user's own that is no longer there
+                self.facts(run.spec.data)  # a process holds what it has read
         family = family_of(run.spec)
         device = known_card(self.market, run.device)
         demand = self.demand(run.spec, run.parts, machine, Batch.of(run.spec), run.scored)
