@@ -32,6 +32,10 @@ def find_chromium() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+class PageLeftError(RuntimeError):
+    """The page was left for another one before it could answer."""
+
+
 class Browser:
     """One headless browser with one page; a context manager.
 
@@ -91,6 +95,8 @@ class Browser:
             answer = self._next()
             if answer.get("id") == self._number:
                 if "error" in answer:
+                    if "navigated" in answer["error"].get("message", ""):
+                        raise PageLeftError(method)
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return answer["result"]
             self._note(answer)
@@ -125,8 +131,11 @@ class Browser:
         while True:
             if meanwhile is not None:
                 meanwhile()
-            if self.run(script):
-                return
+            try:
+                if self.run(script):
+                    return
+            except PageLeftError:
+                pass  # A link was followed; the next page is asked.
             if time.monotonic() > end:
                 raise AssertionError(f"never true: {script}")
             time.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 from meta_spliceai.splice_engine.variants.coverage import Coverage
+
+from .browser import Browser, find_chromium
 
 BASES = "ACGT"
 EXON_SEED = 20181123
@@ -172,3 +175,19 @@ def finished_runs(tmp_path_factory: pytest.TempPathFactory, small_screen: pd.Dat
 def workspace(tmp_path: Path, finished_runs: Path) -> Workspace:
     """A copy of the two finished runs."""
     return Workspace(Path(shutil.copytree(finished_runs, tmp_path / "runs")))
+
+
+@pytest.fixture(scope="module")
+def command() -> str:
+    """The browser's command; without one the tests that need it are skipped."""
+    found = find_chromium()
+    if found is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(command: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One headless browser for all tests of a file."""
+    with Browser(command, tmp_path_factory.mktemp("profile")) as started:
+        yield started

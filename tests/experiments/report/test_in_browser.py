@@ -13,25 +13,10 @@ from meta_spliceai.experiments.report.saturation_map import MapPanel, saturation
 from meta_spliceai.experiments.report.sections import aligned
 from meta_spliceai.experiments.workspace import Workspace
 
-from .browser import Browser, find_chromium
 from .conftest import write_run
 
 CELLS = """[...document.querySelectorAll('.layout')].map((layout) =>
   [...layout.querySelectorAll('.cells rect')].map((cell) => cell.getAttribute('class')))"""
-
-
-@pytest.fixture(scope="module")
-def command() -> str:
-    found = find_chromium()
-    if found is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser(command, tmp_path_factory):
-    with Browser(command, tmp_path_factory.mktemp("profile")) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
