@@ -8,6 +8,7 @@ row itself then finds its folds finished, pools and judges them.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from meta_spliceai.experiments.runner import Outcome
 from meta_spliceai.experiments.workspace import Workspace
 
 SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_CONNECT = 10
 
 Message = dict[str, Any]
 Entry = Callable[[dict[str, Any], Callable[[Message], None]], dict[str, Any]]
@@ -60,6 +62,8 @@ def run_on_ray(
         import ray
     except ModuleNotFoundError as error:
         raise MissingExtraError("--executor ray", "ray") from error
+    if address is not None:
+        _check_address(address)
     try:
         ray.init(
             address=address or "local",
@@ -79,6 +83,24 @@ def run_on_ray(
 def serve_request(request: dict[str, Any], send: Callable[[Message], None]) -> dict[str, Any]:
     """Do what a request asks for, in a process of the cluster."""
     return vars(carry_out(Request.from_json(request), Sender(send)))
+
+
+def _check_address(address: str) -> None:
+    """See that somebody answers at the address: Ray itself ends the whole process where nobody does.
+
+    Raises:
+        InputError: not `auto`, `host:port` or `ray://host:port`.
+        MissingResourceError: nobody answers.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise InputError(f"--ray-address {address}: write auto, HOST:PORT or ray://HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
+    except OSError as error:
+        raise MissingResourceError(f"--ray-address {address}: no Ray cluster there ({error})") from error
 
 
 def _gpus_for_each(ray: Any, requests: Sequence[Request], wanted: float | None) -> float:
@@ -129,7 +151,10 @@ class _OnRay:
 
         def work(request: dict[str, Any], mailbox: Any, key: str) -> dict[str, Any]:
             part = request["part"]
-            return entry(request, lambda message: mailbox.put.remote(key, part, message))
+            answer = entry(request, lambda message: mailbox.put.remote(key, part, message))
+            # Calls of one caller arrive in order: once this one has, the queue can hear everything the run has said.
+            ray.get(mailbox.put.remote(key, part, {}))
+            return answer
 
         self.mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
         # A task whose process dies is not repeated behind our back: its run has to be resumed, not begun.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -13,17 +14,23 @@ from meta_spliceai.errors import MissingExtraError, MissingPackageError, unknown
 FOLDER = "tracking"
 """Folder beside the runs for what is written to files."""
 
+USERS_MLFLOW = os.environ.get("MLFLOW_TRACKING_URI")
+"""The server that the user has set for all programs; read here, because MLflow sets the variable itself later."""
+
 
 def _mlflow(folder: Path, run: str, row: str, uri: str | None, known: str | None) -> Any:
     # MLflow reports its use to its makers unless told not to.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from lightning.pytorch.loggers import MLFlowLogger
 
+    for chatty in ("mlflow", "alembic", "lightning.pytorch.loggers.mlflow"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    uri = uri or USERS_MLFLOW
     folder.mkdir(parents=True, exist_ok=True)
     return MLFlowLogger(
         experiment_name="meta-spliceai",
         run_name=run,
-        tracking_uri=uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.absolute()}/mlflow.db",
+        tracking_uri=uri or f"sqlite:///{folder.absolute()}/mlflow.db",
         tags={"row": row},
         artifact_location=None if uri else (folder.absolute() / "mlflow-artifacts").as_uri(),
         run_id=known,

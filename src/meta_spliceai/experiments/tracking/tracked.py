@@ -93,7 +93,8 @@ class Tracked:
 
     def _end(self, facts: dict[str, Any]) -> None:
         if facts["state"] == "finished":
-            values = {**facts, **final_metrics(facts["metrics"])}
+            # Names of their own: "seconds" is each epoch's.
+            values = {f"run/{name}": value for name, value in facts.items()} | final_metrics(facts["metrics"])
             places = {f"artefact.{name}": str(self.path / name) for name in ARTEFACTS if (self.path / name).exists()}
             self._each(lambda logger: logger.log_metrics(_numbers(values)))
             self._each(lambda logger: logger.log_hyperparams(places))

@@ -1,0 +1,139 @@
+"""What loggers are told: parameters, every epoch, final metrics, places; read back from where it was written."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meta_spliceai.errors import InputError, MissingExtraError, RunError
+from meta_spliceai.experiments.executors.request import Request, carry_out
+from meta_spliceai.experiments.rows import change
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.tracking import check_loggers
+from meta_spliceai.experiments.tracking.loggers import NEEDS
+from meta_spliceai.experiments.watcher import Silent
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+
+needs_mlflow = pytest.mark.skipif(
+    any(importlib.util.find_spec(module) is None for module in NEEDS["mlflow"]),
+    reason="the extra 'tracking' is not installed",
+)
+
+
+def run(spec: ExperimentSpec, workspace: Workspace, *track: str, uri: str | None = None, **more: Any) -> RunDirectory:
+    request = Request(spec, {spec.id: spec}, workspace.root, "cpu", track=track, tracking_uri=uri, **more)
+    answer = carry_out(request, Silent())
+    assert answer.error is None, answer.error
+    outcome = answer.outcome(request)
+    assert outcome.run is not None
+    return outcome.run
+
+
+def learned(done: RunDirectory, metric: str) -> dict[str, Any]:
+    (record,) = [m for m in done.metrics()["metrics"] if m["kind"] == "learned" and m["metric"] == metric]
+    return record
+
+
+@needs_mlflow
+def test_mlflow_holds_what_the_run_directory_holds(toy_row: ExperimentSpec, workspace: Workspace) -> None:
+    from mlflow.tracking import MlflowClient
+
+    done = run(toy_row, workspace, "mlflow", price_per_hour=3600.0)
+    client = MlflowClient(f"sqlite:///{workspace.root.absolute()}/tracking/mlflow.db")
+    experiment = client.get_experiment_by_name("meta-spliceai")
+    assert experiment is not None
+    (kept,) = client.search_runs([experiment.experiment_id])
+    assert kept.info.run_name == done.name
+    assert kept.info.status == "FINISHED"
+    assert kept.data.tags["row"] == "toy-row"
+    assert kept.data.params["training.batch_size"] == "32"
+    assert kept.data.params["encoder.settings.layers"] == "3"
+    assert kept.data.params["run_directory"] == str(done.path)
+    assert kept.data.params["artefact.metrics.json"] == str(done.path / "metrics.json")
+    for name in ("auprc", "auroc"):
+        record = learned(done, name)
+        assert kept.data.metrics[f"test/{name}"] == pytest.approx(record["estimate"])
+        assert kept.data.metrics[f"test/{name}_low"] == pytest.approx(record["low"])
+    assert kept.data.metrics["run/seconds"] == pytest.approx(done.record()["seconds"])
+    assert kept.data.metrics["run/dollars"] == pytest.approx(done.record()["seconds"], abs=0.01)
+    history = client.get_metric_history(kept.info.run_id, "val_loss")
+    curves = done.read_curves()
+    assert [point.step for point in history] == [1, 2, 3]
+    assert [point.value for point in history] == pytest.approx(list(curves["val_loss"]))
+    # Two folds' curves do not get mixed up.
+    folded = run(change(toy_row, ["split.folds=3"]), workspace, "mlflow")
+    kept = next(one for one in client.search_runs([experiment.experiment_id]) if one.info.run_name == folded.name)
+    for fold in (1, 2, 3):
+        history = client.get_metric_history(kept.info.run_id, f"fold{fold}/val_loss")
+        expected = folded.read_curves().query(f"fold == {fold}")["val_loss"]
+        assert [point.value for point in history] == pytest.approx(list(expected))
+
+
+@needs_mlflow
+def test_a_resumed_run_goes_on_in_the_same_mlflow_run(
+    toy_row: ExperimentSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    from meta_spliceai.experiments import runner
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "judge", lambda *_: (_ for _ in ()).throw(RunError("no luck")))
+        request = Request(toy_row, {toy_row.id: toy_row}, workspace.root, "cpu", track=("mlflow",))
+        assert carry_out(request, Silent()).error == "no luck"
+    client = MlflowClient(f"sqlite:///{workspace.root.absolute()}/tracking/mlflow.db")
+    experiment = client.get_experiment_by_name("meta-spliceai")
+    assert experiment is not None
+    assert [kept.info.status for kept in client.search_runs([experiment.experiment_id])] == ["FAILED"]
+    run(toy_row, workspace, "mlflow", resume=True)
+    (kept,) = client.search_runs([experiment.experiment_id])
+    assert kept.info.status == "FINISHED"
+    assert "test/auprc" in kept.data.metrics
+
+
+def test_the_csv_logger_by_its_name_in_lightning(toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path) -> None:
+    done = run(toy_row, workspace, "lightning.pytorch.loggers.CSVLogger", uri=str(tmp_path / "logs"))
+    folder = tmp_path / "logs" / "csv" / done.name
+    with (folder / "metrics.csv").open(encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    losses = [float(row["val_loss"]) for row in rows if row["val_loss"]]
+    assert losses == pytest.approx(list(done.read_curves()["val_loss"]))
+    assert "window: 41" in (folder / "hparams.yaml").read_text(encoding="utf-8")
+    assert json.loads((done.path / "tracking.json").read_text(encoding="utf-8")) == {"csv": done.name}
+
+
+def test_the_ledger_is_written_with_and_without_loggers(toy_row: ExperimentSpec, workspace: Workspace) -> None:
+    done = run(toy_row, workspace)
+    assert not (done.path / "tracking.json").exists()
+    assert len(workspace.ledger.finished()) == 1
+
+
+@needs_mlflow
+def test_a_place_that_cannot_be_logged_to_stops_the_run_before_any_work(
+    toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    uri = f"sqlite:///{tmp_path}/file/mlflow.db"
+    request = Request(toy_row, {toy_row.id: toy_row}, workspace.root, "cpu", track=("mlflow",), tracking_uri=uri)
+    answer = carry_out(request, Silent())
+    assert answer.error is not None
+    assert answer.error.startswith("--track mlflow: ")
+    assert not any((run.path / "curves.parquet").exists() for run in workspace.runs())
+
+
+def test_unknown_and_missing_loggers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="unknown logger 'mlflo' in --track; did you mean mlflow"):
+        check_loggers(["mlflo"])
+    with pytest.raises(InputError, match=r"unknown logger 'os\.system'"):
+        check_loggers(["os.system"])
+    monkeypatch.setattr("meta_spliceai.experiments.tracking.loggers.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="needs the optional extra 'tracking'"):
+        check_loggers(["mlflow"])
+    assert check_loggers(["csv", "lightning.pytorch.loggers.CSVLogger"]) == ("csv",)
+    assert "wandb" not in sys.modules
