@@ -7,6 +7,7 @@ row itself then finds its folds finished, pools and judges them.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -69,7 +70,7 @@ def run_on_ray(
             address=address or "local",
             include_dashboard=False if address is None else None,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
     except (ConnectionError, ValueError) as error:
         raise MissingResourceError(f"--ray-address {address}: no Ray cluster there ({error})") from error

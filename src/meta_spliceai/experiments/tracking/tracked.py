@@ -112,7 +112,7 @@ class Tracked:
 
 def final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     """Every metric of the learned model, as `test/<metric>` with `_low` and `_high` where it has an interval."""
-    found = {}
+    found: dict[str, float] = {}
     for record in metrics["metrics"]:
         if record["kind"] == "learned":
             name = f"test/{record['metric']}"
