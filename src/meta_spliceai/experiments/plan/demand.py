@@ -23,7 +23,7 @@ READING_SECONDS = 10.0
 ROW_SECONDS = {"labels, split, windows": 1e-4, "audit": 1.2e-4}
 """Assumed time a variant (and, in the audit, a fold)."""
 
-JUDGE_SECONDS, JUDGE_ROW_SECONDS, JUDGE_RESAMPLE_SECONDS = 1.0, 1.2e-3, 2.5e-6
+JUDGE_SECONDS, JUDGE_ROW_SECONDS, JUDGE_RESAMPLE_SECONDS = 6.0, 1.2e-3, 2.5e-6
 """Assumed time of judging: at all, a variant of the table, a tested variant in one resample."""
 
 TREES_SECONDS = 2e-3
