@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def make(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Rows of the wishlist.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every row that can be run.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every row that can be run here.")] = False,
     out: Annotated[Path, typer.Option("-o", "--out", help="The file.")] = Path("bundle.zip"),
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="N variants a row, drawn with its seed.")
@@ -63,7 +63,7 @@ def make(
     if limit is not None:
         rows = {row_id: change(spec, [f"data.rows={limit}"]) for row_id, spec in rows.items()}
         chosen = [rows[spec.id] for spec in chosen]
-    made = make_bundle(chosen, rows, out, Terminal(), most_bytes=most, scores=scores)
+    made = make_bundle(chosen, rows, out, Terminal(), most_bytes=most, scores=scores, leave_out=every)
     if as_json:
         typer.echo(json.dumps({"file": str(made.path), "bytes": made.bytes, "parts": made.parts, **made.index}))
         return

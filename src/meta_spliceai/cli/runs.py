@@ -228,22 +228,40 @@ def export(
             "-o", "--out", help="An archive (.tar.gz; default: RUN.tar.gz here) or a table (.csv, .json, .parquet)."
         ),
     ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", metavar="DIR", help="A ledger of finished runs without what is heavy, such as results."),
+    ] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="With --into: models too, of at most 20 MB each.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Pack one finished run into an archive, or write several as a table: specifications, costs, metrics.
+
+    With --into, finished runs (all, or those named) are copied into a ledger
+    that is small enough for version control: metrics, evidence, predictions.
 
     [bold]Examples[/bold]
 
       meta-spliceai runs export validated-delta-50k-0123456789ab
       meta-spliceai runs export -o runs.csv
       meta-spliceai runs export wt1-simple-cnn wt1-validated-delta -o two.parquet
+      meta-spliceai runs export --into results
     """
     from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.export_runs import FORMATS, runs_as_table, write_table
     from meta_spliceai.experiments.prune_runs import export_run
+    from meta_spliceai.experiments.results import keep_runs
     from meta_spliceai.experiments.workspace import Workspace
 
     workspace = Workspace.default(runs_dir)
+    if into is not None:
+        if out is not None:
+            raise InputError("--into copies runs into a ledger and --out writes one file; give one of them")
+        for kept in keep_runs(workspace, names or (), into, weights=weights):
+            typer.echo(f"{kept.run.path}: {kept.bytes / 1e6:.2f} MB, {len(kept.left_out)} files left behind")
+        return
+    if weights:
+        raise InputError("--weights goes with --into; an archive holds the model anyway")
     if out is not None and out.suffix in FORMATS:
         runs = [workspace.find(name) for name in names] if names else workspace.runs()
         if not runs:

@@ -57,7 +57,8 @@ def keep_runs(workspace: Workspace, names: Iterable[str], into: Path, *, weights
 
     Raises:
         InputError: a smoke run, which is never a result; `into` is the folder the runs are in.
-        RunError: a run that is not finished, or whose inputs have changed since; weights that are too large.
+        RunError: no run at all; a run that is not finished, or whose inputs have changed since; weights that are too
+            large.
     """
     if into.resolve() == workspace.root.resolve():
         raise InputError(f"{into} is the folder of the runs itself; give another one, for example results")
@@ -68,6 +69,8 @@ def keep_runs(workspace: Workspace, names: Iterable[str], into: Path, *, weights
     ]
     for run in wanted:
         _refuse(run)
+    if not wanted:
+        raise RunError(f"there is no finished run in {workspace.root} (smoke runs and stale ones do not count)")
     lines = {str(entry["run"]): entry for entry in workspace.ledger.finished()}
     return [_keep(run, lines, into, weights) for run in wanted]
 

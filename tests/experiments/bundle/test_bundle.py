@@ -111,6 +111,21 @@ def test_too_large_is_refused_with_what_is_large(rows: Rows, tmp_path: Path) -> 
         make_bundle([], rows, tmp_path / "b.zip", Silent())
 
 
+def test_rows_that_cannot_be_packed_are_left_out_where_that_is_asked_for(rows: Rows, tmp_path: Path) -> None:
+    bad = rows["toy-wide"].model_copy(
+        update={"data": rows["toy-wide"].data.model_copy(update={"options": {"path": "nowhere"}})}
+    )
+    catalogue = {**rows, bad.id: bad}
+    with pytest.raises(InputError, match="takes no options"):
+        make_bundle([catalogue["toy-pair"]], catalogue, tmp_path / "b.zip", Silent())
+    made = make_bundle([catalogue["toy-pair"]], catalogue, tmp_path / "b.zip", Silent(), leave_out=True)
+    assert made.index["rows"] == ["toy-row"]
+    assert [line.split(":")[0] for line in made.missing] == ["row toy-wide", "row toy-pair"]
+    assert "its member toy-wide is not in the bundle" in made.missing[1]
+    with pytest.raises(InputError, match="no row can be packed: data set toy takes no options"):
+        make_bundle([bad], {bad.id: bad}, tmp_path / "c.zip", Silent(), leave_out=True)
+
+
 def test_a_network_of_the_user_s_own_is_refused(rows: Rows, tmp_path: Path) -> None:
     own = rows["toy-row"].model_copy(
         update={"base": rows["toy-row"].base.model_copy(update={"name": "spliceai:/some/where"})}

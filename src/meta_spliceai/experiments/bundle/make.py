@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from meta_spliceai import __version__
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.datasets.bundled import FOLDER as DATA
 from meta_spliceai.datasets.bundled import store_dataset
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, MetaSpliceAIError
 from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.bundle.archive import packed_sizes, write_archive
 from meta_spliceai.experiments.bundle.packed_scores import write_packed_scores
@@ -139,6 +140,7 @@ def make_bundle(
     *,
     most_bytes: int = MOST_BYTES,
     scores: bool = True,
+    leave_out: bool = False,
 ) -> Made:
     """Pack what rows need into one file of plain data.
 
@@ -152,9 +154,11 @@ def make_bundle(
         watcher: told what happens.
         most_bytes: a larger file is not kept.
         scores: pack base scores.
+        leave_out: rows whose data or weights are not here, or cannot be used, are left out and listed among what is
+            missing, instead of being an error.
 
     Raises:
-        InputError: no row, or the file would be too large (the message says what is).
+        InputError: no row (that can be packed), or the file would be too large (the message says what is).
         MissingResourceError, MissingExtraError, IntegrityError: data or weights that a row needs are not here.
     """
     if not specs:
@@ -163,31 +167,24 @@ def make_bundle(
     cache = ScoreCache.default()
     with tempfile.TemporaryDirectory(prefix="meta-spliceai-bundle-") as temporary:
         folder = Path(temporary) / "content"
-        needs = list(_data_needs(whole))
         packed = _PackedNetworks(folder, cache if scores else None, watcher)
         data = []
-        for number, need in enumerate(needs):
-            table = need.rows()
-            with watcher.stage(f"data set {need.wanted.name}: {len(table):,} variants"):
-                for spec in need.specs:
-                    for network in (*spec.networks, *as_smoke(spec).networks):
-                        packed.add(network, need.loaded, table, smoke=network.members != spec.base.members)
-                intervals = list(_stretches(need, table, packed.flank))
-                bases = store_dataset(
-                    need.loaded, need.wanted.options, intervals, folder / DATA / f"{number}-{need.wanted.name}"
-                )
-            data.append(
-                {
-                    "name": need.wanted.name,
-                    "options": dict(need.wanted.options),
-                    "digest": need.loaded.digest,
-                    "variants": len(table),
-                    "bases": bases,
-                    "licence": need.loaded.dataset.licence,
-                }
-            )
+        unusable: dict[str, str] = {}
+        for number, group in enumerate(_by_data(whole)):
+            place = folder / DATA / f"{number}-{group[0].data.name}"
+            try:
+                data.append(_pack_data(group, place, packed, watcher))
+            except MetaSpliceAIError as error:
+                if not leave_out:
+                    raise
+                shutil.rmtree(place, ignore_errors=True)
+                unusable.update((spec.id, str(error)) for spec in group)
+        whole = _without(whole, unusable)
+        if not whole:
+            raise InputError(f"no row can be packed: {next(iter(unusable.values()))}")
         networks = packed.finish()
         encoders, missing = _pack_encoders(whole, folder)
+        missing = [*(f"row {row_id}: {why}" for row_id, why in unusable.items()), *missing]
         with atomic_write(folder / ROWS) as handle:
             json.dump([spec.model_dump(mode="json") for spec in whole], handle, ensure_ascii=False)
         about = {
@@ -217,13 +214,50 @@ def make_bundle(
     return Made(out, size, parts, missing, about)
 
 
-def _data_needs(specs: Sequence[ExperimentSpec]) -> Iterator[_DataNeed]:
+def _by_data(specs: Sequence[ExperimentSpec]) -> list[list[ExperimentSpec]]:
+    """The rows that use one data set with the same options, together."""
     by_data: dict[str, list[ExperimentSpec]] = {}
     for spec in specs:
         key = json.dumps([spec.data.name, dict(spec.data.options)], sort_keys=True)
         by_data.setdefault(key, []).append(spec)
-    for group in by_data.values():
-        yield _DataNeed(group[0].data, load_rows_of(group[0].data), tuple(group))
+    return list(by_data.values())
+
+
+def _without(specs: Sequence[ExperimentSpec], unusable: dict[str, str]) -> list[ExperimentSpec]:
+    """The rows that are left, members before ensembles; an ensemble goes with its member, and is added."""
+    left = []
+    for spec in specs:
+        lost = [member for member in (spec.ensemble.members if spec.ensemble else ()) if member in unusable]
+        if lost:
+            unusable.setdefault(spec.id, f"its member {lost[0]} is not in the bundle")
+        if spec.id not in unusable:
+            left.append(spec)
+    return left
+
+
+def _pack_data(
+    group: Sequence[ExperimentSpec], place: Path, packed: _PackedNetworks, watcher: Watcher
+) -> dict[str, Any]:
+    """Pack one data set and the base networks of the rows that use it; what was packed, for the index."""
+    wanted = group[0].data
+    need = _DataNeed(wanted, load_rows_of(wanted), tuple(group))
+    table = need.rows()
+    with watcher.stage(f"data set {wanted.name}: {len(table):,} variants"):
+        for spec in group:
+            for network in spec.networks:
+                packed.add(network, need.loaded, table, smoke=False)
+        for spec in group:
+            for network in as_smoke(spec).networks:
+                packed.add(network, need.loaded, table, smoke=True)
+        bases = store_dataset(need.loaded, wanted.options, list(_stretches(need, table, packed.flank)), place)
+    return {
+        "name": wanted.name,
+        "options": dict(wanted.options),
+        "digest": need.loaded.digest,
+        "variants": len(table),
+        "bases": bases,
+        "licence": need.loaded.dataset.licence,
+    }
 
 
 def _stretches(need: _DataNeed, table: pd.DataFrame, flank: int) -> Iterator[Interval]:

@@ -1,0 +1,53 @@
+"""benchmarks/gpu.py runs to its end, counts work, and leaves an entry in the ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from meta_spliceai.experiments.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.quickstart
+def test_the_tiny_form(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--device", "cpu", "--quick"]
+    command += ["--families", "spliceai", "--rows", "simple-cnn-101", "--into", str(tmp_path)]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "benchmarks" / "gpu-cpu-quick.json").read_text())
+    work = {one["what"]: one["gflop_per_variant"] for one in report["scoring"]}
+    # The incremental form does less, the more so where variants share a reference.
+    assert 0 < work["dense"] < work["isolated"] < work["full"]
+    assert report["rates"]["float32"] > 0
+    assert report["rates"]["bfloat16"] is None
+    (trained,) = report["training"]
+    assert trained["windows_per_second"] < trained["limit_per_second"]
+    assert "no result" in done.stdout
+    (entry,) = Workspace(tmp_path).ledger.entries()
+    assert entry["event"] == "benchmark"
+
+
+def test_nothing_begins_after_the_time(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--device", "cpu", "--quick"]
+    command += ["--time-limit", "0.001s", "--into", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "benchmarks" / "gpu-cpu-quick.json").read_text())
+    assert report["scoring"] == []
+    assert len(report["left_out"]) == 4 * 3 + 1
+    assert "Not measured: scoring spliceai dense: the time was over" in done.stdout

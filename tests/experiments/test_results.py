@@ -1,0 +1,104 @@
+"""The repository's ledger: small, readable as a folder of runs, and only of what is a result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from meta_spliceai.cli import main
+from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.experiments.results import keep_benchmark, keep_runs
+from meta_spliceai.experiments.runner import run_experiment
+from meta_spliceai.experiments.smoke import as_smoke
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+
+
+@pytest.fixture
+def finished(toy_row: ExperimentSpec, workspace: Workspace) -> RunDirectory:
+    run = run_experiment(toy_row, workspace, "cpu", rows={toy_row.id: toy_row}).run
+    assert run is not None
+    return run
+
+
+def test_a_run_is_kept_without_what_is_heavy_and_read_as_any_run(
+    finished: RunDirectory, workspace: Workspace, tmp_path: Path
+) -> None:
+    (kept,) = keep_runs(workspace, [], tmp_path / "results")
+    there = Workspace(tmp_path / "results")
+    (run,) = there.runs()
+    assert run.name == finished.name
+    assert run.state() == "finished"
+    assert run.metrics() == finished.metrics()
+    assert run.spec() == finished.spec()
+    pd.testing.assert_frame_equal(run.read_predictions(), finished.read_predictions())
+    assert not (run.path / "model").exists()
+    assert {"answers.npy", "model/config.json"} <= kept.left_out.keys()
+    assert run.record()["left_out"] == kept.left_out
+    (line,) = there.ledger.finished()
+    assert line["metrics"] == workspace.ledger.finished()[0]["metrics"]
+    seen = Workspace(tmp_path / "elsewhere", ledgers=(tmp_path / "results",))
+    assert [entry["run"] for entry in seen.finished()] == [finished.name]
+
+
+def test_keeping_twice_changes_nothing(finished: RunDirectory, workspace: Workspace, tmp_path: Path) -> None:
+    keep_runs(workspace, [finished.name], tmp_path / "results")
+    before = (tmp_path / "results" / "ledger.jsonl").read_text()
+    keep_runs(workspace, [finished.name[:-4]], tmp_path / "results")
+    assert (tmp_path / "results" / "ledger.jsonl").read_text() == before
+    assert len(Workspace(tmp_path / "results").runs()) == 1
+
+
+def test_weights_only_when_asked_for_and_small(
+    finished: RunDirectory, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_runs(workspace, [], tmp_path / "results", weights=True)
+    assert (tmp_path / "results" / finished.name / "model" / "config.json").is_file()
+    monkeypatch.setattr("meta_spliceai.experiments.results.LARGEST_WEIGHTS", 100)
+    with pytest.raises(RunError, match="a ledger keeps at most"):
+        keep_runs(workspace, [], tmp_path / "other", weights=True)
+    assert not Workspace(tmp_path / "other").runs()
+
+
+def test_what_is_no_result_is_refused(
+    finished: RunDirectory, toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="the folder of the runs itself"):
+        keep_runs(workspace, [], workspace.root)
+    finished.write_json("run.json", {**finished.record(), "stale": "the code changed"})
+    with pytest.raises(RunError, match="is stale"):
+        keep_runs(workspace, [finished.name], tmp_path / "results")
+    with pytest.raises(RunError, match="there is no finished run"):
+        keep_runs(workspace, [], tmp_path / "results")
+    finished.write_json("run.json", {**finished.record(), "stale": "", "smoke": True})
+    with pytest.raises(InputError, match="never a result"):
+        keep_runs(workspace, [finished.name], tmp_path / "results")
+    finished.mark("failed", "out of memory")
+    with pytest.raises(RunError, match="is failed"):
+        keep_runs(workspace, [finished.name], tmp_path / "results")
+    assert as_smoke(toy_row).smoke
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_benchmark_is_an_entry_like_any_other(tmp_path: Path) -> None:
+    path = keep_benchmark("gpu-cpu", {"device": "a processor", "scoring": []}, tmp_path)
+    assert json.loads(path.read_text())["device"] == "a processor"
+    (entry,) = Workspace(tmp_path).ledger.entries()
+    assert (entry["event"], entry["file"], entry["device"]) == ("benchmark", "benchmarks/gpu-cpu.json", "a processor")
+    assert Workspace(tmp_path).ledger.finished() == []
+
+
+def test_on_the_command_line(
+    finished: RunDirectory, workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["runs", "export", "--runs-dir", str(workspace.root), "--into", str(tmp_path / "results")]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert not ended.value.code
+    assert finished.name in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "-o", "x.csv"])
+    assert ended.value.code == 2
