@@ -20,9 +20,11 @@ from meta_spliceai.datasets import (
     mfass,
     splicevardb,
 )
-from meta_spliceai.datasets.human import read_r_object
+from meta_spliceai.datasets.human import NOT_IN_ONE_GENE, in_one_gene, read_r_object
 from meta_spliceai.errors import InputError, MissingResourceError
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode
+from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.windows import build_windows
 
 RNG = np.random.default_rng(0)
@@ -59,6 +61,24 @@ def construct(sequence: str, start: int, strand: str) -> str:
     """170 bases from a 1-based position, in transcript orientation."""
     cut = sequence[start - 1 : start + 169]
     return cut if strand == "+" else turned(cut)
+
+
+def test_lifted_rows_outside_their_gene_are_left_out_and_counted(files: dict[str, str]) -> None:
+    genes = GeneAnnotation.named(files["annotation"], "GRCh38")
+    frame = pd.DataFrame(
+        {
+            "variant_id": list("abcde"),
+            "chrom": ["2", "2", "2", "2", "2"],
+            "pos": [550, 550, 3950, 550, 550],
+            "ref": "A",
+            "alt": "C",
+            "strand": ["+", "-", "-", "+", "+"],
+            "gene": ["PLUS", "PLUS", "MINUS", "", "OLDNAME"],
+        }
+    )
+    kept, coverage = in_one_gene(frame, Coverage(5), genes)
+    assert kept["variant_id"].tolist() == ["a", "d"]
+    assert coverage.left_out == {NOT_IN_ONE_GENE: 3}
 
 
 class TestMfass:

@@ -23,7 +23,7 @@ from meta_spliceai.splice_engine.variants.allele_check import check_reference
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.liftover import Chain, lift_over
 from meta_spliceai.splice_engine.variants.merge import merge_alleles
-from meta_spliceai.splice_engine.variants.table import as_variant_table
+from meta_spliceai.splice_engine.variants.table import as_variant_table, describe
 from meta_spliceai.splice_engine.variants.tested_exon import NO_GENE, TWO_STRANDS, find_tested_exon, nearest_exon
 
 REGIONS = "regions"
@@ -177,6 +177,24 @@ def lifted(frame: pd.DataFrame, coverage: Coverage, chain: str | Path | None) ->
     path = Path(chain) if chain else resources.resolve_file(HUMAN_REGIONS.name, "genome/hg19ToHg38.over.chain")
     moved, account = lift_over(frame, Chain(path))
     return moved, coverage.then(account)
+
+
+NOT_IN_ONE_GENE = "not in exactly one gene of the target build's annotation by its name and strand"
+
+
+def in_one_gene(frame: pd.DataFrame, coverage: Coverage, annotation: GeneAnnotation) -> tuple[pd.DataFrame, Coverage]:
+    """Lifted rows whose gene is over them in the target build too; the others, which no network can score, counted.
+
+    Genes change between the builds' annotations: some end earlier, some are gone or are named otherwise.
+    """
+    kept = []
+    for chrom, pos, strand, gene in zip(frame["chrom"], frame["pos"], frame["strand"], frame["gene"], strict=True):
+        here = [one for one in annotation.overlapping(chrom, int(pos)) if one.strand == strand]
+        kept.append(len([one for one in here if one.name == gene or not gene]) == 1)
+    account = Coverage(len(frame))
+    inside = np.array(kept, dtype=bool)
+    account.leave_out(NOT_IN_ONE_GENE, (describe(row) for _, row in frame[~inside].iterrows()))
+    return frame[inside].reset_index(drop=True), coverage.then(account)
 
 
 def place_in_exons(

@@ -16,6 +16,7 @@ from meta_spliceai.datasets.human import (
     finish,
     human_annotation,
     human_genome,
+    in_one_gene,
     lifted,
     numbers,
     one_of,
@@ -141,6 +142,7 @@ def load(
     genes = human_annotation(wanted, annotation if wanted == GRCH37 else None)
     if wanted == GRCH38:
         frame, coverage = lifted(as_variant_table(frame, DATASET.name), coverage, chain)
+        frame, coverage = in_one_gene(frame, coverage, genes)
     return finish(frame, coverage, sequence, genes, DATASET, {**options, "build": wanted})
 
 

@@ -16,6 +16,7 @@ from meta_spliceai.datasets.human import (
     finish,
     human_annotation,
     human_genome,
+    in_one_gene,
     lifted,
     numbers,
     one_of,
@@ -127,6 +128,7 @@ def load(
     if wanted == GRCH38:
         frame, coverage = lifted(as_variant_table(frame, DATASET.name), coverage, chain)
         genes = human_annotation(GRCH38)
+        frame, coverage = in_one_gene(frame, coverage, genes)
     return finish(frame, coverage, sequence, genes, DATASET, {**options, "build": wanted})
 
 
