@@ -10,6 +10,7 @@ from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 ROWS = 96
 WINDOW = 101
 HIDDEN = 8
+SMALL_TREES = {"most_trees": 10, "learning_rate": 0.3, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}
 
 NOTE = (
     f"a smoke run: {ROWS} variants, one base network, windows of at most {WINDOW} bases, tiny sizes, one epoch, "
@@ -29,7 +30,7 @@ def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
         settings.pop("layers", None)
     fusion = spec.fusion
     if fusion is not None:
-        trees = BoostingConfig(most_trees=10, learning_rate=0.3, leaves=4, fewest_in_leaf=5, folds=2, seeds=1)
+        trees = BoostingConfig.from_mapping(SMALL_TREES)
         fusion = fusion.model_copy(
             update={
                 "beside": tuple(network.model_copy(update={"members": (0,)}) for network in fusion.beside),

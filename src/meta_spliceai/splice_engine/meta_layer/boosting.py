@@ -151,7 +151,7 @@ def grow(
     Raises:
         InputError: fewer groups than folds, or, for labels, fewer groups with a positive or a negative.
     """
-    config = config or BoostingConfig()
+    config = config or BoostingConfig.from_mapping({})
     groups = np.asarray(groups).astype(str)
     if regression:
         _enough(len(np.unique(groups)), "groups", config.folds)

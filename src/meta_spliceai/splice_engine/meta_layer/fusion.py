@@ -140,7 +140,7 @@ def fit_fusion(
         InputError: features of other rows or with an infinite value, a side without a variant, too few groups,
             groups shared with the validation part.
     """
-    config = config or FusionConfig()
+    config = config or FusionConfig.from_mapping({})
     names = tuple(str(name) for name in features.columns)
     if len(features) != len(table):
         raise InputError(f"training part: {len(features)} rows of features for {len(table)} variants")
