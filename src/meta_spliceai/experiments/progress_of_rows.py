@@ -38,7 +38,10 @@ class RowState:
     def hours(self) -> str:
         """The wishlist's guess, hours."""
         wish = self.spec.wish
-        return f"{wish.hours[0]:g}–{wish.hours[1]:g}" if wish and wish.hours else ""
+        if not wish or not wish.hours:
+            return ""
+        low, high = (f"{hours:g}" for hours in wish.hours)
+        return low if low == high else f"{low}–{high}"
 
     @property
     def priority(self) -> str:
