@@ -209,7 +209,11 @@ def _split_in_words(entry: dict[str, Any]) -> str:
 def _ceiling(run: RunDirectory) -> dict[str, Value]:
     """The labels' own agreement as the run's judgement found it; empty for runs without."""
     found = run.evidence().get("ceiling", [])
-    return {record["metric"]: Value(record["estimate"], record["low"], record["high"]) for record in found}
+    named = {"pearson": "pearson_effect", "spearman": "spearman_effect"}
+    return {
+        named.get(record["metric"], record["metric"]): Value(record["estimate"], record["low"], record["high"])
+        for record in found
+    }
 
 
 def _lines(entry: dict[str, Any]) -> list[Line]:
