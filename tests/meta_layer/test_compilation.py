@@ -34,7 +34,7 @@ def train(task: ToyTask, predictor: Predictor, folder: Path, mode: str) -> tuple
 @pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler, not found here"
 )
-@pytest.mark.parametrize("kind", ["cnn", "frozen", "tuned"])
+@pytest.mark.parametrize("kind", ["cnn", "frozen"])
 def test_compiled_training_gives_the_same_numbers(
     kind: str, toy_task: ToyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,9 +42,8 @@ def test_compiled_training_gives_the_same_numbers(
 
     def new() -> Predictor:
         if kind == "cnn":
-            return ValidatedDeltaPredictor(window=WINDOW, hidden_dim=8, layers=2, seed=1)
-        freeze = kind == "frozen"
-        return HyenaDNADeltaPredictor("hyenadna-tiny-1k", 8, freeze, WINDOW, weights="scratch", read_radius=4)
+            return ValidatedDeltaPredictor(window=WINDOW, hidden_dim=8, layers=1, kernel=WINDOW, seed=1)
+        return HyenaDNADeltaPredictor("hyenadna-tiny-1k", 8, window=WINDOW, weights="scratch", read_radius=4)
 
     plain, answers = train(toy_task, new(), tmp_path / "plain", "none")
     calls = torch._dynamo.utils.counters["stats"]["unique_graphs"]
