@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,37 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run(
     (kept,) = client.search_runs([experiment.experiment_id])
     assert kept.info.status == "FINISHED"
     assert "test/auprc" in kept.data.metrics
+
+
+@needs_mlflow
+def test_workers_that_begin_together_share_one_file(tmp_path: Path) -> None:
+    """Two processes on a file that is not there yet: each makes MLflow's tables, or finds them whole."""
+    script = (
+        "import sys\nfrom pathlib import Path\n"
+        "from meta_spliceai.experiments.tracking.tracked import Tracked\n"
+        "from meta_spliceai.experiments.watcher import Silent\n"
+        "folder, name = Path(sys.argv[1]), sys.argv[2]\n"
+        "(folder / name).mkdir()\n"
+        "tracked = Tracked(Silent(), ('mlflow',), folder / 'tracking', None)\n"
+        "print('ready', flush=True)\nsys.stdin.readline()\n"
+        "tracked.tell('run', {'run': name, 'path': str(folder / name), 'row': 'toy', 'spec': {}})\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path), f"toy-{number}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        _, err = process.communicate("\n", timeout=120)
+        assert process.returncode == 0, err[-2000:]
 
 
 def test_the_csv_logger_by_its_name_in_lightning(toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path) -> None:

@@ -35,7 +35,6 @@ def requests(rows: Rows, names: list[str], workspace: Workspace, **more: Any) ->
     [
         ("sigkill", "interrupted", "its process was killed (SIGKILL)"),
         ("defect", "failed", "ZeroDivisionError"),
-        ("memory", "failed", "out of memory"),
     ],
 )
 def test_what_befalls_one_run_is_its_state_and_the_queue_goes_on(

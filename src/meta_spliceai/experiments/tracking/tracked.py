@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from meta_spliceai.errors import RunError
+from meta_spliceai.experiments.ledger import LOCK_SECONDS
 from meta_spliceai.experiments.tracking.loggers import FOLDER, LOGGERS, check_loggers
 from meta_spliceai.experiments.watcher import Watcher
 from meta_spliceai.experiments.workspace import Workspace
@@ -78,13 +81,16 @@ class Tracked:
     def _begin(self, facts: dict[str, Any]) -> None:
         self.path = Path(facts["path"])
         record = self.path / RECORD
+        self.folder.mkdir(parents=True, exist_ok=True)
         known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
         parameters = {**flat(facts["spec"]), "run": facts["run"], "run_directory": str(self.path)}
         for name in self.names:
             try:
-                logger = LOGGERS[name](self.folder, facts["run"], facts["row"], self.uri, known.get(name))
-                logger.log_hyperparams(parameters)
-                known[name] = str(logger.version)
+                # One at a time: workers that begin together would both make MLflow's tables.
+                with FileLock(self.folder / "lock", timeout=LOCK_SECONDS):
+                    logger = LOGGERS[name](self.folder, facts["run"], facts["row"], self.uri, known.get(name))
+                    logger.log_hyperparams(parameters)
+                    known[name] = str(logger.version)
             except failures() as error:
                 raise RunError(f"--track {name}: {_first_line(error)}; put it right, or run without it") from error
             self.loggers[name] = logger
@@ -133,12 +139,12 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def failures() -> tuple[type[Exception], ...]:
     """What loggers raise when their place cannot be written to or is not there."""
-    kinds: list[type[Exception]] = [OSError, RuntimeError]
     try:
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
     except ModuleNotFoundError:
-        return tuple(kinds)
-    return (*kinds, MlflowException)
+        return OSError, RuntimeError
+    return OSError, RuntimeError, MlflowException, SQLAlchemyError
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
