@@ -18,6 +18,7 @@ FLOORS = [
     {"splice_engine.meta_layer"},
     {"experiments"},
     {"cli"},
+    {"__main__"},
 ]
 """Ground floor first. Rooms on one floor do not import each other either."""
 
