@@ -38,6 +38,14 @@ def test_memory_of_a_process_is_mended_by_a_sum() -> None:
     assert Calibration((point("a"),)).memory("card", "other", 1000, cuda=False).value == 1020
 
 
+def test_enough_runs_of_a_processor_make_a_line() -> None:
+    sizes = (10e6, 20e6, 30e6, 40e6)
+    known = Calibration(tuple(point(str(size), memory=(size, 100e6 + 2 * size)) for size in sizes))
+    assert known.memory("card", "cnn", 100e6, cuda=False).value == pytest.approx(300e6)
+    # Three are not enough: then the median of what came on top counts.
+    assert known.without("40000000.0").memory("card", "cnn", 100e6, cuda=False).value == pytest.approx(220e6)
+
+
 def test_a_kind_of_model_counts_before_its_device_and_a_run_before_a_probe() -> None:
     other = point("b", family="hyena", steps={"training": (10.0, 90.0)})
     known = Calibration((point("a"), other, point("p", probe=True, steps={"training": (10.0, 10.0)})))

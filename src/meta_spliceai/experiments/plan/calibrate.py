@@ -1,8 +1,9 @@
 """What finished runs and probes say about the planner's estimates: how far off they were, and by how much to mend them.
 
 For time, a factor for each step of a run: the median of measured over estimated, of runs on the same device with the
-same kind of model, else of all runs on that device. For memory on a card a factor likewise; on a processor a sum,
-because there the peak is that of a process that holds an interpreter and its libraries before it holds any number.
+same kind of model, else of all runs on that device. For memory on a card a factor likewise; on a processor a sum, and
+with enough runs a line, because there the peak is that of a process that holds an interpreter and its libraries before
+it holds any number.
 """
 
 from __future__ import annotations
@@ -13,6 +14,13 @@ from dataclasses import dataclass
 
 TRAINED_STEPS = ("training", "predicting")
 """Steps whose speed depends on the kind of model."""
+
+
+ENOUGH_FOR_A_LINE = 4
+"""Different estimates that it takes to fit a line through the measurements of a processor, not only a sum."""
+
+STEEPNESS = (0.8, 3.0)
+"""Slopes such a line may have; outside, the measurements say too little."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,11 @@ class Calibration:
         if cuda:
             factor = statistics.median(measured / estimated for estimated, measured in pairs)
             return Mended(estimate * factor, "calibrated", len(pairs))
+        if len({round(estimated / 1e6) for estimated, _ in pairs}) >= ENOUGH_FOR_A_LINE:
+            # Libraries hold copies of what they work on, so what is counted counts more than once.
+            line = statistics.linear_regression(*zip(*pairs, strict=True))
+            if STEEPNESS[0] <= line.slope <= STEEPNESS[1]:
+                return Mended(line.intercept + line.slope * estimate, "calibrated", len(pairs))
         offset = statistics.median(measured - estimated for estimated, measured in pairs)
         return Mended(estimate + offset, "calibrated", len(pairs))
 
