@@ -81,7 +81,7 @@ def test_scores_in_the_cache_travel_and_are_not_computed_again(
     made = make_bundle([rows["toy-row"]], rows, tmp_path / "with.zip", Silent())
     assert [(network["scores"], network["of"]) for network in made.index["networks"]] == [(240, 240)]
     none = make_bundle([rows["toy-row"]], rows, tmp_path / "without.zip", Silent(), scores=False)
-    assert not none.index["networks"]
+    assert [(network["scores"], network["of"]) for network in none.index["networks"]] == [(0, 240)]
     assert none.bytes < made.bytes
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "other cache"))
     opened = use_bundle(tmp_path / "with.zip")

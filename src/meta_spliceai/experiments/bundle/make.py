@@ -294,10 +294,10 @@ class _PackedNetworks:
         self._done.add(done)
         model = self._model(wanted)
         self.flank = max(self.flank, model.flank)
-        if smoke or self.cache is None:
+        if smoke:
             return
         keys = score_keys(table, loaded.genome, model, wanted.distance, loaded.annotation)
-        found = self.cache.read(keys, model.digest, wanted.distance)
+        found = {} if self.cache is None else self.cache.read(keys, model.digest, wanted.distance)
         self._entries.setdefault((model.digest, wanted.distance), {}).update(found)
         told = self._told.setdefault(
             (wanted.name, wanted.members, wanted.distance),
