@@ -133,6 +133,7 @@ toy_worker.install()
 from meta_spliceai.experiments.executors.local import run_queue
 from meta_spliceai.experiments.executors.request import Request
 from meta_spliceai.experiments.executors.screen import OneWatcher
+from meta_spliceai.experiments.rows import change
 from meta_spliceai.experiments.spec import parse_spec
 from toy_bench import TOY_ROW
 
