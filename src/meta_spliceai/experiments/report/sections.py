@@ -62,7 +62,7 @@ def prevalence_of(board: Board) -> float | None:
 def styles_of(board: Board) -> dict[str, str]:
     """Style class of every standing's curve: colour by kind, a colour of its own for up to four learned models."""
     styles: dict[str, str] = {}
-    learned = base = 0
+    learned = base = zero = 0
     for standing in board.standings:
         if standing.kind == "learned":
             styles[standing.name] = LEARNED_STYLES[learned % len(LEARNED_STYLES)]
@@ -71,7 +71,8 @@ def styles_of(board: Board) -> dict[str, str]:
             styles[standing.name] = "s-base" if base == 0 else "s-base-2"
             base += 1
         else:
-            styles[standing.name] = "s-zero"
+            styles[standing.name] = ("s-zero", "s-zero-2", "s-zero-3")[min(zero, 2)]
+            zero += 1
     return styles
 
 
