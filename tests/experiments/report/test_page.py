@@ -202,6 +202,19 @@ def test_another_test_is_another_board(workspace, small_screen):
     assert sorted(len(board.runs) for board in boards(collect_runs(workspace))) == [1, 2]
 
 
+def test_another_split_or_other_negatives_are_another_board(workspace):
+    run = workspace.find("wt1-simple-cnn")
+    run.write_json("data.json", {**run.data(), "split": {"name": "another"}})
+    assert len(boards(collect_runs(workspace))) == 2
+    run.write_json("data.json", workspace.find("wt1-validated-delta").data())
+    assert len(boards(collect_runs(workspace))) == 1
+    judged = run.metrics()
+    run.write_json(
+        "metrics.json", {**judged, "settings": {**judged["settings"], "negatives": ["Normal", "Low-frequency"]}}
+    )
+    assert len(boards(collect_runs(workspace))) == 2
+
+
 def test_two_runs_of_one_row_are_told_apart(workspace, small_screen):
     run = write_run(Workspace(workspace.root / "again"), "wt1-simple-cnn", "SimpleCNN", 0.6, frame=small_screen)
     run.path.rename(workspace.root / "wt1-simple-cnn-ffffffffffff")

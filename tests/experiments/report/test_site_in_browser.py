@@ -6,6 +6,7 @@ import json
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from meta_spliceai.experiments.report.serve import HOST, LiveSite, make_server
@@ -84,6 +85,11 @@ def test_two_runs_are_compared_without_a_server(site, folder):
     said = site.run("document.getElementById('verdict').textContent")
     assert "AUPRC of A minus B" in said
     assert "paired on the same resamples of groups" in said
+    text = (folder / "compare.html").read_text(encoding="utf-8")
+    data = json.loads(text.partition('id="compared">')[2].partition("</script>")[0])
+    areas = {run["name"]: run["areas"]["auprc"] for run in data["runs"] if "areas" in run}
+    low, high = np.percentile(np.subtract(areas[FIRST], areas[SECOND]), [2.5, 97.5])
+    assert f"[{low:.3f}, {high:.3f}]".replace("-", "−") in said
     fields = "[...document.querySelectorAll('#fields tbody th')].map((cell) => cell.textContent)"
     assert site.run(fields) == ["id"]
     shown = site.run("document.querySelector('#numbers tbody tr').textContent")

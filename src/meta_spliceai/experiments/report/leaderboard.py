@@ -103,11 +103,15 @@ def _spec_data(run: RunRecord) -> str:
 
 
 def same_test(run: RunRecord) -> str:
-    """What a run was judged on: a hash of the test variants and their classes, or its own name where unknown."""
+    """What a run was judged on: a hash of the test variants, their classes, the split's name and what counted as
+    negative; the run's own name where unknown."""
     rows = run.test_rows()
     if rows is None or not {"variant_id", "classification"} <= set(rows):
         return f"run {run.name}"
     lines = sorted(f"{name}\t{label}" for name, label in zip(rows["variant_id"], rows["classification"], strict=True))
+    split = run.data.get("split")
+    settings = run.evaluation.settings if run.evaluation is not None else {}
+    lines.append(f"{split.get('name') if isinstance(split, dict) else ''}\t{settings.get('negatives')}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
