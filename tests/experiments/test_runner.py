@@ -159,8 +159,9 @@ def test_more_rows_than_there_are_uses_all_and_says_so(
 ) -> None:
     outcome = run_experiment(change(toy_row, ["data.rows=100000"]), workspace, "cpu", rows=catalogue)
     assert outcome.run is not None
-    (note,) = outcome.run.record()["notes"]
-    assert note == "100,000 variants were asked for; the data set has 240 usable ones: all are used"
+    assert outcome.run.record()["notes"][0] == (
+        "100,000 variants were asked for; the data set has 240 usable ones: all are used"
+    )
     assert outcome.run.data()["n_variants"] == 240
 
 
