@@ -243,3 +243,11 @@ def test_answers_are_kept_for_every_row(runs: Workspace) -> None:
 
 def test_spec_of_a_run_is_the_spec_that_was_run(runs: Workspace, toy_row: ExperimentSpec) -> None:
     assert runs.find(real_runs(runs)[0]).spec() == toy_row
+
+
+def test_a_rows_own_run_is_found_where_another_rows_name_begins_alike(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "runs")
+    for name in ("fusion-0123456789ab", "fusion-clean-0123456789ab"):
+        workspace.run(name).mark("finished")
+    assert workspace.find("fusion").name == "fusion-0123456789ab"
+    assert workspace.find("fusion-cl").name == "fusion-clean-0123456789ab"

@@ -210,7 +210,7 @@ class Workspace:
         return [found[name] for name in sorted(found)]
 
     def find(self, name: str) -> RunDirectory:
-        """A run by its full name, by the start of it, or by the path of its folder.
+        """A run by its full name, by its row, by the start of its name, or by the path of its folder.
 
         Raises:
             InputError: none, with the nearest names.
@@ -221,7 +221,8 @@ class Workspace:
             raise RunError(f"there is no run in {self.root}; give another folder with --runs-dir, or run a row first")
         wanted = Path(name).name
         exact = [run for run in runs if run.name == wanted]
-        begun = exact or [run for run in runs if run.name.startswith(wanted)]
+        of_row = exact or [run for run in runs if run.name.rpartition("-")[0] == wanted]
+        begun = of_row or [run for run in runs if run.name.startswith(wanted)]
         if not begun:
             raise unknown_value("run", name, [run.name for run in runs], where=str(self.root))
         if len(begun) > 1:
