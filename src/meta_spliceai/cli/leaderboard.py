@@ -24,6 +24,10 @@ def leaderboard(
     split: Annotated[
         str | None, typer.Option("--split", help="Only tests held out like this: the name, or the start of it.")
     ] = None,
+    pool: Annotated[
+        bool,
+        typer.Option("--pool-starts", help="One line for runs of a row that differ in training.start alone."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
     as_html: Annotated[bool, typer.Option("--html", help="As HTML tables, without a page around them.")] = False,
@@ -46,6 +50,7 @@ def leaderboard(
       meta-spliceai leaderboard --data wt1-exon5 --json
       meta-spliceai leaderboard --data mfass --split chromosome --ledger results
       meta-spliceai leaderboard --data mfass --markdown
+      meta-spliceai leaderboard --data wt1-exon5 --pool-starts
     """
     from rich.console import Console
 
@@ -68,6 +73,10 @@ def leaderboard(
         found = [board for board in found if board.split.startswith(split)]
         if not found:
             raise unknown_value("split", split, splits, where=where)
+    if pool:
+        from meta_spliceai.experiments.pool_starts import pool_starts
+
+        found = [pool_starts(board, workspace) for board in found]
     for damage in workspace.ledger.damage():
         typer.echo(f"warning: {workspace.ledger.path}: {damage.describe()}", err=True)
     if as_json:

@@ -175,7 +175,7 @@ def _boards(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[Boa
                 test["groups"],
                 tuple(test.get("negatives", NEGATIVES)),
             )
-        run = _folder_of(workspace, entry["run"])
+        run = folder_of(workspace, entry["run"])
         if not board.ceiling:
             board.ceiling = _ceiling(run)
         stale_note = [f"{entry['run']} is stale: {run.stale()}"] if run.stale() else []
@@ -187,11 +187,16 @@ def _boards(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[Boa
             if line.kind == "learned" or (line.kind, line.scorer) not in known:
                 board.lines.append(line)
     for board in found.values():
-        board.lines.sort(key=lambda line: (ORDER.index(line.kind), -_auprc(line)))
+        board.lines = by_kind_and_auprc(board.lines)
     return sorted(found.values(), key=lambda board: (board.data, board.split, board.test_digest))
 
 
-def _folder_of(workspace: Workspace, name: str) -> RunDirectory:
+def by_kind_and_auprc(lines: Sequence[Line]) -> list[Line]:
+    """Rows zero first, then base networks, then learned models; the best of each kind first."""
+    return sorted(lines, key=lambda line: (ORDER.index(line.kind), -_auprc(line)))
+
+
+def folder_of(workspace: Workspace, name: str) -> RunDirectory:
     """The run's folder, here or beside a further ledger; a folder that is gone has no evidence and no mark."""
     folders = [folder / name for folder in (workspace.root, *workspace.ledgers)]
     return RunDirectory(next((folder for folder in folders if folder.is_dir()), folders[0]))
