@@ -59,10 +59,13 @@ def test_away_from_a_terminal_there_is_a_line_now_and_then(monkeypatch: pytest.M
     assert lines[0] == "toy: training: epoch 2/5  loss 0.2500  validation 0.1250  1,234 windows/s  3.0 GB  $0.00"
     assert lines[1].startswith(lines[0])
     assert lines[1].endswith(" s left")
+    # A fold of its own begins anew: its first look says nothing of the time.
+    row.tell("training", training(0.41, fold=2))
+    assert "left" not in out.getvalue().splitlines()[2]
     # Not more often than that.
     monkeypatch.setattr(shown, "SECONDS_BETWEEN_LINES", 1000)
     row.tell("training", training(0.5))
-    assert len(out.getvalue().splitlines()) == 2
+    assert len(out.getvalue().splitlines()) == 3
 
 
 def test_a_terminal_has_a_bar_for_every_row_and_none_when_they_end() -> None:

@@ -125,6 +125,7 @@ class _Row:
         self.last_line = self.began
         self.validation = "-"
         self.training: Any = None
+        self.paced = ""
         self.training_began = 0.0
         self.share_before = 0.0
 
@@ -185,13 +186,13 @@ class _Row:
             if facts["share"] >= 1:
                 self._end_training()
             return
-        if self.training_began == 0 or facts["share"] < self.share_before:
-            self.training_began, self.share_before = time.perf_counter(), facts["share"]
+        if self.paced != what:
+            self.paced, self.training_began, self.share_before = what, time.perf_counter(), facts["share"]
         if self._due():
             self.say(f"{what}: {text}{self._time_left(facts['share'])}")
 
     def _time_left(self, share: float) -> str:
-        """Time left at the pace since training began here; a resumed run began with a share done."""
+        """Time left at the pace since this training began; a resumed one began with a share done."""
         done = share - self.share_before
         if done <= 0:
             return ""
@@ -212,7 +213,7 @@ class _Row:
         if self.training is not None:
             self.training[1].__exit__(None, None, None)
             self.training = None
-        self.training_began = 0.0
+        self.paced = ""
 
 
 class JsonLines:
