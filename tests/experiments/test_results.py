@@ -10,6 +10,7 @@ import pytest
 
 from meta_spliceai.cli import main
 from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.experiments.report import build_report
 from meta_spliceai.experiments.results import keep_benchmark, keep_runs
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.smoke import as_smoke
@@ -50,6 +51,21 @@ def test_keeping_twice_changes_nothing(finished: RunDirectory, workspace: Worksp
     keep_runs(workspace, [finished.name[:-4]], tmp_path / "results")
     assert (tmp_path / "results" / "ledger.jsonl").read_text() == before
     assert len(Workspace(tmp_path / "results").runs()) == 1
+
+
+def test_without_labels_only_the_scores_and_who_they_are_of_are_kept(
+    finished: RunDirectory, workspace: Workspace, tmp_path: Path
+) -> None:
+    keep_runs(workspace, [], tmp_path / "results", labels=False)
+    (run,) = Workspace(tmp_path / "results").runs()
+    whole, kept = finished.read_predictions(), run.read_predictions()
+    scores = [column for column in whole if "." in column]
+    assert scores
+    assert set(kept) == {"variant_id", "group", "part", *scores}
+    pd.testing.assert_frame_equal(kept, whole[list(kept)])
+    assert run.metrics() == finished.metrics()
+    build_report(Workspace(tmp_path / "empty", ledgers=(tmp_path / "results",)), tmp_path / "site")
+    assert finished.name in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 
 def test_weights_only_when_asked_for_and_small(

@@ -233,6 +233,10 @@ def export(
         typer.Option("--into", metavar="DIR", help="A ledger of finished runs without what is heavy, such as results."),
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="With --into: models too, of at most 20 MB each.")] = False,
+    labels: Annotated[
+        bool,
+        typer.Option("--labels/--no-labels", help="With --into: the data set's own columns beside the scores."),
+    ] = True,
     runs_dir: RunsDir = None,
 ) -> None:
     """Pack one finished run into an archive, or write several as a table: specifications, costs, metrics.
@@ -246,6 +250,7 @@ def export(
       meta-spliceai runs export -o runs.csv
       meta-spliceai runs export wt1-simple-cnn wt1-validated-delta -o two.parquet
       meta-spliceai runs export --into results
+      meta-spliceai runs export --into results --no-labels
     """
     from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.export_runs import FORMATS, runs_as_table, write_table
@@ -257,7 +262,7 @@ def export(
     if into is not None:
         if out is not None:
             raise InputError("--into copies runs into a ledger and --out writes one file; give one of them")
-        for kept in keep_runs(workspace, names or (), into, weights=weights):
+        for kept in keep_runs(workspace, names or (), into, weights=weights, labels=labels):
             typer.echo(f"{kept.run.path}: {kept.bytes / 1e6:.2f} MB, {len(kept.left_out)} files left behind")
         return
     if weights:

@@ -30,6 +30,10 @@ LARGEST_FILE = 1_000_000
 
 LARGEST_WEIGHTS = 20_000_000
 
+PREDICTIONS = "predictions.parquet"
+WITHOUT_LABELS = ("variant_id", "group", "part", "fold")
+"""What predictions without labels keep beside the scorers' own columns, whose names have a dot."""
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -46,7 +50,9 @@ class Kept:
     left_out: dict[str, int]
 
 
-def keep_runs(workspace: Workspace, names: Iterable[str], into: Path, *, weights: bool = False) -> list[Kept]:
+def keep_runs(
+    workspace: Workspace, names: Iterable[str], into: Path, *, weights: bool = False, labels: bool = True
+) -> list[Kept]:
     """Copy finished runs into a ledger; a run that is there already is replaced by the same content.
 
     Args:
@@ -54,6 +60,8 @@ def keep_runs(workspace: Workspace, names: Iterable[str], into: Path, *, weights
         names: full names of runs, or their beginnings; all finished ones that are no smoke runs where empty.
         into: the ledger's folder, made if need be.
         weights: keep the model too, as far as its weights have at most 20 MB.
+        labels: keep the data set's own columns (places, alleles, classes, effects) beside the scores. Without them a
+            ledger may be published where the data set may not; who has the data set joins them by variant_id.
 
     Raises:
         InputError: a smoke run, which is never a result; `into` is the folder the runs are in.
@@ -72,7 +80,7 @@ def keep_runs(workspace: Workspace, names: Iterable[str], into: Path, *, weights
     if not wanted:
         raise RunError(f"there is no finished run in {workspace.root} (smoke runs and stale ones do not count)")
     lines = {str(entry["run"]): entry for entry in workspace.ledger.finished()}
-    return [_keep(run, lines, into, weights) for run in wanted]
+    return [_keep(run, lines, into, weights, labels) for run in wanted]
 
 
 def _refuse(run: RunDirectory) -> None:
@@ -85,13 +93,13 @@ def _refuse(run: RunDirectory) -> None:
         raise RunError(f"run {run.name} is stale ({run.stale()}); run its row again")
 
 
-def _keep(run: RunDirectory, lines: Mapping[str, dict[str, Any]], into: Path, weights: bool) -> Kept:
+def _keep(run: RunDirectory, lines: Mapping[str, dict[str, Any]], into: Path, weights: bool, labels: bool) -> Kept:
     if run.name not in lines:
         raise RunError(f"run {run.name} has no line in {run.path.parent / 'ledger.jsonl'}; run its row again")
     into.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{run.name}.", dir=into))
     try:
-        left_out = _copy_small_files(run.path, draft)
+        left_out = _copy_small_files(run.path, draft, labels)
         if weights:
             left_out = _copy_weights(run, draft, left_out)
         target = RunDirectory(into / run.name)
@@ -110,7 +118,7 @@ def _keep(run: RunDirectory, lines: Mapping[str, dict[str, Any]], into: Path, we
     return Kept(target, size, left_out)
 
 
-def _copy_small_files(source: Path, target: Path) -> dict[str, int]:
+def _copy_small_files(source: Path, target: Path, labels: bool) -> dict[str, int]:
     """Copy the run's own small files and its tables; what stays behind, with its bytes."""
     left_out = {}
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
@@ -119,8 +127,12 @@ def _copy_small_files(source: Path, target: Path) -> dict[str, int]:
         if part.name in ("lock", "run.json"):
             continue
         if len(part.parts) == 1 and file.suffix == ".parquet":
+            table = pq.read_table(file)
+            if part.name == PREDICTIONS and not labels:
+                table = table.select([name for name in table.column_names if "." in name or name in WITHOUT_LABELS])
+                table = table.replace_schema_metadata(None)
             with atomic_write(target / part, "wb") as handle:
-                pq.write_table(pq.read_table(file), handle, compression="zstd", compression_level=15)
+                pq.write_table(table, handle, compression="zstd", compression_level=15)
         elif len(part.parts) == 1 and file.suffix in KEPT_SUFFIXES and size <= LARGEST_FILE:
             shutil.copyfile(file, target / part)
         else:
