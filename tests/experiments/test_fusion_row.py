@@ -159,6 +159,13 @@ def test_new_variants_are_scored_fused_and_described(run: RunDirectory, folder: 
     frame, kept = answered.table, run.read_predictions().iloc[:12]
     np.testing.assert_allclose(frame["toy.delta_own_site"], kept["base own_site.signed"], atol=1e-6)
     np.testing.assert_allclose(frame["tissues.delta_max_window"], kept["tissues max_window.signed"], atol=1e-6)
+    # The kind of effect goes with the sign of the network's strongest Δ, and is not named for a network without kinds.
+    strongest = frame["toy.delta_max_window"]
+    kinds = frame["toy.effect_type"].fillna("")
+    assert (kinds == "").equals(strongest.abs() < 0.1)
+    assert kinds[strongest >= 0.1].str.endswith("gain").all()
+    assert kinds[strongest <= -0.1].str.endswith("loss").all()
+    assert "tissues.effect_type" not in frame
     assert frame["p_altering"].between(0, 1).all()
     assert answered.card["base_networks"][1]["name"] == "tissues"
     assert answered.card["negatives"] == ["Normal", "Low-frequency"]

@@ -14,6 +14,7 @@ from meta_spliceai.experiments.fuse import answer, columns, features_of
 from meta_spliceai.experiments.procedures import FOLDS, MODEL
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.channels import CHANNELS
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.reductions import max_window, own_site
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
@@ -23,6 +24,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibr
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import binary_labels
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
 from meta_spliceai.splice_engine.meta_layer.training import predict
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 from meta_spliceai.splice_engine.variants.allele_check import MISMATCH, NO_CONTIG, NO_SEQUENCE, check_reference
@@ -115,8 +117,8 @@ def _fused(
     genome: SequenceSource,
     annotation: GeneAnnotation | None,
     device: str,
-) -> dict[str, Float32[np.ndarray, " n"]]:
-    """Base scores, then the fusion (the mean over folds), then each network's Δ by name."""
+) -> dict[str, np.ndarray]:
+    """Base scores, then the fusion (the mean over folds), then each network's Δ and kind of effect by name."""
     spec = run.spec()
     known = variants[["acceptor_pos", "donor_pos"]].notna().any(axis=1)
     if annotation is None and not known.all():
@@ -135,10 +137,12 @@ def _fused(
     if spec.split.folds is not None:
         folders = sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
     each = [answer(Fusion.load(folder), features) for folder in folders]
-    found = columns(np.mean(each, axis=0).astype(np.float32))
+    found: dict[str, np.ndarray] = dict(columns(np.mean(each, axis=0).astype(np.float32)))
     for one in scores:
         found[f"{one.model}.delta_max_window"] = max_window(one)
         found[f"{one.model}.delta_own_site"] = own_site(one, with_exon)
+        if one.channels == CHANNELS:  # networks that do not tell acceptors from donors name no kind of effect
+            found[f"{one.model}.effect_type"] = np.array(base_effect_type(one.delta), dtype=object)
     return found
 
 
