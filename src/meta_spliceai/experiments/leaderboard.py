@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +183,7 @@ def _boards(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[Boa
             if note not in board.notes:
                 board.notes.append(note)
         known = {(line.kind, line.scorer) for line in board.lines if line.kind != "learned"}
-        for line in _lines(entry):
+        for line in lines_of(entry):
             if line.kind == "learned" or (line.kind, line.scorer) not in known:
                 board.lines.append(line)
     for board in found.values():
@@ -221,7 +221,8 @@ def _ceiling(run: RunDirectory) -> dict[str, Value]:
     }
 
 
-def _lines(entry: dict[str, Any]) -> list[Line]:
+def lines_of(entry: Mapping[str, Any]) -> list[Line]:
+    """The lines of a finished run, from its entry in the ledger."""
     values: dict[str, dict[str, Value]] = {}
     judged: dict[str, int] = {}
     kinds: dict[str, str] = {}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
-from meta_spliceai.experiments.leaderboard import HEADLINES, Board, Line, Value, by_kind_and_auprc, folder_of
+from meta_spliceai.experiments.leaderboard import HEADLINES, Board, Line, by_kind_and_auprc, folder_of, lines_of
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
@@ -70,24 +70,18 @@ def _pooled(lines: Sequence[Line], runs: Sequence[RunDirectory]) -> Line:
         settings["seed"],
         negatives=settings["negatives"],
     )
-    found = judged.metrics[(judged.metrics["scorer"] == pooled.name) & judged.metrics["metric"].isin(HEADLINES)]
-    values = {
-        row["metric"]: Value(*(_known(row[part]) for part in ("estimate", "low", "high")))
-        for _, row in found.iterrows()
-    }
-    auprc = judged.value(pooled.name, "auprc")
-    return Line(
-        pooled.name,
-        "learned",
-        " ".join(run.name for run in runs),
-        lines[0].row,
-        {**values, "prevalence": Value(_known(auprc["prevalence"]), None, None)},
-        int(auprc["n"]),
-        _sum(line.seconds for line in lines),
-        max((line.peak_memory_bytes for line in lines if line.peak_memory_bytes is not None), default=None),
-        _sum(line.dollars for line in lines),
-        tuple(verdict.text for verdict in judged.verdicts()),
+    *_, line = lines_of(
+        {
+            "run": " ".join(run.name for run in runs),
+            "row": lines[0].row,
+            "metrics": [record for record in judged.to_json()["metrics"] if record["metric"] in HEADLINES],
+            "seconds": _known(sum, (line.seconds for line in lines)),
+            "peak_memory_bytes": _known(max, (line.peak_memory_bytes for line in lines)),
+            "dollars": _known(sum, (line.dollars for line in lines)),
+            "verdicts": [verdict.text for verdict in judged.verdicts()],
+        }
     )
+    return line
 
 
 def _tested(run: RunDirectory) -> pd.DataFrame:
@@ -95,10 +89,7 @@ def _tested(run: RunDirectory) -> pd.DataFrame:
     return predictions[predictions["part"] == "test"].reset_index(drop=True)
 
 
-def _known(value: float) -> float | None:
-    return None if pd.isna(value) else float(value)
-
-
-def _sum(values: Iterable[float | None]) -> float | None:
+def _known(together: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
+    """The values that are known, put together; None where none is."""
     known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    return together(known) if known else None

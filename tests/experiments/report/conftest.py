@@ -191,3 +191,13 @@ def browser(command: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """One headless browser for all tests of a file."""
     with Browser(command, tmp_path_factory.mktemp("profile")) as started:
         yield started
+
+
+STRATUM = {
+    "stratification": "region",
+    "stratum": "exon",
+    "metric": "auprc",
+    "n": 90,
+    "n_positive": 30,
+    "prevalence": 0.33,
+}

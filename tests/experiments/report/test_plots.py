@@ -23,6 +23,8 @@ from meta_spliceai.experiments.report.timeline import Lane, timeline
 from meta_spliceai.experiments.report.training_curves import training_curves
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
 
+from .conftest import STRATUM
+
 SPACE = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert('x')</script>\"&"
 
@@ -156,16 +158,6 @@ def test_the_planners_plot_counts_what_is_within_the_band():
     assert "3 runs; 1 of 2 calibrated predictions within 15%" in root.get("aria-label", "")
     assert (marks[1].get("data-tip") or "").endswith("11 GiB predicted, 10 measured (+10%)")
     assert planned_plot([], "Time", "s", 0.25) is None
-
-
-STRATUM = {
-    "stratification": "region",
-    "stratum": "exon",
-    "metric": "auprc",
-    "n": 90,
-    "n_positive": 30,
-    "prevalence": 0.33,
-}
 
 
 def test_strata_show_each_scorer_and_the_stratum_s_own_chance():

@@ -16,17 +16,12 @@ from meta_spliceai.experiments.report.site import build_report, progress_words, 
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
 
-from .conftest import write_run
+from .conftest import STRATUM, write_run
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
-STRATUM = {
-    "stratification": "region",
-    "stratum": "exon",
-    "metric": "auprc",
-    "n": 90,
-    "n_positive": 30,
-    "prevalence": 0.33,
+JUDGED = {
+    **STRATUM,
     "scorer": "wt1-validated-delta",
     "kind": "learned",
     "estimate": 0.8,
@@ -39,8 +34,8 @@ EVIDENCE = {
     "negatives": ["Normal"],
     "rows": 90,
     "strata": [
-        STRATUM,
-        {**STRATUM, "metric": "auroc"},
+        JUDGED,
+        {**JUDGED, "metric": "auroc"},
         {"stratification": "region", "stratum": "deep", "n": 2, "n_positive": 0, "reason": "2 rows: not judged"},
     ],
     "within_position": [{"scorer": "wt1-validated-delta", "estimate": 0.61, "low": 0.55, "high": 0.67, "reason": ""}],
@@ -227,7 +222,7 @@ def test_hostile_names_stay_text_on_every_page(tmp_path, small_screen):
     write_run(place, "other", "Other", 0.5, frame=small_screen)
     run.mark("finished", reason=HOSTILE, stale=HOSTILE, device=HOSTILE)
     run.write_json(
-        "evidence.json", {**EVIDENCE, "reasons": {HOSTILE: HOSTILE}, "strata": [{**STRATUM, "stratum": HOSTILE}]}
+        "evidence.json", {**EVIDENCE, "reasons": {HOSTILE: HOSTILE}, "strata": [{**JUDGED, "stratum": HOSTILE}]}
     )
     for name, text in render_site(place, rows=[], plan=False).items():
         page = Page(text)

@@ -21,7 +21,7 @@ from jaxtyping import Float32, UInt8
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache, content_key
 from meta_spliceai.splice_engine.base_layer.constructs import LONGEST_CONSTRUCT, bare, in_bare
-from meta_spliceai.splice_engine.base_layer.incremental import Change, IncrementalScorer
+from meta_spliceai.splice_engine.base_layer.incremental import Change, IncrementalScorer, Result
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -315,25 +315,25 @@ def _incremental(
     ref = np.empty((len(loci), 2 * distance + 1, len(model.channels)), np.float32)
     alt = np.empty_like(ref)
     lengths = genome.contigs()
-    in_construct = [
-        row for row, locus in enumerate(loci) if locus.gene_start is None and lengths[locus.contig] <= LONGEST_CONSTRUCT
-    ]
-    in_genome = sorted(set(range(len(loci))) - set(in_construct))
-    for rows, scored in ((in_construct, _in_constructs), (in_genome, _in_sequence)):
-        if rows:
-            some = [loci[row] for row in rows]
-            ref[rows], alt[rows] = scored(genome, some, model, distance, scorer, advance)
+    parts: dict[bool, list[int]] = {True: [], False: []}
+    for row, locus in enumerate(loci):
+        parts[locus.gene_start is None and lengths[locus.contig] <= LONGEST_CONSTRUCT].append(row)
+    for rows, scored in ((parts[True], _in_constructs), (parts[False], _in_sequence)):
+        for number, ref_outputs, alt_outputs in scored(genome, [loci[row] for row in rows], distance, scorer, advance):
+            row = rows[number]
+            turn = slice(None, None, -1 if loci[row].strand == "-" else 1)
+            ref[row] = ref_outputs
+            alt[row] = align_alternative(alt_outputs[turn], loci[row].shift, distance)[turn]
     return ref, alt
 
 
 def _in_constructs(
     genome: SequenceSource,
     loci: Sequence[Locus],
-    model: BaseModel,
     distance: int,
     scorer: IncrementalScorer,
     advance: Callable[[int], None],
-) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
+) -> Iterator[Result]:
     """Wild types and mutants of short contigs, both as changes of a contig of N (see `constructs`)."""
     wildtypes: dict[tuple[str, str], int] = {}
     changes = []
@@ -351,24 +351,19 @@ def _in_constructs(
     for results in scorer.score(changes, bare):
         found.update((row, outputs) for row, _, outputs in results)
         advance(sum(row < len(loci) for row, _, _ in results))
-    ref = np.empty((len(loci), 2 * distance + 1, len(model.channels)), np.float32)
-    alt = np.empty_like(ref)
     for row, locus in enumerate(loci):
         turn = slice(None, None, -1 if locus.strand == "-" else 1)
-        whole = found[wildtypes[locus.contig, locus.strand]][turn]
-        ref[row] = whole[locus.start : locus.start + 2 * distance + 1][turn]
-        alt[row] = align_alternative(found[row][turn], locus.shift, distance)[turn]
-    return ref, alt
+        wildtype = found[wildtypes[locus.contig, locus.strand]][turn]
+        yield row, wildtype[locus.start : locus.start + 2 * distance + 1][turn], found[row]
 
 
 def _in_sequence(
     genome: SequenceSource,
     loci: Sequence[Locus],
-    model: BaseModel,
     distance: int,
     scorer: IncrementalScorer,
     advance: Callable[[int], None],
-) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
+) -> Iterator[Result]:
     """Variants of long contigs, as changes of their neighbourhood."""
     groups: dict[tuple[str, str, int, int], int] = {}
     first_of_group: list[Locus] = []
@@ -385,15 +380,9 @@ def _in_sequence(
             return plus_bases(genome, locus, start, end)
         return reverse_complement(plus_bases(genome, locus, 1 - end, 1 - start))
 
-    ref = np.empty((len(loci), 2 * distance + 1, len(model.channels)), np.float32)
-    alt = np.empty_like(ref)
     for results in scorer.score(changes, fetch):
-        for row, ref_outputs, alt_outputs in results:
-            turn = slice(None, None, -1 if loci[row].strand == "-" else 1)
-            ref[row] = ref_outputs
-            alt[row] = align_alternative(alt_outputs[turn], loci[row].shift, distance)[turn]
+        yield from results
         advance(len(results))
-    return ref, alt
 
 
 def _change(genome: SequenceSource, locus: Locus, distance: int, row: int, group: int) -> Change:
