@@ -17,6 +17,7 @@ from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.splice_engine.meta_layer.models import ValidatedDeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.training import FitReport, class_weights, fit, pearson, predict
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.window_data import rows_at_a_time, validation_rows
 
 from .conftest import WINDOW, ToyTask
 
@@ -216,6 +217,15 @@ def test_batch_size_does_not_change_predictions(toy_task: ToyTask) -> None:
     assert np.allclose(one, many, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("window", "answered", "validated"), [(101, 256, 64), (1001, 256, 64), (10001, 26, 26), (160001, 1, 16)]
+)
+def test_long_windows_are_read_a_few_at_a_time(window: int, answered: int, validated: int) -> None:
+    assert rows_at_a_time(256, window) == answered
+    # Never fewer than a training batch: what fits with gradients fits without.
+    assert validation_rows(16, window) == validated
+
+
 def test_the_report_counts_what_was_done(toy_task: ToyTask, tmp_path: Path) -> None:
     report, _ = train(toy_task, tmp_path)
     assert report.epochs_run == 5
@@ -293,6 +303,7 @@ from meta_spliceai.splice_engine.meta_layer.models import ValidatedDeltaPredicto
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.window_data import rows_at_a_time, validation_rows
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 
 class Windows:

@@ -76,24 +76,26 @@ class Job:
 
 
 class Clock:
-    """Seconds spent in each step."""
+    """Seconds spent in each step: those that passed, and those of the processor (all threads added up)."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
         """Measure one step; a step measured twice is added up."""
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            self.add({step: time.perf_counter() - started})
+            self.add({step: time.perf_counter() - started}, {step: time.process_time() - busy})
 
-    def add(self, seconds: dict[str, float]) -> None:
+    def add(self, seconds: dict[str, float], cpu_seconds: dict[str, float]) -> None:
         """Add seconds that were measured elsewhere, by step."""
-        for step, more in seconds.items():
-            self.seconds[step] = self.seconds.get(step, 0.0) + more
+        for kept, added in ((self.seconds, seconds), (self.cpu_seconds, cpu_seconds)):
+            for step, more in added.items():
+                kept[step] = kept.get(step, 0.0) + more
 
 
 def train_single(job: Job) -> Trained:
@@ -147,7 +149,7 @@ def train_fold(job: Job, number: int) -> Trained:
         if (fold.path / FOLD_RECORD).exists():
             job.watcher.say(f"fold {number} is finished already")
             record = json.loads((fold.path / FOLD_RECORD).read_text(encoding="utf-8"))
-            job.clock.add(record.get("seconds_by_step", {}))
+            job.clock.add(record.get("seconds_by_step", {}), record.get("cpu_seconds_by_step", {}))
             return Trained(
                 np.load(fold.path / ANSWERS, allow_pickle=False),
                 Predictor.from_pretrained(fold.path / MODEL).columns,
@@ -159,7 +161,7 @@ def train_fold(job: Job, number: int) -> Trained:
             )
         clock = Clock()
         trained = _train_on(job.prepared.splits[number - 1], fold.path, replace(job, clock=clock), number)
-        job.clock.add(clock.seconds)
+        job.clock.add(clock.seconds, clock.cpu_seconds)
         fold.write_frame("curves.parquet", trained.curves)
         write_answers(fold, trained)
         record = {
@@ -168,6 +170,7 @@ def train_fold(job: Job, number: int) -> Trained:
             "peak_memory_bytes": trained.peak_memory_bytes,
             "notes": trained.notes,
             "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
+            "cpu_seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.cpu_seconds.items()},
         }
         fold.write_json(FOLD_RECORD, record)
         shutil.rmtree(fold.path / CHECKPOINTS, ignore_errors=True)
@@ -222,7 +225,6 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
     with job.clock("predicting"):
         answers = predict(predictor, prepared.windows, job.device)
     predictor.save_pretrained(folder / MODEL)
-    imbalance = report.imbalance()
     return Trained(
         answers,
         predictor.columns,
@@ -230,7 +232,7 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
         predictor.describe(),
         report.to_json(),
         report.peak_memory_bytes,
-        (imbalance,) if imbalance else (),
+        report.notes(),
     )
 
 

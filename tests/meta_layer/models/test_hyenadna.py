@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,27 @@ def test_gradient_checkpointing_changes_memory_only() -> None:
         model(model.embed_bases(one_hot(codes_of(60)))).square().sum().backward()
         grads.append([p.grad for p in model.parameters()])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*grads, strict=True))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_what_training_keeps_grows_with_the_length_and_no_faster(checkpointing: bool) -> None:
+    model = HyenaDNA(replace(SMALL, max_seq_len=2049), gradient_checkpointing=checkpointing)
+
+    def kept(length: int) -> int:
+        held: dict[int, int] = {}
+
+        def see(tensor: torch.Tensor) -> torch.Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
+            hidden = model(model.embed_bases(one_hot(codes_of(length))))
+        assert hidden.shape[1] == length
+        return sum(held.values())
+
+    first, second, third = kept(512), kept(1024), kept(2048)
+    # Twice as much once more for twice the length: a part that is the same for all, and one linear in the length.
+    assert (third - second) / (second - first) == pytest.approx(2, rel=0.03)
 
 
 def test_gradient_reaches_every_parameter_of_the_encoder() -> None:

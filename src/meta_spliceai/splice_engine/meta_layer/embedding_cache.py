@@ -20,7 +20,7 @@ from meta_spliceai.errors import RunError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.genome.sequence import one_hot
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.window_data import WindowData
+from meta_spliceai.splice_engine.meta_layer.window_data import WindowData, rows_at_a_time
 
 BLOCK = 128
 """Sequences that are computed, written and checked together."""
@@ -80,7 +80,7 @@ def frozen_features(
         data: windows on the device that the encoder runs on.
         folder: the cache.
         write: compute what is missing; otherwise None is returned unless everything is there.
-        batch_size: sequences the encoder reads at a time.
+        batch_size: sequences the encoder reads at a time, fewer where they are long.
         progress: called with sequences done and sequences in all.
 
     Raises:
@@ -122,8 +122,9 @@ def _encode(
 ) -> Float16[np.ndarray, "n positions channels"]:
     """Features in float32 arithmetic whatever the device, so that a cache serves all of them; kept as float16."""
     codes = torch.from_numpy(sequences).to(device)
+    rows = rows_at_a_time(batch_size, codes.shape[1])
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        parts = [predictor.encoder(one_hot(part)).mT.half().cpu() for part in codes.split(batch_size)]
+        parts = [predictor.encoder(one_hot(part)).mT.half().cpu() for part in codes.split(rows)]
     return torch.cat(parts).numpy()
 
 

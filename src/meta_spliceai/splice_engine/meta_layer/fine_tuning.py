@@ -43,9 +43,9 @@ def parameter_groups(predictor: Predictor, config: TrainingConfig) -> list[dict[
     encoder = predictor.encoder_layers()
     inside = {id(parameter) for layer in encoder for parameter in layer}
     rest = [p for p in predictor.parameters() if id(p) not in inside and p.requires_grad]
-    parts = [(rest, config.learning_rate)]
+    parts = [(rest, config.highest_rate)]
     for depth, layer in enumerate(_layers_to_train(predictor, config)):
-        parts.append((layer, config.learning_rate * config.encoder_rate * config.layer_decay**depth))
+        parts.append((layer, config.highest_rate * config.encoder_rate * config.layer_decay**depth))
     groups = []
     for parameters, rate in parts:
         for decay, chosen in (

@@ -47,12 +47,15 @@ from meta_spliceai.splice_engine.meta_layer.training_progress import (
     counting_bar,
 )
 from meta_spliceai.splice_engine.meta_layer.window_data import (
+    ANSWERED_AT_ONCE,
     IndexBatches,
     WindowData,
     WindowPair,
     check_shift,
     choose_device,
     draw_shifts,
+    rows_at_a_time,
+    validation_rows,
 )
 
 EMBEDDINGS = "embeddings"
@@ -79,6 +82,7 @@ class FitReport:
         train_rows, val_rows: variants trained and validated on.
         classes: training rows of each of the task's classes, by name; empty for a task without classes.
         balance: how an imbalance of these classes was met (see `TrainingConfig.balance`).
+        rate: in words, the learning rate where it was scaled to the batch; "" where it was not.
         device, precision: what it ran on.
     """
 
@@ -96,6 +100,11 @@ class FitReport:
     precision: str
     classes: dict[str, int]
     balance: str
+    rate: str
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about training that belong on a result."""
+        return tuple(words for words in (self.imbalance(), self.rate) if words)
 
     def imbalance(self) -> str:
         """The classes and what was done about their imbalance, as a sentence for a result; "" without classes."""
@@ -132,6 +141,7 @@ class _Training(pl.LightningModule):
         self.labels = labels
         self.settings = config
         self.steps = steps
+        self.train_rows = len(train_rows)
         self.curves: list[dict[str, float]] = []
         rows = torch.from_numpy(train_rows).to(labels.device)
         predictor.head.to(labels.device).learn_scale(labels[rows])
@@ -143,7 +153,7 @@ class _Training(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.predictor, self.settings)
-        optimizer = torch.optim.AdamW(groups, lr=self.settings.learning_rate, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=self.settings.highest_rate, fused=True)
         warmup = max(1, round(self.settings.warmup_fraction * self.steps))
 
         def factor(step: int) -> float:
@@ -207,13 +217,20 @@ class _Training(pl.LightningModule):
         self._windows += len(rows)
         if self.device.type == "cpu" or batch_idx % FINITE_CHECK_STEPS == 0:
             self._check_finite(loss.detach())
-        return {"loss": loss}
+        return {"loss": loss * self._share_of_step(len(rows), batch_idx)}
+
+    def _share_of_step(self, rows: int, batch_idx: int) -> float:
+        """What Lightning, which divides each loss by `accumulate`, has to be given so that a step in pieces is that of
+        their rows at once, also where the last pieces of an epoch are smaller or fewer."""
+        pieces = self.settings.accumulate
+        before = batch_idx // pieces * self.settings.rows_a_step
+        return rows * pieces / min(self.settings.rows_a_step, self.train_rows - before)
 
     def _check_finite(self, loss: Tensor) -> None:
         if not math.isfinite(float(loss)):
             raise RunError(
                 f"the training loss became {float(loss)} in epoch {self.current_epoch + 1}; lower learning_rate "
-                f"({self.settings.learning_rate:g}) or gradient_clip ({self.settings.gradient_clip:g})"
+                f"({self.settings.highest_rate:g}) or gradient_clip ({self.settings.gradient_clip:g})"
             )
 
     def on_validation_epoch_start(self) -> None:
@@ -580,7 +597,7 @@ def fit(
         trainer.fit(
             module,
             train_dataloaders=batches,
-            val_dataloaders=IndexBatches(val_rows, config.batch_size * 4, target_device),
+            val_dataloaders=IndexBatches(val_rows, validation_rows(config.batch_size, predictor.window), target_device),
             ckpt_path=last if resumed_from is not None else None,
         )
     set_trained(predictor, config, None)
@@ -628,6 +645,19 @@ def _report(
         precision="bfloat16" if _in_bfloat16(config, device) else "float32",
         classes=classes,
         balance=config.balance,
+        rate=_scaled_rate(config),
+    )
+
+
+def _scaled_rate(config: TrainingConfig) -> str:
+    meant = config.learning_rate_for_batch
+    if meant is None:
+        return ""
+    ratio = f"{config.rows_a_step}/{meant}"
+    scale = f"√({ratio})" if config.rate_rule == "sqrt" else ratio
+    return (
+        f"learning rate {config.highest_rate:.3g}: {config.learning_rate:g}, meant for {meant} variants a step, times "
+        f"{scale}"
     )
 
 
@@ -654,7 +684,7 @@ def predict(
     predictor: Predictor,
     windows: WindowPair,
     device: str = "auto",
-    batch_size: int = 256,
+    batch_size: int = ANSWERED_AT_ONCE,
     cache: Path | None = None,
 ) -> Float32[np.ndarray, "n outputs"]:
     """The predictor's answers for all windows, in float32; (n, 3) in the order neither, acceptor, donor for Δ.
@@ -663,7 +693,7 @@ def predict(
         predictor: moved to the device and set to evaluation.
         windows: codes of both alleles, transcript orientation.
         device: "auto", "cpu" or "cuda".
-        batch_size: variants at a time; it does not change the answers.
+        batch_size: variants at a time, fewer where windows are long; it does not change the answers.
         cache: where `fit` keeps the features of a frozen encoder; they are read if all of these windows' are there.
 
     Raises:
@@ -676,7 +706,8 @@ def predict(
     data = _data(predictor, windows, target_device, cache or cache_dir() / EMBEDDINGS, write=False, progress=False)
     predictor.to(target_device).eval()
     answer = predictor.compare if data.encoded else predictor
-    batches = IndexBatches(np.arange(len(windows.ref)), batch_size, target_device)
+    rows = rows_at_a_time(batch_size, predictor.window)
+    batches = IndexBatches(np.arange(len(windows.ref)), rows, target_device)
     with torch.inference_mode():
         answers = [answer(*data.pair(rows)).float().cpu() for rows in batches]
     return torch.cat(answers).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -18,6 +19,17 @@ class TrainingConfig(Settings):
     epochs: int = Field(30, ge=1, description="Passes over the training rows, at most.")
     batch_size: int = Field(64, ge=1, description="Variants in a batch (each is two windows).")
     learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of AdamW.")
+    learning_rate_for_batch: int | None = Field(
+        None,
+        ge=1,
+        description="Variants in a step (batch_size times accumulate) that learning_rate is meant for: with more or "
+        "fewer the rate follows rate_rule, while warm-up keeps its share of the steps; None: the rate as it stands.",
+    )
+    rate_rule: Literal["sqrt", "linear"] = Field(
+        "sqrt",
+        description="How the rate follows the variants in a step: by the square root of their ratio (for AdamW: "
+        "Malladi et al. 2022, arXiv 2205.10330) or in proportion (Goyal et al. 2017, arXiv 1706.02677).",
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay; not applied to biases and norms.")
     warmup_fraction: float = Field(
         0.05, ge=0, lt=1, description="Share of all steps in which the learning rate climbs; then it falls as a cosine."
@@ -67,6 +79,19 @@ class TrainingConfig(Settings):
         description="Which random start: other initial weights, batches and dropout with the same seed, so on the same "
         "rows and split. Rows that differ in it alone are the members of an ensemble of several starts.",
     )
+
+    @property
+    def rows_a_step(self) -> int:
+        """Variants whose gradients make one step of the optimiser."""
+        return self.batch_size * self.accumulate
+
+    @property
+    def highest_rate(self) -> float:
+        """The highest learning rate there is in training: `learning_rate`, scaled where that is asked for."""
+        if self.learning_rate_for_batch is None:
+            return self.learning_rate
+        ratio = self.rows_a_step / self.learning_rate_for_batch
+        return self.learning_rate * (ratio if self.rate_rule == "linear" else math.sqrt(ratio))
 
     @property
     def own_seed(self) -> int:

@@ -17,6 +17,27 @@ from meta_spliceai.splice_engine.genome.sequence import one_hot
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
+ANSWERED_AT_ONCE = 256
+"""Variants that a trained model answers for at a time."""
+
+BASES_AT_A_TIME = 2**18
+"""Bases of one allele that are read at a time where no gradients are kept: 256 windows of 1,001, one of 160,001."""
+
+
+def rows_at_a_time(most: int, window: int) -> int:
+    """Rows that are read together without gradients: as many as asked for, fewer where windows are long, so that memory
+    does not grow with both."""
+    return max(1, min(most, BASES_AT_A_TIME // window))
+
+
+VALIDATION_BATCHES = 4
+"""Validation reads so many training batches at a time: it keeps no gradients."""
+
+
+def validation_rows(batch_size: int, window: int) -> int:
+    """Rows that validation reads at a time."""
+    return max(batch_size, rows_at_a_time(VALIDATION_BATCHES * batch_size, window))
+
 
 @runtime_checkable
 class WindowPair(Protocol):
