@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.variants.families import exon_groups
 from meta_spliceai.splice_engine.variants.splits import (
     Split,
     chromosome_folds,
     chromosome_split,
-    exon_groups,
     exon_split,
     gene_folds,
     gene_split,

@@ -10,7 +10,7 @@ import pandas as pd
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.experiments.spec import SplitSpec
 from meta_spliceai.splice_engine.genome.source import SequenceSource
-from meta_spliceai.splice_engine.variants.families import gene_families
+from meta_spliceai.splice_engine.variants.families import exon_families, gene_families
 from meta_spliceai.splice_engine.variants.splits import (
     PARTS,
     Split,
@@ -68,7 +68,7 @@ def _by_chromosome(wanted: Wanted) -> Split:
 SPLITTERS: dict[str, Callable[[Wanted], Split]] = {
     "gene": lambda w: gene_split(w.table, w.shares, w.seed, w.families()),
     "group": lambda w: group_split(w.table, w.shares, w.seed, "group"),
-    "exon": lambda w: exon_split(w.table, w.shares, w.seed),
+    "exon": lambda w: exon_split(w.table, w.shares, w.seed, exon_families(w.table, w.genome, w.window)),
     "position-blocks": lambda w: position_block_split(w.table, w.shares, w.seed),
     "chromosome": _by_chromosome,
     "spliceai-clean": lambda w: spliceai_clean_split(w.table, w.seed, w.validation, w.families()),

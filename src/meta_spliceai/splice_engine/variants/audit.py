@@ -7,25 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64, UInt64
 
 from meta_spliceai.errors import InputError, LeakageError
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.genome.source import SequenceSource
-from meta_spliceai.splice_engine.variants.families import gene_families, genomic_places
-from meta_spliceai.splice_engine.variants.kmers import canonical_kmers
+from meta_spliceai.splice_engine.variants.families import (
+    NEAR_IDENTICAL,
+    WindowWords,
+    gene_families,
+    genomic_places,
+    in_constructs,
+    window_words,
+)
 from meta_spliceai.splice_engine.variants.merge import allele_keys
 from meta_spliceai.splice_engine.variants.splits import PARTS, TEST, TRAIN, UNITS, VALIDATION, Split, split_digest
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
-from meta_spliceai.splice_engine.variants.windows import build_windows
 
 LEAK, NOTE = "leak", "note"
-
-NEAR_IDENTICAL = 0.8
-"""Share of a window's 21-base words that also occur in the training windows, from which it counts as seen."""
-
-COMPARED_BASES = 401
-"""Of longer windows the middle part of this length is compared for near-identity."""
 
 EXAMPLES = 3
 
@@ -152,8 +150,7 @@ class Audit:
 class _Sequences:
     """What the audits of one table's splits share: the words of its windows, and its families."""
 
-    words: UInt64[np.ndarray, " words"]
-    rows: Int64[np.ndarray, " words"]
+    seen: WindowWords
     families: pd.Series
 
 
@@ -190,8 +187,8 @@ def audit_splits(
             raise InputError(f"split {split.name} was not made of these {len(table)} variants")
     sequences = None
     if genome is not None:
-        words, rows = canonical_kmers(build_windows(table, genome, min(window, COMPARED_BASES)).ref)
-        sequences = _Sequences(words, rows, gene_families(table, genome, window))
+        seen = window_words(table, genome, window)
+        sequences = _Sequences(seen, gene_families(table, genome, window, seen))
     return [_audited(table, split, sequences, window) for split in splits]
 
 
@@ -286,23 +283,28 @@ def _shared_sites(rows: pd.DataFrame, parts: np.ndarray) -> tuple[np.ndarray, li
 
 
 def _overlapping(rows: pd.DataFrame, parts: np.ndarray, window: int) -> list[tuple[str, int, tuple[str, ...]]]:
-    """Rows with a row of an earlier part nearer than a window, in the coordinates the windows are cut in."""
-    contig, contigs = pd.factorize(rows["chrom"].map(bare_contig))
-    pos = rows["pos"].to_numpy(dtype=np.int64)
-    # one number line: contigs far enough apart that windows of two never meet
-    line = contig.astype(np.int64) * (int(pos.max()) + 2 * window) + pos
+    """Rows with a row of an earlier part nearer than a window, in the coordinates the windows are cut in and, for
+    constructs, on the genome as well: two constructs may hold the same bases."""
+    places = [(rows["chrom"].map(bare_contig), rows["pos"])]
+    if in_constructs(rows).any():
+        places.append(genomic_places(rows))
     hits = np.zeros(len(rows), dtype=bool)
-    words = []
-    for one, two in _pairs(parts):
-        earlier = np.sort(line[parts == one])
-        later = np.flatnonzero(parts == two)
-        at = np.searchsorted(earlier, line[later] - window, side="right")
-        near = (at < len(earlier)) & (earlier[np.minimum(at, len(earlier) - 1)] < line[later] + window)
-        hits[later[near]] = True
-        words += [
-            f"{rows['variant_id'][row]} ({contigs[contig[row]]}:{pos[row]}) of {two} with {one}"
-            for row in later[near][:EXAMPLES]
-        ]
+    words: list[str] = []
+    for chrom, column in places:
+        contig, contigs = pd.factorize(chrom)
+        pos = column.to_numpy(dtype=np.int64)
+        # one number line: contigs far enough apart that windows of two never meet
+        line = contig.astype(np.int64) * (int(pos.max()) + 2 * window) + pos
+        for one, two in _pairs(parts):
+            earlier = np.sort(line[parts == one])
+            later = np.flatnonzero(parts == two)
+            at = np.searchsorted(earlier, line[later] - window, side="right")
+            near = (at < len(earlier)) & (earlier[np.minimum(at, len(earlier) - 1)] < line[later] + window)
+            hits[later[near]] = True
+            words += [
+                f"{rows['variant_id'][row]} ({contigs[contig[row]]}:{pos[row]}) of {two} with {one}"
+                for row in later[near][:EXAMPLES]
+            ]
     return _told("overlapping windows", hits, words)
 
 
@@ -310,7 +312,7 @@ def _near_identical(
     table: pd.DataFrame, parts: np.ndarray, sequences: _Sequences
 ) -> list[tuple[str, int, tuple[str, ...]]]:
     """Windows of a later part whose words nearly all occur in those of an earlier one."""
-    words, of_row = sequences.words, sequences.rows
+    words, of_row = sequences.seen.words, sequences.seen.rows
     part_of_word = parts[of_row]
     total = np.bincount(of_row, minlength=len(table))
     hits = np.zeros(len(table), dtype=bool)

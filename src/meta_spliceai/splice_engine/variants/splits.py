@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.families import genomic_places
+from meta_spliceai.splice_engine.variants.families import NEIGHBOURING_EXONS, exon_groups, genomic_places
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -27,9 +27,6 @@ UNITS = ("group", "site", "exon", "gene", "chromosome")
 
 SPLICEAI_HELD_OUT = ("1", "3", "5", "7", "9")
 """Chromosomes SpliceAI's family of networks was not trained on (Jaganathan 2019, 10.1016/j.cell.2018.12.015)."""
-
-NEIGHBOURING_EXONS = 1000
-"""Exons with fewer bases than this between them go to one part together: their windows would overlap."""
 
 
 @dataclass(frozen=True)
@@ -236,24 +233,6 @@ def exon_split(
     """
     exons = exon_groups(table, max(NEIGHBOURING_EXONS, window)) if families is None else families
     return group_split(table, fractions, seed, name, exons, unit="exon")
-
-
-def exon_groups(table: pd.DataFrame, apart: int = NEIGHBOURING_EXONS) -> pd.Series:
-    """A name for each variant's exon; exons with fewer than `apart` bases between them (and variants without an exon
-    as near to each other) share one."""
-    chrom = table["chrom"].map(bare_contig).to_numpy()
-    sites = table[["acceptor_pos", "donor_pos"]].astype("Float64")
-    pos = table["pos"].to_numpy(dtype=float)
-    low = np.fmin(sites.min(axis="columns").to_numpy(dtype=float, na_value=np.nan), pos)
-    high = np.fmax(sites.max(axis="columns").to_numpy(dtype=float, na_value=np.nan), pos)
-    names = np.empty(len(table), dtype=object)
-    current, reach, contig = "", -np.inf, None
-    for at in np.lexsort([low, chrom]):
-        if chrom[at] != contig or low[at] - reach >= apart:
-            current, reach, contig = f"{chrom[at]}:{int(low[at])}", -np.inf, chrom[at]
-        reach = max(reach, high[at])
-        names[at] = current
-    return pd.Series(names, index=table.index, name="exon")
 
 
 def chromosome_split(
