@@ -168,14 +168,15 @@ def _peaks(delta: Float32[np.ndarray, "n positions 3"]) -> tuple[np.ndarray, np.
     return flat[rows, best], position - delta.shape[1] // 2, 2 * channel + lost
 
 
-def base_effect_type(delta: Float32[np.ndarray, "n positions 3"]) -> list[str]:
-    """The kind of effect (of EFFECT_TYPES) that a base network's strongest peak shows; empty below SMALLEST_PEAK.
+def base_effect_type(delta: Float32[np.ndarray, "n positions 3"], least: float = SMALLEST_PEAK) -> list[str]:
+    """The kind of effect (of EFFECT_TYPES) that a base network's strongest peak shows; empty below `least`.
 
     Args:
         delta: alternative minus reference, channels (neither, acceptor, donor).
+        least: smallest |Δ| that counts as a peak.
     """
     size, _, kind = _peaks(delta)
-    return [EFFECT_TYPES[one] if big >= SMALLEST_PEAK else "" for big, one in zip(size, kind, strict=True)]
+    return [EFFECT_TYPES[one] if big >= least else "" for big, one in zip(size, kind, strict=True)]
 
 
 def _observed_or_base(table: pd.DataFrame, scores: Deltas, task: str, several: str, rule: str) -> Targets:
