@@ -32,16 +32,23 @@ def make(
     scores: Annotated[
         bool, typer.Option("--scores/--no-scores", help="Pack the base scores that the cache holds.")
     ] = True,
+    score_digits: Annotated[
+        int | None,
+        typer.Option("--score-digits", metavar="N", help="Round base scores to N decimals, 3 to 7 (default: exact)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Pack what rows need: variants, the bases around them, base scores, weights, the rows themselves.
 
     Everything in the file is plain data with a checksum; nothing in it is run.
     A run from a bundle has the same address as the same run from the sources.
+    Where the file would be too large, base scores are left out, the largest
+    first, and computed there. Rounded to N decimals they take a small part of
+    the space; a run that uses them says so.
 
     [bold]Examples[/bold]
 
-      meta-spliceai bundle make --all -o bundle.zip
+      meta-spliceai bundle make --all --score-digits 5 -o bundle.zip
       meta-spliceai bundle make validated-delta-10k simple-cnn-501 -o two.zip
       meta-spliceai bundle make --all --limit 2000 --max-size 20MB -o small.zip
     """
@@ -63,7 +70,11 @@ def make(
     if limit is not None:
         rows = {row_id: change(spec, [f"data.rows={limit}"]) for row_id, spec in rows.items()}
         chosen = [rows[spec.id] for spec in chosen]
-    made = make_bundle(chosen, rows, out, Terminal(), most_bytes=most, scores=scores, leave_out=every)
+    if score_digits is not None and not scores:
+        raise InputError("--score-digits rounds base scores and --no-scores packs none; give one of them")
+    made = make_bundle(
+        chosen, rows, out, Terminal(), most_bytes=most, scores=scores, digits=score_digits, leave_out=every
+    )
     if as_json:
         typer.echo(json.dumps({"file": str(made.path), "bytes": made.bytes, "parts": made.parts, **made.index}))
         return
@@ -130,6 +141,15 @@ def size_in_bytes(text: str) -> int:
     return int(size)
 
 
+def _scores_told(network: dict[str, Any]) -> str:
+    """How many of a network's scores are in it, how exact they are, and why others are not."""
+    if network["left_out"]:
+        return f"its scores ({network['left_out'] / 1e6:.1f} MB) would make the file too large and are computed there"
+    rounded = f", rounded to {network['digits']} decimals" if network["digits"] and network["scores"] else ""
+    rest = "" if network["scores"] == network["of"] else "; the rest is computed there"
+    return f"{network['scores']:,} of {network['of']:,} scores{rounded}{rest}"
+
+
 def _tell(index: dict[str, Any]) -> None:
     """What is in it, what is not, and what the other machine must have."""
     for data in index["data"]:
@@ -141,8 +161,8 @@ def _tell(index: dict[str, Any]) -> None:
     for network in index["networks"]:
         members = "" if network["members"] is None else f" (networks {', '.join(map(str, network['members']))})"
         typer.echo(
-            f"  {network['name']}{members}, D {network['distance']}: {network['scores']:,} of {network['of']:,} "
-            f"scores, the rest is computed there; licence: {network['licence']}"
+            f"  {network['name']}{members}, D {network['distance']}: {_scores_told(network)}; "
+            f"licence: {network['licence']}"
         )
     for encoder in index["encoders"]:
         typer.echo(f"  weights of {encoder}")

@@ -64,6 +64,7 @@ def _network(base: BaseModel, scores: BaseScores, scored: int) -> dict[str, Any]
         "distance": scores.distance,
         "licence": base.licence,
         "scored": scored,
+        "rounded_to_decimals": scores.digits,
     }
 
 

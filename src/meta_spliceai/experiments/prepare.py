@@ -187,6 +187,9 @@ def prepare(
     (base, scores, _), *more = found
     beside = tuple((network, its_scores) for network, its_scores, _ in more)
     scored = tuple(now for _, _, now in found)
+    for words in filter(None, (_rounding(its_scores) for _, its_scores, _ in found)):
+        watcher.say(words)
+        notes = (*notes, words)
     with clock("labels, split, windows"):
         targets = make_targets(spec, table, scores)
         reach = spec.training.reach(spec.window)
@@ -229,6 +232,16 @@ def _score(
     if not steps.scored:
         watcher.say(f"all {len(table):,} base scores were in the cache ({cache.folder})")
     return base, scores, steps.scored
+
+
+def _rounding(scores: BaseScores) -> str:
+    """What a reader must know of scores that a bundle brought in fewer decimals; empty where they are exact."""
+    if scores.digits is None:
+        return ""
+    return (
+        f"base scores of {scores.model} came from a bundle, rounded to {scores.digits} decimals: a Δ differs from the "
+        f"exact one by at most {10.0**-scores.digits:g}"
+    )
 
 
 class _Steps:

@@ -94,6 +94,45 @@ def test_scores_in_the_cache_travel_and_are_not_computed_again(
     assert (np.load(first.path / "answers.npy") == np.load(again.path / "answers.npy")).all()
 
 
+def test_rounded_scores_travel_and_the_result_says_so(
+    rows: Rows, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_experiment(rows["toy-row"], workspace, "cpu", rows=rows).run
+    made = make_bundle([rows["toy-row"]], rows, tmp_path / "rounded.zip", Silent(), digits=4)
+    assert [(network["scores"], network["digits"]) for network in made.index["networks"]] == [(240, 4)]
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "other cache"))
+    opened = use_bundle(tmp_path / "rounded.zip")
+    again = run_experiment(opened.rows["toy-row"], Workspace(tmp_path / "there"), "cpu", rows=rows).run
+    assert first is not None
+    assert again is not None
+    words = "base scores of toy came from a bundle, rounded to 4 decimals: a Δ differs from the exact one by at most"
+    for notes in (again.data()["notes"], again.record()["notes"]):
+        assert any(note.startswith(words) for note in notes)
+    assert again.data()["base"]["rounded_to_decimals"] == 4
+    assert first.data()["base"]["rounded_to_decimals"] is None
+    assert not any("rounded" in note for note in first.record()["notes"])
+    # A bundle that is made of an opened one does not pass rounded scores on as exact ones.
+    second = make_bundle([rows["toy-row"]], rows, tmp_path / "second.zip", Silent())
+    assert [network["scores"] for network in second.index["networks"]] == [0]
+    with pytest.raises(InputError, match="--score-digits 2: base scores are rounded to 3 to 7 decimals"):
+        make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), digits=2)
+
+
+def test_scores_that_make_the_file_too_large_stay_behind_and_it_says_so(
+    rows: Rows, workspace: Workspace, tmp_path: Path
+) -> None:
+    run_experiment(rows["toy-row"], workspace, "cpu", rows=rows)
+    whole = make_bundle([rows["toy-row"]], rows, tmp_path / "whole.zip", Silent())
+    (file,) = (size for name, size in packed_sizes(whole.path).items() if name.startswith("bundle/scores"))
+    made = make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), most_bytes=whole.bytes - 1)
+    assert made.bytes < whole.bytes - 0.9 * file
+    (network,) = made.index["networks"]
+    assert (network["scores"], network["of"]) == (0, 240)
+    assert network["left_out"] == pytest.approx(file, rel=0.05)  # the zip shortens it a little
+    assert "base scores" not in made.parts
+    assert read_index(made.path)["networks"] == made.index["networks"]
+
+
 def test_a_row_that_draws_fewer_takes_fewer_bases(rows: Rows, tmp_path: Path) -> None:
     few = rows["toy-row"].model_copy(update={"data": rows["toy-row"].data.model_copy(update={"rows": 20})})
     all_of_them = make_bundle([rows["toy-row"]], rows, tmp_path / "all.zip", Silent())

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from meta_spliceai import __version__
@@ -21,7 +20,7 @@ from meta_spliceai.datasets.bundled import store_dataset
 from meta_spliceai.errors import InputError, MetaSpliceAIError
 from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.bundle.archive import packed_sizes, write_archive
-from meta_spliceai.experiments.bundle.packed_scores import write_packed_scores
+from meta_spliceai.experiments.bundle.packed_scores import DIGITS, write_packed_scores
 from meta_spliceai.experiments.prepare import choose_rows, load_rows_of
 from meta_spliceai.experiments.rows import find_row
 from meta_spliceai.experiments.smoke import as_smoke
@@ -31,7 +30,7 @@ from meta_spliceai.experiments.workspace import now
 from meta_spliceai.files import atomic_write
 from meta_spliceai.resources import files_used
 from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scoring import score_keys
@@ -52,6 +51,12 @@ MOST_BYTES = 45_000_000
 
 SLACK = 1_024
 """Bases beyond what a network sees of a variant: scoring rounds its windows up to a grid."""
+
+SAMPLED = 1_024
+"""Entries by which the size of a network's scores is foreseen."""
+
+SURELY_TOO_LARGE = 1.2
+"""Times the allowed size, by a sample, from which on scores are not packed to see whether they fit after all."""
 
 WHOLE_CONTIG = 50_000
 """A contig no longer than this (a construct) is kept whole."""
@@ -140,12 +145,14 @@ def make_bundle(
     *,
     most_bytes: int = MOST_BYTES,
     scores: bool = True,
+    digits: int | None = None,
     leave_out: bool = False,
 ) -> Made:
     """Pack what rows need into one file of plain data.
 
     Base scores are packed as far as the cache holds them; the other machine computes the rest with the networks, which
-    are packed always. Nothing is computed or downloaded here.
+    are packed always. Where the file would be too large, the scores of one network after the other are left out, the
+    largest first, and the index says so. Nothing is computed or downloaded here.
 
     Args:
         specs: the rows.
@@ -154,20 +161,24 @@ def make_bundle(
         watcher: told what happens.
         most_bytes: a larger file is not kept.
         scores: pack base scores.
+        digits: decimals to which base scores are rounded; whoever uses them is told. None: as they are.
         leave_out: rows whose data or weights are not here, or cannot be used, are left out and listed among what is
             missing, instead of being an error.
 
     Raises:
-        InputError: no row (that can be packed), or the file would be too large (the message says what is).
+        InputError: no row (that can be packed), the file would be too large even without scores (the message says what
+            is), or a number of decimals that scores are not rounded to.
         MissingResourceError, MissingExtraError, IntegrityError: data or weights that a row needs are not here.
     """
     if not specs:
         raise InputError("no row was given; name rows, or pack all of them with --all")
+    if digits is not None and digits not in DIGITS:
+        raise InputError(f"--score-digits {digits}: base scores are rounded to {DIGITS[0]} to {DIGITS[-1]} decimals")
     whole = with_members(specs, rows)
     cache = ScoreCache.default()
     with tempfile.TemporaryDirectory(prefix="meta-spliceai-bundle-") as temporary:
         folder = Path(temporary) / "content"
-        packed = _PackedNetworks(folder, cache if scores else None, watcher)
+        packed = _PackedNetworks(folder, cache if scores else None, digits)
         data = []
         unusable: dict[str, str] = {}
         for number, group in enumerate(_by_data(whole)):
@@ -182,7 +193,8 @@ def make_bundle(
         whole = _without(whole, unusable)
         if not whole:
             raise InputError(f"no row can be packed: {next(iter(unusable.values()))}")
-        networks = packed.finish()
+        with watcher.stage("base scores"):
+            networks = packed.finish(most_bytes)
         encoders, missing = _pack_encoders(whole, folder)
         missing = [*(f"row {row_id}: {why}" for row_id, why in unusable.items()), *missing]
         with atomic_write(folder / ROWS) as handle:
@@ -201,12 +213,14 @@ def make_bundle(
         draft = Path(temporary) / "bundle"
         with watcher.stage("packing"):
             size = write_archive(folder, about, draft)
+            while size > most_bytes and packed.leave_out_largest():
+                size = write_archive(folder, about, draft)
         parts = _by_part(packed_sizes(draft))
         if size > most_bytes:
             told = ", ".join(f"{name} {part / 1e6:.1f} MB" for name, part in parts.items())
             raise InputError(
                 f"the bundle would have {size / 1e6:.1f} MB, {most_bytes / 1e6:.1f} MB are allowed: {told}; take fewer "
-                "rows, --limit N variants, --no-scores (they are computed there), or a larger --max-size"
+                "rows, --limit N variants, or a larger --max-size"
             )
         with atomic_write(out, "wb") as handle, draft.open("rb") as content:
             while piece := content.read(1 << 20):
@@ -278,11 +292,12 @@ def _stretches(need: _DataNeed, table: pd.DataFrame, flank: int) -> Iterator[Int
 class _PackedNetworks:
     """Base networks: their files once, and the scores of each that the cache holds."""
 
-    def __init__(self, folder: Path, cache: ScoreCache | None, watcher: Watcher) -> None:
-        self.folder, self.cache, self.watcher = folder, cache, watcher
+    def __init__(self, folder: Path, cache: ScoreCache | None, digits: int | None) -> None:
+        self.folder, self.cache, self.digits = folder, cache, digits
         self.flank = 0
         self._models: dict[tuple[str, tuple[int, ...] | None], BaseModel] = {}
-        self._entries: dict[tuple[str, int], dict[bytes, tuple[np.ndarray, np.ndarray]]] = {}
+        self._entries: dict[tuple[str, int], dict[bytes, Entry]] = {}
+        self._files: dict[Path, dict[str, Any]] = {}
         self._told: dict[tuple[str, tuple[int, ...] | None, int], dict[str, Any]] = {}
         self._done: set[tuple[str, tuple[int, ...] | None, int, str]] = set()
 
@@ -296,8 +311,11 @@ class _PackedNetworks:
         self.flank = max(self.flank, model.flank)
         if smoke:
             return
-        keys = score_keys(table, loaded.genome, model, wanted.distance, loaded.annotation)
-        found = {} if self.cache is None else self.cache.read(keys, model.digest, wanted.distance)
+        neighbours = table.sort_values(["chrom", "strand", "pos", "alt"])
+        keys = score_keys(neighbours, loaded.genome, model, wanted.distance, loaded.annotation)
+        there = {} if self.cache is None else self.cache.read(keys, model.digest, wanted.distance)
+        # Scores that another bundle rounded are not passed on as if they were exact.
+        found = {key: there[key] for key in keys if key in there and there[key].digits is None}
         self._entries.setdefault((model.digest, wanted.distance), {}).update(found)
         told = self._told.setdefault(
             (wanted.name, wanted.members, wanted.distance),
@@ -306,8 +324,11 @@ class _PackedNetworks:
                 "members": None if wanted.members is None else list(wanted.members),
                 "distance": wanted.distance,
                 "licence": model.licence,
+                "digest": model.digest,
                 "scores": 0,
                 "of": 0,
+                "digits": self.digits,
+                "left_out": 0,
             },
         )
         told["scores"] += len(found)
@@ -328,12 +349,43 @@ class _PackedNetworks:
             self._models[wanted.name, wanted.members] = model
         return self._models[wanted.name, wanted.members]
 
-    def finish(self) -> list[dict[str, Any]]:
-        """Write the scores; what was packed, for the index."""
-        for (digest, distance), entries in self._entries.items():
-            if entries:
-                write_packed_scores(entries, digest, distance, self.folder / SCORES / f"{digest[:16]}-{distance}.npz")
+    def finish(self, most_bytes: int) -> list[dict[str, Any]]:
+        """Write the scores; what was packed, for the index.
+
+        Packing takes minutes, so that scores which will hardly fit beside all else are found by a sample of them.
+        """
+        beside = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        wanted = [told for told in self._told.values() if self._entries[told["digest"], told["distance"]]]
+        sizes = {number: self._foreseen(told) for number, told in enumerate(wanted)}
+        while sizes and beside + sum(sizes.values()) > SURELY_TOO_LARGE * most_bytes:
+            largest = max(sizes, key=lambda number: sizes[number])
+            wanted[largest].update(scores=0, left_out=sizes.pop(largest))
+        for number in sizes:
+            told = wanted[number]
+            file = self.folder / SCORES / f"{told['digest'][:16]}-{told['distance']}.npz"
+            entries = self._entries[told["digest"], told["distance"]]
+            write_packed_scores(entries, told["digest"], told["distance"], file, self.digits)
+            self._files[file] = told
         return list(self._told.values())
+
+    def _foreseen(self, told: dict[str, Any]) -> int:
+        """Bytes that a network's scores should take, by a stretch of neighbours in their middle."""
+        entries = list(self._entries[told["digest"], told["distance"]].items())
+        first = max(0, (len(entries) - SAMPLED) // 2)
+        some = dict(entries[first : first + SAMPLED])
+        with tempfile.TemporaryDirectory() as temporary:
+            sample = Path(temporary) / "sample.npz"
+            write_packed_scores(some, told["digest"], told["distance"], sample, self.digits)
+            return sample.stat().st_size * len(entries) // len(some)
+
+    def leave_out_largest(self) -> bool:
+        """Take the largest file of scores out again, and say so in what `finish` returned; false if there is none."""
+        if not self._files:
+            return False
+        largest = max(self._files, key=lambda file: file.stat().st_size)
+        self._files.pop(largest).update(scores=0, left_out=largest.stat().st_size)
+        largest.unlink()
+        return True
 
 
 def _pack_encoders(specs: Sequence[ExperimentSpec], folder: Path) -> tuple[list[str], list[str]]:

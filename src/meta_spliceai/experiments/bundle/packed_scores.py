@@ -1,44 +1,65 @@
-"""Base scores in little space, bit for bit: what reference and alternative share is written once."""
+"""Base scores in little space: bit for bit, or rounded to some decimals, which is then said in the file."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from lzma import LZMAError
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8, UInt32
+from jaxtyping import Float32, Int32, UInt8, UInt32
 
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.files import atomic_write
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
 
-Entries = Mapping[bytes, tuple[np.ndarray, np.ndarray]]
-"""Key of the score cache: (reference, alternative), each positions × channels, float32."""
+DIGITS = range(3, 8)
+"""Decimals to which scores may be rounded: below, a Δ is no longer what it was; above, float32 has no more."""
+
+_AT_ONCE = 1024
+"""Entries turned into planes at a time: bounds the memory."""
 
 
-def write_packed_scores(entries: Entries, digest: str, distance: int, path: Path) -> None:
+def write_packed_scores(
+    entries: Mapping[bytes, Entry], digest: str, distance: int, path: Path, digits: int | None = None
+) -> None:
     """Write entries of the score cache into one file of plain arrays (`.npz`, no pickle).
 
-    An alternative mostly equals its reference in the high bits of a number, and neighbouring positions equal each
-    other: the two are combined by exclusive or, and bytes of one rank stand side by side for the zip to shorten.
+    An alternative mostly equals its reference, and neighbouring variants have the same reference, shifted. What is
+    written is therefore the reference and what the alternative differs from it by (exclusive or of the bits, or a
+    difference of whole numbers where scores are rounded); bytes of one rank stand side by side for the zip to shorten.
+    Rounded scores repeat so much that the slower LZMA pays; exact ones are half noise.
 
     Args:
-        entries: at least one; all of one distance and one model.
+        entries: at least one, none of them rounded; all of one distance and one model, neighbours side by side.
         digest: of the base model.
         distance: positions to either side.
         path: the file.
+        digits: decimals to round to; a score changes by at most half a step, a Δ by at most one. None: bit for bit.
     """
-    keys = sorted(entries)
-    scores = np.stack([np.stack(entries[key]) for key in keys]).astype("<f4")
-    with atomic_write(path, "wb") as handle:
-        np.savez_compressed(
-            handle,
-            keys=np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1),
-            planes=_to_planes(scores.view("<u4")),
-            digest=np.array(digest),
-            distance=np.array(distance, np.int64),
-        )
+    keys = list(entries)
+    planes = np.concatenate(
+        [
+            _to_planes(_words([entries[key] for key in keys[at : at + _AT_ONCE]], digits))
+            for at in range(0, len(keys), _AT_ONCE)
+        ],
+        axis=3,
+    )
+    arrays = {
+        "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1),
+        "planes": planes,
+        "digest": np.array(digest),
+        "distance": np.array(distance, np.int64),
+        "digits": np.array(-1 if digits is None else digits, np.int64),
+    }
+    method = zipfile.ZIP_DEFLATED if digits is None else zipfile.ZIP_LZMA
+    with atomic_write(path, "wb") as handle, zipfile.ZipFile(handle, "w") as pack:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # its fixed date makes the same content the same file
+            entry.compress_type = method
+            with pack.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def unpack_scores(path: Path, cache: ScoreCache) -> int:
@@ -51,7 +72,8 @@ def unpack_scores(path: Path, cache: ScoreCache) -> int:
         with np.load(path, allow_pickle=False) as content:
             keys, planes = content["keys"], content["planes"]
             digest, distance = str(content["digest"]), int(content["distance"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            digits = None if int(content["digits"]) < 0 else int(content["digits"])
+    except (OSError, ValueError, KeyError, EOFError, LZMAError, zipfile.BadZipFile) as error:
         raise IntegrityError(f"{path} holds no base scores ({error}); open its bundle again") from error
     if (
         keys.dtype != np.uint8
@@ -61,18 +83,49 @@ def unpack_scores(path: Path, cache: ScoreCache) -> int:
         or planes.ndim != 5
         or planes.shape[:1] + planes.shape[2:4] != (4, 2, len(keys))
         or planes.shape[4] != 2 * distance + 1
+        or (digits is not None and digits not in DIGITS)
     ):
         raise IntegrityError(f"{path}: its arrays do not fit each other; open its bundle again")
-    scores = _from_planes(planes).view("<f4")
-    cache.write([key.tobytes() for key in keys], scores[:, 0], scores[:, 1], digest, distance)
+    for at in range(0, len(keys), _AT_ONCE):
+        scores = _scores(_from_planes(planes[:, :, :, at : at + _AT_ONCE]), digits)
+        some = [key.tobytes() for key in keys[at : at + _AT_ONCE]]
+        cache.write(some, scores[:, 0], scores[:, 1], digest, distance, digits)
     return len(keys)
 
 
+def _words(entries: list[Entry], digits: int | None) -> UInt32[np.ndarray, "entries 2 positions channels"]:
+    """References, and what alternatives differ from them by, as numbers with few high bits."""
+    scores = np.stack([np.stack([entry.ref, entry.alt]) for entry in entries]).astype("<f4")
+    if digits is None:
+        bits = scores.view("<u4")
+        return np.stack([bits[:, 0], bits[:, 0] ^ bits[:, 1]], axis=1)
+    whole = np.rint(scores.astype(np.float64) * 10**digits).astype("<i4")
+    return _unsigned(np.stack([whole[:, 0], whole[:, 1] - whole[:, 0]], axis=1))
+
+
+def _scores(
+    words: UInt32[np.ndarray, "entries 2 positions channels"], digits: int | None
+) -> Float32[np.ndarray, "entries 2 positions channels"]:
+    if digits is None:
+        return np.stack([words[:, 0], words[:, 0] ^ words[:, 1]], axis=1).view("<f4")
+    whole = _signed(words)
+    both = np.stack([whole[:, 0], whole[:, 0] + whole[:, 1]], axis=1)
+    return (both / 10.0**digits).astype(np.float32)
+
+
+def _unsigned(values: Int32[np.ndarray, "*shape"]) -> UInt32[np.ndarray, "*shape"]:
+    """0, -1, 1, -2 … as 0, 1, 2, 3 …: small numbers of either sign have no high bits."""
+    return ((values << 1) ^ (values >> 31)).view("<u4")
+
+
+def _signed(values: UInt32[np.ndarray, "*shape"]) -> Int32[np.ndarray, "*shape"]:
+    return (values >> 1).view("<i4") ^ -(values & 1).view("<i4")
+
+
 def _to_planes(
-    bits: UInt32[np.ndarray, "entries 2 positions channels"],
+    words: UInt32[np.ndarray, "entries 2 positions channels"],
 ) -> UInt8[np.ndarray, "4 channels 2 entries positions"]:
-    combined = np.stack([bits[:, 0], bits[:, 0] ^ bits[:, 1]])
-    ordered = np.ascontiguousarray(combined.transpose(3, 0, 1, 2))
+    ordered = np.ascontiguousarray(words.transpose(3, 1, 0, 2))
     return np.ascontiguousarray(np.moveaxis(ordered.view(np.uint8).reshape(*ordered.shape, 4), -1, 0))
 
 
@@ -80,6 +133,4 @@ def _from_planes(
     planes: UInt8[np.ndarray, "4 channels 2 entries positions"],
 ) -> UInt32[np.ndarray, "entries 2 positions channels"]:
     ordered = np.ascontiguousarray(np.moveaxis(planes, 0, -1)).view("<u4")[..., 0]
-    ref, combined = np.moveaxis(ordered, 1, 0)
-    both = np.stack([ref, ref ^ combined])
-    return np.ascontiguousarray(both.transpose(2, 0, 3, 1))
+    return np.ascontiguousarray(ordered.transpose(2, 1, 3, 0))

@@ -13,6 +13,7 @@ import logging
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -27,8 +28,23 @@ BUNDLED = "bundle/scores"
 
 _MAGIC = b"meta-spliceai scores 1\n"
 _HEAD = struct.Struct("<III")  # entries, positions, channels
+_MAGIC_ROUNDED = b"meta-spliceai scores 2\n"
+_HEAD_ROUNDED = struct.Struct("<IIII")  # entries, positions, channels, decimals
 _KEY = 32
 _CHECK = 16
+
+
+class Entry(NamedTuple):
+    """One variant's scores in the cache.
+
+    Attributes:
+        ref, alt: probabilities [positions, channels].
+        digits: decimals to which they were rounded (for a bundle); None: as they were computed.
+    """
+
+    ref: Float32[np.ndarray, "positions channels"]
+    alt: Float32[np.ndarray, "positions channels"]
+    digits: int | None = None
 
 
 def content_key(
@@ -69,9 +85,7 @@ class ScoreCache:
         """The user's own cache, and the scores that opened bundles among the mirror folders bring."""
         return cls(cache_dir() / "scores", [folder / BUNDLED for folder in mirror_folders()])
 
-    def read(
-        self, keys: Sequence[bytes], digest: str, distance: int
-    ) -> dict[bytes, tuple[Float32[np.ndarray, "positions channels"], Float32[np.ndarray, "positions channels"]]]:
+    def read(self, keys: Sequence[bytes], digest: str, distance: int) -> dict[bytes, Entry]:
         """Reference and alternative probabilities of those keys that are in the cache.
 
         Args:
@@ -80,7 +94,7 @@ class ScoreCache:
             distance: positions to either side.
         """
         wanted = set(keys)
-        found: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        found: dict[bytes, Entry] = {}
         blocks = f"{self._stem(digest, distance)}-*.scores"
         for path in (path for folder in (self.folder, *self.beside) for path in sorted(folder.glob(blocks))):
             if len(found) == len(wanted):
@@ -95,8 +109,15 @@ class ScoreCache:
         alt: Float32[np.ndarray, "entries positions channels"],
         digest: str,
         distance: int,
+        digits: int | None = None,
     ) -> None:
         """Add one block with these entries.
+
+        Args:
+            keys, ref, alt: one of each a variant.
+            digest: of the base model.
+            distance: positions to either side.
+            digits: decimals to which the scores were rounded; None: not at all.
 
         Raises:
             RunError: the disk is full or the folder cannot be written to.
@@ -108,7 +129,10 @@ class ScoreCache:
         checks = b"".join(_check(key, record.tobytes()) for key, record in zip(keys, records, strict=True))
         name = hashlib.sha256(b"".join(keys)).hexdigest()[:24]
         with atomic_write(self.folder / f"{self._stem(digest, distance)}-{name}.scores", "wb") as handle:
-            handle.write(_MAGIC + _HEAD.pack(entries, positions, channels))
+            if digits is None:
+                handle.write(_MAGIC + _HEAD.pack(entries, positions, channels))
+            else:
+                handle.write(_MAGIC_ROUNDED + _HEAD_ROUNDED.pack(entries, positions, channels, digits))
             handle.write(b"".join(keys) + checks)
             handle.write(records.tobytes())
 
@@ -116,17 +140,20 @@ class ScoreCache:
     def _stem(digest: str, distance: int) -> str:
         return f"{digest[:16]}-{distance}"
 
-    def _read_block(self, path: Path, wanted: set[bytes], positions: int) -> dict[bytes, tuple[np.ndarray, np.ndarray]]:
+    def _read_block(self, path: Path, wanted: set[bytes], positions: int) -> dict[bytes, Entry]:
         """The wanted entries of one block; a block that is not whole is removed, so that it can be written anew."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:  # another process found it damaged and removed it meanwhile
             return {}
-        start = len(_MAGIC) + _HEAD.size
-        entries, wide, channels = _HEAD.unpack(data[len(_MAGIC) : start]) if len(data) >= start else (0, 0, 0)
+        rounded = data.startswith(_MAGIC_ROUNDED)
+        magic, head = (_MAGIC_ROUNDED, _HEAD_ROUNDED) if rounded else (_MAGIC, _HEAD)
+        start = len(magic) + head.size
+        entries, wide, channels, *rest = head.unpack(data[len(magic) : start]) if len(data) >= start else (0, 0, 0)
+        digits = rest[0] if rest else None
         size = 2 * wide * channels * 4
         first_record = start + entries * (_KEY + _CHECK)
-        if not data.startswith(_MAGIC) or wide != positions or len(data) != first_record + entries * size:
+        if not data.startswith(magic) or wide != positions or len(data) != first_record + entries * size:
             self._report(path, "the block is not whole")
             return {}
         found = {}
@@ -139,7 +166,7 @@ class ScoreCache:
                 whole = False
             elif key in wanted:
                 ref, alt = np.frombuffer(record, dtype="<f4").reshape(2, wide, channels)
-                found[key] = (ref, alt)
+                found[key] = Entry(ref, alt, digits)
         if not whole:
             self._report(path, "an entry does not match its checksum")
         return found

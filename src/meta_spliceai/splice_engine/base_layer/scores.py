@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ class BaseScores:
         model: name of the base model.
         digest: identity of its weights.
         channels: names of the channels; `CHANNELS` (neither, acceptor, donor) except for models that have others.
+        digits: decimals to which the scores of some rows were rounded (those that a bundle brought); None: of none.
     """
 
     ref: Float32[np.ndarray, "variants positions channels"]
@@ -36,6 +37,7 @@ class BaseScores:
     model: str
     digest: str
     channels: tuple[str, ...] = CHANNELS
+    digits: int | None = None
 
     def __post_init__(self) -> None:
         expected = (len(self.ref), 2 * self.distance + 1, len(self.channels))
@@ -62,7 +64,7 @@ class BaseScores:
 
     def take(self, rows: Int[np.ndarray, " chosen"]) -> BaseScores:
         """The scores of some rows, in the order given."""
-        return BaseScores(self.ref[rows], self.alt[rows], self.distance, self.model, self.digest, self.channels)
+        return replace(self, ref=self.ref[rows], alt=self.alt[rows])
 
     def save(self, path: Path) -> None:
         """Write the scores to one file (.npz), whole or not at all."""
@@ -75,6 +77,7 @@ class BaseScores:
                 model=np.array(self.model),
                 digest=np.array(self.digest),
                 channels=np.array(self.channels),
+                digits=np.array(-1 if self.digits is None else self.digits),
             )
 
     @classmethod
@@ -89,6 +92,7 @@ class BaseScores:
             raise InputError(f"no scores at {path}")
         try:
             with np.load(path, allow_pickle=False) as stored:
+                digits = int(stored["digits"]) if "digits" in stored else -1
                 return cls(
                     stored["ref"],
                     stored["alt"],
@@ -96,6 +100,7 @@ class BaseScores:
                     str(stored["model"]),
                     str(stored["digest"]),
                     tuple(str(name) for name in stored["channels"]),
+                    None if digits < 0 else digits,
                 )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise IntegrityError(f"{path} does not hold whole scores ({error}); delete it and score again") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -121,7 +121,8 @@ def score_variants(
         np.zeros(shape, np.float32), np.zeros(shape, np.float32), distance, model.name, model.digest, model.channels
     )
     keys = [_key(locus, genome, model, distance) for locus in loci] if cache is not None else []
-    todo = _fill_from_cache(scores, keys, cache) if cache is not None else list(range(len(loci)))
+    todo, digits = _fill_from_cache(scores, keys, cache) if cache is not None else (list(range(len(loci))), None)
+    scores = replace(scores, digits=digits)
     done = len(loci) - len(todo)
     if progress is not None and todo:
         progress(done, len(loci))
@@ -259,16 +260,17 @@ def _key(locus: Locus, genome: SequenceSource, model: BaseModel, distance: int) 
     return content_key(ref, alt, alleles, model.digest, distance)
 
 
-def _fill_from_cache(scores: BaseScores, keys: list[bytes], cache: ScoreCache) -> list[int]:
-    """Fill in what the cache holds; the rows that remain to be scored."""
+def _fill_from_cache(scores: BaseScores, keys: list[bytes], cache: ScoreCache) -> tuple[list[int], int | None]:
+    """Fill in what the cache holds; the rows that remain to be scored, and the fewest decimals of any rounded entry."""
     found = cache.read(keys, scores.digest, scores.distance)
     todo = []
     for row, key in enumerate(keys):
         if key in found:
-            scores.ref[row], scores.alt[row] = found[key]
+            scores.ref[row], scores.alt[row], _ = found[key]
         else:
             todo.append(row)
-    return todo
+    rounded = [entry.digits for entry in found.values() if entry.digits is not None]
+    return todo, min(rounded, default=None)
 
 
 def _chunks(rows: list[int], size: int) -> Iterator[list[int]]:
