@@ -60,7 +60,7 @@ def leaderboard(
 
     if as_json + as_markdown + as_html > 1:
         raise InputError("give one of --json, --markdown and --html")
-    workspace = Workspace.default(runs_dir, ledgers or ())
+    workspace = Workspace.default(runs_dir, ledgers)
     found = boards(workspace)
     where = f"the finished runs of {', '.join(map(str, (workspace.root, *workspace.ledgers)))}"
     if data is not None:

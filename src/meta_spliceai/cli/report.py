@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from meta_spliceai.cli.folders import Ledgers, RunsDir
+
 DEFAULT_NAME = "report"
 
 
@@ -20,13 +22,14 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
+            "-o",
+            "--out",
             metavar="DIR",
             help="Folder for the site; a name ending in .html: one file. Default: report beside the runs.",
         ),
     ] = None,
-    runs_dir: Annotated[
-        Path | None, typer.Option(help="The folder of runs; META_SPLICEAI_RUNS or ./runs if not given.")
-    ] = None,
+    runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
     figure: Annotated[
         Path | None, typer.Option(help="Write the leaderboard and the saturation map as a picture (.svg) instead.")
     ] = None,
@@ -47,13 +50,14 @@ def report(
 
       meta-spliceai report --open
       meta-spliceai report --runs-dir lab/runs --out site
+      meta-spliceai report --ledger results --out site
       meta-spliceai report --out lab.html
       meta-spliceai report --figure docs/images/quickstart.svg
     """
     from meta_spliceai.experiments.report import build_report, write_figure
     from meta_spliceai.experiments.workspace import Workspace
 
-    workspace = Workspace.default(runs_dir)
+    workspace = Workspace.default(runs_dir, ledgers)
     if figure is not None:
         typer.echo(str(write_figure(workspace, figure)))
         return

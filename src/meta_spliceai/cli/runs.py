@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-RunsDir = Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")]
+from meta_spliceai.cli.folders import Ledgers, RunsDir
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +29,7 @@ def list_runs(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
 ) -> None:
     """List the runs with their state and, where there is one, the reason."""
     from meta_spliceai.errors import unknown_value
@@ -36,7 +37,7 @@ def list_runs(
 
     if state is not None and state not in STATES:
         raise unknown_value("state", state, STATES, where="--state")
-    workspace = Workspace.default(runs_dir)
+    workspace = Workspace.default(runs_dir, ledgers)
     rows = []
     for run in workspace.runs():
         if state is None or run.state() == state:
@@ -85,11 +86,12 @@ def show(
     name: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the start of it.")],
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
 ) -> None:
     """Show one run: its state, specification, data, metrics and verdicts."""
     from meta_spliceai.experiments.workspace import Workspace
 
-    run = Workspace.default(runs_dir).find(name)
+    run = Workspace.default(runs_dir, ledgers).find(name)
     record = {**run.record(), "state": run.state(), "reason": run.reason()}
     if as_json:
         spec = run.spec().model_dump(mode="json")
@@ -111,7 +113,7 @@ def show(
     console.print(f"  folder: {run.path}", highlight=False, soft_wrap=True)
     if run.stale():
         console.print(f"  stale: {run.stale()}", style="yellow", highlight=False)
-    for board in boards_of(Workspace.default(runs_dir), [run.name]):
+    for board in boards_of(Workspace.default(runs_dir, ledgers), [run.name]):
         print_board(board, console)
 
 
@@ -119,13 +121,14 @@ def compare(
     names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Two or more runs.")],
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
 ) -> None:
     """Judge several runs on the test rows they share, paired with the first one."""
     from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, headline_table
     from meta_spliceai.experiments.leaderboard import Value
     from meta_spliceai.experiments.workspace import Workspace
 
-    workspace = Workspace.default(runs_dir)
+    workspace = Workspace.default(runs_dir, ledgers)
     evaluation = compare_on_shared_rows([workspace.find(name) for name in names])
     if as_json:
         typer.echo(json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
@@ -161,6 +164,7 @@ def diff(
     second: Annotated[str, typer.Argument(metavar="RUN", help="Another.")],
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
 ) -> None:
     """Show in what two runs differ: specification, data, code, machine, versions, and the metrics of their models.
 
@@ -173,7 +177,7 @@ def diff(
     from meta_spliceai.experiments.diff_runs import diff_runs
     from meta_spliceai.experiments.workspace import Workspace
 
-    workspace = Workspace.default(runs_dir)
+    workspace = Workspace.default(runs_dir, ledgers)
     tables = diff_runs(workspace.find(first), workspace.find(second))
     if as_json:
         records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
@@ -238,6 +242,7 @@ def export(
         typer.Option("--labels/--no-labels", help="With --into: the data set's own columns beside the scores."),
     ] = True,
     runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
 ) -> None:
     """Pack one finished run into an archive, or write several as a table: specifications, costs, metrics.
 
@@ -258,7 +263,7 @@ def export(
     from meta_spliceai.experiments.results import keep_runs
     from meta_spliceai.experiments.workspace import Workspace
 
-    workspace = Workspace.default(runs_dir)
+    workspace = Workspace.default(runs_dir, ledgers)
     if into is not None:
         if out is not None:
             raise InputError("--into copies runs into a ledger and --out writes one file; give one of them")

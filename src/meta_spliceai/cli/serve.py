@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import webbrowser
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from meta_spliceai.cli.folders import Ledgers, RunsDir
 
 
 def register(app: typer.Typer) -> None:
@@ -18,9 +19,8 @@ def serve(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port on this machine; 0: any free one.")
     ] = 8765,
-    runs_dir: Annotated[
-        Path | None, typer.Option(help="The folder of runs; META_SPLICEAI_RUNS or ./runs if not given.")
-    ] = None,
+    runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
     plan: Annotated[
         bool, typer.Option("--plan/--no-plan", help="Ask the planner what the rows that are left cost.")
     ] = True,
@@ -41,7 +41,7 @@ def serve(
     from meta_spliceai.experiments.report.serve import serve as answer
     from meta_spliceai.experiments.workspace import Workspace
 
-    site = LiveSite(Workspace.default(runs_dir), plan=plan)
+    site = LiveSite(Workspace.default(runs_dir, ledgers), plan=plan)
     server = make_server(site, port)
     try:
         typer.echo("building the site", err=True)

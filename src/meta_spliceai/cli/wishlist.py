@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from meta_spliceai.cli import wishlist_add, wishlist_document
+from meta_spliceai.cli.folders import Ledgers, RunsDir
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,8 @@ def wishlist(
         str | None, typer.Option("--state", help="Only rows in this state: wished, runnable or completed.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
-    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
+    runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
 ) -> None:
     """List the wishlist's rows: wished, runnable or completed.
 
@@ -51,7 +52,9 @@ def wishlist(
     if state is not None and state not in STATES:
         raise unknown_value("state", state, STATES, where="--state")
     rows = load_rows()
-    found = [row for row in state_of_rows(rows, Workspace.default(runs_dir)) if state is None or row.state == state]
+    found = [
+        row for row in state_of_rows(rows, Workspace.default(runs_dir, ledgers)) if state is None or row.state == state
+    ]
     if as_json:
         typer.echo(json.dumps([row.to_json() for row in found], indent=2, ensure_ascii=False))
         return

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from meta_spliceai.cli.folders import Ledgers, RunsDir
+
 DOCUMENT = Path("WISHLIST.md")
 
 
@@ -18,7 +20,8 @@ def register(group: typer.Typer) -> None:
 
 def render(
     out: Annotated[Path, typer.Option("--out", help="The Markdown file to write.")] = DOCUMENT,
-    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
+    runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
 ) -> None:
     """Write the wishlist as Markdown, from the catalogue and the ledger.
 
@@ -38,7 +41,7 @@ def render(
     from meta_spliceai.experiments.workspace import Workspace
     from meta_spliceai.files import atomic_write
 
-    workspace = Workspace.default(runs_dir)
+    workspace = Workspace.default(runs_dir, ledgers)
     text = render_wishlist(state_of_rows(load_rows(), workspace), workspace.finished(), load_prices())
     with atomic_write(out) as handle:
         handle.write(text)

@@ -162,8 +162,8 @@ def boards_of(workspace: Workspace, names: Sequence[str]) -> list[Board]:
 def _boards(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[Board]:
     found: dict[tuple[str, str], Board] = {}
     for entry in entries:
-        test, split = entry["test"], _split_in_words(entry)
-        key = (test["digest"], split)
+        test, key = entry["test"], test_of(entry)
+        split = key[1]
         board = found.get(key)
         if board is None:
             board = found[key] = Board(
@@ -202,7 +202,15 @@ def folder_of(workspace: Workspace, name: str) -> RunDirectory:
     return RunDirectory(next((folder for folder in folders if folder.is_dir()), folders[0]))
 
 
-def _split_in_words(entry: dict[str, Any]) -> str:
+def test_of(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """What a finished run was judged on, from its entry in the ledger: the test's digest, and how it was held out.
+
+    Runs with the same one stand on one board.
+    """
+    return str(entry["test"]["digest"]), _split_in_words(entry)
+
+
+def _split_in_words(entry: Mapping[str, Any]) -> str:
     """How the test of a run was held out."""
     split = entry["split"]
     folds = split.get("folds")

@@ -70,10 +70,9 @@ def keep_runs(
     """
     if into.resolve() == workspace.root.resolve():
         raise InputError(f"{into} is the folder of the runs itself; give another one, for example results")
-    wanted = [workspace.find(name) for name in names] or [
-        run
-        for run in workspace.runs()
-        if run.state() == "finished" and not run.record().get("smoke") and not run.stale()
+    own = Workspace(workspace.root)
+    wanted = [own.find(name) for name in names] or [
+        run for run in own.runs() if run.state() == "finished" and not run.record().get("smoke") and not run.stale()
     ]
     for run in wanted:
         _refuse(run)

@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
-from meta_spliceai.errors import IntegrityError, RunError, unknown_value
+from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
 from meta_spliceai.experiments.ledger import Ledger
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.files import atomic_write
@@ -26,6 +26,7 @@ STATES = ("running", "finished", "failed", "interrupted")
 
 RUNS_VARIABLE = "META_SPLICEAI_RUNS"
 LEDGER_VARIABLE = "META_SPLICEAI_LEDGER"
+LEDGER = "ledger.jsonl"
 
 
 @dataclass(frozen=True)
@@ -179,20 +180,28 @@ class Workspace:
     @classmethod
     def default(cls, root: Path | None = None, ledgers: Sequence[Path] | None = None) -> Workspace:
         """The folder given, else META_SPLICEAI_RUNS, else ./runs; the same for ledgers, META_SPLICEAI_LEDGER (several
-        are separated as in PATH), else none."""
+        are separated as in PATH), else none.
+
+        Raises:
+            InputError: a folder that was named as a ledger holds none.
+        """
         named = [Path(name) for name in os.environ.get(LEDGER_VARIABLE, "").split(os.pathsep) if name]
+        for folder in named if ledgers is None else ledgers:
+            if not (folder / LEDGER).is_file():
+                where = LEDGER_VARIABLE if ledgers is None else "--ledger"
+                raise InputError(f"{where} {folder}: holds no {LEDGER}; name a folder of runs, such as results")
         return cls(root or Path(os.environ.get(RUNS_VARIABLE) or "runs"), tuple(named if ledgers is None else ledgers))
 
     @property
     def ledger(self) -> Ledger:
         """The ledger of the runs of `root`."""
-        return Ledger(self.root / "ledger.jsonl")
+        return Ledger(self.root / LEDGER)
 
     def finished(self) -> list[dict[str, Any]]:
         """The latest `finished` entry of every run, those of the further ledgers included, oldest first."""
         entries: dict[str, dict[str, Any]] = {}
         for folder in (*reversed(self.ledgers), self.root):
-            entries |= {entry["run"]: entry for entry in Ledger(folder / "ledger.jsonl").finished()}
+            entries |= {entry["run"]: entry for entry in Ledger(folder / LEDGER).finished()}
         # A stable sort: of entries with the same second, the order in which they were written stands.
         return sorted(entries.values(), key=lambda entry: str(entry.get("at", "")))
 

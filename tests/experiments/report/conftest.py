@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from meta_spliceai.experiments.prepare import digest_of_test
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
@@ -153,6 +154,12 @@ def write_run(
         licences=[{"name": "SpliceAI networks", "licence": "CC BY-NC 4.0", "citation": "Jaganathan et al. 2019"}],
         notes=["a subset: 1,000 of 5,560 variants, drawn with seed 7"],
     )
+    if state == "finished":
+        workspace.ledger.append(
+            {"event": "finished", "run": run.name, "row": row, "at": "2026-01-05T10:00:00+00:00",
+             "test": {"digest": digest_of_test(table[table["part"] == "test"], "wt1-exon5")},
+             "split": {"name": "position-blocks", "folds": None}}
+        )  # fmt: skip
     return run
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -179,7 +180,8 @@ def test_a_prediction_table_with_other_columns_loses_its_plots_only(workspace):
         table = run.read_predictions()
         run.write_frame("predictions.parquet", table.drop(columns=["variant_id", "effect", "group", "background"]))
     page = page_of(workspace)
-    assert "no prediction with a sign was recorded." in page.text
+    assert "kept without the data set's classes and measured effects" in page.text
+    assert "No curve can be drawn: the predictions were kept without the names and groups" in page.text
     assert "wt1-validated-delta" in page.text
 
 
@@ -202,23 +204,21 @@ def test_another_test_is_another_board(workspace, small_screen):
     assert sorted(len(board.runs) for board in boards(collect_runs(workspace))) == [1, 2]
 
 
-def test_another_split_or_other_negatives_are_another_board(workspace):
+@pytest.mark.parametrize(
+    "other", [{"split": {"name": "another", "folds": None}}, {"split": {"folds": 5}}, {"test": {"digest": "another"}}]
+)
+def test_another_split_or_other_negatives_are_another_board(workspace, other):
     run = workspace.find("wt1-simple-cnn")
-    run.write_json("data.json", {**run.data(), "split": {"name": "another"}})
-    assert len(boards(collect_runs(workspace))) == 2
-    run.write_json("data.json", workspace.find("wt1-validated-delta").data())
-    assert len(boards(collect_runs(workspace))) == 1
-    judged = run.metrics()
-    run.write_json(
-        "metrics.json", {**judged, "settings": {**judged["settings"], "negatives": ["Normal", "Low-frequency"]}}
-    )
+    [entry] = [entry for entry in workspace.finished() if entry["run"] == run.name]
+    workspace.ledger.append({**entry, **{name: {**entry[name], **fields} for name, fields in other.items()}})
     assert len(boards(collect_runs(workspace))) == 2
 
 
 def test_two_runs_of_one_row_are_told_apart(workspace, small_screen):
     run = write_run(Workspace(workspace.root / "again"), "wt1-simple-cnn", "SimpleCNN", 0.6, frame=small_screen)
+    workspace.ledger.append({**workspace.finished()[-1], "run": "wt1-simple-cnn-ffffffffffff"})
     run.path.rename(workspace.root / "wt1-simple-cnn-ffffffffffff")
-    (workspace.root / "again").rmdir()
+    shutil.rmtree(workspace.root / "again")
     [board] = boards(collect_runs(workspace))
     names = [standing.name for standing in board.learned]
     assert len(set(names)) == 3

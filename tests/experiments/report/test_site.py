@@ -13,6 +13,7 @@ from meta_spliceai.experiments.progress_of_rows import RowState
 from meta_spliceai.experiments.report.left import Cost, Left
 from meta_spliceai.experiments.report.planned_plot import PlannedPoint
 from meta_spliceai.experiments.report.site import build_report, progress_words, render_site
+from meta_spliceai.experiments.results import keep_runs
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
 
@@ -267,3 +268,32 @@ def test_ledgers_that_are_only_read_are_shown(workspace, tmp_path):
     over = Workspace(tmp_path / "mine", (workspace.root,))
     assert len(render_site(over, rows=[], plan=False)) == 5
     assert not Path(tmp_path / "mine").exists()
+
+
+def test_runs_kept_without_labels_share_a_board_and_say_why_curves_are_missing(finished_runs, tmp_path):
+    kept = tmp_path / "kept"
+    keep_runs(Workspace(finished_runs), ["wt1-simple-cnn", "wt1-validated-delta"], kept, labels=False)
+    site = render_site(Workspace(tmp_path / "none", (kept,)), rows=rows(), left=LEFT)
+    assert [name for name in site if name.startswith("board-")] == ["board-1.html"]
+    board = Page(site["board-1.html"])
+    assert {"wt1-simple-cnn", "wt1-validated-delta"} <= set(board.text.split())
+    assert "No curve can be drawn: the predictions were kept without the classes of the test variants" in board.text
+    assert "Precision by recall" not in site["board-1.html"]
+    compared = json.loads(site["compare.html"].partition('id="compared">')[2].partition("</script>")[0])["runs"]
+    assert len({run["test"] for run in compared}) == 1
+    assert all("without the classes" in run["no_curves"] for run in compared)
+
+
+def test_a_run_with_labels_gives_its_board_the_curves_and_names_the_others(finished_runs, tmp_path):
+    kept, own = tmp_path / "kept", Workspace(tmp_path / "runs", (tmp_path / "kept",))
+    keep_runs(Workspace(finished_runs), ["wt1-validated-delta"], kept, labels=False)
+    keep_runs(Workspace(finished_runs), ["wt1-simple-cnn"], own.root)
+    board = Page(render_site(own, rows=rows(), left=LEFT)["board-1.html"])
+    assert "Without curves: wt1-validated-delta-0123456789ab" in board.text
+
+
+def test_a_run_without_a_line_in_the_ledger_stands_alone(workspace):
+    lines = workspace.ledger.path.read_text(encoding="utf-8").splitlines(keepends=True)
+    workspace.ledger.path.write_text(lines[0], encoding="utf-8")
+    site = render_site(workspace, rows=rows(), left=LEFT)
+    assert [name for name in site if name.startswith("board-")] == ["board-1.html", "board-2.html"]

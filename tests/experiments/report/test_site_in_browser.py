@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -24,11 +25,7 @@ WAIT_FOR_PAGE = "document.readyState === 'complete' && location.pathname.endsWit
 def folder(finished_runs, small_screen, tmp_path_factory) -> Path:
     """The site of two runs on one test, one on another, and one that failed."""
     place = Workspace(tmp_path_factory.mktemp("more") / "runs")
-    for run in Workspace(finished_runs).runs():
-        (place.root / run.name).mkdir(parents=True)
-        for file in run.path.iterdir():
-            if file.is_file():
-                (place.root / run.name / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(finished_runs, place.root)
     place.run(SECOND).write_json("evidence.json", EVIDENCE)
     fewer = small_screen.drop(index=small_screen.index[small_screen["part"] == "test"][:1])
     write_run(place, "other", "Other", 0.7, frame=fewer)

@@ -38,6 +38,7 @@ class RunRecord:
         evaluation: the judgement on the test part; None if absent.
         evidence: evidence.json: strata, position held fixed, calibration, ceiling, peaks; absent in older runs.
         progress: progress.json, for a run that is being worked on.
+        entry: its line in the ledger; empty for a run that has none.
         path: the folder.
     """
 
@@ -55,6 +56,7 @@ class RunRecord:
     evaluation: Evaluation | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
+    entry: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
     @property
@@ -85,7 +87,11 @@ def collect_runs(workspace: Workspace, only: Collection[str] | None = None) -> l
     for root in (*reversed(workspace.ledgers), workspace.root):
         if root.is_dir():
             found |= {path.name: path for path in root.iterdir() if path.is_dir() and _looks_like_run(path)}
-    return [read_run(RunDirectory(found[name])) for name in sorted(found) if only is None or name in only]
+    records = [read_run(RunDirectory(found[name])) for name in sorted(found) if only is None or name in only]
+    entries = {str(entry["run"]): entry for entry in workspace.finished()}
+    for record in records:
+        record.entry = entries.get(record.name, {})
+    return records
 
 
 def _looks_like_run(path: Path) -> bool:

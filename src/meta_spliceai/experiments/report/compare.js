@@ -67,7 +67,8 @@
         line.textContent = "AUPRC is not defined for one of the runs.";
       } else if (range === null) {
         line.textContent = `AUPRC of A minus B: ${number(difference, true)}, on the same test variants.`;
-        other.textContent = "No paired interval: groups differ, or a class is missing in too many resamples.";
+        const why = a.no_curves || b.no_curves || "groups differ, or a class is missing in too many resamples";
+        other.textContent = `No paired interval: ${why}.`;
       } else {
         const sure = range[0] > 0 ? "A is better" : range[1] < 0 ? "B is better" : "not shown to differ";
         line.textContent = `AUPRC of A minus B: ${number(difference, true)} ${interval(...range)}, paired on the same resamples of groups: ${sure}.`;
@@ -103,6 +104,9 @@
       lines("Validation loss by epoch", "epoch", "loss", losses(a, "val_loss"), losses(b, "val_loss"), null),
       lines("Training loss by epoch", "epoch", "loss", losses(a, "train_loss"), losses(b, "train_loss"), null),
     ].filter(Boolean);
+    for (const [side, run] of [["A", a], ["B", b]]) {
+      if (run.no_curves) plots.push(make("p", { class: "empty" }, `Precision, recall and ROC of ${side} cannot be drawn: ${run.no_curves}.`));
+    }
     document.getElementById("drawn").replaceChildren(...plots);
   };
   const grid = (values) => (values || []).map((value, i) => [i / (values.length - 1), value]).filter(([, v]) => v !== null);

@@ -19,7 +19,7 @@ METRICS = ("auprc", "auroc", "spearman_effect", "pearson_effect", "precision_at_
 MACHINE = ("python", "cpu", "gpu", "packages")
 
 
-def compare_data(runs: Sequence[RunRecord], rankings: dict[str, RunRanking | None]) -> dict[str, Any]:
+def compare_data(runs: Sequence[RunRecord], rankings: dict[str, RunRanking]) -> dict[str, Any]:
     """Plain values, ready for JSON.
 
     Returns:
@@ -47,6 +47,7 @@ def _run(run: RunRecord, ranking: RunRanking | None) -> dict[str, Any]:
         "losses": _losses(run.curves),
         "test": same_test(run) if run.evaluation is not None else "",
         "plan": ranking.plan if ranking else "",
+        "no_curves": ranking.reason if ranking else "",
     }
     if run.evaluation is None:
         return record

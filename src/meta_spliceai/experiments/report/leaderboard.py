@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from meta_spliceai.experiments.leaderboard import test_of
 from meta_spliceai.experiments.report.collect import RunRecord
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation, Verdict
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import KINDS, Scorer
@@ -103,16 +103,12 @@ def _spec_data(run: RunRecord) -> str:
 
 
 def same_test(run: RunRecord) -> str:
-    """What a run was judged on: a hash of the test variants, their classes, the split's name and what counted as
-    negative; the run's own name where unknown."""
-    rows = run.test_rows()
-    if rows is None or not {"variant_id", "classification"} <= set(rows):
-        return f"run {run.name}"
-    lines = sorted(f"{name}\t{label}" for name, label in zip(rows["variant_id"], rows["classification"], strict=True))
-    split = run.data.get("split")
-    settings = run.evaluation.settings if run.evaluation is not None else {}
-    lines.append(f"{split.get('name') if isinstance(split, dict) else ''}\t{settings.get('negatives')}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """What a run was judged on, as its line in the ledger says: the test's digest and how it was held out.
+
+    The digest was taken when the run was judged, so that runs kept without labels are still known to share a test. A
+    run without a line in the ledger shares its test with nobody.
+    """
+    return "\t".join(test_of(run.entry)) if run.entry else f"run {run.name}"
 
 
 def boards(runs: Sequence[RunRecord]) -> list[Board]:

@@ -25,12 +25,14 @@ from meta_spliceai.experiments.report.sections import (
     map_of,
     prevalence_of,
     scatters_of,
+    why_no_scatters,
 )
 from meta_spliceai.experiments.report.svg import number
 from meta_spliceai.experiments.report.training_curves import training_curves
 from meta_spliceai.experiments.rows import load_rows
 from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 TABLE_METRICS = (
     "auprc",
@@ -52,8 +54,9 @@ class BoardView:
 
     board: Board
     forest: Markup
-    ranking: RankingView | None
+    ranking: RankingView
     scatters: list[Markup]
+    no_scatters: str
     map: SaturationMap | None
     prevalence: float | None
     metrics: list[tuple[str, str, str]]
@@ -133,7 +136,7 @@ def json_for_html(value: object) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
 
 
-def view_of(board: Board, rankings: dict[str, RunRanking | None]) -> BoardView:
+def view_of(board: Board, rankings: dict[str, RunRanking]) -> BoardView:
     """Everything the templates show of a board; `rankings` as `ranking_of_run` gives them, by run name."""
     run = board.runs[0]
     label = effect_label(run)
@@ -150,6 +153,7 @@ def view_of(board: Board, rankings: dict[str, RunRanking | None]) -> BoardView:
         forest_of(board),
         ranking_view(board, rankings),
         scatters_of(board, label),
+        why_no_scatters(board),
         map_of(board, label),
         prevalence_of(board),
         metrics,
@@ -209,10 +213,17 @@ def _count(value: object) -> int:
 
 
 def _parts(run: RunRecord) -> list[dict[str, Any]]:
-    """Variants, groups and classes of every part, counted from the predictions; empty where they name no parts."""
+    """Variants, groups and classes of every part: counted from the predictions, or as the run recorded them where its
+    predictions were kept without classes; empty where neither names parts."""
     table = run.predictions
     if table is None or not {"part", "group", "classification"} <= set(table):
-        return []
+        split = run.data.get("split")
+        recorded = split.get("parts") if isinstance(split, dict) else None
+        return [
+            {"part": part, "variants": found.get("variants", 0), "groups": found.get("groups", 0),
+             "classes": {SPLICE_ALTERING: found.get("altering", 0), NORMAL: found.get("normal", 0)}}
+            for part, found in (recorded.items() if isinstance(recorded, dict) else ())
+        ]  # fmt: skip
     order = {"train": 0, "validation": 1, "test": 2}
     counted = []
     for part, rows in sorted(table.groupby("part"), key=lambda item: order.get(str(item[0]), 3)):

@@ -83,9 +83,14 @@ def planned_plot(points: Sequence[PlannedPoint], title: str, unit: str, bar: flo
             0, 0, f"predicted, {unit}", "label", "middle", transform=f"translate({LEFT - 52} {middle:.1f}) rotate(-90)"
         )
     )
-    marks = []
+    marks, outside = [], []
     for kind, point, value in drawn:
         off = (value - point.measured) / point.measured
+        if kind == "calibrated" and abs(off) > bar:
+            x, y, right = across(point.measured), up(value), across(point.measured) > (LEFT + RIGHT) / 2
+            row = point.name.rpartition("-")[0] or point.name
+            marks.append(text(x - 9 if right else x + 9, y + 4, row, "tick", "end" if right else "start"))
+            outside.append(f"{row} {off:+.0%}")
         words = f"{point.name}, {kind}: {value:.3g} {unit} predicted, {point.measured:.3g} measured ({off:+.0%})"
         marks.append(
             tag("circle", cx=across(point.measured), cy=up(value), r=5.0, class_=f"guess {kind}", data_tip=words)
@@ -93,6 +98,8 @@ def planned_plot(points: Sequence[PlannedPoint], title: str, unit: str, bar: flo
     calibrated = [abs(value / point.measured - 1) for kind, point, value in drawn if kind == "calibrated"]
     inside = sum(error <= bar for error in calibrated)
     said = f"{len(points)} runs; {inside} of {len(calibrated)} calibrated predictions within {bar:.0%}"
+    if outside:
+        said += f"; outside: {', '.join(outside)}"
     return picture(WIDTH, HEIGHT, title, said, *parts, join(marks), class_="plot planned", tabindex=0)
 
 

@@ -20,7 +20,8 @@ from meta_spliceai.experiments.report.ranking_curves import (
 from meta_spliceai.experiments.report.sections import Series, aligned_values, prevalence_of, styles_of
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, binary_labels
 
-NEEDED = {"variant_id", "classification", "group"}
+NEEDED = {"variant_id": "names", "classification": "classes", "group": "groups"}
+"""Columns that curves are made of, with the word for what they hold."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +31,35 @@ class RunRanking:
     Attributes:
         curves: by scorer.
         plan: identity of rows, labels and groups; two runs with the same one share their resamples.
-        prevalence: share of positives among the judged rows.
+        prevalence: share of positives among the judged rows; NaN without curves.
+        reason: why there are no curves; empty where there are.
     """
 
     curves: dict[str, RankingCurves]
-    plan: str
-    prevalence: float
+    plan: str = ""
+    prevalence: float = np.nan
+    reason: str = ""
 
 
-def ranking_of_run(run: RunRecord) -> RunRanking | None:
-    """Curves of every scorer of a run; None where its predictions do not name variants, classes and groups."""
+def ranking_of_run(run: RunRecord) -> RunRanking:
+    """Curves of every scorer of a run, or why there are none: a ledger may keep a run without the data set's labels."""
     rows = run.test_rows()
-    if rows is None or run.evaluation is None or not set(rows) >= NEEDED:
-        return None
+    if rows is None or run.evaluation is None:
+        return RunRanking({}, reason="the run has no predictions that were judged")
+    missing = [word for column, word in NEEDED.items() if column not in rows]
+    if missing:
+        return RunRanking(
+            {}, reason=f"the predictions were kept without the {' and '.join(missing)} of the test variants"
+        )
     labels = binary_labels(rows, run.evaluation.settings.get("negatives") or NEGATIVES)
     rows, labels = rows[np.isfinite(labels)], labels[np.isfinite(labels)]
     order = np.argsort(rows["variant_id"].astype(str).to_numpy(), kind="stable")
     rows, positive = rows.iloc[order].reset_index(drop=True), labels[order] == 1
     groups = rows["group"].astype(object)
-    if groups.isna().any() or (groups.astype(str) == "").any() or not positive.any() or positive.all():
-        return None
+    if groups.isna().any() or (groups.astype(str) == "").any():
+        return RunRanking({}, reason="a test variant has no group")
+    if not positive.any() or positive.all():
+        return RunRanking({}, reason="the test has variants of one class only")
     curves = {}
     for scorer in run.evaluation.scorers:
         values = aligned_values(rows, scorer.score_column)
@@ -61,20 +71,28 @@ def ranking_of_run(run: RunRecord) -> RunRanking | None:
         index=False,
     )
     digest = hashlib.sha256(known.to_numpy().tobytes()).hexdigest()[:16]
-    return RunRanking(curves, digest, float(positive.mean()))
+    reason = "" if curves else "no scorer says how likely a variant is altering"
+    return RunRanking(curves, digest, float(positive.mean()), reason)
 
 
 @dataclass(frozen=True)
 class RankingView:
-    """Both plots of a board with their legend."""
+    """Both plots of a board with their legend.
 
-    precision: Markup
-    roc: Markup
+    Attributes:
+        precision, roc: the plots; None where no scorer of the board has curves.
+        legend: drawn scorers with their AUPRC and AUROC.
+        not_drawn: reason to the runs whose curves are missing for it.
+    """
+
+    precision: Markup | None
+    roc: Markup | None
     legend: list[tuple[Series, tuple[float, float, float]]]
+    not_drawn: dict[str, list[str]]
 
 
-def ranking_view(board: Board, rankings: dict[str, RunRanking | None]) -> RankingView | None:
-    """The board's curves; None where no scorer of it has any.
+def ranking_view(board: Board, rankings: dict[str, RunRanking]) -> RankingView:
+    """The board's curves, and why others are missing.
 
     Args:
         board: the scorers, from one run or several.
@@ -82,20 +100,23 @@ def ranking_view(board: Board, rankings: dict[str, RunRanking | None]) -> Rankin
     """
     styles = styles_of(board)
     series, legend = [], []
+    not_drawn: dict[str, list[str]] = {}
+    for run in board.runs:
+        if rankings[run.name].reason:
+            not_drawn.setdefault(rankings[run.name].reason, []).append(run.name)
     for standing in board.standings:
-        ranking = rankings.get(standing.run.name)
-        curves = ranking.curves.get(standing.scorer.name) if ranking else None
+        curves = rankings[standing.run.name].curves.get(standing.scorer.name)
         if curves is not None:
             series.append((standing.name, styles[standing.name], curves))
             entry = Series(standing.name, styles[standing.name], standing.number("auprc"))
             legend.append((entry, standing.number("auroc")))
     if not series:
-        return None
+        return RankingView(None, None, [], not_drawn)
     prevalence = prevalence_of(board)
-    first = next(ranking for ranking in rankings.values() if ranking is not None)
+    first = next(rankings[run.name] for run in board.runs if rankings[run.name].curves)
     ceiling = _ceiling(board)
     shown = prevalence if prevalence is not None else first.prevalence
-    return RankingView(precision_recall_plot(series, shown, ceiling), roc_plot(series), legend)
+    return RankingView(precision_recall_plot(series, shown, ceiling), roc_plot(series), legend, not_drawn)
 
 
 def _ceiling(board: Board) -> float | None:

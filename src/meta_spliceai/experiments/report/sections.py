@@ -22,6 +22,7 @@ FOREST = (
     ("auroc", "AUROC"),
     ("spearman_effect", "Spearman r, measured effect"),
 )
+SCATTER_NEEDS = {"variant_id", "classification", "effect"}
 MAP_BASE = "base own_site"
 MAP_NEEDS = ("variant_id", "background", "site", "ref", "alt", "part", "effect")
 
@@ -77,8 +78,20 @@ def styles_of(board: Board) -> dict[str, str]:
 
 
 def merged_test_rows(board: Board) -> pd.DataFrame | None:
-    """Test variants of the first run that has them, the frame all of the board's runs share."""
-    return next((rows for run in board.runs if (rows := run.test_rows()) is not None), None)
+    """Test variants with all that the first run that kept most of them says, the frame all of the board's runs share:
+    a run that was kept without labels borrows those of another one."""
+    tables = [rows for run in board.runs if (rows := run.test_rows()) is not None]
+    return max(tables, key=lambda rows: len(SCATTER_NEEDS & set(rows)), default=None)
+
+
+def why_no_scatters(board: Board) -> str:
+    """Why nothing can be drawn of predicted against measured, if nothing was."""
+    rows = merged_test_rows(board)
+    if rows is None:
+        return "the runs have no predictions"
+    if not set(rows) >= SCATTER_NEEDS:
+        return "the predictions were kept without the data set's classes and measured effects"
+    return "the data set has no measured effect, or no prediction with a sign was recorded"
 
 
 def aligned(standing: Standing, ids: pd.Series, suffix: str, whole: bool = False) -> Float[np.ndarray, " n"]:
@@ -105,7 +118,7 @@ def aligned_values(rows: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"
 def scatters_of(board: Board, effect_label: str) -> list[Markup]:
     """Predicted against measured for every base and learned scorer that has a sign, on the test variants."""
     rows = merged_test_rows(board)
-    if rows is None or not {"variant_id", "classification", "effect"} <= set(rows):
+    if rows is None or not set(rows) >= SCATTER_NEEDS:
         return []
     measured = pd.to_numeric(rows["effect"], errors="coerce").to_numpy(dtype=np.float64)
     plots = []

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.leaderboard import test_of
 from meta_spliceai.experiments.progress_of_rows import STATES, RowState, state_of_rows
 from meta_spliceai.experiments.report.collect import RunRecord, collect_runs
 from meta_spliceai.experiments.report.compare_data import compare_data
@@ -154,8 +155,7 @@ def board_page(number: int) -> str:
 def board_name(view: BoardView) -> str:
     """What a leaderboard is called: data set, split and size of the test."""
     run = view.board.runs[0]
-    split = run.data.get("split")
-    words = [view.board.dataset, str(split.get("name")) if isinstance(split, dict) and split.get("name") else ""]
+    words = [view.board.dataset, test_of(run.entry)[1] if run.entry else ""]
     tested = run.test_rows()
     if tested is not None:
         words.append(f"{len(tested):,} test variants")
@@ -284,9 +284,7 @@ def _lane(run: RunRecord) -> Lane:
     )
 
 
-def _run_page(
-    render: _Renderer, run: RunRecord, views: Sequence[BoardView], rankings: dict[str, RunRanking | None]
-) -> str:
+def _run_page(render: _Renderer, run: RunRecord, views: Sequence[BoardView], rankings: dict[str, RunRanking]) -> str:
     own = boards([run])
     view = view_of(own[0], rankings) if own else None
     maps = {"map-0": view.map.data} if view and view.map else {}

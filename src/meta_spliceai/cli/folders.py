@@ -1,0 +1,16 @@
+"""The options of every command that reads runs: which folder, and which further ledgers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunsDir = Annotated[
+    Path | None, typer.Option("--runs-dir", metavar="DIR", help="Folder of runs (META_SPLICEAI_RUNS, else ./runs).")
+]
+Ledgers = Annotated[
+    list[Path] | None,
+    typer.Option("--ledger", metavar="FOLDER", help="Further finished runs, such as results (read only)."),
+]
