@@ -1,6 +1,7 @@
 """How fast does the meta layer train, and what share of the machine's own speed is that?
 
     python benchmarks/training.py [--device auto|cpu|cuda] [--rows NAME…] [--windows N] [--compile MODE] [--out FOLDER]
+    python benchmarks/training.py --long-context [PIECE…]
 
 Each row trains one model with the package's own `fit` on random windows for two epochs; the second epoch's speed
 counts. Reported: variants (pairs of windows) a second, floating-point operations of one variant forward and backward as
@@ -13,6 +14,10 @@ before the clock starts; their time stands in a column of its own.
 
 Writes training.json and training.md (on CUDA training-cuda.json and .md) into the folder and prints the table. On two
 cores it takes about five minutes.
+
+With --long-context it measures memory instead: what HyenaDNA holds at 32,769 and 160,001 bases beside what the planner
+foresees (see long_context.py); long-context.json and .md. On two cores it takes about five minutes and up to 18 GB; a
+piece that does not fit in what is free is left out and says so.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import long_context
 from meta_spliceai.splice_engine.genome.sequence import one_hot
 from meta_spliceai.splice_engine.meta_layer.models import (
     HyenaDNADeltaPredictor,
@@ -101,13 +107,15 @@ class RandomWindows:
 def main() -> int:
     options = _options()
     device = choose_device(options.device)
+    if options.long_context is not None:
+        return _long_context(device, options.long_context, options.out)
     names = options.rows or [name for name, row in ROWS.items() if row.cpu or device.type == "cuda"]
     for name in names:
         if name not in ROWS:
             print(f"unknown row '{name}'; rows: {', '.join(ROWS)}", file=sys.stderr)
             return 2
     report: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": _today(),
         "machine": _machine(device),
         "windows": options.windows,
         "compile": options.compile,
@@ -119,12 +127,35 @@ def main() -> int:
         report["rows"][name] = measure(ROWS[name], options.windows, device, peak, options.compile)
         print(f"{name}: {report['rows'][name]['windows_per_second']:.1f} windows/s", file=sys.stderr)
     table = _table(report)
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / ("training" if device.type == "cpu" else f"training-{device.type}")
+    _write(options.out, "training", device, report, table)
+    return 0
+
+
+def _long_context(device: torch.device, names: list[str], folder: Path) -> int:
+    chosen = names or list(long_context.PIECES)
+    for name in chosen:
+        if name not in long_context.PIECES:
+            print(f"unknown piece '{name}'; pieces: {', '.join(long_context.PIECES)}", file=sys.stderr)
+            return 2
+    report: dict[str, Any] = {"date": _today(), "machine": _machine(device)}
+    report["pieces"] = long_context.measure_pieces(device, chosen, lambda line: print(line, file=sys.stderr))
+    _write(folder, "long-context", device, report, long_context.table(**report))
+    wrong = long_context.off(report["pieces"])
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _write(folder: Path, name: str, device: torch.device, report: dict[str, Any], table: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / (name if device.type == "cpu" else f"{name}-{device.type}")
     file.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
     file.with_suffix(".md").write_text(table)
     print(table)
-    return 0
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _options() -> argparse.Namespace:
@@ -134,6 +165,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--windows", type=int, default=256, help="variants in an epoch (default 256)")
     parser.add_argument(
         "--compile", choices=("none", "default", "reduce-overhead"), default="none", help="torch.compile's mode"
+    )
+    parser.add_argument(
+        "--long-context",
+        nargs="*",
+        metavar="PIECE",
+        help=f"measure memory at long contexts instead; pieces: {', '.join(long_context.PIECES)} (default: all)",
     )
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder for the results")
     return parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,12 @@ def test_every_row_of_the_wishlist_is_there_with_its_guess() -> None:
     assert found == WISHLIST
     unwished = [row.id for row in rows.values() if row.wish is None]
     assert unwished[:2] == ["wt1-validated-delta", "wt1-simple-cnn"]
-    assert all(name.startswith(("mfass-", "open-")) for name in unwished[2:])
+    assert all(name.startswith(("mfass-", "open-", "observed-sites-")) for name in unwished[2:-6])
+    assert [(first, second) for first, second in zip(unwished[-6::2], unwished[-5::2], strict=True)] == [
+        ("frozen-tiny-scratch", "frozen-tiny-pretrained"),
+        ("tuned-tiny-scratch", "tuned-tiny-pretrained"),
+        ("windows-in-the-middle", "windows-moved"),
+    ]
     large = rows["hyenadna-large-finetune"].wish
     assert large is not None
     assert large.vram_or_more
@@ -57,7 +63,29 @@ def test_every_row_of_the_wishlist_is_there_with_its_guess() -> None:
 def test_sections_come_in_the_wishlists_order() -> None:
     sections = list(dict.fromkeys(row.section for row in load_rows(own=None).values()))
     assert sections[:3] == ["HyenaDNA Encoder Integration", "Full SpliceVarDB Dataset", "Longer Context Windows"]
-    assert sections[-3:] == ["Quickstart", "Evidence", "Evidence, open sources"]
+    assert sections[6:8] == ["Quickstart", "Evidence"]
+    assert sections[-1] == "Does it help?"
+
+
+@pytest.mark.parametrize(
+    ("without", "with_it", "differs"),
+    [
+        ("frozen-tiny-scratch", "frozen-tiny-pretrained", "encoder.settings.weights"),
+        ("tuned-tiny-scratch", "tuned-tiny-pretrained", "encoder.settings.weights"),
+        ("windows-in-the-middle", "windows-moved", "training.window_shift"),
+    ],
+)
+def test_rows_that_ask_whether_one_thing_helps_differ_in_that_alone(without: str, with_it: str, differs: str) -> None:
+    rows = load_rows(own=None)
+    first, second = (_flat(rows[row_id].identity()) for row_id in (without, with_it))
+    assert {name for name in first if first[name] != second[name]} == {"id", differs}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
 
 
 def test_own_rows_are_laid_over_the_packaged_ones(tmp_path: Path) -> None:

@@ -154,6 +154,18 @@ def test_seed_field_and_code_make_another_run(
     assert run_name(toy_row.model_copy(update={"title": "Other"}), "data", "code") in names
 
 
+def test_another_encoder_in_the_folder_that_is_named_makes_another_run(toy_row: ExperimentSpec, tmp_path: Path) -> None:
+    from meta_spliceai.experiments.address import run_name
+
+    row = change(toy_row, ["encoder.name=hyenadna-tiny-1k", f"encoder.settings.weights={tmp_path}"])
+    names = [run_name(row, "data", "code")]
+    for content in (b"first", b"second", b"first"):
+        (tmp_path / "model.safetensors").write_bytes(content)
+        names.append(run_name(row, "data", "code"))
+    assert len(set(names)) == 3
+    assert names[1] == names[3]
+
+
 def test_more_rows_than_there_are_uses_all_and_says_so(
     toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
 ) -> None:

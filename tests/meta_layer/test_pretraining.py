@@ -56,6 +56,15 @@ def test_it_learns_the_grammar_of_the_held_out_sequence(small: None, corpus: Cor
     assert report.origin == "pretrained: 0.0 Mb of toy, 150 steps"
 
 
+def test_the_bits_of_the_composition_are_those_of_the_other_part_on_both_strands() -> None:
+    # Trained on A alone, which on the other strand is T; held out: half of it C, which nobody could expect less.
+    contigs = {"chr1": np.array([0, 0, 0, 1], np.uint8), "chr2": np.array([0, 1, 4, 4], np.uint8)}
+    corpus = corpus_of(MemoryGenome(contigs, "toy", "toy"), ["2"])
+    assert corpus.bases(True) == 2
+    # A and T: 3 in 8 each; C and G: 1 in 8 each.
+    assert corpus.composition_bits() == pytest.approx(-(np.log2(3 / 8) + np.log2(1 / 8)) / 2)
+
+
 def test_batches_come_from_their_part_and_from_both_strands(corpus: Corpus) -> None:
     cut = pretraining._Sequences(corpus, True, 40, CPU).batch(200, seed=1).numpy()
     start = int(corpus.starts[1])
@@ -140,6 +149,7 @@ def test_the_command_writes_an_encoder(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [str(word) for word in arguments])
     assert done.exit_code == 0, done.output
     assert "pretrained: 0.0 Mb of genome.fa, 2 steps" in done.output
+    assert "bits a base (base composition alone: 1.99" in done.output or "alone: 2.0" in done.output
     assert (tmp_path / "encoder" / "model.safetensors").exists()
 
 

@@ -38,7 +38,16 @@ def pretrain(
 ) -> None:
     """Pre-train an encoder to predict the next base, on both strands, with chromosomes held out.
 
-    The folder gets the model hub's own format. Bits a base on the held-out chromosomes: 2 is knowing nothing.
+    The folder gets the model hub's own format, and results that use it say what it saw. Bits a base on the held-out
+    chromosomes: 2 is knowing nothing, and the last line says how many there are for who knows the base composition.
+
+    Examples:
+
+      meta-spliceai pretrain -o encoders/tiny --steps 1000 --length 512
+
+      meta-spliceai pretrain -o encoders/tiny --steps 1000 --length 512 --resume
+
+      meta-spliceai run frozen-tiny-pretrained   # reads encoders/tiny
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -99,4 +108,7 @@ def pretrain(
         )
     went_on = f" (resumed after step {report.resumed_from:,})" if report.resumed_from is not None else ""
     typer.echo(f"{out}: {report.origin}{went_on}")
-    typer.echo(f"held-out sequence: {report.held_out_bits:.4f} bits a base; {report.tokens_per_second:,.0f} tokens/s")
+    typer.echo(
+        f"held-out sequence: {report.held_out_bits:.4f} bits a base (base composition alone: "
+        f"{report.composition_bits:.4f}); {report.tokens_per_second:,.0f} tokens/s"
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import meta_spliceai
 from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.files import sha256_file
 
 HASH_LETTERS = 12
 
@@ -40,5 +41,19 @@ def run_name(spec: ExperimentSpec, data_digest: str, code: str) -> str:
         data_digest: identity of the data set's content.
         code: see `code_version`.
     """
-    whole = json.dumps({"spec": spec.identity(), "data": data_digest, "code": code}, sort_keys=True)
+    facts = {"spec": spec.identity(), "data": data_digest, "code": code, **_own_weights(spec)}
+    whole = json.dumps(facts, sort_keys=True)
     return f"{spec.id}-{hashlib.sha256(whole.encode()).hexdigest()[:HASH_LETTERS]}"
+
+
+def _own_weights(spec: ExperimentSpec) -> dict[str, str]:
+    """What is in the folder that a row names as its encoder's weights: another encoder there makes another run.
+    Nothing for a row that names no folder, or one that is not there (the run itself then says so)."""
+    named = spec.encoder.settings.get("weights")
+    if not isinstance(named, str) or named in ("hub", "scratch"):
+        return {}
+    for name in ("model.safetensors", "weights.ckpt"):
+        file = Path(named).expanduser() / name
+        if file.is_file():
+            return {"encoder weights": sha256_file(file)}
+    return {}

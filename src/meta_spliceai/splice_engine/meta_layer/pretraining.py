@@ -60,6 +60,7 @@ class PretrainingReport:
         curves: one row a look: step, train_bits, held_out_bits (cross entropy in bits a base; 2 is knowing nothing),
             tokens_per_second, learning_rate.
         held_out_bits: the last look's.
+        composition_bits: of the same sequence, for somebody who knows only how often each base occurs.
         tokens: bases trained on, those before an interruption included.
         tokens_per_second: the last look's.
         resumed_from: step this process went on from; None if it started from the beginning.
@@ -68,6 +69,7 @@ class PretrainingReport:
 
     curves: pd.DataFrame
     held_out_bits: float
+    composition_bits: float
     tokens: int
     tokens_per_second: float
     resumed_from: int | None
@@ -192,7 +194,8 @@ def pretrain(
     (folder / LAST).unlink(missing_ok=True)
     last = curves.iloc[-1]
     speed = float(last["tokens_per_second"])
-    return PretrainingReport(curves, float(last["held_out_bits"]), tokens, speed, resumed_from, origin)
+    bits = float(last["held_out_bits"])
+    return PretrainingReport(curves, bits, corpus.composition_bits(), tokens, speed, resumed_from, origin)
 
 
 def _optimizer(model: _LanguageModel, config: PretrainingConfig) -> torch.optim.AdamW:

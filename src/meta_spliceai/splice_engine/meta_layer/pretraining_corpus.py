@@ -44,8 +44,21 @@ class Corpus:
 
     def bases(self, held_out: bool) -> int:
         """Known bases (no N) of the held-out stretches, or of the others."""
-        chosen = np.flatnonzero(self.held_out == held_out)
-        return sum(int((self.codes[self.starts[i] : self.starts[i] + self.lengths[i]] != N_CODE).sum()) for i in chosen)
+        return int(self._counts(held_out).sum())
+
+    def _counts(self, held_out: bool) -> Int[np.ndarray, " 4"]:
+        counts = np.zeros(N_CODE + 1, np.int64)
+        for i in np.flatnonzero(self.held_out == held_out):
+            counts += np.bincount(self.codes[self.starts[i] : self.starts[i] + self.lengths[i]], minlength=N_CODE + 1)
+        return counts[:N_CODE]
+
+    def composition_bits(self) -> float:
+        """Bits a held-out base for somebody who knows nothing but how often each base occurs in the other stretches, on
+        both strands: what any model has to get below."""
+        trained, held_out = (counts + counts[::-1] for counts in (self._counts(False), self._counts(True)))
+        share = trained / trained.sum()
+        seen = held_out > 0
+        return float(-(held_out[seen] * np.log2(share[seen])).sum() / held_out.sum())
 
 
 def corpus_of(source: SequenceSource, hold_out: Sequence[str]) -> Corpus:

@@ -137,7 +137,7 @@ def _unavailable(name: str, why: str) -> MissingResourceError:
     return MissingResourceError(
         f"the weights of {name} cannot be had ({why}); three ways out: fill the cache once on a machine with the "
         f"network (hf download {published.repository} --revision {published.revision}) and copy it here, give a local "
-        f"folder as weights, or ask for random weights with weights='scratch'"
+        f"folder as weights (meta-spliceai pretrain makes one), or ask for random weights with weights='scratch'"
     )
 
 
