@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from meta_spliceai.cli.leaderboard import leaderboard
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.evidence import _peaks
+from meta_spliceai.experiments.evidence_in_short import evidence_in_short
 from meta_spliceai.experiments.kept_rows_zero import kept_or_computed
 from meta_spliceai.experiments.leaderboard import boards
 from meta_spliceai.experiments.parts import missing_parts, needed_parts
@@ -28,10 +26,8 @@ from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer import families
-from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
 
 TREES = {"most_trees": 15, "learning_rate": 0.3, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}
@@ -233,6 +229,17 @@ def test_a_fusion_needs_its_networks_and_no_encoder(toy_values: dict[str, Any]) 
     assert small.fusion.settings.trees.most_trees <= 10
 
 
+def test_a_run_says_in_short_what_its_numbers_rest_on(run: RunDirectory) -> None:
+    lines = evidence_in_short(run)
+    assert lines[:3] == [
+        "base network: toy (1 networks), Δ within 60 bases; beside it tissues",
+        "coverage: 240 rows read, 240 used",
+        "leaks: none, all 3 folds audited",
+    ]
+    assert any(line.startswith("beyond position: toy-fusion adds ") for line in lines)
+    assert any(line.startswith("stated probabilities: calibration error ") for line in lines)
+
+
 def test_rows_zero_are_computed_once_for_a_test(
     folder: Path, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,33 +251,3 @@ def test_rows_zero_are_computed_once_for_a_test(
     (path,) = (tmp_path / "rows_zero").iterdir()
     path.write_bytes(b"torn")
     np.testing.assert_array_equal(kept_or_computed(("x", 1), 3, lambda: np.ones(3)), np.ones(3))
-
-
-def test_peaks_are_judged_where_sites_were_observed() -> None:
-    # A donor at +3 that both variants have; the first loses it and gains one at -2, and the network sees the loss only.
-    ref = np.zeros((2, 11, 3), np.float32)
-    ref[:, 5 + 3, DONOR] = 0.9
-    alt = ref.copy()
-    alt[0, 5 + 3, DONOR] = 0.1
-    alt[1, 5 + 1, ACCEPTOR] = 0.8
-    scores = BaseScores(ref, alt, 5, "toy", "d")
-    base = SimpleNamespace(name="toy")
-    prepared = SimpleNamespace(
-        networks=(base,), all_scores=(scores,), scores=scores, loaded=SimpleNamespace(dataset=SimpleNamespace(name="t"))
-    )
-    tested = pd.DataFrame(
-        {
-            "variant_id": ["a", "b"], "classification": ["Splice-altering", "Normal"], "group": ["g", "h"],
-            "pos": [100, 200], "strand": ["-", "+"],
-            "donors_lost": ["97", ""], "donors_gained": ["102", ""],
-        }
-    )  # fmt: skip
-    reasons: dict[str, str] = {}
-    spec = SimpleNamespace(id="row", seed=0)
-    found = _peaks(prepared, tested, spec, {}, 10, reasons)  # type: ignore[arg-type]
-    numbers = {record["metric"]: record["estimate"] for record in found}
-    assert numbers["loss_detection"] == 1
-    assert numbers["gain_detection"] == 0
-    assert numbers["false_gain_rate"] == 1  # of the one variant without an observed gain
-    assert _peaks(prepared, tested[["variant_id"]], spec, {}, 10, reasons) == []  # type: ignore[arg-type]
-    assert reasons["peaks"] == "t has no observed positions of splice sites"

@@ -16,7 +16,7 @@ COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 def test_keeps_what_matches_and_accounts_for_the_rest(variants: Make) -> None:
-    genome = MemoryGenome({"chr1": "ACGTNNACGT"}, build="GRCh38", name="toy.fa")
+    genome = MemoryGenome({"chr1": "ACGTNNACGT"}, build="GRCh38", name="/somewhere/toy.fa")  # no folder in a result
     table = variants(
         [
             ("1", 1, "A", "C", "+"),
@@ -35,6 +35,7 @@ def test_keeps_what_matches_and_accounts_for_the_rest(variants: Make) -> None:
         "reference mismatch": 1,
     }
     assert coverage.examples["reference mismatch"] == ["row 3: v2 (chr1:3 A>C) expects A, toy.fa (GRCh38) has G"]
+    assert coverage.examples["no reference sequence at the variant"][0].endswith("has N in toy.fa")
     assert "row 5: v4" in coverage.examples["contig not in genome"][0]
 
 

@@ -12,6 +12,7 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.prepare import Prepared
 from meta_spliceai.experiments.procedures import FOLDS
 from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.without_folders import without_folders
 from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
@@ -69,7 +70,7 @@ def _network(base: BaseModel, scores: BaseScores, scored: int) -> dict[str, Any]
 
 
 def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
-    """What went in, as plain values: data set, account of rows, base scores, labels, split."""
+    """What went in, as plain values: data set, account of rows, base scores, labels, split; no folders."""
     dataset = prepared.loaded.dataset
     table = prepared.table
     for split in prepared.splits:
@@ -97,7 +98,7 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
             for split, audit in zip(prepared.splits, prepared.audits, strict=True)
         ]
     networks = [_network(*one) for one in zip(prepared.networks, prepared.all_scores, prepared.scored, strict=True)]
-    return {
+    told = {
         "data_set": dataset.name,
         "title": dataset.title,
         "digest": prepared.loaded.digest,
@@ -125,3 +126,4 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
         },
         "split": described,
     }
+    return dict(without_folders(told))

@@ -1,4 +1,5 @@
-"""What a leaderboard's one number leaves out: strata, position held fixed, calibration, the labels' ceiling, peaks.
+"""What a leaderboard's one number leaves out: strata, position held fixed, calibration, the labels' ceiling, observed
+sites.
 
 Everything is computed once, in the judging step, on the rows of the test, and kept in the run as `evidence.json`; the
 page and the documents only draw it.
@@ -16,20 +17,19 @@ from jaxtyping import Float
 
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MissingPackageError
+from meta_spliceai.experiments.observed_sites import judge_observed_sites
+from meta_spliceai.experiments.plain_values import plain, records
 from meta_spliceai.experiments.prepare import Prepared
 from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import judge_calibration, reliability
 from meta_spliceai.splice_engine.meta_layer.evaluation.ceiling import replicate_ceiling
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
-from meta_spliceai.splice_engine.meta_layer.evaluation.peaks import ObservedSites, judge_peaks
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import position_features
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_held import gain_over_position, within_strata_auroc
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import binary_labels
 from meta_spliceai.splice_engine.meta_layer.evaluation.strata import evaluate_strata, strata_of
-from meta_spliceai.splice_engine.meta_layer.targets import GOLD_COLUMNS, gold_sites
-from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
+from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
 
 FORMAT = 1
 EVIDENCE = "evidence.json"
@@ -38,8 +38,6 @@ MOST_RESAMPLES = 400
 """Resamples behind the intervals of strata and peaks at most: there are dozens of them, and none is the headline."""
 FEWEST_IN_STRATUM = 20
 """Rows, and one of each class, that a stratum needs to be judged; smaller ones are listed with their size."""
-GOLD_KINDS = (("gained", "donor"), ("lost", "donor"), ("gained", "acceptor"), ("lost", "acceptor"))
-"""What GOLD_COLUMNS hold, in their order."""
 
 
 def gather_evidence(
@@ -60,8 +58,9 @@ def gather_evidence(
         columns: the model's answers by name, one value a row of the table.
 
     Returns:
-        `strata`, `within_position`, `gain_over_position`, `calibration`, `ceiling`, `peaks`, each a list of records (or
-        empty, with the reason in `reasons`), `seconds` by part; see docs/reference/metrics.md.
+        `strata`, `within_position`, `gain_over_position`, `calibration`, `ceiling`, `peaks`, `localisation`,
+        `effect_types`, each a list of records (or empty, with the reason in `reasons`), `seconds` by part; see
+        docs/reference/metrics.md.
     """
     started = time.perf_counter()
     seconds: dict[str, float] = {}
@@ -79,7 +78,7 @@ def gather_evidence(
     found: dict[str, Any] = {"format": FORMAT, "negatives": list(spec.negatives), "rows": len(rows)}
     found["strata"] = _strata(rows, judged, strata, spec, resamples)
     took("strata")
-    found["within_position"] = _records(
+    found["within_position"] = records(
         within_strata_auroc(
             rows, judged, strata["position"], n_boot=resamples, seed=spec.seed, negatives=spec.negatives
         ).reset_index()
@@ -96,8 +95,8 @@ def gather_evidence(
     took("calibration")
     found["ceiling"] = _ceiling(rows, prepared.loaded, spec, reasons)
     took("ceiling")
-    found["peaks"] = _peaks(prepared, tested, spec, columns, resamples, reasons)
-    took("peaks")
+    found |= judge_observed_sites(prepared, tested, spec, columns, resamples, reasons)
+    took("observed sites")
     return {**found, "reasons": reasons, "seconds": seconds}
 
 
@@ -137,7 +136,7 @@ def _strata(
             negatives=spec.negatives,
         )
         kept = table[table["metric"].isin(STRATA_METRICS)].drop(columns=["undefined_resamples", "n_seeds", "seed_sd"])
-        found += _records(kept)
+        found += records(kept)
     return found
 
 
@@ -175,9 +174,9 @@ def _gains(
                     "scorer": scorer.name,
                     "kind": scorer.kind,
                     "metric": metric,
-                    "position": _plain(gain.value(position.name, metric)["estimate"]),
-                    "with_scorer": _plain(gain.value(both.name, metric)["estimate"]),
-                    **{name: _plain(difference[name]) for name in ("estimate", "low", "high", "reason")},
+                    "position": plain(gain.value(position.name, metric)["estimate"]),
+                    "with_scorer": plain(gain.value(both.name, metric)["estimate"]),
+                    **{name: plain(difference[name]) for name in ("estimate", "low", "high", "reason")},
                     "n": len(here),
                 }
             )
@@ -205,8 +204,8 @@ def _calibration(
                 "scorer": scorer.name,
                 "kind": scorer.kind,
                 "n": int(known.sum()),
-                "summary": _records(summary),
-                "curve": _records(reliability(stated, labels)),
+                "summary": records(summary),
+                "curve": records(reliability(stated, labels)),
             }
         )
     return found
@@ -228,7 +227,7 @@ def _ceiling(rows: pd.DataFrame, loaded: Loaded, spec: ExperimentSpec, reasons: 
         np.array([name == SPLICE_ALTERING for name in loaded.dataset.classes_of(values[known])])
         for values in (one, two)
     ]
-    return _records(
+    return records(
         replicate_ceiling(
             one[known],
             two[known],
@@ -239,79 +238,3 @@ def _ceiling(rows: pd.DataFrame, loaded: Loaded, spec: ExperimentSpec, reasons: 
             seed=spec.seed,
         ).reset_index()
     )
-
-
-def _peaks(
-    prepared: Prepared,
-    tested: pd.DataFrame,
-    spec: ExperimentSpec,
-    columns: Mapping[str, Float[np.ndarray, " rows"]],
-    resamples: int,
-    reasons: dict[str, str],
-) -> list[dict[str, Any]]:
-    """Peaks of base + Δ against observed sites, on test variants with observed sites and on Normal ones.
-
-    A network with acceptor and donor channels has a Δ at every position. A model that learned validated Δ has one, for
-    the position where the row's own base network is strongest (its label rule); it is added there.
-    """
-    if not any(column in tested for column in GOLD_COLUMNS):
-        reasons["peaks"] = f"{prepared.loaded.dataset.name} has no observed positions of splice sites"
-        return []
-    gold = gold_sites(tested)
-    kept = [
-        place
-        for place, (sites, name) in enumerate(zip(gold, tested["classification"], strict=True))
-        if sites or name == NORMAL
-    ]
-    observed = [_observed(tested.iloc[place], gold[place]) for place in kept]
-    if not any(one.lost or one.gained for one in observed):
-        reasons["peaks"] = "no test variant has an observed position"
-        return []
-    # The frame's index says which row of the table a test row is.
-    which = tested.index.to_numpy()[kept]
-    groups = tested["group"].to_numpy()[kept]
-    found = []
-    for base, scores in zip(prepared.networks, prepared.all_scores, strict=True):
-        if tuple(scores.channels) != tuple(CHANNELS):
-            reasons[f"peaks of {base.name}"] = "it does not tell acceptors from donors"
-            continue
-        deltas = {base.name: scores.delta[which].astype(np.float64)}
-        if scores is prepared.scores and {"delta_acceptor", "delta_donor"} <= set(columns):
-            deltas[spec.id] = _at_strongest(scores.delta[which], columns, which)
-        judged = judge_peaks(
-            scores.ref[which].astype(np.float64), deltas, observed, groups, n_boot=resamples, seed=spec.seed
-        )
-        found += [{**record, "n": len(which)} for record in _records(judged)]
-    return found
-
-
-def _at_strongest(
-    delta: Float[np.ndarray, "rows positions 3"], columns: Mapping[str, Float[np.ndarray, " all"]], which: np.ndarray
-) -> Float[np.ndarray, "rows positions 3"]:
-    """A model's Δ, put where the base network's own is largest."""
-    placed = np.zeros(delta.shape)
-    strongest = np.abs(delta[:, :, [ACCEPTOR, DONOR]]).max(axis=2).argmax(axis=1)
-    for channel, name in ((ACCEPTOR, "delta_acceptor"), (DONOR, "delta_donor")):
-        placed[np.arange(len(delta)), strongest, channel] = columns[name][which]
-    return placed
-
-
-def _observed(row: pd.Series, sites: Mapping[int, Sequence[int]]) -> ObservedSites:
-    """The observed sites of one variant as offsets from it, transcript orientation."""
-    forward = -1 if row["strand"] == "-" else 1
-    kinds: dict[str, list[tuple[str, int]]] = {"lost": [], "gained": []}
-    for kind, places in sites.items():
-        what, site = GOLD_KINDS[kind]
-        kinds[what] += [(site, (place - int(row["pos"])) * forward) for place in places]
-    return ObservedSites(tuple(kinds["lost"]), tuple(kinds["gained"]))
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")]
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it; None for NaN."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if value is None or value is pd.NA or (isinstance(value, float) and not np.isfinite(value)) else value

@@ -88,7 +88,54 @@ def _evidence(evidence: dict[str, Any], best: str) -> list[str]:
             "Stated probabilities:",
             _table(["scorer", "Brier score", "Brier skill", "calibration error"], stated),
         ]
+    return parts + _observed_sites(evidence)
+
+
+def _observed_sites(evidence: dict[str, Any]) -> list[str]:
+    """Peaks, positions and kinds of effect against observed ones, of every network and the model."""
+    parts = []
+    peaks = evidence.get("peaks", [])
+    if peaks:
+        metrics = list(dict.fromkeys(record["metric"] for record in peaks))
+        rows = [
+            [scorer, *(_value(mine.get(metric)) for metric in metrics)]
+            for scorer, mine in _by_scorer(peaks, "metric").items()
+        ]
+        parts += [
+            f"Splice sites after adding Δ, against observed ones ({peaks[0]['n']:,} variants; "
+            f"{peaks[0]['out_of_reach']:,} observed sites lie farther away than Δ is kept):",
+            _table(["scorer", *(metric.replace("_", " ") for metric in metrics)], rows),
+        ]
+    hits = evidence.get("localisation", [])
+    if hits:
+        tolerances = list(dict.fromkeys(record["tolerance"] for record in hits))
+        rows = [
+            [scorer, *(_value(mine.get(tolerance)) for tolerance in tolerances)]
+            for scorer, mine in _by_scorer(hits, "tolerance").items()
+        ]
+        parts += [
+            f"Strongest change at an observed site, within so many bases ({hits[0]['n']:,} variants with one in reach, "
+            f"{hits[0]['out_of_reach']:,} others have theirs beyond it):",
+            _table(["scorer", *(f"{tolerance} nt" for tolerance in tolerances)], rows),
+        ]
+    for record in evidence.get("effect_types", []):
+        macro = next(one for one in record["metrics"] if one["metric"] == "macro F1")
+        confusion = record["confusion"]
+        kinds = [name for name in confusion[0] if name != "observed"]
+        parts += [
+            f"Kind of effect, {record['scorer']}: macro F1 {_value(macro)} on {record['n']:,} variants "
+            f"({record['several_observed']:,} with several observed kinds, any of which is right); rows observed, "
+            "columns predicted:",
+            _table(["", *kinds], [[line["observed"], *(f"{line[kind]:,}" for kind in kinds)] for line in confusion]),
+        ]
     return parts
+
+
+def _by_scorer(records: Sequence[dict[str, Any]], key: str) -> dict[str, dict[Any, dict[str, Any]]]:
+    found: dict[str, dict[Any, dict[str, Any]]] = {}
+    for record in records:
+        found.setdefault(record["scorer"], {})[record[key]] = record
+    return found
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

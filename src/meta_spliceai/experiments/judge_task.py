@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
+from meta_spliceai.experiments.plain_values import records
 from meta_spliceai.experiments.prepare import Prepared
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
@@ -62,8 +62,8 @@ def _effect_types(spec: ExperimentSpec, prepared: Prepared, columns: Columns) ->
         )
         found[mark] = {
             "n": int(rows.sum()),
-            "metrics": _plain(judged.table.reset_index()),
-            "confusion": _plain(judged.confusion.reset_index()),
+            "metrics": records(judged.table.reset_index()),
+            "confusion": records(judged.confusion.reset_index()),
         }
     return found
 
@@ -88,7 +88,7 @@ def _positions(spec: ExperimentSpec, prepared: Prepared, columns: Columns) -> di
             n_boot=spec.bootstrap,
             seed=spec.seed,
         )
-        found[mark] = {"n": int(rows.sum()), "hit_rates": _plain(judged)}
+        found[mark] = {"n": int(rows.sum()), "hit_rates": records(judged)}
     return found
 
 
@@ -96,13 +96,6 @@ def _base_offset(prepared: Prepared) -> Float[np.ndarray, " rows"]:
     """Offset of the base network's strongest |Δ| from the variant, transcript orientation."""
     sizes = np.abs(prepared.scores.delta[:, :, [ACCEPTOR, DONOR]]).max(axis=2)
     return sizes.argmax(axis=1).astype(np.float64) - prepared.scores.distance
-
-
-def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(key): None if pd.isna(value) else value for key, value in row.items()}
-        for row in frame.astype(object).to_dict(orient="records")
-    ]
 
 
 _JUDGES: dict[str, Callable[[ExperimentSpec, Prepared, Columns], dict[str, Any]]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -47,6 +49,7 @@ def check_reference(table: pd.DataFrame, genome: SequenceSource) -> tuple[pd.Dat
     lost: dict[str, list[str]] = {NO_CONTIG: [], NO_SEQUENCE: [], MISMATCH: []}
     keep = np.ones(len(table), dtype=bool)
     complemented = 0
+    source = Path(genome.name).name  # the account stands in results, which do not say where their maker keeps files
     columns = zip(table["variant_id"], table["chrom"], table["pos"], table["ref"], table["alt"], strict=True)
     for at, (name, chrom, pos, ref, alt) in enumerate(columns):
         if chrom not in known:
@@ -60,12 +63,12 @@ def check_reference(table: pd.DataFrame, genome: SequenceSource) -> tuple[pd.Dat
         keep[at] = False
         if (found == N_CODE).any():
             lost[NO_SEQUENCE].append(
-                f"row {at + 1}: {name} ({chrom}:{pos} {ref}>{alt}) has {decode(found)} in {genome.name}"
+                f"row {at + 1}: {name} ({chrom}:{pos} {ref}>{alt}) has {decode(found)} in {source}"
             )
         else:
             complemented += np.array_equal(reverse_complement(expected), found)
             lost[MISMATCH].append(
-                f"row {at + 1}: {name} ({chrom}:{pos} {ref}>{alt}) expects {ref}, {genome.name} ({genome.build}) "
+                f"row {at + 1}: {name} ({chrom}:{pos} {ref}>{alt}) expects {ref}, {source} ({genome.build}) "
                 f"has {decode(found)}"
             )
     for reason, rows in lost.items():

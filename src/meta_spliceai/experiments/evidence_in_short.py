@@ -1,0 +1,90 @@
+"""A finished run's evidence in a few sentences: what a reader of its numbers must know beside the leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from meta_spliceai.experiments.leaderboard import Value
+from meta_spliceai.experiments.workspace import RunDirectory
+
+MOST_REASONS = 4
+"""Reasons for rows left out that are told one by one."""
+
+
+def evidence_in_short(run: RunDirectory) -> list[str]:
+    """Lines on the run's base networks, the rows left out, leaks, position, calibration and observed sites.
+
+    What beats what stands on the leaderboard and is not repeated here.
+
+    Args:
+        run: a finished run.
+    """
+    data, evidence = run.data(), run.evidence()
+    lines = [_networks(data), f"coverage: {coverage_in_words(data['coverage'])}", f"leaks: {_leaks(data)}"]
+    learned = run.row_id
+    gains = [r for r in evidence.get("gain_over_position", []) if r["metric"] == "auprc"]
+    lines += [
+        f"beyond position: {record['scorer']} adds {_value(record)} AUPRC to position alone"
+        for record in gains
+        if record["scorer"] == learned and record["estimate"] is not None
+    ]
+    for record in evidence.get("calibration", []):
+        if record["scorer"] == learned:
+            summary = {one["metric"]: one for one in record["summary"]}
+            lines.append(f"stated probabilities: calibration error {_value(summary['calibration_error'])}")
+    lines += _sites(evidence)
+    return lines
+
+
+def coverage_in_words(account: Mapping[str, Any]) -> str:
+    """An account of rows, largest reason first: "1,139 rows read, 991 used; left out: 148 no reference sequence"."""
+    left = sorted(account["left_out"].items(), key=lambda pair: -pair[1])
+    told = [f"{count:,} {reason}" for reason, count in left[:MOST_REASONS]]
+    if len(left) > MOST_REASONS:
+        told.append(f"{sum(count for _, count in left[MOST_REASONS:]):,} for {len(left) - MOST_REASONS} more reasons")
+    used = account["read"] - sum(account["left_out"].values())
+    return f"{account['read']:,} rows read, {used:,} used" + (f"; left out: {', '.join(told)}" if told else "")
+
+
+def _networks(data: Mapping[str, Any]) -> str:
+    base, beside = data["base"], data.get("beside", [])
+    words = f"base network: {base['name']} ({base['networks']} networks), Δ within {base['distance']} bases"
+    return words + (f"; beside it {', '.join(str(one['name']) for one in beside)}" if beside else "")
+
+
+def _leaks(data: Mapping[str, Any]) -> str:
+    """The audits in words: no leak, or the brand."""
+    split = data["split"]
+    audits = [fold["audit"] for fold in split["folds"]] if "folds" in split else [split["audit"]]
+    found: dict[str, int] = {}
+    for audit in audits:
+        for finding in audit["findings"]:
+            if finding["severity"] == "leak":
+                found[finding["check"]] = max(found.get(finding["check"], 0), finding["count"])
+    if found:
+        told = ", ".join(f"up to {count:,} {check}" for check, count in found.items())
+        return f"LEAKY SPLIT, allowed by split.allow_leaks: {told}"
+    undone = list(dict.fromkeys(reason for audit in audits for reason in audit.get("not_done", [])))
+    what = f"all {len(audits)} folds" if len(audits) > 1 else "the split"
+    return f"none, {what} audited" + (f"; not checked: {'; '.join(undone)}" if undone else "")
+
+
+def _sites(evidence: Mapping[str, Any]) -> list[str]:
+    """Peaks, positions and kinds of effect against observed ones, a line a scorer."""
+    told: dict[str, list[str]] = {}
+    wanted = {"gain_detection": "gains found", "loss_detection": "losses found", "false_gain_rate": "false gains"}
+    for record in evidence.get("peaks", []):
+        if record["metric"] in wanted and record["estimate"] is not None:
+            told.setdefault(record["scorer"], []).append(f"{wanted[record['metric']]} {_value(record)}")
+    for record in evidence.get("localisation", []):
+        if record["tolerance"] == 0 and record["scorer"] in told and record["estimate"] is not None:
+            told[record["scorer"]].append(f"strongest change at an observed site {_value(record)}")
+    for record in evidence.get("effect_types", []):
+        macro = next(one for one in record["metrics"] if one["metric"] == "macro F1")
+        told.setdefault(record["scorer"], []).append(f"kind of effect, macro F1 {_value(macro)}")
+    return [f"observed sites, {scorer}: {', '.join(words)}" for scorer, words in told.items()]
+
+
+def _value(record: Mapping[str, Any]) -> str:
+    return str(Value(record["estimate"], record["low"], record["high"]))

@@ -1,0 +1,100 @@
+"""A run's evidence in sentences, and results without the folders of the machine they were made on."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from meta_spliceai.experiments.evidence_in_short import coverage_in_words, evidence_in_short
+from meta_spliceai.experiments.evidence_text import _observed_sites
+from meta_spliceai.experiments.without_folders import without_folders
+
+
+def audit(*findings: tuple[str, str, int]) -> dict[str, Any]:
+    told = [{"severity": severity, "check": check, "count": count} for severity, check, count in findings]
+    return {"findings": told, "not_done": []}
+
+
+DATA = {
+    "base": {"name": "spliceai", "networks": 5, "distance": 50},
+    "coverage": {"read": 1139, "left_out": {"no reference sequence": 148}},
+    "split": {"audit": audit(("note", "shared chromosomes", 9))},
+}
+
+PEAKS = [
+    {"scorer": "net", "metric": metric, "estimate": 0.5, "low": 0.25, "high": 0.75, "n": 4, "out_of_reach": 2}
+    for metric in ("peak_precision", "gain_detection", "false_gain_rate")
+]
+HITS = [
+    {"scorer": "net", "tolerance": near, "estimate": 0.9, "low": None, "high": None, "n": 3, "out_of_reach": 1}
+    for near in (0, 5)
+]
+KINDS = [
+    {
+        "scorer": "net",
+        "n": 4,
+        "several_observed": 1,
+        "metrics": [{"metric": "macro F1", "estimate": 0.625, "low": 0.5, "high": 0.7}],
+        "confusion": [
+            {"observed": "donor loss", "donor loss": 3, "no effect": 1},
+            {"observed": "no effect", "donor loss": 0, "no effect": 1204},
+        ],
+    }
+]
+
+
+def a_run(data: dict[str, Any], evidence: dict[str, Any]) -> Any:
+    return SimpleNamespace(row_id="row", data=lambda: data, evidence=lambda: evidence)
+
+
+def test_a_clean_split_and_a_leaky_one_are_told_apart() -> None:
+    clean = evidence_in_short(a_run(DATA, {}))
+    assert clean == [
+        "base network: spliceai (5 networks), Δ within 50 bases",
+        "coverage: 1,139 rows read, 991 used; left out: 148 no reference sequence",
+        "leaks: none, the split audited",
+    ]
+    folds = [{"audit": audit(("leak", "shared exons", 3))}, {"audit": audit(("leak", "shared exons", 4))}]
+    (*_, brand) = evidence_in_short(a_run({**DATA, "split": {"folds": folds}}, {}))
+    assert brand == "leaks: LEAKY SPLIT, allowed by split.allow_leaks: up to 4 shared exons"
+    undone = {**audit(), "not_done": ["paralogs: no sequence at hand"]}
+    (*_, partial) = evidence_in_short(a_run({**DATA, "split": {"audit": undone}}, {}))
+    assert partial == "leaks: none, the split audited; not checked: paralogs: no sequence at hand"
+
+
+def test_many_reasons_are_cut_short_with_their_sum() -> None:
+    account = {"read": 100, "left_out": {"a": 1, "b": 20, "c": 3, "d": 4, "e": 5, "f": 2}}
+    assert coverage_in_words(account) == ("100 rows read, 65 used; left out: 20 b, 5 e, 4 d, 3 c, 3 for 2 more reasons")
+
+
+def test_observed_sites_in_a_line_and_in_tables() -> None:
+    evidence = {"peaks": PEAKS, "localisation": HITS, "effect_types": KINDS}
+    (*_, line) = evidence_in_short(a_run(DATA, evidence))
+    assert line == (
+        "observed sites, net: gains found 0.500 [0.250, 0.750], false gains 0.500 [0.250, 0.750], strongest change at "
+        "an observed site 0.900, kind of effect, macro F1 0.625 [0.500, 0.700]"
+    )
+    words = "\n".join(_observed_sites(evidence))
+    assert "(4 variants; 2 observed sites lie farther away" in words
+    assert "| scorer | peak precision | gain detection | false gain rate |" in words
+    assert "| net | 0.900 | 0.900 |" in words
+    assert "| no effect | 0 | 1,204 |" in words
+    assert _observed_sites({}) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("row 1: v (2:35 A>G) has N in /home/me/genomes/hg38.fa.gz", "row 1: v (2:35 A>G) has N in hg38.fa.gz"),
+        ("'/tmp/x/y.tsv', ~/data/z.fa and C:\\Users\\me\\w.fa", "'y.tsv', z.fa and w.fa"),
+        ("path=/home/me/x.tsv", "path=x.tsv"),
+        ("https://example.org/a/b.tsv, 10.1016/j.cell.2018/12", "https://example.org/a/b.tsv, 10.1016/j.cell.2018/12"),
+        ("KosuriLab/MFASS snv/x.RData and/or 3/4", "KosuriLab/MFASS snv/x.RData and/or 3/4"),
+    ],
+)  # fmt: skip
+def test_results_hold_no_folders(written: str, told: str) -> None:
+    assert without_folders({"/a/key": [written, 3, None, {"x": (written,)}]}) == {
+        "/a/key": [told, 3, None, {"x": [told]}]
+    }
