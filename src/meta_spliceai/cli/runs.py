@@ -88,7 +88,7 @@ def show(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """Show one run: its state, specification, data, metrics and verdicts."""
+    """Show one run: its state, what its numbers rest on (rows left out, leaks, position), metrics and verdicts."""
     from meta_spliceai.experiments.workspace import Workspace
 
     run = Workspace.default(runs_dir, ledgers).find(name)
@@ -101,6 +101,7 @@ def show(
     from rich.console import Console
 
     from meta_spliceai.cli.leaderboard import print_board
+    from meta_spliceai.experiments.evidence_in_short import evidence_in_short
     from meta_spliceai.experiments.leaderboard import boards_of
 
     console = Console()
@@ -113,6 +114,9 @@ def show(
     console.print(f"  folder: {run.path}", highlight=False, soft_wrap=True)
     if run.stale():
         console.print(f"  stale: {run.stale()}", style="yellow", highlight=False)
+    if record["state"] == "finished":
+        for line in evidence_in_short(run):
+            console.print(f"  {line}", highlight=False, soft_wrap=True, style="red" if "LEAKY" in line else None)
     for board in boards_of(Workspace.default(runs_dir, ledgers), [run.name]):
         print_board(board, console)
 
