@@ -145,12 +145,12 @@ def device_rates(device: torch.device, quick: bool) -> dict[str, float | None]:
 def product_rate(size: int, dtype: torch.dtype, device: torch.device, *, tf32: bool) -> float:
     """Operations a second of a size × size × size product of random numbers."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:
         return 2 * size**3 / _best_of(lambda: a @ b, device)
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        torch.set_float32_matmul_precision(before)
 
 
 def _best_of(run: Callable[[], object], device: torch.device, times: int = 8) -> float:

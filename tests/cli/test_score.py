@@ -23,6 +23,7 @@ import pytest
 import torch
 
 from meta_spliceai.cli.app import main
+from meta_spliceai.splice_engine.base_layer import scoring
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.openspliceai import ARCHITECTURES
 from meta_spliceai.splice_engine.base_layer.state_dict import module_names
@@ -182,6 +183,30 @@ def test_the_licence_is_said_and_the_summary_too(bench: Bench) -> None:
     assert "GPL-3.0" in lines[0]
     assert any(line.startswith("3 records, 3 alleles") for line in lines)
     assert done.stdout == b""
+
+
+def test_bfloat16_is_compared_with_float32_and_named_in_the_header(
+    bench: Bench, scored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, stats = bench.folder / "bf16.vcf", bench.folder / "bf16.json"
+    done = bench.run(bench.folder / "in.vcf", "-o", out, "--precision", "bf16", "--stats", stats)
+    assert done.returncode == 0, done.stderr.decode()
+    told = [line for line in done.stderr.decode().splitlines() if line.startswith("bf16: on ")]
+    assert len(told) == 1
+    assert "variants Δ differs from float32's by at most" in told[0]
+    assert json.loads(stats.read_text())["precision_check"] == told[0]
+    assert "Precision=bf16," in out.read_text()
+    assert "Precision=fp32," in scored.read_text()
+    pairs = list(zip(records(out.read_text()), records(scored.read_text()), strict=True))
+    with_scores = [pair for pair in pairs if "not_in_a_gene" not in pair[1]]
+    assert len(with_scores) > 30
+    for fast, exact in with_scores:
+        for one, other in zip(fast.split("|")[2:6], exact.split("|")[2:6], strict=True):
+            assert abs(float(one) - float(other)) < 0.011
+    bench.fails(bench.folder / "in.vcf", "--precision", "fp8", saying="unknown precision 'fp8' in --precision")
+    monkeypatch.setattr(scoring, "LARGEST_CHANGE", 1e-12)
+    line = bench.fails(bench.folder / "in.vcf", "-o", out, "--precision", "bf16", saying="bf16 was asked for and not")
+    assert "score again with --precision fp32" in line
 
 
 def test_a_pipe_gives_the_same_text_as_a_file(bench: Bench, scored: Path) -> None:

@@ -161,7 +161,7 @@ def _tell(index: dict[str, Any]) -> None:
     for network in index["networks"]:
         members = "" if network["members"] is None else f" (networks {', '.join(map(str, network['members']))})"
         typer.echo(
-            f"  {network['name']}{members}, D {network['distance']}: {_scores_told(network)}; "
+            f"  {network['name']}{members}, D {network['distance']}, {network['precision']}: {_scores_told(network)}; "
             f"licence: {network['licence']}"
         )
     for encoder in index["encoders"]:

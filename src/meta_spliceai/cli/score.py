@@ -40,6 +40,9 @@ def score(
         bool, typer.Option("--mask", help="Leave out gains of annotated sites and losses of others (SpliceAI's -M 1).")
     ] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="fp32, or bf16: for GPUs, checked against fp32 (a Δ within 0.001).")
+    ] = "fp32",
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Processor threads (default: all cores).")
     ] = None,
@@ -70,18 +73,23 @@ def score(
       meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38
       meta-spliceai score in.vcf -o out.vcf -R hg38.fa -A genes.gtf.gz --base cispliceai --stats stats.json
       meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38 --resume
+      meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38 --device cuda --precision bf16
       bcftools view -r chr17 in.bcf | meta-spliceai score -R hg38.fa -A grch38 -D 500 > out.vcf
     """
-    from meta_spliceai.errors import InputError
+    from meta_spliceai.errors import InputError, unknown_value
 
     if source == "-" and sys.stdin.isatty():
         raise InputError("no input: give a VCF or BCF, or pipe one in; meta-spliceai score --help shows how")
 
     import torch
 
+    from meta_spliceai.splice_engine.base_layer.split_products import PRECISIONS
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import Settings
     from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import score_vcf
 
+    chosen = next((one for one in PRECISIONS if one == precision), None)
+    if chosen is None:
+        raise unknown_value("precision", precision, PRECISIONS, "--precision")
     if threads is not None:
         torch.set_num_threads(threads)
     model = announced_model(base, device)
@@ -93,7 +101,7 @@ def score(
             reference,
             annotation,
             model,
-            Settings(distance=distance, mask=mask, strict=strict, replace=replace),
+            Settings(distance=distance, mask=mask, strict=strict, replace=replace, precision=chosen),
             output_type=output_type,
             resume=resume,
             report=progress,
@@ -136,6 +144,8 @@ def conclude(account: dict[str, Any]) -> None:
     )
     for reason, count in sorted(account["unscored"].items(), key=lambda item: -item[1]):
         _say(f"  {count:,} {reason}, e.g. {account['examples'][reason][0]}")
+    if account["precision_check"]:
+        _say(account["precision_check"])
     for warning in account["warnings"]:
         _say(f"warning: {warning}")
 

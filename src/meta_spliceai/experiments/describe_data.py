@@ -66,6 +66,8 @@ def _network(base: BaseModel, scores: BaseScores, scored: int) -> dict[str, Any]
         "licence": base.licence,
         "scored": scored,
         "rounded_to_decimals": scores.digits,
+        "precision": scores.precision,
+        "precision_check": scores.check,
     }
 
 

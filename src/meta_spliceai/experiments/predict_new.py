@@ -129,7 +129,15 @@ def _fused(
     with_exon = _with_tested_exon(variants, annotation)
     bases = [load_base_model(one.name, device=str(choose_device(device)), members=one.members) for one in spec.networks]
     scores = tuple(
-        score_variants(with_exon, genome, base, spec.base.distance, annotation=annotation, cache=ScoreCache.default())
+        score_variants(
+            with_exon,
+            genome,
+            base,
+            spec.base.distance,
+            annotation=annotation,
+            cache=ScoreCache.default(),
+            precision=spec.base.precision,
+        )
         for base in bases
     )
     features = features_of(spec, with_exon, scores, build_windows(with_exon, genome, spec.window), annotation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -187,9 +187,10 @@ def prepare(
     (base, scores, _), *more = found
     beside = tuple((network, its_scores) for network, its_scores, _ in more)
     scored = tuple(now for _, _, now in found)
-    for words in filter(None, (_rounding(its_scores) for _, its_scores, _ in found)):
-        watcher.say(words)
-        notes = (*notes, words)
+    for _, its_scores, _ in found:
+        for words in _of_another_exactness(its_scores):
+            watcher.say(words)
+            notes = (*notes, words)
     with clock("labels, split, windows"):
         targets = make_targets(spec, table, scores)
         reach = spec.training.reach(spec.window)
@@ -227,6 +228,7 @@ def _score(
             annotation=loaded.annotation,
             cache=cache,
             method=wanted.method,
+            precision=wanted.precision,
             progress=steps,
         )
     if not steps.scored:
@@ -234,14 +236,15 @@ def _score(
     return base, scores, steps.scored
 
 
-def _rounding(scores: BaseScores) -> str:
-    """What a reader must know of scores that a bundle brought in fewer decimals; empty where they are exact."""
-    if scores.digits is None:
-        return ""
-    return (
-        f"base scores of {scores.model} came from a bundle, rounded to {scores.digits} decimals: a Δ differs from the "
-        f"exact one by at most {10.0**-scores.digits:g}"
-    )
+def _of_another_exactness(scores: BaseScores) -> Iterator[str]:
+    """What a reader must know of scores that a bundle brought in fewer decimals, or that are not of float32."""
+    if scores.digits is not None:
+        yield (
+            f"base scores of {scores.model} came from a bundle, rounded to {scores.digits} decimals: a Δ differs from "
+            f"the exact one by at most {10.0**-scores.digits:g}"
+        )
+    if scores.check:
+        yield f"base scores of {scores.model}, {scores.check}"
 
 
 class _Steps:

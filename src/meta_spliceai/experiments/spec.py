@@ -21,6 +21,9 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Procedure = Literal["single", "cross-validation", "ensemble", "fusion"]
+
+
 class Wish(Block):
     """The wishlist's own guess about a row, kept as its owner wrote it; measured numbers live in the ledger."""
 
@@ -70,10 +73,15 @@ class BaseSpec(Block):
         50, ge=1, le=5000, description="Δ is kept within this many bases of the variant (SpliceAI's D)"
     )
     method: Literal["incremental", "full"] = Field("incremental", description="how Δ is computed; both give the same")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="of the products behind Δ (references always in fp32); bf16 is used only where a sample of Δ stays "
+        "within 1e-3 of fp32, which the result says",
+    )
 
 
 class NetworkSpec(Block):
-    """A further base network; distance and method are those of the row's own base network."""
+    """A further base network; distance, method and precision are those of the row's own base network."""
 
     name: str = Field(description="a family of base networks: spliceai, cispliceai, openspliceai, pangolin")
     members: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
@@ -232,7 +240,7 @@ class ExperimentSpec(Block):
         )
 
     @property
-    def procedure(self) -> Literal["single", "cross-validation", "ensemble", "fusion"]:
+    def procedure(self) -> Procedure:
         """How a result comes about: one model, one for each fold, finished rows combined, or base networks fused."""
         if self.fusion is not None:
             return "fusion"

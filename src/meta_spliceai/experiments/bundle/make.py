@@ -33,7 +33,7 @@ from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
 from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.scoring import score_keys
+from meta_spliceai.splice_engine.base_layer.scoring import digest_in, score_keys
 from meta_spliceai.splice_engine.genome.packed import Interval
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
     BUNDLED as ENCODERS,
@@ -298,12 +298,12 @@ class _PackedNetworks:
         self._models: dict[tuple[str, tuple[int, ...] | None], BaseModel] = {}
         self._entries: dict[tuple[str, int], dict[bytes, Entry]] = {}
         self._files: dict[Path, dict[str, Any]] = {}
-        self._told: dict[tuple[str, tuple[int, ...] | None, int], dict[str, Any]] = {}
-        self._done: set[tuple[str, tuple[int, ...] | None, int, str]] = set()
+        self._told: dict[tuple[str, tuple[int, ...] | None, int, str], dict[str, Any]] = {}
+        self._done: set[tuple[str, tuple[int, ...] | None, int, str, str]] = set()
 
     def add(self, wanted: BaseSpec, loaded: Loaded, table: pd.DataFrame, *, smoke: bool) -> None:
         """Pack a network's files, and its scores of these variants; a smoke run's few scores are computed there."""
-        done = (wanted.name, wanted.members, wanted.distance, loaded.digest)
+        done = (wanted.name, wanted.members, wanted.distance, wanted.precision, loaded.digest)
         if done in self._done:
             return
         self._done.add(done)
@@ -312,19 +312,23 @@ class _PackedNetworks:
         if smoke:
             return
         neighbours = table.sort_values(["chrom", "strand", "pos", "alt"])
-        keys = score_keys(neighbours, loaded.genome, model, wanted.distance, loaded.annotation)
-        there = {} if self.cache is None else self.cache.read(keys, model.digest, wanted.distance)
+        digest = digest_in(model, wanted.precision)
+        keys = score_keys(
+            neighbours, loaded.genome, model, wanted.distance, loaded.annotation, precision=wanted.precision
+        )
+        there = {} if self.cache is None else self.cache.read(keys, digest, wanted.distance)
         # Scores that another bundle rounded are not passed on as if they were exact.
         found = {key: there[key] for key in keys if key in there and there[key].digits is None}
-        self._entries.setdefault((model.digest, wanted.distance), {}).update(found)
+        self._entries.setdefault((digest, wanted.distance), {}).update(found)
         told = self._told.setdefault(
-            (wanted.name, wanted.members, wanted.distance),
+            (wanted.name, wanted.members, wanted.distance, wanted.precision),
             {
                 "name": wanted.name,
                 "members": None if wanted.members is None else list(wanted.members),
                 "distance": wanted.distance,
                 "licence": model.licence,
-                "digest": model.digest,
+                "digest": digest,
+                "precision": wanted.precision,
                 "scores": 0,
                 "of": 0,
                 "digits": self.digits,
@@ -362,7 +366,7 @@ class _PackedNetworks:
             wanted[largest].update(scores=0, left_out=sizes.pop(largest))
         for number in sizes:
             told = wanted[number]
-            file = self.folder / SCORES / f"{told['digest'][:16]}-{told['distance']}.npz"
+            file = self.folder / SCORES / f"{told['digest'][:16]}-{told['distance']}-{told['precision']}.npz"
             entries = self._entries[told["digest"], told["distance"]]
             write_packed_scores(entries, told["digest"], told["distance"], file, self.digits)
             self._files[file] = told

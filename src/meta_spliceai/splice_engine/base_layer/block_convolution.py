@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from meta_spliceai.splice_engine.base_layer.split_products import Precision, as_left, as_right, product
 from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 
 _MOST_ROWS = 96
@@ -72,12 +73,14 @@ def best_blocks(taps: int, rows: int, channels: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One convolution for blocks of one size."""
+    """One convolution for blocks of one size; matrices in parts (see `split_products`) where products are bfloat16."""
 
     into: Float[Tensor, "points length"]
     weights: Float[Tensor, "points channels channels"]
     bias: Float[Tensor, " channels"]
     back: Float[Tensor, "rows points"]
+    points: int
+    length: int
 
 
 class BlockConvolution:
@@ -88,6 +91,7 @@ class BlockConvolution:
         bias: [channels out], in double precision.
         dilation: positions between taps.
         device: where it runs.
+        precision: of its products; sums are in float32 always.
     """
 
     def __init__(
@@ -96,12 +100,14 @@ class BlockConvolution:
         bias: Float64[np.ndarray, " channels"],
         dilation: int,
         device: torch.device,
+        precision: Precision = "fp32",
     ) -> None:
         self.taps = len(weights)
         self.dilation = dilation
         self._weights = weights
         self._bias = bias
         self._device = device
+        self._split = precision == "bf16"
         self._prepared: dict[int, _Prepared] = {}
 
     def prepared(self, rows: int) -> _Prepared:
@@ -109,12 +115,15 @@ class BlockConvolution:
         if rows not in self._prepared:
             into, of_taps, back = _matrices(self.taps, rows)
             length = rows + self.taps - 1
-            # A constant is the zeroth frequency alone, and the way back divides that by the length.
+            points = self._tensor(np.tensordot(of_taps, self._weights, axes=1))
             self._prepared[rows] = _Prepared(
-                self._tensor(into),
-                self._tensor(np.tensordot(of_taps, self._weights, axes=1)),
+                as_left(self._tensor(into)) if self._split else self._tensor(into),
+                as_right(points) if self._split else points,
+                # A constant is the zeroth frequency alone, and the way back divides that by the length.
                 self._tensor(self._bias * length),
-                self._tensor(back),
+                as_left(self._tensor(back)) if self._split else self._tensor(back),
+                len(points),
+                length,
             )
         return self._prepared[rows]
 
@@ -142,7 +151,7 @@ class BlockConvolution:
             workspace: scratch memory.
             add: to what `out` holds.
         """
-        blocks, rows = self._split(length, rows)
+        blocks, rows = self._cut(length, rows)
         positions = blocks * rows * self.dilation
         seen = (self.taps - 1) * self.dilation
         # Whole blocks read on beyond the inputs there are. What stands there reaches no output that is kept, but it
@@ -155,10 +164,10 @@ class BlockConvolution:
 
     def positions(self, length: int, rows: int | None = None) -> int:
         """Positions of the whole blocks that cover `length` outputs."""
-        blocks, rows = self._split(length, rows)
+        blocks, rows = self._cut(length, rows)
         return blocks * rows * self.dilation
 
-    def _split(self, length: int, rows: int | None) -> tuple[int, int]:
+    def _cut(self, length: int, rows: int | None) -> tuple[int, int]:
         steps = -(-length // self.dilation)
         if rows is None:
             return best_blocks(self.taps, steps, len(self._bias))
@@ -175,7 +184,7 @@ class BlockConvolution:
         add: bool,
     ) -> None:
         prepared = self.prepared(rows)
-        points, length = prepared.into.shape
+        points, length = prepared.points, prepared.length
         channels = len(prepared.bias)
         step = rows * self.dilation  # positions a block
         columns = self.dilation * x.shape[1]
@@ -193,12 +202,19 @@ class BlockConvolution:
             if single:
                 inputs = workspace.take("inputs", length, 2, columns).copy_(inputs[:, None]).view(length, 2 * columns)
             width = inputs.shape[1]
+            target = out[start : start + count * step]
+            if self._split:
+                at_points = product(prepared.into, as_right(inputs))
+                products = product(as_left(at_points.view(points, width // channels, channels)), prepared.weights)
+                products[0].add_(prepared.bias)
+                result = product(prepared.back, as_right(products.view(points, width)))
+                _put(result, target, count, rows, columns, add=add)
+                continue
             at_points = torch.mm(prepared.into, inputs, out=workspace.take("at points", points, width))
             products = workspace.take("products", points, width // channels, channels)
             torch.bmm(at_points.view(products.shape), prepared.weights, out=products)
             products[0].add_(prepared.bias)
             flat = products.view(points, width)
-            target = out[start : start + count * step]
             if count == 1 and not single:
                 if add:
                     target.view(rows, columns).addmm_(prepared.back, flat)
@@ -206,12 +222,25 @@ class BlockConvolution:
                     torch.mm(prepared.back, flat, out=target.view(rows, columns))
                 continue
             result = torch.mm(prepared.back, flat, out=workspace.take("result", rows, width))
-            turned = result.view(rows, -1, columns)[:, :count].movedim(1, 0)
-            target = target.view(count, rows, columns)
-            if add:
-                target.add_(turned)
-            else:
-                target.copy_(turned)
+            _put(result, target, count, rows, columns, add=add)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self._device)
+
+
+def _put(
+    result: Float[Tensor, "rows width"],
+    target: Float[Tensor, "outputs width_a_position"],
+    count: int,
+    rows: int,
+    columns: int,
+    *,
+    add: bool,
+) -> None:
+    """Blocks side by side as columns, to blocks one behind the other as positions."""
+    turned = result.view(rows, -1, columns)[:, :count].movedim(1, 0)
+    target = target.view(count, rows, columns)
+    if add:
+        target.add_(turned)
+    else:
+        target.copy_(turned)

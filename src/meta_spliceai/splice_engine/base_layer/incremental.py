@@ -35,6 +35,7 @@ from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvol
 from meta_spliceai.splice_engine.base_layer.compiled_convolution import CompiledConvolution
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork
+from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 
 _MOST_A_JOB = 192
@@ -147,13 +148,14 @@ class IncrementalScorer:
         model: the networks.
         distance: positions to either side that are usually asked for (shapes are made for it; others work too).
         batch_size: alternatives run at once.
+        precision: of the products that alternatives take; references are always in float32.
     """
 
-    def __init__(self, model: BaseModel, distance: int, batch_size: int) -> None:
+    def __init__(self, model: BaseModel, distance: int, batch_size: int, precision: Precision = "fp32") -> None:
         self._model = model
         self._distance = distance
         self._batch_size = batch_size
-        self._prepared = [_PreparedNetwork(network) for network in model.networks]
+        self._prepared = [_PreparedNetwork(network, precision) for network in model.networks]
         self._stopped = threading.Event()
         radii = [stage.radius for stage in model.networks[0].architecture.stages]
         self._grid = math.lcm(*radii) if all(radii) else 1
@@ -321,9 +323,14 @@ class _Reference:
 
 
 class _PreparedBlock:
-    """One residual block with its normalisations folded into its convolutions."""
+    """One residual block with its normalisations folded into its convolutions.
 
-    def __init__(self, block: ResidualBlock, depth: int, reach: int) -> None:
+    Attributes:
+        first, second: its convolutions.
+        first_changed, second_changed: the same for alternatives, in their precision.
+    """
+
+    def __init__(self, block: ResidualBlock, depth: int, reach: int, precision: Precision) -> None:
         """`depth` and `reach`: positions seen to either side before the block, and those its input reaches."""
         self.stage, self.slope = block.stage, block.slope
         self.radius = block.stage.radius
@@ -348,8 +355,19 @@ class _PreparedBlock:
             self.high = _float32(np.where(scale1 < 0, knee, np.inf), device)
         else:
             self.scale, self.shift = _float32(scale1, device), _float32(shift1, device)
-        self.first = _convolution(first * scale2, bias1 * scale2 + shift2, self.stage.dilation, device)
-        self.second = _convolution(second, bias2, self.stage.dilation, device)
+        first, bias1 = first * scale2, bias1 * scale2 + shift2
+        dilation = self.stage.dilation
+        if precision == "fp32":
+            self.first = self.first_changed = _convolution(first, bias1, dilation, device)
+            self.second = self.second_changed = _convolution(second, bias2, dilation, device)
+            return
+        # Compiled convolutions are float32 and want another layout.
+        self.first, self.first_changed = (
+            BlockConvolution(first, bias1, dilation, device, one) for one in ("fp32", precision)
+        )
+        self.second, self.second_changed = (
+            BlockConvolution(second, bias2, dilation, device, one) for one in ("fp32", precision)
+        )
 
     def enter(self, stream: Tensor, out: Tensor) -> None:
         """The input of the first convolution."""
@@ -382,7 +400,7 @@ def _convolution(
 class _PreparedNetwork:
     """One network, ready to compute references and alternatives."""
 
-    def __init__(self, network: SpliceAINetwork) -> None:
+    def __init__(self, network: SpliceAINetwork, precision: Precision) -> None:
         # In double precision: its few operations choose their order of summation by batch and threads.
         self._head_module = copy.deepcopy(network.head).double()
         self._channels = network.architecture.channels
@@ -394,7 +412,7 @@ class _PreparedNetwork:
         depth = 0
         for number, blocks in enumerate(network.stages):
             for block in blocks:  # type: ignore[attr-defined]
-                self._blocks.append(_PreparedBlock(block, depth, self._flank - depth))
+                self._blocks.append(_PreparedBlock(block, depth, self._flank - depth, precision))
                 depth += 2 * block.stage.radius
             self._last_of_stage[len(self._blocks)] = number
         weight, bias = network.first.weight.detach(), network.first.bias.detach()  # type: ignore[union-attr]
@@ -498,12 +516,12 @@ class _PreparedNetwork:
             fringe.fill(reference.streams[number - 1], reach, part(work.need), work.before, work.need)
             block.enter(part(work.need), entered[: work.need[1] - work.need[0]])
             inner = middle[between[0] - work.need_between[0] :]
-            block.first.run(entered, inner, between[1] - between[0], None, workspace, add=False)
+            block.first_changed.run(entered, inner, between[1] - between[0], None, workspace, add=False)
             block.between(inner[: between[1] - between[0]])
             outer = middle[: work.need_between[1] - work.need_between[0]]
             fringe.fill(reference.middles[number - 1], reach - block.radius, outer, between, work.need_between)
             target = stream[after[0] - plan.lowest :]
-            block.second.run(middle, target, after[1] - after[0], None, workspace, add=True)
+            block.second_changed.run(middle, target, after[1] - after[0], None, workspace, add=True)
             if number in self._last_of_stage:
                 level, left = reference.streams[number], reach - 2 * block.radius
                 around = fringe.around(level, left, part(after), after, wanted, take)

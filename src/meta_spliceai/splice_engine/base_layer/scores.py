@@ -29,6 +29,8 @@ class BaseScores:
         digest: identity of its weights.
         channels: names of the channels; `CHANNELS` (neither, acceptor, donor) except for models that have others.
         digits: decimals to which the scores of some rows were rounded (those that a bundle brought); None: of none.
+        precision: of the products that alternatives took, fp32 or bf16.
+        check: what was measured of another precision than fp32, in words; empty for fp32 that was asked for.
     """
 
     ref: Float32[np.ndarray, "variants positions channels"]
@@ -38,6 +40,8 @@ class BaseScores:
     digest: str
     channels: tuple[str, ...] = CHANNELS
     digits: int | None = None
+    precision: str = "fp32"
+    check: str = ""
 
     def __post_init__(self) -> None:
         expected = (len(self.ref), 2 * self.distance + 1, len(self.channels))

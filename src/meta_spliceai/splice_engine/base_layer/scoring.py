@@ -24,6 +24,7 @@ from meta_spliceai.splice_engine.base_layer.constructs import LONGEST_CONSTRUCT,
 from meta_spliceai.splice_engine.base_layer.incremental import Change, IncrementalScorer, Result
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.split_products import PRECISIONS, Precision
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, one_hot, reverse_complement
 from meta_spliceai.splice_engine.genome.source import SequenceSource
@@ -35,6 +36,12 @@ Progress = Callable[[int, int], None]
 _METHODS = ("incremental", "full")
 _FULL_BATCH = 8
 _INCREMENTAL_BATCH = 8
+LARGEST_CHANGE = 1e-3
+"""By how much a Δ may differ from that in float32 for another precision to be used."""
+
+CHECKED = 64
+"""Variants on which another precision is compared with float32 before it is used."""
+
 _SAVE_EVERY = 384
 """Variants a thread between two writes to the cache: what an interrupted run loses at most."""
 
@@ -86,6 +93,8 @@ def score_variants(
     cache: ScoreCache | None = None,
     method: Literal["incremental", "full"] = "incremental",
     batch_size: int | None = None,
+    precision: Precision = "fp32",
+    check_on: int = CHECKED,
     progress: Progress | None = None,
 ) -> BaseScores:
     """Probabilities of reference and alternative at every position within ±distance of each variant.
@@ -101,12 +110,17 @@ def score_variants(
         method: "incremental" computes only what a variant changes; "full" runs the networks on both whole windows.
             Both give the same numbers up to float noise.
         batch_size: windows (full) or alternatives (incremental) run at once; chosen for the machine by default.
+        precision: "fp32", or "bf16" for the alternatives' products (see `split_products`; references stay in float32).
+            It is first compared with float32 on a sample of the variants; where a Δ differs by more than
+            `LARGEST_CHANGE` all are scored in float32. `check` and `precision` of the scores say what was done. Scores
+            of one precision are not found in the cache for another.
+        check_on: variants in that sample.
         progress: called with (variants done, variants in all): first with those found in the cache, then as further
             ones are done; not at all where all were found.
 
     Raises:
         InputError: a reference allele that is not the genome's, a gene that is not in the annotation or does not hold
-            the variant, a contig the genome lacks, a bad distance or method.
+            the variant, a contig the genome lacks, a bad distance, method or precision.
         RunError: the cache cannot be written to.
     """
     if method not in _METHODS:
@@ -115,21 +129,46 @@ def score_variants(
         raise InputError(f"distance {distance} is not a number of positions of at least 1")
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch size {batch_size} is not at least 1")
+    if precision not in PRECISIONS:
+        raise unknown_value("precision", precision, PRECISIONS)
+    if precision != "fp32" and method != "incremental":
+        raise InputError(f"precision {precision} is for method incremental; method {method} has fp32 only")
     loci = list(_loci(table, genome, annotation))
     shape = (len(loci), 2 * distance + 1, len(model.channels))
     scores = BaseScores(
         np.zeros(shape, np.float32), np.zeros(shape, np.float32), distance, model.name, model.digest, model.channels
     )
-    keys = [_key(locus, genome, model, distance) for locus in loci] if cache is not None else []
-    todo, digits = _fill_from_cache(scores, keys, cache) if cache is not None else (list(range(len(loci))), None)
-    scores = replace(scores, digits=digits)
+    digest = digest_in(model, precision)
+    keys = [_key(locus, genome, digest, model.flank, distance) for locus in loci] if cache is not None else []
+    todo, digits = (
+        _fill_from_cache(scores, keys, digest, cache) if cache is not None else (list(range(len(loci))), None)
+    )
+    scores = replace(scores, digits=digits, precision=precision)
+    if precision != "fp32":
+        scores = replace(scores, check=f"{precision}: compared with float32 when they were scored")
+    if precision != "fp32" and todo:
+        change, checked = largest_change(genome, [loci[row] for row in todo], model, distance, precision, check_on)
+        told = f"on {checked:,} of {len(todo):,} variants Δ differs from float32's by at most {change:.1g}"
+        if not change <= LARGEST_CHANGE:
+            exact = score_variants(
+                table,
+                genome,
+                model,
+                distance,
+                annotation=annotation,
+                cache=cache,
+                batch_size=batch_size,
+                progress=progress,
+            )
+            return replace(exact, check=f"{precision} was asked for and not used: {told}, more than {LARGEST_CHANGE:g}")
+        scores = replace(scores, check=f"{precision}: {told}")
     done = len(loci) - len(todo)
     if progress is not None and todo:
         progress(done, len(loci))
     if method == "full":
         score = partial(_full, model=model, distance=distance, batch_size=batch_size or _FULL_BATCH)
     else:
-        scorer = IncrementalScorer(model, distance, batch_size or _INCREMENTAL_BATCH)
+        scorer = IncrementalScorer(model, distance, batch_size or _INCREMENTAL_BATCH, precision)
         score = partial(_incremental, model=model, distance=distance, scorer=scorer)
         todo.sort(key=lambda row: loci[row].neighbourhood)
     for chunk in _chunks(todo, _SAVE_EVERY * torch.get_num_threads()):
@@ -137,9 +176,42 @@ def score_variants(
             ref, alt = score(genome, [loci[row] for row in chunk], advance=_advance(progress, done, len(loci)))
         scores.ref[chunk], scores.alt[chunk] = ref, alt
         if cache is not None:
-            cache.write([keys[row] for row in chunk], ref, alt, model.digest, distance)
+            cache.write([keys[row] for row in chunk], ref, alt, digest, distance)
         done += len(chunk)
     return scores
+
+
+def largest_change(
+    genome: SequenceSource,
+    loci: Sequence[Locus],
+    model: BaseModel,
+    distance: int,
+    precision: Precision,
+    check_on: int = CHECKED,
+) -> tuple[float, int]:
+    """By how much Δ differs between a precision and float32, at most, and on how many variants that was measured.
+
+    Args:
+        loci: the variants.
+        check_on: how many of them, spread evenly, are scored both ways.
+        (others as for `score_variants`)
+    """
+    ordered = sorted(loci, key=lambda locus: locus.neighbourhood)
+    places = np.unique(np.linspace(0, len(ordered) - 1, check_on).round().astype(int))
+    some = [ordered[place] for place in places]
+    deltas = []
+    pair: tuple[Precision, Precision] = ("fp32", precision)
+    for one in pair:
+        scorer = IncrementalScorer(model, distance, _INCREMENTAL_BATCH, one)
+        with _whole_precision():
+            ref, alt = _incremental(genome, some, model=model, distance=distance, scorer=scorer, advance=lambda _: None)
+        deltas.append(alt - ref)
+    return float(np.abs(deltas[1] - deltas[0]).max()), len(some)
+
+
+def digest_in(model: BaseModel, precision: Precision) -> str:
+    """Identity of networks and precision, by which the cache keeps scores apart."""
+    return model.digest if precision == "fp32" else f"{model.digest} {precision}"
 
 
 @contextmanager
@@ -249,20 +321,24 @@ def score_keys(
     model: BaseModel,
     distance: int,
     annotation: GeneAnnotation | None = None,
+    precision: Precision = "fp32",
 ) -> list[bytes]:
     """Under which key the cache holds each variant's scores; arguments and errors as `score_variants` has them."""
-    return [_key(locus, genome, model, distance) for locus in _loci(table, genome, annotation)]
+    digest = digest_in(model, precision)
+    return [_key(locus, genome, digest, model.flank, distance) for locus in _loci(table, genome, annotation)]
 
 
-def _key(locus: Locus, genome: SequenceSource, model: BaseModel, distance: int) -> bytes:
-    ref, alt = plus_windows(genome, locus, distance, model.flank)
+def _key(locus: Locus, genome: SequenceSource, digest: str, flank: int, distance: int) -> bytes:
+    ref, alt = plus_windows(genome, locus, distance, flank)
     alleles = f"{locus.strand}{len(locus.ref)}>{len(locus.alt)}"
-    return content_key(ref, alt, alleles, model.digest, distance)
+    return content_key(ref, alt, alleles, digest, distance)
 
 
-def _fill_from_cache(scores: BaseScores, keys: list[bytes], cache: ScoreCache) -> tuple[list[int], int | None]:
+def _fill_from_cache(
+    scores: BaseScores, keys: list[bytes], digest: str, cache: ScoreCache
+) -> tuple[list[int], int | None]:
     """Fill in what the cache holds; the rows that remain to be scored, and the fewest decimals of any rounded entry."""
-    found = cache.read(keys, scores.digest, scores.distance)
+    found = cache.read(keys, digest, scores.distance)
     todo = []
     for row, key in enumerate(keys):
         if key in found:

@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf, reasons
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rendered
 from meta_spliceai.splice_engine.base_layer.vcf.reader import VariantRecord, Variants
@@ -64,12 +65,14 @@ class Settings:
         mask: leave out gains of annotated sites and losses of others.
         strict: only what SpliceAI's own command scores, and no reasons in INFO.
         replace: overwrite INFO entries under the same key that the input already has.
+        precision: of the products behind the scores (see `score_variants`).
     """
 
     distance: int = 50
     mask: bool = False
     strict: bool = False
     replace: bool = False
+    precision: Precision = "fp32"
 
 
 @dataclass

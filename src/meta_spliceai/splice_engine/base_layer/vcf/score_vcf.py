@@ -16,10 +16,11 @@ import pandas as pd
 import torch
 
 from meta_spliceai import __version__
-from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.errors import InputError, RunError, unknown_value
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import CHECKED, score_variants
+from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.base_layer.vcf.convert import OUTPUT_TYPES, convert
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import field_of
 from meta_spliceai.splice_engine.base_layer.vcf.reader import Variants, open_variants
@@ -42,17 +43,39 @@ MISMATCHES_TO_WARN = 0.05
 
 
 class ModelScorer:
-    """Scores tables with a base model on one genome."""
+    """Scores tables with a base model on one genome.
 
-    def __init__(self, model: BaseModel, genome: IndexedFasta, distance: int) -> None:
+    Attributes:
+        check: what was measured of another precision than float32 on the first table; empty in float32.
+    """
+
+    def __init__(self, model: BaseModel, genome: IndexedFasta, distance: int, precision: Precision = "fp32") -> None:
         self.model = model
         self.genome = genome
         self.distance = distance
+        self.precision = precision
+        self.check = ""
 
     def __call__(self, table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores:
-        """Scores of all rows; `alone`: by a full forward pass on one thread, which nothing around can influence."""
+        """Scores of all rows; `alone`: by a full forward pass on one thread, which nothing around can influence.
+
+        Raises:
+            RunError: another precision than float32 changes scores too much; a file is not to hold both.
+        """
         if not alone:
-            return score_variants(table, self.genome, self.model, self.distance, annotation=annotation)
+            scores = score_variants(
+                table,
+                self.genome,
+                self.model,
+                self.distance,
+                annotation=annotation,
+                precision=self.precision,
+                check_on=CHECKED // 8 if self.check else CHECKED,
+            )
+            if scores.precision != self.precision:
+                raise RunError(f"{self.model.name}: {scores.check}; score again with --precision fp32")
+            self.check = self.check or scores.check
+            return scores
         with one_thread():
             return score_variants(
                 table, self.genome, self.model, self.distance, annotation=annotation, method="full", batch_size=1
@@ -128,7 +151,8 @@ def score_vcf(
     genome = IndexedFasta(reference, genes.build)
     check_annotation(genes, genome)
     field = field_of(model)
-    scorer = FileScorer(genome, genes, ModelScorer(model, genome, settings.distance), field, settings, model.flank)
+    networks = ModelScorer(model, genome, settings.distance, settings.precision)
+    scorer = FileScorer(genome, genes, networks, field, settings, model.flank)
     provenance = [_provenance(model, settings, genes, reference)]
     taken_over = 0
     with _opened(source) as stream:
@@ -139,7 +163,8 @@ def score_vcf(
         else:
             identity = _identity(variants, model, settings, genes, reference, kind)
             taken_over = _to_file(variants, scorer, Path(out), kind, provenance, identity, resume, report)
-    return _account(scorer, model, genes, source, out, reference, taken_over, time.monotonic() - started)
+    account = _account(scorer, model, genes, source, out, reference, taken_over, time.monotonic() - started)
+    return {**account, "precision_check": networks.check}
 
 
 def _native(variants: Variants, kind: str) -> bool:
@@ -215,7 +240,8 @@ def _provenance(model: BaseModel, settings: Settings, genes: GeneAnnotation, ref
     """A header line that says how the scores were made."""
     return (
         f"##meta_spliceai_score=<Version={__version__},Base={model.name},Weights={model.digest[:12]},"
-        f"Distance={settings.distance},Mask={int(settings.mask)},Strict={int(settings.strict)},"
+        f"Distance={settings.distance},Precision={settings.precision},"
+        f"Mask={int(settings.mask)},Strict={int(settings.strict)},"
         f'Annotation="{_quoted(Path(genes.name).name)}",Genes={genes.digest[:12]},'
         f'Reference="{_quoted(reference.name)}",Licence="{_quoted(model.licence)}">'
     )
