@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
+from meta_spliceai.experiments.executors import on_ray
 from meta_spliceai.experiments.executors.on_ray import run_on_ray
 from meta_spliceai.experiments.executors.request import Request
 from meta_spliceai.experiments.rows import change
@@ -77,7 +81,54 @@ def test_a_killed_task_is_an_interrupted_run_and_the_others_go_on(
     assert {outcome.spec.id: outcome.failed for outcome in outcomes} == {"toy-row": True, "toy-43": False}
     lost = next(run for run in workspace.runs() if run.row_id == "toy-row")
     assert lost.state() == "interrupted"
-    assert lost.reason().startswith("its process is gone")
+    assert lost.reason().startswith("its process, or its machine, is gone")
+
+
+@pytest.fixture
+def cluster(tests_at_hand: None) -> Iterator[Any]:
+    """A cluster whose first machine takes no rows, and which notices within seconds that a machine is gone."""
+    from ray.cluster_utils import Cluster
+
+    health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": health})
+    yield made
+    made.shutdown()
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_machine_that_goes_down_costs_its_run_a_state_and_the_next_machine_goes_on(
+    three_rows: Rows, workspace: Workspace, heard: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "SECONDS_WITHOUT_A_MACHINE", 2.0)
+    machines = [cluster.add_node(num_cpus=1) for _ in range(2)]
+
+    def switch_off() -> None:
+        while not (workspace.root / "hangs").exists():
+            time.sleep(0.1)
+        where = (workspace.root / "hangs").read_text(encoding="utf-8")
+        [machine] = [machine for machine in machines if machine.node_id == where]
+        cluster.remove_node(machine, allow_graceful=False)
+
+    def run(*names: str) -> dict[str, str | None]:
+        requests = [Request(three_rows[name], three_rows, workspace.root, "cpu", resume=True) for name in names]
+        outcomes = run_on_ray(requests, heard, address=cluster.address, entry=toy_entries.hangs_once)
+        return {outcome.spec.id: str(outcome.error or "") for outcome in outcomes}
+
+    switching = threading.Thread(target=switch_off)
+    switching.start()
+    ended = run("toy-row", "toy-43")
+    switching.join()
+    assert "machine, is gone" in ended["toy-row"]
+    assert ended["toy-43"] == ""
+    lost = workspace.run("toy-row-0123456789ab")
+    assert (lost.state(), lost.reason()) == ("interrupted", ended["toy-row"])
+    assert run("toy-row") == {"toy-row": ""}
+    assert heard.rows["toy-row"].lines == ["beginning", "going on"]
+    # A cluster without a machine for a row says so instead of waiting for ever.
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node, allow_graceful=False)
+    assert run("toy-45") == {"toy-45": "no machine of the cluster is left that has a core"}
 
 
 @needs_ray

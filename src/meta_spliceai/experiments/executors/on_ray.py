@@ -26,6 +26,8 @@ from meta_spliceai.experiments.workspace import Workspace
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_CONNECT = 10
+SECONDS_WITHOUT_A_MACHINE = 120.0
+"""How long tasks wait for a machine that could take them, where the cluster has none: one may be on its way."""
 
 Message = dict[str, Any]
 Entry = Callable[[dict[str, Any], Callable[[Message], None]], dict[str, Any]]
@@ -136,6 +138,8 @@ class _OnRay:
         self.begun: set[str] = set()
         self.progress: dict[str, _Progress] = {}
         self.pending: dict[Any, tuple[str, int | None]] = {}
+        self.gpus = gpus
+        self.alone_since: float | None = None
 
         class Mailbox:
             """Holds what runs say until the queue asks."""
@@ -157,7 +161,11 @@ class _OnRay:
             ray.get(mailbox.put.remote(key, part, {}))
             return answer
 
-        self.mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
+        # The mailbox stands where the queue is: it must not go down with a machine that only runs rows.
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        self.mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
         # A task whose process dies is not repeated behind our back: its run has to be resumed, not begun.
         self.work = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(work)
 
@@ -172,6 +180,8 @@ class _OnRay:
                 self._hear()
                 for reference in done:
                     self._done(*self.pending.pop(reference), reference)
+                if not done and self._nowhere_to_run():
+                    self._give_up()
         except KeyboardInterrupt:
             self._stop()
             raise
@@ -226,12 +236,38 @@ class _OnRay:
                 # A fold that failed is tried again by the row itself, which then has a state with the reason.
                 self._submit(key, None)
 
+    def _nowhere_to_run(self) -> bool:
+        """Whether no machine of the cluster could take a task, and none has come for a while."""
+        able = any(
+            node["Alive"] and node["Resources"].get("CPU", 0) >= 1 and node["Resources"].get("GPU", 0) >= self.gpus
+            for node in self.ray.nodes()
+        )
+        if able:
+            self.alone_since = None
+            return False
+        if self.alone_since is None:
+            self.alone_since = time.monotonic()
+            self.screen.say(f"no machine of the cluster has {self._share()}; waiting for one")
+        return time.monotonic() - self.alone_since >= SECONDS_WITHOUT_A_MACHINE
+
+    def _give_up(self) -> None:
+        """End every task that waits; a run that was begun keeps what is done."""
+        for reference, (key, part) in list(self.pending.items()):
+            self.ray.cancel(reference, force=True)
+            self.progress[key].receivers[part].close()
+            if self.tasks[key].outcome is None:
+                self._failed(self.tasks[key], f"no machine of the cluster is left that has {self._share()}")
+        self.pending.clear()
+
+    def _share(self) -> str:
+        return f"a core and {self.gpus:g} GPU" if self.gpus else "a core"
+
     def _lost(self, task: Task, receiver: Receiver, error: Exception) -> str:
         """The reason of a task that gave no answer: a defect's last line, or what became of its process."""
         if isinstance(error, self.ray.exceptions.RayTaskError):
             return f"{type(error.cause).__name__}: {error.cause}"
         out_of_memory = isinstance(error, self.ray.exceptions.OutOfMemoryError)
-        reason = f"its process is gone ({type(error).__name__})"
+        reason = f"its process, or its machine, is gone ({type(error).__name__}); go on with --resume"
         if receiver.run is None:
             return reason
         return note_lost_run(Workspace(task.request.runs_dir), receiver.run, reason, out_of_memory)

@@ -13,6 +13,7 @@ from meta_spliceai.experiments.executors.graph import Task, failed_need, make_ta
 from meta_spliceai.experiments.executors.messages import Sender
 from meta_spliceai.experiments.executors.request import Answer, Request, carry_out
 from meta_spliceai.experiments.executors.screen import Screen
+from meta_spliceai.experiments.executors.slurm_queue import SlurmQueue
 from meta_spliceai.experiments.runner import Outcome
 
 CLUSTERS = ("slurm", "local", "debug")
@@ -39,6 +40,9 @@ COMMON = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")
 LOGS = "slurm"
 """Folder beside the runs for the jobs' scripts and output."""
 
+TIMEOUT_MINUTES = 240
+"""Time limit of a job where none is given; submitit's own is five minutes."""
+
 SECONDS_BETWEEN_LOOKS = 2.0
 
 
@@ -52,7 +56,8 @@ def run_on_slurm(
     """Submit rows as jobs and wait for them; an ensemble is submitted when its members are done.
 
     A job that Slurm stops at its time limit or takes the machine from is submitted again by submitit and goes on from
-    its last epoch.
+    its last epoch. A job that is cancelled, dies with its machine or leaves Slurm's queue without an answer is a
+    failure that says so; Slurm's accounting is not needed.
 
     Args:
         requests: the rows. The folder of runs must be one that the nodes see.
@@ -68,9 +73,10 @@ def run_on_slurm(
     """
     values = parse_settings(settings)
     tasks = make_tasks(requests)
-    submit = _executor(tasks, values)
+    submit = _executor(tasks, dict(values))
     jobs: dict[str, Any] = {}
     begun: set[str] = set()
+    queue = SlurmQueue(screen) if values.get("cluster", "slurm") == "slurm" else None
     try:
         while True:
             while (key := next_task(tasks, begun)) is not None:
@@ -80,12 +86,25 @@ def run_on_slurm(
                 if reason is not None:
                     _failed(task, reason, screen)
                     continue
-                jobs[key] = submit.submit(Resumable(entry or run_request), task.request.to_json())
-                screen.say(f"{task.label}: job {jobs[key].job_id}, output in {jobs[key].paths.stdout}")
+                try:
+                    job = submit.submit(Resumable(entry or run_request), task.request.to_json())
+                except RuntimeError as error:  # What submitit makes of a refusal by sbatch.
+                    _failed(task, f"Slurm does not take the job: {' '.join(str(error).split())}", screen)
+                    continue
+                jobs[key] = job
+                screen.say(f"{task.label}: job {job.job_id}, output in {job.paths.stdout}")
             if not jobs:
                 return outcomes_of(tasks)
-            for key in [key for key, job in jobs.items() if job.done()]:
-                _finish(tasks[key], jobs.pop(key), screen)
+            lost = queue.lost([(tasks[key].label, job) for key, job in jobs.items()]) if queue is not None else {}
+            for key, job in list(jobs.items()):
+                if job.job_id in lost:
+                    reason = f"job {job.job_id} {lost[job.job_id]}; its output is in {job.paths.stderr}"
+                    _failed(tasks[key], reason, screen)
+                elif job.paths.result_pickle.exists() if queue is not None else job.done():
+                    _finish(tasks[key], job, screen)
+                else:
+                    continue
+                jobs.pop(key)
             if jobs:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
     except KeyboardInterrupt:
@@ -155,7 +174,7 @@ def _executor(tasks: dict[str, Task], values: dict[str, Any]) -> Any:
             "--slurm cluster=local"
         )
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-    common = {key: value for key, value in values.items() if key in COMMON}
+    common = {"timeout_min": TIMEOUT_MINUTES} | {key: value for key, value in values.items() if key in COMMON}
     own = {f"slurm_{key}": value for key, value in values.items() if key not in COMMON}
     executor.update_parameters(name="meta-spliceai", **common, **own)
     return executor
