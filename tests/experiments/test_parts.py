@@ -16,7 +16,7 @@ from meta_spliceai.experiments.leaderboard import boards
 from meta_spliceai.experiments.make_split import SPLITTERS, Wanted
 from meta_spliceai.experiments.parts import missing_parts, needed_parts, offered_parts
 from meta_spliceai.experiments.rows import change, load_rows
-from meta_spliceai.experiments.runner import run_experiment
+from meta_spliceai.experiments.runner import PROCEDURES, run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -27,6 +27,10 @@ def test_no_row_of_the_wishlist_misses_a_part() -> None:
     rows = load_rows(own=None)
     offered = offered_parts()
     assert {row.id: missing_parts(row, rows, offered) for row in rows.values()} == {row_id: [] for row_id in rows}
+
+
+def test_every_way_to_a_result_is_offered() -> None:
+    assert offered_parts()["procedure"] == tuple(PROCEDURES)
 
 
 def test_a_part_that_is_taken_away_is_missed_by_the_rows_that_need_it() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,6 +93,7 @@ def plan(
         planner = Planner(workspace, rows, prices)
     if probe:
         _probe(planner, specs, device)
+    planner.get_ready(specs, gpu)
     made = planner.rows(specs, gpu, budget, deadline)
     if as_json:
         typer.echo(json.dumps(made.to_json(), indent=2, ensure_ascii=False))
@@ -118,8 +119,9 @@ def _check(planner: Planner, as_json: bool) -> None:
         return
     table = Table(title="Planned and measured", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", overflow="fold")
-    for heading in ("GB", "planned", "off", "s", "planned", "off", "epochs known"):
+    for heading in ("GB", "planned", "off", "s", "planned", "off"):
         table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("rests on", overflow="fold")
     for line in frame.to_dict("records"):
         table.add_row(
             str(line["run"]),
@@ -129,12 +131,21 @@ def _check(planner: Planner, as_json: bool) -> None:
             f"{line['seconds_measured']:.1f}",
             f"{line['seconds_calibrated']:.1f}",
             _off(line["seconds_error"]),
-            _off(line["given_epochs_error"]),
+            _rests(line),
         )
     console.print(table)
     console.print("Each run is planned from all others, itself left out. Reading data is not in the seconds.")
     for verdict in verdicts(frame):
         console.print(verdict, highlight=False)
+
+
+def _rests(line: dict[str, Any]) -> str:
+    """On which other runs a line's two predictions rest."""
+    memory, seconds = (
+        str(line[name]) if line[name] == line[name] else "" for name in ("memory_rests_on", "seconds_rest_on")
+    )
+    _, _, what = seconds.partition(": ")
+    return (memory if what == memory else f"{memory}; {seconds}") or "nothing"
 
 
 def _off(error: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +68,7 @@ class Judgement:
         folds: for a cross-validation, how each headline metric spreads over the folds (see `spread`); else empty.
         task: the task's own metrics, for kinds of effect and positions; else empty.
         evidence: strata, position held fixed, calibration, ceiling, peaks (see `evidence`).
+        rows_zero_computed: names of the learning rows zero that were computed now; the others were found in the cache.
         notes: what could not be judged here, and why.
     """
 
@@ -77,10 +79,13 @@ class Judgement:
     folds: list[dict[str, Any]]
     task: dict[str, Any]
     evidence: dict[str, Any]
+    rows_zero_computed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def judge(spec: ExperimentSpec, prepared: Prepared, trained: Trained) -> Judgement:
+def judge(
+    spec: ExperimentSpec, prepared: Prepared, trained: Trained, clock: Callable[[str], AbstractContextManager[None]]
+) -> Judgement:
     """Judge a trained model on the test part, with the rows zero on the same rows.
 
     A head that says where or which kind, but not whether, has no score; then only the rows zero stand in the
@@ -90,19 +95,31 @@ def judge(spec: ExperimentSpec, prepared: Prepared, trained: Trained) -> Judgeme
         spec: the row.
         prepared: what it was trained on.
         trained: its answers on every row of the table.
+        clock: measures "rows zero" and "judging" apart: the former may be found in the cache.
     """
-    table, parts = prepared.table, prepared.parts
-    columns = trained.columns(trained.answers)
-    notes = []
+    with clock("rows zero"):
+        rows_zero, computed, notes = _rows_zero(spec, prepared)
+    with clock("judging"):
+        judged = _judged(spec, prepared, trained, rows_zero)
+    return replace(judged, rows_zero_computed=computed, notes=notes)
+
+
+def _rows_zero(
+    spec: ExperimentSpec, prepared: Prepared
+) -> tuple[dict[Scorer, Scores], tuple[str, ...], tuple[str, ...]]:
+    """The rows zero, the names of those that were computed now, and what had to be left out."""
+    table = prepared.table
     scores: dict[Scorer, Scores] = {}
+    computed: list[str] = []
+    notes = []
     try:
         scores[POSITION] = _out_of_fold(
-            spec, prepared, POSITION, lambda train, rows: _position(spec, prepared, train, rows)
+            spec, prepared, POSITION, computed, lambda train, rows: _position(spec, prepared, train, rows)
         )
     except MissingPackageError as error:
         notes.append(f"{POSITION.name} left out: {error}")
     scores[WORDS_AND_POSITION] = _out_of_fold(
-        spec, prepared, WORDS_AND_POSITION, lambda train, rows: _words(spec, prepared, train, rows)
+        spec, prepared, WORDS_AND_POSITION, computed, lambda train, rows: _words(spec, prepared, train, rows)
     )
     scores |= _base_scorers(prepared)
     if len(table[["source", "method"]].drop_duplicates()) > 1:
@@ -110,8 +127,16 @@ def judge(spec: ExperimentSpec, prepared: Prepared, trained: Trained) -> Judgeme
             spec,
             prepared,
             ASSAY_SOURCE,
+            computed,
             lambda train, rows: assay_source(table.iloc[train], table.iloc[rows], negatives=spec.negatives),
         )
+    return scores, tuple(computed), tuple(notes)
+
+
+def _judged(spec: ExperimentSpec, prepared: Prepared, trained: Trained, rows_zero: dict[Scorer, Scores]) -> Judgement:
+    table, parts = prepared.table, prepared.parts
+    columns = trained.columns(trained.answers)
+    scores = dict(rows_zero)
     if "score" in columns:
         scores[learned_scorer(spec, trained.model)] = Scores(
             columns["score"].astype(np.float64),
@@ -151,7 +176,7 @@ def judge(spec: ExperimentSpec, prepared: Prepared, trained: Trained) -> Judgeme
     verdicts = [verdict.text for verdict in evaluation.verdicts()]
     evidence = gather_evidence(spec, prepared, tested, scorers, columns)
     task = judge_task(spec, prepared, columns)
-    return Judgement(frame, evaluation, summary, verdicts, spread(folds), task, evidence, tuple(notes))
+    return Judgement(frame, evaluation, summary, verdicts, spread(folds), task, evidence)
 
 
 def _base_scorers(prepared: Prepared) -> dict[Scorer, Scores]:
@@ -172,6 +197,7 @@ def _out_of_fold(
     spec: ExperimentSpec,
     prepared: Prepared,
     scorer: Scorer,
+    computed: list[str],
     learn: Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " rows"]], Scores],
 ) -> Scores:
     """A row zero that learns, for every row from what the split that tests it does not test.
@@ -184,10 +210,12 @@ def _out_of_fold(
         spec: the row.
         prepared: variants and splits.
         scorer: which row zero.
+        computed: its name is added here if it is computed.
         learn: from row numbers to learn from and row numbers to answer for, to scores.
     """
 
     def compute() -> Float[np.ndarray, " rows"]:
+        computed.append(scorer.name)
         score = np.full(len(prepared.table), np.nan)
         tested_in = prepared.tested_in
         for number, split in enumerate(prepared.splits):

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 from meta_spliceai.errors import MetaSpliceAIError
 from meta_spliceai.experiments.address import code_version
-from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.spec import ExperimentSpec, Procedure
 from meta_spliceai.files import atomic_write, cache_dir
 
 _REGISTRIES = "meta_spliceai.experiments.runner"
@@ -54,7 +55,6 @@ def _read_registries() -> dict[str, tuple[str, ...]]:
     from meta_spliceai.experiments.build_predictor import ENCODERS, HEAD_NAMES
     from meta_spliceai.experiments.make_split import FOLDERS, SPLITTERS
     from meta_spliceai.experiments.make_targets import TARGETS
-    from meta_spliceai.experiments.runner import PROCEDURES
     from meta_spliceai.splice_engine.base_layer.families import FAMILIES
 
     return {
@@ -65,7 +65,7 @@ def _read_registries() -> dict[str, tuple[str, ...]]:
         "target": tuple(TARGETS),
         "split": tuple(SPLITTERS),
         "split with folds": tuple(FOLDERS),
-        "procedure": tuple(PROCEDURES),
+        "procedure": get_args(Procedure),  # the runner, which has them, brings Lightning
     }
 
 

@@ -320,8 +320,8 @@ def _work(
     trained = PROCEDURES[spec.procedure](job)
     run.write_frame("curves.parquet", trained.curves)
     write_answers(run, trained)
-    with clock("judging"), watcher.stage("judging"):
-        judged = judge(spec, prepared, trained)
+    with watcher.stage("judging"):
+        judged = judge(spec, prepared, trained, clock)
     run.write_frame("predictions.parquet", judged.predictions)
     run.write_json("metrics.json", judged.evaluation.to_json())
     run.write_json(EVIDENCE, judged.evidence)
@@ -421,6 +421,8 @@ def _conclude(
     facts: dict[str, Any] = {
         "seconds": round(sum(clock.seconds.values()), 3),
         "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
+        "cpu_seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.cpu_seconds.items()},
+        "rows_zero_computed": list(judged.rows_zero_computed),
         "price_per_hour": price_per_hour,
         "dollars": None if price_per_hour is None else round(sum(clock.seconds.values()) / 3600 * price_per_hour, 4),
         "device": device if environment["gpu"] is None or device == "cpu" else environment["gpu"]["name"],

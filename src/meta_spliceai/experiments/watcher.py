@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from meta_spliceai.splice_engine.meta_layer.training_progress import TrainingState
+if TYPE_CHECKING:  # it brings Lightning, which a plan does without
+    from meta_spliceai.splice_engine.meta_layer.training_progress import TrainingState
 
 
 class Watcher(Protocol):

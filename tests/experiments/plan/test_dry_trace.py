@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from meta_spliceai.experiments.plan import dry_trace
 from meta_spliceai.experiments.plan.demand import at_batch
-from meta_spliceai.experiments.plan.dry_trace import Traced, _Account, _transform_flops, dry_run
+from meta_spliceai.experiments.plan.dry_trace import Size, Traced, _Account, _transform_flops, dry_run
 from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
@@ -68,6 +69,21 @@ def test_batches_lie_on_a_line() -> None:
     assert foreseen.flops.sum() == pytest.approx(between.training[8].flops.sum(), rel=0.01)
 
 
+def test_one_run_serves_every_batch_as_a_run_of_its_own_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    alike = run(hyena, (4, 12), cuda=True)
+    for size in (4, 12):
+        # With the batch itself as the number that stands for it, nothing is told apart: everything counts as it is.
+        monkeypatch.setattr(dry_trace, "BATCH", size)
+        monkeypatch.setattr(Size, "of", classmethod(lambda cls, number: cls(number, 0)))
+        itself = run(hyena, (size, size), cuda=True)
+        monkeypatch.undo()
+        for kind in ("training", "validation"):
+            one, other = getattr(alike, kind)[size], getattr(itself, kind)[size]
+            assert one.peak_bytes == other.peak_bytes
+            assert one.flops.sum() == pytest.approx(other.flops.sum(), rel=1e-9)
+            assert one.moved.sum() == pytest.approx(other.moved.sum(), rel=1e-9)
+
+
 def test_checkpointing_trades_memory_for_work() -> None:
     plain = run(hyena).training[12]
     saved = run(lambda: hyena(gradient_checkpointing=True)).training[12]
@@ -76,17 +92,17 @@ def test_checkpointing_trades_memory_for_work() -> None:
 
 
 def test_fourier_transforms_count() -> None:
-    account = _Account(1, workspaces=False)
+    account = _Account(workspaces=False)
     with account:
         account.counting = True
         torch.fft.rfft(torch.zeros(3, 64))
         torch.fft.fft(torch.zeros(3, 64, dtype=torch.complex64))
-    real, whole = [row[0] for row in account.rows if row[0] > 200][:2]
+    real, whole = [row[0].at(1) for row in account.rows if row[0].at(1) > 200][:2]
     assert real == 3 * 2.5 * 64 * 6
     assert whole == 3 * 5 * 64 * 6
     spectrum = torch.zeros(3, 33, dtype=torch.complex64)
     back = torch.fft.irfft(spectrum, n=64)
-    assert _transform_flops(torch.ops.aten._fft_c2r, (spectrum, [1]), back) == real
+    assert _transform_flops(torch.ops.aten._fft_c2r, (spectrum, [1]), back).at(1) == real
 
 
 def test_a_card_has_workspaces_for_transforms() -> None:
@@ -111,12 +127,12 @@ def test_a_frozen_encoder_is_run_once_and_apart() -> None:
 
 
 def test_what_dies_is_taken_off() -> None:
-    account = _Account(1, workspaces=False)
+    account = _Account(workspaces=False)
     with account:
         for _ in range(5):
             torch.zeros(1000)
-    assert account.held == 0
-    assert account.peak == 4000
+    assert sum(event.at(1) for event in account.events) == 0
+    assert account.peak(1, 1) == 4000
 
 
 def test_a_line_through_two_traces() -> None:

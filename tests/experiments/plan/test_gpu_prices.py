@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import subprocess
+import sys
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from meta_spliceai.errors import InputError, MissingResourceError
-from meta_spliceai.experiments.gpu_prices import Market, load_market, load_prices, read_history
-from meta_spliceai.experiments.plan.refresh_prices import price_table
+from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
+from meta_spliceai.experiments.gpu_prices import Market, load_market, load_prices, read_history, refreshed_file
+from meta_spliceai.experiments.plan.refresh_prices import price_table, refresh_prices
 
 OWN = """history:
   - as_of: 2024-01-05
@@ -124,8 +128,7 @@ cpu,,,6.0,24.0,US,0.2,0.3,
 def test_skypilots_catalogue_becomes_dated_prices(tmp_path: Path, market: Market) -> None:
     file = tmp_path / "vms.csv"
     file.write_text(SKYPILOT)
-    os.utime(file, (1_790_000_000, 1_790_000_000))
-    table = price_table(file, "runpod", market)
+    table = price_table(file, "runpod", market, "2026-09-21")
     assert table["as_of"] == "2026-09-21"
     assert table["prices"] == [
         {"gpu": "H100", "dollars_per_hour": 2.79},
@@ -137,7 +140,60 @@ def test_a_catalogue_in_another_format_is_refused(tmp_path: Path, market: Market
     file = tmp_path / "vms.csv"
     file.write_text("InstanceType,Price\na,1\n")
     with pytest.raises(InputError, match="column AcceleratorName, AcceleratorCount missing"):
-        price_table(file, "runpod", market)
+        price_table(file, "runpod", market, "2026-09-21")
     file.write_text("AcceleratorName,AcceleratorCount,Price\nH100,1,cheap\n")
     with pytest.raises(InputError, match="line 2: Price = 'cheap'"):
-        price_table(file, "runpod", market)
+        price_table(file, "runpod", market, "2026-09-21")
+
+
+@pytest.fixture
+def sky_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """SkyPilot itself, asked offline: its folder of catalogues holds what a test puts there. Returns that folder."""
+    python = sys.executable if find_spec("sky") is not None else os.environ.get("SKY_PYTHON")
+    if python is None:
+        pytest.skip("the extra 'cloud' is not installed (nor is SKY_PYTHON set to a Python that has it)")
+    if find_spec("sky") is None:  # installed apart, as by pipx: its command is on the path
+        command = tmp_path / "bin" / "sky"
+        command.parent.mkdir()
+        command.write_text(f"#!{python}\n")
+        command.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
+    for scheme in ("http", "https"):  # no network, wherever this runs
+        monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
+    code = "from sky.catalog import common; print(common.get_catalog_path(''))"
+    asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return Path(asked.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_skypilot_is_asked_and_its_prices_count(sky_on_path: Path, market: Market) -> None:
+    with pytest.raises(MissingResourceError, match=r"gave no price \(runpod: no catalogue \(.*give your own"):
+        refresh_prices(market, ["runpod"])
+    mended, stale = sky_on_path / "runpod" / "vms.csv", sky_on_path / "lambda" / "vms.csv"
+    for file in (mended, stale):
+        file.parent.mkdir(parents=True)
+        file.write_text(SKYPILOT)
+        os.utime(file, (1_790_000_000, 1_790_000_000))
+    # Fetched by SkyPilot long ago: it will try to renew the file, fail, and set the file's date to today.
+    fetched = sky_on_path / ".meta" / "lambda" / "vms.csv.md5"
+    fetched.parent.mkdir(parents=True)
+    fetched.write_text(hashlib.md5(SKYPILOT.encode(), usedforsecurity=False).hexdigest())
+    os.utime(fetched, (1_780_000_000, 1_780_000_000))
+    file, found, left_out = refresh_prices(market, ["runpod", "lambda", "vast"])
+    assert stale.stat().st_mtime > 1_790_000_000
+    assert found == ["runpod: 2 cards, 2026-09-21", "lambda: 2 cards, 2026-05-28"]
+    assert [line.partition(":")[0] for line in left_out] == ["vast"]
+    assert file == refreshed_file()
+    offer = load_market().offers["RTX 4090"]
+    assert (offer.provider, offer.dollars_per_hour, offer.as_of) == ("runpod", 0.4, "2026-09-21")
+    assert "RTX 4090 (2026-09-21)" in load_market().old_prices(date(2026, 11, 23))
+
+
+def test_without_skypilot_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, market: Market) -> None:
+    if find_spec("sky") is not None:
+        pytest.skip("SkyPilot is installed here")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingExtraError, match="cloud"):
+        refresh_prices(market)

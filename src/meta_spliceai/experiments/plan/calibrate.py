@@ -1,26 +1,42 @@
 """What finished runs and probes say about the planner's estimates: how far off they were, and by how much to mend them.
 
-For time, a factor for each step of a run: the median of measured over estimated, of runs on the same device with the
-same kind of model, else of all runs on that device. For memory on a card a factor likewise; on a processor a sum, and
-with enough runs a line, because there the peak is that of a process that holds an interpreter and its libraries before
-it holds any number.
+Time is mended step by step with a factor, memory on a card with a factor, memory of a process with a sum: there most of
+the peak is an interpreter and its libraries, which weigh the same whatever they work on.
+
+Runs of the same row (another seed, another version of the code) settle the matter. Without them the nearest count: runs
+of the same kind of model on the same data, or a probe of the row; then runs of the same kind of model; then all of the
+device. Each nearer circle is drawn towards the next wider one as if that were one more measurement, so that a single
+neighbour is not believed blindly.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Basis = Literal["estimate", "calibrated", "measured"]
 
 TRAINED_STEPS = ("training", "predicting")
-"""Steps whose speed depends on the kind of model."""
+"""Steps whose speed depends on the kind of model; that of the others depends on the data."""
 
 
-ENOUGH_FOR_A_LINE = 4
-"""Different estimates that it takes to fit a line through the measurements of a processor, not only a sum."""
+class Kind(NamedTuple):
+    """What makes measurements alike.
 
-STEEPNESS = (0.8, 3.0)
-"""Slopes such a line may have; outside, the measurements say too little."""
+    Attributes:
+        device: where.
+        family: kind of model.
+        data: the data set's name.
+        row: everything that decides a result but the seed, as a text.
+    """
+
+    device: str
+    family: str
+    data: str
+    row: str
 
 
 @dataclass(frozen=True)
@@ -30,8 +46,7 @@ class Point:
     Attributes:
         source: the run's or the probe's name.
         probe: a few steps of training, not a run.
-        device: where.
-        family: kind of model.
+        kind: what it is a measurement of.
         memory: bytes, (estimated, measured); None where not measured.
         steps: for each step, seconds (estimated, measured).
         epoch_share: epochs trained of those allowed; None for probes and where training does not stop early.
@@ -39,8 +54,7 @@ class Point:
 
     source: str
     probe: bool
-    device: str
-    family: str
+    kind: Kind
     memory: tuple[float, float] | None
     steps: dict[str, tuple[float, float]]
     epoch_share: float | None
@@ -51,14 +65,24 @@ class Mended:
     """A calibrated number.
 
     Attributes:
-        value: bytes or seconds.
-        basis: "estimate" or "calibrated".
+        value: bytes, seconds or a share.
+        basis: "estimate", "calibrated", or "measured" where runs of the same row decided.
         sources: measurements behind it.
+        rests_on: which these are, in words; empty for an estimate.
     """
 
     value: float
-    basis: str
+    basis: Basis
     sources: int
+    rests_on: str = ""
+
+
+class _Circle(NamedTuple):
+    """Measurements that are equally near."""
+
+    points: list[Point]
+    words: str
+    settles: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,47 +95,100 @@ class Calibration:
         """As if one run had not been: for an honest look at the error."""
         return Calibration(tuple(point for point in self.points if point.source != source))
 
-    def memory(self, device: str, family: str, estimate: float, cuda: bool) -> Mended:
+    def memory(self, kind: Kind, estimate: float, cuda: bool) -> Mended:
         """Peak memory, mended."""
-        known = [point for point in self.points if point.memory is not None and point.device == device]
-        # What an interpreter holds does not depend on the model.
-        near = self._near(device, family, known) if cuda else known
-        runs = [point for point in near if not point.probe]
-        pairs = [point.memory for point in (runs or near) if point.memory is not None]
-        if not pairs:
-            return Mended(estimate, "estimate", 0)
-        if cuda:
-            factor = statistics.median(measured / estimated for estimated, measured in pairs)
-            return Mended(estimate * factor, "calibrated", len(pairs))
-        if len({round(estimated / 1e6) for estimated, _ in pairs}) >= ENOUGH_FOR_A_LINE:
-            # Libraries hold copies of what they work on, so what is counted counts more than once.
-            line = statistics.linear_regression(*zip(*pairs, strict=True))
-            if STEEPNESS[0] <= line.slope <= STEEPNESS[1]:
-                return Mended(line.intercept + line.slope * estimate, "calibrated", len(pairs))
-        offset = statistics.median(measured - estimated for estimated, measured in pairs)
-        return Mended(estimate + offset, "calibrated", len(pairs))
+        known = [point for point in self.points if point.memory is not None and point.kind.device == kind.device]
+        if not cuda:
+            # A probe's process has read no data and judges nothing: it says what libraries weigh, and no more.
+            circles = _circles(kind, [point for point in known if not point.probe], by_model=True)
+            circles = circles or [_Circle(known, _counted(known, "probe"))] * bool(known)
+            return _mended(circles, lambda one: _of(one.memory, _difference), lambda shift: estimate + shift, estimate)
+        return _mended(
+            _circles(kind, known, by_model=True),
+            lambda one: _of(one.memory, _log_ratio),
+            lambda log: estimate * math.exp(log),
+            estimate,
+        )
 
-    def step(self, device: str, family: str, step: str, estimate: float) -> Mended:
+    def step(self, kind: Kind, step: str, estimate: float) -> Mended:
         """Seconds of one step, mended."""
-        usable = [point for point in self.points if step in point.steps and min(point.steps[step]) > 0]
-        here = [point for point in usable if point.device == device]
-        near = self._near(device, family, usable) if step in TRAINED_STEPS else here
-        runs = [point for point in near if not point.probe]
-        pairs = [point.steps[step] for point in (runs or near)]
-        if not pairs:
-            return Mended(estimate, "estimate", 0)
-        factor = statistics.median(measured / estimated for estimated, measured in pairs)
-        return Mended(estimate * factor, "calibrated", len(pairs))
+        usable = [
+            point
+            for point in self.points
+            if point.kind.device == kind.device and step in point.steps and min(point.steps[step]) > 0
+        ]
+        return _mended(
+            _circles(kind, usable, by_model=step in TRAINED_STEPS),
+            lambda one: _of(one.steps[step], _log_ratio),
+            lambda log: estimate * math.exp(log),
+            estimate,
+        )
 
-    def epochs(self, family: str) -> Mended:
-        """Share of the allowed epochs after which training stops by itself; 1 where nothing is known."""
-        shares = [point.epoch_share for point in self.points if point.epoch_share and point.family == family]
-        shares = shares or [point.epoch_share for point in self.points if point.epoch_share]
-        known = [share for share in shares if share is not None]
-        if not known:
-            return Mended(1.0, "estimate", 0)
-        return Mended(statistics.median(known), "calibrated", len(known))
+    def epochs(self, kind: Kind) -> Mended:
+        """Share of the allowed epochs after which training stops by itself; 1 where nothing is known. The device does
+        not matter."""
+        known = [point for point in self.points if point.epoch_share]
+        return _mended(_circles(kind, known, by_model=True), lambda one: one.epoch_share or 1.0, float, 1.0)
 
-    def _near(self, device: str, family: str, points: Sequence[Point]) -> list[Point]:
-        here = [point for point in points if point.device == device]
-        return [point for point in here if point.family == family] or here
+
+def _circles(kind: Kind, points: Sequence[Point], by_model: bool) -> list[_Circle]:
+    """Circles of measurements around a row, the nearest first, each within the next; empty ones left out."""
+
+    def alike(point: Point) -> bool:
+        return point.kind.family == kind.family if by_model else True
+
+    runs = [point for point in points if not point.probe]
+    same = [point for point in runs if point.kind.row == kind.row]
+    own_probe = [point for point in points if point.probe and point.kind.row == kind.row]
+    near = [point for point in runs if alike(point) and point.kind.data == kind.data]
+    model = [point for point in runs if alike(point)] or [p for p in points if p.probe and alike(p)]
+    found = [
+        _Circle(same, _counted(same, "run") + " of this row", settles=True),
+        _Circle(own_probe, "this row's probe"),
+        _Circle(near, _counted(near, "run") + (f" of {kind.family}" if by_model else "") + f" on {kind.data}"),
+        _Circle(model, _counted(model) + (f" of {kind.family}" if by_model else " on this device")),
+        _Circle(runs or list(points), _counted(runs or list(points)) + " on this device"),
+    ]
+    return [circle for circle in found if circle.points]
+
+
+def _mended(
+    circles: list[_Circle],
+    read: Callable[[Point], float],
+    apply: Callable[[float], float],
+    estimate: float,
+) -> Mended:
+    """A number mended by the nearest circle, drawn towards the wider ones.
+
+    Args:
+        circles: the nearest first.
+        read: by how much a measurement says its estimate was off.
+        apply: mends the number by so much.
+        estimate: the number itself, for where there are no measurements.
+    """
+    if not circles:
+        return Mended(estimate, "estimate", 0)
+    off: float | None = None
+    for circle in reversed(circles):
+        values = [read(point) for point in circle.points]
+        middle = statistics.median(values)
+        off = middle if off is None or circle.settles else (len(values) * middle + off) / (len(values) + 1)
+    nearest = circles[0]
+    basis: Basis = "measured" if nearest.settles else "calibrated"
+    return Mended(apply(off or 0.0), basis, len(nearest.points), nearest.words)
+
+
+def _of(pair: tuple[float, float] | None, read: Callable[[float, float], float]) -> float:
+    return 0.0 if pair is None else read(*pair)
+
+
+def _log_ratio(estimated: float, measured: float) -> float:
+    return math.log(measured / estimated)
+
+
+def _difference(estimated: float, measured: float) -> float:
+    return measured - estimated
+
+
+def _counted(points: Sequence[Point], what: str = "measurement") -> str:
+    return f"{len(points)} {what}{'' if len(points) == 1 else 's'}"

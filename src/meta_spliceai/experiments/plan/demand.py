@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from meta_spliceai.datasets import registry
+from meta_spliceai.experiments.plan.bench_work import (
+    AUDIT_FOLD_SECONDS,
+    AUDIT_ROW_SECONDS,
+    AUDIT_SECONDS,
+    FEATURES_SECONDS,
+    FOUND,
+    SPLIT_ROW_SECONDS,
+    found_seconds,
+    fusion_seconds,
+    judging_seconds,
+    process_bytes,
+    rows_zero_seconds,
+)
+from meta_spliceai.experiments.plan.calibrate import Kind
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.dry_trace import DryRun, Traced, dry_run
 from meta_spliceai.experiments.plan.kept_traces import read_trace, trace_file, write_trace
@@ -15,25 +31,13 @@ from meta_spliceai.experiments.plan.machines import STEP_SECONDS, Machine
 from meta_spliceai.experiments.plan.scoring_work import scoring_flops, shape_of
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import SHARE_OF_DEVICE, frozen_features
-from meta_spliceai.splice_engine.meta_layer.training import predict
+from meta_spliceai.splice_engine.meta_layer.window_data import ANSWERED_AT_ONCE, rows_at_a_time, validation_rows
 
 READING_SECONDS = 10.0
 """Assumed time to read a data set that was never read here."""
 
-ROW_SECONDS = {"labels, split, windows": 1e-4, "audit": 1.2e-4}
-"""Assumed time a variant (and, in the audit, a fold)."""
-
-JUDGE_SECONDS, JUDGE_ROW_SECONDS, JUDGE_RESAMPLE_SECONDS = 6.0, 1.2e-3, 2.5e-6
-"""Assumed time of judging: at all, a variant of the table, a tested variant in one resample."""
-
-TREES_SECONDS = 2e-3
-"""Assumed time a variant and fold of growing a fusion's trees."""
-
 NETWORK_BYTES = 2_900_000
 """One of SpliceAI's networks (about 700,000 numbers)."""
-
-VALIDATION_BATCHES = 4
-"""Validation reads so many training batches at a time (see `training.fit`)."""
 
 
 def _default(function: Any, parameter: str) -> int:
@@ -87,6 +91,13 @@ def family_of(spec: ExperimentSpec) -> str:
         return "fusion"
     tuned = spec.encoder.settings.get("freeze_encoder") is False
     return spec.encoder.name + (", fine-tuned" if tuned else "")
+
+
+def kind_of(spec: ExperimentSpec, device: str) -> Kind:
+    """What a row's measurements on a device are alike in."""
+    fields = spec.identity()
+    fields["training"].pop("seed")
+    return Kind(device, family_of(spec), spec.data.name, json.dumps(fields, sort_keys=True))
 
 
 def is_mixed(spec: ExperimentSpec, cuda: bool) -> bool:
@@ -165,8 +176,8 @@ def demand_of(
     batch: Batch,
     *,
     reading: float,
-    read_bytes: int,
     scored: int | None,
+    rows_zero: bool = True,
 ) -> Demand:
     """What a row needs on a machine.
 
@@ -176,8 +187,8 @@ def demand_of(
         machine: where.
         batch: how it is trained there.
         reading: seconds to read the data set; 0 if never measured.
-        read_bytes: by how much reading it made the process grow; 0 if never measured.
         scored: variants whose base scores have to be computed; None for all of them.
+        rows_zero: the rows zero that learn have to be computed; False where they are in the cache.
     """
     steps = {"data": reading or READING_SECONDS}
     share = 1.0 if scored is None else min(1.0, scored / max(1, parts.rows))
@@ -189,19 +200,19 @@ def demand_of(
         for base in networks
     )
     steps["base scores"] = work / machine.scoring if share else 0.0
-    models = max(1, len(parts.folds))
-    steps["labels, split, windows"] = parts.rows * ROW_SECONDS["labels, split, windows"]
-    steps["audit"] = parts.rows * ROW_SECONDS["audit"] * models
-    judging = JUDGE_SECONDS + parts.rows * JUDGE_ROW_SECONDS + parts.tested * spec.bootstrap * JUDGE_RESAMPLE_SECONDS
-    tracks = parts.rows * (2 * spec.base.distance + 1) * 3 * 4 * 2 * len(networks)
-    resident: dict[str, float] = {"base scores": tracks + 5 * NETWORK_BYTES * len(networks)} if not machine.cuda else {}
+    if not share:
+        steps[FOUND] = found_seconds(spec, parts)
+    steps["labels, split, windows"] = parts.rows * SPLIT_ROW_SECONDS
+    steps["audit"] = AUDIT_SECONDS + parts.rows * (AUDIT_ROW_SECONDS + AUDIT_FOLD_SECONDS * max(1, len(parts.folds)))
+    resident = {} if machine.cuda else process_bytes(spec, parts, registry.get(spec.data.name).rows)
     if not machine.cuda:
-        resident["data"] = float(read_bytes)
+        resident["networks"] = 5.0 * NETWORK_BYTES * len(networks)
     scoring = _scoring_bytes(spec) if steps["base scores"] else 0.0
     peak, phase = scoring + sum(resident.values()), "base scores" if scoring else "data"
     epoch_seconds = gflop = 0.0
     if spec.procedure == "fusion":
-        steps["training"] = parts.rows * models * TREES_SECONDS
+        steps["features"] = FEATURES_SECONDS * parts.rows
+        steps["training"] = fusion_seconds(spec, parts)
     elif spec.ensemble is None:
         trained = _trained(spec, parts, machine, batch)
         steps |= trained.steps
@@ -210,7 +221,9 @@ def demand_of(
             if bytes_ + held > peak:
                 peak, phase = bytes_ + held, name
         epoch_seconds, gflop = trained.epoch_seconds, trained.gflop
-    steps["judging"] = judging
+    if spec.ensemble is None:
+        steps["rows zero"] = rows_zero_seconds(parts) if rows_zero else 0.0
+    steps["judging"] = judging_seconds(spec, parts)
     return Demand(peak + machine.held_bytes, phase, steps, epoch_seconds, gflop)
 
 
@@ -227,7 +240,8 @@ def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch)
     """Training and answering: what is held by phase, and what it takes."""
     dry = trace_row(spec, machine)
     config = spec.training
-    validated, answered = VALIDATION_BATCHES * batch.size, _default(predict, "batch_size")
+    validated = validation_rows(batch.size, spec.window)
+    answered = rows_at_a_time(ANSWERED_AT_ONCE, spec.window)
     step, check, answer = (
         at_batch(dry.training, batch.size),
         at_batch(dry.validation, validated),
@@ -252,7 +266,7 @@ def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch)
     held = codes
     if dry.feature_bytes:
         sequences = 2 * parts.rows
-        read = _default(frozen_features, "batch_size")
+        read = rows_at_a_time(_default(frozen_features, "batch_size"), spec.window)
         embed = at_batch(dry.embedding, read)
         training += -(-sequences // read) * machine.seconds(embed)
         phases["embedding"] = float(embed.peak_bytes)

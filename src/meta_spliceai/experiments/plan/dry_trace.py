@@ -6,6 +6,9 @@ they die, its floating-point operations are counted by PyTorch's own formulas, F
 out) by 5 · N · log2 N for each complex transform of N points and half of it for a real one (Cooley and Tukey's radix-2
 count). Activations kept for the backward pass, gradients, AdamW's two moments and recomputation under gradient
 checkpointing are therefore in the figures because they happen, not because a formula has them.
+
+One run serves every batch size. It is made with a batch of so large a prime that no other dimension is a multiple of
+it: what grows with the batch is then divisible by it, what does not is not.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -76,18 +79,47 @@ class Traced:
     half: Bool[np.ndarray, " operations"]
 
 
+BATCH = 1_000_003
+"""The prime that stands for the batch: larger than any window, so no other dimension is a multiple of it."""
+
+
+class Size(NamedTuple):
+    """A number of bytes or operations: what is there at any batch, and what comes with each member of it."""
+
+    once: float = 0
+    each: float = 0
+
+    @classmethod
+    def of(cls, number: int) -> Size:
+        """A number counted in the dry run."""
+        each, rest = divmod(number, BATCH)
+        return cls(number, 0) if rest else cls(0, each)
+
+    def at(self, batch: int, rounding: int = 1) -> float:
+        """The number at a batch size, rounded up to a multiple."""
+        number = self.once + self.each * batch
+        return number if rounding == 1 else math.copysign(-(-abs(number) // rounding) * rounding, number)
+
+    def __add__(self, other: tuple[float, ...]) -> Size:  # type: ignore[override]
+        return Size(self.once + other[0], self.each + other[1])
+
+    def __neg__(self) -> Size:
+        return Size(-self.once, -self.each)
+
+    def __mul__(self, factor: float) -> Size:  # type: ignore[override]
+        return Size(self.once * factor, self.each * factor)
+
+
 class _Account(TorchDispatchMode):
     """Watches operations: what is held, and what is done."""
 
-    def __init__(self, rounding: int, workspaces: bool) -> None:
+    def __init__(self, workspaces: bool) -> None:
         super().__init__()
-        self.rounding = rounding
         self.workspaces = workspaces
-        self.held = 0
-        self.peak = 0
         self.counting = False
-        self.rows: list[tuple[float, float, bool, bool]] = []
-        self._sizes: dict[int, int] = {}
+        self.rows: list[tuple[Size, Size, bool, bool]] = []
+        self.events: list[Size] = []
+        self._sizes: dict[int, Size] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -100,8 +132,17 @@ class _Account(TorchDispatchMode):
         packet = func._overloadpacket
         if packet in _TRANSFORMS and self.workspaces:
             # cuFFT works in a buffer of the transform's size; a transform back to real numbers copies its input first.
-            extra = made[0].nbytes + (args[0].nbytes if packet is torch.ops.aten._fft_c2r else 0)
-            self.peak = max(self.peak, self.held + extra)
+            extra = Size.of(made[0].nbytes)
+            if packet is torch.ops.aten._fft_c2r:
+                extra += Size.of(args[0].nbytes)
+            self.events += [extra, -extra]
+        if packet is torch.ops.aten.convolution and args[0].dim() == 3 and not self.workspaces:
+            # oneDNN has an order of its own for one-dimensional convolutions, in which the answer stands once more; an
+            # input that is not contiguous is copied as well. (Ours of two dimensions are in the order it works in.)
+            extra = Size.of(made[0].nbytes)
+            if not args[0].is_contiguous():
+                extra += Size.of(args[0].nbytes)
+            self.events += [extra, -extra]
         if self.counting and not _is_view(func):
             self._count(func, packet, args, kwargs, out, made)
         return out
@@ -112,25 +153,43 @@ class _Account(TorchDispatchMode):
         key = storage._cdata
         if key in self._sizes:
             return
-        size = -(-storage.nbytes() // self.rounding) * self.rounding
+        size = Size.of(storage.nbytes())
         self._sizes[key] = size
-        self.held += size
-        self.peak = max(self.peak, self.held)
+        self.events.append(size)
         weakref.finalize(storage, self._forget, key)
 
     def _forget(self, key: int) -> None:
-        self.held -= self._sizes.pop(key, 0)
+        self.events.append(-self._sizes.pop(key))
+
+    def peak(self, batch: int, rounding: int) -> int:
+        """Most bytes held at one time.
+
+        Args:
+            batch: variants or sequences.
+            rounding: memory is handed out in pieces of so many bytes.
+        """
+        held = most = 0
+        for event in self.events:
+            held += event.at(batch, rounding)
+            most = max(most, held)
+        return most
+
+    def traced(self, batch: int, rounding: int) -> Traced:
+        """Everything seen, at a batch size."""
+        flops, moved = (np.array([row[i].at(batch) for row in self.rows], dtype=np.float64) for i in (0, 1))
+        matrix, half = (np.array([row[i] for row in self.rows], dtype=bool) for i in (2, 3))
+        return Traced(self.peak(batch, rounding), flops, moved, matrix, half)
 
     def _count(self, func: Any, packet: Any, args: Any, kwargs: Any, out: Any, made: list[Tensor]) -> None:
         read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        moved = float(sum(_bytes(tensor) for tensor in (*read, *made)))
-        flops, matrix = 0.0, packet in flop_registry
+        moved = sum((Size.of(_bytes(tensor)) for tensor in (*read, *made)), start=Size())
+        flops, matrix = Size(), packet in flop_registry
         if matrix:
-            flops = float(flop_registry[packet](*args, **kwargs, out_val=out))
+            flops = Size.of(flop_registry[packet](*args, **kwargs, out_val=out))
         elif packet in _TRANSFORMS:
             flops = _transform_flops(packet, args, made[0])
         elif made:
-            flops = float(max(tensor.numel() for tensor in made))
+            flops = Size.of(max(tensor.numel() for tensor in made))
         half = any(tensor.element_size() == 2 for tensor in made)
         self.rows.append((flops, moved, matrix, half))
 
@@ -146,12 +205,12 @@ def _is_view(func: Any) -> bool:
     return bool(returned) and all(value.alias_info is not None and not value.alias_info.is_write for value in returned)
 
 
-def _transform_flops(packet: Any, args: Any, made: Tensor) -> float:
+def _transform_flops(packet: Any, args: Any, made: Tensor) -> Size:
     whole = made if packet is torch.ops.aten._fft_c2r else args[0]
     axes = args[1]
     points = math.prod(whole.shape[axis] for axis in axes)
     share = 1.0 if packet is torch.ops.aten._fft_c2c else 0.5
-    return whole.numel() / points * share * 5 * points * math.log2(max(points, 2))
+    return Size.of(whole.numel()) * (share * 5 * math.log2(max(points, 2)))
 
 
 class _CudaAutocast(TorchFunctionMode):
@@ -215,17 +274,18 @@ def dry_run(
         mixed: bfloat16 mixed precision.
         cuda: count as CUDA's allocator does, with the workspaces of Fourier transforms.
     """
-    training, validation, embedding = {}, {}, {}
     rounding = _ALLOCATION if cuda else 64
+
+    def at_both(account: _Account) -> dict[int, Traced]:
+        return {size: account.traced(size, rounding) for size in batch_sizes}
+
     with FakeTensorMode():
         predictor = build()
         set_trained(predictor, config, None)
         frozen = predictor.encoder_frozen
-        for size in batch_sizes:
-            training[size] = _training(predictor, config, size, mixed, _Account(rounding, cuda))
-            validation[size] = _forward(predictor, size, mixed, _Account(rounding, cuda))
-            if frozen:
-                embedding[size] = _embed(predictor, size, _Account(rounding, cuda))
+        training = at_both(_training(predictor, config, mixed, _Account(cuda)))
+        validation = at_both(_forward(predictor, mixed, _Account(cuda)))
+        embedding = at_both(_embed(predictor, _Account(cuda))) if frozen else {}
         feature_bytes = 0
         if frozen:
             encoder: Any = predictor.encoder
@@ -239,13 +299,13 @@ def _see_model(predictor: nn.Module, account: _Account) -> None:
         account.see(tensor)
 
 
-def _inputs(predictor: Predictor, size: int) -> tuple[Tensor, Tensor]:
+def _inputs(predictor: Predictor) -> tuple[Tensor, Tensor]:
     """What a batch holds: one-hot bases of both alleles, or a frozen encoder's features of them."""
     if predictor.encoder_frozen:
         encoder: Any = predictor.encoder
-        shape = (size, int(encoder.positions), int(encoder.channels))
+        shape = (BATCH, int(encoder.positions), int(encoder.channels))
         return torch.zeros(shape).mT, torch.zeros(shape).mT
-    shape = (size, 4, predictor.window)
+    shape = (BATCH, 4, predictor.window)
     return torch.zeros(shape), torch.zeros(shape)
 
 
@@ -254,7 +314,7 @@ def _answer(predictor: Predictor, pair: tuple[Tensor, Tensor]) -> Tensor:
     return answer.float()
 
 
-def _training(predictor: Predictor, config: TrainingConfig, size: int, mixed: bool, account: _Account) -> Traced:
+def _training(predictor: Predictor, config: TrainingConfig, mixed: bool, account: _Account) -> _Account:
     """One step from the second on: the optimiser has its moments, and the gradients of the step before are held until
     the backward pass begins (as Lightning does it)."""
     predictor.train()
@@ -267,8 +327,8 @@ def _training(predictor: Predictor, config: TrainingConfig, size: int, mixed: bo
         account.see(tensor)
     with account:
         account.counting = True
-        pair = _inputs(predictor, size)
-        labels = torch.zeros((size, predictor.head.labels))
+        pair = _inputs(predictor)
+        labels = torch.zeros((BATCH, predictor.head.labels))
         with _precision(mixed):
             loss = predictor.loss(_answer(predictor, pair), labels, config)
         for parameter in trained:
@@ -276,33 +336,27 @@ def _training(predictor: Predictor, config: TrainingConfig, size: int, mixed: bo
         loss.backward()
     # The fused AdamW is one pass over weights, gradients and both moments, in place; clipping one over gradients.
     touched = float(sum(p.nbytes for p in trained))
-    account.rows.append((12 * touched / 4, 7 * touched + 2 * touched, False, False))
-    traced = _traced(account)
+    account.rows.append((Size(12 * touched / 4), Size(7 * touched + 2 * touched), False, False))
     for parameter in trained:
         parameter.grad = None
-    return traced
+    return account
 
 
-def _forward(predictor: Predictor, size: int, mixed: bool, account: _Account) -> Traced:
+def _forward(predictor: Predictor, mixed: bool, account: _Account) -> _Account:
     predictor.eval()
     _see_model(predictor, account)
     with account, torch.no_grad():
         account.counting = True
-        pair = _inputs(predictor, size)
+        pair = _inputs(predictor)
         with _precision(mixed):
             _answer(predictor, pair)
-    return _traced(account)
+    return account
 
 
-def _embed(predictor: Predictor, size: int, account: _Account) -> Traced:
+def _embed(predictor: Predictor, account: _Account) -> _Account:
     predictor.eval()
     _see_model(predictor, account)
     with account, torch.no_grad():
         account.counting = True
-        predictor.encoder(torch.zeros((size, 4, predictor.window))).mT.half()
-    return _traced(account)
-
-
-def _traced(account: _Account) -> Traced:
-    rows = np.array(account.rows, dtype=np.float64).reshape(-1, 4)
-    return Traced(account.peak, rows[:, 0], rows[:, 1], rows[:, 2].astype(bool), rows[:, 3].astype(bool))
+        predictor.encoder(torch.zeros((BATCH, 4, predictor.window))).mT.half()
+    return account

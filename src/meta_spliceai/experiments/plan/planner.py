@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.gpu_prices import Market, Offer, load_market
 from meta_spliceai.experiments.parts import missing_parts
-from meta_spliceai.experiments.plan.calibrate import Calibration, Point
+from meta_spliceai.experiments.plan.calibrate import Basis, Calibration, Kind, Mended, Point
 from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, known_facts, parts_of
-from meta_spliceai.experiments.plan.demand import Batch, Demand, batches_of, demand_of, family_of
+from meta_spliceai.experiments.plan.demand import Batch, Demand, batches_of, demand_of, kind_of, trace_row
 from meta_spliceai.experiments.plan.machines import CPU, Machine, card, processor, this_processor
 from meta_spliceai.experiments.plan.records import (
     Measured,
@@ -29,7 +28,6 @@ from meta_spliceai.experiments.plan.records import (
 from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
 
-Basis = Literal["estimate", "calibrated", "measured"]
 State = Literal["planned", "completed", "out of memory", "cannot run"]
 
 PRIORITIES = ("high", "medium", "low")
@@ -97,6 +95,7 @@ class RowPlan:
         best: the cheapest that fits; the fastest of those without a price where none has one; None where none fits.
         notes: what a reader must know.
         shared: what this row computes that later rows find done, as a key; empty for nothing.
+        drawn: variants it draws.
     """
 
     spec: ExperimentSpec
@@ -105,6 +104,7 @@ class RowPlan:
     best: Offered | None
     notes: tuple[str, ...]
     shared: str
+    drawn: int = 0
 
     @property
     def hours_most(self) -> float | None:
@@ -215,6 +215,28 @@ class Planner:
             self._facts[key] = facts_of(data)
         return self._facts[key]
 
+    def get_ready(self, specs: Sequence[ExperimentSpec], gpu: str | None = None) -> None:
+        """Trace the models of rows while another process counts their data sets; nothing where they were counted.
+
+        Args:
+            specs: the rows that will be planned.
+            gpu: only on this card, or on "cpu".
+
+        Raises:
+            InputError: an unknown card; settings that build no model.
+        """
+        from meta_spliceai.experiments.plan.count_ahead import counted_ahead
+
+        runnable = [spec for spec in specs if not missing_parts(spec, self.rows_by_id)]
+        with counted_ahead([spec.data for spec in runnable]) as counting:
+            if not counting:
+                return
+            kinds = {machine.cuda: machine for machine in self.machines(gpu)}
+            for spec in runnable:
+                if spec.ensemble is None and spec.procedure != "fusion":
+                    for machine in kinds.values():
+                        trace_row(spec, machine)
+
     def machine_of(self, run: Measured) -> Machine:
         """What a run ran on; a card that nobody described counts as a processor (see `point`)."""
         gpu = self.market.known(run.device) if run.cuda else None
@@ -226,32 +248,36 @@ class Planner:
         if run.cuda and self.market.known(run.device) is None:
             return self._stopping(run)
         machine = self.machine_of(run)
-        if not run.cuda:
-            with suppress(InputError):  # a data set of the user's own that is no longer there
-                self.facts(run.spec.data)  # a process holds what it has read
-        family = family_of(run.spec)
-        device = known_card(self.market, run.device)
-        demand = self.demand(run.spec, run.parts, machine, Batch.of(run.spec), run.scored)
+        kind = kind_of(run.spec, known_card(self.market, run.device))
+        demand = self.demand(run.spec, run.parts, machine, Batch.of(run.spec), run.scored, run.rows_zero is not False)
         estimated = demand.at_share(run.epoch_share or 1.0)
         steps = {
             step: (estimated[step], seconds)
             for step, seconds in run.seconds.items()
-            if step in estimated and step not in run.not_compared
+            if estimated.get(step) and step not in run.not_compared
         }
         stopping = self._stopping(run).epoch_share
-        return Point(run.run, False, device, family, (demand.peak_bytes, float(run.peak_bytes)), steps, stopping)
+        return Point(run.run, False, kind, (demand.peak_bytes, float(run.peak_bytes)), steps, stopping)
 
     def _stopping(self, run: Measured) -> Point:
         """Of a run only how soon its training stopped."""
         share = run.epoch_share if run.spec.training.patience else None
-        return Point(run.run, False, run.device, family_of(run.spec), None, {}, share)
+        return Point(run.run, False, kind_of(run.spec, run.device), None, {}, share)
 
-    def demand(self, spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, scored: int | None) -> Demand:
-        """What a row needs, uncalibrated."""
+    def demand(
+        self,
+        spec: ExperimentSpec,
+        parts: Parts,
+        machine: Machine,
+        batch: Batch,
+        scored: int | None,
+        rows_zero: bool = True,
+    ) -> Demand:
+        """What a row needs, uncalibrated; see `demand_of`."""
         key = spec.data.model_copy(update={"rows": None, "labelled_only": False, "balanced": False}).model_dump_json()
         facts = self._facts.get(key) or known_facts(spec.data)
-        reading, read_bytes = (facts.load_seconds, facts.load_bytes) if facts else (0.0, 0)
-        return demand_of(spec, parts, machine, batch, reading=reading, read_bytes=read_bytes, scored=scored)
+        reading = facts.load_seconds if facts else 0.0
+        return demand_of(spec, parts, machine, batch, reading=reading, scored=scored, rows_zero=rows_zero)
 
     def machines(self, gpu: str | None = None) -> list[Machine]:
         """All cards, or the one named ("cpu" for the processor at hand).
@@ -291,8 +317,12 @@ class Planner:
             notes.append("base scores: found in the cache of an earlier row or run")
         done = self._done(spec)
         failed = self.failed.get(spec.id)
-        scored = 0 if found else None
-        offers = [self._offer(spec, parts, machine, scored, paid, done) for machine in self.machines(gpu)]
+        zero = zero_key(spec, parts.rows)
+        kept = zero in paid or any(
+            zero_key(run.spec, run.parts.rows) == zero for run in self.runs if run.code == code_version()
+        )
+        caches = (0 if found else None, not kept)
+        offers = [self._offer(spec, parts, machine, caches, paid, done) for machine in self.machines(gpu)]
         if spec.ensemble is not None:
             free = [row for row in spec.ensemble.members if row in paid or self._member_done(spec, row)]
             if free:
@@ -300,24 +330,24 @@ class Planner:
         if failed is not None:
             notes.append(f"run {failed.run} at batch {failed.batch_size}: {failed.reason}")
         state: State = "completed" if done else "out of memory" if failed is not None else "planned"
-        return RowPlan(spec, state, tuple(offers), _best(offers), tuple(notes), shared)
+        return RowPlan(spec, state, tuple(offers), _best(offers), tuple(notes), shared, parts.rows)
 
     def _offer(
         self,
         spec: ExperimentSpec,
         parts: Parts,
         machine: Machine,
-        scored: int | None,
+        caches: tuple[int | None, bool],
         paid: frozenset[str],
         done: list[Measured],
     ) -> Offered:
-        family = family_of(spec)
         device = machine.name if machine.cuda else self.here
+        kind = kind_of(spec, device)
         calibration = self.calibration(machine.cuda)
         tried = []
         for batch in batches_of(spec):
-            demand = self.demand(spec, parts, machine, batch, scored)
-            peak = calibration.memory(device, family, demand.peak_bytes, machine.cuda)
+            demand = self.demand(spec, parts, machine, batch, *caches)
+            peak = calibration.memory(kind, demand.peak_bytes, machine.cuda)
             tried.append((batch, demand, peak))
             if peak.value <= machine.memory_bytes or spec.ensemble is not None:
                 break
@@ -325,10 +355,10 @@ class Planner:
         fits = peak.value <= machine.memory_bytes
         if not fits:
             batch, demand, peak = tried[0]
-        share = calibration.epochs(family) if spec.training.patience else None
+        share = calibration.epochs(kind) if spec.training.patience else None
         expected = demand.at_share(share.value if share else 1.0)
-        mended = {step: calibration.step(device, family, step, seconds) for step, seconds in expected.items()}
-        most = {step: calibration.step(device, family, step, seconds).value for step, seconds in demand.steps.items()}
+        mended = {step: calibration.step(kind, step, seconds) for step, seconds in expected.items()}
+        most = {step: calibration.step(kind, step, seconds).value for step, seconds in demand.steps.items()}
         steps = {step: number.value for step, number in mended.items()}
         seconds, longest = sum(steps.values()), sum(most.values())
         if spec.ensemble is not None:
@@ -341,12 +371,11 @@ class Planner:
                 longest += offer.hours_most * 3600
                 steps[f"member {member}"] = offer.hours * 3600
                 if offer.peak_bytes > peak.value:
-                    peak = type(peak)(offer.peak_bytes, offer.memory_basis, peak.sources)
+                    peak = Mended(offer.peak_bytes, offer.memory_basis, peak.sources, peak.rests_on)
                     fits = offer.fits
         # The step that takes longest decides what the hours are called.
         longest_step = max(mended, key=lambda step: mended[step].value)
-        time_basis: Basis = "calibrated" if mended[longest_step].sources else "estimate"
-        memory_basis: Basis = "calibrated" if peak.basis == "calibrated" else "estimate"
+        time_basis, memory_basis = mended[longest_step].basis, peak.basis
         same = [run for run in done if known_card(self.market, run.device) == device]
         if same:
             latest = max(same, key=lambda run: run.at)
@@ -356,7 +385,7 @@ class Planner:
             why = f"measured in run {latest.run}"
         else:
             peak_bytes = int(peak.value)
-            why = self._why(machine, demand, mended[longest_step].sources, peak.sources, longest_step, share)
+            why = _why(machine, demand, mended[longest_step], peak, longest_step, share)
         price = self.market.offers.get(machine.name) if machine.cuda else None
         return Offered(
             gpu=machine.name,
@@ -371,7 +400,7 @@ class Planner:
             source="" if price is None else price.source,
             batch_size=batch.size,
             accumulate=batch.accumulate,
-            largest_batch=self._largest(spec, parts, machine, family, device),
+            largest_batch=self._largest(spec, parts, machine, kind),
             memory_basis=memory_basis,
             time_basis=time_basis,
             phase=demand.phase,
@@ -379,32 +408,18 @@ class Planner:
             why=why,
         )
 
-    def _largest(self, spec: ExperimentSpec, parts: Parts, machine: Machine, family: str, device: str) -> int:
+    def _largest(self, spec: ExperimentSpec, parts: Parts, machine: Machine, kind: Kind) -> int:
         """The largest power of two whose training fits; no more than the rows there are."""
         if spec.ensemble is not None or spec.procedure == "fusion":
             return 0
         size, most = 1, max((train for train, _ in parts.folds), default=1)
         while size * 2 <= most:
             demand = self.demand(spec, parts, machine, Batch(size * 2, 1), 0)
-            peak = self.calibration(machine.cuda).memory(device, family, demand.peak_bytes, machine.cuda)
+            peak = self.calibration(machine.cuda).memory(kind, demand.peak_bytes, machine.cuda)
             if peak.value > machine.memory_bytes:
                 break
             size *= 2
         return size
-
-    def _why(self, machine: Machine, demand: Demand, runs: int, memory_runs: int, step: str, share: Any) -> str:
-        time = f"{step} calibrated on {_counted(runs)}" if runs else f"time {machine.assumed}"
-        memory = f"dry trace (peak in {demand.phase})"
-        if memory_runs:
-            memory += f", calibrated on {_counted(memory_runs)}"
-        words = [f"memory: {memory}", time]
-        if share is not None and share.sources:
-            words.append(f"stops after {share.value:.0%} of the epochs as {_counted(share.sources)} did")
-        elif share is not None:
-            words.append("all epochs counted, early stopping not known")
-        if demand.gflop:
-            words.append(f"{demand.gflop / 1e3:,.1f} TFLOP of training at all epochs")
-        return "; ".join(words)
 
     def _done(self, spec: ExperimentSpec) -> list[Measured]:
         identity = spec.identity()
@@ -442,7 +457,8 @@ class Planner:
         plans = []
         for spec in specs:
             plan = self.row(spec, gpu, frozenset(paid))
-            paid.add(plan.shared)
+            if plan.state != "cannot run":
+                paid |= {plan.shared, zero_key(spec, plan.drawn)}
             plans.append(plan)
         return choose(plans, self.market, self.today, budget, deadline)
 
@@ -458,6 +474,17 @@ def plan_row(
 ) -> RowPlan:
     """Plan one row by itself; see `Planner.row`."""
     return Planner(workspace, rows, prices, ledgers).row(spec, gpu)
+
+
+def zero_key(spec: ExperimentSpec, rows: int) -> str:
+    """Which learning rows zero a row needs: rows with the same key find them in the cache (see `judge`).
+
+    Args:
+        spec: the row.
+        rows: variants it draws.
+    """
+    data = spec.data.model_copy(update={"rows": None}).model_dump_json()
+    return f"rows zero of {rows} {data} {spec.split.model_dump_json()} {spec.negatives} {spec.window} {spec.seed}"
 
 
 def scores_key(spec: ExperimentSpec, rows: int) -> str:
@@ -478,8 +505,29 @@ def _dollars(offer: Offer | None, seconds: float, machine: Machine) -> float | N
     return None if offer is None else seconds / 3600 * offer.dollars_per_hour
 
 
-def _counted(number: int) -> str:
-    return f"{number} measurement{'' if number == 1 else 's'}"
+def _why(machine: Machine, demand: Demand, time: Mended, memory: Mended, step: str, share: Mended | None) -> str:
+    """Where memory and time are from.
+
+    Args:
+        machine: where.
+        demand: uncalibrated.
+        time: the step that takes longest, mended.
+        memory: the peak, mended.
+        step: the name of the step that takes longest.
+        share: of the epochs that training needs; None where it cannot stop early.
+    """
+    traced = f"dry trace (peak in {demand.phase})"
+    words = [
+        f"memory: {traced}, {memory.basis} on {memory.rests_on}" if memory.sources else f"memory: {traced}",
+        f"{step} {time.basis} on {time.rests_on}" if time.sources else f"time {machine.assumed}",
+    ]
+    if share is not None and share.sources:
+        words.append(f"stops after {share.value:.0%} of the epochs as {share.rests_on} did")
+    elif share is not None:
+        words.append("all epochs counted, early stopping not known")
+    if demand.gflop:
+        words.append(f"{demand.gflop / 1e3:,.1f} TFLOP of training at all epochs")
+    return "; ".join(words)
 
 
 def _best(offers: Sequence[Offered]) -> Offered | None:

@@ -18,8 +18,9 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.build_predictor import build_predictor
 from meta_spliceai.experiments.environment import describe_environment
 from meta_spliceai.experiments.gpu_prices import Market
+from meta_spliceai.experiments.plan.bench_work import PROCESS_BYTES
 from meta_spliceai.experiments.plan.calibrate import Point
-from meta_spliceai.experiments.plan.demand import at_batch, family_of, is_mixed, trace_row, without_weights
+from meta_spliceai.experiments.plan.demand import at_batch, is_mixed, kind_of, trace_row, without_weights
 from meta_spliceai.experiments.plan.machines import CPU, Machine, card, processor
 from meta_spliceai.experiments.plan.records import device_key, known_card
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
@@ -177,14 +178,14 @@ def probe_points(probes: Sequence[Probe], market: Market, cuda: bool) -> list[Po
         traced = [at_batch(dry.training, size) for size in probe.batch_sizes]
         # The training loop's own time is not in a probe's steps, and not in what is expected of them.
         expected = sum(machine.seconds(one) for one in traced)
-        memory = (float(traced[-1].peak_bytes + machine.held_bytes), float(probe.peak_bytes[-1]))
+        held = machine.held_bytes if probe.cuda else PROCESS_BYTES
+        memory = (float(traced[-1].peak_bytes + held), float(probe.peak_bytes[-1]))
         step = (expected, sum(probe.seconds))
         points.append(
             Point(
                 f"probe of {probe.row}",
                 True,
-                known_card(market, probe.device) if probe.cuda else probe.device,
-                family_of(spec),
+                kind_of(spec, known_card(market, probe.device) if probe.cuda else probe.device),
                 memory,
                 {"training": step},
                 None,

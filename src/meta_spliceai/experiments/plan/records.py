@@ -9,6 +9,7 @@ from typing import Any
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.experiments.gpu_prices import Market
+from meta_spliceai.experiments.plan.bench_work import FOUND
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.machines import CPU
 from meta_spliceai.experiments.spec import ExperimentSpec
@@ -34,6 +35,8 @@ class Measured:
         epochs: epochs trained by each model.
         parts: rows trained on and tested, as they were.
         scored: variants whose base scores were computed in the run; None where that was not written down.
+        rows_zero: whether rows zero that learn were computed; None where that was not written down.
+        code: version of the code.
         at: when it ended.
     """
 
@@ -48,6 +51,8 @@ class Measured:
     epochs: tuple[int, ...]
     parts: Parts
     scored: int | None
+    rows_zero: bool | None
+    code: str
     at: str
 
     @property
@@ -62,9 +67,14 @@ class Measured:
 
     @property
     def not_compared(self) -> frozenset[str]:
-        """Steps whose work is not known: reading data, which a process does once for all its rows, and base scoring
-        where all was found in the cache or it was not written down how much was."""
-        return frozenset({"data"} if self.scored else {"data", "base scores"})
+        """Steps whose work is not known: reading data, which a process does once for all its rows, and what may have
+        been found in a cache where it was not written down whether it was."""
+        left = {"data"}
+        if self.scored is None:
+            left.add("base scores")
+        if self.rows_zero is None:
+            left |= {"rows zero", "judging"}  # they were measured as one
+        return frozenset(left)
 
 
 def device_key(environment: dict[str, Any], device: str) -> str:
@@ -97,16 +107,21 @@ def _read(run: RunDirectory) -> Measured | None:
         return None  # of an earlier version, or damaged: `meta-spliceai runs list` says so
     training = record.get("training") or {}
     reports = training.get("folds") or ([training] if "epochs_run" in training else [])
+    folds = tuple((int(report["train_rows"]), int(report["val_rows"])) for report in reports)
+    if "fusions" in training:
+        folds = tuple((int(card["classes"]["rows"]), 0) for card in training["fusions"])
     cuda = record.get("device") != CPU
     peak = record.get("peak_gpu_memory_bytes") if cuda else record.get("peak_memory_bytes")
     if not peak:
         return None
     tested = int(data.get("split", {}).get("parts", {}).get("test", {}).get("variants", 0))
-    base = data.get("base", {})
+    networks = [data.get("base", {}), *data.get("beside", [])]
+    scored = [network.get("scored") for network in networks]
+    zero = record.get("rows_zero_computed")
     rows = int(data["n_variants"])
     parts = Parts(
         rows=rows,
-        folds=tuple((int(report["train_rows"]), int(report["val_rows"])) for report in reports),
+        folds=folds,
         tested=tested,
         neighbourhoods=0,
         spread=0,
@@ -121,12 +136,22 @@ def _read(run: RunDirectory) -> Measured | None:
         threads=int(environment.get("torch_threads") or 1),
         memory_total=int(environment.get("memory_bytes") or 0),
         peak_bytes=int(peak),
-        seconds={step: float(seconds) for step, seconds in record["seconds_by_step"].items()},
+        seconds=_steps(record["seconds_by_step"], not any(scored)),
         epochs=tuple(int(report["epochs_run"]) for report in reports),
         parts=parts,
-        scored=base.get("scored"),
+        scored=None if None in scored else max(scored),
+        rows_zero=None if zero is None else bool(zero),
+        code=str(record.get("code", "")),
         at=str(record.get("finished", "")),
     )
+
+
+def _steps(seconds: dict[str, float], found: bool) -> dict[str, float]:
+    """Seconds by step as the planner names steps."""
+    named = {step: float(value) for step, value in seconds.items()}
+    if found and "base scores" in named:
+        named[FOUND] = named.pop("base scores")
+    return named
 
 
 @dataclass(frozen=True)

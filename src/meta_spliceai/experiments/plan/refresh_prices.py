@@ -6,16 +6,21 @@ an hour on demand; empty where there is none), Region.
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
+from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError, RunError
 from meta_spliceai.experiments.gpu_prices import Market, refreshed_file
+from meta_spliceai.experiments.plan import ask_skypilot
 from meta_spliceai.files import atomic_write
 
 PROVIDERS = ("runpod", "lambda", "vast", "nebius", "aws", "gcp", "azure", "fluidstack", "paperspace", "cudo")
@@ -40,15 +45,15 @@ def refresh_prices(market: Market, providers: Iterable[str] = PROVIDERS) -> tupl
     Raises:
         MissingExtraError: SkyPilot is not installed.
         MissingResourceError: no catalogue can be had (no network and none on the disk).
+        RunError: SkyPilot itself failed.
+        InputError: a catalogue in another format.
     """
     tables, found, left_out = [], [], []
-    for provider in providers:
-        try:
-            file = _catalogue(provider)
-        except MissingResourceError as error:
-            left_out.append(f"{provider}: {error}")
+    for provider, answer in _catalogues(providers).items():
+        if "error" in answer:
+            left_out.append(f"{provider}: no catalogue ({answer['error']})")
             continue
-        table = price_table(file, provider, market)
+        table = price_table(Path(answer["file"]), provider, market, answer["day"])
         if table["prices"]:
             tables.append(table)
             found.append(f"{provider}: {len(table['prices'])} cards, {table['as_of']}")
@@ -64,29 +69,44 @@ def refresh_prices(market: Market, providers: Iterable[str] = PROVIDERS) -> tupl
     return refreshed_file(), found, left_out
 
 
-def _catalogue(provider: str) -> Path:
-    """SkyPilot's file of a provider, renewed by SkyPilot itself if it is old."""
-    try:
-        from sky.catalog import common
-    except ImportError as error:
-        raise MissingExtraError("refreshing prices from SkyPilot's catalogue", "cloud") from error
-    import requests
+def sky_python() -> str:
+    """The Python that has SkyPilot: this one, or that of the command `sky` on the path (SkyPilot's dependencies may
+    contradict those of other packages, so that it is often installed apart).
 
-    try:
-        frame: Any = common.read_catalog(f"{provider}/vms.csv", pull_frequency_hours=FRESH_HOURS)
-        len(frame)  # it is read, and renewed, when it is first looked at
-        return Path(common.get_catalog_path(f"{provider}/vms.csv"))
-    except (requests.RequestException, OSError, ValueError) as error:
-        raise MissingResourceError(f"no catalogue ({' '.join(str(error).split())[:160]})") from error
+    Raises:
+        MissingExtraError: neither.
+    """
+    if find_spec("sky") is not None:
+        return sys.executable
+    command = shutil.which("sky")
+    if command is not None:
+        with open(command, "rb") as script:
+            first = script.readline().decode(errors="replace").strip()
+        if first.startswith("#!") and Path(first[2:]).is_file():
+            return first[2:]
+    raise MissingExtraError("refreshing prices from SkyPilot's catalogue", "cloud")
 
 
-def price_table(file: Path, provider: str, market: Market) -> dict[str, Any]:
+def _catalogues(providers: Iterable[str]) -> dict[str, dict[str, str]]:
+    """For each provider SkyPilot's file and the day of its prices, or what is wrong; renewed by SkyPilot if old."""
+    command = [sky_python(), str(Path(ask_skypilot.__file__)), str(FRESH_HOURS), *providers]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        why = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        raise RunError(f"SkyPilot could not be asked for prices ({why[:200]}); give your own with --prices FILE")
+    answers: dict[str, dict[str, str]] = json.loads(lines[-1])
+    return answers
+
+
+def price_table(file: Path, provider: str, market: Market, day: str) -> dict[str, Any]:
     """One provider's lowest on-demand price of each card, as an entry of the history of prices.
 
     Args:
-        file: a `vms.csv` in SkyPilot's format; the day of the prices is that of the file.
+        file: a `vms.csv` in SkyPilot's format.
         provider: whose.
         market: the cards; others are left out.
+        day: of the prices, YYYY-MM-DD.
 
     Raises:
         InputError: a column is missing, or a price is no number.
@@ -106,7 +126,6 @@ def price_table(file: Path, provider: str, market: Market) -> dict[str, Any]:
         gpu = market.known(name)
         if gpu is not None:
             lowest[gpu.name] = min(float(dollars), lowest.get(gpu.name, float("inf")))
-    day = datetime.fromtimestamp(file.stat().st_mtime, UTC).date().isoformat()
     return {
         "as_of": day,
         "provider": provider,

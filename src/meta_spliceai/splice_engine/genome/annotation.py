@@ -215,8 +215,8 @@ class GeneAnnotation:
                 raise InputError(f"{path}, line {number}: {len(fields)} fields where the header has {len(header)}")
             name, chrom, strand, start, end, exon_starts, exon_ends = (fields[index] for index in place)
             where = f"{path}, line {number} ({name})"
-            starts = [_integer(text, "EXON_START", where) for text in exon_starts.rstrip(",").split(",")]
-            ends = [_integer(text, "EXON_END", where) for text in exon_ends.rstrip(",").split(",")]
+            starts = _integers(exon_starts, "EXON_START", where)
+            ends = _integers(exon_ends, "EXON_END", where)
             if len(starts) != len(ends):
                 raise InputError(f"{where}: {len(starts)} exon starts but {len(ends)} exon ends")
             genes.append(
@@ -308,6 +308,14 @@ def _lines(path: Path) -> Iterator[str]:
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file (byte {error.start} of a block is not UTF-8)") from error
+
+
+def _integers(text: str, what: str, where: str) -> list[int]:
+    """Coordinates separated by commas."""
+    parts = text.rstrip(",").split(",")
+    if all(map(str.isdecimal, parts)) and max(map(len, parts)) <= 12:
+        return list(map(int, parts))  # a human annotation has 400,000 of them
+    return [_integer(part, what, where) for part in parts]
 
 
 def _integer(text: str, what: str, where: str) -> int:
