@@ -14,6 +14,11 @@ if "META_SPLICEAI_MIRROR" not in os.environ and SHARED.is_dir():
     os.environ["META_SPLICEAI_MIRROR"] = os.pathsep.join(str(SHARED / part) for part in ("data", "weights"))
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that runs the tests in the background makes them deaf to Ctrl-C, and every process that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def mirror() -> Path:
     """The folder that holds `data/`, `weights/` and `vectors/`; the test is skipped where there is none."""
