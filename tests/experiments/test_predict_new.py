@@ -21,6 +21,7 @@ from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import parse_spec
 from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.splice_engine.genome.sequence import decode
+from meta_spliceai.splice_engine.variants.allele_check import MISMATCH
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,8 @@ def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(finish
     found = answered.table
     assert len(found) == 30
     assert found["reason"][3] == NOT_BASES
-    assert "reference mismatch" in found["reason"][7]
+    assert found["reason"][7] == MISMATCH
+    assert answered.coverage.examples[MISMATCH][0].startswith("row 8: allele 8 (")
     assert found["reason"][9] == NO_STRAND
     good = found["reason"] == ""
     assert good.sum() == 27
@@ -120,11 +122,12 @@ def test_a_vcf_is_read_allele_by_allele(tmp_path: Path) -> None:
     path = tmp_path / "in.vcf"
     path.write_text(
         "##fileformat=VCFv4.2\n##contig=<ID=chr1,length=4000>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
-        "chr1\t300\t.\ta\tC,G\t.\t.\t.\nchr1\t400\t.\tAT\t*\t.\t.\t.\nchr1\t500\t.\tA\t.\t.\t.\t.\n"
+        "chr1\t300\trs7\ta\tC,G\t.\t.\t.\nchr1\t400\t.\tAT\t*\t.\t.\t.\nchr1\t500\t.\tA\t.\t.\t.\t.\n"
     )
     alleles, variants = read_variants(path, None)
     assert list(alleles["alt"]) == ["C", "G", "*", "."]
     assert list(alleles["ref"][:2]) == ["A", "A"]
+    assert list(alleles["variant_id"]) == ["rs7", "rs7", "", ""]
     assert list(alleles["reason"]) == [NO_STRAND, NO_STRAND, NOT_BASES, NOT_BASES]
     assert variants.empty
 
@@ -157,3 +160,40 @@ def test_damaged_files_are_said_to_be(tmp_path: Path) -> None:
         read_variants(broken, None)
     with pytest.raises(InputError, match="no file of variants"):
         read_variants(tmp_path / "absent.vcf", None)
+
+
+def test_genes_and_genome_of_another_build_are_refused(
+    finished: Workspace, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    genes = tmp_path / "genes.txt"
+    genes.write_text(
+        "#NAME\tCHROM\tSTRAND\tTX_START\tTX_END\tEXON_START\tEXON_END\nG\tchr1\t+\t0\t3000\t0,500,\t300,3000,\n"
+    )
+    arguments = ["predict", run_named(finished, folds=False), str(table), "-o", str(tmp_path / "out.tsv")]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "-R", str(tmp_path / "no.fa"), "-A", str(genes), "--runs-dir", str(finished.root)])
+    assert ended.value.code == 2
+    assert "no FASTA file at" in capsys.readouterr().err.replace("\n", " ")  # a table of one's own is taken
+    packaged = [*arguments, "-R", "regions", "-A", "grch37", "--runs-dir", str(finished.root)]
+    with pytest.raises(SystemExit) as ended:
+        main(packaged)
+    assert ended.value.code == 2
+    assert "is GRCh37, but the variants are GRCh38" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_regions_are_a_genome_too(finished: Workspace, table: Path, tmp_path: Path) -> None:
+    genome = load_dataset("toy").genome
+    fasta = tmp_path / "regions.fa"
+    lengths = genome.contigs()
+    fasta.write_text("".join(f">{name}:1-{n}\n{decode(genome.fetch(name, 0, n))}\n" for name, n in lengths.items()))
+    whole = tmp_path / "whole.fa"
+    whole.write_text("".join(f">{name}\n{decode(genome.fetch(name, 0, n))}\n" for name, n in lengths.items()))
+    written = []
+    for number, file in enumerate((fasta, whole)):
+        out = tmp_path / f"out{number}.tsv"
+        name = run_named(finished, folds=False)
+        with pytest.raises(SystemExit) as ended:
+            main(["predict", name, str(table), "-o", str(out), "-R", str(file), "--runs-dir", str(finished.root)])
+        assert not ended.value.code
+        written.append(out.read_text())
+    assert written[0] == written[1]

@@ -19,7 +19,13 @@ def predict(
     source: Annotated[Path, typer.Argument(metavar="IN", help="VCF, BCF, or a table with chrom, pos, ref, alt.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The table to write, tab-separated.")],
     reference: Annotated[
-        Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome of the variants' build.")
+        str,
+        typer.Option(
+            "-R",
+            "--reference",
+            metavar="FASTA",
+            help="Genome of the variants' build: a FASTA file, whole or of regions (chr1:1000-2000), or 'regions'.",
+        ),
     ],
     annotation: Annotated[
         str | None,
@@ -35,8 +41,10 @@ def predict(
 
     Writes one line an allele, in the input's order: the model's answers and a
     calibrated probability of being splice-altering, or the reason why there is
-    none. Beside OUT, OUT.card.json says what the model is: training data,
-    split, metrics, licences.
+    none. A fusion also writes each base network's Δ (the largest, and at the
+    nearest exon's own sites) and the kind of effect that it shows. Beside OUT,
+    OUT.card.json says what the model is: training data, split, metrics,
+    licences.
 
     [bold]Examples[/bold]
 
@@ -44,19 +52,18 @@ def predict(
       meta-spliceai predict validated-delta-50k variants.tsv -o out.tsv -R hg38.fa
     """
     from meta_spliceai.cli.terminal import Terminal
+    from meta_spliceai.datasets.human import human_annotation, human_genome
     from meta_spliceai.experiments.predict_new import predict_new
     from meta_spliceai.experiments.read_variants import read_variants
     from meta_spliceai.experiments.workspace import Workspace
     from meta_spliceai.files import atomic_write
-    from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-    from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 
     terminal = Terminal()
     workspace = Workspace.default(runs_dir)
     found = workspace.find(run)
-    genes = None if annotation is None else GeneAnnotation.named(annotation, build)
+    genes = None if annotation is None else human_annotation(build, annotation)
     alleles, variants = read_variants(source, genes)
-    answered = predict_new(found, workspace, alleles, variants, IndexedFasta(reference, build), device, genes)
+    answered = predict_new(found, workspace, alleles, variants, human_genome(build, reference), device, genes)
     with atomic_write(out) as handle:
         answered.table.to_csv(handle, sep="\t", index=False, float_format="%.6g")
     with atomic_write(out.with_name(f"{out.name}.card.json")) as handle:
@@ -66,5 +73,7 @@ def predict(
     terminal.say(f"{account.read:,} alleles, {account.used:,} predicted by {found.name}: {out}")
     for reason, count in account.left_out.items():
         terminal.say(f"  {count:,} without a prediction: {reason}, e.g. {account.examples[reason][0]}")
+    for note in answered.card["notes"]:
+        terminal.say(f"  note: {note}")
     if found.stale():
         terminal.say(f"  note: {found.name} is stale: {found.stale()}")

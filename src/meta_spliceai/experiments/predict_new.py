@@ -27,7 +27,7 @@ from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
 from meta_spliceai.splice_engine.meta_layer.training import predict
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
-from meta_spliceai.splice_engine.variants.allele_check import MISMATCH, NO_CONTIG, NO_SEQUENCE, check_reference
+from meta_spliceai.splice_engine.variants.allele_check import compare_reference
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.tested_exon import find_tested_exon
 from meta_spliceai.splice_engine.variants.windows import build_windows
@@ -90,10 +90,10 @@ def predict_new(
     table = alleles.copy()
     if variants.empty:
         raise InputError(f"none of {len(alleles)} alleles can be used: {', '.join(coverage.left_out)}")
-    checked, account = check_reference(variants, genome)
+    reasons, account = compare_reference(variants, genome, [row + 1 for row in variants["row"]])
     coverage = coverage.then(account)
-    lost = sorted(set(variants["row"]) - set(checked["row"]))
-    table.loc[lost, "reason"] = f"{MISMATCH}, {NO_CONTIG} or {NO_SEQUENCE}"
+    table.loc[variants["row"], "reason"] = reasons
+    checked = variants[reasons == ""].reset_index(drop=True)
     if len(checked):
         if run.spec().fusion is not None:
             answers = _fused(run, checked, genome, annotation, device)
@@ -175,6 +175,12 @@ def _with_tested_exon(variants: pd.DataFrame, annotation: GeneAnnotation | None)
 def model_card(run: RunDirectory, calibrated_on: str) -> dict[str, Any]:
     """What a user of the predictions must know about the run they come from."""
     record, data = run.record(), run.data()
+    notes = list(record["notes"])
+    if "context" in data["options"] and data["options"]["context"] != "genome":
+        notes.append(
+            f"trained on {data['data_set']} in its {data['options']['context']}s, where networks saw nothing around "
+            "those; on the genome they see what stands there, so that a variant's Δ may be another than in training"
+        )
     return {
         "run": run.name,
         "title": record["title"],
@@ -187,7 +193,7 @@ def model_card(run: RunDirectory, calibrated_on: str) -> dict[str, Any]:
         "probability_calibrated_on": calibrated_on,
         "verdicts": record["verdicts"],
         "metrics": [metric for metric in run.metrics()["metrics"] if metric["kind"] == "learned"],
-        "notes": record["notes"],
+        "notes": notes,
         "licences": record["licences"],
         "code": record["code"],
         "stale": run.stale(),

@@ -57,7 +57,7 @@ def read_variants(path: Path, annotation: GeneAnnotation | None) -> tuple[pd.Dat
 def _usable(alleles: pd.DataFrame, where: str) -> pd.DataFrame:
     good = alleles[alleles["reason"] == ""]
     frame = good[["chrom", "pos", "ref", "alt", "strand", "gene"]].assign(
-        variant_id=[f"row {row + 1}" for row in good.index],
+        variant_id=[f"allele {row + 1}" for row in good.index],
         classification=UNKNOWN,
         source=where,
         method="",
@@ -101,16 +101,17 @@ def _read_vcf(path: Path) -> pd.DataFrame:
         import pysam
     except ImportError as error:
         raise MissingPackageError(f"reading {path}, a VCF or BCF,", "pysam") from error
-    rows: list[tuple[str, int, str, str, str, str]] = []
+    rows: list[tuple[str, int, str, str, str, str, str]] = []
     try:
         with pysam.VariantFile(str(path)) as file:
             for record in file:
                 # A record without alternative alleles (`.`) has nothing to predict, but it is accounted for.
                 alts = record.alts or (".",)
-                rows.extend((record.chrom, record.pos, record.ref or ".", alt, "", "") for alt in alts)
+                name = record.id or ""
+                rows.extend((record.chrom, record.pos, record.ref or ".", alt, "", "", name) for alt in alts)
     except (OSError, ValueError) as error:
         raise IntegrityError(f"{path} cannot be read as VCF or BCF: {error}") from error
-    return pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", "strand", "gene"])
+    return pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", *OPTIONAL])
 
 
 def _read_table(path: Path) -> pd.DataFrame:

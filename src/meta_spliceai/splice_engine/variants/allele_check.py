@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,42 +40,56 @@ def check_reference(table: pd.DataFrame, genome: SequenceSource) -> tuple[pd.Dat
         InputError: no contig of the table is in the genome, or so many rows mismatch that the table belongs to
             another build or has its alleles on the gene's strand; the message says which of the two it looks like.
     """
+    reasons, coverage = compare_reference(table, genome)
+    return table[reasons == ""].reset_index(drop=True), coverage
+
+
+def compare_reference(
+    table: pd.DataFrame, genome: SequenceSource, numbers: Sequence[int] | None = None
+) -> tuple[np.ndarray, Coverage]:
+    """For every row the reason why its reference allele is not the genome's (empty where it is), and the account.
+
+    Args:
+        table, genome: as `check_reference`.
+        numbers: what the account calls the rows, where they are not 1, 2, 3 …
+
+    Raises:
+        InputError: as `check_reference`.
+    """
     coverage = Coverage(len(table))
+    reasons = np.full(len(table), "", dtype=object)
     if table.empty:
-        return table.reset_index(drop=True), coverage
+        return reasons, coverage
     known, first_error = _known_contigs(table, genome)
     if not known:
         raise InputError(f"none of the table's contigs is in the genome: {first_error}")
 
     lost: dict[str, list[str]] = {NO_CONTIG: [], NO_SEQUENCE: [], MISMATCH: []}
-    keep = np.ones(len(table), dtype=bool)
     complemented = 0
     source = Path(genome.name).name  # the account stands in results, which do not say where their maker keeps files
-    columns = zip(table["variant_id"], table["chrom"], table["pos"], table["ref"], table["alt"], strict=True)
-    for at, (name, chrom, pos, ref, alt) in enumerate(columns):
+    called = range(1, len(table) + 1) if numbers is None else numbers
+    columns = zip(called, table["variant_id"], table["chrom"], table["pos"], table["ref"], table["alt"], strict=True)
+    for at, (number, name, chrom, pos, ref, alt) in enumerate(columns):
+        words = f"row {number}: {name} ({chrom}:{pos} {ref}>{alt})"
         if chrom not in known:
-            keep[at] = False
-            lost[NO_CONTIG].append(f"row {at + 1}: {name} ({chrom}:{pos} {ref}>{alt})")
+            reasons[at] = NO_CONTIG
+            lost[NO_CONTIG].append(words)
             continue
         expected = encode(ref)
         found = genome.fetch(known[chrom], pos - 1, pos - 1 + len(ref))
         if np.array_equal(expected, found):
             continue
-        keep[at] = False
         if (found == N_CODE).any():
-            lost[NO_SEQUENCE].append(
-                f"row {at + 1}: {name} ({chrom}:{pos} {ref}>{alt}) has {decode(found)} in {source}"
-            )
+            reasons[at] = NO_SEQUENCE
+            lost[NO_SEQUENCE].append(f"{words} has {decode(found)} in {source}")
         else:
+            reasons[at] = MISMATCH
             complemented += np.array_equal(reverse_complement(expected), found)
-            lost[MISMATCH].append(
-                f"row {at + 1}: {name} ({chrom}:{pos} {ref}>{alt}) expects {ref}, {source} ({genome.build}) "
-                f"has {decode(found)}"
-            )
+            lost[MISMATCH].append(f"{words} expects {ref}, {source} ({genome.build}) has {decode(found)}")
     for reason, rows in lost.items():
         coverage.leave_out(reason, rows)
-    _refuse_wrong_table(len(lost[MISMATCH]), int(keep.sum()), complemented, lost[MISMATCH], genome)
-    return table[keep].reset_index(drop=True), coverage
+    _refuse_wrong_table(len(lost[MISMATCH]), int((reasons == "").sum()), complemented, lost[MISMATCH], genome)
+    return reasons, coverage
 
 
 def _known_contigs(table: pd.DataFrame, genome: SequenceSource) -> tuple[dict[str, str], str]:
