@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from meta_spliceai.errors import InputError, MissingResourceError
-from meta_spliceai.experiments.plan import data_facts
-from meta_spliceai.experiments.plan.data_facts import DataFacts, facts_of, parts_of
+from meta_spliceai.experiments.plan import count_ahead, data_facts, demand
+from meta_spliceai.experiments.plan.bench_work import FOUND, feature_count, trees_seconds
+from meta_spliceai.experiments.plan.count_ahead import counted_ahead
+from meta_spliceai.experiments.plan.data_facts import DataFacts, facts_of, known_facts, parts_of
 from meta_spliceai.experiments.plan.planner import Planner, RowPlan
 from meta_spliceai.experiments.plan.scoring_work import scoring_flops
-from meta_spliceai.experiments.spec import BaseSpec, ExperimentSpec, SplitSpec, parse_spec
+from meta_spliceai.experiments.spec import BaseSpec, DataSpec, ExperimentSpec, SplitSpec, parse_spec
+from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
 
 def changed(spec: ExperimentSpec, **fields: Any) -> ExperimentSpec:
@@ -126,8 +135,66 @@ def test_base_scores_are_paid_for_once(planner: Planner, toy_row: ExperimentSpec
     first, later = made.rows
     assert first.steps["base scores"] > 0
     assert later.steps["base scores"] == 0
+    assert later.steps[FOUND] > 0
+    assert FOUND not in first.steps
     assert "found in the cache" in later.notes[0]
     assert made.in_order()[0] == "toy-row"
+
+
+def test_rows_zero_are_paid_for_once_where_the_split_is_the_same(planner: Planner, toy_row: ExperimentSpec) -> None:
+    second = changed(toy_row, id="toy-two", encoder={"name": "gated-cnn", "settings": {"layers": 3}})
+    another = changed(second, id="toy-three", training={"epochs": 3, "seed": 5})
+    first, same, other = planner.rows([toy_row, second, another], gpu="Slow").rows
+    assert first.steps["rows zero"] > 0
+    assert same.steps["rows zero"] == 0
+    assert other.steps["rows zero"] > 0  # another seed, another split
+
+
+def test_data_are_counted_by_another_process_while_models_are_traced(
+    planner: Planner, toy_row: ExperimentSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *_, **__: asked.append(1) or nullcontext(SimpleNamespace(stdin=None))
+    )
+    demand._TRACED.clear()
+    planner.get_ready([toy_row, toy_row], gpu="Slow")
+    assert len(asked) == 1
+    assert len(demand._TRACED) == 1
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps([toy_row.data.model_dump(mode="json"), {"name": "no"}])))
+    count_ahead.main()
+    assert known_facts(toy_row.data) is not None
+    planner.get_ready([toy_row], gpu="Slow")
+    assert len(asked) == 1
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_counts_what_is_at_hand(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path))
+    wanted = [DataSpec(name="mfass", rows=10), DataSpec(name="mfass")]
+    with counted_ahead(wanted) as counting:
+        assert counting == 1
+    facts = known_facts(DataSpec(name="mfass"))
+    assert facts is not None
+    assert facts.exact
+
+
+def test_a_fusions_features_are_as_many_as_those_of_the_runs_kept_in_this_repository() -> None:
+    kept = [run for run in Workspace(Path(__file__).parents[3] / "results").runs() if run.record().get("model")]
+    fused = [(run.spec(), run.record()["model"]["features"]) for run in kept if "features" in run.record()["model"]]
+    assert fused
+    assert [feature_count(spec) for spec, _ in fused] == [len(features) for _, features in fused]
+
+
+def test_trees_take_longer_with_rows_features_folds_and_seeds() -> None:
+    config = BoostingConfig.model_validate({})
+    least = trees_seconds(1000, 50, config)
+    assert trees_seconds(4000, 50, config) > least
+    assert trees_seconds(1000, 200, config) > least
+    for field, more in (("folds", 6), ("seeds", 4), ("most_trees", 300)):
+        assert trees_seconds(1000, 50, config.model_copy(update={field: more})) > 1.3 * least
 
 
 def test_an_ensemble_costs_nothing_for_members_planned_beside_it(planner: Planner, toy_row: ExperimentSpec) -> None:

@@ -155,7 +155,9 @@ def test_the_planners_plot_counts_what_is_within_the_band():
     root = parsed(planned_plot(points, "Peak memory", "GiB", 0.15))
     marks = list(root.iter(f"{SPACE}circle"))
     assert [mark.get("class") for mark in marks] == ["guess estimate", "guess calibrated", "guess calibrated"]
-    assert "3 runs; 1 of 2 calibrated predictions within 15%" in root.get("aria-label", "")
+    assert "3 runs; 1 of 2 calibrated predictions within 15%; outside: two +40%" in root.get("aria-label", "")
+    assert words(root).count("two") == 1  # named on the plot as well; what is within the band is not
+    assert "one" not in words(root)
     assert (marks[1].get("data-tip") or "").endswith("11 GiB predicted, 10 measured (+10%)")
     assert planned_plot([], "Time", "s", 0.25) is None
 

@@ -45,11 +45,12 @@ AUDIT_SECONDS, AUDIT_ROW_SECONDS, AUDIT_FOLD_SECONDS = 0.5, 6e-5, 2.2e-5
 JUDGE_SECONDS, JUDGE_ROW_SECONDS, JUDGE_RESAMPLE_SECONDS = 3.0, 2e-4, 1e-7
 """Judging: at all, a tested variant, a tested variant of one scorer in one resample."""
 
-PROCESS_BYTES = 700e6
+PROCESS_BYTES = 500e6
 """A processor's run before it has read anything: interpreter, PyTorch, Lightning, pandas, scikit-learn."""
 
-DATA_BYTES, DATA_ROW_BYTES = 120e6, 8e3
-"""Annotation and genome, and a variant of the data set as read."""
+DATA_BYTES, DATA_ROW_BYTES, TABLE_ROW_BYTES = 120e6, 3e3, 18e3
+"""Annotation and genome, a variant of the data set as read, and one of the row's table with all that is made of it
+(windows, words, predictions, resamples)."""
 
 SCORE_COPIES, FEATURE_COPIES = 1.5, 6.0
 """How often base scores and features stand in memory at once: arrays, their parts of a fold, bins."""
@@ -125,7 +126,7 @@ def process_bytes(spec: ExperimentSpec, parts: Parts, read_rows: int) -> dict[st
     """What a run on a processor holds beside its model, by kind."""
     held = {
         "libraries": PROCESS_BYTES,
-        "data": DATA_BYTES + DATA_ROW_BYTES * read_rows,
+        "data": DATA_BYTES + DATA_ROW_BYTES * read_rows + TABLE_ROW_BYTES * parts.rows,
         "base scores": SCORE_COPIES * score_bytes(spec, parts),
     }
     if spec.procedure == "fusion":

@@ -168,15 +168,16 @@ class _Account(TorchDispatchMode):
             batch: variants or sequences.
             rounding: memory is handed out in pieces of so many bytes.
         """
-        held = most = 0
+        held = most = 0.0
         for event in self.events:
             held += event.at(batch, rounding)
             most = max(most, held)
-        return most
+        return int(most)
 
     def traced(self, batch: int, rounding: int) -> Traced:
         """Everything seen, at a batch size."""
-        flops, moved = (np.array([row[i].at(batch) for row in self.rows], dtype=np.float64) for i in (0, 1))
+        flops = np.array([row[0].at(batch) for row in self.rows], dtype=np.float64)
+        moved = np.array([row[1].at(batch) for row in self.rows], dtype=np.float64)
         matrix, half = (np.array([row[i] for row in self.rows], dtype=bool) for i in (2, 3))
         return Traced(self.peak(batch, rounding), flops, moved, matrix, half)
 
