@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+from meta_spliceai.cli import main
+
+RunCli = Callable[[Sequence[str]], tuple[int, str, str]]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real data, networks and reference outputs of peers, beside the project where they are at hand; never part of it."""
@@ -32,3 +37,16 @@ def mirror() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own cache."""
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def run_cli(capsys: pytest.CaptureFixture[str]) -> RunCli:
+    """The command line as a user calls it: arguments in, exit code, standard output and standard error out."""
+
+    def run(arguments: Sequence[str]) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run

@@ -12,14 +12,7 @@ import typer
 from meta_spliceai.cli import app as cli_app
 from meta_spliceai.cli import main
 from meta_spliceai.errors import InputError
-
-
-def run_cli(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    code = ended.value.code
-    captured = capsys.readouterr()
-    return (int(code) if code is not None else 0), captured.out, captured.err
+from tests.conftest import RunCli
 
 
 def test_help_names_every_command_and_is_quick() -> None:
@@ -38,14 +31,14 @@ def test_help_names_every_command_and_is_quick() -> None:
         assert command in done.stdout
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run_cli(["--version"], capsys)
+def test_version(run_cli: RunCli) -> None:
+    code, out, _ = run_cli(["--version"])
     assert code == 0
     assert out.startswith("meta-spliceai 0.")
 
 
-def test_unknown_row_names_the_nearest_and_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run_cli(["run", "validated-delta-10kk"], capsys)
+def test_unknown_row_names_the_nearest_and_ends_with_2(run_cli: RunCli) -> None:
+    code, _, err = run_cli(["run", "validated-delta-10kk"])
     assert code == 2
     assert err.startswith("error: unknown row id 'validated-delta-10kk'; did you mean validated-delta-10k")
     assert len(err.strip().splitlines()) == 1
@@ -62,15 +55,15 @@ def test_unknown_row_names_the_nearest_and_ends_with_2(capsys: pytest.CaptureFix
         ("title=x", "unknown field 'title'"),
     ],
 )
-def test_bad_set_names_what_is_allowed(assignment: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run_cli(["run", "validated-delta-10k", "--set", assignment], capsys)
+def test_bad_set_names_what_is_allowed(assignment: str, words: str, run_cli: RunCli) -> None:
+    code, _, err = run_cli(["run", "validated-delta-10k", "--set", assignment])
     assert code == 2
     assert words in err
     assert len(err.strip().splitlines()) == 1
 
 
-def test_unknown_device_is_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run_cli(["run", "wt1-simple-cnn", "--device", "tpu"], capsys)
+def test_unknown_device_is_refused_before_anything_runs(run_cli: RunCli) -> None:
+    code, _, err = run_cli(["run", "wt1-simple-cnn", "--device", "tpu"])
     assert code == 2
     assert "unknown device 'tpu'" in err
 
@@ -91,29 +84,25 @@ def raising(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     return to_raise
 
 
-def test_interrupt_ends_with_130_and_says_how_to_go_on(
-    raising: list[BaseException], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_interrupt_ends_with_130_and_says_how_to_go_on(raising: list[BaseException], run_cli: RunCli) -> None:
     raising.append(KeyboardInterrupt())
-    code, _, err = run_cli(["run", "a row"], capsys)
+    code, _, err = run_cli(["run", "a row"])
     assert code == 130
     assert "meta-spliceai run 'a row' --resume" in err
 
 
-def test_full_disk_is_one_line(raising: list[BaseException], capsys: pytest.CaptureFixture[str]) -> None:
+def test_full_disk_is_one_line(raising: list[BaseException], run_cli: RunCli) -> None:
     raising.append(OSError(errno.ENOSPC, "No space left on device", "/runs/x"))
-    code, _, err = run_cli(["run", "a"], capsys)
+    code, _, err = run_cli(["run", "a"])
     assert code == 2
     assert err.strip() == (
         "error: no space left on the disk that holds /runs/x; free some and run the same command again"
     )
 
 
-def test_user_error_is_one_line_with_exit_code_2(
-    raising: list[BaseException], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_user_error_is_one_line_with_exit_code_2(raising: list[BaseException], run_cli: RunCli) -> None:
     raising.append(InputError("row 3: what and where"))
-    code, _, err = run_cli(["run", "a"], capsys)
+    code, _, err = run_cli(["run", "a"])
     assert (code, err) == (2, "error: row 3: what and where\n")
 
 

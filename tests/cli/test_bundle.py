@@ -6,18 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from meta_spliceai.cli import main
 from meta_spliceai.cli import run as run_command
 from meta_spliceai.cli.bundle import size_in_bytes
 from meta_spliceai.errors import InputError
-
-
-def run_cli(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    code = ended.value.code
-    captured = capsys.readouterr()
-    return (int(code) if code is not None else 0), captured.out, captured.err
+from tests.conftest import RunCli
 
 
 @pytest.mark.parametrize(
@@ -35,16 +27,16 @@ def run_cli(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[i
         (["bundle", "open", "nowhere.zip"], "no bundle at nowhere.zip"),
     ],
 )
-def test_bad_requests_are_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run_cli(arguments, capsys)
+def test_bad_requests_are_one_line(arguments: list[str], words: str, run_cli: RunCli) -> None:
+    code, _, err = run_cli(arguments)
     assert code == 2
     assert words in err
     assert len(err.strip().splitlines()) == 1
 
 
-def test_a_file_that_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_bundle(tmp_path: Path, run_cli: RunCli) -> None:
     (tmp_path / "bundle.zip").write_text("hello")
-    code, _, err = run_cli(["bundle", "show", str(tmp_path / "bundle.zip")], capsys)
+    code, _, err = run_cli(["bundle", "show", str(tmp_path / "bundle.zip")])
     assert code == 2
     assert "is no whole bundle" in err
 

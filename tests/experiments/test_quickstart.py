@@ -7,29 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from meta_spliceai.cli import main, quickstart
+from meta_spliceai.cli import quickstart
 from meta_spliceai.experiments import rows as rows_module
 from meta_spliceai.experiments.spec import ExperimentSpec
-
-
-def run_cli(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
+from tests.conftest import RunCli
 
 
 def test_quickstart_ends_with_a_leaderboard_and_a_page_and_uses_what_is_there(
     tmp_path: Path,
     catalogue: dict[str, ExperimentSpec],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_cli: RunCli,
 ) -> None:
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(quickstart, "ROWS", ("toy-row",))
     monkeypatch.setattr(rows_module, "load_rows", lambda *_: catalogue)
     arguments = ["quickstart", "--mutants", "220", "--device", "cpu", "--runs-dir", str(tmp_path / "runs")]
-    code, out, err = run_cli(arguments, capsys)
+    code, out, err = run_cli(arguments)
     assert code == 0, err
     assert "a subset: 220 of 240 variants, drawn with seed 0" in err
     for words in ("position", "base max_window", "toy-row"):
@@ -37,17 +31,17 @@ def test_quickstart_ends_with_a_leaderboard_and_a_page_and_uses_what_is_there(
     page = Path(re.search(r"page: (.*report/index\.html)", out).group(1))  # type: ignore[union-attr]
     assert "toy-row" in page.read_text(encoding="utf-8")
 
-    code, out, err = run_cli(arguments, capsys)
+    code, out, err = run_cli(arguments)
     assert code == 0
     assert "is finished already; nothing is computed again" in err
     assert "1 of 1 runs were finished before" in out
 
-    code, out, err = run_cli([*arguments, "--seed", "1"], capsys)
+    code, out, err = run_cli([*arguments, "--seed", "1"])
     assert code == 0
     assert "base scores: " in err
 
 
-def test_too_few_mutants_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run_cli(["quickstart", "--mutants", "5"], capsys)
+def test_too_few_mutants_are_refused(run_cli: RunCli) -> None:
+    code, _, err = run_cli(["quickstart", "--mutants", "5"])
     assert code == 2
     assert "200" in err

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from meta_spliceai.cli import main
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.report import build_report
 from meta_spliceai.experiments.results import keep_benchmark, keep_runs
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.smoke import as_smoke
-from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from tests.conftest import RunCli
+
+
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, object]) -> Workspace:
+    """One finished run of the toy row; not to be changed."""
+    row = parse_spec(toy_values, "test")
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))
+        run_experiment(row, Workspace(folder / "runs"), "cpu", rows={row.id: row})
+    return Workspace(folder / "runs")
 
 
 @pytest.fixture
-def finished(toy_row: ExperimentSpec, workspace: Workspace) -> RunDirectory:
-    run = run_experiment(toy_row, workspace, "cpu", rows={toy_row.id: toy_row}).run
-    assert run is not None
+def finished(finished_once: Workspace, workspace: Workspace) -> RunDirectory:
+    """A copy of it in this test's folder of runs."""
+    shutil.copytree(finished_once.root, workspace.root)
+    (run,) = workspace.runs()
     return run
 
 
@@ -64,7 +77,7 @@ def test_without_labels_only_the_scores_and_who_they_are_of_are_kept(
     assert set(kept) == {"variant_id", "group", "part", *scores}
     pd.testing.assert_frame_equal(kept, whole[list(kept)])
     assert run.metrics() == finished.metrics()
-    build_report(Workspace(tmp_path / "empty", ledgers=(tmp_path / "results",)), tmp_path / "site")
+    build_report(Workspace(tmp_path / "empty", ledgers=(tmp_path / "results",)), tmp_path / "site", plan=False)
     assert finished.name in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 
@@ -107,14 +120,9 @@ def test_a_benchmark_is_an_entry_like_any_other(tmp_path: Path) -> None:
     assert Workspace(tmp_path).ledger.finished() == []
 
 
-def test_on_the_command_line(
-    finished: RunDirectory, workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_on_the_command_line(finished: RunDirectory, workspace: Workspace, tmp_path: Path, run_cli: RunCli) -> None:
     command = ["runs", "export", "--runs-dir", str(workspace.root), "--into", str(tmp_path / "results")]
-    with pytest.raises(SystemExit) as ended:
-        main(command)
-    assert not ended.value.code
-    assert finished.name in capsys.readouterr().out
-    with pytest.raises(SystemExit) as ended:
-        main([*command, "-o", "x.csv"])
-    assert ended.value.code == 2
+    code, said, _ = run_cli(command)
+    assert code == 0
+    assert finished.name in said
+    assert run_cli([*command, "-o", "x.csv"])[0] == 2

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta_spliceai.cli import main
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, differing_fields
 from meta_spliceai.experiments.diff_runs import diff_runs
@@ -23,6 +22,7 @@ from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.stale import mark_stale_runs
 from meta_spliceai.experiments.workspace import Workspace
+from tests.conftest import RunCli
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,6 @@ def runs(three_runs: Workspace, tmp_path: Path) -> Workspace:
 
 def real_runs(workspace: Workspace) -> list[str]:
     return [entry["run"] for entry in workspace.ledger.finished() if not entry["smoke"]]
-
-
-def cli(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
 
 
 def test_compare_judges_both_models_on_the_same_rows(runs: Workspace) -> None:
@@ -91,7 +84,7 @@ def test_diff_names_what_differs_and_nothing_else(runs: Workspace) -> None:
     assert not {"training.epochs", "data.name", "data.digest", "split.digest"} & set(found.index)
 
 
-def test_diff_shows_machine_versions_and_metrics_too(runs: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_diff_shows_machine_versions_and_metrics_too(runs: Workspace, run_cli: RunCli) -> None:
     first, second = (runs.find(name) for name in real_runs(runs))
     environment = second.environment()
     environment["packages"]["torch"] = "9.9"
@@ -107,23 +100,21 @@ def test_diff_shows_machine_versions_and_metrics_too(runs: Workspace, capsys: py
     assert [metrics[first.name], metrics[second.name]] == estimates
     assert metrics["difference"] == pytest.approx(estimates[1] - estimates[0])
     where = ["--runs-dir", str(runs.root)]
-    code, out, _ = cli(["runs", "diff", first.name, second.name, "--json", *where], capsys)
+    code, out, _ = run_cli(["runs", "diff", first.name, second.name, "--json", *where])
     assert code == 0
     shown = json.loads(out)
     assert {line["field"]: line[second.name] for line in shown["fields"]}["window"] == 61
     assert {line["metric"] for line in shown["metrics"]} >= {"auprc", "auroc"}
-    code, out, _ = cli(["runs", "diff", first.name, first.name, *where], capsys)
+    code, out, _ = run_cli(["runs", "diff", first.name, first.name, *where])
     assert "the runs were made in the same way" in out
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
-def test_all_runs_as_a_table_for_other_programs(
-    runs: Workspace, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_runs_as_a_table_for_other_programs(runs: Workspace, tmp_path: Path, suffix: str, run_cli: RunCli) -> None:
     failed = runs.run("toy-row-ffffffffffff")
     failed.mark("failed", "no luck")
     out = tmp_path / f"runs.{suffix}"
-    code, said, _ = cli(["runs", "export", "-o", str(out), "--runs-dir", str(runs.root)], capsys)
+    code, said, _ = run_cli(["runs", "export", "-o", str(out), "--runs-dir", str(runs.root)])
     assert (code, said.strip()) == (0, str(out))
     read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[suffix]
     table = read(out).set_index("run")
@@ -141,12 +132,12 @@ def test_all_runs_as_a_table_for_other_programs(
     assert pd.isna(table.loc[failed.name, "auroc"])
 
 
-def test_what_cannot_be_exported_is_said(runs: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_exported_is_said(runs: Workspace, run_cli: RunCli) -> None:
     where = ["--runs-dir", str(runs.root)]
-    code, _, err = cli(["runs", "export", *real_runs(runs), *where], capsys)
+    code, _, err = run_cli(["runs", "export", *real_runs(runs), *where])
     assert code == 2
     assert "an archive holds one run" in err
-    code, _, err = cli(["runs", "export", "-o", "runs.xlsx", *where], capsys)
+    code, _, err = run_cli(["runs", "export", "-o", "runs.xlsx", *where])
     assert code == 2
     assert "a table as .csv, .json, .parquet" in err
 
@@ -164,17 +155,15 @@ def test_a_run_made_by_other_code_or_data_is_stale_and_said_to_be(runs: Workspac
     assert run.stale() == ""
 
 
-def test_prune_takes_smoke_failed_and_stale_runs_and_asks_first(
-    runs: Workspace, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prune_takes_smoke_failed_and_stale_runs_and_asks_first(runs: Workspace, run_cli: RunCli) -> None:
     failed = runs.run("toy-row-ffffffffffff")
     failed.mark("failed", "no luck")
     assert {entry.why for entry in prunable_runs(runs)} == {"smoke", "failed"}
-    _, out, _ = cli(["runs", "prune", "--runs-dir", str(runs.root)], capsys)
+    _, out, _ = run_cli(["runs", "prune", "--runs-dir", str(runs.root)])
     assert "would delete toy-row-ffffffffffff (failed" in out
     assert len(runs.runs()) == 4
     lines = len(runs.ledger.entries())
-    cli(["runs", "prune", "--yes", "--runs-dir", str(runs.root)], capsys)
+    run_cli(["runs", "prune", "--yes", "--runs-dir", str(runs.root)])
     assert sorted(run.name for run in runs.runs()) == sorted(real_runs(runs))
     assert len(runs.ledger.entries()) == lines
 
@@ -194,44 +183,44 @@ def test_export_packs_a_run_that_can_be_read_elsewhere(runs: Workspace, tmp_path
         export_run(failed, tmp_path / "no.tar.gz")
 
 
-def test_the_command_line_lists_shows_and_finds(runs: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_lists_shows_and_finds(runs: Workspace, run_cli: RunCli) -> None:
     where = ["--runs-dir", str(runs.root)]
-    code, out, _ = cli(["runs", "list", "--json", *where], capsys)
+    code, out, _ = run_cli(["runs", "list", "--json", *where])
     assert code == 0
     listed = json.loads(out)
     assert [row["state"] for row in listed] == ["finished"] * 3
     assert sum(row["smoke"] for row in listed) == 1
     name = real_runs(runs)[0]
-    code, out, _ = cli(["runs", "show", name[:14], "--json", *where], capsys)
+    code, out, _ = run_cli(["runs", "show", name[:14], "--json", *where])
     assert json.loads(out)["run"] == name
-    code, _, err = cli(["runs", "show", "toy-row-zzzz", *where], capsys)
+    code, _, err = run_cli(["runs", "show", "toy-row-zzzz", *where])
     assert code == 2
     assert "unknown run 'toy-row-zzzz'" in err
-    code, _, err = cli(["runs", "show", "toy-row", *where], capsys)
+    code, _, err = run_cli(["runs", "show", "toy-row", *where])
     assert code == 2
     assert "give more of the name" in err
-    code, _, err = cli(["runs", "list", "--state", "done", *where], capsys)
+    code, _, err = run_cli(["runs", "list", "--state", "done", *where])
     assert code == 2
     assert "unknown state 'done'" in err
 
 
-def test_the_leaderboard_as_json_has_rows_zero_first(runs: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = cli(["leaderboard", "--json", "--runs-dir", str(runs.root)], capsys)
+def test_the_leaderboard_as_json_has_rows_zero_first(runs: Workspace, run_cli: RunCli) -> None:
+    code, out, _ = run_cli(["leaderboard", "--json", "--runs-dir", str(runs.root)])
     assert code == 0
     (board,) = json.loads(out)
     assert [line["kind"] for line in board["lines"]] == ["row zero", "row zero", "base", "base", "learned", "learned"]
     learned = board["lines"][-1]
     assert learned["auprc"]["low"] <= learned["auprc"]["estimate"] <= learned["auprc"]["high"]
     assert 0 < board["prevalence"] < 1
-    code, _, err = cli(["leaderboard", "--data", "mfas", "--runs-dir", str(runs.root)], capsys)
+    code, _, err = run_cli(["leaderboard", "--data", "mfas", "--runs-dir", str(runs.root)])
     assert code == 2
     assert "unknown data set 'mfas'" in err
 
 
-def test_a_damaged_file_of_a_run_is_named(runs: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_file_of_a_run_is_named(runs: Workspace, run_cli: RunCli) -> None:
     run = runs.find(real_runs(runs)[0])
     (run.path / "run.json").write_text("{", encoding="utf-8")
-    code, _, err = cli(["runs", "show", run.name, "--runs-dir", str(runs.root)], capsys)
+    code, _, err = run_cli(["runs", "show", run.name, "--runs-dir", str(runs.root)])
     assert code == 2
     assert "run.json is damaged" in err
 

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import yaml
 
-from meta_spliceai.cli import main
 from meta_spliceai.errors import InputError, MissingExtraError, RunError
 from meta_spliceai.experiments.executors import on_cloud
 from meta_spliceai.experiments.executors.on_cloud import (
@@ -40,6 +39,7 @@ SKY_PYTHON = "SKY_PYTHON"
 ASK_SKY = """
 import json, sys
 import sky, yaml
+from tests.conftest import RunCli
 task = sky.Task.from_yaml_config(yaml.safe_load(sys.stdin))
 resources = next(iter(task.resources))
 print("PARSED " + json.dumps({
@@ -222,13 +222,6 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "Planner", Planner)
 
 
-def cli(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
-
-
 @pytest.fixture
 def fake_sky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A `sky` that writes down how it was called."""
@@ -242,10 +235,10 @@ def fake_sky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("planned")
 def test_a_dry_run_shows_job_offer_and_cost_and_does_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: RunCli
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = cli(["launch", "simple-cnn-501", "--spot", "--dry-run"], capsys)
+    code, out, err = run_cli(["launch", "simple-cnn-501", "--spot", "--dry-run"])
     assert code == 0
     assert "accelerators: RTX4090:1" in out
     assert "offer: RTX 4090 at $0.44 an hour on demand (somebody, 2025-12; spot costs less)" in out
@@ -256,18 +249,18 @@ def test_a_dry_run_shows_job_offer_and_cost_and_does_nothing(
 
 @pytest.mark.usefixtures("planned")
 def test_it_costs_money_and_is_asked_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_sky: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_sky: Path, run_cli: RunCli
 ) -> None:
     monkeypatch.chdir(tmp_path)
     wheel = tmp_path / wheel_name()
     wheel.write_bytes(b"")
     asked = ["launch", "simple-cnn-501", "--wheel", str(wheel)]
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
-    code, _, err = cli(asked, capsys)
+    code, _, err = run_cli(asked)
     assert code == 2
     assert "add --yes, or --dry-run" in err
     assert not fake_sky.exists()
-    code, out, _ = cli([*asked, "--yes"], capsys)
+    code, out, _ = run_cli([*asked, "--yes"])
     assert code == 0
     words = fake_sky.read_text(encoding="utf-8").split()
     assert words[:3] == ["jobs", "launch", "--yes"]
@@ -286,8 +279,8 @@ def test_it_costs_money_and_is_asked_first(
         (["simple-cnn-501", "--set", "training.epochs=-1"], "'training.epochs' = -1"),
     ],
 )
-def test_bad_input_is_named(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = cli(["launch", *arguments, "--dry-run"], capsys)
+def test_bad_input_is_named(arguments: list[str], words: str, run_cli: RunCli) -> None:
+    code, _, err = run_cli(["launch", *arguments, "--dry-run"])
     assert code == 2
     assert words in err
 
