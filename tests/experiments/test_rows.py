@@ -130,7 +130,7 @@ def test_own_rows_are_laid_over_the_packaged_ones(tmp_path: Path) -> None:
             ROW + "    ensemble: {members: [simple-cnn-500, simple-cnn-501]}\n",
             ["mine.yaml, line 3, row 'my-row', field 'ensemble.members'", "did you mean simple-cnn-50"],
         ),
-        ("section: Mine\nrows: [\n", ["not valid YAML"]),
+        ("section: Mine\nrows: [\n", ["mine.yaml, line 3: not valid YAML"]),
         ("rows: []\n", ["a catalogue file has a 'section'"]),
         ("section: Mine\nrows:\n  - just text\n", ["a row is a block of fields"]),
         ("section: Mine\nrows:\n  - title: No id\n", ["field 'id' is missing"]),

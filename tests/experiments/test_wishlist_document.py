@@ -89,10 +89,31 @@ def test_memory_cells(cell, value):
 
 @pytest.mark.parametrize(
     ("cell", "value"),
-    [("2-4h", (2, 4)), ("2–4 hours", (2, 4)), ("3h", (3, 3)), ("30-90 min", (0.5, 1.5)), ("–", None)],
+    [
+        ("2-4h", (2, 4)),
+        ("2–4 hours", (2, 4)),
+        ("3h", (3, 3)),
+        ("30-90 min", (0.5, 1.5)),
+        ("5min", (0.083, 0.083)),
+        ("–", None),
+    ],
 )
 def test_time_cells(cell, value):
     assert read_hours(cell) == value
+
+
+@pytest.mark.parametrize(
+    ("hours", "cell"),
+    [
+        ((2, 4), "2-4h"),
+        ((0.5, 1.5), "0.5-1.5h"),
+        ((0.083, 0.083), "5min"),
+        ((0.1, 0.2), "6-12min"),
+        ((0.01, 0.5), "0.01-0.5h"),
+    ],
+)
+def test_a_guess_below_an_hour_is_written_in_minutes(hours, cell):
+    assert write_guess(Wish(hours=hours)).time == cell
 
 
 @pytest.mark.parametrize(
@@ -110,6 +131,7 @@ def test_cells_that_say_nothing_are_refused_with_the_cell(read, cell):
     [
         Wish(vram_gb=48, vram_or_more=True, hours=(12, 24), priority="low"),
         Wish(vram_gb=8, hours=(1, 1), priority="high", starred=True),
+        Wish(hours=(0.1, 0.25)),
         Wish(),
     ],
 )

@@ -141,7 +141,11 @@ def read_rows(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
-        raise InputError(f"{name}: not valid YAML ({_first_line(error)})") from error
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}, line {mark.line + 1}" if mark is not None else name
+        raise InputError(
+            f"{where}: not valid YAML ({getattr(error, 'problem', None) or _first_line(error)})"
+        ) from error
     except RecursionError as error:
         raise InputError(f"{name}: not valid YAML (nested too deeply)") from error
     whole_file = isinstance(content, dict) and isinstance(content.get("rows"), list) and "section" in content

@@ -46,10 +46,16 @@ def write_guess(wish: Wish) -> Guess:
     vram = f"{wish.vram_gb:g}GB{'+' if wish.vram_or_more else ''}" if wish.vram_gb else NOTHING
     time = NOTHING
     if wish.hours:
-        low, high = (f"{hours:g}" for hours in wish.hours)
-        time = f"{low}h" if low == high else f"{low}-{high}h"
+        minutes = _from_to([f"{hours * 60:.0f}" for hours in wish.hours]) + "min"
+        # Minutes only where they say the same when they are read back.
+        same = wish.hours[1] < 1 and round(wish.hours[0] * 60) > 0 and read_hours(minutes) == wish.hours
+        time = minutes if same else _from_to([f"{hours:g}" for hours in wish.hours]) + "h"
     priority = wish.priority.upper() if wish.priority else NOTHING
     return Guess(vram, time, f"{STAR} {priority}" if wish.starred else priority)
+
+
+def _from_to(ends: list[str]) -> str:
+    return ends[0] if ends[0] == ends[1] else "-".join(ends)
 
 
 def read_vram(cell: str) -> tuple[float | None, bool]:
@@ -63,14 +69,14 @@ def read_vram(cell: str) -> tuple[float | None, bool]:
 
 
 def read_hours(cell: str) -> tuple[float, float] | None:
-    """Hours from and to; None for an empty cell. Minutes are turned into hours."""
+    """Hours from and to; None for an empty cell. Minutes are turned into hours with three decimals."""
     if _is_empty(cell):
         return None
     found = _HOURS.fullmatch(cell.strip())
     if found is None:
         raise CellError(f"{TIME} '{cell}' is not written as '2-4h'")
     unit = 60 if found[3].lower().startswith("m") else 1
-    low, high = float(found[1]) / unit, float(found[2] or found[1]) / unit
+    low, high = (round(float(end) / unit, 3) for end in (found[1], found[2] or found[1]))
     if not 0 < low <= high:
         raise CellError(f"{TIME} '{cell}' does not go from a smaller number to a larger one")
     return low, high

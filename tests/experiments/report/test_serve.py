@@ -82,7 +82,7 @@ def test_a_row_that_cannot_be_read_leaves_the_last_version(site, tmp_path):
     (tmp_path / "wishlist").mkdir()
     (tmp_path / "wishlist" / "mine.yaml").write_text("section: Mine\nrows: [\n")
     assert not site.refresh()
-    assert "mine.yaml: not valid YAML" in site.state()["error"]
+    assert "mine.yaml, line 3: not valid YAML" in site.state()["error"]
     assert site.page("index.html") is not None
     (tmp_path / "wishlist" / "mine.yaml").write_text("section: Mine\nrows: [{id: my-row, title: My row, wish: {}}]\n")
     assert site.refresh()
