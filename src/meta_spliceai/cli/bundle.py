@@ -36,6 +36,9 @@ def make(
         int | None,
         typer.Option("--score-digits", metavar="N", help="Round base scores to N decimals, 3 to 7 (default: exact)."),
     ] = None,
+    wheels: Annotated[
+        Path | None, typer.Option("--wheels", metavar="DIR", help="Pack the wheels in it that the machine needs.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Pack what rows need: variants, the bases around them, base scores, weights, the rows themselves.
@@ -73,7 +76,15 @@ def make(
     if score_digits is not None and not scores:
         raise InputError("--score-digits rounds base scores and --no-scores packs none; give one of them")
     made = make_bundle(
-        chosen, rows, out, Terminal(), most_bytes=most, scores=scores, digits=score_digits, leave_out=every
+        chosen,
+        rows,
+        out,
+        Terminal(),
+        most_bytes=most,
+        scores=scores,
+        digits=score_digits,
+        wheels=wheels,
+        leave_out=every,
     )
     if as_json:
         typer.echo(json.dumps({"file": str(made.path), "bytes": made.bytes, "parts": made.parts, **made.index}))
@@ -169,5 +180,11 @@ def _tell(index: dict[str, Any]) -> None:
     for missing in index["missing"]:
         typer.echo(f"  not in it: {missing}")
     typer.echo(f"  packages the other machine needs: {' '.join(index['wheels']['needed'])}")
+    packed = index["wheels"]["packed"]
+    if packed:
+        typer.echo(f"  in it as wheels: {' '.join(packed)}")
+        typer.echo("  there: python -m meta_spliceai.experiments.bundle.wheels BUNDLE SITE, and SITE on PYTHONPATH")
     for package, what in index["wheels"]["better_with"].items():
+        if any(name.startswith(f"{package}-") for name in packed):
+            continue
         typer.echo(f"  without {package} there, left out: {what}")

@@ -18,13 +18,11 @@ import pandas as pd
 from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.files import atomic_write, sha256_file
+from meta_spliceai.resources.bundles import INDEX
 from meta_spliceai.resources.resolve import mirror_folders
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.packed import Interval, PackedGenome, write_packed
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-
-INDEX = "bundle/index.json"
-"""What a bundle says it is and holds, at this place in it and in the mirror that it is opened as."""
 
 FOLDER = "bundle/data"
 """Where data sets stand in a bundle, and in the mirror that it is opened as: one folder each."""

@@ -21,6 +21,8 @@ from meta_spliceai.errors import InputError, MetaSpliceAIError
 from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.bundle.archive import packed_sizes, write_archive
 from meta_spliceai.experiments.bundle.packed_scores import DIGITS, write_packed_scores
+from meta_spliceai.experiments.bundle.wheels import FOLDER as WHEELS
+from meta_spliceai.experiments.bundle.wheels import package_of
 from meta_spliceai.experiments.prepare import choose_rows, load_rows_of
 from meta_spliceai.experiments.rows import find_row
 from meta_spliceai.experiments.smoke import as_smoke
@@ -79,6 +81,7 @@ PARTS = {
     SCORES: "base scores",
     ENCODERS: "encoder weights",
     f"{DATA}/": "variants, genes and sequence",
+    f"{WHEELS}/": "wheels",
     "bundle/": "rows and index",
 }
 """Folder in the file: what it is in words; everything else is weights of base networks."""
@@ -146,6 +149,7 @@ def make_bundle(
     most_bytes: int = MOST_BYTES,
     scores: bool = True,
     digits: int | None = None,
+    wheels: Path | None = None,
     leave_out: bool = False,
 ) -> Made:
     """Pack what rows need into one file of plain data.
@@ -162,12 +166,13 @@ def make_bundle(
         most_bytes: a larger file is not kept.
         scores: pack base scores.
         digits: decimals to which base scores are rounded; whoever uses them is told. None: as they are.
+        wheels: folder of wheels, of which those that the other machine needs are packed.
         leave_out: rows whose data or weights are not here, or cannot be used, are left out and listed among what is
             missing, instead of being an error.
 
     Raises:
         InputError: no row (that can be packed), the file would be too large even without scores (the message says what
-            is), or a number of decimals that scores are not rounded to.
+            is), a number of decimals that scores are not rounded to, or a folder that lacks a wheel.
         MissingResourceError, MissingExtraError, IntegrityError: data or weights that a row needs are not here.
     """
     if not specs:
@@ -178,6 +183,7 @@ def make_bundle(
     cache = ScoreCache.default()
     with tempfile.TemporaryDirectory(prefix="meta-spliceai-bundle-") as temporary:
         folder = Path(temporary) / "content"
+        wheels_packed = [] if wheels is None else _pack_wheels(wheels, folder)
         packed = _PackedNetworks(folder, cache if scores else None, digits)
         data = []
         unusable: dict[str, str] = {}
@@ -208,7 +214,7 @@ def make_bundle(
             "networks": networks,
             "encoders": encoders,
             "missing": missing,
-            "wheels": {"needed": _versions(NEEDED_WHEELS), "better_with": BETTER_WITH},
+            "wheels": {"needed": _versions(NEEDED_WHEELS), "better_with": BETTER_WITH, "packed": wheels_packed},
         }
         draft = Path(temporary) / "bundle"
         with watcher.stage("packing"):
@@ -414,6 +420,31 @@ def _pack_encoders(specs: Sequence[ExperimentSpec], folder: Path) -> tuple[list[
                 handle.write((there / file).read_bytes())
         packed[name] = None
     return list(packed), [f"{what}: needed by {', '.join(ids)}" for what, ids in missing.items()]
+
+
+def _pack_wheels(wheels: Path, folder: Path) -> list[str]:
+    """Copy the wheels that the other machine needs; their names.
+
+    Raises:
+        InputError: one is missing, or there in two versions.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(wheels.glob("*.whl")):
+        found.setdefault(package_of(path.name), []).append(path)
+    missing = [package for package in NEEDED_WHEELS if package not in found]
+    if missing:
+        raise InputError(
+            f"--wheels {wheels}: no wheel of {', '.join(missing)}; get them with: python -m pip download --no-deps "
+            f"--only-binary=:all: --python-version 3.12 -d {wheels} {' '.join(_versions(missing))}"
+        )
+    wanted = [path for package in (*NEEDED_WHEELS, *BETTER_WITH) for path in found.get(package, [])]
+    for package in (*NEEDED_WHEELS, *BETTER_WITH):
+        if len(found.get(package, [])) > 1:
+            raise InputError(f"--wheels {wheels}: {package} is there in two versions; leave one")
+    for path in wanted:
+        with atomic_write(folder / WHEELS / path.name, "wb") as handle:
+            handle.write(path.read_bytes())
+    return [path.name for path in wanted]
 
 
 def _by_part(sizes: Mapping[str, int]) -> dict[str, int]:

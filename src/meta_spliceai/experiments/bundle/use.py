@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from meta_spliceai.datasets.bundled import INDEX
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.bundle.archive import extract
@@ -19,6 +18,7 @@ from meta_spliceai.experiments.bundle.packed_scores import unpack_scores
 from meta_spliceai.experiments.executors.screen import Screen
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.files import cache_dir, sha256_file
+from meta_spliceai.resources.bundles import INDEX
 from meta_spliceai.resources.resolve import MIRROR_VARIABLE
 from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache

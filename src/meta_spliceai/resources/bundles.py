@@ -1,0 +1,4 @@
+"""What every reader of bundles knows; read before the packages that rows need are there, so nothing is imported."""
+
+INDEX = "bundle/index.json"
+"""What a bundle says it is and holds, at this place in it and in the mirror that it is opened as."""
