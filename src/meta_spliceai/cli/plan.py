@@ -188,6 +188,8 @@ def _show(made: Plan, limited: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from meta_spliceai.experiments.plan.choose import in_short
+
     console = Console()
     table = Table(title="Plan", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("row", overflow="fold")
@@ -198,11 +200,11 @@ def _show(made: Plan, limited: bool) -> None:
     for row in made.rows:
         table.add_row(*_cells(made, row))
     table.add_section()
-    dollars = "no price" if made.dollars is None else _short(made.dollars)
+    dollars = "no price" if made.dollars is None else in_short(made.dollars)
     table.add_row(
         f"[bold]{len(made.chosen)} of {len(made.rows)} rows[/bold]",
         f"{made.peak_bytes / 1e9:.2f}",
-        _short(made.hours),
+        in_short(made.hours),
         dollars,
     )
     console.print(table)
@@ -229,6 +231,8 @@ def _show(made: Plan, limited: bool) -> None:
 
 
 def _cells(made: Plan, row: RowPlan) -> list[str]:
+    from meta_spliceai.experiments.plan.choose import in_short
+
     offer = made.chosen.get(row.spec.id, row.best)
     name = row.spec.id if row.spec.id in made.chosen else f"[dim]{row.spec.id}[/dim]"
     if row.state != "planned":
@@ -237,15 +241,10 @@ def _cells(made: Plan, row: RowPlan) -> list[str]:
     if offer is None:
         least = min((one.peak_bytes for one in row.offers), default=0)
         return [name, f"{least / 1e9:.2f}" if least else "-", "-", "-", "-", "none fits", "-"]
-    dollars = "no price" if offer.dollars is None else _short(offer.dollars)
+    dollars = "no price" if offer.dollars is None else in_short(offer.dollars)
     batch = f"{offer.batch_size}" + (f" × {offer.accumulate}" if offer.accumulate > 1 else "")
     basis = offer.time_basis if offer.time_basis == offer.memory_basis else f"{offer.memory_basis}, {offer.time_basis}"
-    return [name, f"{offer.peak_bytes / 1e9:.2f}", _short(offer.hours), dollars, batch, offer.gpu, basis]
-
-
-def _short(value: float) -> str:
-    """Two significant digits below one, two decimals above."""
-    return "0" if value == 0 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+    return [name, f"{offer.peak_bytes / 1e9:.2f}", in_short(offer.hours), dollars, batch, offer.gpu, basis]
 
 
 def _named(ids: list[str] | tuple[str, ...]) -> str:

@@ -222,13 +222,27 @@ def load_market(own: Path | None = None) -> Market:
     shared = [packaged]
     if refreshed_file().is_file():
         shared.append(_read_file(refreshed_file()))
-    user = [_read_file(path) for path in (OWN_FILE, own) if path is not None and path.is_file()]
-    gpus = {gpu.name: gpu for history in (*shared, *user) for gpu in history.gpus}
+    user = [(path, _read_file(path)) for path in (OWN_FILE, own) if path is not None and path.is_file()]
+    gpus = {gpu.name: gpu for history in (*shared, *(history for _, history in user)) for gpu in history.gpus}
     market = Market(gpus, {})
     offers = _newest_offers(shared, market)
-    for history in user:
+    for path, history in user:
+        _check_known(path, history, market)
         offers |= _newest_offers([history], market)
     return Market(gpus, offers)
+
+
+def _check_known(path: Path, history: PriceHistory, market: Market) -> None:
+    """A price in a user's own file is for a card that is described; elsewhere it waits until somebody describes it."""
+    for table, prices in enumerate(history.history):
+        for number, price in enumerate(prices.prices):
+            if market.known(price.gpu) is None:
+                tree = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+                field = ("history", table, "prices", number, "gpu")
+                where = f"{path}, line {_line_of(tree, field)}: field '{'.'.join(map(str, field))}'"
+                raise unknown_value(
+                    "GPU", price.gpu, market.gpus, where=f"{where} (describe a card of your own in 'gpus')"
+                )
 
 
 def _newest_offers(histories: Sequence[PriceHistory], market: Market) -> dict[str, Offer]:

@@ -109,6 +109,18 @@ def test_a_bad_file_names_line_field_and_what_is_allowed(text: str, said: str) -
         read_history(text, "mine")
 
 
+def test_a_price_of_a_card_nobody_described_is_refused_in_a_users_file(tmp_path: Path, market: Market) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(OWN.replace("nvidia h200", "H20O"))
+    with pytest.raises(
+        InputError, match=r"unknown GPU 'H20O' in .*mine.yaml, line 5: field 'history.0.prices.0.gpu' .*mean H200"
+    ):
+        load_market(file)
+    card = "name: H20O, vram_gb: 1, bandwidth_gb_s: 1, fp32_tflops: 1, tf32_tflops: 1, bf16_tflops: 1, source: a"
+    file.write_text(f"gpus: [{{{card}}}]\n{file.read_text()}")
+    assert load_market(file).offers["H20O"].dollars_per_hour == 0.5
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MissingResourceError, match="no prices at"):
         load_market(tmp_path / "none.yaml")

@@ -236,9 +236,14 @@ def _reason(plan: RowPlan, chosen: dict[str, Offered], budget: float | None, dea
         return _too_large(plan)
     words = []
     if budget is not None and _spent(chosen) + (offer.dollars or 0.0) > budget:
-        words.append(
-            f"${offer.dollars or 0:.2f} on {offer.gpu} with ${budget - _spent(chosen):.2f} of ${budget:g} left"
-        )
+        left = budget - _spent(chosen)
+        words.append(f"${in_short(offer.dollars or 0)} on {offer.gpu} with ${in_short(left)} of ${budget:g} left")
     if deadline is not None and _hours(chosen) + offer.hours > deadline:
-        words.append(f"{offer.hours:.2f} h on {offer.gpu} with {deadline - _hours(chosen):.2f} of {deadline:g} h left")
+        left = deadline - _hours(chosen)
+        words.append(f"{in_short(offer.hours)} h on {offer.gpu} with {in_short(left)} of {deadline:g} h left")
     return "does not fit: " + (" and ".join(words) or "budget and deadline together leave no card")
+
+
+def in_short(value: float) -> str:
+    """Two decimals, or two digits that count where those would say little."""
+    return "0" if value == 0 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"

@@ -38,7 +38,7 @@ class DataFacts:
         by_chromosome: for each chromosome, variants of each class.
         neighbourhoods: groups of variants that share a reference in base scoring.
         spread: bases between the first and the last variant of each neighbourhood, summed.
-        load_seconds: what reading it took; 0 where it was not read.
+        load_seconds: processor seconds that reading it took; 0 where it was not read.
         load_bytes: by how much reading it made the process grow; 0 where it was not read.
         source: where the numbers are from, in words.
         exact: whether they were counted, not declared.
@@ -91,12 +91,13 @@ def facts_of(wanted: DataSpec) -> DataFacts:
         return known
     cpu = choose_device("cpu")
     reset_peak(cpu)
-    started, before = time.perf_counter(), peak_memory(cpu)
+    # Seconds of the processor: how busy this computer is says nothing about another one.
+    started, before = time.process_time(), peak_memory(cpu)
     try:
         loaded = load_rows_of(wanted)
     except (MissingResourceError, MissingExtraError, IntegrityError) as error:
         return _declared(wanted, str(error))
-    facts = count(loaded, time.perf_counter() - started, peak_memory(cpu) - before)
+    facts = count(loaded, time.process_time() - started, peak_memory(cpu) - before)
     with atomic_write(_file(wanted)) as handle:
         json.dump(asdict(facts), handle)
     return facts
