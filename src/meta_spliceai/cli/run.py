@@ -164,11 +164,11 @@ def run(
     workspace = Workspace.default(runs_dir)
     expected: list[Expected] = []
     if every or seconds is not None:
-        from meta_spliceai.experiments.executors.all_rows import Admission, fates, order_rows
+        from meta_spliceai.experiments.executors.all_rows import Admission, fates, longer_last, order_rows
         from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 
         resume = resume or not fresh
-        expected = order_rows(specs, workspace, rows, choose_device(device).type)
+        expected = longer_last(order_rows(specs, workspace, rows, choose_device(device).type), seconds)
         specs = [one.spec for one in expected]
     loggers = check_loggers(track or ())
     requests = [
@@ -181,7 +181,7 @@ def run(
         if any(outcome.failed for outcome in outcomes):
             raise typer.Exit(2)
         return
-    admission = Admission(expected, workspace)
+    admission = Admission(expected, workspace, seconds)
     outcomes = run_at(place, requests, screen, None if seconds is None else began + seconds, admission)
     screen.conclude(outcomes)
     ends = fates(expected, outcomes, admission.refused)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.executors.all_rows import Admission, Expected, Fate, fates, order_rows
+from meta_spliceai.experiments.executors.all_rows import Admission, Expected, Fate, fates, longer_last, order_rows
 from meta_spliceai.experiments.executors.durations import in_words, parse_duration
 from meta_spliceai.experiments.executors.local import run_queue
 from meta_spliceai.experiments.executors.request import Request
@@ -78,6 +78,19 @@ def test_a_row_begins_only_where_it_should_end_in_time_or_was_begun_before(
     assert admission(request_of(slow, workspace), 60) == ""
     other = slow.model_copy(update={"bootstrap": 60})
     assert admission(request_of(other, workspace), 60) != ""
+
+
+def test_a_row_longer_than_the_whole_limit_takes_the_time_that_is_left(
+    with_ensemble: Rows, workspace: Workspace
+) -> None:
+    seconds = {"toy-row": 1000.0, "both": 1.0, "toy-43": 50.0, "toy-45": 500.0}
+    expected = [Expected(with_ensemble[name], wanted) for name, wanted in seconds.items()]
+    assert [one.spec.id for one in longer_last(expected, None)] == list(seconds)
+    # `both` is an ensemble of toy-row and toy-43.
+    assert [one.spec.id for one in longer_last(expected, 600)] == ["toy-43", "toy-45", "toy-row", "both"]
+    admission = Admission(expected, workspace, 600)
+    assert admission(request_of(with_ensemble["toy-row"], workspace), 30) == ""
+    assert admission(request_of(with_ensemble["toy-45"], workspace), 30) != ""
 
 
 def test_the_queue_leaves_out_what_may_not_begin(three_rows: Rows, workspace: Workspace) -> None:

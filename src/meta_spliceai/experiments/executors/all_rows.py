@@ -85,8 +85,29 @@ def _by_priority(specs: Sequence[ExperimentSpec]) -> list[ExperimentSpec]:
     return sorted(specs, key=rank)
 
 
+def longer_last(expected: Sequence[Expected], limit: float | None) -> list[Expected]:
+    """Rows that take longer than the whole limit, and ensembles of them, behind all others.
+
+    They never end in one go. At the end they take the time that is left, and go on from there the next time.
+
+    Args:
+        expected: the rows in the order in which they are best run.
+        limit: seconds in all; None without a limit.
+    """
+    if limit is None:
+        return list(expected)
+    longer = {one.spec.id for one in expected if one.seconds is not None and one.seconds > limit}
+
+    def comes_last(one: Expected) -> bool:
+        members = one.spec.ensemble.members if one.spec.ensemble else ()
+        return one.spec.id in longer or any(member in longer for member in members)
+
+    return sorted(expected, key=comes_last)
+
+
 class Admission:
-    """Says of a row whether it may begin: a run that goes on may always, a new one if it should end in time.
+    """Says of a row whether it may begin: a run that goes on may always, a new one if it should end in time, or if it
+    is longer than the whole limit (see `longer_last`).
 
     Attributes:
         refused: row: why it was not begun.
@@ -94,17 +115,20 @@ class Admission:
     Args:
         expected: the rows and how long each should take.
         workspace: where runs that were begun or finished lie.
+        limit: seconds in all; None: a row longer than what is left never begins.
     """
 
-    def __init__(self, expected: Sequence[Expected], workspace: Workspace) -> None:
+    def __init__(self, expected: Sequence[Expected], workspace: Workspace, limit: float | None = None) -> None:
         self.refused: dict[str, str] = {}
         self._seconds = {one.spec.id: one.seconds for one in expected}
         self._workspace = workspace
+        self._limit = limit
 
     def __call__(self, request: Request, left: float) -> str:
         """Why the row may not begin with so many seconds left; empty where it may."""
         wanted = self._seconds.get(request.spec.id)
-        if wanted is None or wanted <= left or self._was_begun(request.spec):
+        longer = wanted is not None and self._limit is not None and wanted > self._limit
+        if wanted is None or wanted <= left or longer or self._was_begun(request.spec):
             return ""
         why = f"not begun: it should take {in_words(wanted)}, and {in_words(left)} are left"
         self.refused[request.spec.id] = why
