@@ -40,7 +40,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import long_context
-from meta_spliceai.splice_engine.genome.sequence import one_hot
 from meta_spliceai.splice_engine.meta_layer.models import (
     HyenaDNADeltaPredictor,
     Predictor,
@@ -259,9 +258,10 @@ def measure(row: Row, windows: int, device: torch.device, peak: float, mode: str
 
 def count_operations(predictor: Predictor) -> float:
     """Operations of one variant's training step, forward and backward, without a frozen encoder."""
-    predictor.train()
-    codes = torch.zeros((1, int(predictor.window)), dtype=torch.uint8)
-    pair = (one_hot(codes), one_hot(codes))
+    # Convolutions without numbers, so by the plain algorithm: zeros that fill up an array are no work of the model's.
+    device = "cpu" if isinstance(predictor.encoder, BothStrandsHyenaDNA) else "meta"
+    predictor.to(device).train()
+    pair = (torch.zeros((1, 4, int(predictor.window)), device=device),) * 2
     transforms = 0.0
     if predictor.encoder_frozen:
         features = predictor.encode_pair(*pair)

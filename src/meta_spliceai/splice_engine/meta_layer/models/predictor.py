@@ -71,7 +71,9 @@ class Predictor(nn.Module):
                 both: Tensor = self.encoder(joined).half().float()
         else:
             both = self.encoder(joined)
-        return both[: len(ref)], both[len(ref) :]
+        # Of a split the gradient is one joining; of two slices it would be two zero-filled copies and their sum.
+        of_ref, of_alt = both.split(len(ref))
+        return of_ref, of_alt
 
     def train(self, mode: bool = True) -> Self:
         """As everywhere, but a frozen encoder stays in evaluation mode: no dropout in features that are kept."""
