@@ -199,7 +199,11 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
 FILES = {"benchmark-base-layer": Path("benchmarks/results/base_layer.md")}
 """Blocks that hold a file another command wrote."""
 LEDGER = Path("results")
-DATA_SETS = {"results-mfass": "mfass", "results-open": "splicevardb-open"}
+DATA_SETS = {
+    "results-mfass": "mfass",
+    "results-open": "splicevardb-open",
+    "results-observed-sites": "cispliceai-validated",
+}
 """Blocks that hold the leaderboards and the evidence of one data set, from the runs kept in `results/`."""
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from meta_spliceai.experiments.evidence_in_short import coverage_in_words, evidence_in_short
+from meta_spliceai.cli.leaderboard import print_board
+from meta_spliceai.experiments.evidence_in_short import evidence_in_short
 from meta_spliceai.experiments.evidence_text import _observed_sites
+from meta_spliceai.experiments.leaderboard import _boards, board_table, coverage_in_words, judged_on
 from meta_spliceai.experiments.without_folders import without_folders
+from meta_spliceai.experiments.workspace import Workspace
 
 
 def audit(*findings: tuple[str, str, int]) -> dict[str, Any]:
@@ -53,7 +60,6 @@ def test_a_clean_split_and_a_leaky_one_are_told_apart() -> None:
     clean = evidence_in_short(a_run(DATA, {}))
     assert clean == [
         "base network: spliceai (5 networks), Δ within 50 bases",
-        "coverage: 1,139 rows read, 991 used; left out: 148 no reference sequence",
         "leaks: none, the split audited",
     ]
     folds = [{"audit": audit(("leak", "shared exons", 3))}, {"audit": audit(("leak", "shared exons", 4))}]
@@ -98,3 +104,42 @@ def test_results_hold_no_folders(written: str, told: str) -> None:
     assert without_folders({"/a/key": [written, 3, None, {"x": (written,)}]}) == {
         "/a/key": [told, 3, None, {"x": [told]}]
     }
+
+
+def test_a_board_names_its_base_network_and_tells_others_apart(tmp_path: Path) -> None:
+    def entry(run: str, scorers: dict[str, str]) -> dict[str, Any]:
+        metrics = [
+            {
+                "scorer": scorer, "kind": kind, "metric": "auprc", "estimate": 0.5, "low": 0.4, "high": 0.6,
+                "prevalence": 0.2, "n": 9,
+            }
+            for scorer, kind in scorers.items()
+        ]  # fmt: skip
+        return {
+            "run": run, "row": run, "metrics": metrics, "seconds": 1.0, "peak_memory_bytes": 1, "dollars": 2.5,
+            "data": {"name": "toys"}, "split": {"name": "gene"},
+            "test": {"digest": "d", "rows": 9, "positives": 2, "groups": 3},
+            "verdicts": ["beats base own_site: AUPRC difference +0.1"],
+        }  # fmt: skip
+
+    for run, base in (("one", "spliceai"), ("two", "cispliceai")):
+        (tmp_path / run).mkdir()
+        data = {**DATA, "base": {**DATA["base"], "name": base}}
+        (tmp_path / run / "data.json").write_text(json.dumps(data))
+    entries = [
+        entry("one", {"base own_site": "base", "cispliceai own_site": "base", "one": "learned"}),
+        entry("two", {"base own_site": "base", "two": "learned"}),
+    ]
+    (board,) = _boards(Workspace(tmp_path), entries)
+    assert board.base == "spliceai"
+    assert [line.scorer for line in board.lines] == ["base own_site", "cispliceai own_site", "one", "two"]
+    assert board.lines[2].verdicts == ("beats base own_site: AUPRC difference +0.1",)
+    assert board.lines[3].verdicts == ("beats cispliceai own_site: AUPRC difference +0.1",)
+    assert judged_on(board).endswith("held out: gene; prevalence 0.200; base is spliceai")
+    assert board.to_json()["coverage"] == DATA["coverage"]
+    assert "toys: 1,139 rows read, 991 used; left out: 148 no reference sequence" in board_table(board).notes
+    screen = Console(width=100, record=True, file=io.StringIO())
+    print_board(board, screen)
+    words = screen.export_text()
+    assert "$2.50" in words
+    assert "data: 1,139 rows read, 991 used" in words

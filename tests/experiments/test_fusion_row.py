@@ -231,9 +231,8 @@ def test_a_fusion_needs_its_networks_and_no_encoder(toy_values: dict[str, Any]) 
 
 def test_a_run_says_in_short_what_its_numbers_rest_on(run: RunDirectory) -> None:
     lines = evidence_in_short(run)
-    assert lines[:3] == [
+    assert lines[:2] == [
         "base network: toy (1 networks), Δ within 60 bases; beside it tissues",
-        "coverage: 240 rows read, 240 used",
         "leaks: none, all 3 folds audited",
     ]
     assert any(line.startswith("beyond position: toy-fusion adds ") for line in lines)

@@ -28,11 +28,14 @@ def list_data_sets(
     from meta_spliceai import datasets
 
     found = [datasets.get(name) for name in datasets.names()]
+    longest = max(len(dataset.name) for dataset in found)
     if as_json:
         keys = ("name", "title", "rows", "build", "licence", "source", "citation")
         typer.echo(json.dumps([{key: getattr(dataset, key) for key in keys} for dataset in found], indent=2))
         return
-    table = Table("name", "rows", "build", "licence", "title", box=None)
+    table = Table(box=None)
+    for heading in ("name", "rows", "build", "licence", "title"):
+        table.add_column(heading, no_wrap=heading == "name", min_width=longest if heading == "name" else None)
     for dataset in found:
         table.add_row(dataset.name, f"{dataset.rows:,}", dataset.build, dataset.licence, dataset.title)
     Console().print(table)

@@ -110,10 +110,11 @@ def print_board(board: Board, console: Console) -> None:
     from rich import box
     from rich.table import Table
 
-    from meta_spliceai.experiments.leaderboard import SHOWN, UNKNOWN, judged_on
+    from meta_spliceai.experiments.leaderboard import SHOWN, UNKNOWN, coverage_in_words, judged_on
 
     names = max(len(line.scorer) for line in board.lines)
-    room = max(1, (console.width - names - 20) // METRIC_WIDTH)
+    priced = any(line.dollars is not None for line in board.lines)
+    room = max(1, (console.width - names - (28 if priced else 20)) // METRIC_WIDTH)
     shown = dict(list(SHOWN.items())[:room])
     console.print(f"\n[bold]{board.data}[/bold]: {judged_on(board)}", highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -122,6 +123,8 @@ def print_board(board: Board, console: Console) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("memory", justify="right", no_wrap=True)
+    if priced:
+        table.add_column("cost", justify="right", no_wrap=True)
     kind = None
     for line in board.lines:
         if line.kind != kind:
@@ -131,12 +134,15 @@ def print_board(board: Board, console: Console) -> None:
         values = [str(line.values[name]) if name in line.values else "–" for name in shown]
         memory = "" if line.peak_memory_bytes is None else f"{line.peak_memory_bytes / 1e9:.1f} GB"
         seconds = "" if line.seconds is None else f"{line.seconds:.0f} s"
-        table.add_row(line.scorer, *[value.replace("[", "\\[") for value in values], seconds, memory)
+        cost = [] if not priced else ["" if line.dollars is None else f"${line.dollars:.2f}"]
+        table.add_row(line.scorer, *[value.replace("[", "\\[") for value in values], seconds, memory, *cost)
     if board.ceiling:
         table.add_section()
         values = [str(board.ceiling.get(name, UNKNOWN)).replace("[", "\\[") for name in shown]
         table.add_row("[dim]labels[/dim]: replicates", *values, "", "")
     console.print(table)
+    if board.coverage:
+        console.print(f"  data: {coverage_in_words(board.coverage)}", highlight=False)
     for note in board.notes:
         console.print(f"  note: {note}", highlight=False)
     for line in board.lines:

@@ -88,7 +88,7 @@ def show(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """Show one run: its state, what its numbers rest on (rows left out, leaks, position), metrics and verdicts."""
+    """Show one run: its state, what its numbers rest on (networks, leaks, position), metrics and verdicts."""
     from meta_spliceai.experiments.workspace import Workspace
 
     run = Workspace.default(runs_dir, ledgers).find(name)

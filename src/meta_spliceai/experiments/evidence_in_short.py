@@ -8,20 +8,17 @@ from typing import Any
 from meta_spliceai.experiments.leaderboard import Value
 from meta_spliceai.experiments.workspace import RunDirectory
 
-MOST_REASONS = 4
-"""Reasons for rows left out that are told one by one."""
-
 
 def evidence_in_short(run: RunDirectory) -> list[str]:
-    """Lines on the run's base networks, the rows left out, leaks, position, calibration and observed sites.
+    """Lines on the run's base networks, leaks, position, calibration and observed sites.
 
-    What beats what stands on the leaderboard and is not repeated here.
+    What beats what, and the rows left out, stand on the leaderboard and are not repeated here.
 
     Args:
         run: a finished run.
     """
     data, evidence = run.data(), run.evidence()
-    lines = [_networks(data), f"coverage: {coverage_in_words(data['coverage'])}", f"leaks: {_leaks(data)}"]
+    lines = [_networks(data), f"leaks: {_leaks(data)}"]
     learned = run.row_id
     gains = [r for r in evidence.get("gain_over_position", []) if r["metric"] == "auprc"]
     lines += [
@@ -35,16 +32,6 @@ def evidence_in_short(run: RunDirectory) -> list[str]:
             lines.append(f"stated probabilities: calibration error {_value(summary['calibration_error'])}")
     lines += _sites(evidence)
     return lines
-
-
-def coverage_in_words(account: Mapping[str, Any]) -> str:
-    """An account of rows, largest reason first: "1,139 rows read, 991 used; left out: 148 no reference sequence"."""
-    left = sorted(account["left_out"].items(), key=lambda pair: -pair[1])
-    told = [f"{count:,} {reason}" for reason, count in left[:MOST_REASONS]]
-    if len(left) > MOST_REASONS:
-        told.append(f"{sum(count for _, count in left[MOST_REASONS:]):,} for {len(left) - MOST_REASONS} more reasons")
-    used = account["read"] - sum(account["left_out"].values())
-    return f"{account['read']:,} rows read, {used:,} used" + (f"; left out: {', '.join(told)}" if told else "")
 
 
 def _networks(data: Mapping[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
@@ -32,6 +33,9 @@ SHOWN = {
 
 NEGATIVES = (NORMAL,)
 """The negative side of runs that do not name theirs."""
+
+MOST_REASONS = 4
+"""Reasons for rows left out that are told one by one."""
 
 ORDER = ("row zero", "base", "learned")
 
@@ -96,6 +100,9 @@ class Board:
         ceiling: for a metric, how well one replicate of the measurement predicts the other; empty without replicates.
         lines: rows zero first, then base networks, then learned models by AUPRC.
         notes: what a reader must know (a subset of the data, a branded result).
+        base: the base network that `base …` stands for; empty where its run's folder is not at hand. A run on the board
+            with another one has its lines by that one's name.
+        coverage: the account of the data set's rows (read, left_out), from the first run; empty without its folder.
     """
 
     data: str
@@ -108,6 +115,8 @@ class Board:
     ceiling: dict[str, Value] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    base: str = ""
+    coverage: dict[str, Any] = field(default_factory=dict)
 
     @property
     def prevalence(self) -> float | None:
@@ -129,6 +138,8 @@ class Board:
             "rows": self.rows,
             "positives": self.positives,
             "groups": self.groups,
+            "base": self.base,
+            "coverage": self.coverage,
             "prevalence": self.prevalence,
             "notes": self.notes,
             "lines": [
@@ -176,6 +187,11 @@ def _boards(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[Boa
                 tuple(test.get("negatives", NEGATIVES)),
             )
         run = folder_of(workspace, entry["run"])
+        went_in = run.data() if (run.path / "data.json").exists() else {}
+        base = str(went_in.get("base", {}).get("name", ""))
+        board.base = board.base or base
+        if not board.coverage and "coverage" in went_in:
+            board.coverage = {name: went_in["coverage"][name] for name in ("read", "left_out")}
         if not board.ceiling:
             board.ceiling = _ceiling(run)
         stale_note = [f"{entry['run']} is stale: {run.stale()}"] if run.stale() else []
@@ -184,11 +200,22 @@ def _boards(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[Boa
                 board.notes.append(note)
         known = {(line.kind, line.scorer) for line in board.lines if line.kind != "learned"}
         for line in lines_of(entry):
-            if line.kind == "learned" or (line.kind, line.scorer) not in known:
-                board.lines.append(line)
+            mine = line if base in ("", board.base) else _with_base_named(line, base)
+            if mine.kind == "learned" or (mine.kind, mine.scorer) not in known:
+                board.lines.append(mine)
     for board in found.values():
         board.lines = by_kind_and_auprc(board.lines)
     return sorted(found.values(), key=lambda board: (board.data, board.split, board.test_digest))
+
+
+def _with_base_named(line: Line, base: str) -> Line:
+    """A line of a run whose base network is not the board's: what it calls `base` has its own name."""
+
+    def named(words: str) -> str:
+        return re.sub(r"\bbase (max_window|own_site)\b", rf"{base} \1", words)
+
+    scorer = named(line.scorer) if line.kind == "base" else line.scorer
+    return replace(line, scorer=scorer, verdicts=tuple(named(verdict) for verdict in line.verdicts))
 
 
 def by_kind_and_auprc(lines: Sequence[Line]) -> list[Line]:
@@ -279,7 +306,9 @@ def board_table(board: Board) -> Table:
         rows.append(("one replicate for the other", "labels", *found, *["–"] * 4))
         kinds.append("labels")
     verdicts = tuple(f"{line.scorer} {verdict}" for line in board.lines for verdict in line.verdicts)
-    return Table(columns, tuple(rows), tuple(kinds), (judged_on(board), *filter(None, board.notes)), verdicts)
+    account = (f"{board.data}: {coverage_in_words(board.coverage)}",) if board.coverage else ()
+    notes = (judged_on(board), *account, *filter(None, board.notes))
+    return Table(columns, tuple(rows), tuple(kinds), notes, verdicts)
 
 
 def judged_on(board: Board) -> str:
@@ -288,7 +317,18 @@ def judged_on(board: Board) -> str:
     return (
         f"{board.rows:,} test variants in {board.groups:,} groups, {board.positives:,} Splice-altering against "
         f"{' and '.join(board.negatives)}; held out: {board.split}{prevalence}"
+        + (f"; base is {board.base}" if board.base else "")
     )
+
+
+def coverage_in_words(account: Mapping[str, Any]) -> str:
+    """An account of rows, largest reason first: "1,139 rows read, 991 used; left out: 148 no reference sequence"."""
+    left = sorted(account["left_out"].items(), key=lambda pair: -pair[1])
+    told = [f"{count:,} {reason}" for reason, count in left[:MOST_REASONS]]
+    if len(left) > MOST_REASONS:
+        told.append(f"{sum(count for _, count in left[MOST_REASONS:]):,} for {len(left) - MOST_REASONS} more reasons")
+    used = account["read"] - sum(account["left_out"].values())
+    return f"{account['read']:,} rows read, {used:,} used" + (f"; left out: {', '.join(told)}" if told else "")
 
 
 def _auprc(line: Line) -> float:
