@@ -16,6 +16,7 @@ from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, diffe
 from meta_spliceai.experiments.diff_runs import diff_runs
 from meta_spliceai.experiments.leaderboard import boards
 from meta_spliceai.experiments.prune_runs import export_run, prunable_runs
+from meta_spliceai.experiments.results import keep_runs
 from meta_spliceai.experiments.rows import change
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.smoke import as_smoke
@@ -82,6 +83,30 @@ def test_diff_names_what_differs_and_nothing_else(runs: Workspace) -> None:
     found = differing_fields([runs.find(name) for name in real_runs(runs)]).set_index("field")
     assert list(found.loc["window"]) == [41, 61]
     assert not {"training.epochs", "data.name", "data.digest", "split.digest"} & set(found.index)
+
+
+def test_runs_without_labels_borrow_them_or_say_so(runs: Workspace, tmp_path: Path) -> None:
+    first, second = (runs.find(name) for name in real_runs(runs))
+    keep_runs(runs, [first.name, second.name], tmp_path / "kept", labels=False)
+    kept = Workspace(tmp_path / "kept")
+    whole = compare_on_shared_rows([first, second], n_boot=20)
+    borrowed = compare_on_shared_rows([kept.find(first.name), second], n_boot=20)
+    pd.testing.assert_frame_equal(borrowed.metrics, whole.metrics)
+    with pytest.raises(InputError, match="were kept without the data set's labels"):
+        compare_on_shared_rows(kept.runs(), n_boot=20)
+
+
+def test_a_comparison_counts_as_negative_what_its_runs_do(runs: Workspace) -> None:
+    compared = [runs.find(name) for name in real_runs(runs)]
+    for run in compared:
+        judged = run.metrics()
+        wider = {**judged["settings"], "negatives": ["Normal", "Low-frequency"]}
+        run.write_json("metrics.json", {**judged, "settings": wider})
+        if run is compared[0]:
+            with pytest.raises(InputError, match="as negative"):
+                compare_on_shared_rows(compared, n_boot=20)
+    evaluation = compare_on_shared_rows(compared, n_boot=20)
+    assert evaluation.settings["negatives"] == ["Normal", "Low-frequency"]
 
 
 def test_diff_shows_machine_versions_and_metrics_too(runs: Workspace, run_cli: RunCli) -> None:

@@ -14,6 +14,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 from meta_spliceai.splice_engine.meta_layer.evaluation.rows_zero import BASE_MAX_WINDOW
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
 
 WORDS = ("title", "section", "purpose", "wish")
 """Fields of a row that say what it is called and wished for, and change nothing of a run."""
@@ -34,10 +35,12 @@ def differing_fields(runs: Sequence[RunDirectory]) -> pd.DataFrame:
 def compare_on_shared_rows(runs: Sequence[RunDirectory], n_boot: int = 2000, seed: int = 0) -> Evaluation:
     """Judge the learned models of several runs on the test rows that all of them have, with paired differences.
 
-    The first run's rows zero stand for all; the first run's model is the reference.
+    The first run's rows zero stand for all; the first run's model is the reference. A run that was kept without the
+    data set's labels borrows those of another one.
 
     Raises:
-        InputError: fewer than two runs, no test row in common, or rows that differ in class or effect between runs.
+        InputError: fewer than two runs, no test row in common, rows that differ in class between runs, runs with other
+            negatives, no run with labels.
     """
     if len(runs) < 2:
         raise InputError("give at least two runs to compare")
@@ -48,10 +51,23 @@ def compare_on_shared_rows(runs: Sequence[RunDirectory], n_boot: int = 2000, see
     if not shared:
         raise InputError(f"{' and '.join(run.name for run in runs)} have no test variant in common; nothing to compare")
     kept = [name for name in frames[0].index if name in shared]
+    labelled = next((frame for frame in frames if "classification" in frame), None)
+    if labelled is None:
+        raise InputError(
+            f"{' and '.join(run.name for run in runs)} were kept without the data set's labels, so that they cannot be "
+            "judged again; their own metrics stand in 'meta-spliceai runs diff' and on the leaderboard"
+        )
     joined = frames[0].loc[kept]
+    joined = joined.join(labelled.loc[kept, [name for name in labelled if name not in joined and "." not in name]])
+    negatives = [_negatives(run) for run in runs]
+    for run, others in zip(runs, negatives, strict=True):
+        if others != negatives[0]:
+            raise InputError(
+                f"{run.name} counts {' and '.join(others)} as negative, {runs[0].name} {' and '.join(negatives[0])}"
+            )
     scorers = [scorer for scorer in _scorers(runs[0]) if scorer.kind != "learned"]
     for run, frame in zip(runs, frames, strict=True):
-        if (frame.loc[kept, "classification"] != joined["classification"]).any():
+        if "classification" in frame and (frame.loc[kept, "classification"] != joined["classification"]).any():
             raise InputError(f"{run.name} gives shared variants another class than {runs[0].name}; not the same data")
         for scorer in _scorers(run):
             if scorer.kind == "learned":
@@ -66,7 +82,7 @@ def compare_on_shared_rows(runs: Sequence[RunDirectory], n_boot: int = 2000, see
     reference = next(scorer.name for scorer in scorers if scorer.kind == "learned")
     if BASE_MAX_WINDOW.name not in [scorer.name for scorer in scorers]:
         raise InputError(f"{runs[0].name} has no row zero '{BASE_MAX_WINDOW.name}'")
-    return evaluate(joined.reset_index(), scorers, reference, n_boot=n_boot, seed=seed)
+    return evaluate(joined.reset_index(), scorers, reference, n_boot=n_boot, seed=seed, negatives=negatives[0])
 
 
 def headline_table(evaluation: Evaluation) -> pd.DataFrame:
@@ -78,6 +94,10 @@ def headline_table(evaluation: Evaluation) -> pd.DataFrame:
 def _test_rows(run: RunDirectory) -> pd.DataFrame:
     frame = run.read_predictions()
     return frame[frame["part"] == "test"].set_index("variant_id")
+
+
+def _negatives(run: RunDirectory) -> tuple[str, ...]:
+    return tuple(Evaluation.from_json(run.metrics()).settings.get("negatives") or NEGATIVES)
 
 
 def _scorers(run: RunDirectory) -> list[Scorer]:
