@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from meta_spliceai.experiments.executors.graph import make_tasks, next_task
+from meta_spliceai.experiments.executors.graph import add_folds, failed_need, make_tasks, next_task, outcomes_of
 from meta_spliceai.experiments.executors.local import note_lost_run, run_queue, worker_environments
-from meta_spliceai.experiments.executors.request import Request
+from meta_spliceai.experiments.executors.request import Answer, Request
 from meta_spliceai.experiments.executors.screen import OneWatcher
+from meta_spliceai.experiments.rows import change
+from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.watcher import Silent
 from meta_spliceai.experiments.workspace import Workspace
@@ -131,7 +133,7 @@ sys.path.insert(0, sys.argv[1])
 from tests.experiments.executors import toy_worker
 toy_worker.install()
 from meta_spliceai.experiments.executors.local import run_queue
-from meta_spliceai.experiments.executors.request import Request
+from meta_spliceai.experiments.executors.request import Answer, Request
 from meta_spliceai.experiments.executors.screen import OneWatcher
 from meta_spliceai.experiments.rows import change
 from meta_spliceai.experiments.spec import parse_spec
@@ -249,3 +251,54 @@ def test_workers_share_cores_and_gpus() -> None:
     assert [worker["CUDA_VISIBLE_DEVICES"] for worker in own] == ["5", "7", "5"]
     assert all("OMP_NUM_THREADS" not in worker for worker in own)
     assert worker_environments(1, {}, gpus=1) == [{}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mischief", [None, "sigkill"])
+def test_with_workers_to_spare_folds_are_trained_side_by_side(
+    three_rows: Rows,
+    workspace: Workspace,
+    tmp_path: Path,
+    heard: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    mischief: str | None,
+) -> None:
+    folded = change(three_rows["toy-45"], ["split.folds=3"]).model_copy(update={"id": "folded"})
+    rows = {**three_rows, "folded": folded}
+    alone = run_experiment(folded, Workspace(tmp_path / "alone"), "cpu", rows=rows).run
+    if mischief is not None:
+        monkeypatch.setenv(MISCHIEF, f"45:{mischief}:{tmp_path / 'done'}")
+    outcomes = run_queue(requests(rows, ["folded"], workspace), heard, jobs=2, command=TOY_WORKER)
+    # One row, one outcome, and a fold whose process died was tried again by its row.
+    assert [(outcome.spec.id, outcome.failed) for outcome in outcomes] == [("folded", False)]
+    run = outcomes[0].run
+    assert run is not None
+    assert alone is not None
+    assert run.metrics()["metrics"] == alone.metrics()["metrics"]
+    finished = [fold for fold in (1, 2, 3) if f"fold {fold} is finished already" in heard.rows["folded"].lines]
+    assert len(finished) == (3 if mischief is None else 2)
+    assert all(f"folded fold {fold}" in heard.rows for fold in (1, 2, 3))
+    again = run_queue(requests(rows, ["folded"], workspace), heard, jobs=2, command=TOY_WORKER)
+    assert [outcome.reused for outcome in again] == [True]
+
+
+def test_folds_are_tasks_only_where_that_is_asked_for(three_rows: Rows, workspace: Workspace) -> None:
+    folded = change(three_rows["toy-45"], ["split.folds=3"]).model_copy(update={"id": "folded"})
+    asked = requests({**three_rows, "folded": folded}, ["folded", "toy-row"], workspace)
+    assert [task.label for task in make_tasks(asked).values()] == ["folded", "toy-row"]
+    tasks = make_tasks(asked, folds_apart=True)
+    assert [task.label for task in tasks.values()] == ["folded fold 0", "folded", "toy-row"]
+    add_folds(tasks, next(iter(tasks.values())), 2)
+    assert [task.label for task in tasks.values()] == [
+        "folded fold 0",
+        "folded fold 1",
+        "folded fold 2",
+        "folded",
+        "toy-row",
+    ]
+    keys = list(tasks)
+    assert tasks[keys[3]].needs == tuple(keys[:3])
+    # A fold that failed does not keep its row from being begun.
+    tasks[keys[1]].outcome = Answer(error="its process was killed").outcome(tasks[keys[1]].request)
+    assert failed_need(tasks, keys[3]) is None
+    assert [outcome.spec.id for outcome in outcomes_of(tasks)] == []

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.experiments.executors.graph import Task, failed_need, make_tasks, next_task, outcomes_of
+from meta_spliceai.experiments.executors.graph import Task, add_folds, failed_need, make_tasks, next_task, outcomes_of
 from meta_spliceai.experiments.executors.messages import Receiver
 from meta_spliceai.experiments.executors.request import Answer, Request
 from meta_spliceai.experiments.executors.screen import Screen
@@ -43,7 +43,8 @@ def run_queue(
     admit: Callable[[Request, float], str] | None = None,
     command: Sequence[str] = WORKER,
 ) -> list[Outcome]:
-    """Run rows, `jobs` at a time, each in a process of its own; ensembles wait for their members.
+    """Run rows, `jobs` at a time, each in a process of its own; ensembles wait for their members. Where there are more
+    jobs than rows the folds of a cross-validation are trained side by side, and the row then pools and judges them.
 
     Args:
         requests: the rows.
@@ -61,7 +62,7 @@ def run_queue(
     Raises:
         KeyboardInterrupt: the user stopped the queue; every run in progress is marked interrupted.
     """
-    return _Queue(make_tasks(requests), screen, jobs, deadline, admit, command).run()
+    return _Queue(make_tasks(requests, folds_apart=jobs > len(requests)), screen, jobs, deadline, admit, command).run()
 
 
 class _Queue:
@@ -81,7 +82,8 @@ class _Queue:
         self.command = command
         self.begun: set[str] = set()
         self.inbox: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = queue.SimpleQueue()
-        count = min(jobs, len(tasks))
+        parts = any(task.request.part is not None for task in tasks.values())
+        count = jobs if parts else min(jobs, len(tasks))
         self.environments = worker_environments(count, os.environ, count_gpus() if jobs > 1 else 0)
         self.workers: list[_Worker] = []
 
@@ -144,6 +146,8 @@ class _Queue:
         task.outcome = answer.outcome(task.request)
         if answer.error is not None:
             self.screen.say(f"error: {task.label}: {answer.error}")
+        elif answer.folds:
+            add_folds(self.tasks, task, answer.folds)
 
     def _gone(self, worker: _Worker) -> None:
         """A worker ended on its own: its run gets a state and a reason, if it could not write one itself."""
