@@ -11,6 +11,8 @@ One command, under ten minutes. Measured, each number beside the roofline it is 
   of whole windows a second ("full");
 * training, for the rows of benchmarks/training.py: variants a second, and peak memory.
 
+On CUDA, dense SNVs are scored in bfloat16 too (each number in two parts, so with three times the operations).
+
 Operations are counted by PyTorch, not estimated: of the full form on a whole window, of the incremental form on the
 very variants of a small job, of training on one variant forward and backward. Scoring runs in float32 with TF32 off, so
 its limit is the float32 rate; training runs in bfloat16 on CUDA.
@@ -46,6 +48,7 @@ from meta_spliceai.splice_engine.base_layer.compiled_convolution import Compiled
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
@@ -86,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         "left_out": [],
     }
     for name in families:
-        for what in ("dense", "isolated", "full"):
+        for what in ("dense", "isolated", "full", *(("dense bf16",) if device.type == "cuda" or options.bf16 else ())):
             if not _time_for(f"scoring {name} {what}", limit, report):
                 continue
             found = measure_scoring(name, what, device, report["rates"], options.quick)
@@ -108,6 +111,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--time-limit", default="9m", help="nothing begins after this (default 9m)")
     parser.add_argument("--quick", action="store_true", help="a few variants and one small row, to see that it runs")
+    parser.add_argument("--bf16", action="store_true", help="score in bfloat16 too (always on CUDA)")
     parser.add_argument("--families", nargs="*", choices=list(FAMILIES), help="base networks (default: all at hand)")
     parser.add_argument("--rows", nargs="*", choices=list(training.ROWS), help="rows of benchmarks/training.py")
     parser.add_argument("--into", type=Path, default=HERE.parent / "results", help="the ledger's folder")
@@ -201,6 +205,7 @@ def measure_scoring(
     except (MissingResourceError, MissingExtraError) as error:
         return f"scoring {name} {what}: {error}"
     method = "full" if what == "full" else "incremental"
+    precision: Precision = "bf16" if what.endswith("bf16") else "fp32"
     apart = APART if what == "isolated" else 1
     count = 2 if quick else 256 if device.type == "cuda" else 8
     most = 2 if quick else 16_384 if what == "dense" else 2_048
@@ -209,15 +214,25 @@ def measure_scoring(
         table, genome = snvs(count, apart, model.flank)
         training._wait(device)
         started = time.perf_counter()
-        score_variants(table, genome, model, DISTANCE, method=method)  # type: ignore[arg-type]
+        scores = score_variants(
+            table,
+            genome,
+            model,
+            DISTANCE,
+            method=method,  # type: ignore[arg-type]
+            precision=precision,
+            check_on=1,
+        )
         training._wait(device)
         seconds = time.perf_counter() - started
         if seconds >= SECONDS_A_MEASUREMENT / 2 or count >= most:
             break
         count = min(most, max(2 * count, int(count * SECONDS_A_MEASUREMENT / max(seconds, 1e-3))))
-    operations = count_scoring(model, method, apart, quick)
+    if scores.precision != precision:
+        return f"scoring {name} {what}: {scores.check}"
+    operations = count_scoring(model, method, apart, quick, precision)
     rate = count / seconds
-    limit = rates["float32"]
+    limit = (rates["bfloat16"] if precision == "bf16" else None) or rates["float32"]
     return {
         "family": name,
         "what": what,
@@ -227,13 +242,14 @@ def measure_scoring(
         "gflop_per_variant": operations / 1e9,
         "limit_per_second": limit / operations if limit else None,
         "share_of_limit": rate * operations / limit if limit else None,
-        "precision": "float32",
+        "precision": "bfloat16 in parts" if precision == "bf16" else "float32",
         "peak_memory_bytes": peak_memory(device),
     }
 
 
-def count_scoring(model: BaseModel, method: str, apart: int, quick: bool) -> float:
-    """Operations a variant, as PyTorch counts its products and convolutions on a small job of the same kind.
+def count_scoring(model: BaseModel, method: str, apart: int, quick: bool, precision: Precision = "fp32") -> float:
+    """Operations a variant, as PyTorch counts its products and convolutions on a small job of the same kind. In
+    bfloat16 those of the one variant that is compared with float32 are counted too.
 
     A compiled convolution does the same products out of PyTorch's sight, so the job is run without it.
     """
@@ -243,7 +259,7 @@ def count_scoring(model: BaseModel, method: str, apart: int, quick: bool) -> flo
     torch.set_num_threads(1)  # PyTorch counts what this thread does
     try:
         with _without_compiled(), FlopCounterMode(display=False) as counter:
-            score_variants(table, genome, model, DISTANCE, method=method)  # type: ignore[arg-type]
+            score_variants(table, genome, model, DISTANCE, method=method, precision=precision, check_on=1)  # type: ignore[arg-type]
     finally:
         torch.set_num_threads(threads)
     return counter.get_total_flops() / count
