@@ -15,6 +15,7 @@ import pytest
 from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.watcher import Silent
 from meta_spliceai.experiments.workspace import Workspace
 
 CHILD = """
@@ -70,6 +71,7 @@ row = parse_spec(toys.TOY_ROW, "test")
 runner.run_experiment(row, Workspace(runs), "cpu", rows={row.id: row})
 """
 
+EPOCHS = 3
 MOMENTS = [
     ("scoring", 1),
     ("scored", 1),
@@ -83,6 +85,18 @@ MOMENTS = [
     ("metrics written", 4),
     ("marking", 2),
 ]
+
+
+EPOCHS_LEFT = (
+    dict.fromkeys(MOMENTS, 0)
+    | dict.fromkeys(MOMENTS[:3], EPOCHS)
+    | {
+        ("batch", 6): EPOCHS - 1,
+        ("best weights", 1): EPOCHS,  # the weights are written before the epoch is
+        ("epoch", 1): EPOCHS - 1,
+    }
+)
+"""Epochs that the resumed run has to train."""
 
 
 def run_and_be_killed(runs: Path, moment: str, count: int) -> None:
@@ -110,7 +124,10 @@ def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(
     (run,) = workspace.runs()
     assert run.state() == "interrupted"
     assert "killed" in run.reason()
-    outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows={toy_row.id: toy_row})
+    watcher = Silent()
+    outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows={toy_row.id: toy_row}, watcher=watcher)
+    # Begun anew it would end with the same metrics: what counts is that epochs that were done are not trained again.
+    assert [kind for kind, _ in watcher.facts].count("epoch") == EPOCHS_LEFT[moment, count]
     assert outcome.run is not None
     assert outcome.run.path == run.path
     assert outcome.run.state() == "finished"

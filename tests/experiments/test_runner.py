@@ -437,6 +437,7 @@ def test_a_smoke_run_is_small_branded_and_on_no_leaderboard(
         (OSError(errno.ENOSPC, "No space left on device", "/runs/x"), "No space left on device: /runs/x"),
         (OSError(errno.ESTALE, "Stale file handle", "/mount/x"), "Stale file handle: /mount/x"),
         (MemoryError(), "out of memory"),
+        (RuntimeError("could not create a primitive"), "out of memory"),
     ],
 )
 def test_a_full_disk_a_lost_mount_and_no_memory_are_states_and_the_run_resumes(

@@ -9,8 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.address import code_version, run_name
@@ -40,7 +38,7 @@ from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.stale import mark_stale_runs
 from meta_spliceai.experiments.watcher import Silent, Watcher
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace, now
-from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
+from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory, peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 
 PROCEDURES: dict[str, Callable[[Job], Trained]] = {
@@ -283,14 +281,15 @@ def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace, watch
     except MetaSpliceAIError as error:
         end("failed", str(error))
         raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        end("failed", "out of memory")
-        raise RunError(f"run {run.name}: out of memory; use fewer variants (--limit) or a smaller window") from error
     except OSError as error:
         what = f"{error.strerror or error}: {error.filename or run.path}"
         end("failed", what)
         raise RunError(f"run {run.name}: {what}; put it right and go on with --resume") from error
     except Exception as error:
+        if is_out_of_memory(error):
+            end("failed", "out of memory")
+            hint = "use fewer variants (--limit) or a smaller window"
+            raise RunError(f"run {run.name}: out of memory; {hint}") from error
         end("failed", f"{type(error).__name__}: {error}")
         raise
 

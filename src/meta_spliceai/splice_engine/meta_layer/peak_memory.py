@@ -33,3 +33,14 @@ def peak_memory(device: torch.device) -> int:
                 return int(line.split()[1]) * 1024
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(largest) * (1 if sys.platform == "darwin" else 1024)
+
+
+NO_MEMORY = ("can't allocate memory", "could not create a primitive", "could not create a memory object")
+"""How PyTorch's allocator and oneDNN, which knows no error of its own for it, say that a processor's memory is full."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, of a GPU or of the machine."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)

@@ -37,7 +37,7 @@ from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData, 
 from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
-from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
+from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory, peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.training_progress import (
@@ -417,10 +417,8 @@ def _explained_failures(device: torch.device, config: TrainingConfig, window: in
     on_sigint = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(device, config, window) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         raise _out_of_memory(device, config, window) from error
     except SystemExit as ended:
