@@ -62,7 +62,13 @@ def run(
         str, typer.Option("--executor", help="local (this machine), ray (a cluster) or slurm.")
     ] = "local",
     jobs: Annotated[
-        int, typer.Option("--jobs", min=1, metavar="N", help="Rows at a time, each in a process of its own (local).")
+        int,
+        typer.Option(
+            "--jobs",
+            min=1,
+            metavar="N",
+            help="Rows at a time, each in a process of its own (local); with fewer rows than that, folds.",
+        ),
     ] = 1,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", help="A Ray cluster (default: one is started on this machine).")
