@@ -148,6 +148,7 @@ def test_the_command_writes_an_encoder(tmp_path: Path) -> None:
     arguments = ["--out", tmp_path / "encoder", "--sequence", fasta, "--steps", 2, "--length", 64]
     done = CliRunner().invoke(app, [str(word) for word in arguments])
     assert done.exit_code == 0, done.output
+    assert "step 2 of 2: " in done.output, "a log file gets a line at each look, as it has no progress bar"
     assert "pretrained: 0.0 Mb of genome.fa, 2 steps" in done.output
     assert "bits a base (base composition alone: 1.99" in done.output or "alone: 2.0" in done.output
     assert (tmp_path / "encoder" / "model.safetensors").exists()

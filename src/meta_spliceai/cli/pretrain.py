@@ -96,16 +96,19 @@ def pretrain(
         console=console,
         disable=not console.is_terminal,
     )
+    task = bar.add_task(size, total=steps, bits=float("nan"), speed=0.0)
+
+    def tell(step: int, bits: float, speed: float) -> None:
+        bar.update(task, completed=step, bits=bits, speed=speed)
+        if not console.is_terminal and (step % check_every == 0 or step == steps):
+            console.print(
+                f"step {step:,} of {steps:,}: {bits:.3f} bits a base in training, {speed:,.0f} tokens/s",
+                highlight=False,
+                soft_wrap=True,
+            )
+
     with bar:
-        task = bar.add_task(size, total=steps, bits=float("nan"), speed=0.0)
-        report = train(
-            corpus,
-            config,
-            out,
-            device,
-            resume,
-            lambda step, bits, speed: bar.update(task, completed=step, bits=bits, speed=speed),
-        )
+        report = train(corpus, config, out, device, resume, tell)
     went_on = f" (resumed after step {report.resumed_from:,})" if report.resumed_from is not None else ""
     typer.echo(f"{out}: {report.origin}{went_on}")
     typer.echo(
