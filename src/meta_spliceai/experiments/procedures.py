@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,7 +92,7 @@ class Clock:
             self.add({step: time.perf_counter() - started}, {step: time.process_time() - busy})
 
     def add(self, seconds: dict[str, float], cpu_seconds: dict[str, float]) -> None:
-        """Add seconds that were measured elsewhere, by step."""
+        """Add seconds that were measured elsewhere, by step (fewer than none: counted twice)."""
         for kept, added in ((self.seconds, seconds), (self.cpu_seconds, cpu_seconds)):
             for step, more in added.items():
                 kept[step] = kept.get(step, 0.0) + more
@@ -110,7 +110,7 @@ def train_folds(job: Job) -> Trained:
     Each fold has a folder of its own, and its file fold.json is written last: a resumed run trains only what is left.
     """
     answers: np.ndarray | None = None
-    curves, reports, models, peak = [], [], [], 0
+    curves, reports, models, spans, peak = [], [], [], [], 0
     notes: list[str] = []
     for number, split in enumerate(job.prepared.splits, start=1):
         trained = train_fold(job, number)
@@ -123,14 +123,36 @@ def train_folds(job: Job) -> Trained:
         curves.append(trained.curves.assign(fold=number))
         reports.append(trained.training)
         models.append(trained.model)
+        spans.append(_span(job.run.path / FOLDS / str(number) / FOLD_RECORD))
         if number == 1:
             notes = [f"fold 1: {note} (further folds: training.folds)" for note in trained.notes]
         peak = max(peak, trained.peak_memory_bytes)
     if answers is None:
         raise RunError(f"row '{job.spec.id}': the split has no folds")
-    return Trained(
-        answers, columns, pd.concat(curves, ignore_index=True), models[0], {"folds": reports}, peak, tuple(notes)
-    )
+    shared = shared_seconds(spans)
+    # Folds trained side by side by other processes took less time together than one after the other.
+    job.clock.add({"training": -min(shared, job.clock.seconds["training"])}, {})
+    training = {"folds": reports, "side_by_side": shared > 0}
+    return Trained(answers, columns, pd.concat(curves, ignore_index=True), models[0], training, peak, tuple(notes))
+
+
+def _span(record: Path) -> tuple[float, float]:
+    """When a fold began and ended, in seconds since 1970."""
+    facts = json.loads(record.read_text(encoding="utf-8"))
+    return facts["ended"] - sum(facts["seconds_by_step"].values()), facts["ended"]
+
+
+def shared_seconds(spans: Sequence[tuple[float, float]]) -> float:
+    """Seconds by which spans (begun, ended) together are longer than the time that they cover; 0 where they only
+    touch.
+    """
+    covered, until = 0.0, float("-inf")
+    for begun, ended in sorted(spans):
+        covered += max(0.0, ended - max(begun, until))
+        until = max(until, ended)
+    shared = sum(ended - begun for begun, ended in spans) - covered
+    # What a clock's rounding makes of spans that follow each other is no overlap.
+    return shared if shared > 0.5 else 0.0
 
 
 def train_fold(job: Job, number: int) -> Trained:
@@ -169,6 +191,7 @@ def train_fold(job: Job, number: int) -> Trained:
             "training": trained.training,
             "peak_memory_bytes": trained.peak_memory_bytes,
             "notes": trained.notes,
+            "ended": time.time(),
             "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
             "cpu_seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.cpu_seconds.items()},
         }

@@ -16,6 +16,7 @@ from meta_spliceai.experiments.executors.graph import add_folds, failed_need, ma
 from meta_spliceai.experiments.executors.local import note_lost_run, run_queue, worker_environments
 from meta_spliceai.experiments.executors.request import Answer, Request
 from meta_spliceai.experiments.executors.screen import OneWatcher
+from meta_spliceai.experiments.procedures import shared_seconds
 from meta_spliceai.experiments.rows import change
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
@@ -275,11 +276,18 @@ def test_with_workers_to_spare_folds_are_trained_side_by_side(
     assert run is not None
     assert alone is not None
     assert run.metrics()["metrics"] == alone.metrics()["metrics"]
+    assert alone.record()["training"]["side_by_side"] is False
     finished = [fold for fold in (1, 2, 3) if f"fold {fold} is finished already" in heard.rows["folded"].lines]
     assert len(finished) == (3 if mischief is None else 2)
     assert all(f"folded fold {fold}" in heard.rows for fold in (1, 2, 3))
     again = run_queue(requests(rows, ["folded"], workspace), heard, jobs=2, command=TOY_WORKER)
     assert [outcome.reused for outcome in again] == [True]
+
+
+def test_seconds_of_folds_side_by_side_are_not_counted_twice() -> None:
+    assert shared_seconds([(0, 10), (10.1, 20), (20, 30)]) == 0
+    assert shared_seconds([(5, 15), (0, 10), (20, 30)]) == pytest.approx(5)
+    assert shared_seconds([(0, 30), (5, 10), (7, 12)]) == pytest.approx(10)
 
 
 def test_folds_are_tasks_only_where_that_is_asked_for(three_rows: Rows, workspace: Workspace) -> None:

@@ -106,6 +106,8 @@ def _read(run: RunDirectory) -> Measured | None:
     except (InputError, IntegrityError, RunError):
         return None  # of an earlier version, or damaged: `meta-spliceai runs list` says so
     training = record.get("training") or {}
+    if training.get("side_by_side"):
+        return None  # its folds shared the machine: neither its seconds nor its memory are the row's own
     reports = training.get("folds") or ([training] if "epochs_run" in training else [])
     folds = tuple((int(report["train_rows"]), int(report["val_rows"])) for report in reports)
     if "fusions" in training:
