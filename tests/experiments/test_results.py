@@ -52,6 +52,8 @@ def test_a_run_is_kept_without_what_is_heavy_and_read_as_any_run(
     assert not (run.path / "model").exists()
     assert {"answers.npy", "model/config.json"} <= kept.left_out.keys()
     assert run.record()["left_out"] == kept.left_out
+    keep_runs(there, [], tmp_path / "merged")
+    assert Workspace(tmp_path / "merged").runs()[0].record()["left_out"] == kept.left_out
     (line,) = there.ledger.finished()
     assert line["metrics"] == workspace.ledger.finished()[0]["metrics"]
     seen = Workspace(tmp_path / "elsewhere", ledgers=(tmp_path / "results",))

@@ -102,7 +102,10 @@ def _keep(run: RunDirectory, lines: Mapping[str, dict[str, Any]], into: Path, we
         if weights:
             left_out = _copy_weights(run, draft, left_out)
         target = RunDirectory(into / run.name)
-        RunDirectory(draft).write_json("run.json", {**run.record(), "left_out": left_out})
+        record = run.record()
+        # A run that was kept before, on another machine, says of its own what stayed behind there.
+        record["left_out"] = {**record.get("left_out", {}), **left_out}
+        RunDirectory(draft).write_json("run.json", record)
         draft.chmod(0o755)
         if target.path.exists():
             shutil.rmtree(target.path)
