@@ -2,6 +2,7 @@
 """Fill what documents say from results and from the code itself.
 
     python tools/render_docs.py --take RUNS_DIR   keep what the documents need of a folder of runs, then fill
+    python tools/render_docs.py --take-pairs RUNS_DIR   compare the pairs of rows that differ in one thing, then fill
     python tools/render_docs.py                   fill the documents from what was kept
     python tools/render_docs.py --check           write nothing; exit code 1 where a document is not current
 
@@ -22,6 +23,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("docs/results/quickstart.json")
+PAIRS = Path("docs/results/pairs.json")
+COMPARED = (("frozen-tiny-scratch", "frozen-tiny-pretrained"), ("windows-in-the-middle", "windows-moved"))
+"""Rows that differ in one thing each, without it and with it."""
 PICTURE = Path("docs/images/quickstart.svg")
 CLI = Path("docs/reference/cli.md")
 BLOCK = re.compile(r"(<!-- rendered:([a-z-]+) -->\n)(.*?)(<!-- /rendered -->)", re.DOTALL)
@@ -79,6 +83,44 @@ def take(runs_dir: Path, root: Path, install_seconds: float | None = None, test_
     (root / RESULTS).parent.mkdir(parents=True, exist_ok=True)
     (root / RESULTS).write_text(text, encoding="utf-8")
     write_figure(workspace, root / PICTURE)
+
+
+def take_pairs(runs_dir: Path, root: Path) -> None:
+    """Keep what the paired comparison of each two rows says; rows without a finished run are left out."""
+    from meta_spliceai.experiments.compare_runs import compare_on_shared_rows
+    from meta_spliceai.experiments.workspace import Workspace
+
+    workspace = Workspace(runs_dir)
+    ran = {entry["row"]: entry["run"] for entry in workspace.finished() if not entry["smoke"]}
+    kept = []
+    for pair in COMPARED:
+        if not all(row in ran for row in pair):
+            print(f"{runs_dir}: no finished runs of {' and '.join(pair)}; left out", file=sys.stderr)
+            continue
+        without, with_it = (workspace.find(ran[row]) for row in pair)
+        evaluation = compare_on_shared_rows([without, with_it])
+        kept.append(
+            {
+                "rows": [
+                    {
+                        "row": row,
+                        "title": run.record()["title"],
+                        "weights": run.record()["weights_origin"],
+                        "auprc": _interval(evaluation.value(run.name, "auprc")),
+                    }
+                    for row, run in zip(pair, (without, with_it), strict=True)
+                ],
+                "difference": _interval(evaluation.difference(with_it.name, without.name, "auprc")),
+                "split": with_it.data()["split"]["description"],
+                "variants": int(evaluation.value(with_it.name, "auprc")["n"]),
+            }
+        )
+    (root / PAIRS).write_text(json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _interval(found: Any) -> dict[str, float | None]:
+    """Estimate and 95 % interval of a row of a judgement; None where there is none."""
+    return {key: float(found[key]) if found[key] == found[key] else None for key in ("estimate", "low", "high")}
 
 
 def _account(data: dict[str, Any], step: str) -> dict[str, Any]:
@@ -186,6 +228,20 @@ def duration(kept: dict[str, Any]) -> str:
     return text
 
 
+def pairs(root: Path) -> str:
+    """Does one thing alone help? Each pair of rows with its paired difference."""
+    if not (root / PAIRS).exists():
+        return "No pair of rows has been run yet."
+    lines = ["| row | weights | AUPRC | with − without | test |", "|---|---|---:|---:|---|"]
+    for pair in json.loads((root / PAIRS).read_text(encoding="utf-8")):
+        for row in pair["rows"]:
+            last = row is pair["rows"][-1]
+            change = _value(pair["difference"], signed=True) if last else ""
+            test = f"{pair['variants']:,} variants; {pair['split']}" if last else ""
+            lines.append(f"| {row['title']} | {row['weights']} | {_value(row['auprc'])} | {change} | {test} |")
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "quickstart-leaderboard": leaderboard,
     "quickstart-verdicts": verdicts,
@@ -215,17 +271,17 @@ def results_of(name: str, root: Path) -> str:
     return results_in_markdown(Workspace(root / LEDGER), DATA_SETS[name])
 
 
-def _value(value: dict[str, Any] | None) -> str:
+def _value(value: dict[str, Any] | None, signed: bool = False) -> str:
     if not value or value["estimate"] is None:
         return "–"
-    text = _number(value["estimate"])
+    text = _number(value["estimate"], signed)
     if value["low"] is None or value["high"] is None:
         return text
-    return f"{text} [{_number(value['low'])}, {_number(value['high'])}]"
+    return f"{text} [{_number(value['low'], signed)}, {_number(value['high'], signed)}]"
 
 
-def _number(value: float) -> str:
-    text = f"{value:.3f}"
+def _number(value: float, signed: bool = False) -> str:
+    text = f"{value:{'+' if signed else ''}.3f}"
     return "0.000" if float(text) == 0 else text.replace("-", "−")
 
 
@@ -239,10 +295,13 @@ def fill(text: str, kept: dict[str, Any] | None, where: str, root: Path = ROOT) 
             return (
                 f"{found[1]}{source.read_text(encoding='utf-8').strip()}\n{found[4]}" if source.exists() else found[0]
             )
+        if name == "results-pairs":
+            return f"{found[1]}{pairs(root)}\n{found[4]}"
         if name in DATA_SETS:
             return f"{found[1]}{results_of(name, root)}\n{found[4]}"
         if name not in BLOCKS:
-            sys.exit(f"{where}: no block is named '{name}'; there are {', '.join((*BLOCKS, *FILES, *DATA_SETS))}")
+            known = ", ".join((*BLOCKS, *FILES, *DATA_SETS, "results-pairs"))
+            sys.exit(f"{where}: no block is named '{name}'; there are {known}")
         return found[0] if kept is None else f"{found[1]}{BLOCKS[name](kept)}\n{found[4]}"
 
     opened = text.count("<!-- rendered:")
@@ -336,6 +395,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--take", type=Path, metavar="RUNS_DIR", help="a folder of runs with a finished quickstart")
+    parser.add_argument("--take-pairs", type=Path, metavar="RUNS_DIR", help="a folder of runs with pairs of rows")
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit code 1 where a document is not current"
     )
@@ -344,6 +404,8 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     asked = parser.parse_args(arguments)
     if asked.take and not asked.check:
         take(asked.take, root, asked.install_seconds, asked.test_seconds)
+    if asked.take_pairs and not asked.check:
+        take_pairs(asked.take_pairs, root)
     changed = stale(root)
     for path, text in changed.items():
         print(f"{'not current' if asked.check else 'written'}: {path.relative_to(root)}")

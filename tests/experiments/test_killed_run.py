@@ -62,7 +62,7 @@ owner, name, before = {
     "epoch": (training._EpochCheckpoint, "on_train_epoch_end", False),
     "trained": (procedures, "fit", False),
     "judged": (runner, "judge", False),
-    "metrics written": (RunDirectory, "write_json", False),
+    "metrics written": (runner, "_conclude", True),
     "marking": (RunDirectory, "mark", True),
 }[moment]
 die_at(owner, name, before)
@@ -82,7 +82,7 @@ MOMENTS = [
     ("epoch", 3),
     ("trained", 1),
     ("judged", 1),
-    ("metrics written", 4),
+    ("metrics written", 1),
     ("marking", 2),
 ]
 

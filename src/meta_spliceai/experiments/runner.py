@@ -452,7 +452,6 @@ def _conclude(
         "finished": now(),
     }
     metrics = judged.evaluation.to_json()["metrics"]
-    shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
     workspace.ledger.append(
         {
             "event": "finished",
@@ -487,6 +486,8 @@ def _conclude(
     )
     # The state comes last: a run that says "finished" has everything, its line in the ledger included.
     run.mark("finished", "", **facts)
+    # Only now: a process that dies while it concludes finds its training again.
+    shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
     return facts
 
 

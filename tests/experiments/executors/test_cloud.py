@@ -39,7 +39,6 @@ SKY_PYTHON = "SKY_PYTHON"
 ASK_SKY = """
 import json, sys
 import sky, yaml
-from tests.conftest import RunCli
 task = sky.Task.from_yaml_config(yaml.safe_load(sys.stdin))
 resources = next(iter(task.resources))
 print("PARSED " + json.dumps({
