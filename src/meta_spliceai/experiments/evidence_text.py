@@ -96,11 +96,7 @@ def _observed_sites(evidence: dict[str, Any]) -> list[str]:
     parts = []
     peaks = evidence.get("peaks", [])
     if peaks:
-        metrics = list(dict.fromkeys(record["metric"] for record in peaks))
-        rows = [
-            [scorer, *(_value(mine.get(metric)) for metric in metrics)]
-            for scorer, mine in _by_scorer(peaks, "metric").items()
-        ]
+        metrics, rows = _crossed(peaks, "metric")
         parts += [
             f"Splice sites after adding Δ, against observed ones ({peaks[0]['n']:,} variants; "
             f"{peaks[0]['out_of_reach']:,} observed sites lie farther away than Δ is kept):",
@@ -108,11 +104,7 @@ def _observed_sites(evidence: dict[str, Any]) -> list[str]:
         ]
     hits = evidence.get("localisation", [])
     if hits:
-        tolerances = list(dict.fromkeys(record["tolerance"] for record in hits))
-        rows = [
-            [scorer, *(_value(mine.get(tolerance)) for tolerance in tolerances)]
-            for scorer, mine in _by_scorer(hits, "tolerance").items()
-        ]
+        tolerances, rows = _crossed(hits, "tolerance")
         parts += [
             f"Strongest change at an observed site, within so many bases ({hits[0]['n']:,} variants with one in reach, "
             f"{hits[0]['out_of_reach']:,} others have theirs beyond it):",
@@ -131,11 +123,13 @@ def _observed_sites(evidence: dict[str, Any]) -> list[str]:
     return parts
 
 
-def _by_scorer(records: Sequence[dict[str, Any]], key: str) -> dict[str, dict[Any, dict[str, Any]]]:
+def _crossed(records: Sequence[dict[str, Any]], key: str) -> tuple[list[Any], list[list[str]]]:
+    """The values of `key`, in the order found, and a row of cells for each scorer with one estimate for each value."""
+    values = list(dict.fromkeys(record[key] for record in records))
     found: dict[str, dict[Any, dict[str, Any]]] = {}
     for record in records:
         found.setdefault(record["scorer"], {})[record[key]] = record
-    return found
+    return values, [[scorer, *(_value(mine.get(value)) for value in values)] for scorer, mine in found.items()]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
