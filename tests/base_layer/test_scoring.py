@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.compiled_convolution import CompiledConvolution
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
@@ -269,3 +272,49 @@ def _read_fasta(path: Path) -> dict[str, str]:
         else:
             contigs[name].append(line)
     return {name: "".join(lines) for name, lines in contigs.items()}
+
+
+@pytest.mark.parametrize(("method", "precision"), [("full", "fp32"), ("incremental", "fp32"), ("incremental", "bf16")])
+def test_operations_are_those_that_pytorch_counts(
+    toy_base_model: BaseModel, monkeypatch: pytest.MonkeyPatch, method: str, precision: str
+) -> None:
+    monkeypatch.setattr(CompiledConvolution, "available", staticmethod(lambda *_: False))
+    random = np.random.default_rng(5)
+    genome = MemoryGenome({"c": random.integers(0, 4, 4000, dtype=np.uint8)}, "toy", "toy")
+    rows = []
+    for pos in (600, 604, 610, 640, 1500, 2600):
+        ref, after = decode(genome.fetch("c", pos - 1, pos)), decode(genome.fetch("c", pos, pos + 1))
+        rows += [("c", pos, ref, other, "+") for other in "ACGT" if other != ref]
+        rows += [("c", pos, ref, ref + "GTA", "-"), ("c", pos, ref + after, ref, "+")]
+    table = variant_table(rows)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # PyTorch counts what this thread does
+    try:
+        with FlopCounterMode(display=False) as counter:
+            scores = score_variants(
+                table,
+                genome,
+                toy_base_model,
+                12,
+                method=method,  # type: ignore[arg-type]
+                precision=precision,  # type: ignore[arg-type]
+                check_on=3,
+            )
+    finally:
+        torch.set_num_threads(threads)
+    # A product of one row is done on two of them, which is no work of the method's.
+    assert scores.operations == pytest.approx(counter.get_total_flops(), rel=0.01 if method == "incremental" else 0)
+    assert scores.seconds > 0
+
+
+def test_what_is_found_in_the_cache_is_no_work(toy_base_model: BaseModel, tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    genome = MemoryGenome({"c": random.integers(0, 4, 2000, dtype=np.uint8)}, "toy", "toy")
+    bases = {pos: decode(genome.fetch("c", pos - 1, pos)) for pos in (700, 900, 1100)}
+    table = variant_table([("c", pos, ref, "A" if ref != "A" else "C", "+") for pos, ref in bases.items()])
+    cache = ScoreCache(tmp_path)
+    first = score_variants(table.iloc[:2], genome, toy_base_model, 12, cache=cache)
+    more = score_variants(table, genome, toy_base_model, 12, cache=cache)
+    again = score_variants(table, genome, toy_base_model, 12, cache=cache)
+    assert 0 < more.operations < first.operations
+    assert (again.operations, again.seconds) == (0, 0)

@@ -71,6 +71,27 @@ def best_blocks(taps: int, rows: int, channels: int) -> tuple[int, int]:
     return min(choices, key=lambda choice: choice[0] * block_cost(taps, choice[1], channels))
 
 
+def convolution_operations(taps: int, channels: int, dilation: int, length: int, batch: int, rows: int | None) -> float:
+    """Floating-point operations of a convolution by blocks, whole blocks included.
+
+    Args:
+        taps, channels, dilation: of the convolution.
+        length: positions to compute.
+        batch: members.
+        rows: outputs (in steps of the dilation) of a block; chosen for the least work if None.
+    """
+    blocks, rows = _cut(taps, channels, dilation, length, rows)
+    return 2.0 * blocks * dilation * batch * block_cost(taps, rows, channels)
+
+
+def _cut(taps: int, channels: int, dilation: int, length: int, rows: int | None) -> tuple[int, int]:
+    """(number of blocks, rows a block) that cover `length` positions."""
+    steps = -(-length // dilation)
+    if rows is None:
+        return best_blocks(taps, steps, channels)
+    return -(-steps // rows), rows
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """One convolution for blocks of one size; matrices in parts (see `split_products`) where products are bfloat16."""
@@ -151,7 +172,7 @@ class BlockConvolution:
             workspace: scratch memory.
             add: to what `out` holds.
         """
-        blocks, rows = self._cut(length, rows)
+        blocks, rows = _cut(self.taps, len(self._bias), self.dilation, length, rows)
         positions = blocks * rows * self.dilation
         seen = (self.taps - 1) * self.dilation
         # Whole blocks read on beyond the inputs there are. What stands there reaches no output that is kept, but it
@@ -164,14 +185,8 @@ class BlockConvolution:
 
     def positions(self, length: int, rows: int | None = None) -> int:
         """Positions of the whole blocks that cover `length` outputs."""
-        blocks, rows = self._cut(length, rows)
+        blocks, rows = _cut(self.taps, len(self._bias), self.dilation, length, rows)
         return blocks * rows * self.dilation
-
-    def _cut(self, length: int, rows: int | None) -> tuple[int, int]:
-        steps = -(-length // self.dilation)
-        if rows is None:
-            return best_blocks(self.taps, steps, len(self._bias))
-        return -(-steps // rows), rows
 
     def _run(
         self,

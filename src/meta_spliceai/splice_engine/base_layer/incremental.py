@@ -21,9 +21,11 @@ import copy
 import math
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -31,11 +33,12 @@ from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution
+from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution, convolution_operations
 from meta_spliceai.splice_engine.base_layer.compiled_convolution import CompiledConvolution
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork
-from meta_spliceai.splice_engine.base_layer.split_products import Precision
+from meta_spliceai.splice_engine.base_layer.split_products import Precision, products_in
+from meta_spliceai.splice_engine.base_layer.tally import Tally
 from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 
 _MOST_A_JOB = 192
@@ -149,9 +152,18 @@ class IncrementalScorer:
         distance: positions to either side that are usually asked for (shapes are made for it; others work too).
         batch_size: alternatives run at once.
         precision: of the products that alternatives take; references are always in float32.
+        tally: where operations are counted.
     """
 
-    def __init__(self, model: BaseModel, distance: int, batch_size: int, precision: Precision = "fp32") -> None:
+    def __init__(
+        self,
+        model: BaseModel,
+        distance: int,
+        batch_size: int,
+        precision: Precision = "fp32",
+        tally: Tally | None = None,
+    ) -> None:
+        self._tally = tally or Tally()
         self._model = model
         self._distance = distance
         self._batch_size = batch_size
@@ -170,6 +182,7 @@ class IncrementalScorer:
         flank = self._model.flank
         threads = torch.get_num_threads() if self._model.device.type == "cpu" else 1
         jobs = list(self._jobs(self._windows(changes), threads))
+        self._tally.operations += sum(map(self._operations, jobs))
         # Bases are fetched here: not every source of sequence may be read from several threads.
         loaded = (
             (job, np.stack([fetch(w.group, w.start - flank, w.end + flank) for w in job], axis=1)) for job in jobs
@@ -200,6 +213,12 @@ class IncrementalScorer:
             self._stopped.set()
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
+
+    def _operations(self, job: list[_Window]) -> float:
+        """Of every network on one job."""
+        shapes = Counter(map(self._shape, chain.from_iterable(window.changes for window in job)))
+        length = job[0].end - job[0].start
+        return sum(prepared.operations(length, len(job), shapes) for prepared in self._prepared)
 
     def _windows(self, changes: Sequence[Change]) -> list[_Window]:
         """Cut the changes into neighbourhoods, no longer than memory allows."""
@@ -333,7 +352,7 @@ class _PreparedBlock:
     def __init__(self, block: ResidualBlock, depth: int, reach: int, precision: Precision) -> None:
         """`depth` and `reach`: positions seen to either side before the block, and those its input reaches."""
         self.stage, self.slope = block.stage, block.slope
-        self.radius = block.stage.radius
+        self.radius, self.channels = block.stage.radius, block.conv1.out_channels
         self.depth, self.reach = depth, reach
         device = block.conv1.weight.device
         scale1, shift1 = _affine(block.norm1)
@@ -368,6 +387,17 @@ class _PreparedBlock:
         self.second, self.second_changed = (
             BlockConvolution(second, bias2, dilation, device, one) for one in ("fp32", precision)
         )
+
+    @property
+    def reference_rows(self) -> int:
+        """Outputs of a block in references: half a kernel, so that its edges lie on the grid of all windows, wherever
+        a window starts."""
+        return max(1, (self.stage.kernel - 1) // 2)
+
+    def operations(self, positions: int, batch: int, rows: int | None) -> float:
+        """Of either convolution in float32; see `convolution_operations`."""
+        stage = self.stage
+        return convolution_operations(stage.kernel, self.channels, stage.dilation, positions, batch, rows)
 
     def enter(self, stream: Tensor, out: Tensor) -> None:
         """The input of the first convolution."""
@@ -405,6 +435,7 @@ class _PreparedNetwork:
         self._head_module = copy.deepcopy(network.head).double()
         self._channels = network.architecture.channels
         self._flank = network.flank
+        self._products = products_in(precision)
         self._blocks: list[_PreparedBlock] = []
         self._plans: dict[_Shape, _Plan] = {}
         self._last_of_stage: dict[int, int] = {}
@@ -453,6 +484,33 @@ class _PreparedNetwork:
         self._plans[shape] = _Plan(blocks, lowest, stream, entered, middle)
         return self._plans[shape]
 
+    def operations(self, length: int, windows: int, shapes: Mapping[_Shape, int]) -> float:
+        """Floating-point operations of references and of their alternatives, as `BlockConvolution` does
+        them; compiled ones come to the same numbers by another transform, whose work is not counted.
+
+        Args:
+            length: outputs of each window.
+            windows: references.
+            shapes: how many alternatives there are of each shape.
+        """
+        outputs, total = length * windows, 0.0
+        positions = length + 2 * self._flank
+        for block in self._blocks:
+            rows = block.reference_rows
+            for _ in range(2):
+                positions -= 2 * block.radius
+                total += block.operations(positions, windows, rows)
+        for shape, count in shapes.items():
+            outputs += (shape.lead + shape.core + shape.tail) * count
+            for block, work in zip(self._blocks, self._plan(shape).blocks, strict=True):
+                for zone in (work.between, work.after):
+                    total += self._products * block.operations(zone[1] - zone[0], count, None)
+        pointwise = [
+            *(weight for weight, _ in self._skips),
+            *(p for p in self._head_module.parameters() if p.dim() > 1),
+        ]
+        return total + 2.0 * outputs * sum(weight.numel() for weight in pointwise)
+
     def reference(self, codes: UInt8[np.ndarray, "positions windows"], workspace: Workspace) -> _Reference:
         """All activations of whole windows, and the outputs at their inner positions."""
         positions, windows = codes.shape
@@ -463,8 +521,7 @@ class _PreparedNetwork:
         collected = self._collect(None, stream[self._flank : self._flank + wanted], 0)
         streams, middles = [stream], []
         for number, block in enumerate(self._blocks, start=1):
-            # Half a kernel a block: then a block's edges lie on the grid of all windows, wherever a window starts.
-            rows = max(1, (block.stage.kernel - 1) // 2)
+            rows = block.reference_rows
             length = len(stream) - 2 * block.radius
             room = len(stream) + rows * block.stage.dilation
             entered = self._buffer(workspace, "entered", room, windows)

@@ -121,6 +121,18 @@ class SpliceAINetwork(nn.Module):
         """Bases on either side that an output position sees."""
         return self.architecture.flank
 
+    def operations(self, length: int) -> float:
+        """Floating-point operations of the convolutions on a sequence of so many bases."""
+        outputs, positions, total = length - 2 * self.flank, length, 2.0 * length * self.first.weight.numel()
+        for blocks in self.stages:
+            for block in blocks:  # type: ignore[attr-defined]
+                for conv in (block.conv1, block.conv2):
+                    positions -= 2 * block.stage.radius
+                    total += 2.0 * positions * conv.weight.numel()
+        at_outputs = [self.first_skip.weight, *(skip.weight for skip in self.skips)]
+        at_outputs += [weight for weight in self.head.parameters() if weight.dim() > 1]
+        return total + 2.0 * outputs * sum(weight.numel() for weight in at_outputs)
+
     def forward(self, x: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch outputs shorter"]:
         """Probabilities at the inner length - 2·flank positions.
 

@@ -31,6 +31,8 @@ class BaseScores:
         digits: decimals to which the scores of some rows were rounded (those that a bundle brought); None: of none.
         precision: of the products that alternatives took, fp32 or bf16.
         check: what was measured of another precision than fp32, in words; empty for fp32 that was asked for.
+        operations, seconds: floating-point operations done to get them, and how long that took, of the whole table
+            that was scored; 0 where all were found in a cache or read from a file.
     """
 
     ref: Float32[np.ndarray, "variants positions channels"]
@@ -42,6 +44,8 @@ class BaseScores:
     digits: int | None = None
     precision: str = "fp32"
     check: str = ""
+    operations: float = 0.0
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         expected = (len(self.ref), 2 * self.distance + 1, len(self.channels))

@@ -25,6 +25,7 @@ from meta_spliceai.splice_engine.base_layer.incremental import Change, Increment
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.split_products import PRECISIONS, Precision
+from meta_spliceai.splice_engine.base_layer.tally import Tally
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, one_hot, reverse_complement
 from meta_spliceai.splice_engine.genome.source import SequenceSource
@@ -151,8 +152,11 @@ def score_variants(
     scores = replace(scores, digits=digits, precision=precision)
     if precision != "fp32":
         scores = replace(scores, check=f"{precision}: compared with float32 when they were scored")
+    tally = Tally()
     if precision != "fp32" and todo:
-        change, checked = largest_change(genome, [loci[row] for row in todo], model, distance, precision, check_on)
+        with tally.timed():
+            some = [loci[row] for row in todo]
+            change, checked = largest_change(genome, some, model, distance, precision, check_on, tally)
         told = f"on {checked:,} of {len(todo):,} variants Δ differs from float32's by at most {change:.1g}"
         if not change <= LARGEST_CHANGE:
             exact = score_variants(
@@ -165,25 +169,30 @@ def score_variants(
                 batch_size=batch_size,
                 progress=progress,
             )
-            return replace(exact, check=f"{precision} was asked for and not used: {told}, more than {LARGEST_CHANGE:g}")
+            return replace(
+                exact,
+                check=f"{precision} was asked for and not used: {told}, more than {LARGEST_CHANGE:g}",
+                operations=exact.operations + tally.operations,
+                seconds=exact.seconds + tally.seconds,
+            )
         scores = replace(scores, check=f"{precision}: {told}")
     done = len(loci) - len(todo)
     if progress is not None and todo:
         progress(done, len(loci))
     if method == "full":
-        score = partial(_full, model=model, distance=distance, batch_size=batch_size or _FULL_BATCH)
+        score = partial(_full, model=model, distance=distance, batch_size=batch_size or _FULL_BATCH, tally=tally)
     else:
-        scorer = IncrementalScorer(model, distance, batch_size or _batch_for(model), precision)
+        scorer = IncrementalScorer(model, distance, batch_size or _batch_for(model), precision, tally)
         score = partial(_incremental, model=model, distance=distance, scorer=scorer)
         todo.sort(key=lambda row: loci[row].neighbourhood)
     for chunk in _chunks(todo, _SAVE_EVERY * torch.get_num_threads()):
-        with _whole_precision():
+        with _whole_precision(), tally.timed():
             ref, alt = score(genome, [loci[row] for row in chunk], advance=_advance(progress, done, len(loci)))
         scores.ref[chunk], scores.alt[chunk] = ref, alt
         if cache is not None:
             cache.write([keys[row] for row in chunk], ref, alt, digest, distance)
         done += len(chunk)
-    return scores
+    return replace(scores, operations=tally.operations, seconds=tally.seconds)
 
 
 def largest_change(
@@ -193,12 +202,14 @@ def largest_change(
     distance: int,
     precision: Precision,
     check_on: int = CHECKED,
+    tally: Tally | None = None,
 ) -> tuple[float, int]:
     """By how much Δ differs between a precision and float32, at most, and on how many variants that was measured.
 
     Args:
         loci: the variants.
         check_on: how many of them, spread evenly, are scored both ways.
+        tally: where operations are counted.
         (others as for `score_variants`)
     """
     ordered = sorted(loci, key=lambda locus: locus.neighbourhood)
@@ -207,7 +218,7 @@ def largest_change(
     deltas = []
     pair: tuple[Precision, Precision] = ("fp32", precision)
     for one in pair:
-        scorer = IncrementalScorer(model, distance, _batch_for(model), one)
+        scorer = IncrementalScorer(model, distance, _batch_for(model), one, tally)
         with _whole_precision():
             ref, alt = _incremental(genome, some, model=model, distance=distance, scorer=scorer, advance=lambda _: None)
         deltas.append(alt - ref)
@@ -370,6 +381,7 @@ def _full(
     model: BaseModel,
     distance: int,
     batch_size: int,
+    tally: Tally,
     advance: Callable[[int], None],
 ) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
     """Every window through every network, whole."""
@@ -381,6 +393,8 @@ def _full(
             both = plus_windows(genome, loci[row], distance, model.flank)
             sequences += both if loci[row].strand == "+" else [reverse_complement(codes) for codes in both]
         outputs = predict_sequences(sequences, model, batch_size)
+        distinct = {codes.tobytes() for codes in sequences}
+        tally.operations += sum(network.operations(len(codes)) for codes in distinct for network in model.networks)
         for place, row in enumerate(some):
             turn = slice(None, None, -1 if loci[row].strand == "-" else 1)
             ref[row] = outputs[2 * place]

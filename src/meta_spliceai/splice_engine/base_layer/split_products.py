@@ -21,6 +21,11 @@ Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 
+def products_in(precision: Precision) -> int:
+    """How many products take the place of one."""
+    return 3 if precision == "bf16" else 1
+
+
 def as_left(a: Float32[Tensor, "*batch rows inner"]) -> BFloat16[Tensor, "*batch rows three_inner"]:
     """The first factor of a product, in parts."""
     high, low = _parts(a)
