@@ -42,9 +42,10 @@ def report(
 
     What is left and what it costs, a timeline, a leaderboard for each data set
     and split, a page a run (curves, precision-recall and ROC with intervals,
-    calibration, strata, saturation map, spec, environment), and any two runs
-    side by side. With --out NAME.html, the leaderboards, runs and wishlist in
-    one file; with --figure, the leaderboard and the map as a picture.
+    calibration, strata, observed splice sites, saturation map, spec,
+    environment), and any two runs side by side. With --out NAME.html, the
+    leaderboards, runs and wishlist in one file; with --figure, the leaderboard
+    and the map as a picture.
 
     [bold]Examples[/bold]
 

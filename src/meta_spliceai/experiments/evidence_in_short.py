@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from meta_spliceai.experiments.leaderboard import Value
+from meta_spliceai.experiments.observed_text import macro_f1
 from meta_spliceai.experiments.workspace import RunDirectory
 
 
@@ -68,8 +69,7 @@ def _sites(evidence: Mapping[str, Any]) -> list[str]:
         if record["tolerance"] == 0 and record["scorer"] in told and record["estimate"] is not None:
             told[record["scorer"]].append(f"strongest change at an observed site {_value(record)}")
     for record in evidence.get("effect_types", []):
-        macro = next(one for one in record["metrics"] if one["metric"] == "macro F1")
-        told.setdefault(record["scorer"], []).append(f"kind of effect, macro F1 {_value(macro)}")
+        told.setdefault(record["scorer"], []).append(f"kind of effect, macro F1 {_value(macro_f1(record))}")
     return [f"observed sites, {scorer}: {', '.join(words)}" for scorer, words in told.items()]
 
 

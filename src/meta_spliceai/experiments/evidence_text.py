@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meta_spliceai.experiments.leaderboard import Board, Value, board_table, boards
+from meta_spliceai.experiments.observed_text import (
+    crossed,
+    hits_in_words,
+    kinds_in_words,
+    kinds_of,
+    macro_f1,
+    peaks_in_words,
+)
 from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.render import as_markdown
 
@@ -98,37 +106,28 @@ def _observed_sites(evidence: dict[str, Any]) -> list[str]:
     if peaks:
         metrics, rows = _crossed(peaks, "metric")
         parts += [
-            f"Splice sites after adding Δ, against observed ones ({peaks[0]['n']:,} variants; "
-            f"{peaks[0]['out_of_reach']:,} observed sites lie farther away than Δ is kept):",
+            f"{peaks_in_words(peaks)}:",
             _table(["scorer", *(metric.replace("_", " ") for metric in metrics)], rows),
         ]
     hits = evidence.get("localisation", [])
     if hits:
         tolerances, rows = _crossed(hits, "tolerance")
-        parts += [
-            f"Strongest change at an observed site, within so many bases ({hits[0]['n']:,} variants with one in reach, "
-            f"{hits[0]['out_of_reach']:,} others have theirs beyond it):",
-            _table(["scorer", *(f"{tolerance} nt" for tolerance in tolerances)], rows),
-        ]
+        parts += [f"{hits_in_words(hits)}:", _table(["scorer", *(f"{tolerance} nt" for tolerance in tolerances)], rows)]
     for record in evidence.get("effect_types", []):
-        macro = next(one for one in record["metrics"] if one["metric"] == "macro F1")
-        confusion = record["confusion"]
-        kinds = [name for name in confusion[0] if name != "observed"]
+        kinds = kinds_of(record)
         parts += [
-            f"Kind of effect, {record['scorer']}: macro F1 {_value(macro)} on {record['n']:,} variants "
-            f"({record['several_observed']:,} with several observed kinds, any of which is right); rows observed, "
-            "columns predicted:",
-            _table(["", *kinds], [[line["observed"], *(f"{line[kind]:,}" for kind in kinds)] for line in confusion]),
+            f"Kind of effect, {record['scorer']}: macro F1 {_value(macro_f1(record))} on {kinds_in_words(record)}:",
+            _table(
+                ["", *kinds],
+                [[line["observed"], *(f"{line[kind]:,}" for kind in kinds)] for line in record["confusion"]],
+            ),
         ]
     return parts
 
 
 def _crossed(records: Sequence[dict[str, Any]], key: str) -> tuple[list[Any], list[list[str]]]:
     """The values of `key`, in the order found, and a row of cells for each scorer with one estimate for each value."""
-    values = list(dict.fromkeys(record[key] for record in records))
-    found: dict[str, dict[Any, dict[str, Any]]] = {}
-    for record in records:
-        found.setdefault(record["scorer"], {})[record[key]] = record
+    values, found = crossed(records, key)
     return values, [[scorer, *(_value(mine.get(value)) for value in values)] for scorer, mine in found.items()]
 
 
@@ -137,7 +136,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def _value(record: dict[str, Any] | None) -> str:
+def _value(record: Mapping[str, Any] | None) -> str:
     return DASH if record is None else str(Value(record["estimate"], record["low"], record["high"]))
 
 

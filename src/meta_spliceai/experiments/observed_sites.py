@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from meta_spliceai.experiments.observed_text import ITSELF, NEARER_SITE
 from meta_spliceai.experiments.plain_values import records
 from meta_spliceai.experiments.prepare import Prepared
 from meta_spliceai.experiments.spec import ExperimentSpec
@@ -31,9 +32,6 @@ GOLD_KINDS = (("gained", "donor"), ("lost", "donor"), ("gained", "acceptor"), ("
 
 NO_EFFECT = "no effect"
 KINDS = (*EFFECT_TYPES, NO_EFFECT)
-
-ITSELF, NEARER_SITE = "the variant itself", "the exon's nearer site"
-"""Answers to "where?" that know nothing of the variant's effect: rows zero of the hit rates."""
 
 CALLED = 0.2
 """|Δ| from which a kind of effect is called: the weakest threshold SpliceAI's authors recommend."""

@@ -56,9 +56,57 @@ EVIDENCE = {
     ],
     "ceiling": [{"metric": "auprc", "estimate": 0.93, "low": 0.9, "high": 0.95}],
     "peaks": [
-        {"scorer": "base max_window", "metric": "gain_detection", "estimate": None, "reason": "no gained site is known"}
+        {"scorer": scorer, "metric": metric, **found, "n": 64, "out_of_reach": 3}
+        for scorer in ("spliceai", "wt1-validated-delta")
+        for metric, found in (
+            ("peak_recall", {"estimate": 0.75, "low": 0.5, "high": 0.875, "hits": 30.0, "of": 40.0, "reason": ""}),
+            ("gain_detection", {"estimate": None, "low": None, "high": None, "reason": "no gained site is known"}),
+        )
     ],
-    "reasons": {"peaks": "the data set has no observed sites"},
+    "localisation": [
+        {
+            "scorer": scorer,
+            "tolerance": near,
+            "estimate": found,
+            "low": found - 0.1,
+            "high": found + 0.05,
+            "n": 41,
+            "n_without_prediction": silent,
+            "out_of_reach": 5,
+            "reason": "",
+        }
+        for scorer, silent, at in (
+            ("the variant itself", 0, (0.25, 0.5, 0.75)),
+            ("spliceai", 0, (0.625, 0.75, 0.875)),
+            ("wt1-validated-delta", 7, (0.5, 0.625, 0.75)),
+        )
+        for near, found in zip((0, 1, 5), at, strict=True)
+    ],
+    "effect_types": [
+        {
+            "scorer": scorer,
+            "n": 64,
+            "several_observed": 9,
+            "metrics": [
+                {"metric": "macro F1", "estimate": 0.625, "low": 0.5, "high": 0.75, "n": 64, "reason": ""},
+                {"metric": "accuracy", "estimate": 0.8125, "low": 0.7, "high": 0.9, "n": 64, "reason": ""},
+                {
+                    "metric": "F1 of donor loss",
+                    "estimate": 0.375,
+                    "low": None,
+                    "high": None,
+                    "n": 10,
+                    "reason": "undefined on 3 of 400 resamples",
+                },
+            ],
+            "confusion": [
+                {"observed": "donor loss", "donor loss": 8, "no effect": 2},
+                {"observed": "no effect", "donor loss": 4, "no effect": 1050},
+            ],
+        }
+        for scorer in ("spliceai", "wt1-validated-delta")
+    ],
+    "reasons": {"strata": "the data set knows no regions"},
 }
 
 
@@ -181,8 +229,7 @@ def test_a_run_s_page_shows_its_evidence(workspace):
         "Beyond position",
         "brier skill",
         "How well the measurement predicts itself",
-        "no gained site is known",
-        "peaks: the data set has no observed sites",
+        "strata: the data set knows no regions",
         "learning_rate: 0.001",
         "python: 3.11.9",
         "679 MiB",
@@ -199,6 +246,62 @@ def test_a_run_s_page_shows_its_evidence(workspace):
     ):
         assert f'aria-label="{plot}' in text, plot
     assert "one replicate of the measurement predicts the other with AUPRC 0.93" in text
+
+
+def test_a_run_s_page_shows_observed_sites_with_intervals(workspace):
+    run = workspace.find("wt1-validated-delta")
+    run.write_json("evidence.json", EVIDENCE)
+    text = render_site(workspace, rows=[], plan=False)[f"run-{run.name}.html"]
+    page = Page(text)
+    for words in (
+        "Against observed splice sites",
+        "Strongest change at an observed site, within so many bases (41 variants with one in reach, 5 others",
+        "row zero the variant itself 0.250 [0.15, 0.30] 0.500 [0.40, 0.55] 0.750 [0.65, 0.80]",
+        "0 nt ±1 nt ±5 nt",
+        "Splice sites after adding Δ, against observed ones (64 variants; 3 observed sites lie farther away",
+        "peak recall gain detection base spliceai 0.750 [0.50, 0.88] – no gained site is known",
+        "of the gained sites observed, those predicted",
+        "macro F1 accuracy donor loss",
+        "0.375 undefined on 3 of 400 resamples",
+        "Macro F1 0.625 [0.500, 0.750]; 64 variants (9 with several observed kinds, any of which is right).",
+        "no effect 4 1,050",
+    ):
+        assert words in page.text, words
+    for mark in (
+        "±5 nt, wt1-validated-delta: hit rate 0.750 [0.65, 0.80], 7 without an answer",
+        "peak recall, spliceai: share 0.750 [0.50, 0.88], 30 of 40",
+        "donor loss, spliceai: F1 0.375, 10 observed",
+        "no effect predicted as donor loss: 4 of 1,054",
+    ):
+        assert f'data-tip="{mark}"' in text, mark
+    assert "accuracy, spliceai" not in text  # no F1, so that it stands in the table only
+    assert text.index("Kinds of effect of wt1-validated-delta") < text.index("Kinds of effect of spliceai")
+
+
+def test_peaks_of_early_runs_do_not_say_on_how_many_variants(workspace):
+    run = workspace.find("wt1-validated-delta")
+    early = [{key: value for key, value in record.items() if key != "n"} for record in EVIDENCE["peaks"]]
+    run.write_json("evidence.json", {**EVIDENCE, "peaks": early, "localisation": [], "effect_types": []})
+    page = Page(render_site(workspace, rows=[], plan=False)[f"run-{run.name}.html"])
+    assert "Splice sites after adding Δ, against observed ones." in page.text
+    assert "Which kinds are taken for which" not in page.text
+
+
+def test_a_board_says_what_each_scorer_rests_on_and_what_it_took(site):
+    text = Page(site["board-1.html"]).text
+    table = text.partition("What each rests on, and what it took.")[2]
+    judged = int(table.partition("Cost row zero position only")[2].partition("– – ")[2].split()[0])
+    of = table.partition(" % of ")[2].split()[0]
+    assert 0 < judged <= int(of)
+    coverage = f"{judged} {100 * judged / int(of):.1f} % of {of}"
+    context = "spliceai ×5 Δ within 50 nt"
+    for words in (
+        f"– – {coverage} – – –",
+        f"{context}, construct context {coverage} – – –",
+        f"{context}, window 101 nt, construct context {coverage} 1 min 23 s 679 MiB $0.25",
+        f"{context}, window 101 nt, construct context {coverage} 7.0 s 679 MiB –",
+    ):
+        assert words in table, words
 
 
 def test_compared_runs_carry_what_the_page_needs(site):

@@ -88,7 +88,7 @@ def test_two_runs_are_compared_without_a_server(site, folder):
     low, high = np.percentile(np.subtract(areas[FIRST], areas[SECOND]), [2.5, 97.5])
     assert f"[{low:.3f}, {high:.3f}]".replace("-", "−") in said
     fields = "[...document.querySelectorAll('#fields tbody th')].map((cell) => cell.textContent)"
-    assert site.run(fields) == ["id"]
+    assert site.run(fields) == ["id", "run.seconds"]
     shown = site.run("document.querySelector('#numbers tbody tr').textContent")
     assert shown.startswith("AUPRC")
     assert shown.count("[") == 3
@@ -127,6 +127,52 @@ def test_marks_say_what_they_are_to_pointer_and_keyboard(site, folder):
     assert site.run(f"{tip}.textContent") != first
     site.press("Tab")
     assert site.run("document.querySelectorAll('.lit').length") == 0
+
+
+def test_observed_sites_are_read_by_pointer_keyboard_and_as_numbers(site, folder):
+    site.open(folder / f"run-{SECOND}.html")
+    tip = "document.querySelector('.tip')"
+    hits = "section[aria-labelledby=observed] .blocks"
+    assert site.run(f"document.querySelectorAll('{hits}').length") == 3
+    site.wait_for(
+        f"!{tip}.hidden && {tip}.textContent === 'donor loss predicted as no effect: 2 of 10'",
+        lambda: site.point_at(".confusion .cell", 1),
+    )
+    shades = "[...document.querySelectorAll('.confusion .cell')].map((cell) => getComputedStyle(cell).backgroundColor)"
+    light = site.run(shades)
+    assert light[0] != light[1]  # eight of ten on the diagonal, two beside it
+    site.run(f"document.querySelector('{hits}').focus()")
+    site.press("ArrowRight")
+    assert site.run(f"{tip}.textContent") == "0 nt, the variant itself: hit rate 0.250 [0.15, 0.30]"
+    site.press("ArrowLeft")
+    assert site.run(f"{tip}.textContent").endswith("hit rate 0.750 [0.65, 0.80], 7 without an answer")
+    table = "document.querySelector('section[aria-labelledby=observed] table')"
+    assert site.run(f"{table}.checkVisibility()") is False
+    site.run("document.querySelector('section[aria-labelledby=observed] summary').focus()")
+    site.press("Enter")
+    site.wait_for(f"{table}.checkVisibility()")
+    site.click("section[aria-labelledby=observed] th .sort", 1)
+    site.wait_for(f"{table}.tBodies[0].rows[0].textContent.includes('spliceai')")
+    site.click("#theme")
+    site.click("#theme")
+    site.wait_for("document.documentElement.dataset.theme === 'dark'")
+    assert site.run(shades) != light
+    site.resize(390, 800)
+    assert site.run(f"document.querySelector('{hits}').parentElement.scrollWidth") > 390  # scrolls in its own frame
+    assert site.run("document.documentElement.scrollWidth") <= 390
+    site.click("#theme")
+
+
+def test_a_board_is_sorted_by_what_its_runs_took(site, folder):
+    site.open(folder / "index.html")
+    board = site.run("document.querySelector('.board-card h3 a').getAttribute('href')")
+    site.open(folder / board)
+    first = "document.querySelector('table.rests').tBodies[0].rows[0].textContent"
+    assert "position only" in site.run(first)
+    site.click("table.rests th .sort", 5)
+    site.wait_for(f"{first}.includes('1 min 23 s')")
+    site.click("table.rests th .sort", 5)
+    site.wait_for(f"{first}.includes('7.0 s')")
 
 
 def test_a_word_keeps_the_rows_that_hold_it(site, folder):

@@ -40,6 +40,7 @@ class Standing:
     _numbers: dict[str, Triple] = field(default_factory=dict, init=False, repr=False)
     _reasons: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _differences: dict[tuple[str, str], Triple] = field(default_factory=dict, init=False, repr=False)
+    _judged: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         # Looked up for every cell of the page: read out of the frames once.
@@ -48,6 +49,7 @@ class Standing:
         for row in mine.to_dict("records"):
             self._numbers[row["metric"]] = (row["estimate"], row["low"], row["high"])
             self._reasons[row["metric"]] = "" if pd.isna(row["reason"]) else str(row["reason"])
+            self._judged[row["metric"]] = 0 if pd.isna(row["n"]) else int(row["n"])
         for row in against.to_dict("records"):
             self._differences[row["reference"], row["metric"]] = (row["estimate"], row["low"], row["high"])
 
@@ -63,6 +65,10 @@ class Standing:
     def reason(self, metric: str) -> str:
         """Why a number is undefined, empty if it is not."""
         return self._reasons.get(metric, "")
+
+    def judged(self, metric: str) -> int | None:
+        """Test rows that a metric was computed on; None where it was not judged."""
+        return self._judged.get(metric)
 
     def difference(self, reference: str, metric: str) -> Triple:
         """Paired difference to a reference; NaN where there is none."""

@@ -19,6 +19,7 @@ from meta_spliceai.experiments.report.collect import RunRecord, collect_runs
 from meta_spliceai.experiments.report.leaderboard import Board, boards, verdict_level, verdict_summary, worse_than
 from meta_spliceai.experiments.report.palette import cell_rules, variables
 from meta_spliceai.experiments.report.ranking import RankingView, RunRanking, ranking_of_run, ranking_view
+from meta_spliceai.experiments.report.rests_on import RestsOn, rests_on
 from meta_spliceai.experiments.report.saturation_map import SaturationMap
 from meta_spliceai.experiments.report.sections import (
     forest_of,
@@ -64,6 +65,8 @@ class BoardView:
     coverage: list[tuple[str, list[tuple[str, int, list[str]]]]]
     parts: list[dict[str, Any]]
     notes: list[str]
+    rests: list[RestsOn]
+    """What each of the board's standings rests on, in their order."""
 
 
 def render_page(workspace: Workspace, rows: Sequence[RowState] | None = None) -> str:
@@ -110,8 +113,9 @@ def template_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=number, interval=interval, seconds=seconds, memory=memory, yaml=as_yaml, level=verdict_level
-    )
+        number=number, interval=interval, seconds=seconds, memory=memory, dollars=dollars, yaml=as_yaml,
+        level=verdict_level,
+    )  # fmt: skip
     return environment
 
 
@@ -161,6 +165,7 @@ def view_of(board: Board, rankings: dict[str, RunRanking]) -> BoardView:
         _coverage(run),
         _parts(run),
         _notes(board.runs),
+        [rests_on(standing, board.headline) for standing in board.standings],
     )
 
 
@@ -288,6 +293,13 @@ def memory(value: object) -> str:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return "not recorded"
     return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+def dollars(value: object) -> str:
+    """An amount of US dollars for people."""
+    if not isinstance(value, int | float):
+        return "–"
+    return f"${value:,.2f}" if value >= 0.005 or value == 0 else "< $0.01"
 
 
 def as_yaml(value: object) -> str:

@@ -23,6 +23,7 @@ from meta_spliceai.experiments.report.collect import RunRecord, collect_runs
 from meta_spliceai.experiments.report.compare_data import compare_data
 from meta_spliceai.experiments.report.leaderboard import boards, verdict_summary, worse_than
 from meta_spliceai.experiments.report.left import NOTHING_PLANNED, Left, what_is_left
+from meta_spliceai.experiments.report.observed_view import observed_view
 from meta_spliceai.experiments.report.page import (
     BoardView,
     by_section,
@@ -168,7 +169,7 @@ class _Renderer:
     def __init__(self, live: bool) -> None:
         self.live = live
         self.environment = template_environment()
-        self.environment.filters.update(run_page=lambda name: quote(run_page(name)), hours=hours, dollars=dollars)
+        self.environment.filters.update(run_page=lambda name: quote(run_page(name)), hours=hours)
         self.style = style_sheet()
 
     def __call__(self, template: str, title: str, maps: dict[str, Any] | None = None, **values: Any) -> str:
@@ -304,7 +305,7 @@ def _run_page(render: _Renderer, run: RunRecord, views: Sequence[BoardView], ran
         within=_list(evidence, "within_position"),
         gains=_list(evidence, "gain_over_position"),
         ceiling=_list(evidence, "ceiling"),
-        peaks=_list(evidence, "peaks"),
+        observed=observed_view(evidence, run.row),
         reasons=evidence.get("reasons") or {},
         task=json.dumps(run.info["task_metrics"], indent=1) if run.info.get("task_metrics") else "",
         folds=run.info.get("folds") or [],
@@ -350,10 +351,3 @@ def hours(value: object) -> str:
     if value < 1:
         return f"{value * 60:.0f} min" if value * 60 >= 1 else f"{value * 3600:.0f} s"
     return f"{value:.1f} h" if value < 100 else f"{value:,.0f} h"
-
-
-def dollars(value: object) -> str:
-    """An amount of US dollars for people."""
-    if not isinstance(value, int | float):
-        return "–"
-    return f"${value:,.2f}" if value >= 0.005 or value == 0 else "< $0.01"
