@@ -23,6 +23,8 @@ from tests.conftest import RunCli
         (["bundle", "make"], "name the rows to pack, or give --all"),
         (["bundle", "make", "wt1-simple-cnn", "--max-size", "45"], "--max-size 45: write a number and a unit"),
         (["bundle", "make", "no-such-row"], "unknown row id 'no-such-row'"),
+        (["bundle", "make", "wt1-simple-cnn", "--without", "wt1-cv5"], "--without wt1-cv5: rows are taken from --all"),
+        (["bundle", "make", "--all", "--without", "no-such-row"], "unknown row id 'no-such-row'"),
         (["bundle", "show", "nowhere.zip"], "no bundle at nowhere.zip"),
         (["bundle", "open", "nowhere.zip"], "no bundle at nowhere.zip"),
     ],

@@ -23,7 +23,11 @@ def register(app: typer.Typer) -> None:
 
 def make(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Rows of the wishlist.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every row that can be run here.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every row that can be run here, as far as they fit.")] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="ID", help="With --all: not this row, nor ensembles of it; may be repeated."),
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The file.")] = Path("bundle.zip"),
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="N variants a row, drawn with its seed.")
@@ -46,13 +50,16 @@ def make(
     Everything in the file is plain data with a checksum; nothing in it is run.
     A run from a bundle has the same address as the same run from the sources.
     Where the file would be too large, base scores are left out, the largest
-    first, and computed there. Rounded to N decimals they take a small part of
-    the space; a run that uses them says so.
+    first, and computed there; with --all, rows are left out after them, those
+    first whose weights or data take most space each. What stays behind is
+    told. Rounded to N decimals scores take a small part of the space; a run
+    that uses them says so.
 
     [bold]Examples[/bold]
 
       meta-spliceai bundle make --all --score-digits 5 -o bundle.zip
       meta-spliceai bundle make validated-delta-10k simple-cnn-501 -o two.zip
+      meta-spliceai bundle make --all --without mfass-fusion-all-networks -o most.zip
       meta-spliceai bundle make --all --limit 2000 --max-size 20MB -o small.zip
     """
     from meta_spliceai.errors import InputError
@@ -61,15 +68,22 @@ def make(
     most = size_in_bytes(max_size)
     if bool(ids) == every:
         raise InputError("name the rows to pack, or give --all for every row that can be run")
+    if without and not every:
+        raise InputError(f"--without {without[0]}: rows are taken from --all; give it too, or name the rows to pack")
     rows = load_rows()
 
     from meta_spliceai.cli.terminal import Terminal
-    from meta_spliceai.experiments.bundle.make import make_bundle
+    from meta_spliceai.experiments.bundle.make import make_bundle, with_members
     from meta_spliceai.experiments.parts import missing_parts
 
     chosen = [find_row(rows, row_id) for row_id in ids or ()]
     if every:
-        chosen = [spec for spec in rows.values() if not missing_parts(spec, rows)]
+        unwanted = {find_row(rows, row_id).id for row_id in without or ()}
+        chosen = [
+            spec
+            for spec in rows.values()
+            if unwanted.isdisjoint(one.id for one in with_members([spec], rows)) and not missing_parts(spec, rows)
+        ]
     if limit is not None:
         rows = {row_id: change(spec, [f"data.rows={limit}"]) for row_id, spec in rows.items()}
         chosen = [rows[spec.id] for spec in chosen]

@@ -27,11 +27,11 @@ from meta_spliceai.splice_engine.variants.coverage import Coverage
 FOLDER = "bundle/data"
 """Where data sets stand in a bundle, and in the mirror that it is opened as: one folder each."""
 
-DESCRIPTION, TABLE, GENOME, GENES = "data-set.json", "variants.parquet", "genome.npz", "genes.parquet"
+DESCRIPTION, TABLE, GENOME = "data-set.json", "variants.parquet", "genome.npz"
 
 
 def store_dataset(loaded: Loaded, asked: Mapping[str, object], intervals: Iterable[Interval], folder: Path) -> int:
-    """Write a loaded data set into a folder of plain data.
+    """Write a loaded data set into a folder of plain data, and its genes beside it, once for all that share them.
 
     Args:
         loaded: the data set, from its sources.
@@ -48,7 +48,7 @@ def store_dataset(loaded: Loaded, asked: Mapping[str, object], intervals: Iterab
     bases = write_packed(loaded.genome, intervals, folder / GENOME)
     genes = loaded.annotation
     if genes is not None:
-        with atomic_write(folder / GENES, "wb") as handle:
+        with atomic_write(genes_file(folder, genes.digest), "wb") as handle:
             _genes_frame(genes).to_parquet(handle, index=False, compression="zstd")
     description = {
         "name": loaded.dataset.name,
@@ -63,6 +63,11 @@ def store_dataset(loaded: Loaded, asked: Mapping[str, object], intervals: Iterab
     with atomic_write(folder / DESCRIPTION) as handle:
         json.dump(description, handle, indent=2, ensure_ascii=False, allow_nan=False)
     return bases
+
+
+def genes_file(folder: Path, digest: str) -> Path:
+    """Where the genes of the data set in a folder stand: beside it, under their content."""
+    return folder.parent / f"genes-{digest[:16]}.parquet"
 
 
 def bundled_dataset(dataset: DataSet, asked: Mapping[str, object]) -> Loaded | None:
@@ -96,7 +101,7 @@ def _load(folder: Path, description: dict[str, Any], dataset: DataSet, origin: s
         if description["annotation"] is not None:
             about = description["annotation"]
             annotation = GeneAnnotation(
-                _genes(pd.read_parquet(folder / GENES)), build=about["build"], name=about["name"]
+                _genes(pd.read_parquet(genes_file(folder, about["digest"]))), build=about["build"], name=about["name"]
             )
         account = description["coverage"]
         coverage = Coverage(account["read"], account["left_out"], account["examples"])

@@ -14,6 +14,7 @@ from meta_spliceai.datasets.registry import Loaded
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments import prepare
 from meta_spliceai.experiments.bundle.archive import packed_sizes, read_index
+from meta_spliceai.experiments.bundle.fit import Part, least_missed, only_for, without_rows
 from meta_spliceai.experiments.bundle.make import make_bundle, with_members
 from meta_spliceai.experiments.bundle.use import open_bundle, read_opened, use_bundle
 from meta_spliceai.experiments.runner import run_experiment
@@ -148,6 +149,54 @@ def test_too_large_is_refused_with_what_is_large(rows: Rows, tmp_path: Path) -> 
     assert not (tmp_path / "b.zip").exists()
     with pytest.raises(InputError, match="no row was given"):
         make_bundle([], rows, tmp_path / "b.zip", Silent())
+
+
+def test_rows_that_make_the_file_too_large_are_left_out_where_that_is_asked_for(
+    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = registry.get("toy")
+
+    def second() -> Loaded:
+        assert toy.loader is not None
+        return dataclasses.replace(toy.loader(), dataset=registry.get("toy-two"))
+
+    monkeypatch.setitem(registry._DATASETS, "toy-two", dataclasses.replace(toy, name="toy-two", loader=second))
+    data = rows["toy-wide"].data.model_copy(update={"name": "toy-two"})
+    catalogue = {**rows, "toy-wide": rows["toy-wide"].model_copy(update={"data": data})}
+    specs = list(catalogue.values())
+    whole = make_bundle(specs, catalogue, tmp_path / "whole.zip", Silent())
+    assert whole.index["rows"] == ["toy-row", "toy-wide", "toy-pair"]
+    with pytest.raises(InputError, match="are allowed"):
+        make_bundle(specs, catalogue, tmp_path / "b.zip", Silent(), most_bytes=whole.bytes - 1)
+    made = make_bundle(specs, catalogue, tmp_path / "b.zip", Silent(), most_bytes=whole.bytes - 1, leave_out=True)
+    # Wider windows take more bases; the ensemble goes with its member.
+    assert made.index["rows"] == ["toy-row"]
+    assert [data["name"] for data in made.index["data"]] == ["toy"]
+    assert made.bytes < whole.bytes
+    assert [line.split(":")[0] for line in sorted(made.missing)] == ["row toy-pair", "row toy-wide"]
+    assert all("left out so that the file has no more than" in line for line in made.missing)
+    assert list(open_bundle(made.path, tmp_path / "mirror").rows) == ["toy-row"]
+    with pytest.raises(InputError, match="are allowed"):  # not one row fits
+        make_bundle(specs, catalogue, tmp_path / "c.zip", Silent(), most_bytes=500, leave_out=True)
+
+
+def test_the_rows_that_free_most_each_go_first(tmp_path: Path) -> None:
+    def file(name: str, size: int) -> Path:
+        (tmp_path / name).write_bytes(bytes(size))
+        return tmp_path / name
+
+    shared, small, large = file("shared", 900), file("small", 300), file("large", 400)
+    parts = [
+        Part("for all", frozenset({shared}), frozenset("abcd")),
+        Part("for one", frozenset({shared, small}), frozenset("a")),
+        Part("for two", frozenset({large}), frozenset("ab")),
+    ]
+    assert least_missed(parts) == (parts[2], 350 * 2)  # a alone frees 300, a and b free both files
+    assert only_for(parts, frozenset("a")) == {small}
+    assert only_for(parts, frozenset("ab")) == {small, large}
+    left = without_rows(parts, frozenset("ab"))
+    assert left == [Part("for all", frozenset({shared}), frozenset("cd"))]
+    assert least_missed(left) is None
 
 
 def test_rows_that_cannot_be_packed_are_left_out_where_that_is_asked_for(rows: Rows, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write, sha256_file
 from meta_spliceai.resources.bundles import INDEX
 
-FORMAT = 2
+FORMAT = 3
 LARGEST_INDEX = 16 * 2**20
 LARGEST_UNPACKED = 4 * 2**30
 """Bytes that a bundle may hold unpacked. One file of 45 MB of sequence and weights holds some 50 MB."""

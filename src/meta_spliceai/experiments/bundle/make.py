@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ import pandas as pd
 from meta_spliceai import __version__
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.datasets.bundled import FOLDER as DATA
-from meta_spliceai.datasets.bundled import store_dataset
+from meta_spliceai.datasets.bundled import genes_file, store_dataset
 from meta_spliceai.errors import InputError, MetaSpliceAIError
 from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.bundle.archive import packed_sizes, write_archive
+from meta_spliceai.experiments.bundle.fit import Part, least_missed, only_for, without_rows
 from meta_spliceai.experiments.bundle.packed_scores import DIGITS, write_packed_scores
 from meta_spliceai.experiments.bundle.wheels import FOLDER as WHEELS
 from meta_spliceai.experiments.bundle.wheels import package_of
@@ -167,8 +168,8 @@ def make_bundle(
         scores: pack base scores.
         digits: decimals to which base scores are rounded; whoever uses them is told. None: as they are.
         wheels: folder of wheels, of which those that the other machine needs are packed.
-        leave_out: rows whose data or weights are not here, or cannot be used, are left out and listed among what is
-            missing, instead of being an error.
+        leave_out: rows whose data or weights are not here, cannot be used, or make the file too large, are left out and
+            listed among what is missing, instead of being an error.
 
     Raises:
         InputError: no row (that can be packed), the file would be too large even without scores (the message says what
@@ -185,45 +186,69 @@ def make_bundle(
         folder = Path(temporary) / "content"
         wheels_packed = [] if wheels is None else _pack_wheels(wheels, folder)
         packed = _PackedNetworks(folder, cache if scores else None, digits)
-        data = []
+        data: dict[Path, dict[str, Any]] = {}
         unusable: dict[str, str] = {}
+        parts: list[Part] = []
         for number, group in enumerate(_by_data(whole)):
             place = folder / DATA / f"{number}-{group[0].data.name}"
             try:
-                data.append(_pack_data(group, place, packed, watcher))
+                data[place], files = _pack_data(group, place, packed, watcher)
             except MetaSpliceAIError as error:
                 if not leave_out:
                     raise
                 shutil.rmtree(place, ignore_errors=True)
                 unusable.update((spec.id, str(error)) for spec in group)
+            else:
+                parts.append(_part(f"data set {group[0].data.name}", files, [spec.id for spec in group], whole))
         whole = _without(whole, unusable)
         if not whole:
             raise InputError(f"no row can be packed: {next(iter(unusable.values()))}")
         with watcher.stage("base scores"):
-            networks = packed.finish(most_bytes)
-        encoders, missing = _pack_encoders(whole, folder)
-        missing = [*(f"row {row_id}: {why}" for row_id, why in unusable.items()), *missing]
-        with atomic_write(folder / ROWS) as handle:
-            json.dump([spec.model_dump(mode="json") for spec in whole], handle, ensure_ascii=False)
-        about = {
-            "made": now(),
-            "version": __version__,
-            "code": code_version(),
-            "rows": [spec.id for spec in whole],
-            "data": data,
-            "networks": networks,
-            "encoders": encoders,
-            "missing": missing,
-            "wheels": {"needed": _versions(NEEDED_WHEELS), "better_with": BETTER_WITH, "packed": wheels_packed},
-        }
+            packed.finish(most_bytes)
+        encoders, absent = _pack_encoders(whole, folder)
+        parts = without_rows(parts, frozenset(unusable))
+        parts += [*packed.parts(whole), *_encoder_parts(encoders, whole, folder)]
         draft = Path(temporary) / "bundle"
+
+        def write() -> tuple[int, dict[str, Any], list[str]]:
+            ids = [spec.id for spec in whole]
+            missing = [
+                *(f"row {row_id}: {why}" for row_id, why in unusable.items()),
+                *_still_missed(absent, ids),
+            ]
+            with atomic_write(folder / ROWS) as handle:
+                json.dump([spec.model_dump(mode="json") for spec in whole], handle, ensure_ascii=False)
+            about = {
+                "made": now(),
+                "version": __version__,
+                "code": code_version(),
+                "rows": ids,
+                "data": [told for place, told in data.items() if place.is_dir()],
+                "networks": packed.told(whole),
+                "encoders": [name for name in encoders if (folder / ENCODERS / name).is_dir()],
+                "missing": missing,
+                "wheels": {"needed": _versions(NEEDED_WHEELS), "better_with": BETTER_WITH, "packed": wheels_packed},
+            }
+            return write_archive(folder, about, draft), about, missing
+
         with watcher.stage("packing"):
-            size = write_archive(folder, about, draft)
+            size, about, missing = write()
             while size > most_bytes and packed.leave_out_largest():
-                size = write_archive(folder, about, draft)
-        parts = _by_part(packed_sizes(draft))
+                size, about, missing = write()
+            while size > most_bytes and leave_out and (found := least_missed(parts)):
+                part, freed = found
+                for row_id in part.rows:
+                    unusable[row_id] = (
+                        f"left out so that the file has no more than {most_bytes / 1e6:.1f} MB; its {part.name} would "
+                        f"take up to {freed / 1e6:.1f} MB that no other row needs"
+                    )
+                whole = [spec for spec in whole if spec.id not in part.rows]
+                _remove(only_for(parts, part.rows))
+                parts = without_rows(parts, part.rows)
+                size, about, missing = write()
+        shares = _by_part(packed_sizes(draft))
         if size > most_bytes:
-            told = ", ".join(f"{name} {part / 1e6:.1f} MB" for name, part in parts.items())
+            told = ", ".join(f"{name} {share / 1e6:.1f} MB" for name, share in shares.items())
             raise InputError(
                 f"the bundle would have {size / 1e6:.1f} MB, {most_bytes / 1e6:.1f} MB are allowed: {told}; take fewer "
                 "rows, --limit N variants, or a larger --max-size"
@@ -231,7 +256,26 @@ def make_bundle(
         with atomic_write(out, "wb") as handle, draft.open("rb") as content:
             while piece := content.read(1 << 20):
                 handle.write(piece)
-    return Made(out, size, parts, missing, about)
+    return Made(out, size, shares, missing, about)
+
+
+def _part(name: str, files: Iterable[Path], row_ids: Iterable[str], specs: Sequence[ExperimentSpec]) -> Part:
+    """A part, with the ensembles that cannot run without the rows that need it."""
+    needing = set(row_ids)
+    for spec in specs:  # members stand before their ensembles
+        if spec.ensemble and needing.intersection(spec.ensemble.members):
+            needing.add(spec.id)
+    return Part(name, frozenset(files), frozenset(needing))
+
+
+def _remove(files: Iterable[Path]) -> None:
+    """Delete files of the bundle, and the folders that are empty then."""
+    for file in files:
+        file.unlink()
+        folder = file.parent
+        while not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _by_data(specs: Sequence[ExperimentSpec]) -> list[list[ExperimentSpec]]:
@@ -257,8 +301,8 @@ def _without(specs: Sequence[ExperimentSpec], unusable: dict[str, str]) -> list[
 
 def _pack_data(
     group: Sequence[ExperimentSpec], place: Path, packed: _PackedNetworks, watcher: Watcher
-) -> dict[str, Any]:
-    """Pack one data set and the base networks of the rows that use it; what was packed, for the index."""
+) -> tuple[dict[str, Any], list[Path]]:
+    """Pack one data set and the base networks of the rows that use it; what the index says of it, and its files."""
     wanted = group[0].data
     need = _DataNeed(wanted, load_rows_of(wanted), tuple(group))
     table = need.rows()
@@ -270,6 +314,8 @@ def _pack_data(
             for network in as_smoke(spec).networks:
                 packed.add(network, need.loaded, table, smoke=True)
         bases = store_dataset(need.loaded, wanted.options, list(_stretches(need, table, packed.flank)), place)
+    genes = need.loaded.annotation
+    files = [*place.iterdir(), *([genes_file(place, genes.digest)] if genes is not None else [])]
     return {
         "name": wanted.name,
         "options": dict(wanted.options),
@@ -277,7 +323,7 @@ def _pack_data(
         "variants": len(table),
         "bases": bases,
         "licence": need.loaded.dataset.licence,
-    }
+    }, files
 
 
 def _stretches(need: _DataNeed, table: pd.DataFrame, flank: int) -> Iterator[Interval]:
@@ -304,6 +350,7 @@ class _PackedNetworks:
         self._models: dict[tuple[str, tuple[int, ...] | None], BaseModel] = {}
         self._entries: dict[tuple[str, int], dict[bytes, Entry]] = {}
         self._files: dict[Path, dict[str, Any]] = {}
+        self._weights: dict[str, set[Path]] = {}
         self._told: dict[tuple[str, tuple[int, ...] | None, int, str], dict[str, Any]] = {}
         self._done: set[tuple[str, tuple[int, ...] | None, int, str, str]] = set()
 
@@ -356,11 +403,24 @@ class _PackedNetworks:
             for path, found in used.items():
                 with atomic_write(self.folder / path, "wb") as handle:
                     handle.write(found.read_bytes())
+                self._weights.setdefault(wanted.name, set()).add(self.folder / path)
             self._models[wanted.name, wanted.members] = model
         return self._models[wanted.name, wanted.members]
 
-    def finish(self, most_bytes: int) -> list[dict[str, Any]]:
-        """Write the scores; what was packed, for the index.
+    def parts(self, specs: Sequence[ExperimentSpec]) -> list[Part]:
+        """The weights of each network, whichever of its members rows want."""
+        return [
+            _part(f"base network {name}", files, [spec.id for spec in specs if _uses(spec, name)], specs)
+            for name, files in self._weights.items()
+        ]
+
+    def told(self, specs: Sequence[ExperimentSpec]) -> list[dict[str, Any]]:
+        """What was packed for these rows, for the index."""
+        wanted = {(one.name, one.members, one.distance, one.precision) for spec in specs for one in spec.networks}
+        return [told for key, told in self._told.items() if key in wanted]
+
+    def finish(self, most_bytes: int) -> None:
+        """Write the scores.
 
         Packing takes minutes, so that scores which will hardly fit beside all else are found by a sample of them.
         """
@@ -376,7 +436,6 @@ class _PackedNetworks:
             entries = self._entries[told["digest"], told["distance"]]
             write_packed_scores(entries, told["digest"], told["distance"], file, self.digits)
             self._files[file] = told
-        return list(self._told.values())
 
     def _foreseen(self, told: dict[str, Any]) -> int:
         """Bytes that a network's scores should take, by a stretch of neighbours in their middle."""
@@ -389,7 +448,7 @@ class _PackedNetworks:
             return sample.stat().st_size * len(entries) // len(some)
 
     def leave_out_largest(self) -> bool:
-        """Take the largest file of scores out again, and say so in what `finish` returned; false if there is none."""
+        """Take the largest file of scores out again, and say so in what is `told`; false if there is none."""
         if not self._files:
             return False
         largest = max(self._files, key=lambda file: file.stat().st_size)
@@ -398,9 +457,13 @@ class _PackedNetworks:
         return True
 
 
-def _pack_encoders(specs: Sequence[ExperimentSpec], folder: Path) -> tuple[list[str], list[str]]:
-    """Pretrained encoders that are in the hub's local cache; and those that are not, in words."""
-    packed: dict[str, None] = {}
+def _uses(spec: ExperimentSpec, network: str) -> bool:
+    return any(one.name == network for row in (spec, as_smoke(spec)) for one in row.networks)
+
+
+def _pack_encoders(specs: Sequence[ExperimentSpec], folder: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Pretrained encoders that are in the hub's local cache; what is not there, in words; each with the rows' ids."""
+    packed: dict[str, list[str]] = {}
     missing: dict[str, list[str]] = {}
     for spec in specs:
         name = spec.encoder.name
@@ -409,17 +472,31 @@ def _pack_encoders(specs: Sequence[ExperimentSpec], folder: Path) -> tuple[list[
         weights = str(spec.encoder.settings.get("weights", HUB))
         if weights not in (HUB, "scratch"):
             missing.setdefault(f"the folder {weights} with weights of {name}", []).append(spec.id)
-        if weights != HUB or name in packed:
+        if weights != HUB:
             continue
         there = folder_at_hand(name)
         if there is None:
             missing.setdefault(f"the weights of {name} (not in the hub's cache here)", []).append(spec.id)
             continue
-        for file in HUB_FILES:
-            with atomic_write(folder / ENCODERS / name / there.name / file, "wb") as handle:
-                handle.write((there / file).read_bytes())
-        packed[name] = None
-    return list(packed), [f"{what}: needed by {', '.join(ids)}" for what, ids in missing.items()]
+        if name not in packed:
+            for file in HUB_FILES:
+                with atomic_write(folder / ENCODERS / name / there.name / file, "wb") as handle:
+                    handle.write((there / file).read_bytes())
+        packed.setdefault(name, []).append(spec.id)
+    return packed, missing
+
+
+def _encoder_parts(encoders: Mapping[str, Sequence[str]], specs: Sequence[ExperimentSpec], folder: Path) -> list[Part]:
+    return [
+        _part(f"encoder {name}", (path for path in (folder / ENCODERS / name).rglob("*") if path.is_file()), ids, specs)
+        for name, ids in encoders.items()
+    ]
+
+
+def _still_missed(absent: Mapping[str, Sequence[str]], row_ids: Sequence[str]) -> list[str]:
+    """What is not there and packed rows need, in words."""
+    needed = {what: [row_id for row_id in ids if row_id in row_ids] for what, ids in absent.items()}
+    return [f"{what}: needed by {', '.join(ids)}" for what, ids in needed.items() if ids]
 
 
 def _pack_wheels(wheels: Path, folder: Path) -> list[str]:
