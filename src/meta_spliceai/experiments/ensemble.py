@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 
 from meta_spliceai.errors import RunError
 from meta_spliceai.experiments.procedures import ANSWERS, MODEL, Job, Trained
+from meta_spliceai.experiments.share_of_limit import not_counted
 from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import target_magnitude
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares
@@ -68,6 +69,7 @@ def train_ensemble(job: Job) -> Trained:
         model,
         training,
         max(record["peak_memory_bytes"] for record in records),
+        not_counted("the members were trained in runs of their own, whose records have theirs"),
         (note,),
     )
 

@@ -13,18 +13,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float32
 
 from meta_spliceai.errors import RunError
 from meta_spliceai.experiments.build_predictor import build_predictor
+from meta_spliceai.experiments.device_rates import Product, rate_here
 from meta_spliceai.experiments.prepare import Prepared
+from meta_spliceai.experiments.share_of_limit import in_words, put_together, share_of_limit
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.watcher import Watcher, training_reports
 from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
-from meta_spliceai.splice_engine.meta_layer.training import fit, predict, try_step
+from meta_spliceai.splice_engine.meta_layer.training import fit, precision_of, predict, try_step
+from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
+from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 from meta_spliceai.splice_engine.variants.splits import Split
 
 ANSWERS = "answers.npy"
@@ -33,12 +38,15 @@ FOLDS = "folds"
 FOLD_RECORD = "fold.json"
 MODEL = "model"
 
+SIDE_BY_SIDE = "folds were trained side by side on one device"
+
 
 @dataclass(frozen=True)
 class Trained:
     """A trained model's answers on every row of the table, what they mean by name, and how training went.
 
-    `notes` are sentences that belong on the result.
+    `work` says what share of the device's rate training reached (see `share_of_limit`); `notes` are sentences that
+    belong on the result.
     """
 
     answers: Float32[np.ndarray, "n outputs"]
@@ -47,6 +55,7 @@ class Trained:
     model: dict[str, Any]
     training: dict[str, Any]
     peak_memory_bytes: int
+    work: dict[str, Any]
     notes: tuple[str, ...] = ()
 
 
@@ -110,7 +119,7 @@ def train_folds(job: Job) -> Trained:
     Each fold has a folder of its own, and its file fold.json is written last: a resumed run trains only what is left.
     """
     answers: np.ndarray | None = None
-    curves, reports, models, spans, peak = [], [], [], [], 0
+    curves, reports, models, spans, works, peak = [], [], [], [], [], 0
     notes: list[str] = []
     for number, split in enumerate(job.prepared.splits, start=1):
         trained = train_fold(job, number)
@@ -123,6 +132,7 @@ def train_folds(job: Job) -> Trained:
         curves.append(trained.curves.assign(fold=number))
         reports.append(trained.training)
         models.append(trained.model)
+        works.append(trained.work)
         spans.append(_span(job.run.path / FOLDS / str(number) / FOLD_RECORD))
         if number == 1:
             notes = [f"fold 1: {note} (further folds: training.folds)" for note in trained.notes]
@@ -133,7 +143,11 @@ def train_folds(job: Job) -> Trained:
     # Folds trained side by side by other processes took less time together than one after the other.
     job.clock.add({"training": -min(shared, job.clock.seconds["training"])}, {})
     training = {"folds": reports, "side_by_side": shared > 0}
-    return Trained(answers, columns, pd.concat(curves, ignore_index=True), models[0], training, peak, tuple(notes))
+    # Nor is the rate that a fold measured beside others the device's own.
+    work = put_together(works, no_share=SIDE_BY_SIDE if shared else "")
+    return Trained(
+        answers, columns, pd.concat(curves, ignore_index=True), models[0], training, peak, work, tuple(notes)
+    )
 
 
 def _span(record: Path) -> tuple[float, float]:
@@ -179,6 +193,7 @@ def train_fold(job: Job, number: int) -> Trained:
                 record["model"],
                 record["training"],
                 record["peak_memory_bytes"],
+                record["work"],
                 tuple(record["notes"]),
             )
         clock = Clock()
@@ -190,6 +205,7 @@ def train_fold(job: Job, number: int) -> Trained:
             "model": trained.model,
             "training": trained.training,
             "peak_memory_bytes": trained.peak_memory_bytes,
+            "work": trained.work,
             "notes": trained.notes,
             "ended": time.time(),
             "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
@@ -206,6 +222,8 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
     used = prepared.targets.used
     train, validation = split.indices("train"), split.indices("validation")
     predictor = build_predictor(spec)
+    product = _product_of_training(spec, job.device)
+    rate_here(product, job.device)  # now, because what it holds must not count in training's peak
     job.watcher.say(
         f"training {spec.encoder.name} with {spec.head.name} ({predictor.parameter_count():,} parameters, weights "
         f"{predictor.weights}) on {int(used[train].sum()):,} variants"
@@ -245,6 +263,9 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
         f"trained {report.epochs_run} epochs in {report.seconds:.0f} s, {report.windows_per_second:.0f} windows/s, "
         f"best epoch {report.best_epoch}: {report.stopped_because}"
     )
+    operations = training_operations(predictor, spec.training, report.train_rows, report.epochs_run)
+    work = share_of_limit(operations, report.step_seconds, product, job.device)
+    job.watcher.say(f"training: {in_words(work)}")
     with job.clock("predicting"):
         answers = predict(predictor, prepared.windows, job.device)
     predictor.save_pretrained(folder / MODEL)
@@ -255,8 +276,18 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
         predictor.describe(),
         report.to_json(),
         report.peak_memory_bytes,
+        work,
         report.notes(),
     )
+
+
+def _product_of_training(spec: ExperimentSpec, device: str) -> Product:
+    """The matrix product that is training's limit."""
+    place = choose_device(device)
+    precision = precision_of(spec.training, place)
+    # On CUDA convolutions of float32 numbers run in TF32, unless that was switched off.
+    tf32 = precision == "float32" and place.type == "cuda" and torch.backends.cudnn.allow_tf32
+    return "tf32" if tf32 else precision
 
 
 def write_answers(run: RunDirectory, trained: Trained) -> None:

@@ -33,6 +33,7 @@ from meta_spliceai.experiments.procedures import (
 )
 from meta_spliceai.experiments.progress_file import ProgressFile
 from meta_spliceai.experiments.rows import find_row
+from meta_spliceai.experiments.share_of_limit import share_of_scoring
 from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.stale import mark_stale_runs
@@ -227,7 +228,9 @@ def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, w
     """Make the folder ready; an unfinished run is neither overwritten nor continued unasked."""
     record = run.record()
     state = record.get("state", "new")  # The lock is ours, so "running" means that its process is gone.
-    if state in ("running", "interrupted", "failed") and fresh:
+    if state == "damaged" and not fresh:
+        raise RunError(f"run {run.name}: {record['reason']}")
+    if state in ("running", "interrupted", "failed", "damaged") and fresh:
         for entry in run.path.iterdir():
             if entry.name == "lock":
                 continue
@@ -416,6 +419,8 @@ def _conclude(
     price_per_hour: float | None,
 ) -> dict[str, Any]:
     environment = run.environment()
+    # Here all peaks have been taken and all steps timed: the device's rate may be measured.
+    work = {"training": trained.work, "base scores": share_of_scoring(prepared.all_scores, device)}
     # A resumed run adds the time of its earlier parts, as far as they were written down.
     facts: dict[str, Any] = {
         "seconds": round(sum(clock.seconds.values()), 3),
@@ -433,6 +438,7 @@ def _conclude(
         "parameters": trained.model["parameters"],
         "model": trained.model,
         "training": trained.training,
+        "work": work,
         "licences": [
             *(
                 {"name": f"{base.name} weights", "licence": base.licence, "citation": base.citation}
@@ -473,6 +479,7 @@ def _conclude(
             "device": facts["device"],
             "seconds": facts["seconds"],
             "dollars": facts["dollars"],
+            "work": work,
             "peak_memory_bytes": peak,
             "peak_gpu_memory_bytes": gpu_peak,
             "weights_origin": facts["weights_origin"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from meta_spliceai.experiments.plan import dry_trace
 from meta_spliceai.experiments.plan.demand import at_batch
-from meta_spliceai.experiments.plan.dry_trace import Size, Traced, _Account, _transform_flops, dry_run
+from meta_spliceai.experiments.plan.dry_trace import Size, Traced, _Account, dry_run
 from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.training_work import fourier_work
 
 CONFIG = TrainingConfig()
 SMALL: dict[str, Any] = {"encoder": "simple-cnn", "window": 41, "encoder_settings": {"hidden_dim": 8, "layers": 3}}
@@ -102,7 +104,7 @@ def test_fourier_transforms_count() -> None:
     assert whole == 3 * 5 * 64 * 6
     spectrum = torch.zeros(3, 33, dtype=torch.complex64)
     back = torch.fft.irfft(spectrum, n=64)
-    assert _transform_flops(torch.ops.aten._fft_c2r, (spectrum, [1]), back).at(1) == real
+    assert math.prod(fourier_work(torch.ops.aten._fft_c2r, (spectrum, [1]), back)) == real
 
 
 def test_a_card_has_workspaces_for_transforms() -> None:

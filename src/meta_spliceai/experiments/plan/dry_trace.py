@@ -34,11 +34,10 @@ from torch.utils.flop_counter import flop_registry
 from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.training_work import FOURIER, fourier_work
 
 _ALLOCATION = 512
 """CUDA's caching allocator hands out memory in pieces of so many bytes."""
-
-_TRANSFORMS = {torch.ops.aten._fft_r2c, torch.ops.aten._fft_c2r, torch.ops.aten._fft_c2c}
 
 _WHOLE_PRECISION: set[Any] = {
     F.layer_norm,
@@ -130,7 +129,7 @@ class _Account(TorchDispatchMode):
         for tensor in made:
             self.see(tensor)
         packet = func._overloadpacket
-        if packet in _TRANSFORMS and self.workspaces:
+        if packet in FOURIER and self.workspaces:
             # cuFFT works in a buffer of the transform's size; a transform back to real numbers copies its input first.
             extra = Size.of(made[0].nbytes)
             if packet is torch.ops.aten._fft_c2r:
@@ -187,8 +186,9 @@ class _Account(TorchDispatchMode):
         flops, matrix = Size(), packet in flop_registry
         if matrix:
             flops = Size.of(flop_registry[packet](*args, **kwargs, out_val=out))
-        elif packet in _TRANSFORMS:
-            flops = _transform_flops(packet, args, made[0])
+        elif packet in FOURIER:
+            points, each = fourier_work(packet, args, made[0])
+            flops = Size.of(points) * each
         elif made:
             flops = Size.of(max(tensor.numel() for tensor in made))
         half = any(tensor.element_size() == 2 for tensor in made)
@@ -204,14 +204,6 @@ def _is_view(func: Any) -> bool:
     """Whether an operation only looks at its input in another shape."""
     returned = func._schema.returns
     return bool(returned) and all(value.alias_info is not None and not value.alias_info.is_write for value in returned)
-
-
-def _transform_flops(packet: Any, args: Any, made: Tensor) -> Size:
-    whole = made if packet is torch.ops.aten._fft_c2r else args[0]
-    axes = args[1]
-    points = math.prod(whole.shape[axis] for axis in axes)
-    share = 1.0 if packet is torch.ops.aten._fft_c2c else 0.5
-    return Size.of(whole.numel()) * (share * 5 * math.log2(max(points, 2)))
 
 
 class _CudaAutocast(TorchFunctionMode):

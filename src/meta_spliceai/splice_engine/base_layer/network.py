@@ -129,9 +129,9 @@ class SpliceAINetwork(nn.Module):
                 for conv in (block.conv1, block.conv2):
                     positions -= 2 * block.stage.radius
                     total += 2.0 * positions * conv.weight.numel()
-        at_outputs = [self.first_skip.weight, *(skip.weight for skip in self.skips)]
-        at_outputs += [weight for weight in self.head.parameters() if weight.dim() > 1]
-        return total + 2.0 * outputs * sum(weight.numel() for weight in at_outputs)
+        at_outputs = [module.weight.numel() for module in (self.first_skip, *self.skips)]
+        at_outputs += [weight.numel() for weight in self.head.parameters() if weight.dim() > 1]
+        return total + 2.0 * outputs * sum(at_outputs)
 
     def forward(self, x: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch outputs shorter"]:
         """Probabilities at the inner length - 2·flank positions.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -101,6 +101,11 @@ class FitReport:
     classes: dict[str, int]
     balance: str
     rate: str
+
+    @property
+    def step_seconds(self) -> float:
+        """Time spent in training steps: the epochs without their validation."""
+        return self.train_rows * self.epochs_run / self.windows_per_second
 
     def notes(self) -> tuple[str, ...]:
         """Sentences about training that belong on a result."""
@@ -477,7 +482,13 @@ def try_step(
 
 
 def _in_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
-    return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    return precision_of(config, device) == "bfloat16"
+
+
+def precision_of(config: TrainingConfig, device: torch.device) -> Literal["bfloat16", "float32"]:
+    """What training multiplies in on a device."""
+    half = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    return "bfloat16" if half else "float32"
 
 
 def fit(
@@ -640,7 +651,7 @@ def _report(
         train_rows=train_rows,
         val_rows=val_rows,
         device=str(device),
-        precision="bfloat16" if _in_bfloat16(config, device) else "float32",
+        precision=precision_of(config, device),
         classes=classes,
         balance=config.balance,
         rate=_scaled_rate(config),

@@ -1,0 +1,191 @@
+"""What a run says of its work: operations counted, seconds measured, and the device's limit beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from meta_spliceai.experiments import device_rates, procedures, share_of_limit
+from meta_spliceai.experiments.build_predictor import build_predictor
+from meta_spliceai.experiments.device_rates import product_rate, rate_here
+from meta_spliceai.experiments.rows import change
+from meta_spliceai.experiments.runner import run_experiment
+from meta_spliceai.experiments.share_of_limit import in_words, not_counted, put_together, told_of
+from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.watcher import Silent
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.splice_engine.meta_layer.training_work import step_work, without_numbers
+from tests.conftest import RunCli
+
+LIMIT = 2e12
+"""What these tests' device is said to do a second."""
+
+TOLD = {"gflop", "seconds", "gflop_per_second", "precision", "limit_gflop_per_second", "share", "why"}
+
+
+@pytest.fixture
+def known_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (procedures, share_of_limit):
+        monkeypatch.setattr(module, "rate_here", lambda product, device: LIMIT)
+
+
+def ran(row: ExperimentSpec, workspace: Workspace, **more: Any) -> RunDirectory:
+    run = run_experiment(row, workspace, "cpu", rows={row.id: row}, **more).run
+    assert run is not None
+    return run
+
+
+@pytest.mark.usefixtures("known_limit")
+def test_a_run_states_its_share(toy_row: ExperimentSpec, workspace: Workspace) -> None:
+    watcher = Silent()
+    record = ran(toy_row, workspace, watcher=watcher).record()
+    trained, scored = record["work"]["training"], record["work"]["base scores"]
+    assert set(trained) == set(scored) == TOLD
+    each = step_work(without_numbers(build_predictor(toy_row))).each
+    rows, epochs = record["training"]["train_rows"], record["training"]["epochs_run"]
+    assert trained["gflop"] == pytest.approx(rows * epochs * each / 1e9)
+    assert trained["seconds"] == pytest.approx(rows * epochs / record["training"]["windows_per_second"])
+    assert trained["seconds"] < record["seconds_by_step"]["training"]
+    assert scored["gflop"] > 0
+    assert 0 < scored["seconds"] < record["seconds_by_step"]["base scores"]
+    for work in (trained, scored):
+        assert work["share"] == pytest.approx(work["gflop"] * 1e9 / work["seconds"] / LIMIT)
+        assert (work["precision"], work["why"]) == ("float32", "")
+    assert any(line.startswith("training: ") and "% of the device's 2 TFLOP/s" in line for line in watcher.lines)
+    (entry,) = workspace.ledger.finished()
+    assert entry["work"] == record["work"]
+
+
+@pytest.mark.usefixtures("known_limit")
+def test_scores_from_the_cache_are_no_work_of_the_run(toy_row: ExperimentSpec, workspace: Workspace) -> None:
+    ran(toy_row, workspace)
+    again = ran(change(toy_row, ["training.seed=5"]), workspace).record()["work"]
+    assert again["training"]["share"] > 0
+    assert again["base scores"] == not_counted("all base scores were found in the cache")
+    more = ran(change(toy_row, ["training.seed=5", "base.distance=40"]), workspace).record()["work"]
+    assert more["base scores"]["gflop"] > 0
+
+
+@pytest.mark.usefixtures("known_limit")
+def test_folds_are_put_together(toy_row: ExperimentSpec, workspace: Workspace) -> None:
+    record = ran(change(toy_row, ["split.folds=3"]), workspace).record()
+    folds = record["training"]["folds"]
+    each = step_work(without_numbers(build_predictor(toy_row))).each
+    expected = sum(fold["train_rows"] * fold["epochs_run"] for fold in folds) * each
+    assert record["work"]["training"]["gflop"] == pytest.approx(expected / 1e9)
+
+
+def test_the_measurement_is_in_no_step_and_moves_no_random_number(
+    toy_row: ExperimentSpec, workspace: Workspace, unbroken: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[str] = []
+    inside: list[str] = []
+    measured = procedures.Clock.__call__
+
+    @contextmanager
+    def watched(self: Any, step: str) -> Iterator[None]:
+        with measured(self, step):
+            running.append(step)
+            yield
+            running.pop()
+
+    def noted(name: str, function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            inside.append(f"{name} in {running}")
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(procedures.Clock, "__call__", watched)
+    monkeypatch.setattr(device_rates, "product_rate", noted("rate", product_rate))
+    monkeypatch.setattr(procedures, "training_operations", noted("count", procedures.training_operations))
+    rate_here.cache_clear()
+    run = ran(toy_row, workspace)
+    assert inside == ["rate in []", "count in []"]  # the rate once, for training and for scoring
+    assert run.metrics()["metrics"] == unbroken["metrics"]
+
+
+def test_a_rate_is_measured_without_the_callers_random_numbers() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    before = torch.get_float32_matmul_precision()
+    assert product_rate("float32", torch.device("cpu"), 64, 0.0) > 0
+    assert torch.get_float32_matmul_precision() == before
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_where_no_memory_is_left_the_limit_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(device_rates, "product_rate", full)
+    rate_here.cache_clear()
+    try:
+        work = share_of_limit.share_of_limit(3e9, 2.0, "float32", "cpu")
+    finally:
+        rate_here.cache_clear()
+    assert (work["gflop_per_second"], work["limit_gflop_per_second"], work["share"]) == (1.5, None, None)
+    assert in_words(work).endswith("share of the limit not stated: no memory was left to measure the device's rate")
+    assert put_together([work, work])["share"] is None
+
+
+def piece(gflop: float, seconds: float, limit: float) -> dict[str, Any]:
+    return {
+        "gflop": gflop,
+        "seconds": seconds,
+        "gflop_per_second": gflop / seconds,
+        "precision": "float32",
+        "limit_gflop_per_second": limit,
+        "share": gflop / seconds / limit,
+        "why": "",
+    }
+
+
+def test_pieces_are_put_together_by_their_time() -> None:
+    both = put_together([piece(100, 1, 200), piece(100, 3, 100)])
+    assert both["share"] == pytest.approx((0.5 * 1 + 100 / 300 * 3) / 4)
+    assert both["gflop_per_second"] == pytest.approx(50)
+    assert both["gflop_per_second"] / both["limit_gflop_per_second"] == pytest.approx(both["share"])
+    apart = put_together([piece(100, 1, 200), piece(100, 3, 100)], no_share="side by side")
+    assert (apart["gflop"], apart["seconds"], apart["share"]) == (200, None, None)
+    assert in_words(apart) == "200 GFLOP counted; share of the limit not stated: side by side"
+    assert put_together([piece(1, 1, 2), not_counted("nobody did")])["gflop"] is None
+
+
+def test_what_was_not_counted_is_said(toy_values: dict[str, Any], workspace: Workspace) -> None:
+    trees = {"most_trees": 5, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}
+    values = {key: value for key, value in toy_values.items() if key not in ("encoder", "training")}
+    row = parse_spec({**values, "id": "toy-fusion", "fusion": {"beside": [], "settings": {"trees": trees}}}, "test")
+    work = ran(row, workspace).record()["work"]
+    assert work["training"]["gflop"] is None
+    assert "scikit-learn" in in_words(work["training"])
+    assert work["base scores"]["share"] > 0
+
+
+@pytest.mark.usefixtures("known_limit")
+def test_the_command_line_shows_it_and_older_runs_go_without(
+    toy_row: ExperimentSpec, workspace: Workspace, run_cli: RunCli
+) -> None:
+    run = ran(toy_row, workspace)
+    where = ["--runs-dir", str(workspace.root)]
+    code, out, _ = run_cli(["runs", "show", run.name, *where])
+    assert code == 0
+    for line in told_of(run.record()):
+        assert line in out
+    assert "  base scores: " in out
+    code, out, _ = run_cli(["runs", "show", run.name, "--json", *where])
+    assert json.loads(out)["work"]["training"]["share"] > 0
+    file: Path = run.path / "run.json"
+    older = json.loads(file.read_text())
+    del older["work"]
+    file.write_text(json.dumps(older))
+    code, out, _ = run_cli(["runs", "show", run.name, *where])
+    assert code == 0
+    assert "FLOP" not in out
