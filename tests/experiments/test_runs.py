@@ -15,14 +15,14 @@ from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, differing_fields
 from meta_spliceai.experiments.diff_runs import diff_runs
 from meta_spliceai.experiments.leaderboard import boards
-from meta_spliceai.experiments.prune_runs import export_run, prunable_runs
+from meta_spliceai.experiments.prune_runs import Prunable, export_run
 from meta_spliceai.experiments.results import keep_runs
 from meta_spliceai.experiments.rows import change
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.stale import mark_stale_runs
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 from tests.conftest import RunCli
 
 
@@ -180,17 +180,84 @@ def test_a_run_made_by_other_code_or_data_is_stale_and_said_to_be(runs: Workspac
     assert run.stale() == ""
 
 
-def test_prune_takes_smoke_failed_and_stale_runs_and_asks_first(runs: Workspace, run_cli: RunCli) -> None:
-    failed = runs.run("toy-row-ffffffffffff")
-    failed.mark("failed", "no luck")
-    assert {entry.why for entry in prunable_runs(runs)} == {"smoke", "failed"}
-    _, out, _ = run_cli(["runs", "prune", "--runs-dir", str(runs.root)])
-    assert "would delete toy-row-ffffffffffff (failed" in out
-    assert len(runs.runs()) == 4
+def test_prune_says_what_goes_and_what_stays_and_asks_first(runs: Workspace, run_cli: RunCli) -> None:
+    where = ["--runs-dir", str(runs.root)]
+    kept, stale = sorted(real_runs(runs))
+    runs.find(stale).mark("finished", stale="the data set's content changed")
+    runs.run("toy-row-ffffffffffff").mark("failed", "no luck")
+    runs.run("toy-row-eeeeeeeeeeee").mark("interrupted", "stopped by the user")
+    runs.run("toy-row-dddddddddddd").mark("running")  # its process is gone
+    damaged, begun = runs.run("toy-row-cccccccccccc"), runs.run("toy-row-bbbbbbbbbbbb")
+    damaged.mark("finished")
+    (damaged.path / "run.json").write_text('{"state": "fini', encoding="utf-8")
+    begun.path.mkdir()
+    (begun.path / "lock").touch()
+    (runs.root / "notes").mkdir()  # not a run's folder
+    (runs.root / "notes" / "lock").touch()
+    code, out, _ = run_cli(["runs", "prune", *where])
+    assert code == 0
+    for words in (
+        f"would delete {stale} (stale, ",
+        "MB): the data set's content changed",
+        "would delete toy-row-ffffffffffff (failed, 0.0 MB): no luck",
+        "would delete toy-row-eeeeeeeeeeee (interrupted, 0.0 MB): stopped by the user",
+        "would delete toy-row-dddddddddddd (interrupted, 0.0 MB): the process ended without a word",
+        "would delete toy-row-cccccccccccc (damaged, 0.0 MB): ",
+        "would delete toy-row-bbbbbbbbbbbb (never begun, 0.0 MB)",
+        "(smoke, ",
+        f"would keep {kept}: finished and current",
+        "nothing was deleted; --yes deletes 7 runs and frees ",
+    ):
+        assert words in out, words
+    assert len(runs.runs()) == 7
     lines = len(runs.ledger.entries())
-    run_cli(["runs", "prune", "--yes", "--runs-dir", str(runs.root)])
-    assert sorted(run.name for run in runs.runs()) == sorted(real_runs(runs))
+    code, out, _ = run_cli(["runs", "prune", "--yes", *where])
+    assert code == 0
+    assert "7 of 7 runs deleted" in out
+    assert {path.name for path in runs.root.iterdir() if path.is_dir()} == {kept, "notes"}
     assert len(runs.ledger.entries()) == lines
+    code, out, _ = run_cli(["runs", "prune", *where])
+    assert "nothing to delete" in out
+
+
+@pytest.mark.parametrize("held", ["", "folds/2"], ids=["the run", "a fold of it"])
+def test_prune_never_deletes_what_a_process_holds(
+    runs: Workspace, run_cli: RunCli, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, idle = runs.run("toy-row-ffffffffffff"), runs.run("toy-row-eeeeeeeeeeee")
+    busy.mark("interrupted", "stopped by the user")
+    idle.mark("failed", "no luck")
+    where = ["--runs-dir", str(runs.root)]
+    with RunDirectory(busy.path / held).taken():
+        code, out, _ = run_cli(["runs", "prune", "--yes", *where])
+        assert code == 0
+        assert f"kept {busy.name}: a process works on it" in out
+        assert busy.path.is_dir()
+        assert not idle.path.exists()
+        # Begun between the look and the deletion: it is refused, and the command says so.
+        found = Prunable(busy, "interrupted", "stopped by the user", 1)
+        monkeypatch.setattr("meta_spliceai.experiments.prune_runs.sort_runs", lambda workspace: ([found], []))
+        code, out, err = run_cli(["runs", "prune", "--yes", *where])
+        assert code == 1
+        assert f"not deleted: run {busy.name} is being worked on" in err
+        assert busy.path.is_dir()
+
+
+def test_a_damaged_record_stops_neither_lists_nor_other_runs(
+    runs: Workspace, run_cli: RunCli, toy_row: ExperimentSpec
+) -> None:
+    name = sorted(real_runs(runs))[0]
+    run = runs.find(name)
+    spec, where = run.spec(), ["--runs-dir", str(runs.root)]
+    (run.path / "run.json").write_text('{"state": "fini', encoding="utf-8")
+    _, out, _ = run_cli(["runs", "list", "--json", *where])
+    (shown,) = [line for line in json.loads(out) if line["run"] == name]
+    assert shown["state"] == "damaged"
+    assert "run.json is damaged" in shown["reason"]
+    assert shown["reason"].endswith("run its row again with --fresh, or delete its folder")
+    with pytest.raises(RunError, match="run its row again with --fresh"):
+        run_experiment(spec, runs, "cpu", rows={toy_row.id: toy_row})
+    assert run_experiment(spec, runs, "cpu", rows={toy_row.id: toy_row}, fresh=True).run.state() == "finished"
 
 
 def test_export_packs_a_run_that_can_be_read_elsewhere(runs: Workspace, tmp_path: Path) -> None:

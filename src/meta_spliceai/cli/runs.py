@@ -25,7 +25,8 @@ def register(app: typer.Typer) -> None:
 
 def list_runs(
     state: Annotated[
-        str | None, typer.Option("--state", help="Only runs in this state: running, finished, failed, interrupted.")
+        str | None,
+        typer.Option("--state", help="Only runs in this state: running, finished, failed, interrupted, damaged."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     runs_dir: RunsDir = None,
@@ -88,10 +89,17 @@ def show(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """Show one run: its state, what its numbers rest on (networks, leaks, position), metrics and verdicts."""
+    """Show one run: its state, what its numbers rest on (networks, leaks, position), metrics and verdicts.
+
+    Of training and base scoring it says how many operations were counted, in which time, and what share of the device's
+    own rate in matrix products that is.
+    """
+    from meta_spliceai.errors import IntegrityError
     from meta_spliceai.experiments.workspace import Workspace
 
     run = Workspace.default(runs_dir, ledgers).find(name)
+    if run.state() == "damaged":
+        raise IntegrityError(run.reason())
     record = {**run.record(), "state": run.state(), "reason": run.reason()}
     if as_json:
         spec = run.spec().model_dump(mode="json")
@@ -103,6 +111,7 @@ def show(
     from meta_spliceai.cli.leaderboard import print_board
     from meta_spliceai.experiments.evidence_in_short import evidence_in_short
     from meta_spliceai.experiments.leaderboard import boards_of
+    from meta_spliceai.experiments.share_of_limit import told_of
 
     console = Console()
     console.print(
@@ -117,6 +126,8 @@ def show(
     if record["state"] == "finished":
         for line in evidence_in_short(run):
             console.print(f"  {line}", highlight=False, soft_wrap=True, style="red" if "LEAKY" in line else None)
+        for line in told_of(record):
+            console.print(f"  {line}", highlight=False, soft_wrap=True)
     for board in boards_of(Workspace.default(runs_dir, ledgers), [run.name]):
         print_board(board, console)
 
@@ -209,21 +220,48 @@ def prune(
     really: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Delete smoke, failed, interrupted and stale runs; the ledger keeps their lines."""
-    from meta_spliceai.experiments.prune_runs import prunable_runs, remove_run
+    """Delete smoke, failed, interrupted, damaged and stale runs; the ledger keeps their lines.
+
+    Without --yes it only says what would go, and what stays. A run that a
+    process works on is never deleted. What an interrupted or failed run has
+    computed goes too: to keep it, run its row again with --resume first.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai runs prune
+      meta-spliceai runs prune --runs-dir lab/runs --yes
+    """
+    from meta_spliceai.errors import RunError
+    from meta_spliceai.experiments.prune_runs import remove_run, sort_runs
     from meta_spliceai.experiments.workspace import Workspace
 
-    found = prunable_runs(Workspace.default(runs_dir))
+    workspace = Workspace.default(runs_dir)
+    found, kept = sort_runs(workspace)
+    freed, deleted, refused = 0, 0, []
     for entry in found:
-        typer.echo(
-            f"{'deleting' if really else 'would delete'} {entry.run.name} ({entry.why}, {entry.bytes / 1e6:.1f} MB)"
-        )
+        words = f"{entry.run.name} ({entry.why}, {entry.bytes / 1e6:.1f} MB)"
+        words += f": {entry.reason}" if entry.reason and entry.reason != entry.why else ""
         if really:
-            remove_run(entry.run)
+            try:
+                remove_run(entry.run)
+            except RunError as error:
+                # Begun since it was looked at, say: the others go all the same.
+                refused.append(str(error))
+                continue
+        typer.echo(f"{'deleted' if really else 'would delete'} {words}")
+        freed, deleted = freed + entry.bytes, deleted + 1
+    for run in kept:
+        typer.echo(f"{'kept' if really else 'would keep'} {run.run.name}: {run.why}")
+    for reason in refused:
+        typer.echo(f"not deleted: {reason}", err=True)
     if not found:
-        typer.echo("nothing to delete: every run is finished, current, and no smoke run")
-    elif not really:
-        typer.echo("nothing was deleted; add --yes to do it")
+        typer.echo(f"nothing to delete in {workspace.root}")
+    elif really:
+        typer.echo(f"{deleted} of {len(found)} runs deleted, {freed / 1e6:.1f} MB freed; the ledger keeps their lines")
+    else:
+        typer.echo(f"nothing was deleted; --yes deletes {deleted} runs and frees {freed / 1e6:.1f} MB")
+    if refused:
+        raise typer.Exit(1)
 
 
 def export(

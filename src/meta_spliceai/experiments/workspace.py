@@ -20,9 +20,9 @@ from meta_spliceai.experiments.ledger import Ledger
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.files import atomic_write
 
-State = Literal["new", "running", "finished", "failed", "interrupted"]
-STATES = ("running", "finished", "failed", "interrupted")
-"""States of runs that have begun."""
+State = Literal["new", "running", "finished", "failed", "interrupted", "damaged"]
+STATES = ("running", "finished", "failed", "interrupted", "damaged")
+"""States of runs that have begun; damaged: its run.json cannot be read."""
 
 RUNS_VARIABLE = "META_SPLICEAI_RUNS"
 LEDGER_VARIABLE = "META_SPLICEAI_LEDGER"
@@ -46,9 +46,17 @@ class RunDirectory:
         return self.name.rpartition("-")[0]
 
     def record(self) -> dict[str, Any]:
-        """The content of run.json; empty before the run began."""
+        """The content of run.json; empty before the run began.
+
+        Of a damaged one, the state `damaged` with the reason: one bad file stops neither other runs nor a list of them.
+        """
         file = self.path / "run.json"
-        return _read_json(file) if file.exists() else {}
+        if not file.exists():
+            return {}
+        try:
+            return _read_json(file)
+        except IntegrityError as error:
+            return {"state": "damaged", "reason": str(error)}
 
     def state(self) -> State:
         """How far the run is. A run whose process is gone counts as interrupted, whatever it wrote last."""
@@ -250,13 +258,16 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+REMEDY = "run its row again with --fresh, or delete its folder"
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{file} is damaged ({error}); delete its folder and run the row again") from error
+        raise IntegrityError(f"{file} is damaged ({error}); {REMEDY}") from error
     if not isinstance(content, dict):
-        raise IntegrityError(f"{file} is damaged (no JSON object); delete its folder and run the row again")
+        raise IntegrityError(f"{file} is damaged (no JSON object); {REMEDY}")
     return content
 
 
