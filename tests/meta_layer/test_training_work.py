@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from meta_spliceai.splice_engine.meta_layer.models import (
     HyenaDNADeltaPredictor,
+    QuantileEnsemble,
     SimpleCNNDeltaPredictor,
     ValidatedDeltaPredictor,
 )
@@ -57,6 +58,16 @@ def test_epochs_with_fewer_open_layers_cost_less() -> None:
     assert gradual < 0.95 * whole
     head_only = training_operations(hyena(freeze_encoder=True), TrainingConfig(), 64, 2)
     assert head_only < 0.2 * gradual
+
+
+def test_every_member_of_a_quantile_ensemble_counts() -> None:
+    one, three = (
+        step_work(without_numbers(QuantileEnsemble(41, quantiles, "simple-cnn", hidden_dim=8)))
+        for quantiles in ((0.5,), (0.25, 0.5, 0.75))
+    )
+    assert three.each == 3 * one.each
+    hyenas = QuantileEnsemble(65, (0.5, 0.9), "hyenadna-tiny-1k", weights="scratch", freeze_encoder=False)
+    assert step_work(without_numbers(hyenas)).once > 0
 
 
 def test_the_predictor_is_left_as_it_is() -> None:

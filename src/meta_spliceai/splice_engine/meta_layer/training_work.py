@@ -105,9 +105,9 @@ def step_work(model: Predictor) -> StepWork:
 
 
 def _step(model: Predictor, batch: int) -> float:
-    encoder: Any = model.encoder
     shape = (batch, 4, model.window)
     if model.encoder_frozen:
+        encoder: Any = model.encoder
         shape = (batch, int(encoder.channels), int(encoder.positions))
     first = next(model.parameters())
     mode = first.fake_mode if isinstance(first, FakeTensor) else nullcontext()
@@ -123,13 +123,14 @@ def without_numbers(predictor: Predictor) -> Predictor:
     """A copy of a predictor whose tensors have shapes and no content, and which keeps all activations."""
     # PyTorch's device without content; autocast, which HyenaDNA asks about its device, does not know that one, but
     # tensors without content that say they are on the CPU.
-    hyena = isinstance(predictor.encoder, BothStrandsHyenaDNA)
+    hyena = any(isinstance(part, BothStrandsHyenaDNA) for part in predictor.modules())
     blank: dict[int, Tensor] = {}
     with FakeTensorMode() if hyena else nullcontext():
         for tensor in (*predictor.parameters(), *predictor.buffers()):
             empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu" if hyena else "meta")
             blank[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
         model = copy.deepcopy(predictor, blank)
-    if isinstance(model.encoder, BothStrandsHyenaDNA):
-        model.encoder.model.gradient_checkpointing = False
+    for part in model.modules():
+        if isinstance(part, BothStrandsHyenaDNA):
+            part.model.gradient_checkpointing = False
     return model
