@@ -14,11 +14,22 @@ import pytest
 
 from meta_spliceai.errors import InputError, MissingResourceError
 from meta_spliceai.experiments.plan import count_ahead, data_facts, demand
-from meta_spliceai.experiments.plan.bench_work import FOUND, feature_count, trees_seconds
+from meta_spliceai.experiments.plan.bench_work import (
+    FOUND,
+    feature_count,
+    features_seconds,
+    found_seconds,
+    held_bytes,
+    judging_seconds,
+    passing_bytes,
+    score_bytes,
+    trees_seconds,
+)
 from meta_spliceai.experiments.plan.count_ahead import counted_ahead
-from meta_spliceai.experiments.plan.data_facts import DataFacts, facts_of, known_facts, parts_of
+from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, known_facts, parts_of
 from meta_spliceai.experiments.plan.planner import Planner, RowPlan
 from meta_spliceai.experiments.plan.scoring_work import scoring_flops
+from meta_spliceai.experiments.rows import load_rows
 from meta_spliceai.experiments.spec import BaseSpec, DataSpec, ExperimentSpec, SplitSpec, parse_spec
 from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
@@ -186,6 +197,26 @@ def test_a_fusions_features_are_as_many_as_those_of_the_runs_kept_in_this_reposi
     fused = [(run.spec(), run.record()["model"]["features"]) for run in kept if "features" in run.record()["model"]]
     assert fused
     assert [feature_count(spec) for spec, _ in fused] == [len(features) for _, features in fused]
+
+
+def test_networks_of_a_fusion_weigh_what_their_scores_do_because_features_are_made_one_network_at_a_time() -> None:
+    rows = load_rows()
+    one, four = rows["mfass-fusion"], rows["mfass-fusion-all-networks"]
+    parts = Parts(1000, ((800, 0),), 200, 0, 0, "made up", True)
+    more = held_bytes(four, parts, 1000) - held_bytes(one, parts, 1000)
+    assert more == 3 * score_bytes(one, parts) == 3 * 1000 * 301 * 3 * 2 * 4
+    few, many = passing_bytes(one, parts), passing_bytes(four, parts)
+    assert few["base scores"] == many["base scores"]
+    columns = feature_count(four) - feature_count(one)
+    assert many["features"] - few["features"] == 8 * 1000 * columns
+    assert features_seconds(four, parts) == 4 * features_seconds(one, parts)
+
+
+def test_a_short_runs_seconds_are_not_all_fixed() -> None:
+    spec = load_rows()["observed-sites-fusion-clean"]
+    few, many = (Parts(20 * tested, ((19 * tested, 0),), tested, 0, 0, "made up", True) for tested in (50, 5000))
+    assert judging_seconds(spec, few) < 1.5 < 5 < judging_seconds(spec, many)
+    assert found_seconds(spec, few) < 2 < 10 < found_seconds(spec, many)
 
 
 def test_trees_take_longer_with_rows_features_folds_and_seeds() -> None:

@@ -24,8 +24,8 @@ GROWN_SHARE = 0.8
 POSITION_FEATURES, NETWORK_FEATURES, POOLED_FEATURES, WORD_FEATURES = 14, 35, 21, 104
 """Features of a fusion: position, each network, all networks together where there are several, words."""
 
-FEATURES_SECONDS = 1e-4
-"""A variant's features, once."""
+FEATURE_SECONDS = 2.7e-7
+"""One network's features of a variant, a position."""
 
 WORDS_SECONDS = 1.5e-4
 """A variant's words and place, in each fold of a row zero."""
@@ -33,27 +33,40 @@ WORDS_SECONDS = 1.5e-4
 FOUND = "base scores found"
 """The step "base scores" of a run that found them all in the cache: another work, which calibrates nothing else."""
 
-FOUND_SECONDS, FOUND_BYTES_SECOND = 1.0, 60e6
-"""Reading base scores that were computed before: a family's weights, and how fast scores are read."""
+FOUND_SECONDS, FOUND_ROW_SECONDS, FOUND_BYTES_SECOND = 0.6, 2e-4, 600e6
+"""Finding one network's base scores that were computed before: its weights, a variant's key (a digest of all bases that
+its scores depend on), and how fast what is found is read and checked."""
 
-SPLIT_ROW_SECONDS = 3e-5
+SPLIT_ROW_SECONDS = 8e-5
 """A variant's label, part and window."""
 
-AUDIT_SECONDS, AUDIT_ROW_SECONDS, AUDIT_FOLD_SECONDS = 0.5, 6e-5, 2.2e-5
+AUDIT_SECONDS, AUDIT_ROW_SECONDS, AUDIT_FOLD_SECONDS = 0.05, 6e-5, 2.2e-5
 """An audit: at all, a variant, a variant and fold."""
 
-JUDGE_SECONDS, JUDGE_ROW_SECONDS, JUDGE_RESAMPLE_SECONDS = 3.0, 2e-4, 1e-7
-"""Judging: at all, a tested variant, a tested variant of one scorer in one resample."""
+JUDGE_SECONDS, JUDGE_FOLD_SECONDS, JUDGE_ROW_SECONDS, JUDGE_RESAMPLE_SECONDS = 1.0, 0.2, 5.5e-5, 6e-8
+"""Judging: at all, a fold, a tested variant of one scorer, and that in one resample."""
 
-PROCESS_BYTES = 500e6
+JUDGED_ONCE = 4
+"""What judging does with a tested variant whatever is compared (resamples, strata, position held fixed), in scorers."""
+
+PROCESS_BYTES = 540e6
 """A processor's run before it has read anything: interpreter, PyTorch, Lightning, pandas, scikit-learn."""
 
-DATA_BYTES, DATA_ROW_BYTES, TABLE_ROW_BYTES = 120e6, 3e3, 18e3
-"""Annotation and genome, a variant of the data set as read, and one of the row's table with all that is made of it
-(windows, words, predictions, resamples)."""
+DATA_BYTES, DATA_ROW_BYTES, TABLE_ROW_BYTES = 95e6, 3e3, 1.5e3
+"""Annotation and genome, a variant of the data set as read, and one of the row's table with its windows."""
 
-SCORE_COPIES, FEATURE_COPIES = 1.5, 6.0
-"""How often base scores and features stand in memory at once: arrays, their parts of a fold, bins."""
+FEATURE_ARRAYS = 9
+"""Arrays of rows and positions, in float64, that stand at once while one network's features are made."""
+
+FEATURE_COPIES = 5.0
+"""How often features stand in memory while trees grow: those of all rows, of a fold, their bins."""
+
+JUDGED_ROW_BYTES = 9e3
+"""A variant while the run is judged: words, predictions, resamples."""
+
+LEFT_BEHIND = 200e6
+"""What training leaves behind in a process: code that oneDNN made for its shapes, and pieces of freed memory that the
+allocator keeps. What comes after (the next fold, judging) stands on top of it."""
 
 
 def feature_count(spec: ExperimentSpec) -> int:
@@ -96,6 +109,11 @@ def fusion_seconds(spec: ExperimentSpec, parts: Parts) -> float:
     )
 
 
+def features_seconds(spec: ExperimentSpec, parts: Parts) -> float:
+    """A fusion's features, made once for all folds."""
+    return FEATURE_SECONDS * parts.rows * _positions(spec) * len(spec.networks)
+
+
 def rows_zero_seconds(parts: Parts) -> float:
     """The rows zero that learn, where none is in the cache: trees on words and place, and on place alone."""
     config = BoostingConfig.model_validate({})
@@ -107,28 +125,43 @@ def rows_zero_seconds(parts: Parts) -> float:
 
 def judging_seconds(spec: ExperimentSpec, parts: Parts) -> float:
     """Metrics with intervals, strata, calibration, over all scorers."""
-    scorers = 3 + 2 * len(spec.networks)
+    scorers = JUDGED_ONCE + 3 + 2 * len(spec.networks)
     each = JUDGE_ROW_SECONDS + JUDGE_RESAMPLE_SECONDS * spec.bootstrap
-    return JUDGE_SECONDS + parts.tested * scorers * each
+    return JUDGE_SECONDS + JUDGE_FOLD_SECONDS * len(parts.folds) + parts.tested * scorers * each
 
 
 def found_seconds(spec: ExperimentSpec, parts: Parts) -> float:
     """Reading base scores that were computed before."""
-    return len(spec.networks) * FOUND_SECONDS + score_bytes(spec, parts) / FOUND_BYTES_SECOND
+    each = FOUND_SECONDS + FOUND_ROW_SECONDS * parts.rows + score_bytes(spec, parts) / FOUND_BYTES_SECOND
+    return len(spec.networks) * each
 
 
 def score_bytes(spec: ExperimentSpec, parts: Parts) -> float:
-    """The base scores themselves: three channels of both alleles at every position, in float32."""
-    return parts.rows * (2 * spec.base.distance + 1) * 3 * 2 * 4.0 * len(spec.networks)
+    """One network's base scores: three channels of both alleles at every position, in float32."""
+    return parts.rows * _positions(spec) * 3 * 2 * 4.0
 
 
-def process_bytes(spec: ExperimentSpec, parts: Parts, read_rows: int) -> dict[str, float]:
-    """What a run on a processor holds beside its model, by kind."""
-    held = {
-        "libraries": PROCESS_BYTES,
-        "data": DATA_BYTES + DATA_ROW_BYTES * read_rows + TABLE_ROW_BYTES * parts.rows,
-        "base scores": SCORE_COPIES * score_bytes(spec, parts),
-    }
+def _positions(spec: ExperimentSpec) -> int:
+    return 2 * spec.base.distance + 1
+
+
+def held_bytes(spec: ExperimentSpec, parts: Parts, read_rows: int) -> float:
+    """What a run on a processor holds from preparation to its end, beside its model."""
+    data = DATA_BYTES + DATA_ROW_BYTES * read_rows + TABLE_ROW_BYTES * parts.rows
+    return PROCESS_BYTES + data + len(spec.networks) * score_bytes(spec, parts)
+
+
+def passing_bytes(spec: ExperimentSpec, parts: Parts) -> dict[str, float]:
+    """What a run on a processor holds on top of that for a time, by phase; the phases follow each other.
+
+    Base scores are read a network at a time, and while they are copied into their place they stand there twice. The
+    features of a fusion are made a network at a time as well: that its networks are many shows only in what is held.
+    """
+    phases = {"base scores": score_bytes(spec, parts), "judging": JUDGED_ROW_BYTES * parts.rows}
     if spec.procedure == "fusion":
-        held["features"] = FEATURE_COPIES * 8.0 * parts.rows * feature_count(spec)
-    return held
+        features = 8.0 * parts.rows * feature_count(spec)
+        phases["features"] = FEATURE_ARRAYS * 8.0 * parts.rows * _positions(spec) + features
+        phases["training"] = FEATURE_COPIES * features
+    elif spec.ensemble is None:
+        phases["judging"] += LEFT_BEHIND
+    return phases

@@ -14,13 +14,15 @@ from meta_spliceai.experiments.plan.bench_work import (
     AUDIT_FOLD_SECONDS,
     AUDIT_ROW_SECONDS,
     AUDIT_SECONDS,
-    FEATURES_SECONDS,
     FOUND,
+    LEFT_BEHIND,
     SPLIT_ROW_SECONDS,
+    features_seconds,
     found_seconds,
     fusion_seconds,
+    held_bytes,
     judging_seconds,
-    process_bytes,
+    passing_bytes,
     rows_zero_seconds,
 )
 from meta_spliceai.experiments.plan.calibrate import Kind
@@ -204,27 +206,27 @@ def demand_of(
         steps[FOUND] = found_seconds(spec, parts)
     steps["labels, split, windows"] = parts.rows * SPLIT_ROW_SECONDS
     steps["audit"] = AUDIT_SECONDS + parts.rows * (AUDIT_ROW_SECONDS + AUDIT_FOLD_SECONDS * max(1, len(parts.folds)))
-    resident = {} if machine.cuda else process_bytes(spec, parts, registry.get(spec.data.name).rows)
+    held, phases = 0.0, {"base scores": 0.0}
     if not machine.cuda:
-        resident["networks"] = 5.0 * NETWORK_BYTES * len(networks)
-    scoring = _scoring_bytes(spec) if steps["base scores"] else 0.0
-    peak, phase = scoring + sum(resident.values()), "base scores" if scoring else "data"
+        held = held_bytes(spec, parts, registry.get(spec.data.name).rows) + 5.0 * NETWORK_BYTES * len(networks)
+        phases = passing_bytes(spec, parts)
+    if steps["base scores"]:
+        phases["base scores"] += _scoring_bytes(spec)
     epoch_seconds = gflop = 0.0
     if spec.procedure == "fusion":
-        steps["features"] = FEATURES_SECONDS * parts.rows
+        steps["features"] = features_seconds(spec, parts)
         steps["training"] = fusion_seconds(spec, parts)
     elif spec.ensemble is None:
         trained = _trained(spec, parts, machine, batch)
         steps |= trained.steps
-        held = trained.held + sum(resident.values())
-        for name, bytes_ in trained.phases.items():
-            if bytes_ + held > peak:
-                peak, phase = bytes_ + held, name
+        left = trained.held + (0.0 if machine.cuda else LEFT_BEHIND)
+        phases |= {name: bytes_ + left for name, bytes_ in trained.phases.items()}
         epoch_seconds, gflop = trained.epoch_seconds, trained.gflop
     if spec.ensemble is None:
         steps["rows zero"] = rows_zero_seconds(parts) if rows_zero else 0.0
     steps["judging"] = judging_seconds(spec, parts)
-    return Demand(peak + machine.held_bytes, phase, steps, epoch_seconds, gflop)
+    phase = max(phases, key=lambda name: phases[name])
+    return Demand(held + phases[phase] + machine.held_bytes, phase, steps, epoch_seconds, gflop)
 
 
 @dataclass(frozen=True)
