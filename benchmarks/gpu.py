@@ -9,13 +9,15 @@ One command, under ten minutes. Measured, each number beside the roofline it is 
 * scoring, for every family of base networks whose weights are at hand: variants a second of the whole ensemble in
   float32, for SNVs side by side ("dense") and SNVs that share nothing ("isolated"), in the incremental form; and pairs
   of whole windows a second ("full");
+* several small models at once: variants a second of one small row alone, and of two and four processes that train it
+  at the same time on the device (what `run --jobs` does);
 * training, for the rows of benchmarks/training.py: variants a second, and peak memory.
 
 On CUDA, dense SNVs are scored in bfloat16 too (each number in two parts, so with three times the operations).
 
-Operations are counted by PyTorch, not estimated: of the full form on a whole window, of the incremental form on the
-very variants of a small job, of training on one variant forward and backward. Scoring runs in float32 with TF32 off, so
-its limit is the float32 rate; training runs in bfloat16 on CUDA.
+Operations are counted, not estimated, as a run's record counts them: of scoring on the very variants that were scored,
+of training on one variant forward and backward. Scoring runs in float32 with TF32 off, so its limit is the float32
+rate; training runs in bfloat16 on CUDA.
 
 What does not fit into the time limit is left out and listed. Writes a line and a file into the ledger (`results/`), a
 table beside this script's other results, and prints the table.
@@ -24,29 +26,27 @@ table beside this script's other results, and prints the table.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import math
+import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import training
 from meta_spliceai.errors import MetaSpliceAIError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.address import code_version
+from meta_spliceai.experiments.device_rates import copy_rate, product_rate, wait_for
 from meta_spliceai.experiments.environment import describe_environment
 from meta_spliceai.experiments.executors.durations import parse_duration
 from meta_spliceai.experiments.results import keep_benchmark
-from meta_spliceai.splice_engine.base_layer.compiled_convolution import CompiledConvolution
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
@@ -61,12 +61,16 @@ DISTANCE = 50
 APART = 12_000
 """Bases between isolated SNVs: more than two networks' flanks, so that they share nothing."""
 
-COUNTED = 16
-"""Variants on which the incremental form's operations are counted."""
-
 SECONDS_A_MEASUREMENT = 4.0
 
-Progress = Callable[[str], None]
+AT_ONCE_ROW = "simple-cnn-101"
+"""The smallest row: if several at once pay for any, then for it."""
+
+AT_ONCE_SECONDS = 10.0
+"""How long the row trains alone; two and four at once take at most twice and four times as long, if nothing is won."""
+
+AT_ONCE_LIMIT = 120.0
+"""Seconds that all of the processes may take, their start included; then they are ended and it is said."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,6 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         "quick": options.quick,
         "rates": device_rates(device, options.quick),
         "scoring": [],
+        "at_once": [],
         "training": [],
         "left_out": [],
     }
@@ -94,6 +99,9 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             found = measure_scoring(name, what, device, report["rates"], options.quick)
             report["left_out" if isinstance(found, str) else "scoring"].append(found)
+    if _time_for("several at once", limit, report):
+        report["at_once"], left = measure_at_once(device, (1, 2) if options.quick else (1, 2, 4), options.quick)
+        report["left_out"] += left
     for row in rows:
         if _time_for(f"training {row}", limit, report):
             report["training"].append(measure_training(row, device, report["rates"], options.quick))
@@ -135,38 +143,12 @@ def device_rates(device: torch.device, quick: bool) -> dict[str, float | None]:
     measured on such a device."""
     size = 512 if quick else 8192 if device.type == "cuda" else 2048
     cuda = device.type == "cuda"
-    copied = torch.empty((1 << 22) if quick or not cuda else (1 << 30), device=device)
-    target = torch.empty_like(copied)
-    seconds = _best_of(lambda: target.copy_(copied), device)
     return {
-        "float32": product_rate(size, torch.float32, device, tf32=False),
-        "tf32": product_rate(size, torch.float32, device, tf32=True) if cuda else None,
-        "bfloat16": product_rate(size, torch.bfloat16, device, tf32=False) if cuda else None,
-        "copy_bytes": 2 * copied.nbytes / seconds,
+        "float32": product_rate("float32", device, size),
+        "tf32": product_rate("tf32", device, size) if cuda else None,
+        "bfloat16": product_rate("bfloat16", device, size) if cuda else None,
+        "copy_bytes": copy_rate(device, (1 << 22) if quick or not cuda else (1 << 30)),
     }
-
-
-def product_rate(size: int, dtype: torch.dtype, device: torch.device, *, tf32: bool) -> float:
-    """Operations a second of a size × size × size product of random numbers."""
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    try:
-        return 2 * size**3 / _best_of(lambda: a @ b, device)
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _best_of(run: Callable[[], object], device: torch.device, times: int = 8) -> float:
-    """The shortest of several runs, seconds; the first ones warm up."""
-    best = math.inf
-    for _ in range(times):
-        training._wait(device)
-        started = time.perf_counter()
-        run()
-        training._wait(device)
-        best = min(best, time.perf_counter() - started)
-    return best
 
 
 def snvs(count: int, apart: int, flank: int) -> tuple[pd.DataFrame, MemoryGenome]:
@@ -212,7 +194,7 @@ def measure_scoring(
     reset_peak(device)
     while True:
         table, genome = snvs(count, apart, model.flank)
-        training._wait(device)
+        wait_for(device)
         started = time.perf_counter()
         scores = score_variants(
             table,
@@ -223,14 +205,14 @@ def measure_scoring(
             precision=precision,
             check_on=1,
         )
-        training._wait(device)
+        wait_for(device)
         seconds = time.perf_counter() - started
         if seconds >= SECONDS_A_MEASUREMENT / 2 or count >= most:
             break
         count = min(most, max(2 * count, int(count * SECONDS_A_MEASUREMENT / max(seconds, 1e-3))))
     if scores.precision != precision:
         return f"scoring {name} {what}: {scores.check}"
-    operations = count_scoring(model, method, apart, quick, precision)
+    operations = scores.operations / count
     rate = count / seconds
     limit = (rates["bfloat16"] if precision == "bf16" else None) or rates["float32"]
     return {
@@ -247,32 +229,78 @@ def measure_scoring(
     }
 
 
-def count_scoring(model: BaseModel, method: str, apart: int, quick: bool, precision: Precision = "fp32") -> float:
-    """Operations a variant, as PyTorch counts its products and convolutions on a small job of the same kind. In
-    bfloat16 those of the one variant that is compared with float32 are counted too.
+def measure_at_once(
+    device: torch.device, counts: tuple[int, ...], quick: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Variants a second of all processes together that train a small row at the same time, for each number of them;
+    and what was left out.
 
-    A compiled convolution does the same products out of PyTorch's sight, so the job is run without it.
+    Every process is warm before the clock starts, which runs until the last one is done. On a CPU the processes share
+    its threads, as `run --jobs` has it.
     """
-    count = 1 if method == "full" else 2 if quick else COUNTED
-    table, genome = snvs(count, apart, model.flank)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # PyTorch counts what this thread does
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    windows = 32 if quick else 8_192 if device.type == "cuda" else 512
+    until = time.monotonic() + AT_ONCE_LIMIT
+    pairs = [context.Pipe() for _ in range(max(counts))]
+    pipes = [ours for ours, _ in pairs]
+    processes = [context.Process(target=_train_when_told, args=(theirs, str(device), windows)) for _, theirs in pairs]
+    found: list[dict[str, Any]] = []
     try:
-        with _without_compiled(), FlopCounterMode(display=False) as counter:
-            score_variants(table, genome, model, DISTANCE, method=method, precision=precision, check_on=1)  # type: ignore[arg-type]
+        for process, (_, theirs) in zip(processes, pairs, strict=True):
+            process.start()
+            theirs.close()  # only its own end is open now, so that its death is noticed
+        warm = [_answer(pipe, until) for pipe in pipes]
+        speed = warm[0]["windows_per_second"]
+        epochs = 2 if quick else max(2, round(AT_ONCE_SECONDS * speed / windows))
+        for count in counts:
+            started = time.perf_counter()
+            for pipe in pipes[:count]:
+                pipe.send({"epochs": epochs, "threads": max(1, torch.get_num_threads() // count)})
+            answers = [_answer(pipe, until) for pipe in pipes[:count]]
+            rate = count * windows * epochs / (time.perf_counter() - started)
+            alone = found[0]["windows_per_second"] if found else rate
+            found.append(
+                {
+                    "row": AT_ONCE_ROW,
+                    "processes": count,
+                    "windows_per_second": rate,
+                    "times_one_alone": rate / alone,
+                    "peak_memory_bytes": sum(answer["peak_memory_bytes"] for answer in answers),
+                }
+            )
+    except (TimeoutError, EOFError) as error:
+        why = f"the {AT_ONCE_LIMIT:.0f} s for it were over" if isinstance(error, TimeoutError) else "a process died"
+        return found, [f"{AT_ONCE_ROW}, {count} at once: {why}" for count in counts[len(found) :]]
     finally:
-        torch.set_num_threads(threads)
-    return counter.get_total_flops() / count
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+            process.join()
+    return found, []
 
 
-@contextlib.contextmanager
-def _without_compiled() -> Iterator[None]:
-    available = CompiledConvolution.available
-    CompiledConvolution.available = staticmethod(lambda channels, taps, device: False)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        CompiledConvolution.available = available  # type: ignore[method-assign]
+def _train_when_told(pipe: Connection, device: str, windows: int) -> None:
+    """A process of `measure_at_once`: trains for as many epochs as it is told, whenever it is told."""
+    row, place = training.ROWS[AT_ONCE_ROW], torch.device(device)
+    order = {"epochs": 2, "threads": 1 if place.type == "cpu" else torch.get_num_threads()}
+    while True:
+        torch.set_num_threads(order["threads"])
+        report, _ = training.train(row.kind(**row.settings), windows, place, training.config_of(row, order["epochs"]))
+        pipe.send({"windows_per_second": report.windows_per_second, "peak_memory_bytes": report.peak_memory_bytes})
+        order = pipe.recv()
+
+
+def _answer(pipe: Connection, until: float) -> dict[str, Any]:
+    """What a process says next.
+
+    Raises:
+        TimeoutError: it does not in time.
+        EOFError: it has ended.
+    """
+    if not pipe.poll(max(0.0, until - time.monotonic())):
+        raise TimeoutError
+    answer: dict[str, Any] = pipe.recv()
+    return answer
 
 
 def measure_training(row: str, device: torch.device, rates: dict[str, float | None], quick: bool) -> dict[str, Any]:
@@ -305,6 +333,17 @@ def as_table(report: dict[str, Any]) -> str:
         f"{one['gflop_per_variant']:,.2f} | {one['limit_per_second']:,.1f} | {one['share_of_limit']:.0%} | "
         f"{one['peak_memory_bytes'] / 1e6:,.0f} |"
         for one in report["scoring"]
+    ]
+    if report["at_once"]:
+        lines += [
+            "",
+            "| trained at once | processes | windows/s of all | times one alone | peak memory of all, MB |",
+            "| --- | ---: | ---: | ---: | ---: |",
+        ]
+    lines += [
+        f"| {one['row']} | {one['processes']} | {one['windows_per_second']:,.1f} | {one['times_one_alone']:.2f} | "
+        f"{one['peak_memory_bytes'] / 1e6:,.0f} |"
+        for one in report["at_once"]
     ]
     lines += [
         "",

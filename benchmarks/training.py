@@ -8,9 +8,9 @@ counts. Reported: variants (pairs of windows) a second, floating-point operation
 PyTorch counts them, the share of the machine's matrix-product rate measured beside the row (float32 on a CPU, bfloat16
 on CUDA), and peak memory (the process on a CPU, the device on CUDA).
 
-HyenaDNA rows use random weights: speed does not depend on them. Fourier transforms are added to PyTorch's count, which
-leaves them out, as 2.5 · n · log2 n for each real transform of n points. A frozen encoder's features are computed
-before the clock starts; their time stands in a column of its own.
+HyenaDNA rows use random weights: speed does not depend on them. Operations are counted as in a run's record (see
+`meta_layer.training_work`): products, convolutions and Fourier transforms, which PyTorch's own count leaves out. A
+frozen encoder's features are computed before the clock starts; their time stands in a column of its own.
 
 Writes training.json and training.md (on CUDA training-cuda.json and .md) into the folder and prints the table. On two
 cores it takes about five minutes.
@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import math
 import os
 import platform
 import sys
@@ -37,19 +36,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import long_context
+from meta_spliceai.experiments.device_rates import product_rate
 from meta_spliceai.splice_engine.meta_layer.models import (
     HyenaDNADeltaPredictor,
     Predictor,
     SimpleCNNDeltaPredictor,
     ValidatedDeltaPredictor,
 )
-from meta_spliceai.splice_engine.meta_layer.models.encoders.both_strands import BothStrandsHyenaDNA
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.training import fit
+from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 
@@ -197,26 +196,13 @@ def _processor() -> str:
 
 def matrix_rate(device: torch.device) -> float:
     """Floating-point operations a second in a large square matrix product: float32 on a CPU, bfloat16 on CUDA."""
-    size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (2048, torch.float32)
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    best = math.inf
-    for _ in range(6):
-        _wait(device)
-        started = time.perf_counter()
-        a @ b
-        _wait(device)
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
-
-
-def _wait(device: torch.device) -> None:
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        return product_rate("bfloat16", device, 8192)
+    return product_rate("float32", device, 2048)
 
 
-def measure(row: Row, windows: int, device: torch.device, peak: float, mode: str) -> dict[str, Any]:
-    """Train the row's model for two epochs, compiled in this mode, and count its work."""
-    predictor = row.kind(**row.settings)
+def train(predictor: Predictor, windows: int, device: torch.device, config: TrainingConfig) -> tuple[FitReport, float]:
+    """Train a model on random windows: the report, and the seconds that all of it took."""
     window = int(predictor.window)
     held_out = 8
     rng = np.random.default_rng(0)
@@ -225,7 +211,6 @@ def measure(row: Row, windows: int, device: torch.device, peak: float, mode: str
     alt[:, window // 2] = (alt[:, window // 2] + 1) % 4
     labels = rng.normal(scale=0.2, size=(len(ref), 3)).astype(np.float32)
     targets = Targets(labels, np.ones(len(ref), bool), Coverage(len(ref)))
-    operations = count_operations(row.kind(**row.settings))
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         report = fit(
@@ -234,13 +219,25 @@ def measure(row: Row, windows: int, device: torch.device, peak: float, mode: str
             targets,
             np.arange(windows),
             np.arange(windows, len(ref)),
-            TrainingConfig(epochs=2, batch_size=row.batch_size, patience=0, compile=mode),
+            config,
             Path(folder) / "run",
             str(device),
             progress=False,
             cache=Path(folder) / "cache",
         )
-        elapsed = time.perf_counter() - started
+        return report, time.perf_counter() - started
+
+
+def config_of(row: Row, epochs: int, mode: str = "none") -> TrainingConfig:
+    """How the row is trained for so many epochs, compiled in this mode."""
+    return TrainingConfig(epochs=epochs, batch_size=row.batch_size, patience=0, compile=mode)
+
+
+def measure(row: Row, windows: int, device: torch.device, peak: float, mode: str) -> dict[str, Any]:
+    """Train the row's model for two epochs, compiled in this mode, and count its work."""
+    predictor, config = row.kind(**row.settings), config_of(row, 2, mode)
+    operations = training_operations(predictor, config, windows, 1) / windows
+    report, elapsed = train(predictor, windows, device, config)
     speed = float(report.curves["windows_per_second"].iloc[-1])
     return {
         "windows_per_second": speed,
@@ -254,34 +251,6 @@ def measure(row: Row, windows: int, device: torch.device, peak: float, mode: str
         "batch_size": row.batch_size,
         "precision": report.precision,
     }
-
-
-def count_operations(predictor: Predictor) -> float:
-    """Operations of one variant's training step, forward and backward, without a frozen encoder."""
-    # Convolutions without numbers, so by the plain algorithm: zeros that fill up an array are no work of the model's.
-    device = "cpu" if isinstance(predictor.encoder, BothStrandsHyenaDNA) else "meta"
-    predictor.to(device).train()
-    pair = (torch.zeros((1, 4, int(predictor.window)), device=device),) * 2
-    transforms = 0.0
-    if predictor.encoder_frozen:
-        features = predictor.encode_pair(*pair)
-        with FlopCounterMode(display=False) as counter:
-            predictor.compare(*features).sum().backward()
-    else:
-        if isinstance(predictor.encoder, BothStrandsHyenaDNA):
-            transforms = _transforms(predictor.encoder)
-            # Recomputed activations are work of the machine, not of the model: they are not counted.
-            predictor.encoder.model.gradient_checkpointing = False
-        with FlopCounterMode(display=False) as counter:
-            predictor(*pair).sum().backward()
-    return counter.get_total_flops() + transforms
-
-
-def _transforms(encoder: BothStrandsHyenaDNA) -> float:
-    """Fourier transforms of both strands of both alleles: two real ones a channel and layer, thrice with backward."""
-    config = encoder.model.config
-    points = 2 * encoder.window
-    return 3 * 4 * config.n_layer * config.d_model * 2 * 2.5 * points * math.log2(points)
 
 
 def _table(report: dict[str, Any]) -> str:

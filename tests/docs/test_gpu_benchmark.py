@@ -37,6 +37,11 @@ def test_the_tiny_form(tmp_path: Path) -> None:
     assert report["rates"]["bfloat16"] is None
     (trained,) = report["training"]
     assert trained["windows_per_second"] < trained["limit_per_second"]
+    alone, two = report["at_once"]
+    assert (alone["processes"], two["processes"], alone["times_one_alone"]) == (1, 2, 1)
+    assert two["times_one_alone"] == two["windows_per_second"] / alone["windows_per_second"]
+    assert "| simple-cnn-101 | 2 |" in done.stdout
+    assert report["left_out"] == []
     assert "no result" in done.stdout
     (entry,) = Workspace(tmp_path).ledger.entries()
     assert entry["event"] == "benchmark"
@@ -49,5 +54,6 @@ def test_nothing_begins_after_the_time(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "benchmarks" / "gpu-cpu-quick.json").read_text())
     assert report["scoring"] == []
-    assert len(report["left_out"]) == 4 * 3 + 1
+    assert len(report["left_out"]) == 4 * 3 + 1 + 1
+    assert "Not measured: several at once: the time was over" in done.stdout
     assert "Not measured: scoring spliceai dense: the time was over" in done.stdout
