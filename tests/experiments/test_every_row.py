@@ -14,6 +14,7 @@ from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 
 ROWS = load_rows(own=None)
+WISHED = [row.id for row in ROWS.values() if row.wish is not None]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.mirror
 @pytest.mark.quickstart
-@pytest.mark.parametrize("row_id", [row.id for row in ROWS.values() if row.wish is not None])
+@pytest.mark.parametrize("row_id", [*WISHED, "observed-sites-fusion-clean"])
 def test_the_row_runs_in_miniature(row_id: str, mirror: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("spliceai", "frame-alignment-checks"):
         try:

@@ -153,11 +153,12 @@ def _gains(
     known = place["nearest"].notna().to_numpy()
     labels = binary_labels(rows[known], spec.negatives)
     sided = rows[known][np.isfinite(labels)]
-    groups = sided.groupby("group")["classification"].agg(lambda classes: SPLICE_ALTERING in set(classes))
-    if len(groups) < 5 or int(groups.sum()) < 5 or len(set(labels[np.isfinite(labels)])) < 2:
+    altering = sided["classification"] == SPLICE_ALTERING
+    positives, negatives = (sided.loc[side, "group"].nunique() for side in (altering, ~altering))
+    if min(positives, negatives) < 5:
         reasons["gain_over_position"] = (
-            f"{len(groups)} groups with a known splice site, {int(groups.sum())} of them with an altering variant; "
-            "five of each are the least"
+            f"of the groups with a known splice site {positives} hold an altering variant and {negatives} one of the "
+            "other side; five of each are the least"
         )
         return []
     found = []
