@@ -67,7 +67,7 @@ def run_there(arguments: list[str], bare: dict[str, str], folder: Path) -> subpr
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
         check=False,
     )
 
