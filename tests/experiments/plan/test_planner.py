@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from meta_spliceai.errors import InputError, MissingResourceError
+from meta_spliceai.experiments.gpu_prices import load_market
 from meta_spliceai.experiments.plan import count_ahead, data_facts, demand
 from meta_spliceai.experiments.plan.bench_work import (
     FOUND,
@@ -27,8 +28,9 @@ from meta_spliceai.experiments.plan.bench_work import (
 )
 from meta_spliceai.experiments.plan.count_ahead import counted_ahead
 from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, known_facts, parts_of
+from meta_spliceai.experiments.plan.machines import card, processor
 from meta_spliceai.experiments.plan.planner import Planner, RowPlan
-from meta_spliceai.experiments.plan.scoring_work import scoring_flops
+from meta_spliceai.experiments.plan.scoring_work import scoring_work
 from meta_spliceai.experiments.rows import load_rows
 from meta_spliceai.experiments.spec import BaseSpec, DataSpec, ExperimentSpec, SplitSpec, parse_spec
 from meta_spliceai.experiments.workspace import Workspace
@@ -87,11 +89,26 @@ def test_parts_follow_the_split(toy_row: ExperimentSpec, split: SplitSpec, folds
 
 def test_incremental_scoring_is_less_work_and_neighbours_share() -> None:
     base = BaseSpec()
-    alone, together = scoring_flops(base, 100, 100, 0), scoring_flops(base, 100, 1, 300)
-    full = scoring_flops(base.model_copy(update={"method": "full"}), 100, 100, 0)
+    alone, together = (scoring_work(base, *size).whole for size in ((100, 100, 0), (100, 1, 300)))
+    full = scoring_work(base.model_copy(update={"method": "full"}), 100, 100, 0).whole
     assert together < 0.5 * alone < 0.5 * full
     one = base.model_copy(update={"members": (0,)})
-    assert scoring_flops(one, 100, 100, 0) == pytest.approx(alone / 5)
+    assert scoring_work(one, 100, 100, 0).whole == pytest.approx(alone / 5)
+
+
+def test_scoring_in_bfloat16_counts_at_the_cards_own_rate_for_it() -> None:
+    base = BaseSpec()
+    half = base.model_copy(update={"precision": "bf16"})
+    few, many = (scoring_work(half, rows, 1, 0) for rows in (1000, 2000))
+    one = scoring_work(base, 2000, 1, 0).whole - scoring_work(base, 1000, 1, 0).whole
+    assert many.half - few.half == pytest.approx(3 * one)
+    assert many.whole == few.whole > 0  # references, and the sample that is scored both ways
+    fast = card(load_market().find("H200"))
+    whole = scoring_work(base, 100_000, 100_000, 0).seconds(fast)
+    assert scoring_work(half, 100_000, 100_000, 0).seconds(fast) < whole
+    assert "with base.precision bf16: of bf16" in fast.assumed
+    here = processor(2, 8 * 10**9)
+    assert scoring_work(half, 1000, 1, 0).seconds(here) > 2.5 * scoring_work(base, 1000, 1, 0).seconds(here)
 
 
 def test_the_cheapest_card_that_fits_is_best(planner: Planner, toy_row: ExperimentSpec) -> None:

@@ -30,7 +30,7 @@ from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.dry_trace import DryRun, Traced, dry_run
 from meta_spliceai.experiments.plan.kept_traces import read_trace, trace_file, write_trace
 from meta_spliceai.experiments.plan.machines import STEP_SECONDS, Machine
-from meta_spliceai.experiments.plan.scoring_work import scoring_flops, shape_of
+from meta_spliceai.experiments.plan.scoring_work import scoring_work, shape_of
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import SHARE_OF_DEVICE, frozen_features
 from meta_spliceai.splice_engine.meta_layer.window_data import ANSWERED_AT_ONCE, rows_at_a_time, validation_rows
@@ -195,13 +195,13 @@ def demand_of(
     steps = {"data": reading or READING_SECONDS}
     share = 1.0 if scored is None else min(1.0, scored / max(1, parts.rows))
     networks = getattr(spec, "networks", (spec.base,))
-    work = sum(
-        scoring_flops(
+    work = [
+        scoring_work(
             base, round(parts.rows * share), max(1, round(parts.neighbourhoods * share)), round(parts.spread * share)
         )
         for base in networks
-    )
-    steps["base scores"] = work / machine.scoring if share else 0.0
+    ]
+    steps["base scores"] = sum(one.seconds(machine) for one in work) if share else 0.0
     if not share:
         steps[FOUND] = found_seconds(spec, parts)
     steps["labels, split, windows"] = parts.rows * SPLIT_ROW_SECONDS

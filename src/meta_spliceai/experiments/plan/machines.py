@@ -30,7 +30,8 @@ CORE_BANDWIDTH = 6e9
 """Assumed bandwidth of one processor core, bytes a second."""
 
 SCORING_SHARE = 0.10
-"""Assumed share of a card's float32 rate that incremental base scoring reaches."""
+"""Assumed share of a card's float32 rate that incremental base scoring reaches; of its bfloat16 rate with precision
+bf16."""
 
 CUBLAS_BYTES = 8_519_680
 CUBLAS_BYTES_HOPPER = 33_554_432
@@ -51,7 +52,7 @@ class Machine:
             units on 32-bit numbers, everything else.
         bandwidth: bytes a second.
         launch: seconds no operation is shorter than.
-        scoring: operations a second of incremental base scoring.
+        scoring, scoring_half: operations a second of incremental base scoring: in float32, and in parts of bfloat16.
         held_bytes: what libraries hold on the device whatever runs.
         assumed: the assumptions in words.
     """
@@ -65,6 +66,7 @@ class Machine:
     bandwidth: float
     launch: float
     scoring: float
+    scoring_half: float
     held_bytes: int
     assumed: str
 
@@ -94,10 +96,12 @@ def card(gpu: Gpu) -> Machine:
         bandwidth=gpu.bandwidth_gb_s * 1e9 * BANDWIDTH_SHARE,
         launch=LAUNCH_SECONDS,
         scoring=gpu.fp32_tflops * 1e12 * SCORING_SHARE,
+        scoring_half=gpu.bf16_tflops * 1e12 * SCORING_SHARE,
         held_bytes=CUBLAS_BYTES_HOPPER if hopper else CUBLAS_BYTES,
         assumed=(
             f"data sheet × assumed {MATRIX_SHARE:.0%} of arithmetic and {BANDWIDTH_SHARE:.0%} of bandwidth, "
-            f"{LAUNCH_SECONDS * 1e6:.0f} µs an operation, {SCORING_SHARE:.0%} of fp32 in base scoring"
+            f"{LAUNCH_SECONDS * 1e6:.0f} µs an operation, {SCORING_SHARE:.0%} of fp32 "
+            "(with base.precision bf16: of bf16) in base scoring"
         ),
     )
 
@@ -120,6 +124,7 @@ def processor(threads: int, memory_bytes: int) -> Machine:
         bandwidth=bandwidth,
         launch=LAUNCH_SECONDS,
         scoring=rate,
+        scoring_half=rate,  # a processor multiplies the parts in float32
         held_bytes=0,
         assumed=(
             f"assumed {CORE_FLOPS / 1e9:.0f} GFLOP/s and {CORE_BANDWIDTH / 1e9:.0f} GB/s a thread, {threads} threads"
