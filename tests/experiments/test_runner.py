@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta_spliceai.errors import RunError
+from meta_spliceai.errors import MissingResourceError, RunError
 from meta_spliceai.experiments import runner
 from meta_spliceai.experiments.leaderboard import boards
 from meta_spliceai.experiments.progress_of_rows import state_of_rows
@@ -277,6 +277,29 @@ def test_a_row_with_a_missing_part_does_not_start(
     with pytest.raises(RunError, match="missing encoder 'crystal-ball'"):
         run_experiment(spec, workspace, "cpu", rows=catalogue)
     assert workspace.runs() == []
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["no folder", "nothing in the folder"])
+def test_a_row_without_its_encoders_weights_ends_before_anything_is_computed(
+    toy_row: ExperimentSpec,
+    workspace: Workspace,
+    catalogue: Rows,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    inside: bool,
+) -> None:
+    monkeypatch.setattr(runner, "prepare", lambda *_: pytest.fail("base scores were computed"))
+    folder = tmp_path / "encoder"
+    if inside:
+        folder.mkdir()
+    row = change(toy_row, ["encoder.name=hyenadna-tiny-1k", f"encoder.settings={{weights: {folder}}}"])
+    said = "holds no HyenaDNA" if inside else "three ways out: fill the cache .* local folder .* weights='scratch'"
+    with pytest.raises(MissingResourceError, match=f"row 'toy-row': .*{said}"):
+        run_experiment(row, workspace, "cpu", rows=catalogue)
+    assert workspace.runs() == []
+    folds = change(row, ["split.folds=3"])
+    with pytest.raises(MissingResourceError, match="row 'toy-row'"):
+        runner.prepare_for_parts(folds, workspace, "cpu", False, False, catalogue, Silent())
 
 
 def test_two_processes_cannot_take_the_same_run(

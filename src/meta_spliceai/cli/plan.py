@@ -125,8 +125,8 @@ def _check(planner: Planner, as_json: bool) -> None:
     for line in frame.to_dict("records"):
         table.add_row(
             str(line["run"]),
-            f"{line['memory_measured'] / 1e9:.2f}",
-            f"{line['memory_calibrated'] / 1e9:.2f}",
+            _gigabytes(line["memory_measured"]),
+            _gigabytes(line["memory_calibrated"]),
             _off(line["memory_error"]),
             f"{line['seconds_measured']:.1f}",
             f"{line['seconds_calibrated']:.1f}",
@@ -146,6 +146,10 @@ def _rests(line: dict[str, Any]) -> str:
     )
     _, _, what = seconds.partition(": ")
     return (memory if what == memory else f"{memory}; {seconds}") or "nothing"
+
+
+def _gigabytes(number: float) -> str:
+    return "-" if number != number else f"{number / 1e9:.2f}"
 
 
 def _off(error: float) -> str:

@@ -13,6 +13,7 @@ from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.address import code_version, run_name
 from meta_spliceai.experiments.describe_data import describe_data, digest_of_splits, write_splits
+from meta_spliceai.experiments.encoder_weights import require_encoder_weights
 from meta_spliceai.experiments.ensemble import train_ensemble
 from meta_spliceai.experiments.environment import describe_environment
 from meta_spliceai.experiments.evidence import EVIDENCE
@@ -50,6 +51,9 @@ PROCEDURES: dict[str, Callable[[Job], Trained]] = {
 }
 """How a result comes about: one model, one for each fold, finished rows combined, or base networks fused."""
 
+
+_begun: list[str] = []
+"""Runs that this process has begun to compute: on a processor the peak of a later one is that of all of them."""
 
 TOLD = ("seconds", "dollars", "device", "peak_memory_bytes", "peak_gpu_memory_bytes", "parameters", "weights_origin")
 """What a watcher is told of a finished run's record."""
@@ -119,6 +123,7 @@ def run_experiment(
     if run.state() == "finished":
         watcher.say(f"{run.name} is finished already; nothing is computed again")
         return Outcome(spec, run, reused=True)
+    require_encoder_weights(spec)
     with run.taken():
         _begin(run, spec, resume, fresh, watcher)
         watcher = file = ProgressFile(watcher, run, price_per_hour)
@@ -178,6 +183,7 @@ def prepare_for_parts(
     may_go_on = state == "new" or (state in ("interrupted", "failed") and resume) or (state == "failed" and not fresh)
     if spec.procedure != "cross-validation" or not may_go_on:
         return 0
+    require_encoder_weights(spec)
     prepared = prepare(spec, loaded, str(choose_device(device)), watcher, Clock())
     return len(prepared.splits)
 
@@ -310,6 +316,8 @@ def _work(
     price_per_hour: float | None,
 ) -> None:
     torch_device = choose_device(device)
+    rows_before = len(_begun)
+    _begun.append(run.name)
     reset_peak(choose_device("cpu"))
     prepared = prepare(spec, loaded, device, watcher, clock)
     run.write_json("data.json", describe_data(spec, prepared))
@@ -334,7 +342,19 @@ def _work(
     else:
         peak = max(peak, trained.peak_memory_bytes)
     facts = _conclude(
-        run, spec, rows, workspace, prepared, trained, judged, clock, device, peak, gpu_peak, price_per_hour
+        run,
+        spec,
+        rows,
+        workspace,
+        prepared,
+        trained,
+        judged,
+        clock,
+        device,
+        peak,
+        gpu_peak,
+        price_per_hour,
+        rows_before,
     )
     watcher.tell(
         "end",
@@ -417,6 +437,7 @@ def _conclude(
     peak: int,
     gpu_peak: int | None,
     price_per_hour: float | None,
+    rows_before: int,
 ) -> dict[str, Any]:
     environment = run.environment()
     # Here all peaks have been taken and all steps timed: the device's rate may be measured.
@@ -432,6 +453,7 @@ def _conclude(
         "device": device if environment["gpu"] is None or device == "cpu" else environment["gpu"]["name"],
         "peak_memory_bytes": peak,
         "peak_gpu_memory_bytes": gpu_peak,
+        "rows_before": rows_before,
         "versions": {"python": environment["python"], **environment["packages"]},
         "code": environment["code"],
         "weights_origin": trained.model["weights"],

@@ -157,6 +157,27 @@ def test_a_missing_part_is_said(planner: Planner, toy_row: ExperimentSpec) -> No
     assert "encoder 'gated-cmm'" in plan.notes[0]
 
 
+def test_weights_that_are_not_here_are_said_and_the_row_is_planned_all_the_same(
+    planner: Planner, toy_row: ExperimentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("META_SPLICEAI_MIRROR", str(tmp_path))
+    settings = {"hidden_dim": 8, "weights": str(tmp_path / "none")}
+    row = changed(toy_row, encoder={"name": "hyenadna-tiny-1k", "settings": settings})
+    plan = planner.row(row, gpu="Fast")
+    assert plan.best is not None
+    assert any("none' is neither 'hub', 'scratch' nor a folder" in note and "pretrain" in note for note in plan.notes)
+    hub = changed(toy_row, encoder={"name": "hyenadna-tiny-1k", "settings": {"hidden_dim": 8, "revision": "a branch"}})
+    (said,) = planner.row(hub, gpu="Fast").notes
+    assert said.startswith("the weights of hyenadna-tiny-1k are not on this machine; a run begins by downloading them")
+    assert said.endswith("at a branch)")
+    member = changed(toy_row, id="toy-two")
+    planner.rows_by_id |= {"toy-hub": changed(hub, id="toy-hub"), "toy-two": member}
+    both = changed(toy_row, id="toy-both", ensemble={"members": ["toy-two", "toy-hub"]})
+    assert said in planner.row(both, gpu="Fast").notes
+    scratch = changed(hub, encoder={"name": "hyenadna-tiny-1k", "settings": {"hidden_dim": 8, "weights": "scratch"}})
+    assert planner.row(scratch, gpu="Fast").notes == ()
+
+
 def test_base_scores_are_paid_for_once(planner: Planner, toy_row: ExperimentSpec) -> None:
     second = changed(toy_row, id="toy-two", title="Second")
     made = planner.rows([toy_row, second], gpu="Slow")

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from meta_spliceai.experiments import runner
 from meta_spliceai.experiments.plan.calibrate import Calibration, Kind, Point
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.plan.probe import kept_probes, probe_row
@@ -112,6 +113,7 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, Any
         for seed in (1, 2):
             training = {**toy_values["training"], "seed": seed}
             row = parse_spec({**toy_values, "training": training}, "test")
+            patch.setattr(runner, "_begun", [])  # as if each had a process of its own
             run_experiment(row, workspace, "cpu", rows={row.id: row})
     return workspace
 
@@ -163,6 +165,32 @@ def test_a_finished_row_is_measured_and_not_counted_again(
     assert made.hours == 0
 
 
+def test_memory_of_a_run_whose_process_had_run_others_is_neither_compared_nor_learned_from(
+    two_runs: Workspace, planner: Planner, toy_row: ExperimentSpec, tmp_path: Path
+) -> None:
+    elsewhere = Workspace(tmp_path / "later", (two_runs.root,))
+    for seed, before in ((3, [])), (4, ["another"]):
+        training = toy_row.training.model_copy(update={"seed": seed})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runner, "_begun", before)
+            run_experiment(toy_row.model_copy(update={"training": training}), elsewhere, "cpu")
+    frame = scatter(elsewhere, planner=Planner(elsewhere, planner.rows_by_id, planner.prices))
+    assert sorted(run.record()["rows_before"] for run in elsewhere.own_runs()) == [0, 1]
+    assert frame["memory_measured"].isna().sum() == 1
+    assert frame["seconds_error"].notna().all()
+    assert set(frame["memory_rests_on"].dropna()) == {"2 runs of this row"}
+    assert verdicts(frame)[0].endswith("; 1 not compared, their process had run other rows before")
+
+
+def test_a_row_is_foreseen_from_other_rows_as_if_it_had_never_been_run() -> None:
+    own, probe = point("a", steps=trained(40)), point("p", probe=True, steps=trained(40))
+    other = point("b", "card", "cnn", "mfass", "another", steps=trained(20))
+    assert Calibration((own, probe, other)).without_row(CNN).points == (other,)
+    line = dict.fromkeys(COLUMNS, math.nan) | {"run": "a", "memory_measured": 1.0, "seconds_error_by_other_rows": -0.4}
+    said = verdicts(pd.DataFrame([line, {**line, "seconds_error_by_other_rows": 0.1}]))
+    assert said[3:] == ["time foreseen from other rows alone: 1 of 2 runs within 25%, median error 25%, largest 40%"]
+
+
 def test_runs_of_a_further_folder_count(two_runs: Workspace, planner: Planner, tmp_path: Path) -> None:
     elsewhere = Workspace(tmp_path / "other", (two_runs.root,))
     assert len(scatter(elsewhere, planner=Planner(elsewhere, planner.rows_by_id, planner.prices))) == 2
@@ -188,7 +216,7 @@ def test_a_damaged_probe_is_left_out(planner: Planner, toy_row: ExperimentSpec, 
 
 
 def test_verdicts_say_what_was_not_checked() -> None:
-    line = dict.fromkeys(COLUMNS, math.nan) | {"run": "a", "memory_error": 0.3}
+    line = dict.fromkeys(COLUMNS, math.nan) | {"run": "a", "memory_measured": 1.0, "memory_error": 0.3}
     said = verdicts(pd.DataFrame([line]))
     assert said[0].startswith("peak memory: bar of 15% not passed: 0 of 1")
     assert "largest 30%; outside: a" in said[0]

@@ -95,6 +95,10 @@ class Calibration:
         """As if one run had not been: for an honest look at the error."""
         return Calibration(tuple(point for point in self.points if point.source != source))
 
+    def without_row(self, kind: Kind) -> Calibration:
+        """As if a row had never been run, with any seed, nor probed."""
+        return Calibration(tuple(point for point in self.points if point.kind.row != kind.row))
+
     def memory(self, kind: Kind, estimate: float, cuda: bool) -> Mended:
         """Peak memory, mended."""
         known = [point for point in self.points if point.memory is not None and point.kind.device == kind.device]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from meta_spliceai.experiments.address import code_version
+from meta_spliceai.experiments.encoder_weights import missing_encoder_weights
 from meta_spliceai.experiments.gpu_prices import Market, Offer, load_market
 from meta_spliceai.experiments.parts import missing_parts
 from meta_spliceai.experiments.plan.calibrate import Basis, Calibration, Kind, Mended, Point
@@ -257,7 +258,8 @@ class Planner:
             if estimated.get(step) and step not in run.not_compared
         }
         stopping = self._stopping(run).epoch_share
-        return Point(run.run, False, kind, (demand.peak_bytes, float(run.peak_bytes)), steps, stopping)
+        memory = (demand.peak_bytes, float(run.peak_bytes)) if run.own_peak else None
+        return Point(run.run, False, kind, memory, steps, stopping)
 
     def _stopping(self, run: Measured) -> Point:
         """Of a run only how soon its training stopped."""
@@ -311,6 +313,7 @@ class Planner:
         parts = parts_of(spec, facts)
         if not facts.exact:
             notes.append(facts.source)
+        notes += self._without_weights(spec)
         shared = scores_key(spec, parts.rows)
         found = shared in paid or any(scores_key(run.spec, run.parts.rows) == shared for run in self.runs)
         if found:
@@ -424,6 +427,12 @@ class Planner:
     def _done(self, spec: ExperimentSpec) -> list[Measured]:
         identity = spec.identity()
         return [run for run in self.runs if run.spec.identity() == identity]
+
+    def _without_weights(self, spec: ExperimentSpec) -> list[str]:
+        """What encoders of the row, or of an ensemble's members that are not finished, lack on this machine."""
+        rows = [spec] if spec.ensemble is None else [self._member(spec, row) for row in spec.ensemble.members]
+        missing = [missing_encoder_weights(row) for row in rows if not self._done(row)]
+        return list(dict.fromkeys(filter(None, missing)))
 
     def _member(self, spec: ExperimentSpec, row: str) -> ExperimentSpec:
         from meta_spliceai.experiments.runner import member_of

@@ -31,6 +31,7 @@ class Measured:
         threads: PyTorch's threads.
         memory_total: of the computer; 0 where unknown.
         peak_bytes: of the card, or of the process.
+        own_peak: whether the peak is the row's own: on a processor it is not where the process had run others before.
         seconds: by step.
         epochs: epochs trained by each model.
         parts: rows trained on and tested, as they were.
@@ -47,6 +48,7 @@ class Measured:
     threads: int
     memory_total: int
     peak_bytes: int
+    own_peak: bool
     seconds: dict[str, float]
     epochs: tuple[int, ...]
     parts: Parts
@@ -138,6 +140,7 @@ def _read(run: RunDirectory) -> Measured | None:
         threads=int(environment.get("torch_threads") or 1),
         memory_total=int(environment.get("memory_bytes") or 0),
         peak_bytes=int(peak),
+        own_peak=cuda or not record.get("rows_before"),  # older runs do not say, and count
         seconds=_steps(record["seconds_by_step"], not any(scored)),
         epochs=tuple(int(report["epochs_run"]) for report in reports),
         parts=parts,

@@ -6,14 +6,17 @@ probes, itself left out ("calibrated"). The bar is for the calibrated ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.experiments.plan.demand import Batch
+from meta_spliceai.experiments.plan.calibrate import Calibration, Mended, Point
+from meta_spliceai.experiments.plan.demand import Batch, Demand
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.plan.records import Measured
 from meta_spliceai.experiments.rows import load_rows
@@ -37,6 +40,8 @@ COLUMNS = (
     "memory_error",
     "seconds_error",
     "given_epochs_error",
+    "memory_error_by_other_rows",
+    "seconds_error_by_other_rows",
     "calibrated_on",
     "memory_rests_on",
     "seconds_rest_on",
@@ -56,6 +61,7 @@ def scatter(workspace: Workspace, ledgers: Sequence[Path] = (), planner: Planner
         processor); seconds_* of all steps that can be compared (reading data is not: a process does it once for all its
         rows); seconds_given_epochs is the calibrated prediction had it been known how many epochs the run would train;
         *_error relative to the measured value, NaN where no other run or probe was there to calibrate from;
+        *_error_by_other_rows: the same foreseen from other rows alone, as if the row had never been run with any seed;
         calibrated_on: other runs and probes on the same device; memory_rests_on, seconds_rest_on: the nearest of them,
         on which the prediction rests (for time, that of the step that is to take longest).
     """
@@ -65,44 +71,68 @@ def scatter(workspace: Workspace, ledgers: Sequence[Path] = (), planner: Planner
 
 def _line(planner: Planner, run: Measured) -> dict[str, Any]:
     point = planner.point(run)
-    others = planner.calibration(run.cuda).without(run.run)
     kind = point.kind
     line: dict[str, Any] = {"run": run.run, "row": run.spec.id, "family": kind.family, "device": kind.device}
+    everything = planner.calibration(run.cuda)
+    others, strangers = everything.without(run.run), everything.without_row(kind)
     line["calibrated_on"] = sum(other.kind.device == kind.device for other in others.points)
-    if point.memory is None:
+    if not point.steps and point.memory is None:
         return line  # a card that nobody described
-    estimate, measured = point.memory
-    memory = others.memory(kind, estimate, run.cuda)
-    line |= {"memory_measured": measured, "memory_estimate": estimate, "memory_calibrated": memory.value}
-    line["memory_rests_on"] = memory.rests_on
     machine = planner.machine_of(run)
     demand = planner.demand(run.spec, run.parts, machine, Batch.of(run.spec), run.scored, run.rows_zero is not False)
-    share = others.epochs(kind) if run.spec.training.patience else None
-    foreseen = demand.at_share(share.value if share else 1.0)
-    blind = demand.at_share(1.0)
-    total: dict[str, float] = dict.fromkeys(("measured", "estimate", "calibrated", "given_epochs"), 0.0)
-    calibrated, longest = True, 0.0
-    for step, (given, seconds) in point.steps.items():
-        mended = others.step(kind, step, given)
-        if mended.value > longest:
-            longest, line["seconds_rest_on"] = mended.value, f"{step}: {mended.rests_on}"
-        calibrated &= mended.sources > 0 or seconds < 0.01 * run.total_seconds
-        total["measured"] += seconds
-        total["estimate"] += blind[step]
-        total["given_epochs"] += mended.value
-        total["calibrated"] += others.step(kind, step, foreseen[step]).value
-    line |= {f"seconds_{name}": seconds for name, seconds in total.items()}
-    nan = float("nan")
-    line["memory_error"] = memory.value / measured - 1 if memory.sources else nan
-    line["seconds_error"] = total["calibrated"] / total["measured"] - 1 if calibrated and total["measured"] else nan
-    line["given_epochs_error"] = (
-        total["given_epochs"] / total["measured"] - 1 if calibrated and total["measured"] else nan
-    )
+    if point.memory is not None:
+        estimate, measured = point.memory
+        memory = others.memory(kind, estimate, run.cuda)
+        line |= {"memory_measured": measured, "memory_estimate": estimate, "memory_calibrated": memory.value}
+        line |= {"memory_rests_on": memory.rests_on, "memory_error": _error(memory, measured)}
+        line["memory_error_by_other_rows"] = _error(strangers.memory(kind, estimate, run.cuda), measured)
+    seconds = _seconds(run, point, demand, others)
+    line |= {f"seconds_{name}": value for name, value in seconds.totals.items()}
+    line |= {"seconds_rest_on": seconds.rest_on, "seconds_error": seconds.error("calibrated")}
+    line["given_epochs_error"] = seconds.error("given_epochs")
+    line["seconds_error_by_other_rows"] = _seconds(run, point, demand, strangers).error("calibrated")
     return line
 
 
+def _error(mended: Mended, measured: float) -> float:
+    return mended.value / measured - 1 if mended.sources else math.nan
+
+
+@dataclass(frozen=True)
+class _Seconds:
+    """A run's seconds, measured and foreseen, of all steps that can be compared; on what the longest one rests; whether
+    there was something to calibrate every step from that counts."""
+
+    totals: dict[str, float]
+    rest_on: str
+    calibrated: bool
+
+    def error(self, name: str) -> float:
+        """Relative error of one of the totals; NaN where nothing can be said."""
+        measured = self.totals["measured"]
+        return self.totals[name] / measured - 1 if self.calibrated and measured else math.nan
+
+
+def _seconds(run: Measured, point: Point, demand: Demand, others: Calibration) -> _Seconds:
+    share = others.epochs(point.kind) if run.spec.training.patience else None
+    foreseen, blind = demand.at_share(share.value if share else 1.0), demand.at_share(1.0)
+    totals = dict.fromkeys(("measured", "estimate", "calibrated", "given_epochs"), 0.0)
+    calibrated, longest, rest_on = True, 0.0, ""
+    for step, (given, seconds) in point.steps.items():
+        mended = others.step(point.kind, step, given)
+        if mended.value > longest:
+            longest, rest_on = mended.value, f"{step}: {mended.rests_on}"
+        calibrated &= mended.sources > 0 or seconds < 0.01 * run.total_seconds
+        totals["measured"] += seconds
+        totals["estimate"] += blind[step]
+        totals["given_epochs"] += mended.value
+        totals["calibrated"] += others.step(point.kind, step, foreseen[step]).value
+    return _Seconds(totals, rest_on, calibrated)
+
+
 def verdicts(frame: pd.DataFrame) -> list[str]:
-    """Whether the bar is met, in words: memory, time, and time had the number of epochs been known."""
+    """Whether the bar is met, in words: memory, time, time had the number of epochs been known; then how far off the
+    same are where a row is foreseen from other rows alone, which no bar is set for."""
     said = []
     for column, bar, what in (
         ("memory_error", MEMORY_BAR, "peak memory"),
@@ -121,7 +151,20 @@ def verdicts(frame: pd.DataFrame) -> list[str]:
         )
         if len(outside):
             said[-1] += f"; outside: {', '.join(frame['run'][line] for line in outside.index)}"
-        unknown = len(frame) - len(errors)
+        shared = int(frame["memory_measured"].isna().sum()) if column == "memory_error" else 0
+        if shared:
+            said[-1] += f"; {shared} not compared, their process had run other rows before"
+        unknown = len(frame) - len(errors) - shared
         if unknown:
             said[-1] += f"; {unknown} without anything to calibrate from"
+    for column, bar, what in (
+        ("memory_error_by_other_rows", MEMORY_BAR, "peak memory"),
+        ("seconds_error_by_other_rows", TIME_BAR, "time"),
+    ):
+        errors = frame[column].astype(float).dropna().abs()
+        if len(errors):
+            said.append(
+                f"{what} foreseen from other rows alone: {int((errors <= bar).sum())} of {len(errors)} runs within "
+                f"{bar:.0%}, median error {np.median(errors):.0%}, largest {errors.max():.0%}"
+            )
     return said

@@ -91,9 +91,9 @@ def what_is_left(rows: Sequence[RowState], workspace: Workspace, catalogue: dict
     for r in table.to_dict("records"):
         # Without another run to learn from, what is called calibrated is the estimate.
         learned = r["memory_calibrated"] if r["memory_error"] == r["memory_error"] else math.nan
-        memory.append(
-            PlannedPoint(str(r["run"]), *(v / 2**30 for v in (r["memory_measured"], r["memory_estimate"], learned)))
-        )
+        sizes = (r["memory_measured"], r["memory_estimate"], learned)
+        if sizes[0] == sizes[0]:  # the peak of a process that had run other rows before is not this row's
+            memory.append(PlannedPoint(str(r["run"]), *(v / 2**30 for v in sizes)))
         learned = r["seconds_calibrated"] if r["seconds_error"] == r["seconds_error"] else math.nan
         times.append(PlannedPoint(str(r["run"]), r["seconds_measured"], r["seconds_estimate"], learned))
     return Left(costs, plan.hours, plan.dollars, tuple(plan.prices), tuple(plan.warnings), tuple(memory), tuple(times))

@@ -105,13 +105,7 @@ def load_hyenadna(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return HyenaDNA(expected, gradient_checkpointing), f"scratch (random, seed {seed})"
-    if weights == HUB:
-        folder, origin = _hub_folder(name, revision, endpoint)
-    else:
-        folder = Path(weights).expanduser()
-        if not folder.is_dir():
-            raise _unavailable(name, f"'{weights}' is neither 'hub', 'scratch' nor a folder")
-        origin = ""
+    folder, origin = _found(name, weights, revision, endpoint)
     model, digest = read_folder(folder, gradient_checkpointing)
     found = model.config
     for field in ("d_model", "n_layer", "d_inner", "max_seq_len"):
@@ -120,6 +114,55 @@ def load_hyenadna(
                 f"{folder} does not hold {name}: its {field} is {getattr(found, field)}, not {getattr(expected, field)}"
             )
     return model, origin or f"folder {folder.name} ({described_origin(folder)}sha256 {digest[:12]})"
+
+
+def require_weights(name: str, weights: str = HUB, revision: str | None = None) -> None:
+    """Make sure that a model's weights can be loaded, as far as that shows without reading them: downloaded if they are
+    the hub's and not here.
+
+    Args:
+        name, weights, revision: see `load_hyenadna`.
+
+    Raises:
+        InputError, MissingResourceError, MissingExtraError: as `load_hyenadna`.
+    """
+    model_config(name)
+    if weights != SCRATCH:
+        folder, _ = _found(name, weights, revision, None)
+        _weights_file(folder)
+
+
+def missing_here(name: str, weights: str = HUB, revision: str | None = None) -> str:
+    """Why a model's weights are not on this machine, in words; nothing is downloaded. Empty where they are.
+
+    Args:
+        name, weights, revision: see `load_hyenadna`.
+    """
+    published = PUBLISHED[name]
+    if weights == SCRATCH:
+        return ""
+    if weights == HUB:
+        if folder_at_hand(name, revision) is not None:
+            return ""
+        return (
+            f"the weights of {name} are not on this machine; a run begins by downloading them "
+            f"({published.repository} at {revision or published.revision})"
+        )
+    try:
+        _weights_file(_found(name, weights, revision, None)[0])
+    except MissingResourceError as error:
+        return str(error)
+    return ""
+
+
+def _found(name: str, weights: str, revision: str | None, endpoint: str | None) -> tuple[Path, str]:
+    """The folder of weights that are not random, and where they are from if that is not the folder itself."""
+    if weights == HUB:
+        return _hub_folder(name, revision, endpoint)
+    folder = Path(weights).expanduser()
+    if not folder.is_dir():
+        raise _unavailable(name, f"'{weights}' is neither 'hub', 'scratch' nor a folder")
+    return folder, ""
 
 
 def described_origin(folder: Path) -> str:
@@ -204,19 +247,13 @@ def read_folder(folder: Path, gradient_checkpointing: bool = False) -> tuple[Hye
         MissingResourceError: config.json or the weights file is not there.
         IntegrityError: a file is damaged, or the weights are not those of the config's model.
     """
-    config_file = folder / "config.json"
-    safe, original = folder / "model.safetensors", folder / "weights.ckpt"
-    weights_file = safe if safe.exists() else original
-    if not config_file.exists() or not weights_file.exists():
-        raise MissingResourceError(
-            f"{folder} holds no HyenaDNA: it needs config.json with model.safetensors or with weights.ckpt"
-        )
+    config_file, weights_file = folder / "config.json", _weights_file(folder)
     try:
         config = _read_config(json.loads(config_file.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{config_file} does not describe a HyenaDNA ({type(error).__name__}: {error})") from error
     try:
-        if weights_file is safe:
+        if weights_file.suffix == ".safetensors":
             state, prefix = load(weights_file.read_bytes()), "hyena."
         else:
             loaded = torch.load(weights_file, map_location="cpu", weights_only=True)
@@ -226,6 +263,17 @@ def read_folder(folder: Path, gradient_checkpointing: bool = False) -> tuple[Hye
     model = HyenaDNA(config, gradient_checkpointing)
     _load_named(model, state, prefix, weights_file)
     return model, sha256_file(weights_file)
+
+
+def _weights_file(folder: Path) -> Path:
+    """The weights in a folder that has them and their config.json."""
+    safe, original = folder / "model.safetensors", folder / "weights.ckpt"
+    weights_file = safe if safe.exists() else original
+    if not (folder / "config.json").exists() or not weights_file.exists():
+        raise MissingResourceError(
+            f"{folder} holds no HyenaDNA: it needs config.json with model.safetensors or with weights.ckpt"
+        )
+    return weights_file
 
 
 def _read_config(raw: Mapping[str, Any]) -> HyenaConfig:
