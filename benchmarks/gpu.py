@@ -77,8 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     limit = time.monotonic() + parse_duration(options.time_limit, "--time-limit")
     device = choose_device(options.device)
-    families = options.families or list(FAMILIES)
-    rows = options.rows or (["simple-cnn-101"] if options.quick else _rows_for(device))
+    families = list(FAMILIES) if options.families is None else options.families
+    rows = options.rows
+    if rows is None:
+        rows = ["simple-cnn-101"] if options.quick else _rows_for(device)
     report: dict[str, Any] = {
         "benchmark": "gpu",
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -120,8 +122,18 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--time-limit", default="9m", help="nothing begins after this (default 9m)")
     parser.add_argument("--quick", action="store_true", help="a few variants and one small row, to see that it runs")
     parser.add_argument("--bf16", action="store_true", help="score in bfloat16 too (always on CUDA)")
-    parser.add_argument("--families", nargs="*", choices=list(FAMILIES), help="base networks (default: all at hand)")
-    parser.add_argument("--rows", nargs="*", choices=list(training.ROWS), help="rows of benchmarks/training.py")
+    parser.add_argument(
+        "--families",
+        nargs="*",
+        choices=list(FAMILIES),
+        help="base networks (default: all at hand; none named: no scoring)",
+    )
+    parser.add_argument(
+        "--rows",
+        nargs="*",
+        choices=list(training.ROWS),
+        help="rows of benchmarks/training.py (none named: no training)",
+    )
     parser.add_argument("--into", type=Path, default=HERE.parent / "results", help="the ledger's folder")
     return parser.parse_args(arguments)
 
