@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from meta_spliceai.experiments.watcher import Watcher
@@ -18,12 +18,26 @@ SECONDS_BETWEEN_WRITES = 2.0
 
 
 class ProgressFile:
-    """A watcher that hands everything on and keeps `progress.json` up to date."""
+    """A watcher that hands everything on and keeps `progress.json` up to date.
 
-    def __init__(self, watcher: Watcher, run: RunDirectory, price_per_hour: float | None = None) -> None:
+    Args:
+        watcher: handed everything.
+        run: whose progress it is.
+        price_per_hour: dollars an hour of the machine; None where it has no price.
+        check: asked before each writing and after each epoch whether the run may still write there; raises where not.
+    """
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        run: RunDirectory,
+        price_per_hour: float | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.watcher = watcher
         self.run = run
         self.price_per_hour = price_per_hour
+        self.check = check
         self.began = time.perf_counter()
         self.written = -SECONDS_BETWEEN_WRITES
         self.say = watcher.say
@@ -46,17 +60,21 @@ class ProgressFile:
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         """Hand the facts on, and write those of the training."""
         self.watcher.tell(kind, facts)
+        if kind == "epoch":
+            self.check()
         if kind == "training":
             self._write({"stage": "training", **facts})
 
     def close(self) -> None:
-        """Take the file away."""
-        (self.run.path / PROGRESS).unlink(missing_ok=True)
+        """Take the file away; one that is out of reach with its disk stays."""
+        with suppress(OSError):
+            (self.run.path / PROGRESS).unlink(missing_ok=True)
 
     def _write(self, facts: dict[str, Any], now_or_never: bool = False) -> None:
         since = time.perf_counter()
         if not now_or_never and since - self.written < SECONDS_BETWEEN_WRITES:
             return
+        self.check()
         self.written = since
         seconds = since - self.began
         price = self.price_per_hour

@@ -14,6 +14,8 @@ from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 from meta_spliceai.files import atomic_write
 
 RUN_NAME = re.compile(r".+-[0-9a-f]{12}")
+WRITTEN_FIRST = ("lock", "spec.yaml", CHECKPOINTS)
+"""What a run writes before its record, or once more where its folder was taken away under it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def _folders_of_runs(root: Path) -> list[RunDirectory]:
         RunDirectory(path)
         for path in sorted(root.iterdir())
         if (path / "run.json").is_file()
-        or (RUN_NAME.fullmatch(path.name) and any((path / name).is_file() for name in ("lock", "spec.yaml")))
+        or (RUN_NAME.fullmatch(path.name) and any((path / name).exists() for name in WRITTEN_FIRST))
     ]
 
 

@@ -20,6 +20,7 @@ from meta_spliceai.experiments.evidence import EVIDENCE
 from meta_spliceai.experiments.fuse import fuse
 from meta_spliceai.experiments.judge import Judgement, judge
 from meta_spliceai.experiments.leaderboard import HEADLINES
+from meta_spliceai.experiments.lost_folder import MOUNT_AGAIN, FolderWatch, storage_error, what_to_do
 from meta_spliceai.experiments.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.prepare import Prepared, load_rows_of, prepare
 from meta_spliceai.experiments.procedures import (
@@ -113,6 +114,7 @@ def run_experiment(
     watcher = watcher or Silent()
     rows = rows or {}
     _check_parts(spec, rows)
+    workspace.require_writable()
     target_device = str(choose_device(device))
     clock = Clock()
     with clock("data"), watcher.stage(f"data set {spec.data.name}"):
@@ -124,14 +126,14 @@ def run_experiment(
         watcher.say(f"{run.name} is finished already; nothing is computed again")
         return Outcome(spec, run, reused=True)
     require_encoder_weights(spec)
-    with run.taken():
+    with run.taken(), FolderWatch(run.path, workspace.root) as folders:
         _begin(run, spec, resume, fresh, watcher)
-        watcher = file = ProgressFile(watcher, run, price_per_hour)
+        watcher = file = ProgressFile(watcher, run, price_per_hour, folders.check)
         watcher.tell(
             "run", {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed, "spec": spec.identity()}
         )
         try:
-            with _states(run, spec, workspace, watcher):
+            with _states(run, spec, workspace, file, folders):
                 _work(
                     run,
                     spec,
@@ -261,24 +263,31 @@ def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, w
 
 
 @contextmanager
-def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace, watcher: Watcher) -> Iterator[None]:
+def _states(
+    run: RunDirectory, spec: ExperimentSpec, workspace: Workspace, watcher: ProgressFile, folders: FolderWatch
+) -> Iterator[None]:
     """Whatever ends the work leaves a state with its reason, in the folder and in the ledger."""
 
     def end(state: str, reason: str) -> None:
-        # On a full disk this cannot be written either. The error itself goes on its way, and a run whose process is
-        # gone counts as interrupted.
+        # What was being written is in the way of a last line on a full disk. If that cannot be written either, the
+        # error itself goes on its way, and a run whose process is gone counts as interrupted.
+        watcher.close()
         with suppress(OSError, RunError):
-            run.mark(state, reason)  # type: ignore[arg-type]
-            workspace.ledger.append(
-                {
-                    "event": state,
-                    "run": run.name,
-                    "row": spec.id,
-                    "smoke": spec.smoke,
-                    "seed": spec.seed,
-                    "reason": reason,
-                }
-            )
+            # Where the folder is lost, its path may stand for another one by now.
+            if not folders.lost(run.path):
+                run.mark(state, reason)  # type: ignore[arg-type]
+        with suppress(OSError, RunError):
+            if not folders.lost(workspace.root):
+                workspace.ledger.append(
+                    {
+                        "event": state,
+                        "run": run.name,
+                        "row": spec.id,
+                        "smoke": spec.smoke,
+                        "seed": spec.seed,
+                        "reason": reason,
+                    }
+                )
         watcher.tell("end", {"state": state, "reason": reason})
 
     try:
@@ -287,14 +296,19 @@ def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace, watch
         # Who stops a run for another reason (a time limit, a signal) says so in the exception.
         end("interrupted", str(stopped) or "stopped by the user")
         raise
-    except MetaSpliceAIError as error:
-        end("failed", str(error))
-        raise
-    except OSError as error:
-        what = f"{error.strerror or error}: {error.filename or run.path}"
-        end("failed", what)
-        raise RunError(f"run {run.name}: {what}; put it right and go on with --resume") from error
     except Exception as error:
+        lost, disk = folders.lost(), error if isinstance(error, OSError) else storage_error(error)
+        if lost:
+            end("failed", lost)
+            raise RunError(f"run {run.name}: {lost}; {MOUNT_AGAIN}") from error
+        if disk is not None:
+            own_words = isinstance(error, MetaSpliceAIError)
+            what = str(error) if own_words else f"{disk.strerror or disk}: {disk.filename or run.path}"
+            end("failed", what)
+            raise RunError(f"run {run.name}: {what}; {what_to_do(disk)}") from error
+        if isinstance(error, MetaSpliceAIError):
+            end("failed", str(error))
+            raise
         if is_out_of_memory(error):
             end("failed", "out of memory")
             hint = "use fewer variants (--limit) or a smaller window"

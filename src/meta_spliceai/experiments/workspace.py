@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -199,6 +201,24 @@ class Workspace:
                 where = LEDGER_VARIABLE if ledgers is None else "--ledger"
                 raise InputError(f"{where} {folder}: holds no {LEDGER}; name a folder of runs, such as results")
         return cls(root or Path(os.environ.get(RUNS_VARIABLE) or "runs"), tuple(named if ledgers is None else ledgers))
+
+    def require_writable(self) -> None:
+        """Make the folder if need be, and try it: a run should not compute for hours what cannot be written down.
+
+        Raises:
+            InputError: it cannot be made or written to.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root) as handle:
+                handle.write(bytes(4096))
+        except OSError as error:
+            file = error.errno in (errno.EEXIST, errno.ENOTDIR)
+            why = "a file stands in its place" if file else error.strerror or str(error)
+            raise InputError(
+                f"folder of runs {self.root}: cannot be written to ({why}); give another one with --runs-dir or "
+                f"{RUNS_VARIABLE}, or make this one writable"
+            ) from error
 
     @property
     def ledger(self) -> Ledger:

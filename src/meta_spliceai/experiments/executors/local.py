@@ -24,6 +24,7 @@ from meta_spliceai.experiments.executors.graph import Task, add_folds, failed_ne
 from meta_spliceai.experiments.executors.messages import Receiver
 from meta_spliceai.experiments.executors.request import Answer, Request
 from meta_spliceai.experiments.executors.screen import Screen
+from meta_spliceai.experiments.lost_folder import MOUNT_AGAIN, FolderWatch
 from meta_spliceai.experiments.runner import Outcome
 from meta_spliceai.experiments.workspace import Workspace
 
@@ -86,8 +87,16 @@ class _Queue:
         count = jobs if parts else min(jobs, len(tasks))
         self.environments = worker_environments(count, os.environ, count_gpus() if jobs > 1 else 0)
         self.workers: list[_Worker] = []
+        self.folders = FolderWatch()
 
     def run(self) -> list[Outcome]:
+        roots = {task.request.runs_dir for task in self.tasks.values()}
+        for root in roots:
+            Workspace(root).require_writable()
+        with FolderWatch(*roots) as self.folders:
+            return self._run()
+
+    def _run(self) -> list[Outcome]:
         try:
             self.workers = [_Worker(self.command, environment, self.inbox) for environment in self.environments]
             while True:
@@ -118,7 +127,9 @@ class _Queue:
                         self.screen.say(f"{task.label}: {refused}")
                         continue
                 self.screen.say(f"row {len(self.begun)} of {len(self.tasks)}: {task.label}")
-                reason = failed_need(self.tasks, key)
+                # Where the folder of runs is lost, the next row would begin a new one on the disk below its mount.
+                lost = self.folders.lost(task.request.runs_dir)
+                reason = f"not begun: {lost}; {MOUNT_AGAIN}" if lost else failed_need(self.tasks, key)
                 if reason is not None:
                     self._failed(task, reason)
                     continue
