@@ -315,6 +315,17 @@ def test_a_deadline_buys_faster_cards_and_then_leaves_out(planner: Planner, toy_
     assert "h left" in tight.left_out["toy-low"]
 
 
+def test_a_price_of_less_than_a_cent_is_not_rounded_to_one_and_nothing_bought_costs_nothing(
+    planner: Planner, toy_row: ExperimentSpec
+) -> None:
+    made = planner.rows([toy_row], gpu="Tiny")
+    assert (made.chosen, made.dollars) == ({}, 0)
+    wide = planner.market.gpus["Tiny"].model_copy(update={"vram_gb": 24.0})
+    planner.market.gpus["Tiny"] = wide
+    (said,) = planner.rows([toy_row], gpu="Tiny").prices
+    assert said.startswith("Tiny $0.001/h (nobody, 2026-11-20")
+
+
 @pytest.mark.parametrize(("limits", "said"), [({"budget": -1}, "--budget -1"), ({"deadline": 0}, "--deadline 0")])
 def test_limits_are_above_zero(planner: Planner, toy_row: ExperimentSpec, limits: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=f"{said} is not allowed; give (dollars|hours) above 0"):

@@ -21,7 +21,7 @@ class Plan:
         chosen: for each row that is bought, on which machine.
         left_out: for each other row, why.
         hours: of the chosen rows, one after the other.
-        dollars: of the chosen rows that have a price; None where none has.
+        dollars: of the chosen rows that have a price; None where there are some and none has.
         unpriced: chosen rows without a price.
         warnings: what a reader must know (old prices).
         prices: the day, provider and source of every price used, in words.
@@ -147,11 +147,12 @@ def choose(
         chosen=chosen,
         left_out=left_out,
         hours=_hours(chosen),
-        dollars=sum(known) if known else None,
+        dollars=sum(known) if known or not chosen else None,
         unpriced=tuple(row_id for row_id, offer in chosen.items() if offer.dollars is None),
         warnings=(old,) if old else (),
         prices=tuple(
-            f"{gpu} ${rate:.2f}/h ({provider}, {day}; {source})" for gpu, rate, day, provider, source in sorted(used)
+            f"{gpu} ${in_short(rate or 0)}/h ({provider}, {day}; {source})"
+            for gpu, rate, day, provider, source in sorted(used)
         ),
     )
 

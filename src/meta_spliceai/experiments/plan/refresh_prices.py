@@ -60,9 +60,10 @@ def refresh_prices(market: Market, providers: Iterable[str] = PROVIDERS) -> tupl
         else:
             left_out.append(f"{provider}: no card we know, or no price")
     if not tables:
-        raise MissingResourceError(
-            f"SkyPilot's catalogue gave no price ({'; '.join(left_out)}); give your own with --prices FILE"
-        )
+        first, *others = left_out or ["no provider was asked for"]
+        beside = ", ".join(line.partition(":")[0] for line in others)
+        why = f"{first}; nor did {beside}" if beside else first
+        raise MissingResourceError(f"SkyPilot's catalogue gave no price ({why}); give your own with --prices FILE")
     with atomic_write(refreshed_file()) as handle:
         handle.write("# Written by `meta-spliceai plan --refresh-prices`.\n")
         yaml.safe_dump({"history": tables}, handle, sort_keys=False)
