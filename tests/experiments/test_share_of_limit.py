@@ -81,6 +81,18 @@ def test_folds_are_put_together(toy_row: ExperimentSpec, workspace: Workspace) -
     assert record["work"]["training"]["gflop"] == pytest.approx(expected / 1e9)
 
 
+@pytest.mark.usefixtures("known_limit")
+def test_of_folds_side_by_side_no_share_is_stated(
+    toy_row: ExperimentSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procedures, "shared_seconds", lambda spans: 0.01)
+    record = ran(change(toy_row, ["split.folds=3"]), workspace).record()
+    assert record["training"]["side_by_side"] is True
+    work = record["work"]["training"]
+    assert (work["gflop"] > 0, work["seconds"], work["share"]) == (True, None, None)
+    assert in_words(work).endswith("not stated: folds were trained side by side on one device")
+
+
 def test_the_measurement_is_in_no_step_and_moves_no_random_number(
     toy_row: ExperimentSpec, workspace: Workspace, unbroken: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

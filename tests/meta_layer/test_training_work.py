@@ -60,6 +60,13 @@ def test_epochs_with_fewer_open_layers_cost_less() -> None:
     assert head_only < 0.2 * gradual
 
 
+@pytest.mark.parametrize("build", [hyena, lambda: SimpleCNNDeltaPredictor(window=41, hidden_dim=8)])
+def test_it_does_not_matter_where_the_predictor_is(build: Any) -> None:
+    here = step_work(without_numbers(build()))
+    # A tensor that came along from another device would meet those of the copy, and PyTorch would raise.
+    assert step_work(without_numbers(build().to("meta"))) == here
+
+
 def test_every_member_of_a_quantile_ensemble_counts() -> None:
     one, three = (
         step_work(without_numbers(QuantileEnsemble(41, quantiles, "simple-cnn", hidden_dim=8)))

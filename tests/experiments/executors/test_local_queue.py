@@ -252,6 +252,8 @@ def test_workers_share_cores_and_gpus() -> None:
     assert [worker["CUDA_VISIBLE_DEVICES"] for worker in own] == ["5", "7", "5"]
     assert all("OMP_NUM_THREADS" not in worker for worker in own)
     assert worker_environments(1, {}, gpus=1) == [{}]
+    # One GPU is everybody's; its memory is nobody's share.
+    assert all(set(worker) == {"OMP_NUM_THREADS"} for worker in worker_environments(4, {}, gpus=1))
 
 
 @pytest.mark.slow
