@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from meta_spliceai.experiments.workspace import Workspace
 
@@ -57,3 +60,13 @@ def test_nothing_begins_after_the_time(tmp_path: Path) -> None:
     assert len(report["left_out"]) == 4 * 3 + 1 + 1
     assert "Not measured: several at once: the time was over" in done.stdout
     assert "Not measured: scoring spliceai dense: the time was over" in done.stdout
+
+
+def test_processes_that_take_too_long_together_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    gpu = importlib.import_module("gpu")
+    monkeypatch.setattr(gpu, "AT_ONCE_LIMIT", 0.0)
+    found, left = gpu.measure_at_once(torch.device("cpu"), (1, 2), quick=True)
+    assert found == []
+    assert left == [f"simple-cnn-101, {count} at once: the 0 s for it were over" for count in (1, 2)]
+    assert multiprocessing.active_children() == []
