@@ -293,7 +293,11 @@ def test_a_row_without_its_encoders_weights_ends_before_anything_is_computed(
     if inside:
         folder.mkdir()
     row = change(toy_row, ["encoder.name=hyenadna-tiny-1k", f"encoder.settings={{weights: {folder}}}"])
-    said = "holds no HyenaDNA" if inside else "three ways out: fill the cache .* local folder .* weights='scratch'"
+    said = (
+        "holds no HyenaDNA"
+        if inside
+        else "three ways out: fill the cache .* folder .* weights='scratch' .--set encoder.settings.weights=FOLDER"
+    )
     with pytest.raises(MissingResourceError, match=f"row 'toy-row': .*{said}"):
         run_experiment(row, workspace, "cpu", rows=catalogue)
     assert workspace.runs() == []

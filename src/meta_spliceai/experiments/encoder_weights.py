@@ -24,7 +24,8 @@ def require_encoder_weights(spec: ExperimentSpec) -> None:
     try:
         require_weights(spec.encoder.name, **asked)
     except MissingResourceError as error:
-        raise MissingResourceError(f"row '{spec.id}': {error}") from error
+        how = "--set encoder.settings.weights=FOLDER, or =scratch"
+        raise MissingResourceError(f"row '{spec.id}': {error} ({how})") from error
 
 
 def missing_encoder_weights(spec: ExperimentSpec) -> str:
