@@ -423,6 +423,16 @@ def test_an_ensemble_reuses_finished_members_and_fits_weights_on_validation(
     assert both.record()["training"]["disagreement"]["rows"] > 0
 
 
+def test_an_ensemble_ends_before_its_first_member_runs_where_another_has_no_weights(
+    toy_row: ExperimentSpec, workspace: Workspace, with_ensemble: Rows
+) -> None:
+    without = change(toy_row, ["encoder.name=hyenadna-tiny-1k", "encoder.settings={weights: no-such-folder}"])
+    rows = {**with_ensemble, "toy-other": without.model_copy(update={"id": "toy-other"})}
+    with pytest.raises(MissingResourceError, match="row 'toy-other': the weights of hyenadna-tiny-1k cannot be had"):
+        run_experiment(rows["toy-both"], workspace, "cpu", rows=rows)
+    assert workspace.runs() == []
+
+
 def test_an_ensemble_of_members_with_other_splits_is_refused(
     toy_row: ExperimentSpec, workspace: Workspace, with_ensemble: Rows
 ) -> None:

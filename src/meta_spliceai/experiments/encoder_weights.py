@@ -9,8 +9,8 @@ from meta_spliceai.experiments.spec import ExperimentSpec
 
 
 def require_encoder_weights(spec: ExperimentSpec) -> None:
-    """Make sure that a row's encoder can be built, before hours go into its base scores. Members of an ensemble are
-    asked when they are run.
+    """Make sure that a row's encoder can be built, before hours go into its base scores. An ensemble has none of its
+    own; its members have.
 
     Raises:
         MissingResourceError: the weights cannot be had; the message names the row and the ways out.

@@ -125,7 +125,7 @@ def run_experiment(
     if run.state() == "finished":
         watcher.say(f"{run.name} is finished already; nothing is computed again")
         return Outcome(spec, run, reused=True)
-    require_encoder_weights(spec)
+    _require_weights(spec, workspace, rows)
     with run.taken(), FolderWatch(run.path, workspace.root) as folders:
         _begin(run, spec, resume, fresh, watcher)
         watcher = file = ProgressFile(watcher, run, price_per_hour, folders.check)
@@ -230,6 +230,17 @@ def _check_parts(spec: ExperimentSpec, rows: dict[str, ExperimentSpec]) -> None:
         kinds = [kind for kind in offered if any(part.startswith(f"{kind} '") for part in missing)]
         there = "; ".join(f"{kind}: {', '.join(offered[kind])}" for kind in kinds)
         raise RunError(f"row '{spec.id}' cannot run: missing {', '.join(missing)} (at hand: {there})")
+
+
+def _require_weights(spec: ExperimentSpec, workspace: Workspace, rows: dict[str, ExperimentSpec]) -> None:
+    """Encoder weights of a row, or of those members of an ensemble that were never finished here."""
+    if spec.ensemble is None:
+        require_encoder_weights(spec)
+        return
+    finished = {run.row_id for run in workspace.runs() if run.state() == "finished"}
+    for row_id in spec.ensemble.members:
+        if row_id not in finished:
+            _require_weights(member_of(spec, row_id, rows), workspace, rows)
 
 
 def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, watcher: Watcher) -> None:
