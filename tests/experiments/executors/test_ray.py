@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 import time
@@ -14,6 +15,8 @@ import pytest
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.executors import on_ray
+from meta_spliceai.experiments.executors.graph import make_tasks
+from meta_spliceai.experiments.executors.messages import Receiver
 from meta_spliceai.experiments.executors.on_ray import run_on_ray
 from meta_spliceai.experiments.executors.request import Request
 from meta_spliceai.experiments.rows import change
@@ -152,3 +155,45 @@ def test_without_ray_the_extra_is_named(
     requests = [Request(three_rows["toy-row"], three_rows, workspace.root, "cpu")]
     with pytest.raises(MissingExtraError, match=r"needs the optional extra 'ray'"):
         run_on_ray(requests, heard)
+
+
+def test_a_head_that_is_gone_ends_the_queue_with_the_reason(
+    three_rows: Rows, workspace: Workspace, heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        head = f"127.0.0.1:{free.getsockname()[1]}"  # nobody listens there
+    monkeypatch.setattr(on_ray, "SECONDS_BETWEEN_LOOKS", 0.01)
+    begun = workspace.run("toy-row-0123456789ab")
+    begun.mark("running")  # its process went with the head
+    queue = object.__new__(on_ray._OnRay)
+    queue.head, queue.screen, queue.head_answered = head, heard, time.monotonic()
+    queue.tasks = make_tasks([Request(three_rows[name], three_rows, workspace.root, "cpu") for name in three_rows])
+    key = next(key for key, task in queue.tasks.items() if task.request.spec.id == "toy-row")
+    receiver = Receiver(heard.row("toy-row"))
+    receiver.run = begun.name
+    queue.progress = {key: on_ray._Progress(receivers={None: receiver})}
+    queue.pending = {object(): (key, None)}
+    assert queue._head_answers() is False  # not at once: it may come back
+    queue.head_answered -= on_ray.SECONDS_WITHOUT_A_HEAD
+    with pytest.raises(on_ray._HeadLostError) as lost:
+        queue._head_answers()
+    assert len(lost.value.outcomes) == len(queue.tasks)
+    for outcome in lost.value.outcomes:
+        assert f"the head of the Ray cluster at {head} is gone" in str(outcome.error)
+        assert "--resume goes on" in str(outcome.error)
+    assert begun.state() == "interrupted"
+    assert "is gone" in begun.reason()
+
+
+def test_a_token_is_looked_for_where_ray_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    assert on_ray._has_token() is False
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("x", encoding="utf-8")
+    assert on_ray._has_token() is True
+    (tmp_path / ".ray" / "auth_token").unlink()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "x")
+    assert on_ray._has_token() is True

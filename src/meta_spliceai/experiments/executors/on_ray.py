@@ -13,7 +13,8 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.executors.graph import Task, failed_need, make_tasks, next_task, outcomes_of
@@ -28,6 +29,14 @@ SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_CONNECT = 10
 SECONDS_WITHOUT_A_MACHINE = 120.0
 """How long tasks wait for a machine that could take them, where the cluster has none: one may be on its way."""
+
+GUARDED = (
+    "a cluster may want a token: copy ~/.ray/auth_token of its head here, or start it with RAY_AUTH_MODE=disabled in a "
+    "network that you trust"
+)
+
+SECONDS_WITHOUT_A_HEAD = 15.0
+"""How long the cluster's head may not answer. Ray itself ends the whole process, without a word, after a minute."""
 
 Message = dict[str, Any]
 Entry = Callable[[dict[str, Any], Callable[[Message], None]], dict[str, Any]]
@@ -61,6 +70,9 @@ def run_on_ray(
     """
     # Ray reports its use to its makers unless told not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is not None and _has_token():
+        # `ray start` protects a cluster where there is a token, and joining one does not look for it unasked.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -75,17 +87,27 @@ def run_on_ray(
             logging_level=logging.ERROR,
         )
     except (ConnectionError, ValueError) as error:
-        raise MissingResourceError(f"--ray-address {address}: no Ray cluster there ({error})") from error
+        raise MissingResourceError(f"--ray-address {address}: no Ray cluster there ({error}); {GUARDED}") from error
     try:
         gpus = _gpus_for_each(ray, requests, gpus_per_run)
-        return _OnRay(ray, make_tasks(requests), screen, gpus, entry or serve_request).run()
+        head = address if address not in (None, "auto") else ray.get_runtime_context().gcs_address
+        outcomes = _OnRay(ray, make_tasks(requests), screen, gpus, entry or serve_request, str(head)).run()
+    except _HeadLostError as error:
+        return error.outcomes
     finally:
         ray.shutdown()
+    return outcomes
 
 
 def serve_request(request: dict[str, Any], send: Callable[[Message], None]) -> dict[str, Any]:
     """Do what a request asks for, in a process of the cluster."""
     return vars(carry_out(Request.from_json(request), Sender(send)))
+
+
+def _has_token() -> bool:
+    """Whether there is a token for clusters that want one, in any of the places where Ray looks for it."""
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _check_address(address: str) -> None:
@@ -117,6 +139,14 @@ def _gpus_for_each(ray: Any, requests: Sequence[Request], wanted: float | None) 
     return wanted
 
 
+class _HeadLostError(Exception):
+    """The cluster's head does not answer any more; what became of the rows."""
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        super().__init__("the head of the Ray cluster is gone")
+        self.outcomes = outcomes
+
+
 @dataclass
 class _Progress:
     """How far a task of the queue is.
@@ -131,8 +161,10 @@ class _Progress:
 
 
 class _OnRay:
-    def __init__(self, ray: Any, tasks: dict[str, Task], screen: Screen, gpus: float, entry: Entry) -> None:
+    def __init__(self, ray: Any, tasks: dict[str, Task], screen: Screen, gpus: float, entry: Entry, head: str) -> None:
         self.ray = ray
+        self.head = head
+        self.head_answered = time.monotonic()
         self.tasks = tasks
         self.screen = screen
         self.begun: set[str] = set()
@@ -177,6 +209,9 @@ class _OnRay:
                     self._hear()
                     return outcomes_of(self.tasks)
                 done, _ = self.ray.wait(list(self.pending), num_returns=1, timeout=SECONDS_BETWEEN_LOOKS)
+                # Without a head whatever asks for it would wait until Ray ends this process.
+                if not self._head_answers():
+                    continue
                 self._hear()
                 for reference in done:
                     self._done(*self.pending.pop(reference), reference)
@@ -206,13 +241,56 @@ class _OnRay:
         self.pending[self.work.remote(request.to_json(), self.mailbox, key)] = (key, part)
 
     def _hear(self) -> None:
-        for key, part, message in self.ray.get(self.mailbox.take.remote()):
+        for key, part, message in self._get(self.mailbox.take.remote()):
             self.progress[key].receivers[part].receive(message)
+
+    def _get(self, reference: Any) -> Any:
+        """What a task or the mailbox answers, while there is a head that could bring it."""
+        while True:
+            try:
+                return self.ray.get(reference, timeout=SECONDS_TO_CONNECT)
+            except self.ray.exceptions.GetTimeoutError:
+                self._head_answers()
+            except self.ray.exceptions.RayActorError:
+                # The mailbox stands on the machine of the queue; without its daemon there is nothing to go on with.
+                self._lose_head()
+
+    def _head_answers(self) -> bool:
+        """Whether the cluster's head answers now.
+
+        Raises:
+            _HeadLostError: it has not for a while; every row that is not finished has failed, its run interrupted.
+        """
+        host, _, port = self.head.removeprefix("ray://").rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=SECONDS_BETWEEN_LOOKS).close()
+        except OSError:
+            if time.monotonic() - self.head_answered >= SECONDS_WITHOUT_A_HEAD:
+                self._lose_head()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            return False
+        self.head_answered = time.monotonic()
+        return True
+
+    def _lose_head(self) -> NoReturn:
+        reason = (
+            f"the head of the Ray cluster at {self.head} is gone; start a cluster again, and the same command with "
+            "--resume goes on"
+        )
+        for key, part in self.pending.values():
+            receiver = self.progress[key].receivers[part]
+            receiver.close()
+            if receiver.run is not None:
+                note_lost_run(Workspace(self.tasks[key].request.runs_dir), receiver.run, reason, False)
+        for task in self.tasks.values():
+            if task.outcome is None:
+                self._failed(task, reason)
+        raise _HeadLostError(outcomes_of(self.tasks))
 
     def _done(self, key: str, part: int | None, reference: Any) -> None:
         task, progress = self.tasks[key], self.progress[key]
         try:
-            answer = Answer(**self.ray.get(reference))
+            answer = Answer(**self._get(reference))
         except self.ray.exceptions.RayError as error:
             answer = Answer(error=self._lost(task, progress.receivers[part], error))
         progress.receivers[part].close()
