@@ -296,13 +296,13 @@ def read_history(text: str, where: str) -> PriceHistory:
     except ValidationError as error:
         line = _line_of(tree, error.errors()[0]["loc"])
         place = f"{where}, line {line}" if line else where
-        raise InputError(f"{place}: {explain(error)}{_allowed(error)}") from error
+        raise InputError(f"{place}: {explain(error, PriceHistory)}{_allowed(error)}") from error
 
 
 def _allowed(error: ValidationError) -> str:
-    """What a missing field has to say."""
+    """What a missing field, or one of another form, has to say."""
     first = error.errors()[0]
-    if first["type"] != "missing":
+    if first["type"] not in ("missing", "string_pattern_mismatch"):
         return ""
     name = str(first["loc"][-1])
     for model in (PriceTable, Price, Gpu, Recommendation):

@@ -6,7 +6,7 @@ what differs. A bad value is refused with its file, row, field, the value and wh
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -270,14 +270,19 @@ def parse_spec(values: dict[str, Any], where: str) -> ExperimentSpec:
         raise InputError(f"{where}: {explain(error)}") from error
 
 
-def explain(error: ValidationError) -> str:
-    """The first complaint of pydantic as one line: field, value, rule; and how many more there are."""
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """The first complaint of pydantic as one line: field, value, rule; and how many more there are.
+
+    Args:
+        error: what pydantic raised.
+        model: what was validated; a row where absent.
+    """
     problems = error.errors(include_url=False)
     first = problems[0]
     field = ".".join(str(part) for part in first["loc"]) or "the row as a whole"
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        known = _fields_at(first["loc"][:-1])
+        known = _fields_at(first["loc"][:-1], model or ExperimentSpec)
         message = f"no such field; fields here: {', '.join(known)}" if known else "no such field"
         return _with_rest(f"field '{field}': {message}", len(problems))
     if first["type"] == "missing":
@@ -306,11 +311,15 @@ def fields() -> dict[str, str]:
     return found
 
 
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] | None = ExperimentSpec
+def _fields_at(location: tuple[int | str, ...], whole: type[BaseModel]) -> list[str]:
+    model: type[BaseModel] | None = whole
     for part in location:
-        info = model.model_fields.get(str(part)) if model is not None else None
-        model = _model_of(info.annotation) if info is not None else None
+        if isinstance(part, int):  # an entry of a list: the model is that of its entries already
+            continue
+        info = model.model_fields.get(part) if model is not None else None
+        annotation = info.annotation if info is not None else None
+        entries = get_origin(annotation) is tuple
+        model = _model_of(get_args(annotation)[0] if entries else annotation)
     return list(model.model_fields) if model is not None else []
 
 

@@ -99,6 +99,12 @@ def test_old_prices_are_named_with_their_day(tmp_path: Path, market: Market) -> 
             r"mine, line 7: field 'history.0.prices.0.dollars_per_hour' = -1: input should be greater than 0",
         ),
         ("history:\n  - as_of: 2026-13\n    provider: a\n    source: b\n", "line 2: .*not a day of the calendar"),
+        ("tables: 1\n", "line 1: field 'tables': no such field; fields here: gpus, history"),
+        (
+            "history:\n  - as_of: 2026-01-02\n    provider: a\n    source: b\n    pricez: 3\n",
+            "line 5: field 'history.0.pricez': no such field; fields here: as_of, provider, source, recommendations, ",
+        ),
+        ("history:\n  - as_of: yesterday\n    provider: a\n    source: b\n", "YYYY-MM or YYYY-MM-DD"),
         ("gpus:\n  - name: X\n    vram: 3\n", r"line 2: field 'gpus.0.vram_gb' is missing \(and 6 more\): its memory"),
         ("{}", "neither 'gpus' nor a 'history'"),
         ("history: [", "not valid YAML"),
