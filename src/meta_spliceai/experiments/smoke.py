@@ -9,7 +9,8 @@ from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
 ROWS = 96
 FEW_ON_CLEAN = 3
-"""Times as many rows where the test part is the clean chromosomes: a few in a hundred variants lie there."""
+"""Times as many rows of a fusion where the test part is the clean chromosomes: a few in a hundred variants lie there, and
+trees grow in seconds."""
 
 WINDOW = 101
 HIDDEN = 8
@@ -40,7 +41,7 @@ def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
                 "settings": fusion.settings.model_copy(update={"trees": trees}),
             }
         )
-    rows = ROWS * FEW_ON_CLEAN if spec.split.name == "spliceai-clean" else ROWS
+    rows = ROWS * FEW_ON_CLEAN if spec.split.name == "spliceai-clean" and fusion is not None else ROWS
     small = {
         "smoke": True,
         "data": spec.data.model_copy(update={"rows": rows, "labelled_only": True, "balanced": True}),
