@@ -9,8 +9,8 @@ from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
 ROWS = 96
 FEW_ON_CLEAN = 3
-"""Times as many rows of a fusion where the test part is the clean chromosomes: a few in a hundred variants lie there, and
-trees grow in seconds."""
+"""Times as many rows of a fusion where the test part is the clean chromosomes: a few in a hundred variants lie there,
+and trees grow in seconds."""
 
 WINDOW = 101
 HIDDEN = 8
