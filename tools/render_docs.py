@@ -86,18 +86,22 @@ def take(runs_dir: Path, root: Path, install_seconds: float | None = None, test_
 
 
 def take_pairs(runs_dir: Path, root: Path) -> None:
-    """Keep what the paired comparison of each two rows says; rows without a finished run are left out."""
+    """Keep what the paired comparison of each two rows says, seed by seed; rows without a finished run are left out."""
     from meta_spliceai.experiments.compare_runs import compare_on_shared_rows
     from meta_spliceai.experiments.workspace import Workspace
 
     workspace = Workspace(runs_dir)
-    ran = {entry["row"]: entry["run"] for entry in workspace.finished() if not entry["smoke"]}
-    kept = []
+    ran = {(entry["row"], entry["seed"]): entry["run"] for entry in workspace.finished() if not entry["smoke"]}
+    found = [(pair, seed) for pair in COMPARED for seed in sorted({seed for row, seed in ran if row == pair[0]})]
     for pair in COMPARED:
-        if not all(row in ran for row in pair):
-            print(f"{runs_dir}: no finished runs of {' and '.join(pair)}; left out", file=sys.stderr)
+        if not any(pair == one for one, _ in found):
+            print(f"{runs_dir}: no finished run of {pair[0]}; left out", file=sys.stderr)
+    kept = []
+    for pair, seed in found:
+        if (pair[1], seed) not in ran:
+            print(f"{runs_dir}: no finished run of {pair[1]} with seed {seed}; left out", file=sys.stderr)
             continue
-        without, with_it = (workspace.find(ran[row]) for row in pair)
+        without, with_it = (workspace.find(ran[row, seed]) for row in pair)
         evaluation = compare_on_shared_rows([without, with_it])
         kept.append(
             {
