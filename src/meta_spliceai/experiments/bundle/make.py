@@ -210,12 +210,8 @@ def make_bundle(
         parts += [*packed.parts(whole), *_encoder_parts(encoders, whole, folder)]
         draft = Path(temporary) / "bundle"
 
-        def write() -> tuple[int, dict[str, Any], list[str]]:
+        def write() -> tuple[int, dict[str, Any]]:
             ids = [spec.id for spec in whole]
-            missing = [
-                *(f"row {row_id}: {why}" for row_id, why in unusable.items()),
-                *_still_missed(absent, ids),
-            ]
             with atomic_write(folder / ROWS) as handle:
                 json.dump([spec.model_dump(mode="json") for spec in whole], handle, ensure_ascii=False)
             about = {
@@ -226,15 +222,15 @@ def make_bundle(
                 "data": [told for place, told in data.items() if place.is_dir()],
                 "networks": packed.told(whole),
                 "encoders": [name for name in encoders if (folder / ENCODERS / name).is_dir()],
-                "missing": missing,
+                "missing": [*(f"row {row_id}: {why}" for row_id, why in unusable.items()), *_still_missed(absent, ids)],
                 "wheels": {"needed": _versions(NEEDED_WHEELS), "better_with": BETTER_WITH, "packed": wheels_packed},
             }
-            return write_archive(folder, about, draft), about, missing
+            return write_archive(folder, about, draft), about
 
         with watcher.stage("packing"):
-            size, about, missing = write()
+            size, about = write()
             while size > most_bytes and packed.leave_out_largest():
-                size, about, missing = write()
+                size, about = write()
             while size > most_bytes and leave_out and (found := least_missed(parts)):
                 part, freed = found
                 for row_id in part.rows:
@@ -245,7 +241,7 @@ def make_bundle(
                 whole = [spec for spec in whole if spec.id not in part.rows]
                 _remove(only_for(parts, part.rows))
                 parts = without_rows(parts, part.rows)
-                size, about, missing = write()
+                size, about = write()
         shares = _by_part(packed_sizes(draft))
         if size > most_bytes:
             told = ", ".join(f"{name} {share / 1e6:.1f} MB" for name, share in shares.items())
@@ -256,7 +252,7 @@ def make_bundle(
         with atomic_write(out, "wb") as handle, draft.open("rb") as content:
             while piece := content.read(1 << 20):
                 handle.write(piece)
-    return Made(out, size, shares, missing, about)
+    return Made(out, size, shares, about["missing"], about)
 
 
 def _part(name: str, files: Iterable[Path], row_ids: Iterable[str], specs: Sequence[ExperimentSpec]) -> Part:
