@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.experiments import runner
+from meta_spliceai.experiments.plan.bench_work import FEATURES, FEATURES_FOUND
 from meta_spliceai.experiments.plan.calibrate import Calibration, Kind, Point
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.plan.probe import kept_probes, probe_row
+from meta_spliceai.experiments.plan.records import measured_runs
 from meta_spliceai.experiments.plan.scatter import COLUMNS, scatter, verdicts
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
@@ -180,6 +184,74 @@ def test_memory_of_a_run_whose_process_had_run_others_is_neither_compared_nor_le
     assert frame["seconds_error"].notna().all()
     assert set(frame["memory_rests_on"].dropna()) == {"2 runs of this row"}
     assert verdicts(frame)[0].endswith("; 1 not compared, their process had run other rows before")
+
+
+FROZEN = {"name": "hyenadna-tiny-1k", "settings": {"weights": "scratch", "hidden_dim": 8, "read_radius": 4}}
+"""A frozen encoder with random weights, which the seed decides."""
+
+
+@pytest.fixture(scope="module")
+def two_frozen_runs(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, Any]) -> Workspace:
+    """Two rows with the same frozen encoder: the second finds the features that the first computed."""
+    folder = tmp_path_factory.mktemp("frozen")
+    workspace = Workspace(folder / "runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))
+        for row_id, epochs in (("toy-frozen", 2), ("toy-frozen-longer", 3)):
+            training = {**toy_values["training"], "epochs": epochs}
+            row = parse_spec({**toy_values, "id": row_id, "encoder": FROZEN, "training": training}, "test")
+            run_experiment(row, workspace, "cpu", rows={row.id: row})
+    return workspace
+
+
+def test_features_that_were_found_are_other_work_than_features_that_were_computed(two_frozen_runs: Workspace) -> None:
+    computed, found = sorted(measured_runs([two_frozen_runs]), key=lambda run: run.at)
+    assert (computed.embedded, found.embedded) == (1.0, 0.0)
+    assert FEATURES in computed.seconds
+    assert FEATURES_FOUND in found.seconds
+    assert FEATURES not in found.seconds
+    # Each step is in the sum once.
+    record = two_frozen_runs.find(computed.run).record()
+    assert computed.total_seconds == pytest.approx(record["seconds"], abs=0.01)
+    planner = Planner(two_frozen_runs, {})
+    assert set(planner.point(computed).steps) >= {FEATURES, "training"}
+    assert set(planner.point(found).steps) >= {FEATURES_FOUND, "training"}
+
+
+def test_a_frozen_encoders_features_are_computed_once_on_this_machine(
+    two_frozen_runs: Workspace, tmp_path: Path
+) -> None:
+    done = {run.row_id: run.spec() for run in two_frozen_runs.runs()}["toy-frozen"]
+    longer = done.model_copy(update={"id": "third", "training": done.training.model_copy(update={"epochs": 4})})
+    other = done.model_copy(update={"training": done.training.model_copy(update={"seed": 9})})
+    elsewhere = Workspace(tmp_path / "runs", (two_frozen_runs.root,))
+    for row, workspace, kept in (
+        (longer, two_frozen_runs, True),
+        (other, two_frozen_runs, False),
+        (longer, elsewhere, False),
+    ):
+        plan = Planner(workspace, {}).row(row, gpu="cpu")
+        assert (FEATURES_FOUND in plan.steps) is kept
+        assert (FEATURES in plan.steps) is not kept
+        assert any("features of the frozen encoder" in note for note in plan.notes) is kept
+    first, later = Planner(elsewhere, {}).rows([other, other.model_copy(update={"id": "again"})], gpu="cpu").rows
+    assert FEATURES in first.steps
+    assert FEATURES_FOUND in later.steps
+
+
+def test_a_run_that_does_not_say_whether_it_found_its_features_teaches_nothing_about_training(
+    two_frozen_runs: Workspace, tmp_path: Path
+) -> None:
+    shutil.copytree(two_frozen_runs.root, tmp_path / "runs")
+    for file in (tmp_path / "runs").glob("*/run.json"):
+        record = json.loads(file.read_text())
+        record["training"].pop("features")
+        file.write_text(json.dumps(record))
+    planner = Planner(Workspace(tmp_path / "runs"), {})
+    assert [run.embedded for run in planner.runs] == [None, None]
+    for run in planner.runs:
+        assert not {"training", FEATURES, FEATURES_FOUND} & set(planner.point(run).steps)
+        assert "judging" in planner.point(run).steps
 
 
 def test_a_row_is_foreseen_from_other_rows_as_if_it_had_never_been_run() -> None:

@@ -33,6 +33,9 @@ WORDS_SECONDS = 1.5e-4
 FOUND = "base scores found"
 """The step "base scores" of a run that found them all in the cache: another work, which calibrates nothing else."""
 
+FEATURES, FEATURES_FOUND = "frozen features", "frozen features found"
+"""The steps in which a frozen encoder's features are computed, and in which all of them are found in the cache."""
+
 FOUND_SECONDS, FOUND_ROW_SECONDS, FOUND_BYTES_SECOND = 0.6, 2e-4, 600e6
 """Finding one network's base scores that were computed before: its weights, a variant's key (a digest of all bases that
 its scores depend on), and how fast what is found is read and checked."""

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 Basis = Literal["estimate", "calibrated", "measured"]
 
-TRAINED_STEPS = ("training", "predicting")
+TRAINED_STEPS = ("frozen features", "training", "predicting")
 """Steps whose speed depends on the kind of model; that of the others depends on the data."""
 
 

@@ -14,7 +14,10 @@ from meta_spliceai.experiments.plan.bench_work import (
     AUDIT_FOLD_SECONDS,
     AUDIT_ROW_SECONDS,
     AUDIT_SECONDS,
+    FEATURES,
+    FEATURES_FOUND,
     FOUND,
+    FOUND_BYTES_SECOND,
     LEFT_BEHIND,
     SPLIT_ROW_SECONDS,
     features_seconds,
@@ -60,6 +63,21 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class ToCompute:
+    """What of a row's work is not in a cache; all of it unless told otherwise.
+
+    Attributes:
+        scores: variants whose base scores have to be computed; None for all of them.
+        rows_zero: whether the rows zero that learn have to be computed.
+        features: share of a frozen encoder's features that has to be computed.
+    """
+
+    scores: int | None = None
+    rows_zero: bool = True
+    features: float = 1.0
+
+
+@dataclass(frozen=True)
 class Demand:
     """What one row needs on one machine.
 
@@ -91,8 +109,17 @@ def family_of(spec: ExperimentSpec) -> str:
         return "ensemble"
     if spec.procedure == "fusion":
         return "fusion"
-    tuned = spec.encoder.settings.get("freeze_encoder") is False
-    return spec.encoder.name + (", fine-tuned" if tuned else "")
+    return spec.encoder.name + (", fine-tuned" if spec.encoder.settings.get("freeze_encoder") is False else "")
+
+
+def is_frozen(spec: ExperimentSpec) -> bool:
+    """Whether a row trains on a frozen encoder's features, which are computed once and kept."""
+    trains = spec.ensemble is None and spec.procedure != "fusion"
+    return trains and _reads_hyenadna(spec) and spec.encoder.settings.get("freeze_encoder") is not False
+
+
+def _reads_hyenadna(spec: ExperimentSpec) -> bool:
+    return spec.encoder.name.startswith("hyenadna")
 
 
 def kind_of(spec: ExperimentSpec, device: str) -> Kind:
@@ -110,7 +137,7 @@ def is_mixed(spec: ExperimentSpec, cuda: bool) -> bool:
 
 def without_weights(spec: ExperimentSpec) -> ExperimentSpec:
     """The row with random weights: neither speed nor memory depends on them, so no checkpoint is needed."""
-    if not spec.encoder.name.startswith("hyenadna"):
+    if not _reads_hyenadna(spec):
         return spec
     settings = {**spec.encoder.settings, "weights": "scratch"}
     return spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"settings": settings})})
@@ -176,10 +203,8 @@ def demand_of(
     parts: Parts,
     machine: Machine,
     batch: Batch,
-    *,
+    work: ToCompute,
     reading: float,
-    scored: int | None,
-    rows_zero: bool = True,
 ) -> Demand:
     """What a row needs on a machine.
 
@@ -188,20 +213,19 @@ def demand_of(
         parts: what it trains on.
         machine: where.
         batch: how it is trained there.
+        work: what is not in a cache.
         reading: seconds to read the data set; 0 if never measured.
-        scored: variants whose base scores have to be computed; None for all of them.
-        rows_zero: the rows zero that learn have to be computed; False where they are in the cache.
     """
     steps = {"data": reading or READING_SECONDS}
-    share = 1.0 if scored is None else min(1.0, scored / max(1, parts.rows))
+    share = 1.0 if work.scores is None else min(1.0, work.scores / max(1, parts.rows))
     networks = getattr(spec, "networks", (spec.base,))
-    work = [
+    scoring = [
         scoring_work(
             base, round(parts.rows * share), max(1, round(parts.neighbourhoods * share)), round(parts.spread * share)
         )
         for base in networks
     ]
-    steps["base scores"] = sum(one.seconds(machine) for one in work) if share else 0.0
+    steps["base scores"] = sum(one.seconds(machine) for one in scoring) if share else 0.0
     if not share:
         steps[FOUND] = found_seconds(spec, parts)
     steps["labels, split, windows"] = parts.rows * SPLIT_ROW_SECONDS
@@ -217,13 +241,13 @@ def demand_of(
         steps["features"] = features_seconds(spec, parts)
         steps["training"] = fusion_seconds(spec, parts)
     elif spec.ensemble is None:
-        trained = _trained(spec, parts, machine, batch)
+        trained = _trained(spec, parts, machine, batch, work.features)
         steps |= trained.steps
         left = trained.held + (0.0 if machine.cuda else LEFT_BEHIND)
         phases |= {name: bytes_ + left for name, bytes_ in trained.phases.items()}
         epoch_seconds, gflop = trained.epoch_seconds, trained.gflop
     if spec.ensemble is None:
-        steps["rows zero"] = rows_zero_seconds(parts) if rows_zero else 0.0
+        steps["rows zero"] = rows_zero_seconds(parts) if work.rows_zero else 0.0
     steps["judging"] = judging_seconds(spec, parts)
     phase = max(phases, key=lambda name: phases[name])
     return Demand(held + phases[phase] + machine.held_bytes, phase, steps, epoch_seconds, gflop)
@@ -238,7 +262,7 @@ class _Training:
     held: float
 
 
-def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch) -> _Training:
+def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, embedded: float) -> _Training:
     """Training and answering: what is held by phase, and what it takes."""
     dry = trace_row(spec, machine)
     config = spec.training
@@ -265,19 +289,22 @@ def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch)
         flops += batches * float(step.flops.sum()) + validation / validated * float(check.flops.sum())
     epoch_seconds = per_epoch * config.epochs
     training = epoch_seconds + len(parts.folds) * 1.0
-    held = codes
+    held, steps = codes, {}
     if dry.feature_bytes:
         sequences = 2 * parts.rows
         read = rows_at_a_time(_default(frozen_features, "batch_size"), spec.window)
         embed = at_batch(dry.embedding, read)
-        training += -(-sequences // read) * machine.seconds(embed)
-        phases["embedding"] = float(embed.peak_bytes)
         kept = float(sequences * dry.feature_bytes)
+        if embedded:
+            steps[FEATURES] = embedded * -(-sequences // read) * machine.seconds(embed)
+            phases["embedding"] = float(embed.peak_bytes)
+        else:
+            steps[FEATURES_FOUND] = kept / FOUND_BYTES_SECOND
         if not machine.cuda or kept < SHARE_OF_DEVICE * machine.memory_bytes:
             held += kept
     answers = len(parts.folds) * -(-parts.rows // answered) * machine.seconds(answer)
     return _Training(
-        {"training": training, "predicting": answers}, epoch_seconds, flops * config.epochs / 1e9, phases, held
+        {**steps, "training": training, "predicting": answers}, epoch_seconds, flops * config.epochs / 1e9, phases, held
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.encoder_weights import missing_encoder_weights
@@ -15,7 +15,16 @@ from meta_spliceai.experiments.gpu_prices import Market, Offer, load_market
 from meta_spliceai.experiments.parts import missing_parts
 from meta_spliceai.experiments.plan.calibrate import Basis, Calibration, Kind, Mended, Point
 from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, known_facts, parts_of
-from meta_spliceai.experiments.plan.demand import Batch, Demand, batches_of, demand_of, kind_of, trace_row
+from meta_spliceai.experiments.plan.demand import (
+    Batch,
+    Demand,
+    ToCompute,
+    batches_of,
+    demand_of,
+    is_frozen,
+    kind_of,
+    trace_row,
+)
 from meta_spliceai.experiments.plan.machines import CPU, Machine, card, processor, this_processor
 from meta_spliceai.experiments.plan.records import (
     Measured,
@@ -209,6 +218,17 @@ class Planner:
 
         return device_key(describe_environment(), CPU)
 
+    @cached_property
+    def _kept(self) -> frozenset[str]:
+        """What runs of this folder left in the caches of this machine; ledgers from elsewhere left nothing here."""
+        here = {run.name for run in self.workspace.own_runs()}
+        kept: set[str] = set()
+        for run in self.runs:
+            if run.run in here:
+                keys = cache_keys(run.spec, run.parts.rows)
+                kept |= set(keys if run.code == code_version() else keys._replace(rows_zero=""))
+        return frozenset(kept - {""})
+
     def facts(self, data: DataSpec) -> DataFacts:
         """The data set in numbers."""
         key = data.model_copy(update={"rows": None, "labelled_only": False, "balanced": False}).model_dump_json()
@@ -250,7 +270,7 @@ class Planner:
             return self._stopping(run)
         machine = self.machine_of(run)
         kind = kind_of(run.spec, known_card(self.market, run.device))
-        demand = self.demand(run.spec, run.parts, machine, Batch.of(run.spec), run.scored, run.rows_zero is not False)
+        demand = self.demand(run.spec, run.parts, machine, Batch.of(run.spec), run.computed)
         estimated = demand.at_share(run.epoch_share or 1.0)
         steps = {
             step: (estimated[step], seconds)
@@ -272,14 +292,13 @@ class Planner:
         parts: Parts,
         machine: Machine,
         batch: Batch,
-        scored: int | None,
-        rows_zero: bool = True,
+        work: ToCompute,
     ) -> Demand:
         """What a row needs, uncalibrated; see `demand_of`."""
         key = spec.data.model_copy(update={"rows": None, "labelled_only": False, "balanced": False}).model_dump_json()
         facts = self._facts.get(key) or known_facts(spec.data)
         reading = facts.load_seconds if facts else 0.0
-        return demand_of(spec, parts, machine, batch, reading=reading, scored=scored, rows_zero=rows_zero)
+        return demand_of(spec, parts, machine, batch, work, reading)
 
     def machines(self, gpu: str | None = None) -> list[Machine]:
         """All cards, or the one named ("cpu" for the processor at hand).
@@ -299,7 +318,7 @@ class Planner:
         Args:
             spec: the row.
             gpu: only on this card, or on "cpu".
-            paid: what earlier rows of a plan have computed already (keys of `RowPlan.shared`), and ids of rows planned
+            paid: what earlier rows of a plan have computed already (see `cache_keys`), and ids of rows planned
                 beside it, whose runs an ensemble takes as they are.
 
         Raises:
@@ -314,18 +333,19 @@ class Planner:
         if not facts.exact:
             notes.append(facts.source)
         notes += self._without_weights(spec)
-        shared = scores_key(spec, parts.rows)
-        found = shared in paid or any(scores_key(run.spec, run.parts.rows) == shared for run in self.runs)
-        if found:
+        keys, kept = cache_keys(spec, parts.rows), paid | self._kept
+        work = ToCompute(
+            scores=0 if keys.scores in kept else None,
+            rows_zero=keys.rows_zero not in kept,
+            features=0.0 if keys.features in kept else 1.0,
+        )
+        if work.scores == 0:
             notes.append("base scores: found in the cache of an earlier row or run")
+        if not work.features:
+            notes.append("features of the frozen encoder: found in the cache of an earlier row or run")
         done = self._done(spec)
         failed = self.failed.get(spec.id)
-        zero = zero_key(spec, parts.rows)
-        kept = zero in paid or any(
-            zero_key(run.spec, run.parts.rows) == zero for run in self.runs if run.code == code_version()
-        )
-        caches = (0 if found else None, not kept)
-        offers = [self._offer(spec, parts, machine, caches, paid, done) for machine in self.machines(gpu)]
+        offers = [self._offer(spec, parts, machine, work, paid, done) for machine in self.machines(gpu)]
         if spec.ensemble is not None:
             free = [row for row in spec.ensemble.members if row in paid or self._member_done(spec, row)]
             if free:
@@ -333,14 +353,14 @@ class Planner:
         if failed is not None:
             notes.append(f"run {failed.run} at batch {failed.batch_size}: {failed.reason}")
         state: State = "completed" if done else "out of memory" if failed is not None else "planned"
-        return RowPlan(spec, state, tuple(offers), _best(offers), tuple(notes), shared, parts.rows)
+        return RowPlan(spec, state, tuple(offers), _best(offers), tuple(notes), keys.scores, parts.rows)
 
     def _offer(
         self,
         spec: ExperimentSpec,
         parts: Parts,
         machine: Machine,
-        caches: tuple[int | None, bool],
+        work: ToCompute,
         paid: frozenset[str],
         done: list[Measured],
     ) -> Offered:
@@ -349,7 +369,7 @@ class Planner:
         calibration = self.calibration(machine.cuda)
         tried = []
         for batch in batches_of(spec):
-            demand = self.demand(spec, parts, machine, batch, *caches)
+            demand = self.demand(spec, parts, machine, batch, work)
             peak = calibration.memory(kind, demand.peak_bytes, machine.cuda)
             tried.append((batch, demand, peak))
             if peak.value <= machine.memory_bytes or spec.ensemble is not None:
@@ -417,7 +437,7 @@ class Planner:
             return 0
         size, most = 1, max((train for train, _ in parts.folds), default=1)
         while size * 2 <= most:
-            demand = self.demand(spec, parts, machine, Batch(size * 2, 1), 0)
+            demand = self.demand(spec, parts, machine, Batch(size * 2, 1), ToCompute(scores=0))
             peak = self.calibration(machine.cuda).memory(kind, demand.peak_bytes, machine.cuda)
             if peak.value > machine.memory_bytes:
                 break
@@ -467,7 +487,7 @@ class Planner:
         for spec in specs:
             plan = self.row(spec, gpu, frozenset(paid))
             if plan.state != "cannot run":
-                paid |= {plan.shared, zero_key(spec, plan.drawn)}
+                paid |= set(filter(None, cache_keys(spec, plan.drawn)))
             plans.append(plan)
         return choose(plans, self.market, self.today, budget, deadline)
 
@@ -485,19 +505,22 @@ def plan_row(
     return Planner(workspace, rows, prices, ledgers).row(spec, gpu)
 
 
-def zero_key(spec: ExperimentSpec, rows: int) -> str:
-    """Which learning rows zero a row needs: rows with the same key find them in the cache (see `judge`).
+class CacheKeys(NamedTuple):
+    """What a row leaves in caches, as keys: rows with the same key find it there. Empty for nothing.
 
-    Args:
-        spec: the row.
-        rows: variants it draws.
+    Attributes:
+        scores: base scores.
+        rows_zero: rows zero that learn (see `judge`); other code does not find them.
+        features: a frozen encoder's features.
     """
-    data = spec.data.model_copy(update={"rows": None}).model_dump_json()
-    return f"rows zero of {rows} {data} {spec.split.model_dump_json()} {spec.negatives} {spec.window} {spec.seed}"
+
+    scores: str
+    rows_zero: str
+    features: str
 
 
-def scores_key(spec: ExperimentSpec, rows: int) -> str:
-    """Which base scores a row needs: rows with the same key find them in the cache.
+def cache_keys(spec: ExperimentSpec, rows: int) -> CacheKeys:
+    """Under what a row's intermediate results are found again.
 
     Args:
         spec: the row.
@@ -505,7 +528,14 @@ def scores_key(spec: ExperimentSpec, rows: int) -> str:
     """
     networks = getattr(spec, "networks", (spec.base,))
     data = spec.data.model_copy(update={"rows": None}).model_dump_json()
-    return f"scores of {rows} {data} {' '.join(base.model_dump_json() for base in networks)}"
+    scores = f"scores of {rows} {data} {' '.join(base.model_dump_json() for base in networks)}"
+    zero = f"rows zero of {rows} {data} {spec.split.model_dump_json()} {spec.negatives} {spec.window} {spec.seed}"
+    if not is_frozen(spec):
+        return CacheKeys(scores, zero, "")
+    # The seed draws the variants, where not all are taken, and random weights.
+    drawn = spec.data.rows is not None or spec.encoder.settings.get("weights") == "scratch"
+    seed = spec.seed if drawn else ""
+    return CacheKeys(scores, zero, f"features of {rows} {data} {spec.window} {spec.encoder.model_dump_json()} {seed}")
 
 
 def _dollars(offer: Offer | None, seconds: float, machine: Machine) -> float | None:

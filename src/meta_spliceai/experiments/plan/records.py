@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.experiments.gpu_prices import Market
-from meta_spliceai.experiments.plan.bench_work import FOUND
+from meta_spliceai.experiments.plan.bench_work import FEATURES, FEATURES_FOUND, FOUND
 from meta_spliceai.experiments.plan.data_facts import Parts
+from meta_spliceai.experiments.plan.demand import ToCompute, is_frozen
 from meta_spliceai.experiments.plan.machines import CPU
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
@@ -37,6 +38,8 @@ class Measured:
         parts: rows trained on and tested, as they were.
         scored: variants whose base scores were computed in the run; None where that was not written down.
         rows_zero: whether rows zero that learn were computed; None where that was not written down.
+        embedded: share of a frozen encoder's features that were computed in the run, the rest found in the cache; 1
+            where there is none; None where that was not written down.
         code: version of the code.
         at: when it ended.
     """
@@ -54,6 +57,7 @@ class Measured:
     parts: Parts
     scored: int | None
     rows_zero: bool | None
+    embedded: float | None
     code: str
     at: str
 
@@ -61,6 +65,12 @@ class Measured:
     def total_seconds(self) -> float:
         """All steps together."""
         return sum(self.seconds.values())
+
+    @property
+    def computed(self) -> ToCompute:
+        """What it did not find in a cache, as far as that was written down."""
+        features = 1.0 if self.embedded is None else self.embedded
+        return ToCompute(self.scored, self.rows_zero is not False, features)
 
     @property
     def epoch_share(self) -> float | None:
@@ -76,6 +86,8 @@ class Measured:
             left.add("base scores")
         if self.rows_zero is None:
             left |= {"rows zero", "judging"}  # they were measured as one
+        if self.embedded is None:
+            left.add("training")  # the features are in it
         return frozenset(left)
 
 
@@ -132,6 +144,8 @@ def _read(run: RunDirectory) -> Measured | None:
         source=f"{rows:,} variants of run {run.name}",
         exact=True,
     )
+    frozen = frozen_work(reports)
+    seconds = _steps(record["seconds_by_step"], not any(scored), frozen)
     return Measured(
         run=run.name,
         spec=spec,
@@ -141,21 +155,43 @@ def _read(run: RunDirectory) -> Measured | None:
         memory_total=int(environment.get("memory_bytes") or 0),
         peak_bytes=int(peak),
         own_peak=cuda or not record.get("rows_before"),  # older runs do not say, and count
-        seconds=_steps(record["seconds_by_step"], not any(scored)),
+        seconds=seconds,
         epochs=tuple(int(report["epochs_run"]) for report in reports),
         parts=parts,
         scored=None if None in scored else max(scored),
         rows_zero=None if zero is None else bool(zero),
+        embedded=1.0 if not is_frozen(spec) else None if frozen is None else frozen.computed,
         code=str(record.get("code", "")),
         at=str(record.get("finished", "")),
     )
 
 
-def _steps(seconds: dict[str, float], found: bool) -> dict[str, float]:
+class FrozenWork(NamedTuple):
+    """A frozen encoder's features in a run: share computed in it, and seconds for all of them."""
+
+    computed: float
+    seconds: float
+
+
+def frozen_work(reports: Sequence[dict[str, Any]]) -> FrozenWork | None:
+    """What a run's models say of a frozen encoder's features, all folds together: they need the same ones, so those
+    that one fold computes the next ones find. None where nothing was written down, or only for the part of a run after
+    an interruption."""
+    each = [report["features"] for report in reports if report.get("features") and report.get("resumed_from") is None]
+    if not reports or len(each) < len(reports):
+        return None
+    computed = sum(float(one["computed"]) / max(1, one["sequences"]) for one in each)
+    return FrozenWork(min(1.0, computed), sum(float(one["seconds"]) for one in each))
+
+
+def _steps(seconds: dict[str, float], scores_found: bool, frozen: FrozenWork | None) -> dict[str, float]:
     """Seconds by step as the planner names steps."""
     named = {step: float(value) for step, value in seconds.items()}
-    if found and "base scores" in named:
+    if scores_found and "base scores" in named:
         named[FOUND] = named.pop("base scores")
+    if frozen is not None and "training" in named:
+        named["training"] -= frozen.seconds
+        named[FEATURES if frozen.computed else FEATURES_FOUND] = frozen.seconds
     return named
 
 

@@ -79,7 +79,7 @@ def _line(planner: Planner, run: Measured) -> dict[str, Any]:
     if not point.steps and point.memory is None:
         return line  # a card that nobody described
     machine = planner.machine_of(run)
-    demand = planner.demand(run.spec, run.parts, machine, Batch.of(run.spec), run.scored, run.rows_zero is not False)
+    demand = planner.demand(run.spec, run.parts, machine, Batch.of(run.spec), run.computed)
     if point.memory is not None:
         estimate, measured = point.memory
         memory = others.memory(kind, estimate, run.cuda)

@@ -38,6 +38,7 @@ class FeatureData:
         ref_slot, alt_slot: for each variant, the place of its two sequences in the store.
         device: where batches go.
         name: content address of the store.
+        computed: sequences that were not in the cache and had to be read by the encoder.
     """
 
     store: Float16[Tensor, "sequences positions channels"]
@@ -45,6 +46,7 @@ class FeatureData:
     alt_slot: Int[Tensor, " n"]
     device: torch.device
     name: str
+    computed: int = 0
     encoded = True
 
     def pair(
@@ -94,18 +96,21 @@ def frozen_features(
     name.update(np.ascontiguousarray(sequences).tobytes())
     store = _Store(folder / name.hexdigest(), len(sequences), int(encoder.positions), int(encoder.channels))
     device = data.ref.device
+    computed = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{store.path}.lock"):
-            whole = store.missing() == []
-            if not whole and not write:
+            missing = store.missing()
+            if missing and not write:
                 return None
-            if not whole:
+            if missing:
                 predictor.to(device).eval()
-                for done, block in enumerate(missing := store.missing(), start=1):
-                    store.write(block, _encode(predictor, sequences[block * BLOCK :][:BLOCK], device, batch_size))
-                    if progress is not None:
-                        progress(min((len(store.blocks) - len(missing) + done) * BLOCK, len(sequences)), len(sequences))
+            for done, block in enumerate(missing, start=1):
+                part = sequences[block * BLOCK :][:BLOCK]
+                store.write(block, _encode(predictor, part, device, batch_size))
+                computed += len(part)
+                if progress is not None:
+                    progress(min((len(store.blocks) - len(missing) + done) * BLOCK, len(sequences)), len(sequences))
     except OSError as error:
         raise RunError(
             f"features cannot be kept in {folder}: {error.strerror or error}; choose another folder"
@@ -114,7 +119,7 @@ def frozen_features(
     if device.type == "cuda" and kept.nbytes < SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
         kept = kept.to(device)
     ref_slot, alt_slot = slots.to(device).chunk(2)
-    return FeatureData(kept, ref_slot, alt_slot, device, name.hexdigest())
+    return FeatureData(kept, ref_slot, alt_slot, device, name.hexdigest(), computed)
 
 
 def _encode(

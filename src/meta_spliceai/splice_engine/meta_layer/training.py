@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +66,21 @@ FINITE_CHECK_STEPS = 25
 
 
 @dataclass(frozen=True)
+class FeatureWork:
+    """What it took to have a frozen encoder's features.
+
+    Attributes:
+        sequences: distinct ones.
+        computed: those that were not in the cache.
+        seconds: for computing, reading and checking them, and for waiting where another process computes them.
+    """
+
+    sequences: int
+    computed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class FitReport:
     """What a training run did.
 
@@ -84,6 +99,7 @@ class FitReport:
         balance: how an imbalance of these classes was met (see `TrainingConfig.balance`).
         rate: in words, the learning rate where it was scaled to the batch; "" where it was not.
         device, precision: what it ran on.
+        features: a frozen encoder's features, which are not in `seconds`; None where the encoder is trained.
     """
 
     curves: pd.DataFrame
@@ -101,6 +117,7 @@ class FitReport:
     classes: dict[str, int]
     balance: str
     rate: str
+    features: FeatureWork | None
 
     @property
     def step_seconds(self) -> float:
@@ -121,7 +138,8 @@ class FitReport:
 
     def to_json(self) -> dict[str, Any]:
         """The report without the curves, as plain values."""
-        return {name: value for name, value in vars(self).items() if name != "curves"}
+        plain = {name: value for name, value in vars(self).items() if name != "curves"}
+        return {**plain, "features": None if self.features is None else asdict(self.features)}
 
 
 class _Training(pl.LightningModule):
@@ -536,6 +554,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     reset_peak(target_device)
     check_shift(predictor, windows, config)
+    started = time.perf_counter()
     data = _data(
         predictor,
         windows,
@@ -545,6 +564,9 @@ def fit(
         progress=progress is True,
         margin=config.window_shift,
     )
+    features = None
+    if isinstance(data, FeatureData):
+        features = FeatureWork(len(data.store), data.computed, time.perf_counter() - started)
     labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(target_device)
     identity = _identity(predictor, data, targets, [train_rows, val_rows], config)
     classes = count_classes(predictor, targets, train_rows)
@@ -559,7 +581,16 @@ def fit(
             predictor.to(target_device)
             set_trained(predictor, config, None)
             return _report(
-                predictor, folder, state, resumed_from, config, target_device, len(train_rows), len(val_rows), classes
+                predictor,
+                folder,
+                state,
+                resumed_from,
+                config,
+                target_device,
+                len(train_rows),
+                len(val_rows),
+                classes,
+                features,
             )
 
     bfloat16 = _in_bfloat16(config, target_device)
@@ -620,6 +651,7 @@ def fit(
         len(train_rows),
         len(val_rows),
         classes,
+        features,
     )
 
 
@@ -633,6 +665,7 @@ def _report(
     train_rows: int,
     val_rows: int,
     classes: dict[str, int],
+    features: FeatureWork | None,
 ) -> FitReport:
     load_best(predictor, {name for name, p in predictor.named_parameters() if p.requires_grad}, folder)
     predictor.eval()
@@ -655,6 +688,7 @@ def _report(
         classes=classes,
         balance=config.balance,
         rate=_scaled_rate(config),
+        features=features,
     )
 
 
