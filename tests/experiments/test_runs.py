@@ -172,7 +172,7 @@ def test_a_run_made_by_other_code_or_data_is_stale_and_said_to_be(runs: Workspac
     run = runs.find(name)
     spec, digest, code = run.spec(), run.data()["digest"], run.record()["code"]
     assert mark_stale_runs(runs, spec, digest, code) == []
-    (stale,) = mark_stale_runs(runs, spec, "other data", "0.2.0+new")
+    ((stale, why),) = mark_stale_runs(runs, spec, "other data", "0.2.0+new")
     assert stale.name == name
     assert run.stale() == f"the data set's content changed and the code changed from {code} to 0.2.0+new"
     assert any("is stale" in note for board in boards(runs) for note in board.notes)

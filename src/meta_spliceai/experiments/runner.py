@@ -114,17 +114,20 @@ def run_experiment(
     watcher = watcher or Silent()
     rows = rows or {}
     _check_parts(spec, rows)
-    workspace.require_writable()
+    if not any(run.row_id == spec.id for run in workspace.own_runs()):
+        workspace.require_writable()
     target_device = str(choose_device(device))
     clock = Clock()
     with clock("data"), watcher.stage(f"data set {spec.data.name}"):
         loaded = load_rows_of(spec.data)
     run = workspace.run(run_name(spec, loaded.digest, code_version()))
-    for old in mark_stale_runs(workspace, spec, loaded.digest, code_version()):
-        watcher.say(f"{old.name} is stale: {old.stale()}")
+    for old, reason in mark_stale_runs(workspace, spec, loaded.digest, code_version()):
+        watcher.say(f"{old.name} is stale: {reason}")
     if run.state() == "finished":
         watcher.say(f"{run.name} is finished already; nothing is computed again")
         return Outcome(spec, run, reused=True)
+    # Only now where the row has run here before: a result is read from a folder that only others may write to.
+    workspace.require_writable()
     _require_weights(spec, workspace, rows)
     with run.taken(), FolderWatch(run.path, workspace.root) as folders:
         _begin(run, spec, resume, fresh, watcher)

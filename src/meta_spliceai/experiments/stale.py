@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 
 
-def mark_stale_runs(workspace: Workspace, spec: ExperimentSpec, data_digest: str, code: str) -> list[RunDirectory]:
+def mark_stale_runs(
+    workspace: Workspace, spec: ExperimentSpec, data_digest: str, code: str
+) -> list[tuple[RunDirectory, str]]:
     """Mark every finished run of this very specification that was made from other data or by other code.
 
-    A run whose inputs are the current ones again (a file was put back) loses its mark.
+    A run whose inputs are the current ones again (a file was put back) loses its mark. In a folder that may only be
+    read nothing is marked.
 
     Args:
         workspace: the runs.
@@ -18,7 +23,7 @@ def mark_stale_runs(workspace: Workspace, spec: ExperimentSpec, data_digest: str
         code: the code's version now.
 
     Returns:
-        the runs that are stale.
+        the runs that are stale, each with the reason in words.
     """
     identity = spec.identity()
     stale = []
@@ -31,8 +36,8 @@ def mark_stale_runs(workspace: Workspace, spec: ExperimentSpec, data_digest: str
         if run.record()["code"] != code:
             reasons.append(f"the code changed from {run.record()['code']} to {code}")
         reason = " and ".join(reasons)
-        if reason != run.stale():
+        if reason != run.stale() and os.access(run.path, os.W_OK):
             run.write_json("run.json", {**run.record(), "stale": reason})
         if reason:
-            stale.append(run)
+            stale.append((run, reason))
     return stale

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
 from meta_spliceai.experiments.ledger import Ledger
+from meta_spliceai.experiments.lost_folder import NOT_WRITABLE
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.files import atomic_write
 
@@ -29,6 +30,9 @@ STATES = ("running", "finished", "failed", "interrupted", "damaged")
 RUNS_VARIABLE = "META_SPLICEAI_RUNS"
 LEDGER_VARIABLE = "META_SPLICEAI_LEDGER"
 LEDGER = "ledger.jsonl"
+
+SECONDS_OF_A_LOOK = 0.5
+"""How long a run's lock is waited for: a list of runs or a page holds it for a moment to see whether it is free."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class RunDirectory:
             RunError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / "lock", timeout=0)
+        lock = FileLock(self.path / "lock", timeout=SECONDS_OF_A_LOOK)
         try:
             lock.acquire()
         except Timeout as error:
@@ -149,6 +153,11 @@ class RunDirectory:
             lock.acquire()
         except Timeout:
             return True
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE:
+                raise
+            # A colleague's run, or a disk mounted for reading: its lock can be looked at, not taken.
+            return _held_by_another(file)
         lock.release()
         return False
 
@@ -265,6 +274,18 @@ class Workspace:
         if len(begun) > 1:
             raise RunError(f"'{name}' could be {' or '.join(run.name for run in begun)}; give more of the name")
         return begun[0]
+
+
+def _held_by_another(file: Path) -> bool:
+    """Whether a process holds this lock, for a file that may only be read."""
+    import fcntl  # not on Windows, where a file that is read-only is never locked by its writer
+
+    with file.open("rb") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _runs_in(folder: Path) -> list[RunDirectory]:

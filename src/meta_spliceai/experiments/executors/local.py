@@ -92,7 +92,9 @@ class _Queue:
     def run(self) -> list[Outcome]:
         roots = {task.request.runs_dir for task in self.tasks.values()}
         for root in roots:
-            Workspace(root).require_writable()
+            # Of a folder that holds runs some may be finished: each row sees for itself whether it has to write.
+            if not Workspace(root).own_runs():
+                Workspace(root).require_writable()
         with FolderWatch(*roots) as self.folders:
             return self._run()
 
