@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import hashlib
 import http.server
 import json
+import os
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import nn
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError
@@ -21,6 +26,7 @@ from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights imp
     PUBLISHED,
     load_hyenadna,
     model_config,
+    read_folder,
     write_hub_format,
 )
 
@@ -164,30 +170,177 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
     weights.write_bytes(whole[:-100])
     with pytest.raises(IntegrityError, match=r"model\.safetensors cannot be read"):
         load_hyenadna(TINY, str(tmp_path))
+    weights.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
+    with pytest.raises(IntegrityError, match="run git lfs pull"):
+        load_hyenadna(TINY, str(tmp_path))
     weights.write_bytes(whole)
     config.write_text(json.dumps({**json.loads(settings), "n_layer": 1}))
-    with pytest.raises(IntegrityError, match="unknown"):
-        load_hyenadna(TINY, str(tmp_path))
+    with pytest.raises(IntegrityError, match=r"config names: \d+ unknown"):
+        read_folder(tmp_path)
     config.write_text(json.dumps({**json.loads(settings), "d_inner": 100}))
     with pytest.raises(IntegrityError, match="has shape"):
-        load_hyenadna(TINY, str(tmp_path))
-    config.write_text("{")
-    with pytest.raises(IntegrityError, match="does not describe a HyenaDNA"):
-        load_hyenadna(TINY, str(tmp_path))
+        read_folder(tmp_path)
     config.unlink()
     with pytest.raises(MissingResourceError, match=r"needs config\.json"):
         load_hyenadna(TINY, str(tmp_path))
 
 
-class _Evil:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return print, ("code from a checkpoint ran",)
-
-
-def test_a_checkpoint_cannot_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"d_model": -5}, "d_model is -5, not a positive whole number"),
+        ({"d_model": 128.7}, "d_model is 128.7, not"),
+        ({"n_layer": True}, "n_layer is True, not a number"),
+        ({"d_inner": None}, "d_inner is None, not a number"),
+        ({"pad_vocab_size_multiple": 0}, "pad_vocab_size_multiple is 0, not"),
+        ({"embed_dropout": 2}, "embed_dropout 2.0 is not in"),
+        ({"layer": "hyena"}, "no settings by name"),
+        ({"hyena_order": 3}, "hyena_order 3 is not 2"),
+    ],
+)
+def test_a_config_of_no_hyenadna_is_refused_by_its_value(
+    tmp_path: Path, change: dict[str, object], complaint: str
+) -> None:
     saved(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    torch.save({"state_dict": {}, "extra": _Evil()}, tmp_path / "weights.ckpt")
-    with pytest.raises(IntegrityError, match=r"weights\.ckpt cannot be read"):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    with pytest.raises(IntegrityError, match=f"does not describe a HyenaDNA.*{complaint}"):
         load_hyenadna(TINY, str(tmp_path))
-    assert "code from" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "null"])
+def test_a_config_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> None:
+    saved(tmp_path)
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(IntegrityError, match="does not describe a HyenaDNA"):
+        load_hyenadna(TINY, str(tmp_path))
+
+
+def test_a_config_of_another_shape_is_refused_before_a_model_of_it_is_made(tmp_path: Path) -> None:
+    saved(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "filter_order": 10**12}))
+    with pytest.raises(InputError, match="does not hold hyenadna-tiny-1k: its filter_order is 1000000000000, not 64"):
+        load_hyenadna(TINY, str(tmp_path))
+
+
+def changed(folder: Path, name: str, value: torch.Tensor | None) -> None:
+    """Put a tensor into a folder's weights, or take it out."""
+    path = folder / "model.safetensors"
+    state = load(path.read_bytes())
+    del state[name]
+    if value is not None:
+        state[name] = value
+    path.write_bytes(save(state))
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    saved(tmp_path)
+    changed(tmp_path, "hyena.backbone.ln_f.weight", torch.full((128,), torch.nan))
+    with pytest.raises(IntegrityError, match=r"backbone\.ln_f\.weight holds values that are not finite"):
+        load_hyenadna(TINY, str(tmp_path))
+    changed(tmp_path, "hyena.backbone.ln_f.weight", torch.ones(128, dtype=torch.long))
+    with pytest.raises(IntegrityError, match=r"ln_f\.weight holds no weights but torch\.int64"):
+        load_hyenadna(TINY, str(tmp_path))
+
+
+SINES = [f"hyena.backbone.layers.1.mixer.filter_fn.implicit_filter.{place}.freq" for place in (1, 3, 5)]
+
+
+@pytest.mark.parametrize("kept", SINES)
+def test_a_file_that_holds_shared_tensors_once_is_read(tmp_path: Path, kept: str) -> None:
+    model = saved(tmp_path)
+    for name in SINES:
+        if name != kept:
+            changed(tmp_path, name, None)
+    loaded, _ = load_hyenadna(TINY, str(tmp_path))
+    assert same(loaded, model)
+
+
+def test_sines_that_are_not_one_are_refused(tmp_path: Path) -> None:
+    saved(tmp_path)
+    changed(tmp_path, SINES[1], torch.zeros(1, 64))
+    with pytest.raises(IntegrityError, match=r"freq differs from the layer's other sines"):
+        load_hyenadna(TINY, str(tmp_path))
+
+
+def original(folder: Path, model: HyenaDNA, wrapped: bool = False, **beside: object) -> None:
+    """Turn a folder into one of the authors' own format, its names as with recomputation if asked for."""
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if wrapped:
+        state = {k.replace(".mixer.", ".mixer.layer.").replace(".mlp.", ".mlp.layer."): t for k, t in state.items()}
+    torch.save({"state_dict": {**state, "train_torchmetrics.loss": torch.zeros(())}, **beside}, folder / "weights.ckpt")
+
+
+def test_the_larger_originals_with_the_names_of_recomputation_are_read(tmp_path: Path) -> None:
+    model = saved(tmp_path)
+    original(tmp_path, model, wrapped=True)
+    loaded, _ = load_hyenadna(TINY, str(tmp_path))
+    assert same(loaded, model)
+
+
+class _Settings:
+    """As OmegaConf's containers: made without arguments, then given their state."""
+
+
+def _misused(*_: object) -> None:
+    raise AssertionError("a name in a checkpoint was looked up and called")
+
+
+class _Calls:
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return _misused, ()
+
+
+def test_an_original_that_holds_its_runs_settings_is_read_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Settings, "__module__", "omegaconf.dictconfig")
+    monkeypatch.setattr(_misused, "__module__", "pytorch_lightning.callbacks")
+    for name, part in (("omegaconf.dictconfig", _Settings), ("pytorch_lightning.callbacks", _misused)):
+        module = types.ModuleType(name)
+        setattr(module, part.__name__, part)
+        monkeypatch.setitem(sys.modules, name.partition(".")[0], types.ModuleType(name.partition(".")[0]))
+        monkeypatch.setitem(sys.modules, name, module)
+    settings = _Settings()
+    settings.__dict__.update(kind=dict, content={"lr": 6e-4}, cache=collections.defaultdict(dict, a={}))
+    model = saved(tmp_path)
+    original(tmp_path, model, hyper_parameters=settings, callbacks=[_Calls(), Path("/x")])
+    loaded, _ = load_hyenadna(TINY, str(tmp_path))
+    assert same(loaded, model)
+
+
+class _Evil:
+    def __init__(self, function: object) -> None:
+        self.function = function
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return self.function, ("print('code from a checkpoint ran')",)
+
+
+@pytest.mark.parametrize("function", [print, eval, os.system, getattr, _misused], ids=str)
+def test_a_checkpoint_cannot_run_code(tmp_path: Path, function: object, capfd: pytest.CaptureFixture[str]) -> None:
+    original(tmp_path, saved(tmp_path), extra=_Evil(function))
+    with pytest.raises(IntegrityError, match=r"weights\.ckpt cannot be read: it names \S+, which no") as raised:
+        load_hyenadna(TINY, str(tmp_path))
+    assert "weights_only" not in str(raised.value), "nobody is told how to read it unsafely"
+    assert "code from" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content", [[1], {"a": 1}, {"state_dict": [1]}, torch.zeros(3)], ids=lambda c: type(c).__name__
+)
+def test_a_checkpoint_without_a_state_is_refused(tmp_path: Path, content: object) -> None:
+    original(tmp_path, saved(tmp_path))
+    torch.save(content, tmp_path / "weights.ckpt")
+    with pytest.raises(IntegrityError, match="cannot be read: it holds no state_dict"):
+        load_hyenadna(TINY, str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 no archive"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    original(tmp_path, saved(tmp_path))
+    (tmp_path / "weights.ckpt").write_bytes(content)
+    with pytest.raises(IntegrityError, match="damaged or no PyTorch checkpoint"):
+        load_hyenadna(TINY, str(tmp_path))

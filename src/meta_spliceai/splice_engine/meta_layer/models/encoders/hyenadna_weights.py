@@ -6,7 +6,6 @@ What is asked for is loaded, or an error says how to get it; nothing ever takes 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, 
 from meta_spliceai.files import atomic_write, sha256_file
 from meta_spliceai.resources.resolve import mirror_folders
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaConfig, HyenaDNA
+from meta_spliceai.splice_engine.meta_layer.models.encoders.original_checkpoint import read_original
 
 HUB = "hub"
 SCRATCH = "scratch"
@@ -58,6 +58,19 @@ PUBLISHED: dict[str, PublishedModel] = {
 
 BUNDLED = "bundle/encoders"
 """Where an opened bundle keeps checkpoints, `<name>/<commit>`, under the folder that it is opened in."""
+
+_SHAPE = (
+    "d_model",
+    "n_layer",
+    "d_inner",
+    "max_seq_len",
+    "emb_dim",
+    "filter_order",
+    "num_inner_mlps",
+    "short_filter_order",
+    "vocabulary",
+)
+"""What a folder's config must share with the published model that it is asked for as."""
 
 HUB_FILES = ("config.json", "model.safetensors")
 
@@ -106,13 +119,13 @@ def load_hyenadna(
             torch.manual_seed(seed)
             return HyenaDNA(expected, gradient_checkpointing), f"scratch (random, seed {seed})"
     folder, origin = _found(name, weights, revision, endpoint)
-    model, digest = read_folder(folder, gradient_checkpointing)
-    found = model.config
-    for field in ("d_model", "n_layer", "d_inner", "max_seq_len"):
+    found = read_config(folder)
+    for field in _SHAPE:
         if getattr(found, field) != getattr(expected, field):
             raise InputError(
                 f"{folder} does not hold {name}: its {field} is {getattr(found, field)}, not {getattr(expected, field)}"
             )
+    model, digest = read_folder(folder, gradient_checkpointing)
     return model, origin or f"folder {folder.name} ({described_origin(folder)}sha256 {digest[:12]})"
 
 
@@ -244,79 +257,136 @@ def read_folder(folder: Path, gradient_checkpointing: bool = False) -> tuple[Hye
     """A model from a folder in the hub's or the original format, and the SHA-256 of its weights file.
 
     Raises:
-        MissingResourceError: config.json or the weights file is not there.
+        MissingResourceError: config.json or the weights file is not there, or may not be read.
         IntegrityError: a file is damaged, or the weights are not those of the config's model.
     """
-    config_file, weights_file = folder / "config.json", _weights_file(folder)
-    try:
-        config = _read_config(json.loads(config_file.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{config_file} does not describe a HyenaDNA ({type(error).__name__}: {error})") from error
-    try:
-        if weights_file.suffix == ".safetensors":
-            state, prefix = load(weights_file.read_bytes()), "hyena."
-        else:
-            loaded = torch.load(weights_file, map_location="cpu", weights_only=True)
-            state, prefix = loaded["state_dict"], "model."
-    except (SafetensorError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise IntegrityError(f"{weights_file} cannot be read ({_short(error)})") from error
+    config, weights_file = read_config(folder), _weights_file(folder)
+    if _content(weights_file, 64).startswith(b"version https://git-lfs"):
+        raise IntegrityError(f"{weights_file} is Git LFS's note of where the file is; run git lfs pull in {folder}")
+    if weights_file.suffix == ".safetensors":
+        try:
+            tensors = load(_content(weights_file))
+        except SafetensorError as error:
+            raise IntegrityError(f"{weights_file} cannot be read ({_short(error)})") from error
+        state = {key.removeprefix("hyena."): value for key, value in tensors.items() if key.startswith("hyena.")}
+    else:
+        state = read_original(weights_file)
     model = HyenaDNA(config, gradient_checkpointing)
-    _load_named(model, state, prefix, weights_file)
+    _load_named(model, state, weights_file)
     return model, sha256_file(weights_file)
+
+
+def read_config(folder: Path) -> HyenaConfig:
+    """The shape of the model in a folder.
+
+    Raises:
+        MissingResourceError: config.json or the weights file is not there, or may not be read.
+        IntegrityError: config.json does not describe a HyenaDNA.
+    """
+    _weights_file(folder)
+    path = folder / "config.json"
+    try:
+        return _config_of(json.loads(_content(path)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{path} does not describe a HyenaDNA ({type(error).__name__}: {error})") from error
 
 
 def _weights_file(folder: Path) -> Path:
     """The weights in a folder that has them and their config.json."""
     safe, original = folder / "model.safetensors", folder / "weights.ckpt"
-    weights_file = safe if safe.exists() else original
-    if not (folder / "config.json").exists() or not weights_file.exists():
+    weights_file = safe if safe.is_file() else original
+    if not (folder / "config.json").is_file() or not weights_file.is_file():
         raise MissingResourceError(
             f"{folder} holds no HyenaDNA: it needs config.json with model.safetensors or with weights.ckpt"
         )
     return weights_file
 
 
-def _read_config(raw: Mapping[str, Any]) -> HyenaConfig:
+def _content(path: Path, most: int = -1) -> bytes:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(most)
+    except OSError as error:
+        raise MissingResourceError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+def _config_of(raw: Any) -> HyenaConfig:
     """The shape from either format's config.json; the original keeps the filter's part under `layer`."""
-    layer: Mapping[str, Any] = raw.get("layer", {})
-    multiple = int(raw.get("pad_vocab_size_multiple", 8))
-    order = int(raw.get("hyena_order", layer.get("order", 2)))
+    layer = raw.get("layer", {}) if isinstance(raw, Mapping) else None
+    if not isinstance(layer, Mapping):
+        raise TypeError("it holds no settings by name")
+    settings = {**layer, **raw}
+    if "max_seq_len" not in settings:
+        settings["max_seq_len"] = layer["l_max"]
+    multiple = _whole(settings, "pad_vocab_size_multiple", 8)
+    order = _whole(settings, "hyena_order", _whole(settings, "order", 2))
     if order != 2:
         raise ValueError(f"hyena_order {order} is not 2")
-    return HyenaConfig(
-        d_model=int(raw["d_model"]),
-        n_layer=int(raw["n_layer"]),
-        d_inner=int(raw["d_inner"]),
-        max_seq_len=int(raw["max_seq_len"] if "max_seq_len" in raw else layer["l_max"]),
-        emb_dim=int(raw.get("emb_dim", layer.get("emb_dim", 3))),
-        filter_order=int(raw.get("filter_order", layer.get("filter_order", 64))),
-        num_inner_mlps=int(raw.get("num_inner_mlps", layer.get("num_inner_mlps", 2))),
-        short_filter_order=int(raw.get("short_filter_order", layer.get("short_filter_order", 3))),
-        vocabulary=-(-int(raw["vocab_size"]) // multiple) * multiple,
-        activation_freq=float(raw.get("activation_freq", layer.get("w", 1))),
-        layer_norm_epsilon=float(raw.get("layer_norm_epsilon", 1e-5)),
-        embed_dropout=float(raw.get("embed_dropout", 0.1)),
+    config = HyenaConfig(
+        d_model=_whole(settings, "d_model"),
+        n_layer=_whole(settings, "n_layer"),
+        d_inner=_whole(settings, "d_inner"),
+        max_seq_len=_whole(settings, "max_seq_len"),
+        emb_dim=_whole(settings, "emb_dim", 3),
+        filter_order=_whole(settings, "filter_order", 64),
+        num_inner_mlps=_whole(settings, "num_inner_mlps", 2),
+        short_filter_order=_whole(settings, "short_filter_order", 3),
+        vocabulary=-(-_whole(settings, "vocab_size") // multiple) * multiple,
+        activation_freq=_number(settings, "activation_freq", _number(settings, "w", 1)),
+        layer_norm_epsilon=_number(settings, "layer_norm_epsilon", 1e-5),
+        embed_dropout=_number(settings, "embed_dropout", 0.1),
     )
+    if not 0 <= config.embed_dropout < 1:
+        raise ValueError(f"embed_dropout {config.embed_dropout} is not in [0, 1)")
+    return config
 
 
-def _load_named(model: HyenaDNA, state: Mapping[str, Tensor], prefix: str, path: Path) -> None:
+def _number(settings: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    value = settings[name] if default is None else settings.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {value!r}, not a number")
+    return float(value)
+
+
+def _whole(settings: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = _number(settings, name, default)
+    if not (value.is_integer() and value > 0):
+        raise ValueError(f"{name} is {value:g}, not a positive whole number")
+    return int(value)
+
+
+def _load_named(model: HyenaDNA, state: Mapping[str, Tensor], path: Path) -> None:
     """Put a checkpoint's tensors into the model, name by name; the language-model head is not part of it."""
-    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix + "backbone.")}
+    own = {key: value for key, value in state.items() if key.startswith("backbone.")}
     wanted = model.state_dict()
+    sines = {_filter_of(key): value for key, value in own.items() if key.endswith(".freq")}
+    for key in wanted.keys() - own.keys():
+        # What writes shared tensors once keeps one of the names that a layer's sine has.
+        if key.endswith(".freq") and _filter_of(key) in sines:
+            own[key] = sines[_filter_of(key)]
     missing, strange = sorted(wanted.keys() - own.keys()), sorted(own.keys() - wanted.keys())
     if missing or strange:
-        raise IntegrityError(
-            f"{path} does not hold the tensors its config names: {len(missing)} missing ({', '.join(missing[:2])}), "
-            f"{len(strange)} unknown ({', '.join(strange[:2])})"
-        )
+        found = [
+            f"{len(names)} {what} ({', '.join(names[:2])})"
+            for names, what in ((missing, "missing"), (strange, "unknown"))
+            if names
+        ]
+        raise IntegrityError(f"{path} does not hold the tensors its config names: {', '.join(found)}")
     for key, value in own.items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise IntegrityError(f"{path}: {key} holds no weights but {getattr(value, 'dtype', type(value).__name__)}")
         if value.shape != wanted[key].shape:
             raise IntegrityError(f"{path}: {key} has shape {tuple(value.shape)}, not {tuple(wanted[key].shape)}")
-        if key.endswith(".freq"):
-            shared = own[key.replace(key.split(".")[-2] + ".freq", "1.freq")]
-            if not torch.equal(value, shared):
-                raise IntegrityError(f"{path}: {key} differs from the layer's first sine, which all must share")
+        if not value.isfinite().all():
+            raise IntegrityError(f"{path}: {key} holds values that are not finite")
+        if key.endswith(".freq") and not torch.equal(value, sines[_filter_of(key)]):
+            raise IntegrityError(f"{path}: {key} differs from the layer's other sines, which all are one")
     model.load_state_dict(own)
+
+
+def _filter_of(name: str) -> str:
+    """The long filter in which a sine stands: "….implicit_filter" of "….implicit_filter.3.freq"."""
+    return name.rsplit(".", 2)[0]
 
 
 def read_head(folder: Path) -> Tensor:
@@ -327,8 +397,8 @@ def read_head(folder: Path) -> Tensor:
     """
     path = folder / "model.safetensors"
     try:
-        return load(path.read_bytes())["lm_head.weight"]
-    except (SafetensorError, KeyError, FileNotFoundError) as error:
+        return load(_content(path))["lm_head.weight"]
+    except (SafetensorError, KeyError) as error:
         raise IntegrityError(f"{path} holds no language-model head ({_short(error)})") from error
 
 
