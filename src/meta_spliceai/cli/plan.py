@@ -10,7 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.plan.choose import Plan
-    from meta_spliceai.experiments.plan.planner import Planner, RowPlan
+    from meta_spliceai.experiments.plan.planner import Planner
+    from meta_spliceai.experiments.plan.row_plan import RowPlan
     from meta_spliceai.experiments.spec import ExperimentSpec
 
 

@@ -30,7 +30,7 @@ from meta_spliceai.experiments.executors.on_cloud import (
     wheel_name,
 )
 from meta_spliceai.experiments.plan import planner
-from meta_spliceai.experiments.plan.planner import Offered, RowPlan
+from meta_spliceai.experiments.plan.row_plan import Offered, RowPlan
 from meta_spliceai.experiments.spec import ExperimentSpec
 
 SKY_PYTHON = "SKY_PYTHON"

@@ -29,7 +29,8 @@ from meta_spliceai.experiments.plan.bench_work import (
 from meta_spliceai.experiments.plan.count_ahead import counted_ahead
 from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, known_facts, parts_of
 from meta_spliceai.experiments.plan.machines import card, processor
-from meta_spliceai.experiments.plan.planner import Planner, RowPlan
+from meta_spliceai.experiments.plan.planner import Planner
+from meta_spliceai.experiments.plan.row_plan import RowPlan
 from meta_spliceai.experiments.plan.scoring_work import scoring_work
 from meta_spliceai.experiments.rows import load_rows
 from meta_spliceai.experiments.spec import BaseSpec, DataSpec, ExperimentSpec, SplitSpec, parse_spec

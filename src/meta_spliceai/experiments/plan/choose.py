@@ -9,7 +9,7 @@ from typing import Any
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.gpu_prices import Market
-from meta_spliceai.experiments.plan.planner import PRIORITIES, Offered, RowPlan
+from meta_spliceai.experiments.plan.row_plan import PRIORITIES, Offered, RowPlan
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.encoder_weights import missing_encoder_weights
 from meta_spliceai.experiments.gpu_prices import Market, Offer, load_market
 from meta_spliceai.experiments.parts import missing_parts
-from meta_spliceai.experiments.plan.calibrate import Basis, Calibration, Kind, Mended, Point
+from meta_spliceai.experiments.plan.cache_keys import cache_keys
+from meta_spliceai.experiments.plan.calibrate import Calibration, Kind, Mended, Point
+from meta_spliceai.experiments.plan.choose import Plan, choose
 from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, known_facts, parts_of
 from meta_spliceai.experiments.plan.demand import (
     Batch,
@@ -21,7 +22,6 @@ from meta_spliceai.experiments.plan.demand import (
     ToCompute,
     batches_of,
     demand_of,
-    is_frozen,
     kind_of,
     trace_row,
 )
@@ -35,124 +35,9 @@ from meta_spliceai.experiments.plan.records import (
     out_of_memory,
     workspaces_of,
 )
+from meta_spliceai.experiments.plan.row_plan import Offered, RowPlan, State, best_of
 from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
-
-State = Literal["planned", "completed", "out of memory", "cannot run"]
-
-PRIORITIES = ("high", "medium", "low")
-
-
-@dataclass(frozen=True)
-class Offered:
-    """A row on one machine.
-
-    Attributes:
-        gpu: the card's name, or "cpu".
-        fits: whether it has memory enough, at some batch size.
-        peak_bytes: peak memory at `batch_size`.
-        hours: expected, training stopped early as comparable runs were.
-        hours_most: with all epochs.
-        dollars: for `hours`; None without a price (the processor at hand costs nothing).
-        dollars_per_hour, as_of, provider, source: the price; None and empty where there is none.
-        batch_size, accumulate: how it is trained there.
-        largest_batch: the largest power of two that fits.
-        memory_basis, time_basis: estimate, calibrated or measured.
-        phase: what holds the peak.
-        steps: expected seconds by step.
-        why: where the numbers are from, in words.
-    """
-
-    gpu: str
-    fits: bool
-    peak_bytes: int
-    hours: float
-    hours_most: float
-    dollars: float | None
-    dollars_per_hour: float | None
-    as_of: str
-    provider: str
-    source: str
-    batch_size: int
-    accumulate: int
-    largest_batch: int
-    memory_basis: Basis
-    time_basis: Basis
-    phase: str
-    steps: dict[str, float]
-    why: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return {
-            **vars(self),
-            "hours": round(self.hours, 5),
-            "hours_most": round(self.hours_most, 5),
-            "dollars": None if self.dollars is None else round(self.dollars, 5),
-            "steps": {name: round(seconds, 3) for name, seconds in self.steps.items()},
-        }
-
-
-@dataclass(frozen=True)
-class RowPlan:
-    """A row on every machine.
-
-    Attributes:
-        spec: the row.
-        state: planned, completed (its result is there, and costs nothing again), out of memory (its latest run did not
-            fit), or cannot run (a part is missing).
-        offers: one a machine.
-        best: the cheapest that fits; the fastest of those without a price where none has one; None where none fits.
-        notes: what a reader must know.
-        shared: what this row computes that later rows find done, as a key; empty for nothing.
-        drawn: variants it draws.
-    """
-
-    spec: ExperimentSpec
-    state: State
-    offers: tuple[Offered, ...]
-    best: Offered | None
-    notes: tuple[str, ...]
-    shared: str
-    drawn: int = 0
-
-    @property
-    def hours_most(self) -> float | None:
-        """With all epochs, on the best machine."""
-        return None if self.best is None else self.best.hours_most
-
-    @property
-    def steps(self) -> dict[str, float]:
-        """Seconds by step on the best machine."""
-        return {} if self.best is None else self.best.steps
-
-    @property
-    def basis_memory(self) -> Basis:
-        """Where the peak is from."""
-        return "estimate" if self.best is None else self.best.memory_basis
-
-    @property
-    def basis_time(self) -> Basis:
-        """Where the hours are from."""
-        return "estimate" if self.best is None else self.best.time_basis
-
-    @property
-    def why(self) -> str:
-        """Where the best offer's numbers are from, in words."""
-        return "no card has memory enough" if self.best is None else self.best.why
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return {
-            "id": self.spec.id,
-            "title": self.spec.title,
-            "section": self.spec.section,
-            "state": self.state,
-            "best": None if self.best is None else self.best.to_json(),
-            "offers": [offer.to_json() for offer in self.offers],
-            "notes": list(self.notes),
-            "wish": None if self.spec.wish is None else self.spec.wish.model_dump(mode="json"),
-        }
 
 
 @dataclass
@@ -353,7 +238,7 @@ class Planner:
         if failed is not None:
             notes.append(f"run {failed.run} at batch {failed.batch_size}: {failed.reason}")
         state: State = "completed" if done else "out of memory" if failed is not None else "planned"
-        return RowPlan(spec, state, tuple(offers), _best(offers), tuple(notes), keys.scores, parts.rows)
+        return RowPlan(spec, state, tuple(offers), best_of(offers), tuple(notes), keys.scores, parts.rows)
 
     def _offer(
         self,
@@ -468,7 +353,7 @@ class Planner:
         gpu: str | None = None,
         budget: float | None = None,
         deadline: float | None = None,
-    ) -> Any:
+    ) -> Plan:
         """Plan several rows: see `choose.choose`.
 
         Args:
@@ -480,8 +365,6 @@ class Planner:
         Raises:
             InputError: an unknown card or data set, a budget or deadline below zero.
         """
-        from meta_spliceai.experiments.plan.choose import choose
-
         paid: set[str] = {spec.id for spec in specs}
         plans = []
         for spec in specs:
@@ -490,52 +373,6 @@ class Planner:
                 paid |= set(filter(None, cache_keys(spec, plan.drawn)))
             plans.append(plan)
         return choose(plans, self.market, self.today, budget, deadline)
-
-
-def plan_row(
-    spec: ExperimentSpec,
-    workspace: Workspace,
-    *,
-    rows: dict[str, ExperimentSpec],
-    gpu: str | None = None,
-    prices: Path | None = None,
-    ledgers: Sequence[Path] = (),
-) -> RowPlan:
-    """Plan one row by itself; see `Planner.row`."""
-    return Planner(workspace, rows, prices, ledgers).row(spec, gpu)
-
-
-class CacheKeys(NamedTuple):
-    """What a row leaves in caches, as keys: rows with the same key find it there. Empty for nothing.
-
-    Attributes:
-        scores: base scores.
-        rows_zero: rows zero that learn (see `judge`); other code does not find them.
-        features: a frozen encoder's features.
-    """
-
-    scores: str
-    rows_zero: str
-    features: str
-
-
-def cache_keys(spec: ExperimentSpec, rows: int) -> CacheKeys:
-    """Under what a row's intermediate results are found again.
-
-    Args:
-        spec: the row.
-        rows: variants it draws; rows that ask for more than there are draw the same ones.
-    """
-    networks = getattr(spec, "networks", (spec.base,))
-    data = spec.data.model_copy(update={"rows": None}).model_dump_json()
-    scores = f"scores of {rows} {data} {' '.join(base.model_dump_json() for base in networks)}"
-    zero = f"rows zero of {rows} {data} {spec.split.model_dump_json()} {spec.negatives} {spec.window} {spec.seed}"
-    if not is_frozen(spec):
-        return CacheKeys(scores, zero, "")
-    # The seed draws the variants, where not all are taken, and random weights.
-    drawn = spec.data.rows is not None or spec.encoder.settings.get("weights") == "scratch"
-    seed = spec.seed if drawn else ""
-    return CacheKeys(scores, zero, f"features of {rows} {data} {spec.window} {spec.encoder.model_dump_json()} {seed}")
 
 
 def _dollars(offer: Offer | None, seconds: float, machine: Machine) -> float | None:
@@ -567,11 +404,3 @@ def _why(machine: Machine, demand: Demand, time: Mended, memory: Mended, step: s
     if demand.gflop:
         words.append(f"{demand.gflop / 1e3:,.1f} TFLOP of training at all epochs")
     return "; ".join(words)
-
-
-def _best(offers: Sequence[Offered]) -> Offered | None:
-    fitting = [offer for offer in offers if offer.fits]
-    priced = [offer for offer in fitting if offer.dollars is not None]
-    if priced:
-        return min(priced, key=lambda offer: (offer.dollars, offer.hours))
-    return min(fitting, key=lambda offer: offer.hours, default=None)
