@@ -13,7 +13,7 @@ from meta_spliceai.errors import RunError
 from meta_spliceai.splice_engine.meta_layer import embedding_cache
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import frozen_features
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
-from meta_spliceai.splice_engine.meta_layer.training import fit, predict
+from meta_spliceai.splice_engine.meta_layer.training import FeatureWork, fit, predict
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.window_data import WindowData
 
@@ -59,6 +59,30 @@ def test_features_are_those_of_the_encoder_and_computed_once(
     assert again.computed == sum(counted) == 0
     frozen_features(new_predictor(seed=1), data, tmp_path)  # other weights, other content
     assert sum(counted) == len(features.store)
+
+
+def test_what_was_computed_and_what_was_found_is_said(toy_task: ToyTask, tmp_path: Path) -> None:
+    done = [
+        fit(
+            new_predictor(),
+            toy_task.windows,
+            toy_task.targets,
+            toy_task.train,
+            toy_task.validation,
+            TrainingConfig(epochs=1),
+            tmp_path / name,
+            "cpu",
+            progress=False,
+            cache=tmp_path / "cache",
+        ).features
+        for name in ("first", "second")
+    ]
+    first, second = done
+    assert first is not None
+    assert second is not None
+    assert first.computed == first.sequences == second.sequences
+    assert second.computed == 0
+    assert FeatureWork(4982, 982, 7.04).in_words() == "982 sequences read, 4,000 found in the cache, 7.0 s"
 
 
 def test_an_interruption_keeps_finished_blocks_and_damage_is_noticed(

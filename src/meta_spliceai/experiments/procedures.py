@@ -259,6 +259,8 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
                 batch,
             )
         )
+    if report.features is not None:
+        job.watcher.say(f"features of the frozen encoder: {report.features.in_words()}")
     job.watcher.say(
         f"trained {report.epochs_run} epochs in {report.seconds:.0f} s, {report.windows_per_second:.0f} windows/s, "
         f"best epoch {report.best_epoch}: {report.stopped_because}"

@@ -79,6 +79,11 @@ class FeatureWork:
     computed: int
     seconds: float
 
+    def in_words(self) -> str:
+        """What was computed and what was found."""
+        found = self.sequences - self.computed
+        return f"{self.computed:,} sequences read, {found:,} found in the cache, {self.seconds:.1f} s"
+
 
 @dataclass(frozen=True)
 class FitReport:
