@@ -88,6 +88,11 @@ def test_observed_sites_in_a_line_and_in_tables() -> None:
     assert "| net | 0.900 | 0.900 |" in words
     assert "| no effect | 0 | 1,204 |" in words
     assert _observed_sites({}) == []
+    assert "rests on" not in words  # early records do not say in how many groups
+    few = [{**record, "of": 7.0, "groups": 3 if record["metric"] == "gain_detection" else 10} for record in PEAKS]
+    assert "Gain detection rests on 7 cases in 3 groups: so few say little" in "\n".join(
+        _observed_sites({"peaks": few})
+    )
 
 
 @pytest.mark.parametrize(

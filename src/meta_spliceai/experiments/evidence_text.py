@@ -8,6 +8,7 @@ from typing import Any
 from meta_spliceai.experiments.leaderboard import Board, Value, board_table, boards
 from meta_spliceai.experiments.observed_text import (
     crossed,
+    few_groups_in_words,
     hits_in_words,
     kinds_in_words,
     kinds_of,
@@ -109,6 +110,8 @@ def _observed_sites(evidence: dict[str, Any]) -> list[str]:
             f"{peaks_in_words(peaks)}:",
             _table(["scorer", *(metric.replace("_", " ") for metric in metrics)], rows),
         ]
+        few = few_groups_in_words(peaks)
+        parts += [f"{few[0].upper()}{few[1:]}."] if few else []
     hits = evidence.get("localisation", [])
     if hits:
         tolerances, rows = _crossed(hits, "tolerance")

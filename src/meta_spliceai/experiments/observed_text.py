@@ -22,6 +22,26 @@ def peaks_in_words(peaks: Sequence[Record]) -> str:
     )
 
 
+FEW_GROUPS = 10
+"""Groups below which an interval over groups is told to rest on few."""
+
+
+def few_groups_in_words(peaks: Sequence[Record]) -> str:
+    """Which shares among the records of `peaks` rest on few groups, whose intervals are then hardly more than the
+    spread between those; empty where none does, and for early runs, whose records do not say."""
+    few: dict[str, tuple[float, int]] = {}
+    for record in peaks:
+        if record.get("of") and "groups" in record and record["groups"] < FEW_GROUPS:
+            few.setdefault(record["metric"].replace("_", " "), (record["of"], record["groups"]))
+    if not few:
+        return ""
+    told = [
+        f"{metric} rests on {of:,.0f} cases in {groups} {'group' if groups == 1 else 'groups'}"
+        for metric, (of, groups) in few.items()
+    ]
+    return f"{'; '.join(told)}: so few say little of others, whatever the interval"
+
+
 def hits_in_words(hits: Sequence[Record]) -> str:
     """What the records of `localisation` were judged on."""
     return (

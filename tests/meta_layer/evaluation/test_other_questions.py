@@ -169,6 +169,26 @@ def test_peaks_by_hand() -> None:
     assert value["model", "peak_precision"] == pytest.approx(6 / 7)
 
 
+def test_a_share_has_an_interval_over_the_groups_in_which_something_can_be_hit() -> None:
+    reference, delta, _ = peaks()
+    gain, other = ObservedSites(gained=(("donor", 2),)), ObservedSites(gained=(("donor", 0),))
+    # the same new donor in twenty genes; in two of them one was observed, there and elsewhere
+    many = [np.repeat(one[[1]], 20, axis=0) for one in (reference, delta)]
+    sites = [gain, other, *[ObservedSites()] * 18]
+    table = judge_peaks(many[0], {"model": many[1]}, sites, np.arange(20), n_boot=400).set_index("metric")
+    found = table.loc["gain_detection"]
+    assert (found["estimate"], found["groups"]) == (0.5, 2)
+    assert (found["low"], found["high"]) == (0, 1)  # either gene may be all that is drawn
+    assert "undefined on" in found["reason"]
+    assert "no interval" not in found["reason"]
+    assert table.loc["false_gain_rate", "groups"] == 18
+    alone = judge_peaks(many[0], {"model": many[1]}, [gain, *[ObservedSites()] * 19], np.arange(20), n_boot=400)
+    found = alone.set_index("metric").loc["gain_detection"]
+    assert (found["estimate"], found["groups"]) == (1, 1)
+    assert np.isnan(found["low"])
+    assert found["reason"] == "no interval: all 1 that could be hit are in one group (0)"
+
+
 def test_peaks_out_of_reach_are_counted_and_bad_input_is_refused() -> None:
     reference, delta, observed = peaks()
     far = [ObservedSites(gained=(("donor", 11),)), *observed[1:]]

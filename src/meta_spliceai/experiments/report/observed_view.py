@@ -13,6 +13,7 @@ from meta_spliceai.experiments.observed_text import (
     NEARER_SITE,
     Record,
     crossed,
+    few_groups_in_words,
     hits_in_words,
     kinds_in_words,
     kinds_of,
@@ -173,8 +174,8 @@ def _peaks(peaks: Sequence[Record], kind: Callable[[str], str]) -> ObservedPart:
         hits, of = record.get("hits"), record.get("of")
         return f"{hits:,.0f} of {of:,.0f}" if isinstance(hits, int | float) and isinstance(of, int | float) else ""
 
-    return _part("Do sites appear and vanish where they were seen to?", peaks_in_words(peaks), "share", columns, found,
-                 kind, counted)  # fmt: skip
+    words = ". ".join(filter(None, (peaks_in_words(peaks), few_groups_in_words(peaks))))
+    return _part("Do sites appear and vanish where they were seen to?", words, "share", columns, found, kind, counted)
 
 
 def _kinds(kinds: Sequence[Record], kind: Callable[[str], str]) -> ObservedPart:

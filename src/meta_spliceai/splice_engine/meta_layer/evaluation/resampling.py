@@ -116,7 +116,11 @@ class Interval:
 
 
 def percentile_interval(
-    replicates: Float[np.ndarray, " resamples"], n_groups: int, level: float = 0.95, why_undefined: str = ""
+    replicates: Float[np.ndarray, " resamples"],
+    n_groups: int,
+    level: float = 0.95,
+    why_undefined: str = "",
+    undefined_allowed: float = UNDEFINED_ALLOWED,
 ) -> Interval:
     """The central interval of the replicates; NaN with a reason where the resampling cannot give one.
 
@@ -125,6 +129,8 @@ def percentile_interval(
         n_groups: groups resampled; with a single one every resample is the data themselves.
         level: coverage.
         why_undefined: what a resample lacks when the metric is undefined on it, in words.
+        undefined_allowed: share of resamples on which it may be; the others then say what groups would give that
+            define it.
     """
     n_boot = len(replicates)
     undefined = int(np.isnan(replicates).sum())
@@ -133,7 +139,7 @@ def percentile_interval(
         return Interval(nothing, nothing, 0, "no interval: no resamples were asked for")
     if n_groups < 2:
         return Interval(nothing, nothing, undefined, "no interval: all judged rows are in one group")
-    if undefined > UNDEFINED_ALLOWED * n_boot:
+    if undefined > undefined_allowed * n_boot:
         why = f" ({why_undefined})" if why_undefined else ""
         return Interval(
             nothing, nothing, undefined, f"no interval: undefined on {undefined} of {n_boot} resamples{why}"
