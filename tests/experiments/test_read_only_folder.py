@@ -80,7 +80,7 @@ def test_whether_a_process_works_on_a_run_is_known_without_writing(locked: Works
     (seen,), (run,) = locked.own_runs(), workspace.own_runs()
     assert not seen.is_taken()
     assert [kept.why for kept in sort_runs(locked)[1]] == ["finished and current"]
-    with pytest.raises(OSError, match="Read-only|denied"), seen.taken():
+    with pytest.raises(OSError, match=r"Read-only|denied"), seen.taken():
         pass
     if seen.path == run.path:  # The lock cannot be taken by anyone.
         return

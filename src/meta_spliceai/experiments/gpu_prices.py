@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from meta_spliceai.errors import InputError, MissingResourceError, unknown_value
-from meta_spliceai.experiments.spec import Block, explain
+from meta_spliceai.experiments.read_yaml import line_of, read_text, read_yaml
+from meta_spliceai.experiments.spec import Block, explain, first_problem
 from meta_spliceai.files import cache_dir
 
 OWN_FILE = Path("wishlist") / "gpus.yaml"
@@ -227,22 +226,35 @@ def load_market(own: Path | None = None) -> Market:
     market = Market(gpus, {})
     offers = _newest_offers(shared, market)
     for path, history in user:
-        _check_known(path, history, market)
+        _check_own(path, history, market)
         offers |= _newest_offers([history], market)
     return Market(gpus, offers)
 
 
-def _check_known(path: Path, history: PriceHistory, market: Market) -> None:
-    """A price in a user's own file is for a card that is described; elsewhere it waits until somebody describes it."""
+def _check_own(path: Path, history: PriceHistory, market: Market) -> None:
+    """A price in a user's own file is for a card that is described (elsewhere it waits until somebody describes it),
+    and of a day that has been: one of next year would look new for more than a year."""
     for table, prices in enumerate(history.history):
+        # One day of grace: it may be tomorrow already where the price was read.
+        if (first_day(prices.as_of) - date.today()).days > 1:
+            place = _place(path, ("history", table, "as_of"))
+            raise InputError(
+                f"{place}: field 'history.{table}.as_of' = '{prices.as_of}': this day is still to come; the day on "
+                "which the prices were read, YYYY-MM or YYYY-MM-DD"
+            )
         for number, price in enumerate(prices.prices):
             if market.known(price.gpu) is None:
-                tree = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
                 field = ("history", table, "prices", number, "gpu")
-                where = f"{path}, line {_line_of(tree, field)}: field '{'.'.join(map(str, field))}'"
+                where = f"{_place(path, field)}: field '{'.'.join(map(str, field))}'"
                 raise unknown_value(
                     "GPU", price.gpu, market.gpus, where=f"{where} (describe a card of your own in 'gpus')"
                 )
+
+
+def _place(path: Path, field: Sequence[object]) -> str:
+    """File and line of a field."""
+    tree, _ = read_yaml(str(path), read_text(path))
+    return f"{path}, line {line_of(tree, field)}" if tree is not None else str(path)
 
 
 def _newest_offers(histories: Sequence[PriceHistory], market: Market) -> dict[str, Offer]:
@@ -277,7 +289,7 @@ def _packaged() -> str:
 
 
 def _read_file(path: Path) -> PriceHistory:
-    return read_history(path.read_text(encoding="utf-8"), str(path))
+    return read_history(read_text(path), str(path))
 
 
 def read_history(text: str, where: str) -> PriceHistory:
@@ -286,22 +298,18 @@ def read_history(text: str, where: str) -> PriceHistory:
     Raises:
         InputError: names `where`, the line, the field, the value and what is allowed.
     """
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
+    tree, content = read_yaml(where, text)
     try:
         return PriceHistory.model_validate(content)
     except ValidationError as error:
-        line = _line_of(tree, error.errors()[0]["loc"])
-        place = f"{where}, line {line}" if line else where
+        field = first_problem(error)["loc"]
+        place = f"{where}, line {line_of(tree, field)}" if tree is not None else where
         raise InputError(f"{place}: {explain(error, PriceHistory)}{_allowed(error)}") from error
 
 
 def _allowed(error: ValidationError) -> str:
     """What a missing field, or one of another form, has to say."""
-    first = error.errors()[0]
+    first = first_problem(error)
     if first["type"] not in ("missing", "string_pattern_mismatch"):
         return ""
     name = str(first["loc"][-1])
@@ -309,18 +317,3 @@ def _allowed(error: ValidationError) -> str:
         if name in model.model_fields:
             return f": {model.model_fields[name].description}"
     return ""
-
-
-def _line_of(tree: Any, location: Iterable[int | str]) -> int | None:
-    """The 1-based line of a field, or of the block that lacks it."""
-    node = tree
-    for part in location:
-        found = None
-        if isinstance(node, yaml.MappingNode):
-            found = next((value for key, value in node.value if key.value == part), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            found = node.value[part]
-        if found is None:
-            break
-        node = found
-    return None if node is None else node.start_mark.line + 1

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.experiments.gpu_prices import OWN_FILE as OWN_PRICES
-from meta_spliceai.experiments.spec import ExperimentSpec, explain, fields
+from meta_spliceai.experiments.read_yaml import line_of, nodes_along, read_text, read_yaml
+from meta_spliceai.experiments.spec import ExperimentSpec, explain, fields, first_problem
 
 OWN_FOLDER = Path("wishlist")
 """A user's own rows, `./wishlist/*.yaml`, laid over the packaged ones."""
@@ -23,6 +24,9 @@ _IDENTITY = {"id", "title", "section", "purpose", "smoke"}
 
 _FILE_KEYS = {"section", "purpose", "column", "defaults", "rows"}
 """A file's section, the question its rows answer, the heading of the wishlist's middle column, what its rows share."""
+
+
+_FORM = "a catalogue file has a 'section' and a list of 'rows'"
 
 
 def load_rows(own: Path | None = OWN_FOLDER) -> dict[str, ExperimentSpec]:
@@ -42,7 +46,7 @@ def load_rows(own: Path | None = OWN_FOLDER) -> dict[str, ExperimentSpec]:
     if own is not None and own.is_dir():
         # The user's GPUs and prices lie in the same folder.
         own_rows = (path for path in own.iterdir() if _is_yaml(path) and path.name != OWN_PRICES.name)
-        found |= _read_all((str(path), _text(path)) for path in own_rows)
+        found |= _read_all((str(path), read_text(path)) for path in own_rows)
     rows = {row_id: spec for row_id, (spec, _) in found.items()}
     _check_ensembles(rows, {row_id: place for row_id, (_, place) in found.items()})
     return rows
@@ -109,13 +113,6 @@ def _is_yaml(entry: Traversable) -> bool:
     return entry.name.endswith((".yaml", ".yml"))
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-
-
 def _read_all(texts: Iterable[tuple[str, str]]) -> dict[str, tuple[ExperimentSpec, str]]:
     """Rows with their places by id; the files in the order of their names."""
     rows: dict[str, tuple[ExperimentSpec, str]] = {}
@@ -137,32 +134,22 @@ def read_rows(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
     Raises:
         InputError: no YAML, a field that is unknown, doubled or bad; names file, line, row, field and what is allowed.
     """
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name}, line {mark.line + 1}" if mark is not None else name
-        raise InputError(
-            f"{where}: not valid YAML ({getattr(error, 'problem', None) or _first_line(error)})"
-        ) from error
-    except RecursionError as error:
-        raise InputError(f"{name}: not valid YAML (nested too deeply)") from error
-    whole_file = isinstance(content, dict) and isinstance(content.get("rows"), list) and "section" in content
-    if tree is None or not whole_file:
-        raise InputError(f"{name}: a catalogue file has a 'section' and a list of 'rows'")
-    _check_doubled(name, tree)
+    tree, content = read_yaml(name, text)
+    if tree is None or not isinstance(content, dict):
+        raise InputError(f"{name}: {_FORM}")
     for key in content:
         if key not in _FILE_KEYS:
-            raise unknown_value("field", key, sorted(_FILE_KEYS), where=f"{name}, line {_line(tree, (key,))}")
+            raise unknown_value("field", key, sorted(_FILE_KEYS), where=f"{name}, line {line_of(tree, (key,))}")
+    if not isinstance(content.get("rows"), list) or "section" not in content:
+        raise InputError(f"{name}: {_FORM}")
     defaults = content.get("defaults") or {}
     if not isinstance(defaults, dict):
         raise InputError(
-            f"{name}, line {_line(tree, ('defaults',))}: 'defaults' is a block of fields, not {defaults!r}"
+            f"{name}, line {line_of(tree, ('defaults',))}: 'defaults' is a block of fields, not {defaults!r}"
         )
     found = []
     for number, values in enumerate(content["rows"]):
-        place = f"{name}, line {_line(tree, ('rows', number))}"
+        place = f"{name}, line {line_of(tree, ('rows', number))}"
         if not isinstance(values, dict):
             raise InputError(f"{place}: a row is a block of fields, not {values!r}")
         whole = _merged(defaults, values)
@@ -173,11 +160,11 @@ def read_rows(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
             spec = ExperimentSpec.model_validate(whole)
         except ValidationError as error:
             # The field's own line: in the row, else among what the file's rows share.
-            field = error.errors(include_url=False)[0]["loc"]
+            field = first_problem(error)["loc"]
             starts: list[tuple[object, ...]] = [("rows", number), ("defaults",), ()]
-            start = max(starts, key=lambda start: len(_walk(tree, (*start, *field))) - len(start))
+            start = max(starts, key=lambda start: len(nodes_along(tree, (*start, *field))) - len(start))
             label = f", row '{values['id']}'" if "id" in values else ""
-            raise InputError(f"{name}, line {_line(tree, (*start, *field))}{label}: {explain(error)}") from error
+            raise InputError(f"{name}, line {line_of(tree, (*start, *field))}{label}: {explain(error)}") from error
         found.append((spec, place))
     return found
 
@@ -189,54 +176,6 @@ def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
-
-
-def _walk(tree: yaml.Node, path: Sequence[object]) -> list[yaml.Node]:
-    """The nodes along a path of keys and places, as far as the file has them; a key stands for its own node."""
-    nodes = []
-    for step in path:
-        if isinstance(tree, yaml.MappingNode):
-            pair = next(((key, value) for key, value in tree.value if key.value == str(step)), None)
-            if pair is None:
-                break
-            nodes.append(pair[0])
-            tree = pair[1]
-        elif isinstance(tree, yaml.SequenceNode) and isinstance(step, int) and step < len(tree.value):
-            tree = tree.value[step]
-            nodes.append(tree)
-        else:
-            break
-    return nodes
-
-
-def _line(tree: yaml.Node, path: Sequence[object]) -> int:
-    """The 1-based line of the deepest node along a path."""
-    nodes = _walk(tree, path)
-    return (nodes[-1] if nodes else tree).start_mark.line + 1
-
-
-def _check_doubled(name: str, tree: yaml.Node) -> None:
-    """A key that stands twice in one block: YAML's reader would keep the last one without a word."""
-    waiting, seen = [tree], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            waiting.extend(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            first: dict[str, int] = {}
-            for key, value in node.value:
-                waiting.append(value)
-                line = key.start_mark.line + 1
-                if not isinstance(key, yaml.ScalarNode):
-                    raise InputError(f"{name}, line {line}: the name of a field is a word, not a block")
-                if key.value in first:
-                    raise InputError(
-                        f"{name}, line {line}: field '{key.value}' stands twice, first on line {first[key.value]}"
-                    )
-                first[key.value] = line
 
 
 def _check_ensembles(rows: Mapping[str, ExperimentSpec], places: Mapping[str, str]) -> None:

@@ -6,9 +6,12 @@ what differs. A bad value is refused with its file, row, field, the value and wh
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.fusion_config import FusionConfig
@@ -174,7 +177,7 @@ class EnsembleSpec(Block):
 class ExperimentSpec(Block):
     """One row: everything that decides a result, apart from data content, code version and device."""
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="the name in `meta-spliceai run ID`")
+    id: str = Field(description="the name in `meta-spliceai run ID`")
     title: str = Field(description="the row's title on the wishlist")
     section: str = Field(description="the wishlist's section")
     purpose: str = Field("", description="the question the row answers")
@@ -199,6 +202,13 @@ class ExperimentSpec(Block):
     )
     bootstrap: int = Field(2000, ge=10, le=100_000, description="resamples of groups behind every interval")
     smoke: bool = Field(False, description="a few rows and tiny sizes, to see that a row runs; never a result")
+
+    @field_validator("id")
+    @classmethod
+    def _for_a_folder(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", value):
+            raise ValueError("small letters a to z, digits and hyphens, such as simple-cnn-501")
+        return value
 
     @field_validator("window")
     @classmethod
@@ -278,7 +288,7 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
         model: what was validated; a row where absent.
     """
     problems = error.errors(include_url=False)
-    first = problems[0]
+    first = first_problem(error)
     field = ".".join(str(part) for part in first["loc"]) or "the row as a whole"
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
@@ -287,8 +297,18 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
         return _with_rest(f"field '{field}': {message}", len(problems))
     if first["type"] == "missing":
         return _with_rest(f"field '{field}' is missing", len(problems))
-    value = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+    given = first["input"]
+    value = "" if isinstance(given, dict) else f" = {given.isoformat() if isinstance(given, date) else repr(given)}"
+    if isinstance(given, date):
+        message += "; YAML takes this for a date, so write it in quotes"
     return _with_rest(f"field '{field}'{value}: {message[:1].lower()}{message[1:]}", len(problems))
+
+
+def first_problem(error: ValidationError) -> ErrorDetails:
+    """What to say first of several complaints: a field that is unknown, because one that is missing may be the same one
+    misspelt; else the first."""
+    problems = error.errors(include_url=False)
+    return next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
 
 
 def _with_rest(line: str, count: int) -> str:

@@ -105,9 +105,19 @@ def test_old_prices_are_named_with_their_day(tmp_path: Path, market: Market) -> 
             "line 5: field 'history.0.pricez': no such field; fields here: as_of, provider, source, recommendations, ",
         ),
         ("history:\n  - as_of: yesterday\n    provider: a\n    source: b\n", "YYYY-MM or YYYY-MM-DD"),
-        ("gpus:\n  - name: X\n    vram: 3\n", r"line 2: field 'gpus.0.vram_gb' is missing \(and 6 more\): its memory"),
+        ("gpus:\n  - name: X\n", r"line 2: field 'gpus.0.vram_gb' is missing \(and 5 more\): its memory"),
+        ("gpus:\n  - name: X\n    vram: 3\n", r"line 3: field 'gpus.0.vram': no such field; fields here: name, "),
         ("{}", "neither 'gpus' nor a 'history'"),
-        ("history: [", "not valid YAML"),
+        ("history: [", "mine, line 1: not valid YAML"),
+        ("history:\n  - as_of: 2026-13-02\n", r"mine: not valid YAML \(month must be in 1..12\)"),
+        (
+            "history:\n  - sauce: b\n    as_of: 2026-01-02\n    provider: a\n",
+            r"line 2: field 'history.0.sauce': no such field; fields here: as_of, .* \(and 1 more\)",
+        ),
+        (
+            "history:\n  - as_of: 2026-01-02\n    as_of: 2025-01-02\n",
+            "mine, line 3: field 'as_of' stands twice, first on line 2",
+        ),
     ],
 )
 def test_a_bad_file_names_line_field_and_what_is_allowed(text: str, said: str) -> None:
@@ -125,6 +135,21 @@ def test_a_price_of_a_card_nobody_described_is_refused_in_a_users_file(tmp_path:
     card = "name: H20O, vram_gb: 1, bandwidth_gb_s: 1, fp32_tflops: 1, tf32_tflops: 1, bf16_tflops: 1, source: a"
     file.write_text(f"gpus: [{{{card}}}]\n{file.read_text()}")
     assert load_market(file).offers["H20O"].dollars_per_hour == 0.5
+
+
+def test_a_price_of_a_day_to_come_is_refused(tmp_path: Path, market: Market) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(OWN.replace("2024", "2924"))
+    with pytest.raises(
+        InputError, match=r"mine.yaml, line 2: field 'history.0.as_of' = '2924-01-05': this day is still to come"
+    ):
+        load_market(file)
+
+
+def test_prices_that_are_no_text_are_named(tmp_path: Path, market: Market) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"history: \xff\n")
+    with pytest.raises(InputError, match=r"mine\.yaml: not UTF-8 text"):
+        load_market(tmp_path / "mine.yaml")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
