@@ -85,6 +85,15 @@ def test_sites_that_vanish_and_appear(scores: BaseScores, tested: pd.DataFrame) 
     assert numbers["false_gain_rate"] == pytest.approx(1 / 3)  # of a, b and d, none of which gains a site
 
 
+def test_what_the_reference_alone_would_score_stands_first(scores: BaseScores, tested: pd.DataFrame) -> None:
+    found = judged(scores, tested)
+    assert [record["scorer"] for record in found["peaks"]] == ["no change"] * 5 + ["toy"] * 5
+    nothing = peaks_of(found, "no change")
+    assert (nothing["gain_detection"], nothing["loss_detection"], nothing["false_gain_rate"]) == (0, 0, 0)
+    assert nothing["peak_precision"] == 0  # all three sites of the reference were seen lost
+    assert {record["scorer"] for record in found["effect_types"]} == {"toy"}
+
+
 def test_the_strongest_change_lies_at_an_observed_site_beside_answers_that_know_nothing(
     scores: BaseScores, tested: pd.DataFrame
 ) -> None:
@@ -150,6 +159,6 @@ def test_what_cannot_be_judged_says_why(scores: BaseScores, tested: pd.DataFrame
     reasons.clear()
     both = prepared(scores, tissues, names=("toy", "tissues"))
     found = judge_observed_sites(both, tested, spec(), {}, 10, reasons)
-    assert {record["scorer"] for record in found["peaks"]} == {"toy"}
+    assert {record["scorer"] for record in found["peaks"]} == {"no change", "toy"}
     assert reasons == {"peaks of tissues": "it does not tell acceptors from donors"}
     assert tuple(scores.channels) == tuple(CHANNELS)

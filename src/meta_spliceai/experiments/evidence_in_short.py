@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from meta_spliceai.experiments.leaderboard import Value
-from meta_spliceai.experiments.observed_text import macro_f1
+from meta_spliceai.experiments.observed_text import NO_CHANGE, macro_f1
 from meta_spliceai.experiments.workspace import RunDirectory
 
 
@@ -63,7 +63,7 @@ def _sites(evidence: Mapping[str, Any]) -> list[str]:
     told: dict[str, list[str]] = {}
     wanted = {"gain_detection": "gains found", "loss_detection": "losses found", "false_gain_rate": "false gains"}
     for record in evidence.get("peaks", []):
-        if record["metric"] in wanted and record["estimate"] is not None:
+        if record["metric"] in wanted and record["estimate"] is not None and record["scorer"] != NO_CHANGE:
             told.setdefault(record["scorer"], []).append(f"{wanted[record['metric']]} {_value(record)}")
     for record in evidence.get("localisation", []):
         if record["tolerance"] == 0 and record["scorer"] in told and record["estimate"] is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.experiments.observed_text import ITSELF, NEARER_SITE
+from meta_spliceai.experiments.observed_text import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.experiments.plain_values import records
 from meta_spliceai.experiments.prepare import Prepared
 from meta_spliceai.experiments.spec import ExperimentSpec
@@ -84,10 +84,11 @@ def judge_observed_sites(
         reasons: why a part is empty is added here.
 
     Returns:
-        `peaks`: see `judge_peaks`; `localisation`: hit rates of the strongest |Δ| within 0, 1 and 5 bases of any
-        observed site, on variants with one in reach; `effect_types`: a record a scorer with its `metrics` and
-        `confusion` among EFFECT_TYPES and "no effect". Where several kinds were observed (a skipped exon loses both its
-        sites), a called one of them is right, and for any other call the nearest site's kind counts as missed.
+        `peaks`: see `judge_peaks`, the reference of the row's own base network left as it is (NO_CHANGE) among the
+        scorers; `localisation`: hit rates of the strongest |Δ| within 0, 1 and 5 bases of any observed site, on
+        variants with one in reach; `effect_types`: a record a scorer with its `metrics` and `confusion` among
+        EFFECT_TYPES and "no effect". Where several kinds were observed (a skipped exon loses both its sites), a called
+        one of them is right, and for any other call the nearest site's kind counts as missed.
     """
     found: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
     why = ""
@@ -108,9 +109,10 @@ def judge_observed_sites(
         mine = {base.name: scores.delta[observed.rows].astype(np.float64)}
         if scores is prepared.scores:
             mine |= _of_model(spec, columns, mine[base.name], observed.rows)
+        unchanged = {NO_CHANGE: np.zeros_like(mine[base.name])} if scores is prepared.scores else {}
         judged = judge_peaks(
             scores.ref[observed.rows].astype(np.float64),
-            mine,
+            {**unchanged, **mine},
             observed.sites,
             observed.groups,
             n_boot=resamples,

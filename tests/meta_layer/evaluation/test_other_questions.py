@@ -169,6 +169,16 @@ def test_peaks_by_hand() -> None:
     assert value["model", "peak_precision"] == pytest.approx(6 / 7)
 
 
+def test_a_site_the_reference_has_already_is_not_found_by_saying_nothing() -> None:
+    reference, delta, observed = peaks()
+    had = ObservedSites(gained=(("donor", 5), ("donor", 2)))  # the first one is a reference peak
+    scorers = {"model": delta, "nothing": np.zeros_like(delta)}
+    table = judge_peaks(reference, scorers, [observed[0], had, observed[2]], np.arange(3), n_boot=5)
+    gains = table[table["metric"] == "gain_detection"].set_index("scorer")
+    assert gains["of"].tolist() == [1, 1]
+    assert gains["estimate"].to_dict() == {"model": 1, "nothing": 0}
+
+
 def test_a_share_has_an_interval_over_the_groups_in_which_something_can_be_hit() -> None:
     reference, delta, _ = peaks()
     gain, other = ObservedSites(gained=(("donor", 2),)), ObservedSites(gained=(("donor", 0),))
@@ -195,7 +205,9 @@ def test_peaks_out_of_reach_are_counted_and_bad_input_is_refused() -> None:
     table = judge_peaks(reference, {"model": delta}, far, np.arange(3), n_boot=5)
     assert table["out_of_reach"].iloc[0] == 1
     nobody = judge_peaks(reference, {"model": delta}, [ObservedSites()] * 3, np.arange(3), n_boot=5)
-    assert nobody.set_index("metric").loc["gain_detection", "reason"] == "no gained site observed"
+    assert (
+        nobody.set_index("metric").loc["gain_detection", "reason"] == "no gained site observed that the reference lacks"
+    )
     with pytest.raises(InputError, match="kind of site 'branch' at variant 1"):
         judge_peaks(reference, {"m": delta}, [ObservedSites(lost=(("branch", 0),)), *observed[1:]], np.arange(3))
     with pytest.raises(InputError, match="Δ of m has shape"):

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from meta_spliceai.experiments.observed_text import (
     ITSELF,
     NEARER_SITE,
+    NO_CHANGE,
     Record,
     crossed,
     few_groups_in_words,
@@ -27,8 +28,8 @@ F1_OF = "F1 of "
 MEANINGS = {
     "peak_precision": "of the sites predicted, those that are there",
     "peak_recall": "of the sites that are there, those predicted",
-    "gain_detection": "of the gained sites observed, those predicted",
-    "loss_detection": "of the lost sites observed, those predicted to vanish",
+    "gain_detection": "of the gained sites observed that the reference lacks, those predicted",
+    "loss_detection": "of the lost sites observed that the reference has, those predicted to vanish",
     "false_gain_rate": "variants without a gained site that are given one; less is better",
 }
 
@@ -106,7 +107,7 @@ def _records(evidence: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _kind_of(learned: str) -> Callable[[str], str]:
     def kind(scorer: str) -> str:
-        if scorer in (ITSELF, NEARER_SITE):
+        if scorer in (ITSELF, NEARER_SITE, NO_CHANGE):
             return "row zero"
         return "learned" if scorer == learned else "base"
 

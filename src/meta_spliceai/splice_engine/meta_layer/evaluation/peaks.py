@@ -18,6 +18,8 @@ CHANNEL_OF = {"acceptor": ACCEPTOR, "donor": DONOR}
 PEAK = 0.5
 """Probability from which a position counts as a splice site."""
 
+NO_NEW_SITE = "no gained site observed that the reference lacks"
+
 
 @dataclass(frozen=True)
 class ObservedSites:
@@ -55,11 +57,11 @@ def judge_peaks(
         n_boot, seed, level: of the intervals.
 
     Returns:
-        Rows scorer × metric with estimate, low, high, hits, of, reason. `peak_precision`: predicted peaks that should
-        be there; `peak_recall`: expected ones that are; `gain_detection`: gained sites with a peak; `loss_detection`:
-        lost sites that were a reference peak and are none any more; `false_gain_rate`: variants with no gained site
-        observed that get a new peak. Sites outside the positions given can neither hit nor miss, and are in
-        `out_of_reach`.
+        Rows scorer × metric with estimate, low, high, hits, of, groups, reason. `peak_precision`: predicted peaks that
+        should be there; `peak_recall`: expected ones that are; `gain_detection`: gained sites that were no reference
+        peak and are one now; `loss_detection`: lost sites that were a reference peak and are none any more;
+        `false_gain_rate`: variants with no gained site observed that get a new peak. Sites outside the positions given
+        can neither hit nor miss, and are in `out_of_reach`.
 
     Raises:
         InputError: arrays of other shapes, an even number of positions, a kind of site nobody knows.
@@ -77,6 +79,7 @@ def judge_peaks(
     lost, out_of_reach = _marked(observed, "lost", before.shape, half)
     gained, out_of_reach_too = _marked(observed, "gained", before.shape, half)
     lost_here = _widened(lost, tolerance) & before
+    gained_here = gained & ~_widened(before, tolerance)
     expected = (before & ~lost_here) | gained
     any_gain = np.array([bool(sites.gained) for sites in observed])
     rows = []
@@ -90,7 +93,7 @@ def judge_peaks(
         counts = {
             "peak_precision": (_per_variant(right), _per_variant(after), "no peak predicted"),
             "peak_recall": (_per_variant(met & expected), _per_variant(expected), "no peak expected"),
-            "gain_detection": (_per_variant(met & gained), _per_variant(gained), "no gained site observed"),
+            "gain_detection": (_per_variant(met & gained_here), _per_variant(gained_here), NO_NEW_SITE),
             "loss_detection": (_per_variant(lost_here & ~after), _per_variant(lost_here), "no reference peak lost"),
             "false_gain_rate": (
                 (_per_variant(new) > 0) * ~any_gain * 1.0,
