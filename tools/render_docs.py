@@ -17,6 +17,7 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -354,7 +355,9 @@ def _command(path: tuple[str, ...], command: Any) -> list[str]:
     prose, _, examples = help_text.partition("Examples")
     lines += [prose.strip(), ""]
     if examples.strip():
-        lines += ["```sh", *(line.strip() for line in examples.strip().splitlines() if line.strip()), "```", ""]
+        # A bracket is escaped in the help, where it would be taken for markup.
+        shown = textwrap.dedent(examples.strip("\n")).strip().replace("\\[", "[")
+        lines += ["```sh", *(line for line in shown.splitlines() if line.strip()), "```", ""]
     if arguments or options:
         lines += ["| name | meaning |", "|---|---|"]
     for argument in arguments:

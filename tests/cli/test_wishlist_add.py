@@ -38,6 +38,14 @@ def test_by_options_and_what_to_do_next(tmp_path):
     assert "has this id already" in str(again.exception)
 
 
+def test_with_title_model_and_data_nothing_is_asked_in_a_terminal_either(monkeypatch):
+    monkeypatch.setattr(wishlist_add, "_on_terminal", lambda: True)
+    result = invoke(*GIVEN)
+    assert result.exit_code == 0, result.output
+    assert "]:" not in result.output
+    assert load_rows()["wt1-51-bases"].section == "My experiments"
+
+
 def test_in_a_terminal_it_asks_until_it_can_use_the_answer(monkeypatch):
     monkeypatch.setattr(wishlist_add, "_on_terminal", lambda: True)
     answers = ["My row", "simple-cnn-501", "", "", "simple-cn", "simple-cnn", "", "lots", "2", "2-4", "urgent", "low"]

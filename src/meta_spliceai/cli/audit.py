@@ -29,6 +29,11 @@ def audit(
 
     Variants, overlapping windows, near-identical windows on either strand, exons, genes, paralogs; and classes and
     sources that are spread unevenly. Exit code 2 if the split breaks its promise.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai audit runs/wt1-simple-cnn-0123456789ab
+      meta-spliceai audit my-split.parquet --window 501 --no-sequence --json
     """
     from meta_spliceai import datasets
     from meta_spliceai.errors import InputError, IntegrityError

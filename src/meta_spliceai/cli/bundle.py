@@ -59,7 +59,8 @@ def make(
 
       meta-spliceai bundle make --all --score-digits 5 -o bundle.zip
       meta-spliceai bundle make validated-delta-10k simple-cnn-501 -o two.zip
-      meta-spliceai bundle make --all --without mfass-fusion-all-networks -o most.zip
+      meta-spliceai bundle make --all --without mfass-fusion-all-networks \\
+          -o most.zip
       meta-spliceai bundle make --all --limit 2000 --max-size 20MB -o small.zip
     """
     from meta_spliceai.errors import InputError

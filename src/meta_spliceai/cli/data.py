@@ -21,7 +21,13 @@ def register(app: typer.Typer) -> None:
 def list_data_sets(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List the data sets: rows, build, licence, title."""
+    """List the data sets: rows, build, licence, title.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai data list
+      meta-spliceai data list --json
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -49,7 +55,14 @@ def show(
     load: Annotated[bool, typer.Option(help="Read the data for coverage and class counts.")] = True,
 ) -> None:
     """Show source, licence, citation, checksums and label rule of a data set; its coverage and class counts; and the
-    numbers its label rule is argued from."""
+    numbers its label rule is argued from.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai data show wt1-exon5
+      meta-spliceai data show mfass --no-load
+      meta-spliceai data show splicevardb --set path=my-download.tsv
+    """
     from meta_spliceai import datasets
 
     dataset = datasets.get(name)
@@ -83,7 +96,12 @@ def show(
 def get(
     name: Annotated[str, typer.Argument(help="A data set's name, as `data list` prints it.")],
 ) -> None:
-    """Bring every file of a data set to this machine (mirror, cache or download) and print where it is."""
+    """Bring every file of a data set to this machine (mirror, cache or download) and print where it is.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai data get mfass
+    """
     from meta_spliceai import datasets
     from meta_spliceai.errors import MissingResourceError
     from meta_spliceai.resources import get as get_resource
@@ -101,7 +119,12 @@ def check(
         list[str] | None, typer.Option("--set", help="An option of the loader, key=value; may be repeated.")
     ] = None,
 ) -> None:
-    """Find every file of a data set, compare its checksum, then read it whole and check every reference allele."""
+    """Find every file of a data set, compare its checksum, then read it whole and check every reference allele.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai data check wt1-exon5
+    """
     from meta_spliceai import datasets
 
     files = datasets.check_files(name)

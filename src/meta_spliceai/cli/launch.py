@@ -64,8 +64,10 @@ def launch(
     [bold]Examples[/bold]
 
       meta-spliceai launch validated-delta-50k --cloud runpod --dry-run
-      meta-spliceai launch simple-cnn-501 validated-delta-10k --spot --gpu "RTX 4090"
-      meta-spliceai launch validated-delta-50k --cloud aws --bucket s3://my-lab-runs --yes
+      meta-spliceai launch simple-cnn-501 validated-delta-10k --spot \\
+          --gpu "RTX 4090"
+      meta-spliceai launch validated-delta-50k --cloud aws \\
+          --bucket s3://my-lab-runs --yes
     """
     from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.executors.on_cloud import (

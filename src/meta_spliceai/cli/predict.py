@@ -48,8 +48,10 @@ def predict(
 
     [bold]Examples[/bold]
 
-      meta-spliceai predict validated-delta-50k patients.vcf -o out.tsv -R hg38.fa -A grch38
-      meta-spliceai predict validated-delta-50k variants.tsv -o out.tsv -R hg38.fa
+      meta-spliceai predict validated-delta-50k patients.vcf -o out.tsv \\
+          -R hg38.fa -A grch38
+      meta-spliceai predict validated-delta-50k variants.tsv -o out.tsv \\
+          -R hg38.fa
     """
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.datasets.human import human_annotation, human_genome

@@ -41,12 +41,10 @@ def pretrain(
     The folder gets the model hub's own format, and results that use it say what it saw. Bits a base on the held-out
     chromosomes: 2 is knowing nothing, and the last line says how many there are for who knows the base composition.
 
-    Examples:
+    [bold]Examples[/bold]
 
       meta-spliceai pretrain -o encoders/tiny --steps 1000 --length 512
-
       meta-spliceai pretrain -o encoders/tiny --steps 1000 --length 512 --resume
-
       meta-spliceai run frozen-tiny-pretrained   # reads encoders/tiny
     """
     from rich.console import Console

@@ -120,7 +120,8 @@ def run(
       meta-spliceai run --all --device cuda --time-limit 9m
       meta-spliceai run --all --bundle bundle.zip --smoke
       meta-spliceai run cnn-hyenadna-ensemble --executor ray --gpus-per-run 0.25
-      meta-spliceai run simple-cnn-501 --executor slurm --slurm partition=gpu --slurm gpus_per_node=1
+      meta-spliceai run simple-cnn-501 --executor slurm --slurm partition=gpu \\
+          --slurm gpus_per_node=1
     """
     from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.executors.durations import parse_duration

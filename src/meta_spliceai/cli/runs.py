@@ -32,7 +32,13 @@ def list_runs(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """List the runs with their state and, where there is one, the reason."""
+    """List the runs with their state and, where there is one, the reason.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai runs list
+      meta-spliceai runs list --state failed --json
+    """
     from meta_spliceai.errors import unknown_value
     from meta_spliceai.experiments.workspace import STATES, Workspace
 
@@ -93,6 +99,11 @@ def show(
 
     Of training and base scoring it says how many operations were counted, in which time, and what share of the device's
     own rate in matrix products that is.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai runs show wt1-simple-cnn
+      meta-spliceai runs show wt1-simple-cnn-0123456789ab --json
     """
     from meta_spliceai.errors import IntegrityError
     from meta_spliceai.experiments.workspace import Workspace
@@ -138,7 +149,12 @@ def compare(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """Judge several runs on the test rows they share, paired with the first one."""
+    """Judge several runs on the test rows they share, paired with the first one.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai runs compare wt1-simple-cnn wt1-validated-delta
+    """
     from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, headline_table
     from meta_spliceai.experiments.leaderboard import Value
     from meta_spliceai.experiments.workspace import Workspace
@@ -184,6 +200,10 @@ def diff(
     """Show in what two runs differ: specification, data, code, machine, versions, and the metrics of their models.
 
     The metrics are each run's own; `runs compare` judges both on the same rows.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai runs diff wt1-simple-cnn wt1-validated-delta
     """
     from rich import box
     from rich.console import Console
@@ -295,7 +315,8 @@ def export(
 
       meta-spliceai runs export validated-delta-50k-0123456789ab
       meta-spliceai runs export -o runs.csv
-      meta-spliceai runs export wt1-simple-cnn wt1-validated-delta -o two.parquet
+      meta-spliceai runs export wt1-simple-cnn wt1-validated-delta \\
+          -o two.parquet
       meta-spliceai runs export --into results
       meta-spliceai runs export --into results --no-labels
     """

@@ -52,9 +52,12 @@ def saturate(
 
     [bold]Examples[/bold]
 
-      meta-spliceai saturate --exon BRCA1:11 -R hg38.fa -A grch38 -o brca1.parquet --figure brca1.png
-      meta-spliceai saturate --region chr17:43,045,600-43,045,900 --indels -R hg38.fa -A grch38 -o out.parquet
-      meta-spliceai saturate --gene SMN1 --base cispliceai -R hg38.fa -A grch38 -o smn1.parquet
+      meta-spliceai saturate --exon BRCA1:11 -R hg38.fa -A grch38 \\
+          -o brca1.parquet --figure brca1.png
+      meta-spliceai saturate --region chr17:43,045,600-43,045,900 --indels \\
+          -R hg38.fa -A grch38 -o out.parquet
+      meta-spliceai saturate --gene SMN1 --base cispliceai -R hg38.fa \\
+          -A grch38 -o smn1.parquet
     """
     from meta_spliceai.errors import InputError
 

@@ -71,10 +71,13 @@ def score(
     [bold]Examples[/bold]
 
       meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38
-      meta-spliceai score in.vcf -o out.vcf -R hg38.fa -A genes.gtf.gz --base cispliceai --stats stats.json
+      meta-spliceai score in.vcf -o out.vcf -R hg38.fa -A genes.gtf.gz \\
+          --base cispliceai --stats stats.json
       meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38 --resume
-      meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38 --device cuda --precision bf16
-      bcftools view -r chr17 in.bcf | meta-spliceai score -R hg38.fa -A grch38 -D 500 > out.vcf
+      meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38 \\
+          --device cuda --precision bf16
+      bcftools view -r chr17 in.bcf | meta-spliceai score -R hg38.fa -A grch38 \\
+          -D 500 > out.vcf
     """
     from meta_spliceai.errors import InputError, unknown_value
 

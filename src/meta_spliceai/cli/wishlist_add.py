@@ -63,17 +63,20 @@ def add(
 ) -> None:
     """Add a row to your own wishlist: ./wishlist/*.yaml.
 
-    In a terminal, what is not given is asked for: title, model, data, memory,
-    time and priority. Elsewhere title, model and data are needed. The row is
-    checked (its id is new, its parts exist, its values are allowed) before a
-    line is written; comments and order of the file stay.
+    With title, model and data given nothing is asked. Where one is missing,
+    and somebody sits at a terminal, what is not given is asked for: title,
+    model, data, memory, time and priority. The row is checked (its id is new,
+    its parts exist, its values are allowed) before a line is written; comments
+    and order of the file stay.
 
     [bold]Examples[/bold]
 
       meta-spliceai wishlist add
-      meta-spliceai wishlist add --title "WT1, 51 bases" --model gated-cnn --data wt1-exon5 --window 51 --priority high
-      meta-spliceai wishlist add --title "Both CNNs" --model gated-cnn --data wt1-exon5 \
---set ensemble.members='[wt1-a, wt1-b]'
+      meta-spliceai wishlist add --title "WT1, 51 bases" --model gated-cnn \\
+          --data wt1-exon5 --window 51 --priority high
+      meta-spliceai wishlist add --title "Both CNNs" --model gated-cnn \\
+          --data wt1-exon5 \\
+          --set ensemble.members='\\[wt1-simple-cnn, wt1-validated-delta]'
     """
     from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments import add_row
@@ -84,8 +87,8 @@ def add(
         raise InputError(f"--file {file}: rows are found in ./{OWN_FOLDER}/*.yaml; name a file there")
     rows = load_rows()
     offered = offered_parts()
-    asks = _on_terminal()
     missing = [name for name, value in (("--title", title), ("--model", model), ("--data", data)) if value is None]
+    asks = bool(missing) and _on_terminal()
     if missing and not asks:
         raise InputError(f"wishlist add: {', '.join(missing)} missing; give them as options, or call it in a terminal")
 
