@@ -14,7 +14,6 @@ from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 
 ROWS = load_rows(own=None)
-WISHED = [row.id for row in ROWS.values() if row.wish is not None]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.mirror
 @pytest.mark.quickstart
-@pytest.mark.parametrize("row_id", [*WISHED, "observed-sites-fusion-clean"])
+@pytest.mark.parametrize("row_id", ROWS)
 def test_the_row_runs_in_miniature(row_id: str, mirror: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("spliceai", "frame-alignment-checks"):
         try:

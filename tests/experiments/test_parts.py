@@ -164,3 +164,11 @@ def test_every_head_runs_and_writes_what_it_answers(
     for judged in task.values():
         assert judged["base"]["n"] > 0  # the toy has no observed sites: all labels are the base network's
         assert judged["gold"] == {"n": 0}
+    sources = [part.get("labels") for part in run.data()["split"]["parts"].values()]
+    said = [note for note in run.record()["notes"] if note.startswith("sites to learn: 0 observed (gold)")]
+    if task:
+        assert all(source["gold"] == 0 < source["base"] for source in sources)
+        assert len(said) == 1
+    else:
+        assert sources == [None, None, None]
+        assert not said

@@ -122,6 +122,10 @@ def test_observed_sites_come_before_the_base_networks_peaks(table: pd.DataFrame,
     # On the minus strand a higher coordinate lies upstream; of two observed sites the nearer one is taken.
     assert places.values[5, 0] == -3
     assert places.marks.tolist() == kinds.marks.tolist() == ["base", "", "", "", "", "gold"]
+    assert kinds.counts_by_mark() == {"gold": 1, "base": 1}
+    assert kinds.counts_by_mark(np.array([1, 5])) == {"gold": 1, "base": 0}
+    assert "1 observed (gold), 1 taken from the base network's own" in kinds.sources()
+    assert altering(table, scores).sources() == ""
     table["acceptors_gained"] = ["", "", "", "", "", "120"]
     several = effect_type(table, scores)
     assert not several.used[5]

@@ -6,9 +6,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.prepare import Prepared
 from meta_spliceai.experiments.procedures import FOLDS
 from meta_spliceai.experiments.spec import ExperimentSpec
@@ -17,6 +15,7 @@ from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.variants.split_file import write_split
+from meta_spliceai.splice_engine.variants.splits import PARTS
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 SPLIT = "split.parquet"
@@ -44,16 +43,23 @@ def digest_of_splits(prepared: Prepared) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def _parts_in_numbers(table: pd.DataFrame, parts: np.ndarray) -> dict[str, dict[str, int]]:
-    """Variants, groups, altering and Normal of every part."""
-    found = {}
-    for part, rows in table.assign(part=parts)[parts != ""].groupby("part"):
-        found[str(part)] = {
+def _parts_in_numbers(prepared: Prepared, parts: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Variants, groups, altering and Normal of every part; for labels with two sources how many are from which."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in PARTS:
+        inside = np.flatnonzero(parts == part)
+        if not len(inside):
+            continue
+        rows = prepared.table.iloc[inside]
+        found[part] = {
             "variants": len(rows),
             "groups": int(rows["group"].nunique()),
             "altering": int((rows["classification"] == SPLICE_ALTERING).sum()),
             "normal": int((rows["classification"] == NORMAL).sum()),
         }
+        sources = prepared.targets.counts_by_mark(inside)
+        if sources:
+            found[part]["labels"] = sources
     return found
 
 
@@ -75,17 +81,13 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
     """What went in, as plain values: data set, account of rows, base scores, labels, split; no folders."""
     dataset = prepared.loaded.dataset
     table = prepared.table
-    for split in prepared.splits:
-        for name in ("train", "validation", "test"):
-            if not len(split.indices(name)):
-                raise InputError(f"split '{split.name}' of {dataset.name} has no {name} part; use more rows")
     first = prepared.splits[0]
     described: dict[str, Any] = {
         "name": spec.split.name,
         "digest": digest_of_splits(prepared),
         "description": first.description,
         "coverage": first.coverage.to_json(),
-        "parts": _parts_in_numbers(table, prepared.parts),
+        "parts": _parts_in_numbers(prepared, prepared.parts),
         "audit": prepared.audits[0].to_json(),
     }
     if len(prepared.splits) > 1:
@@ -94,7 +96,7 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
             {
                 "name": split.name,
                 "digest": split.digest,
-                "parts": _parts_in_numbers(table, split.parts),
+                "parts": _parts_in_numbers(prepared, split.parts),
                 "audit": audit.to_json(),
             }
             for split, audit in zip(prepared.splits, prepared.audits, strict=True)

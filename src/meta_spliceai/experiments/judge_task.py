@@ -14,13 +14,9 @@ from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.effect_types import judge_effect_types
 from meta_spliceai.splice_engine.meta_layer.evaluation.localisation import judge_localisation
-from meta_spliceai.splice_engine.meta_layer.targets import EFFECT_TYPES, TARGETS
+from meta_spliceai.splice_engine.meta_layer.targets import EFFECT_TYPES, GOLD, MARKS, TARGETS
 
 Columns = Mapping[str, Float[np.ndarray, " rows"]]
-
-MARKS = ("gold", "base")
-"""Where a label is from: an observation, or the base network's own strongest peak. They are judged apart: agreement
-with the second is agreement with the base network."""
 
 
 def judge_task(spec: ExperimentSpec, prepared: Prepared, columns: Columns) -> dict[str, Any]:
@@ -79,7 +75,7 @@ def _positions(spec: ExperimentSpec, prepared: Prepared, columns: Columns) -> di
             found[mark] = {"n": 0}
             continue
         predicted = {spec.id: columns["offset"][rows].astype(np.float64)}
-        if mark == "gold":  # on its own peaks the base network would be judged by itself
+        if mark == GOLD:  # on its own peaks the base network would be judged by itself
             predicted["base max_window"] = base[rows]
         judged = judge_localisation(
             [[int(offset)] for offset in labels.values[rows, 0]],

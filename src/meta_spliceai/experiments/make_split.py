@@ -105,6 +105,15 @@ def make_splits(wanted: Wanted) -> list[Split]:
     Raises:
         InputError: an unknown name, or a part that would be empty or lack a class.
     """
+    splits = _splits(wanted)
+    for split in splits:
+        for part in PARTS:
+            if not len(split.indices(part)):
+                raise InputError(f"split '{split.name}' has no {part} part; use more rows")
+    return splits
+
+
+def _splits(wanted: Wanted) -> list[Split]:
     spec = wanted.spec
     if spec.folds is None:
         if spec.name not in SPLITTERS:

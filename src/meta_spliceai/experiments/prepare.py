@@ -16,6 +16,7 @@ from meta_spliceai.datasets import Loaded, load_dataset
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.make_split import Wanted, make_splits
 from meta_spliceai.experiments.make_targets import make_targets
+from meta_spliceai.experiments.smoke import MOST_ROWS
 from meta_spliceai.experiments.smoke import NOTE as SMOKE_NOTE
 from meta_spliceai.experiments.spec import BaseSpec, DataSpec, ExperimentSpec
 from meta_spliceai.experiments.watcher import Watcher
@@ -28,6 +29,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.variants.audit import Audit, audit_splits
 from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.families import genomic_places
 from meta_spliceai.splice_engine.variants.splits import Split
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, describe
 from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
@@ -103,7 +105,7 @@ class Prepared:
         return np.where(self.tested_in >= 0, "test", "").astype(object)
 
 
-def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed: int) -> Chosen:
+def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed: int, in_turn: bool = False) -> Chosen:
     """Draw the rows a row of the catalogue asks for.
 
     Args:
@@ -111,6 +113,8 @@ def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed:
         coverage: the account so far; its `used` is the table's length.
         wanted: how many, and among which.
         seed: of the draw.
+        in_turn: take one variant of each chromosome in turn, for as long as there are any; of two such draws the larger
+            one holds the smaller one.
 
     Raises:
         InputError: no row is left to draw from.
@@ -129,7 +133,7 @@ def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed:
             f"{wanted.rows:,} variants were asked for; the data set has {len(there):,} usable ones: all are used"
         )
     elif wanted.rows is not None and wanted.rows < len(there):
-        picked = np.sort(_draw(table, there, wanted, seed))
+        picked = np.sort(_draw(table, there, wanted, seed, in_turn))
         left = np.setdiff1d(there, picked)
         drawn.leave_out(NOT_DRAWN, (describe(row) for _, row in table.iloc[left].iterrows()))
         notes.append(f"a subset: {len(picked):,} of {len(there):,} variants, drawn with seed {seed}")
@@ -138,18 +142,51 @@ def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed:
 
 
 def _draw(
-    table: pd.DataFrame, there: Int[np.ndarray, " usable"], wanted: DataSpec, seed: int
+    table: pd.DataFrame, there: Int[np.ndarray, " usable"], wanted: DataSpec, seed: int, in_turn: bool
 ) -> Int[np.ndarray, " drawn"]:
     """Row numbers drawn without replacement; with `balanced`, half of them from either side (or all there are)."""
     random = np.random.default_rng(seed)
+    chromosomes = genomic_places(table)[0]
+
+    def some(rows: Int[np.ndarray, " rows"], count: int) -> Int[np.ndarray, " count"]:
+        if not in_turn:
+            return random.choice(rows, count, replace=False)
+        mixed = random.permutation(rows)
+        turn = chromosomes.iloc[mixed].groupby(chromosomes.iloc[mixed]).cumcount().to_numpy()
+        return mixed[turn.argsort(kind="stable")][:count]
+
     if not wanted.balanced:
-        return random.choice(there, wanted.rows, replace=False)
+        return some(there, wanted.rows or len(there))
     classes = table["classification"].to_numpy()[there]
     halves = []
     for side in (SPLICE_ALTERING, NORMAL):
         rows = there[classes == side]
-        halves.append(random.choice(rows, min(len(rows), (wanted.rows or len(there)) // 2), replace=False))
+        halves.append(some(rows, min(len(rows), (wanted.rows or len(there)) // 2)))
     return np.concatenate(halves)
+
+
+def rows_and_splits(spec: ExperimentSpec, loaded: Loaded) -> tuple[Chosen, tuple[Split, ...]]:
+    """The variants a row draws, and who of them is trained on and tested.
+
+    A smoke run draws a few, from every chromosome in turn; where a part of the split would be empty or lack a class, it
+    draws twice as many, and again, up to `MOST_ROWS`.
+
+    Raises:
+        InputError: no usable row; a split that cannot be made of these rows.
+    """
+    wanted = spec.data
+    while True:
+        chosen = choose_rows(loaded.variants, loaded.coverage, wanted, spec.seed, in_turn=spec.smoke)
+        reach = spec.training.reach(spec.window)
+        try:
+            splits = make_splits(Wanted(chosen.table, loaded.genome, reach, spec.split, spec.seed))
+        except InputError:
+            drawn = wanted.rows or len(loaded.variants)
+            if not spec.smoke or drawn >= min(MOST_ROWS, len(loaded.variants)):
+                raise
+            wanted = wanted.model_copy(update={"rows": 2 * drawn})
+            continue
+        return chosen, tuple(splits)
 
 
 def load_rows_of(wanted: DataSpec) -> Loaded:
@@ -177,7 +214,8 @@ def prepare(
     Raises:
         InputError, MissingResourceError, IntegrityError: data or weights that cannot be used.
     """
-    chosen = choose_rows(loaded.variants, loaded.coverage, spec.data, spec.seed)
+    with clock("labels, split, windows"):
+        chosen, splits = rows_and_splits(spec, loaded)
     table = chosen.table
     notes = (SMOKE_NOTE, *chosen.notes) if spec.smoke else chosen.notes
     for note in notes:
@@ -193,8 +231,10 @@ def prepare(
             notes = (*notes, words)
     with clock("labels, split, windows"):
         targets = make_targets(spec, table, scores)
+        if targets.sources():
+            watcher.say(targets.sources())
+            notes = (*notes, targets.sources())
         reach = spec.training.reach(spec.window)
-        splits = tuple(make_splits(Wanted(table, loaded.genome, reach, spec.split, spec.seed)))
         windows = build_windows(table, loaded.genome, spec.window)
         wide = windows if reach == spec.window else build_windows(table, loaded.genome, reach)
     with clock("audit"):

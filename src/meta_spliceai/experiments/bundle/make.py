@@ -117,13 +117,13 @@ class _DataNeed:
 
     def rows(self) -> pd.DataFrame:
         """Every variant that some row draws, as it stands or in a smoke run."""
+        everything, account = self.loaded.variants, self.loaded.coverage
         drawn = [
-            choose_rows(self.loaded.variants, self.loaded.coverage, one.data, one.seed).table["variant_id"]
+            choose_rows(everything, account, one.data, one.seed, in_turn=one.smoke).table["variant_id"]
             for spec in self.specs
             for one in (spec, as_smoke(spec))
         ]
-        table = self.loaded.variants
-        return table[table["variant_id"].isin(pd.concat(drawn))].reset_index(drop=True)
+        return everything[everything["variant_id"].isin(pd.concat(drawn))].reset_index(drop=True)
 
 
 def with_members(specs: Sequence[ExperimentSpec], rows: Mapping[str, ExperimentSpec]) -> list[ExperimentSpec]:

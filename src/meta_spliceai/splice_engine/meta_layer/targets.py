@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
@@ -20,6 +20,11 @@ from meta_spliceai.splice_engine.variants.table import (
     UNKNOWN,
     describe,
 )
+
+GOLD, BASE = "gold", "base"
+MARKS = (GOLD, BASE)
+"""Where a label is from: an observation, or the base network's own strongest peak. They are judged apart: agreement
+with the second is agreement with the base network."""
 
 
 @runtime_checkable
@@ -50,6 +55,23 @@ class Targets:
     task: str = "validated-delta"
     rule: str = ""
     marks: np.ndarray | None = None
+
+    def counts_by_mark(self, rows: Int[np.ndarray, " rows"] | None = None) -> dict[str, int]:
+        """How many labels are from which source, of all rows or of these; empty for rules with one source."""
+        if self.marks is None:
+            return {}
+        marks = self.marks if rows is None else self.marks[rows]
+        return {mark: int((marks == mark).sum()) for mark in MARKS}
+
+    def sources(self) -> str:
+        """The two sources and how many labels each gave, as a sentence for a result; "" for rules with one source."""
+        counts = self.counts_by_mark()
+        if not counts:
+            return ""
+        return (
+            f"sites to learn: {counts[GOLD]:,} observed (gold), {counts[BASE]:,} taken from the base network's own "
+            "strongest peak (base); they are judged apart, and agreement with the latter is agreement with that network"
+        )
 
 
 LEFT_OUT = {
@@ -193,7 +215,7 @@ def _observed_or_base(table: pd.DataFrame, scores: Deltas, task: str, several: s
         if not altering_rows[i]:
             continue
         if gold:
-            marks[i] = "gold"
+            marks[i] = GOLD
             if task == "position":
                 # With several observed sites the nearest one: the effect spreads from the variant.
                 near = (np.concatenate([*gold.values()]) - places[i]) * forward[i]
@@ -204,7 +226,7 @@ def _observed_or_base(table: pd.DataFrame, scores: Deltas, task: str, several: s
                 marks[i] = ""
                 left[several].append(i)
         elif size[i] >= SMALLEST_PEAK:
-            marks[i], values[i] = "base", offset[i] if task == "position" else kind[i]
+            marks[i], values[i] = BASE, offset[i] if task == "position" else kind[i]
         else:
             left[f"the base network has no peak of {SMALLEST_PEAK} or more"].append(i)
     coverage = _by_class(table, (SPLICE_ALTERING,))
