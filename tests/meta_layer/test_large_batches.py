@@ -29,10 +29,13 @@ def train(task: ToyTask, folder: Path, **settings: object) -> tuple[FitReport, n
 
 
 @pytest.mark.parametrize(("batch", "pieces"), [(16, 2), (8, 4)])
-def test_a_step_in_pieces_is_the_step_at_once(toy_task: ToyTask, tmp_path: Path, batch: int, pieces: int) -> None:
+@pytest.mark.parametrize("balance", ["none", "classes"])
+def test_a_step_in_pieces_is_the_step_at_once(
+    toy_task: ToyTask, tmp_path: Path, batch: int, pieces: int, balance: str
+) -> None:
     # 90 rows: the last step of an epoch has 26, in pieces of 16 and 10, or of 8, 8, 8 and 2.
-    whole, at_once = train(toy_task, tmp_path / "whole")
-    parts, in_pieces = train(toy_task, tmp_path / "pieces", batch_size=batch, accumulate=pieces)
+    whole, at_once = train(toy_task, tmp_path / "whole", balance=balance)
+    parts, in_pieces = train(toy_task, tmp_path / "pieces", balance=balance, batch_size=batch, accumulate=pieces)
     assert np.abs(at_once - in_pieces).max() < 1e-5
     for column in ("train_loss", "val_loss", "learning_rate"):
         assert np.allclose(whole.curves[column], parts.curves[column], rtol=1e-4)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.meta_layer.models import SpliceInducingClassifier
 from meta_spliceai.splice_engine.meta_layer.models.heads import (
     BinaryHead,
     DeltaHead,
@@ -17,6 +18,7 @@ from meta_spliceai.splice_engine.meta_layer.models.heads import (
     PositionHead,
     QuantileHead,
 )
+from meta_spliceai.splice_engine.meta_layer.training import class_weights
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 CHANNELS, POSITIONS, INPUTS, ROWS = 6, 11, 20, 5
@@ -105,12 +107,39 @@ def test_unknown_labels_cost_nothing_and_known_ones_cost_the_same_beside_them(ki
 
 
 @pytest.mark.parametrize("kind", [DeltaHead, BinaryHead, EffectTypeHead, MagnitudeHead])
-def test_row_weights_shift_the_mean(kind: type[Head]) -> None:
+def test_a_row_of_weight_w_counts_w_times_in_the_mean_over_rows(kind: type[Head]) -> None:
     head = new(kind)
     answer, labels = head(*inputs()), LABELS[kind]
-    weights = torch.tensor([0.0, 0, 0, 1, 0])
-    alone = head.loss(answer[3:4], labels[3:4], CONFIG)
-    assert head.loss(answer, labels, CONFIG, weights).item() == pytest.approx(alone.item(), rel=1e-5)
+    each = [head.loss(answer[i : i + 1], labels[i : i + 1], CONFIG).item() for i in range(5)]
+    weights = torch.tensor([0.0, 2, 0.5, 1, 0])
+    expected = (2 * each[1] + 0.5 * each[2] + each[3]) / 5
+    assert head.loss(answer, labels, CONFIG, weights).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 8, 100])
+def test_balanced_classes_have_the_same_share_of_an_epoch_whatever_the_batches(batch: int) -> None:
+    # Four rows in a hundred are altering, and only they cost something: most small batches hold none of them.
+    labels = torch.zeros(100, 1)
+    labels[[3, 4, 50, 90]] = 1
+    predictor = SpliceInducingClassifier(window=21, hidden_dim=4, layers=2)
+    weights = class_weights(predictor, labels, torch.arange(100))
+    assert weights is not None
+    answer = torch.full((100, 1), -20.0)
+    total = 0.0
+    for rows in torch.arange(100).split(batch):
+        total += len(rows) / 100 * predictor.loss(answer[rows], labels[rows], CONFIG, weights[rows]).item()
+    assert total == pytest.approx(20 / 2, rel=1e-4)
+
+
+def test_tasks_that_know_altering_rows_only_are_not_weighed_by_altering_or_not() -> None:
+    head = new(MultitaskHead).eval()
+    answer = head(*inputs())
+    labels = torch.full_like(LABELS[MultitaskHead], float("nan"))
+    labels[:, 4:6] = LABELS[MultitaskHead][:, 4:6]  # kind of effect and position
+    heavy = torch.full((5,), 7.0)
+    assert head.loss(answer, labels, CONFIG, heavy).item() == pytest.approx(head.loss(answer, labels, CONFIG).item())
+    labels = LABELS[MultitaskHead]
+    assert head.loss(answer, labels, CONFIG, heavy).item() > head.loss(answer, labels, CONFIG).item()
 
 
 def test_quantiles_never_cross_whatever_the_weights() -> None:

@@ -49,10 +49,14 @@ class Head(nn.Module):
         config: TrainingConfig,
         weights: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Mean cost over the rows whose label is known, each with its weight."""
+        """Mean cost over the rows whose label is known.
+
+        Weighed rows are divided by their number too, not by their weights: over the training rows these have a mean of
+        1, and so each class keeps its share of an epoch whichever batches its rows fall into.
+        """
         costs, known = self.costs(answer, labels, config)
-        counted = known.to(costs.dtype) if weights is None else known * weights
-        return (costs * counted).sum() / counted.sum().clamp_min(1e-12)
+        counted = costs * known if weights is None else costs * known * weights
+        return counted.sum() / known.sum().clamp_min(1)
 
     def classes(self, labels: Float[Tensor, "n labels"]) -> Int[Tensor, " n"] | None:
         """The class of each row (−1 where it is not known), by which an imbalance is weighed out; None where the task

@@ -23,6 +23,9 @@ TASKS: dict[str, type[Head]] = {
 }
 """The joined tasks; labels and answers stand side by side in this order."""
 
+OF_ALTERING = ("effect-type", "position")
+"""Tasks that know altering rows only: there altering and Normal have nothing to share."""
+
 
 class MultitaskHead(Head):
     """One head a task; a label that is missing costs nothing.
@@ -66,11 +69,12 @@ class MultitaskHead(Head):
         config: TrainingConfig,
         weights: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Sum over the tasks that have a known label in the batch."""
+        """Sum over the tasks that have a known label in the batch; weights of altering and Normal count where a task
+        knows both."""
         parts = zip(self._heads(), self._split(answer, "outputs"), self._split(labels, "labels"), strict=True)
         total = answer.new_zeros(())
-        for i, ((_, head), own_answer, own_labels) in enumerate(parts):
-            cost = head.loss(own_answer, own_labels, config, weights)
+        for i, ((task, head), own_answer, own_labels) in enumerate(parts):
+            cost = head.loss(own_answer, own_labels, config, None if task in OF_ALTERING else weights)
             if not self.training:
                 total = total + cost
                 continue
