@@ -110,6 +110,10 @@ def test_saved_weights_give_the_saved_predictions(
     toy = load_dataset("toy")
     again = scores_from_delta(predict(predictor, build_windows(toy.variants, toy.genome, 41), "cpu"))
     np.testing.assert_allclose(run.read_predictions()["toy-row.signed"], again.signed, atol=1e-6)
+    card = (run.path / "model" / "README.md").read_text()
+    trained = run.record()["training"]["train_rows"]
+    assert f"Run `{run.name}`, row `toy-row`" in card
+    assert f"{trained:,} variants to train on" in card
 
 
 def test_the_ledger_line_carries_the_result(toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows) -> None:

@@ -27,7 +27,7 @@ from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
-from meta_spliceai.splice_engine.meta_layer.training import fit, precision_of, predict, try_step
+from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, precision_of, predict, try_step
 from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 from meta_spliceai.splice_engine.variants.splits import Split
@@ -270,7 +270,7 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
     job.watcher.say(f"training: {in_words(work)}")
     with job.clock("predicting"):
         answers = predict(predictor, prepared.windows, job.device)
-    predictor.save_pretrained(folder / MODEL)
+    predictor.save_pretrained(folder / MODEL, _trained_on(job, split, report))
     return Trained(
         answers,
         predictor.columns,
@@ -281,6 +281,21 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
         work,
         report.notes(),
     )
+
+
+def _trained_on(job: Job, split: Split, report: FitReport) -> str:
+    """What the model card says of training."""
+    dataset, targets = job.prepared.loaded.dataset, job.prepared.targets
+    lines = [
+        f"Run `{job.run.name}`, row `{job.spec.id}` ({job.spec.title}), seed {job.spec.seed}.",
+        f"Data: {dataset.title} ({dataset.build}; licence: {dataset.licence}).",
+        f"Split {split.name}: {report.train_rows:,} variants to train on, {report.val_rows:,} to stop by.",
+        f"Labels: {targets.rule}.",
+        f"Best of {report.epochs_run} epochs: {report.best_epoch}.",
+        *(note[:1].upper() + note[1:] + "." for note in (*job.prepared.notes, *report.notes())),
+        "How it was judged stands in the run's metrics.json and evidence.json.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _product_of_training(spec: ExperimentSpec, device: str) -> Product:

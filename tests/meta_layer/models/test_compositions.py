@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from meta_spliceai.errors import InputError, MissingResourceError
+from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError
 from meta_spliceai.splice_engine.genome.sequence import one_hot
 from meta_spliceai.splice_engine.meta_layer import models
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import frozen_features
@@ -25,6 +27,7 @@ from meta_spliceai.splice_engine.meta_layer.models import (
 )
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares
 from meta_spliceai.splice_engine.meta_layer.targets import TARGETS
+from meta_spliceai.splice_engine.meta_layer.training import predict
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.window_data import WindowData
 
@@ -149,6 +152,49 @@ def test_a_weighted_ensemble_is_its_members_mean_at_their_own_windows(tmp_path: 
     loaded = WeightedEnsemble.from_pretrained(tmp_path)
     assert torch.equal(loaded(ref, alt), ensemble(ref, alt))
     assert loaded.describe() == ensemble.describe()
+    card = (tmp_path / "README.md").read_text()
+    assert "WeightedEnsemble.from_pretrained" in card
+    assert "member-0: ValidatedDeltaPredictor, 41 bases, weight 0.75" in card
+
+
+def test_an_ensemble_predicts_on_codes_as_its_members_do(tmp_path: Path) -> None:
+    wide = ComposedPredictor("hyenadna-tiny-1k", "delta", 41, 0, SMALL["hyenadna-tiny-1k"])
+    narrow = SimpleCNNDeltaPredictor(window=21, hidden_dim=8, layers=2)
+    codes = torch.randint(0, 4, (2, 5, 41), generator=torch.Generator().manual_seed(1), dtype=torch.uint8).numpy()
+    answers = predict(WeightedEnsemble([wide, narrow], [0.4, 0.6]), SimpleNamespace(ref=codes[0], alt=codes[1]), "cpu")
+    middle = SimpleNamespace(ref=codes[0][:, 10:31], alt=codes[1][:, 10:31])
+    cache = tmp_path / "cache"
+    apart = [
+        predict(wide, SimpleNamespace(ref=codes[0], alt=codes[1]), "cpu", cache=cache),
+        predict(narrow, middle, "cpu"),
+    ]
+    assert answers == pytest.approx(0.4 * apart[0] + 0.6 * apart[1], abs=1e-6)
+
+
+def test_a_damaged_ensemble_is_refused_and_nothing_else_is_taken_for_one(tmp_path: Path) -> None:
+    members = [SimpleCNNDeltaPredictor(window=21, hidden_dim=8, layers=2, seed=seed) for seed in (0, 1)]
+    WeightedEnsemble(members).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"holds a WeightedEnsemble; use WeightedEnsemble\.from_pretrained"):
+        Predictor.from_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"holds a SimpleCNNDeltaPredictor; use SimpleCNN"):
+        WeightedEnsemble.from_pretrained(tmp_path / "member-0")
+    whole = json.loads((tmp_path / "config.json").read_text())
+    for shares in ([1.0], [0.3, 0.3], [float("nan"), 1.0], ["a", "b"]):
+        (tmp_path / "config.json").write_text(json.dumps({**whole, "shares": shares}))
+        with pytest.raises(IntegrityError, match=r"config\.json does not describe an ensemble"):
+            WeightedEnsemble.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**whole, "format": 2}))
+    with pytest.raises(InputError, match="format 2"):
+        WeightedEnsemble.from_pretrained(tmp_path)
+
+
+def test_members_with_other_quantiles_are_refused() -> None:
+    low, high = (
+        ComposedPredictor("simple-cnn", "quantile", 21, 0, SMALL["simple-cnn"], {"quantiles": levels})
+        for levels in ([0.25, 0.5], [0.5, 0.75])
+    )
+    with pytest.raises(InputError, match=r"members answer differently: .*q25_neither.*q75_neither"):
+        WeightedEnsemble([low, high])
 
 
 def test_bad_ensembles_are_refused(tmp_path: Path) -> None:
@@ -158,9 +204,9 @@ def test_bad_ensembles_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="numbers of at least 0 with sum 1"):
         WeightedEnsemble([delta, other], [0.5, 0.6])
     binary = ComposedPredictor("simple-cnn", "binary", 21, 0, SMALL["simple-cnn"])
-    with pytest.raises(InputError, match="answer differently: altering, validated-delta"):
+    with pytest.raises(InputError, match=r"answer differently: validated-delta .*; altering with 1 numbers"):
         WeightedEnsemble([delta, binary])
-    with pytest.raises(MissingResourceError, match="no saved ensemble"):
+    with pytest.raises(MissingResourceError, match=r"config\.json is missing"):
         WeightedEnsemble.from_pretrained(tmp_path)
     with pytest.raises(InputError, match="window of 31 bases was given to an ensemble made for 21"):
         WeightedEnsemble([delta, other])(*pair(31))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError
 from meta_spliceai.splice_engine.genome.sequence import one_hot
@@ -122,3 +124,84 @@ def test_what_is_not_a_saved_predictor_is_refused_by_name(tmp_path: Path) -> Non
     (tmp_path / "config.json").write_text(json.dumps({**config, "predictor": "ValidatedDelta"}))
     with pytest.raises(InputError, match="did you mean ValidatedDeltaPredictor"):
         Predictor.from_pretrained(tmp_path)
+
+
+def change_config(folder: Path, **fields: Any) -> None:
+    saved = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**saved, **fields}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        "window=31",
+        {"foo": 1},
+        {"window": "31"},
+        {"window": 31, "hidden_dim": 8.5},
+        {"window": 31, "hidden_dim": 10**7},
+        {"window": 31, "dropout": 5},
+        {"window": 31, "seed": "x"},
+        {"window": 31, "hidden_dim": 0},
+    ],
+)
+def test_settings_that_no_saved_predictor_has_are_refused_with_their_file(settings: Any, tmp_path: Path) -> None:
+    ValidatedDeltaPredictor(window=WINDOW, hidden_dim=8).save_pretrained(tmp_path)
+    change_config(tmp_path, config=settings)
+    with pytest.raises(IntegrityError, match=r"config\.json") as refused:
+        Predictor.from_pretrained(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"format": 2}, "is of format 2; this version"),
+        ({"format": None}, "is of format None"),
+        ({"weights": 5}, "weights is 5, not a str"),
+        ({"predictor": ["ValidatedDeltaPredictor"]}, "not a str"),
+        ({"predictor": "_TaskPredictor"}, "unknown predictor '_TaskPredictor'"),
+        ({"predictor": "Predictor"}, "unknown predictor 'Predictor'"),
+    ],
+)
+def test_what_the_config_says_of_the_predictor_is_checked(fields: Any, words: str, tmp_path: Path) -> None:
+    ValidatedDeltaPredictor(window=WINDOW, hidden_dim=8).save_pretrained(tmp_path)
+    change_config(tmp_path, **fields)
+    with pytest.raises((InputError, IntegrityError), match=words):
+        Predictor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"[" * 100_000, "{}".encode("utf-16"), b"NaN"])
+def test_a_config_that_is_none_is_damaged(content: bytes, tmp_path: Path) -> None:
+    ValidatedDeltaPredictor(window=WINDOW, hidden_dim=8).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"config\.json"):
+        Predictor.from_pretrained(tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_refused_and_half_precision_is_read(tmp_path: Path) -> None:
+    predictor = ValidatedDeltaPredictor(window=WINDOW, hidden_dim=8).eval()
+    predictor.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    spoiled = {**weights, "head.layers.4.bias": torch.tensor([0.0, torch.nan, 0.0])}
+    save_file(spoiled, file)
+    with pytest.raises(IntegrityError, match=r"head\.layers\.4\.bias holds numbers that are not finite"):
+        Predictor.from_pretrained(tmp_path)
+    save_file({name: tensor.int() for name, tensor in weights.items()}, file)
+    with pytest.raises(IntegrityError, match=r"int32, not floating point"):
+        Predictor.from_pretrained(tmp_path)
+    save_file({**weights, "extra": torch.ones(1)}, file)
+    with pytest.raises(IntegrityError, match=r'Unexpected key.*"extra"'):
+        Predictor.from_pretrained(tmp_path)
+    save_file({name: tensor.half() for name, tensor in weights.items()}, file)
+    loaded = Predictor.from_pretrained(tmp_path)
+    assert torch.allclose(loaded(*random_pair()), predictor(*random_pair()), atol=1e-3)
+
+
+def test_the_card_says_what_the_run_said_of_training_or_that_nobody_did(tmp_path: Path) -> None:
+    predictor = ValidatedDeltaPredictor(window=WINDOW, hidden_dim=8)
+    predictor.save_pretrained(tmp_path)
+    assert "did not say what it was trained on" in (tmp_path / "README.md").read_text()
+    predictor.save_pretrained(tmp_path, "12 toy variants.")
+    assert "## Training\n\n12 toy variants.\n" in (tmp_path / "README.md").read_text()

@@ -35,6 +35,7 @@ from meta_spliceai.splice_engine.meta_layer.checkpoints import (
 from meta_spliceai.splice_engine.meta_layer.compilation import check_compiler, compiled, compiling
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData, frozen_features
 from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
+from meta_spliceai.splice_engine.meta_layer.models.ensembles import WeightedEnsemble
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
 from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory, peak_memory, reset_peak
@@ -710,7 +711,7 @@ def _scaled_rate(config: TrainingConfig) -> str:
 
 
 def _data(
-    predictor: Predictor,
+    predictor: Predictor | WeightedEnsemble,
     windows: WindowPair,
     device: torch.device,
     cache: Path,
@@ -720,7 +721,7 @@ def _data(
 ) -> WindowData | FeatureData:
     """The windows on the device, or a frozen encoder's features of them."""
     data = WindowData.on_device(windows, device, margin)
-    if not predictor.encoder_frozen:
+    if not isinstance(predictor, Predictor) or not predictor.encoder_frozen:
         return data
     if not progress or not write:
         return frozen_features(predictor, data, cache, write) or data
@@ -729,7 +730,7 @@ def _data(
 
 
 def predict(
-    predictor: Predictor,
+    predictor: Predictor | WeightedEnsemble,
     windows: WindowPair,
     device: str = "auto",
     batch_size: int = ANSWERED_AT_ONCE,
@@ -738,7 +739,7 @@ def predict(
     """The predictor's answers for all windows, in float32; (n, 3) in the order neither, acceptor, donor for Δ.
 
     Args:
-        predictor: moved to the device and set to evaluation.
+        predictor: moved to the device and set to evaluation. Members of an ensemble read no kept features.
         windows: codes of both alleles, transcript orientation.
         device: "auto", "cpu" or "cuda".
         batch_size: variants at a time, fewer where windows are long; it does not change the answers.
@@ -753,7 +754,7 @@ def predict(
         raise InputError("there are no windows to predict on")
     data = _data(predictor, windows, target_device, cache or cache_dir() / EMBEDDINGS, write=False, progress=False)
     predictor.to(target_device).eval()
-    answer = predictor.compare if data.encoded else predictor
+    answer = predictor.compare if isinstance(predictor, Predictor) and data.encoded else predictor
     rows = rows_at_a_time(batch_size, predictor.window)
     batches = IndexBatches(np.arange(len(windows.ref)), rows, target_device)
     with torch.inference_mode():

@@ -13,11 +13,18 @@ from jaxtyping import Float, Float32, Int
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError
+from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.models.composition import ComposedPredictor, blank_settings
 from meta_spliceai.splice_engine.meta_layer.models.heads.delta import QuantileHead
-from meta_spliceai.splice_engine.meta_layer.models.predictor import CONFIG_FILE, FORMAT, Predictor
+from meta_spliceai.splice_engine.meta_layer.models.predictor import (
+    CARD_FILE,
+    CONFIG_FILE,
+    FORMAT,
+    Predictor,
+    model_card,
+    read_config,
+)
 
 
 class QuantileEnsemble(Predictor):
@@ -125,25 +132,26 @@ class QuantileEnsemble(Predictor):
 class WeightedEnsemble(nn.Module):
     """Finished predictors of one kind of answer, averaged with weights.
 
-    Members may read windows of different lengths: each takes the middle of what it is given.
+    Members may read windows of different lengths: each takes the middle of what it is given. `predict` takes it as
+    it takes any predictor.
 
     Args:
         members: finished predictors whose answers have the same meaning.
         weights: one number of at least 0 a member, with sum 1; equal where absent.
 
     Raises:
-        InputError: fewer than two members, members of different tasks, bad weights.
+        InputError: fewer than two members, members whose answers mean different things, bad weights.
     """
 
     def __init__(self, members: Sequence[Predictor], weights: Sequence[float] | None = None) -> None:
         super().__init__()
         if len(members) < 2:
             raise InputError(f"an ensemble needs at least 2 members, not {len(members)}")
-        tasks = {(member.head.task, member.head.outputs) for member in members}
-        if len(tasks) > 1:
-            raise InputError(f"members answer differently: {', '.join(sorted(task for task, _ in tasks))}")
+        answers = list(dict.fromkeys(_what_it_says(member) for member in members))
+        if len(answers) > 1:
+            raise InputError(f"members answer differently: {'; '.join(answers)}")
         shares = np.asarray(weights if weights is not None else [1 / len(members)] * len(members), dtype=np.float64)
-        if shares.shape != (len(members),) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+        if shares.shape != (len(members),) or not (shares >= 0).all() or not abs(shares.sum() - 1) <= 1e-6:
             raise InputError(f"weights {shares.tolist()} are not {len(members)} numbers of at least 0 with sum 1")
         self.members = nn.ModuleList(members)
         self.shares = tuple(float(share) for share in shares)
@@ -177,18 +185,33 @@ class WeightedEnsemble(nn.Module):
             "predictor": type(self).__name__,
             "window": self.window,
             "parameters": sum(p.numel() for p in self.parameters()),
+            "parameters_trained": sum(p.numel() for p in self.parameters() if p.requires_grad),
             "weights": "; ".join(dict.fromkeys(str(member.weights) for member in self.members)),
             "shares": list(self.shares),
             "members": [member.describe() for member in self.members],  # type: ignore[operator]
         }
 
-    def save_pretrained(self, folder: Path | str) -> Path:
-        """Write each member into a folder of its own and config.json beside them. Returns the folder."""
+    def save_pretrained(self, folder: Path | str, trained_on: str = "") -> Path:
+        """Write each member into a folder of its own, config.json and a model card beside them. Returns the folder.
+
+        Args:
+            folder: where; made if need be.
+            trained_on: for the model card: what the members were trained and their weights fitted on, as Markdown.
+        """
         folder = Path(folder)
         for i, member in enumerate(self.members):
             member.save_pretrained(folder / f"member-{i}")  # type: ignore[operator]
+        told = self.describe()
         with atomic_write(folder / CONFIG_FILE) as handle:
-            json.dump({"format": FORMAT, **self.describe()}, handle, indent=2, ensure_ascii=False)
+            json.dump({"format": FORMAT, **told}, handle, indent=2, ensure_ascii=False)
+        settings = {
+            f"member-{i}": f"{member['predictor']}, {member['window']} bases, weight {share:.4g}"
+            for i, (member, share) in enumerate(zip(told["members"], self.shares, strict=True))
+        }
+        first: Predictor = self.members[0]  # type: ignore[assignment]
+        about, answer = type(self).__doc__ or "", type(first.head).__doc__ or ""
+        with atomic_write(folder / CARD_FILE) as handle:
+            handle.write(model_card({**told, "config": settings}, about, answer, trained_on, type(self).__name__))
         return folder
 
     @classmethod
@@ -196,18 +219,23 @@ class WeightedEnsemble(nn.Module):
         """Read what `save_pretrained` wrote.
 
         Raises:
-            MissingResourceError: no ensemble there.
-            IntegrityError: config.json is not an ensemble's, or a member is damaged.
+            MissingResourceError: no ensemble there, or a member is gone.
+            IntegrityError: config.json is damaged, or a member is.
+            InputError: the folder holds a single predictor.
         """
-        path = Path(folder) / CONFIG_FILE
-        if not path.is_file():
-            raise MissingResourceError(f"no saved ensemble in {folder}: {CONFIG_FILE} is missing")
+        folder = Path(folder)
+        shares = read_config(folder, {"shares": list})["shares"]
+        members = [Predictor.from_pretrained(folder / f"member-{i}") for i in range(len(shares))]
         try:
-            shares = [float(share) for share in json.loads(path.read_text(encoding="utf-8"))["shares"]]
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise IntegrityError(f"{path} is not a saved ensemble's config ({error})") from error
-        members = [Predictor.from_pretrained(path.parent / f"member-{i}") for i in range(len(shares))]
-        return cls(members, shares).eval()
+            return cls(members, [float(share) for share in shares]).eval()
+        except (InputError, TypeError, ValueError) as error:
+            raise IntegrityError(f"{folder / CONFIG_FILE} does not describe an ensemble ({error})") from error
+
+
+def _what_it_says(member: Predictor) -> str:
+    """What a member's answers mean, in words: its task and the names of its columns."""
+    names = member.columns(np.zeros((1, member.head.outputs), np.float32))
+    return f"{member.head.task} with {member.head.outputs} numbers ({', '.join(names)})"
 
 
 def fit_shares(

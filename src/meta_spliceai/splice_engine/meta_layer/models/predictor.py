@@ -45,7 +45,8 @@ class Predictor(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Predictor.named[cls.__name__] = cls
+        if not cls.__name__.startswith("_"):
+            Predictor.named[cls.__name__] = cls
 
     def __init__(self, window: int, config: dict[str, Any]) -> None:
         super().__init__()
@@ -149,8 +150,13 @@ class Predictor(nn.Module):
             "weights": self.weights,
         }
 
-    def save_pretrained(self, folder: Path | str) -> Path:
-        """Write weights (safetensors), config.json and a model card, each file whole. Returns the folder."""
+    def save_pretrained(self, folder: Path | str, trained_on: str = "") -> Path:
+        """Write weights (safetensors), config.json and a model card, each file whole. Returns the folder.
+
+        Args:
+            folder: where; made if need be.
+            trained_on: for the model card: what the predictor was trained on, as Markdown.
+        """
         folder = Path(folder)
         # Copies, because modules may share a tensor and the file format does not know that.
         state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.state_dict().items()}
@@ -159,7 +165,9 @@ class Predictor(nn.Module):
         with atomic_write(folder / CONFIG_FILE) as handle:
             json.dump({"format": FORMAT, **self.describe()}, handle, indent=2, ensure_ascii=False)
         with atomic_write(folder / CARD_FILE) as handle:
-            handle.write(model_card(self.describe(), type(self).__doc__ or "", type(self.head).__doc__ or ""))
+            handle.write(
+                model_card(self.describe(), type(self).__doc__ or "", type(self.head).__doc__ or "", trained_on)
+            )
         return folder
 
     @classmethod
@@ -168,32 +176,26 @@ class Predictor(nn.Module):
 
         Raises:
             MissingResourceError: the folder or one of the two files is not there.
-            IntegrityError: a file is truncated or altered, or the weights do not fit the config.
-            InputError: the folder holds another predictor, or one of an unknown class.
+            IntegrityError: a file is truncated or altered, the weights do not fit the config or are no numbers.
+            InputError: the folder holds another predictor, one of an unknown class, or an ensemble of finished ones.
         """
         folder = Path(folder)
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
-            if not (folder / name).is_file():
-                raise MissingResourceError(f"no saved predictor in {folder}: {name} is missing")
-        try:
-            saved = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-            name, config, origin = saved["predictor"], saved["config"], saved["weights"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise IntegrityError(f"{folder / CONFIG_FILE} is not a saved predictor's config ({error})") from error
+        saved = read_config(folder, {"predictor": str, "config": dict, "weights": str})
+        path, name = folder / CONFIG_FILE, saved["predictor"]
         if name not in cls.named:
-            raise unknown_value("predictor", name, cls.named, str(folder / CONFIG_FILE))
+            raise unknown_value("predictor", name, cls.named, str(path))
         kind = cls.named[name]
         if not issubclass(kind, cls):
             raise InputError(f"{folder} holds a {name}, not a {cls.__name__}; use {name}.from_pretrained")
-        predictor = kind._empty(config)
+        if not (folder / WEIGHTS_FILE).is_file():
+            raise MissingResourceError(f"no saved predictor in {folder}: {WEIGHTS_FILE} is missing")
         try:
-            predictor.load_state_dict(load((folder / WEIGHTS_FILE).read_bytes()))
-        except (SafetensorError, RuntimeError) as error:
-            first = str(error).splitlines()[0]
-            raise IntegrityError(
-                f"{folder / WEIGHTS_FILE} does not hold the weights of this {name} ({first})"
-            ) from error
-        predictor.weights = origin
+            predictor = kind._empty(saved["config"])
+        except (InputError, TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+            # Whatever a constructor says of numbers and words that no saved predictor has.
+            raise IntegrityError(f"{path} does not describe a {name} ({str(error).splitlines()[0]})") from error
+        _fill(predictor, folder / WEIGHTS_FILE, name)
+        predictor.weights = saved["weights"]
         return predictor.eval()
 
     @classmethod
@@ -202,10 +204,66 @@ class Predictor(nn.Module):
         return cls(**config)
 
 
-def model_card(description: dict[str, Any], about: str, about_answer: str) -> str:
+def read_config(folder: Path, fields: dict[str, type]) -> dict[str, Any]:
+    """What config.json of a saved predictor or ensemble says.
+
+    Args:
+        folder: where it should be.
+        fields: those that must be there, each with its type.
+
+    Raises:
+        MissingResourceError: it is not there.
+        IntegrityError: it is damaged, or lacks a field.
+        InputError: it is of another kind, or in the format of another version.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise MissingResourceError(f"no saved predictor in {folder}: {CONFIG_FILE} is missing")
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path} is damaged: it is no JSON ({error})") from error
+    if not isinstance(saved, dict):
+        raise IntegrityError(f"{path} is not a saved predictor's config: it holds no fields")
+    if saved.get("format") != FORMAT:
+        raise InputError(f"{path} is of format {saved.get('format')!r}; this version of meta-spliceai reads {FORMAT}")
+    if ("shares" in saved) != ("shares" in fields):
+        holder = str(saved.get("predictor"))
+        raise InputError(f"{folder} holds a {holder}; use {holder}.from_pretrained")
+    for field, kind in fields.items():
+        if not isinstance(saved.get(field), kind):
+            raise IntegrityError(
+                f"{path} is not a saved predictor's config: {field} is {saved.get(field)!r}, not a {kind.__name__}"
+            )
+    return saved
+
+
+def _fill(predictor: Predictor, path: Path, name: str) -> None:
+    """Read all weights from a file; every one must be there, in its shape, and a number."""
+    try:
+        tensors = load(path.read_bytes())
+        strange = next((key for key, tensor in tensors.items() if not tensor.is_floating_point()), None)
+        if strange is not None:
+            raise IntegrityError(f"{path}: {strange} holds {tensors[strange].dtype}, not floating point numbers")
+        predictor.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError) as error:
+        words = "; ".join(line.strip() for line in str(error).splitlines())
+        raise IntegrityError(f"{path} does not hold the weights of this {name} ({words[:200]})") from error
+    broken = next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise IntegrityError(f"{path}: {broken} holds numbers that are not finite; the weights are spoiled")
+
+
+def model_card(
+    description: dict[str, Any], about: str, about_answer: str, trained_on: str = "", loader: str = "Predictor"
+) -> str:
     """A page on a saved predictor: what it is, what goes in and comes out, where its weights come from.
 
-    What it was trained on and how it was judged belongs to the run that trained it, which adds its own page.
+    Args:
+        description: the predictor's `describe`.
+        about, about_answer: docstrings of the predictor and of its head.
+        trained_on: what the run that trained it says of that.
+        loader: class whose `from_pretrained` reads the folder.
     """
     settings = "\n".join(f"- {name}: {value}" for name, value in description["config"].items())
     return f"""# {description["predictor"]}
@@ -216,6 +274,10 @@ def model_card(description: dict[str, Any], about: str, about_answer: str) -> st
   middle; one-hot A, C, G, T, an unknown base as zeros.
 - Parameters: {description["parameters"]:,}, of which {description["parameters_trained"]:,} trained.
 - Starting weights: {description["weights"]}.
+
+## Training
+
+{trained_on or "Whoever saved this did not say what it was trained on."}
 
 ## Answer
 
@@ -228,9 +290,9 @@ def model_card(description: dict[str, Any], about: str, about_answer: str) -> st
 ## Use
 
 ```python
-from meta_spliceai.splice_engine.meta_layer.models import Predictor
+from meta_spliceai.splice_engine.meta_layer.models import {loader}
 
-predictor = Predictor.from_pretrained("this folder")
+predictor = {loader}.from_pretrained("this folder")
 ```
 
 For research. Not a clinical tool.
