@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from rich.console import Console
 
 from meta_spliceai.cli import terminal as shown
 from meta_spliceai.cli.terminal import JsonLines, Quiet, Terminal, make_screen
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.executors.places import Place
+from meta_spliceai.experiments.rows import load_rows
+from meta_spliceai.experiments.runner import Outcome
+from meta_spliceai.experiments.workspace import RunDirectory
 
 
 def training(share: float, loss: float = 0.25, fold: int | None = None) -> dict[str, Any]:
@@ -110,3 +114,22 @@ def test_ways_and_places_have_names_and_settings_of_their_own() -> None:
             Place(**place)  # type: ignore[arg-type]
     assert not Place().several
     assert Place(jobs=2).several
+
+
+def test_of_several_rows_those_that_failed_are_named_at_the_end_and_a_smoke_run_claims_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = load_rows()
+    runs = {name: RunDirectory(tmp_path / name) for name in ("real-0", "smoke-0")}
+    for name, run in runs.items():
+        verdicts = [f"beats position alone ({name})"]
+        run.write_json("run.json", {"seconds": 3, "device": "cpu", "verdicts": verdicts, "smoke": name == "smoke-0"})
+    failed = Outcome(rows["simple-cnn-501"], None, error=RunError("the loss became nan [in epoch 1]"))
+    others = [Outcome(rows["wt1-simple-cnn"], run) for run in runs.values()]
+    Terminal(Console(file=io.StringIO())).conclude([failed, *others])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "beats" in line] == ["  beats position alone (real-0)"]
+    assert lines[-1] == "simple-cnn-501: failed: the loss became nan [in epoch 1]"
+    Quiet().conclude([failed])  # it has said so
+    assert capsys.readouterr().out == ""

@@ -68,6 +68,13 @@ def test_a_row_goes_before_the_key_that_follows(tmp_path: Path) -> None:
     assert load_rows(tmp_path)["new"] == spec
 
 
+def test_an_ensemble_is_named_by_its_members_and_not_by_an_encoder_it_does_not_use(tmp_path: Path) -> None:
+    pair = row(ensemble={"members": ["simple-cnn-501", "simple-cnn-1001"]})
+    spec = with_middle_column(pair, load_rows(tmp_path))
+    assert spec.wish is not None
+    assert spec.wish.what == "2 models"
+
+
 def test_a_file_without_a_last_line_break_is_added_to(tmp_path: Path) -> None:
     (tmp_path / "lab.yaml").write_text("section: Ours\nrows:\n  - id: one\n    title: One", encoding="utf-8")
     append_row(row(), tmp_path)

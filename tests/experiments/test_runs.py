@@ -174,7 +174,7 @@ def test_a_run_made_by_other_code_or_data_is_stale_and_said_to_be(runs: Workspac
     assert mark_stale_runs(runs, spec, digest, code) == []
     ((stale, why),) = mark_stale_runs(runs, spec, "other data", "0.2.0+new")
     assert stale.name == name
-    assert run.stale() == f"the data set's content changed and the code changed from {code} to 0.2.0+new"
+    assert why == run.stale() == f"the data set's content changed and the code changed from {code} to 0.2.0+new"
     assert any("is stale" in note for board in boards(runs) for note in board.notes)
     assert mark_stale_runs(runs, spec, digest, code) == []
     assert run.stale() == ""
@@ -241,6 +241,16 @@ def test_prune_never_deletes_what_a_process_holds(
         assert code == 1
         assert f"not deleted: run {busy.name} is being worked on" in err
         assert busy.path.is_dir()
+
+
+def test_the_list_has_the_whole_time_in_a_terminal_of_80_columns(
+    runs: Workspace, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run_cli(["runs", "list", "--runs-dir", str(runs.root)])
+    finished = runs.find(real_runs(runs)[0]).record()["finished"]
+    assert finished[:16].replace("T", " ") in out
+    assert "…" not in out
 
 
 def test_a_damaged_record_stops_neither_lists_nor_other_runs(

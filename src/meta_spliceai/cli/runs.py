@@ -78,14 +78,16 @@ def list_runs(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", no_wrap=True)
     table.add_column("state")
-    table.add_column("time", justify="right")
-    table.add_column("finished")
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("finished (UTC)", no_wrap=True)
     for row in rows:
         words = [str(row["state"]) + (" (smoke)" if row["smoke"] else "")]
         words += [str(row["reason"])] if row["reason"] else []
         words += [f"stale: {row['stale']}"] if row["stale"] else []
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
-        table.add_row(str(row["run"]), "\n".join(words), seconds, str(row["finished"] or ""))
+        # To the minute; --json has it to the second.
+        finished = str(row["finished"] or "")[:16].replace("T", " ")
+        table.add_row(str(row["run"]), "\n".join(words), seconds, finished)
     console.print(table)
 
 

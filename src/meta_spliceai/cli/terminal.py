@@ -323,11 +323,17 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def conclude_in_words(outcomes: Sequence[Outcome]) -> None:
-    """Print the rows that have a result, on stdout: where it is, and how it compares with the simple rivals."""
+    """Print the rows that have a result, on stdout: where it is, and how it compares with the simple rivals.
+
+    A single row that failed has said so; of several, those that failed are named once more at the end, because what
+    they said has scrolled away.
+    """
     out = Console()
-    for outcome in outcomes:
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.failed):
         if outcome.error is not None or outcome.run is None:
-            continue  # said when it happened
+            if len(outcomes) > 1:
+                out.print(f"{outcome.spec.id}: failed: {outcome.error}", highlight=False, markup=False, soft_wrap=True)
+            continue
         record = outcome.run.record()
         how = "finished before" if outcome.reused else "finished"
         out.print(
@@ -335,7 +341,8 @@ def conclude_in_words(outcomes: Sequence[Outcome]) -> None:
             highlight=False,
             soft_wrap=True,
         )
-        for verdict in record.get("verdicts", []):
+        # A smoke run says nothing about its model.
+        for verdict in [] if record.get("smoke") else record.get("verdicts", []):
             out.print(f"  {verdict}", highlight=False)
 
 

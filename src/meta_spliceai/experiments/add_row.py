@@ -120,14 +120,15 @@ def with_middle_column(
     """The row with the cell of its table's middle column: the words given, or what the column's heading asks for."""
     wish = spec.wish or Wish.model_validate({})
     column = next((row.wish.column for row in rows.values() if row.section == spec.section and row.wish), MIDDLE)
+    several = f"{len(spec.ensemble.members)} models" if spec.ensemble else ""
     asked = {
         "Samples": f"{spec.data.rows:,}" if spec.data.rows else "all",
         "Context": f"{spec.window:,}nt",
         "Folds": "-" if spec.split.folds is None else str(spec.split.folds),
         "Task": spec.target,
-        "Components": f"{len(spec.ensemble.members)} models" if spec.ensemble else "1 model",
+        "Components": several or "1 model",
     }
-    words = what if what is not None else asked.get(column, spec.encoder.name)
+    words = what if what is not None else asked.get(column, several or spec.encoder.name)
     return spec.model_copy(update={"wish": wish.model_copy(update={"what": words, "column": column})})
 
 
