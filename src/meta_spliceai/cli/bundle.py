@@ -53,7 +53,9 @@ def make(
     first, and computed there; with --all, rows are left out after them, those
     first whose weights or data take most space each. What stays behind is
     told. Rounded to N decimals scores take a small part of the space; a run
-    that uses them says so.
+    that uses them says so. With --all, a row whose encoder has no weights here
+    stays behind; a row that is named is packed without them, for a machine
+    that has them.
 
     [bold]Examples[/bold]
 

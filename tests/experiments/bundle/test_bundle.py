@@ -13,6 +13,7 @@ from meta_spliceai.datasets import load_dataset, registry
 from meta_spliceai.datasets.registry import Loaded
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments import prepare
+from meta_spliceai.experiments.bundle import make
 from meta_spliceai.experiments.bundle.archive import packed_sizes, read_index
 from meta_spliceai.experiments.bundle.fit import Part, least_missed, only_for, without_rows
 from meta_spliceai.experiments.bundle.make import make_bundle, with_members
@@ -277,3 +278,29 @@ def test_an_opened_bundle_comes_before_other_mirrors(bundle: Path, monkeypatch: 
 def test_members_stand_before_their_ensemble_once(rows: Rows) -> None:
     found = with_members([rows["toy-pair"], rows["toy-wide"]], rows)
     assert [spec.id for spec in found] == ["toy-row", "toy-wide", "toy-pair"]
+
+
+def test_a_row_whose_encoder_has_no_weights_here_is_left_out_unless_it_is_named(
+    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make, "folder_at_hand", lambda name: None)
+    encoder = {"name": "hyenadna-small-32k"}
+    far = ExperimentSpec.model_validate(
+        {**rows["toy-wide"].model_dump(mode="json"), "encoder": {**encoder, "settings": {"weights": "encoders/mine"}}}
+    )
+    hub = ExperimentSpec.model_validate(
+        {**rows["toy-row"].model_dump(mode="json"), "id": "toy-hub", "encoder": encoder}
+    )
+    catalogue = {**rows, far.id: far, hub.id: hub}
+    made = make_bundle(list(catalogue.values()), catalogue, tmp_path / "all.zip", Silent(), leave_out=True)
+    assert made.index["rows"] == ["toy-row"]
+    assert made.missing == [
+        "row toy-wide: no weights of hyenadna-small-32k (the folder encoders/mine is not packed)",
+        "row toy-hub: no weights of hyenadna-small-32k (not in the hub's cache here)",
+        "row toy-pair: its member toy-wide is not in the bundle",
+    ]
+    named = make_bundle([hub], catalogue, tmp_path / "one.zip", Silent())
+    assert named.index["rows"] == ["toy-hub"]
+    assert named.missing == ["weights of hyenadna-small-32k (not in the hub's cache here): needed by toy-hub"]
+    with pytest.raises(InputError, match="no row can be packed: no weights of hyenadna-small-32k"):
+        make_bundle([hub], catalogue, tmp_path / "none.zip", Silent(), leave_out=True)

@@ -169,7 +169,8 @@ def make_bundle(
         digits: decimals to which base scores are rounded; whoever uses them is told. None: as they are.
         wheels: folder of wheels, of which those that the other machine needs are packed.
         leave_out: rows whose data or weights are not here, cannot be used, or make the file too large, are left out and
-            listed among what is missing, instead of being an error.
+            listed among what is missing. Otherwise all rows are packed, or it is an error; only weights of encoders may
+            be missing then, because the other machine may have them, and are listed.
 
     Raises:
         InputError: no row (that can be packed), the file would be too large even without scores (the message says what
@@ -188,6 +189,10 @@ def make_bundle(
         packed = _PackedNetworks(folder, cache if scores else None, digits)
         data: dict[Path, dict[str, Any]] = {}
         unusable: dict[str, str] = {}
+        if leave_out:
+            # Without its encoder's weights a row's variants and scores would travel for nothing.
+            unusable.update((row_id, f"no {what}") for what, ids in _find_encoders(whole)[1].items() for row_id in ids)
+            whole = _without(whole, unusable)
         parts: list[Part] = []
         for number, group in enumerate(_by_data(whole)):
             place = folder / DATA / f"{number}-{group[0].data.name}"
@@ -458,8 +463,20 @@ def _uses(spec: ExperimentSpec, network: str) -> bool:
 
 
 def _pack_encoders(specs: Sequence[ExperimentSpec], folder: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Pretrained encoders that are in the hub's local cache; what is not there, in words; each with the rows' ids."""
-    packed: dict[str, list[str]] = {}
+    """Copy the pretrained encoders that are here; their names, and what is missing, in words, with the rows' ids."""
+    found, missing = _find_encoders(specs)
+    for name, (there, _) in found.items():
+        for file in HUB_FILES:
+            with atomic_write(folder / ENCODERS / name / there.name / file, "wb") as handle:
+                handle.write((there / file).read_bytes())
+    return {name: ids for name, (_, ids) in found.items()}, missing
+
+
+def _find_encoders(
+    specs: Sequence[ExperimentSpec],
+) -> tuple[dict[str, tuple[Path, list[str]]], dict[str, list[str]]]:
+    """Pretrained encoders that are here, with their folders; what is not here, in words; each with the rows' ids."""
+    found: dict[str, tuple[Path, list[str]]] = {}
     missing: dict[str, list[str]] = {}
     for spec in specs:
         name = spec.encoder.name
@@ -467,19 +484,15 @@ def _pack_encoders(specs: Sequence[ExperimentSpec], folder: Path) -> tuple[dict[
             continue
         weights = str(spec.encoder.settings.get("weights", HUB))
         if weights not in (HUB, "scratch"):
-            missing.setdefault(f"the folder {weights} with weights of {name}", []).append(spec.id)
+            missing.setdefault(f"weights of {name} (the folder {weights} is not packed)", []).append(spec.id)
         if weights != HUB:
             continue
         there = folder_at_hand(name)
         if there is None:
-            missing.setdefault(f"the weights of {name} (not in the hub's cache here)", []).append(spec.id)
+            missing.setdefault(f"weights of {name} (not in the hub's cache here)", []).append(spec.id)
             continue
-        if name not in packed:
-            for file in HUB_FILES:
-                with atomic_write(folder / ENCODERS / name / there.name / file, "wb") as handle:
-                    handle.write((there / file).read_bytes())
-        packed.setdefault(name, []).append(spec.id)
-    return packed, missing
+        found.setdefault(name, (there, []))[1].append(spec.id)
+    return found, missing
 
 
 def _encoder_parts(encoders: Mapping[str, Sequence[str]], specs: Sequence[ExperimentSpec], folder: Path) -> list[Part]:
