@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.meta_layer.models.encoders.both_strands import BothStrandsHyenaDNA
@@ -62,8 +64,14 @@ class _Projection(nn.Module):
         self.layers = nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU())
 
     def forward(self, features: Float[Tensor, "batch inputs length"]) -> Float[Tensor, "batch outputs length"]:
-        projected: Tensor = self.layers(features.mT)
-        return projected.mT
+        norm: Any = self.layers[0]
+        linear: Any = self.layers[1]
+        # The norm's scale and offset go into the linear map's few numbers instead of over all positions: where features
+        # take no gradient (a frozen encoder's), a third of the products and the norm's backward pass fall away.
+        weight = linear.weight * norm.weight
+        bias = torch.addmv(linear.bias, linear.weight, norm.bias)
+        normed = F.layer_norm(features.mT, norm.normalized_shape, eps=norm.eps)
+        return F.gelu(F.linear(normed, weight, bias)).mT
 
 
 def _gated_cnn(
