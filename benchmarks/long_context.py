@@ -9,7 +9,6 @@ same kind of device. A piece that is foreseen to need more than is free is left 
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -115,7 +114,7 @@ def measure_pieces(device: torch.device, names: list[str], say: Callable[[str], 
             say(f"{name}: foreseen {foreseen / 1e9:.2f} GB, not run: {row['left_out']}")
         else:
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-                row["measured_bytes"], row["seconds"] = pool.submit(_measure, name, str(device)).result()
+                row["measured_bytes"] = pool.submit(_measure, name, str(device)).result()
             row["ratio"] = row["measured_bytes"] / foreseen
             say(f"{name}: measured {row['measured_bytes'] / 1e9:.2f} GB, {row['ratio']:.2f} of the foreseen")
         found[name] = row
@@ -143,12 +142,11 @@ def _free(device: torch.device) -> float:
     raise OSError("/proc/meminfo does not say what is available")
 
 
-def _measure(name: str, device_name: str) -> tuple[int, float]:
-    """Bytes by which this fresh process grew at most, and seconds."""
+def _measure(name: str, device_name: str) -> int:
+    """Bytes by which this fresh process grew at most."""
     piece, device = PIECES[name], choose_device(device_name)
     before = 0 if device.type == "cuda" else _resident()
     reset_peak(device)
-    started = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     rng = np.random.default_rng(0)
     ref = rng.integers(0, 4, (2, piece.window), dtype=np.uint8)
     predictor = piece.build()
@@ -161,7 +159,7 @@ def _measure(name: str, device_name: str) -> tuple[int, float]:
             alt[:, piece.window // 2] = (alt[:, piece.window // 2] + 1) % 4
             labels = Targets(np.zeros((2, 3), np.float32), np.ones(2, bool), Coverage(2))
             try_step(predictor, _Windows(ref, alt), labels, np.arange(2), TrainingConfig(), str(device), 1)
-    return peak_memory(device) - before, resource.getrusage(resource.RUSAGE_SELF).ru_utime - started
+    return peak_memory(device) - before
 
 
 def _resident() -> int:

@@ -61,7 +61,7 @@ def test_memory_far_from_the_foreseen_fails(
 ) -> None:
     pieces = training.long_context
     monkeypatch.setattr(pieces, "_foresee", lambda name, cuda: (10**8, 10**8))
-    monkeypatch.setattr(pieces, "_measure", lambda name, device: (int(measured * 10**8), 1.0))
+    monkeypatch.setattr(pieces, "_measure", lambda name, device: int(measured * 10**8))
     monkeypatch.setattr(pieces, "_free", lambda device: 1e12)
     monkeypatch.setattr(pieces, "ProcessPoolExecutor", _InThisProcess)
     assert training._long_context(torch.device("cpu"), ["small-32k-step"], tmp_path) == status
