@@ -240,7 +240,8 @@ def _hub_folder(name: str, revision: str | None, endpoint: str | None) -> tuple[
                 folder = Path(path).parent
         except LocalEntryNotFoundError as error:
             if not cached_only:
-                raise _unavailable(name, f"not in the cache, and the hub cannot be reached: {_short(error)}") from error
+                why = _short(error.__cause__ or error)
+                raise _unavailable(name, f"not in the cache, and the hub does not give it: {why}") from error
         except failures as error:
             raise _unavailable(name, _short(error)) from error
         else:
@@ -250,7 +251,8 @@ def _hub_folder(name: str, revision: str | None, endpoint: str | None) -> tuple[
 
 
 def _short(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    """What an error says, in one line."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:160]
 
 
 def read_folder(folder: Path, gradient_checkpointing: bool = False) -> tuple[HyenaDNA, str]:
