@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
 
-from meta_spliceai.experiments.report.forest_plot import ForestMetric, ForestRow, forest_plot
+from meta_spliceai.experiments.report.forest_plot import CHARACTER, LABEL, ForestMetric, ForestRow, forest_plot
 from meta_spliceai.experiments.report.palette import DIVERGING_DARK, DIVERGING_LIGHT, diverging
 from meta_spliceai.experiments.report.planned_plot import PlannedPoint, planned_plot
 from meta_spliceai.experiments.report.ranking_curves import GRID, precision_recall_plot, ranking_curves, roc_plot
@@ -184,6 +184,29 @@ def test_reliability_draws_every_bin_with_its_interval():
     [mark] = root.iter(f"{SPACE}circle")
     assert mark.get("data-tip") == "model: stated 0.10, observed 0.20 [0.10, 0.30], 50 variants"
     assert reliability_plot([("empty", "s-zero", [])]) is None
+
+
+def test_names_of_a_forest_plot_do_not_run_into_its_panels():
+    labels = [
+        "base own_site",
+        "mfass-fusion-words (mfass-fusion-words-9f7e7aa38578)",
+        "k-mers + position (observed-sites-fusion-clean-0441fd2800f9)",
+        "a-row-with-a-name-that-goes-on-and-on-and-on (a-row-0123456789ab)",
+        "named (by its user)",
+    ]
+    root = parsed(forest_plot([ForestRow(label, "learned") for label in labels], [ForestMetric("auprc", "AUPRC")]))
+    shown = [element.text for element in root.iter() if element.get("class") == "name"]
+    assert shown == [
+        "base own_site",
+        "mfass-fusion-words · 9f7e",
+        "k-mers + position · 0441",
+        "a-row-with-a-name-that-goes-… · 0123",
+        "named (by its user)",
+    ]
+    said = [element.text for element in root.iter() if element.tag.endswith("title")]
+    assert said[1:] == labels  # in full, when pointed at
+    (axis,) = [float(element.get("x1")) for element in root.iter() if element.get("class") == "axis"]
+    assert LABEL + CHARACTER * max(map(len, shown)) <= axis + 1
 
 
 def test_forest_has_a_line_a_scorer_and_a_dash_where_nothing_is_known():

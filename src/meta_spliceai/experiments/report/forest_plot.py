@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,16 @@ ROW = 30
 TOP = 46
 PANEL = 236
 GAP = 34
+LABEL = 26
+"""Where a scorer's name begins, behind its mark."""
+
+CHARACTER = 7.6
+"""Width of a character of a name, on the wide side."""
+
+LABELS = (236, 300)
+"""The least and the most that names may take of the width."""
+
+_RUN = re.compile(r" \((?:.*-)?([0-9a-f]{4})[0-9a-f]{8}\)$")
 
 
 @dataclass(frozen=True)
@@ -58,8 +69,20 @@ def kind_class(kind: str) -> str:
     return {"row zero": "k-zero", "base": "k-base"}.get(kind, "k-learned")
 
 
-def forest_plot(rows: Sequence[ForestRow], metrics: Sequence[ForestMetric], label_width: int = 236) -> Markup:
+def short_name(label: str) -> str:
+    """A scorer's name as it fits beside a plot: of the run that tells it from another of the same name, the first four
+    digits of its hash; the rest is cut in the middle where it is too long."""
+    run = _RUN.search(label)
+    ending = f" · {run[1]}" if run else ""
+    name = label[: run.start()] if run else label
+    room = int((LABELS[1] - LABEL) / CHARACTER) - len(ending)
+    return (name if len(name) <= room else f"{name[: room - 1]}…") + ending
+
+
+def forest_plot(rows: Sequence[ForestRow], metrics: Sequence[ForestMetric]) -> Markup:
     """Scorers down the side, metrics across; a dashed line marks what chance reaches."""
+    names = [short_name(row.label) for row in rows]
+    label_width = max([LABELS[0], *(round(LABEL + CHARACTER * len(name)) for name in names)])
     height = TOP + ROW * len(rows) + 34
     width = label_width + len(metrics) * PANEL + (len(metrics) - 1) * GAP + 12
     parts = [
@@ -68,7 +91,7 @@ def forest_plot(rows: Sequence[ForestRow], metrics: Sequence[ForestMetric], labe
     for i, row in enumerate(rows):
         y = TOP + ROW * (i + 0.5)
         parts.append(mark(row.kind, 12, y, 4.5))
-        parts.append(text(26, y + 4.5, row.label, "name"))
+        parts.append(tag("g", tag("title", row.label), text(LABEL, y + 4.5, names[i], "name")))
     for j, metric in enumerate(metrics):
         left = label_width + j * (PANEL + GAP)
         parts.append(_panel(rows, metric, left, left + PANEL))
