@@ -23,6 +23,7 @@ import pytest
 import torch
 
 from meta_spliceai.cli.app import main
+from meta_spliceai.cli.score import conclude
 from meta_spliceai.splice_engine.base_layer import scoring
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.openspliceai import ARCHITECTURES
@@ -183,6 +184,16 @@ def test_the_licence_is_said_and_the_summary_too(bench: Bench) -> None:
     assert "GPL-3.0" in lines[0]
     assert any(line.startswith("3 records, 3 alleles") for line in lines)
     assert done.stdout == b""
+
+
+def test_the_summary_says_how_fast_it_went_unless_it_went_on(capsys: pytest.CaptureFixture[str]) -> None:
+    account = {"records": 40, "alleles": 50, "alleles_scored": 30, "seconds": 4.0, "unscored": {}, "warnings": []}
+    conclude({**account, "precision_check": "", "resumed_from_record": 0})
+    assert capsys.readouterr().err == "40 records, 50 alleles: 30 scored, 0 without a score, in 4.0 s, 7.5 alleles/s\n"
+    conclude({**account, "precision_check": "", "resumed_from_record": 20})
+    assert capsys.readouterr().err.endswith("in 4.0 s (went on from record 20)\n")
+    conclude({**account, "alleles_scored": 0, "precision_check": "", "resumed_from_record": 0})
+    assert "alleles/s" not in capsys.readouterr().err
 
 
 def test_bfloat16_is_compared_with_float32_and_named_in_the_header(

@@ -140,10 +140,13 @@ def write_stats(path: Path, account: dict[str, Any]) -> None:
 def conclude(account: dict[str, Any]) -> None:
     """Say in a few lines what was scored and what not."""
     left_out = sum(account["unscored"].values())
+    resumed, scored, seconds = account["resumed_from_record"], account["alleles_scored"], account["seconds"]
+    # what an interrupted run took is not known, so that a resumed one has no rate
+    rate = f", {scored / seconds:,.1f} alleles/s" if scored and seconds and not resumed else ""
     _say(
-        f"{account['records']:,} records, {account['alleles']:,} alleles: {account['alleles_scored']:,} scored, "
-        f"{left_out:,} without a score, in {account['seconds']:,.1f} s"
-        + (f" (went on from record {account['resumed_from_record']:,})" if account["resumed_from_record"] else "")
+        f"{account['records']:,} records, {account['alleles']:,} alleles: {scored:,} scored, "
+        f"{left_out:,} without a score, in {seconds:,.1f} s{rate}"
+        + (f" (went on from record {resumed:,})" if resumed else "")
     )
     for reason, count in sorted(account["unscored"].items(), key=lambda item: -item[1]):
         _say(f"  {count:,} {reason}, e.g. {account['examples'][reason][0]}")
