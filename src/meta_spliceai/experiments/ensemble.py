@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
 from scipy.stats import spearmanr
 
@@ -21,25 +22,32 @@ from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 def train_ensemble(job: Job) -> Trained:
     """Combine the members' answers; members that have not been run are run first.
 
-    Only rows that learn validated Δ can be members: there the answers of all models mean the same.
+    Only rows that learn validated Δ can be members: there the answers of all models mean the same. Weights are fitted
+    on the labels of the validation part alone; of quantiles the middle one, with its direction, is held against them.
 
     Raises:
-        RunError: members that were trained on another split, or whose answers have different shapes.
+        RunError: members that were trained on another split, or whose answers mean different things.
     """
     ensemble = job.spec.ensemble
     if ensemble is None:
         raise RunError(f"row '{job.spec.id}' names no members")
     members = [job.run_member(row_id) for row_id in ensemble.members]
-    answers = np.stack([_answers_of(member, job) for member in members])
+    each = [_answers_of(member, job) for member in members]
+    predictors = [Predictor.from_pretrained(member.path / MODEL) for member in members]
+    _require_one_meaning(job, predictors)
+    answers = np.stack(each)
     (split,) = job.prepared.splits
     validation = split.indices("validation")
     fitted_on = validation[job.prepared.targets.used[validation]]
     weights = np.full(len(members), 1 / len(members))
     if ensemble.combine == "weighted":
-        weights = fit_shares(answers[:, fitted_on], job.prepared.targets.values[fitted_on])
-    columns = Predictor.from_pretrained(members[0].path / MODEL).columns
+        labels = job.prepared.targets.values[fitted_on]
+        weights = fit_shares(
+            np.stack([_beside_labels(predictors[0], one[fitted_on], labels) for one in answers]), labels
+        )
+    columns = predictors[0].columns
     combined = np.tensordot(weights, answers, axes=1).astype(np.float32)
-    table = {row_id: round(float(weight), 4) for row_id, weight in zip(ensemble.members, weights, strict=True)}
+    table = {row_id: float(weight) for row_id, weight in zip(ensemble.members, weights, strict=True)}
     job.watcher.say("weights: " + ", ".join(f"{row_id} {weight:.3f}" for row_id, weight in table.items()))
     records = [member.record() for member in members]
     model: dict[str, Any] = {
@@ -72,6 +80,28 @@ def train_ensemble(job: Job) -> Trained:
         not_counted("the members were trained in runs of their own, whose records have theirs"),
         (note,),
     )
+
+
+def _require_one_meaning(job: Job, predictors: list[Predictor]) -> None:
+    """Members whose columns have other names answer something else."""
+    ensemble = job.spec.ensemble
+    names = [tuple(one.columns(np.zeros((1, one.head.outputs), np.float32))) for one in predictors]
+    for row_id, theirs in zip(ensemble.members if ensemble else (), names, strict=True):
+        if theirs != names[0]:
+            raise RunError(
+                f"row '{job.spec.id}': members answer differently: '{row_id}' gives {', '.join(theirs)}, the first one "
+                f"{', '.join(names[0])}; combine rows with one head"
+            )
+
+
+def _beside_labels(
+    predictor: Predictor, answers: Float[np.ndarray, "rows outputs"], labels: Float[np.ndarray, "rows 3"]
+) -> Float[np.ndarray, "rows 3"]:
+    """The part of the answers that stands beside the labels (see `Head.comparable`)."""
+    pair = predictor.head.comparable(torch.from_numpy(answers), torch.from_numpy(labels))
+    if pair is None:
+        raise RunError(f"answers of {predictor.head.task} cannot be held against validated Δ; use combine: mean")
+    return pair[0].numpy()
 
 
 def _answers_of(member: RunDirectory, job: Job) -> Float[np.ndarray, "rows outputs"]:

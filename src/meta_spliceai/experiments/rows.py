@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.experiments.gpu_prices import OWN_FILE as OWN_PRICES
 from meta_spliceai.experiments.read_yaml import line_of, nodes_along, read_text, read_yaml
-from meta_spliceai.experiments.spec import ExperimentSpec, explain, fields, first_problem
+from meta_spliceai.experiments.spec import ENSEMBLE_TARGET, ExperimentSpec, explain, fields, first_problem
 
 OWN_FOLDER = Path("wishlist")
 """A user's own rows, `./wishlist/*.yaml`, laid over the packaged ones."""
@@ -192,8 +192,37 @@ def _check_ensembles(rows: Mapping[str, ExperimentSpec], places: Mapping[str, st
                 )
             visit(member, (*path, row_id))
 
-    for row_id in rows:
+    for row_id, spec in rows.items():
         visit(row_id, ())
+        check_members(spec, rows, f"{places[row_id]}, row '{row_id}'")
+
+
+def check_members(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], where: str) -> None:
+    """Whether the rows that an ensemble names can be combined at all; nothing for other rows.
+
+    Args:
+        spec: the row.
+        rows: the catalogue.
+        where: file and row, for the message.
+
+    Raises:
+        InputError: a member that is no row, or one that is not one model's answer for validated Δ.
+    """
+    for member_id in spec.ensemble.members if spec.ensemble else ():
+        if member_id not in rows:
+            raise unknown_value("ensemble member", member_id, rows, where=f"{where}, field 'ensemble.members'")
+        member = rows[member_id]
+        why = ""
+        if member.ensemble is not None:
+            why = f"is an ensemble itself; name its members: {', '.join(member.ensemble.members)}"
+        elif member.fusion is not None:
+            why = "is a fusion, whose answer is a probability and no Δ"
+        elif member.split.folds is not None:
+            why = "has folds; make a row of it with one split"
+        elif member.target != ENSEMBLE_TARGET:
+            why = f"learns '{member.target}'; only rows that learn '{ENSEMBLE_TARGET}' answer alike"
+        if why:
+            raise InputError(f"{where}: field 'ensemble.members': '{member_id}' {why}")
 
 
 def _first_line(error: Exception) -> str:

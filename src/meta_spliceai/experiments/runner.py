@@ -34,7 +34,7 @@ from meta_spliceai.experiments.procedures import (
     write_answers,
 )
 from meta_spliceai.experiments.progress_file import ProgressFile
-from meta_spliceai.experiments.rows import find_row
+from meta_spliceai.experiments.rows import check_members, find_row
 from meta_spliceai.experiments.share_of_limit import share_of_scoring
 from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec
@@ -113,6 +113,7 @@ def run_experiment(
     """
     watcher = watcher or Silent()
     rows = rows or {}
+    check_members(spec, rows, f"row '{spec.id}'")
     _check_parts(spec, rows)
     if not any(run.row_id == spec.id for run in workspace.own_runs()):
         workspace.require_writable()

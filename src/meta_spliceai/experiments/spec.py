@@ -167,11 +167,25 @@ class SplitSpec(Block):
         return value
 
 
+ENSEMBLE_TARGET = "validated-delta"
+"""The target whose answers mean the same for all models, so that they can be averaged."""
+
+
 class EnsembleSpec(Block):
     """Finished rows put together; weights are fitted on validation only."""
 
     members: tuple[str, ...] = Field(min_length=2, description="ids of the rows whose runs are combined")
     combine: Literal["mean", "weighted"] = Field("weighted", description="equal weights, or fitted on validation")
+
+    @field_validator("members")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = [member for member in value if value.count(member) > 1]
+        if twice:
+            raise ValueError(
+                f"'{twice[0]}' is named twice; for several starts of one model make rows that differ in training.start"
+            )
+        return value
 
 
 class ExperimentSpec(Block):
@@ -227,6 +241,10 @@ class ExperimentSpec(Block):
     def _one_way(self) -> ExperimentSpec:
         if self.fusion is not None and self.ensemble is not None:
             raise ValueError("a row is a fusion or an ensemble, not both")
+        if self.ensemble is not None and self.split.folds is not None:
+            raise ValueError("an ensemble has no folds: it combines rows with one split (split.folds = null)")
+        if self.ensemble is not None and self.target != ENSEMBLE_TARGET:
+            raise ValueError(f"an ensemble combines rows that learn '{ENSEMBLE_TARGET}'; target is '{self.target}'")
         names = [network.name for network in self.networks]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
