@@ -13,10 +13,10 @@ import typer
 from typer.testing import CliRunner
 
 from meta_spliceai.cli import pretrain as command
-from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import reverse_complement
-from meta_spliceai.splice_engine.meta_layer import pretraining
+from meta_spliceai.splice_engine.meta_layer import pretraining, pretraining_corpus
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaConfig
 from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, PretrainingReport, pretrain
@@ -116,6 +116,55 @@ def test_a_checkpoint_of_another_run_is_refused(small: None, corpus: Corpus, tmp
         pretrain(corpus, CONFIG, tmp_path, "cpu", progress=interrupt)
     with pytest.raises(RunError, match="other settings or sequence"):
         pretrain(corpus, CONFIG.model_copy(update={"seed": 1}), tmp_path, "cpu", resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(small: None, corpus: Corpus, tmp_path: Path) -> None:
+    def interrupt(step: int, bits: float, speed: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(corpus, CONFIG, tmp_path, "cpu", progress=interrupt)
+    whole = (tmp_path / "last.ckpt").read_bytes()
+    for content in (whole[:5000], whole[:-30], b"", b"\x80\x02cos\nsystem\nq\x01."):
+        (tmp_path / "last.ckpt").write_bytes(content)
+        with pytest.raises(IntegrityError, match=r"last\.ckpt cannot be read \(damaged\); delete it") as raised:
+            pretrain(corpus, CONFIG, tmp_path, "cpu", resume=True)
+        assert "weights_only" not in str(raised.value)
+
+
+def test_a_finished_encoder_is_not_trained_again_by_resuming(small: None, corpus: Corpus, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"steps": 1})
+    pretrain(corpus, config, tmp_path, "cpu")
+    before = (tmp_path / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(RunError, match="holds a finished encoder, nothing is left to resume"):
+        pretrain(corpus, config, tmp_path, "cpu", resume=True)
+    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == before
+    assert pretrain(corpus, config, tmp_path / "new", "cpu", resume=True).resumed_from is None
+
+
+def test_a_place_that_is_no_folder_is_refused_before_the_first_step(
+    small: None, corpus: Corpus, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    steps: list[int] = []
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(RunError, match="cannot be made a folder"):
+            pretrain(corpus, CONFIG, place, "cpu", progress=lambda step, bits, speed: steps.append(step))
+    assert steps == []
+
+
+@pytest.mark.parametrize(("held_out", "words"), [("1", "held out"), ("2", "to train on")])
+def test_a_part_without_a_known_base_is_refused(held_out: str, words: str) -> None:
+    genome = MemoryGenome({"chr1": "N" * 100, "chr2": "ACGT" * 25}, "toy", "toy")
+    with pytest.raises(InputError, match=f"what is {words} has no known base"):
+        corpus_of(genome, [held_out])
+
+
+def test_bases_are_counted_alike_in_pieces(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = corpus._counts(True)
+    monkeypatch.setattr(pretraining_corpus, "_COUNTED_AT_ONCE", 7)
+    assert corpus._counts(True).tolist() == whole.tolist()
+    assert whole.sum() == 1200
 
 
 def test_bad_input_is_named(small: None, corpus: Corpus, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from errno import EACCES, EIO, EISDIR
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         IntegrityError: the file is truncated, altered, or holds objects that a checkpoint of ours never holds.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise IntegrityError(f"checkpoint {path} cannot be read ({reason}); delete it to start over") from error
-    return content
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    # PyTorch's own words are left out: they advise to read the file unsafely. A truncated file may be an OSError.
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.errno in (EACCES, EISDIR, EIO) else "damaged"
+        raise IntegrityError(f"checkpoint {path} cannot be read ({why}); delete it to start over") from error
+    if not isinstance(content, dict):
+        raise IntegrityError(f"checkpoint {path} cannot be read (no checkpoint); delete it to start over")
+    found: dict[str, Any] = content
+    return found
 
 
 class WholeFileIO(TorchCheckpointIO):

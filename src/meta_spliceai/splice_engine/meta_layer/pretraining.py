@@ -23,7 +23,11 @@ from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.meta_layer.checkpoints import LAST, read_checkpoint
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import BASE_TOKENS, HyenaDNA
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import model_config, write_hub_format
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
+    WEIGHTS,
+    model_config,
+    write_hub_format,
+)
 from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus
 from meta_spliceai.splice_engine.meta_layer.settings import Settings
 from meta_spliceai.splice_engine.meta_layer.training import epoch_seed
@@ -143,12 +147,13 @@ def pretrain(
         directory: gets config.json and model.safetensors (usable as `weights` of a predictor), curves.parquet, and
             last.ckpt while it runs.
         device: "auto", "cpu" or "cuda" (bfloat16 mixed precision).
-        resume: go on from last.ckpt if there is one.
+        resume: go on from last.ckpt; without one, start from the beginning.
         progress: called after each step with the step, the training bits a base and the tokens a second.
 
     Raises:
         InputError: an unknown size, a length the size cannot read, no stretch of that length.
-        RunError: the loss is no longer a number; a checkpoint of another run; out of memory; no CUDA device.
+        RunError: the loss is no longer a number; a checkpoint of another run; a finished encoder in a folder to be
+            resumed; a folder that cannot be made; out of memory; no CUDA device.
         IntegrityError: a damaged checkpoint.
         KeyboardInterrupt: stopped by the user; last.ckpt holds the last look, or the interrupted step.
     """
@@ -156,6 +161,7 @@ def pretrain(
     longest = model_config(config.size).max_seq_len
     if config.length - 1 > longest:
         raise InputError(f"length {config.length} is more than {config.size} reads ({longest})")
+    _make_folder(folder, resume)
     training = _Sequences(corpus, False, config.length, place)
     held_out = _Sequences(corpus, True, config.length, place)
     identity = json.dumps({**config.model_dump(), "corpus": corpus.digest}, sort_keys=True)
@@ -196,6 +202,16 @@ def pretrain(
     speed = float(last["tokens_per_second"])
     bits = float(last["held_out_bits"])
     return PretrainingReport(curves, bits, corpus.composition_bits(), tokens, speed, resumed_from, origin)
+
+
+def _make_folder(folder: Path, resume: bool) -> None:
+    """Make sure, before anything is computed, that there is a folder to write to, and something to do in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made a folder ({error.strerror}); choose another place") from error
+    if resume and (folder / WEIGHTS).exists() and not (folder / LAST).exists():
+        raise RunError(f"{folder} holds a finished encoder, nothing is left to resume; without resume it is made anew")
 
 
 def _optimizer(model: _LanguageModel, config: PretrainingConfig) -> torch.optim.AdamW:

@@ -21,6 +21,9 @@ PACKAGE = "frame-alignment-checks"
 GENES_FILE = "frame_alignment_checks/data/relevant_validation_genes.npz"
 COORDINATES_FILE = "frame_alignment_checks/data/relevant_validation_genes_transcript_coords.json"
 
+_COUNTED_AT_ONCE = 2**24
+"""Bases that are counted together: counting takes eight bytes for each, which a chromosome's would fill memory with."""
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -49,7 +52,9 @@ class Corpus:
     def _counts(self, held_out: bool) -> Int[np.ndarray, " 4"]:
         counts = np.zeros(N_CODE + 1, np.int64)
         for i in np.flatnonzero(self.held_out == held_out):
-            counts += np.bincount(self.codes[self.starts[i] : self.starts[i] + self.lengths[i]], minlength=N_CODE + 1)
+            for start in range(self.starts[i], self.starts[i] + self.lengths[i], _COUNTED_AT_ONCE):
+                end = min(start + _COUNTED_AT_ONCE, self.starts[i] + self.lengths[i])
+                counts += np.bincount(self.codes[start:end], minlength=N_CODE + 1)
         return counts[:N_CODE]
 
     def composition_bits(self) -> float:
@@ -114,8 +119,13 @@ def _join(name: str, stretches: Iterable[tuple[str, UInt8[np.ndarray, " length"]
         )
     lengths = np.array([len(codes) for _, codes in kept], dtype=np.int64)
     codes = np.concatenate([codes for _, codes in kept])
-    digest = hashlib.sha256(lengths.tobytes() + held_out.tobytes() + codes.tobytes()).hexdigest()
-    return Corpus(name, codes, np.cumsum(lengths) - lengths, lengths, held_out, digest)
+    digest = hashlib.sha256(lengths.tobytes() + held_out.tobytes())
+    digest.update(codes.data)
+    corpus = Corpus(name, codes, np.cumsum(lengths) - lengths, lengths, held_out, digest.hexdigest())
+    for part, words in ((False, "to train on"), (True, "held out")):
+        if not corpus.bases(part):
+            raise InputError(f"{name}: what is {words} has no known base, only N; hold out other chromosomes")
+    return corpus
 
 
 def _bare(chrom: str) -> str:

@@ -72,7 +72,10 @@ _SHAPE = (
 )
 """What a folder's config must share with the published model that it is asked for as."""
 
-HUB_FILES = ("config.json", "model.safetensors")
+WEIGHTS = "model.safetensors"
+"""The weights in the hub's format."""
+
+HUB_FILES = ("config.json", WEIGHTS)
 
 
 def model_config(name: str) -> HyenaConfig:
@@ -295,7 +298,7 @@ def read_config(folder: Path) -> HyenaConfig:
 
 def _weights_file(folder: Path) -> Path:
     """The weights in a folder that has them and their config.json."""
-    safe, original = folder / "model.safetensors", folder / "weights.ckpt"
+    safe, original = folder / WEIGHTS, folder / "weights.ckpt"
     weights_file = safe if safe.is_file() else original
     if not (folder / "config.json").is_file() or not weights_file.is_file():
         raise MissingResourceError(
@@ -397,7 +400,7 @@ def read_head(folder: Path) -> Tensor:
     Raises:
         IntegrityError: the file cannot be read or has no head.
     """
-    path = folder / "model.safetensors"
+    path = folder / WEIGHTS
     try:
         return load(_content(path))["lm_head.weight"]
     except (SafetensorError, KeyError) as error:
@@ -409,7 +412,7 @@ def write_hub_format(model: HyenaDNA, head: nn.Linear, folder: Path, origin: str
     state = {f"hyena.{name}": tensor for name, tensor in model.state_dict().items()}
     state["lm_head.weight"] = head.weight
     content = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    with atomic_write(folder / "model.safetensors", "wb") as handle:
+    with atomic_write(folder / WEIGHTS, "wb") as handle:
         handle.write(save(content))
     with atomic_write(folder / "config.json") as handle:
         json.dump({**model.config.to_hub(), "origin": origin}, handle, indent=2)

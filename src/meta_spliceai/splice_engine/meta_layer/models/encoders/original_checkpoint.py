@@ -56,7 +56,7 @@ def read_original(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(_stand_ins(path)):
             content = torch.load(path, map_location="cpu", weights_only=True)
     # The reader's own words are left out: they advise to read the file unsafely.
-    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
         raise IntegrityError(f"{path} cannot be read: it is damaged or no PyTorch checkpoint") from error
     state = content.get("state_dict") if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping):
