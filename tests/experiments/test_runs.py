@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -67,6 +68,19 @@ def test_compare_judges_both_models_on_the_same_rows(runs: Workspace) -> None:
         assert evaluation.value(run.name, "auprc")["estimate"] == pytest.approx(alone[run.name, "auprc"])
     difference = evaluation.difference(second.name, first.name, "auprc")["estimate"]
     assert difference == pytest.approx(alone[second.name, "auprc"] - alone[first.name, "auprc"])
+
+
+def test_compare_shows_whole_headings_and_intervals_in_a_terminal_of_80_columns(
+    runs: Workspace, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run_cli(["runs", "compare", *sorted(real_runs(runs)), "--runs-dir", str(runs.root)])
+    assert code == 0
+    assert "…" not in out
+    heading = next(line for line in out.splitlines() if "AUPRC" in line)
+    (base,) = [line for line in out.splitlines() if line.strip().startswith("base max_window")]
+    assert len(re.findall(r"0\.\d{3} \[[−0-9.]+, [−0-9.]+\]|–", base)) == len(re.split(r" {3,}", heading.strip()))
+    assert "further metrics: in a wider terminal, or with --json" in out
 
 
 def test_compare_needs_two_runs_with_rows_in_common(runs: Workspace) -> None:

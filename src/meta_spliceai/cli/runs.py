@@ -157,8 +157,9 @@ def compare(
 
       meta-spliceai runs compare wt1-simple-cnn wt1-validated-delta
     """
+    from meta_spliceai.cli.leaderboard import METRIC_WIDTH
     from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, headline_table
-    from meta_spliceai.experiments.leaderboard import Value
+    from meta_spliceai.experiments.leaderboard import SHOWN, Value
     from meta_spliceai.experiments.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
@@ -170,9 +171,17 @@ def compare(
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
     found = headline_table(evaluation)
-    shown = list(dict.fromkeys(found["metric"]))
-    table = Table("scorer", *shown, box=box.SIMPLE_HEAD, pad_edge=False)
+    judged = list(dict.fromkeys(found["metric"]))
+    # As many as the terminal is wide, those that leaderboards show first.
+    order = [name for name in SHOWN if name in judged] + [name for name in judged if name not in SHOWN]
+    names = max(len(scorer.name) for scorer in evaluation.scorers)
+    shown = order[: max(1, (console.width - names - 2) // METRIC_WIDTH)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for metric in shown:
+        table.add_column(SHOWN.get(metric, metric.replace("_", " ")), justify="right", no_wrap=True)
     for scorer in evaluation.scorers:
         mine = found[found["scorer"] == scorer.name].set_index("metric")
         cells = []
@@ -181,9 +190,10 @@ def compare(
             estimate = mine.loc[metric, "estimate"]
             missing = estimate != estimate
             cells.append(str(Value(None, None, None) if missing else Value(estimate, _known(low), _known(high))))
-        table.add_row(scorer.name, *cells)
-    console = Console()
+        table.add_row(scorer.name, *[cell.replace("[", "\\[") for cell in cells])
     console.print(table)
+    if len(shown) < len(order):
+        console.print(f"  {len(order) - len(shown)} further metrics: in a wider terminal, or with --json")
     for verdict in evaluation.verdicts():
         console.print(f"  {verdict.scorer} {verdict.text}", highlight=False)
 
