@@ -13,6 +13,7 @@ from meta_spliceai.splice_engine.meta_layer.models.encoders import (
     plan_dilations,
     receptive_field,
 )
+from meta_spliceai.splice_engine.meta_layer.models.encoders.receptive_field import unseen
 
 
 def seen_by_the_middle(encoder: torch.nn.Module, length: int) -> torch.Tensor:
@@ -95,3 +96,20 @@ def test_dropped_channels_are_those_of_pytorchs_dropout() -> None:
     assert torch.equal(answer, theirs)
     assert torch.equal(gradient, their_gradient)
     assert 0 < int((answer == 0).all(dim=(2, 3)).sum()) < 24
+
+
+@pytest.mark.parametrize(("window", "layers", "kernel"), [(10001, 6, 7), (5001, 4, 11), (501, 6, 7), (101, 4, 11)])
+def test_no_base_of_the_window_is_out_of_the_middles_sight(window: int, layers: int, kernel: int) -> None:
+    # A field as wide as the window is not enough: the way from a base near the edge may need a step outside.
+    encoder = GatedCNNEncoder(window, hidden_dim=2, layers=layers, kernel=kernel).double().eval()
+    bases = torch.randn(1, 4, window, dtype=torch.double, requires_grad=True)
+    encoder(bases)[0, :, window // 2].square().sum().backward()
+    assert bases.grad is not None
+    assert int((bases.grad.abs().amax(1) == 0).sum()) == 0
+
+
+def test_layers_that_cannot_see_all_of_a_window_are_refused() -> None:
+    with pytest.raises(InputError, match="6 layers of kernel 7 cannot see all of a window of 100001 bases"):
+        plan_dilations(100001, 6, 7)
+    assert unseen(100001, 7, plan_dilations(100001, 8, 7)) == 0
+    assert unseen(10001, 7, (1, 4, 18, 74, 311, 1307)) == 6

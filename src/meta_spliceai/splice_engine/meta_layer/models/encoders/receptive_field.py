@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from meta_spliceai.errors import InputError
 
 
@@ -24,8 +26,7 @@ def plan_dilations(window: int, layers: int, kernel: int) -> tuple[int, ...]:
         kernel: taps of each (odd).
 
     Raises:
-        InputError: an even window or kernel; so few layers that no dilations without gaps cover the window (the
-            message names how many are enough).
+        InputError: an even window or kernel; so few layers that no dilations without gaps cover the window.
     """
     if window < 1 or window % 2 == 0:
         raise InputError(f"window {window} is not an odd positive number of bases")
@@ -44,10 +45,30 @@ def plan_dilations(window: int, layers: int, kernel: int) -> tuple[int, ...]:
             f"(at most {most}); use at least {enough} layers or a smaller window"
         )
     growth = 1.0
-    while True:
+    while growth <= kernel + 1:
         dilations: list[int] = []
         for layer in range(layers):
             dilations.append(min(round(growth**layer), receptive_field(kernel, dilations)))
-        if receptive_field(kernel, dilations) >= window:
+        if receptive_field(kernel, dilations) >= window and not unseen(window, kernel, dilations):
             return tuple(dilations)
         growth += 0.05
+    raise InputError(
+        f"{layers} layers of kernel {kernel} cannot see all of a window of {window} bases; use more layers or a "
+        "smaller window"
+    )
+
+
+def unseen(window: int, kernel: int, dilations: Sequence[int]) -> int:
+    """Bases of the window that its middle does not depend on.
+
+    A receptive field as wide as the window is not enough: beyond the window's edges every layer sees zeros, so what a
+    base says must reach the middle without a step outside.
+    """
+    seen = np.zeros(window, dtype=bool)
+    seen[window // 2] = True
+    for dilation in reversed(dilations):
+        before = seen.copy()
+        for step in range(dilation, min(kernel // 2 * dilation, window - 1) + 1, dilation):
+            seen[step:] |= before[:-step]
+            seen[:-step] |= before[step:]
+    return int((~seen).sum())
