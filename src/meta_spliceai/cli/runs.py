@@ -176,8 +176,8 @@ def compare(
     judged = list(dict.fromkeys(found["metric"]))
     # As many as the terminal is wide, those that leaderboards show first.
     order = [name for name in SHOWN if name in judged] + [name for name in judged if name not in SHOWN]
-    names = max(len(scorer.name) for scorer in evaluation.scorers)
-    shown = order[: max(1, (console.width - names - 2) // METRIC_WIDTH)]
+    widest = max(len(scorer.name) for scorer in evaluation.scorers)
+    shown = order[: max(1, (console.width - widest - 2) // METRIC_WIDTH)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for metric in shown:
