@@ -257,7 +257,10 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "quickstart-question": question,
     "quickstart-time": duration,
 }
-FILES = {"benchmark-base-layer": Path("benchmarks/results/base_layer.md")}
+FILES = {
+    "benchmark-base-layer": Path("benchmarks/results/base_layer.md"),
+    "benchmark-construct-context": Path("benchmarks/results/construct_context.md"),
+}
 """Blocks that hold a file another command wrote."""
 LEDGER = Path("results")
 DATA_SETS = {
