@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
-from meta_spliceai.splice_engine.meta_layer.models import ValidatedDeltaPredictor
+from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor, ValidatedDeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.training import FitReport, class_weights, fit, pearson, predict
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.window_data import rows_at_a_time, validation_rows
@@ -374,3 +374,21 @@ def test_large_gradients_are_clipped_to_the_norm_asked_for(toy_task: ToyTask, tm
         train(toy_task, tmp_path, tight)
     assert norms
     assert max(norms) <= 1e-3 * 1.001
+
+
+def test_it_does_not_matter_in_which_mode_the_predictor_comes_or_whether_its_features_were_kept(
+    toy_task: ToyTask, tmp_path: Path
+) -> None:
+    settings = {"hidden_dim": 8, "weights": "scratch", "read_radius": 6}
+    cache, losses = tmp_path / "cache", []
+    for number, kept in enumerate(("computed", "found", "evaluation")):
+        predictor = ComposedPredictor("hyenadna-tiny-1k", "delta", WINDOW, 0, settings, {"dropout": 0.5})
+        predictor.train(kept != "evaluation")
+        rows = (toy_task.train[:24], toy_task.validation[:8])
+        config = CONFIG.model_copy(update={"epochs": 2})
+        place = tmp_path / str(number)
+        report = fit(
+            predictor, toy_task.windows, toy_task.targets, *rows, config, place, "cpu", progress=False, cache=cache
+        )
+        losses.append(report.curves["train_loss"].tolist())
+    assert losses[0] == losses[1] == losses[2]

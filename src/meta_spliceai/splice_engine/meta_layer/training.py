@@ -605,6 +605,8 @@ def fit(
     )
     steps = -(-len(batches) // config.accumulate) * config.epochs
     module = _Training(predictor, data, labels, train_rows, config, steps)
+    # Lightning keeps the mode it finds, and whoever computed features or loaded the predictor left it in evaluation.
+    module.train()
     checkpoint = _EpochCheckpoint(folder, identity)
     callbacks: list[pl.Callback] = [checkpoint]
     if config.patience:
