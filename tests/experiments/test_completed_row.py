@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meta_spliceai.experiments.gpu_prices import load_prices
+from meta_spliceai.experiments.gpu_prices import load_market, load_prices
 from meta_spliceai.experiments.progress_of_rows import state_of_rows
 from meta_spliceai.experiments.render_wishlist import render_wishlist
 from meta_spliceai.experiments.rows import change
@@ -13,7 +13,9 @@ from meta_spliceai.experiments.workspace import Workspace
 
 
 def rendered(rows: dict[str, ExperimentSpec], workspace: Workspace) -> str:
-    return render_wishlist(state_of_rows(rows, workspace), workspace.finished(), load_prices())
+    return render_wishlist(
+        state_of_rows(rows, workspace), workspace.finished(), load_prices(), load_market(refreshed=False)
+    )
 
 
 def test_a_finished_run_moves_its_row_to_completed(toy_row: ExperimentSpec, workspace: Workspace) -> None:

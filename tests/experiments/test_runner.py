@@ -271,6 +271,7 @@ def test_a_failure_is_a_state_with_a_reason_and_the_queue_goes_on(
     assert [outcome.failed for outcome in outcomes] == [True, False]
     failed = next(run for run in workspace.runs() if run.state() == "failed")
     assert "lower learning_rate" in failed.reason()
+    assert failed.reason().endswith("or clip the gradient (gradient_clip=1; it is 0, not clipped)")
     assert workspace.ledger.entries()[0]["event"] == "failed"
 
 

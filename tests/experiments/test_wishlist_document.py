@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.gpu_prices import load_prices, newest
+from meta_spliceai.experiments.gpu_prices import load_market, load_prices, newest, refreshed_file
 from meta_spliceai.experiments.mended_text import mend
 from meta_spliceai.experiments.progress_of_rows import RowState
 from meta_spliceai.experiments.read_wishlist import read_wishlist
@@ -149,20 +149,43 @@ def test_a_table_line_keeps_its_cells(cells):
 
 def test_every_row_of_the_catalogue_survives_render_and_import(catalogue):
     rows = states(catalogue)
-    document = render_wishlist(rows, [], load_prices())
+    document = render_wishlist(rows, [], load_prices(), load_market(refreshed=False))
     read = read_wishlist(document, catalogue)
     assert read.not_understood == []
     assert [row.spec for row in read.rows] == [row.spec for row in rows]
     assert {row.status for row in read.rows} == {"known"}
 
 
+def test_the_newest_price_of_each_card_stands_with_its_day_beside_the_wishlists_own(catalogue, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
+    mine = "history: [{as_of: %s, provider: %s, source: a bill, prices: [{gpu: L40S, dollars_per_hour: %s}]}]"
+    refreshed_file().parent.mkdir(parents=True)
+    refreshed_file().write_text(mine % ("2026-11-21", "refreshed here", "0.01"))
+    document = render_wishlist(states(catalogue), [], load_prices(), load_market(refreshed=False))
+    assert "refreshed here" not in document  # another machine would write another document
+    (tmp_path / "wishlist").mkdir()
+    (tmp_path / "wishlist" / "gpus.yaml").write_text(mine % ("2026-11-20", "our cluster", "0.55"))
+    document = render_wishlist(states(catalogue), [], load_prices(), load_market(refreshed=False))
+    own, newest = document.split("### Newest Known Prices")
+    assert "(as of 2025-12)" in own
+    assert "| L40S | 48GB | $0.55 | 2026-11-20 | our cluster |" in newest.splitlines()
+    assert "our cluster: a bill" in newest
+    read = read_wishlist(document, catalogue)
+    assert read.not_understood == []
+
+
 def test_the_same_ledger_gives_the_same_bytes(catalogue):
     rows = states(catalogue, simple_cnn_501=FINISHED["run"])
-    assert render_wishlist(rows, [FINISHED], load_prices()) == render_wishlist(rows, [FINISHED], load_prices())
+    assert render_wishlist(rows, [FINISHED], load_prices(), load_market(refreshed=False)) == render_wishlist(
+        rows, [FINISHED], load_prices(), load_market(refreshed=False)
+    )
 
 
 def test_a_completed_row_stands_under_completed_with_its_numbers(catalogue):
-    text = render_wishlist(states(catalogue, simple_cnn_501=FINISHED["run"]), [FINISHED], load_prices())
+    text = render_wishlist(
+        states(catalogue, simple_cnn_501=FINISHED["run"]), [FINISHED], load_prices(), load_market(refreshed=False)
+    )
     [line] = [line for line in text.splitlines() if line.startswith("| SimpleCNN 501nt | 2026-02-03")]
     assert split_row(line)[2:] == [
         "AUPRC 0.610 [0.500, 0.700] (base own_site: 0.500); Spearman r with the measured effect −0.200",
@@ -174,7 +197,9 @@ def test_a_completed_row_stands_under_completed_with_its_numbers(catalogue):
 
 def test_a_card_s_memory_and_the_price_stand_among_the_notes(catalogue):
     entry = {**FINISHED, "seconds": 7200.0, "peak_gpu_memory_bytes": 61_000_000, "dollars": 0.88}
-    text = render_wishlist(states(catalogue, simple_cnn_501=FINISHED["run"]), [entry], load_prices())
+    text = render_wishlist(
+        states(catalogue, simple_cnn_501=FINISHED["run"]), [entry], load_prices(), load_market(refreshed=False)
+    )
     assert "measured: 0.06 GB of GPU memory, 2.00 h, $0.88; run simple-cnn-501-aaaabbbbcccc" in text
 
 
@@ -186,7 +211,7 @@ def test_the_original_keeps_every_row(mirror: Path, catalogue):
     assert {row.status for row in read.rows} == {"known"}, [r for r in read.rows if r.status != "known"]
     assert read.mended == 7
     assert sum(read.other_tables.values()) == 7
-    rendered = render_wishlist(states(catalogue), [], load_prices()).splitlines()
+    rendered = render_wishlist(states(catalogue), [], load_prices(), load_market(refreshed=False)).splitlines()
     table_lines = [split_row(line) for line in rendered if line.startswith("|")]
     for line in mend(original)[0].splitlines():
         if line.startswith("|") and not set(line) <= set("|- "):

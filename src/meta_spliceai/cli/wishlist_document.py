@@ -26,15 +26,15 @@ def render(
     """Write the wishlist as Markdown, from the catalogue and the ledger.
 
     One table a section with model, memory, time, priority, state and command;
-    GPUs and prices with their day; completed rows with date, result and notes.
-    The same catalogue and ledger give the same bytes.
+    GPUs, the wishlist's prices and the newest ones with their day; completed rows with date, result and notes.
+    The same catalogue, ledger and ./wishlist/gpus.yaml give the same bytes.
 
     [bold]Examples[/bold]
 
       meta-spliceai wishlist render
       meta-spliceai wishlist render --out docs/WISHLIST.md
     """
-    from meta_spliceai.experiments.gpu_prices import load_prices
+    from meta_spliceai.experiments.gpu_prices import load_market, load_prices
     from meta_spliceai.experiments.progress_of_rows import state_of_rows
     from meta_spliceai.experiments.render_wishlist import render_wishlist
     from meta_spliceai.experiments.rows import load_rows
@@ -42,7 +42,8 @@ def render(
     from meta_spliceai.files import atomic_write
 
     workspace = Workspace.default(runs_dir, ledgers)
-    text = render_wishlist(state_of_rows(load_rows(), workspace), workspace.finished(), load_prices())
+    states = state_of_rows(load_rows(), workspace)
+    text = render_wishlist(states, workspace.finished(), load_prices(), load_market(refreshed=False))
     with atomic_write(out) as handle:
         handle.write(text)
     typer.echo(str(out))

@@ -205,11 +205,12 @@ def newest(text: str, where: str) -> PriceTable:
     return max(history, key=lambda table: table.as_of)
 
 
-def load_market(own: Path | None = None) -> Market:
+def load_market(own: Path | None = None, *, refreshed: bool = True) -> Market:
     """Cards and prices: the packaged ones, those refreshed since, and the user's own over both.
 
     Args:
         own: the user's file (`--prices`); by default `./wishlist/gpus.yaml` where there is one.
+        refreshed: with what was refreshed on this machine; without it, all who share a catalogue see the same.
 
     Raises:
         MissingResourceError: the file named is not there.
@@ -219,7 +220,7 @@ def load_market(own: Path | None = None) -> Market:
         raise MissingResourceError(f"no prices at {own}; write such a file (docs/how-to/plan-the-wishlist.md)")
     packaged = read_history(_packaged(), "gpus.yaml")
     shared = [packaged]
-    if refreshed_file().is_file():
+    if refreshed and refreshed_file().is_file():
         shared.append(_read_file(refreshed_file()))
     user = [(path, _read_file(path)) for path in (OWN_FILE, own) if path is not None and path.is_file()]
     gpus = {gpu.name: gpu for history in (*shared, *(history for _, history in user)) for gpu in history.gpus}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meta_spliceai.experiments.gpu_prices import PriceTable
+from meta_spliceai.experiments.gpu_prices import Market, PriceTable
 from meta_spliceai.experiments.progress_of_rows import STATES, RowState
 from meta_spliceai.experiments.wishlist_document import (
     COMMAND,
     COMPLETED,
     EXPERIMENT,
     MIDDLE,
+    NEWEST_PRICES,
     PRICED,
     PRIORITY,
     RECOMMENDED,
@@ -25,13 +26,16 @@ from meta_spliceai.experiments.wishlist_document import (
 RESULT_METRICS = (("auprc", "AUPRC"), ("spearman_effect", "Spearman r with the measured effect"))
 
 
-def render_wishlist(rows: Sequence[RowState], finished: Sequence[Mapping[str, Any]], prices: PriceTable) -> str:
+def render_wishlist(
+    rows: Sequence[RowState], finished: Sequence[Mapping[str, Any]], prices: PriceTable, market: Market
+) -> str:
     """The document.
 
     Args:
         rows: the wishlist's rows with their states, in the catalogue's order.
         finished: the ledger's `finished` entries, oldest first; those of rows run as wished stand under Completed.
-        prices: GPUs and prices of one day.
+        prices: the wishlist's own GPUs and prices, of one day.
+        market: what cards cost since.
     """
     counts = ", ".join(f"{sum(row.state == state for row in rows)} {state}" for state in STATES)
     lines = [
@@ -52,6 +56,7 @@ def render_wishlist(rows: Sequence[RowState], finished: Sequence[Mapping[str, An
     for number, (section, members) in enumerate(sections.items(), start=1):
         lines += _section(number, section, members)
     lines += _gpus(prices)
+    lines += _newest_prices(market)
     lines += _completed(rows, finished)
     lines += _how_to_add()
     return "\n".join(lines).rstrip() + "\n"
@@ -88,7 +93,27 @@ def _gpus(prices: PriceTable) -> list[str]:
         join_row((card.gpu, f"{'~' if card.approximate else ''}${card.dollars_per_hour:.2f}", card.suitable or "-"))
         for card in prices.prices
     ]
-    return [*lines, "", f"Source: {prices.source}.", "", "---", ""]
+    return [*lines, "", f"Source: {prices.source}.", ""]
+
+
+def _newest_prices(market: Market) -> list[str]:
+    """What `plan` counts with: the newest price of each card, the cheapest first."""
+    offers = sorted(market.offers.values(), key=lambda offer: (offer.dollars_per_hour, offer.gpu))
+    lines = ["### Newest Known Prices", "", *_table_head(NEWEST_PRICES)]
+    lines += [
+        join_row(
+            (
+                offer.gpu,
+                f"{market.gpus[offer.gpu].vram_gb:g}GB",
+                f"{'~' if offer.approximate else ''}${offer.dollars_per_hour:.2f}",
+                offer.as_of,
+                offer.provider,
+            )
+        )
+        for offer in offers
+    ]
+    sources = sorted({f"{offer.provider}: {offer.source}" for offer in offers})
+    return [*lines, "", f"Sources: {'; '.join(sources)}.", "", "---", ""]
 
 
 def _completed(rows: Sequence[RowState], finished: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -16,6 +16,7 @@ EXPERIMENT, VRAM, TIME, PRIORITY, COMMAND, STATE = "Experiment", "VRAM", "Time E
 COMPLETED = ("Experiment", "Date", "Result", "Notes")
 RECOMMENDED = ("GPU", "VRAM", "Suitable Experiments")
 PRICED = ("GPU", "$/hr", "Recommended For")
+NEWEST_PRICES = ("GPU", "VRAM", "$/hr", "As of", "Provider")
 NOTHING = "-"
 MIDDLE: str = Wish.model_fields["column"].get_default()
 """Heading of a section's middle column where the section does not name one."""

@@ -24,9 +24,10 @@ def read_torch_state(path: Path) -> dict[str, Tensor]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise IntegrityError(f"{path} cannot be read as PyTorch weights ({first}); fetch it again") from error
+    # PyTorch's own words are left out: they advise to read the file unsafely.
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "damaged, or no tensors alone"
+        raise IntegrityError(f"{path} cannot be read as PyTorch weights ({why}); fetch it again") from error
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):

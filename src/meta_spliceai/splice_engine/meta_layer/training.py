@@ -257,9 +257,11 @@ class _Training(pl.LightningModule):
 
     def _check_finite(self, loss: Tensor) -> None:
         if not math.isfinite(float(loss)):
+            clip = self.settings.gradient_clip
             raise RunError(
                 f"the training loss became {float(loss)} in epoch {self.current_epoch + 1}; lower learning_rate "
-                f"({self.settings.highest_rate:g}) or gradient_clip ({self.settings.gradient_clip:g})"
+                f"({self.settings.highest_rate:g}) or "
+                + (f"gradient_clip ({clip:g})" if clip else "clip the gradient (gradient_clip=1; it is 0, not clipped)")
             )
 
     def on_validation_epoch_start(self) -> None:
