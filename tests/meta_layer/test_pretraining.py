@@ -100,6 +100,8 @@ def test_an_interrupted_run_resumes_to_the_unbroken_result(
 
     with pytest.raises(KeyboardInterrupt):
         pretrain(corpus, CONFIG, tmp_path / "cut", "cpu", progress=interrupt)
+    with pytest.raises(RunError, match="holds an unfinished encoder: go on with --resume, or start over with --fresh"):
+        pretrain(corpus, CONFIG, tmp_path / "cut", "cpu")
     rest = pretrain(corpus, CONFIG, tmp_path / "cut", "cpu", resume=True)
     assert rest.resumed_from == stop
     assert results(rest)["held_out_bits"].tolist() == results(whole)["held_out_bits"].tolist()
@@ -132,13 +134,19 @@ def test_a_damaged_checkpoint_is_refused(small: None, corpus: Corpus, tmp_path: 
         assert "weights_only" not in str(raised.value)
 
 
-def test_a_finished_encoder_is_not_trained_again_by_resuming(small: None, corpus: Corpus, tmp_path: Path) -> None:
+def test_a_finished_encoder_is_replaced_only_where_that_was_asked_for(
+    small: None, corpus: Corpus, tmp_path: Path
+) -> None:
     config = CONFIG.model_copy(update={"steps": 1})
     pretrain(corpus, config, tmp_path, "cpu")
-    before = (tmp_path / "model.safetensors").stat().st_mtime_ns
-    with pytest.raises(RunError, match="holds a finished encoder, nothing is left to resume"):
-        pretrain(corpus, config, tmp_path, "cpu", resume=True)
-    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == before
+    before = (tmp_path / "model.safetensors").read_bytes()
+    other = config.model_copy(update={"seed": 1})
+    for resume in (True, False):
+        with pytest.raises(RunError, match="holds a finished encoder: choose another folder, or replace it with --fre"):
+            pretrain(corpus, other, tmp_path, "cpu", resume=resume)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    pretrain(corpus, other, tmp_path, "cpu", fresh=True)
+    assert (tmp_path / "model.safetensors").read_bytes() != before
     assert pretrain(corpus, config, tmp_path / "new", "cpu", resume=True).resumed_from is None
 
 

@@ -35,6 +35,7 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Of weights, sequences and dropout.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace what the folder holds and start over.")] = False,
 ) -> None:
     """Pre-train an encoder to predict the next base, on both strands, with chromosomes held out.
 
@@ -51,12 +52,15 @@ def pretrain(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from meta_spliceai.datasets.human import human_genome
+    from meta_spliceai.errors import InputError
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
     from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
     from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig
     from meta_spliceai.splice_engine.meta_layer.pretraining import pretrain as train
     from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import corpus_of, packaged_genes
 
+    if resume and fresh:
+        raise InputError("--resume goes on and --fresh starts over; give one of them")
     config = PretrainingConfig.from_mapping(
         {
             "size": size,
@@ -80,7 +84,7 @@ def pretrain(
         corpus = corpus_of((RegionFasta if holds_regions(fasta) else IndexedFasta)(fasta, "any"), kept_back)
     console = Console(stderr=True)
     console.print(
-        f"{corpus.name}: {corpus.bases(False) / 1e6:.1f} Mb to train on, {corpus.bases(True) / 1e6:.1f} Mb held out "
+        f"{corpus.name}: {corpus.bases(False):,} bases to train on, {corpus.bases(True):,} held out "
         f"({', '.join(kept_back)})",
         highlight=False,
         soft_wrap=True,
@@ -106,7 +110,7 @@ def pretrain(
             )
 
     with bar:
-        report = train(corpus, config, out, device, resume, tell)
+        report = train(corpus, config, out, device, resume, fresh, tell)
     went_on = f" (resumed after step {report.resumed_from:,})" if report.resumed_from is not None else ""
     typer.echo(f"{out}: {report.origin}{went_on}")
     typer.echo(

@@ -134,6 +134,7 @@ def pretrain(
     directory: Path | str,
     device: str = "auto",
     resume: bool = False,
+    fresh: bool = False,
     progress: Callable[[int, float, float], None] | None = None,
 ) -> PretrainingReport:
     """Train HyenaDNA to predict the next base, and write it in the model hub's own format.
@@ -148,12 +149,13 @@ def pretrain(
             last.ckpt while it runs.
         device: "auto", "cpu" or "cuda" (bfloat16 mixed precision).
         resume: go on from last.ckpt; without one, start from the beginning.
+        fresh: start from the beginning in a folder that holds an encoder or a checkpoint, and replace them.
         progress: called after each step with the step, the training bits a base and the tokens a second.
 
     Raises:
         InputError: an unknown size, a length the size cannot read, no stretch of that length.
-        RunError: the loss is no longer a number; a checkpoint of another run; a finished encoder in a folder to be
-            resumed; a folder that cannot be made; out of memory; no CUDA device.
+        RunError: the loss is no longer a number; a checkpoint of another run; a folder that cannot be made, or that
+            holds what would be lost; out of memory; no CUDA device.
         IntegrityError: a damaged checkpoint.
         KeyboardInterrupt: stopped by the user; last.ckpt holds the last look, or the interrupted step.
     """
@@ -161,7 +163,7 @@ def pretrain(
     longest = model_config(config.size).max_seq_len
     if config.length - 1 > longest:
         raise InputError(f"length {config.length} is more than {config.size} reads ({longest})")
-    _make_folder(folder, resume)
+    _make_folder(folder, resume, fresh)
     training = _Sequences(corpus, False, config.length, place)
     held_out = _Sequences(corpus, True, config.length, place)
     identity = json.dumps({**config.model_dump(), "corpus": corpus.digest}, sort_keys=True)
@@ -204,14 +206,20 @@ def pretrain(
     return PretrainingReport(curves, bits, corpus.composition_bits(), tokens, speed, resumed_from, origin)
 
 
-def _make_folder(folder: Path, resume: bool) -> None:
-    """Make sure, before anything is computed, that there is a folder to write to, and something to do in it."""
+def _make_folder(folder: Path, resume: bool, fresh: bool) -> None:
+    """Make sure, before anything is computed, that there is a folder to write to, something to do in it, and nothing in
+    it that would be lost unasked."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder} cannot be made a folder ({error.strerror}); choose another place") from error
-    if resume and (folder / WEIGHTS).exists() and not (folder / LAST).exists():
-        raise RunError(f"{folder} holds a finished encoder, nothing is left to resume; without resume it is made anew")
+    if fresh:
+        return
+    if (folder / LAST).exists():
+        if not resume:
+            raise RunError(f"{folder} holds an unfinished encoder: go on with --resume, or start over with --fresh")
+    elif (folder / WEIGHTS).exists():
+        raise RunError(f"{folder} holds a finished encoder: choose another folder, or replace it with --fresh")
 
 
 def _optimizer(model: _LanguageModel, config: PretrainingConfig) -> torch.optim.AdamW:

@@ -579,6 +579,11 @@ def fit(
     identity = _identity(predictor, data, targets, [train_rows, val_rows], config)
     classes = count_classes(predictor, targets, train_rows)
 
+    def report(state: dict[str, Any], resumed_from: int | None) -> FitReport:
+        set_trained(predictor, config, None)
+        rows = len(train_rows), len(val_rows)
+        return _report(predictor, folder, state, resumed_from, config, target_device, rows, classes, features)
+
     resumed_from: int | None = None
     last = folder / LAST
     if resume and last.exists():
@@ -587,19 +592,7 @@ def fit(
         resumed_from = len(state["curves"])
         if state["finished"]:
             predictor.to(target_device)
-            set_trained(predictor, config, None)
-            return _report(
-                predictor,
-                folder,
-                state,
-                resumed_from,
-                config,
-                target_device,
-                len(train_rows),
-                len(val_rows),
-                classes,
-                features,
-            )
+            return report(state, resumed_from)
 
     bfloat16 = _in_bfloat16(config, target_device)
     batches = IndexBatches(
@@ -650,19 +643,7 @@ def fit(
             val_dataloaders=IndexBatches(val_rows, validation_rows(config.batch_size, predictor.window), target_device),
             ckpt_path=last if resumed_from is not None else None,
         )
-    set_trained(predictor, config, None)
-    return _report(
-        predictor,
-        folder,
-        checkpoint.state_dict(),
-        resumed_from,
-        config,
-        target_device,
-        len(train_rows),
-        len(val_rows),
-        classes,
-        features,
-    )
+    return report(checkpoint.state_dict(), resumed_from)
 
 
 def _report(
@@ -672,11 +653,11 @@ def _report(
     resumed_from: int | None,
     config: TrainingConfig,
     device: torch.device,
-    train_rows: int,
-    val_rows: int,
+    rows: tuple[int, int],
     classes: dict[str, int],
     features: FeatureWork | None,
 ) -> FitReport:
+    train_rows, val_rows = rows
     load_best(predictor, {name for name, p in predictor.named_parameters() if p.requires_grad}, folder)
     predictor.eval()
     curves = pd.DataFrame(state["curves"])
