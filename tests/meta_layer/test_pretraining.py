@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import reverse_complement
 from meta_spliceai.splice_engine.meta_layer import pretraining, pretraining_corpus
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
+from meta_spliceai.splice_engine.meta_layer.models.encoders import hyenadna
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaConfig
 from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, PretrainingReport, pretrain
 from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus, corpus_of, packaged_genes
@@ -132,6 +134,27 @@ def test_a_damaged_checkpoint_is_refused(small: None, corpus: Corpus, tmp_path: 
         with pytest.raises(IntegrityError, match=r"last\.ckpt cannot be read \(damaged\); delete it") as raised:
             pretrain(corpus, CONFIG, tmp_path, "cpu", resume=True)
         assert "weights_only" not in str(raised.value)
+
+
+def test_recomputed_layers_train_the_same_encoder(
+    small: None, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recomputed: list[object] = []
+    checkpoint = hyenadna.checkpoint
+
+    def counting(layer: object, *rest: Any, **how: Any) -> Any:
+        recomputed.append(layer)
+        return checkpoint(layer, *rest, **how)
+
+    monkeypatch.setattr(hyenadna, "checkpoint", counting)
+    config = CONFIG.model_copy(update={"steps": 3, "check_every": 1})
+    kept = pretrain(corpus, config, tmp_path / "kept", "cpu").curves
+    assert recomputed == []
+    again = pretrain(
+        corpus, config.model_copy(update={"gradient_checkpointing": True}), tmp_path / "again", "cpu"
+    ).curves
+    assert recomputed
+    assert np.allclose(kept["held_out_bits"], again["held_out_bits"], atol=1e-5)
 
 
 def test_a_finished_encoder_is_replaced_only_where_that_was_asked_for(

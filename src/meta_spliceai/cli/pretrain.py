@@ -32,6 +32,9 @@ def pretrain(
     batch_size: Annotated[int, typer.Option(help="Sequences in a step.")] = 8,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 6e-4,
     check_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time: for long sequences.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of weights, sequences and dropout.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")] = False,
@@ -69,6 +72,7 @@ def pretrain(
             "batch_size": batch_size,
             "learning_rate": learning_rate,
             "check_every": check_every,
+            "gradient_checkpointing": gradient_checkpointing,
             "seed": seed,
         },
         "pretrain",

@@ -53,6 +53,9 @@ class PretrainingConfig(Settings):
     gradient_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     check_every: int = Field(200, ge=1, description="Steps between checkpoints with a look at the held-out sequence.")
     check_batches: int = Field(16, ge=1, description="Batches of held-out sequence in each look.")
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute each layer in the backward pass: less memory, a third more time."
+    )
     seed: int = Field(0, ge=0, description="Of weights, sequences and dropout.")
 
 
@@ -114,7 +117,7 @@ class _Sequences:
 class _LanguageModel(nn.Module):
     def __init__(self, config: PretrainingConfig) -> None:
         super().__init__()
-        self.encoder = HyenaDNA(model_config(config.size))
+        self.encoder = HyenaDNA(model_config(config.size), config.gradient_checkpointing)
         self.head = nn.Linear(self.encoder.config.d_model, self.encoder.config.vocabulary, bias=False)
         nn.init.normal_(self.head.weight, std=0.02)
 
