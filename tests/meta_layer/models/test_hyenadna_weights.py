@@ -320,7 +320,9 @@ class _Evil:
         return self.function, ("print('code from a checkpoint ran')",)
 
 
-@pytest.mark.parametrize("function", [print, eval, os.system, getattr, _misused], ids=str)
+@pytest.mark.parametrize(
+    "function", [print, eval, os.system, getattr, _misused], ids=lambda function: function.__name__
+)
 def test_a_checkpoint_cannot_run_code(tmp_path: Path, function: object, capfd: pytest.CaptureFixture[str]) -> None:
     original(tmp_path, saved(tmp_path), extra=_Evil(function))
     with pytest.raises(IntegrityError, match=r"weights\.ckpt cannot be read: it names \S+, which no") as raised:
