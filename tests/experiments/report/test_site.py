@@ -260,7 +260,7 @@ def test_a_run_s_page_shows_observed_sites_with_intervals(workspace):
         "0 nt ±1 nt ±5 nt",
         "Splice sites after adding Δ, against observed ones (64 variants; 3 observed sites lie farther away",
         "peak recall gain detection base spliceai 0.750 [0.50, 0.88] – no gained site is known",
-        "of the gained sites observed, those predicted",
+        "of the gained sites observed that the reference lacks, those predicted",
         "macro F1 accuracy donor loss",
         "0.375 undefined on 3 of 400 resamples",
         "Macro F1 0.625 [0.500, 0.750]; 64 variants (9 with several observed kinds, any of which is right).",
