@@ -107,13 +107,15 @@ def test_rows_of_the_packaged_data(bare: dict[str, str], tmp_path: Path) -> None
 def test_every_row(bare: dict[str, str], tmp_path: Path, mirror: Path) -> None:
     packaged_data()
     rows = load_rows(own=None)
-    made = make_bundle(list(rows.values()), rows, tmp_path / "all.zip", Silent(), scores=False, leave_out=True)
+    # The weights of four networks alone are larger than a bundle may be; no other row needs as much. Rows that are
+    # named are packed without their encoders' weights, which a smoke run does not read.
+    wanted = [row for row in rows.values() if row.id != "mfass-fusion-all-networks"]
+    made = make_bundle(wanted, rows, tmp_path / "all.zip", Silent(), scores=False)
     assert made.bytes < 45_000_000
-    # The weights of four networks alone are larger; no other row needs as much.
-    assert set(rows) - set(made.index["rows"]) <= {"mfass-fusion-all-networks"}
+    assert set(made.index["rows"]) == {row.id for row in wanted}
     done = run_there(["run", "--all", "--smoke", "--bundle", str(tmp_path / "all.zip")], bare, tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
-    assert f"{len(made.index['rows'])} done, 0 left, 0 failed" in done.stdout
+    assert f"{len(wanted)} done, 0 left, 0 failed" in done.stdout
 
 
 def test_what_needs_an_absent_package_says_so(bare: dict[str, str], tmp_path: Path) -> None:
