@@ -15,7 +15,7 @@ from meta_spliceai.experiments.procedures import ANSWERS, MODEL, Job, Trained
 from meta_spliceai.experiments.share_of_limit import not_counted
 from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import target_magnitude
-from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares
+from meta_spliceai.splice_engine.meta_layer.models.ensembles import answer_names, disagreement, fit_shares
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 
 
@@ -85,7 +85,7 @@ def train_ensemble(job: Job) -> Trained:
 def _require_one_meaning(job: Job, predictors: list[Predictor]) -> None:
     """Members whose columns have other names answer something else."""
     ensemble = job.spec.ensemble
-    names = [tuple(one.columns(np.zeros((1, one.head.outputs), np.float32))) for one in predictors]
+    names = [answer_names(one) for one in predictors]
     for row_id, theirs in zip(ensemble.members if ensemble else (), names, strict=True):
         if theirs != names[0]:
             raise RunError(

@@ -17,9 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from meta_spliceai.experiments.plan.bench_work import FEATURES
+
 Basis = Literal["estimate", "calibrated", "measured"]
 
-TRAINED_STEPS = ("frozen features", "training", "predicting")
+TRAINED_STEPS = (FEATURES, "training", "predicting")
 """Steps whose speed depends on the kind of model; that of the others depends on the data."""
 
 

@@ -232,10 +232,14 @@ class WeightedEnsemble(nn.Module):
             raise IntegrityError(f"{folder / CONFIG_FILE} does not describe an ensemble ({error})") from error
 
 
+def answer_names(member: Predictor) -> tuple[str, ...]:
+    """The names of a predictor's columns: members that differ in them answer something else."""
+    return tuple(member.columns(np.zeros((1, member.head.outputs), np.float32)))
+
+
 def _what_it_says(member: Predictor) -> str:
     """What a member's answers mean, in words: its task and the names of its columns."""
-    names = member.columns(np.zeros((1, member.head.outputs), np.float32))
-    return f"{member.head.task} with {member.head.outputs} numbers ({', '.join(names)})"
+    return f"{member.head.task} with {member.head.outputs} numbers ({', '.join(answer_names(member))})"
 
 
 def fit_shares(
