@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from meta_spliceai.errors import MetaSpliceAIError
-from meta_spliceai.experiments.address import code_version
+from meta_spliceai.experiments.address import source_state
 from meta_spliceai.experiments.spec import ExperimentSpec, Procedure
 from meta_spliceai.files import atomic_write, cache_dir
 
@@ -31,7 +31,7 @@ def offered_parts() -> dict[str, tuple[str, ...]]:
     """
     if _REGISTRIES in sys.modules:
         return _read_registries()
-    file = cache_dir() / "parts" / f"{code_version()}.json"
+    file = cache_dir() / "parts" / f"{source_state()}.json"
     kept = _kept_parts(file)
     if kept is None:
         kept = _read_registries()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from meta_spliceai.experiments.address import code_version
+from meta_spliceai.experiments.address import source_state
 from meta_spliceai.experiments.plan import dry_trace
 from meta_spliceai.experiments.plan.dry_trace import DryRun, Traced
 from meta_spliceai.files import atomic_write, cache_dir
@@ -25,7 +25,7 @@ def trace_file(description: str) -> Path:
         description: everything that decides about the model and its training.
     """
     tracing = hashlib.sha256(Path(dry_trace.__file__).read_bytes()).hexdigest()
-    content = f"{description}\n{torch.__version__}\n{code_version()}\n{tracing}"
+    content = f"{description}\n{torch.__version__}\n{source_state()}\n{tracing}"
     return cache_dir() / "plan" / f"trace-{hashlib.sha256(content.encode()).hexdigest()[:24]}.npz"
 
 
