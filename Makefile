@@ -1,6 +1,7 @@
 # Everything a fresh machine needs: Python 3.11 or newer, make, pip and a package index.
 #   make quickstart   train and judge the central model on packaged real data (minutes)
-#   make test         run the test suite
+#   make test         run the tests that answer in minutes
+#   make test-all     run every test: also whole rows, Ray, Slurm, a browser, a machine without a network
 #   make lint         formatting, lint rules and types
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install quickstart test lint format clean
+.PHONY: help install quickstart test test-all lint format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -36,8 +37,13 @@ quickstart: install
 	$(BIN)/meta-spliceai quickstart
 
 # One thread a worker: the tests' tensors are small, and threads of several workers only get in each other's way.
-test: $(TESTABLE)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test: install
+	$(PYTEST) -m "not slow"
+
+test-all: $(TESTABLE)
+	$(PYTEST)
 
 lint: install
 	$(BIN)/ruff format --check .

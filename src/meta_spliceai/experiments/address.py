@@ -17,8 +17,8 @@ STAGES = MappingProxyType({"data": 1, "scoring": 1, "training": 1, "evaluation":
 """Versions of the stages that decide a result. Raise a stage's number by hand when its code gives other numbers than
 before for the same specification and data: every run made with the old number is then stale.
 
-`tests/experiments/test_golden_results.py` holds what each stage gives; a change that makes it fail either has a defect or
-needs a higher number here and new golden results."""
+`tests/experiments/test_golden_results.py` holds what each stage gives; a change that makes it fail either has a defect
+or needs a higher number here and new golden results."""
 
 
 def code_version() -> str:
