@@ -3,6 +3,7 @@
 #   make test         run the tests that answer in minutes
 #   make test-all     run every test: also whole rows, Ray, Slurm, a browser, a machine without a network
 #   make lint         formatting, lint rules and types
+#   make house        how large the source is, beside the bars it is held to
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install quickstart test test-all lint format clean
+.PHONY: help install quickstart test test-all lint house format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -49,6 +50,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+house: install
+	$(BIN)/python tools/measure_house.py
 
 format: install
 	$(BIN)/ruff format .
