@@ -118,6 +118,7 @@ TOY_ROW = {
     "split": {"name": "group", "fractions": [0.5, 0.2, 0.3]},
     "training": {"epochs": 3, "batch_size": 32, "patience": 0},
     "bootstrap": 50,
+    "evidence": "none",
 }
 
 

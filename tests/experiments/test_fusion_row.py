@@ -51,6 +51,7 @@ def fusion_row(toy_values: dict[str, Any], **changed: Any) -> ExperimentSpec:
     values = {key: value for key, value in toy_values.items() if key not in ("encoder", "training")}
     values |= {
         "id": "toy-fusion",
+        "evidence": "full",
         "negatives": ["Normal", "Low-frequency"],
         "split": {"name": "group", "folds": 3},
         "fusion": {"beside": ["tissues"], "settings": {"trees": TREES}},

@@ -36,6 +36,18 @@ EVIDENCE = "evidence.json"
 STRATA_METRICS = ("auprc", "auroc")
 MOST_RESAMPLES = 400
 """Resamples behind the intervals of strata and peaks at most: there are dozens of them, and none is the headline."""
+PARTS = (
+    "strata",
+    "within_position",
+    "gain_over_position",
+    "calibration",
+    "ceiling",
+    "peaks",
+    "localisation",
+    "effect_types",
+)
+"""What evidence consists of; each part is a list of records."""
+
 FEWEST_IN_STRATUM = 20
 """Rows, and one of each class, that a stratum needs to be judged; smaller ones are listed with their size."""
 
@@ -58,10 +70,14 @@ def gather_evidence(
         columns: the model's answers by name, one value a row of the table.
 
     Returns:
-        `strata`, `within_position`, `gain_over_position`, `calibration`, `ceiling`, `peaks`, `localisation`,
-        `effect_types`, each a list of records (or empty, with the reason in `reasons`), `seconds` by part; see
+        the PARTS, each a list of records (or empty, with the reason in `reasons`), `seconds` by part; see
         docs/reference/metrics.md.
     """
+    if spec.evidence == "none":
+        why = "smoke runs leave it out" if spec.smoke else "left out as the row asks (evidence: none)"
+        empty: dict[str, Any] = {part: [] for part in PARTS}
+        about = {"format": FORMAT, "negatives": list(spec.negatives), "rows": len(tested)}
+        return {**about, **empty, "reasons": dict.fromkeys(PARTS, why), "seconds": {}}
     started = time.perf_counter()
     seconds: dict[str, float] = {}
     reasons: dict[str, str] = {}

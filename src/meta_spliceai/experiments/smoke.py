@@ -51,6 +51,7 @@ def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
             update={"epochs": 1, "batch_size": 16, "accumulate": 1, "patience": 0, "precision": "float32"}
         ),
         "bootstrap": 20,
+        "evidence": "none",
         "fusion": fusion,
     }
     return spec.model_copy(update=small)

@@ -215,6 +215,11 @@ class ExperimentSpec(Block):
         "has Low-frequency there as well",
     )
     bootstrap: int = Field(2000, ge=10, le=100_000, description="resamples of groups behind every interval")
+    evidence: Literal["full", "none"] = Field(
+        "full",
+        description="what is computed beside the metrics: strata, position held fixed, calibration, ceiling, observed "
+        "sites; none: the metrics alone, in a fraction of the time",
+    )
     smoke: bool = Field(False, description="a few rows and tiny sizes, to see that a row runs; never a result")
 
     @field_validator("id")
