@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -62,6 +63,40 @@ def _explained(error: OSError, path: Path) -> Exception:
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return RunError(f"{path.parent} cannot be written to ({error.strerror}); choose another folder")
     return error
+
+
+Place = tuple[int, int, tuple[str, ...]]
+"""Device and inode of what stands at a path, links followed; for one that is not there yet, those of the nearest folder
+above it, and the names below."""
+
+
+def place_of(path: Path) -> Place | None:
+    """Which file or folder a path is, so that two names of one are found equal; None for a device, pipe or socket."""
+    below: list[str] = []
+    real = Path(os.path.realpath(path))
+    while True:
+        try:
+            state = real.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            if real.parent == real:
+                return None
+            below.insert(0, real.name)
+            real = real.parent
+            continue
+        return (state.st_dev, state.st_ino, tuple(below)) if _on_disk(state.st_mode) else None
+
+
+def place_of_descriptor(descriptor: int) -> Place | None:
+    """Which file an open descriptor is; None where it is closed, or a terminal or pipe."""
+    try:
+        state = os.fstat(descriptor)
+    except OSError:
+        return None
+    return (state.st_dev, state.st_ino, ()) if stat.S_ISREG(state.st_mode) else None
+
+
+def _on_disk(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def sha256_file(path: Path) -> str:

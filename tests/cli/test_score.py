@@ -315,7 +315,7 @@ def test_inputs_that_cannot_be_scored_are_one_line_each(bench: Bench, tmp_path: 
     headless.write_text("".join(source.read_text().splitlines(keepends=True)[6:]))
     bench.fails(headless, "-o", out, saying="headless.vcf has no VCF header")
     bench.fails(tmp_path / "absent.vcf", "-o", out, saying="no file")
-    bench.fails(source, "-o", source, saying="is the input")
+    bench.fails(source, "-o", source, saying="which this command reads")
     bench.fails(source, "-o", tmp_path, saying="is a folder")
     bench.fails(source, "-o", out, "-D", "5000", saying="outside 1 to 4999")
     bench.fails(source, "-o", out, "--base", "spliceia", saying="did you mean spliceai")

@@ -30,6 +30,7 @@ from meta_spliceai.cli import (
     serve,
     wishlist,
 )
+from meta_spliceai.cli.guard_paths import GuardedCommand
 from meta_spliceai.errors import MetaSpliceAIError
 
 EXIT_USER_ERROR = 2
@@ -107,6 +108,18 @@ for group in (
     saturate,
 ):
     group.register(app)
+
+
+def _guard(commands: typer.Typer) -> None:
+    """Every command is one that checks its paths before it runs."""
+    for command in commands.registered_commands:
+        command.cls = GuardedCommand
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _guard(group.typer_instance)
+
+
+_guard(app)
 
 
 def _print_version(value: bool) -> None:

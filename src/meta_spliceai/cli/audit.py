@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meta_spliceai.cli.guard_paths import Reads
+
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.variants.audit import Audit
 
@@ -18,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(
-    split: Annotated[Path, typer.Argument(help="A split's .parquet file, or the folder of a run that holds one.")],
+    split: Annotated[
+        Path, typer.Argument(help="A split's .parquet file, or the folder of a run that holds one."), Reads()
+    ],
     window: Annotated[int, typer.Option(help="Bases of the windows compared, odd.")] = 201,
     sequence: Annotated[
         bool, typer.Option(help="Compare sequence too (loads the data set the split was made for).")

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from meta_spliceai.cli.guard_paths import Reads, Writes
+
 _UNITS = {"B": 1, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
 
@@ -28,7 +30,7 @@ def make(
         list[str] | None,
         typer.Option("--without", metavar="ID", help="With --all: not this row, nor ensembles of it; may be repeated."),
     ] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file.")] = Path("bundle.zip"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file."), Writes()] = Path("bundle.zip"),
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="N variants a row, drawn with its seed.")
     ] = None,
@@ -41,7 +43,9 @@ def make(
         typer.Option("--score-digits", metavar="N", help="Round base scores to N decimals, 3 to 7 (default: exact)."),
     ] = None,
     wheels: Annotated[
-        Path | None, typer.Option("--wheels", metavar="DIR", help="Pack the wheels in it that the machine needs.")
+        Path | None,
+        typer.Option("--wheels", metavar="DIR", help="Pack the wheels in it that the machine needs."),
+        Reads(),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
@@ -113,7 +117,7 @@ def make(
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="A bundle.")],
+    file: Annotated[Path, typer.Argument(help="A bundle."), Reads()],
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Say what a bundle holds, without unpacking it.
@@ -135,9 +139,11 @@ def show(
 
 
 def open_(
-    file: Annotated[Path, typer.Argument(help="A bundle.")],
+    file: Annotated[Path, typer.Argument(help="A bundle."), Reads()],
     into: Annotated[
-        Path | None, typer.Option("--into", metavar="DIR", help="A new folder (default: one in the cache).")
+        Path | None,
+        typer.Option("--into", metavar="DIR", help="A new folder (default: one in the cache)."),
+        Writes(folder="*"),
     ] = None,
 ) -> None:
     """Check a bundle and unpack it as a mirror: with META_SPLICEAI_MIRROR set to it, every command finds its data.

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from meta_spliceai.cli.folders import RunsDir
+from meta_spliceai.cli.guard_paths import Reads, Writes
+
 DEFAULT_VOLUME = "meta-spliceai"
 
 
@@ -41,17 +44,17 @@ def launch(
     ] = None,
     image: Annotated[str | None, typer.Option("--image", help="Container image, with its tag.")] = None,
     wheel: Annotated[
-        Path | None, typer.Option("--wheel", help="This package's wheel (default: built from the checkout).")
+        Path | None, typer.Option("--wheel", help="This package's wheel (default: built from the checkout)."), Reads()
     ] = None,
     prices: Annotated[
-        Path | None, typer.Option("--prices", help="Cards and prices (default: ./wishlist/gpus.yaml, the packaged).")
+        Path | None,
+        typer.Option("--prices", help="Cards and prices (default: ./wishlist/gpus.yaml, the packaged)."),
+        Reads(),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Where the job's YAML is written.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="Where the job's YAML is written."), Writes()] = Path(
         "meta-spliceai-job.yaml"
     ),
-    runs_dir: Annotated[
-        Path | None, typer.Option("--runs-dir", help="Folder of runs that calibrate the cost (default: ./runs).")
-    ] = None,
+    runs_dir: RunsDir = None,
 ) -> None:
     """Run rows on a rented machine, as a managed job of SkyPilot's.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from meta_spliceai.cli.folders import Ledgers, RunsDir
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,11 +32,8 @@ def leaderboard(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
     as_html: Annotated[bool, typer.Option("--html", help="As HTML tables, without a page around them.")] = False,
-    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
-    ledgers: Annotated[
-        list[Path] | None,
-        typer.Option("--ledger", metavar="FOLDER", help="Further finished runs, such as results (read only)."),
-    ] = None,
+    runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
 ) -> None:
     """Compare finished runs: simple rivals first, learned models below.
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from meta_spliceai.cli.folders import Ledgers, RunsDir
+from meta_spliceai.cli.guard_paths import Reads
+
 if TYPE_CHECKING:
     from meta_spliceai.experiments.plan.choose import Plan
     from meta_spliceai.experiments.plan.planner import Planner
@@ -38,6 +41,7 @@ def plan(
     prices: Annotated[
         Path | None,
         typer.Option("--prices", metavar="FILE", help="Your own cards and prices, laid over the known ones."),
+        Reads(),
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -54,11 +58,8 @@ def plan(
     refresh: Annotated[
         bool, typer.Option("--refresh-prices", help="First fetch prices from SkyPilot's catalogue (extra 'cloud').")
     ] = False,
-    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
-    ledgers: Annotated[
-        list[Path] | None,
-        typer.Option("--ledger", metavar="FOLDER", help="Further finished runs to learn from (read only)."),
-    ] = None,
+    runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
 ) -> None:
     """Plan rows: peak memory, hours, dollars, and the cheapest card each fits.
 

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from meta_spliceai.cli.folders import RunsDir
+from meta_spliceai.cli.guard_paths import FASTA, VARIANTS, Reads, Writes
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
@@ -16,8 +19,14 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run: its name, or the start of it.")],
-    source: Annotated[Path, typer.Argument(metavar="IN", help="VCF, BCF, or a table with chrom, pos, ref, alt.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The table to write, tab-separated.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="VCF, BCF, or a table with chrom, pos, ref, alt."), VARIANTS
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="OUT", help="The table to write, tab-separated."),
+        Writes((".card.json",)),
+    ],
     reference: Annotated[
         str,
         typer.Option(
@@ -26,16 +35,18 @@ def predict(
             metavar="FASTA",
             help="Genome of the variants' build: a FASTA file, whole or of regions (chr1:1000-2000), or 'regions'.",
         ),
+        FASTA,
     ],
     annotation: Annotated[
         str | None,
         typer.Option(
             "-A", "--annotation", metavar="WHAT", help="Genes, for the strand: grch37, grch38, a table or a GTF."
         ),
+        Reads(),
     ] = None,
     build: Annotated[str, typer.Option("--build", help="The variants' build.")] = "GRCh38",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
+    runs_dir: RunsDir = None,
 ) -> None:
     """Predict new variants with a finished run.
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from meta_spliceai.cli.guard_paths import FASTA, Writes
+
 PACKAGED = "packaged"
 REGIONS = "regions"
 
@@ -20,9 +22,10 @@ def pretrain(
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="Folder for the encoder (usable as --set encoder.settings.weights=FOLDER)."),
+        Writes(folder="*"),
     ],
     sequence: Annotated[
-        str, typer.Option(help="packaged (whole genes of the quickstart's package), regions, or a FASTA file.")
+        str, typer.Option(help="packaged (whole genes of the quickstart's package), regions, or a FASTA file."), FASTA
     ] = PACKAGED,
     build: Annotated[str, typer.Option(help="Build of the regions.")] = "GRCh38",
     hold_out: Annotated[list[str] | None, typer.Option(help="A chromosome to hold out; may be repeated.")] = None,

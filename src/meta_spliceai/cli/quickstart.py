@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from meta_spliceai.cli.folders import RunsDir
 
 ROWS = ("wt1-validated-delta", "wt1-simple-cnn")
 
@@ -23,7 +24,7 @@ def quickstart(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option("--seed", min=0, help="The seed of everything.")] = 0,
-    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
+    runs_dir: RunsDir = None,
 ) -> None:
     """Train and judge two models on measured mutants; ends with a page.
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from meta_spliceai.cli.folders import Ledgers, RunsDir
+from meta_spliceai.cli.guard_paths import Writes
 
 DEFAULT_NAME = "report"
 
@@ -27,11 +28,14 @@ def report(
             metavar="DIR",
             help="Folder for the site; a name ending in .html: one file. Default: report beside the runs.",
         ),
+        Writes(folder="*.html"),
     ] = None,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
     figure: Annotated[
-        Path | None, typer.Option(help="Write the leaderboard and the saturation map as a picture (.svg) instead.")
+        Path | None,
+        typer.Option(help="Write the leaderboard and the saturation map as a picture (.svg) instead."),
+        Writes(),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     plan: Annotated[

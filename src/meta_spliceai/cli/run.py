@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meta_spliceai.cli.folders import RunsDir
+from meta_spliceai.cli.guard_paths import Reads
+
 if TYPE_CHECKING:
     from meta_spliceai.experiments.executors.all_rows import Expected, Fate
 
@@ -40,7 +43,9 @@ def run(
         ),
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", metavar="FILE", help="Take rows, data and weights from a bundle.")
+        Path | None,
+        typer.Option("--bundle", metavar="FILE", help="Take rows, data and weights from a bundle."),
+        Reads(),
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -94,7 +99,7 @@ def run(
         float | None,
         typer.Option("--price-per-hour", min=0, envvar=PRICE_VARIABLE, help="Dollars an hour of this machine."),
     ] = None,
-    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Folder of runs (default: ./runs).")] = None,
+    runs_dir: RunsDir = None,
 ) -> None:
     """Run rows of the catalogue: here, on a Ray cluster or on Slurm.
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from meta_spliceai.cli.folders import Ledgers, RunsDir
+from meta_spliceai.cli.guard_paths import Writes
 
 
 def register(app: typer.Typer) -> None:
@@ -305,10 +306,12 @@ def export(
         typer.Option(
             "-o", "--out", help="An archive (.tar.gz; default: RUN.tar.gz here) or a table (.csv, .json, .parquet)."
         ),
+        Writes(),
     ] = None,
     into: Annotated[
         Path | None,
         typer.Option("--into", metavar="DIR", help="A ledger of finished runs without what is heavy, such as results."),
+        Writes(folder="ledger.*"),
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="With --into: models too, of at most 20 MB each.")] = False,
     labels: Annotated[

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from meta_spliceai.cli.guard_paths import FASTA, Reads, Writes
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
@@ -15,10 +17,10 @@ def register(app: typer.Typer) -> None:
 
 
 def saturate(
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (Parquet).")],
-    reference: Annotated[Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome.")],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (Parquet)."), Writes()],
+    reference: Annotated[Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome."), FASTA],
     annotation: Annotated[
-        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF.")
+        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF."), Reads()
     ],
     region: Annotated[
         str | None, typer.Option("--region", metavar="CHR:START-END", help="1-based, both ends included.")
@@ -32,10 +34,12 @@ def saturate(
     around: Annotated[int, typer.Option("--around", min=0, help="With --exon: bases added on either side.")] = 50,
     indels: Annotated[bool, typer.Option("--indels", help="Also 1-base deletions and insertions.")] = False,
     figure: Annotated[
-        Path | None, typer.Option("--figure", metavar="FILE", help="Heat map to draw (.png or .svg).")
+        Path | None, typer.Option("--figure", metavar="FILE", help="Heat map to draw (.png or .svg)."), Writes()
     ] = None,
     base: Annotated[
-        str, typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights.")
+        str,
+        typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights."),
+        Reads(),
     ] = "spliceai",
     distance: Annotated[int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases to either side.")] = 50,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from meta_spliceai.cli.guard_paths import FASTA, VARIANTS, Reads, Writes
+
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.model import BaseModel
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import Totals
@@ -21,19 +23,25 @@ def register(app: typer.Typer) -> None:
 
 def score(
     reference: Annotated[
-        Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome of the variants' build.")
+        Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome of the variants' build."), FASTA
     ],
     annotation: Annotated[
-        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF.")
+        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF."), Reads()
     ],
     source: Annotated[
-        str, typer.Argument(metavar="[IN]", help="VCF, gzipped VCF or BCF; - is standard input.", show_default=False)
+        str,
+        typer.Argument(metavar="[IN]", help="VCF, gzipped VCF or BCF; - is standard input.", show_default=False),
+        VARIANTS,
     ] = "-",
     out: Annotated[
-        str, typer.Option("-o", "-O", "--output", metavar="OUT", help="Output; - is standard output.")
+        str,
+        typer.Option("-o", "-O", "--output", metavar="OUT", help="Output; - is standard output."),
+        Writes((".partial", ".partial.json", ".partial.lock")),
     ] = "-",
     base: Annotated[
-        str, typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights.")
+        str,
+        typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights."),
+        Reads(),
     ] = "spliceai",
     distance: Annotated[int, typer.Option("-D", "--distance", help="Bases to either side, 1 to 4999.")] = 50,
     mask: Annotated[
@@ -47,7 +55,7 @@ def score(
         int | None, typer.Option("--threads", min=1, help="Processor threads (default: all cores).")
     ] = None,
     stats: Annotated[
-        Path | None, typer.Option("--stats", metavar="FILE", help="Write counts and reasons as JSON.")
+        Path | None, typer.Option("--stats", metavar="FILE", help="Write counts and reasons as JSON."), Writes()
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
     strict: Annotated[

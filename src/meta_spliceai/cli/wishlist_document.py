@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from meta_spliceai.cli.folders import Ledgers, RunsDir
+from meta_spliceai.cli.guard_paths import Reads, Writes
 
 DOCUMENT = Path("WISHLIST.md")
 
@@ -19,7 +20,7 @@ def register(group: typer.Typer) -> None:
 
 
 def render(
-    out: Annotated[Path, typer.Option("--out", help="The Markdown file to write.")] = DOCUMENT,
+    out: Annotated[Path, typer.Option("--out", help="The Markdown file to write."), Writes()] = DOCUMENT,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -50,10 +51,11 @@ def render(
 
 
 def import_(
-    document: Annotated[Path, typer.Argument(metavar="FILE.md", help="A wishlist in Markdown.")],
+    document: Annotated[Path, typer.Argument(metavar="FILE.md", help="A wishlist in Markdown."), Reads()],
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for the YAML files (default: ./wishlist, where rows are found)."),
+        Writes(folder="*.yaml"),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Write the rows that the catalogue knows already, too.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,

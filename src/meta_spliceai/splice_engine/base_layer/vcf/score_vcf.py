@@ -17,6 +17,7 @@ import torch
 
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError, RunError, unknown_value
+from meta_spliceai.files import place_of
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED, score_variants
@@ -145,8 +146,9 @@ def score_vcf(
         raise InputError("--resume needs a file to go on with; name it with -o FILE")
     if not 1 <= settings.distance <= 4999:
         raise InputError(f"--distance {settings.distance} is outside 1 to 4999")
-    if not to_stream and source != STREAM and Path(out).exists() and Path(out).samefile(source):
-        raise InputError(f"{out} is the input; name another output")
+    for read in (source, str(reference), f"{reference}.fai", annotation):
+        if not to_stream and read != STREAM and place_of(Path(out)) == place_of(Path(read)):
+            raise InputError(f"{out} is the same file as {read}, which is read; name another output")
     genes = GeneAnnotation.named(annotation)
     genome = IndexedFasta(reference, genes.build)
     check_annotation(genes, genome)

@@ -1,0 +1,178 @@
+"""Before a command runs: no path that it writes is one that it reads, or writes otherwise.
+
+Each option that names a file or folder says in its annotation what the command does with it: `Reads` or `Writes`. A
+test walks all commands, so that an option without a role cannot be added.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import os
+import site
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from typer.core import TyperCommand
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.files import Place, cache_dir, place_of, place_of_descriptor
+
+STREAM = "-"
+OWN_ROWS = Path("wishlist")
+"""Rows and prices of the user's own, which commands read without being told."""
+LEDGER_FILES = ("ledger.jsonl", "ledger.lock")
+
+
+@dataclass(frozen=True)
+class Reads:
+    """An option whose file or folder is read.
+
+    Attributes:
+        beside: endings of files that are read beside it, such as indexes.
+        runs: it is a folder of runs: its ledger and everything in its run directories is read.
+    """
+
+    beside: tuple[str, ...] = ()
+    runs: bool = False
+
+
+@dataclass(frozen=True)
+class Writes:
+    """An option whose file or folder is written.
+
+    Attributes:
+        beside: endings of files that are written beside it.
+        folder: the names that are written or replaced in it, as a pattern, where it is a folder; empty for a file.
+    """
+
+    beside: tuple[str, ...] = ()
+    folder: str = ""
+
+
+FASTA = Reads((".fai", ".gzi"))
+VARIANTS = Reads((".tbi", ".csi"))
+
+
+class GuardedCommand(TyperCommand):
+    """A command that is refused before it does anything if it would write over what it reads."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Check the paths that were given, then run the command."""
+        if self.callback is not None:
+            options = {str(one.name): max(one.opts, key=len) for one in self.params}
+            refuse_shared_paths(self.callback, ctx.params, options)
+        return super().invoke(ctx)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A path with the option that it comes from, in the user's words."""
+
+    option: str
+    path: Path
+    place: Place | None
+
+
+def roles_of(command: Any) -> dict[str, Reads | Writes]:
+    """Role of each parameter of a command that has one."""
+    hints = get_type_hints(inspect.unwrap(command), include_extras=True)
+    return {
+        name: mark
+        for name, hint in hints.items()
+        for mark in getattr(hint, "__metadata__", ())
+        if isinstance(mark, Reads | Writes)
+    }
+
+
+def refuse_shared_paths(command: Any, given: Mapping[str, Any], options: Mapping[str, str]) -> None:
+    """Refuse paths of which one is written and read, or written twice; links of either kind are followed.
+
+    Args:
+        command: the function behind the command, whose annotations hold the roles.
+        given: its parameters' values.
+        options: its parameters' names on the command line.
+
+    Raises:
+        InputError: the first such pair.
+    """
+    roles = roles_of(command)
+    chosen = [(options.get(name, name), role, value) for name, role in roles.items() for value in _values(given[name])]
+    if not any(isinstance(role, Writes) for _, role, _ in chosen):
+        return
+    if any(isinstance(role, Reads) and role.runs for role in roles.values()):
+        chosen.append(("folder of runs", Reads(runs=True), os.environ.get("META_SPLICEAI_RUNS") or "runs"))
+    written = [one for option, role, value in chosen if isinstance(role, Writes) for one in _files(option, role, value)]
+    read = [one for option, role, value in chosen if isinstance(role, Reads) for one in _files(option, role, value)]
+    read += [_Named("your wishlist", path, place_of(path)) for path in sorted(OWN_ROWS.glob("*.y*ml"))]
+    for number, one in enumerate(written):
+        for other in (*written[:number], *read):
+            if one.place is not None and one.place == other.place:
+                raise InputError(
+                    f"{one.option} {one.path} is the same as {other.path} ({other.option}), which this command "
+                    f"{'reads' if other in read else 'writes, too'}; name another output"
+                )
+    runs = [Path(value) for _, role, value in chosen if isinstance(role, Reads) and role.runs]
+    for option, role, value in chosen:
+        if isinstance(role, Writes) and role.folder:
+            _refuse_to_replace_within(Path(value), role.folder, option, read)
+        elif isinstance(role, Writes) and value != STREAM:
+            _refuse_in_kept_folders(Path(value), option, runs)
+
+
+def _files(option: str, role: Reads | Writes, value: str) -> Iterator[_Named]:
+    """The file that an option names, and those beside it."""
+    if value == STREAM:
+        words, descriptor = ("standard input", 0) if isinstance(role, Reads) else ("standard output", 1)
+        yield _Named(option, Path(words), place_of_descriptor(descriptor))
+        return
+    for ending in ("", *role.beside):
+        path = Path(f"{value}{ending}")
+        yield _Named(option, path, place_of(path))
+    _, colon, path_behind = value.partition(":")
+    if colon and path_behind and isinstance(role, Reads):  # NAME:PATH, as --base takes it
+        yield _Named(option, Path(path_behind), place_of(Path(path_behind)))
+
+
+def _values(value: Any) -> list[str]:
+    if value is None:
+        return []
+    return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def _refuse_to_replace_within(folder: Path, pattern: str, option: str, read: list[_Named]) -> None:
+    """Refuse a folder to write in of which a file that is read could be replaced."""
+    top = folder.resolve()
+    for other in read:
+        if other.path.is_file():
+            where = other.path.resolve()
+            if where.is_relative_to(top) and fnmatch.fnmatch(where.name, pattern):
+                raise InputError(
+                    f"{option} {folder}: this command may replace {other.path} ({other.option}) there, which it "
+                    "reads; name another folder"
+                )
+
+
+def _refuse_in_kept_folders(out: Path, option: str, runs: list[Path]) -> None:
+    """Refuse a file that is part of a run, of a ledger, of the cache, of a mirror or of an installed package."""
+    from meta_spliceai.resources.resolve import mirror_folders
+
+    where = out.resolve()
+    for root in runs:
+        top = root.resolve()
+        within = [parent for parent in where.parents if parent != top and parent.is_relative_to(top)]
+        if (where.parent == top and where.name in LEDGER_FILES) or any(map(_is_run, within)):
+            raise InputError(f"{option} {out} is part of the runs in {root}; name an output elsewhere")
+    if not where.is_file():
+        return
+    kept = [(folder, "a mirror of data and weights") for folder in mirror_folders()]
+    kept += [(cache_dir(), "the cache"), *((Path(path), "installed packages") for path in site.getsitepackages())]
+    for folder, what in kept:
+        if where.is_relative_to(folder.resolve()):
+            raise InputError(f"{option} {out} is a file of {what}, {folder}; name an output elsewhere")
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() or (folder / "spec.yaml").is_file()
