@@ -8,7 +8,9 @@ from pathlib import Path
 import pysam
 import pytest
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.files import cache_dir
+from meta_spliceai.splice_engine.genome import fasta_index
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.genome.source import SequenceSource
@@ -76,11 +78,134 @@ def test_no_fasta_at_all(tmp_path: Path, content: str) -> None:
         IndexedFasta(path, "toy")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to read-only folders")
-def test_read_only_folder_without_an_index(fasta: Path) -> None:
-    fasta.parent.chmod(0o500)
-    try:
-        with pytest.raises(InputError, match="has no index and none could be made"):
-            IndexedFasta(fasta, "toy")
-    finally:
-        fasta.parent.chmod(0o700)
+@pytest.fixture
+def read_only(fasta: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The FASTA in a folder that cannot be written to, whoever runs the test."""
+    monkeypatch.setattr(fasta_index.os, "access", lambda path, mode: Path(path) != fasta.parent)
+    return fasta
+
+
+def test_read_only_folder_without_an_index(read_only: Path) -> None:
+    assert decode(IndexedFasta(read_only, "toy").fetch("2", 0, 4)) == "GGGG"
+    assert not Path(f"{read_only}.fai").exists()
+
+
+def all_bases(path: Path) -> dict[str, str]:
+    genome = IndexedFasta(path, "toy")
+    return {contig: decode(genome.fetch(contig, 0, length)) for contig, length in genome.contigs().items()}
+
+
+LONGER = ">chr1 a toy\nACGTN\nacgtR\nTTTTT\n>2\nGCGC\n"
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("later", [True, False])
+def test_an_index_of_another_state_is_made_anew(fasta: Path, zipped: bool, later: bool) -> None:
+    """Bases were added to chr1 after the index was made; the clock may not say so."""
+    path = Path(f"{fasta}.gz") if zipped else fasta
+    for text in (TEXT, LONGER):
+        fasta.write_text(text)
+        if zipped:
+            pysam.tabix_compress(str(fasta), str(path), force=True)
+        if text == LONGER:
+            ahead = 10**9 * (1 if later else -1)
+            made = Path(f"{path}.fai").stat().st_mtime_ns
+            os.utime(path, ns=(made + ahead, made + ahead))
+        found = all_bases(path)
+    assert found == {"chr1": "ACGTNACGTNTTTTT", "2": "GCGC"}
+
+
+def test_equal_places_but_a_later_change(fasta: Path) -> None:
+    """No line ends elsewhere, so that only the time says that the index is not of this file."""
+    fasta.write_text(">chr1\nAC\nGT\nA\n")
+    IndexedFasta(fasta, "toy")
+    fasta.write_text(">chr1\nACGTAA\n")
+    made = Path(f"{fasta}.fai").stat().st_mtime_ns
+    os.utime(fasta, ns=(made + 1, made + 1))
+    assert all_bases(fasta) == {"chr1": "ACGTAA"}
+
+
+def test_stale_index_in_a_folder_that_cannot_be_written_to(read_only: Path) -> None:
+    Path(f"{read_only}.fai").write_text("chr1\t12\t12\t5\t6\n2\t4\t27\t4\t5\n")
+    before = Path(f"{read_only}.fai").read_bytes()
+    assert all_bases(read_only) == {"chr1": "ACGTNACGTN", "2": "GGGG"}
+    assert Path(f"{read_only}.fai").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "index", ["", "\n", "chr1\tx\t4\t4\t5\n", "chr1\t10\t12\t0\t0\n", "chr1\n", "\xff\t1\t1\t1\t2"]
+)
+def test_a_damaged_index_is_made_anew(fasta: Path, index: str) -> None:
+    Path(f"{fasta}.fai").write_text(index, encoding="latin-1")
+    assert all_bases(fasta) == {"chr1": "ACGTNACGTN", "2": "GGGG"}
+
+
+@pytest.mark.parametrize("kept", [len(TEXT) - 2, len(TEXT) - 5, len(TEXT) - 7, len(TEXT) - 14])
+def test_truncated(fasta: Path, kept: int) -> None:
+    IndexedFasta(fasta, "toy")
+    os.truncate(fasta, kept)
+    with pytest.raises(IntegrityError, match=r"toy\.fa is truncated: it ends at byte \d+, and its index"):
+        IndexedFasta(fasta, "toy")
+
+
+def test_truncated_bgzip(fasta: Path) -> None:
+    path = Path(f"{fasta}.gz")
+    pysam.tabix_compress(str(fasta), str(path))
+    os.truncate(path, path.stat().st_size - 28)
+    with pytest.raises(IntegrityError, match="truncated: it does not end with bgzip's last block"):
+        IndexedFasta(path, "toy")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b">c1\n", "line 1: 'c1' has no sequence"),
+        (b">c1\n>c2\nACGT\n", "line 1: 'c1' has no sequence"),
+        (b">c1\nACGT\n>c2\n", "line 3: 'c2' has no sequence"),
+        (b">c1\nACGT\nACGTAC\n", "line 3: the lines of 'c1' are not of one length"),
+        (b">c1\nACGT\nAC\nACGT\n", "line 4: the lines of 'c1' are not of one length"),
+        (b">c1\nACGT\n\nACGT\n", "line 4: the lines of 'c1' are not of one length"),
+        (b">c1\r\nACGT\r\nACGT\nACGT\r\nAC\r\n", "line 3, in 'c1': some lines end with CR LF"),
+        (b">c1\nACGT\n>c1\nAC\n", "line 3: 'c1' stands twice"),
+        (b">\nACGT\n", "line 1: a sequence without a name"),
+        (b">c1\nAC\xffT\n>c2\nACGT\n", "neither bases nor a name|no bases there"),
+        (b">c1\nACGT\nAC\0T\n", "line 3: .* is neither bases nor a name"),
+        (b">c1\nMVLE\n", "c1:1-4: no bases there .*'L' at position 2"),
+    ],
+)
+def test_what_is_no_fasta_is_said(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "odd.fa"
+    path.write_bytes(content)
+    with pytest.raises((InputError, IntegrityError), match=words):
+        all_bases(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "bases"),
+    [
+        (b">c1\r\nACGT\r\nAC\r\n>c2\r\nGG\r\n", {"c1": "ACGTAC", "c2": "GG"}),
+        (b">c1\nACGT\n\n\n>c2\nAC\n\n", {"c1": "ACGT", "c2": "AC"}),
+        (b">c1\nACGT", {"c1": "ACGT"}),
+        (b"\n>c1\nACGT\n", {"c1": "ACGT"}),
+    ],
+)
+def test_odd_but_clear(tmp_path: Path, content: bytes, bases: dict[str, str]) -> None:
+    path = tmp_path / "odd.fa"
+    path.write_bytes(content)
+    assert all_bases(path) == all_bases(path) == bases
+
+
+def test_a_sound_index_is_left_alone(fasta: Path) -> None:
+    IndexedFasta(fasta, "toy")
+    made = Path(f"{fasta}.fai").stat()
+    IndexedFasta(fasta, "toy")
+    again = Path(f"{fasta}.fai").stat()
+    assert (again.st_ino, again.st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
+
+
+@pytest.mark.parametrize("memory", ["", "{}", "[1]", "[[1, 2]]", "\xff"])
+def test_a_damaged_memory_of_digests_is_not_believed(fasta: Path, memory: str) -> None:
+    digest = IndexedFasta(fasta, "toy").digest
+    kept = cache_dir() / "genomes" / "digests.json"
+    kept.write_text(memory, encoding="latin-1")
+    assert IndexedFasta(fasta, "toy").digest == digest
