@@ -74,7 +74,7 @@ def test_what_scores_depend_on_is_in_the_key(
     assert computed == [12, 12, 12, 12, 1]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip a score", "flip a key", "flip the head", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "flip a score", "flip a key", "flip the head", "flip the decimals", "empty"])
 def test_damaged_entry_is_noticed_and_computed_again(
     table: pd.DataFrame,
     genome: MemoryGenome,
@@ -92,7 +92,7 @@ def test_damaged_entry_is_noticed_and_computed_again(
     elif damage == "empty":
         data = bytearray()
     else:
-        data[{"flip a score": -40, "flip a key": 60, "flip the head": 24}[damage]] ^= 4
+        data[{"flip a score": -40, "flip a key": 60, "flip the head": 24, "flip the decimals": 35}[damage]] ^= 4
     block.write_bytes(data)
     cache = ScoreCache(tmp_path)
     again = score_variants(table, genome, toy_base_model, DISTANCE, cache=cache)

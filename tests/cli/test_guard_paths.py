@@ -28,7 +28,9 @@ def every_command(commands: typer.Typer = app, before: str = "") -> Iterator[tup
         yield from every_command(group.typer_instance, f"{before}{group.name} ")
 
 
-@pytest.mark.parametrize(("name", "command"), list(every_command()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "command"), list(every_command()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_every_option_that_names_a_file_has_a_role(name: str, command: Callable[..., Any]) -> None:
     hints = get_type_hints(inspect.unwrap(command))
     paths = {option for option, kind in hints.items() if "Path" in str(kind)}

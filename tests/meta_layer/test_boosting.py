@@ -101,7 +101,7 @@ def test_too_few_groups_and_bad_settings_are_refused() -> None:
         BoostingConfig.from_mapping({"folds": 1})
 
 
-@pytest.mark.parametrize("harm", ["loop", "outside", "missing", "feature", "short"])
+@pytest.mark.parametrize("harm", ["loop", "outside", "missing", "feature", "short", "value", "threshold", "baseline"])
 def test_damaged_trees_are_noticed(harm: str) -> None:
     x, y, groups = toy()
     stored = dict(grow(x, y, groups, seed=1, config=SMALL).trees.arrays())
@@ -114,6 +114,8 @@ def test_damaged_trees_are_noticed(harm: str) -> None:
         stored["right"][inner] = len(stored["right"])
     elif harm == "feature":
         stored["feature"] = stored["feature"] + 4
+    elif harm in ("value", "threshold", "baseline"):
+        stored[harm] = stored[harm] * np.nan
     elif harm == "short":
         stored["value"] = stored["value"][:-1]
     else:

@@ -260,6 +260,22 @@ def test_damaged_files_are_noticed(tmp_path: Path, trained: tuple[pd.DataFrame, 
         Fusion.load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["weights", "altering.value", "effect.threshold", "calibration.y"])
+def test_numbers_that_are_none_are_noticed(
+    tmp_path: Path, trained: tuple[pd.DataFrame, pd.DataFrame, Fusion], name: str
+) -> None:
+    trained[2].save(tmp_path)
+    with np.load(tmp_path / "fusion.npz") as file:
+        stored = dict(file)
+    stored.update(
+        {"calibration.method": np.array("isotonic"), "calibration.x": np.ones(2), "calibration.y": np.ones(2)}
+    )
+    stored[name] = stored[name] * np.nan
+    np.savez(tmp_path / "fusion.npz", **stored)
+    with pytest.raises(IntegrityError, match=r"fusion\.npz"):
+        Fusion.load(tmp_path)
+
+
 def test_what_the_fusion_refuses(trained: tuple[pd.DataFrame, pd.DataFrame, Fusion]) -> None:
     features, train, fusion = trained
     _, scores, windows = made(900, 1)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
+from meta_spliceai.splice_engine.meta_layer.checkpoints import load_best, write_best
 from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor, ValidatedDeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.training import FitReport, class_weights, fit, pearson, predict
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
@@ -392,3 +393,21 @@ def test_it_does_not_matter_in_which_mode_the_predictor_comes_or_whether_its_fea
         )
         losses.append(report.curves["train_loss"].tolist())
     assert losses[0] == losses[1] == losses[2]
+
+
+def test_predictions_that_are_no_numbers_are_an_error(toy_task: ToyTask) -> None:
+    predictor = new_predictor()
+    with torch.no_grad():
+        next(predictor.head.parameters()).fill_(float("nan"))
+    with pytest.raises(RunError, match="of 120 predictions are no numbers"):
+        predict(predictor, toy_task.windows, "cpu")
+
+
+def test_best_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    predictor = new_predictor()
+    names = {name for name, _ in predictor.named_parameters()}
+    with torch.no_grad():
+        next(predictor.head.parameters()).fill_(float("inf"))
+    write_best(predictor, names, tmp_path)
+    with pytest.raises(IntegrityError, match="is not finite"):
+        load_best(new_predictor(), names, tmp_path)

@@ -26,10 +26,8 @@ _LOG = logging.getLogger(__name__)
 BUNDLED = "bundle/scores"
 """Where an opened bundle keeps its scores, under the folder that it is opened in."""
 
-_MAGIC = b"meta-spliceai scores 1\n"
-_HEAD = struct.Struct("<III")  # entries, positions, channels
-_MAGIC_ROUNDED = b"meta-spliceai scores 2\n"
-_HEAD_ROUNDED = struct.Struct("<IIII")  # entries, positions, channels, decimals
+_MAGIC = b"meta-spliceai scores 3\n"
+_HEAD = struct.Struct("<IIIi")  # entries, positions, channels, decimals (-1: not rounded)
 _KEY = 32
 _CHECK = 16
 
@@ -126,14 +124,11 @@ class ScoreCache:
             return
         entries, positions, channels = ref.shape
         records = np.ascontiguousarray(np.stack([ref, alt], axis=1), dtype="<f4")
-        checks = b"".join(_check(key, record.tobytes()) for key, record in zip(keys, records, strict=True))
+        decimals = -1 if digits is None else digits
+        checks = b"".join(_check(key, record.tobytes(), decimals) for key, record in zip(keys, records, strict=True))
         name = hashlib.sha256(b"".join(keys)).hexdigest()[:24]
         with atomic_write(self.folder / f"{self._stem(digest, distance)}-{name}.scores", "wb") as handle:
-            if digits is None:
-                handle.write(_MAGIC + _HEAD.pack(entries, positions, channels))
-            else:
-                handle.write(_MAGIC_ROUNDED + _HEAD_ROUNDED.pack(entries, positions, channels, digits))
-            handle.write(b"".join(keys) + checks)
+            handle.write(_MAGIC + _HEAD.pack(entries, positions, channels, decimals) + b"".join(keys) + checks)
             handle.write(records.tobytes())
 
     @staticmethod
@@ -146,14 +141,13 @@ class ScoreCache:
             data = path.read_bytes()
         except FileNotFoundError:  # another process found it damaged and removed it meanwhile
             return {}
-        rounded = data.startswith(_MAGIC_ROUNDED)
-        magic, head = (_MAGIC_ROUNDED, _HEAD_ROUNDED) if rounded else (_MAGIC, _HEAD)
-        start = len(magic) + head.size
-        entries, wide, channels, *rest = head.unpack(data[len(magic) : start]) if len(data) >= start else (0, 0, 0)
-        digits = rest[0] if rest else None
+        start = len(_MAGIC) + _HEAD.size
+        entries, wide, channels, decimals = (
+            _HEAD.unpack(data[len(_MAGIC) : start]) if len(data) >= start else (0, 0, 0, 0)
+        )
         size = 2 * wide * channels * 4
         first_record = start + entries * (_KEY + _CHECK)
-        if not data.startswith(magic) or wide != positions or len(data) != first_record + entries * size:
+        if not data.startswith(_MAGIC) or wide != positions or len(data) != first_record + entries * size:
             self._report(path, "the block is not whole")
             return {}
         found = {}
@@ -162,13 +156,16 @@ class ScoreCache:
             key = data[start + entry * _KEY : start + (entry + 1) * _KEY]
             check = start + entries * _KEY + entry * _CHECK
             record = data[first_record + entry * size : first_record + (entry + 1) * size]
-            if _check(key, record) != data[check : check + _CHECK]:
+            if _check(key, record, decimals) != data[check : check + _CHECK]:
                 whole = False
             elif key in wanted:
                 ref, alt = np.frombuffer(record, dtype="<f4").reshape(2, wide, channels)
-                found[key] = Entry(ref, alt, digits)
+                if not (np.isfinite(ref).all() and np.isfinite(alt).all()):
+                    whole = False
+                    continue
+                found[key] = Entry(ref, alt, None if decimals < 0 else decimals)
         if not whole:
-            self._report(path, "an entry does not match its checksum")
+            self._report(path, "an entry does not match its checksum or is no number")
         return found
 
     def _report(self, path: Path, what: str) -> None:
@@ -180,5 +177,5 @@ class ScoreCache:
         path.unlink(missing_ok=True)
 
 
-def _check(key: bytes, record: bytes) -> bytes:
-    return hashlib.blake2b(key + record, digest_size=_CHECK).digest()
+def _check(key: bytes, record: bytes, decimals: int) -> bytes:
+    return hashlib.blake2b(key + struct.pack("<i", decimals) + record, digest_size=_CHECK).digest()

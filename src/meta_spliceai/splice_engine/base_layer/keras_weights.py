@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 
+_MOST_VALUES = 1 << 24
+"""Of one layer's weights; the largest of a published network has 42,000."""
+
 
 def load_keras_weights(network: SpliceAINetwork, path: Path) -> None:
     """Fill a network with the weights of a Keras file, in place.
@@ -25,7 +28,8 @@ def load_keras_weights(network: SpliceAINetwork, path: Path) -> None:
         path: a Keras model file (.h5) that holds weights of that shape.
 
     Raises:
-        IntegrityError: the file is no readable HDF5 file, or a layer is missing or has another shape.
+        IntegrityError: the file is no readable HDF5 file, a layer is missing or has another shape, or a weight is not
+            finite.
     """
     layers = _read_layers(path)
     convolutions, norms = _in_keras_order(network)
@@ -48,11 +52,14 @@ def _read_layers(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
                 def collect(name: str, item: object, into: dict[str, np.ndarray] = values) -> None:
                     if isinstance(item, h5py.Dataset):
+                        if item.size > _MOST_VALUES:
+                            raise ValueError(f"{name} claims {item.size:,} values")
                         into[name.rsplit("/", 1)[-1].split(":")[0]] = np.asarray(item[...], dtype=np.float32)
 
                 root[layer].visititems(collect)
                 layers[layer] = values
-    except (OSError, KeyError, RuntimeError) as error:  # h5py's three ways of saying that the bytes are not right
+    # h5py's ways of saying that the bytes are not right, or that something else than numbers stands there
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
         raise IntegrityError(f"{path} cannot be read as a Keras weight file: {error}; fetch it again") from error
     return layers
 
@@ -93,5 +100,7 @@ def _fill(module: nn.Module, values: dict[str, np.ndarray], where: str) -> None:
         if not isinstance(target, Tensor) or turned.shape != tuple(target.shape):
             expected = tuple(target.shape) if isinstance(target, Tensor) else "none"
             raise IntegrityError(f"{where}: {name} has shape {tuple(turned.shape)}, expected {expected}")
+        if not np.isfinite(turned).all():
+            raise IntegrityError(f"{where}: {name} holds values that are not finite; fetch the file again")
         with torch.no_grad():
             target.copy_(torch.from_numpy(np.ascontiguousarray(turned)))

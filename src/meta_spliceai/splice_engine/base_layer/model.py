@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from meta_spliceai.errors import IntegrityError
 from meta_spliceai.splice_engine.base_layer.channels import CHANNELS
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 
@@ -26,6 +27,9 @@ class BaseModel:
         channels: names of the scores' channels: each slot's outputs, slots one after the other.
         slots: slot of each network; all in slot 0 by default.
         digest: identity of architecture and weights (SHA-256, hexadecimal), computed when empty.
+
+    Raises:
+        IntegrityError: a weight is not finite.
     """
 
     name: str
@@ -47,7 +51,13 @@ class BaseModel:
             raise ValueError(f"base model {self.name}: {len(self.channels)} channels in {max(self.slots) + 1} slots")
         if len({network.flank for network in self.networks}) != 1:
             raise ValueError(f"base model {self.name}: its networks see different flanks")
-        for network in self.networks:
+        for number, network in enumerate(self.networks):
+            for name, tensor in network.state_dict().items():
+                if not torch.isfinite(tensor).all() or (name.endswith("running_var") and (tensor < 0).any()):
+                    raise IntegrityError(
+                        f"base model {self.name}, network {number}: {name} holds values that are not finite, or a "
+                        "negative variance; fetch its weights again"
+                    )
             network.eval().requires_grad_(False)
         if not self.digest:
             object.__setattr__(self, "digest", networks_digest(self.networks))

@@ -51,6 +51,9 @@ class BaseScores:
         expected = (len(self.ref), 2 * self.distance + 1, len(self.channels))
         if self.ref.shape != expected or self.alt.shape != expected:
             raise ValueError(f"scores of shape {self.ref.shape} and {self.alt.shape}, expected {expected}")
+        # a sum is finite only if every value is, and takes no memory of its own
+        if not np.isfinite(self.ref.sum(dtype=np.float64) + self.alt.sum(dtype=np.float64)):
+            raise ValueError("scores that are no numbers")
 
     def __len__(self) -> int:
         return len(self.ref)

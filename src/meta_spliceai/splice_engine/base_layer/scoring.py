@@ -125,7 +125,8 @@ def score_variants(
     Raises:
         InputError: a reference allele that is not the genome's, a gene that is not in the annotation or does not hold
             the variant, a contig the genome lacks, a bad distance, method or precision.
-        RunError: the cache cannot be written to; a PyTorch that has no such products on CUDA.
+        RunError: the cache cannot be written to; a PyTorch that has no such products on CUDA; a score that
+            is no number.
     """
     if method not in _METHODS:
         raise unknown_value("scoring method", method, _METHODS)
@@ -188,6 +189,7 @@ def score_variants(
     for chunk in _chunks(todo, _SAVE_EVERY * torch.get_num_threads()):
         with _whole_precision(), tally.timed():
             ref, alt = score(genome, [loci[row] for row in chunk], advance=_advance(progress, done, len(loci)))
+        _check_numbers(ref, alt, table, chunk, model)
         scores.ref[chunk], scores.alt[chunk] = ref, alt
         if cache is not None:
             cache.write([keys[row] for row in chunk], ref, alt, digest, distance)
@@ -223,6 +225,22 @@ def largest_change(
             ref, alt = _incremental(genome, some, model=model, distance=distance, scorer=scorer, advance=lambda _: None)
         deltas.append(alt - ref)
     return float(np.abs(deltas[1] - deltas[0]).max()), len(some)
+
+
+def _check_numbers(
+    ref: Float32[np.ndarray, "some positions channels"],
+    alt: Float32[np.ndarray, "some positions channels"],
+    table: pd.DataFrame,
+    rows: Sequence[int],
+    model: BaseModel,
+) -> None:
+    """Raise RunError for scores that are not finite: weights whose products overflow, or a defect."""
+    broken = np.flatnonzero(~(np.isfinite(ref).all(axis=(1, 2)) & np.isfinite(alt).all(axis=(1, 2))))
+    if broken.size:
+        raise RunError(
+            f"{model.name}: the scores of {broken.size} of {len(rows)} variants are no numbers, first of "
+            f"{describe(table.iloc[rows[int(broken[0])]])}; its weights are spoiled: fetch them again"
+        )
 
 
 def _batch_for(model: BaseModel) -> int:

@@ -87,7 +87,8 @@ class Trees:
         """The trees that `arrays` gave.
 
         Raises:
-            IntegrityError: an array is missing, or a node points outside the model or back to itself.
+            IntegrityError: an array is missing, a node points outside the model or back to itself, or a value is
+                not finite.
         """
         names = ("feature", "threshold", "nan_left", "left", "right", "value", "root")
         missing = [name for name in (*names, "baseline", "models", "features") if name not in stored]
@@ -106,6 +107,8 @@ class Trees:
             and bool(np.all(parts["left"] < nodes) and np.all(parts["right"] < nodes))
             and bool(np.all((parts["feature"] >= 0) & (parts["feature"] < features)))
             and int(stored["models"]) >= 1
+            and bool(np.isfinite(parts["value"]).all() and np.isfinite(stored["baseline"]))
+            and not np.isnan(parts["threshold"]).any()
         )
         if not sound:
             raise IntegrityError(f"{where}: the trees' nodes do not fit together; the file is damaged")

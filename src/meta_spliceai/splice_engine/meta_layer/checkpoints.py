@@ -75,4 +75,7 @@ def load_best(model: nn.Module, names: set[str], folder: Path) -> None:
         raise IntegrityError(f"best weights {path} cannot be read ({error}); delete the checkpoints") from error
     if state.keys() != names:
         raise IntegrityError(f"best weights {path} belong to another model; delete the checkpoints to start over")
+    broken = next((name for name, tensor in state.items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise IntegrityError(f"best weights {path}: {broken} is not finite; delete the checkpoints to start over")
     model.load_state_dict(state, strict=False)

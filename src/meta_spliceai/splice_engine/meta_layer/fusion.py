@@ -111,8 +111,8 @@ class Fusion:
         calibration = Calibration.from_arrays(part("calibration"), where) if part("calibration") else None
         if altering.features != len(names) or (effect is not None and effect.features != len(names)):
             raise IntegrityError(f"{where}: trees of {altering.features} features, but {len(names)} names")
-        if weights.shape != (3,):
-            raise IntegrityError(f"{where}: {weights.shape} weights instead of 3")
+        if weights.shape != (3,) or not np.isfinite(weights).all():
+            raise IntegrityError(f"{where}: {weights.shape} weights instead of 3 finite ones")
         return cls(names, altering, effect, weights, calibration, card)
 
 

@@ -732,7 +732,7 @@ def predict(
 
     Raises:
         InputError: no windows, or windows of another length.
-        RunError: no CUDA device.
+        RunError: no CUDA device, or an answer that is no number.
     """
     target_device = choose_device(device)
     if not len(windows.ref):
@@ -743,5 +743,10 @@ def predict(
     rows = rows_at_a_time(batch_size, predictor.window)
     batches = IndexBatches(np.arange(len(windows.ref)), rows, target_device)
     with torch.inference_mode():
-        answers = [answer(*data.pair(rows)).float().cpu() for rows in batches]
-    return torch.cat(answers).numpy()
+        answers = torch.cat([answer(*data.pair(rows)).float().cpu() for rows in batches])
+    if not answers.isfinite().all():
+        count = int((~answers.isfinite().all(dim=1)).sum())
+        raise RunError(
+            f"{count} of {len(answers)} predictions are no numbers; the model's weights are spoiled: train it anew"
+        )
+    return answers.numpy()

@@ -54,7 +54,8 @@ class Calibration:
     @classmethod
     def from_arrays(cls, stored: Mapping[str, np.ndarray], where: str) -> Calibration:
         """The map that `arrays` gave; IntegrityError if it is none."""
-        if not {"method", "x", "y"} <= set(stored) or str(stored["method"]) not in METHODS or not len(stored["y"]):
+        whole = {"method", "x", "y"} <= set(stored) and str(stored["method"]) in METHODS and len(stored["y"])
+        if not whole or any(stored[axis].dtype.kind != "f" or not np.isfinite(stored[axis]).all() for axis in "xy"):
             raise IntegrityError(f"{where}: does not hold a calibration; the file is damaged")
         return cls(str(stored["method"]), np.asarray(stored["x"]), np.asarray(stored["y"]))  # type: ignore[arg-type]
 
