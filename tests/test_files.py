@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.files import atomic_write, cache_dir, sha256_file
+from meta_spliceai.files import atomic_write, cache_dir, place_of, sha256_file, who_else_may_write
 
 
 def test_a_file_appears_with_its_content_and_no_leftovers(tmp_path: Path) -> None:
@@ -80,3 +80,40 @@ def test_checksum_and_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert cache_dir() == tmp_path
     monkeypatch.delenv("META_SPLICEAI_CACHE")
     assert cache_dir().name == "meta-spliceai"
+
+
+@pytest.mark.parametrize(
+    ("mode", "folder", "words"),
+    [(0o755, 0o755, ""), (0o775, 0o755, "mode 775"), (0o757, 0o755, "mode 757"), (0o755, 0o777, "mode 777")],
+)
+def test_code_that_others_may_write_is_told(tmp_path: Path, mode: int, folder: int, words: str) -> None:
+    path = tmp_path / "own" / "code.so"
+    path.parent.mkdir()
+    path.write_bytes(b"")
+    path.chmod(mode)
+    path.parent.chmod(folder)
+    said = who_else_may_write(path)
+    assert words in said
+    assert bool(said) == bool(words)
+
+
+def test_code_of_another_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "code.so").write_bytes(b"")
+    state = os.stat_result((0o100755, 0, 0, 1, 4711, 4711, 0, 0, 0, 0))
+    monkeypatch.setattr(Path, "stat", lambda path, **_: state)
+    monkeypatch.setattr(os, "geteuid", lambda: 4712)
+    assert "belongs to another user (id 4711)" in who_else_may_write(tmp_path / "code.so")
+
+
+def test_a_path_is_known_by_any_of_its_names(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_text("")
+    os.symlink("real", tmp_path / "link")
+    os.link(tmp_path / "real" / "file", tmp_path / "hard")
+    os.symlink("nowhere/yet", tmp_path / "dangling")
+    same = ["real/file", "link/file", "hard", "real/../hard"]
+    assert len({place_of(tmp_path / name) for name in same}) == 1
+    assert place_of(tmp_path / "link/new/one") == place_of(tmp_path / "real/new/one") != place_of(tmp_path / "real/new")
+    assert place_of(tmp_path / "dangling") == place_of(tmp_path / "nowhere" / "yet")
+    assert place_of(tmp_path / "real/file") != place_of(tmp_path / "real")
+    assert place_of(Path(os.devnull)) is None

@@ -99,6 +99,20 @@ def _on_disk(mode: int) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
+def who_else_may_write(path: Path) -> str:
+    """Why a file must not be run as code: it, or its folder, belongs to another user (root apart), or its group or
+    everybody may write to it; "" where neither is so, and on systems without owners."""
+    if not hasattr(os, "geteuid"):
+        return ""
+    for place in (path, path.parent):
+        state = place.stat()
+        if state.st_uid not in (0, os.geteuid()):
+            return f"{place} belongs to another user (id {state.st_uid})"
+        if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return f"{place} can be written to by others (mode {stat.S_IMODE(state.st_mode):o})"
+    return ""
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as handle:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,6 +69,39 @@ def test_equals_the_sum_over_taps(
     assert float(out[-1].abs().max()) == 0  # nothing is written behind the room asked for
     convolution.run(x, out, length, rows, Workspace(CPU), add=True)
     torch.testing.assert_close(out[:length].double(), 2 * expected, atol=4e-5, rtol=0)
+
+
+@pytest.mark.parametrize("harm", ["group may write", "all may write", "folder", "another's", "none"])
+def test_compiled_code_that_others_may_change_is_not_loaded(
+    harm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _needs_compiled()
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path))
+    compiled_convolution._library.cache_clear()
+    try:
+        assert compiled_convolution.kernel() == "compiled"
+        (library,) = tmp_path.glob("compiled/*.so")
+        if harm == "another's":
+            monkeypatch.setattr(os, "geteuid", lambda: library.stat().st_uid + 1)
+            monkeypatch.setattr(Path, "stat", _of_user(4711, Path.stat))
+        elif harm != "none":
+            place = library.parent if harm == "folder" else library
+            place.chmod(0o777 if harm == "all may write" else 0o775)
+        compiled_convolution._library.cache_clear()
+        assert compiled_convolution.kernel().startswith("compiled" if harm == "none" else "PyTorch (the compiled code")
+    finally:
+        compiled_convolution._library.cache_clear()
+
+
+def _of_user(user: int, stat: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+    """`Path.stat` on a system where every file is of one user."""
+
+    def stated(path: Path, **options: bool) -> os.stat_result:
+        found = list(stat(path, **options))
+        found[4] = user
+        return os.stat_result(found)
+
+    return stated
 
 
 def test_compiled_code_refuses_what_does_not_fit() -> None:

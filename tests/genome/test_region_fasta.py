@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 import time
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import cache_dir
-from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta
+from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 
@@ -59,6 +61,36 @@ def test_a_damaged_cache_is_noticed_and_made_anew(tmp_path: Path, damaged: str) 
     assert decode(RegionFasta(path, "toy").fetch("chr1", 4, 8)) == "ACGT"
 
 
+@pytest.mark.parametrize("edit", ["moved", "shorter", "beyond", "words", "negative", "emptied", "list"])
+@pytest.mark.parametrize("digest_too", [False, True])
+def test_an_edited_index_is_noticed_or_gives_another_digest(tmp_path: Path, edit: str, digest_too: bool) -> None:
+    """Where bases lie is as much of the genome's identity as the bases."""
+    path = put(tmp_path)
+    genuine = RegionFasta(path, "toy")
+    (found,) = cache_dir().glob("genomes/*/index.json")
+    index = json.loads(found.read_text())
+    start, end, offset = index["regions"]["chr1"][0]
+    index["regions"]["chr1"][0] = {
+        "moved": [start + 1, end + 1, offset],
+        "shorter": [start, end - 1, offset],
+        "beyond": [start, end + 10**6, offset],
+        "words": ["a", end, offset],
+        "negative": [start, end, -1],
+    }.get(edit, [start, end, offset])
+    if edit == "emptied":
+        index["regions"] = {}
+    if edit == "list":
+        index["regions"] = []
+    if digest_too and edit in ("moved", "shorter", "beyond", "negative", "emptied"):
+        regions = {chrom: [tuple(one) for one in of_chrom] for chrom, of_chrom in index["regions"].items()}
+        index["digest"] = hashlib.sha256(f"{index['codes']} {sorted(regions.items())}".encode()).hexdigest()
+    found.write_text(json.dumps(index))
+    again = RegionFasta(path, "toy")
+    bases = decode(again.fetch("chr1", 0, 12)) == decode(genuine.fetch("chr1", 0, 12))
+    assert bases == (again.digest == genuine.digest)
+    assert bases or digest_too
+
+
 def test_another_content_gets_another_cache(tmp_path: Path) -> None:
     first = RegionFasta(put(tmp_path), "toy").digest
     second = RegionFasta(put(tmp_path, TEXT.replace("CCC", "CCG")), "toy")
@@ -89,6 +121,13 @@ def test_truncated_gzip(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-12])
     with pytest.raises(IntegrityError, match="truncated or damaged"):
         RegionFasta(path, "toy")
+
+
+def test_damaged_gzip_head(tmp_path: Path) -> None:
+    path = tmp_path / "regions.fa"
+    path.write_bytes(b"\x1f\x8b\x08\xff" + b"no gzip" * 9)
+    with pytest.raises(IntegrityError, match=r"regions\.fa is damaged: it begins like gzip"):
+        holds_regions(path)
 
 
 def test_missing_file_and_missing_chromosome(tmp_path: Path) -> None:

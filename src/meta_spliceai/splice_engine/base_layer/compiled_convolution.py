@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from meta_spliceai.files import cache_dir
+from meta_spliceai.files import cache_dir, who_else_may_write
 from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -58,6 +58,9 @@ def _library() -> ctypes.CDLL | str:
         target = cache_dir() / "compiled" / f"convolution-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
         if not target.is_file():
             _compile(compiler, target)
+        foreign = who_else_may_write(target)
+        if foreign:
+            return _said(f"the compiled code is not loaded: {foreign}; delete {target.parent}, it is made anew")
         library = ctypes.CDLL(str(target))
         library.convolve.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 10 + [ctypes.c_int]
         library.convolve.restype = ctypes.c_int
@@ -84,10 +87,13 @@ def _processor() -> str:
 
 def _compile(compiler: str, target: Path) -> None:
     """Compile beside the target and rename, so that no process loads half a file."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.is_dir():
+        target.parent.mkdir(parents=True)
+        target.parent.chmod(0o755)  # whatever the umask: code that others may change is not loaded
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
         subprocess.run([compiler, *_FLAGS, str(_SOURCE), "-o", str(made)], capture_output=True, text=True, check=True)
+        made.chmod(0o755)
         os.replace(made, target)
 
 

@@ -28,6 +28,9 @@ _LAYOUT = 1
 Record = tuple[str, int, int, UInt8[np.ndarray, " length"]]
 """Contig, start (0-based), end and codes of one region, plus strand."""
 
+Regions = dict[str, list[tuple[int, int, int]]]
+"""Contig: start (0-based), end and place among all codes of each region, ascending."""
+
 
 class SparseGenome:
     """Regions as one genome, N everywhere else; stored in the cache as one array of codes with an index, and mapped.
@@ -53,12 +56,12 @@ class SparseGenome:
             stored = _open_stored(folder)
         if stored is None:
             raise IntegrityError(f"{folder} does not hold what was just written there; check the disk")
-        self._codes, index = stored
-        self.digest = hashlib.sha256(f"{build} {index['digest']}".encode()).hexdigest()
+        self._codes, by_contig, digest = stored
+        self.digest = hashlib.sha256(f"{build} {digest}".encode()).hexdigest()
         self._starts: dict[str, np.ndarray] = {}
         self._ends: dict[str, np.ndarray] = {}
         self._offsets: dict[str, np.ndarray] = {}
-        for chrom, regions in index["regions"].items():
+        for chrom, regions in by_contig.items():
             columns = np.array(regions, dtype=np.int64)
             self._starts[chrom], self._ends[chrom], self._offsets[chrom] = columns.T
         self._resolved: dict[str, str] = {}
@@ -133,13 +136,19 @@ def holds_regions(path: Path) -> bool:
 
     Raises:
         InputError: no such file.
+        IntegrityError: damaged gzip.
     """
     if not Path(path).is_file():
         raise InputError(f"no FASTA file at {path}; check the path")
     with Path(path).open("rb") as handle:
         head = handle.read(4096)
     if head[:2] == b"\x1f\x8b":
-        head = zlib.decompressobj(wbits=31).decompress(head, 4096)
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head, 4096)
+        except zlib.error as error:
+            raise IntegrityError(
+                f"{path} is damaged: it begins like gzip and is none ({error}); get it anew"
+            ) from error
     first = head.split(b"\n", 1)[0].decode("ascii", "replace")
     return first.startswith(">") and _HEADER.fullmatch(first[1:].split()[0] if first[1:].split() else "") is not None
 
@@ -214,7 +223,7 @@ def _join(records: Iterator[Record], where: str) -> dict[str, list[tuple[int, UI
 
 def _store(joined: dict[str, list[tuple[int, UInt8[np.ndarray, " length"]]]], folder: Path) -> None:
     """Write codes first and the index last: a folder with an index is a whole one."""
-    regions: dict[str, list[tuple[int, int, int]]] = {}
+    regions: Regions = {}
     hashed, offset = hashlib.sha256(), 0
     with atomic_write(folder / "codes", "wb") as handle:
         for chrom, parts in joined.items():
@@ -223,20 +232,34 @@ def _store(joined: dict[str, list[tuple[int, UInt8[np.ndarray, " length"]]]], fo
                 hashed.update(codes.tobytes())
                 regions.setdefault(chrom, []).append((start, start + len(codes), offset))
                 offset += len(codes)
-    digest = hashlib.sha256(f"{hashed.hexdigest()} {sorted(regions.items())}".encode()).hexdigest()
-    index = {"codes": hashed.hexdigest(), "digest": digest, "regions": regions}
+    index = {"codes": hashed.hexdigest(), "digest": _digest(hashed.hexdigest(), regions), "regions": regions}
     with atomic_write(folder / "index.json") as handle:
         json.dump(index, handle)
 
 
-def _open_stored(folder: Path) -> tuple[UInt8[np.ndarray, " bases"], dict[str, Any]] | None:
-    """The mapped codes and their index, or None where they are absent or damaged (they are then made anew)."""
+def _digest(codes: str, regions: Regions) -> str:
+    """Identity of bases and places: of the codes' SHA-256 and of where each region lies."""
+    return hashlib.sha256(f"{codes} {sorted(regions.items())}".encode()).hexdigest()
+
+
+def _open_stored(folder: Path) -> tuple[UInt8[np.ndarray, " bases"], Regions, str] | None:
+    """The mapped codes, where they lie, and the digest of both, computed from what is there; None where that is absent
+    or not what was written (it is then made anew)."""
     if not (folder / "index.json").is_file() or not (folder / "codes").is_file():
         return None
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    except ValueError:
+        regions: Regions = {
+            chrom: [(int(start), int(end), int(offset)) for start, end, offset in of_chrom]
+            for chrom, of_chrom in index["regions"].items()
+        }
+        stated = index["digest"]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    if not isinstance(index, dict) or index.get("codes") != sha256_file(folder / "codes"):
+    digest = _digest(sha256_file(folder / "codes"), regions)
+    size = (folder / "codes").stat().st_size
+    places = [place for of_chrom in regions.values() for place in of_chrom]
+    sound = all(0 <= start < end and 0 <= at <= at + end - start <= size for start, end, at in places)
+    if stated != digest or not places or not sound:
         return None
-    return np.memmap(folder / "codes", dtype=np.uint8, mode="r"), index
+    return np.memmap(folder / "codes", dtype=np.uint8, mode="r"), regions, digest
