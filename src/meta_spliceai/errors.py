@@ -7,13 +7,57 @@ message without a traceback and ends with exit code 2. Anything else that is rai
 from __future__ import annotations
 
 import difflib
+import re
+import sys
 from collections.abc import Iterable
+
+LONGEST_WORD = 300
+"""Characters of a word in a message: a path, or a value from outside without a space."""
+LONGEST_VALUE = 120
+"""Characters of a value from outside that is quoted in a message."""
+LONGEST_MESSAGE = 1000
 
 
 class MetaSpliceAIError(Exception):
-    """Base class of all errors meant for the user."""
+    """Base class of all errors meant for the user. Its message is one line of bounded length, whatever came into it."""
 
     exit_code = 2
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
+
+
+def one_line(text: str) -> str:
+    """A text as one line: control characters written as \\xNN, words and the whole cut in their middle if very long."""
+    text = re.sub(r"[ \t\r\n\f\v]+", " ", text[: 100 * LONGEST_MESSAGE]).strip()
+    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return _cut(
+        re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda word: _cut(word.group(), LONGEST_WORD), text), LONGEST_MESSAGE
+    )
+
+
+def shown(value: object) -> str:
+    """A value from outside for a message: as Python writes it, in one line, cut in its middle if long."""
+    if isinstance(value, int) and abs(value) >= 10**40:  # Python refuses to write an endless one
+        return "a number of more than 40 digits"
+    if isinstance(value, str):
+        value = _cut(value, LONGEST_VALUE)
+    if isinstance(value, list | tuple | dict | set):
+        return f"a {type(value).__name__} of {len(value)}" if sys.getsizeof(value) > 4000 else _of_parts(value)
+    return _cut(repr(value), LONGEST_VALUE + 2)
+
+
+def _of_parts(value: list[object] | tuple[object, ...] | dict[object, object] | set[object]) -> str:
+    parts = [f"{shown(k)}: {shown(v)}" for k, v in value.items()] if isinstance(value, dict) else map(shown, value)
+    brackets = {list: "[]", tuple: "()"}.get(type(value), "{}")
+    return _cut(f"{brackets[0]}{', '.join(parts)}{brackets[1]}", LONGEST_VALUE + 2)
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    head = 2 * most // 3
+    return f"{text[:head]} … {text[len(text) - (most - head - 3) :]}"
 
 
 class InputError(MetaSpliceAIError):
@@ -63,7 +107,7 @@ def unknown_value(what: str, value: object, choices: Iterable[object], where: st
         where: file and line, or option, in which the value stands.
     """
     names = [str(choice) for choice in choices]
-    near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(value)[:LONGEST_VALUE], names, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     place = f" in {where}" if where else ""
-    return InputError(f"unknown {what} '{value}'{place}{hint} Choices: {', '.join(names)}")
+    return InputError(f"unknown {what} '{_cut(str(value), LONGEST_VALUE)}'{place}{hint} Choices: {', '.join(names)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meta_spliceai.cli.guard_paths import Reads
+from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.variants.audit import Audit
@@ -23,7 +23,7 @@ def audit(
     split: Annotated[
         Path, typer.Argument(help="A split's .parquet file, or the folder of a run that holds one."), Reads()
     ],
-    window: Annotated[int, typer.Option(help="Bases of the windows compared, odd.")] = 201,
+    window: Annotated[int, typer.Option(min=3, max=1_000_001, help="Bases of the windows compared, odd.")] = 201,
     sequence: Annotated[
         bool, typer.Option(help="Compare sequence too (loads the data set the split was made for).")
     ] = True,
@@ -58,7 +58,7 @@ def audit(
         genome = loaded.genome
     found = audit_split(stored.table, stored.split, genome, window)
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        print_json(found.to_json())
     else:
         _print(found, stored.split.description)
     found.require_clean()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from meta_spliceai.cli.bounds import MOST_ROWS
 from meta_spliceai.cli.guard_paths import Reads, Writes
+from meta_spliceai.cli.print_json import print_json
 
 _UNITS = {"B": 1, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
@@ -32,7 +33,8 @@ def make(
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The file."), Writes()] = Path("bundle.zip"),
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="N variants a row, drawn with its seed.")
+        int | None,
+        typer.Option("--limit", min=1, max=MOST_ROWS, metavar="N", help="N variants a row, drawn with its seed."),
     ] = None,
     max_size: Annotated[str, typer.Option("--max-size", metavar="SIZE", help="A larger file is refused.")] = "45MB",
     scores: Annotated[
@@ -108,7 +110,7 @@ def make(
         leave_out=every,
     )
     if as_json:
-        typer.echo(json.dumps({"file": str(made.path), "bytes": made.bytes, "parts": made.parts, **made.index}))
+        print_json({"file": str(made.path), "bytes": made.bytes, "parts": made.parts, **made.index})
         return
     typer.echo(f"{made.path}: {made.bytes / 1e6:.1f} MB, {len(made.index['rows'])} rows")
     for name, size in made.parts.items():
@@ -131,7 +133,7 @@ def show(
 
     index = read_index(file)
     if as_json:
-        typer.echo(json.dumps(index, indent=2, ensure_ascii=False))
+        print_json(index)
         return
     typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB, made {index['made']} by version {index['code']}")
     typer.echo(f"  rows: {', '.join(index['rows'])}")
@@ -166,12 +168,12 @@ def size_in_bytes(text: str) -> int:
     Raises:
         InputError: not a number with a unit, or nothing.
     """
-    from meta_spliceai.errors import InputError
+    from meta_spliceai.errors import InputError, shown
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?[bB])", text.strip())
     size = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
-    if size < 1:
-        raise InputError(f"--max-size {text}: write a number and a unit, for example 45MB")
+    if not 1 <= size <= 1e15:
+        raise InputError(f"--max-size {shown(text)}: write a number and a unit, for example 45MB")
     return int(size)
 
 

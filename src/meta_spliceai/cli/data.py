@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
+
+from meta_spliceai.cli.print_json import print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +38,7 @@ def list_data_sets(
     longest = max(len(dataset.name) for dataset in found)
     if as_json:
         keys = ("name", "title", "rows", "build", "licence", "source", "citation")
-        typer.echo(json.dumps([{key: getattr(dataset, key) for key in keys} for dataset in found], indent=2))
+        print_json([{key: getattr(dataset, key) for key in keys} for dataset in found])
         return
     table = Table(box=None)
     for heading in ("name", "rows", "build", "licence", "title"):

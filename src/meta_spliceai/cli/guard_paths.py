@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+import math
 import os
 import site
 from collections.abc import Iterator, Mapping
@@ -57,10 +58,14 @@ VARIANTS = Reads((".tbi", ".csi"))
 
 
 class GuardedCommand(TyperCommand):
-    """A command that is refused before it does anything if it would write over what it reads."""
+    """A command that is refused before it does anything if it would write over what it reads, or a number is none."""
 
     def invoke(self, ctx: Any) -> Any:
         """Check the paths that were given, then run the command."""
+        for option in self.params:
+            for value in _values(ctx.params.get(option.name)):
+                if isinstance(ctx.params[option.name], float) and not math.isfinite(float(value)):
+                    raise InputError(f"{max(option.opts, key=len)} {value}: write a finite number")
         if self.callback is not None:
             options = {str(one.name): max(one.opts, key=len) for one in self.params}
             refuse_shared_paths(self.callback, ctx.params, options)

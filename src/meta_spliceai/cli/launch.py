@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from meta_spliceai.cli.bounds import LARGEST_SEED
 from meta_spliceai.cli.folders import RunsDir
 from meta_spliceai.cli.guard_paths import Reads, Writes
 
@@ -34,7 +35,7 @@ def launch(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the rows; may be given several times."),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="The seed of everything.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The rows in miniature, to see that the way works.")] = False,
     volume: Annotated[
         str | None, typer.Option("--volume", help=f"SkyPilot volume for runs and caches (default: {DEFAULT_VOLUME}).")
@@ -94,7 +95,8 @@ def launch(
         raise unknown_value("cloud", cloud, CLOUDS, where="--cloud")
     rows = load_rows()
     wanted = [*(assignments or []), *([f"training.seed={seed}"] if seed is not None else [])]
-    specs = [change(find_row(rows, row_id), wanted) if wanted else find_row(rows, row_id) for row_id in ids]
+    chosen = [as_smoke(spec) if smoke else spec for spec in (find_row(rows, row_id) for row_id in ids)]
+    specs = [change(spec, wanted) if wanted else spec for spec in chosen]
     options = [word for assignment in wanted for word in ("--set", assignment)] + (["--smoke"] if smoke else [])
     rental = Rental(
         tuple(ids),
@@ -111,7 +113,7 @@ def launch(
         raise InputError(f"--wheel {wheel}: no such file")
     planner = Planner(Workspace.default(runs_dir), rows, prices)
     card = planner.market.find(gpu, "--gpu").name if gpu is not None else None
-    plan = planner.rows([as_smoke(spec) for spec in specs] if smoke else specs, card)
+    plan = planner.rows(specs, card)
     offer = choose_offer(plan.rows, card)
     task = make_task(rental, offer)
     typer.echo(f"# {out}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meta_spliceai.cli.folders import Ledgers, RunsDir
+from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +78,7 @@ def leaderboard(
     for damage in workspace.ledger.damage():
         typer.echo(f"warning: {workspace.ledger.path}: {damage.describe()}", err=True)
     if as_json:
-        typer.echo(json.dumps([board.to_json() for board in found], indent=2, ensure_ascii=False, allow_nan=False))
+        print_json([board.to_json() for board in found])
         return
     if as_markdown or as_html:
         from meta_spliceai.experiments.leaderboard import board_table

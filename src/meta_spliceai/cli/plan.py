@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from meta_spliceai.cli.bounds import MOST_DOLLARS
 from meta_spliceai.cli.folders import Ledgers, RunsDir
 from meta_spliceai.cli.guard_paths import Reads
+from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.plan.choose import Plan
@@ -31,11 +32,16 @@ def plan(
         str | None, typer.Option("--gpu", metavar="NAME", help="Only this card, or cpu for the processor at hand.")
     ] = None,
     budget: Annotated[
-        float | None, typer.Option("--budget", metavar="DOLLARS", help="Spend no more; say what does not fit.")
+        float | None,
+        typer.Option(
+            "--budget", min=0, max=MOST_DOLLARS, metavar="DOLLARS", help="Spend no more; say what does not fit."
+        ),
     ] = None,
     deadline: Annotated[
         float | None,
-        typer.Option("--deadline", metavar="HOURS", help="Take no longer, one row after the other."),
+        typer.Option(
+            "--deadline", min=0, max=1_000_000, metavar="HOURS", help="Take no longer, one row after the other."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, with every card for every row.")] = False,
     prices: Annotated[
@@ -98,7 +104,7 @@ def plan(
     planner.get_ready(specs, gpu)
     made = planner.rows(specs, gpu, budget, deadline)
     if as_json:
-        typer.echo(json.dumps(made.to_json(), indent=2, ensure_ascii=False))
+        print_json(made.to_json())
         return
     _show(made, limited=budget is not None or deadline is not None)
 

@@ -10,6 +10,7 @@ import typer
 
 from meta_spliceai.cli.folders import RunsDir
 from meta_spliceai.cli.guard_paths import FASTA, VARIANTS, Reads, Writes
+from meta_spliceai.cli.print_json import in_json
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +81,7 @@ def predict(
     with atomic_write(out) as handle:
         answered.table.to_csv(handle, sep="\t", index=False, float_format="%.6g")
     with atomic_write(out.with_name(f"{out.name}.card.json")) as handle:
-        json.dump(answered.card, handle, indent=2, ensure_ascii=False)
+        json.dump(in_json(answered.card), handle, indent=2, ensure_ascii=False, allow_nan=False)
         handle.write("\n")
     account = answered.coverage
     terminal.say(f"{account.read:,} alleles, {account.used:,} predicted by {found.name}: {out}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from meta_spliceai.cli.bounds import LARGEST_SEED
 from meta_spliceai.cli.guard_paths import FASTA, Writes
 
 PACKAGED = "packaged"
@@ -30,15 +31,15 @@ def pretrain(
     build: Annotated[str, typer.Option(help="Build of the regions.")] = "GRCh38",
     hold_out: Annotated[list[str] | None, typer.Option(help="A chromosome to hold out; may be repeated.")] = None,
     size: Annotated[str, typer.Option(help="Which HyenaDNA, by its published name.")] = "hyenadna-tiny-1k",
-    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 1000,
-    length: Annotated[int, typer.Option(help="Bases in a training sequence.")] = 1024,
-    batch_size: Annotated[int, typer.Option(help="Sequences in a step.")] = 8,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 6e-4,
-    check_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, max=LARGEST_SEED, help="Steps of the optimiser.")] = 1000,
+    length: Annotated[int, typer.Option(min=16, max=1_000_002, help="Bases in a training sequence.")] = 1024,
+    batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Sequences in a step.")] = 8,
+    learning_rate: Annotated[float, typer.Option(min=0, max=1000, help="Highest learning rate.")] = 6e-4,
+    check_every: Annotated[int, typer.Option(min=1, max=LARGEST_SEED, help="Steps between checkpoints.")] = 200,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time: for long sequences.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of weights, sequences and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of weights, sequences and dropout.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace what the folder holds and start over.")] = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from meta_spliceai.cli.bounds import LARGEST_SEED
 from meta_spliceai.cli.folders import RunsDir
 
 ROWS = ("wt1-validated-delta", "wt1-simple-cnn")
@@ -23,7 +24,7 @@ def quickstart(
         typer.Option("--mutants", min=200, metavar="N", help="Use N of the measured mutants, drawn with the seed."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The seed of everything.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything.")] = 0,
     runs_dir: RunsDir = None,
 ) -> None:
     """Train and judge two models on measured mutants; ends with a page.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meta_spliceai.cli.bounds import LARGEST_SEED, MOST_DOLLARS, MOST_ROWS
 from meta_spliceai.cli.folders import RunsDir
 from meta_spliceai.cli.guard_paths import Reads
 
@@ -53,15 +54,19 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Use N variants, drawn with the seed.")
+        int | None,
+        typer.Option("--limit", min=1, max=MOST_ROWS, metavar="N", help="Use N variants, drawn with the seed."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="The seed of everything (default: the row's).")
+        int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything (default: the row's).")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw an unfinished run away and start over.")] = False,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="The row in miniature, to see that it runs; never a result.")
+        bool,
+        typer.Option(
+            "--smoke", help="The row in miniature, to see that it runs; what --set names stays. Never a result."
+        ),
     ] = False,
     executor: Annotated[
         str, typer.Option("--executor", help="local (this machine), ray (a cluster) or slurm.")
@@ -71,6 +76,7 @@ def run(
         typer.Option(
             "--jobs",
             min=1,
+            max=1024,
             metavar="N",
             help="Rows at a time, each in a process of its own (local); with fewer rows than that, folds.",
         ),
@@ -79,7 +85,8 @@ def run(
         str | None, typer.Option("--ray-address", help="A Ray cluster (default: one is started on this machine).")
     ] = None,
     gpus_per_run: Annotated[
-        float | None, typer.Option("--gpus-per-run", min=0, help="Share of a GPU for each run (ray), such as 0.25.")
+        float | None,
+        typer.Option("--gpus-per-run", min=0, max=64, help="Share of a GPU for each run (ray), such as 0.25."),
     ] = None,
     slurm: Annotated[
         list[str] | None,
@@ -97,7 +104,9 @@ def run(
     ] = "auto",
     price_per_hour: Annotated[
         float | None,
-        typer.Option("--price-per-hour", min=0, envvar=PRICE_VARIABLE, help="Dollars an hour of this machine."),
+        typer.Option(
+            "--price-per-hour", min=0, max=MOST_DOLLARS, envvar=PRICE_VARIABLE, help="Dollars an hour of this machine."
+        ),
     ] = None,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -160,9 +169,9 @@ def run(
     # All rows are looked up and changed before the first one starts: a typing error must not show after hours.
     chosen = [spec for spec in rows.values() if not missing_parts(spec, rows)] if every else []
     chosen += [find_row(rows, row_id) for row_id in ids or ()]
+    # What is asked for by name goes before what --smoke makes small.
+    chosen = [as_smoke(spec) for spec in chosen] if smoke else chosen
     specs = [change(spec, wanted) if wanted else spec for spec in chosen]
-    if smoke:
-        specs = [as_smoke(spec) for spec in specs]
 
     from meta_spliceai.cli.terminal import make_screen
     from meta_spliceai.experiments.executors.places import Place, run_at

@@ -10,6 +10,7 @@ import typer
 
 from meta_spliceai.cli.folders import Ledgers, RunsDir
 from meta_spliceai.cli.guard_paths import Writes
+from meta_spliceai.cli.print_json import print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +67,7 @@ def list_runs(
                 }
             )
     if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json(rows)
         return
     from rich import box
     from rich.console import Console
@@ -118,7 +119,7 @@ def show(
     if as_json:
         spec = run.spec().model_dump(mode="json")
         metrics = run.metrics() if run.state() == "finished" else None
-        typer.echo(json.dumps({"run": run.name, **record, "spec": spec, "metrics": metrics}, indent=2))
+        print_json({"run": run.name, **record, "spec": spec, "metrics": metrics})
         return
     from rich.console import Console
 
@@ -131,7 +132,18 @@ def show(
     console.print(
         f"[bold]{run.name}[/bold]: {record['state']}" + (f" ({record['reason']})" if record["reason"] else "")
     )
-    for key in ("title", "started", "finished", "seconds", "device", "seed", "code", "weights_origin", "parameters"):
+    for key in (
+        "title",
+        "started",
+        "finished",
+        "seconds",
+        "device",
+        "threads",
+        "seed",
+        "code",
+        "weights_origin",
+        "parameters",
+    ):
         if record.get(key) is not None:
             console.print(f"  {key}: {record[key]}", highlight=False)
     console.print(f"  folder: {run.path}", highlight=False, soft_wrap=True)
@@ -166,7 +178,7 @@ def compare(
     workspace = Workspace.default(runs_dir, ledgers)
     evaluation = compare_on_shared_rows([workspace.find(name) for name in names])
     if as_json:
-        typer.echo(json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(evaluation.to_json())
         return
     from rich import box
     from rich.console import Console
@@ -229,7 +241,7 @@ def diff(
     tables = diff_runs(workspace.find(first), workspace.find(second))
     if as_json:
         records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
-        typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
+        print_json(records)
         return
     console = Console()
     if tables["fields"].empty and tables["environment"].empty:

@@ -31,7 +31,9 @@ def saturate(
     gene: Annotated[
         str | None, typer.Option("--gene", metavar="NAME", help="A whole gene; with --region: which gene there.")
     ] = None,
-    around: Annotated[int, typer.Option("--around", min=0, help="With --exon: bases added on either side.")] = 50,
+    around: Annotated[
+        int, typer.Option("--around", min=0, max=1_000_000, help="With --exon: bases added on either side.")
+    ] = 50,
     indels: Annotated[bool, typer.Option("--indels", help="Also 1-base deletions and insertions.")] = False,
     figure: Annotated[
         Path | None, typer.Option("--figure", metavar="FILE", help="Heat map to draw (.png or .svg)."), Writes()
@@ -44,7 +46,7 @@ def saturate(
     distance: Annotated[int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases to either side.")] = 50,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Processor threads (default: all cores).")
+        int | None, typer.Option("--threads", min=1, max=1024, help="Processor threads (default: all cores).")
     ] = None,
 ) -> None:
     """Score every single-base change of a region, an exon or a gene.

@@ -43,7 +43,9 @@ def score(
         typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights."),
         Reads(),
     ] = "spliceai",
-    distance: Annotated[int, typer.Option("-D", "--distance", help="Bases to either side, 1 to 4999.")] = 50,
+    distance: Annotated[
+        int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases to either side, 1 to 4999.")
+    ] = 50,
     mask: Annotated[
         bool, typer.Option("--mask", help="Leave out gains of annotated sites and losses of others (SpliceAI's -M 1).")
     ] = False,
@@ -52,7 +54,7 @@ def score(
         str, typer.Option("--precision", help="fp32, or bf16: for GPUs, checked against fp32 (a Δ within 0.001).")
     ] = "fp32",
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Processor threads (default: all cores).")
+        int | None, typer.Option("--threads", min=1, max=1024, help="Processor threads (default: all cores).")
     ] = None,
     stats: Annotated[
         Path | None, typer.Option("--stats", metavar="FILE", help="Write counts and reasons as JSON."), Writes()
@@ -141,7 +143,7 @@ def write_stats(path: Path, account: dict[str, Any]) -> None:
     from meta_spliceai.files import atomic_write
 
     with atomic_write(path) as handle:
-        json.dump(account, handle, indent=2)
+        json.dump(account, handle, indent=2, allow_nan=False)
         handle.write("\n")
 
 

@@ -4,7 +4,6 @@ lines for machines (those on stdout), or nothing."""
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from meta_spliceai.cli.print_json import in_json
 from meta_spliceai.errors import unknown_value
 from meta_spliceai.experiments.executors.screen import Screen
 from meta_spliceai.experiments.runner import Outcome
@@ -243,7 +243,7 @@ class JsonLines:
     def emit(self, row: str, event: str, facts: dict[str, Any]) -> None:
         """Write one event. Numbers that JSON does not know (NaN) are null."""
         content = {"at": now(), "row": row or None, "event": event, **facts}
-        self.write(json.dumps(_plain(content), ensure_ascii=False, allow_nan=False))
+        self.write(json.dumps(in_json(content), ensure_ascii=False, allow_nan=False))
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
         """An event `outcome` for every row."""
@@ -344,13 +344,3 @@ def conclude_in_words(outcomes: Sequence[Outcome]) -> None:
         # A smoke run says nothing about its model.
         for verdict in [] if record.get("smoke") else record.get("verdicts", []):
             out.print(f"  {verdict}", highlight=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from meta_spliceai.cli import wishlist_add, wishlist_document
 from meta_spliceai.cli.folders import Ledgers, RunsDir
+from meta_spliceai.cli.print_json import print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +56,7 @@ def wishlist(
         row for row in state_of_rows(rows, Workspace.default(runs_dir, ledgers)) if state is None or row.state == state
     ]
     if as_json:
-        typer.echo(json.dumps([row.to_json() for row in found], indent=2, ensure_ascii=False))
+        print_json([row.to_json() for row in found])
         return
 
     from rich import box

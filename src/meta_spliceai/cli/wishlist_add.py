@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from meta_spliceai.cli.bounds import MOST_ROWS
+
 Checked = TypeVar("Checked")
 
 
@@ -32,10 +34,11 @@ def add(
     head: Annotated[str | None, typer.Option("--head", help="delta, quantile, binary … (default: delta).")] = None,
     data: Annotated[str | None, typer.Option("--data", help="A data set of `meta-spliceai data list`.")] = None,
     samples: Annotated[
-        int | None, typer.Option("--rows", min=1, metavar="N", help="Number of variants (default: all).")
+        int | None, typer.Option("--rows", min=1, max=MOST_ROWS, metavar="N", help="Number of variants (default: all).")
     ] = None,
     window: Annotated[
-        int | None, typer.Option("--window", min=3, metavar="N", help="Bases of a window, odd (default: 501).")
+        int | None,
+        typer.Option("--window", min=3, max=1_000_001, metavar="N", help="Bases of a window, odd (default: 501)."),
     ] = None,
     split: Annotated[
         str | None,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
@@ -126,12 +128,19 @@ def run_experiment(
         watcher.say(f"{old.name} is stale: {reason}")
     if run.state() == "finished":
         watcher.say(f"{run.name} is finished already; nothing is computed again")
+        begun, now_at_work = run.record().get("threads"), torch.get_num_threads()
+        if target_device == "cpu" and begun not in (None, now_at_work):
+            watcher.say(
+                f"it was made with {begun} threads and here are {now_at_work}: made anew, its numbers would differ by "
+                "rounding (weights by about 1e-5)"
+            )
         return Outcome(spec, run, reused=True)
     # Only now where the row has run here before: a result is read from a folder that only others may write to.
     workspace.require_writable()
     _require_weights(spec, workspace, rows)
-    with run.taken(), FolderWatch(run.path, workspace.root) as folders:
+    with run.taken(), FolderWatch(run.path, workspace.root) as folders, ExitStack() as threads:
         _begin(run, spec, resume, fresh, watcher)
+        threads.enter_context(_threads_of(run, watcher))
         watcher = file = ProgressFile(watcher, run, price_per_hour, folders.check)
         watcher.tell(
             "run", {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed, "spec": spec.identity()}
@@ -273,8 +282,25 @@ def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, w
         smoke=spec.smoke,
         seed=spec.seed,
         pid=os.getpid(),
+        threads=record.get("threads") or torch.get_num_threads(),
         started=record.get("started") or now(),
     )
+
+
+@contextmanager
+def _threads_of(run: RunDirectory, watcher: Watcher) -> Iterator[None]:
+    """The block on as many threads as the run was begun with: another number sums in another order, and a run that was
+    interrupted would end with other numbers than one that was not."""
+    begun, at_work = run.record()["threads"], torch.get_num_threads()
+    if begun == at_work:
+        yield
+        return
+    watcher.say(f"going on with {begun} threads, as the run was begun, and not {at_work}")
+    torch.set_num_threads(begun)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(at_work)
 
 
 @contextmanager
@@ -417,7 +443,7 @@ def _member_runner(
 
 def member_of(spec: ExperimentSpec, row_id: str, rows: dict[str, ExperimentSpec]) -> ExperimentSpec:
     """A member of an ensemble as it is run for it: with the ensemble's seed and smallness, and with the ensemble's
-    data, base network or split where those were changed from the catalogue.
+    data, base network, split or training settings where those were changed from the catalogue.
 
     Args:
         spec: the ensemble.
@@ -436,7 +462,12 @@ def member_of(spec: ExperimentSpec, row_id: str, rows: dict[str, ExperimentSpec]
         for block in ("data", "base", "split")
         if own is not None and getattr(spec, block) != getattr(own, block)
     }
-    training = member.training.model_copy(update={"seed": spec.seed})
+    trained = {
+        field: getattr(spec.training, field)
+        for field in type(spec.training).model_fields
+        if own is not None and getattr(spec.training, field) != getattr(own.training, field)
+    }
+    training = member.training.model_copy(update={**trained, "seed": spec.seed})
     return member.model_copy(update={**changed, "training": training})
 
 

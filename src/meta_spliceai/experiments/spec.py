@@ -10,18 +10,17 @@ import re
 from datetime import date
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, shown
 from meta_spliceai.splice_engine.meta_layer.fusion_config import FusionConfig
+from meta_spliceai.splice_engine.meta_layer.settings import Bounded
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 
-class Block(BaseModel):
+class Block(Bounded):
     """A group of fields; a field nobody knows is an error, and so is changing one afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 Procedure = Literal["single", "cross-validation", "ensemble", "fusion"]
@@ -198,7 +197,7 @@ class ExperimentSpec(Block):
     wish: Wish | None = Field(None, description="the wishlist's guess; absent for rows that are not on the wishlist")
     data: DataSpec = Field(DataSpec.model_validate({}), description="which variants")
     base: BaseSpec = Field(BaseSpec.model_validate({}), description="which base network")
-    window: int = Field(501, ge=3, description="bases of a window, odd, the variant in the middle")
+    window: int = Field(501, ge=3, le=1_000_001, description="bases of a window, odd, the variant in the middle")
     encoder: EncoderSpec = Field(EncoderSpec.model_validate({}), description="what reads the windows")
     head: HeadSpec = Field(HeadSpec.model_validate({}), description="what answers")
     target: Literal["validated-delta", "altering", "effect-type", "position", "magnitude", "multitask"] = Field(
@@ -321,7 +320,7 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
     if first["type"] == "missing":
         return _with_rest(f"field '{field}' is missing", len(problems))
     given = first["input"]
-    value = "" if isinstance(given, dict) else f" = {given.isoformat() if isinstance(given, date) else repr(given)}"
+    value = "" if isinstance(given, dict) else f" = {given.isoformat() if isinstance(given, date) else shown(given)}"
     if isinstance(given, date):
         message += "; YAML takes this for a date, so write it in quotes"
     return _with_rest(f"field '{field}'{value}: {message[:1].lower()}{message[1:]}", len(problems))

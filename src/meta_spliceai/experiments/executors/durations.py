@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, shown
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+LONGEST = 366 * 24 * 3600.0
+"""Seconds."""
 
 
 def parse_duration(text: str, where: str) -> float:
@@ -23,8 +26,10 @@ def parse_duration(text: str, where: str) -> float:
     match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s)?", text.strip().lower())
     parts = zip(match.groups(), _UNITS.values(), strict=True) if match else ()
     seconds = sum(float(part) * unit for part, unit in parts if part is not None)
-    if seconds <= 0:
-        raise InputError(f"{where} {text}: write a duration above zero with its unit: 9m, 1h30m, 540s")
+    if not 0 < seconds <= LONGEST:
+        raise InputError(
+            f"{where} {shown(text)}: write a duration above zero with its unit: 9m, 1h30m, 540s (at most a year)"
+        )
     return seconds
 
 

@@ -42,10 +42,10 @@ class PretrainingConfig(Settings):
     words: ClassVar[str] = "pre-training settings"
 
     size: str = Field("hyenadna-tiny-1k", description="Which HyenaDNA (the published sizes' names).")
-    length: int = Field(1024, ge=16, description="Bases in a training sequence.")
-    batch_size: int = Field(8, ge=1, description="Sequences in a step.")
+    length: int = Field(1024, ge=16, le=1_000_002, description="Bases in a training sequence.")
+    batch_size: int = Field(8, ge=1, le=1_000_000, description="Sequences in a step.")
     steps: int = Field(1000, ge=1, description="Steps of the optimiser.")
-    learning_rate: float = Field(6e-4, gt=0, description="Highest learning rate of AdamW.")
+    learning_rate: float = Field(6e-4, gt=0, le=1000, description="Highest learning rate of AdamW.")
     weight_decay: float = Field(0.1, ge=0, description="AdamW's weight decay of matrices; the filters have none.")
     warmup_fraction: float = Field(
         0.02, ge=0, lt=1, description="Share of the steps in which the learning rate climbs."

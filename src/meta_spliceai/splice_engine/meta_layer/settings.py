@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, shown
+
+LARGEST = 2**32 - 1
+"""No number of a user's is further from 0: the largest seed that every library takes."""
 
 
-class Settings(BaseModel):
+class Bounded(BaseModel):
+    """Fields that are all there is and never change; every number among them, in lists and blocks too, is finite and
+    not beyond `LARGEST`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _in_bounds(cls, value: Any) -> Any:
+        _check_numbers(value)
+        return value
+
+
+def _check_numbers(value: Any) -> None:
+    if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST):
+        raise ValueError(f"a number from -{LARGEST:,} to {LARGEST:,}")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for one in inner:
+        _check_numbers(one)
+
+
+class Settings(Bounded):
     """Settings whose fields are all there is: an unknown one, or a value out of bounds, is refused by name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     words: ClassVar[str] = "settings"
     """The settings in the user's words, for messages."""
@@ -36,4 +59,4 @@ class Settings(BaseModel):
             place = where or cls.words
             if first["type"] == "extra_forbidden":
                 raise InputError(f"{place}: no field '{field}'; fields: {', '.join(cls.model_fields)}") from error
-            raise InputError(f"{place}: {field} = {first['input']!r}: {first['msg']}") from error
+            raise InputError(f"{place}: {field} = {shown(first['input'])}: {first['msg']}") from error

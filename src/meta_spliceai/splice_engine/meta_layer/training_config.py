@@ -16,9 +16,9 @@ class TrainingConfig(Settings):
 
     words: ClassVar[str] = "training settings"
 
-    epochs: int = Field(30, ge=1, description="Passes over the training rows, at most.")
-    batch_size: int = Field(64, ge=1, description="Variants in a batch (each is two windows).")
-    learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of AdamW.")
+    epochs: int = Field(30, ge=1, le=100_000, description="Passes over the training rows, at most.")
+    batch_size: int = Field(64, ge=1, le=1_000_000, description="Variants in a batch (each is two windows).")
+    learning_rate: float = Field(1e-3, gt=0, le=1000, description="Highest learning rate of AdamW.")
     learning_rate_for_batch: int | None = Field(
         None,
         ge=1,
@@ -40,7 +40,7 @@ class TrainingConfig(Settings):
         "auto", description="auto: bfloat16 mixed precision on CUDA, float32 on a CPU."
     )
     gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: not clipped.")
-    accumulate: int = Field(1, ge=1, description="Batches whose gradients are added before a step.")
+    accumulate: int = Field(1, ge=1, le=1_000_000, description="Batches whose gradients are added before a step.")
     unfreeze_layers: int | None = Field(
         None, ge=0, description="Last layers of a pre-trained encoder that are trained; None: all of them."
     )
