@@ -30,10 +30,17 @@ class MetaSpliceAIError(Exception):
 def one_line(text: str) -> str:
     """A text as one line: control characters written as \\xNN, words and the whole cut in their middle if very long."""
     text = re.sub(r"[ \t\r\n\f\v]+", " ", text[: 100 * LONGEST_MESSAGE]).strip()
-    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    text = printable(text)
     return _cut(
         re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda word: _cut(word.group(), LONGEST_WORD), text), LONGEST_MESSAGE
     )
+
+
+def printable(text: str) -> str:
+    """The text with control characters, line ends and tabs apart, written as \\xNN: none can act on a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
 
 
 def shown(value: object) -> str:

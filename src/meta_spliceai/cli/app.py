@@ -31,7 +31,7 @@ from meta_spliceai.cli import (
     wishlist,
 )
 from meta_spliceai.cli.guard_paths import GuardedCommand
-from meta_spliceai.errors import MetaSpliceAIError
+from meta_spliceai.errors import MetaSpliceAIError, one_line
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -73,7 +73,7 @@ class Commands(TyperGroup):
             line = _explain(error)
             if line is None:
                 raise
-            _complain(f"error: {line}")
+            _complain(f"error: {one_line(line)}")
             raise SystemExit(EXIT_USER_ERROR) from None
 
 

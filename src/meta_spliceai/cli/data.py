@@ -29,10 +29,10 @@ def list_data_sets(
       meta-spliceai data list
       meta-spliceai data list --json
     """
-    from rich.console import Console
     from rich.table import Table
 
     from meta_spliceai import datasets
+    from meta_spliceai.cli.plain_console import PlainConsole
 
     found = [datasets.get(name) for name in datasets.names()]
     longest = max(len(dataset.name) for dataset in found)
@@ -45,7 +45,7 @@ def list_data_sets(
         table.add_column(heading, no_wrap=heading == "name", min_width=longest if heading == "name" else None)
     for dataset in found:
         table.add_row(dataset.name, f"{dataset.rows:,}", dataset.build, dataset.licence, dataset.title)
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 def show(

@@ -10,8 +10,7 @@ from meta_spliceai.cli.folders import Ledgers, RunsDir
 from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.experiments.leaderboard import Board
 
 
@@ -50,8 +49,7 @@ def leaderboard(
       meta-spliceai leaderboard --data mfass --markdown
       meta-spliceai leaderboard --data wt1-exon5 --pool-starts
     """
-    from rich.console import Console
-
+    from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.leaderboard import boards
     from meta_spliceai.experiments.workspace import Workspace
@@ -89,7 +87,7 @@ def leaderboard(
             title = f"{board.data}, {board.split}"
             typer.echo(f"## {title}\n\n{render.as_markdown(table)}" if as_markdown else render.as_html(table))
         return
-    console = Console()
+    console = PlainConsole()
     if not found:
         console.print(f"No finished run in {workspace.root} yet; begin with: meta-spliceai quickstart")
     for board in found:
@@ -100,7 +98,7 @@ METRIC_WIDTH = 24
 """Characters that a metric with its interval takes in the terminal, spaces included."""
 
 
-def print_board(board: Board, console: Console) -> None:
+def print_board(board: Board, console: PlainConsole) -> None:
     """One leaderboard as a table in the terminal, with what must be known to read it.
 
     As many metrics as the terminal is wide; all of them are in `--json` and on the page.
@@ -108,13 +106,14 @@ def print_board(board: Board, console: Console) -> None:
     from rich import box
     from rich.table import Table
 
+    from meta_spliceai.cli.plain_console import styled
     from meta_spliceai.experiments.leaderboard import SHOWN, UNKNOWN, coverage_in_words, judged_on
 
     names = max(len(line.scorer) for line in board.lines)
     priced = any(line.dollars is not None for line in board.lines)
     room = max(1, (console.width - names - (28 if priced else 20)) // METRIC_WIDTH)
     shown = dict(list(SHOWN.items())[:room])
-    console.print(f"\n[bold]{board.data}[/bold]: {judged_on(board)}", highlight=False)
+    console.print(styled("\n", (board.data, "bold"), f": {judged_on(board)}"), highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for heading in shown.values():
@@ -127,17 +126,17 @@ def print_board(board: Board, console: Console) -> None:
     for line in board.lines:
         if line.kind != kind:
             table.add_section()
-            table.add_row(f"[dim]{line.kind}[/dim]")
+            table.add_row(styled((line.kind, "dim")))
             kind = line.kind
         values = [str(line.values[name]) if name in line.values else "–" for name in shown]
         memory = "" if line.peak_memory_bytes is None else f"{line.peak_memory_bytes / 1e9:.1f} GB"
         seconds = "" if line.seconds is None else f"{line.seconds:.0f} s"
         cost = [] if not priced else ["" if line.dollars is None else f"${line.dollars:.2f}"]
-        table.add_row(line.scorer, *[value.replace("[", "\\[") for value in values], seconds, memory, *cost)
+        table.add_row(line.scorer, *values, seconds, memory, *cost)
     if board.ceiling:
         table.add_section()
-        values = [str(board.ceiling.get(name, UNKNOWN)).replace("[", "\\[") for name in shown]
-        table.add_row("[dim]labels[/dim]: replicates", *values, "", "")
+        values = [str(board.ceiling.get(name, UNKNOWN)) for name in shown]
+        table.add_row(styled(("labels", "dim"), ": replicates"), *values, "", "")
     console.print(table)
     if board.coverage:
         console.print(f"  data: {coverage_in_words(board.coverage)}", highlight=False)

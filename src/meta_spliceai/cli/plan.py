@@ -13,6 +13,8 @@ from meta_spliceai.cli.guard_paths import Reads
 from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from meta_spliceai.experiments.plan.choose import Plan
     from meta_spliceai.experiments.plan.planner import Planner
     from meta_spliceai.experiments.plan.row_plan import RowPlan
@@ -118,10 +120,11 @@ def _check(planner: Planner, as_json: bool) -> None:
         return
 
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from meta_spliceai.cli.plain_console import PlainConsole
+
+    console = PlainConsole()
     if frame.empty:
         console.print(f"no finished run in {planner.workspace.root}; run a row first, or name a folder with --runs-dir")
         return
@@ -197,12 +200,12 @@ def _probe(planner: Planner, specs: list[ExperimentSpec], device: str) -> None:
 
 def _show(made: Plan, limited: bool) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from meta_spliceai.cli.plain_console import PlainConsole, styled
     from meta_spliceai.experiments.plan.choose import in_short
 
-    console = Console()
+    console = PlainConsole()
     table = Table(title="Plan", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("row", overflow="fold")
     for heading in ("GB", "hours", "$", "batch"):
@@ -214,7 +217,7 @@ def _show(made: Plan, limited: bool) -> None:
     table.add_section()
     dollars = "no price" if made.dollars is None else in_short(made.dollars)
     table.add_row(
-        f"[bold]{len(made.chosen)} of {len(made.rows)} rows[/bold]",
+        styled((f"{len(made.chosen)} of {len(made.rows)} rows", "bold")),
         f"{made.peak_bytes / 1e9:.2f}",
         in_short(made.hours),
         dollars,
@@ -230,7 +233,8 @@ def _show(made: Plan, limited: bool) -> None:
         if users:
             console.print(f"{_named(users)}: {note}", highlight=False)
     for row_id, why in made.left_out.items():
-        console.print(f"[yellow]not {'bought' if limited else 'counted'}[/yellow]: {row_id}: {why}", highlight=False)
+        kind = (f"not {'bought' if limited else 'counted'}", "yellow")
+        console.print(styled(kind, f": {row_id}: {why}"), highlight=False)
     if made.unpriced:
         console.print(
             f"no price: {_named(made.unpriced)}; give one with --prices FILE, or refresh with --refresh-prices",
@@ -239,17 +243,18 @@ def _show(made: Plan, limited: bool) -> None:
     for line in made.prices:
         console.print(f"price: {line}", highlight=False)
     for warning in made.warnings:
-        console.print(f"[bold yellow]warning[/bold yellow]: {warning}", highlight=False)
+        console.print(styled(("warning", "bold yellow"), f": {warning}"), highlight=False)
 
 
-def _cells(made: Plan, row: RowPlan) -> list[str]:
+def _cells(made: Plan, row: RowPlan) -> list[str | Text]:
+    from meta_spliceai.cli.plain_console import styled
     from meta_spliceai.experiments.plan.choose import in_short
 
     offer = made.chosen.get(row.spec.id, row.best)
-    name = row.spec.id if row.spec.id in made.chosen else f"[dim]{row.spec.id}[/dim]"
+    name = styled((row.spec.id, "" if row.spec.id in made.chosen else "dim"))
     if row.state != "planned":
         colour = {"completed": "green", "out of memory": "red", "cannot run": "yellow"}[row.state]
-        name += f"\n  [{colour}]{row.state}[/{colour}]"
+        name = styled((row.spec.id, "" if row.spec.id in made.chosen else "dim"), "\n  ", (row.state, colour))
     if offer is None:
         least = min((one.peak_bytes for one in row.offers), default=0)
         return [name, f"{least / 1e9:.2f}" if least else "-", "-", "-", "-", "none fits", "-"]

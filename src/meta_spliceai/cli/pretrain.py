@@ -55,9 +55,9 @@ def pretrain(
       meta-spliceai pretrain -o encoders/tiny --steps 1000 --length 512 --resume
       meta-spliceai run frozen-tiny-pretrained   # reads encoders/tiny
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.datasets.human import human_genome
     from meta_spliceai.errors import InputError
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
@@ -90,7 +90,7 @@ def pretrain(
         fasta = Path(sequence)
         # Any species may be read: no build's chromosome lengths are asked for.
         corpus = corpus_of((RegionFasta if holds_regions(fasta) else IndexedFasta)(fasta, "any"), kept_back)
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     console.print(
         f"{corpus.name}: {corpus.bases(False):,} bases to train on, {corpus.bases(True):,} held out "
         f"({', '.join(kept_back)})",

@@ -44,9 +44,8 @@ def quickstart(
 
     if device not in DEVICES:
         raise unknown_value("device", device, DEVICES, where="--device")
-    from rich.console import Console
-
     from meta_spliceai.cli.leaderboard import print_board
+    from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.errors import RunError
     from meta_spliceai.experiments.leaderboard import boards
@@ -67,7 +66,7 @@ def quickstart(
         raise RunError(f"quickstart: {'; '.join(f'{outcome.spec.id}: {outcome.error}' for outcome in failed)}")
     with terminal.stage("page"):
         page = build_report(workspace, workspace.root / "report", plan=False)
-    console = Console()
+    console = PlainConsole()
     names = {outcome.run.name for outcome in outcomes if outcome.run is not None}
     for board in boards(workspace):
         if any(line.run in names for line in board.lines):

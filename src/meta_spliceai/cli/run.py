@@ -217,13 +217,14 @@ def run(
 def _tell(ends: Sequence[Fate]) -> None:
     """The table of rows: done, left, failed."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from meta_spliceai.cli.plain_console import PlainConsole
 
     table = Table("row", "state", "why", box=box.SIMPLE_HEAD, pad_edge=False)
     for end in ends:
         table.add_row(end.row_id, end.state, end.why)
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     counts = {state: sum(end.state == state for end in ends) for state in ("done", "left", "failed")}
     console.print(", ".join(f"{count} {state}" for state, count in counts.items()), highlight=False)

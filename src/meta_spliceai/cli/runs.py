@@ -70,10 +70,11 @@ def list_runs(
         print_json(rows)
         return
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from meta_spliceai.cli.plain_console import PlainConsole
+
+    console = PlainConsole()
     if not rows:
         console.print(f"no runs in {workspace.root}")
         return
@@ -121,16 +122,15 @@ def show(
         metrics = run.metrics() if run.state() == "finished" else None
         print_json({"run": run.name, **record, "spec": spec, "metrics": metrics})
         return
-    from rich.console import Console
-
     from meta_spliceai.cli.leaderboard import print_board
+    from meta_spliceai.cli.plain_console import PlainConsole, styled
     from meta_spliceai.experiments.evidence_in_short import evidence_in_short
     from meta_spliceai.experiments.leaderboard import boards_of
     from meta_spliceai.experiments.share_of_limit import told_of
 
-    console = Console()
+    console = PlainConsole()
     console.print(
-        f"[bold]{run.name}[/bold]: {record['state']}" + (f" ({record['reason']})" if record["reason"] else "")
+        styled((run.name, "bold"), f": {record['state']}" + (f" ({record['reason']})" if record["reason"] else ""))
     )
     for key in (
         "title",
@@ -181,10 +181,11 @@ def compare(
         print_json(evaluation.to_json())
         return
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from meta_spliceai.cli.plain_console import PlainConsole
+
+    console = PlainConsole()
     found = headline_table(evaluation)
     judged = list(dict.fromkeys(found["metric"]))
     # As many as the terminal is wide, those that leaderboards show first.
@@ -203,7 +204,7 @@ def compare(
             estimate = mine.loc[metric, "estimate"]
             missing = estimate != estimate
             cells.append(str(Value(None, None, None) if missing else Value(estimate, _known(low), _known(high))))
-        table.add_row(scorer.name, *[cell.replace("[", "\\[") for cell in cells])
+        table.add_row(scorer.name, *cells)
     console.print(table)
     if len(shown) < len(order):
         console.print(f"  {len(order) - len(shown)} further metrics: in a wider terminal, or with --json")
@@ -231,9 +232,9 @@ def diff(
       meta-spliceai runs diff wt1-simple-cnn wt1-validated-delta
     """
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.experiments.diff_runs import diff_runs
     from meta_spliceai.experiments.workspace import Workspace
 
@@ -243,7 +244,7 @@ def diff(
         records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
         print_json(records)
         return
-    console = Console()
+    console = PlainConsole()
     if tables["fields"].empty and tables["environment"].empty:
         console.print("the runs were made in the same way: the specification, the machine and the versions are equal")
     for name, found in tables.items():

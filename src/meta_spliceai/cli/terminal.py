@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from meta_spliceai.cli.plain_console import PlainConsole
 from meta_spliceai.cli.print_json import in_json
 from meta_spliceai.errors import unknown_value
 from meta_spliceai.experiments.executors.screen import Screen
@@ -49,7 +49,7 @@ def make_screen(way: str, price_per_hour: float | None = None, several: bool = F
         return JsonLines(price_per_hour)
     if way == "quiet":
         return Quiet()
-    console = Console(stderr=True) if way == "auto" else Console(stderr=True, force_terminal=False)
+    console = PlainConsole(stderr=True) if way == "auto" else PlainConsole(stderr=True, force_terminal=False)
     return Terminal(console, price_per_hour, several)
 
 
@@ -61,16 +61,16 @@ class Terminal:
     """
 
     def __init__(
-        self, console: Console | None = None, price_per_hour: float | None = None, several: bool = False
+        self, console: PlainConsole | None = None, price_per_hour: float | None = None, several: bool = False
     ) -> None:
         self.several = several
-        self.console = console or Console(stderr=True)
+        self.console = console or PlainConsole(stderr=True)
         self.price_per_hour = price_per_hour
         self.bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
@@ -81,7 +81,7 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """Print one line."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     def stage(self, name: str, total: int | None = None) -> Any:
         """Show one step; the callable takes the number of units done since its last call."""
@@ -328,11 +328,11 @@ def conclude_in_words(outcomes: Sequence[Outcome]) -> None:
     A single row that failed has said so; of several, those that failed are named once more at the end, because what
     they said has scrolled away.
     """
-    out = Console()
+    out = PlainConsole()
     for outcome in sorted(outcomes, key=lambda outcome: outcome.failed):
         if outcome.error is not None or outcome.run is None:
             if len(outcomes) > 1:
-                out.print(f"{outcome.spec.id}: failed: {outcome.error}", highlight=False, markup=False, soft_wrap=True)
+                out.print(f"{outcome.spec.id}: failed: {outcome.error}", highlight=False, soft_wrap=True)
             continue
         record = outcome.run.record()
         how = "finished before" if outcome.reused else "finished"

@@ -60,10 +60,11 @@ def wishlist(
         return
 
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from meta_spliceai.cli.plain_console import PlainConsole, styled
+
+    console = PlainConsole()
     table = Table(title="Wishlist", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("id", no_wrap=True)
     table.add_column("GB", justify="right", no_wrap=True)
@@ -76,12 +77,18 @@ def wishlist(
         if row.spec.section != section:
             section = row.spec.section
             table.add_section()
-            table.add_row(f"[bold]{section}[/bold]")
-        lines = [f"[{colours[row.state]}]{row.state}[/]"]
+            table.add_row(styled((section, "bold")))
+        lines = []
         lines += [f"  no {part}".replace("'", "") for part in row.missing]
         if row.last_run:
             lines.append(row.last_run)
-        table.add_row(row.spec.id, row.vram, row.hours, row.priority, "\n".join(lines))
+        table.add_row(
+            row.spec.id,
+            row.vram,
+            row.hours,
+            row.priority,
+            styled((row.state, colours[row.state]), *(f"\n{line}" for line in lines)),
+        )
     console.print(table)
     counts = ", ".join(f"{sum(row.state == name for row in found)} {name}" for name in STATES)
     console.print(f"{len(found)} rows: {counts}. GB, hours and priority are the wishlist's own guess.")

@@ -71,9 +71,7 @@ def import_(
       meta-spliceai wishlist import GPU_EXPERIMENT_WISHLIST.md
       meta-spliceai wishlist import OTHER.md --out lab/wishlist --all
     """
-    from rich.console import Console
-    from rich.markup import escape
-
+    from meta_spliceai.cli.plain_console import PlainConsole, styled
     from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.read_wishlist import read_wishlist
     from meta_spliceai.experiments.rows import OWN_FOLDER, load_rows
@@ -88,13 +86,13 @@ def import_(
     found = read_wishlist(text, load_rows())
     if not found.rows and not found.not_understood:
         raise InputError(f"{document}: no table of experiments (columns Experiment and VRAM, Time Est. or Priority)")
-    console = Console(soft_wrap=True, highlight=False)
+    console = PlainConsole(soft_wrap=True, highlight=False)
     for row in found.rows:
-        console.print(f"line {row.line}: {row.status}: {escape(row.spec.id)} ({escape(row.spec.title)})")
+        console.print(f"line {row.line}: {row.status}: {row.spec.id} ({row.spec.title})")
     for miss in found.not_understood:
-        console.print(f"[yellow]line {miss.line}: not understood[/]: {escape(miss.reason)}: {escape(miss.text)}")
+        console.print(styled((f"line {miss.line}: not understood", "yellow"), f": {miss.reason}: {miss.text}"))
     for heading, count in found.other_tables.items():
-        console.print(f"{escape(heading)}: {count} lines, no experiments")
+        console.print(f"{heading}: {count} lines, no experiments")
     if found.mended:
         console.print(f"{found.mended} mangled letters put right")
     wanted = [row.spec for row in found.rows if every or row.status != "known"]
@@ -104,4 +102,4 @@ def import_(
     )
     console.print(f"{len(found.rows)} rows read: {counts}; {len(found.not_understood)} not understood")
     for path in written:
-        console.print(f"written: {escape(str(path))}")
+        console.print(f"written: {path}")

@@ -1,0 +1,24 @@
+"""The terminal as commands write to it: text is shown as it is, and style is given apart from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from meta_spliceai.errors import printable
+
+
+class PlainConsole(Console):
+    """A console for text from outside (reasons, titles, notes, folders): square brackets are no markup and colons no
+    emoji, and control characters are written out, so that none of them can end a command or move the cursor."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """What every text passes through on its way to the terminal, in tables, too."""
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """A text of parts, some with a style: ("finished", "green")."""
+    return Text.assemble(*(printable(one) if isinstance(one, str) else (printable(one[0]), one[1]) for one in parts))
