@@ -23,7 +23,8 @@ WORK = """
 import json, resource, sys, time
 begin = time.perf_counter()
 from pathlib import Path
-from meta_spliceai.datasets.human import human_annotation, human_genome
+from meta_spliceai.datasets.human import human_annotation
+from meta_spliceai.splice_engine.genome.human_genome import human_genome
 from meta_spliceai.splice_engine.variants.allele_check import check_reference
 from meta_spliceai.splice_engine.variants.splicevardb import read_splicevardb
 from meta_spliceai.splice_engine.variants.windows import build_windows
@@ -54,7 +55,8 @@ def write_table(path: Path, fasta: str, build: str, rows: int) -> None:
     """Random substitutions of known bases within genes, in SpliceVarDB's format."""
     import numpy as np
 
-    from meta_spliceai.datasets.human import human_annotation, human_genome
+    from meta_spliceai.datasets.human import human_annotation
+    from meta_spliceai.splice_engine.genome.human_genome import human_genome
 
     genome, genes = human_genome(build, fasta), human_annotation(build)
     random = np.random.default_rng(0)

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def list_data_sets(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List the data sets: rows, build, licence, title.
+    """List the data sets: rows, build, what is on this machine, licence, title.
 
     [bold]Examples[/bold]
 
@@ -33,18 +33,25 @@ def list_data_sets(
 
     from meta_spliceai import datasets
     from meta_spliceai.cli.plain_console import PlainConsole
+    from meta_spliceai.datasets.whereabouts import state_of
 
     found = [datasets.get(name) for name in datasets.names()]
+    states = [state_of(dataset) for dataset in found]
     longest = max(len(dataset.name) for dataset in found)
     if as_json:
         keys = ("name", "title", "rows", "build", "licence", "source", "citation")
-        print_json([{key: getattr(dataset, key) for key in keys} for dataset in found])
+        listed = [
+            {**{key: getattr(dataset, key) for key in keys}, **state._asdict()}
+            for dataset, state in zip(found, states, strict=True)
+        ]
+        print_json(listed)
         return
     table = Table(box=None)
-    for heading in ("name", "rows", "build", "licence", "title"):
+    for heading in ("name", "rows", "build", "here", "licence", "title"):
         table.add_column(heading, no_wrap=heading == "name", min_width=longest if heading == "name" else None)
-    for dataset in found:
-        table.add_row(dataset.name, f"{dataset.rows:,}", dataset.build, dataset.licence, dataset.title)
+    for dataset, state in zip(found, states, strict=True):
+        here = state.here or "no"
+        table.add_row(dataset.name, f"{dataset.rows:,}", dataset.build, here, dataset.licence, dataset.title)
     PlainConsole().print(table)
 
 
@@ -65,8 +72,10 @@ def show(
       meta-spliceai data show splicevardb --set path=my-download.tsv
     """
     from meta_spliceai import datasets
+    from meta_spliceai.datasets.whereabouts import files_in_words, state_of
 
     dataset = datasets.get(name)
+    state = state_of(dataset)
     lines = [
         ("name", dataset.name),
         ("what", dataset.title),
@@ -76,7 +85,9 @@ def show(
         ("build", dataset.build),
         ("rows", f"{dataset.rows:,}"),
         ("effect", dataset.effect),
-        *(("sha256", f"{sha256}  {path}") for path, sha256 in dataset.checksums.items()),
+        *(("file", words) for words in files_in_words(dataset)),
+        ("here", state.here or "no"),
+        *((("get", state.get),) if not state.here else ()),
         *([("note", dataset.notes)] if dataset.notes else []),
     ]
     for key, value in lines:
@@ -91,27 +102,56 @@ def show(
     if dataset.evidence is not None:
         evidence = dataset.evidence(loaded)
         typer.echo(f"\nwhat the label rule rests on\n\n{evidence.to_string(index=False, float_format='{:.3f}'.format)}")
-    typer.echo(f"\ndigest   {loaded.digest}")
+    typer.echo(f"\nread     {loaded.origin}\ndigest   {loaded.digest}")
 
 
 def get(
-    name: Annotated[str, typer.Argument(help="A data set's name, as `data list` prints it.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Data sets, networks' weights, grch38 or grch37.", show_default=False),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every data set (not the genomes).")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be downloaded; download nothing.")] = False,
 ) -> None:
-    """Bring every file of a data set to this machine (mirror, cache or download) and print where it is.
+    """Bring files to this machine, checked, and print where they are.
+
+    A file is taken from a mirror or the cache where it is there, and downloaded from its source where not: the
+    authors' own file at a pinned commit, or UCSC's genome. A download that breaks off is gone on with by the same
+    command. splicevardb-open is put together from the four open sources. A genome takes about 1 GB to download and as
+    much to keep; its chromosomes' lengths and its genes' splice sites are checked.
 
     [bold]Examples[/bold]
 
       meta-spliceai data get mfass
+      meta-spliceai data get mapsy cispliceai-validated
+      meta-spliceai data get splicevardb-open
+      meta-spliceai data get grch38
+      meta-spliceai data get --all --dry-run
     """
     from meta_spliceai import datasets
-    from meta_spliceai.errors import MissingResourceError
-    from meta_spliceai.resources import get as get_resource
+    from meta_spliceai.datasets.whereabouts import get_named, plan_of
+    from meta_spliceai.errors import InputError, MetaSpliceAIError, MissingResourceError
 
-    files = datasets.check_files(name)
-    if files.empty:
-        raise MissingResourceError(f"data set {name}: {get_resource(datasets.get(name).resource).how_to_get}")
-    for row in files.itertuples():
-        typer.echo(row.path)
+    if bool(names) == everything:
+        raise InputError("name what to get, or give --all for every data set; meta-spliceai data list shows them")
+    wanted = [part.strip() for name in names or datasets.names() for part in name.split("+")]
+    if dry_run:
+        for name in wanted:
+            for line in plan_of(name):
+                typer.echo(line)
+        return
+    failed: dict[str, MetaSpliceAIError] = {}
+    for name in wanted:
+        try:
+            for path in get_named(name):
+                typer.echo(path)
+        except MetaSpliceAIError as error:
+            if len(wanted) == 1:
+                raise
+            failed[name] = error
+            typer.echo(f"{name}: {error}", err=True)
+    if failed:
+        raise MissingResourceError(f"not here: {', '.join(failed)}; the lines above say why; all others are")
 
 
 def check(
@@ -130,7 +170,8 @@ def check(
 
     files = datasets.check_files(name)
     for row in files.itertuples():
-        typer.echo(f"ok  {row.file}  {row.bytes:,} bytes  {row.path}")
+        edition = f" ({row.edition})" if row.edition else ""
+        typer.echo(f"ok  {row.file}{edition}  {row.bytes:,} bytes  {row.path}")
     loaded = datasets.load_dataset(name, **_options(option))
     typer.echo(f"ok  {loaded.coverage.read:,} rows read, {loaded.coverage.used:,} used, every reference allele checked")
     for reason, count in loaded.coverage.left_out.items():

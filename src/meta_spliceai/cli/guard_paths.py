@@ -55,6 +55,8 @@ class Writes:
 
 FASTA = Reads((".fai", ".gzi"))
 VARIANTS = Reads((".tbi", ".csi"))
+GENOME_VARIABLES = ("META_SPLICEAI_GENOME_GRCH37", "META_SPLICEAI_GENOME_GRCH38")
+"""Genomes that commands read without being told."""
 
 
 class GuardedCommand(TyperCommand):
@@ -109,6 +111,7 @@ def refuse_shared_paths(command: Any, given: Mapping[str, Any], options: Mapping
         return
     if any(isinstance(role, Reads) and role.runs for role in roles.values()):
         chosen.append(("folder of runs", Reads(runs=True), os.environ.get("META_SPLICEAI_RUNS") or "runs"))
+    chosen += [(name, FASTA, os.environ[name]) for name in GENOME_VARIABLES if os.environ.get(name)]
     written = [one for option, role, value in chosen if isinstance(role, Writes) for one in _files(option, role, value)]
     read = [one for option, role, value in chosen if isinstance(role, Reads) for one in _files(option, role, value)]
     read += [_Named("your wishlist", path, place_of(path)) for path in sorted(OWN_ROWS.glob("*.y*ml"))]

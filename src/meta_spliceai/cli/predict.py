@@ -28,16 +28,6 @@ def predict(
         typer.Option("-o", "--out", metavar="OUT", help="The table to write, tab-separated."),
         Writes((".card.json",)),
     ],
-    reference: Annotated[
-        str,
-        typer.Option(
-            "-R",
-            "--reference",
-            metavar="FASTA",
-            help="Genome of the variants' build: a FASTA file, whole or of regions (chr1:1000-2000), or 'regions'.",
-        ),
-        FASTA,
-    ],
     annotation: Annotated[
         str | None,
         typer.Option(
@@ -46,6 +36,17 @@ def predict(
         Reads(),
     ] = None,
     build: Annotated[str, typer.Option("--build", help="The variants' build.")] = "GRCh38",
+    reference: Annotated[
+        str,
+        typer.Option(
+            "-R",
+            "--reference",
+            metavar="FASTA",
+            help="Genome of that build: a FASTA file, whole or of regions (chr1:1000-2000), 'regions', or 'auto': "
+            "META_SPLICEAI_GENOME_GRCH38 (or 37), then `data get grch38`.",
+        ),
+        FASTA,
+    ] = "auto",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     runs_dir: RunsDir = None,
 ) -> None:
@@ -62,22 +63,23 @@ def predict(
 
       meta-spliceai predict validated-delta-50k patients.vcf -o out.tsv \\
           -R hg38.fa -A grch38
-      meta-spliceai predict validated-delta-50k variants.tsv -o out.tsv \\
-          -R hg38.fa
+      meta-spliceai predict validated-delta-50k variants.tsv -o out.tsv
     """
     from meta_spliceai.cli.terminal import Terminal
-    from meta_spliceai.datasets.human import human_annotation, human_genome
+    from meta_spliceai.datasets.human import human_annotation
     from meta_spliceai.experiments.predict_new import predict_new
     from meta_spliceai.experiments.read_variants import read_variants
     from meta_spliceai.experiments.workspace import Workspace
     from meta_spliceai.files import atomic_write
+    from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
 
     terminal = Terminal()
     workspace = Workspace.default(runs_dir)
     found = workspace.find(run)
     genes = None if annotation is None else human_annotation(build, annotation)
     alleles, variants = read_variants(source, genes)
-    answered = predict_new(found, workspace, alleles, variants, human_genome(build, reference), device, genes)
+    genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)
+    answered = predict_new(found, workspace, alleles, variants, genome, device, genes)
     with atomic_write(out) as handle:
         answered.table.to_csv(handle, sep="\t", index=False, float_format="%.6g")
     with atomic_write(out.with_name(f"{out.name}.card.json")) as handle:

@@ -58,9 +58,9 @@ def pretrain(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from meta_spliceai.cli.plain_console import PlainConsole
-    from meta_spliceai.datasets.human import human_genome
     from meta_spliceai.errors import InputError
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
+    from meta_spliceai.splice_engine.genome.human_genome import human_genome
     from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
     from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig
     from meta_spliceai.splice_engine.meta_layer.pretraining import pretrain as train
@@ -85,7 +85,7 @@ def pretrain(
     if sequence == PACKAGED:
         corpus = packaged_genes(kept_back)
     elif sequence == REGIONS:
-        corpus = corpus_of(human_genome(build), kept_back)
+        corpus = corpus_of(human_genome(build, REGIONS), kept_back)
     else:
         fasta = Path(sequence)
         # Any species may be read: no build's chromosome lengths are asked for.

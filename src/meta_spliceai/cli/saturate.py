@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from meta_spliceai.cli.guard_paths import FASTA, Reads, Writes
+from meta_spliceai.cli.score import REFERENCE_HELP
 
 
 def register(app: typer.Typer) -> None:
@@ -18,10 +19,12 @@ def register(app: typer.Typer) -> None:
 
 def saturate(
     out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (Parquet)."), Writes()],
-    reference: Annotated[Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome."), FASTA],
     annotation: Annotated[
         str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF."), Reads()
     ],
+    reference: Annotated[
+        Path | None, typer.Option("-R", "--reference", metavar="FASTA", help=REFERENCE_HELP), FASTA
+    ] = None,
     region: Annotated[
         str | None, typer.Option("--region", metavar="CHR:START-END", help="1-based, both ends included.")
     ] = None,
@@ -72,7 +75,7 @@ def saturate(
     import pandas as pd
     import torch
 
-    from meta_spliceai.cli.score import announced_model
+    from meta_spliceai.cli.score import announced_model, genome_of
     from meta_spliceai.splice_engine.base_layer import saturation
     from meta_spliceai.splice_engine.base_layer.saturation_figure import check_drawable, draw
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import check_annotation
@@ -90,7 +93,7 @@ def saturate(
         stretch = saturation.stretch_of_exon(exon, genes, around)
     else:
         stretch = saturation.stretch_of_gene(str(gene), genes)
-    genome = IndexedFasta(reference, genes.build)
+    genome = IndexedFasta(reference or genome_of(annotation), genes.build)
     check_annotation(genes, genome)
     model = announced_model(base, device)
     kinds = saturation.KINDS if indels else saturation.KINDS[:1]

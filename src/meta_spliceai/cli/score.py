@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import Totals
 
 
+REFERENCE_HELP = (
+    "Genome of the variants' build (default: META_SPLICEAI_GENOME_GRCH38 or _GRCH37, then that of `data get grch38`)."
+)
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command("score")(score)
 
 
 def score(
-    reference: Annotated[
-        Path, typer.Option("-R", "--reference", metavar="FASTA", help="Genome of the variants' build."), FASTA
-    ],
     annotation: Annotated[
         str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF."), Reads()
     ],
@@ -38,6 +40,9 @@ def score(
         typer.Option("-o", "-O", "--output", metavar="OUT", help="Output; - is standard output."),
         Writes((".partial", ".partial.json", ".partial.lock")),
     ] = "-",
+    reference: Annotated[
+        Path | None, typer.Option("-R", "--reference", metavar="FASTA", help=REFERENCE_HELP), FASTA
+    ] = None,
     base: Annotated[
         str,
         typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights."),
@@ -81,6 +86,7 @@ def score(
     [bold]Examples[/bold]
 
       meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38
+      meta-spliceai score in.vcf.gz -o out.vcf.gz -A grch38
       meta-spliceai score in.vcf -o out.vcf -R hg38.fa -A genes.gtf.gz \\
           --base cispliceai --stats stats.json
       meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38 --resume
@@ -105,6 +111,7 @@ def score(
         raise unknown_value("precision", precision, PRECISIONS, "--precision")
     if threads is not None:
         torch.set_num_threads(threads)
+    reference = reference or genome_of(annotation)
     model = announced_model(base, device)
     progress = Progress()
     try:
@@ -124,6 +131,22 @@ def score(
     if stats is not None:
         write_stats(stats, account)
     conclude(account)
+
+
+def genome_of(annotation: str) -> Path:
+    """The whole genome at hand of a packaged annotation's build.
+
+    Raises:
+        InputError: an annotation of the user's own, whose build is not known.
+        MissingResourceError: there is no genome at hand.
+    """
+    from meta_spliceai.errors import InputError
+    from meta_spliceai.splice_engine.genome.annotation import PACKAGED_TABLES
+    from meta_spliceai.splice_engine.genome.human_genome import needed_genome
+
+    if annotation.lower() not in PACKAGED_TABLES:
+        raise InputError(f"-R is missing: the build of {annotation} is not known, so give its genome's FASTA file")
+    return needed_genome(annotation)
 
 
 def announced_model(base: str, device: str) -> BaseModel:

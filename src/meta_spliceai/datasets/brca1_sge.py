@@ -7,12 +7,10 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.datasets.human import (
-    REGIONS,
+    Asked,
     expect_rows,
-    finish,
+    finish_lifted,
     human_annotation,
-    human_genome,
-    lifted,
     numbers,
     place_in_exons,
     source_file,
@@ -21,9 +19,10 @@ from meta_spliceai.datasets.human import (
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.resources.human import BRCA1_SGE
-from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
+from meta_spliceai.splice_engine.genome.builds import GRCH37
+from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, as_variant_table
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING
 
 ALTERING_SCORE = -2.0
 NORMAL_SCORE = -0.5
@@ -72,7 +71,7 @@ def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
 
 def load(
     build: str = "GRCh38",
-    genome: str = REGIONS,
+    genome: str = AUTO,
     path: str | None = None,
     annotation: str | None = None,
     chain: str | None = None,
@@ -81,29 +80,29 @@ def load(
 
     Args:
         build: wanted; the source is GRCh37 and is lifted over to GRCh38.
-        genome: "regions", or a FASTA file of that build.
-        path: the user's own file instead of the registered copy.
+        genome: "auto", "regions", or a FASTA file of that build.
+        path: the user's own file instead of the registered one.
         annotation: genes and exons of GRCh37; SpliceAI's table by default.
         chain: UCSC's hg19ToHg38 chain, instead of the registered one.
 
     Rows are grouped by exon (the set is one gene). Columns beside the schema's: hgvs, consequence, function_class,
     rna_score_1, rna_score_2, genome_chrom, genome_pos (GRCh37).
     """
-    wanted = build_name(build)
-    file = source_file(DATASET, path)
+    source = source_file(DATASET, path)
+    where = str(source.path)
     try:
-        rows = pd.read_excel(file, header=2, dtype=str, keep_default_na=False)
+        rows = pd.read_excel(source.path, header=2, dtype=str, keep_default_na=False)
     except ValueError as error:
-        raise InputError(f"{file} is no Excel file of the expected format: {error}") from error
-    rows = with_columns(rows, COLUMNS, str(file))
+        raise InputError(f"{where} is no Excel file of the expected format: {error}") from error
+    rows = with_columns(rows, COLUMNS, where)
     rows.index = pd.RangeIndex(4, len(rows) + 4)  # the header is the third row
-    expect_rows(rows, DATASET, path)
+    expect_rows(rows, source)
     coverage = Coverage(len(rows))
-    score = numbers(rows, "mean.rna.score", str(file))
+    score = numbers(rows, "mean.rna.score", where)
     silent = score.isna()
     coverage.leave_out(NO_SCORE, [f"row {line}: {name}" for line, name in rows["transcript_variant"][silent].items()])
     rows, score = rows[~silent], score[~silent]
-    pos = numbers(rows, "position (hg19)", str(file), whole=True).astype("int64")
+    pos = numbers(rows, "position (hg19)", where, whole=True).astype("int64")
     frame = pd.DataFrame(
         {
             "variant_id": rows["transcript_variant"],
@@ -120,8 +119,8 @@ def load(
             "hgvs": rows["transcript_variant"],
             "consequence": rows["consequence"],
             "function_class": rows["func.class"],
-            "rna_score_1": numbers(rows, "rna.score.1", str(file)),
-            "rna_score_2": numbers(rows, "rna.score.2", str(file)),
+            "rna_score_1": numbers(rows, "rna.score.1", where),
+            "rna_score_2": numbers(rows, "rna.score.2", where),
             "genome_chrom": rows["chromosome"],
             "genome_pos": pos,
             "experiment": rows["experiment"],
@@ -129,10 +128,8 @@ def load(
     )
     frame = place_in_exons(frame, human_annotation(GRCH37, annotation), coverage, strand_known=True)
     frame["group"] = "BRCA1 " + frame["experiment"]
-    genes = human_annotation(wanted, annotation if wanted == GRCH37 else None)
-    if wanted == GRCH38:
-        frame, coverage = lifted(as_variant_table(frame, DATASET.name), coverage, chain)
-    return finish(frame, coverage, human_genome(wanted, genome), genes, DATASET, {"build": wanted})
+    asked = Asked(build, genome, annotation, chain)
+    return finish_lifted(frame, coverage, source, asked, {}, one_gene=False)
 
 
 DATASET = register(

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from meta_spliceai.datasets.human import (
-    REGIONS,
+    Source,
     expect_rows,
     finish,
     human_annotation,
-    human_genome,
     numbers,
     place_in_exons,
     read_rows,
@@ -21,6 +20,7 @@ from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.resources.human import CISPLICEAI_VALIDATED
 from meta_spliceai.splice_engine.genome.builds import GRCH38
+from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
@@ -43,35 +43,44 @@ def label_by_authors(affecting: Sequence[str]) -> list[str]:
     return [SPLICE_ALTERING if value == "1" else NORMAL for value in affecting]
 
 
-def load(genome: str = REGIONS, path: str | None = None, annotation: str | None = None) -> Loaded:
+def load(genome: str = AUTO, path: str | None = None, annotation: str | None = None) -> Loaded:
     """The validated variants as a variant table, GRCh38.
 
     Args:
-        genome: "regions", or a FASTA file of GRCh38.
-        path: the user's own file instead of the registered copy.
+        genome: "auto", "regions", or a FASTA file of GRCh38.
+        path: the user's own file instead of the registered one.
         annotation: genes and exons; SpliceAI's table of GRCh38 by default.
 
     Columns beside the schema's: effect_type (normal, skip, retention, alternative donor, alternative acceptor,
     multiple, unknown disruption), acceptors_lost, donors_lost, acceptors_gained, donors_gained (gold positions),
     genome_chrom, genome_pos.
     """
-    file = source_file(DATASET, path)
-    rows = read_rows(file, ",", COLUMNS)
-    expect_rows(rows, DATASET, path)
-    coverage = Coverage(len(rows))
+    source = source_file(DATASET, path)
+    frame = read_variants(source)
+    coverage = Coverage(len(frame))
+    genes = human_annotation(GRCH38, annotation)
+    frame = place_in_exons(frame, genes, coverage, strand_known=True)
+    return finish(frame, coverage, source, human_genome(GRCH38, genome), genes, {"build": GRCH38})
+
+
+def read_variants(source: Source) -> pd.DataFrame:
+    """All variants of the file, classes and gold positions set."""
+    where = str(source.path)
+    rows = read_rows(source.path, ",", COLUMNS)
+    expect_rows(rows, source)
     bad = ~rows["SpliceAffecting"].isin(["0", "1"])
     if bad.any():
         line = bad.idxmax()
-        raise unknown_value("SpliceAffecting", rows.loc[line, "SpliceAffecting"], ("0", "1"), f"{file}, line {line}")
+        raise unknown_value("SpliceAffecting", rows.loc[line, "SpliceAffecting"], ("0", "1"), f"{where}, line {line}")
     bad = ~rows["effect_type"].isin(EFFECT_TYPES)
     if bad.any():
         line = bad.idxmax()
-        raise unknown_value("effect_type", rows.loc[line, "effect_type"], EFFECT_TYPES, f"{file}, line {line}")
-    frame = pd.DataFrame(
+        raise unknown_value("effect_type", rows.loc[line, "effect_type"], EFFECT_TYPES, f"{where}, line {line}")
+    return pd.DataFrame(
         {
             "variant_id": rows["ID"],
             "chrom": rows["#CHROM"],
-            "pos": numbers(rows, "POS", str(file), whole=True).astype("int64"),
+            "pos": numbers(rows, "POS", where, whole=True).astype("int64"),
             "ref": rows["REF"],
             "alt": rows["ALT"],
             "strand": rows["strand"],
@@ -82,12 +91,9 @@ def load(genome: str = REGIONS, path: str | None = None, annotation: str | None 
             "effect_type": rows["effect_type"],
             "genome_chrom": rows["#CHROM"],
             "genome_pos": rows["POS"].astype("int64"),
-            **{ours: _positions(rows[theirs], str(file)) for theirs, ours in GOLD.items()},
+            **{ours: _positions(rows[theirs], where) for theirs, ours in GOLD.items()},
         }
     )
-    genes = human_annotation(GRCH38, annotation)
-    frame = place_in_exons(frame, genes, coverage, strand_known=True)
-    return finish(frame, coverage, human_genome(GRCH38, genome), genes, DATASET, {"build": GRCH38})
 
 
 def _positions(column: pd.Series, where: str) -> pd.Series:

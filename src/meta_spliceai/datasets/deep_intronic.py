@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from meta_spliceai.datasets.human import (
-    REGIONS,
+    Source,
     expect_rows,
     finish,
     human_annotation,
-    human_genome,
     numbers,
     place_in_exons,
     read_rows,
@@ -21,6 +20,7 @@ from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import unknown_value
 from meta_spliceai.resources.human import DEEP_INTRONIC
 from meta_spliceai.splice_engine.genome.builds import GRCH37, build_name
+from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.splicevardb import NO_COORDINATE
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, UNKNOWN
@@ -55,32 +55,22 @@ def classes_by_source(loaded: Loaded) -> pd.DataFrame:
     return pd.crosstab(loaded.variants["source"], loaded.variants["classification"]).reset_index()
 
 
-def load(
-    build: str = "GRCh38", genome: str = REGIONS, path: str | None = None, annotation: str | None = None
-) -> Loaded:
+def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, annotation: str | None = None) -> Loaded:
     """The deep intronic variants as a variant table; the file has both builds, so that nothing is lifted over.
 
     Args:
         build: whose coordinates to take.
-        genome: "regions", or a FASTA file of that build.
-        path: the user's own file instead of the registered copy.
+        genome: "auto", "regions", or a FASTA file of that build.
+        path: the user's own file instead of the registered one.
         annotation: genes, for strand and exons; SpliceAI's table of that build by default.
 
     Columns beside the schema's: hgvs, consequence, major_group, genome_chrom, genome_pos.
     """
     wanted = build_name(build)
-    file = source_file(DATASET, path)
-    rows = read_rows(file, "\t", COLUMNS)
-    expect_rows(rows, DATASET, path)
+    source = source_file(DATASET, path)
+    rows = read_source(source)
     coverage = Coverage(len(rows))
-    rows["Affects_splicing"] = rows["Affects_splicing"].str.upper()
-    bad = ~rows["Affects_splicing"].isin(["TRUE", "FALSE"])
-    if bad.any():
-        line = bad.idxmax()
-        raise unknown_value(
-            "Affects_splicing", rows.loc[line, "Affects_splicing"], ("TRUE", "FALSE"), f"{file}, line {line}"
-        )
-    pos = numbers(rows, "Position_hg19" if wanted == GRCH37 else "Position_hg38", str(file), whole=True)
+    pos = numbers(rows, "Position_hg19" if wanted == GRCH37 else "Position_hg38", str(source.path), whole=True)
     nowhere = pos.isna()
     coverage.leave_out(NO_COORDINATE, [f"line {line}: {name}" for line, name in rows["HGVSc"][nowhere].items()])
     rows, pos = rows[~nowhere], pos[~nowhere].astype("int64")
@@ -104,7 +94,22 @@ def load(
     )
     genes = human_annotation(wanted, annotation)
     frame = place_in_exons(frame, genes, coverage, strand_known=False)
-    return finish(frame, coverage, human_genome(wanted, genome), genes, DATASET, {"build": wanted})
+    return finish(frame, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
+
+
+def read_source(source: Source) -> pd.DataFrame:
+    """The file's rows as text, Affects_splicing as TRUE or FALSE."""
+    where = str(source.path)
+    rows = read_rows(source.path, "\t", COLUMNS)
+    expect_rows(rows, source)
+    rows["Affects_splicing"] = rows["Affects_splicing"].str.upper()
+    bad = ~rows["Affects_splicing"].isin(["TRUE", "FALSE"])
+    if bad.any():
+        line = bad.idxmax()
+        raise unknown_value(
+            "Affects_splicing", rows.loc[line, "Affects_splicing"], ("TRUE", "FALSE"), f"{where}, line {line}"
+        )
+    return rows
 
 
 DATASET = register(

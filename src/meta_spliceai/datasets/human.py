@@ -1,8 +1,9 @@
-"""What the human data sets share: their file, their genome, their annotation, their build, their exon."""
+"""What the human data sets share: their file, their annotation, their build, their exon, and how they end."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,45 +12,68 @@ import pandas as pd
 from meta_spliceai import resources
 from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, unknown_value
-from meta_spliceai.resources.human import HUMAN_REGIONS
+from meta_spliceai.files import sha256_file
+from meta_spliceai.resources.human import LIFT_OVER_CHAIN
+from meta_spliceai.resources.registry import ORIGINAL
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
+from meta_spliceai.splice_engine.genome.human_genome import genome_in_words, human_genome
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
-from meta_spliceai.splice_engine.genome.packaged_genes import PackagedGenes
-from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
 from meta_spliceai.splice_engine.genome.source import SequenceSource
-from meta_spliceai.splice_engine.variants.allele_check import check_reference
+from meta_spliceai.splice_engine.variants.allele_check import NO_SEQUENCE, check_reference
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.liftover import Chain, lift_over
 from meta_spliceai.splice_engine.variants.merge import merge_alleles
 from meta_spliceai.splice_engine.variants.table import as_variant_table, describe
 from meta_spliceai.splice_engine.variants.tested_exon import NO_GENE, TWO_STRANDS, find_tested_exon, nearest_exon
 
-REGIONS = "regions"
-"""Value of the option `genome`: the sparse regions of the resource human-regions."""
-
-PACKAGED_GENES = "packaged-genes"
-"""Value of the option `genome`: whole genes that a Python package carries (GRCh37)."""
-
 GENOME, CONSTRUCT = "genome", "construct"
 CONTEXTS = (GENOME, CONSTRUCT)
 
-_REGION_FILES = {GRCH37: "genome/hg19_regions.fa.gz", GRCH38: "genome/hg38_regions.fa.gz"}
+_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
-def source_file(dataset: DataSet, path: str | Path | None) -> Path:
-    """The user's own file, or the registered copy, checked.
+@dataclass(frozen=True)
+class Source:
+    """The file a data set is read from.
+
+    Attributes:
+        origin: which one it is, in words for results: edition or the user's own, name, checksum.
+        rows: how many it must hold; None where that is not known.
+    """
+
+    dataset: DataSet
+    path: Path
+    origin: str
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which genome a set published in GRCh37 is asked for in: options of its loader, as they were given."""
+
+    build: str
+    genome: str
+    annotation: str | None
+    chain: str | None
+
+
+def source_file(dataset: DataSet, path: str | Path | None) -> Source:
+    """The user's own file, or the edition of the registered one that is at hand, checked.
 
     Raises:
         InputError: the user's file is not there.
-        MissingResourceError, IntegrityError: the registered copy is not there, or damaged.
+        MissingResourceError, IntegrityError: no edition can be had, or what is there is damaged.
     """
     if path is None:
-        return resources.resolve_file(dataset.resource, resources.get(dataset.resource).files[0].path)
+        found = resources.resolve_edition(dataset.resource)
+        edition, sha256 = found.entry.edition or "registered file", found.entry.sha256
+        rows = None if edition == ORIGINAL else dataset.rows
+        return Source(dataset, found.path, f"{edition} {found.path.name}, SHA-256 {sha256[:12]}", rows)
     if not Path(path).is_file():
         raise InputError(f"data set {dataset.name}: no file at {path}; check the path")
-    return Path(path)
+    return Source(dataset, Path(path), f"own file {Path(path).name}, SHA-256 {sha256_file(Path(path))[:12]}")
 
 
 def read_rows(path: Path, separator: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -138,26 +162,6 @@ def one_of(value: str, choices: Sequence[str], option: str, dataset: DataSet) ->
     return value
 
 
-def human_genome(build: str, genome: str | Path = REGIONS) -> SequenceSource:
-    """The reference sequence of a build.
-
-    Args:
-        build: any spelling of GRCh37 or GRCh38.
-        genome: "regions" (the sparse regions of the resource human-regions), "packaged-genes" (GRCh37), or a FASTA
-            file: a whole genome, or one whose records are regions.
-
-    Raises:
-        InputError, IntegrityError, MissingResourceError: the file cannot be had or cannot be right.
-    """
-    build = build_name(build)
-    if str(genome) == REGIONS:
-        return RegionFasta(resources.resolve_file(HUMAN_REGIONS.name, _REGION_FILES[build]), build)
-    if str(genome) == PACKAGED_GENES:
-        return PackagedGenes(build)
-    path = Path(genome)
-    return RegionFasta(path, build) if holds_regions(path) else IndexedFasta(path, build)
-
-
 def human_annotation(build: str, annotation: str | None = None) -> GeneAnnotation:
     """The genes of a build: SpliceAI's packaged table, or a user's own.
 
@@ -174,8 +178,8 @@ def human_annotation(build: str, annotation: str | None = None) -> GeneAnnotatio
 
 def lifted(frame: pd.DataFrame, coverage: Coverage, chain: str | Path | None) -> tuple[pd.DataFrame, Coverage]:
     """GRCh37 variants in GRCh38, through UCSC's chain."""
-    path = Path(chain) if chain else resources.resolve_file(HUMAN_REGIONS.name, "genome/hg19ToHg38.over.chain")
-    moved, account = lift_over(frame, Chain(path))
+    path = Path(chain) if chain else resources.resolve_edition(LIFT_OVER_CHAIN.name).path
+    moved, account = lift_over(as_variant_table(frame, "variants to lift over"), Chain(path))
     return moved, coverage.then(account)
 
 
@@ -237,33 +241,93 @@ def place_in_exons(
     return placed
 
 
+def waiting_for(build: str) -> str:
+    """The reason under which variants are counted that a whole genome would bring in."""
+    return f"waits for a whole genome (meta-spliceai data get {build.lower()}): no reference sequence at hand"
+
+
 def finish(
     frame: pd.DataFrame,
     coverage: Coverage,
+    source: Source,
     genome: SequenceSource,
     annotation: GeneAnnotation | None,
-    dataset: DataSet,
     options: Mapping[str, str],
-    *,
-    merge: bool = True,
 ) -> Loaded:
     """The last steps of every loader: the schema, one row an allele, every reference allele compared."""
-    table = as_variant_table(frame, dataset.name)
-    if merge:
-        table, merging = merge_alleles(table, dataset.name)
-        coverage = coverage.then(merging)
+    table, merging = merge_alleles(as_variant_table(frame, source.dataset.name), source.dataset.name)
     table, checked = check_reference(table, genome)
-    return Loaded(table, coverage.then(checked), genome, annotation, dataset, dict(options))
+    if not isinstance(genome, IndexedFasta | MemoryGenome) and NO_SEQUENCE in checked.left_out:
+        for account in (checked.left_out, checked.examples):
+            account[waiting_for(genome.build)] = account.pop(NO_SEQUENCE)  # type: ignore[index, arg-type]
+    origin = source.origin if isinstance(genome, MemoryGenome) else f"{source.origin}; {genome_in_words(genome)}"
+    coverage = coverage.then(merging).then(checked)
+    return Loaded(table, coverage, genome, annotation, source.dataset, dict(options), origin)
 
 
-def expect_rows(rows: pd.DataFrame, dataset: DataSet, path: str | Path | None) -> None:
-    """The registered copy has the registered number of rows.
+def finish_lifted(
+    frame: pd.DataFrame,
+    coverage: Coverage,
+    source: Source,
+    asked: Asked,
+    options: Mapping[str, str],
+    *,
+    one_gene: bool = True,
+) -> Loaded:
+    """`finish` in the build that is asked for, of variants placed in GRCh37.
+
+    Args:
+        one_gene: lifted variants that are not in exactly one gene are left out and counted.
+    """
+    wanted = build_name(asked.build)
+    sequence = human_genome(wanted, asked.genome)
+    genes = human_annotation(wanted, asked.annotation if wanted == GRCH37 else None)
+    if wanted == GRCH38:
+        frame, coverage = lifted(frame, coverage, asked.chain)
+        if one_gene:
+            frame, coverage = in_one_gene(frame, coverage, genes)
+    return finish(frame, coverage, source, sequence, genes, {**options, "build": wanted})
+
+
+def finish_reporter(frame: pd.DataFrame, coverage: Coverage, source: Source, context: str, asked: Asked) -> Loaded:
+    """`finish` of exon reporters, in the genome or in their own constructs.
+
+    Args:
+        frame: GRCh37 coordinates and plus-strand alleles, strand, exon_id, exon_acceptor and exon_donor (the tested
+            exon's sites, 1-based), and for the construct (transcript orientation) its name `construct`, its bases
+            `construct_sequence`, and 0-based in it the variant's `construct_pos` and the exon's first base
+            `exon_first`.
+    """
+    own = ["construct", "construct_sequence", "construct_pos", "exon_first", "exon_acceptor", "exon_donor"]
+    frame = place_in_exons(frame, human_annotation(GRCH37, asked.annotation), coverage, strand_known=True)
+    frame["group"] = frame["gene"].where(frame["gene"] != "", frame["exon_id"])
+    # the tested exon's own sites, not those of the nearest annotated exon
+    frame["acceptor_pos"], frame["donor_pos"] = frame["exon_acceptor"], frame["exon_donor"]
+    if context == GENOME:
+        return finish_lifted(frame.drop(columns=own), coverage, source, asked, {"context": context})
+    library = constructs(frame["construct"], frame["construct_sequence"], source.dataset)
+    minus = frame["strand"] == "-"
+    length = (frame["exon_donor"] - frame["exon_acceptor"]).abs() + 1
+    frame = frame.assign(
+        chrom=frame["construct"],
+        pos=frame["construct_pos"] + 1,
+        ref=frame["ref"].where(~minus, frame["ref"].str.translate(_COMPLEMENT)),
+        alt=frame["alt"].where(~minus, frame["alt"].str.translate(_COMPLEMENT)),
+        strand="+",
+        acceptor_pos=(frame["exon_first"] + 1).astype("Int64"),
+        donor_pos=(frame["exon_first"] + length).astype("Int64"),
+    ).drop(columns=own)
+    return finish(frame, coverage, source, library, None, {"context": context})
+
+
+def expect_rows(rows: pd.DataFrame, source: Source) -> None:
+    """The file has as many rows as its edition is known to have.
 
     Raises:
         IntegrityError: it has not.
     """
-    if path is None and len(rows) != dataset.rows:
-        raise IntegrityError(f"data set {dataset.name}: {len(rows)} rows, expected {dataset.rows}")
+    if source.rows is not None and len(rows) != source.rows:
+        raise IntegrityError(f"data set {source.dataset.name}: {len(rows)} rows, expected {source.rows}")
 
 
 def constructs(names: pd.Series, sequences: pd.Series, dataset: DataSet) -> MemoryGenome:

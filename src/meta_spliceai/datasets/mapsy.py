@@ -7,29 +7,24 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.datasets.human import (
-    CONSTRUCT,
     CONTEXTS,
     GENOME,
-    REGIONS,
-    constructs,
+    Asked,
+    Source,
     expect_rows,
-    finish,
-    human_annotation,
-    human_genome,
-    in_one_gene,
-    lifted,
+    finish_reporter,
     numbers,
     one_of,
-    place_in_exons,
     read_rows,
     source_file,
 )
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.resources.human import MAPSY
-from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
+from meta_spliceai.splice_engine.genome.builds import GRCH37
+from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, as_variant_table
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING
 
 ADAPTER = 15
 """Bases of the library's own adapters at either end of the 200-nt sequences; 170 between them are genomic."""
@@ -90,7 +85,7 @@ def assay_agreement(loaded: Loaded) -> pd.DataFrame:
 def load(
     context: str = GENOME,
     build: str = "GRCh38",
-    genome: str = REGIONS,
+    genome: str = AUTO,
     path: str | None = None,
     annotation: str | None = None,
     chain: str | None = None,
@@ -101,8 +96,8 @@ def load(
         context: "genome" (windows are cut from the chromosome) or "construct" (from the 170 genomic bases of the
             construct, N around them; one contig a wild-type sequence, transcript orientation).
         build: of the genomic context; the source is GRCh37 and is lifted over to GRCh38.
-        genome: "regions", or a FASTA file of that build.
-        path: the user's own file instead of the registered copy.
+        genome: "auto", "regions", or a FASTA file of that build (see `human_genome`).
+        path: the user's own file instead of the registered one.
         annotation: genes by which rows are grouped; SpliceAI's table of GRCh37 by default.
         chain: UCSC's hg19ToHg38 chain, instead of the registered one.
 
@@ -110,63 +105,37 @@ def load(
     vivo_error, vitro_error, called.
     """
     one_of(context, CONTEXTS, "context", DATASET)
-    file = source_file(DATASET, path)
-    with file.open("rb") as handle:
-        separator = "\t" if b"\t" in handle.readline() else ","
-    rows = read_rows(file, separator, COLUMNS)
-    expect_rows(rows, DATASET, path)
-    coverage = Coverage(len(rows))
-    frame = _variants(rows, str(file))
-    frame = place_in_exons(frame, human_annotation(GRCH37, annotation), coverage, strand_known=True)
-    frame["group"] = frame["gene"].where(frame["gene"] != "", frame["exon_id"])
-    frame["acceptor_pos"], frame["donor_pos"] = frame["exon_acceptor"], frame["exon_donor"]
-    own = ["wildtype", "construct_pos", "construct_ref", "construct_alt", "exon_acceptor", "exon_donor", "exon_first"]
-    options = {"context": context}
-    if context == CONSTRUCT:
-        number = pd.factorize(frame["wildtype"])[0]
-        frame["chrom"] = frame["exon_id"] + "#" + pd.Series(number, index=frame.index).astype(str)
-        library = constructs(frame["chrom"], frame["wildtype"], DATASET)
-        exon = (frame["exon_donor"] - frame["exon_acceptor"]).abs() + 1
-        frame = frame.assign(
-            pos=frame["construct_pos"] + 1,
-            ref=frame["construct_ref"],
-            alt=frame["construct_alt"],
-            strand="+",
-            acceptor_pos=(frame["exon_first"] + 1).astype("Int64"),
-            donor_pos=(frame["exon_first"] + exon).astype("Int64"),
-        )
-        return finish(frame.drop(columns=own), coverage, library, None, DATASET, options)
-    wanted = build_name(build)
-    sequence = human_genome(wanted, genome)
-    frame = frame.drop(columns=own)
-    genes = human_annotation(wanted, annotation if wanted == GRCH37 else None)
-    if wanted == GRCH38:
-        frame, coverage = lifted(as_variant_table(frame, DATASET.name), coverage, chain)
-        frame, coverage = in_one_gene(frame, coverage, genes)
-    return finish(frame, coverage, sequence, genes, DATASET, {**options, "build": wanted})
+    source = source_file(DATASET, path)
+    frame = read_variants(source)
+    return finish_reporter(frame, Coverage(len(frame)), source, context, Asked(build, genome, annotation, chain))
 
 
-def _variants(rows: pd.DataFrame, where: str) -> pd.DataFrame:
-    """Variants with GRCh37 coordinates and plus-strand alleles, and the same in the construct.
+def read_variants(source: Source) -> pd.DataFrame:
+    """All variants with GRCh37 coordinates and plus-strand alleles, and their constructs.
 
     The exon is found in the construct by the 15 bases the file lists before and behind it; its genomic place then
     gives that of the changed base.
     """
+    where = str(source.path)
+    with source.path.open("rb") as handle:
+        separator = "\t" if b"\t" in handle.readline() else ","
+    rows = read_rows(source.path, separator, COLUMNS)
+    expect_rows(rows, source)
     start = numbers(rows, "Exon_Start", where, whole=True).astype("int64")
     end = numbers(rows, "Exon_End", where, whole=True).astype("int64")
     found: dict[str, list[object]] = {name: [] for name in ("construct_pos", "ref", "alt", "exon_first", "pos")}
     columns = (rows["WT_SEQ"], rows["MUT_SEQ"], rows["acceptor"], rows["donor"], rows["strand"], start, end)
-    for line, wildtype, mutant, acceptor, donor, strand, first, last in zip(rows.index, *columns, strict=True):
-        changed = [at for at, (one, two) in enumerate(zip(wildtype, mutant, strict=False)) if one != two]
+    for line, wild, mutant, acceptor, donor, strand, first, last in zip(rows.index, *columns, strict=True):
+        changed = [at for at, (one, two) in enumerate(zip(wild, mutant, strict=False)) if one != two]
         length = last - first + 1
         behind = len(acceptor)
         exons = [
             at + behind
-            for at in range(len(wildtype))
-            if wildtype.startswith(acceptor, at) and wildtype.startswith(donor, at + behind + length)
+            for at in range(len(wild))
+            if wild.startswith(acceptor, at) and wild.startswith(donor, at + behind + length)
         ]
-        fits = len(wildtype) == len(mutant) == 200 and len(changed) == 1 and len(exons) == 1 and strand in ("+", "-")
-        if not fits or not ADAPTER <= changed[0] < len(wildtype) - ADAPTER:
+        fits = len(wild) == len(mutant) == 200 and len(changed) == 1 and len(exons) == 1 and strand in ("+", "-")
+        if not fits or not ADAPTER <= changed[0] < len(wild) - ADAPTER:
             raise InputError(
                 f"{where}, line {line}: {rows.loc[line, 'ID']}: expected two sequences of 200 bases that differ in one "
                 f"genomic base, with one exon of {length} bases; found {len(changed)} changes, {len(exons)} such exons"
@@ -174,7 +143,7 @@ def _variants(rows: pd.DataFrame, where: str) -> pd.DataFrame:
         offset = changed[0] - exons[0]
         found["construct_pos"].append(changed[0] - ADAPTER)
         found["exon_first"].append(exons[0] - ADAPTER)
-        found["ref"].append(wildtype[changed[0]])
+        found["ref"].append(wild[changed[0]])
         found["alt"].append(mutant[changed[0]])
         found["pos"].append(first + offset if strand == "+" else last - offset)
     place = pd.DataFrame(found, index=rows.index)
@@ -185,6 +154,8 @@ def _variants(rows: pd.DataFrame, where: str) -> pd.DataFrame:
     )
     errors = {assay: _counting_error(rows, assay, where) for assay in ("Vivo", "Vitro")}
     called = numbers(rows, "ESM", where)
+    exon = rows["chr"] + ":" + start.astype(str) + "-" + end.astype(str)
+    wildtype = rows["WT_SEQ"].str[ADAPTER:-ADAPTER]
     arrays = (series.to_numpy(dtype=float) for series in (called, vivo, vitro, errors["Vivo"], errors["Vitro"]))
     return pd.DataFrame(
         {
@@ -199,17 +170,16 @@ def _variants(rows: pd.DataFrame, where: str) -> pd.DataFrame:
             "effect": vivo,
             "source": "MaPSy",
             "method": "MaPSy",
-            "exon_id": rows["chr"] + ":" + start.astype(str) + "-" + end.astype(str),
+            "exon_id": exon,
             "genome_chrom": rows["chr"],
             "genome_pos": place["pos"],
             "log2_vitro_ratio": vitro,
             "vivo_error": errors["Vivo"],
             "vitro_error": errors["Vitro"],
             "called": called == 1,
-            "wildtype": rows["WT_SEQ"].str[ADAPTER:-ADAPTER],
+            "construct": exon + "#" + pd.Series(pd.factorize(wildtype)[0], index=rows.index).astype(str),
+            "construct_sequence": wildtype,
             "construct_pos": place["construct_pos"],
-            "construct_ref": place["ref"],
-            "construct_alt": place["alt"],
             "exon_first": place["exon_first"],
             "exon_acceptor": start.where(~minus, end).astype("Int64"),
             "exon_donor": end.where(~minus, start).astype("Int64"),

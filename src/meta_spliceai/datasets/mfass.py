@@ -7,20 +7,14 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.datasets.human import (
-    CONSTRUCT,
     CONTEXTS,
     GENOME,
-    REGIONS,
-    constructs,
+    Asked,
+    Source,
     expect_rows,
-    finish,
-    human_annotation,
-    human_genome,
-    in_one_gene,
-    lifted,
+    finish_reporter,
     numbers,
     one_of,
-    place_in_exons,
     read_r_object,
     read_rows,
     source_file,
@@ -29,9 +23,10 @@ from meta_spliceai.datasets.human import (
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.resources.human import MFASS
-from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
+from meta_spliceai.splice_engine.genome.builds import GRCH37
+from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, as_variant_table
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING
 
 ALTERING_DPSI = -0.5
 NORMAL_DPSI = 0.03
@@ -44,8 +39,6 @@ COLUMNS = (
     "ref_allele", "alt_allele", "snp_position", "natural_seq", "original_seq", "label", "v2_dpsi", "v2_dpsi_R1",
     "v2_dpsi_R2", "v2_index", "nat_v2_index",
 )  # fmt: skip
-
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 def label_by_dpsi(dpsi: Float[np.ndarray, " variants"]) -> list[str]:
@@ -86,7 +79,7 @@ def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
 def load(
     context: str = GENOME,
     build: str = "GRCh38",
-    genome: str = REGIONS,
+    genome: str = AUTO,
     path: str | None = None,
     annotation: str | None = None,
     chain: str | None = None,
@@ -97,8 +90,8 @@ def load(
         context: "genome" (windows are cut from the chromosome) or "construct" (from the reporter's own 170 bases, N
             around them; one contig an exon, named by its Ensembl identifier, transcript orientation).
         build: of the genomic context; the source is GRCh37 and is lifted over to GRCh38.
-        genome: "regions", or a FASTA file of that build.
-        path: the user's own file: this TSV, or the authors' R object (`.RData`), instead of the registered copy.
+        genome: "auto", "regions", or a FASTA file of that build (see `human_genome`).
+        path: the user's own file instead of the registered one: the R object (`.RData`), or its content as TSV.
         annotation: genes by which rows are grouped; SpliceAI's table of GRCh37 by default (the source's build).
         chain: UCSC's hg19ToHg38 chain, instead of the registered one.
 
@@ -106,34 +99,19 @@ def load(
     (GRCh37, in either context), inclusion, wildtype_inclusion, dpsi_r1 and dpsi_r2 (replicates).
     """
     one_of(context, CONTEXTS, "context", DATASET)
-    file = source_file(DATASET, path)
-    if file.suffix.lower() in (".rdata", ".rda", ".rds"):
-        rows = with_columns(read_r_object(file), COLUMNS, str(file))
+    source = source_file(DATASET, path)
+    frame, coverage = read_mutants(source)
+    return finish_reporter(frame, coverage, source, context, Asked(build, genome, annotation, chain))
+
+
+def read_mutants(source: Source) -> tuple[pd.DataFrame, Coverage]:
+    """The measured single variants with GRCh37 coordinates and alleles on the plus strand, and their constructs."""
+    where = str(source.path)
+    if source.path.suffix.lower() in (".rdata", ".rda", ".rds"):
+        rows = with_columns(read_r_object(source.path), COLUMNS, where)
     else:
-        rows = read_rows(file, "\t", COLUMNS)
-    expect_rows(rows, DATASET, path)
-    frame, coverage = _mutants(rows, str(file))
-    genes = human_annotation(GRCH37, annotation)
-    frame = place_in_exons(frame, genes, coverage, strand_known=True)
-    frame["group"] = frame["gene"].where(frame["gene"] != "", frame["exon_id"])
-    # the tested exon's own sites, not those of the nearest annotated exon
-    frame["acceptor_pos"], frame["donor_pos"] = frame["exon_acceptor"], frame["exon_donor"]
-    options = {"context": context}
-    if context == CONSTRUCT:
-        library = constructs(frame["exon_id"], frame["natural_seq"], DATASET)
-        return finish(_in_construct(frame), coverage, library, None, DATASET, options)
-    wanted = build_name(build)
-    frame = frame.drop(columns=["natural_seq", "construct_pos", "upstream_len", "exon_acceptor", "exon_donor"])
-    sequence = human_genome(wanted, genome)
-    if wanted == GRCH38:
-        frame, coverage = lifted(as_variant_table(frame, DATASET.name), coverage, chain)
-        genes = human_annotation(GRCH38)
-        frame, coverage = in_one_gene(frame, coverage, genes)
-    return finish(frame, coverage, sequence, genes, DATASET, {**options, "build": wanted})
-
-
-def _mutants(rows: pd.DataFrame, where: str) -> tuple[pd.DataFrame, Coverage]:
-    """The measured single variants with GRCh37 coordinates and alleles on the plus strand."""
+        rows = read_rows(source.path, "\t", COLUMNS)
+    expect_rows(rows, source)
     coverage = Coverage(len(rows))
     other = rows["category"] != "mutant"
     coverage.leave_out(NOT_A_MUTANT, [f"line {line}: {name}" for line, name in rows["id"][other].items()])
@@ -181,30 +159,15 @@ def _mutants(rows: pd.DataFrame, where: str) -> tuple[pd.DataFrame, Coverage]:
             "wildtype_inclusion": numbers(rows, "nat_v2_index", where),
             "dpsi_r1": numbers(rows, "v2_dpsi_R1", where),
             "dpsi_r2": numbers(rows, "v2_dpsi_R2", where),
-            "natural_seq": rows["natural_seq"],
+            "construct": rows["ensembl_id"],
+            "construct_sequence": rows["natural_seq"],
             "construct_pos": position,
-            "upstream_len": upstream,
+            "exon_first": upstream,
             "exon_acceptor": acceptor.astype("Int64"),
             "exon_donor": donor.astype("Int64"),
         }
     )
     return frame, coverage
-
-
-def _in_construct(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same variants in the reporter's own coordinates, transcript orientation."""
-    minus = frame["strand"] == "-"
-    exon = (frame["exon_donor"] - frame["exon_acceptor"]).abs() + 1
-    acceptor = frame["upstream_len"] + 1
-    return frame.assign(
-        chrom=frame["exon_id"],
-        pos=frame["construct_pos"] + 1,
-        ref=frame["ref"].where(~minus, frame["ref"].str.translate(_COMPLEMENT)),
-        alt=frame["alt"].where(~minus, frame["alt"].str.translate(_COMPLEMENT)),
-        strand="+",
-        acceptor_pos=acceptor.astype("Int64"),
-        donor_pos=(acceptor + exon - 1).astype("Int64"),
-    ).drop(columns=["natural_seq", "construct_pos", "upstream_len", "exon_acceptor", "exon_donor"])
 
 
 DATASET = register(

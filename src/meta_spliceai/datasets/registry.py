@@ -6,6 +6,8 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from jaxtyping import Float
 
 from meta_spliceai import resources
 from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.resources.resolve import at_hand, resolve_choice, sha256_once
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -30,7 +33,7 @@ class Loaded:
         annotation: the genes, where the data set has them.
         dataset: what was loaded.
         options: the options it was loaded with (context, build …), as a result must show them.
-        origin: the bundle it was read from, in words; empty where it was read from its sources.
+        origin: what it was read from, in words: a bundle, or the edition of its file and the genome.
     """
 
     variants: pd.DataFrame
@@ -50,6 +53,13 @@ class Loaded:
         return hashed.hexdigest()
 
 
+class Built(NamedTuple):
+    """A data set's file that is made on this machine: where it is (an error says how to make it), and making it."""
+
+    find: Callable[[], Path]
+    make: Callable[[], Path]
+
+
 @dataclass(frozen=True)
 class DataSet:
     """What a data set is, before anything is read.
@@ -59,13 +69,14 @@ class DataSet:
         title: one line.
         resource: name of the resource that holds its files (source, licence, citation and checksums stand there).
         build: "GRCh37", "GRCh38", or the construct the measurements were made in.
-        rows: rows its source file holds; loading something else is an error.
+        rows: rows its source file holds (of two editions, the development copy); loading something else is an error.
         effect: unit and sign of the column `effect`.
         label_rule: the function that gives the classes; its docstring is the rule in words.
         loader: reads it; keyword options as its signature says.
         evidence: the numbers the label rule is argued from, computed from the loaded data; None if it has none.
         replicates: columns with the effect as each of two replicates has it; the label rule takes either alone.
         notes: what a reader of results must know.
+        built: how its file is found and put together on this machine, where it is made of other data sets.
     """
 
     name: str
@@ -79,6 +90,7 @@ class DataSet:
     evidence: Callable[[Loaded], pd.DataFrame] | None = None
     notes: str = ""
     replicates: tuple[str, str] | None = None
+    built: Built | None = None
 
     @property
     def source(self) -> str:
@@ -98,7 +110,8 @@ class DataSet:
     @property
     def checksums(self) -> dict[str, str]:
         """File: SHA-256."""
-        return {entry.path: entry.sha256 for entry in resources.get(self.resource).files}
+        files = resources.get(self.resource).files
+        return {f"{one.path} ({one.edition})" if one.edition else one.path: one.sha256 for one in files}
 
     def classes_of(self, effect: Float[np.ndarray, " variants"]) -> list[str]:
         """Classes by the label rule from the effect alone; for data sets with replicates, whose rule takes it."""
@@ -182,7 +195,7 @@ def check_files(name: str) -> pd.DataFrame:
     """Find every file of a data set and compare its checksum.
 
     Returns:
-        file, path on this machine, bytes, SHA-256; one row a file.
+        file, edition, path on this machine, bytes, SHA-256; one row a file.
 
     Raises:
         MissingResourceError, MissingExtraError, IntegrityError: the first file that is not there or not right.
@@ -190,7 +203,13 @@ def check_files(name: str) -> pd.DataFrame:
     rows = []
     for part in name.split("+"):
         dataset = get(part.strip())
-        for path, sha256 in dataset.checksums.items():
-            found = resources.resolve_file(dataset.resource, path)
-            rows.append((path, str(found), found.stat().st_size, sha256))
-    return pd.DataFrame(rows, columns=["file", "path", "bytes", "sha256"])
+        resource = resources.get(dataset.resource)
+        for choice in resource.choices:
+            if dataset.built is not None and at_hand(resource, choice) is None:
+                path = dataset.built.find()
+                rows.append((path.name, "built on this machine", str(path), path.stat().st_size, sha256_once(path)))
+                continue
+            found = resolve_choice(resource, choice)
+            about = found.entry
+            rows.append((about.path, about.edition, str(found.path), found.path.stat().st_size, about.sha256))
+    return pd.DataFrame(rows, columns=["file", "edition", "path", "bytes", "sha256"])

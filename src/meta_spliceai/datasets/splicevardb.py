@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from meta_spliceai import resources
-from meta_spliceai.datasets.human import REGIONS, human_annotation, human_genome, source_file
-from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.datasets.human import Source, finish, human_annotation, source_file
+from meta_spliceai.datasets.open_sources import build_open_sources, built_table, open_sources_file
+from meta_spliceai.datasets.registry import Built, DataSet, Loaded, register
 from meta_spliceai.errors import IntegrityError, MissingResourceError
 from meta_spliceai.resources import Resource
 from meta_spliceai.resources.human import SPLICEVARDB_OPEN
 from meta_spliceai.splice_engine.genome.builds import build_name
-from meta_spliceai.splice_engine.variants.allele_check import check_reference
+from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.variants.splicevardb import read_splicevardb
 
 SPLICEVARDB = resources.register(
@@ -22,7 +21,8 @@ SPLICEVARDB = resources.register(
         licence="academic use; see the site's terms",
         citation="Sullivan et al. 2024, American Journal of Human Genetics, doi 10.1016/j.ajhg.2024.08.002",
         files=(),
-        how_to_get="download the table from splicevardb.org and give it with path=FILE",
+        how_to_get="download the table from splicevardb.org and give it with the option path (data.options.path of a "
+        "row, --set path=FILE of a data command)",
     )
 )
 
@@ -41,44 +41,42 @@ def label_as_downloaded(classification: str) -> str:
 
 
 def load_download(
-    path: str | None = None, build: str = "GRCh38", genome: str = REGIONS, annotation: str | None = None
+    path: str | None = None, build: str = "GRCh38", genome: str = AUTO, annotation: str | None = None
 ) -> Loaded:
     """The user's own download.
 
     Args:
         path: the file from splicevardb.org. Required: nothing stands in for it.
         build: whose coordinates to take.
-        genome: "regions", or a FASTA file of that build.
+        genome: "auto", "regions", or a FASTA file of that build.
         annotation: genes, for strand and exons; SpliceAI's table of that build by default.
     """
     if path is None:
         raise MissingResourceError(
-            "data set splicevardb needs the user's own download: get the table from splicevardb.org and give it with "
-            "path=FILE; or use the open sources in the same format: data set splicevardb-open"
+            f"data set splicevardb needs your own download: {SPLICEVARDB.how_to_get}; or use the open sources in the "
+            "same format: data set splicevardb-open"
         )
-    return _load(DATASET, path, build, genome, annotation)
+    return _load(source_file(DATASET, path), build, genome, annotation)
 
 
 def load_open(
-    path: str | None = None, build: str = "GRCh38", genome: str = REGIONS, annotation: str | None = None
+    path: str | None = None, build: str = "GRCh38", genome: str = AUTO, annotation: str | None = None
 ) -> Loaded:
-    """MFASS, MaPSy, CI-SpliceAI's and the deep intronic variants in one table.
+    """MFASS, MaPSy, CI-SpliceAI's and the deep intronic variants in one table (see `build_open_sources`).
 
-    Args: as `load_download`; without a path, the registered copy is read.
+    Args: as `load_download`; without a path, the development copy or the table built on this machine is read.
     """
-    return _load(OPEN, path, build, genome, annotation)
+    return _load(open_sources_file(OPEN) if path is None else source_file(OPEN, path), build, genome, annotation)
 
 
-def _load(dataset: DataSet, path: str | None, build: str, genome: str, annotation: str | None) -> Loaded:
+def _load(source: Source, build: str, genome: str, annotation: str | None) -> Loaded:
     wanted = build_name(build)
     genes = human_annotation(wanted, annotation)
-    table, coverage = read_splicevardb(Path(source_file(dataset, path)), wanted, genes)
-    if path is None and coverage.read != dataset.rows:
-        raise IntegrityError(f"data set {dataset.name}: {coverage.read} rows, expected {dataset.rows}")
+    table, coverage = read_splicevardb(source.path, wanted, genes)
+    if source.rows not in (None, coverage.read):
+        raise IntegrityError(f"data set {source.dataset.name}: {coverage.read} rows, expected {source.rows}")
     table["genome_chrom"], table["genome_pos"] = table["chrom"], table["pos"]
-    sequence = human_genome(wanted, genome)
-    table, checked = check_reference(table, sequence)
-    return Loaded(table, coverage.then(checked), sequence, genes, dataset, {"build": wanted})
+    return finish(table, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
 
 
 _NOTES = "The file's Normal calls come almost all from MFASS and MaPSy; report by assay."
@@ -108,5 +106,6 @@ OPEN = register(
         label_rule=label_as_downloaded,
         loader=load_open,
         notes=_NOTES,
+        built=Built(built_table, build_open_sources),
     )
 )

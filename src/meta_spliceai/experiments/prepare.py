@@ -127,7 +127,8 @@ def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed:
         drawn.leave_out(NO_LABEL, (describe(row) for _, row in table[~keep].iterrows()))
     there = np.flatnonzero(keep)
     if not len(there):
-        raise InputError(f"data set {wanted.name}: no usable row; nothing to train on")
+        why = "".join(f"; {count:,}: {reason}" for reason, count in coverage.then(drawn).left_out.items())
+        raise InputError(f"data set {wanted.name}: no usable row of {coverage.read:,}; nothing to train on{why}")
     if wanted.rows is not None and wanted.rows > len(there):
         notes.append(
             f"{wanted.rows:,} variants were asked for; the data set has {len(there):,} usable ones: all are used"

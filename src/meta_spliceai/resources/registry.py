@@ -6,22 +6,29 @@ from dataclasses import dataclass
 
 from meta_spliceai.errors import unknown_value
 
+ORIGINAL, DEVELOPMENT = "original", "development copy"
+"""Editions: the authors' own file at a pinned commit, and a copy of it without chromosomes 1 and 9."""
+
 
 @dataclass(frozen=True)
 class ResourceFile:
     """One file of a resource.
 
     Attributes:
-        path: its place under a mirror folder and under the cache, e.g. "mapsy/mapsy.csv" (also its name in messages).
+        path: its place under a mirror and under the cache, e.g. "mapsy/mapsy.txt" (also its name in messages).
         sha256: checksum of the bytes, hexadecimal; always compared before the file is used.
-        size: bytes, for messages about downloads.
-        url: where to download exactly these bytes, pinned to a commit; None where there is no such place.
+        size: bytes.
+        url: where to download these bytes (or, ending in .gz where `path` does not, these bytes gzipped); None where
+            there is no such place.
+        edition: which edition of the resource it is; empty where there is only one. Editions stand in for each other:
+            the first that is at hand is read.
     """
 
     path: str
     sha256: str
     size: int
     url: str | None = None
+    edition: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,11 @@ class Resource:
     how_to_get: str = ""
     package: str = ""
     extra: str = "quickstart"
+
+    @property
+    def choices(self) -> tuple[tuple[ResourceFile, ...], ...]:
+        """The files that are needed, each as those of which one will do: editions are one choice."""
+        return (self.files,) if any(entry.edition for entry in self.files) else tuple((one,) for one in self.files)
 
     def file(self, path: str) -> ResourceFile:
         """The file at `path`.

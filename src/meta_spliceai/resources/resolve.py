@@ -1,19 +1,24 @@
-"""From a resource's name to a checked file on this machine: mirror first, then the cache, then a download."""
+"""From a resource's name to a checked file on this machine: mirrors first, then the cache, then a download."""
 
 from __future__ import annotations
 
+import gzip
 import importlib.metadata
 import os
-from collections.abc import Iterator
+import re
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from meta_spliceai.errors import IntegrityError, MissingExtraError, MissingResourceError
-from meta_spliceai.files import cache_dir, sha256_file
+from meta_spliceai.files import atomic_write, cache_dir, sha256_file
+from meta_spliceai.resources.download import download
 from meta_spliceai.resources.registry import Resource, ResourceFile, get
 
 MIRROR_VARIABLE = "META_SPLICEAI_MIRROR"
-OFFLINE_VARIABLE = "META_SPLICEAI_OFFLINE"
 
 _CHECKED: dict[tuple[str, int, int], str] = {}
 """(path, modification time in ns, bytes): SHA-256, so that a file is hashed once a process and not once a use."""
@@ -21,6 +26,14 @@ _CHECKED: dict[tuple[str, int, int], str] = {}
 
 _WATCHED: list[dict[str, Path]] = []
 """Who is told of every file that is handed out."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checked file on this machine, and which of a resource's files it is."""
+
+    path: Path
+    entry: ResourceFile
 
 
 @contextmanager
@@ -34,15 +47,42 @@ def files_used() -> Iterator[dict[str, Path]]:
         _WATCHED.remove(used)
 
 
-def _handed_out(path: str, found: Path) -> Path:
+def handed_out(path: str, found: Path) -> Path:
+    """Tell who watches (`files_used`) that a file is used; the file itself."""
     for used in _WATCHED:
         used[path] = found
     return found
 
 
+def _mirrors() -> list[str]:
+    """What META_SPLICEAI_MIRROR lists, separated as PATH is; the colons of an address separate nothing."""
+    given = os.environ.get(MIRROR_VARIABLE, "")
+    if os.pathsep != ":":
+        return [part for part in given.split(os.pathsep) if part]
+    return re.findall(r"https?://[^:/]+(?::\d+)?(?:/[^:]*)?|[^:]+", given)
+
+
+def _is_address(mirror: str) -> bool:
+    return mirror.startswith(("http://", "https://"))
+
+
 def mirror_folders() -> list[Path]:
-    """The folders named in META_SPLICEAI_MIRROR (separated as PATH is), in order."""
-    return [Path(part) for part in os.environ.get(MIRROR_VARIABLE, "").split(os.pathsep) if part]
+    """The folders named in META_SPLICEAI_MIRROR, in order."""
+    return [Path(mirror) for mirror in _mirrors() if not _is_address(mirror)]
+
+
+def mirror_addresses() -> list[str]:
+    """The web addresses named in META_SPLICEAI_MIRROR, in order, without a slash at the end."""
+    return [mirror.rstrip("/") for mirror in _mirrors() if _is_address(mirror)]
+
+
+def sha256_once(path: Path) -> str:
+    """SHA-256 of a file, computed once a process for each state of the file."""
+    state = path.stat()
+    key = (str(path.resolve()), state.st_mtime_ns, state.st_size)
+    if key not in _CHECKED:
+        _CHECKED[key] = sha256_file(path)
+    return _CHECKED[key]
 
 
 def verified(path: Path, sha256: str, what: str = "") -> Path:
@@ -56,24 +96,29 @@ def verified(path: Path, sha256: str, what: str = "") -> Path:
     Raises:
         IntegrityError: the bytes differ (truncated, altered, or another version).
     """
-    state = path.stat()
-    key = (str(path.resolve()), state.st_mtime_ns, state.st_size)
-    if key not in _CHECKED:
-        _CHECKED[key] = sha256_file(path)
-    if _CHECKED[key] != sha256:
-        raise IntegrityError(
-            f"{what or path} is not the file it should be: {path} ({state.st_size:,} bytes) has SHA-256 "
-            f"{_CHECKED[key][:12]}…, expected {sha256[:12]}…; delete it (or correct the mirror) and try again"
-        )
+    _which(path, [ResourceFile(str(path), sha256, 0)], what or str(path))
     return path
+
+
+def _which(path: Path, entries: Sequence[ResourceFile], what: str) -> ResourceFile:
+    """Which of some files this one is, by its checksum."""
+    sha256 = sha256_once(path)
+    for entry in entries:
+        if entry.sha256 == sha256:
+            return entry
+    raise IntegrityError(
+        f"{what} is not the file it should be: {path} ({path.stat().st_size:,} bytes) has SHA-256 {sha256[:12]}…, "
+        f"expected {' or '.join(f'{entry.sha256[:12]}…' for entry in entries)}; delete it (or correct the mirror) and "
+        "try again"
+    )
 
 
 def resolve_file(resource_name: str, path: str) -> Path:
     """A resource's file on this machine, checked.
 
     A resource that an installed package carries is read from there. Any other is looked for as `<folder>/<path>` under
-    each folder of META_SPLICEAI_MIRROR, then in the cache, then downloaded into the cache from its pinned URL (not when
-    META_SPLICEAI_OFFLINE is set).
+    each folder of META_SPLICEAI_MIRROR, then in the cache, then downloaded into the cache: from the mirrors that are
+    web addresses, then from its pinned URL (not when META_SPLICEAI_OFFLINE is set).
 
     Args:
         resource_name: a registered resource.
@@ -84,63 +129,103 @@ def resolve_file(resource_name: str, path: str) -> Path:
         IntegrityError: a file was found, or downloaded, whose checksum is wrong.
         MissingExtraError: the package that carries it is not installed.
         MissingResourceError: it is nowhere, and cannot be downloaded; the message names the ways out.
+        RunError: the disk is full.
     """
     resource = get(resource_name)
-    entry = resource.file(path)
+    return resolve_choice(resource, [resource.file(path)]).path
+
+
+def resolve_edition(resource_name: str) -> Found:
+    """The edition of a resource that is at hand first, or else the one that can be downloaded.
+
+    Raises: as `resolve_file`.
+    """
+    resource = get(resource_name)
+    return resolve_choice(resource, resource.files)
+
+
+def at_hand(resource: Resource, entries: Sequence[ResourceFile]) -> Found | None:
+    """The first of some interchangeable files that is on this machine; None if there is none.
+
+    Raises:
+        IntegrityError: one is there, and is not what it should be.
+        MissingExtraError: the package that carries it is not installed.
+    """
     if resource.package:
-        carried = packaged_file(resource.package, entry.path, resource.extra)
-        return verified(carried, entry.sha256, f"{resource.name}: {entry.path}")
-    cached = cache_dir() / "resources" / resource.name / entry.path
-    for candidate in (*(folder / entry.path for folder in mirror_folders()), cached):
-        if candidate.is_file():
-            return _handed_out(path, verified(candidate, entry.sha256, f"{resource.name}: {entry.path}"))
-    return _handed_out(path, _download(resource, entry, cached))
+        carried = packaged_file(resource.package, entries[0].path, resource.extra)
+        return Found(carried, _which(carried, entries, f"{resource.name}: {entries[0].path}"))
+    for folder in (*mirror_folders(), _cache_of(resource)):
+        for path in dict.fromkeys(entry.path for entry in entries):
+            if (folder / path).is_file():
+                alike = [entry for entry in entries if entry.path == path]
+                return Found(folder / path, _which(folder / path, alike, f"{resource.name}: {path}"))
+    return None
 
 
-def _download(resource: Resource, entry: ResourceFile, cached: Path) -> Path:
-    """Fetch the file into the cache; pooch writes beside it, compares the checksum and renames."""
-    if entry.url is None:
-        why = "there is no public address to download it from"
-    elif os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0"):
-        why = f"{OFFLINE_VARIABLE} is set"
-    else:
-        why = _fetched(resource, entry, entry.url, cached)
-        if not why:
-            return cached
-    ways = [f"put the file at <folder>/{entry.path} and set {MIRROR_VARIABLE}=<folder>"]
-    if entry.url is not None:
-        ways.append(f"go online once ({entry.size / 1e6:.1f} MB from {entry.url})")
-    if resource.how_to_get:
-        ways.append(resource.how_to_get)
+def addresses_of(entries: Sequence[ResourceFile]) -> list[tuple[str, ResourceFile]]:
+    """Where some interchangeable files may be, in the order they are asked for, each with the file it should be."""
+    found: dict[str, ResourceFile] = {}
+    for mirror in mirror_addresses():
+        for entry in entries:
+            found.setdefault(f"{mirror}/{entry.path}", entry)
+    for entry in entries:
+        if entry.url:
+            found.setdefault(entry.url, entry)
+    return list(found.items())
+
+
+def _cache_of(resource: Resource) -> Path:
+    return cache_dir() / "resources" / resource.name
+
+
+def resolve_choice(resource: Resource, entries: Sequence[ResourceFile]) -> Found:
+    """Whichever of some interchangeable files can be had.
+
+    Raises: as `resolve_file`.
+    """
+    found = at_hand(resource, entries) or _downloaded(resource, entries)
+    handed_out(found.entry.path, found.path)
+    return found
+
+
+def _downloaded(resource: Resource, entries: Sequence[ResourceFile]) -> Found:
+    """The first of some interchangeable files that an address serves, in the cache."""
+    why = []
+    for address, entry in addresses_of(entries):
+        cached, what = _cache_of(resource) / entry.path, f"{resource.name}: {entry.path}"
+        alike = [one for one in entries if one.path == entry.path]
+        try:
+            if address.endswith(".gz") and not entry.path.endswith(".gz"):
+                _unpacked(download(address, Path(f"{cached}.gz"), what), cached, entry, what)
+            else:
+                download(address, cached, what, alike)
+        except MissingResourceError as error:
+            why.append(str(error).removeprefix(f"{what}: "))
+            continue
+        return Found(cached, _which(cached, alike, what))
+    names = " or ".join(dict.fromkeys(entry.path for entry in entries))
+    ways = [f"meta-spliceai data get {resource.name}"] if why else []
+    ways += [resource.how_to_get] if resource.how_to_get else []
+    ways.append(f"put it at <folder>/{entries[0].path} and set {MIRROR_VARIABLE}=<folder>")
     raise MissingResourceError(
-        f"{resource.name}: {entry.path} is neither in a mirror nor in the cache ({cached.parent}), and {why}; "
-        f"ways out: {'; or '.join(ways)}"
+        f"{resource.name}: {names} is neither in a mirror nor in the cache ({_cache_of(resource)}), and "
+        f"{'; '.join(dict.fromkeys(why)) or 'there is no public address to download it from'}; "
+        f"bring it with: {'; or '.join(ways)}"
     )
 
 
-def _fetched(resource: Resource, entry: ResourceFile, url: str, cached: Path) -> str:
-    """Download a file to its place in the cache; why it could not be had, in words, or nothing."""
+def _unpacked(zipped: Path, target: Path, entry: ResourceFile, what: str) -> None:
+    """Gunzip a download to its place, and remove it."""
     try:
-        import pooch
-        import requests
-    except ImportError as error:
-        return f"downloads need the package {error.name}, which is not installed (pip install pooch)"
-    try:
-        pooch.retrieve(
-            url=url,
-            known_hash=f"sha256:{entry.sha256}",
-            fname=cached.name,
-            path=cached.parent,
-            downloader=pooch.HTTPDownloader(timeout=30, progressbar=False),
-        )
-    except requests.exceptions.RequestException as error:
-        return f"the download from {url} failed ({type(error).__name__})"
-    except ValueError as error:  # pooch's own report of a wrong hash
-        raise IntegrityError(
-            f"{resource.name}: what {url} serves does not have the expected SHA-256 {entry.sha256[:12]}…; "
-            "nothing was kept"
-        ) from error
-    return ""
+        with gzip.open(zipped) as source, atomic_write(target, "wb") as handle:
+            shutil.copyfileobj(source, handle)
+            handle.flush()
+            if sha256_file(Path(handle.name)) != entry.sha256:
+                raise IntegrityError(f"{what}: the download does not hold what it should; nothing was kept")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise IntegrityError(f"{what}: the download is no whole gzip file ({error}); nothing was kept") from error
+    finally:
+        zipped.unlink()
 
 
 def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Path:
@@ -163,7 +248,7 @@ def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Pa
     except importlib.metadata.PackageNotFoundError as error:
         for folder in mirror_folders():
             if (folder / path).is_file():
-                return _handed_out(path, folder / path)
+                return handed_out(path, folder / path)
         raise MissingExtraError(f"{path} of the package '{distribution}'", extra) from error
     found = Path(str(package.locate_file(path)))
     if not found.is_file():
@@ -171,4 +256,4 @@ def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Pa
             f"the installed package {distribution} {package.version} has no file {path}; "
             f"install it again: pip install --force-reinstall {distribution}"
         )
-    return _handed_out(path, found)
+    return handed_out(path, found)

@@ -26,18 +26,25 @@ class Chain:
 
     Args:
         path: the file (`.chain`, plain or gzipped), from the old build to the new one.
+        backward: lead from the new build to the old one instead.
 
     Raises:
         InputError: no such file, or no chain file (with the line).
         IntegrityError: truncated: a chain's blocks do not add up to its length (with the line).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, backward: bool = False) -> None:
         self.name = str(path)
         rows: dict[str, list[tuple[int, int, int, int, int]]] = {}  # old start, old end, new base, direction, score
         self._names: list[str] = []
         targets: dict[str, list[int]] = {}
         for chrom, start, end, new_name, new_base, direction, score in _blocks(Path(path)):
+            if backward:
+                last = new_base + direction * (end - start - 1)
+                start, end, new_base = (
+                    min(new_base, last), max(new_base, last) + 1, start if direction > 0 else end - 1
+                )  # fmt: skip
+                chrom, new_name = new_name, chrom
             rows.setdefault(chrom, []).append((start, end, new_base, direction, score))
             if new_name not in self._names:
                 self._names.append(new_name)
@@ -71,6 +78,24 @@ class Chain:
         start, _, new_base, direction, _, name = max(holding, key=lambda block: int(block[4]))
         lifted = int(new_base + direction * (at - start))
         return self._names[int(name)], lifted + 1, "+" if direction > 0 else "-"
+
+    def lift_allele(self, chrom: str, pos: int, ref: str, alt: str) -> tuple[str, int, str, str] | None:
+        """A variant (1-based, plus strand) in the new build, its alleles turned where that reads the other way round.
+
+        Returns:
+            contig without "chr", position, ref, alt; None where the bases of `ref` have no counterpart or are no longer
+            together.
+        """
+        first = self.lift(chrom, pos)
+        last = first if len(ref) == 1 else self.lift(chrom, pos + len(ref) - 1)
+        if first is None or last is None:
+            return None
+        direction = 1 if first[2] == "+" else -1
+        if (last[0], last[2]) != (first[0], first[2]) or last[1] - first[1] != (len(ref) - 1) * direction:
+            return None
+        if direction < 0:
+            ref, alt = (decode(reverse_complement(encode(allele))) for allele in (ref, alt))
+        return first[0], min(first[1], last[1]), ref, alt
 
 
 def _blocks(path: Path) -> list[tuple[str, int, int, str, int, int, int]]:
