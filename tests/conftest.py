@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from meta_spliceai.cli import main
+from tests.file_server import FileServer
 
 RunCli = Callable[[Sequence[str]], tuple[int, str, str]]
 
@@ -37,6 +38,15 @@ def mirror() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own cache."""
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def file_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A web server on this machine, whose files and faults the test sets; no mirror, and not offline."""
+    monkeypatch.delenv("META_SPLICEAI_MIRROR", raising=False)
+    monkeypatch.delenv("META_SPLICEAI_OFFLINE", raising=False)
+    with FileServer() as server:
+        yield server
 
 
 @pytest.fixture

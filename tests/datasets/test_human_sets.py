@@ -374,7 +374,7 @@ class TestBrca1:
 
 class TestSplicevardb:
     def test_nothing_stands_in_for_the_users_download(self) -> None:
-        with pytest.raises(MissingResourceError, match=r"give it with path=FILE; or use .* splicevardb-open"):
+        with pytest.raises(MissingResourceError, match=r"data\.options\.path .*; or use .* splicevardb-open"):
             load_dataset("splicevardb")
         with pytest.raises(InputError, match="data set splicevardb: no file at nowhere"):
             load_dataset("splicevardb", path="nowhere")

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
-import http.server
 import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,9 @@ import pytest
 from meta_spliceai import resources
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError
 from meta_spliceai.resources import Resource, ResourceFile, registry
+from meta_spliceai.resources.registry import DEVELOPMENT, ORIGINAL
+from meta_spliceai.resources.resolve import mirror_addresses, mirror_folders
+from tests.file_server import FileServer
 
 CONTENT = b"bases\n"
 
@@ -37,29 +38,14 @@ def put(folder: Path, content: bytes = CONTENT) -> Path:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
-    """A web server that serves CONTENT under every path, and the list of paths asked for."""
-    asked: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(CONTENT)))
-            self.end_headers()
-            self.wfile.write(CONTENT)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.server_address[1]}/file.txt", asked
-        listening.shutdown()
+def server(file_server: FileServer) -> tuple[str, list[tuple[str, str]]]:
+    """Where CONTENT is served, and the list of what was asked for."""
+    file_server.files["/file.txt"] = CONTENT
+    return f"{file_server.address}/file.txt", file_server.asked
 
 
 def test_mirror_comes_first_and_its_folders_are_tried_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[str, list[str]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[str, list[tuple[str, str]]]
 ) -> None:
     register(server[0])
     expected = put(tmp_path / "second")
@@ -69,19 +55,12 @@ def test_mirror_comes_first_and_its_folders_are_tried_in_order(
     assert server[1] == []
 
 
-def test_downloads_once_then_reads_the_cache(server: tuple[str, list[str]]) -> None:
+def test_downloads_once_then_reads_the_cache(server: tuple[str, list[tuple[str, str]]]) -> None:
     register(server[0])
     first = resources.resolve_file("toy", "toy/file.txt")
     assert first.read_bytes() == CONTENT
     assert resources.resolve_file("toy", "toy/file.txt") == first
-    assert server[1] == ["/file.txt"]
-
-
-def test_a_download_with_other_bytes_is_refused_and_not_kept(server: tuple[str, list[str]], tmp_path: Path) -> None:
-    register(server[0], content=b"something else")
-    with pytest.raises(IntegrityError, match="does not have the expected SHA-256"):
-        resources.resolve_file("toy", "toy/file.txt")
-    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+    assert server[1] == [("/file.txt", "")]
 
 
 def test_a_damaged_mirror_is_an_error_and_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,11 +83,12 @@ def test_a_file_changed_after_the_first_check_is_noticed(tmp_path: Path, monkeyp
         resources.resolve_file("toy", "toy/file.txt")
 
 
-def test_offline_names_the_ways_out(monkeypatch: pytest.MonkeyPatch, server: tuple[str, list[str]]) -> None:
+def test_offline_names_the_ways_out(monkeypatch: pytest.MonkeyPatch, server: tuple[str, list[tuple[str, str]]]) -> None:
     register(server[0])
     monkeypatch.setenv("META_SPLICEAI_OFFLINE", "1")
     with pytest.raises(
-        MissingResourceError, match=r"META_SPLICEAI_MIRROR=<folder>; or go online once .*; or ask a friend"
+        MissingResourceError,
+        match=r"META_SPLICEAI_OFFLINE is set.*; bring it with: meta-spliceai data get toy; or ask a friend; or put",
     ):
         resources.resolve_file("toy", "toy/file.txt")
     assert server[1] == []
@@ -117,7 +97,8 @@ def test_offline_names_the_ways_out(monkeypatch: pytest.MonkeyPatch, server: tup
 def test_no_connection_is_a_clear_error() -> None:
     register("http://127.0.0.1:9/file.txt")  # the discard port: nobody listens
     with pytest.raises(
-        MissingResourceError, match=r"download from http://127.0.0.1:9/file.txt failed \(ConnectionError\)"
+        MissingResourceError,
+        match=r"download from http://127.0.0.1:9/file.txt failed \(ConnectionError\); bring it with: meta-spliceai",
     ):
         resources.resolve_file("toy", "toy/file.txt")
 
@@ -126,6 +107,68 @@ def test_no_public_address() -> None:
     register(None)
     with pytest.raises(MissingResourceError, match="no public address"):
         resources.resolve_file("toy", "toy/file.txt")
+
+
+def two_editions(url: str | None = None, path: str = "toy/file.txt") -> Resource:
+    """An original (CONTENT) and a development copy (b"copy") at the same place, or at another."""
+    original = ResourceFile("toy/file.txt", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), url, ORIGINAL)
+    copy = ResourceFile(path, hashlib.sha256(b"copy").hexdigest(), 4, None, DEVELOPMENT)
+    return resources.register(Resource("toy", "A toy", "nowhere", "none stated", "nobody", (original, copy)))
+
+
+@pytest.mark.parametrize("path", ["toy/file.txt", "toy/copy.txt"])
+def test_a_mirror_may_hold_either_edition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    two_editions(path=path)
+    monkeypatch.setenv("META_SPLICEAI_MIRROR", str(tmp_path / "mirror"))
+    place = tmp_path / "mirror" / path
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"copy")
+    found = resources.resolve_edition("toy")
+    assert (found.path, found.entry.edition) == (place, DEVELOPMENT)
+    place.unlink()
+    (tmp_path / "mirror" / "toy" / "file.txt").write_bytes(CONTENT)
+    assert resources.resolve_edition("toy").entry.edition == ORIGINAL
+    (tmp_path / "mirror" / "toy" / "file.txt").write_bytes(b"neither")
+    with pytest.raises(IntegrityError, match="is not the file it should be"):
+        resources.resolve_edition("toy")
+
+
+@pytest.mark.parametrize("path", ["toy/file.txt", "toy/copy.txt"])
+def test_a_mirror_may_be_a_web_address(
+    file_server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    two_editions("http://127.0.0.1:9/public", path)
+    monkeypatch.setenv("META_SPLICEAI_MIRROR", f"{tmp_path}{os.pathsep}{file_server.address}/lab/")
+    file_server.files[f"/lab/{path}"] = b"copy"
+    found = resources.resolve_edition("toy")
+    assert (found.path.read_bytes(), found.entry.edition) == (b"copy", DEVELOPMENT)
+    assert found.path.is_relative_to(tmp_path / "cache")
+    file_server.files.clear()
+    assert resources.resolve_edition("toy").path == found.path  # the cache's, without asking again
+
+
+def test_addresses_and_folders_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = ["/a b/c", "https://x.org:8080/lab/data", "relative", "http://127.0.0.1:80", "http://y.org"]
+    monkeypatch.setenv("META_SPLICEAI_MIRROR", os.pathsep.join(parts))
+    assert mirror_folders() == [Path("/a b/c"), Path("relative")]
+    assert mirror_addresses() == [parts[1], parts[3], parts[4]]
+
+
+def test_a_gzipped_download_is_unpacked_and_checked(file_server: FileServer, tmp_path: Path) -> None:
+    file_server.files["/file.txt.gz"] = gzip.compress(CONTENT)
+    register(f"{file_server.address}/file.txt.gz")
+    assert resources.resolve_file("toy", "toy/file.txt").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("served", [gzip.compress(b"other"), gzip.compress(CONTENT)[:-6], b"no gzip"])
+def test_a_gzipped_download_that_is_wrong_leaves_nothing(
+    file_server: FileServer, tmp_path: Path, served: bytes
+) -> None:
+    file_server.files["/file.txt.gz"] = served
+    register(f"{file_server.address}/file.txt.gz")
+    with pytest.raises(IntegrityError, match="nothing was kept"):
+        resources.resolve_file("toy", "toy/file.txt")
+    assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == ["file.txt.gz.lock"]
 
 
 def test_unknown_names_are_named_with_the_nearest() -> None:

@@ -73,9 +73,12 @@ def _needed_by(name: str) -> list[Resource]:
         return [resources.get(name)]
     dataset = registry.get(name)
     if dataset.built is not None:
-        return [*OPEN_SOURCES, LIFT_OVER_CHAIN]
-    lifted = "chain" in inspect.signature(dataset.loader).parameters
-    return [resources.get(dataset.resource), *([LIFT_OVER_CHAIN] if lifted else [])]
+        needed = [one.name for one in (*OPEN_SOURCES, LIFT_OVER_CHAIN)]
+    elif "chain" in inspect.signature(dataset.loader).parameters:
+        needed = [dataset.resource, LIFT_OVER_CHAIN.name]
+    else:
+        needed = [dataset.resource]
+    return [resources.get(one) for one in needed]
 
 
 def get_named(name: str) -> list[Path]:

@@ -22,7 +22,7 @@ OFFLINE_VARIABLE = "META_SPLICEAI_OFFLINE"
 
 _TIMEOUT = (15, 60)
 """Seconds to connect, and between two blocks of bytes."""
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 
 Report = Callable[[int, int | None], None]
 """Told (bytes so far, bytes in all if known)."""
@@ -150,6 +150,7 @@ def _take(
             f"no space for {what}: {total - have:,} bytes are missing and {part.parent} has "
             f"{shutil.disk_usage(part.parent).free:,} free; free some and run the same command again"
         )
+    response.raw.enforce_content_length = False  # else the last bytes before a break are lost; they are counted here
     try:
         with part.open("ab" if have else "wb") as handle:
             for block in response.iter_content(_BLOCK):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.metadata
 import os
 import re
-import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -218,9 +218,11 @@ def _unpacked(zipped: Path, target: Path, entry: ResourceFile, what: str) -> Non
     """Gunzip a download to its place, and remove it."""
     try:
         with gzip.open(zipped) as source, atomic_write(target, "wb") as handle:
-            shutil.copyfileobj(source, handle)
-            handle.flush()
-            if sha256_file(Path(handle.name)) != entry.sha256:
+            hashed = hashlib.sha256()
+            while block := source.read(1 << 20):
+                hashed.update(block)
+                handle.write(block)
+            if hashed.hexdigest() != entry.sha256:
                 raise IntegrityError(f"{what}: the download does not hold what it should; nothing was kept")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise IntegrityError(f"{what}: the download is no whole gzip file ({error}); nothing was kept") from error
