@@ -68,14 +68,15 @@ def saturate(
       meta-spliceai saturate --gene SMN1 --base cispliceai -R hg38.fa \\
           -A grch38 -o smn1.parquet
     """
+    from meta_spliceai.cli.score import announced_model, genome_of
     from meta_spliceai.errors import InputError
 
     if (region is not None) + (exon is not None) + (gene is not None and region is None) != 1:
         raise InputError("say what to saturate: one of --region CHR:START-END, --exon GENE:NUMBER, --gene NAME")
+    reference = reference or genome_of(annotation)
     import pandas as pd
     import torch
 
-    from meta_spliceai.cli.score import announced_model, genome_of
     from meta_spliceai.splice_engine.base_layer import saturation
     from meta_spliceai.splice_engine.base_layer.saturation_figure import check_drawable, draw
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import check_annotation
@@ -93,7 +94,7 @@ def saturate(
         stretch = saturation.stretch_of_exon(exon, genes, around)
     else:
         stretch = saturation.stretch_of_gene(str(gene), genes)
-    genome = IndexedFasta(reference or genome_of(annotation), genes.build)
+    genome = IndexedFasta(reference, genes.build)
     check_annotation(genes, genome)
     model = announced_model(base, device)
     kinds = saturation.KINDS if indels else saturation.KINDS[:1]

@@ -99,6 +99,7 @@ def score(
 
     if source == "-" and sys.stdin.isatty():
         raise InputError("no input: give a VCF or BCF, or pipe one in; meta-spliceai score --help shows how")
+    reference = reference or genome_of(annotation)
 
     import torch
 
@@ -111,7 +112,6 @@ def score(
         raise unknown_value("precision", precision, PRECISIONS, "--precision")
     if threads is not None:
         torch.set_num_threads(threads)
-    reference = reference or genome_of(annotation)
     model = announced_model(base, device)
     progress = Progress()
     try:

@@ -16,7 +16,7 @@ from meta_spliceai.experiments.watcher import Silent
 from meta_spliceai.experiments.workspace import Workspace
 
 ABSENT = [
-    *("pooch", "pysam", "openpyxl", "seqleak", "platformdirs", "jinja2", "markupsafe", "matplotlib", "pyreadr"),
+    *("pysam", "openpyxl", "seqleak", "platformdirs", "jinja2", "markupsafe", "matplotlib", "pyreadr"),
     *("requests", "beartype", "mlflow", "ray", "submitit", "spliceai", "frame_alignment_checks", "cispliceai"),
 ]
 """What is not there; pydantic and jaxtyping are what a bundle names as needed."""
