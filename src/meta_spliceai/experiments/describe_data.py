@@ -14,6 +14,7 @@ from meta_spliceai.experiments.without_folders import without_folders
 from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkWindows
 from meta_spliceai.splice_engine.variants.split_file import write_split
 from meta_spliceai.splice_engine.variants.splits import PARTS
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
@@ -77,6 +78,24 @@ def _network(base: BaseModel, scores: BaseScores, scored: int) -> dict[str, Any]
     }
 
 
+def _trunk(prepared: Prepared) -> dict[str, Any] | None:
+    """The base network whose hidden channels are read, and where."""
+    if prepared.trunk is None or not isinstance(prepared.windows, TrunkWindows):
+        return None
+    base, read = prepared.trunk, prepared.windows.trunk
+    known = read.sites_known()
+    return {
+        "name": base.name,
+        "digest": base.digest,
+        "networks": len(base.networks),
+        "licence": base.licence,
+        "read_radius": read.reading.read_radius,
+        "site_reach": read.reading.site_reach,
+        "acceptors_read": known[0],
+        "donors_read": known[1],
+    }
+
+
 def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
     """What went in, as plain values: data set, account of rows, base scores, labels, split; no folders."""
     dataset = prepared.loaded.dataset
@@ -122,6 +141,7 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
         "window": {"length": spec.window, "real_bases_least": int(prepared.windows.real_bases.min())},
         "base": networks[0],
         "beside": networks[1:],
+        "trunk": _trunk(prepared),
         "negatives": list(spec.negatives),
         "target": {
             "name": prepared.targets.task,

@@ -19,6 +19,7 @@ from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, fit_fusion
 from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
 from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory
+from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkWindows
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 from meta_spliceai.splice_engine.variants.splits import Split
 from meta_spliceai.splice_engine.variants.windows import Windows
@@ -81,7 +82,8 @@ def features_of(
 ) -> pd.DataFrame:
     """What the row's fusion sees of some variants: of those it learns from, and of new ones alike."""
     words = spec.fusion is not None and spec.fusion.words
-    return fusion_features(table, scores, windows if words else None, annotation)
+    trunk = windows.trunk if isinstance(windows, TrunkWindows) else None
+    return fusion_features(table, scores, windows if words else None, annotation, trunk)
 
 
 def answer(fusion: Fusion, features: pd.DataFrame) -> Float32[np.ndarray, "n 2"]:

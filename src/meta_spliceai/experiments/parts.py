@@ -17,6 +17,7 @@ from meta_spliceai.errors import MetaSpliceAIError
 from meta_spliceai.experiments.address import source_state
 from meta_spliceai.experiments.spec import ExperimentSpec, Procedure
 from meta_spliceai.files import atomic_write, cache_dir
+from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK
 
 _REGISTRIES = "meta_spliceai.experiments.runner"
 """The module that loads every registry."""
@@ -88,6 +89,8 @@ def needed_parts(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> It
         return
     if spec.fusion is not None:
         return
+    if spec.encoder.name.endswith(TRUNK):
+        yield "base network", spec.encoder.name.removesuffix(TRUNK)
     yield "encoder", spec.encoder.name
     yield "head", spec.head.name
     yield "target", spec.target

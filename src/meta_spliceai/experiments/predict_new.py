@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.fuse import answer, columns, features_of
+from meta_spliceai.experiments.prepare import trunk_reader
 from meta_spliceai.experiments.procedures import FOLDS, MODEL
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
@@ -26,11 +29,13 @@ from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
 from meta_spliceai.splice_engine.meta_layer.training import predict
+from meta_spliceai.splice_engine.meta_layer.trunk_config import TrunkConfig
+from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkWindows
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 from meta_spliceai.splice_engine.variants.allele_check import compare_reference
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.tested_exon import find_tested_exon
-from meta_spliceai.splice_engine.variants.windows import build_windows
+from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
 
 OWN_FOLDS = "the training rows, by models that had not seen their gene (the fusion's own folds)"
 FEWEST_TO_CALIBRATE = 20
@@ -65,7 +70,8 @@ def predict_new(
 
     The probability is the run's score, calibrated on rows the model was not trained on: the validation part, or, for a
     cross-validation, all out-of-fold rows. A run whose head gives no score gives no probability. A fusion states a
-    calibrated probability itself; its base networks score the variants first, and their Δ stand beside it.
+    calibrated probability itself; its base networks score the variants first, and their Δ stand beside it. What a run
+    reads of a base network's hidden channels is computed for the variants in the same way as for its own.
 
     Args:
         run: a finished run.
@@ -73,7 +79,8 @@ def predict_new(
         alleles, variants: from `read_variants`.
         genome: of the variants' build.
         device: "auto", "cpu" or "cuda".
-        annotation: genes; a fusion needs them (or the columns acceptor_pos and donor_pos) to know the tested exon.
+        annotation: genes; a fusion, and a model that reads hidden channels, need them (or the columns acceptor_pos and
+            donor_pos) to know the tested exon.
 
     Raises:
         RunError: the run is not finished, or is a smoke run.
@@ -100,7 +107,7 @@ def predict_new(
             table.loc[checked["row"], "p_altering"] = answers["score"].astype(np.float64)
             calibrated_on = OWN_FOLDS
         else:
-            answers = _answers(run, workspace, checked, genome, device)
+            answers = _answers(run, workspace, checked, genome, device, annotation)
             calibration, calibrated_on = _calibration(run)
             if calibration is not None and "score" in answers:
                 table.loc[checked["row"], "p_altering"] = calibration.apply(answers["score"].astype(np.float64))
@@ -120,13 +127,7 @@ def _fused(
 ) -> dict[str, np.ndarray]:
     """Base scores, then the fusion (the mean over folds), then each network's Δ and kind of effect by name."""
     spec = run.spec()
-    known = variants[["acceptor_pos", "donor_pos"]].notna().any(axis=1)
-    if annotation is None and not known.all():
-        raise InputError(
-            f"run {run.name} reads where in its exon a variant stands, which {int((~known).sum())} of {len(variants)} "
-            "variants do not say: give genes with --annotation, or columns acceptor_pos and donor_pos"
-        )
-    with_exon = _with_tested_exon(variants, annotation)
+    with_exon = _with_known_exon(run, variants, annotation)
     bases = [load_base_model(one.name, device=str(choose_device(device)), members=one.members) for one in spec.networks]
     scores = tuple(
         score_variants(
@@ -140,7 +141,8 @@ def _fused(
         )
         for base in bases
     )
-    features = features_of(spec, with_exon, scores, build_windows(with_exon, genome, spec.window), annotation)
+    windows = _windows(spec.trunk, spec.window, with_exon, genome, annotation, device)
+    features = features_of(spec, with_exon, scores, windows, annotation)
     folders = [run.path / MODEL]
     if spec.split.folds is not None:
         folders = sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
@@ -152,6 +154,37 @@ def _fused(
         if one.channels == CHANNELS:  # networks that do not tell acceptors from donors name no kind of effect
             found[f"{one.model}.effect_type"] = np.array(base_effect_type(one.delta), dtype=object)
     return found
+
+
+def _with_known_exon(run: RunDirectory, variants: pd.DataFrame, annotation: GeneAnnotation | None) -> pd.DataFrame:
+    """The variants with their exon's sites, for a run that reads those.
+
+    Raises:
+        InputError: some variants do not say where they are, and there are no genes.
+    """
+    known = variants[["acceptor_pos", "donor_pos"]].notna().any(axis=1)
+    if annotation is None and not known.all():
+        raise InputError(
+            f"run {run.name} reads where in its exon a variant stands, which {int((~known).sum())} of {len(variants)} "
+            "variants do not say: give genes with --annotation, or columns acceptor_pos and donor_pos"
+        )
+    return _with_tested_exon(variants, annotation)
+
+
+def _windows(
+    trunk: TrunkConfig | None,
+    window: int,
+    variants: pd.DataFrame,
+    genome: SequenceSource,
+    annotation: GeneAnnotation | None,
+    device: str,
+) -> Windows:
+    """Windows of new variants, with a base network's hidden channels for a model that reads those."""
+    windows = build_windows(variants, genome, window)
+    if trunk is None:
+        return windows
+    reader = trunk_reader(trunk, variants, genome, annotation, str(choose_device(device)))
+    return TrunkWindows.joined(windows, reader.read())
 
 
 def _with_tested_exon(variants: pd.DataFrame, annotation: GeneAnnotation | None) -> pd.DataFrame:
@@ -206,7 +239,12 @@ def _words(alleles: pd.DataFrame, row: int) -> str:
 
 
 def _answers(
-    run: RunDirectory, workspace: Workspace, variants: pd.DataFrame, genome: SequenceSource, device: str
+    run: RunDirectory,
+    workspace: Workspace,
+    variants: pd.DataFrame,
+    genome: SequenceSource,
+    device: str,
+    annotation: GeneAnnotation | None,
 ) -> dict[str, Float32[np.ndarray, " n"]]:
     """The run's columns for new variants; folds are averaged, members weighed as in the run."""
     spec = run.spec()
@@ -214,20 +252,30 @@ def _answers(
         model = run.record()["model"]
         members = [workspace.find(name) for name in model["members"]]
         weights = [model["member_weights"][member.row_id] for member in members]
-        each = [_raw(member.path / MODEL, member.spec().window, variants, genome, device) for member in members]
+        each = [_raw(one, [one.path / MODEL], variants, genome, device, annotation)[0] for one in members]
         predictor = Predictor.from_pretrained(members[0].path / MODEL)
         return predictor.columns(np.tensordot(weights, np.stack(each), axes=1).astype(np.float32))
     folders = [run.path / MODEL]
     if spec.split.folds is not None:
         folders = sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
-    each = [_raw(folder, spec.window, variants, genome, device) for folder in folders]
+    each = _raw(run, folders, variants, genome, device, annotation)
     return Predictor.from_pretrained(folders[0]).columns(np.mean(each, axis=0).astype(np.float32))
 
 
 def _raw(
-    folder: Any, window: int, variants: pd.DataFrame, genome: SequenceSource, device: str
-) -> Float32[np.ndarray, "n outputs"]:
-    return predict(Predictor.from_pretrained(folder), build_windows(variants, genome, window), device)
+    run: RunDirectory,
+    folders: Sequence[Path],
+    variants: pd.DataFrame,
+    genome: SequenceSource,
+    device: str,
+    annotation: GeneAnnotation | None,
+) -> list[Float32[np.ndarray, "n outputs"]]:
+    """What each of a run's models says of new variants."""
+    spec = run.spec()
+    if spec.trunk is not None:
+        variants = _with_known_exon(run, variants, annotation)
+    windows = _windows(spec.trunk, spec.window, variants, genome, annotation, device)
+    return [predict(Predictor.from_pretrained(folder), windows, device) for folder in folders]
 
 
 def _calibration(run: RunDirectory) -> tuple[Calibration | None, str]:

@@ -20,13 +20,19 @@ from meta_spliceai.experiments.smoke import MOST_ROWS
 from meta_spliceai.experiments.smoke import NOTE as SMOKE_NOTE
 from meta_spliceai.experiments.spec import BaseSpec, DataSpec, ExperimentSpec
 from meta_spliceai.experiments.watcher import Watcher
+from meta_spliceai.files import cache_dir
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
+from meta_spliceai.splice_engine.meta_layer.training import EMBEDDINGS
+from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP, TrunkConfig
+from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData, TrunkReader, TrunkWindows
 from meta_spliceai.splice_engine.variants.audit import Audit, audit_splits
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.families import genomic_places
@@ -58,11 +64,12 @@ class Prepared:
     """What a run is made from; all parts follow the rows of `table`.
 
     Attributes:
-        windows: as a model answers for them.
+        windows: as a model answers for them; with a base network's hidden channels where the row reads those.
         training_windows: as it is trained: the same, or wider by the bases by which `window_shift` moves them.
         base, scores: the row's own base network.
         beside: the further networks of a fusion, each with its scores.
         scored: for each network, in the order of `networks`, how many rows were scored now; the others were found.
+        trunk: the network whose hidden channels the windows bring along; None if they bring none.
     """
 
     loaded: Loaded
@@ -78,6 +85,13 @@ class Prepared:
     notes: tuple[str, ...]
     beside: tuple[tuple[BaseModel, BaseScores], ...] = ()
     scored: tuple[int, ...] = ()
+    trunk: BaseModel | None = None
+
+    @property
+    def networks_used(self) -> tuple[BaseModel, ...]:
+        """Every base network that scored or whose hidden channels are read, each family once."""
+        trunk = (self.trunk,) if self.trunk is not None else ()
+        return (*self.networks, *(one for one in trunk if one.name not in [base.name for base in self.networks]))
 
     @property
     def networks(self) -> tuple[BaseModel, ...]:
@@ -221,6 +235,11 @@ def prepare(
     notes = (SMOKE_NOTE, *chosen.notes) if spec.smoke else chosen.notes
     for note in notes:
         watcher.say(note)
+    reader = trunk = None
+    if spec.trunk is not None:
+        with clock("labels, split, windows"):
+            reader = trunk_reader(spec.trunk, table, loaded.genome, loaded.annotation, device)
+        trunk = _read_trunk(reader, watcher, clock)
     with clock("base scores"):
         found = [_score(network, table, loaded, device, watcher) for network in spec.networks]
     (base, scores, _), *more = found
@@ -238,6 +257,8 @@ def prepare(
         reach = spec.training.reach(spec.window)
         windows = build_windows(table, loaded.genome, spec.window)
         wide = windows if reach == spec.window else build_windows(table, loaded.genome, reach)
+    if trunk is not None:
+        windows = wide = TrunkWindows.joined(windows, trunk)
     with clock("audit"):
         audits = tuple(audit_splits(table, splits, loaded.genome, reach))
     leaks = [finding for audit in audits for finding in audit.leaks]
@@ -248,8 +269,42 @@ def prepare(
         told = ", ".join(dict.fromkeys(f"{leak.count} {leak.check}" for leak in leaks))
         notes = (f"LEAKY SPLIT, allowed by split.allow_leaks: {told}", *notes)
     return Prepared(
-        loaded, table, chosen.coverage, scores, base, targets, splits, audits, windows, wide, notes, beside, scored
+        loaded,
+        table,
+        chosen.coverage,
+        scores,
+        base,
+        targets,
+        splits,
+        audits,
+        windows,
+        wide,
+        notes,
+        beside,
+        scored,
+        None if reader is None else reader.base,
     )
+
+
+def trunk_reader(
+    reading: TrunkConfig, table: pd.DataFrame, genome: SequenceSource, annotation: GeneAnnotation | None, device: str
+) -> TrunkReader:
+    """What reads a base network's hidden channels around these variants; features are kept in the user's cache."""
+    return TrunkReader(reading, table, genome, annotation, cache_dir() / EMBEDDINGS, device)
+
+
+def _read_trunk(reader: TrunkReader, watcher: Watcher, clock: Callable[[str], Any]) -> TrunkData:
+    """The features, with what was done said; only features that had to be computed make a step of their own."""
+    variants = len(reader.table)
+    found = reader.found()
+    if found is not None:
+        watcher.say(f"trunk of {reader.network}: features of all {variants:,} variants were in the cache")
+        return found
+    with clock(TRUNK_STEP), watcher.stage(TRUNK_STEP, variants) as advance:
+        steps = _Steps(advance)
+        trunk = reader.read(steps)
+    watcher.say(f"trunk of {reader.network}: features of {trunk.computed:,} of {variants:,} variants computed")
+    return trunk
 
 
 def _score(

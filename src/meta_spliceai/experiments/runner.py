@@ -524,7 +524,7 @@ def _conclude(
         "licences": [
             *(
                 {"name": f"{base.name} weights", "licence": base.licence, "citation": base.citation}
-                for base in prepared.networks
+                for base in prepared.networks_used
             ),
             {
                 "name": prepared.loaded.dataset.title,

@@ -6,6 +6,7 @@ from typing import Any
 
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
+from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK
 
 ROWS = 96
 MOST_ROWS = 8 * ROWS
@@ -31,6 +32,8 @@ def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
     settings: dict[str, Any] = {**spec.encoder.settings, "hidden_dim": HIDDEN}
     if spec.encoder.name.startswith("hyenadna"):
         settings["weights"] = "scratch"
+    elif spec.encoder.name.endswith(TRUNK):
+        settings["members"] = 1
     else:
         settings.pop("layers", None)
     fusion = spec.fusion

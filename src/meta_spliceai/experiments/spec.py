@@ -17,6 +17,7 @@ from meta_spliceai.errors import InputError, shown
 from meta_spliceai.splice_engine.meta_layer.fusion_config import FusionConfig
 from meta_spliceai.splice_engine.meta_layer.settings import Bounded
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.trunk_config import MEMBERS, TRUNK, TrunkConfig
 
 
 class Block(Bounded):
@@ -98,6 +99,11 @@ class FusionSpec(Block):
         (), description="base networks fused with the row's own `base`: names, or name and members"
     )
     words: bool = Field(True, description="give the trees the k-mers around the variant as well")
+    trunk: bool = Field(
+        False,
+        description="give the trees the last hidden channels of the row's own `base` as well, at the exon's two sites "
+        "and at the variant: of the reference, and alternative minus reference",
+    )
     validation: Literal["learn", "calibrate"] = Field(
         "learn",
         description="what the validation part is for: learn from it too (the number of trees and the calibration come "
@@ -116,7 +122,7 @@ class FusionSpec(Block):
 class EncoderSpec(Block):
     """What reads the two windows."""
 
-    name: str = Field("gated-cnn", description="an encoder of the meta layer: simple-cnn, gated-cnn, hyenadna-…")
+    name: str = Field("gated-cnn", description="an encoder of the meta layer: simple-cnn, gated-cnn, …, spliceai-trunk")
     settings: dict[str, str | int | float | bool | None] = Field(
         default_factory=dict, description="the encoder's own settings (hidden, layers, tuning, weights …)"
     )
@@ -270,6 +276,34 @@ class ExperimentSpec(Block):
             self.base,
             *(self.base.model_copy(update={"name": one.name, "members": one.members}) for one in beside),
         )
+
+    @property
+    def trunk(self) -> TrunkConfig | None:
+        """The base network's hidden channels that the row's encoder or its fusion reads; None for rows without.
+
+        Raises:
+            InputError: a bad setting of the encoder.
+        """
+        if self.fusion is not None:
+            if not self.fusion.trunk:
+                return None
+            reach = self.base.distance  # as far as Δ at the exon's own sites is known
+            return TrunkConfig(family=self.base.name, members=self.base.members, read_radius=0, site_reach=reach)
+        if self.ensemble is not None or not self.encoder.name.endswith(TRUNK):
+            return None
+        settings = {name: value for name, value in self.encoder.settings.items() if name != "hidden_dim"}
+        members = settings.pop("members", MEMBERS)
+        family = self.encoder.name.removesuffix(TRUNK)
+        where = f"row '{self.id}', settings of encoder '{self.encoder.name}'"
+        if not isinstance(members, int) or members < 1:
+            raise InputError(f"{where}: members = {members!r} is not a number of networks of at least 1")
+        return TrunkConfig.from_mapping({"family": family, "members": tuple(range(members)), **settings}, where)
+
+    @property
+    def trunk_network(self) -> BaseSpec | None:
+        """The network that `trunk` reads, with the positions that must be scored for it; None for rows without."""
+        read = self.trunk
+        return None if read is None else BaseSpec(name=read.family, members=read.members, distance=read.distance)
 
     @property
     def procedure(self) -> Procedure:

@@ -311,6 +311,8 @@ def _pack_data(
         for spec in group:
             for network in spec.networks:
                 packed.add(network, need.loaded, table, smoke=False)
+            if spec.trunk_network is not None:  # its weights; features are computed there
+                packed.add(spec.trunk_network, need.loaded, table, smoke=True)
         for spec in group:
             for network in as_smoke(spec).networks:
                 packed.add(network, need.loaded, table, smoke=True)
@@ -330,7 +332,8 @@ def _pack_data(
 def _stretches(need: _DataNeed, table: pd.DataFrame, flank: int) -> Iterator[Interval]:
     """What windows and base scoring read of the genome around each variant, and somewhat more."""
     widest = max(spec.training.reach(spec.window) // 2 for spec in need.specs)
-    distance = max(spec.base.distance for spec in need.specs)
+    scoring = [one for spec in need.specs for one in (spec.base, spec.trunk_network) if one is not None]
+    distance = max(one.distance for one in scoring)
     around = max(widest, distance + flank) + SLACK
     lengths = need.loaded.genome.contigs()
     longest = table["ref"].str.len().combine(table["alt"].str.len(), max)
@@ -459,7 +462,9 @@ class _PackedNetworks:
 
 
 def _uses(spec: ExperimentSpec, network: str) -> bool:
-    return any(one.name == network for row in (spec, as_smoke(spec)) for one in row.networks)
+    read = spec.trunk_network
+    scoring = [one for row in (spec, as_smoke(spec)) for one in row.networks] + ([] if read is None else [read])
+    return any(one.name == network for one in scoring)
 
 
 def _pack_encoders(specs: Sequence[ExperimentSpec], folder: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:

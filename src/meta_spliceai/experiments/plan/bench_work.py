@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from meta_spliceai.datasets import registry
 from meta_spliceai.experiments.plan.data_facts import Parts
+from meta_spliceai.experiments.plan.scoring_work import shape_of
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
@@ -23,6 +24,9 @@ GROWN_SHARE = 0.8
 
 POSITION_FEATURES, NETWORK_FEATURES, POOLED_FEATURES, WORD_FEATURES = 14, 35, 21, 104
 """Features of a fusion: position, each network, all networks together where there are several, words."""
+
+TRUNK_FEATURES = 6
+"""Features of a fusion for each hidden channel of a network: three places, reference and change."""
 
 FEATURE_SECONDS = 2.7e-7
 """One network's features of a variant, a position."""
@@ -76,7 +80,11 @@ def feature_count(spec: ExperimentSpec) -> int:
     """Features that a fusion sees."""
     networks = len(spec.networks)
     words = WORD_FEATURES if spec.fusion is not None and spec.fusion.words else 0
-    return POSITION_FEATURES + networks * NETWORK_FEATURES + (POOLED_FEATURES if networks > 1 else 0) + words
+    trunk = 0
+    if spec.fusion is not None and spec.fusion.trunk:
+        architecture, members = shape_of(spec.base)
+        trunk = TRUNK_FEATURES * architecture.channels * members
+    return POSITION_FEATURES + networks * NETWORK_FEATURES + (POOLED_FEATURES if networks > 1 else 0) + words + trunk
 
 
 def measures_effects(spec: ExperimentSpec) -> bool:

@@ -36,6 +36,7 @@ from meta_spliceai.experiments.plan.machines import STEP_SECONDS, Machine
 from meta_spliceai.experiments.plan.scoring_work import scoring_work, shape_of
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import SHARE_OF_DEVICE, frozen_features
+from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP
 from meta_spliceai.splice_engine.meta_layer.window_data import ANSWERED_AT_ONCE, rows_at_a_time, validation_rows
 
 READING_SECONDS = 10.0
@@ -69,7 +70,7 @@ class ToCompute:
     Attributes:
         scores: variants whose base scores have to be computed; None for all of them.
         rows_zero: whether the rows zero that learn have to be computed.
-        features: share of a frozen encoder's features that has to be computed.
+        features: share of a frozen encoder's features, or of a base network's hidden channels, that has to be computed.
     """
 
     scores: int | None = None
@@ -228,6 +229,10 @@ def demand_of(
     steps["base scores"] = sum(one.seconds(machine) for one in scoring) if share else 0.0
     if not share:
         steps[FOUND] = found_seconds(spec, parts)
+    if spec.trunk_network is not None and work.features:
+        # The work of its Δ, heads apart.
+        one = scoring_work(spec.trunk_network, parts.rows, parts.neighbourhoods, parts.spread)
+        steps[TRUNK_STEP] = work.features * one.seconds(machine)
     steps["labels, split, windows"] = parts.rows * SPLIT_ROW_SECONDS
     steps["audit"] = AUDIT_SECONDS + parts.rows * (AUDIT_ROW_SECONDS + AUDIT_FOLD_SECONDS * max(1, len(parts.folds)))
     held, phases = 0.0, {"base scores": 0.0}
@@ -292,10 +297,12 @@ def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch,
     held, steps = codes, {}
     if dry.feature_bytes:
         sequences = 2 * parts.rows
-        read = rows_at_a_time(_default(frozen_features, "batch_size"), spec.window)
-        embed = at_batch(dry.embedding, read)
         kept = float(sequences * dry.feature_bytes)
-        if embedded:
+        if not dry.embedding:
+            steps[FEATURES_FOUND] = kept / FOUND_BYTES_SECOND  # a base network computed them
+        elif embedded:
+            read = rows_at_a_time(_default(frozen_features, "batch_size"), spec.window)
+            embed = at_batch(dry.embedding, read)
             steps[FEATURES] = embedded * -(-sequences // read) * machine.seconds(embed)
             phases["embedding"] = float(embed.peak_bytes)
         else:

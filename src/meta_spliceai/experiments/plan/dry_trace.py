@@ -32,6 +32,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
+from meta_spliceai.splice_engine.meta_layer.models.encoders.base_trunk import BaseTrunk
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.training_work import FOURIER, fourier_work
@@ -275,10 +276,12 @@ def dry_run(
     with FakeTensorMode():
         predictor = build()
         set_trained(predictor, config, None)
+        # Features that come with the windows are computed before training, by a base network (see `demand`).
         frozen = predictor.encoder_frozen
+        embeds = frozen and not isinstance(predictor.encoder, BaseTrunk)
         training = at_both(_training(predictor, config, mixed, _Account(cuda)))
         validation = at_both(_forward(predictor, mixed, _Account(cuda)))
-        embedding = at_both(_embed(predictor, _Account(cuda))) if frozen else {}
+        embedding = at_both(_embed(predictor, _Account(cuda))) if embeds else {}
         feature_bytes = 0
         if frozen:
             encoder: Any = predictor.encoder

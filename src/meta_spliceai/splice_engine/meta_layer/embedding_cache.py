@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,30 +95,17 @@ def frozen_features(
     encoder: Any = predictor.encoder
     name = hashlib.sha256(f"{_state_digest(encoder)}/{encoder.window}/{encoder.positions}/float16/".encode())
     name.update(np.ascontiguousarray(sequences).tobytes())
-    store = _Store(folder / name.hexdigest(), len(sequences), int(encoder.positions), int(encoder.channels))
+    store = FeatureStore(folder / name.hexdigest(), len(sequences), int(encoder.positions), int(encoder.channels))
     device = data.ref.device
-    computed = 0
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{store.path}.lock"):
-            missing = store.missing()
-            if missing and not write:
-                return None
-            if missing:
-                predictor.to(device).eval()
-            for done, block in enumerate(missing, start=1):
-                part = sequences[block * BLOCK :][:BLOCK]
-                store.write(block, _encode(predictor, part, device, batch_size))
-                computed += len(part)
-                if progress is not None:
-                    progress(min((len(store.blocks) - len(missing) + done) * BLOCK, len(sequences)), len(sequences))
-    except OSError as error:
-        raise RunError(
-            f"features cannot be kept in {folder}: {error.strerror or error}; choose another folder"
-        ) from error
-    kept = torch.from_numpy(store.read())
-    if device.type == "cuda" and kept.nbytes < SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
-        kept = kept.to(device)
+
+    def encode(rows: slice) -> Float16[np.ndarray, "n positions channels"]:
+        predictor.to(device).eval()
+        return _encode(predictor, sequences[rows], device, batch_size)
+
+    computed = store.fill(encode, write, progress)
+    if computed is None:
+        return None
+    kept = near(torch.from_numpy(store.read()), device)
     ref_slot, alt_slot = slots.to(device).chunk(2)
     return FeatureData(kept, ref_slot, alt_slot, device, name.hexdigest(), computed)
 
@@ -133,6 +121,13 @@ def _encode(
     return torch.cat(parts).numpy()
 
 
+def near(features: Float16[Tensor, ...], device: torch.device) -> Float16[Tensor, ...]:
+    """The features, moved to a CUDA device that has room for them."""
+    if device.type == "cuda" and features.nbytes < SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
+        return features.to(device)
+    return features
+
+
 def _state_digest(module: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
@@ -141,7 +136,17 @@ def _state_digest(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-class _Store:
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"features cannot be kept in {folder}: {error.strerror or error}; choose another folder"
+        ) from error
+
+
+class FeatureStore:
     """One file of features in blocks, and a JSON file beside it with the checksum of every finished block."""
 
     def __init__(self, path: Path, sequences: int, positions: int, channels: int) -> None:
@@ -151,6 +156,43 @@ class _Store:
         self.blocks = range(-(-sequences // BLOCK))
         self.checksums: dict[int, int] = {}
         self._checked = False
+
+    def fill(
+        self,
+        compute: Callable[[slice], Float16[np.ndarray, "n positions channels"]],
+        write: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int | None:
+        """Have every block: how many sequences had to be computed; None where some are missing and `write` is false.
+
+        Args:
+            compute: features of a stretch of the sequences.
+            write: compute what is missing.
+            progress: called with sequences done and sequences in all.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written to.
+        """
+        computed, sequences = 0, self.shape[0]
+        lock = FileLock(f"{self.path}.lock")
+        with _writing_to(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
+            missing = self.missing()
+            if missing and not write:
+                return None
+            for done, block in enumerate(missing, start=1):
+                rows = slice(block * BLOCK, min((block + 1) * BLOCK, sequences))
+                features = compute(rows)
+                with _writing_to(self.path.parent):
+                    self.write(block, features)
+                computed += rows.stop - rows.start
+                if progress is not None:
+                    progress(min((len(self.blocks) - len(missing) + done) * BLOCK, sequences), sequences)
+        finally:
+            lock.release()
+        return computed
 
     def missing(self) -> list[int]:
         """Blocks that are not there or whose bytes do not have their checksum."""

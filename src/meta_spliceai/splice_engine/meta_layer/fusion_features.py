@@ -14,6 +14,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import REGIONS, position_features
 from meta_spliceai.splice_engine.meta_layer.sequence_features import word_changes
+from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData, trunk_columns
 from meta_spliceai.splice_engine.variants.windows import Windows
 
 SITES = ("acceptor", "donor")
@@ -30,6 +31,7 @@ def fusion_features(
     base: Sequence[BaseScores],
     windows: Windows | None = None,
     annotation: GeneAnnotation | None = None,
+    trunk: TrunkData | None = None,
 ) -> pd.DataFrame:
     """One row of features a variant; NaN where one is not known (a site out of reach), which the trees take as such.
 
@@ -38,6 +40,7 @@ def fusion_features(
         base: scores of one or several base networks on the table's rows; names must differ.
         windows: bases around the variants, for k-mers; None leaves the k-mers out.
         annotation: genes, for rows without a tested exon.
+        trunk: a base network's hidden channels around the same variants; None leaves them out.
 
     Raises:
         InputError: scores or windows of other rows, a network given twice, no network.
@@ -70,6 +73,8 @@ def fusion_features(
                     }
                 )
             )
+    if trunk is not None:
+        parts.append(trunk_columns(trunk))
     if windows is not None:
         parts.append(word_changes(windows))
     return pd.concat(parts, axis=1).astype(np.float64)

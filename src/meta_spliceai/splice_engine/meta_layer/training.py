@@ -35,6 +35,7 @@ from meta_spliceai.splice_engine.meta_layer.checkpoints import (
 from meta_spliceai.splice_engine.meta_layer.compilation import check_compiler, compiled, compiling
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData, frozen_features
 from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
+from meta_spliceai.splice_engine.meta_layer.models.encoders.base_trunk import BaseTrunk
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import WeightedEnsemble
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
@@ -47,6 +48,7 @@ from meta_spliceai.splice_engine.meta_layer.training_progress import (
     TrainingState,
     counting_bar,
 )
+from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData, given_features
 from meta_spliceai.splice_engine.meta_layer.window_data import (
     ANSWERED_AT_ONCE,
     IndexBatches,
@@ -573,7 +575,7 @@ def fit(
         margin=config.window_shift,
     )
     features = None
-    if isinstance(data, FeatureData):
+    if isinstance(data, FeatureData) and not isinstance(data, TrunkData):  # which was computed with the base scores
         features = FeatureWork(len(data.store), data.computed, time.perf_counter() - started)
     labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(target_device)
     identity = _identity(predictor, data, targets, [train_rows, val_rows], config)
@@ -705,6 +707,8 @@ def _data(
     margin: int = 0,
 ) -> WindowData | FeatureData:
     """The windows on the device, or a frozen encoder's features of them."""
+    if isinstance(predictor, Predictor) and isinstance(predictor.encoder, BaseTrunk):
+        return given_features(predictor.encoder, windows, device)
     data = WindowData.on_device(windows, device, margin)
     if not isinstance(predictor, Predictor) or not predictor.encoder_frozen:
         return data

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.splice_engine.meta_layer.models.encoders.base_trunk import BaseTrunk
 from meta_spliceai.splice_engine.meta_layer.models.encoders.both_strands import BothStrandsHyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.encoders.cnn import GatedCNNEncoder, SimpleCNNEncoder
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
@@ -33,7 +34,8 @@ from meta_spliceai.splice_engine.meta_layer.models.heads import (
     QuantileHead,
 )
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor, seeded
-from meta_spliceai.splice_engine.meta_layer.models.readout import PairReadout
+from meta_spliceai.splice_engine.meta_layer.models.readout import PairReadout, SitesReadout
+from meta_spliceai.splice_engine.meta_layer.trunk_config import MEMBERS, READ_RADIUS, SITE_REACH, TRUNK, TrunkConfig
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Encoding:
     Attributes:
         encoder: one-hot bases to features of `positions` positions around the middle.
         project: features to `channels` channels, trained with the head.
-        channels, positions: shape of what the readout gets.
+        channels, positions: shape of what the heads get.
+        sites: the encoder gives the exon's two sites too, one place before and one behind those positions.
         weights: where the encoder's weights come from, in words.
         frozen: the encoder is not trained.
     """
@@ -54,6 +57,7 @@ class Encoding:
     positions: int
     weights: str = SCRATCH
     frozen: bool = False
+    sites: bool = False
 
 
 class _Projection(nn.Module):
@@ -111,10 +115,38 @@ def _hyenadna(
     return Encoding(encoder, project, hidden_dim, encoder.positions, origin, freeze_encoder)
 
 
+def _base_trunk(
+    window: int,
+    seed: int,
+    family: str,
+    width: int = 32,
+    hidden_dim: int = 64,
+    members: int = MEMBERS,
+    read_radius: int = READ_RADIUS,
+    site_reach: int = SITE_REACH,
+) -> Encoding:
+    if hidden_dim < 1 or members < 1:
+        raise InputError(f"hidden_dim {hidden_dim} and members {members} are numbers of at least 1")
+    reading = TrunkConfig.from_mapping(
+        {
+            "family": family,
+            "members": tuple(range(members)),
+            "read_radius": read_radius,
+            "site_reach": site_reach,
+        },
+        f"settings of encoder '{family}{TRUNK}'",
+    )
+    encoder = BaseTrunk(reading, members, width)
+    project = _Projection(encoder.channels, hidden_dim)
+    weights = f"{family}, the first {members} networks, frozen"
+    return Encoding(encoder, project, hidden_dim, encoder.positions - 2, weights, frozen=True, sites=True)
+
+
 ENCODERS: dict[str, Callable[..., Encoding]] = {
     "simple-cnn": _simple_cnn,
     "gated-cnn": _gated_cnn,
     **{name: partial(_hyenadna, model_name=name) for name in PUBLISHED},
+    **{f"{family}{TRUNK}": partial(_base_trunk, family=family) for family in ("spliceai", "cispliceai")},
 }
 """Name of an encoder: what builds it from the window, the seed and its own settings."""
 
@@ -129,7 +161,7 @@ HEADS: dict[str, Callable[..., Head]] = {
 }
 """Name of a head: its class. Its `task` is the name of the target it learns."""
 
-_GIVEN = {"window", "seed", "model_name", "inputs", "channels", "positions"}
+_GIVEN = {"window", "seed", "model_name", "family", "width", "inputs", "channels", "positions"}
 
 
 def settings_of(kind: str, name: str) -> list[str]:
@@ -198,10 +230,10 @@ class ComposedPredictor(Predictor):
             encoding = ENCODERS[encoder](window, seed, **encoder_settings)
             self.encoder = encoding.encoder
             self.project = encoding.project
-            self.readout = PairReadout(encoding.channels)
+            self.readout = (SitesReadout if encoding.sites else PairReadout)(encoding.channels)
             self.head = HEADS[head](self.readout.out_features, encoding.channels, encoding.positions, **head_settings)
         self.weights, self.encoder_frozen = encoding.weights, encoding.frozen
-        self.positions = encoding.positions
+        self.positions, self.sites = encoding.positions, encoding.sites
         self.train(self.training)
 
     @classmethod

@@ -39,6 +39,7 @@ class Predictor(nn.Module):
         weights: where the weights come from, in words ("scratch", a folder, a checkpoint's name and revision).
         encoder_frozen: the encoder is never trained, so that its features can be computed once and kept.
         positions: places around the window's middle whose features are compared.
+        sites: the encoder also gives features of the exon's two sites, before and behind those of these places.
     """
 
     named: ClassVar[dict[str, type[Predictor]]] = {}
@@ -55,6 +56,7 @@ class Predictor(nn.Module):
         self.weights = "scratch"
         self.encoder_frozen = False
         self.positions = window
+        self.sites = False
         self.encoder: nn.Module
         self.project: nn.Module = nn.Identity()
         self.readout: nn.Module
@@ -91,7 +93,10 @@ class Predictor(nn.Module):
     ) -> Float[Tensor, "batch outputs"]:
         """What the head says of two sequences' features; see `forward` for `shift`."""
         ref, alt = self.project(ref), self.project(alt)
-        answer: Tensor = self.head(self.readout(ref, alt, shift), ref, alt)
+        compared = self.readout(ref, alt, shift)
+        if self.sites:
+            ref, alt = ref[..., 1:-1], alt[..., 1:-1]
+        answer: Tensor = self.head(compared, ref, alt)
         return answer
 
     def forward(

@@ -50,3 +50,27 @@ class PairReadout(nn.Module):
         """The comparison. The variant stands in the middle, or `shift` places before it."""
         read_ref, read_alt = self._read(ref, shift), self._read(alt, shift)
         return torch.cat((read_alt - read_ref, read_ref), dim=1)
+
+
+class SitesReadout(nn.Module):
+    """Reads the variant's surroundings as `PairReadout` does, and beside them the exon's two sites.
+
+    The first place of the features is the exon's acceptor and the last one its donor, the places between lie around the
+    variant. Equal sequences give a difference of exactly zero here too.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.around = PairReadout(channels)
+        self.out_features = self.around.out_features + 4 * channels
+
+    def forward(
+        self,
+        ref: Float[Tensor, "batch channels places"],
+        alt: Float[Tensor, "batch channels places"],
+        shift: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch out_features"]:
+        """The comparison; `shift` as `PairReadout` has it."""
+        around = self.around(ref[..., 1:-1], alt[..., 1:-1], shift)
+        ref_sites, alt_sites = (torch.cat((of[..., 0], of[..., -1]), dim=1) for of in (ref, alt))
+        return torch.cat((around, alt_sites - ref_sites, ref_sites), dim=1)
