@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.scoring import align_alternative, score_variants
 from meta_spliceai.splice_engine.base_layer.trunk import trunk_of
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
@@ -57,6 +58,14 @@ def table() -> pd.DataFrame:
     return as_variant_table(pd.DataFrame(rows), "toy")
 
 
+def _before_head(network: SpliceAINetwork, x: torch.Tensor) -> torch.Tensor:
+    heard: list[torch.Tensor] = []
+    hook = network.head.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    network(x)
+    hook.remove()
+    return heard[0]
+
+
 def plain(row: pd.Series, genome: MemoryGenome, model: BaseModel) -> tuple[np.ndarray, np.ndarray]:
     """Hidden channels of one variant by whole forward passes: the sum of skip connections of each network."""
     reach = DISTANCE + model.flank
@@ -67,14 +76,8 @@ def plain(row: pd.Series, genome: MemoryGenome, model: BaseModel) -> tuple[np.nd
     for codes, length in ((around, 2 * DISTANCE + 1), (changed, max(DISTANCE + 1, 2 * DISTANCE + 1 + shift))):
         codes = codes[: length + 2 * model.flank]
         codes = codes if row["strand"] == "+" else reverse_complement(codes)
-        heard: list[torch.Tensor] = []
-        hooks = [
-            network.head.register_forward_pre_hook(lambda _, given: heard.append(given[0])) for network in model.networks
-        ]
-        for network in model.networks:
-            network(one_hot(torch.from_numpy(codes.copy())[None]))
-        for hook in hooks:
-            hook.remove()
+        x = one_hot(torch.from_numpy(codes.copy())[None])
+        heard = [_before_head(network, x) for network in model.networks]
         outputs.append(torch.cat(heard, dim=1)[0].T.numpy())
     turn = slice(None, None, -1 if row["strand"] == "-" else 1)
     return outputs[0], align_alternative(outputs[1][turn], shift, DISTANCE)[turn]
