@@ -49,7 +49,7 @@ def test_every_row_of_the_wishlist_is_there_with_its_guess() -> None:
     assert found == WISHLIST
     unwished = [row.id for row in rows.values() if row.wish is None]
     assert unwished[:2] == ["wt1-validated-delta", "wt1-simple-cnn"]
-    assert all(name.startswith(("mfass-", "open-", "observed-sites-")) for name in unwished[2:-6])
+    assert all(name.startswith(("mfass-", "open-", "observed-sites-", "ladder-")) for name in unwished[2:-6])
     assert [(first, second) for first, second in zip(unwished[-6::2], unwished[-5::2], strict=True)] == [
         ("frozen-tiny-scratch", "frozen-tiny-pretrained"),
         ("tuned-tiny-scratch", "tuned-tiny-pretrained"),
@@ -79,6 +79,20 @@ def test_rows_that_ask_whether_one_thing_helps_differ_in_that_alone(without: str
     rows = load_rows(own=None)
     first, second = (_flat(rows[row_id].identity()) for row_id in (without, with_it))
     assert {name for name in first if first[name] != second[name]} == {"id", differs}
+
+
+def test_the_ladder_of_pre_training_stands_on_one_set_of_variants_and_one_split() -> None:
+    ladder = [row for name, row in load_rows(own=None).items() if name.startswith("ladder-")]
+    assert len({(row.data.model_dump_json(), row.split.model_dump_json(), row.window) for row in ladder}) == 1
+    assert [row.encoder.name for row in ladder if row.fusion is None] == [
+        "simple-cnn",
+        "hyenadna-small-32k",
+        "spliceai-trunk",
+        "cispliceai-trunk",
+        "spliceai-trunk",
+    ]
+    plain, with_trunk = (_flat(row.identity()) for row in ladder if row.fusion is not None)
+    assert {name for name in plain if plain[name] != with_trunk[name]} == {"id", "fusion.trunk"}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -40,6 +40,8 @@ from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
 
 ROWS, WINDOW, WIDTH = 256, 41, 6
 READING = TrunkConfig(family="toy-trunk-base", members=(0, 1), read_radius=4, site_reach=30)
+HIDDEN_DIM, LEARNING_RATE = 64, 3e-3
+"""Of the catalogue's rows with such an encoder."""
 SETTINGS = {"members": 2, "read_radius": 4, "site_reach": 30, "hidden_dim": 16}
 
 
@@ -225,8 +227,9 @@ def test_the_sites_reach_the_answer(windows: TrunkWindows) -> None:
 
 
 def test_256_variants_are_memorised(windows: TrunkWindows, table: pd.DataFrame, tmp_path: Path) -> None:
-    """Training AUROC of at least 0.99 within 200 steps, on labels that are pure chance."""
-    predictor = ComposedPredictor("toy-trunk", "binary", WINDOW, 0, {**SETTINGS, "hidden_dim": 64})
+    """Training AUROC of at least 0.99 within 200 steps, on labels that are pure chance, at the settings of the
+    catalogue's rows."""
+    predictor = ComposedPredictor("toy-trunk", "binary", WINDOW, 0, {**SETTINGS, "hidden_dim": HIDDEN_DIM})
     slots = windows.trunk.ref_slot.repeat(2)
     twice = TrunkWindows.joined(
         Windows(*(np.concatenate((of, of)) for of in (windows.ref, windows.alt, windows.real_bases))),
@@ -234,7 +237,7 @@ def test_256_variants_are_memorised(windows: TrunkWindows, table: pd.DataFrame, 
     )
     wanted = np.tile((table["classification"] == "Splice-altering").to_numpy(np.float32), 2)
     targets = Targets(wanted[:, None], np.ones(2 * ROWS, bool), Coverage(2 * ROWS))
-    config = TrainingConfig(epochs=50, batch_size=64, patience=0, learning_rate=3e-3)
+    config = TrainingConfig(epochs=50, batch_size=64, patience=0, learning_rate=LEARNING_RATE)
     # Validated on the same variants again, so that the best epoch is the one that knows them best.
     rows = np.arange(2 * ROWS)
     fit(predictor, twice, targets, rows[:ROWS], rows[ROWS:], config, tmp_path, "cpu", progress=False)
