@@ -303,7 +303,9 @@ class ExperimentSpec(Block):
     def trunk_network(self) -> BaseSpec | None:
         """The network that `trunk` reads, with the positions that must be scored for it; None for rows without."""
         read = self.trunk
-        return None if read is None else BaseSpec(name=read.family, members=read.members, distance=read.distance)
+        if read is None:
+            return None
+        return BaseSpec.model_validate({"name": read.family, "members": read.members, "distance": read.distance})
 
     @property
     def procedure(self) -> Procedure:

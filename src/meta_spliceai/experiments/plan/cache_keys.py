@@ -34,8 +34,8 @@ def cache_keys(spec: ExperimentSpec, rows: int) -> CacheKeys:
     scores = f"scores of {rows} {data} {' '.join(base.model_dump_json() for base in networks)}"
     zero = f"rows zero of {rows} {data} {spec.split.model_dump_json()} {spec.negatives} {spec.window} {spec.seed}"
     if spec.trunk is not None:
-        drawn = f"{spec.seed if spec.data.rows is not None else ''}"
-        return CacheKeys(scores, zero, f"trunk of {rows} {data} {spec.trunk.model_dump_json()} {drawn}")
+        of = "" if spec.data.rows is None else spec.seed
+        return CacheKeys(scores, zero, f"trunk of {rows} {data} {spec.trunk.model_dump_json()} {of}")
     if not is_frozen(spec):
         return CacheKeys(scores, zero, "")
     # The seed draws the variants, where not all are taken, and random weights.
