@@ -44,7 +44,7 @@ from meta_spliceai.errors import MetaSpliceAIError, MissingExtraError, MissingRe
 from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.device_rates import copy_rate, product_rate, wait_for
 from meta_spliceai.experiments.environment import describe_environment
-from meta_spliceai.experiments.executors.durations import parse_duration
+from meta_spliceai.experiments.execute.durations import parse_duration
 from meta_spliceai.experiments.results import keep_benchmark
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants

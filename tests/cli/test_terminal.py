@@ -14,7 +14,7 @@ from rich.console import Console
 from meta_spliceai.cli import terminal as shown
 from meta_spliceai.cli.terminal import JsonLines, Quiet, Terminal, make_screen
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.executors.places import Place
+from meta_spliceai.experiments.execute.place import Place
 from meta_spliceai.experiments.rows import load_rows
 from meta_spliceai.experiments.runner import Outcome
 from meta_spliceai.experiments.workspace import RunDirectory

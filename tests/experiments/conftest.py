@@ -18,6 +18,7 @@ from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.experiments.rows import load_rows
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.watcher import Silent
 from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.splice_engine.base_layer import families
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
@@ -166,3 +167,25 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         run = run_experiment(row, Workspace(folder / "runs"), "cpu", rows={row.id: row}).run
     assert run is not None
     return run.metrics()
+
+
+class Heard:
+    """A screen that keeps what each row says."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Silent] = {}
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        """Keep a line of the queue."""
+        self.lines.append(line)
+
+    def row(self, label: str) -> Silent:
+        """The watcher of a row."""
+        return self.rows.setdefault(label, Silent())
+
+
+@pytest.fixture
+def heard() -> Heard:
+    """A screen that keeps what each row says."""
+    return Heard()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.executors.local import run_queue
-from meta_spliceai.experiments.executors.request import Request
-from meta_spliceai.experiments.executors.screen import OneWatcher
+from meta_spliceai.experiments.execute.queue import InProcess, run_queue
+from meta_spliceai.experiments.execute.request import Request
 from meta_spliceai.experiments.prune_runs import sort_runs
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec
@@ -48,16 +47,14 @@ def locked(toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows, tmp_p
 
 
 def test_a_finished_run_is_returned_and_a_new_one_refused_before_it_is_computed(
-    toy_row: ExperimentSpec, catalogue: Rows, locked: Workspace
+    toy_row: ExperimentSpec, catalogue: Rows, locked: Workspace, heard: Any
 ) -> None:
     watcher = Silent()
     outcome = run_experiment(toy_row, locked, "cpu", rows=catalogue, watcher=watcher)
     assert outcome.reused
     assert "is finished already; nothing is computed again" in watcher.lines[-1]
-    # The queue leaves it to the row to say whether it has to write (its workers do not know the toy data set).
-    worker = 'for _ in __import__(\'sys\').stdin: print(\'{"answer": {"run": "toy", "reused": true}}\', flush=True)'
-    request = Request(toy_row, catalogue, locked.root, "cpu")
-    (queued,) = run_queue([request], OneWatcher(Silent()), command=(sys.executable, "-c", worker))
+    # A queue leaves it to the row to say whether it has to write.
+    (queued,) = run_queue([Request(toy_row, catalogue, locked.root, "cpu")], InProcess(), heard)
     assert queued.reused
     # The same row with another seed, and a row that never ran here.
     seed = toy_row.training.model_copy(update={"seed": 7})

@@ -15,7 +15,6 @@ from meta_spliceai.errors import MissingResourceError, RunError
 from meta_spliceai.experiments import runner
 from meta_spliceai.experiments.leaderboard import boards
 from meta_spliceai.experiments.progress_of_rows import state_of_rows
-from meta_spliceai.experiments.queue import run_all
 from meta_spliceai.experiments.rows import change
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.smoke import as_smoke
@@ -255,20 +254,10 @@ def test_fresh_throws_an_unfinished_run_away(
     assert outcome.run.record()["training"]["resumed_from"] is None
 
 
-def test_a_failure_is_a_state_with_a_reason_and_the_queue_goes_on(
-    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
-) -> None:
+def test_a_failure_is_a_state_with_a_reason(toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows) -> None:
     bad = change(toy_row, ["training.learning_rate=1e30", "training.gradient_clip=0"])
-    outcomes = run_all(
-        [bad, toy_row],
-        workspace,
-        rows=catalogue,
-        device="cpu",
-        resume=False,
-        fresh=False,
-        watcher=Silent(),
-    )
-    assert [outcome.failed for outcome in outcomes] == [True, False]
+    with pytest.raises(RunError, match="lower learning_rate"):
+        run_experiment(bad, workspace, "cpu", rows=catalogue)
     failed = next(run for run in workspace.runs() if run.state() == "failed")
     assert "lower learning_rate" in failed.reason()
     assert failed.reason().endswith("or clip the gradient (gradient_clip=1; it is 0, not clipped)")
@@ -492,10 +481,8 @@ def test_a_full_disk_a_lost_mount_and_no_memory_are_states_and_the_run_resumes(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(runner, "judge", lambda *_: (_ for _ in ()).throw(error))
-        outcomes = run_all(
-            [toy_row], workspace, rows=catalogue, device="cpu", resume=False, fresh=False, watcher=Silent()
-        )
-    assert outcomes[0].failed
+        with pytest.raises(RunError):
+            run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     (run,) = workspace.runs()
     assert (run.state(), run.reason()) == ("failed", reason)
     outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows=catalogue)

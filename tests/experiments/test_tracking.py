@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from meta_spliceai.errors import InputError, MissingExtraError, RunError
-from meta_spliceai.experiments.executors.request import Request, carry_out
+from meta_spliceai.experiments.execute.request import Request, carry_out
 from meta_spliceai.experiments.rows import change
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.tracking import check_loggers

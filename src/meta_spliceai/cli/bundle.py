@@ -82,7 +82,7 @@ def make(
     rows = load_rows()
 
     from meta_spliceai.cli.terminal import Terminal
-    from meta_spliceai.experiments.bundle.make import make_bundle, with_members
+    from meta_spliceai.experiments.bundle.make import Options, make_bundle, with_members
     from meta_spliceai.experiments.parts import missing_parts
 
     chosen = [find_row(rows, row_id) for row_id in ids or ()]
@@ -98,17 +98,8 @@ def make(
         chosen = [rows[spec.id] for spec in chosen]
     if score_digits is not None and not scores:
         raise InputError("--score-digits rounds base scores and --no-scores packs none; give one of them")
-    made = make_bundle(
-        chosen,
-        rows,
-        out,
-        Terminal(),
-        most_bytes=most,
-        scores=scores,
-        digits=score_digits,
-        wheels=wheels,
-        leave_out=every,
-    )
+    options = Options(most, scores, score_digits, wheels, leave_out=every)
+    made = make_bundle(chosen, rows, out, Terminal(), options)
     if as_json:
         print_json({"file": str(made.path), "bytes": made.bytes, "parts": made.parts, **made.index})
         return

@@ -74,7 +74,7 @@ def launch(
           --bucket s3://my-lab-runs --yes
     """
     from meta_spliceai.errors import InputError, unknown_value
-    from meta_spliceai.experiments.executors.on_cloud import (
+    from meta_spliceai.experiments.execute.on_cloud import (
         CLOUDS,
         IMAGE,
         Rental,
@@ -129,7 +129,8 @@ def launch(
         f"({offer.provider}, {offer.as_of}{'' if not spot else '; spot costs less'})"
     )
     typer.echo(
-        f"cost: ${offer.dollars:.2f} for {offer.hours:.2f} h, at most ${offer.dollars_most:.2f}, storage not counted"
+        f"cost: ${offer.hours * offer.dollars_per_hour:.2f} for {offer.hours:.2f} h, at most "
+        f"${offer.hours_most * offer.dollars_per_hour:.2f}, storage not counted"
     )
     for warning in plan.warnings:
         typer.echo(f"warning: {warning}", err=True)

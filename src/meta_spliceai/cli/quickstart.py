@@ -48,8 +48,9 @@ def quickstart(
     from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.errors import RunError
+    from meta_spliceai.experiments.execute.queue import InProcess, run_queue
+    from meta_spliceai.experiments.execute.request import Request
     from meta_spliceai.experiments.leaderboard import boards
-    from meta_spliceai.experiments.queue import run_all
     from meta_spliceai.experiments.report import build_report
     from meta_spliceai.experiments.rows import change, find_row, load_rows
     from meta_spliceai.experiments.workspace import Workspace
@@ -60,7 +61,8 @@ def quickstart(
     specs = [change(find_row(rows, row_id), [f"training.seed={seed}", *wanted]) for row_id in ROWS]
     workspace = Workspace.default(runs_dir)
     terminal = Terminal()
-    outcomes = run_all(specs, workspace, rows=rows, device=device, resume=True, fresh=False, watcher=terminal)
+    requests = [Request(spec, rows, workspace.root, device, resume=True) for spec in specs]
+    outcomes = run_queue(requests, InProcess(), terminal)
     failed = [outcome for outcome in outcomes if outcome.failed]
     if failed:
         raise RunError(f"quickstart: {'; '.join(f'{outcome.spec.id}: {outcome.error}' for outcome in failed)}")

@@ -14,7 +14,7 @@ from meta_spliceai.cli.folders import RunsDir
 from meta_spliceai.cli.guard_paths import Reads
 
 if TYPE_CHECKING:
-    from meta_spliceai.experiments.executors.all_rows import Expected, Fate
+    from meta_spliceai.experiments.execute.all_rows import Expected, Fate
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -138,7 +138,7 @@ def run(
           --slurm gpus_per_node=1
     """
     from meta_spliceai.errors import InputError, unknown_value
-    from meta_spliceai.experiments.executors.durations import parse_duration
+    from meta_spliceai.experiments.execute.durations import parse_duration
     from meta_spliceai.experiments.parts import missing_parts
     from meta_spliceai.experiments.rows import change, find_row, load_rows
     from meta_spliceai.experiments.smoke import as_smoke
@@ -174,8 +174,8 @@ def run(
     specs = [change(spec, wanted) if wanted else spec for spec in chosen]
 
     from meta_spliceai.cli.terminal import make_screen
-    from meta_spliceai.experiments.executors.places import Place, run_at
-    from meta_spliceai.experiments.executors.request import Request
+    from meta_spliceai.experiments.execute.place import Place, run_at
+    from meta_spliceai.experiments.execute.request import Request
     from meta_spliceai.experiments.tracking import check_loggers
 
     place = Place(executor, jobs, ray_address, gpus_per_run, tuple(slurm or ()))
@@ -185,7 +185,7 @@ def run(
     workspace = Workspace.default(runs_dir)
     expected: list[Expected] = []
     if every or seconds is not None:
-        from meta_spliceai.experiments.executors.all_rows import Admission, fates, longer_last, order_rows
+        from meta_spliceai.experiments.execute.all_rows import Admission, fates, longer_last, order_rows
         from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 
         resume = resume or not fresh

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from meta_spliceai.cli.plain_console import PlainConsole
 from meta_spliceai.cli.print_json import in_json
 from meta_spliceai.errors import unknown_value
-from meta_spliceai.experiments.executors.screen import Screen
+from meta_spliceai.experiments.execute.queue import Screen
 from meta_spliceai.experiments.runner import Outcome
 from meta_spliceai.experiments.watcher import Watcher
 from meta_spliceai.experiments.workspace import now

@@ -1,12 +1,13 @@
 """A data set as a bundle carries it: the loaded table, the bases around its variants, its genes; no source file.
 
-What is loaded from here has the identity of what was loaded from the sources: the table is compared with the digest it
-had there, and a base that was not packed is an error and not N. So a run from a bundle has the address, and is found
-as the result, of the same run from the sources.
+What is loaded from here has the identity of what was loaded from the sources: every file is compared with the bundle's
+index, the table and genes with the digests they had there, the genome with the table's reference alleles; and a base
+that was not packed is an error and not N. So a run from a bundle has the address of the same run from the sources.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,12 +17,13 @@ import numpy as np
 import pandas as pd
 
 from meta_spliceai.datasets.registry import DataSet, Loaded
-from meta_spliceai.errors import IntegrityError
-from meta_spliceai.files import atomic_write, sha256_file
-from meta_spliceai.resources.bundles import INDEX
-from meta_spliceai.resources.resolve import mirror_folders
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.files import atomic_write
+from meta_spliceai.resources.bundles import INDEX, MALFORMED
+from meta_spliceai.resources.resolve import mirror_folders, verified
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.packed import Interval, PackedGenome, write_packed
+from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 
 FOLDER = "bundle/data"
@@ -30,7 +32,9 @@ FOLDER = "bundle/data"
 DESCRIPTION, TABLE, GENOME = "data-set.json", "variants.parquet", "genome.npz"
 
 
-def store_dataset(loaded: Loaded, asked: Mapping[str, object], intervals: Iterable[Interval], folder: Path) -> int:
+def store_dataset(
+    loaded: Loaded, asked: Mapping[str, object], intervals: Iterable[Interval], folder: Path
+) -> tuple[int, list[Path]]:
     """Write a loaded data set into a folder of plain data, and its genes beside it, once for all that share them.
 
     Args:
@@ -40,33 +44,33 @@ def store_dataset(loaded: Loaded, asked: Mapping[str, object], intervals: Iterab
         folder: a new folder.
 
     Returns:
-        bases kept.
+        bases kept, and the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / DESCRIPTION, folder / TABLE, folder / GENOME]
     with atomic_write(folder / TABLE, "wb") as handle:
         loaded.variants.to_parquet(handle, index=False, compression="zstd")
     bases = write_packed(loaded.genome, intervals, folder / GENOME)
     genes = loaded.annotation
     if genes is not None:
-        with atomic_write(genes_file(folder, genes.digest), "wb") as handle:
+        files.append(_genes_file(folder, genes.digest))
+        with atomic_write(files[-1], "wb") as handle:
             _genes_frame(genes).to_parquet(handle, index=False, compression="zstd")
     description = {
         "name": loaded.dataset.name,
         "asked": dict(asked),
         "options": dict(loaded.options),
         "digest": loaded.digest,
-        "rows": len(loaded.variants),
         "coverage": loaded.coverage.to_json(),
         "genome": {"name": loaded.genome.name, "build": loaded.genome.build, "digest": loaded.genome.digest},
         "annotation": None if genes is None else {"name": genes.name, "build": genes.build, "digest": genes.digest},
     }
     with atomic_write(folder / DESCRIPTION) as handle:
         json.dump(description, handle, indent=2, ensure_ascii=False, allow_nan=False)
-    return bases
+    return bases, files
 
 
-def genes_file(folder: Path, digest: str) -> Path:
-    """Where the genes of the data set in a folder stand: beside it, under their content."""
+def _genes_file(folder: Path, digest: str) -> Path:
     return folder.parent / f"genes-{digest[:16]}.parquet"
 
 
@@ -78,52 +82,71 @@ def bundled_dataset(dataset: DataSet, asked: Mapping[str, object]) -> Loaded | N
         asked: the loader's options; a bundle serves those it was made with.
 
     Raises:
-        IntegrityError: the bundle's files are not what its description says.
+        IntegrityError: the files are not those of the bundle's index, or do not belong together.
     """
     for mirror in mirror_folders():
         for file in sorted((mirror / FOLDER).glob(f"*/{DESCRIPTION}")):
-            description = _description(file)
-            if description["name"] == dataset.name and description["asked"] == dict(asked):
-                return _load(file.parent, description, dataset, _origin(mirror))
+            try:
+                opened = _Opened(mirror, file.parent)
+                about = json.loads(opened.checked(file).read_text(encoding="utf-8"))
+                if about["name"] == dataset.name and about["asked"] == dict(asked):
+                    return _load(opened, about, dataset)
+            except (*MALFORMED, InputError) as error:
+                raise IntegrityError(
+                    f"{file.parent} holds no whole data set ({error}); open its bundle again"
+                ) from error
     return None
 
 
-def _origin(mirror: Path) -> str:
-    """The bundle in words: what its index hashes to, so that two bundles are told apart."""
-    return f"bundle {sha256_file(mirror / INDEX)[:12]}"
+class _Opened:
+    """A data set's folder in an opened bundle, whose index names every file with its digest."""
+
+    def __init__(self, mirror: Path, folder: Path) -> None:
+        index = (mirror / INDEX).read_bytes()
+        self.mirror, self.folder = mirror, folder
+        self.origin = f"bundle {hashlib.sha256(index).hexdigest()[:12]}"
+        self._members = json.loads(index)["members"]
+
+    def checked(self, file: Path) -> Path:
+        """The file itself, once it is what the index says; it may have been changed since the bundle was opened."""
+        return verified(file, self._members[file.relative_to(self.mirror).as_posix()]["sha256"])
 
 
-def _load(folder: Path, description: dict[str, Any], dataset: DataSet, origin: str) -> Loaded:
-    try:
-        table = pd.read_parquet(folder / TABLE)
-        genome = PackedGenome(folder / GENOME, **description["genome"])
-        annotation = None
-        if description["annotation"] is not None:
-            about = description["annotation"]
-            annotation = GeneAnnotation(
-                _genes(pd.read_parquet(genes_file(folder, about["digest"]))), build=about["build"], name=about["name"]
-            )
-        account = description["coverage"]
-        coverage = Coverage(account["read"], account["left_out"], account["examples"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{folder} holds no whole data set ({error}); open its bundle again") from error
-    loaded = Loaded(table, coverage, genome, annotation, dataset, description["options"], origin)
-    if loaded.digest != description["digest"]:
-        raise IntegrityError(f"{folder}: the table is not the one that was packed; open its bundle again")
-    if annotation is not None and annotation.digest != description["annotation"]["digest"]:
-        raise IntegrityError(f"{folder}: the genes are not those that were packed; open its bundle again")
+def _load(opened: _Opened, about: dict[str, Any], dataset: DataSet) -> Loaded:
+    folder = opened.folder
+    table = pd.read_parquet(opened.checked(folder / TABLE))
+    genome = PackedGenome(opened.checked(folder / GENOME), **about["genome"])
+    annotation = None
+    if about["annotation"] is not None:
+        name, build, digest = (about["annotation"][key] for key in ("name", "build", "digest"))
+        genes = pd.read_parquet(opened.checked(_genes_file(folder, digest)))
+        annotation = GeneAnnotation(_genes(genes), build=build, name=name)
+        if annotation.digest != digest:
+            raise ValueError("the genes are not those that were packed")
+    account = about["coverage"]
+    coverage = Coverage(account["read"], account["left_out"], account["examples"])
+    loaded = Loaded(table, coverage, genome, annotation, dataset, about["options"], opened.origin)
+    if loaded.digest != about["digest"]:
+        raise ValueError("the table is not the one that was packed")
+    _compare_bases(table, genome)
     return loaded
 
 
-def _description(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IntegrityError(f"{file} is damaged ({error}); open its bundle again") from error
-    needed = {"name", "asked", "options", "digest", "coverage", "genome", "annotation"}
-    if not isinstance(content, dict) or not needed <= content.keys():
-        raise IntegrityError(f"{file} does not describe a data set; open its bundle again")
-    return content
+def _compare_bases(table: pd.DataFrame, genome: PackedGenome) -> None:
+    """The table's content is part of the data set's identity, and its reference alleles must be the genome's.
+
+    So another genome cannot pass under the digest of the real one, even in a bundle that was put together anew.
+
+    Raises:
+        ValueError: they are not.
+    """
+    for chrom, pos, ref in zip(table["chrom"], table["pos"].astype(int), table["ref"], strict=True):
+        try:
+            held = decode(genome.fetch(chrom, pos - 1, pos - 1 + len(ref)))
+        except InputError:  # a variant that no row of the bundle draws
+            continue
+        if held != ref:
+            raise ValueError(f"its genome has {held[:20]} at {chrom}:{pos}, and the variant there {ref[:20]}")
 
 
 def _genes_frame(annotation: GeneAnnotation) -> pd.DataFrame:

@@ -24,7 +24,6 @@ class ProgressFile:
         watcher: handed everything.
         run: whose progress it is.
         price_per_hour: dollars an hour of the machine; None where it has no price.
-        check: asked before each writing and after each epoch whether the run may still write there; raises where not.
     """
 
     def __init__(
@@ -32,12 +31,10 @@ class ProgressFile:
         watcher: Watcher,
         run: RunDirectory,
         price_per_hour: float | None = None,
-        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.watcher = watcher
         self.run = run
         self.price_per_hour = price_per_hour
-        self.check = check
         self.began = time.perf_counter()
         self.written = -SECONDS_BETWEEN_WRITES
         self.say = watcher.say
@@ -61,7 +58,7 @@ class ProgressFile:
         """Hand the facts on, and write those of the training."""
         self.watcher.tell(kind, facts)
         if kind == "epoch":
-            self.check()
+            self.run.require_there()
         if kind == "training":
             self._write({"stage": "training", **facts})
 
@@ -74,7 +71,7 @@ class ProgressFile:
         since = time.perf_counter()
         if not now_or_never and since - self.written < SECONDS_BETWEEN_WRITES:
             return
-        self.check()
+        self.run.require_there()
         self.written = since
         seconds = since - self.began
         price = self.price_per_hour

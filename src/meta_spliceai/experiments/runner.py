@@ -15,6 +15,7 @@ from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.address import code_version, run_name
 from meta_spliceai.experiments.describe_data import describe_data, digest_of_splits, write_splits
+from meta_spliceai.experiments.disk_errors import disk_error, what_to_do
 from meta_spliceai.experiments.encoder_weights import require_encoder_weights
 from meta_spliceai.experiments.ensemble import train_ensemble
 from meta_spliceai.experiments.environment import describe_environment
@@ -22,7 +23,6 @@ from meta_spliceai.experiments.evidence import EVIDENCE
 from meta_spliceai.experiments.fuse import fuse
 from meta_spliceai.experiments.judge import Judgement, judge
 from meta_spliceai.experiments.leaderboard import HEADLINES
-from meta_spliceai.experiments.lost_folder import MOUNT_AGAIN, FolderWatch, storage_error, what_to_do
 from meta_spliceai.experiments.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.prepare import Prepared, load_rows_of, prepare
 from meta_spliceai.experiments.procedures import (
@@ -42,7 +42,7 @@ from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.stale import mark_stale_runs
 from meta_spliceai.experiments.watcher import Silent, Watcher
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace, now
+from meta_spliceai.experiments.workspace import RunDirectory, State, Workspace, now
 from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory, peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 
@@ -138,15 +138,15 @@ def run_experiment(
     # Only now where the row has run here before: a result is read from a folder that only others may write to.
     workspace.require_writable()
     _require_weights(spec, workspace, rows)
-    with run.taken(), FolderWatch(run.path, workspace.root) as folders, ExitStack() as threads:
+    with run.taken(), ExitStack() as threads:
         _begin(run, spec, resume, fresh, watcher)
         threads.enter_context(_threads_of(run, watcher))
-        watcher = file = ProgressFile(watcher, run, price_per_hour, folders.check)
+        watcher = file = ProgressFile(watcher, run, price_per_hour)
         watcher.tell(
             "run", {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed, "spec": spec.identity()}
         )
         try:
-            with _states(run, spec, workspace, file, folders):
+            with _states(run, spec, workspace, file):
                 _work(
                     run,
                     spec,
@@ -304,31 +304,18 @@ def _threads_of(run: RunDirectory, watcher: Watcher) -> Iterator[None]:
 
 
 @contextmanager
-def _states(
-    run: RunDirectory, spec: ExperimentSpec, workspace: Workspace, watcher: ProgressFile, folders: FolderWatch
-) -> Iterator[None]:
+def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace, watcher: ProgressFile) -> Iterator[None]:
     """Whatever ends the work leaves a state with its reason, in the folder and in the ledger."""
 
-    def end(state: str, reason: str) -> None:
-        # What was being written is in the way of a last line on a full disk. If that cannot be written either, the
-        # error itself goes on its way, and a run whose process is gone counts as interrupted.
+    def end(state: State, reason: str) -> None:
         watcher.close()
+        # On a disk that is full or gone, the error itself goes on its way; a run whose process is gone counts as
+        # interrupted.
         with suppress(OSError, RunError):
-            # Where the folder is lost, its path may stand for another one by now.
-            if not folders.lost(run.path):
-                run.mark(state, reason)  # type: ignore[arg-type]
-        with suppress(OSError, RunError):
-            if not folders.lost(workspace.root):
-                workspace.ledger.append(
-                    {
-                        "event": state,
-                        "run": run.name,
-                        "row": spec.id,
-                        "smoke": spec.smoke,
-                        "seed": spec.seed,
-                        "reason": reason,
-                    }
-                )
+            run.require_there()
+            run.mark(state, reason)
+            facts = {"run": run.name, "row": spec.id, "smoke": spec.smoke, "seed": spec.seed}
+            workspace.ledger.append({"event": state, **facts, "reason": reason})
         watcher.tell("end", {"state": state, "reason": reason})
 
     try:
@@ -338,10 +325,12 @@ def _states(
         end("interrupted", str(stopped) or "stopped by the user")
         raise
     except Exception as error:
-        lost, disk = folders.lost(), error if isinstance(error, OSError) else storage_error(error)
-        if lost:
-            end("failed", lost)
-            raise RunError(f"run {run.name}: {lost}; {MOUNT_AGAIN}") from error
+        try:
+            run.require_there()
+        except RunError as gone:
+            end("failed", str(gone))
+            raise gone from error
+        disk = error if isinstance(error, OSError) else disk_error(error)
         if disk is not None:
             own_words = isinstance(error, MetaSpliceAIError)
             what = str(error) if own_words else f"{disk.strerror or disk}: {disk.filename or run.path}"

@@ -18,8 +18,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
+from meta_spliceai.experiments.disk_errors import NOT_WRITABLE
 from meta_spliceai.experiments.ledger import Ledger
-from meta_spliceai.experiments.lost_folder import NOT_WRITABLE
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.files import atomic_write
 
@@ -160,6 +160,18 @@ class RunDirectory:
             return _held_by_another(file)
         lock.release()
         return False
+
+    def require_there(self) -> None:
+        """Nothing, while the folder of a run that has begun is there: files written whole make a lost folder anew.
+
+        Raises:
+            RunError: it was deleted, or the disk that holds it was taken away.
+        """
+        if not (self.path / "run.json").is_file():
+            raise RunError(
+                f"run {self.name}: its folder {self.path} is gone; put the disk back and go on with --resume, or, if "
+                "the folder was deleted, run the row anew"
+            )
 
     def mark(self, state: State, reason: str = "", **more: Any) -> None:
         """Write the state into run.json beside what stands there already."""

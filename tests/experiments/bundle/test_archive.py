@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 import zipfile
@@ -14,6 +15,8 @@ import pytest
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments.bundle import archive
 from meta_spliceai.experiments.bundle.archive import extract, read_index, write_archive
+from meta_spliceai.experiments.bundle.use import open_bundle
+from meta_spliceai.experiments.bundle.wheels import unpack_wheels
 
 INDEX = "bundle/index.json"
 
@@ -83,7 +86,7 @@ def test_paths_that_lead_elsewhere(good: Path, name: str) -> None:
         members[name] = b"x"
         index["members"][name] = {"bytes": 1, "sha256": "0" * 64}
 
-    refused(rewritten(good, add), "path is not one that a bundle has")
+    refused(rewritten(good, add), "path is not one that it may have")
 
 
 def test_a_link(good: Path) -> None:
@@ -109,29 +112,66 @@ def test_another_content_than_the_checksum_says(good: Path) -> None:
     def swap(members: dict[str, bytes], index: dict[str, Any]) -> None:
         members["weights.safetensors"] = bytes(256 * 40)
 
-    refused(rewritten(good, swap), "does not have the checksum")
+    refused(rewritten(good, swap), "does not have the digest")
 
 
 def test_sizes_that_are_not_true(good: Path) -> None:
     def lie(members: dict[str, bytes], index: dict[str, Any]) -> None:
         index["members"]["weights.safetensors"]["bytes"] = 5
 
-    refused(rewritten(good, lie), "10,240 bytes, the index says 5")
+    refused(rewritten(good, lie), "10,240 bytes, and 5 by the index")
 
 
 def test_more_than_a_bundle_ever_holds(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "LARGEST_UNPACKED", 5_000)
-    refused(good, "unpacked it would take more")
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "LARGEST_UNPACKED", 5_000)
+        refused(good, "unpacked it would take more")
     monkeypatch.setattr(archive, "LARGEST_INDEX", 50)
-    refused(good, "larger than any index")
+    refused(good, "one that is larger than any is")
+
+
+def test_a_file_and_a_folder_of_one_name(good: Path) -> None:
+    def add(members: dict[str, bytes], index: dict[str, Any]) -> None:
+        members["weights.safetensors/inner"] = b"x"
+        index["members"]["weights.safetensors/inner"] = {"bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+
+    refused(rewritten(good, add), "two members of one name")
+
+
+def test_more_members_than_a_bundle_ever_holds(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def add(members: dict[str, bytes], index: dict[str, Any]) -> None:
+        members.update({f"member-{number}": b"" for number in range(40)})
+
+    bad = rewritten(good, add)
+    monkeypatch.setattr(archive, "MOST_MEMBERS", 20)
+    refused(bad, "unpacked it would take more than")
+    monkeypatch.setattr(archive, "MOST_MEMBERS", 5)  # the list itself is longer than five members take
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    refused(bad, "it has more than 5 members")
+
+
+HOSTILE = [*(f"z{number}.zip" for number in ("", 1, 2, 3, 6, 7, 8)), "w1.zip", "w2.zip", "w3.zip"]
+HOSTILE += ["bundle-d63dcd4d.zip", "bundleidx-965394f4.zip"]
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_bundles_are_refused_in_one_line(case: str, tmp_path: Path, mirror: Path) -> None:
+    file = mirror / "cases" / case
+    for use in (lambda: open_bundle(file, tmp_path / "out"), lambda: unpack_wheels(file, tmp_path / "site")):
+        with pytest.raises((InputError, IntegrityError)) as refused:
+            use()
+        assert len(str(refused.value)) < 1_000
+        assert "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())  # nothing of it is left
 
 
 def test_a_zip_that_is_no_bundle_and_a_later_format(good: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as pack:
         pack.writestr("a", "b")
-    refused(tmp_path / "other.zip", "it has no bundle/index.json")
+    refused(tmp_path / "other.zip", "it has no bundle/index.json, or one")
     with pytest.raises(InputError, match="format 9"):
         read_index(rewritten(good, lambda _, index: index.update(format=9)))
-    refused(rewritten(good, lambda _, index: index.pop("members")), "index cannot be read")  # type: ignore[arg-type,return-value]
+    refused(rewritten(good, lambda _, index: index.pop("members")), "'members'")  # type: ignore[arg-type,return-value]
     with pytest.raises(InputError, match="no bundle at"):
         read_index(tmp_path / "absent.zip")

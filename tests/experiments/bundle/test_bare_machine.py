@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from meta_spliceai.experiments.bundle.make import make_bundle
+import meta_spliceai
+from meta_spliceai.experiments.bundle.make import Options, make_bundle
 from meta_spliceai.experiments.rows import load_rows
 from meta_spliceai.experiments.watcher import Silent
 from meta_spliceai.experiments.workspace import Workspace
@@ -51,7 +52,7 @@ def bare(tmp_path: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
     return {
         **kept,
-        "PYTHONPATH": str(tmp_path / "site"),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(Path(meta_spliceai.__file__).parents[1])]),
         "META_SPLICEAI_CACHE": str(tmp_path / "bare cache"),
         "META_SPLICEAI_OFFLINE": "1",
         "HF_HUB_OFFLINE": "1",
@@ -85,7 +86,7 @@ def test_rows_of_the_packaged_data(bare: dict[str, str], tmp_path: Path) -> None
     packaged_data()
     rows = load_rows(own=None)
     wanted = [rows["wt1-validated-delta"], rows["wt1-simple-cnn"]]
-    made = make_bundle(wanted, rows, tmp_path / "wt1.zip", Silent(), scores=False)
+    made = make_bundle(wanted, rows, tmp_path / "wt1.zip", Silent(), Options(scores=False))
     assert made.bytes < 45_000_000
     command = ["run", "--all", "--smoke", "--bundle", str(tmp_path / "wt1.zip"), "--device", "cpu"]
     done = run_there(command, bare, tmp_path)
@@ -110,7 +111,7 @@ def test_every_row(bare: dict[str, str], tmp_path: Path, mirror: Path) -> None:
     # The weights of four networks alone are larger than a bundle may be; no other row needs as much. Rows that are
     # named are packed without their encoders' weights, which a smoke run does not read.
     wanted = [row for row in rows.values() if row.id != "mfass-fusion-all-networks"]
-    made = make_bundle(wanted, rows, tmp_path / "all.zip", Silent(), scores=False)
+    made = make_bundle(wanted, rows, tmp_path / "all.zip", Silent(), Options(scores=False))
     assert made.bytes < 45_000_000
     assert set(made.index["rows"]) == {row.id for row in wanted}
     done = run_there(["run", "--all", "--smoke", "--bundle", str(tmp_path / "all.zip")], bare, tmp_path)

@@ -71,8 +71,12 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     np.savez(file, **{**arrays, "distance": np.array(6)})
     with pytest.raises(IntegrityError, match="do not fit"):
         unpack_scores(file, ScoreCache(tmp_path / "cache"))
-    np.savez(file, **{**arrays, "digits": np.array(40)})
-    with pytest.raises(IntegrityError, match="do not fit"):
+    for bad in ({"digits": np.array(40)}, {"digest": np.array("../" * 20 + "ab" * 2)}, {"digest": np.array(3)}):
+        np.savez(file, **{**arrays, **bad})
+        with pytest.raises(IntegrityError, match="do not fit"):
+            unpack_scores(file, ScoreCache(tmp_path / "cache"))
+    np.savez(file, **{**arrays, "distance": np.array([5, 5])})
+    with pytest.raises(IntegrityError, match="no whole numbers"):
         unpack_scores(file, ScoreCache(tmp_path / "cache"))
     write_packed_scores(entries(40), DIGEST, 5, file, 5)
     content = bytearray(file.read_bytes())
@@ -102,3 +106,11 @@ def test_scores_beside_the_cache_are_read_and_left_alone(tmp_path: Path) -> None
     assert len(both.read(keys, DIGEST, 5)) == 2
     assert block.exists()
     assert both.damaged == 1
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize("case", ["npzscores-0ad63582", "unpack-34288e8b", "s", "s3", "pk"])
+def test_hostile_files_are_refused(mirror: Path, tmp_path: Path, case: str) -> None:
+    with pytest.raises(IntegrityError):
+        unpack_scores(mirror / "cases" / f"{case}.npz", ScoreCache(tmp_path / "cache"))
+    assert not (tmp_path / "cache").exists()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.experiments.bundle.make import NEEDED_WHEELS, make_bundle
-from meta_spliceai.experiments.bundle.wheels import package_of, unpack_wheels
+from meta_spliceai.experiments.bundle.make import Options, make_bundle
+from meta_spliceai.experiments.bundle.wheels import NEEDED, package_of, unpack_wheels
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.watcher import Silent
 
@@ -43,14 +43,14 @@ def wheels(tmp_path: Path) -> Path:
     """One of each that is needed, and one that nobody asked for."""
     folder = tmp_path / "wheels here"
     folder.mkdir()
-    for package in (*NEEDED_WHEELS, "numpy"):
+    for package in (*NEEDED, "numpy"):
         wheel(folder, package)
     return folder
 
 
 def test_they_are_unpacked_where_they_are_not_there_yet(rows: Rows, wheels: Path, tmp_path: Path) -> None:
-    made = make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), wheels=wheels)
-    assert {package_of(name) for name in made.index["wheels"]["packed"]} == set(NEEDED_WHEELS)
+    made = make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), Options(wheels=wheels))
+    assert {package_of(name) for name in made.index["wheels"]["packed"]} == set(NEEDED)
     assert made.parts["wheels"] > 0
     site = tmp_path / "site"
     command = [sys.executable, "-c", WITHOUT_THEM, "meta_spliceai.experiments.bundle.wheels"]
@@ -63,23 +63,23 @@ def test_they_are_unpacked_where_they_are_not_there_yet(rows: Rows, wheels: Path
 def test_a_folder_that_lacks_one_is_refused(rows: Rows, wheels: Path, tmp_path: Path) -> None:
     (wheels / "pydantic_core-1.0-py3-none-any.whl").unlink()
     with pytest.raises(InputError, match="no wheel of pydantic-core; get them with: python -m pip download"):
-        make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), wheels=wheels)
+        make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), Options(wheels=wheels))
     wheel(wheels, "pydantic-core")
     wheel(wheels, "pydantic-core", "py2.py3-none-any")
     with pytest.raises(InputError, match="pydantic-core is there in two versions"):
-        make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), wheels=wheels)
+        make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), Options(wheels=wheels))
 
 
 @pytest.mark.parametrize(
     ("tag", "member", "words"),
-    [("cp35-cp35m-manylinux1_x86_64", "", "for another Python"), ("py3-none-any", "../evil.py", "leave the folder")],
+    [("cp35-cp35m-manylinux1_x86_64", "", "for another Python"), ("py3-none-any", "../evil.py", "path is not one")],
 )
 def test_a_wheel_that_does_not_fit_is_refused(
     rows: Rows, wheels: Path, tmp_path: Path, tag: str, member: str, words: str
 ) -> None:
     (wheels / "pydantic-1.0-py3-none-any.whl").unlink()
     wheel(wheels, "pydantic", tag, member)
-    make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), wheels=wheels)
+    make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), Options(wheels=wheels))
     with pytest.raises(IntegrityError, match=words):
         unpack_wheels(tmp_path / "b.zip", tmp_path / "site")
     assert not (tmp_path / "evil.py").exists()

@@ -1,7 +1,8 @@
-"""The file itself: a zip of plain data whose index names every member with its size and checksum.
+"""The file itself: a zip of plain data whose index names every member with its size and SHA-256.
 
-Nothing in it is run or unpickled. A file that is cut off, altered, or made to do harm (paths that lead out of the
-folder, links, members larger than they say, members nobody names) is refused before anything of it is used.
+Nothing in it is run or unpickled. A file that is cut off, altered, or made to do harm is refused before anything of it
+is used: paths that lead out of the folder, links, two members of one name, members larger than they say, or that the
+index does not name.
 """
 
 from __future__ import annotations
@@ -11,29 +12,33 @@ import json
 import re
 import stat
 import zipfile
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write, sha256_file
-from meta_spliceai.resources.bundles import INDEX
+from meta_spliceai.resources.bundles import INDEX, MALFORMED
 
-FORMAT = 3
+FORMAT = 4
+MOST_MEMBERS = 10_000
 LARGEST_INDEX = 16 * 2**20
-LARGEST_UNPACKED = 4 * 2**30
-"""Bytes that a bundle may hold unpacked. One file of 45 MB of sequence and weights holds some 50 MB."""
+LARGEST_UNPACKED = 4 * 2**30 - 1
+"""Bytes that a bundle may hold unpacked: what fits a zip file without its extensions for large ones."""
 
-_STORED = (".parquet", ".safetensors")
+BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
+"""What each part of a member's path is; that of a wheel's member may begin otherwise."""
+
+_STORED = (".parquet", ".safetensors", ".whl")
 """Compressed already, or not compressible: kept as they are."""
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_DIRECTORY_ENTRY = 46
 _CHUNK = 1 << 20
 
 
-def write_archive(folder: Path, about: Mapping[str, Any], out: Path) -> int:
-    """Pack a folder into one file, with an index of all it holds.
+def write_archive(folder: Path, about: Mapping[str, Any], out: Path) -> dict[str, int]:
+    """Pack a folder into one file, with an index of all it holds; the same content gives the same file.
 
     Args:
         folder: what is packed, every file of it.
@@ -41,147 +46,149 @@ def write_archive(folder: Path, about: Mapping[str, Any], out: Path) -> int:
         out: the file; an existing one is replaced when the new one is whole.
 
     Returns:
-        bytes of the file.
+        member: bytes that it takes in the file.
+
+    Raises:
+        InputError: more than a bundle may hold.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    members = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-        for path in files
-    }
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    members = {name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in files.items()}
+    if sum(path.stat().st_size for path in files.values()) > LARGEST_UNPACKED or len(files) >= MOST_MEMBERS:
+        raise InputError(f"a bundle holds at most {LARGEST_UNPACKED / 2**30:.0f} GiB in {MOST_MEMBERS:,} files")
     index = json.dumps({"format": FORMAT, **about, "members": members}, indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_write(out, "wb") as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as pack:
-        _add(pack, INDEX, lambda member: member.write(index.encode()))
-        for path in files:
-            _add(pack, path.relative_to(folder).as_posix(), lambda member, path=path: _copy(path, member))  # type: ignore[misc]
-    return out.stat().st_size
+        pack.writestr(_entry(INDEX), index)
+        for name, path in files.items():
+            with path.open("rb") as source, pack.open(_entry(name), "w", force_zip64=False) as member:
+                while piece := source.read(_CHUNK):
+                    member.write(piece)
+        return {entry.filename: entry.compress_size for entry in pack.infolist()}
 
 
-def _add(pack: zipfile.ZipFile, name: str, write: Callable[[IO[bytes]], object]) -> None:
-    """One member; the date is fixed, so that the same content gives the same file."""
+def _entry(name: str) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     entry.compress_type = zipfile.ZIP_STORED if name.endswith(_STORED) else zipfile.ZIP_DEFLATED
     entry.external_attr = 0o644 << 16
-    with pack.open(entry, "w") as member:
-        write(member)
-
-
-def _copy(path: Path, member: IO[bytes]) -> None:
-    with path.open("rb") as handle:
-        while piece := handle.read(_CHUNK):
-            member.write(piece)
-
-
-def packed_sizes(file: Path) -> dict[str, int]:
-    """Member: bytes it takes in the file."""
-    with _opened(file) as pack:
-        return {entry.filename: entry.compress_size for entry in pack.infolist()}
+    return entry
 
 
 def read_index(file: Path) -> dict[str, Any]:
     """What a bundle says it is, once its members are known to be those that it names.
 
     Raises:
-        InputError: no such file, or no bundle.
+        InputError: no such file, or a bundle of another version.
         IntegrityError: damaged, or made to do harm.
     """
-    with _opened(file) as pack:
+    with opened(file) as pack:
         return _checked_index(pack, file)
 
 
 def extract(file: Path, folder: Path) -> dict[str, Any]:
-    """Write every member of a bundle into a new folder, its size and checksum compared; returns the index.
+    """Write every member of a bundle into a new folder, its size and digest compared; returns the index.
 
     Raises:
         InputError, IntegrityError: as `read_index`; what was written so far is then not to be used.
     """
-    with _opened(file) as pack:
+    with opened(file) as pack:
         index = _checked_index(pack, file)
-        _write(folder / INDEX, pack, INDEX, LARGEST_INDEX, file)
+        write_member(pack, INDEX, folder / INDEX)
         for name, about in index["members"].items():
-            found = _write(folder / name, pack, name, about["bytes"], file)
-            if found != about["sha256"]:
-                raise _damaged(file, f"{name} does not have the checksum that the index says")
+            if write_member(pack, name, folder / name) != about["sha256"]:
+                raise damaged(file, f"{name} does not have the digest that the index says")
     return index
 
 
-def _opened(file: Path) -> zipfile.ZipFile:
+@contextmanager
+def opened(file: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip file to read; whatever is wrong with it in the block is an error of this package's.
+
+    Raises:
+        InputError: no such file.
+        IntegrityError: damaged.
+    """
     if not file.is_file():
         raise InputError(f"no bundle at {file}; make one with: meta-spliceai bundle make --all -o {file}")
     try:
-        return zipfile.ZipFile(file)
-    except zipfile.BadZipFile as error:
-        raise _damaged(file, f"{error}; cut off, or another kind of file") from error
+        if _bytes_of_directory(file) > MOST_MEMBERS * (_DIRECTORY_ENTRY + 250):
+            raise damaged(file, f"it has more than {MOST_MEMBERS:,} members")
+        with zipfile.ZipFile(file) as pack:
+            yield pack
+    except MALFORMED as error:
+        raise damaged(file, f"{error or type(error).__name__}; cut off, altered, or another kind of file") from error
+
+
+def _bytes_of_directory(file: Path) -> int:
+    """What the end of a zip file says of the size of its list of members, which Python reads as a whole."""
+    with file.open("rb") as handle:
+        handle.seek(max(0, file.stat().st_size - 2**16 - 22))
+        tail = handle.read()
+    at = tail.rfind(b"PK\5\6")
+    if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
+        raise damaged(file, "it is a zip file of the kind for more than 4 GiB")
+    return int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+
+
+def checked_entries(pack: zipfile.ZipFile, file: Path, part: re.Pattern[str], most_bytes: int) -> list[zipfile.ZipInfo]:
+    """The members, once all of them are plain files whose paths stay inside and do not clash.
+
+    Args:
+        pack: opened.
+        file: for messages.
+        part: what each part of a path must match.
+        most_bytes: what they may take unpacked, all together.
+
+    Raises:
+        IntegrityError: they are not.
+    """
+    entries = [entry for entry in pack.infolist() if not entry.is_dir()]
+    names = [entry.filename for entry in entries]
+    folders = {name[:at] for name in names for at, letter in enumerate(name) if letter == "/"}
+    if len(pack.infolist()) > MOST_MEMBERS or sum(entry.file_size for entry in entries) > most_bytes:
+        raise damaged(file, f"unpacked it would take more than {most_bytes:,} bytes or {MOST_MEMBERS:,} files")
+    for entry in pack.infolist():
+        name, mode = entry.filename.removesuffix("/"), entry.external_attr >> 16
+        parts = name.split("/")
+        if entry.filename != entry.orig_filename or ".." in parts or not all(part.fullmatch(one) for one in parts):
+            raise damaged(file, f"a member's path is not one that it may have: {entry.filename[:200]!r}")
+        if entry.flag_bits & 1 or (stat.S_IFMT(mode) and not stat.S_ISREG(mode) and not entry.is_dir()):
+            raise damaged(file, f"a member is no plain file, or encrypted: {name!r}")
+    if len({name.lower() for name in names}) < len(names) or not folders.isdisjoint(names):
+        raise damaged(file, "it holds two members of one name")
+    return entries
 
 
 def _checked_index(pack: zipfile.ZipFile, file: Path) -> dict[str, Any]:
-    entries = pack.infolist()
-    names = [entry.filename for entry in entries]
-    for entry in entries:
-        _refuse_bad_entry(entry, file)
-    if len(set(names)) != len(names):
-        raise _damaged(file, "it holds two members of one name")
-    if INDEX not in names:
-        raise _damaged(file, f"it has no {INDEX}; it was not made by 'meta-spliceai bundle make'")
-    if pack.getinfo(INDEX).file_size > LARGEST_INDEX:
-        raise _damaged(file, "its index is larger than any index is")
-    content = _read(pack, INDEX, LARGEST_INDEX, file)
-    try:
-        index = json.loads(content)
-        wanted = {str(name): (int(about["bytes"]), str(about["sha256"])) for name, about in index["members"].items()}
-        form = index["format"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(file, f"its index cannot be read ({type(error).__name__}: {error})") from error
-    if form != FORMAT:
-        raise InputError(f"{file} is a bundle of format {form}, this version reads format {FORMAT}; make it again")
-    if {*wanted, INDEX} != set(names):
-        strange = sorted({*wanted, INDEX} ^ set(names))
-        raise _damaged(file, f"members and index differ: {', '.join(strange[:3])}")
-    for name, (size, _) in wanted.items():
-        if pack.getinfo(name).file_size != size:
-            raise _damaged(file, f"{name} has {pack.getinfo(name).file_size:,} bytes, the index says {size:,}")
-    if sum(size for size, _ in wanted.values()) > LARGEST_UNPACKED:
-        raise _damaged(file, f"unpacked it would take more than {LARGEST_UNPACKED / 2**30:.0f} GiB")
+    sizes = {one.filename: one.file_size for one in checked_entries(pack, file, BUNDLE_NAME, LARGEST_UNPACKED)}
+    if sizes.get(INDEX, LARGEST_INDEX + 1) > LARGEST_INDEX:
+        raise damaged(file, f"it has no {INDEX}, or one that is larger than any is")
+    with pack.open(INDEX) as member:
+        index: dict[str, Any] = json.loads(member.read(LARGEST_INDEX + 1))
+    if index["format"] != FORMAT:
+        raise InputError(
+            f"{file} is a bundle of format {str(index['format'])[:20]}, this version reads {FORMAT}; make it again"
+        )
+    named = {str(name): about["bytes"] for name, about in index["members"].items()}
+    if strange := sorted({*named, INDEX} ^ sizes.keys()):
+        raise damaged(file, f"members and index differ: {', '.join(strange[:3])}")
+    for name, size in named.items():
+        if sizes[name] != size:
+            raise damaged(file, f"{name} has {sizes[name]:,} bytes, and {str(size)[:20]} by the index")
     return index
 
 
-def _refuse_bad_entry(entry: zipfile.ZipInfo, file: Path) -> None:
-    """Only plain files, with paths that stay inside."""
-    parts = entry.filename.split("/")
-    if entry.filename != entry.orig_filename or any(_SAFE_NAME.fullmatch(part) is None for part in parts):
-        raise _damaged(file, f"a member's path is not one that a bundle has: {entry.filename!r}")
-    mode = entry.external_attr >> 16
-    if entry.is_dir() or (mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode)):
-        raise _damaged(file, f"a member is no plain file: {entry.filename!r}")
-    if entry.flag_bits & 1:
-        raise _damaged(file, f"a member is encrypted: {entry.filename!r}")
-
-
-def _read(pack: zipfile.ZipFile, name: str, most: int, file: Path) -> bytes:
-    try:
-        with pack.open(name) as member:
-            content = member.read(most + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise _damaged(file, f"{name}: {error}") from error
-    if len(content) > most:
-        raise _damaged(file, f"{name} is larger than it says")
-    return content
-
-
-def _write(path: Path, pack: zipfile.ZipFile, name: str, most: int, file: Path) -> str:
-    """Write one member, no more of it than was announced; its SHA-256."""
-    hashed, written = hashlib.sha256(), 0
-    try:
-        with pack.open(name) as member, atomic_write(path, "wb") as handle:
-            while piece := member.read(_CHUNK):
-                written += len(piece)
-                if written > most:
-                    raise _damaged(file, f"{name} is larger than it says")
-                hashed.update(piece)
-                handle.write(piece)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise _damaged(file, f"{name}: {error}") from error
+def write_member(pack: zipfile.ZipFile, name: str, path: Path) -> str:
+    """Write one member to a file, no more of it than was announced; its SHA-256."""
+    hashed, left = hashlib.sha256(), pack.getinfo(name).file_size
+    with pack.open(name) as member, atomic_write(path, "wb") as handle:
+        while piece := member.read(_CHUNK):
+            left -= len(piece)
+            if left < 0:
+                raise zipfile.BadZipFile(f"{name} is larger than it says")
+            hashed.update(piece)
+            handle.write(piece)
     return hashed.hexdigest()
 
 
-def _damaged(file: Path, why: str) -> IntegrityError:
+def damaged(file: Path, why: str) -> IntegrityError:
+    """The error for a bundle, or a wheel in it, that cannot be used."""
     return IntegrityError(f"{file} is no whole bundle: {why}; get it anew, or make it again; nothing of it was used")

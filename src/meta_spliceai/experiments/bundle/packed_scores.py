@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
-from lzma import LZMAError
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int32, UInt8, UInt32
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
+from meta_spliceai.splice_engine.genome.read_npz import read_npz
 
 DIGITS = range(3, 8)
 """Decimals to which scores may be rounded: below, a Δ is no longer what it was; above, float32 has no more."""
@@ -68,13 +69,12 @@ def unpack_scores(path: Path, cache: ScoreCache) -> int:
     Raises:
         IntegrityError: the file is damaged, or its arrays do not fit each other.
     """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            keys, planes = content["keys"], content["planes"]
-            digest, distance = str(content["digest"]), int(content["distance"])
-            digits = None if int(content["digits"]) < 0 else int(content["digits"])
-    except (OSError, ValueError, KeyError, EOFError, LZMAError, zipfile.BadZipFile) as error:
-        raise IntegrityError(f"{path} holds no base scores ({error}); open its bundle again") from error
+    arrays = read_npz(path, ("keys", "planes", "digest", "distance", "digits"), "base scores")
+    keys, planes = arrays["keys"], arrays["planes"]
+    if any(arrays[name].shape or arrays[name].dtype != np.int64 for name in ("distance", "digits")):
+        raise IntegrityError(f"{path}: its distance and digits are no whole numbers; open its bundle again")
+    digest, distance = str(arrays["digest"]), int(arrays["distance"])
+    digits = None if int(arrays["digits"]) < 0 else int(arrays["digits"])
     if (
         keys.dtype != np.uint8
         or planes.dtype != np.uint8
@@ -84,6 +84,7 @@ def unpack_scores(path: Path, cache: ScoreCache) -> int:
         or planes.shape[:1] + planes.shape[2:4] != (4, 2, len(keys))
         or planes.shape[4] != 2 * distance + 1
         or (digits is not None and digits not in DIGITS)
+        or not re.fullmatch("[0-9a-f]{64}", digest)  # it becomes part of a file's name
     ):
         raise IntegrityError(f"{path}: its arrays do not fit each other; open its bundle again")
     for at in range(0, len(keys), _AT_ONCE):

@@ -15,10 +15,10 @@ from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.bundle.archive import extract
 from meta_spliceai.experiments.bundle.make import ROWS
 from meta_spliceai.experiments.bundle.packed_scores import unpack_scores
-from meta_spliceai.experiments.executors.screen import Screen
+from meta_spliceai.experiments.execute.queue import Screen
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.files import cache_dir, sha256_file
-from meta_spliceai.resources.bundles import INDEX
+from meta_spliceai.resources.bundles import INDEX, MALFORMED
 from meta_spliceai.resources.resolve import MIRROR_VARIABLE
 from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
@@ -91,7 +91,7 @@ def read_opened(folder: Path) -> OpenedBundle:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         values = json.loads((folder / ROWS).read_text(encoding="utf-8"))
         specs = [parse_spec(row, f"{folder / ROWS}, row {number}") for number, row in enumerate(values, start=1)]
-    except (OSError, ValueError, TypeError) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"{folder} holds no whole bundle ({error}); open it again in a new folder") from error
     return OpenedBundle(folder, index, {spec.id: spec for spec in specs})
 

@@ -1,4 +1,4 @@
-"""Wheels in a bundle, unpacked into a folder for PYTHONPATH, on a machine that lacks the packages that rows need.
+"""Wheels in a bundle: packed here, and unpacked into a folder for PYTHONPATH on a machine that lacks the packages.
 
     python -m meta_spliceai.experiments.bundle.wheels BUNDLE SITE
 
@@ -7,15 +7,32 @@ This runs before those packages are there, so it imports none of them.
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 import sys
 import tempfile
-import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from meta_spliceai.errors import InputError, IntegrityError, MetaSpliceAIError
+from meta_spliceai.experiments.bundle.archive import checked_entries, damaged, extract, opened, write_member
+from meta_spliceai.files import atomic_write
 
 FOLDER = "wheels"
 """Where wheels lie in the file."""
+
+NEEDED = ("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "jaxtyping", "wadler-lindig")
+"""Packages that must be on the other machine beside PyTorch, Lightning, pandas, pyarrow, h5py, safetensors,
+scikit-learn, typer, rich, huggingface_hub and what these bring."""
+
+BETTER_WITH = {"seqleak": "position alone as a simple rival, and the gain over position"}
+"""Packages without which something is left out there, and said to be."""
+
+LARGEST_UNPACKED = 100 * 2**20
+"""Bytes that a wheel may hold unpacked; pydantic-core, the largest that is needed, holds 5 MB."""
+
+_WHEEL = re.compile(r"(?P<package>[A-Za-z0-9_.]+)-[^-]+(-\d[^-]*)?-(?P<python>[^-]+)-(?P<abi>[^-]+)-[^-]+\.whl")
+_MEMBER = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._ +@-]{0,199}")
 
 
 def package_of(wheel: str) -> str:
@@ -23,39 +40,62 @@ def package_of(wheel: str) -> str:
     return wheel.partition("-")[0].replace("_", "-").lower()
 
 
+def versions(packages: Sequence[str]) -> list[str]:
+    """The packages as pip takes them, with the versions that are installed here."""
+    return [f"{name}=={importlib.metadata.version(name)}" for name in packages]
+
+
+def pack_wheels(wheels: Path, folder: Path) -> list[str]:
+    """Copy the wheels that the other machine needs; their names.
+
+    Raises:
+        InputError: one is missing, or there in two versions.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(wheels.glob("*.whl")):
+        found.setdefault(package_of(path.name), []).append(path)
+    missing = [package for package in NEEDED if package not in found]
+    if missing:
+        raise InputError(
+            f"--wheels {wheels}: no wheel of {', '.join(missing)}; get them with: python -m pip download --no-deps "
+            f"--only-binary=:all: --python-version 3.12 -d {wheels} {' '.join(versions(missing))}"
+        )
+    wanted = [path for package in (*NEEDED, *BETTER_WITH) for path in found.get(package, [])]
+    for path in wanted:
+        if len(found[package_of(path.name)]) > 1:
+            raise InputError(f"--wheels {wheels}: {package_of(path.name)} is there in two versions; leave one")
+        with atomic_write(folder / FOLDER / path.name, "wb") as handle:
+            handle.write(path.read_bytes())
+    return [path.name for path in wanted]
+
+
 def unpack_wheels(bundle: Path, site: Path) -> list[str]:
     """Unpack a bundle's wheels, each checked, into a folder; their names.
 
     Raises:
         InputError: no bundle there, or one without wheels.
-        IntegrityError: damaged, or a wheel that is for another Python or does not stay in the folder.
+        IntegrityError: damaged, or a wheel that is for another Python, too large, or does not stay in the folder.
     """
-    from meta_spliceai.experiments.bundle.archive import extract
-
     with tempfile.TemporaryDirectory(prefix="meta-spliceai-wheels-") as temporary:
         extract(bundle, Path(temporary))
         wheels = sorted((Path(temporary) / FOLDER).glob("*.whl"))
         if not wheels:
             raise InputError(f"{bundle} holds no wheels; make it with: meta-spliceai bundle make --wheels DIR")
         for wheel in wheels:
-            _refuse_other_python(wheel.name)
-            _unpack(wheel, site)
+            _refuse_other_python(wheel)
+            with opened(wheel) as pack:
+                for entry in checked_entries(pack, wheel, _MEMBER, LARGEST_UNPACKED):
+                    write_member(pack, entry.filename, site / entry.filename)
     return [wheel.name for wheel in wheels]
 
 
-def _refuse_other_python(wheel: str) -> None:
-    tag = wheel.split("-")[2]
+def _refuse_other_python(wheel: Path) -> None:
+    name = _WHEEL.fullmatch(wheel.name)
+    if name is None:
+        raise damaged(wheel, "its name is not a wheel's")
     here = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    if tag.startswith("cp") and tag != here and "-abi3-" not in wheel:
-        raise IntegrityError(f"{wheel} is for another Python ({tag}; this is {here}); download it for this one")
-
-
-def _unpack(wheel: Path, site: Path) -> None:
-    with zipfile.ZipFile(wheel) as pack:
-        for name in pack.namelist():
-            if name.startswith("/") or ".." in name.split("/") or "\\" in name:
-                raise IntegrityError(f"{wheel.name} holds {name!r}, which would leave the folder")
-        pack.extractall(site)
+    if name["python"].startswith("cp") and name["python"] != here and name["abi"] != "abi3":
+        raise IntegrityError(f"{wheel.name} is for another Python ({name['python']}; this is {here}); download another")
 
 
 def main() -> int:

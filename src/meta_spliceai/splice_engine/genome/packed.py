@@ -6,7 +6,6 @@ never N, so that whatever comes out of a packed genome is what the whole one giv
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxtyping import Int64, UInt8
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.genome.read_npz import read_npz
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.genome.source import SequenceSource, find_contig
 
@@ -23,6 +23,9 @@ Interval = tuple[str, int, int]
 """Contig, start, end: 0-based half-open, plus strand."""
 
 _ARRAYS = ("contig", "start", "end", "n_start", "n_end", "bases", "names", "lengths")
+
+MOST_BASES = 2**29
+"""Bases that a packed genome may hold; they take a byte each in memory."""
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:
@@ -99,9 +102,9 @@ class PackedGenome:
 
     def __init__(self, path: Path, name: str, build: str, digest: str) -> None:
         self.path, self.name, self.build, self.digest = Path(path), name, build, digest
-        arrays = _arrays(self.path)
-        self._lengths = {str(one): int(length) for one, length in zip(arrays["names"], arrays["lengths"], strict=True)}
+        arrays = read_npz(self.path, _ARRAYS, "packed genome")
         self._codes = _unpacked(arrays, self.path)
+        self._lengths = {str(one): int(length) for one, length in zip(arrays["names"], arrays["lengths"], strict=True)}
         spans = arrays["end"] - arrays["start"]
         offsets = np.concatenate([[0], np.cumsum(spans)])[:-1]
         self._stretches: dict[str, _Stretches] = {}
@@ -149,21 +152,15 @@ class PackedGenome:
         return cut
 
 
-def _arrays(path: Path) -> Mapping[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            missing = [name for name in _ARRAYS if name not in content]
-            if missing:
-                raise _damaged(path, f"it lacks {', '.join(missing)}")
-            return {name: content[name] for name in _ARRAYS}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(path, str(error)) from error
-
-
 def _unpacked(arrays: Mapping[str, np.ndarray], path: Path) -> UInt8[np.ndarray, " bases"]:
     """One byte a base; N runs put back."""
-    if any(arrays[name].dtype != np.int64 or arrays[name].ndim != 1 for name in _ARRAYS[:5]):
+    columns, names = [arrays[name] for name in (*_ARRAYS[:5], "lengths")], arrays["names"]
+    if any(column.dtype != np.int64 or column.ndim != 1 for column in columns):
         raise _damaged(path, "its tables are no columns of whole numbers")
+    if names.dtype.kind != "U" or names.shape != arrays["lengths"].shape or len(set(names.tolist())) < names.size:
+        raise _damaged(path, "its contigs have no names, or one name twice")
+    if arrays["n_start"].shape != arrays["n_end"].shape:
+        raise _damaged(path, "its runs of N are no intervals")
     start, end = arrays["start"], arrays["end"]
     if len({len(arrays[name]) for name in _ARRAYS[:3]}) != 1 or (start < 0).any() or (end <= start).any():
         raise _damaged(path, "its stretches are no intervals")
@@ -171,6 +168,8 @@ def _unpacked(arrays: Mapping[str, np.ndarray], path: Path) -> UInt8[np.ndarray,
         raise _damaged(path, "a stretch lies on no contig")
     total = int((end - start).sum())
     packed = arrays["bases"]
+    if not 0 <= total <= MOST_BASES:
+        raise _damaged(path, f"it says that it holds {total:,} bases, and {MOST_BASES:,} are allowed")
     if packed.dtype != np.uint8 or packed.shape != (-(-total // 4),):
         raise _damaged(path, f"{packed.size:,} bytes for {total:,} bases")
     codes = ((packed[:, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(-1)[:total].astype(np.uint8)

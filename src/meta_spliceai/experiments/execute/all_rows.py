@@ -6,25 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from meta_spliceai.experiments.executors.durations import in_words
-from meta_spliceai.experiments.executors.local import TIME_LIMIT
-from meta_spliceai.experiments.executors.request import Request
+from meta_spliceai.experiments.execute.durations import in_words
+from meta_spliceai.experiments.execute.queue import TIME_LIMIT
+from meta_spliceai.experiments.execute.request import Request
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.runner import Outcome
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
 
-_PRIORITIES = ("high", "medium", "low")
+_PRIORITIES = ("high", "medium", "low", None)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A row and how long it should take.
-
-    Attributes:
-        spec: the row.
-        seconds: the planner's; None where it has none (a smoke run, a card nobody described).
-    """
+    """A row and the seconds it should take; None where the planner has none (a smoke run, a card nobody described)."""
 
     spec: ExperimentSpec
     seconds: float | None
@@ -32,13 +27,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of a row.
-
-    Attributes:
-        row_id: the row.
-        state: done (has a result), left (goes on, or begins, with the same command) or failed.
-        why: in words.
-    """
+    """What became of a row: done (has a result), left (the same command goes on with it) or failed, and why."""
 
     row_id: str
     state: Literal["done", "left", "failed"]
@@ -57,32 +46,26 @@ def order_rows(
         rows: the catalogue.
         device: "cpu" or "cuda".
     """
-    if any(spec.smoke for spec in specs):
-        return [Expected(spec, None) for spec in _by_priority(specs)]
-    planner = Planner(workspace, dict(rows))
-    machine = "cpu"
-    if device == "cuda":
-        import torch
+    planned: list[Expected] = []
+    if not any(spec.smoke for spec in specs):
+        planner = Planner(workspace, dict(rows))
+        machine: str | None = "cpu"
+        if device == "cuda":
+            import torch
 
-        known = planner.market.known(torch.cuda.get_device_name())
-        if known is None:
-            return [Expected(spec, None) for spec in _by_priority(specs)]
-        machine = known.name
-    plan = planner.rows(specs, gpu=machine)
-    by_id = {spec.id: spec for spec in specs}
-    planned = [Expected(by_id[row_id], plan.chosen[row_id].hours * 3600) for row_id in plan.in_order()]
-    unplanned = [spec for spec in specs if spec.id not in plan.chosen]
-    return planned + [Expected(spec, None) for spec in _by_priority(unplanned)]
+            known = planner.market.known(torch.cuda.get_device_name())
+            machine = known.name if known is not None else None
+        if machine is not None:
+            plan = planner.rows(specs, gpu=machine)
+            by_id = {spec.id: spec for spec in specs}
+            planned = [Expected(by_id[row_id], plan.chosen[row_id].hours * 3600) for row_id in plan.in_order()]
+    there = {one.spec.id for one in planned}
+    return planned + [Expected(spec, None) for spec in sorted(specs, key=_rank) if spec.id not in there]
 
 
-def _by_priority(specs: Sequence[ExperimentSpec]) -> list[ExperimentSpec]:
-    """High before low, single rows before ensembles, else as they stand."""
-
-    def rank(spec: ExperimentSpec) -> tuple[bool, int]:
-        priority = spec.wish.priority if spec.wish else None
-        return spec.ensemble is not None, _PRIORITIES.index(priority) if priority else len(_PRIORITIES)
-
-    return sorted(specs, key=rank)
+def _rank(spec: ExperimentSpec) -> tuple[bool, int]:
+    """Single rows before ensembles, then high priority before low."""
+    return spec.ensemble is not None, _PRIORITIES.index(spec.wish.priority if spec.wish else None)
 
 
 def longer_last(expected: Sequence[Expected], limit: float | None) -> list[Expected]:
@@ -94,13 +77,10 @@ def longer_last(expected: Sequence[Expected], limit: float | None) -> list[Expec
         expected: the rows in the order in which they are best run.
         limit: seconds in all; None without a limit.
     """
-    if limit is None:
-        return list(expected)
-    longer = {one.spec.id for one in expected if one.seconds is not None and one.seconds > limit}
+    longer = {one.spec.id for one in expected if limit is not None and one.seconds is not None and one.seconds > limit}
 
     def comes_last(one: Expected) -> bool:
-        members = one.spec.ensemble.members if one.spec.ensemble else ()
-        return one.spec.id in longer or any(member in longer for member in members)
+        return not longer.isdisjoint((one.spec.id, *(one.spec.ensemble.members if one.spec.ensemble else ())))
 
     return sorted(expected, key=comes_last)
 
@@ -135,7 +115,6 @@ class Admission:
         return why
 
     def _was_begun(self, spec: ExperimentSpec) -> bool:
-        """Whether a run of this very row lies there, to be gone on with or returned."""
         return any(
             run.row_id == spec.id and not run.stale() and run.spec().identity() == spec.identity()
             for run in self._workspace.own_runs()
@@ -158,8 +137,7 @@ def fates(expected: Sequence[Expected], outcomes: Sequence[Outcome], refused: Ma
             found.append(Fate(one.spec.id, "left", refused.get(one.spec.id, "not begun: the time was over")))
         elif outcome.error is None:
             found.append(Fate(one.spec.id, "done", "finished before" if outcome.reused else "finished"))
-        elif TIME_LIMIT in str(outcome.error):
-            found.append(Fate(one.spec.id, "left", str(outcome.error)))
         else:
-            found.append(Fate(one.spec.id, "failed", str(outcome.error)))
+            state: Literal["left", "failed"] = "left" if TIME_LIMIT in str(outcome.error) else "failed"
+            found.append(Fate(one.spec.id, state, str(outcome.error)))
     return found

@@ -1,4 +1,4 @@
-"""What the tests' worker processes begin with: the toy bench, and a mischief that befalls one row."""
+"""What the tests' other processes begin with: the toy bench, and a mischief that befalls one row."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from meta_spliceai.experiments.execute.messages import Message
+from meta_spliceai.experiments.execute.on_ray import serve_request
+from meta_spliceai.experiments.execute.on_slurm import run_request
+from meta_spliceai.experiments.execute.request import Answer, Request
+from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.files import atomic_write
 
 MISCHIEF = "TOY_MISCHIEF"
 """Environment variable: `<row>:<what>:<file>`, which befalls the row once; the file remembers that it has."""
@@ -66,8 +73,32 @@ def _out_of_memory() -> None:
     raise MemoryError
 
 
-if __name__ == "__main__":
+def on_ray(request: Request, send: Callable[[Message], None]) -> Answer:
+    """A task of a Ray cluster; it says which process it is."""
     install()
-    from meta_spliceai.experiments.executors.worker import main
+    send({"say": f"part {request.part} in process {os.getpid()}"})
+    return serve_request(request, send)
 
-    main()
+
+def on_slurm(request: Request) -> Answer:
+    """A job of submitit's."""
+    install()
+    return run_request(request)
+
+
+def hangs_once(request: Request, send: Callable[[Message], None]) -> Answer:
+    """A run that only takes its folder; that of `toy-row` hangs the first time, and the file `hangs` says where."""
+    import ray
+
+    row, runs = request.spec.id, request.runs_dir
+    run = Workspace(runs).run(f"{row}-0123456789ab")
+    with run.taken():
+        send({"say": "going on" if run.record() else "beginning"})
+        run.mark("running", row=row)
+        send({"tell": "run", "facts": {"run": run.name}})
+        if row == "toy-row" and not (runs / "hangs").exists():
+            with atomic_write(runs / "hangs") as handle:
+                handle.write(ray.get_runtime_context().get_node_id())
+            time.sleep(300)
+        run.mark("finished")
+    return Answer(run.name)

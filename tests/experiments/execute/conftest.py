@@ -7,7 +7,6 @@ import pytest
 from meta_spliceai.experiments import environment, runner
 from meta_spliceai.experiments.rows import change
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.watcher import Silent
 
 Rows = dict[str, ExperimentSpec]
 
@@ -33,25 +32,3 @@ def with_ensemble(three_rows: Rows) -> Rows:
     values = three_rows["toy-row"].model_dump(mode="json")
     both = parse_spec({**values, "id": "both", "ensemble": {"members": ["toy-row", "toy-43"]}}, "test")
     return {**three_rows, "both": both}
-
-
-class Heard:
-    """A screen that keeps what each row says."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, Silent] = {}
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        """Keep a line of the queue."""
-        self.lines.append(line)
-
-    def row(self, label: str) -> Silent:
-        """The watcher of a row."""
-        return self.rows.setdefault(label, Silent())
-
-
-@pytest.fixture
-def heard() -> Heard:
-    """A screen that keeps what each row says."""
-    return Heard()

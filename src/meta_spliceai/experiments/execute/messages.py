@@ -1,4 +1,4 @@
-"""What a run says, as JSON messages from one process to another."""
+"""What a run tells its watcher, as plain values that travel from its process to the queue's."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any
 
 from meta_spliceai.experiments.watcher import Watcher
 
+Message = dict[str, Any]
+
 SECONDS_BETWEEN_ADVANCES = 0.25
 
 
 class Sender:
     """A watcher that turns everything it hears into messages."""
 
-    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, send: Callable[[Message], None]) -> None:
         self.send = send
 
     def say(self, line: str) -> None:
-        """A line."""
+        """Send a line."""
         self.send({"say": line})
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """A step, each advance of it, and its end."""
+        """Send a step, its advances a few times a second, and its end."""
         self.send({"stage": name, "total": total})
-        held = 0
-        sent = time.monotonic()
+        held, sent = 0, time.monotonic()
 
         def advance(units: int) -> None:
             nonlocal held, sent
@@ -39,12 +40,11 @@ class Sender:
         try:
             yield advance
         finally:
-            if held:
-                self.send({"advance": held})
+            self.send({"advance": held})
             self.send({"stage-end": name})
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        """Facts."""
+        """Send facts."""
         self.send({"tell": kind, "facts": facts})
 
 
@@ -54,11 +54,10 @@ class Receiver:
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
         self.run: str | None = None
-        self.state: str | None = None
         self._stages: list[tuple[ExitStack, Callable[[int], None]]] = []
 
-    def receive(self, message: dict[str, Any]) -> None:
-        """One message."""
+    def receive(self, message: Message) -> None:
+        """Pass one message on."""
         if "say" in message:
             self.watcher.say(message["say"])
         elif "stage" in message:
@@ -71,8 +70,6 @@ class Receiver:
         elif "tell" in message:
             if message["tell"] == "run":
                 self.run = message["facts"]["run"]
-            if message["tell"] == "end":
-                self.state = message["facts"]["state"]
             self.watcher.tell(message["tell"], message["facts"])
 
     def close(self) -> None:

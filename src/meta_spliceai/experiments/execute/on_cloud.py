@@ -33,17 +33,8 @@ WHEELS = "/opt/meta-spliceai"
 EXTRAS = "quickstart,cispliceai,hyena"
 DISK_GB = 60
 
-SKY_NAMES = {
-    "RTX 3090": "RTX3090",
-    "RTX 4090": "RTX4090",
-    "A40": "A40",
-    "A100 40GB": "A100",
-    "A100 80GB": "A100-80GB",
-    "L40S": "L40S",
-    "H100": "H100",
-    "H200": "H200",
-}
-"""SkyPilot's names for the cards of `gpus.yaml`."""
+SKY_NAMES = {"A100 40GB": "A100", "A100 80GB": "A100-80GB"}
+"""SkyPilot's names for cards of `gpus.yaml`, where they are more than the name without its spaces."""
 
 RUNPOD_NAMES = {"H100": "H100-SXM", "H200": "H200-SXM"}
 """Where RunPod's cards have names of their own."""
@@ -55,13 +46,7 @@ _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*(:[A-Za-z0-9._-]+|@sha256:[0-
 
 @dataclass(frozen=True)
 class Offer:
-    """A card that all rows fit, with what they come to on it.
-
-    Attributes:
-        gpu: its name in `gpus.yaml`.
-        rows: what each row comes to.
-        dollars_per_hour, as_of, provider: the price, the day it is of, and whose it is.
-    """
+    """A card that all rows fit, what each row comes to on it, and its price with its day and whose it is."""
 
     gpu: str
     rows: dict[str, Offered]
@@ -78,16 +63,6 @@ class Offer:
     def hours_most(self) -> float:
         """Hours if no training stops early."""
         return sum(offered.hours_most for offered in self.rows.values())
-
-    @property
-    def dollars(self) -> float:
-        """Dollars for `hours` at the price on demand."""
-        return self.hours * self.dollars_per_hour
-
-    @property
-    def dollars_most(self) -> float:
-        """Dollars for `hours_most`."""
-        return self.hours_most * self.dollars_per_hour
 
 
 @dataclass(frozen=True)
@@ -133,7 +108,7 @@ def choose_offer(plans: Sequence[RowPlan], gpu: str | None = None) -> Offer:
     """The card on which all rows together cost least.
 
     Args:
-        plans: the rows, planned.
+        plans: the rows.
         gpu: this card and no other.
 
     Raises:
@@ -156,7 +131,7 @@ def choose_offer(plans: Sequence[RowPlan], gpu: str | None = None) -> Offer:
             f"{which} with a known price has room for {', '.join(plan.spec.id for plan in plans)}; "
             "`meta-spliceai plan` shows why, and ./wishlist/gpus.yaml takes further cards and prices"
         )
-    return min(found, key=lambda offer: (offer.dollars, offer.hours))
+    return min(found, key=lambda offer: (offer.hours * offer.dollars_per_hour, offer.hours))
 
 
 def make_task(rental: Rental, offer: Offer) -> dict[str, Any]:
@@ -252,12 +227,7 @@ def sky_command() -> str:
 
 
 def submit(command: str, task: Path, name: str) -> None:
-    """Hand the job to SkyPilot, which prints what it does.
-
-    Args:
-        command: see `sky_command`.
-        task: the job's YAML file.
-        name: the job's name.
+    """Hand the job's YAML file to SkyPilot (`sky_command`), which prints what it does.
 
     Raises:
         RunError: SkyPilot did not take it; it has said why.

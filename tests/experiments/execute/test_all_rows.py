@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.executors.all_rows import Admission, Expected, Fate, fates, longer_last, order_rows
-from meta_spliceai.experiments.executors.durations import in_words, parse_duration
-from meta_spliceai.experiments.executors.local import run_queue
-from meta_spliceai.experiments.executors.request import Request
-from meta_spliceai.experiments.executors.screen import OneWatcher
+from meta_spliceai.experiments.execute.all_rows import Admission, Expected, Fate, fates, longer_last, order_rows
+from meta_spliceai.experiments.execute.durations import in_words, parse_duration
+from meta_spliceai.experiments.execute.queue import InProcess, run_queue
+from meta_spliceai.experiments.execute.request import Request
 from meta_spliceai.experiments.runner import Outcome, run_experiment
 from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.watcher import Silent
 from meta_spliceai.experiments.workspace import Workspace
 
 Rows = dict[str, ExperimentSpec]
-TOY_WORKER = (sys.executable, str(Path(__file__).with_name("toy_worker.py")))
 
 
 @pytest.mark.parametrize(
@@ -93,20 +89,14 @@ def test_a_row_longer_than_the_whole_limit_takes_the_time_that_is_left(
     assert admission(request_of(with_ensemble["toy-45"], workspace), 30) != ""
 
 
-def test_the_queue_leaves_out_what_may_not_begin(three_rows: Rows, workspace: Workspace) -> None:
+def test_the_queue_leaves_out_what_may_not_begin(three_rows: Rows, workspace: Workspace, heard: Any) -> None:
     names = ["toy-row", "toy-43"]
     expected = [Expected(three_rows["toy-row"], 1e6), Expected(three_rows["toy-43"], 1.0)]
     admission = Admission(expected, workspace)
-    watcher = Silent()
-    outcomes = run_queue(
-        [request_of(three_rows[name], workspace) for name in names],
-        OneWatcher(watcher),
-        deadline=time.monotonic() + 900,
-        admit=admission,
-        command=TOY_WORKER,
-    )
+    requests = [request_of(three_rows[name], workspace) for name in names]
+    outcomes = run_queue(requests, InProcess(), heard, deadline=time.monotonic() + 900, admit=admission)
     assert [outcome.spec.id for outcome in outcomes] == ["toy-43"]
-    assert any(line.startswith("toy-row: not begun") for line in watcher.lines)
+    assert any(line.startswith("toy-row: not begun") for line in heard.lines)
     found = fates(expected, outcomes, admission.refused)
     assert [(fate.row_id, fate.state) for fate in found] == [("toy-row", "left"), ("toy-43", "done")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
@@ -9,21 +10,21 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
-from meta_spliceai.experiments.executors import on_ray
-from meta_spliceai.experiments.executors.graph import make_tasks
-from meta_spliceai.experiments.executors.messages import Receiver
-from meta_spliceai.experiments.executors.on_ray import run_on_ray
-from meta_spliceai.experiments.executors.request import Request
+from meta_spliceai.experiments.execute import on_ray
+from meta_spliceai.experiments.execute.on_ray import Ray
+from meta_spliceai.experiments.execute.queue import run_queue
+from meta_spliceai.experiments.execute.request import Answer, Request
 from meta_spliceai.experiments.rows import change
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
-from tests.experiments.executors import toy_entries
+from tests.experiments.execute import toys
 
 Rows = dict[str, ExperimentSpec]
 
@@ -33,7 +34,7 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra 'ray'
 @pytest.fixture
 def tests_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray's processes find the tests' own modules."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]), prepend=os.pathsep)
 
 
 @needs_ray
@@ -46,7 +47,7 @@ def test_rows_folds_and_members_fan_out_and_the_results_are_those_of_one_process
     rows = {**with_ensemble, "folded": folded}
     alone = run_experiment(folded, Workspace(tmp_path / "alone"), "cpu", rows=rows).run
     requests = [Request(rows[name], rows, workspace.root, "cpu") for name in ("folded", "both")]
-    outcomes = run_on_ray(requests, heard, entry=toy_entries.on_ray)
+    outcomes = run_queue(requests, Ray(requests, heard, entry=toys.on_ray), heard)
     assert {outcome.spec.id: outcome.error for outcome in outcomes} == {
         "toy-row": None,
         "toy-43": None,
@@ -68,7 +69,7 @@ def test_rows_folds_and_members_fan_out_and_the_results_are_those_of_one_process
     assert len(processes) > 1
     assert run.record()["seconds_by_step"]["training"] > 0
     # Once more: everything is there.
-    again = run_on_ray(requests, heard, entry=toy_entries.on_ray)
+    again = run_queue(requests, Ray(requests, heard, entry=toys.on_ray), heard)
     assert all(outcome.reused for outcome in again)
 
 
@@ -80,7 +81,7 @@ def test_a_killed_task_is_an_interrupted_run_and_the_others_go_on(
 ) -> None:
     monkeypatch.setenv("TOY_MISCHIEF", f"41:sigkill:{tmp_path / 'done'}")
     requests = [Request(three_rows[name], three_rows, workspace.root, "cpu") for name in ("toy-row", "toy-43")]
-    outcomes = run_on_ray(requests, heard, entry=toy_entries.on_ray)
+    outcomes = run_queue(requests, Ray(requests, heard, entry=toys.on_ray), heard)
     assert {outcome.spec.id: outcome.failed for outcome in outcomes} == {"toy-row": True, "toy-43": False}
     lost = next(run for run in workspace.runs() if run.row_id == "toy-row")
     assert lost.state() == "interrupted"
@@ -115,7 +116,8 @@ def test_a_machine_that_goes_down_costs_its_run_a_state_and_the_next_machine_goe
 
     def run(*names: str) -> dict[str, str | None]:
         requests = [Request(three_rows[name], three_rows, workspace.root, "cpu", resume=True) for name in names]
-        outcomes = run_on_ray(requests, heard, address=cluster.address, entry=toy_entries.hangs_once)
+        executor = Ray(requests, heard, cluster.address, entry=toys.hangs_once)
+        outcomes = run_queue(requests, executor, heard)
         return {outcome.spec.id: str(outcome.error or "") for outcome in outcomes}
 
     switching = threading.Thread(target=switch_off)
@@ -136,64 +138,54 @@ def test_a_machine_that_goes_down_costs_its_run_a_state_and_the_next_machine_goe
 
 @needs_ray
 @pytest.mark.slow
-def test_a_gpu_that_is_not_there_and_a_cluster_that_is_not_there_are_said(
-    three_rows: Rows, workspace: Workspace, heard: Any
-) -> None:
+def test_a_gpu_that_is_not_there_is_said(three_rows: Rows, workspace: Workspace, heard: Any) -> None:
     requests = [Request(three_rows["toy-row"], three_rows, workspace.root, "cpu")]
     with pytest.raises(InputError, match="--gpus-per-run 1000: the cluster has"):
-        run_on_ray(requests, heard, gpus_per_run=1000)
+        Ray(requests, heard, gpus_per_run=1000)
+
+
+@needs_ray
+def test_a_cluster_that_is_not_there_is_said(heard: Any) -> None:
     with pytest.raises(MissingResourceError, match="no Ray cluster there"):
-        run_on_ray(requests, heard, address="127.0.0.1:1")
+        Ray([], heard, "127.0.0.1:1")
     with pytest.raises(InputError, match="write auto, HOST:PORT"):
-        run_on_ray(requests, heard, address="127.0.0.1")
+        Ray([], heard, "127.0.0.1")
 
 
-def test_without_ray_the_extra_is_named(
-    three_rows: Rows, workspace: Workspace, heard: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ray_the_extra_is_named(heard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    requests = [Request(three_rows["toy-row"], three_rows, workspace.root, "cpu")]
     with pytest.raises(MissingExtraError, match=r"needs the optional extra 'ray'"):
-        run_on_ray(requests, heard)
+        Ray([], heard)
 
 
-def test_a_head_that_is_gone_ends_the_queue_with_the_reason(
-    three_rows: Rows, workspace: Workspace, heard: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_head_that_is_gone_ends_every_task_with_the_reason(heard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         head = f"127.0.0.1:{free.getsockname()[1]}"  # nobody listens there
-    monkeypatch.setattr(on_ray, "SECONDS_BETWEEN_LOOKS", 0.01)
-    begun = workspace.run("toy-row-0123456789ab")
-    begun.mark("running")  # its process went with the head
-    queue = object.__new__(on_ray._OnRay)
-    queue.head, queue.screen, queue.head_answered = head, heard, time.monotonic()
-    queue.tasks = make_tasks([Request(three_rows[name], three_rows, workspace.root, "cpu") for name in three_rows])
-    key = next(key for key, task in queue.tasks.items() if task.request.spec.id == "toy-row")
-    receiver = Receiver(heard.row("toy-row"))
-    receiver.run = begun.name
-    queue.progress = {key: on_ray._Progress(receivers={None: receiver})}
-    queue.pending = {object(): (key, None)}
-    assert queue._head_answers() is False  # not at once: it may come back
-    queue.head_answered -= on_ray.SECONDS_WITHOUT_A_HEAD
-    with pytest.raises(on_ray._HeadLostError) as lost:
-        queue._head_answers()
-    assert len(lost.value.outcomes) == len(queue.tasks)
-    for outcome in lost.value.outcomes:
-        assert f"the head of the Ray cluster at {head} is gone" in str(outcome.error)
-        assert "--resume goes on" in str(outcome.error)
-    assert begun.state() == "interrupted"
-    assert "is gone" in begun.reason()
+    waits = SimpleNamespace(wait=lambda references, timeout: ([], references))
+    monkeypatch.setattr(on_ray, "_remotes", lambda *_: (None, None))
+    monkeypatch.setattr(on_ray, "_gpus_for_each", lambda *_: 0.0)
+    monkeypatch.setattr(on_ray, "connect", lambda _: waits)
+    executor = Ray([], heard, head)
+    executor._pending = {object(): "a", object(): "b"}
+    assert executor.collect(0.01) == []  # not at once: it may come back
+    assert executor.broken == ""
+    monkeypatch.setattr(on_ray, "SECONDS_WITHOUT_A_HEAD", 0.0)
+    lost = executor.collect(0.01)
+    reason = f"the head of the Ray cluster at {head} is gone; start a cluster again, and the same command with"
+    assert [key for key, _ in lost] == ["a", "b"]
+    assert all(isinstance(answer, Answer) and answer.lost and reason in str(answer.error) for _, answer in lost)
+    assert executor.broken.startswith(reason)
 
 
 def test_a_token_is_looked_for_where_ray_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-    assert on_ray._has_token() is False
+    assert on_ray.has_token() is False
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("x", encoding="utf-8")
-    assert on_ray._has_token() is True
+    assert on_ray.has_token() is True
     (tmp_path / ".ray" / "auth_token").unlink()
     monkeypatch.setenv("RAY_AUTH_TOKEN", "x")
-    assert on_ray._has_token() is True
+    assert on_ray.has_token() is True

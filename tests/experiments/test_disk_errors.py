@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,7 @@ import pytest
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments import runner
-from meta_spliceai.experiments.executors.local import run_queue
-from meta_spliceai.experiments.executors.request import Request
-from meta_spliceai.experiments.executors.screen import OneWatcher
-from meta_spliceai.experiments.lost_folder import FolderWatch, storage_error
+from meta_spliceai.experiments.disk_errors import disk_error
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.watcher import Silent
@@ -39,16 +35,13 @@ class AfterOneEpoch(Silent):
             deed()
 
 
-def test_a_run_whose_folder_is_deleted_stops_and_the_ledger_says_why(
+def test_a_run_whose_folder_is_deleted_stops_and_does_not_make_it_anew(
     toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
 ) -> None:
     watcher = AfterOneEpoch(lambda: shutil.rmtree(workspace.runs()[0].path))
-    with pytest.raises(RunError, match=r"toy-row-\w+ is gone: it was deleted, .* run the row anew"):
+    with pytest.raises(RunError, match=r"toy-row-\w+ is gone; .* run the row anew"):
         run_experiment(toy_row, workspace, "cpu", rows=catalogue, watcher=watcher)
     assert workspace.runs() == []
-    (entry,) = workspace.ledger.entries()
-    assert entry["event"] == "failed"
-    assert "is gone" in entry["reason"]
 
 
 @pytest.mark.parametrize("below", ["nothing", "a mount point"])
@@ -62,7 +55,7 @@ def test_a_run_whose_mount_goes_writes_nowhere_else_and_goes_on_when_it_is_back(
         if below == "a mount point":
             workspace.root.mkdir()
 
-    with pytest.raises(RunError, match=r"put the disk or mount back and go on with --resume"):
+    with pytest.raises(RunError, match=r"put the disk back and go on with --resume"):
         run_experiment(toy_row, workspace, "cpu", rows=catalogue, watcher=AfterOneEpoch(unmount))
     assert not list(workspace.root.rglob("*.json*"))  # nothing on the disk below
     shutil.rmtree(workspace.root, ignore_errors=True)
@@ -89,27 +82,6 @@ def test_a_full_disk_is_known_through_what_a_library_made_of_it(
     assert workspace.runs()[0].reason() == "No space left on device: /runs/x"
 
 
-def test_the_queue_begins_no_row_in_another_folder(toy_row: ExperimentSpec, workspace: Workspace) -> None:
-    worker = (
-        "import json, os, sys\n"
-        "for line in sys.stdin:\n"
-        "    folder = json.loads(line)['runs_dir']\n"
-        "    os.rename(folder, folder + '.away')\n"
-        "    print(json.dumps({'answer': {'error': 'the disk is gone'}}), flush=True)\n"
-    )
-    other = toy_row.model_copy(update={"id": "other"})
-    rows = {row.id: row for row in (toy_row, other)}
-    outcomes = run_queue(
-        [Request(row, rows, workspace.root, "cpu") for row in rows.values()],
-        OneWatcher(Silent()),
-        command=(sys.executable, "-c", worker),
-    )
-    first, second = (str(outcome.error) for outcome in outcomes)
-    assert first == "the disk is gone"
-    assert second.startswith(f"not begun: {workspace.root} is gone")
-    assert not workspace.root.exists()
-
-
 def test_a_folder_that_cannot_be_written_to_is_said_before_anything_is_computed(
     toy_row: ExperimentSpec, catalogue: Rows, tmp_path: Path, run_cli: RunCli
 ) -> None:
@@ -121,28 +93,13 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_anything_is_computed(
         assert watcher.lines == []
 
 
-def test_folders_are_known_by_what_they_are_not_by_their_names(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    two.mkdir()
-    with FolderWatch(one, two) as folders:
-        assert folders.lost() == ""
-        two.rmdir()
-        assert folders.lost(one) == ""
-        assert folders.lost().startswith(f"{two} is gone")
-        two.mkdir()
-        assert folders.lost(two).startswith(f"{two} is another folder than before")
-        with pytest.raises(RunError, match="another folder"):
-            folders.check()
-
-
 def test_only_failures_of_a_disk_count_as_such() -> None:
-    assert storage_error(ValueError("x")) is None
-    assert storage_error(FileNotFoundError(errno.ENOENT, "No such file")) is None
+    assert disk_error(ValueError("x")) is None
+    assert disk_error(FileNotFoundError(errno.ENOENT, "No such file")) is None
     stale = OSError(errno.ESTALE, "Stale file handle")
     error = RunError("cannot be read")
     error.__cause__ = stale
-    assert storage_error(error) is stale
+    assert disk_error(error) is stale
     first, second = ValueError(), ValueError()
     first.__context__, second.__context__ = second, first
-    assert storage_error(first) is None
+    assert disk_error(first) is None

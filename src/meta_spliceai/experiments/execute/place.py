@@ -1,0 +1,90 @@
+"""The place that `run` was told to run rows at, and its own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.experiments.execute import EXECUTORS
+from meta_spliceai.experiments.execute.queue import Executor, InProcess, Screen, run_queue
+from meta_spliceai.experiments.execute.request import Request
+from meta_spliceai.experiments.execute.tasks import make_tasks
+from meta_spliceai.experiments.runner import Outcome
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rows run.
+
+    Attributes:
+        executor: see `EXECUTORS`.
+        jobs: rows at a time (local).
+        ray_address: the cluster; None to start one on this machine (ray).
+        gpus_per_run: GPUs, or a share of one, for each run (ray).
+        slurm: settings of the job, `key=value` (slurm).
+
+    Raises:
+        InputError: no such executor, or a setting that belongs to another.
+    """
+
+    executor: str = "local"
+    jobs: int = 1
+    ray_address: str | None = None
+    gpus_per_run: float | None = None
+    slurm: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise unknown_value("executor", self.executor, EXECUTORS, where="--executor")
+        settings = {
+            "--jobs": ("local", self.jobs != 1),
+            "--ray-address": ("ray", self.ray_address is not None),
+            "--gpus-per-run": ("ray", self.gpus_per_run is not None),
+            "--slurm": ("slurm", bool(self.slurm)),
+        }
+        for option, (executor, given) in settings.items():
+            if given and executor != self.executor:
+                raise InputError(f"{option} is for --executor {executor}; this is --executor {self.executor}")
+
+    @property
+    def several(self) -> bool:
+        """Whether rows run at the same time."""
+        return self.executor != "local" or self.jobs > 1
+
+
+def run_at(
+    place: Place,
+    requests: Sequence[Request],
+    screen: Screen,
+    deadline: float | None = None,
+    admit: Callable[[Request, float], str] | None = None,
+) -> list[Outcome]:
+    """Run rows at a place (see `run_queue`).
+
+    Raises:
+        MissingExtraError, MissingResourceError, InputError: what the executor needs is not there, or a bad setting.
+        KeyboardInterrupt: the user stopped it.
+    """
+    executor = _executor(place, requests, screen, in_time=deadline is not None)
+    return run_queue(requests, executor, screen, deadline=deadline, admit=admit)
+
+
+def _executor(place: Place, requests: Sequence[Request], screen: Screen, in_time: bool) -> Executor:
+    """The executor; a single row on this machine runs in this very process, unless it has to be stopped in time."""
+    if place.executor == "ray":
+        from meta_spliceai.experiments.execute.on_ray import Ray
+
+        return Ray(requests, screen, place.ray_address, place.gpus_per_run)
+    if place.executor == "slurm":
+        from meta_spliceai.experiments.execute.on_slurm import Slurm
+
+        return Slurm(requests[0].runs_dir, screen, place.slurm)
+    if len(requests) == 1 and place.jobs == 1 and not in_time:
+        return InProcess()
+    from meta_spliceai.experiments.execute.local import Local
+
+    folds_apart = place.jobs > len(requests)
+    tasks = make_tasks(requests, folds_apart).values()
+    folds = any(task.request.part is not None for task in tasks)
+    return Local(place.jobs if folds else min(place.jobs, len(tasks)), folds)

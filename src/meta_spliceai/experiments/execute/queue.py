@@ -1,0 +1,255 @@
+"""One queue for all executors: begin what can begin, pass on what runs say, and give every row an outcome."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+from meta_spliceai.errors import RunError
+from meta_spliceai.experiments.execute.messages import Message, Receiver
+from meta_spliceai.experiments.execute.request import Answer, Request, carry_out
+from meta_spliceai.experiments.execute.tasks import (
+    Task,
+    add_folds,
+    failed_need,
+    make_tasks,
+    next_task,
+    outcomes_of,
+)
+from meta_spliceai.experiments.runner import Outcome
+from meta_spliceai.experiments.watcher import Watcher
+from meta_spliceai.experiments.workspace import Workspace
+
+TIME_LIMIT = "stopped at the time limit"
+SECONDS_TO_STOP = 60.0
+"""How long runs may take to write down what is done after they were told to stop."""
+SECONDS_BETWEEN_LOOKS = 600.0
+
+
+class Screen(Protocol):
+    """Shows one or several rows at a time."""
+
+    def say(self, line: str) -> None:
+        """Show a line about the queue as a whole; one that begins with "error" says what went wrong."""
+
+    def row(self, label: str) -> Watcher:
+        """The watcher of one row."""
+
+
+class Executor(ABC):
+    """A place where tasks run; a context manager. Whatever still runs when the context ends is killed.
+
+    Attributes:
+        folds_apart: the folds of a cross-validation are tasks of their own.
+        broken: why nothing can run here any more; empty while it can.
+    """
+
+    folds_apart = False
+    broken = ""
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Whether another task may be begun now."""
+
+    @abstractmethod
+    def begin(self, task: Task, watcher: Watcher) -> None:
+        """Begin a task; `watcher` hears of it where it runs in this process."""
+
+    @abstractmethod
+    def collect(self, seconds: float) -> list[tuple[str, Message | Answer]]:
+        """What tasks have said and answered, by key, in order; waits for something at most so long."""
+
+    @abstractmethod
+    def interrupt(self, reason: str) -> None:
+        """Tell every task to write down what is done, and to stop; their answers are still collected."""
+
+
+class InProcess(Executor):
+    """This very process, one task after the other."""
+
+    def __init__(self) -> None:
+        self._answers: list[tuple[str, Message | Answer]] = []
+
+    def has_room(self) -> bool:
+        """Whether the last answer was collected."""
+        return not self._answers
+
+    def begin(self, task: Task, watcher: Watcher) -> None:
+        """Run the task to its end."""
+        try:
+            answer = carry_out(task.request, watcher)
+        except KeyboardInterrupt as stopped:
+            self._answers.append((task.key, Answer(error=str(stopped) or "stopped by the user")))
+            raise
+        self._answers.append((task.key, answer))
+
+    def collect(self, seconds: float) -> list[tuple[str, Message | Answer]]:
+        """The answer."""
+        answers, self._answers = self._answers, []
+        return answers
+
+    def interrupt(self, reason: str) -> None:
+        """Nothing runs while somebody asks."""
+
+
+def run_queue(
+    requests: Sequence[Request],
+    executor: Executor,
+    screen: Screen,
+    *,
+    deadline: float | None = None,
+    admit: Callable[[Request, float], str] | None = None,
+) -> list[Outcome]:
+    """Run rows; ensembles wait for their members, and a row that fails stops no other.
+
+    Args:
+        requests: the rows.
+        executor: where.
+        screen: shows what happens.
+        deadline: a time of `time.monotonic()` at which whatever runs is interrupted and nothing new begins.
+        admit: asked with the seconds left before a row begins, where there is a deadline; why it may not begin, or
+            nothing. A row that may not has no outcome.
+
+    Returns:
+        the outcome of every row that was begun, members of ensembles included.
+
+    Raises:
+        InputError: the folder of runs cannot be written to.
+        KeyboardInterrupt: the user, or SIGTERM, stopped the queue; every run in progress is marked interrupted.
+    """
+    for root in {request.runs_dir for request in requests}:
+        # Of a folder that holds runs some may be finished: each row sees for itself whether it has to write.
+        if not Workspace(root).own_runs():
+            Workspace(root).require_writable()
+    queue = _Queue(make_tasks(requests, executor.folds_apart), executor, screen)
+    with executor, _sigterm_as_ctrl_c():
+        try:
+            return queue.run(deadline, admit)
+        except KeyboardInterrupt as stopped:
+            queue.stop(str(stopped) or "stopped by the user")
+            raise
+
+
+class _Queue:
+    def __init__(self, tasks: dict[str, Task], executor: Executor, screen: Screen) -> None:
+        self.tasks, self.executor, self.screen = tasks, executor, screen
+        self.begun: set[str] = set()
+        self.running: dict[str, Receiver] = {}
+        self.stopping = False
+
+    def run(self, deadline: float | None, admit: Callable[[Request, float], str] | None) -> list[Outcome]:
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is None or left > 0:
+                self._begin(left, admit)
+            if not self.running:
+                return outcomes_of(self.tasks)
+            self._collect(SECONDS_BETWEEN_LOOKS if left is None else left)
+            if deadline is not None and time.monotonic() >= deadline:
+                self.stop(TIME_LIMIT)
+
+    def stop(self, reason: str) -> None:
+        """Interrupt every run, and wait until it has written down what is done."""
+        self.stopping = True
+        self.executor.interrupt(reason)
+        limit = time.monotonic() + SECONDS_TO_STOP
+        while self.running and (left := limit - time.monotonic()) > 0:
+            self._collect(left)
+        for key in list(self.running):
+            self._ended(self.tasks[key], Answer(error=reason, lost=True))
+
+    def _begin(self, left: float | None, admit: Callable[[Request, float], str] | None) -> None:
+        while self.executor.has_room() and (task := next_task(self.tasks, self.begun)) is not None:
+            self.begun.add(task.key)
+            if left is not None and admit is not None and (refused := admit(task.request, left)):
+                self.screen.say(f"{task.label}: {refused}")
+                continue
+            number = f" {len(self.begun)} of {len(self.tasks)}:" if len(self.tasks) > 1 else ""
+            self.screen.say(f"row{number} {task.label}")
+            if reason := self._hindrance(task):
+                self._ended(task, Answer(error=reason))
+                continue
+            watcher = self.screen.row(task.label)
+            self.running[task.key] = Receiver(watcher)
+            self.executor.begin(task, watcher)
+
+    def _hindrance(self, task: Task) -> str:
+        root = task.request.runs_dir
+        # Where a mount is gone, the next row would begin a new folder of runs on the disk below it.
+        gone = "" if root.is_dir() else f"the folder of runs {root} is gone; put it back and go on with --resume"
+        return gone or self.executor.broken or failed_need(self.tasks, task)
+
+    def _collect(self, seconds: float) -> None:
+        for key, message in self.executor.collect(seconds):
+            if key not in self.running:
+                continue
+            if isinstance(message, Answer):
+                self._ended(self.tasks[key], message)
+            else:
+                self.running[key].receive(message)
+
+    def _ended(self, task: Task, answer: Answer) -> None:
+        receiver = self.running.pop(task.key, None)
+        if receiver is not None:
+            receiver.close()
+            answer = replace(answer, run=answer.run or receiver.run)
+        if answer.lost and answer.run is not None:
+            workspace = Workspace(task.request.runs_dir)
+            answer = replace(answer, error=note_lost_run(workspace, answer.run, answer.error or ""))
+        task.outcome = answer.outcome(task.request)
+        if answer.error is not None and self.stopping:
+            self.screen.say(f"{task.label}: {answer.error}; go on with --resume")
+        elif answer.error is not None:
+            self.screen.say(f"error: {task.label}: {answer.error}")
+        elif answer.folds:
+            add_folds(self.tasks, task, answer.folds)
+
+
+def note_lost_run(workspace: Workspace, name: str, reason: str) -> str:
+    """Give a run whose process is gone the state and the reason that it could not write itself.
+
+    Returns:
+        the reason that stands in the run's record now.
+    """
+    run = workspace.run(name)
+    record = run.record()
+    if record.get("state") != "running":
+        return str(record.get("reason") or reason)
+    try:
+        with run.taken():
+            run.mark("interrupted", reason)
+            kept = {key: record.get(key) for key in ("row", "smoke", "seed")}
+            workspace.ledger.append({"event": "interrupted", "run": name, **kept, "reason": reason})
+    except (OSError, RunError) as error:
+        return f"{reason} ({error})"
+    return reason
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM, with which a scheduler or a rented machine announces its end, stops runs as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt("told to stop (SIGTERM)")
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
