@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +95,22 @@ def test_a_cut_off_file_is_refused(packed: PackedGenome) -> None:
     packed.path.write_bytes(content[: len(content) // 2])
     with pytest.raises(IntegrityError, match="holds no packed genome"):
         PackedGenome(packed.path, "toy", "toy", "digest")
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize("case", ["packed-03d83bab", "s", "s3", "pk"])
+def test_hostile_files_are_refused(mirror: Path, case: str) -> None:
+    with pytest.raises(IntegrityError, match="holds no packed genome"):
+        PackedGenome(mirror / "cases" / f"{case}.npz", "toy", "toy", "digest")
+
+
+def test_an_array_that_claims_more_than_it_holds_takes_no_memory(packed: PackedGenome, tmp_path: Path) -> None:
+    with zipfile.ZipFile(packed.path) as pack:
+        members = {name: pack.read(name) for name in pack.namelist()}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**13,)})
+    with zipfile.ZipFile(tmp_path / "large.npz", "w") as pack:
+        for name, content in {**members, "bases.npy": header.getvalue()}.items():
+            pack.writestr(name, content)
+    with pytest.raises(IntegrityError, match=r"bases.npy does not hold the \(10000000000000,\) of uint8"):
+        PackedGenome(tmp_path / "large.npz", "toy", "toy", "digest")

@@ -41,7 +41,6 @@ def package_of(wheel: str) -> str:
 
 
 def versions(packages: Sequence[str]) -> list[str]:
-    """The packages as pip takes them, with the versions that are installed here."""
     return [f"{name}=={importlib.metadata.version(name)}" for name in packages]
 
 

@@ -53,14 +53,12 @@ class Local(Executor):
                 worker.end()
 
     def has_room(self) -> bool:
-        """Whether a worker is idle."""
         return len(self._busy()) < len(self._workers)
 
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker is not None and worker.key is not None]
 
     def begin(self, task: Task, watcher: Watcher) -> None:
-        """Send the task to an idle worker; a new one is started where there is none."""
         idle = [number for number, worker in enumerate(self._workers) if worker is None or worker.key is None]
         number = next((number for number in idle if self._workers[number] is not None), idle[0])
         worker = self._workers[number]
@@ -73,7 +71,6 @@ class Local(Executor):
             worker.connection.send(task.request)
 
     def collect(self, seconds: float) -> list[tuple[str, Message | Answer]]:
-        """What workers say; a worker that is gone is an answer with the reason."""
         busy = {worker.connection: worker for worker in self._busy()}
         found: list[tuple[str, Message | Answer]] = []
         for ready in wait(list(busy), timeout=seconds):
@@ -91,7 +88,6 @@ class Local(Executor):
         return found
 
     def interrupt(self, reason: str) -> None:
-        """Tell every busy worker to stop, and why."""
         for worker in self._busy():
             with suppress(OSError):
                 worker.connection.send(reason)
@@ -113,7 +109,6 @@ class _Worker:
         theirs.close()
 
     def end(self) -> None:
-        """End the process, whatever it does."""
         self.connection.close()
         self.process.terminate()
         self.process.join(SECONDS_TO_END)
@@ -131,7 +126,6 @@ class _Worker:
         return f"its process was killed ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
 
     def last_words(self) -> list[str]:
-        """The last lines that it printed."""
         return self.log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-LAST_LINES:]
 
 

@@ -21,7 +21,6 @@ class Sender:
         self.send = send
 
     def say(self, line: str) -> None:
-        """Send a line."""
         self.send({"say": line})
 
     @contextmanager
@@ -44,7 +43,6 @@ class Sender:
             self.send({"stage-end": name})
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        """Send facts."""
         self.send({"tell": kind, "facts": facts})
 
 
@@ -57,7 +55,6 @@ class Receiver:
         self._stages: list[tuple[ExitStack, Callable[[int], None]]] = []
 
     def receive(self, message: Message) -> None:
-        """Pass one message on."""
         if "say" in message:
             self.watcher.say(message["say"])
         elif "stage" in message:

@@ -181,12 +181,10 @@ _Dumper.add_representer(
 
 
 def task_as_yaml(task: dict[str, Any]) -> str:
-    """The job as text."""
     return yaml.dump(task, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def wheel_name() -> str:
-    """File name of this package's wheel."""
     return f"meta_spliceai-{meta_spliceai.__version__}-py3-none-any.whl"
 
 

@@ -34,7 +34,6 @@ Entry = Callable[[Request, Callable[[Message], None]], Answer]
 
 
 def serve_request(request: Request, send: Callable[[Message], None]) -> Answer:
-    """Do what a request asks for, in a process of the cluster."""
     return carry_out(request, Sender(send))
 
 
@@ -82,11 +81,9 @@ class Ray(Executor):
         self._ray.shutdown()
 
     def has_room(self) -> bool:
-        """Ray itself lets tasks wait."""
-        return True
+        return True  # Ray itself lets tasks wait
 
     def begin(self, task: Task, watcher: Watcher) -> None:
-        """Hand the task to the cluster."""
         self._pending[self._work.remote(task.request, self._mailbox, task.key)] = task.key
 
     def collect(self, seconds: float) -> list[tuple[str, Message | Answer]]:
@@ -111,7 +108,6 @@ class Ray(Executor):
         return found
 
     def interrupt(self, reason: str) -> None:
-        """Raise KeyboardInterrupt in every task."""
         for reference in self._pending:
             self._ray.cancel(reference, force=False)
 
@@ -131,7 +127,6 @@ class Ray(Executor):
         return answer
 
     def _head_answers(self) -> bool:
-        """Whether the cluster's head answers now; the executor is broken when it has not for a while."""
         host, _, port = self._head.removeprefix("ray://").rpartition(":")
         try:
             socket.create_connection((host, int(port)), timeout=SECONDS_BETWEEN_LOOKS).close()
@@ -164,7 +159,6 @@ class Ray(Executor):
         return f"a core and {self._gpus:g} GPU" if self._gpus else "a core"
 
     def _give_up(self, reason: str) -> list[tuple[str, Message | Answer]]:
-        """Every task that waits or ran is lost; a run that was begun keeps what is done."""
         if not self.broken:
             for reference in self._pending:
                 self._ray.cancel(reference, force=True)

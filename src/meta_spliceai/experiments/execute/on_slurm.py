@@ -90,11 +90,9 @@ class Slurm(Executor):
         self._said: dict[str, str] = {}
 
     def has_room(self) -> bool:
-        """Slurm itself lets jobs wait."""
-        return True
+        return True  # Slurm itself lets jobs wait
 
     def begin(self, task: Task, watcher: Watcher) -> None:
-        """Submit a job."""
         try:
             job = self._submitit.submit(Resumable(self._entry), task.request)
         except RuntimeError as error:  # What submitit makes of a refusal by sbatch.
@@ -104,7 +102,6 @@ class Slurm(Executor):
         self._screen.say(f"{task.label}: job {job.job_id}, output in {job.paths.stdout}")
 
     def collect(self, seconds: float) -> list[tuple[str, Message | Answer]]:
-        """Answers of jobs that have ended, one way or another."""
         if not self._ended:
             time.sleep(min(seconds, SECONDS_BETWEEN_LOOKS))
         lost = self._lost()
@@ -123,7 +120,6 @@ class Slurm(Executor):
         return ended
 
     def interrupt(self, reason: str) -> None:
-        """Cancel every job."""
         for key, (_, job) in self._jobs.items():
             job.cancel()
             self._ended.append((key, Answer(error=reason)))
@@ -177,7 +173,6 @@ class Resumable:
         self.entry = entry
 
     def __call__(self, request: Request) -> Answer:
-        """Run the row."""
         return self.entry(request)
 
     def checkpoint(self, request: Request) -> Any:

@@ -83,11 +83,9 @@ class InProcess(Executor):
         self._answers: list[tuple[str, Message | Answer]] = []
 
     def has_room(self) -> bool:
-        """Whether the last answer was collected."""
         return not self._answers
 
     def begin(self, task: Task, watcher: Watcher) -> None:
-        """Run the task to its end."""
         try:
             answer = carry_out(task.request, watcher)
         except KeyboardInterrupt as stopped:
@@ -96,12 +94,11 @@ class InProcess(Executor):
         self._answers.append((task.key, answer))
 
     def collect(self, seconds: float) -> list[tuple[str, Message | Answer]]:
-        """The answer."""
         answers, self._answers = self._answers, []
         return answers
 
     def interrupt(self, reason: str) -> None:
-        """Nothing runs while somebody asks."""
+        return  # nothing runs while somebody asks
 
 
 def run_queue(
@@ -129,12 +126,12 @@ def run_queue(
         InputError: the folder of runs cannot be written to.
         KeyboardInterrupt: the user, or SIGTERM, stopped the queue; every run in progress is marked interrupted.
     """
-    for root in {request.runs_dir for request in requests}:
-        # Of a folder that holds runs some may be finished: each row sees for itself whether it has to write.
-        if not Workspace(root).own_runs():
-            Workspace(root).require_writable()
     queue = _Queue(make_tasks(requests, executor.folds_apart), executor, screen)
     with executor, _sigterm_as_ctrl_c():
+        for root in {request.runs_dir for request in requests}:
+            # Of a folder that holds runs some may be finished: each row sees for itself whether it has to write.
+            if not Workspace(root).own_runs():
+                Workspace(root).require_writable()
         try:
             return queue.run(deadline, admit)
         except KeyboardInterrupt as stopped:

@@ -35,7 +35,6 @@ class Task:
         return self.request.spec.id if part is None else f"{self.request.spec.id} fold {part}"
 
     def fold(self, number: int) -> Task:
-        """The task of one part of this run."""
         return Task(f"{self.key} part {number}", replace(self.request, part=number))
 
 

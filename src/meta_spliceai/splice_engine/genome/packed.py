@@ -159,8 +159,6 @@ def _unpacked(arrays: Mapping[str, np.ndarray], path: Path) -> UInt8[np.ndarray,
         raise _damaged(path, "its tables are no columns of whole numbers")
     if names.dtype.kind != "U" or names.shape != arrays["lengths"].shape or len(set(names.tolist())) < names.size:
         raise _damaged(path, "its contigs have no names, or one name twice")
-    if arrays["n_start"].shape != arrays["n_end"].shape:
-        raise _damaged(path, "its runs of N are no intervals")
     start, end = arrays["start"], arrays["end"]
     if len({len(arrays[name]) for name in _ARRAYS[:3]}) != 1 or (start < 0).any() or (end <= start).any():
         raise _damaged(path, "its stretches are no intervals")
@@ -173,7 +171,10 @@ def _unpacked(arrays: Mapping[str, np.ndarray], path: Path) -> UInt8[np.ndarray,
     if packed.dtype != np.uint8 or packed.shape != (-(-total // 4),):
         raise _damaged(path, f"{packed.size:,} bytes for {total:,} bases")
     codes = ((packed[:, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(-1)[:total].astype(np.uint8)
-    for first, last in zip(arrays["n_start"], arrays["n_end"], strict=True):
+    n_start, n_end = arrays["n_start"], arrays["n_end"]
+    if n_start.shape != n_end.shape or (n_start < 0).any() or (n_end <= n_start).any() or (n_end > total).any():
+        raise _damaged(path, "its runs of N are no intervals")
+    for first, last in zip(n_start, n_end, strict=True):
         codes[first:last] = N_CODE
     codes.flags.writeable = False
     return codes
