@@ -15,6 +15,7 @@ from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.bundle.make import _DataNeed, _stretches, _uses
 from meta_spliceai.experiments.parts import missing_parts
+from meta_spliceai.experiments.plan.bench_work import feature_count
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.demand import Batch, ToCompute, demand_of
 from meta_spliceai.experiments.plan.machines import processor
@@ -119,6 +120,7 @@ def test_a_fusion_sees_the_trunk_at_both_sites_and_the_variant(
     run, _ = run_row(spec, folder)
     features = run.record()["model"]["features"]
     assert sum(" trunk " in name for name in features) == 3 * 2 * 4
+    assert feature_count(spec) == len(features)
     without = change(spec, ["fusion.trunk=false"])
     assert without.trunk is None
     plain, _ = run_row(without, folder)
