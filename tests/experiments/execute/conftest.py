@@ -1,20 +1,13 @@
-"""Rows for queues: the toy row with three window lengths; and one version of the code for all processes."""
+"""Rows for queues: the toy row with three window lengths."""
 
 from __future__ import annotations
 
 import pytest
 
-from meta_spliceai.experiments import environment, runner
 from meta_spliceai.experiments.rows import change
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 
 Rows = dict[str, ExperimentSpec]
-
-
-@pytest.fixture(autouse=True)
-def _one_code_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "code_version", lambda: "0.0.0+tested")
-    monkeypatch.setattr(environment, "code_version", lambda: "0.0.0+tested")
 
 
 @pytest.fixture
