@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 import textwrap
@@ -247,6 +248,37 @@ def pairs(root: Path) -> str:
     return "\n".join(lines)
 
 
+def losses(root: Path) -> str:
+    """Lowest training loss of each kept run of a learned model beside the entropy of its class shares, in nats."""
+    import pandas as pd
+
+    lines = [
+        "| run | encoder | epochs | lowest training loss | class shares alone | loss explained |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for record in sorted((root / LEDGER).glob("*/run.json")):
+        kept = json.loads(record.read_text(encoding="utf-8"))
+        training = kept.get("training") or {}
+        folds = [fold for fold in training.get("folds", [training]) if len(fold.get("classes") or {}) == 2]
+        if not folds:
+            continue
+        curves = pd.read_parquet(record.parent / "curves.parquet")
+        by_fold = curves.groupby("fold")["train_loss"] if "fold" in curves else None
+        lowest = curves["train_loss"].min() if by_fold is None else by_fold.min().mean()
+        entropy = sum(_entropy(list(fold["classes"].values())) for fold in folds) / len(folds)
+        epochs = sum(fold["epochs_run"] for fold in folds) / len(folds)
+        encoder = kept["model"]["config"]["encoder"]
+        explained = f"{100 * (1 - lowest / entropy):.1f} %".replace("-", "−")
+        numbers = f"{epochs:.0f} | {lowest:.3f} | {entropy:.3f} | {explained}"
+        lines.append(f"| {record.parent.name} | {encoder} | {numbers} |")
+    return "\n".join(lines)
+
+
+def _entropy(counts: list[int]) -> float:
+    total = sum(counts)
+    return -sum(count / total * math.log(count / total) for count in counts if count)
+
+
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "quickstart-leaderboard": leaderboard,
     "quickstart-verdicts": verdicts,
@@ -260,6 +292,7 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
 FILES = {
     "benchmark-base-layer": Path("benchmarks/results/base_layer.md"),
     "benchmark-construct-context": Path("benchmarks/results/construct_context.md"),
+    "benchmark-learning": Path("benchmarks/results/learning.md"),
 }
 """Blocks that hold a file another command wrote."""
 LEDGER = Path("results")
@@ -305,10 +338,12 @@ def fill(text: str, kept: dict[str, Any] | None, where: str, root: Path = ROOT) 
             )
         if name == "results-pairs":
             return f"{found[1]}{pairs(root)}\n{found[4]}"
+        if name == "results-losses":
+            return f"{found[1]}{losses(root)}\n{found[4]}"
         if name in DATA_SETS:
             return f"{found[1]}{results_of(name, root)}\n{found[4]}"
         if name not in BLOCKS:
-            known = ", ".join((*BLOCKS, *FILES, *DATA_SETS, "results-pairs"))
+            known = ", ".join((*BLOCKS, *FILES, *DATA_SETS, "results-pairs", "results-losses"))
             sys.exit(f"{where}: no block is named '{name}'; there are {known}")
         return found[0] if kept is None else f"{found[1]}{BLOCKS[name](kept)}\n{found[4]}"
 

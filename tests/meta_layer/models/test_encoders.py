@@ -9,7 +9,6 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.models.encoders import (
     GatedCNNEncoder,
     SimpleCNNEncoder,
-    cnn,
     plan_dilations,
     receptive_field,
 )
@@ -61,41 +60,6 @@ def test_too_few_layers_even_windows_and_wrong_lengths_are_refused() -> None:
         SimpleCNNEncoder(101, kernel=4)
     with pytest.raises(InputError, match="51 bases was given to an encoder made for 101"):
         GatedCNNEncoder(101, hidden_dim=4)(torch.zeros(1, 4, 51))
-
-
-@pytest.mark.parametrize(("length", "dilation", "taps"), [(40, 2, 3), (41, 3, 7), (101, 4, 11), (23, 11, 5)])
-def test_the_weight_gradient_on_phases_is_the_convolutions_own(length: int, dilation: int, taps: int) -> None:
-    torch.manual_seed(length)
-    ours = cnn._conv(5, 8, taps, dilation).double()
-    plain = torch.nn.Conv2d(5, 8, (1, taps), dilation=(1, dilation), padding=ours.padding).double()
-    plain.load_state_dict(ours.state_dict())
-    x = torch.randn(3, 5, 1, length, dtype=torch.double).contiguous(memory_format=torch.channels_last)
-    found = []
-    for conv in (ours, plain):
-        own = x.clone(memory_format=torch.preserve_format).requires_grad_()
-        conv(own).square().sum().backward()
-        found.append([own.grad, *(p.grad for p in conv.parameters())])
-    assert torch.equal(ours(x), plain(x))
-    for a, b in zip(*found, strict=True):
-        assert a is not None
-        assert torch.allclose(a, b, rtol=1e-12, atol=1e-10)
-
-
-def test_dropped_channels_are_those_of_pytorchs_dropout() -> None:
-    x = torch.randn(4, 6, 1, 9, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    found = []
-    for one in (
-        lambda x: cnn._DroppedRelu.apply(x, cnn._left_by_dropout(x, 0.3)),
-        lambda x: torch.nn.functional.dropout2d(torch.relu(x), 0.3),
-    ):
-        torch.manual_seed(5)
-        answer = one(x)
-        (gradient,) = torch.autograd.grad(answer.square().sum(), x)
-        found.append((answer, gradient))
-    (answer, gradient), (theirs, their_gradient) = found
-    assert torch.equal(answer, theirs)
-    assert torch.equal(gradient, their_gradient)
-    assert 0 < int((answer == 0).all(dim=(2, 3)).sum()) < 24
 
 
 @pytest.mark.parametrize(("window", "layers", "kernel"), [(10001, 6, 7), (5001, 4, 11), (501, 6, 7), (101, 4, 11)])

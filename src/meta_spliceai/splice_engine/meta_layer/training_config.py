@@ -18,7 +18,7 @@ class TrainingConfig(Settings):
 
     epochs: int = Field(30, ge=1, le=100_000, description="Passes over the training rows, at most.")
     batch_size: int = Field(64, ge=1, le=1_000_000, description="Variants in a batch (each is two windows).")
-    learning_rate: float = Field(1e-3, gt=0, le=1000, description="Highest learning rate of AdamW.")
+    learning_rate: float = Field(3e-3, gt=0, le=1000, description="Highest learning rate of AdamW.")
     learning_rate_for_batch: int | None = Field(
         None,
         ge=1,
@@ -32,7 +32,7 @@ class TrainingConfig(Settings):
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay; not applied to biases and norms.")
     warmup_fraction: float = Field(
-        0.05, ge=0, lt=1, description="Share of all steps in which the learning rate climbs; then it falls as a cosine."
+        0.02, ge=0, lt=1, description="Share of all steps in which the learning rate climbs; then it falls as a cosine."
     )
     patience: int = Field(8, ge=0, description="Epochs without a better validation loss before stopping; 0: never.")
     min_improvement: float = Field(0.0, ge=0, description="A smaller fall of the validation loss is no improvement.")

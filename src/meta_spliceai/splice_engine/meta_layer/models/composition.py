@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.meta_layer.models.encoders.base_trunk import BaseTrunk
@@ -68,27 +66,17 @@ class _Projection(nn.Module):
         self.layers = nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU())
 
     def forward(self, features: Float[Tensor, "batch inputs length"]) -> Float[Tensor, "batch outputs length"]:
-        norm: Any = self.layers[0]
-        linear: Any = self.layers[1]
-        # The norm's scale and offset go into the linear map's few numbers instead of over all positions: where features
-        # take no gradient (a frozen encoder's), a third of the products and the norm's backward pass fall away.
-        weight = linear.weight * norm.weight
-        bias = torch.addmv(linear.bias, linear.weight, norm.bias)
-        normed = F.layer_norm(features.mT, norm.normalized_shape, eps=norm.eps)
-        return F.gelu(F.linear(normed, weight, bias)).mT
+        projected: Tensor = self.layers(features.mT).mT
+        return projected
 
 
-def _gated_cnn(
-    window: int, seed: int, hidden_dim: int = 128, layers: int = 6, kernel: int = 7, dropout: float = 0.1
-) -> Encoding:
-    encoder = GatedCNNEncoder(window, hidden_dim, layers, kernel, dropout)
+def _gated_cnn(window: int, seed: int, hidden_dim: int = 128, layers: int = 6, kernel: int = 7) -> Encoding:
+    encoder = GatedCNNEncoder(window, hidden_dim, layers, kernel)
     return Encoding(encoder, nn.Identity(), hidden_dim, window)
 
 
-def _simple_cnn(
-    window: int, seed: int, hidden_dim: int = 64, layers: int = 4, kernel: int = 11, dropout: float = 0.1
-) -> Encoding:
-    encoder = SimpleCNNEncoder(window, hidden_dim, layers, kernel, dropout)
+def _simple_cnn(window: int, seed: int, hidden_dim: int = 64, layers: int = 4, kernel: int = 11) -> Encoding:
+    encoder = SimpleCNNEncoder(window, hidden_dim, layers, kernel)
     return Encoding(encoder, nn.Identity(), hidden_dim, window)
 
 

@@ -16,7 +16,7 @@ class ValidatedDeltaPredictor(ComposedPredictor):
         hidden_dim: channels of the encoder and width of the head.
         layers: gated blocks.
         kernel: taps of each convolution (odd).
-        dropout: share dropped in training.
+        dropout: share dropped in the head in training.
         seed: of the initial weights.
 
     Raises:
@@ -32,9 +32,9 @@ class ValidatedDeltaPredictor(ComposedPredictor):
         dropout: float = 0.1,
         seed: int = 0,
     ) -> None:
-        settings = {"hidden_dim": hidden_dim, "layers": layers, "kernel": kernel, "dropout": dropout}
+        settings = {"hidden_dim": hidden_dim, "layers": layers, "kernel": kernel}
         super().__init__("gated-cnn", "delta", window, seed, settings, {"dropout": dropout})
-        self.config = {"window": window, **settings, "seed": seed}
+        self.config = {"window": window, **settings, "dropout": dropout, "seed": seed}
 
 
 class SimpleCNNDeltaPredictor(ComposedPredictor):
@@ -45,7 +45,7 @@ class SimpleCNNDeltaPredictor(ComposedPredictor):
         hidden_dim: channels of the encoder and width of the head.
         layers: convolutions.
         kernel: taps of each convolution (odd).
-        dropout: share dropped in training.
+        dropout: share dropped in the head in training.
         seed: of the initial weights.
 
     Raises:
@@ -61,9 +61,9 @@ class SimpleCNNDeltaPredictor(ComposedPredictor):
         dropout: float = 0.1,
         seed: int = 0,
     ) -> None:
-        settings = {"hidden_dim": hidden_dim, "layers": layers, "kernel": kernel, "dropout": dropout}
+        settings = {"hidden_dim": hidden_dim, "layers": layers, "kernel": kernel}
         super().__init__("simple-cnn", "delta", window, seed, settings, {"dropout": dropout})
-        self.config = {"window": window, **settings, "seed": seed}
+        self.config = {"window": window, **settings, "dropout": dropout, "seed": seed}
 
 
 class HyenaDNADeltaPredictor(ComposedPredictor):

@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
 class PairReadout(nn.Module):
-    """Reads both sequences at the variant and, by attention, at the places that may be affected, and compares them.
+    """Where, how much and how strongly the two sequences differ, and what stands at the variant.
 
-    For each sequence: the features in the middle (the variant) and `queries` sums of features over positions, weighted
-    by softmax attention whose scores are linear in the features. The output joins the reference's readings with the
-    alternative's minus the reference's. The two sequences share all parameters, so equal sequences give a difference
-    of exactly zero.
+    Of the difference D (alternative minus reference, position by position) each channel gives four numbers: D at the
+    variant, the sum of D over positions divided by the square root of their number, the largest and the smallest D.
+    With them come the reference's features at the variant. Nothing is learned here: a channel's largest change is seen
+    wherever it stands and from the first step on. Equal sequences give a difference of exactly zero.
 
-    Attention is taken for each sequence by itself: after an insertion or a deletion the positions of the two sequences
-    no longer match, but what attention collects (say, the strength of the strongest donor) can still be compared.
+    Behind an insertion or a deletion the positions of the two sequences no longer match, so that D is large there; sum
+    and extremes then tell that, too.
     """
 
-    def __init__(self, channels: int, queries: int = 4) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.queries = queries
-        self.score = nn.Linear(channels, queries)
-        self.out_features = 2 * channels * (1 + queries)
-
-    def weights(self, features: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch queries length"]:
-        """Attention over positions; each row sums to 1."""
-        return self.score(features.mT).float().softmax(dim=1).mT
-
-    def _read(
-        self, features: Float[Tensor, "batch channels length"], shift: Int[Tensor, " batch"] | None
-    ) -> Float[Tensor, "batch readings"]:
-        weights = self.weights(features).to(features.dtype)
-        collected = torch.einsum("bcl,bql->bqc", features, weights).flatten(1)
-        middle = features.shape[-1] // 2
-        if shift is None:
-            at_variant = features[:, :, middle]
-        else:
-            at_variant = features[torch.arange(len(features), device=features.device), :, middle - shift]
-        return torch.cat((at_variant, collected), dim=1)
+        self.out_features = 5 * channels
 
     def forward(
         self,
@@ -48,8 +32,10 @@ class PairReadout(nn.Module):
         shift: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_features"]:
         """The comparison. The variant stands in the middle, or `shift` places before it."""
-        read_ref, read_alt = self._read(ref, shift), self._read(alt, shift)
-        return torch.cat((read_alt - read_ref, read_ref), dim=1)
+        difference = alt - ref
+        summed = difference.sum(-1) / math.sqrt(difference.shape[-1])
+        extremes = difference.amax(-1), difference.amin(-1)
+        return torch.cat((_at_variant(difference, shift), summed, *extremes, _at_variant(ref, shift)), dim=1)
 
 
 class SitesReadout(nn.Module):
@@ -74,3 +60,12 @@ class SitesReadout(nn.Module):
         around = self.around(ref[..., 1:-1], alt[..., 1:-1], shift)
         ref_sites, alt_sites = (torch.cat((of[..., 0], of[..., -1]), dim=1) for of in (ref, alt))
         return torch.cat((around, alt_sites - ref_sites, ref_sites), dim=1)
+
+
+def _at_variant(
+    features: Float[Tensor, "batch channels length"], shift: Int[Tensor, " batch"] | None
+) -> Float[Tensor, "batch channels"]:
+    middle = features.shape[-1] // 2
+    if shift is None:
+        return features[:, :, middle]
+    return features[torch.arange(len(features), device=features.device), :, middle - shift]

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 
@@ -85,7 +86,13 @@ class Head(nn.Module):
 
 
 def two_layers(inputs: int, hidden_dim: int, outputs: int, dropout: float) -> nn.Sequential:
-    """Norm, linear, GELU, dropout, linear. The last layer starts small, so that training starts near a zero output."""
+    """Norm, linear, GELU, dropout, linear. The last layer starts small, so that training starts near a zero output.
+
+    Raises:
+        InputError: a dropout outside [0, 1).
+    """
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout {dropout} is not in [0, 1)")
     last = nn.Linear(hidden_dim, outputs)
     nn.init.normal_(last.weight, std=0.01)
     nn.init.zeros_(last.bias)
