@@ -16,7 +16,7 @@ from meta_spliceai.datasets.registry import DataSet, get
 from meta_spliceai.errors import IntegrityError, MissingResourceError
 from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.resources.human import LIFT_OVER_CHAIN, SPLICEVARDB_OPEN
-from meta_spliceai.resources.resolve import at_hand, handed_out, sha256_once
+from meta_spliceai.resources.resolve import find_here, handed_out, sha256_once
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.variants.liftover import Chain
 from meta_spliceai.splice_engine.variants.merge import merge_class
@@ -36,7 +36,7 @@ def open_sources_file(dataset: DataSet) -> Source:
         MissingResourceError: neither is there; the message names the command that builds it.
         IntegrityError: the table is not the one that was built.
     """
-    if at_hand(SPLICEVARDB_OPEN, SPLICEVARDB_OPEN.files) is not None:
+    if find_here(SPLICEVARDB_OPEN, SPLICEVARDB_OPEN.files) is not None:
         return source_file(dataset, None)
     built = _place()
     if not built.is_file():

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from meta_spliceai import resources
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.resources.resolve import at_hand, resolve_choice, sha256_once
+from meta_spliceai.resources.resolve import find_here, resolve_choice, sha256_once
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -205,7 +205,7 @@ def check_files(name: str) -> pd.DataFrame:
         dataset = get(part.strip())
         resource = resources.get(dataset.resource)
         for choice in resource.choices:
-            if dataset.built is not None and at_hand(resource, choice) is None:
+            if dataset.built is not None and find_here(resource, choice) is None:
                 path = dataset.built.find()
                 rows.append((path.name, "built on this machine", str(path), path.stat().st_size, sha256_once(path)))
                 continue

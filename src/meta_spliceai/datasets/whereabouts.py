@@ -16,7 +16,7 @@ from meta_spliceai.errors import IntegrityError, MissingExtraError, MissingResou
 from meta_spliceai.resources import Resource, ResourceFile
 from meta_spliceai.resources import networks as _networks  # noqa: F401 - their weights are named here too
 from meta_spliceai.resources.human import LIFT_OVER_CHAIN, OPEN_SOURCES
-from meta_spliceai.resources.resolve import addresses_of, at_hand, resolve_choice
+from meta_spliceai.resources.resolve import addresses_of, find_here, resolve_choice
 from meta_spliceai.splice_engine.genome.get_genome import BYTES, genome_addresses, get_genome
 from meta_spliceai.splice_engine.genome.human_genome import UCSC_NAMES, whole_genome
 
@@ -43,7 +43,7 @@ def state_of(dataset: DataSet) -> State:
     resource = resources.get(dataset.resource)
     brings = resource.how_to_get or f"meta-spliceai data get {dataset.name}"
     try:
-        found = [at_hand(resource, choice) for choice in resource.choices]
+        found = [find_here(resource, choice) for choice in resource.choices]
         if found and all(found):
             files = [one for one in found if one is not None]
             return State(files[0].entry.edition or "yes", tuple(str(one.path) for one in files), brings)
@@ -115,7 +115,7 @@ def plan_of(name: str) -> list[str]:
 
 
 def _planned(resource: Resource, choice: Sequence[ResourceFile]) -> str:
-    found = at_hand(resource, choice)
+    found = find_here(resource, choice)
     if found is not None:
         edition = f" ({found.entry.edition})" if found.entry.edition else ""
         return f"{resource.name}: here{edition}  {found.path}"

@@ -144,7 +144,7 @@ def resolve_edition(resource_name: str) -> Found:
     return resolve_choice(resource, resource.files)
 
 
-def at_hand(resource: Resource, entries: Sequence[ResourceFile]) -> Found | None:
+def find_here(resource: Resource, entries: Sequence[ResourceFile]) -> Found | None:
     """The first of some interchangeable files that is on this machine; None if there is none.
 
     Raises:
@@ -183,7 +183,7 @@ def resolve_choice(resource: Resource, entries: Sequence[ResourceFile]) -> Found
 
     Raises: as `resolve_file`.
     """
-    found = at_hand(resource, entries) or _downloaded(resource, entries)
+    found = find_here(resource, entries) or _downloaded(resource, entries)
     handed_out(found.entry.path, found.path)
     return found
 

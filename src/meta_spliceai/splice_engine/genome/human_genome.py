@@ -13,7 +13,7 @@ from meta_spliceai import resources
 from meta_spliceai.errors import InputError, MissingResourceError
 from meta_spliceai.files import cache_dir
 from meta_spliceai.resources.human import HUMAN_REGIONS
-from meta_spliceai.resources.resolve import at_hand
+from meta_spliceai.resources.resolve import find_here
 from meta_spliceai.splice_engine.genome.builds import CHROMOSOME_LENGTHS, GRCH37, GRCH38, build_name
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 from meta_spliceai.splice_engine.genome.packaged_genes import PackagedGenes
@@ -122,7 +122,7 @@ def human_genome(build: str, genome: str | Path = AUTO) -> SequenceSource:
         path = Path(genome)
     elif (whole := whole_genome(build)) is not None:
         path = whole
-    elif at_hand(HUMAN_REGIONS, [HUMAN_REGIONS.file(_REGION_FILES[build])]) is not None:
+    elif find_here(HUMAN_REGIONS, [HUMAN_REGIONS.file(_REGION_FILES[build])]) is not None:
         return human_genome(build, REGIONS)
     else:
         return NoGenome(build)
