@@ -100,6 +100,6 @@ def missing_parts(
     spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], offered: Mapping[str, tuple[str, ...]] | None = None
 ) -> list[str]:
     """What a row needs and the code at hand does not offer, in words, each once; empty for a runnable row."""
-    find_here = offered_parts() if offered is None else offered
-    missing = [f"{kind} '{name}'" for kind, name in needed_parts(spec, rows) if name not in find_here[kind]]
+    at_hand = offered_parts() if offered is None else offered
+    missing = [f"{kind} '{name}'" for kind, name in needed_parts(spec, rows) if name not in at_hand[kind]]
     return list(dict.fromkeys(missing))
