@@ -31,10 +31,11 @@ def wishlist(
 ) -> None:
     """List the wishlist's rows: wished, runnable or completed.
 
-    wished: a part is still missing, and which one is said ("no …"). runnable:
-    `meta-spliceai run ID` works. completed: the ledger of your runs folder
-    holds a finished run of the row as it stands. VRAM (GB), hours and priority
-    are the wishlist's own guess.
+    wished: something is still missing, and what it is and what brings it is
+    said ("no …: …"). runnable: `meta-spliceai run ID` would start now on this
+    machine. completed: the ledger of your runs folder holds a finished run of
+    the row as it stands. VRAM (GB), hours and priority are the wishlist's own
+    guess.
 
     [bold]Examples[/bold]
 
@@ -79,7 +80,6 @@ def wishlist(
             table.add_section()
             table.add_row(styled((section, "bold")))
         lines = []
-        lines += [f"  no {part}".replace("'", "") for part in row.missing]
         if row.last_run:
             lines.append(row.last_run)
         table.add_row(
@@ -90,5 +90,11 @@ def wishlist(
             styled((row.state, colours[row.state]), *(f"\n{line}" for line in lines)),
         )
     console.print(table)
+    missing: dict[str, list[str]] = {}
+    for row in found:
+        for part in row.missing:
+            missing.setdefault(part, []).append(row.spec.id)
+    for part, ids in missing.items():  # below the table, so that no command is cut
+        typer.echo(f"no {part}\n  needed by {', '.join(ids)}")
     counts = ", ".join(f"{sum(row.state == name for row in found)} {name}" for name in STATES)
     console.print(f"{len(found)} rows: {counts}. GB, hours and priority are the wishlist's own guess.")

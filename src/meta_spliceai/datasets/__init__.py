@@ -6,6 +6,7 @@ from meta_spliceai.datasets import (
     deep_intronic,
     mapsy,
     mfass,
+    packaged_human,
     splicevardb,
     wt1_exon5,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "mapsy",
     "mfass",
     "names",
+    "packaged_human",
     "splicevardb",
     "wt1_exon5",
 ]

@@ -12,7 +12,7 @@ from meta_spliceai.experiments.procedures import FOLDS
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.without_folders import without_folders
 from meta_spliceai.experiments.workspace import RunDirectory
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.model import BaseIdentity
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkWindows
 from meta_spliceai.splice_engine.variants.split_file import write_split
@@ -64,11 +64,11 @@ def _parts_in_numbers(prepared: Prepared, parts: np.ndarray) -> dict[str, dict[s
     return found
 
 
-def _network(base: BaseModel, scores: BaseScores, scored: int) -> dict[str, Any]:
+def _network(base: BaseIdentity, scores: BaseScores, scored: int) -> dict[str, Any]:
     return {
         "name": base.name,
         "digest": base.digest,
-        "networks": len(base.networks),
+        "networks": base.size,
         "distance": scores.distance,
         "licence": base.licence,
         "scored": scored,

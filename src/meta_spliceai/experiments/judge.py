@@ -188,7 +188,7 @@ def _base_scorers(prepared: Prepared) -> dict[Scorer, Scores]:
             (BASE_OWN_SITE, base_own_site(scores, prepared.table)),
         ):
             name = scorer.name if place == 0 else scorer.name.replace("base", base.name, 1)
-            note = scorer.note.replace("the base network", f"{base.name} ({len(base.networks)} networks)")
+            note = scorer.note.replace("the base network", f"{base.name} ({base.size} networks)")
             found[replace(scorer, name=name, note=note)] = values
     return found
 

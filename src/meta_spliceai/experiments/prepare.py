@@ -16,14 +16,14 @@ from meta_spliceai.datasets import Loaded, load_dataset
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.make_split import Wanted, make_splits
 from meta_spliceai.experiments.make_targets import make_targets
-from meta_spliceai.experiments.smoke import MOST_ROWS
-from meta_spliceai.experiments.smoke import NOTE as SMOKE_NOTE
+from meta_spliceai.experiments.shipped_scores import shipped_scores
+from meta_spliceai.experiments.smoke import MOST_ROWS, smoke_notes
 from meta_spliceai.experiments.spec import BaseSpec, DataSpec, ExperimentSpec
 from meta_spliceai.experiments.watcher import Watcher
 from meta_spliceai.files import cache_dir
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.model import BaseIdentity
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -76,14 +76,14 @@ class Prepared:
     table: pd.DataFrame
     coverage: Coverage
     scores: BaseScores
-    base: BaseModel
+    base: BaseIdentity
     targets: Targets
     splits: tuple[Split, ...]
     audits: tuple[Audit, ...]
     windows: Windows
     training_windows: Windows
     notes: tuple[str, ...]
-    beside: tuple[tuple[BaseModel, BaseScores], ...] = ()
+    beside: tuple[tuple[BaseIdentity, BaseScores], ...] = ()
     scored: tuple[int, ...] = ()
     trunk: BaseModel | None = None
 
@@ -94,7 +94,7 @@ class Prepared:
         return (*self.networks, *(one for one in trunk if one.name not in [base.name for base in self.networks]))
 
     @property
-    def networks(self) -> tuple[BaseModel, ...]:
+    def networks(self) -> tuple[BaseIdentity, ...]:
         """Every base network, the row's own first."""
         return (self.base, *(base for base, _ in self.beside))
 
@@ -232,7 +232,7 @@ def prepare(
     with clock("labels, split, windows"):
         chosen, splits = rows_and_splits(spec, loaded)
     table = chosen.table
-    notes = (SMOKE_NOTE, *chosen.notes) if spec.smoke else chosen.notes
+    notes = (*smoke_notes(spec), *chosen.notes) if spec.smoke else chosen.notes
     for note in notes:
         watcher.say(note)
     reader = trunk = None
@@ -309,8 +309,17 @@ def _read_trunk(reader: TrunkReader, watcher: Watcher, clock: Callable[[str], An
 
 def _score(
     wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded, device: str, watcher: Watcher
-) -> tuple[BaseModel, BaseScores, int]:
-    """One base network, its scores of the table's rows, and how many of them were not in the cache."""
+) -> tuple[BaseIdentity, BaseScores, int]:
+    """One base network, its scores of the table's rows, and how many of them were computed now.
+
+    Raises:
+        MissingExtraError, MissingResourceError: scores that did not travel with the package need networks that are not
+            on this machine.
+    """
+    shipped = shipped_scores(wanted, table, loaded)
+    if shipped is not None:
+        watcher.say(f"base network {shipped[0].name}, licence of the weights: {shipped[0].licence}")
+        return (*shipped, 0)
     base = load_base_model(wanted.name, device=device, members=wanted.members)
     watcher.say(f"base network {base.name}, licence of the weights: {base.licence}")
     cache = ScoreCache.default()
@@ -329,15 +338,15 @@ def _score(
         )
     if not steps.scored:
         watcher.say(f"all {len(table):,} base scores were in the cache ({cache.folder})")
-    return base, scores, steps.scored
+    return base.identity, scores, steps.scored
 
 
 def _of_another_exactness(scores: BaseScores) -> Iterator[str]:
     """What a reader must know of scores that a bundle brought in fewer decimals, or that are not of float32."""
     if scores.digits is not None:
         yield (
-            f"base scores of {scores.model} came from a bundle, rounded to {scores.digits} decimals: a Δ differs from "
-            f"the exact one by at most {10.0**-scores.digits:g}"
+            f"base scores of {scores.model} came from {scores.brought_by}, rounded to {scores.digits} decimals: a Δ "
+            f"differs from the exact one by at most {10.0**-scores.digits:g}"
         )
     if scores.check:
         yield f"base scores of {scores.model}, {scores.check}"

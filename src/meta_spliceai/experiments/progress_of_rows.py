@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from meta_spliceai.experiments.at_hand import lacking
 from meta_spliceai.experiments.parts import missing_parts
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
@@ -18,8 +19,10 @@ class RowState:
 
     Attributes:
         spec: the row.
-        state: wished (a part is missing), runnable, or completed (the ledger holds a finished run of it as it stands).
-        missing: the missing parts in words, for a wished row.
+        state: wished (something is missing), runnable (it would start now, on this machine), or completed (the ledger
+            holds a finished run of it as it stands).
+        missing: for a wished row, the parts that the code does not have, or else what of its data and weights is not on
+            this machine and what brings it, in words.
         last_run: name of the latest finished run, for a completed row.
     """
 
@@ -77,7 +80,7 @@ def state_of_rows(rows: dict[str, ExperimentSpec], workspace: Workspace) -> list
     for spec in rows.values():
         if spec.wish is None:
             continue
-        missing = tuple(missing_parts(spec, rows))
+        missing = tuple(missing_parts(spec, rows) or lacking(spec, rows))
         if spec.id in completed:
             found.append(RowState(spec, "completed", last_run=completed[spec.id]))
         elif missing:

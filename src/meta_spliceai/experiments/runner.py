@@ -575,11 +575,11 @@ def _same_wish(spec: ExperimentSpec, wished: ExperimentSpec) -> bool:
     def settings(row: ExperimentSpec) -> dict[str, Any]:
         identity = row.identity()
         identity["training"].pop("seed")
-        # Where a user's own file lies does not make it another row; nor does SpliceVarDB itself in place of the open
-        # sources in its format.
+        # Where a user's own file lies does not make it another row; nor does SpliceVarDB itself in place of the
+        # variants that travel with the package.
         identity["data"].pop("options")
         if identity["data"]["name"] == "splicevardb":
-            identity["data"]["name"] = "splicevardb-open"
+            identity["data"]["name"] = "packaged-human"
         return identity
 
     return settings(spec) == settings(wished)

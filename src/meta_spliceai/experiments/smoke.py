@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from meta_spliceai.experiments.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK
@@ -18,10 +19,18 @@ HIDDEN = 8
 SMALL_TREES = {"most_trees": 10, "learning_rate": 0.3, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}
 
 NOTE = (
-    f"a smoke run: a few variants, one base network, windows of at most {WINDOW} bases, tiny sizes, one epoch, "
-    "random initial weights, where nothing else was asked for; it shows that the row runs and says nothing about its "
-    "model"
+    f"a smoke run: a few variants, one base network where scores must be computed, windows of at most {WINDOW} bases, "
+    "tiny sizes, one epoch, random initial weights, where nothing else was asked for; it shows that the row runs and says "
+    "nothing about its model"
 )
+
+SCRATCH_NOTE = "a smoke run: the encoder {encoder} has random weights (weights=scratch) in place of the published ones"
+
+
+def smoke_notes(spec: ExperimentSpec) -> tuple[str, ...]:
+    """What a reader of a smoke run's result must know."""
+    random = spec.procedure in ("single", "cross-validation") and spec.encoder.settings.get("weights") == "scratch"
+    return (NOTE, SCRATCH_NOTE.format(encoder=spec.encoder.name)) if random else (NOTE,)
 
 
 def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
@@ -48,7 +57,7 @@ def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
     small = {
         "smoke": True,
         "data": spec.data.model_copy(update={"rows": ROWS, "labelled_only": True, "balanced": True}),
-        "base": spec.base.model_copy(update={"members": (0,)}),
+        "base": spec.base if travel_with_package(spec) else spec.base.model_copy(update={"members": (0,)}),
         "window": min(spec.window, WINDOW),
         "encoder": spec.encoder.model_copy(update={"settings": settings}),
         "training": spec.training.model_copy(

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from meta_spliceai.resources.registry import DEVELOPMENT, ORIGINAL, Resource, ResourceFile, register
 
+OWN_FILE = "--set data.options.path=FILE"
+"""How a row is given the user's own file of a source."""
+
 File = tuple[str, int, str]
 """Place in a mirror and in the cache, bytes, SHA-256."""
 

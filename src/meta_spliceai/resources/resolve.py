@@ -20,6 +20,8 @@ from meta_spliceai.resources.registry import Resource, ResourceFile, get
 
 MIRROR_VARIABLE = "META_SPLICEAI_MIRROR"
 
+OWN_PACKAGE = "meta-spliceai"
+
 _CHECKED: dict[tuple[str, int, int], str] = {}
 """(path, modification time in ns, bytes): SHA-256, so that a file is hashed once a process and not once a use."""
 
@@ -83,6 +85,28 @@ def sha256_once(path: Path) -> str:
     if key not in _CHECKED:
         _CHECKED[key] = sha256_file(path)
     return _CHECKED[key]
+
+
+def at_hand(resource_name: str) -> bool:
+    """Whether every file of a resource, in some edition, is on this machine (whole or not); nothing is downloaded."""
+    resource = get(resource_name)
+    if resource.package == OWN_PACKAGE:
+        return True
+    if resource.package:
+        return package_at_hand(resource.package, [entry.path for entry in resource.files])
+    folders = (*mirror_folders(), _cache_of(resource))
+    return all(
+        any((folder / entry.path).is_file() for folder in folders for entry in choice) for choice in resource.choices
+    )
+
+
+def package_at_hand(distribution: str, paths: Sequence[str]) -> bool:
+    """Whether a package that carries files is installed, or a mirror folder has the files in its place."""
+    try:
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return all(any((folder / path).is_file() for folder in mirror_folders()) for path in paths)
+    return True
 
 
 def verified(path: Path, sha256: str, what: str = "") -> Path:
@@ -245,6 +269,8 @@ def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Pa
         MissingExtraError: the package is not installed.
         IntegrityError: it is, but without that file (another version, or a damaged installation).
     """
+    if distribution == OWN_PACKAGE:  # also where it runs from a checkout, and no distribution is installed
+        return handed_out(path, Path(__file__).resolve().parents[2] / path)
     try:
         package = importlib.metadata.distribution(distribution)
     except importlib.metadata.PackageNotFoundError as error:

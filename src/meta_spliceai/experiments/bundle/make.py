@@ -31,17 +31,11 @@ from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.watcher import Watcher
 from meta_spliceai.experiments.workspace import now
 from meta_spliceai.files import atomic_write
+from meta_spliceai.resources.hub import BUNDLED as ENCODERS
+from meta_spliceai.resources.hub import HUB_FILES, folder_at_hand
 from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
 from meta_spliceai.splice_engine.genome.packed import Interval
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
-    BUNDLED as ENCODERS,
-)
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
-    HUB,
-    HUB_FILES,
-    PUBLISHED,
-    folder_at_hand,
-)
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import HUB, PUBLISHED
 
 ROWS = "bundle/rows.json"
 

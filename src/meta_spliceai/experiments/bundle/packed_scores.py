@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8, UInt32
@@ -63,8 +64,32 @@ def write_packed_scores(
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
+class PackedScores(NamedTuple):
+    """The entries of a file, and what they are of."""
+
+    entries: dict[bytes, Entry]
+    digest: str
+    distance: int
+    digits: int | None
+
+
 def unpack_scores(path: Path, cache: ScoreCache) -> int:
     """Put a file's entries into a score cache; how many they are.
+
+    Raises:
+        IntegrityError: the file is damaged, or its arrays do not fit each other.
+    """
+    found = read_packed_scores(path)
+    entries = list(found.entries.items())
+    for at in range(0, len(entries), _AT_ONCE):
+        some = entries[at : at + _AT_ONCE]
+        ref, alt = np.stack([entry.ref for _, entry in some]), np.stack([entry.alt for _, entry in some])
+        cache.write([key for key, _ in some], ref, alt, found.digest, found.distance, found.digits)
+    return len(entries)
+
+
+def read_packed_scores(path: Path) -> PackedScores:
+    """What `write_packed_scores` wrote.
 
     Raises:
         IntegrityError: the file is damaged, or its arrays do not fit each other.
@@ -87,11 +112,12 @@ def unpack_scores(path: Path, cache: ScoreCache) -> int:
         or not re.fullmatch("[0-9a-f]{64}", digest)  # it becomes part of a file's name
     ):
         raise IntegrityError(f"{path}: its arrays do not fit each other; open its bundle again")
+    entries: dict[bytes, Entry] = {}
     for at in range(0, len(keys), _AT_ONCE):
         scores = _scores(_from_planes(planes[:, :, :, at : at + _AT_ONCE]), digits)
-        some = [key.tobytes() for key in keys[at : at + _AT_ONCE]]
-        cache.write(some, scores[:, 0], scores[:, 1], digest, distance, digits)
-    return len(keys)
+        for key, (ref, alt) in zip(keys[at : at + _AT_ONCE], scores, strict=True):
+            entries[key.tobytes()] = Entry(ref, alt, digits)
+    return PackedScores(entries, digest, distance, digits)
 
 
 def _words(entries: list[Entry], digits: int | None) -> UInt32[np.ndarray, "entries 2 positions channels"]:

@@ -13,6 +13,24 @@ from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 
 
 @dataclass(frozen=True)
+class BaseIdentity:
+    """What a base model is, without its weights: all that a result says of it and that its scores are found by.
+
+    Attributes:
+        name, licence, citation, channels, digest, flank: as `BaseModel` has them.
+        size: number of its networks.
+    """
+
+    name: str
+    licence: str
+    citation: str
+    channels: tuple[str, ...]
+    digest: str
+    flank: int
+    size: int
+
+
+@dataclass(frozen=True)
 class BaseModel:
     """Networks that score together.
 
@@ -61,6 +79,13 @@ class BaseModel:
             network.eval().requires_grad_(False)
         if not self.digest:
             object.__setattr__(self, "digest", networks_digest(self.networks))
+
+    @property
+    def identity(self) -> BaseIdentity:
+        """The model without its weights."""
+        return BaseIdentity(
+            self.name, self.licence, self.citation, self.channels, self.digest, self.flank, len(self.networks)
+        )
 
     @property
     def flank(self) -> int:

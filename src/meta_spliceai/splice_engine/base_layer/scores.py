@@ -29,6 +29,7 @@ class BaseScores:
         digest: identity of its weights.
         channels: names of the channels; `CHANNELS` (neither, acceptor, donor) except for models that have others.
         digits: decimals to which the scores of some rows were rounded (those that a bundle brought); None: of none.
+        brought_by: where rounded scores came from, in words.
         precision: of the products that alternatives took, fp32 or bf16.
         check: what was measured of another precision than fp32, in words; empty for fp32 that was asked for.
         operations, seconds: floating-point operations done to get them, and how long that took, of the whole table
@@ -42,6 +43,7 @@ class BaseScores:
     digest: str
     channels: tuple[str, ...] = CHANNELS
     digits: int | None = None
+    brought_by: str = "a bundle"
     precision: str = "fp32"
     check: str = ""
     operations: float = 0.0

@@ -22,7 +22,7 @@ from meta_spliceai.errors import InputError, RunError, unknown_value
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache, content_key
 from meta_spliceai.splice_engine.base_layer.constructs import LONGEST_CONSTRUCT, bare, in_bare
 from meta_spliceai.splice_engine.base_layer.incremental import Change, IncrementalScorer, Result
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.model import BaseIdentity, BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.split_products import PRECISIONS, Precision
 from meta_spliceai.splice_engine.base_layer.tally import Tally
@@ -247,7 +247,7 @@ def _batch_for(model: BaseModel) -> int:
     return _INCREMENTAL_BATCH.get(model.device.type, _INCREMENTAL_BATCH["cuda"])
 
 
-def digest_in(model: BaseModel, precision: Precision) -> str:
+def digest_in(model: BaseModel | BaseIdentity, precision: Precision) -> str:
     """Identity of networks and precision, by which the cache keeps scores apart."""
     return model.digest if precision == "fp32" else f"{model.digest} {precision}"
 
@@ -356,7 +356,7 @@ def plus_windows(
 def score_keys(
     table: pd.DataFrame,
     genome: SequenceSource,
-    model: BaseModel,
+    model: BaseModel | BaseIdentity,
     distance: int,
     annotation: GeneAnnotation | None = None,
     precision: Precision = "fp32",

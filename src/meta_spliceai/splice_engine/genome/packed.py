@@ -1,7 +1,8 @@
 """Stretches of a genome at two bits a base: what a machine without the genome needs of it, and nothing else.
 
-A base outside the packed stretches is not known here, though the genome may have it. Asking for one is an error and
-never N, so that whatever comes out of a packed genome is what the whole one gives.
+A base outside the packed stretches is not known here, though the genome may have it. In a bundle, asking for one is an
+error and never N, so that whatever comes out of a packed genome is what the whole one gives. A `sparse` one is a
+genome of its own: what it does not hold is N, as in a FASTA file of regions.
 """
 
 from __future__ import annotations
@@ -95,13 +96,14 @@ class PackedGenome:
         name: of the genome they are from, for messages.
         build: its build.
         digest: its identity. What is read here is what that genome holds, so results have its address.
+        sparse: bases between and beyond the stretches are N, and not an error.
 
     Raises:
         IntegrityError: the file is damaged, or its arrays do not fit each other.
     """
 
-    def __init__(self, path: Path, name: str, build: str, digest: str) -> None:
-        self.path, self.name, self.build, self.digest = Path(path), name, build, digest
+    def __init__(self, path: Path, name: str, build: str, digest: str, sparse: bool = False) -> None:
+        self.path, self.name, self.build, self.digest, self.sparse = Path(path), name, build, digest, sparse
         arrays = read_npz(self.path, _ARRAYS, "packed genome")
         self._codes = _unpacked(arrays, self.path)
         self._lengths = {str(one): int(length) for one, length in zip(arrays["names"], arrays["lengths"], strict=True)}
@@ -142,13 +144,17 @@ class PackedGenome:
             return cut
         known = self._stretches[contig]
         at = int(np.searchsorted(known.ends, low, side="right"))
-        if at == len(known.starts) or known.starts[at] > low or known.ends[at] < high:
+        whole = at < len(known.starts) and known.starts[at] <= low and known.ends[at] >= high
+        if not whole and not self.sparse:
             raise InputError(
                 f"{self.path} does not hold {contig}:{low + 1}-{high}; it holds what its rows needed when it was made: "
                 "make the bundle again with the rows that are to be run"
             )
-        first = int(known.offsets[at] + low - known.starts[at])
-        cut[low - start : high - start] = self._codes[first : first + high - low]
+        while at < len(known.starts) and known.starts[at] < high:
+            first, last = max(low, int(known.starts[at])), min(high, int(known.ends[at]))
+            offset = int(known.offsets[at]) - int(known.starts[at])
+            cut[first - start : last - start] = self._codes[offset + first : offset + last]
+            at += 1
         return cut
 
 

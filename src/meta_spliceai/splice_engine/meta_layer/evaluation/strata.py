@@ -26,6 +26,9 @@ COARSE = {
 }
 """The regions of `position_features`, both kinds of site together; the others keep their names."""
 
+CONTEXT = "context"
+"""Column of tables whose variants stand some on their chromosome and some in constructs."""
+
 DISTANCE_EDGES = (0, 3, 9, 21, 51)
 """Bases from the nearest site (0 = the exon's own last base): 0–2, 3–8, 9–20, 21–50, more."""
 
@@ -35,18 +38,19 @@ def strata_of(table: pd.DataFrame, annotation: GeneAnnotation | None = None) -> 
 
     Returns:
         Columns "region" (canonical ±2, splice region, exonic, deep intronic, no site known), "type" (SNV,
-        substitution, insertion, deletion, complex), "source", and "position" (intron or exon, site and distance).
+        substitution, insertion, deletion, complex), "source", "position" (intron or exon, site and distance), and
+        "context" (genome or construct) where the table says it.
     """
     place = position_features(table, annotation)
-    return pd.DataFrame(
-        {
-            "region": place["region"].replace(COARSE),
-            "type": _types(table),
-            "source": table["source"].replace("", "source not given"),
-            "position": position_bins(place),
-        },
-        index=table.index,
-    )
+    found = {
+        "region": place["region"].replace(COARSE),
+        "type": _types(table),
+        "source": table["source"].replace("", "source not given"),
+        "position": position_bins(place),
+    }
+    if CONTEXT in table:
+        found[CONTEXT] = table[CONTEXT]
+    return pd.DataFrame(found, index=table.index)
 
 
 def position_bins(place: pd.DataFrame) -> pd.Series:

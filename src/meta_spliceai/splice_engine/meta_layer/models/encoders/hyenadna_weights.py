@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write, sha256_file
-from meta_spliceai.resources.resolve import mirror_folders
+from meta_spliceai.resources.hub import ENCODERS, HUB_FILES, WEIGHTS, folder_at_hand
+from meta_spliceai.resources.resolve import OFFLINE_VARIABLE, offline
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaConfig, HyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.encoders.original_checkpoint import read_original
 
@@ -33,8 +34,7 @@ class PublishedModel:
     Attributes:
         config: its shape.
         repository: its name on the model hub.
-        revision: the commit this package was written against. The hub could not be reached when it was written down;
-            several public projects that pin the same repository name the same commit.
+        revision: the commit this package was written against.
     """
 
     config: HyenaConfig
@@ -42,22 +42,22 @@ class PublishedModel:
     revision: str
 
 
-def _published(size: str, layers: int, width: int, longest: int, revision: str) -> PublishedModel:
+def _published(name: str, layers: int, width: int, longest: int) -> PublishedModel:
     config = HyenaConfig(d_model=width, n_layer=layers, d_inner=4 * width, max_seq_len=longest)
-    return PublishedModel(config, f"LongSafari/hyenadna-{size}-seqlen-hf", revision)
+    return PublishedModel(config, *ENCODERS[name])
 
 
 PUBLISHED: dict[str, PublishedModel] = {
-    "hyenadna-tiny-1k": _published("tiny-1k", 2, 128, 1_026, "e8c1effa8673814e257e627d2e1eda9ea5a373f6"),
-    "hyenadna-small-32k": _published("small-32k", 4, 256, 32_770, "8fe770c78eb13fe33bf81501612faeddf4d6f331"),
-    "hyenadna-medium-160k": _published("medium-160k", 8, 256, 160_002, "7ebf71773d22c0ede2cc55cb2be15ee8c289e1ce"),
-    "hyenadna-medium-450k": _published("medium-450k", 8, 256, 450_002, "42dedd4d374eac0fb8168549e546a3472fbd27ae"),
-    "hyenadna-large-1m": _published("large-1m", 8, 256, 1_000_002, "0a629abf9c7f85b4ec9aa6a1aefa3adcf1907446"),
+    name: _published(name, *shape)
+    for name, shape in {
+        "hyenadna-tiny-1k": (2, 128, 1_026),
+        "hyenadna-small-32k": (4, 256, 32_770),
+        "hyenadna-medium-160k": (8, 256, 160_002),
+        "hyenadna-medium-450k": (8, 256, 450_002),
+        "hyenadna-large-1m": (8, 256, 1_000_002),
+    }.items()
 }
 """Licence of the checkpoints: BSD-3-Clause by their model cards; the authors' code is Apache-2.0."""
-
-BUNDLED = "bundle/encoders"
-"""Where an opened bundle keeps checkpoints, `<name>/<commit>`, under the folder that it is opened in."""
 
 _SHAPE = (
     "d_model",
@@ -71,11 +71,6 @@ _SHAPE = (
     "vocabulary",
 )
 """What a folder's config must share with the published model that it is asked for as."""
-
-WEIGHTS = "model.safetensors"
-"""The weights in the hub's format."""
-
-HUB_FILES = ("config.json", WEIGHTS)
 
 
 def model_config(name: str) -> HyenaConfig:
@@ -200,30 +195,13 @@ def _unavailable(name: str, why: str) -> MissingResourceError:
     )
 
 
-def folder_at_hand(name: str, revision: str | None = None) -> Path | None:
-    """The folder of a published checkpoint, named by its commit, where it is on this machine: brought by an opened
-    bundle, or in the hub's local cache. None where it is not; nothing is downloaded.
-    """
-    published = PUBLISHED[name]
-    commit = revision or published.revision
-    for mirror in mirror_folders():
-        folder = mirror / BUNDLED / name / commit
-        if all((folder / file).is_file() for file in HUB_FILES):
-            return folder
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:
-        return None
-    found = [try_to_load_from_cache(published.repository, file, revision=commit) for file in HUB_FILES]
-    there = [Path(file) for file in found if isinstance(file, str)]
-    return there[0].parent if len(there) == len(HUB_FILES) else None
-
-
 def _hub_folder(name: str, revision: str | None, endpoint: str | None) -> tuple[Path, str]:
     """The folder of the checkpoint, in an opened bundle or in the hub's local cache; downloaded if it is in neither."""
     there = folder_at_hand(name, revision)
     if there is not None:
         return there, f"{PUBLISHED[name].repository} at {there.name}"
+    if offline():
+        raise _unavailable(name, f"not in the cache, and {OFFLINE_VARIABLE} is set")
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
