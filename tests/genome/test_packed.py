@@ -12,6 +12,7 @@ import pytest
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.packed import PackedGenome, joined, write_packed
+from meta_spliceai.splice_engine.genome.sequence import N_CODE
 
 
 @pytest.fixture
@@ -114,3 +115,16 @@ def test_an_array_that_claims_more_than_it_holds_takes_no_memory(packed: PackedG
             pack.writestr(name, content)
     with pytest.raises(IntegrityError, match=r"bases.npy does not hold the \(10000000000000,\) of uint8"):
         PackedGenome(tmp_path / "large.npz", "toy", "toy", "digest")
+
+
+def test_a_sparse_one_has_n_between_and_beyond_its_stretches(
+    genome: MemoryGenome, packed: PackedGenome, tmp_path: Path
+) -> None:
+    sparse = PackedGenome(packed.path, "stretches", "toy", "digest", sparse=True)
+    known = np.zeros(997, dtype=bool)
+    known[50:260] = known[900:997] = True
+    expected = np.where(known, genome.fetch("chr1", 0, 997), N_CODE)
+    for start, end in ((0, 997), (255, 905), (260, 900), (990, 997), (40, 51)):
+        assert (sparse.fetch("chr1", start, end) == expected[start:end]).all()
+    assert (sparse.fetch("chr1", -5, 3) == N_CODE).all()
+    assert sparse.fetch("chr1", 995, 1000).tolist() == [*expected[995:997], N_CODE, N_CODE, N_CODE]
