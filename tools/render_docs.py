@@ -312,6 +312,22 @@ def results_of(name: str, root: Path) -> str:
     return results_in_markdown(Workspace(root / LEDGER), DATA_SETS[name])
 
 
+def packaged_variants() -> str:
+    """What the data set inside the package holds."""
+    from meta_spliceai.datasets import load_dataset
+
+    table = load_dataset("packaged-human").variants
+    lines = [
+        "| source | context | variants | Splice-altering | Normal | with a measured effect |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (source, context), rows in table.groupby(["source", "context"]):
+        classes = rows["classification"].value_counts()
+        numbers = (len(rows), classes["Splice-altering"], classes["Normal"], int(rows["effect"].notna().sum()))
+        lines.append(f"| {source} | {context} | {' | '.join(f'{number:,}' for number in numbers)} |")
+    return "\n".join(lines)
+
+
 def _value(value: dict[str, Any] | None, signed: bool = False) -> str:
     if not value or value["estimate"] is None:
         return "–"
@@ -336,6 +352,8 @@ def fill(text: str, kept: dict[str, Any] | None, where: str, root: Path = ROOT) 
             return (
                 f"{found[1]}{source.read_text(encoding='utf-8').strip()}\n{found[4]}" if source.exists() else found[0]
             )
+        if name == "packaged-variants":
+            return f"{found[1]}{packaged_variants()}\n{found[4]}"
         if name == "results-pairs":
             return f"{found[1]}{pairs(root)}\n{found[4]}"
         if name == "results-losses":
@@ -343,7 +361,8 @@ def fill(text: str, kept: dict[str, Any] | None, where: str, root: Path = ROOT) 
         if name in DATA_SETS:
             return f"{found[1]}{results_of(name, root)}\n{found[4]}"
         if name not in BLOCKS:
-            known = ", ".join((*BLOCKS, *FILES, *DATA_SETS, "results-pairs", "results-losses"))
+            names = (*BLOCKS, *FILES, *DATA_SETS, "results-pairs", "results-losses", "packaged-variants")
+            known = ", ".join(names)
             sys.exit(f"{where}: no block is named '{name}'; there are {known}")
         return found[0] if kept is None else f"{found[1]}{BLOCKS[name](kept)}\n{found[4]}"
 

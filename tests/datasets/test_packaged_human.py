@@ -84,7 +84,7 @@ def test_one_context_alone_leaves_the_others_out_and_says_so(bare: None, context
 
 
 def test_another_context_names_those_there_are(bare: None) -> None:
-    with pytest.raises(InputError, match="'genom'.*did you mean genome"):
+    with pytest.raises(InputError, match=r"'genom'.*did you mean genome"):
         load_dataset("packaged-human", context="genom")
 
 

@@ -79,15 +79,12 @@ def wishlist(
             section = row.spec.section
             table.add_section()
             table.add_row(styled((section, "bold")))
-        lines = []
-        if row.last_run:
-            lines.append(row.last_run)
         table.add_row(
             row.spec.id,
             row.vram,
             row.hours,
             row.priority,
-            styled((row.state, colours[row.state]), *(f"\n{line}" for line in lines)),
+            styled((row.state, colours[row.state]), f"\n{row.last_run}" if row.last_run else ""),
         )
     console.print(table)
     missing: dict[str, list[str]] = {}

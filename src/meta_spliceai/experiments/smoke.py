@@ -20,8 +20,8 @@ SMALL_TREES = {"most_trees": 10, "learning_rate": 0.3, "leaves": 4, "fewest_in_l
 
 NOTE = (
     f"a smoke run: a few variants, one base network where scores must be computed, windows of at most {WINDOW} bases, "
-    "tiny sizes, one epoch, random initial weights, where nothing else was asked for; it shows that the row runs and says "
-    "nothing about its model"
+    "tiny sizes, one epoch, random initial weights, where nothing else was asked for; it shows that the row runs and "
+    "says nothing about its model"
 )
 
 SCRATCH_NOTE = "a smoke run: the encoder {encoder} has random weights (weights=scratch) in place of the published ones"
