@@ -49,10 +49,9 @@ def shipped_scores(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded) -> tup
     if not packed.entries.keys() >= set(keys):
         return None
     found = [packed.entries[key] for key in keys]
-    ref, alt = (np.stack([entry[which] for entry in found]) for which in (0, 1))
     scores = BaseScores(
-        ref,
-        alt,
+        np.stack([entry.ref for entry in found]),
+        np.stack([entry.alt for entry in found]),
         wanted.distance,
         identity.name,
         identity.digest,
