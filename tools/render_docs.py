@@ -309,7 +309,7 @@ def results_of(name: str, root: Path) -> str:
     from meta_spliceai.experiments.evidence_text import results_in_markdown
     from meta_spliceai.experiments.workspace import Workspace
 
-    return results_in_markdown(Workspace(root / LEDGER), DATA_SETS[name])
+    return results_in_markdown(Workspace(root / "runs", (root / LEDGER,)), DATA_SETS[name])
 
 
 def packaged_variants() -> str:

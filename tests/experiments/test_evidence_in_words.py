@@ -13,8 +13,9 @@ from rich.console import Console
 
 from meta_spliceai.cli.leaderboard import print_board
 from meta_spliceai.experiments.evidence_in_short import evidence_in_short
-from meta_spliceai.experiments.evidence_text import _observed_sites
-from meta_spliceai.experiments.leaderboard import _boards, board_table, coverage_in_words, judged_on
+from meta_spliceai.experiments.evidence_tables import observed_tables
+from meta_spliceai.experiments.leaderboard import board_table, boards, coverage_in_words, judged_on
+from meta_spliceai.experiments.shown import as_markdown
 from meta_spliceai.experiments.without_folders import without_folders
 from meta_spliceai.experiments.workspace import Workspace
 
@@ -52,6 +53,10 @@ KINDS = [
 ]
 
 
+def in_words(evidence: dict[str, Any]) -> str:
+    return "\n".join(f"{table.title}\n{as_markdown(table)}" for table in observed_tables(evidence))
+
+
 def a_run(data: dict[str, Any], evidence: dict[str, Any]) -> Any:
     return SimpleNamespace(row_id="row", data=lambda: data, evidence=lambda: evidence)
 
@@ -82,17 +87,15 @@ def test_observed_sites_in_a_line_and_in_tables() -> None:
         "observed sites, net: gains found 0.500 [0.250, 0.750], false gains 0.500 [0.250, 0.750], strongest change at "
         "an observed site 0.900, kind of effect, macro F1 0.625 [0.500, 0.700]"
     )
-    words = "\n".join(_observed_sites(evidence))
+    words = in_words(evidence)
     assert "(4 variants; 2 observed sites lie farther away" in words
     assert "| scorer | peak precision | gain detection | false gain rate |" in words
     assert "| net | 0.900 | 0.900 |" in words
     assert "| no effect | 0 | 1,204 |" in words
-    assert _observed_sites({}) == []
+    assert observed_tables({}) == []
     assert "rests on" not in words  # early records do not say in how many groups
     few = [{**record, "of": 7.0, "groups": 3 if record["metric"] == "gain_detection" else 10} for record in PEAKS]
-    assert "Gain detection rests on 7 cases in 3 groups: so few say little" in "\n".join(
-        _observed_sites({"peaks": few})
-    )
+    assert "Gain detection rests on 7 cases in 3 groups: so few say little" in in_words({"peaks": few})
 
 
 @pytest.mark.parametrize(
@@ -135,14 +138,16 @@ def test_a_board_names_its_base_network_and_tells_others_apart(tmp_path: Path) -
         entry("one", {"base own_site": "base", "cispliceai own_site": "base", "one": "learned"}),
         entry("two", {"base own_site": "base", "two": "learned"}),
     ]
-    (board,) = _boards(Workspace(tmp_path), entries)
+    for one in entries:
+        Workspace(tmp_path).ledger.append({"event": "finished", **one})
+    (board,) = boards(Workspace(tmp_path))
     assert board.base == "spliceai"
     assert [line.scorer for line in board.lines] == ["base own_site", "cispliceai own_site", "one", "two"]
     assert board.lines[2].verdicts == ("beats base own_site: AUPRC difference +0.1",)
     assert board.lines[3].verdicts == ("beats cispliceai own_site: AUPRC difference +0.1",)
     assert judged_on(board).endswith("held out: gene; prevalence 0.200; base is spliceai")
     assert board.to_json()["coverage"] == DATA["coverage"]
-    assert "toys: 1,139 rows read, 991 used; left out: 148 no reference sequence" in board_table(board).notes
+    assert "toys: 1,139 rows read, 991 used; left out: 148 no reference sequence" in board_table(board).remarks[1]
     screen = Console(width=100, record=True, file=io.StringIO())
     print_board(board, screen)
     words = screen.export_text()

@@ -41,7 +41,7 @@ def finished(finished_once: Workspace, workspace: Workspace) -> RunDirectory:
 def test_a_run_is_kept_without_what_is_heavy_and_read_as_any_run(
     finished: RunDirectory, workspace: Workspace, tmp_path: Path
 ) -> None:
-    (kept,) = keep_runs(workspace, [], tmp_path / "results")
+    (kept,) = keep_runs(workspace, [], tmp_path / "results", predictions=True)
     there = Workspace(tmp_path / "results")
     (run,) = there.runs()
     assert run.name == finished.name
@@ -52,7 +52,10 @@ def test_a_run_is_kept_without_what_is_heavy_and_read_as_any_run(
     assert not (run.path / "model").exists()
     assert {"answers.npy", "model/config.json"} <= kept.left_out.keys()
     assert run.record()["left_out"] == kept.left_out
-    keep_runs(there, [], tmp_path / "merged")
+    assert run.evidence() == finished.evidence()
+    assert "metrics" not in json.loads((run.path / "metrics.json").read_text())
+    keep_runs(there, [], tmp_path / "merged", predictions=True)
+    assert Workspace(tmp_path / "merged").runs()[0].metrics() == finished.metrics()
     assert Workspace(tmp_path / "merged").runs()[0].record()["left_out"] == kept.left_out
     (line,) = there.ledger.finished()
     assert line["metrics"] == workspace.ledger.finished()[0]["metrics"]
@@ -71,7 +74,7 @@ def test_keeping_twice_changes_nothing(finished: RunDirectory, workspace: Worksp
 def test_without_labels_only_the_scores_and_who_they_are_of_are_kept(
     finished: RunDirectory, workspace: Workspace, tmp_path: Path
 ) -> None:
-    keep_runs(workspace, [], tmp_path / "results", labels=False)
+    keep_runs(workspace, [], tmp_path / "results", predictions=True, labels=False)
     (run,) = Workspace(tmp_path / "results").runs()
     whole, kept = finished.read_predictions(), run.read_predictions()
     scores = [column for column in whole if "." in column]

@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, differing_fields
-from meta_spliceai.experiments.diff_runs import diff_runs
+from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, diff_runs, differing_fields
 from meta_spliceai.experiments.leaderboard import boards
 from meta_spliceai.experiments.prune_runs import Prunable, export_run
 from meta_spliceai.experiments.results import keep_runs
@@ -101,7 +100,7 @@ def test_diff_names_what_differs_and_nothing_else(runs: Workspace) -> None:
 
 def test_runs_without_labels_borrow_them_or_say_so(runs: Workspace, tmp_path: Path) -> None:
     first, second = (runs.find(name) for name in real_runs(runs))
-    keep_runs(runs, [first.name, second.name], tmp_path / "kept", labels=False)
+    keep_runs(runs, [first.name, second.name], tmp_path / "kept", predictions=True, labels=False)
     kept = Workspace(tmp_path / "kept")
     whole = compare_on_shared_rows([first, second], n_boot=20)
     borrowed = compare_on_shared_rows([kept.find(first.name), second], n_boot=20)

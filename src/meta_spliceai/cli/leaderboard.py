@@ -29,8 +29,8 @@ def leaderboard(
         typer.Option("--pool-starts", help="One line for runs of a row that differ in training.start alone."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
-    as_html: Annotated[bool, typer.Option("--html", help="As HTML tables, without a page around them.")] = False,
+    as_markdown_: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
+    as_html_: Annotated[bool, typer.Option("--html", help="As HTML tables, without a page around them.")] = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -54,7 +54,7 @@ def leaderboard(
     from meta_spliceai.experiments.leaderboard import boards
     from meta_spliceai.experiments.workspace import Workspace
 
-    if as_json + as_markdown + as_html > 1:
+    if as_json + as_markdown_ + as_html_ > 1:
         raise InputError("give one of --json, --markdown and --html")
     workspace = Workspace.default(runs_dir, ledgers)
     found = boards(workspace)
@@ -78,14 +78,13 @@ def leaderboard(
     if as_json:
         print_json([board.to_json() for board in found])
         return
-    if as_markdown or as_html:
+    if as_markdown_ or as_html_:
         from meta_spliceai.experiments.leaderboard import board_table
-        from meta_spliceai.splice_engine.meta_layer.evaluation import render
+        from meta_spliceai.experiments.shown import as_html, as_markdown
 
         for board in found:
             table = board_table(board)
-            title = f"{board.data}, {board.split}"
-            typer.echo(f"## {title}\n\n{render.as_markdown(table)}" if as_markdown else render.as_html(table))
+            typer.echo(f"## {table.title}\n\n{as_markdown(table)}\n" if as_markdown_ else as_html(table))
         return
     console = PlainConsole()
     if not found:
@@ -108,6 +107,7 @@ def print_board(board: Board, console: PlainConsole) -> None:
 
     from meta_spliceai.cli.plain_console import styled
     from meta_spliceai.experiments.leaderboard import SHOWN, UNKNOWN, coverage_in_words, judged_on
+    from meta_spliceai.experiments.shown import dollars, duration, memory
 
     names = max(len(line.scorer) for line in board.lines)
     priced = any(line.dollars is not None for line in board.lines)
@@ -129,10 +129,9 @@ def print_board(board: Board, console: PlainConsole) -> None:
             table.add_row(styled((line.kind, "dim")))
             kind = line.kind
         values = [str(line.values[name]) if name in line.values else "–" for name in shown]
-        memory = "" if line.peak_memory_bytes is None else f"{line.peak_memory_bytes / 1e9:.1f} GB"
-        seconds = "" if line.seconds is None else f"{line.seconds:.0f} s"
-        cost = [] if not priced else ["" if line.dollars is None else f"${line.dollars:.2f}"]
-        table.add_row(line.scorer, *values, seconds, memory, *cost)
+        cost = [duration(line.seconds), memory(line.peak_memory_bytes), *([dollars(line.dollars)] if priced else [])]
+        took = cost if line.kind == "learned" else [""] * len(cost)
+        table.add_row(line.scorer, *values, *took)
     if board.ceiling:
         table.add_section()
         values = [str(board.ceiling.get(name, UNKNOWN)) for name in shown]

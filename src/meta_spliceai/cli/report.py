@@ -26,7 +26,7 @@ def report(
             "-o",
             "--out",
             metavar="DIR",
-            help="Folder for the site; a name ending in .html: one file. Default: report beside the runs.",
+            help="Folder for the site. Default: report beside the runs.",
         ),
         Writes(folder="*.html"),
     ] = None,
@@ -34,7 +34,7 @@ def report(
     ledgers: Ledgers = None,
     figure: Annotated[
         Path | None,
-        typer.Option(help="Write the leaderboard and the saturation map as a picture (.svg) instead."),
+        typer.Option(help="Write the leaderboard and the saturation map as a picture (.svg, .png) instead."),
         Writes(),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
@@ -47,16 +47,15 @@ def report(
     What is left and what it costs, a timeline, a leaderboard for each data set
     and split, a page a run (curves, precision-recall and ROC with intervals,
     calibration, strata, observed splice sites, saturation map, spec,
-    environment), and any two runs side by side. With --out NAME.html, the
-    leaderboards, runs and wishlist in one file; with --figure, the leaderboard
-    and the map as a picture.
+    environment), and any two runs side by side. Pages whose runs have not
+    changed are left as they are. With --figure, the leaderboard and the map as
+    a picture.
 
     [bold]Examples[/bold]
 
       meta-spliceai report --open
       meta-spliceai report --runs-dir lab/runs --out site
       meta-spliceai report --ledger results --out site
-      meta-spliceai report --out lab.html
       meta-spliceai report --figure docs/images/quickstart.svg
     """
     from meta_spliceai.experiments.report import build_report, write_figure

@@ -73,6 +73,7 @@ def list_runs(
     from rich.table import Table
 
     from meta_spliceai.cli.plain_console import PlainConsole
+    from meta_spliceai.experiments.shown import duration
 
     console = PlainConsole()
     if not rows:
@@ -87,7 +88,7 @@ def list_runs(
         words = [str(row["state"]) + (" (smoke)" if row["smoke"] else "")]
         words += [str(row["reason"])] if row["reason"] else []
         words += [f"stale: {row['stale']}"] if row["stale"] else []
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
+        seconds = "" if row["seconds"] is None else duration(row["seconds"])
         # To the minute; --json has it to the second.
         finished = str(row["finished"] or "")[:16].replace("T", " ")
         table.add_row(str(row["run"]), "\n".join(words), seconds, finished)
@@ -172,7 +173,8 @@ def compare(
     """
     from meta_spliceai.cli.leaderboard import METRIC_WIDTH
     from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, headline_table
-    from meta_spliceai.experiments.leaderboard import SHOWN, Value
+    from meta_spliceai.experiments.leaderboard import SHOWN
+    from meta_spliceai.experiments.shown import estimate
     from meta_spliceai.experiments.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
@@ -198,22 +200,13 @@ def compare(
         table.add_column(SHOWN.get(metric, metric.replace("_", " ")), justify="right", no_wrap=True)
     for scorer in evaluation.scorers:
         mine = found[found["scorer"] == scorer.name].set_index("metric")
-        cells = []
-        for metric in shown:
-            low, high = mine.loc[metric, ["low", "high"]]
-            estimate = mine.loc[metric, "estimate"]
-            missing = estimate != estimate
-            cells.append(str(Value(None, None, None) if missing else Value(estimate, _known(low), _known(high))))
+        cells = [estimate(mine.loc[metric].to_dict()) for metric in shown]
         table.add_row(scorer.name, *cells)
     console.print(table)
     if len(shown) < len(order):
         console.print(f"  {len(order) - len(shown)} further metrics: in a wider terminal, or with --json")
     for verdict in evaluation.verdicts():
         console.print(f"  {verdict.scorer} {verdict.text}", highlight=False)
-
-
-def _known(value: float) -> float | None:
-    return value if value == value else None
 
 
 def diff(
@@ -235,7 +228,7 @@ def diff(
     from rich.table import Table
 
     from meta_spliceai.cli.plain_console import PlainConsole
-    from meta_spliceai.experiments.diff_runs import diff_runs
+    from meta_spliceai.experiments.compare_runs import diff_runs
     from meta_spliceai.experiments.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
@@ -327,9 +320,12 @@ def export(
         Writes(folder="ledger.*"),
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="With --into: models too, of at most 20 MB each.")] = False,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="With --into: every variant's scores and part, for `runs compare`.")
+    ] = False,
     labels: Annotated[
         bool,
-        typer.Option("--labels/--no-labels", help="With --into: the data set's own columns beside the scores."),
+        typer.Option("--labels/--no-labels", help="With --predictions: the data set's own columns beside the scores."),
     ] = True,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
@@ -337,7 +333,7 @@ def export(
     """Pack one finished run into an archive, or write several as a table: specifications, costs, metrics.
 
     With --into, finished runs (all, or those named) are copied into a ledger
-    that is small enough for version control: metrics, evidence, predictions.
+    that is small enough for version control: metrics and evidence.
 
     [bold]Examples[/bold]
 
@@ -346,7 +342,7 @@ def export(
       meta-spliceai runs export wt1-simple-cnn wt1-validated-delta \\
           -o two.parquet
       meta-spliceai runs export --into results
-      meta-spliceai runs export --into results --no-labels
+      meta-spliceai runs export --into results --predictions --no-labels
     """
     from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.export_runs import FORMATS, runs_as_table, write_table
@@ -358,7 +354,7 @@ def export(
     if into is not None:
         if out is not None:
             raise InputError("--into copies runs into a ledger and --out writes one file; give one of them")
-        for kept in keep_runs(workspace, names or (), into, weights=weights, labels=labels):
+        for kept in keep_runs(workspace, names or (), into, weights=weights, predictions=predictions, labels=labels):
             typer.echo(f"{kept.run.path}: {kept.bytes / 1e6:.2f} MB, {len(kept.left_out)} files left behind")
         return
     if weights:

@@ -30,7 +30,8 @@ def serve(
 
     Pages reload by themselves when a run begins, ends or changes; runs that
     are being worked on show how far they are. It listens on 127.0.0.1 only,
-    reads the folder of runs and writes nothing. Ctrl-C ends it.
+    keeps its pages in a temporary folder, and answers at most 32 connections
+    at a time. Ctrl-C ends it.
 
     [bold]Examples[/bold]
 
@@ -56,3 +57,4 @@ def serve(
         typer.echo("ended", err=True)
     finally:
         server.server_close()
+        site.close()

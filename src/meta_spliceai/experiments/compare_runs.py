@@ -1,14 +1,16 @@
-"""Two or more runs side by side: what was asked for, what came out."""
+"""Two or more runs side by side: what was asked for, on which machine, and what came out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.leaderboard import HEADLINES
+from meta_spliceai.experiments.tracking.tracked import flat
 from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
@@ -20,16 +22,55 @@ WORDS = ("title", "section", "purpose", "wish")
 """Fields of a row that say what it is called and wished for, and change nothing of a run."""
 
 
+ENVIRONMENT = "environment.json"
+RECORDED = ("code", "device", "seconds", "peak_memory_bytes", "parameters", "weights_origin")
+"""What of run.json two runs are compared in."""
+
+
 def differing_fields(runs: Sequence[RunDirectory]) -> pd.DataFrame:
     """Fields of specification, data, code and machine in which the runs differ; one row a field, one column a run."""
-    columns = {run.name: _facts(run) for run in runs}
-    names = list(dict.fromkeys(name for values in columns.values() for name in values))
+    return _differing({run.name: _facts(run) for run in runs})
+
+
+def diff_runs(first: RunDirectory, second: RunDirectory) -> dict[str, pd.DataFrame]:
+    """What differs between two runs, in three tables.
+
+    Returns:
+        `fields` (specification, data, code, run) and `environment` (machine and package versions): one row a field
+        that differs, columns field and the two runs' names. `metrics`: every metric of the learned models, columns
+        metric, the two runs' names, difference (second minus first); empty unless both runs are finished.
+    """
+    one, other = learned_metrics(first), learned_metrics(second)
     rows = []
-    for name in names:
-        values = [values.get(name) for values in columns.values()]
+    for name in [name for name in one if name in other]:
+        pair = [np.nan if side[name]["estimate"] is None else side[name]["estimate"] for side in (one, other)]
+        rows.append([name, *pair, pair[1] - pair[0]])
+    return {
+        "fields": differing_fields([first, second]),
+        "environment": _differing({run.name: _environment(run) for run in (first, second)}),
+        "metrics": pd.DataFrame(rows, columns=["metric", first.name, second.name, "difference"]),
+    }
+
+
+def _differing(columns: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    rows = []
+    for name in dict.fromkeys(name for values in columns.values() for name in values):
+        values = [mine.get(name) for mine in columns.values()]
         if any(value != values[0] for value in values):
             rows.append([name, *values])
     return pd.DataFrame(rows, columns=["field", *columns], dtype=object)
+
+
+def _environment(run: RunDirectory) -> dict[str, Any]:
+    """The content of environment.json by dotted name; empty for a run that failed before it was written."""
+    return flat(run.environment()) if (run.path / ENVIRONMENT).exists() else {}
+
+
+def learned_metrics(run: RunDirectory) -> dict[str, dict[str, Any]]:
+    """The records of the learned model by metric; empty for a run without a result."""
+    if run.record().get("state") != "finished":
+        return {}
+    return {record["metric"]: record for record in run.metrics()["metrics"] if record["kind"] == "learned"}
 
 
 def compare_on_shared_rows(runs: Sequence[RunDirectory], n_boot: int = 2000, seed: int = 0) -> Evaluation:
@@ -109,33 +150,17 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
     return facts_of(spec, run.data() if (run.path / "data.json").exists() else {}, run.record())
 
 
-def facts_of(
-    spec: dict[str, Any], data: dict[str, Any], record: dict[str, Any], environment: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def facts_of(spec: dict[str, Any], data: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     """What two runs can differ in, by dotted name.
 
     Args:
         spec: spec.yaml; its words (title, section, purpose, wish) are left aside.
         data: data.json; empty where it is not written yet.
         record: run.json.
-        environment: what of environment.json is to be compared too.
     """
     facts: dict[str, Any] = {name: value for name, value in spec.items() if name not in WORDS}
     split = data.get("split")
     if data:
         facts["data.digest"] = data.get("digest")
         facts["split.digest"] = split.get("digest") if isinstance(split, dict) else None
-    for name in ("code", "device", "seconds", "peak_memory_bytes", "parameters", "weights_origin"):
-        facts[f"run.{name}"] = record.get(name)
-    return _flat(facts) | _flat(environment or {}, "machine.")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
+    return flat(facts) | {f"run.{name}": record.get(name) for name in RECORDED}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from meta_spliceai.experiments.leaderboard import Value
 from meta_spliceai.experiments.observed_text import NO_CHANGE, macro_f1
+from meta_spliceai.experiments.shown import estimate
 from meta_spliceai.experiments.workspace import RunDirectory
 
 
@@ -23,14 +23,14 @@ def evidence_in_short(run: RunDirectory) -> list[str]:
     learned = run.row_id
     gains = [r for r in evidence.get("gain_over_position", []) if r["metric"] == "auprc"]
     lines += [
-        f"beyond position: {record['scorer']} adds {_value(record)} AUPRC to position alone"
+        f"beyond position: {record['scorer']} adds {estimate(record)} AUPRC to position alone"
         for record in gains
         if record["scorer"] == learned and record["estimate"] is not None
     ]
     for record in evidence.get("calibration", []):
         if record["scorer"] == learned:
             summary = {one["metric"]: one for one in record["summary"]}
-            lines.append(f"stated probabilities: calibration error {_value(summary['calibration_error'])}")
+            lines.append(f"stated probabilities: calibration error {estimate(summary['calibration_error'])}")
     lines += _sites(evidence)
     return lines
 
@@ -64,14 +64,10 @@ def _sites(evidence: Mapping[str, Any]) -> list[str]:
     wanted = {"gain_detection": "gains found", "loss_detection": "losses found", "false_gain_rate": "false gains"}
     for record in evidence.get("peaks", []):
         if record["metric"] in wanted and record["estimate"] is not None and record["scorer"] != NO_CHANGE:
-            told.setdefault(record["scorer"], []).append(f"{wanted[record['metric']]} {_value(record)}")
+            told.setdefault(record["scorer"], []).append(f"{wanted[record['metric']]} {estimate(record)}")
     for record in evidence.get("localisation", []):
         if record["tolerance"] == 0 and record["scorer"] in told and record["estimate"] is not None:
-            told[record["scorer"]].append(f"strongest change at an observed site {_value(record)}")
+            told[record["scorer"]].append(f"strongest change at an observed site {estimate(record)}")
     for record in evidence.get("effect_types", []):
-        told.setdefault(record["scorer"], []).append(f"kind of effect, macro F1 {_value(macro_f1(record))}")
+        told.setdefault(record["scorer"], []).append(f"kind of effect, macro F1 {estimate(macro_f1(record))}")
     return [f"observed sites, {scorer}: {', '.join(words)}" for scorer, words in told.items()]
-
-
-def _value(record: Mapping[str, Any]) -> str:
-    return str(Value(record["estimate"], record["low"], record["high"]))

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.diff_runs import learned_metrics
+from meta_spliceai.experiments.compare_runs import WORDS, learned_metrics
 from meta_spliceai.experiments.tracking.tracked import flat
 from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.files import atomic_write
@@ -34,8 +34,6 @@ FACTS = (
     "code",
 )
 """What of run.json stands in the table."""
-
-_WORDS = ("title", "section", "purpose", "wish")
 
 
 def runs_as_table(runs: Sequence[RunDirectory]) -> pd.DataFrame:
@@ -61,7 +59,7 @@ def runs_as_table(runs: Sequence[RunDirectory]) -> pd.DataFrame:
             line |= {"data.rows": data.get("n_variants"), "data.digest": data.get("digest")}
         if (run.path / "spec.yaml").exists():
             spec = run.spec().model_dump(mode="json")
-            fields = flat({name: value for name, value in spec.items() if name not in _WORDS})
+            fields = flat({name: value for name, value in spec.items() if name not in WORDS})
             line |= {f"spec.{name}": _cell(value) for name, value in fields.items()}
         for metric, found in learned_metrics(run).items():
             line |= {metric: found["estimate"], f"{metric}_low": found["low"], f"{metric}_high": found["high"]}

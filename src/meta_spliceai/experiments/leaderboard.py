@@ -1,17 +1,16 @@
-"""Leaderboards: finished runs judged on the same test, rows zero first, learned models below."""
+"""Leaderboards: finished runs evaluated on the same test, baselines first, learned models below."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from meta_spliceai.experiments.shown import DASH, Table, dollars, duration, estimate, memory
+from meta_spliceai.experiments.tables import finished_runs, tidy
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.variants.table import NORMAL
-
-if TYPE_CHECKING:
-    from meta_spliceai.splice_engine.meta_layer.evaluation.render import Table
 
 HEADLINES = (
     "auprc",
@@ -49,10 +48,7 @@ class Value:
     high: float | None
 
     def __str__(self) -> str:
-        if self.estimate is None:
-            return "–"
-        text = _signed(self.estimate)
-        return text if self.low is None or self.high is None else f"{text} [{_signed(self.low)}, {_signed(self.high)}]"
+        return estimate(asdict(self))
 
 
 UNKNOWN = Value(None, None, None)
@@ -160,52 +156,50 @@ class Board:
         }
 
 
-def boards(workspace: Workspace) -> list[Board]:
-    """One board for every test that a finished run of the ledger was judged on; smoke runs stand on none."""
-    return _boards(workspace, [entry for entry in workspace.finished() if not entry.get("smoke")])
+def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES) -> list[Board]:
+    """One board for every test that a finished run of the ledger was evaluated on; smoke runs stand on none.
+
+    Args:
+        workspace: the folder of runs and its ledgers.
+        metrics: what its lines hold.
+    """
+    return _boards(workspace, [run for run in finished_runs(workspace) if not run.get("smoke")], metrics)
 
 
 def boards_of(workspace: Workspace, names: Sequence[str]) -> list[Board]:
     """Boards of some finished runs only, smoke runs included; their notes say what they are."""
-    return _boards(workspace, [entry for entry in workspace.finished() if entry["run"] in names])
+    return _boards(workspace, [run for run in finished_runs(workspace) if run["run"] in names], HEADLINES)
 
 
-def _boards(workspace: Workspace, entries: Sequence[dict[str, Any]]) -> list[Board]:
+def _boards(workspace: Workspace, runs: Sequence[dict[str, Any]], metrics: Sequence[str]) -> list[Board]:
+    wanted = dict.fromkeys(run["run"] for run in runs)
+    records: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
+    for record in tidy(workspace, "metrics", {*metrics, "auprc"}).to_pylist() if runs else ():
+        if record["run"] in records:
+            records[record["run"]].append(record)
     found: dict[tuple[str, str], Board] = {}
-    for entry in entries:
-        test, key = entry["test"], test_of(entry)
-        split = key[1]
-        board = found.get(key)
-        if board is None:
-            board = found[key] = Board(
-                entry["data"]["name"],
-                split,
-                test["digest"],
-                test["rows"],
-                test["positives"],
-                test["groups"],
-                tuple(test.get("negatives", NEGATIVES)),
-            )
-        run = folder_of(workspace, entry["run"])
-        went_in = run.data() if (run.path / "data.json").exists() else {}
-        base = str(went_in.get("base", {}).get("name", ""))
-        board.base = board.base or base
-        if not board.coverage and "coverage" in went_in:
-            board.coverage = {name: went_in["coverage"][name] for name in ("read", "left_out")}
-        if not board.ceiling:
-            board.ceiling = _ceiling(run)
-        stale_note = [f"{entry['run']} is stale: {run.stale()}"] if run.stale() else []
-        for note in [*entry.get("notes", []), *stale_note]:
-            if note not in board.notes:
-                board.notes.append(note)
-        known = {(line.kind, line.scorer) for line in board.lines if line.kind != "learned"}
-        for line in lines_of(entry):
-            mine = line if base in ("", board.base) else _with_base_named(line, base)
-            if mine.kind == "learned" or (mine.kind, mine.scorer) not in known:
-                board.lines.append(mine)
+    rivals: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for run in runs:
+        board = found.setdefault(test_of(run), _empty_board(run))
+        known = rivals.setdefault(test_of(run), set())
+        board.base = board.base or run["base"]
+        board.coverage = board.coverage or run["coverage"]
+        board.ceiling = board.ceiling or _ceiling(run["ceiling"])
+        stale = [f"{run['run']} is stale: {run['stale']}"] if run["stale"] else []
+        board.notes += [note for note in (*run.get("notes", []), *stale) if note not in board.notes]
+        for line in lines_of(run, records[run["run"]], known):
+            board.lines.append(line if run["base"] in ("", board.base) else _with_base_named(line, run["base"]))
+        known |= {(line.kind, line.scorer) for line in board.lines if line.kind != "learned"}
     for board in found.values():
         board.lines = by_kind_and_auprc(board.lines)
     return sorted(found.values(), key=lambda board: (board.data, board.split, board.test_digest))
+
+
+def _empty_board(run: Mapping[str, Any]) -> Board:
+    digest, split = test_of(run)
+    test = run["test"]
+    sizes = (test.get("rows", 0), test.get("positives", 0), test.get("groups", 0))
+    return Board(run.get("data", {}).get("name", ""), split, digest, *sizes, tuple(test.get("negatives", NEGATIVES)))
 
 
 def _with_base_named(line: Line, base: str) -> Line:
@@ -246,69 +240,69 @@ def _split_in_words(entry: Mapping[str, Any]) -> str:
     return f"{split['name']}, one chromosome a fold" if folds == "chromosome" else f"{split['name']}, {folds} folds"
 
 
-def _ceiling(run: RunDirectory) -> dict[str, Value]:
-    """The labels' own agreement as the run's judgement found it; empty for runs without."""
-    found = run.evidence().get("ceiling", [])
+def _ceiling(records: Iterable[Mapping[str, Any]]) -> dict[str, Value]:
+    """The labels' own agreement as the run's evidence has it; empty for runs without."""
     named = {"pearson": "pearson_effect", "spearman": "spearman_effect"}
     return {
         named.get(record["metric"], record["metric"]): Value(record["estimate"], record["low"], record["high"])
-        for record in found
+        for record in records
     }
 
 
-def lines_of(entry: Mapping[str, Any]) -> list[Line]:
-    """The lines of a finished run, from its entry in the ledger."""
-    values: dict[str, dict[str, Value]] = {}
-    judged: dict[str, int] = {}
-    kinds: dict[str, str] = {}
-    for record in entry["metrics"]:
-        mine = values.setdefault(record["scorer"], {})
-        kinds[record["scorer"]] = record["kind"]
-        mine[record["metric"]] = Value(record["estimate"], record["low"], record["high"])
+def lines_of(
+    run: Mapping[str, Any], records: Iterable[Mapping[str, Any]], known: Iterable[tuple[str, str]] = ()
+) -> list[Line]:
+    """The lines of a finished run.
+
+    Args:
+        run: what is known of it.
+        records: its metrics, one a scorer and metric.
+        known: kind and name of baselines and base networks that are left out, as they have their line already.
+    """
+    lines: dict[str, Line] = {}
+    for record in records:
+        scorer, kind = record["scorer"], record["kind"]
+        if (kind, scorer) in known:
+            continue
+        line = lines.get(scorer)
+        if line is None:
+            line = lines[scorer] = Line(scorer, kind, run["run"], run["row"] if kind == "learned" else "", {})
+        line.values[record["metric"]] = Value(record["estimate"], record["low"], record["high"])
         if record["metric"] == "auprc":
-            mine["prevalence"] = Value(record["prevalence"], None, None)
-            judged[record["scorer"]] = record["n"]
-    lines = []
-    for scorer, mine in values.items():
-        learned = kinds[scorer] == "learned"
-        lines.append(
-            Line(
-                scorer,
-                kinds[scorer],
-                entry["run"],
-                entry["row"] if learned else "",
-                mine,
-                judged.get(scorer),
-                entry["seconds"] if learned else None,
-                entry["peak_memory_bytes"] if learned else None,
-                entry.get("dollars") if learned else None,
-                tuple(entry.get("verdicts", ())) if learned else (),
-            )
+            line.values["prevalence"] = Value(record["prevalence"], None, None)
+            lines[scorer] = replace(line, rows=record["n"])
+    return [
+        replace(
+            line,
+            seconds=run.get("seconds"),
+            peak_memory_bytes=run.get("peak_memory_bytes"),
+            dollars=run.get("dollars"),
+            verdicts=tuple(run.get("verdicts", ())),
         )
-    return lines
+        if line.kind == "learned"
+        else line
+        for line in lines.values()
+    ]
 
 
 def board_table(board: Board) -> Table:
-    """A board as texts, for Markdown and HTML: rows zero first, the labels' ceiling last."""
-    # Imported here: the room of evaluation brings SciPy and scikit-learn, and the terminal's board needs neither.
-    from meta_spliceai.splice_engine.meta_layer.evaluation.render import Cost, Table, cost_cells
-
-    columns = ("scorer", "kind", *SHOWN.values(), "rows", "seconds", "peak memory", "cost")
+    """A board as texts, for Markdown and HTML: baselines first, the labels' ceiling last."""
+    columns = ("scorer", "kind", *SHOWN.values(), "rows", "time", "peak memory", "cost")
     rows, kinds = [], []
     for line in board.lines:
-        cost = Cost(line.seconds, line.peak_memory_bytes, line.dollars)
         numbers = [str(line.values.get(metric, UNKNOWN)) for metric in SHOWN]
-        judged = "–" if line.rows is None else f"{line.rows:,}"
-        rows.append((line.scorer, line.kind, *numbers, judged, *cost_cells(cost)))
+        evaluated = DASH if line.rows is None else f"{line.rows:,}"
+        cost = (duration(line.seconds), memory(line.peak_memory_bytes), dollars(line.dollars))
+        rows.append((line.scorer, line.kind, *numbers, evaluated, *cost))
         kinds.append(line.kind)
     if board.ceiling:
         found = [str(board.ceiling.get(metric, UNKNOWN)) for metric in SHOWN]
-        rows.append(("one replicate for the other", "labels", *found, *["–"] * 4))
+        rows.append(("one replicate for the other", "labels", *found, *[DASH] * 4))
         kinds.append("labels")
-    verdicts = tuple(f"{line.scorer} {verdict}" for line in board.lines for verdict in line.verdicts)
-    account = (f"{board.data}: {coverage_in_words(board.coverage)}",) if board.coverage else ()
-    notes = (judged_on(board), *account, *filter(None, board.notes))
-    return Table(columns, tuple(rows), tuple(kinds), notes, verdicts)
+    verdicts = [f"{line.scorer} {verdict}" for line in board.lines for verdict in line.verdicts]
+    account = [f"{board.data}: {coverage_in_words(board.coverage)}"] if board.coverage else []
+    notes = [judged_on(board), *account, *filter(None, board.notes)]
+    return Table(columns, rows, 2, kinds, f"{board.data}, {board.split}", (verdicts, notes))
 
 
 def judged_on(board: Board) -> str:
@@ -334,9 +328,3 @@ def coverage_in_words(account: Mapping[str, Any]) -> str:
 def _auprc(line: Line) -> float:
     value = line.values.get("auprc")
     return value.estimate if value is not None and value.estimate is not None else -1.0
-
-
-def _signed(value: float) -> str:
-    """Three decimals with a true minus sign; never "−0.000"."""
-    text = f"{value:.3f}"
-    return "0.000" if float(text) == 0 else text.replace("-", "−")

@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
+LEDGER = "ledger.jsonl"
 LOCK_SECONDS = 60
 
 
@@ -65,9 +66,11 @@ class Ledger:
 
     def read(self) -> tuple[list[dict[str, Any]], list[Damage]]:
         """All readable entries, oldest first, and the lines that could not be read."""
-        if not self.path.exists():
-            return [], []
-        content = self.path.read_bytes()
+        return self.parse(self.path.read_bytes()) if self.path.exists() else ([], [])
+
+    @staticmethod
+    def parse(content: bytes) -> tuple[list[dict[str, Any]], list[Damage]]:
+        """The readable entries of a ledger's bytes, and the lines that could not be read."""
         entries: list[dict[str, Any]] = []
         damage: list[Damage] = []
         lines = content.split(b"\n")

@@ -25,6 +25,14 @@ def peaks_in_words(peaks: Sequence[Record]) -> str:
     )
 
 
+MEANINGS = {
+    "peak precision": "of the sites predicted, those that are there",
+    "peak recall": "of the sites that are there, those predicted",
+    "gain detection": "of the gained sites observed that the reference lacks, those predicted",
+    "loss detection": "of the lost sites observed that the reference has, those predicted to vanish",
+    "false gain rate": "variants without a gained site that are given one; less is better",
+}
+
 FEW_GROUPS = 10
 """Groups below which an interval over groups is told to rest on few."""
 

@@ -74,12 +74,12 @@ def _pooled(lines: Sequence[Line], runs: Sequence[RunDirectory]) -> Line:
         {
             "run": " ".join(run.name for run in runs),
             "row": lines[0].row,
-            "metrics": [record for record in judged.to_json()["metrics"] if record["metric"] in HEADLINES],
             "seconds": _known(sum, (line.seconds for line in lines)),
             "peak_memory_bytes": _known(max, (line.peak_memory_bytes for line in lines)),
             "dollars": _known(sum, (line.dollars for line in lines)),
             "verdicts": [verdict.text for verdict in judged.verdicts()],
-        }
+        },
+        [record for record in judged.to_json()["metrics"] if record["metric"] in HEADLINES],
     )
     return line
 

@@ -1,7 +1,8 @@
 """The repository's ledger: finished runs without what is heavy, in a folder that is kept under version control.
 
-`results/` is laid out as a folder of runs is, so whatever reads runs reads it: a leaderboard, the page, the planner's
-calibration, the Completed table. A run made on a rented GPU comes home as its small files.
+`results/` is laid out as a folder of runs is, so whatever reads runs reads it: a leaderboard, the site, the planner's
+calibration, the Completed table. A run made on a rented GPU comes home as its small files. Metrics, differences and
+strata of all runs stand together in three tables (`tables/`), a thirtieth of the size of the same numbers as JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.ledger import Ledger
 from meta_spliceai.experiments.procedures import MODEL
+from meta_spliceai.experiments.tables import KEPT, add_kept_rows
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace, now
 from meta_spliceai.files import atomic_write
 
@@ -31,8 +33,20 @@ LARGEST_FILE = 1_000_000
 LARGEST_WEIGHTS = 20_000_000
 
 PREDICTIONS = "predictions.parquet"
+BY_VARIANT = (PREDICTIONS, "split.parquet")
+"""Tables with a row a variant, which are kept only when they are asked for."""
+
 WITHOUT_LABELS = ("variant_id", "group", "part", "fold")
 """What predictions without labels keep beside the scorers' own columns, whose names have a dot."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is kept of a run beside its small files; see `keep_runs`."""
+
+    weights: bool
+    predictions: bool
+    labels: bool
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,13 @@ class Kept:
 
 
 def keep_runs(
-    workspace: Workspace, names: Iterable[str], into: Path, *, weights: bool = False, labels: bool = True
+    workspace: Workspace,
+    names: Iterable[str],
+    into: Path,
+    *,
+    weights: bool = False,
+    predictions: bool = False,
+    labels: bool = True,
 ) -> list[Kept]:
     """Copy finished runs into a ledger; a run that is there already is replaced by the same content.
 
@@ -60,8 +80,9 @@ def keep_runs(
         names: full names of runs, or their beginnings; all finished ones that are no smoke runs where empty.
         into: the ledger's folder, made if need be.
         weights: keep the model too, as far as its weights have at most 20 MB.
-        labels: keep the data set's own columns (places, alleles, classes, effects) beside the scores. Without them a
-            ledger may be published where the data set may not; who has the data set joins them by variant_id.
+        predictions: keep predictions and split too, which `runs compare` and the curves of the site need.
+        labels: with predictions, keep the data set's own columns (places, alleles, classes, effects) beside the scores.
+            Without them a ledger may be published where the data set may not; who has it joins them by variant_id.
 
     Raises:
         InputError: a smoke run, which is never a result; `into` is the folder the runs are in.
@@ -79,7 +100,8 @@ def keep_runs(
     if not wanted:
         raise RunError(f"there is no finished run in {workspace.root} (smoke runs and stale ones do not count)")
     lines = {str(entry["run"]): entry for entry in workspace.ledger.finished()}
-    return [_keep(run, lines, into, weights, labels) for run in wanted]
+    what = Wanted(weights, predictions, labels)
+    return [_keep(run, lines, into, what) for run in wanted]
 
 
 def _refuse(run: RunDirectory) -> None:
@@ -92,14 +114,15 @@ def _refuse(run: RunDirectory) -> None:
         raise RunError(f"run {run.name} is stale ({run.stale()}); run its row again")
 
 
-def _keep(run: RunDirectory, lines: Mapping[str, dict[str, Any]], into: Path, weights: bool, labels: bool) -> Kept:
+def _keep(run: RunDirectory, lines: Mapping[str, dict[str, Any]], into: Path, what: Wanted) -> Kept:
     if run.name not in lines:
         raise RunError(f"run {run.name} has no line in {run.path.parent / 'ledger.jsonl'}; run its row again")
     into.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{run.name}.", dir=into))
     try:
-        left_out = _copy_small_files(run.path, draft, labels)
-        if weights:
+        left_out = _copy_small_files(run.path, draft, what)
+        rows = _without_rows(run, RunDirectory(draft))
+        if what.weights:
             left_out = _copy_weights(run, draft, left_out)
         target = RunDirectory(into / run.name)
         record = run.record()
@@ -109,6 +132,8 @@ def _keep(run: RunDirectory, lines: Mapping[str, dict[str, Any]], into: Path, we
         draft.chmod(0o755)
         if target.path.exists():
             shutil.rmtree(target.path)
+        for name, mine in rows.items():
+            add_kept_rows(into, name, run.name, mine)
         draft.replace(target.path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -120,7 +145,21 @@ def _keep(run: RunDirectory, lines: Mapping[str, dict[str, Any]], into: Path, we
     return Kept(target, size, left_out)
 
 
-def _copy_small_files(source: Path, target: Path, labels: bool) -> dict[str, int]:
+def _without_rows(run: RunDirectory, draft: RunDirectory) -> dict[str, list[dict[str, Any]]]:
+    """Write metrics.json and evidence.json without the rows that stand in the ledger's tables; the rows by table."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    evaluated = run.metrics()
+    for name in ("metrics", "differences"):
+        rows[name] = evaluated.pop(name)
+    draft.write_json("metrics.json", evaluated)
+    evidence = run.evidence()
+    if evidence:
+        rows["strata"] = evidence.get("strata", [])
+        draft.write_json("evidence.json", {**evidence, "strata": KEPT})
+    return rows
+
+
+def _copy_small_files(source: Path, target: Path, what: Wanted) -> dict[str, int]:
     """Copy the run's own small files and its tables; what stays behind, with its bytes."""
     left_out = {}
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
@@ -128,9 +167,11 @@ def _copy_small_files(source: Path, target: Path, labels: bool) -> dict[str, int
         size = file.stat().st_size
         if part.name in ("lock", "run.json"):
             continue
-        if len(part.parts) == 1 and file.suffix == ".parquet":
+        if part.name in ("metrics.json", "evidence.json") and len(part.parts) == 1:
+            continue
+        if len(part.parts) == 1 and file.suffix == ".parquet" and (what.predictions or part.name not in BY_VARIANT):
             table = pq.read_table(file)
-            if part.name == PREDICTIONS and not labels:
+            if part.name == PREDICTIONS and not what.labels:
                 table = table.select([name for name in table.column_names if "." in name or name in WITHOUT_LABELS])
                 table = table.replace_schema_metadata(None)
             with atomic_write(target / part, "wb") as handle:

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow
 import yaml
 from filelock import FileLock, Timeout
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
 from meta_spliceai.experiments.disk_errors import NOT_WRITABLE
-from meta_spliceai.experiments.ledger import Ledger
+from meta_spliceai.experiments.ledger import LEDGER, Ledger
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.tables import KEPT, kept_rows
 from meta_spliceai.files import atomic_write
 
 State = Literal["new", "running", "finished", "failed", "interrupted", "damaged"]
@@ -29,7 +31,6 @@ STATES = ("running", "finished", "failed", "interrupted", "damaged")
 
 RUNS_VARIABLE = "META_SPLICEAI_RUNS"
 LEDGER_VARIABLE = "META_SPLICEAI_LEDGER"
-LEDGER = "ledger.jsonl"
 
 SECONDS_OF_A_LOOK = 0.5
 """How long a run's lock is waited for: a list of runs or a page holds it for a moment to see whether it is free."""
@@ -87,11 +88,19 @@ class RunDirectory:
         file = self.path / "spec.yaml"
         if not file.exists():
             raise RunError(f"{file} is missing; the run did not begin")
-        return parse_spec(yaml.safe_load(file.read_text(encoding="utf-8")), str(file))
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise IntegrityError(f"{file} is damaged ({_first_line(error)}); {REMEDY}") from error
+        return parse_spec(values, str(file))
 
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json (`Evaluation.to_json`)."""
-        return _read_json(self._finished_file("metrics.json"))
+        content = _read_json(self._finished_file("metrics.json"))
+        for name in ("metrics", "differences"):
+            if name not in content and "scorers" in content:
+                content[name] = kept_rows(self.path, name)
+        return content
 
     def data(self) -> dict[str, Any]:
         """The content of data.json: data set, content hash, coverage, base scores."""
@@ -100,7 +109,19 @@ class RunDirectory:
     def evidence(self) -> dict[str, Any]:
         """The content of evidence.json (strata, calibration, ceiling, peaks); empty for runs that have none."""
         file = self.path / "evidence.json"
-        return _read_json(file) if file.exists() else {}
+        if not file.exists():
+            return {}
+        content = _read_json(file)
+        if content.get("strata") == KEPT:
+            content["strata"] = [
+                {key: value for key, value in row.items() if row["scorer"] is not None or value is not None}
+                for row in kept_rows(self.path, "strata")
+            ]
+        return content
+
+    def progress(self) -> dict[str, Any]:
+        """The content of progress.json: how far a run is that is being worked on."""
+        return _read_json(self._finished_file("progress.json"))
 
     def environment(self) -> dict[str, Any]:
         """The content of environment.json."""
@@ -108,15 +129,15 @@ class RunDirectory:
 
     def read_predictions(self) -> pd.DataFrame:
         """One row a test variant, `<scorer>.score` and `<scorer>.signed` for each scorer."""
-        return pd.read_parquet(self._finished_file("predictions.parquet"))
+        return _read_frame(self._finished_file("predictions.parquet"))
 
     def read_curves(self) -> pd.DataFrame:
         """Losses and rates by epoch."""
-        return pd.read_parquet(self._finished_file("curves.parquet"))
+        return _read_frame(self._finished_file("curves.parquet"))
 
     def read_split(self) -> pd.DataFrame:
         """Part of every variant."""
-        return pd.read_parquet(self._finished_file("split.parquet"))
+        return _read_frame(self._finished_file("split.parquet"))
 
     def _finished_file(self, name: str) -> Path:
         file = self.path / name
@@ -260,11 +281,11 @@ class Workspace:
 
     def own_runs(self) -> list[RunDirectory]:
         """Every run of `root`, by name."""
-        return _runs_in(self.root)
+        return runs_in(self.root)
 
     def runs(self) -> list[RunDirectory]:
         """Every run of `root` and of the further ledgers' folders, by name."""
-        found = {run.name: run for folder in (*reversed(self.ledgers), self.root) for run in _runs_in(folder)}
+        found = {run.name: run for folder in (*reversed(self.ledgers), self.root) for run in runs_in(folder)}
         return [found[name] for name in sorted(found)]
 
     def find(self, name: str) -> RunDirectory:
@@ -300,10 +321,11 @@ def _held_by_another(file: Path) -> bool:
     return False
 
 
-def _runs_in(folder: Path) -> list[RunDirectory]:
+def runs_in(folder: Path, marks: Sequence[str] = ("run.json",)) -> list[RunDirectory]:
+    """The runs of a folder by name: its folders that hold one of these files."""
     if not folder.is_dir():
         return []
-    return [RunDirectory(path) for path in sorted(folder.iterdir()) if (path / "run.json").is_file()]
+    return [RunDirectory(path) for path in sorted(folder.iterdir()) if any((path / mark).is_file() for mark in marks)]
 
 
 def now() -> str:
@@ -314,11 +336,23 @@ def now() -> str:
 REMEDY = "run its row again with --fresh, or delete its folder"
 
 
+def _read_frame(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(file)
+    except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
+        raise IntegrityError(f"{file} is damaged ({_first_line(error)}); {REMEDY}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{file} is damaged ({error}); {REMEDY}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise IntegrityError(f"{file} is damaged ({_first_line(error)}); {REMEDY}") from error
     if not isinstance(content, dict):
         raise IntegrityError(f"{file} is damaged (no JSON object); {REMEDY}")
     return content

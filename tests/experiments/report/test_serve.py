@@ -15,15 +15,17 @@ import time
 import pytest
 
 from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.report import serve
 from meta_spliceai.experiments.report.serve import HOST, LiveSite, make_server
 
 
 @pytest.fixture
-def site(workspace, tmp_path, monkeypatch) -> LiveSite:
+def site(workspace, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = LiveSite(workspace, plan=False)
     assert made.refresh()
-    return made
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -51,12 +53,34 @@ def test_pages_state_and_what_is_not_there(port, site):
     assert "connect-src 'self'" in page
     assert asked(port, "/run-wt1-simple-cnn-0123456789ab.html?x=1")[0] == 200
     assert json.loads(asked(port, "/state.json")[1]) == {"version": 1, "running": [], "error": ""}
-    for path in ("/../pyproject.toml", "/%2e%2e/etc/passwd", "/ledger.jsonl", "//etc/passwd"):
+    assert asked(port, "/assets/plotly.min.js")[0] == 200
+    for path in ("/.made_from.json", "/../pyproject.toml", "/%2e%2e/etc/passwd", "/ledger.jsonl", "//etc/passwd"):
         assert asked(port, path)[0] == 404
 
 
 def test_another_name_for_this_machine_is_refused(port):
     assert asked(port, "/", host="evil.example")[0] == 403
+
+
+def test_connections_that_say_nothing_do_not_keep_others_waiting(site, monkeypatch):
+    monkeypatch.setattr(serve, "MOST_CONNECTIONS", 4)
+    monkeypatch.setattr(serve, "SECONDS_OF_SILENCE", 0.3)
+    server = make_server(site, 0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    port = server.server_address[1]
+    idle = [socket.create_connection((HOST, port)) for _ in range(12)]
+    try:
+        began, threads = time.monotonic(), threading.active_count()
+        assert asked(port, "/state.json")[0] == 200
+        assert time.monotonic() - began < 8
+        assert threads <= 4 + 8
+    finally:
+        for connection in idle:
+            connection.close()
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
 
 
 def test_only_what_has_changed_makes_a_new_version(site, workspace):

@@ -1,19 +1,23 @@
-"""The site: every page whole and self-contained, links that lead somewhere, the same runs the same bytes."""
+"""The site: numbers on their pages, links that lead somewhere, hostile names that stay text."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.leaderboard import boards
 from meta_spliceai.experiments.progress_of_rows import RowState
+from meta_spliceai.experiments.report import build_report, write_figure
 from meta_spliceai.experiments.report.left import Cost, Left
-from meta_spliceai.experiments.report.planned_plot import PlannedPoint
-from meta_spliceai.experiments.report.site import build_report, progress_words, render_site
+from meta_spliceai.experiments.report.plots import PlannedPoint
 from meta_spliceai.experiments.results import keep_runs
+from meta_spliceai.experiments.run_record import read_runs
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
 
@@ -143,6 +147,7 @@ class Page(HTMLParser):
         self.ids: list[str] = []
         self.tags: list[str] = []
         self.words: list[str] = []
+        self.plots: list[str] = []
         self.inside = ""
         self.feed(text)
 
@@ -151,11 +156,12 @@ class Page(HTMLParser):
         self.inside = tag
         for name, value in attrs:
             assert not name.startswith("on"), (tag, name)
-            assert name != "src"
-            if name == "href":
+            if name in ("href", "src"):
                 self.links.append(value)
             if name == "id":
                 self.ids.append(value)
+            if (name, value) == ("class", "plot"):
+                self.plots.append(dict(attrs)["aria-label"])
 
     def handle_endtag(self, tag):
         self.inside = ""
@@ -169,234 +175,281 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+def pages_of(folder: Path) -> dict[str, Page]:
+    return {path.name: Page(path.read_text(encoding="utf-8")) for path in folder.glob("*.html")}
+
+
 @pytest.fixture(scope="module")
-def site(finished_runs) -> dict[str, str]:
-    return render_site(Workspace(finished_runs), rows=rows(), left=LEFT)
+def site(finished_runs, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    build_report(Workspace(finished_runs), out, rows=rows(), left=LEFT)
+    return out
+
+
+@pytest.fixture
+def built(workspace, tmp_path):
+    """Builds the site of a folder that a test has changed; its pages."""
+
+    def build(place: Workspace = workspace) -> dict[str, Page]:
+        build_report(place, tmp_path / "site", rows=[], plan=False)
+        return pages_of(tmp_path / "site")
+
+    return build
+
+
+def board_of(pages: dict[str, Page]) -> Page:
+    [page] = [page for name, page in pages.items() if name.startswith("board-")]
+    return page
 
 
 def test_every_link_leads_to_a_page_and_a_place_of_it(site):
-    pages = {name: Page(text) for name, text in site.items()}
-    assert set(pages) == {
-        "index.html",
-        "compare.html",
-        "board-1.html",
-        "run-wt1-simple-cnn-0123456789ab.html",
-        "run-wt1-validated-delta-0123456789ab.html",
-    }
+    pages = pages_of(site)
+    assert sum(name.startswith("run-") for name in pages) == 2
     for name, page in pages.items():
         assert len(page.ids) == len(set(page.ids)), name
         assert page.tags.count("h1") == 1, name
         for link in page.links:
-            if link.startswith("data:"):
-                continue
             target, _, place = unquote(link).partition("#")
-            assert target in ("", *pages), (name, link)
+            if link == "data:,":
+                continue
+            assert (site / (target or name)).is_file(), (name, link)
             if place and target != "compare.html":
                 assert place in pages[target or name].ids, (name, link)
 
 
 def test_the_overview_says_what_is_left_and_what_it_costs(site):
-    text = Page(site["index.html"]).text
+    page = pages_of(site)["index.html"]
     for words in (
-        "1 of 3 experiments done; the rest takes about 1.5 h and $0.66",
+        "1 of 3 experiments done; the rest takes about 1 h 30 min and $0.66",
         "RTX 4090",
         "3.00 GiB",
         "learned from 2 runs",
         "RTX 4090: RunPods, 2025-12.",
         "prices are 90 days old",
         "encoder 'x'",
-        "wt1-exon5, position-blocks,",
-        "beats",
+        "wt1-exon5, position-blocks, 90 test variants",
     ):
-        assert words in text, words
-    assert "1 of 1 calibrated predictions within 15%" in site["index.html"]
-    assert "Timeline of runs" in site["index.html"]
+        assert words in page.text, words
+    assert "Timeline of runs" in page.plots
+    assert "Peak memory: 1 of 1 calibrated predictions within 15%" in page.plots
 
 
-def test_without_a_plan_the_wishlists_guesses_are_shown(finished_runs):
-    page = render_site(Workspace(finished_runs), rows=rows(), plan=False)["index.html"]
-    assert "the wishlist's own guesses" in Page(page).text
-    assert "Peak memory" not in page
-
-
-def test_a_run_s_page_shows_its_evidence(workspace):
-    workspace.find("wt1-validated-delta").write_json("evidence.json", EVIDENCE)
-    text = render_site(workspace, rows=[], plan=False)["run-wt1-validated-delta-0123456789ab.html"]
-    page = Page(text)
+def test_a_leaderboard_shows_every_number_of_its_lines(site, finished_runs):
+    page = board_of(pages_of(site))
+    [board] = boards(Workspace(finished_runs))
+    assert [line.kind for line in board.lines] == ["row zero", "base", "base", "learned", "learned"]
+    for line in board.lines:
+        value = line.values["auroc"]
+        assert f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]" in page.text
+        for verdict in line.verdicts:
+            assert verdict in page.text
     for words in (
-        "Where it is good and where not",
+        "spliceai ×5 Δ within 50 nt, window 101 nt, construct context",
+        "1 min 23 s 679 MiB",
+        "Splice-altering: relative inclusion below a half",
+        "left out: straddles a block border (such as row 0; row 1; row 2) 12",
+        "a subset: 1,000 of 5,560 variants, drawn with seed 7",
+    ):
+        assert words in page.text, words
+    for plot in ("Scorers compared", "Precision by recall", "ROC curves"):
+        assert plot in page.plots
+    assert any(name.startswith("Saturation map, single") for name in page.plots)
+
+
+def test_a_run_s_page_shows_its_evidence(workspace, built):
+    run = workspace.find("wt1-validated-delta")
+    run.write_json("evidence.json", EVIDENCE)
+    page = built()[f"run-{run.name}.html"]
+    for words in (
         "region deep: 2 rows: not judged",
-        "Beyond position",
-        "brier skill",
-        "How well the measurement predicts itself",
+        "wt1-validated-delta 0.610 [0.550, 0.670]",
+        "auprc 0.930 [0.900, 0.950]",
         "strata: the data set knows no regions",
         "learning_rate: 0.001",
         "python: 3.11.9",
         "679 MiB",
         "predictions.parquet",
-    ):
-        assert words in page.text, words
-    for plot in (
-        "AUPRC by region",
-        "AUROC by region",
-        "Reliability",
-        "Precision by recall",
-        "ROC curves",
-        "Training curves",
-    ):
-        assert f'aria-label="{plot}' in text, plot
-    assert "one replicate of the measurement predicts the other with AUPRC 0.93" in text
-
-
-def test_a_run_s_page_shows_observed_sites_with_intervals(workspace):
-    run = workspace.find("wt1-validated-delta")
-    run.write_json("evidence.json", EVIDENCE)
-    text = render_site(workspace, rows=[], plan=False)[f"run-{run.name}.html"]
-    page = Page(text)
-    for words in (
-        "Against observed splice sites",
-        "Strongest change at an observed site, within so many bases (41 variants with one in reach, 5 others",
-        "row zero the variant itself 0.250 [0.15, 0.30] 0.500 [0.40, 0.55] 0.750 [0.65, 0.80]",
-        "0 nt ±1 nt ±5 nt",
-        "Splice sites after adding Δ, against observed ones (64 variants; 3 observed sites lie farther away",
-        "peak recall gain detection base spliceai 0.750 [0.50, 0.88] – no gained site is known",
+        "41 variants with one in reach, 5 others",
+        "the variant itself 0.250 [0.150, 0.300] 0.500 [0.400, 0.550] 0.750 [0.650, 0.800]",
+        "spliceai, gain detection: no gained site is known",
         "of the gained sites observed that the reference lacks, those predicted",
-        "macro F1 accuracy donor loss",
-        "0.375 undefined on 3 of 400 resamples",
-        "Macro F1 0.625 [0.500, 0.750]; 64 variants (9 with several observed kinds, any of which is right).",
         "no effect 4 1,050",
     ):
         assert words in page.text, words
-    for mark in (
-        "±5 nt, wt1-validated-delta: hit rate 0.750 [0.65, 0.80], 7 without an answer",
-        "peak recall, spliceai: share 0.750 [0.50, 0.88], 30 of 40",
-        "donor loss, spliceai: F1 0.375, 10 observed",
-        "no effect predicted as donor loss: 4 of 1,054",
-    ):
-        assert f'data-tip="{mark}"' in text, mark
-    assert "accuracy, spliceai" not in text  # no F1, so that it stands in the table only
-    assert text.index("Kinds of effect of wt1-validated-delta") < text.index("Kinds of effect of spliceai")
+    for plot in ("AUPRC by region", "AUROC by region", "Reliability", "Precision by recall", "ROC curves",
+                 "Is the strongest change at the right place?", "Is the kind of effect right?"):  # fmt: skip
+        assert plot in page.plots, plot
+    assert any(name.startswith("Training curves; lowest validation loss") for name in page.plots)
+    assert any(name.startswith("base own_site: ρ = ") for name in page.plots)
 
 
-def test_peaks_of_early_runs_do_not_say_on_how_many_variants(workspace):
-    run = workspace.find("wt1-validated-delta")
-    early = [{key: value for key, value in record.items() if key != "n"} for record in EVIDENCE["peaks"]]
-    run.write_json("evidence.json", {**EVIDENCE, "peaks": early, "localisation": [], "effect_types": []})
-    page = Page(render_site(workspace, rows=[], plan=False)[f"run-{run.name}.html"])
-    assert "Splice sites after adding Δ, against observed ones." in page.text
-    assert "Which kinds are taken for which" not in page.text
-
-
-def test_a_board_says_what_each_scorer_rests_on_and_what_it_took(site):
-    text = Page(site["board-1.html"]).text
-    table = text.partition("What each rests on, and what it took.")[2]
-    judged = int(table.partition("Cost row zero position only")[2].partition("– – ")[2].split()[0])
-    of = table.partition(" % of ")[2].split()[0]
-    assert 0 < judged <= int(of)
-    coverage = f"{judged} {100 * judged / int(of):.1f} % of {of}"
-    context = "spliceai ×5 Δ within 50 nt"
-    for words in (
-        f"– – {coverage} – – –",
-        f"{context}, construct context {coverage} – – –",
-        f"{context}, window 101 nt, construct context {coverage} 1 min 23 s 679 MiB $0.25",
-        f"{context}, window 101 nt, construct context {coverage} 7.0 s 679 MiB –",
-    ):
-        assert words in table, words
-
-
-def test_compared_runs_carry_what_the_page_needs(site):
-    data = json.loads(site["compare.html"].partition('id="compared">')[2].partition("</script>")[0])
-    first, second = data["runs"]
-    assert first["test"] == second["test"]
+def test_what_two_runs_are_compared_by(site):
+    first, second = (
+        json.loads(path.read_text().removeprefix("compared(").removesuffix(");\n"))
+        for path in sorted(site.glob("data/wt1*"))
+    )
+    assert first["test"] == second["test"] != ""
     assert first["plan"] == second["plan"] != ""
-    assert len(first["areas"]["auprc"]) == len(second["areas"]["auprc"]) == 200
+    assert len(first["areas"]["auprc"]) == 200
     assert first["facts"]["training.epochs"] == "30"
-    assert first["facts"]["id"] != second["facts"]["id"]
     assert first["losses"]["epoch"] == list(range(1, 25))
-    assert first["metrics"]["auprc"][1] < first["metrics"]["auprc"][0] < first["metrics"]["auprc"][2]
+    metric, estimate, low, high = first["metrics"]["AUPRC"]
+    assert metric == "auprc"
+    assert low < estimate < high
 
 
-def test_the_same_runs_give_the_same_bytes(site, finished_runs):
-    assert render_site(Workspace(finished_runs), rows=rows(), left=LEFT) == site
-
-
-def test_hostile_names_stay_text_on_every_page(tmp_path, small_screen):
-    place = Workspace(tmp_path / "runs")
-    run = write_run(place, "wt1-validated-delta", HOSTILE, 0.8, frame=small_screen.assign(background=HOSTILE))
+def test_hostile_names_stay_text_on_every_page(tmp_path, small_screen, built):
+    place = Workspace(tmp_path / "hostile")
+    frame = small_screen.assign(background=HOSTILE, variant_id=HOSTILE + small_screen["variant_id"])
+    run = write_run(place, "wt1-validated-delta", HOSTILE, 0.8, frame=frame)
     write_run(place, "other", "Other", 0.5, frame=small_screen)
-    run.mark("finished", reason=HOSTILE, stale=HOSTILE, device=HOSTILE)
+    run.mark("finished", reason=HOSTILE, stale=HOSTILE, device=HOSTILE, notes=[HOSTILE],
+             licences=[{"name": HOSTILE, "licence": HOSTILE}])  # fmt: skip
+    judged = run.metrics()
+    judged["scorers"][3]["note"] = HOSTILE
+    run.write_json("metrics.json", judged)
+    run.write_json("data.json", {**run.data(), "label_rule": HOSTILE, "effect_label": HOSTILE, "data_set": HOSTILE})
     run.write_json(
         "evidence.json", {**EVIDENCE, "reasons": {HOSTILE: HOSTILE}, "strata": [{**JUDGED, "stratum": HOSTILE}]}
     )
-    for name, text in render_site(place, rows=[], plan=False).items():
-        page = Page(text)
+    pages = built(place)
+    for name, page in pages.items():
         assert "img" not in page.tags, name
-        assert page.tags.count("script") <= 2, name
+    assert HOSTILE in pages["index.html"].text
+    assert pages[f"run-{run.name}.html"].text.count(HOSTILE) >= 5
+    for path in (tmp_path / "site").rglob("data/*.js"):
+        assert "<" not in path.read_text(), path.name
+    assert "<script" not in write_figure(place, tmp_path / "figure.svg").read_text()
 
 
-def test_pages_of_runs_that_are_gone_go_too(workspace, tmp_path):
-    out = tmp_path / "site"
-    assert build_report(workspace, out, plan=False) == out / "index.html"
-    (out / "mine.txt").write_text("kept")
+def test_only_pages_whose_runs_have_changed_are_written_again(workspace, tmp_path, built, monkeypatch):
+    built()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "site").rglob("*.*") if path.name[0] != "."}
     run = workspace.find("wt1-simple-cnn")
-    for file in run.path.iterdir():
-        file.unlink()
-    run.path.rmdir()
-    build_report(workspace, out, plan=False)
-    assert not (out / "run-wt1-simple-cnn-0123456789ab.html").exists()
-    assert (out / "mine.txt").read_text() == "kept"
+    drawn = []
+    from meta_spliceai.experiments.report import site
+
+    real = site._render_run
+    monkeypatch.setattr(site, "_render_run", lambda *given: drawn.append(given[1].name) or real(*given))
+    built()
+    assert drawn == []
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    run.mark("finished", reason="said later")
+    assert "said later" in built()[f"run-{run.name}.html"].text
+    assert drawn == [run.name]
+    shutil.rmtree(run.path)
+    (tmp_path / "site" / "mine.txt").write_text("kept")
+    assert f"run-{run.name}.html" not in built()
+    assert (tmp_path / "site" / "mine.txt").read_text() == "kept"
+    assert not (tmp_path / "site" / "data" / f"{run.name}.js").exists()
 
 
-def test_runs_that_failed_or_are_damaged_have_pages(workspace):
+def test_the_same_runs_give_the_same_bytes(site, finished_runs, tmp_path):
+    build_report(Workspace(finished_runs), tmp_path, rows=rows(), left=LEFT)
+    for path in site.rglob("*.html"):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+DAMAGE = {
+    "run.json": b'{"state": "finis',
+    "metrics.json": b'{"scorers": [1], "metrics": 3}',
+    "predictions.parquet": b"PAR1 and no more",
+    "curves.parquet": b"",
+    "spec.yaml": b"a: [1\nb",
+    "data.json": b"\xff\xfe\x00",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_file_is_named_and_stops_nothing(workspace, built, name):
+    run = workspace.find("wt1-simple-cnn")
+    (run.path / name).write_bytes(DAMAGE[name])
+    pages = built()
+    assert name in pages[f"run-{run.name}.html"].text
+    if name != "predictions.parquet":
+        [record] = [record for record in read_runs(workspace) if record.name == run.name]
+        assert record.state == "damaged"
+        assert "damaged" in pages["index.html"].text
+    assert "wt1-validated-delta" in board_of(pages).text
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.json", "spec.yaml"])
+def test_a_missing_file_is_named(workspace, built, name):
+    run = workspace.find("wt1-simple-cnn")
+    (run.path / name).unlink()
+    assert f"{name} is missing" in built()[f"run-{run.name}.html"].text
+
+
+def test_predictions_without_labels_lose_their_plots_only(workspace, built):
+    for run in workspace.runs():
+        table = run.read_predictions()
+        run.write_frame("predictions.parquet", table.drop(columns=["classification", "effect"]))
+    page = built()["run-wt1-simple-cnn-0123456789ab.html"]
+    assert "No curve can be drawn: the predictions were kept without the classes of the test variants" in page.text
+    assert "Scorers compared" in page.plots
+
+
+def test_runs_that_failed_smoke_runs_and_a_torn_ledger_are_shown(workspace, built, small_screen):
+    smoke = write_run(workspace, "smoked", "Smoke", 0.9, frame=small_screen)
+    smoke.write_yaml("spec.yaml", {"title": "Smoke", "smoke": True})
+    workspace.ledger.append({**workspace.finished()[-1], "run": smoke.name, "smoke": True})
     workspace.run("late-0123456789ab").mark("failed", "out of memory at batch 256; fits at 128")
-    (workspace.find("wt1-simple-cnn").path / "metrics.json").write_text("{")
-    site = render_site(workspace, rows=[], plan=False)
-    assert "out of memory at batch 256; fits at 128" in Page(site["run-late-0123456789ab.html"]).text
-    assert "metrics.json cannot be read" in Page(site["run-wt1-simple-cnn-0123456789ab.html"]).text
-    assert "out of memory at batch 256; fits at 128" in Page(site["index.html"]).text
+    with (workspace.root / "ledger.jsonl").open("a") as handle:
+        handle.write('{"event": "fin')
+    pages = built()
+    for words in ("out of memory at batch 256; fits at 128", "smoke run, no result", "the last line was cut off"):
+        assert words in pages["index.html"].text, words
+    assert "smoked" not in board_of(pages).text
 
 
-def test_a_run_that_is_worked_on_says_how_far_it_is(workspace):
+def test_a_run_that_is_worked_on_says_how_far_it_is(workspace, built):
     run = workspace.run("now-0123456789ab")
     with run.taken():
         run.mark("running", title="Now", started="2026-01-05T10:00:00+00:00")
         run.write_json("progress.json", {"stage": "training", "epoch": 3, "epochs": 30, "share": 0.1, "loss": 0.25})
-        site = render_site(workspace, rows=[], plan=False)
-    assert "training, epoch 3 of 30, loss 0.2500" in Page(site["index.html"]).text
-    assert 'value="0.1"' in site["run-now-0123456789ab.html"]
-    assert progress_words({"stage": "base scores", "done": 5, "total": 2000, "loss": None}) == "base scores, 5 of 2,000"
+        pages = built()
+    assert "training, epoch 3 of 30, loss 0.2500" in pages["index.html"].text
+    assert "training, epoch 3 of 30" in pages[f"run-{run.name}.html"].text
 
 
-def test_ledgers_that_are_only_read_are_shown(workspace, tmp_path):
-    over = Workspace(tmp_path / "mine", (workspace.root,))
-    assert len(render_site(over, rows=[], plan=False)) == 5
-    assert not Path(tmp_path / "mine").exists()
+def test_another_test_is_another_board_and_runs_of_one_row_are_told_apart(workspace, built, small_screen):
+    fewer = small_screen.drop(index=small_screen.index[small_screen["part"] == "test"][:1])
+    write_run(workspace, "other", "Other", 0.7, frame=fewer)
+    again = workspace.root / "wt1-simple-cnn-ffffffffffff"
+    shutil.copytree(workspace.find("wt1-simple-cnn").path, again)
+    [entry] = [entry for entry in workspace.finished() if entry["row"] == "wt1-simple-cnn"]
+    workspace.ledger.append({**entry, "run": again.name})
+    found = [page for name, page in built().items() if name.startswith("board-")]
+    assert len(found) == 2
+    [three] = [page for page in found if "wt1-simple-cnn · ffffffffffff" in page.text]
+    assert "wt1-simple-cnn · 0123456789ab" in three.text
 
 
-def test_runs_kept_without_labels_share_a_board_and_say_why_curves_are_missing(finished_runs, tmp_path):
-    kept = tmp_path / "kept"
-    keep_runs(Workspace(finished_runs), ["wt1-simple-cnn", "wt1-validated-delta"], kept, labels=False)
-    site = render_site(Workspace(tmp_path / "none", (kept,)), rows=rows(), left=LEFT)
-    assert [name for name in site if name.startswith("board-")] == ["board-1.html"]
-    board = Page(site["board-1.html"])
-    assert {"wt1-simple-cnn", "wt1-validated-delta"} <= set(board.text.split())
-    assert "No curve can be drawn: the predictions were kept without the classes of the test variants" in board.text
-    assert "Precision by recall" not in site["board-1.html"]
-    compared = json.loads(site["compare.html"].partition('id="compared">')[2].partition("</script>")[0])["runs"]
-    assert len({run["test"] for run in compared}) == 1
-    assert all("without the classes" in run["no_curves"] for run in compared)
+def test_a_ledger_that_is_only_read_is_shown_and_left_as_it_is(workspace, tmp_path, built):
+    keep_runs(workspace, [], tmp_path / "results")
+    before = sorted(path.as_posix() for path in (tmp_path / "results").rglob("*"))
+    pages = built(Workspace(tmp_path / "empty", ledgers=(tmp_path / "results",)))
+    assert "No curve can be drawn: the predictions were not kept" in pages["run-wt1-simple-cnn-0123456789ab.html"].text
+    assert len(boards(Workspace(tmp_path / "empty", ledgers=(tmp_path / "results",)))) == 1
+    assert sorted(path.as_posix() for path in (tmp_path / "results").rglob("*")) == before
 
 
-def test_a_run_with_labels_gives_its_board_the_curves_and_names_the_others(finished_runs, tmp_path):
-    kept, own = tmp_path / "kept", Workspace(tmp_path / "runs", (tmp_path / "kept",))
-    keep_runs(Workspace(finished_runs), ["wt1-validated-delta"], kept, labels=False)
-    keep_runs(Workspace(finished_runs), ["wt1-simple-cnn"], own.root)
-    board = Page(render_site(own, rows=rows(), left=LEFT)["board-1.html"])
-    assert "Without curves: wt1-validated-delta-0123456789ab" in board.text
+def test_an_empty_folder_gives_a_page_that_says_so(tmp_path, built):
+    page = built(Workspace(tmp_path / "absent"))["index.html"]
+    assert "No finished run yet" in page.text
+    assert "The folder holds no run." in page.text
 
 
-def test_a_run_without_a_line_in_the_ledger_stands_alone(workspace):
-    lines = workspace.ledger.path.read_text(encoding="utf-8").splitlines(keepends=True)
-    workspace.ledger.path.write_text(lines[0], encoding="utf-8")
-    site = render_site(workspace, rows=rows(), left=LEFT)
-    assert [name for name in site if name.startswith("board-")] == ["board-1.html", "board-2.html"]
+def test_one_page_is_no_site(tmp_path, workspace):
+    with pytest.raises(InputError, match="the site is a folder of pages"):
+        build_report(workspace, tmp_path / "lab.html", plan=False)
+
+
+def test_the_picture(workspace, tmp_path):
+    text = write_figure(workspace, tmp_path / "a" / "quickstart.svg").read_text()
+    assert "wt1-validated-delta" in text
+    assert "orange is loss" in text
+    with pytest.raises(InputError, match="no finished run"):
+        write_figure(Workspace(tmp_path / "absent"), tmp_path / "x.svg")
+    with pytest.raises(InputError, match=r"ends in \.svg or \.png"):
+        write_figure(workspace, tmp_path / "x.pdf")

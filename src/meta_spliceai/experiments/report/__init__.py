@@ -1,4 +1,4 @@
-"""What is looked at: the page of all runs and the picture of one."""
+"""What is looked at: the site of all runs and the picture of one leaderboard."""
 
 from meta_spliceai.experiments.report.figure import write_figure
 from meta_spliceai.experiments.report.site import build_report

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from meta_spliceai.errors import MetaSpliceAIError
 from meta_spliceai.experiments.progress_of_rows import RowState
-from meta_spliceai.experiments.report.planned_plot import PlannedPoint
+from meta_spliceai.experiments.report.plots import PlannedPoint
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
 
@@ -44,7 +44,7 @@ class Left:
         hours, dollars: of all rows that are left and can run; None where nothing was planned or nothing has a price.
         prices: day and source of the prices, in words.
         warnings: what a reader must know (old prices, why nothing was planned).
-        memory, seconds: the planner against what was measured.
+        memory, seconds: the planner against what was measured, in GiB and seconds.
     """
 
     costs: dict[str, Cost]

@@ -1,60 +1,82 @@
 "use strict";
+// The theme, sortable tables, the filter, and Plotly's figures, which are drawn when they come into view.
 (() => {
   const root = document.documentElement;
-
-  // The theme: what the system says, or light, or dark; kept for the site's other pages where the browser allows it.
   const themes = ["system", "light", "dark"];
-  const themeButton = document.getElementById("theme");
-  const keep = "meta-spliceai theme";
-  const stored = () => { try { return localStorage.getItem(keep); } catch { return null; } };
+  const button = document.getElementById("theme");
+  const kept = "meta-spliceai theme";
+  const stored = () => { try { return localStorage.getItem(kept); } catch { return null; } };
   let theme = Math.max(0, themes.indexOf(stored()));
+
+  const colours = () => {
+    const style = getComputedStyle(root);
+    const of = (name) => style.getPropertyValue(name).trim();
+    return { ink: of("--ink"), card: of("--card"), grid: of("--rule") };
+  };
+  const dressed = (layout) => {
+    const { ink, card, grid } = colours();
+    const made = { ...layout, paper_bgcolor: card, plot_bgcolor: card, font: { ...layout.font, color: ink, family: "system-ui, sans-serif", size: 12 }, hovermode: "closest" };
+    for (const name of Object.keys(made).concat("xaxis", "yaxis")) {
+      if (/^[xy]axis\d*$/.test(name)) made[name] = { ...made[name], gridcolor: grid, linecolor: grid, zerolinecolor: grid };
+    }
+    return made;
+  };
+  const draw = (box, data, layout) => Plotly.react(box, data, dressed(layout), { responsive: true, displaylogo: false });
+  const drawn = new Map();
+  const show = (box) => {
+    const figure = drawn.get(box) || JSON.parse(box.nextElementSibling.textContent);
+    drawn.set(box, figure);
+    draw(box, figure.data, figure.layout);
+  };
+  window.drawPlot = (box, data, layout) => { drawn.set(box, { data, layout }); draw(box, data, layout); };
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting) { seen.unobserve(entry.target); show(entry.target); }
+  }, { rootMargin: "300px" });
+  for (const box of document.querySelectorAll(".plot")) seen.observe(box);
+
   const wear = () => {
-    if (theme === 0) root.removeAttribute("data-theme");
-    else root.dataset.theme = themes[theme];
-    themeButton.textContent = `Theme: ${themes[theme]}`;
+    if (theme === 0) root.removeAttribute("data-theme"); else root.dataset.theme = themes[theme];
+    button.textContent = `Theme: ${themes[theme]}`;
+    for (const [box, figure] of drawn) draw(box, figure.data, figure.layout);
   };
   wear();
-  themeButton.hidden = false;
-  themeButton.addEventListener("click", () => {
+  button.hidden = false;
+  button.addEventListener("click", () => {
     theme = (theme + 1) % themes.length;
-    try { localStorage.setItem(keep, themes[theme]); } catch { /* not kept, then */ }
+    try { localStorage.setItem(kept, themes[theme]); } catch { /* not kept, then */ }
     wear();
   });
 
-  // Tables: a heading becomes a button; numbers by value, cells without one last, whichever the direction.
-  const keyOf = (row, column) => {
-    const cell = row.cells[column];
-    const given = cell.dataset.value;
-    return given === undefined ? cell.textContent.trim() : given;
-  };
-  const compare = (a, b) => {
-    const x = Number(a), y = Number(b);
-    return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b) : x - y;
-  };
-  const absent = (key) => key === "" || key === "nan" || key === "None";
+  // Numbers by value, cells without one last, whichever the direction.
+  const keyOf = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+  const compare = (a, b) => (Number.isNaN(Number(a)) || Number.isNaN(Number(b)) ? a.localeCompare(b) : a - b);
   for (const table of document.querySelectorAll("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "sort";
-      button.textContent = head.textContent;
-      head.replaceChildren(button);
-      button.addEventListener("click", () => {
-        const before = head.getAttribute("aria-sort");
+      const sort = document.createElement("button");
+      sort.type = "button";
+      sort.className = "sort";
+      sort.textContent = head.textContent;
+      head.replaceChildren(sort);
+      sort.addEventListener("click", () => {
         const first = head.classList.contains("num") ? "descending" : "ascending";
+        const before = head.getAttribute("aria-sort");
         const next = before === null ? first : before === "ascending" ? "descending" : "ascending";
         heads.forEach((other) => other.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", next);
-        const sign = next === "ascending" ? 1 : -1;
-        const body = table.tBodies[0];
-        const rows = [...body.rows].map((row) => [keyOf(row, column), row]);
-        rows.sort(([a], [b]) => {
-          if (absent(a) || absent(b)) return Number(absent(a)) - Number(absent(b));
-          return sign * compare(a, b);
-        });
-        body.append(...rows.map(([, row]) => row));
+        const rows = [...table.tBodies[0].rows].map((row) => [keyOf(row, column), row]);
+        rows.sort(([a], [b]) => (a === "" || b === "" ? (a === "") - (b === "") : (next === "ascending" ? 1 : -1) * compare(a, b)));
+        table.tBodies[0].append(...rows.map(([, row]) => row));
       });
+    });
+  }
+  for (const box of document.querySelectorAll("input.filter")) {
+    box.closest(".controls").hidden = false;
+    box.addEventListener("input", () => {
+      const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+      for (const row of document.getElementById(box.dataset.filters).tBodies[0].rows) {
+        row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+      }
     });
   }
 })();

@@ -6,26 +6,12 @@ the page without computing anything there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from markupsafe import Markup
 
-from meta_spliceai.experiments.report.svg import (
-    Scale,
-    axis_x,
-    axis_y,
-    line,
-    number,
-    picture,
-    polygon,
-    polyline,
-    tag,
-    text,
-)
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
@@ -34,7 +20,6 @@ GRID = 51
 """Points of a curve: recall, or false-positive rate, from 0 to 1."""
 RESAMPLES = 200
 """Resamples behind a band; the intervals of the metrics come from the run's own, more numerous ones."""
-WIDTH, HEIGHT = 520, 400
 
 
 @dataclass(frozen=True)
@@ -123,69 +108,3 @@ def _curves(
         within = np.searchsorted(false[i], np.floor(grid * negatives + 1e-9), side="right") - 1
         sensitivity[i] = np.where(within >= 0, true[i, np.maximum(within, 0)], 0) / positives
     return precision, sensitivity
-
-
-def precision_recall_plot(
-    series: Sequence[tuple[str, str, RankingCurves]], prevalence: float, ceiling: float | None = None
-) -> Markup:
-    """Precision by recall, one line a scorer with its band, and the prevalence as the line of no information.
-
-    Args:
-        series: name, style class, curves; the bands of learned scorers alone are drawn.
-        prevalence: share of positives.
-        ceiling: AUPRC of one replicate of the measurement predicting the other, said in words.
-    """
-    x, y = _axes()
-    parts = [axis_y(y, 74, WIDTH - 16, "precision"), axis_x(x, HEIGHT - 50, 16, "recall")]
-    parts.append(line(x(0), y(prevalence), x(1), y(prevalence), "chance"))
-    parts += _drawn([(name, shade, curves.precision) for name, shade, curves in series], x, y, "recall", "precision")
-    parts.append(text(x(1) - 4, y(prevalence) + 15, f"prevalence {number(prevalence, 2)}", "tick halo", "end"))
-    said = _said([(name, curves.precision) for name, _, curves in series], "precision at a recall of a half")
-    if ceiling is not None:
-        said += f"; one replicate of the measurement predicts the other with AUPRC {number(ceiling, 2)}"
-    return _picture("Precision by recall", said, parts)
-
-
-def roc_plot(series: Sequence[tuple[str, str, RankingCurves]]) -> Markup:
-    """True-positive by false-positive rate, one line a scorer with its band, and the diagonal of no information."""
-    x, y = _axes()
-    parts = [axis_y(y, 74, WIDTH - 16, "true-positive rate"), axis_x(x, HEIGHT - 50, 16, "false-positive rate")]
-    parts.append(line(x(0), y(0), x(1), y(1), "chance"))
-    parts += _drawn(
-        [(name, shade, curves.sensitivity) for name, shade, curves in series],
-        x, y, "false-positive rate", "true-positive rate",
-    )  # fmt: skip
-    said = _said([(name, curves.sensitivity) for name, _, curves in series], "true-positive rate at a half")
-    return _picture("ROC curves", said, parts)
-
-
-def _axes() -> tuple[Scale, Scale]:
-    return Scale(0, 1, 74, WIDTH - 16), Scale(0, 1, HEIGHT - 50, 16)
-
-
-def _drawn(series: Sequence[tuple[str, str, Band]], x: Scale, y: Scale, across: str, up: str) -> list[Markup]:
-    grid = np.linspace(0, 1, GRID)
-    bands, lines, marks = [], [], []
-    for name, shade, band in series:
-        if shade.startswith("s-learned") and np.isfinite(band.low).all():
-            edge = [(x(g), y(v)) for g, v in zip(grid, band.high, strict=True)]
-            edge += [(x(g), y(v)) for g, v in zip(grid[::-1], band.low[::-1], strict=True)]
-            bands.append(polygon(edge, f"band {shade}"))
-        points = [(x(float(g)), y(float(v))) for g, v in zip(grid, band.value, strict=True)]
-        lines.append(polyline(points, f"curve {shade}"))
-        for k in range(0, GRID, 5):
-            said = f"{name}: {up} {number(band.value[k], 2)}"
-            if np.isfinite(band.low[k]):
-                said += f" [{number(band.low[k], 2)}, {number(band.high[k], 2)}]"
-            said += f" at {across} {number(grid[k], 1)}"
-            marks.append(tag("circle", cx=points[k][0], cy=points[k][1], r=6.0, class_="spot", data_tip=said))
-    return [*bands, *lines, *marks]
-
-
-def _said(series: Sequence[tuple[str, Band]], what: str) -> str:
-    half = GRID // 2
-    return f"{what}: " + ", ".join(f"{name} {number(band.value[half], 2)}" for name, band in series)
-
-
-def _picture(name: str, said: str, parts: Sequence[Markup]) -> Markup:
-    return picture(WIDTH, HEIGHT, name, said, *parts, class_="plot", tabindex=0)

@@ -1,8 +1,7 @@
-"""The site on this machine, rebuilt while runs go on.
+"""The site on this machine, brought up to date while runs go on.
 
-The server answers from memory and listens on 127.0.0.1 only. The folder of runs is looked at now and then: a new,
-ended or changed run makes a new version of the site, which open pages fetch; a run that is only further than before
-moves its bar on open pages.
+The pages lie in a temporary folder; only those whose runs have changed are written again. The server listens on
+127.0.0.1 only, gives up on connections that say nothing, and holds a bounded number of them.
 """
 
 from __future__ import annotations
@@ -17,28 +16,37 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from meta_spliceai.errors import InputError, MetaSpliceAIError, RunError
 from meta_spliceai.experiments.progress_file import PROGRESS
 from meta_spliceai.experiments.progress_of_rows import state_of_rows
-from meta_spliceai.experiments.report.collect import collect_runs
 from meta_spliceai.experiments.report.left import NOTHING_PLANNED, Left, what_is_left
-from meta_spliceai.experiments.report.site import INDEX, STATE, render_site, running
+from meta_spliceai.experiments.report.site import INDEX, STATE, build_report, running
 from meta_spliceai.experiments.rows import OWN_FOLDER, load_rows
 from meta_spliceai.experiments.workspace import Workspace
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
 SECONDS_BETWEEN_LOOKS = 2.0
-TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json"}
+SECONDS_OF_SILENCE = 10
+"""After which a connection that has not asked for a whole page is closed."""
+
+MOST_CONNECTIONS = 32
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+}
 
 Signature = tuple[tuple[str, int, int], ...]
 
 
 class LiveSite:
-    """The site's pages in memory, and what they were made from.
+    """The site's pages in a folder of their own, and what they were made from.
 
     Args:
         workspace: the folder of runs.
@@ -46,33 +54,35 @@ class LiveSite:
     """
 
     def __init__(self, workspace: Workspace, *, plan: bool = True) -> None:
-        self.workspace = workspace
-        self.plan = plan
+        self.workspace, self.plan = workspace, plan
         self.version = 0
         self.error = ""
-        self._pages: dict[str, bytes] = {}
+        self._folder = TemporaryDirectory(prefix="meta-spliceai-site-")
         self._built_from: Signature | None = None
         self._planned_from: Signature | None = None
         self._left: Left = NOTHING_PLANNED
-        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Remove the pages."""
+        self._folder.cleanup()
 
     def page(self, name: str) -> bytes | None:
-        """A page by its file name; None for one that is not there."""
+        """A page by its name; None for one that is not there, or that is no page."""
         if name == STATE:
             return json.dumps(self.state()).encode()
-        with self._lock:
-            return self._pages.get(name)
+        root = Path(self._folder.name)
+        path = (root / name).resolve()
+        if not path.is_relative_to(root.resolve()) or path.suffix not in TYPES or not path.is_file():
+            return None
+        return None if path.name.startswith(".") else path.read_bytes()
 
     def state(self) -> dict[str, Any]:
         """What open pages ask for: version, what is being worked on, why the newest version could not be built."""
-        going = [run for run in self.workspace.runs() if run.state() == "running"]
-        records = (
-            running(collect_runs(Workspace(self.workspace.root), only={run.name for run in going})) if going else []
-        )
-        return {"version": self.version, "running": records, "error": self.error}
+        own = Workspace(self.workspace.root)
+        return {"version": self.version, "running": list(running(own)), "error": self.error}
 
     def refresh(self) -> bool:
-        """Build the site anew if anything but the progress of runs has changed; whether it did."""
+        """Bring the site up to date if anything but the progress of runs has changed; whether it did."""
         found = self._signature()
         if found == self._built_from:
             return False
@@ -82,16 +92,14 @@ class LiveSite:
                 rows = load_rows()
                 self._left = what_is_left(state_of_rows(rows, self.workspace), self.workspace, rows)
                 self._planned_from = ended
-            pages = render_site(self.workspace, left=self._left, live=True)
+            build_report(self.workspace, Path(self._folder.name), left=self._left, live=True)
         except MetaSpliceAIError as error:
             # A row that is being typed, say: the last whole version stays, and open pages say that it is not current.
-            if not self._pages:
+            if not self.version:
                 raise
             self.error = str(error)
             self._built_from = found
             return False
-        with self._lock:
-            self._pages = {name: text.encode() for name, text in pages.items()}
         self.error = ""
         self._built_from = found
         self.version += 1
@@ -114,6 +122,32 @@ class LiveSite:
         return tuple(found)
 
 
+class _Server(ThreadingHTTPServer):
+    """At most `MOST_CONNECTIONS` at a time; one more waits until another ends or has been silent too long."""
+
+    daemon_threads = True
+    request_queue_size = MOST_CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._free.acquire()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that went away in the middle of an answer is no error; anything else is shown."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 def make_server(site: LiveSite, port: int) -> ThreadingHTTPServer:
     """A server of the site on this machine; `port` 0 takes any free one.
 
@@ -124,6 +158,7 @@ def make_server(site: LiveSite, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         server_version = "meta-spliceai"
         sys_version = ""
+        timeout = SECONDS_OF_SILENCE
 
         def do_GET(self) -> None:
             # Another site's page could be made to resolve to this machine; it would then ask under its own name.
@@ -146,16 +181,8 @@ def make_server(site: LiveSite, port: int) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: open pages ask every two seconds."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """A browser that went away in the middle of an answer is no error; anything else is shown."""
-            if not isinstance(sys.exc_info()[1], ConnectionError):
-                super().handle_error(request, client_address)  # type: ignore[arg-type]
-
     try:
-        return Server((HOST, port), Handler)
+        return _Server((HOST, port), Handler)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise InputError(f"--port {port}: another program listens there; give another one, or 0 for any") from error

@@ -1,146 +1,103 @@
-"""The static site made of the folder of runs: overview, a page a leaderboard, a page a run, and any two runs compared.
+"""The site: overview, a page a leaderboard, a page a run, and any two runs compared; to open without a network.
 
-Every page stands alone (style, script and data inside), links are relative, nothing is fetched: the folder can be
-opened from a disk, sent, or put on any web server.
+Pages are written one by one and only where what they are made of has changed, so that a folder of thousands of runs
+needs the memory of one. Links are relative; scripts, style and Plotly stand once in `assets/`, and what two runs are
+compared by in a file a run in `data/`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import jinja2
+import pandas as pd
+import plotly
+import yaml
 from markupsafe import Markup
+from plotly.io.json import to_json_plotly
+from plotly.offline import get_plotlyjs
 
+from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.leaderboard import test_of
+from meta_spliceai.experiments import shown
+from meta_spliceai.experiments.compare_runs import facts_of
+from meta_spliceai.experiments.evidence_tables import evidence_tables, records
+from meta_spliceai.experiments.leaderboard import Board, Line, boards, lines_of, test_of
+from meta_spliceai.experiments.observed_text import MEANINGS
 from meta_spliceai.experiments.progress_of_rows import STATES, RowState, state_of_rows
-from meta_spliceai.experiments.report.collect import RunRecord, collect_runs
-from meta_spliceai.experiments.report.compare_data import compare_data
-from meta_spliceai.experiments.report.leaderboard import boards, verdict_summary, worse_than
+from meta_spliceai.experiments.report import plots, views
 from meta_spliceai.experiments.report.left import NOTHING_PLANNED, Left, what_is_left
-from meta_spliceai.experiments.report.observed_view import observed_view
-from meta_spliceai.experiments.report.page import (
-    BoardView,
-    by_section,
-    curves_of,
-    digest_of,
-    json_for_html,
-    licences_of,
-    memory,
-    newest_of,
-    packaged,
-    render_page,
-    seconds,
-    style_sheet,
-    template_environment,
-    view_of,
-)
-from meta_spliceai.experiments.report.planned_plot import planned_plot
-from meta_spliceai.experiments.report.ranking import RunRanking, ranking_of_run
-from meta_spliceai.experiments.report.reliability_plot import reliability_plot
-from meta_spliceai.experiments.report.sections import forest_of, styles_of
-from meta_spliceai.experiments.report.strata_plot import strata_plot
-from meta_spliceai.experiments.report.timeline import Lane, timeline
+from meta_spliceai.experiments.report.plots import Plot
+from meta_spliceai.experiments.report.progress import progress_words, share_of
+from meta_spliceai.experiments.report.ranking_curves import Band
 from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run_record import RunRecord, read_runs
+from meta_spliceai.experiments.tables import finished_runs, tidy
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 from meta_spliceai.files import atomic_write
 
-INDEX, COMPARE = "index.html", "compare.html"
-STATE = "state.json"
-"""What `serve` is asked for now and then: the site's version and the runs that are being worked on."""
-STRATIFICATIONS = {
-    "region": "Region",
-    "type": "Kind of variant",
-    "source": "Source",
-    "position": "Distance to the site",
-}
+INDEX, COMPARE, STATE = "index.html", "compare.html", "state.json"
+MADE_FROM = ".made_from.json"
+"""What each page was made from, beside the pages."""
+ASSETS = ("page.css", "page.js", "compare.js", "live.js")
 MEMORY_BAR, TIME_BAR = 0.15, 0.25
 """Shares within which the planner's memory and time count as right."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A plot with the name of its tab."""
-
-    name: str
-    drawn: Markup
-
-
-def build_report(workspace: Workspace, out: Path, *, plan: bool = True) -> Path:
-    """Write the site into a folder, or the one-file page where `out` ends in .html.
+def build_report(
+    workspace: Workspace,
+    out: Path,
+    *,
+    plan: bool = True,
+    left: Left | None = None,
+    rows: Sequence[RowState] | None = None,
+    live: bool = False,
+) -> Path:
+    """Write the site into a folder; pages whose runs have not changed stay as they are.
 
     Args:
-        workspace: the folder of runs and its ledger; an empty or absent one gives a page that says so.
+        workspace: the folder of runs and its ledgers; an empty or absent one gives a page that says so.
         out: the folder, made if need be; pages of runs that are gone are removed from it.
         plan: ask the planner what the rows that are left cost (seconds to half a minute).
+        left: what is left and what it costs; None to ask the planner.
+        rows: the wishlist's rows with their states; None for the catalogue's.
+        live: pages look for a newer version of themselves, as `serve` wants it.
 
     Returns:
         The file to open.
 
     Raises:
-        InputError: `out` is a file that is no HTML page, or a folder that holds other things than a site.
+        InputError: `out` is a file, or its name is that of one page.
     """
-    if out.suffix.lower() in (".html", ".htm"):
-        _write(out, render_page(workspace))
-        return out
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; name a folder, or a file that ends in .html")
-    pages = render_site(workspace, plan=plan)
-    for name, text in pages.items():
-        _write(out / name, text)
-    for old in (*out.glob("run-*.html"), *out.glob("board-*.html")):
-        if old.name not in pages:
-            old.unlink()
-    return out / INDEX
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as handle:
-        handle.write(text)
-
-
-def render_site(
-    workspace: Workspace,
-    *,
-    rows: Sequence[RowState] | None = None,
-    left: Left | None = None,
-    plan: bool = True,
-    live: bool = False,
-) -> dict[str, str]:
-    """Every page by its file name.
-
-    Args:
-        workspace: the folder of runs.
-        rows: the wishlist's rows with their states; None for the catalogue's.
-        left: what is left and what it costs; None to ask the planner.
-        plan: False leaves the planner out; the wishlist's own guesses are shown then.
-        live: pages look for a newer version of themselves, as `serve` wants it.
-    """
-    runs = collect_runs(workspace)
+    if out.suffix.lower() in (".html", ".htm") or (out.exists() and not out.is_dir()):
+        raise InputError(f"--out {out}: the site is a folder of pages; name a folder, whose {INDEX} is then opened")
     catalogue = load_rows()
     rows = state_of_rows(catalogue, workspace) if rows is None else rows
     if left is None:
         left = what_is_left(rows, workspace, catalogue) if plan else NOTHING_PLANNED
-    rankings = {run.name: ranking_of_run(run) for run in runs if run.evaluation is not None}
-    views = [view_of(board, rankings) for board in boards(runs)]
-    render = _Renderer(live)
-    pages = {INDEX: render("overview.html.j2", "Overview", **_overview(workspace, runs, rows, left, views, catalogue))}
-    for n, view in enumerate(views):
-        maps = {f"map-{n}": view.map.data} if view.map else {}
-        pages[board_page(n)] = render(
-            "board_page.html.j2", board_name(view), maps, view=view, n=n, curves=curves_of(view.board.runs),
-            summary=verdict_summary, worse=worse_than, runs=view.board.runs,
-        )  # fmt: skip
-    for run in runs:
-        pages[run_page(run.name)] = _run_page(render, run, views, rankings)
-    pages[COMPARE] = render("compare.html.j2", "Compare two runs", compared=compare_data(runs, rankings), runs=runs)
-    return pages
+    site = _Site(out, live)
+    found = [(board, board_page(board)) for board in boards(workspace, views.TABLE_METRICS)]
+    on_board = {line.run: (board, page) for board, page in found for line in board.lines if line.kind == "learned"}
+    known = {run["run"]: run for run in finished_runs(workspace)}
+    summaries = [_run_page(site, run, on_board.get(run.name), known.get(run.name, {})) for run in read_runs(workspace)]
+    cards = [_board_page(site, workspace, board, page) for board, page in found]
+    _index(site, workspace, summaries, cards, rows, left)
+    site.write(
+        "data/runs.js",
+        f"runs({as_json([(r['name'], r['title'], r['state'], r['smoke'], r['test']) for r in summaries])});\n",
+    )
+    site.page(
+        COMPARE, len(summaries) > 1, lambda: site.render("compare", "Compare two runs", enough=len(summaries) > 1)
+    )
+    site.finish()
+    return out / INDEX
 
 
 def run_page(name: str) -> str:
@@ -148,206 +105,377 @@ def run_page(name: str) -> str:
     return f"run-{name}.html"
 
 
-def board_page(number: int) -> str:
-    """File name of a leaderboard's page, counted from 0."""
-    return f"board-{number + 1}.html"
+def board_page(board: Board) -> str:
+    """File name of a leaderboard's page: the same as long as its test is."""
+    return f"board-{_digest([board.test_digest, board.split])[:10]}.html"
 
 
-def board_name(view: BoardView) -> str:
+def board_name(board: Board) -> str:
     """What a leaderboard is called: data set, split and size of the test."""
-    run = view.board.runs[0]
-    words = [view.board.dataset, test_of(run.entry)[1] if run.entry else ""]
-    tested = run.test_rows()
-    if tested is not None:
-        words.append(f"{len(tested):,} test variants")
-    return ", ".join(word for word in words if word)
+    return ", ".join(filter(None, (board.data, board.split, f"{board.rows:,} test variants" if board.rows else "")))
 
 
-class _Renderer:
-    """Templates with what every page needs: style, script, its digest, navigation."""
-
-    def __init__(self, live: bool) -> None:
-        self.live = live
-        self.environment = template_environment()
-        self.environment.filters.update(run_page=lambda name: quote(run_page(name)), hours=hours)
-        self.style = style_sheet()
-
-    def __call__(self, template: str, title: str, maps: dict[str, Any] | None = None, **values: Any) -> str:
-        names = ["page.js", "tips.js"]
-        names += ["map.js"] if maps else []
-        names += ["compare.js"] if "compared" in values else []
-        names += ["live.js"] if self.live else []
-        script = "\n".join(packaged(name) for name in names)
-        compared = values.pop("compared", None)
-        return self.environment.get_template(template).render(
-            title=title,
-            style=self.style,
-            # The text comes from this package; a "</script" in it would be our own mistake.
-            script=Markup(script),  # noqa: S704
-            script_digest=digest_of(script),
-            live=self.live,
-            maps=json_for_html(maps) if maps else None,
-            compared=json_for_html(compared) if compared is not None else None,
-            **values,
-        )
+def as_json(value: object) -> str:
+    """JSON that cannot end its script element or open a comment, whatever names it holds."""
+    return _harmless(json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")))
 
 
-def _overview(
-    workspace: Workspace,
-    runs: Sequence[RunRecord],
-    rows: Sequence[RowState],
-    left: Left,
-    views: Sequence[BoardView],
-    catalogue: dict[str, ExperimentSpec],
-) -> dict[str, Any]:
-    finished = {str(entry.get("run")): entry for entry in workspace.finished()}
-    return {
-        "runs": sorted(runs, key=lambda run: str(run.info.get("started") or ""), reverse=True),
-        "running": running(runs),
-        "run_counts": dict(Counter(run.state for run in runs).most_common()),
-        "rows": rows,
-        "sections": by_section(rows),
-        "row_counts": {state: sum(row.state == state for row in rows) for state in STATES},
-        "left": left,
-        "finished": finished,
-        "catalogue": catalogue,
-        "cards": [
-            {"name": board_name(view), "page": board_page(n), "view": view, "forest": forest_of(view.board, most=1),
-             "best": view.board.learned[0] if view.board.learned else None, "learned": len(view.board.learned)}
-            for n, view in enumerate(views)
-        ],
-        "summary": verdict_summary,
-        "timeline": timeline([_lane(run) for run in runs]),
-        "planned": [
-            plot
-            for plot in (
-                planned_plot(left.memory, "Peak memory", "GiB", MEMORY_BAR),
-                planned_plot(left.seconds, "Time", "seconds", TIME_BAR),
-            )
-            if plot is not None
-        ],
-        "licences": licences_of(runs),
-        "ledger_damage": [damage.describe() for damage in workspace.ledger.damage()],
-        "newest": newest_of(runs),
-    }  # fmt: skip
+def _harmless(text: str) -> str:
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def running(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Runs that are being worked on, with what they last said of themselves."""
-    return [
-        {"name": run.name, "title": run.title, "since": run.info.get("started", ""), "share": _share(run.progress),
-         "words": progress_words(run.progress)}
-        for run in runs
-        if run.state == "running"
-    ]  # fmt: skip
+def _digest(value: object) -> str:
+    return hashlib.blake2b(json.dumps(value, default=str).encode(), digest_size=16).hexdigest()
 
 
-def _share(progress: dict[str, Any]) -> float | None:
-    share = progress.get("share")
-    if not isinstance(share, int | float):
-        done, total = progress.get("done"), progress.get("total")
-        share = done / total if isinstance(done, int | float) and isinstance(total, int | float) and total else None
-    return None if share is None else max(0.0, min(1.0, float(share)))
-
-
-def progress_words(progress: dict[str, Any]) -> str:
-    """What a run's progress says, as far as it says anything."""
-    words = [str(progress["stage"])] if progress.get("stage") else []
-    for name, of in (("fold", "folds"), ("epoch", "epochs")):
-        if isinstance(progress.get(name), int):
-            words.append(
-                f"{name} {progress[name]}" + (f" of {progress[of]}" if isinstance(progress.get(of), int) else "")
-            )
-    if isinstance(progress.get("done"), int) and isinstance(progress.get("total"), int):
-        words.append(f"{progress['done']:,} of {progress['total']:,}")
-    for name, unit, form in (("loss", "", ".4f"), ("windows_per_second", " windows/s", ",.0f")):
-        if isinstance(progress.get(name), int | float):
-            words.append(f"{'loss ' if name == 'loss' else ''}{progress[name]:{form}}{unit}")
-    if isinstance(progress.get("memory_bytes"), int | float):
-        words.append(memory(progress["memory_bytes"]))
-    if isinstance(progress.get("dollars"), int | float):
-        words.append(f"${progress['dollars']:.2f}")
-    return ", ".join(words)
-
-
-def _lane(run: RunRecord) -> Lane:
-    info = run.info
-    words = f"{run.title}: {run.state}"
-    if isinstance(info.get("seconds"), int | float):
-        words += f" in {seconds(info['seconds'])}"
-    if info.get("started"):
-        words += f", begun {str(info['started'])[:16].replace('T', ' ')}"
-    if run.state != "finished" and run.reason:
-        words += f" ({run.reason})"
-    end = info.get("finished") or info.get("changed_at") or ""
-    return Lane(
-        run.row, run.name, run.state, str(info.get("started") or ""), str(end), words, quote(run_page(run.name))
-    )
-
-
-def _run_page(render: _Renderer, run: RunRecord, views: Sequence[BoardView], rankings: dict[str, RunRanking]) -> str:
-    own = boards([run])
-    view = view_of(own[0], rankings) if own else None
-    maps = {"map-0": view.map.data} if view and view.map else {}
-    on_board = next(
-        ((board_name(v), board_page(n)) for n, v in enumerate(views) if run.name in [r.name for r in v.board.runs]),
-        None,
-    )
-    evidence = run.evidence
-    return render(
-        "run.html.j2", run.title, maps,
-        run=run, runs=[run], view=view, n=0, on_board=on_board,
-        curves=curves_of([run]),
-        reliability=_reliability(run, view),
-        calibration=_list(evidence, "calibration"),
-        strata=_strata(run),
-        not_judged=[record for record in _list(evidence, "strata") if "scorer" not in record],
-        within=_list(evidence, "within_position"),
-        gains=_list(evidence, "gain_over_position"),
-        ceiling=_list(evidence, "ceiling"),
-        observed=observed_view(evidence, run.row),
-        reasons=evidence.get("reasons") or {},
-        task=json.dumps(run.info["task_metrics"], indent=1) if run.info.get("task_metrics") else "",
-        folds=run.info.get("folds") or [],
-        progress=progress_words(run.progress), share=_share(run.progress),
-        files=sorted(path.name for path in run.path.iterdir()) if run.path else [],
-        summary=verdict_summary, worse=worse_than,
-    )  # fmt: skip
-
-
-def _list(evidence: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    found = evidence.get(name)
-    return [record for record in found if isinstance(record, dict)] if isinstance(found, list) else []
-
-
-def _reliability(run: RunRecord, view: BoardView | None) -> Markup | None:
-    if view is None:
-        return None
-    styles = {standing.scorer.name: style for standing, style in zip(
-        view.board.standings, styles_of(view.board).values(), strict=True)}  # fmt: skip
-    curves = [
-        (str(record.get("scorer")), styles.get(str(record.get("scorer")), "s-zero"), record.get("curve") or [])
-        for record in _list(run.evidence, "calibration")
-    ]
-    return reliability_plot(curves)
-
-
-def _strata(run: RunRecord) -> list[tuple[str, list[Picture]]]:
-    """By stratification: the plots of its metrics."""
-    records = _list(run.evidence, "strata")
+def _stamps(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, time and size of every file of a folder, of the folders in it too."""
     found = []
-    for key, title in STRATIFICATIONS.items():
-        plots = [Picture(name, plot) for name, metric in (("AUPRC", "auprc"), ("AUROC", "auroc"))
-                 if (plot := strata_plot(records, key, metric)) is not None]  # fmt: skip
-        if plots:
-            found.append((title, plots))
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name != "lock":
+            status = path.stat()
+            found.append((path.name, status.st_mtime_ns, status.st_size))
     return found
 
 
-def hours(value: object) -> str:
-    """Hours for people."""
-    if not isinstance(value, int | float):
-        return "–"
-    if value < 1:
-        return f"{value * 60:.0f} min" if value * 60 >= 1 else f"{value * 3600:.0f} s"
-    return f"{value:.1f} h" if value < 100 else f"{value:,.0f} h"
+class _Site:
+    """The folder that is written: which pages are current, and what every page has in common."""
+
+    def __init__(self, out: Path, live: bool) -> None:
+        self.out, self.live = out, live
+        package = files("meta_spliceai.experiments.report")
+        environment = jinja2.Environment(
+            loader=jinja2.FunctionLoader(lambda name: package.joinpath(name).read_text(encoding="utf-8")),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters.update(
+            number=shown.number, interval=shown.interval, estimate=shown.estimate, duration=shown.duration,
+            memory=shown.memory, dollars=shown.dollars, yaml=_as_yaml, run_page=lambda name: quote(run_page(name)),
+        )  # fmt: skip
+        environment.globals.update(figure=_figure, called=plots.CALLED)
+        self.environment = environment
+        self.before: dict[str, Any] = {}
+        self.now: dict[str, Any] = {}
+        code = [
+            stamp
+            for part in (Path(str(package)), Path(str(package)).parent)
+            for stamp in _stamps(part)
+            if "." in stamp[0]
+        ]
+        self.code = _digest([__version__, plotly.__version__, live, code])
+        try:
+            self.before = json.loads((out / MADE_FROM).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self.before = {}
+        for name in ASSETS:
+            self.write(f"assets/{name}", package.joinpath(name).read_text(encoding="utf-8"))
+        self.page("assets/plotly.min.js", plotly.__version__, get_plotlyjs)
+
+    def render(self, template: str, title: str, **values: Any) -> str:
+        return self.environment.get_template(f"{template}.html.j2").render(title=title, live=self.live, **values)
+
+    def page(self, name: str, made_from: object, text: Callable[[], str], keep: Any = None) -> bool:
+        """Write a page where what it is made of has changed; whether it did. `keep` is remembered with it."""
+        digest = _digest([self.code, made_from])
+        current = self.before.get(name, {}).get("from") == digest and (self.out / name).is_file()
+        if not current:
+            self.write(name, text())
+        self.now[name] = {"from": digest, "keep": self.before[name]["keep"] if current else keep}
+        return not current
+
+    def kept(self, name: str, made_from: object) -> Any:
+        """What was remembered with a page that is current; None where it is not."""
+        known = self.before.get(name, {})
+        current = known.get("from") == _digest([self.code, made_from]) and (self.out / name).is_file()
+        return known.get("keep") if current else None
+
+    def write(self, name: str, text: str) -> None:
+        path = self.out / name
+        self.now.setdefault(name, {"from": "", "keep": None})
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            with atomic_write(path) as handle:
+                handle.write(text)
+
+    def finish(self) -> None:
+        """Remove pages of runs and boards that are gone, and remember what the others were made from."""
+        for old in (*self.out.glob("run-*.html"), *self.out.glob("board-*.html"), *self.out.glob("data/*.js")):
+            if old.relative_to(self.out).as_posix() not in self.now:
+                old.unlink()
+        with atomic_write(self.out / MADE_FROM) as handle:
+            json.dump(self.now, handle)
+
+
+def _figure(plot: Plot) -> Markup:
+    drawn = _harmless(to_json_plotly(plot.figure, engine="json"))
+    box = Markup('<div class="plot" role="img" aria-label="{}" style="height:{}px"></div>')
+    # The JSON cannot end its element.
+    data = Markup(f'<script type="application/json">{drawn}</script>')  # noqa: S704
+    return box.format(plot.name, plot.height) + data
+
+
+def _as_yaml(value: object) -> str:
+    """Plain values as a block of YAML, the form in which a spec is written."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    plain = json.loads(json.dumps(value, default=str))
+    return yaml.dump(plain, Dumper=dumper, sort_keys=False, allow_unicode=True).rstrip()
+
+
+# ------------------------------------------------------------------------------------------------------------ a run
+
+
+def _run_page(site: _Site, run: RunRecord, on_board: tuple[Board, str] | None, known: dict[str, Any]) -> dict[str, Any]:
+    """Write a run's page and its data for comparisons; what the overview says of it."""
+    page = run_page(run.name)
+    test = "\t".join(test_of(known)) if known else ""
+    state = str(run.directory.state())
+    made_from = [
+        _stamps(run.path),
+        _stamps(run.path.parent / "tables"),
+        state,
+        on_board and board_name(on_board[0]),
+        test,
+    ]
+    if run.path.parent.joinpath("tables", "runs.parquet").exists():
+        made_from[1] = ""  # the run's own files say all; the tables are only made of them
+    kept = site.kept(page, made_from)
+    data = f"data/{run.name}.js"
+    if kept is not None and (site.out / data).is_file():
+        site.page(page, made_from, str)
+        site.now[data] = {"from": "", "keep": None}
+        return kept
+    predictions = run.predictions()
+    ranking = views.ranking_of(run, predictions)
+    summary = _summary(run, test)
+    text = _render_run(site, run, predictions, ranking, on_board, known.get("verdicts"))
+    site.page(page, made_from, lambda: text, summary)
+    site.write(data, f"compared({as_json(_compared(run, ranking, test))});\n")
+    return summary
+
+
+def _summary(run: RunRecord, test: str) -> dict[str, Any]:
+    info = run.info
+    licences = [entry for entry in info.get("licences") or () if isinstance(entry, dict) and entry.get("name")]
+    if run.data.get("licence"):
+        name = str(run.data.get("title") or run.data.get("data_set") or "data set")
+        licences.append({"name": name, "licence": run.data["licence"], "citation": run.data.get("citation", "")})
+    smoke = bool(run.spec.get("smoke") or info.get("smoke"))
+    given = ("started", "seconds", "peak_memory_bytes", "peak_gpu_memory_bytes", "device", "stale")
+    return {
+        **{name: info.get(name) for name in given},
+        "ended": info.get("finished") or info.get("changed_at"),
+        "name": run.name, "row": run.row, "title": run.title, "state": run.state, "reason": run.reason, "smoke": smoke,
+        "test": test, "licences": licences, "share": share_of(run.progress), "progress": progress_words(run.progress),
+    }  # fmt: skip
+
+
+def _render_run(
+    site: _Site,
+    run: RunRecord,
+    predictions: pd.DataFrame | None,
+    ranking: views.Ranking,
+    on_board: tuple[Board, str] | None,
+    verdicts: Sequence[str] | None,
+) -> str:
+    evidence = run.evidence
+    board, found = _own_board(run, verdicts)
+    series = [(name, kind, c.precision, c.sensitivity) for name, (kind, c) in ranking.curves.items()]
+    learned = {line.scorer: predictions for line in board.lines if line.kind == "learned" and predictions is not None}
+    plotted = {
+        "Predicted against measured": views.scatter_plots(run, predictions, board.lines),
+        "The saturation map": views.saturation_plots(run, predictions, learned),
+        "Precision, recall and ROC": views.ranking_plots(series, board.prevalence),
+        "Training": [one for one in (plots.training(run.curves),) if one],
+        "Does it mean the probabilities it states?": [one for one in (views.reliability_plot(evidence),) if one],
+    }
+    return site.render(
+        "run", run.title,
+        run=run, on_board=on_board and (board_name(on_board[0]), on_board[1]), standings=found, board=board,
+        forest=views.forest_of(found, board.prevalence), labels=views.metric_labels(), sections=plotted,
+        no_curves=ranking.reason if found else "", notes=_notes(run), account=views.account_of(run.data),
+        strata=views.strata_plots(evidence),
+        too_small=[record for record in records(evidence, "strata") if not record.get("scorer")],
+        observed=views.observed_plots(evidence, run.row), tables=evidence_tables(evidence),
+        missing=views.without_number(evidence), meanings=MEANINGS,
+        ceiling=records(evidence, "ceiling"), reasons=evidence.get("reasons") or {}, folds=run.info.get("folds") or [],
+        task=json.dumps(run.info["task_metrics"], indent=1) if run.info.get("task_metrics") else "",
+        progress=progress_words(run.progress), share=share_of(run.progress),
+        files=sorted(path.name for path in run.path.iterdir()),
+    )  # fmt: skip
+
+
+def _own_board(run: RunRecord, verdicts: Sequence[str] | None) -> tuple[Board, list[views.Standing]]:
+    """The run alone as a leaderboard; without lines where it was not evaluated."""
+    board = Board(str(run.data.get("data_set") or ""), "", "", 0, 0, 0)
+    if run.evaluation is None:
+        return board, []
+    evaluated = run.evaluation.to_json()
+    cost = {name: run.info.get(name) for name in ("seconds", "peak_memory_bytes", "dollars")}
+    if verdicts is None:
+        verdicts = [verdict.text for verdict in run.evaluation.verdicts()] if evaluated["differences"] else []
+    board.lines = lines_of({"run": run.name, "row": run.row, "verdicts": verdicts, **cost}, evaluated["metrics"])
+    board.lines.sort(key=lambda line: ("row zero", "base", "learned").index(line.kind))
+    differences = [{"run": run.name, **one} for one in evaluated["differences"] if one["metric"] == views.HEADLINE]
+    return board, views.standings(board, differences, lambda line: views.rests_on(line, run.data, run.spec))
+
+
+def _notes(run: RunRecord) -> list[str]:
+    """What a reader must know of a run: a subset, inputs that changed since."""
+    listed = run.info.get("notes")
+    lines = [run.info.get("subset_note"), *(listed if isinstance(listed, list) else ())]
+    words = [str(line).strip().rstrip(".") for line in lines if line]
+    return list(dict.fromkeys(f"{line[:1].upper()}{line[1:]}." for line in words))
+
+
+def _compared(run: RunRecord, ranking: views.Ranking, test: str) -> dict[str, Any]:
+    """What the page that compares two runs needs of one."""
+    scorers = run.evaluation.scorers if run.evaluation else []
+    learned = next((scorer.name for scorer in scorers if scorer.kind == "learned"), "")
+    rows = run.evaluation.to_json()["metrics"] if run.evaluation else []
+    labels = views.metric_labels()
+    found = {
+        name: {"kind": kind, "precision": _plain(c.precision), "sensitivity": _plain(c.sensitivity)}
+        for name, (kind, c) in ranking.curves.items()
+    }
+    own = ranking.curves.get(learned)
+    losses = {}
+    if run.curves is not None and "epoch" in run.curves:
+        # Folds are averaged: two runs are compared by one line each.
+        table = run.curves.apply(pd.to_numeric, errors="coerce").groupby("epoch").mean(numeric_only=True)
+        losses = {name: _rounded(table[name]) for name in ("train_loss", "val_loss") if name in table}
+        losses["epoch"] = _rounded(table.index)
+    facts = facts_of(run.spec, run.data, run.info)
+    facts |= {f"machine.{name}": run.environment[name] for name in ("python", "cpu", "gpu") if name in run.environment}
+    return {
+        "name": run.name, "test": test, "plan": ranking.plan, "no_curves": ranking.reason, "curves": found,
+        "learned": learned, "losses": losses,
+        "areas": {name: _rounded(values) for name, values in own[1].areas.items()} if own else {},
+        "facts": {name: "" if value is None else str(value) for name, value in facts.items()},
+        "metrics": {
+            labels[row["metric"]][0]: [row["metric"], row["estimate"], row["low"], row["high"]]
+            for row in rows
+            if row["scorer"] == learned and row["metric"] in labels
+        },
+    }  # fmt: skip
+
+
+def _plain(band: Band) -> dict[str, list[float | None]]:
+    return {name: _rounded(values) for name, values in vars(band).items()}
+
+
+def _rounded(values: Any) -> list[float | None]:
+    return [None if value != value else round(float(value), 4) for value in values]
+
+
+# ----------------------------------------------------------------------------------------------- boards and overview
+
+
+def _board_page(site: _Site, workspace: Workspace, board: Board, page: str) -> dict[str, Any]:
+    """Write a leaderboard's page; what the overview says of it."""
+    folders = {run.name: run for run in workspace.runs()}
+    runs = [folders[name] for name in dict.fromkeys(line.run for line in board.lines) if name in folders]
+    made_from = [board.to_json(), [_stamps(run.path) for run in runs]]
+    kept = site.kept(page, made_from)
+    if kept is None:
+        differences = tidy(workspace, "differences", (views.HEADLINE,)).to_pylist()
+        records_of = {run.name: RunRecord(run) for run in runs}
+
+        def rests(line: Line) -> tuple[str, str]:
+            record = records_of.get(line.run)
+            return views.rests_on(line, record.data, record.spec) if record else ("", "")
+
+        found = views.standings(board, differences, rests)
+        learned = [one for one in found if one.line.kind == "learned"]
+        forest = views.forest_of(found, board.prevalence, 1)
+        kept = {
+            "page": page,
+            "name": board_name(board),
+            "learned": len(learned),
+            "best": [learned[0].name, learned[0].summary] if learned else None,
+            "figure": str(_figure(forest)) if forest else "",
+        }
+        site.page(page, made_from, lambda: _render_board(site, board, found, runs), kept)
+    else:
+        site.page(page, made_from, str)
+    return kept
+
+
+def _render_board(site: _Site, board: Board, found: Sequence[views.Standing], runs: Sequence[RunDirectory]) -> str:
+    series = []
+    drawn = views.drawn_lines(found)
+    for one in drawn:
+        known = _curves_of(site.out, one.line.run).get(one.line.scorer)
+        if known:
+            series.append((one.name, one.line.kind, _band(known["precision"]), _band(known["sensitivity"])))
+    first = RunRecord(runs[0]) if runs else None
+    learned = {
+        one.line.scorer: table
+        for one in drawn
+        if one.line.kind == "learned"
+        and (run := next((run for run in runs if run.name == one.line.run), None)) is not None
+        and (table := RunRecord(run).predictions()) is not None
+        and set(table) >= views.MAP_NEEDS
+    }
+    return site.render(
+        "board", board_name(board),
+        board=board, standings=found, labels=views.metric_labels(), forest=views.forest_of(found, board.prevalence),
+        curves=views.ranking_plots(series, board.prevalence), first=first, data=first.data if first else {},
+        maps=views.saturation_plots(first, first.predictions(), learned) if first and learned else [],
+        account=views.account_of(first.data) if first else [], most=views.DRAWN,
+    )  # fmt: skip
+
+
+def _curves_of(out: Path, run: str) -> dict[str, Any]:
+    """The curves that the run's page was drawn with."""
+    path = out / "data" / f"{run}.js"
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8").removeprefix("compared(").removesuffix(");\n"))
+    return found["curves"]
+
+
+def _band(values: Mapping[str, Sequence[float | None]]) -> Band:
+    return Band(*(pd.array(values[end], dtype="float64").to_numpy() for end in ("value", "low", "high")))
+
+
+def _index(
+    site: _Site,
+    workspace: Workspace,
+    summaries: Sequence[dict[str, Any]],
+    cards: Sequence[dict[str, Any]],
+    rows: Sequence[RowState],
+    left: Left,
+) -> None:
+    licences = {str(entry["name"]): entry for run in summaries for entry in run["licences"]}
+    planned = (
+        plots.planned(left.memory, "Peak memory", "GiB", MEMORY_BAR),
+        plots.planned(left.seconds, "Time", "seconds", TIME_BAR),
+    )
+    text = site.render(
+        "index", "Overview",
+        runs=sorted(summaries, key=lambda run: str(run["started"] or ""), reverse=True),
+        run_counts=Counter(run["state"] for run in summaries).most_common(),
+        newest=max((str(run["ended"] or "") for run in summaries), default=""),
+        rows=rows, row_counts={state: sum(row.state == state for row in rows) for state in STATES}, left=left,
+        cards=cards, timeline=plots.timeline([{**run, "words": _words(run)} for run in summaries]),
+        planned=[one for one in planned if one], licences=list(licences.values()),
+        damage=[damage.describe() for damage in workspace.ledger.damage()],
+    )  # fmt: skip
+    site.write(INDEX, text)
+
+
+def _words(run: Mapping[str, Any]) -> str:
+    took = f" in {shown.duration(run['seconds'])}" if run["seconds"] else ""
+    why = f" ({run['reason']})" if run["reason"] and run["state"] != "finished" else ""
+    return f"{run['title']}: {run['state']}{took}{why}"
+
+
+def running(workspace: Workspace) -> Iterator[dict[str, Any]]:
+    """Runs that are being worked on, with what they last said of themselves."""
+    for run in workspace.runs():
+        if run.state() == "running":
+            record = RunRecord(run)
+            yield {"name": run.name, "title": record.title, "share": share_of(record.progress),
+                   "words": progress_words(record.progress)}  # fmt: skip

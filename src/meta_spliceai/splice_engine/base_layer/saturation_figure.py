@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from meta_spliceai.colours import LOSS_TO_GAIN
 from meta_spliceai.errors import InputError, MissingPackageError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.base_layer.saturation import Stretch
@@ -18,8 +19,6 @@ FORMATS = ("png", "svg")
 _COLUMNS_A_PANEL = 120
 _COLUMNS_AT_MOST = 2400
 _ROWS = ("A", "C", "G", "T", "-", "+A", "+C", "+G", "+T")
-_LOSS_AND_GAIN = "RdBu_r"
-"""Blue: lost; red: won. Told apart with any common colour blindness."""
 
 
 def check_drawable(out: Path) -> str:
@@ -55,6 +54,7 @@ def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> i
     kind = check_drawable(out)
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
     values, names = matrix(table, stretch)
@@ -75,7 +75,7 @@ def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> i
             image = axis.imshow(
                 piece,
                 aspect="auto",
-                cmap=_LOSS_AND_GAIN,
+                cmap=LinearSegmentedColormap.from_list("loss to gain", LOSS_TO_GAIN),
                 vmin=-limit,
                 vmax=limit,
                 interpolation="nearest",

@@ -1,0 +1,400 @@
+"""From a run and a board to what their pages show."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from meta_spliceai.experiments.evidence_tables import records
+from meta_spliceai.experiments.leaderboard import Board, Line, Value
+from meta_spliceai.experiments.observed_text import ITSELF, NEARER_SITE, NO_CHANGE, crossed
+from meta_spliceai.experiments.report import plots
+from meta_spliceai.experiments.report.plots import Plot
+from meta_spliceai.experiments.report.ranking_curves import Band, RankingCurves, ranking_curves
+from meta_spliceai.experiments.run_record import RunRecord, rows_of_test
+from meta_spliceai.experiments.shown import estimate, number
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, binary_labels
+
+HEADLINE = "auprc"
+TABLE_METRICS = (
+    HEADLINE,
+    "auroc",
+    "spearman_effect",
+    "pearson_effect",
+    "precision_at_recall_50",
+    "detection_rate_at_fpr_5",
+    "pearson_validated_delta",
+)
+FOREST = {"auprc": "AUPRC", "auroc": "AUROC", "spearman_effect": "Spearman r, measured effect"}
+STRATIFICATIONS = {
+    "region": "region",
+    "type": "kind of variant",
+    "source": "source",
+    "position": "distance to the site",
+}
+REFERENCE = "base max_window"
+DRAWN = 6
+"""Learned models of a board that are drawn, the best first; its table has them all."""
+
+CURVES_NEED = {"variant_id": "names", "classification": "classes", "group": "groups"}
+"""Columns that curves are made of, with the word for what they hold."""
+MAP_NEEDS = {"variant_id", "background", "site", "ref", "alt", "part", "effect"}
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One line of a leaderboard with what stands beside its numbers.
+
+    Attributes:
+        name: as shown; carries the run's hash where another line has the same scorer.
+        line: scorer, kind, run, metrics and what it took.
+        difference: to the reference in the headline metric.
+        rests: base networks, context.
+        beaten, open, worse: baselines and base networks it beats, is not shown to beat, and is worse than.
+    """
+
+    name: str
+    line: Line
+    difference: Record | None = None
+    rests: tuple[str, str] = ("", "")
+    beaten: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> str:
+        """good: beats every rival; bad: worse than one; warn: neither; calm: nothing to compare with."""
+        if not (self.beaten or self.open or self.worse):
+            return "calm"
+        return "bad" if self.worse else "warn" if self.open else "good"
+
+    @property
+    def summary(self) -> str:
+        """One sentence about a learned model."""
+        rivals = len(self.beaten) + len(self.open) + len(self.worse)
+        if not rivals:
+            return "was not compared with any baseline"
+        phrases = (
+            ("beats every baseline: " if len(self.beaten) == rivals else "beats ", self.beaten),
+            ("is not shown to beat any baseline: " if len(self.open) == rivals else "is not shown to beat ", self.open),
+            ("is worse than every baseline: " if len(self.worse) == rivals else "is worse than ", self.worse),
+        )
+        return "; ".join(f"{words}{_listed(names)}" for words, names in phrases if names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line], tuple[str, str]]) -> list[Standing]:
+    """A board's lines with their differences and verdicts.
+
+    Args:
+        board: the leaderboard.
+        differences: paired differences in the headline metric: run, scorer, reference, estimate, low, high.
+        rests: base networks and context of a line.
+    """
+    rivals = [line.scorer for line in board.lines if line.kind != "learned"]
+    reference = REFERENCE if REFERENCE in rivals else next(iter(rivals), "")
+    by_line: dict[tuple[str, str], dict[str, Record]] = {}
+    for record in differences:
+        by_line.setdefault((record["run"], record["scorer"]), {})[record["reference"]] = record
+    counted = Counter(line.scorer for line in board.lines)
+    found = []
+    for line in board.lines:
+        mine = by_line.get((line.run, line.scorer), {})
+        outcome: dict[str, list[str]] = {"beaten": [], "open": [], "worse": []}
+        for rival in rivals if line.kind == "learned" else ():
+            if rival in mine:
+                low, high = mine[rival]["low"], mine[rival]["high"]
+                sure = "beaten" if low is not None and low > 0 else "worse" if high is not None and high < 0 else "open"
+                outcome[sure].append(rival)
+        found.append(
+            Standing(
+                line.scorer if counted[line.scorer] == 1 else f"{line.scorer} · {line.run.rpartition('-')[2]}",
+                line,
+                mine.get(reference),
+                rests(line),
+                tuple(outcome["beaten"]),
+                tuple(outcome["open"]),
+                tuple(outcome["worse"]),
+            )
+        )
+    return found
+
+
+def rests_on(line: Line, data: Record, spec: Record) -> tuple[str, str]:
+    """The base networks a line uses, and how far it sees: reach of Δ, window, what the bases were cut from."""
+    own, beside = data.get("base"), data.get("beside")
+    every = [one for one in (own, *(beside if isinstance(beside, list) else ())) if isinstance(one, dict)]
+    if line.kind == "row zero" or not every:
+        return "", ""
+    if line.kind == "base":
+        first = line.scorer.partition(" ")[0]
+        every = [one for one in every if one.get("name") == first] or every[:1]
+    named = [
+        f"{one.get('name')} ×{one['networks']}"
+        if isinstance(one.get("networks"), int) and one["networks"] > 1
+        else str(one.get("name"))
+        for one in every
+    ]
+    reach = sorted({one["distance"] for one in every if isinstance(one.get("distance"), int)})
+    words = [f"Δ within {', '.join(map(str, reach))} nt"] if reach else []
+    window, options = data.get("window"), data.get("options")
+    if line.kind == "learned" and not spec.get("fusion") and isinstance(window, dict) and "length" in window:
+        words.append(f"window {window['length']} nt")
+    cut = options.get("context") if isinstance(options, dict) else None
+    words += [f"{cut} context"] if cut else [str(data["build"])] if data.get("build") else []
+    return ", ".join(named), ", ".join(words)
+
+
+def drawn_lines(found: Sequence[Standing]) -> list[Standing]:
+    """The baselines, the base networks and the best learned models."""
+    learned = [standing for standing in found if standing.line.kind == "learned"][:DRAWN]
+    return [standing for standing in found if standing.line.kind != "learned" or standing in learned]
+
+
+def forest_of(found: Sequence[Standing], prevalence: float | None, most: int = len(FOREST)) -> Plot | None:
+    """The forest plot of a board over its headline metrics, `most` of them at most."""
+    chance = {"AUPRC": prevalence, "AUROC": 0.5, FOREST["spearman_effect"]: 0.0}
+    unknown = Value(None, None, None)
+    rows = {
+        heading: [
+            {"scorer": one.name, "kind": one.line.kind, **vars(one.line.values.get(metric, unknown))}
+            for one in drawn_lines(found)
+        ]
+        for metric, heading in list(FOREST.items())[:most]
+    }
+    return plots.forest("Scorers compared", rows, chance)
+
+
+def metric_labels() -> dict[str, tuple[str, str]]:
+    """Heading of each metric of the tables, and what to mind of it."""
+    known = {metric.name: metric for metric in OperatingPoints().metrics()}
+    return {name: (known[name].label, known[name].pitfall) if name in known else (name, "") for name in TABLE_METRICS}
+
+
+@dataclass
+class Ranking:
+    """A run's precision-recall and ROC curves on its own test.
+
+    Attributes:
+        curves: by scorer: kind, curves.
+        plan: identity of rows, labels and groups; two runs with the same one share their resamples.
+        reason: why there are no curves; empty where there are.
+    """
+
+    curves: dict[str, tuple[str, RankingCurves]] = field(default_factory=dict)
+    plan: str = ""
+    reason: str = ""
+
+
+def ranking_of(run: RunRecord, predictions: pd.DataFrame | None) -> Ranking:
+    """Curves of every scorer of a run, or why there are none: a ledger may keep a run without predictions or labels."""
+    rows = rows_of_test(predictions)
+    if rows is None or run.evaluation is None:
+        return Ranking(reason="the predictions were not kept")
+    missing = [word for column, word in CURVES_NEED.items() if column not in rows]
+    if missing:
+        return Ranking(reason=f"the predictions were kept without the {' and '.join(missing)} of the test variants")
+    labels = binary_labels(rows, run.evaluation.settings.get("negatives") or NEGATIVES)
+    rows, labels = rows[np.isfinite(labels)], labels[np.isfinite(labels)]
+    order = np.argsort(rows["variant_id"].astype(str).to_numpy(), kind="stable")
+    rows, positive = rows.iloc[order].reset_index(drop=True), labels[order] == 1
+    groups = rows["group"].astype(object)
+    if groups.isna().any() or (groups.astype(str) == "").any():
+        return Ranking(reason="a test variant has no group")
+    if not positive.any() or positive.all():
+        return Ranking(reason="the test has variants of one class only")
+    known = pd.DataFrame({"id": rows["variant_id"].astype(str), "group": groups.astype(str), "positive": positive})
+    digest = hashlib.sha256(pd.util.hash_pandas_object(known, index=False).to_numpy().tobytes()).hexdigest()[:16]
+    found: dict[str, tuple[str, RankingCurves]] = {}
+    for scorer in run.evaluation.scorers:
+        if scorer.score_column in rows:
+            values = pd.to_numeric(rows[scorer.score_column], errors="coerce").to_numpy(dtype=np.float64)
+            curves = ranking_curves(values, positive, groups)
+            if curves is not None:
+                found[scorer.name] = (scorer.kind, curves)
+    return Ranking(found, digest, "" if found else "no scorer says how likely a variant is altering")
+
+
+def ranking_plots(series: Sequence[tuple[str, str, Band, Band]], prevalence: float | None) -> list[Plot]:
+    """Precision by recall, and ROC: name, kind, precision and sensitivity of each scorer."""
+    height = prevalence or 0.0
+    drawn = (
+        plots.curves("Precision by recall", [(n, k, p) for n, k, p, _ in series],
+                     ("recall", "precision"), (height, height)),
+        plots.curves("ROC curves", [(n, k, s) for n, k, _, s in series],
+                     ("false-positive rate", "true-positive rate"), (0.0, 1.0)),
+    )  # fmt: skip
+    return [one for one in drawn if one is not None]
+
+
+def scatter_plots(run: RunRecord, predictions: pd.DataFrame | None, lines: Sequence[Line]) -> list[Plot]:
+    """Predicted against measured effect for every base network and learned model that has a sign."""
+    rows = rows_of_test(predictions)
+    if rows is None or not {"classification", "effect"} <= set(rows):
+        return []
+    measured = pd.to_numeric(rows["effect"], errors="coerce").to_numpy(dtype=np.float64)
+    found = []
+    for line in lines:
+        column = f"{line.scorer}.signed"
+        if line.kind != "row zero" and column in rows:
+            words = f"{line.scorer}: ρ = {estimate(vars(line.values['spearman_effect']), 2)}" if (
+                "spearman_effect" in line.values) else line.scorer  # fmt: skip
+            predicted = pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=np.float64)
+            drawn = plots.scatter(
+                words, measured, predicted, list(rows["classification"]), (effect_label(run), "predicted Δ, signed")
+            )
+            found += [drawn] if drawn else []
+    return found
+
+
+def effect_label(run: RunRecord) -> str:
+    """What the measured effect is, for axes: the first clause of the data set's own words."""
+    return str(run.data.get("effect_label") or "measured effect").partition(";")[0].strip()
+
+
+def saturation_plots(
+    run: RunRecord, predictions: pd.DataFrame | None, learned: Mapping[str, pd.DataFrame]
+) -> list[Plot]:
+    """The saturation map where the data set is one: measured, base network, learned models.
+
+    Args:
+        run: whose base network is drawn.
+        predictions: its predictions.
+        learned: by learned model, the predictions of its run.
+    """
+    if predictions is None or not set(predictions) >= MAP_NEEDS:
+        return []
+    frame = predictions.reset_index(drop=True).copy()
+    panels = {f"Measured: {effect_label(run)}": "effect"}
+    sources: dict[str, pd.DataFrame] = {}
+    bases = [name for name in ("base own_site", REFERENCE) if f"{name}.signed" in frame][:1]
+    sources |= {f"Base network: {name}": frame.set_index("variant_id")[f"{name}.signed"] for name in bases}
+    for name, table in learned.items():
+        if f"{name}.signed" in table and "variant_id" in table:
+            sources[f"Learned model: {name}"] = table.set_index("variant_id")[f"{name}.signed"]
+    for n, (heading, values) in enumerate(sources.items()):
+        numbers = pd.to_numeric(values, errors="coerce")
+        frame[f"strip {n}"] = aligned(numbers, frame["variant_id"])
+        if frame[f"strip {n}"].notna().any():
+            panels[heading] = f"strip {n}"
+    for column in ("effect", "site"):
+        frame[column] = pd.to_numeric(frame[column], errors="coerce")
+    return plots.saturation(frame, panels)
+
+
+def aligned(values: pd.Series, ids: pd.Series) -> Float[np.ndarray, " n"]:
+    """Values by variant on these variants; NaN where there is none."""
+    return values[~values.index.duplicated()].reindex(ids).to_numpy(dtype=np.float64)
+
+
+def strata_plots(evidence: Record) -> list[tuple[str, list[Plot]]]:
+    """By stratification: its plots in AUPRC and AUROC, the chance of each part marked."""
+    found = []
+    for key, title in STRATIFICATIONS.items():
+        drawn = []
+        for metric in ("auprc", "auroc"):
+            mine = [
+                {**record, "aside": f"{record['n']:,} variants, {record['n_positive']:,} altering",
+                 "chance": record.get("prevalence") if metric == "auprc" else 0.5}
+                for record in records(evidence, "strata")
+                if record["stratification"] == key and record.get("metric") == metric
+            ]  # fmt: skip
+            drawn.append(plots.blocks(f"{metric.upper()} by {title}", mine, "stratum", metric.upper()))
+        if any(drawn):
+            found.append((title, [one for one in drawn if one is not None]))
+    return found
+
+
+def observed_plots(evidence: Record, learned: str) -> list[Plot]:
+    """A run against observed splice sites: position of the strongest change, peaks, kinds of effect."""
+
+    def kind(scorer: str) -> str:
+        return "row zero" if scorer in (ITSELF, NEARER_SITE, NO_CHANGE) else "learned" if scorer == learned else "base"
+
+    def block(found: Sequence[Record], name: str, key: str, measure: str, heading: Callable[[Any], str]) -> Plot | None:
+        rows = [
+            {
+                **mine[value],
+                "scorer": scorer,
+                "kind": kind(scorer),
+                "block": heading(value),
+                "more": _counted(mine[value]),
+            }
+            for value in crossed(found, key)[0]
+            for scorer, mine in crossed(found, key)[1].items()
+            if value in mine
+        ]
+        return plots.blocks(name, rows, "block", measure)
+
+    kinds = [
+        {**one, "scorer": record["scorer"]}
+        for record in records(evidence, "effect_types")
+        for one in record["metrics"]
+        if one["metric"] != "accuracy"
+    ]
+    drawn = (
+        block(records(evidence, "localisation"), "Is the strongest change at the right place?", "tolerance", "hit rate",
+              lambda near: f"±{near} nt"),
+        block(records(evidence, "peaks"), "Do sites appear and vanish where they were seen to?", "metric", "share",
+              lambda metric: str(metric).replace("_", " ")),
+        block(kinds, "Is the kind of effect right?", "metric", "F1", lambda metric: str(metric).removeprefix("F1 of ")),
+    )  # fmt: skip
+    return [one for one in drawn if one is not None]
+
+
+def without_number(evidence: Record) -> list[str]:
+    """Why a number of the evidence is missing, a line each."""
+    named = ("within_position", "gain_over_position", "peaks", "localisation")
+    found = [record for name in named for record in records(evidence, name)]
+    for record in records(evidence, "effect_types"):
+        found += [{**one, "scorer": record["scorer"]} for one in record["metrics"]]
+    lines = [
+        f"{record.get('scorer', '')}, {str(record.get('metric', record.get('tolerance', ''))).replace('_', ' ')}: "
+        f"{record['reason']}"
+        for record in found
+        if record.get("reason")
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _counted(record: Record) -> str:
+    """What a number of observed sites is made of."""
+    if isinstance(record.get("hits"), int | float) and isinstance(record.get("of"), int | float):
+        return f"{record['hits']:,.0f} of {record['of']:,.0f}"
+    silent = record.get("n_without_prediction")
+    return f"{silent:,} without a prediction" if silent else ""
+
+
+def reliability_plot(evidence: Record) -> Plot | None:
+    """Stated probabilities against observed shares."""
+    return plots.reliability(
+        [(record["scorer"], record["kind"], record.get("curve") or []) for record in records(evidence, "calibration")]
+    )
+
+
+def account_of(data: Record) -> list[tuple[str, str]]:
+    """What became of the rows, step by step, a line each."""
+    lines = []
+    for title, holder in (("the data set", data), ("targets", data.get("target")), ("the split", data.get("split"))):
+        account = holder.get("coverage") if isinstance(holder, dict) else None
+        if isinstance(account, dict) and isinstance(account.get("left_out"), dict):
+            lines.append((f"{title}: read", number(account.get("read"), 0)))
+            for reason, count in account["left_out"].items():
+                examples = account.get("examples", {}).get(reason, [])[:3]
+                told = f" (such as {'; '.join(map(str, examples))})" if examples else ""
+                lines.append((f"left out: {reason}{told}", number(count, 0)))
+            lines.append(("used", number(account.get("used"), 0)))
+    return lines
