@@ -257,10 +257,11 @@ def _run_page(site: _Site, run: RunRecord, on_board: tuple[Board, str] | None, k
 
 def _summary(run: RunRecord, test: str) -> dict[str, Any]:
     info = run.info
-    licences = [entry for entry in info.get("licences") or () if isinstance(entry, dict) and entry.get("name")]
+    listed = info.get("licences")
+    used = [entry for entry in (listed if isinstance(listed, list) else ()) if isinstance(entry, dict)]
     if run.data.get("licence"):
-        name = str(run.data.get("title") or run.data.get("data_set") or "data set")
-        licences.append({"name": name, "licence": run.data["licence"], "citation": run.data.get("citation", "")})
+        used.append({**run.data, "name": run.data.get("title") or run.data.get("data_set") or "data set"})
+    licences = [{key: str(one.get(key) or "") for key in ("name", "licence", "citation")} for one in used]
     smoke = bool(run.spec.get("smoke") or info.get("smoke"))
     given = ("started", "seconds", "peak_memory_bytes", "peak_gpu_memory_bytes", "device", "stale")
     return {
