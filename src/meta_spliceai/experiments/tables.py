@@ -205,10 +205,10 @@ def _of_folder(run: Path) -> dict[str, Any]:
     """What a leaderboard says of a run beside its line in the ledger; files that cannot be read say nothing here."""
     data, record, evidence = (_object(run / name) for name in ("data.json", "run.json", "evidence.json"))
     base, coverage = data.get("base"), data.get("coverage")
-    known = isinstance(coverage, dict) and {"read", "left_out"} <= set(coverage)
+    account = coverage if isinstance(coverage, dict) and {"read", "left_out"} <= set(coverage) else {}
     return {
         "base": str(base.get("name", "")) if isinstance(base, dict) else "",
-        "coverage": {name: coverage[name] for name in ("read", "left_out")} if known else {},
+        "coverage": {name: account[name] for name in ("read", "left_out") if account},
         "ceiling": evidence.get("ceiling") or [],
         "stale": str(record.get("stale", "")),
     }
