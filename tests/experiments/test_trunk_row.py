@@ -13,7 +13,7 @@ import pytest
 
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.bundle.make import _DataNeed, _stretches, _uses
+from meta_spliceai.experiments.bundle.make import _stretches
 from meta_spliceai.experiments.parts import missing_parts
 from meta_spliceai.experiments.plan.bench_work import feature_count
 from meta_spliceai.experiments.plan.data_facts import Parts
@@ -146,12 +146,10 @@ def test_a_plan_counts_the_networks_work_and_bundles_carry_it(toy_values: dict[s
     assert steps(fusion_row(toy_values), 1.0)[TRUNK_STEP] > 0
     assert not missing_parts(spec, {})
     assert as_smoke(spec).encoder.settings["members"] == 1
-    other = change(spec, ["base.name=spliceai"])
-    assert _uses(other, "toy")
     loaded = load_dataset("toy")
     far = trunk_row(toy_values, encoder={"name": "toy-trunk", "settings": {**SETTINGS, "site_reach": 500}})
     long = replace(loaded, genome=type(loaded.genome)({"chr1": "A" * 60_000, "chr2": "A" * 60_000}, "toy", "toy"))
-    for row in _stretches(_DataNeed(far.data, long, (far,)), loaded.variants.iloc[:1], 12):
+    for row in _stretches([far], long, loaded.variants.iloc[:1], 12):
         assert row[2] - row[1] >= 2 * (500 + 12) + 1
 
 
