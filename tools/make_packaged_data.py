@@ -22,16 +22,19 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from meta_spliceai import resources
-from meta_spliceai.datasets import Loaded, cispliceai_validated, load_dataset, mapsy
+from meta_spliceai.datasets import Loaded, cispliceai_validated, load_dataset
 from meta_spliceai.datasets.human import CONSTRUCT, GENOME, place_in_exons
 from meta_spliceai.experiments.bundle.packed_scores import write_packed_scores
 from meta_spliceai.files import atomic_write, sha256_file
-from meta_spliceai.resources.human import HUMAN_REGIONS, MAPSY
+from meta_spliceai.resources.human import CISPLICEAI_VALIDATED, LIFT_OVER_CHAIN, MAPSY
 from meta_spliceai.resources.packaged import DESCRIPTION, FOLDER, SCORES, SEQUENCE, VARIANTS
+from meta_spliceai.resources.registry import DEVELOPMENT, Resource
+from meta_spliceai.resources.resolve import resolve_choice
 from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scoring import score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.human_genome import REGIONS
 from meta_spliceai.splice_engine.genome.packed import Interval, write_packed
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.genome.source import SequenceSource
@@ -86,6 +89,12 @@ class Both:
         return self.parts[chrom in self.parts[1].contigs()]
 
 
+def development_copy(resource: Resource) -> str:
+    """The edition without chr1 and chr9, whatever other one is at hand."""
+    (copy,) = (entry for entry in resource.files if entry.edition == DEVELOPMENT)
+    return str(resolve_choice(resource, [copy]).path)
+
+
 def genes_of_cispliceai() -> GeneAnnotation:
     """The genes of CI-SpliceAI's table of GRCh38 (CC BY 4.0), with every exon that two of its junctions enclose.
 
@@ -112,7 +121,7 @@ def known_around(genome: SequenceSource, chrom: str, pos: int, reach: int) -> in
 
 def in_constructs(loaded: Loaded, strands: pd.Series, coverage: Coverage) -> pd.DataFrame:
     """MaPSy in its constructs, with its place in GRCh38 and the strand there (`genome_strand`)."""
-    chain = Chain(resources.resolve_file(HUMAN_REGIONS.name, "genome/hg19ToHg38.over.chain"))
+    chain = Chain(resources.resolve_file(LIFT_OVER_CHAIN.name, LIFT_OVER_CHAIN.files[0].path))
     table = loaded.variants
     places = [
         chain.lift(chrom, int(pos)) for chrom, pos in zip(table["genome_chrom"], table["genome_pos"], strict=True)
@@ -133,14 +142,17 @@ def in_constructs(loaded: Loaded, strands: pd.Series, coverage: Coverage) -> pd.
 def packaged_variants() -> tuple[pd.DataFrame, Coverage, Both]:
     """The variant table, the account from the originals' rows to it, and where its bases come from."""
     genes = genes_of_cispliceai()
-    validated = load_dataset(cispliceai_validated.DATASET.name)
-    cells, reporter = (load_dataset(mapsy.DATASET.name, context=context) for context in (GENOME, CONSTRUCT))
+    validated = load_dataset("cispliceai-validated", path=development_copy(CISPLICEAI_VALIDATED), genome=REGIONS)
+    cells, reporter = (
+        load_dataset("mapsy", path=development_copy(MAPSY), genome=REGIONS, context=context)
+        for context in (GENOME, CONSTRUCT)
+    )
     coverage = Coverage(validated.coverage.read + reporter.coverage.read)
     for reason, count in validated.coverage.left_out.items():
         coverage.left_out[reason] = count
         coverage.examples[reason] = validated.coverage.examples[reason]
 
-    raw = pd.read_csv(resources.resolve_file(MAPSY.name, MAPSY.files[0].path), sep=None, engine="python", dtype=str)
+    raw = pd.read_csv(development_copy(MAPSY), dtype=str)
     strands = raw.set_index("ID")["strand"]
     constructs = in_constructs(reporter, strands, coverage)
     around = [

@@ -64,7 +64,7 @@ def test_what_it_says_for_weights_works() -> None:
     ("blocks", "words"),
     [
         ({"data": {"name": "mfass"}}, "data set mfass on this machine: meta-spliceai data get mfass"),
-        ({"data": {"name": "mfass", "options": {"path": "x"}}}, "--set data.options.genome=FILE"),
+        ({"data": {"name": "mfass", "options": {"path": "x"}}}, "meta-spliceai data get grch38"),
         ({"data": {"name": "splicevardb"}}, "--set data.options.path=FILE"),
         ({"base": {"name": "spliceai"}}, "pip install 'meta-spliceai[quickstart]'"),
         ({"base": {"distance": 60}}, "pip install 'meta-spliceai[cispliceai]'"),

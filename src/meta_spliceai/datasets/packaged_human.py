@@ -24,6 +24,10 @@ from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.table import as_variant_table, describe
 
 EITHER = "either"
+
+ORIGIN = "the package itself"
+"""What a result says it was read from."""
+
 OTHER_CONTEXT = {GENOME: "stands in its construct", CONSTRUCT: "stands on its chromosome"}
 """Why a row is left out where one context only was asked for."""
 
@@ -64,7 +68,7 @@ def load(context: str = EITHER) -> Loaded:
         table, coverage = table[asked].reset_index(drop=True), coverage.then(drawn)
     digest = PACKAGED_HUMAN.file(SEQUENCE).sha256
     genome = PackedGenome(_file(SEQUENCE), "packaged sequence", GRCH38, digest, sparse=True)
-    return Loaded(table, coverage, genome, None, DATASET, {"context": context})
+    return Loaded(table, coverage, genome, None, DATASET, {"context": context}, ORIGIN)
 
 
 def _file(path: str) -> Path:

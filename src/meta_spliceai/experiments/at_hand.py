@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from meta_spliceai.experiments.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
 from meta_spliceai.resources import human, networks
+from meta_spliceai.resources.download import OFFLINE_VARIABLE, offline
 from meta_spliceai.resources.hub import ENCODERS, folder_at_hand
-from meta_spliceai.resources.resolve import OFFLINE_VARIABLE, at_hand, offline, package_at_hand
+from meta_spliceai.resources.resolve import at_hand, package_at_hand
 
 _PUBLIC = {
     resource.name
@@ -59,15 +60,27 @@ def _data(data: DataSpec) -> Iterator[str]:
         if name == _USERS_OWN and "path" not in data.options:
             yield f"download of SpliceVarDB on this machine: give yours with {human.OWN_FILE}"
         elif name in _PUBLIC:
-            if "path" not in data.options and not at_hand(name):
-                yield f"data set {name} on this machine: meta-spliceai data get {name}"
-            on_chromosomes = data.options.get("context") != "construct" and "genome" not in data.options
-            if on_chromosomes and not at_hand(human.HUMAN_REGIONS.name):
-                yield "genome on this machine: give one with --set data.options.genome=FILE"
-            if "annotation" not in data.options and not package_at_hand(
-                "spliceai", ["spliceai/annotations/grch37.txt"]
-            ):
-                yield f"table of genes on this machine: {_install('quickstart')}"
+            yield from _public(name, data.options)
+
+
+def _public(name: str, options: Mapping[str, object]) -> Iterator[str]:
+    """Of a data set of others: its file, the genome around it, the genes."""
+    # Imported here: these rooms bring PyTorch, which the rows that run on packaged data need not wait for.
+    from meta_spliceai import datasets
+    from meta_spliceai.datasets.whereabouts import state_of
+    from meta_spliceai.splice_engine.genome.builds import GRCH38, build_name
+    from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
+
+    if "path" not in options:
+        state = state_of(datasets.get(name))
+        if not state.here:
+            yield f"data set {name} on this machine: {state.get}"
+    build = build_name(str(options.get("build", GRCH38)))
+    on_chromosomes = options.get("context") != "construct" and options.get("genome", AUTO) == AUTO
+    if on_chromosomes and whole_genome(build) is None and not at_hand(human.HUMAN_REGIONS.name):
+        yield f"genome of {build} on this machine: meta-spliceai data get {build.lower()}"
+    if "annotation" not in options and not package_at_hand("spliceai", ["spliceai/annotations/grch37.txt"]):
+        yield f"table of genes on this machine: {_install('quickstart')}"
 
 
 def _networks(spec: ExperimentSpec) -> Iterator[str]:
