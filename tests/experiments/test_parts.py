@@ -44,6 +44,7 @@ def test_a_part_that_is_taken_away_is_missed_by_the_rows_that_need_it() -> None:
         "hyenadna-10k-context",
         "hyenadna-cv5",
         "cnn-hyenadna-ensemble",  # through its member
+        "ladder-hyenadna",
     }
     missing = missing_parts(rows["hyenadna-cv5"], rows, {**fewer, "procedure": ("single",)})
     assert missing == ["procedure 'cross-validation'", "encoder 'hyenadna-small-32k'"]

@@ -707,8 +707,9 @@ def _data(
     margin: int = 0,
 ) -> WindowData | FeatureData:
     """The windows on the device, or a frozen encoder's features of them."""
-    if isinstance(predictor, Predictor) and isinstance(predictor.encoder, BaseTrunk):
-        return given_features(predictor.encoder, windows, device)
+    encoder = getattr(predictor, "encoder", None)  # an ensemble's members have one each
+    if isinstance(encoder, BaseTrunk):
+        return given_features(encoder, windows, device)
     data = WindowData.on_device(windows, device, margin)
     if not isinstance(predictor, Predictor) or not predictor.encoder_frozen:
         return data
