@@ -120,6 +120,7 @@ def test_other_widths_and_devices_take_the_pytorch_path() -> None:
 def _kernel_elsewhere(environment: dict[str, str]) -> str:
     """What a fresh process says it runs on."""
     code = "from meta_spliceai.splice_engine.base_layer.compiled_convolution import kernel; print(kernel())"
+    environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environment}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return done.stdout.strip() + done.stderr.strip()
 
@@ -132,6 +133,7 @@ def test_without_a_compiler_it_says_so_and_goes_on(tmp_path: Path) -> None:
     said = _kernel_elsewhere({"PATH": str(tmp_path), "META_SPLICEAI_CACHE": str(tmp_path)})
     assert said.startswith("PyTorch (no C++ compiler here)")
     assert "convolutions run in PyTorch" in said
+    assert "scores may move by up to 2e-06" in said
 
 
 def test_compiler_that_fails_is_said(

@@ -160,9 +160,9 @@ class BlockConvolution:
     ) -> None:
         """Write, or add, the convolution of x's first positions to the first `length` positions of `out`.
 
-        A position's result does not depend on which other columns (batch members, residues, blocks) run with it: a
-        matrix product sums over the same inputs in the same order whatever its width, but for products of one row,
-        which are avoided here.
+        A position's result depends on which other columns (batch members, residues, blocks) run with it by no more
+        than rounding: where the library of matrix products sums in one order whatever the width (MKL on Intel), not at
+        all, but for products of one row, which are avoided here.
 
         Args:
             x: contiguous; with room for whole blocks (see `positions`), and zeros are written behind its inputs.

@@ -3,6 +3,9 @@
 At its first use the source beside this file is compiled for the machine's own processor into the cache (a few
 seconds, once), and loaded through ctypes. Without a compiler, or with META_SPLICEAI_COMPILED=0, convolutions run in
 PyTorch: slower, with the same numbers up to float noise. Which of the two runs is said by `kernel`, and in the log.
+
+Compiled, a score depends on its variant alone, to the last bit. In PyTorch it may move by up to `NOISE` with batch,
+threads and neighbours, since matrix products may sum in another order for another shape (MKL on AMD does).
 """
 
 from __future__ import annotations
@@ -29,8 +32,13 @@ from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 _LOG = logging.getLogger(__name__)
 
 VARIABLE = "META_SPLICEAI_COMPILED"
+NOISE = 2e-6
+"""By how much a score in PyTorch may move with what is computed beside it."""
+
 CHANNELS = 32
 """The only width the compiled code knows: that of all published networks."""
+
+_MOVES = f"scores may move by up to {NOISE:g} with batch, threads and neighbours"
 
 _SOURCE = Path(__file__).with_name("compiled_convolution.cpp")
 _FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-std=c++17", "-shared", "-fPIC")
@@ -47,6 +55,7 @@ def kernel() -> str:
 def _library() -> ctypes.CDLL | str:
     """The compiled code, or "PyTorch (…)" with the reason why there is none."""
     if os.environ.get(VARIABLE, "") == "0":
+        _LOG.info("convolutions run in PyTorch (%s=0); %s", VARIABLE, _MOVES)
         return f"PyTorch ({VARIABLE}=0)"
     names = [name for name in (os.environ.get("CXX"), "c++", "g++", "clang++") if name]
     compiler = next(filter(None, map(shutil.which, names)), None)
@@ -72,7 +81,7 @@ def _library() -> ctypes.CDLL | str:
 
 
 def _said(reason: str) -> str:
-    _LOG.warning("convolutions run in PyTorch, about half as fast: %s", reason)
+    _LOG.warning("convolutions run in PyTorch, about half as fast: %s; %s", reason, _MOVES)
     return f"PyTorch ({reason})"
 
 

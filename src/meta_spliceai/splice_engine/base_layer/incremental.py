@@ -10,9 +10,9 @@ Everything here is in transcript coordinates: the 0-based plus-strand position o
 genes, so that coordinates run along the transcript and differ from window to window by nothing but their origin.
 
 The reference is computed on windows whose ends lie on a fixed grid, in blocks that lie on that grid too, and an
-alternative in blocks that are placed by the change itself. With products that treat every column alike (see
-`block_convolution`), a variant's numbers do not depend on its neighbours in the file, on the batch, or on the number
-of threads.
+alternative in blocks that are placed by the change itself. With compiled convolutions a variant's numbers therefore do
+not depend on its neighbours in the file, on the batch, or on the number of threads; in PyTorch they do by no more than
+`compiled_convolution.NOISE`.
 """
 
 from __future__ import annotations
