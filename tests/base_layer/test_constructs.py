@@ -9,10 +9,13 @@ import pytest
 from meta_spliceai.splice_engine.base_layer import incremental
 from meta_spliceai.splice_engine.base_layer.constructs import LONGEST_CONSTRUCT
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.network import Architecture
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import decode
+
+from .conftest import TOY_STAGES, build_network
 
 LENGTHS = {"short": 60, "other": 171, "longest": LONGEST_CONSTRUCT, "long": LONGEST_CONSTRUCT + 1}
 
@@ -38,11 +41,17 @@ def every_kind(library: MemoryGenome) -> pd.DataFrame:
     return table.assign(gene="", variant_id=[f"v{row}" for row in range(len(table))])
 
 
+@pytest.mark.parametrize("channels", [8, 32])
 @pytest.mark.parametrize("distance", [1, 12, 80])
-def test_equal_to_the_full_forward(library: MemoryGenome, toy_base_model: BaseModel, distance: int) -> None:
+def test_equal_to_the_full_forward(
+    library: MemoryGenome, toy_base_model: BaseModel, distance: int, channels: int
+) -> None:
+    model = toy_base_model
+    if channels == 32:
+        model = BaseModel("toy", (build_network(Architecture(TOY_STAGES), 1),), "", "")
     table = every_kind(library)
-    full = score_variants(table, library, toy_base_model, distance, method="full")
-    fast = score_variants(table, library, toy_base_model, distance)
+    full = score_variants(table, library, model, distance, method="full")
+    fast = score_variants(table, library, model, distance)
     assert np.abs(full.delta).max() > 0.05
     assert np.abs(full.ref - fast.ref).max() < 1e-5
     assert np.abs(full.alt - fast.alt).max() < 1e-5
@@ -52,13 +61,13 @@ def test_all_constructs_share_one_reference(
     library: MemoryGenome, toy_base_model: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    original = incremental._PreparedNetwork.reference
+    original = incremental.TorchNetwork.reference
 
-    def counting(self: object, codes: np.ndarray, workspace: object) -> object:
-        calls.append(codes)
-        return original(self, codes, workspace)  # type: ignore[arg-type]
+    def counting(self: object, windows: object, codes: list[np.ndarray], workspace: object) -> object:
+        calls.extend(codes)
+        return original(self, windows, codes, workspace)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(incremental._PreparedNetwork, "reference", counting)
+    monkeypatch.setattr(incremental.TorchNetwork, "reference", counting)
     table = every_kind(library)
     score_variants(table[table["chrom"] == "long"], library, toy_base_model, 12)
     assert any((codes < 4).any() for codes in calls)  # above the limit, a contig is its own reference

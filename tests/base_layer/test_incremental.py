@@ -12,14 +12,16 @@ import pysam
 import pytest
 import torch
 
-from meta_spliceai.splice_engine.base_layer import compiled_convolution, incremental
-from meta_spliceai.splice_engine.base_layer.compiled_convolution import NOISE, CompiledConvolution
+from meta_spliceai.splice_engine.base_layer import incremental, kernel_choice
+from meta_spliceai.splice_engine.base_layer.compiled_convolution import NOISE, NoCompiledCodeError, library
+from meta_spliceai.splice_engine.base_layer.compiled_network import CompiledNetwork
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.incremental import IncrementalScorer
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.network import Architecture
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode
@@ -63,20 +65,24 @@ def largest_difference(one: BaseScores, other: BaseScores) -> float:
     return float(max(np.abs(one.ref - other.ref).max(), np.abs(one.alt - other.alt).max()))
 
 
-@pytest.fixture(params=["compiled", "PyTorch"])
+@pytest.fixture(params=["compiled", "pytorch"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both kinds of convolutions, where there are both."""
-    if request.param == "PyTorch":
-        monkeypatch.setattr(CompiledConvolution, "available", staticmethod(lambda *_: False))
-    elif compiled_convolution.kernel() != "compiled":
-        pytest.skip(compiled_convolution.kernel())
+    if request.param == "compiled":
+        try:
+            library()
+        except NoCompiledCodeError as error:
+            pytest.skip(str(error))
+    monkeypatch.setenv(kernel_choice.VARIABLE, request.param)
     return request.param
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.1])
 @pytest.mark.parametrize("distance", [1, 12, 60])
 @pytest.mark.parametrize("channels", [8, 32])
-def test_equals_the_full_forward(genome: MemoryGenome, slope: float, distance: int, channels: int) -> None:
+def test_equals_the_full_forward(genome: MemoryGenome, slope: float, distance: int, channels: int, kernel: str) -> None:
+    if channels == 8 and kernel == "compiled":
+        pytest.skip("the compiled code is for 32 channels")
     architecture = Architecture(TOY_STAGES, channels=channels, slope=slope)
     model = BaseModel("toy", tuple(build_network(architecture, seed) for seed in (3, 4)), "", "")
     table = random_variants(genome, 120 if channels == 8 else 40, seed=distance)
@@ -86,16 +92,16 @@ def test_equals_the_full_forward(genome: MemoryGenome, slope: float, distance: i
     assert largest_difference(full, fast) < TOLERANCE
 
 
-def test_equals_the_full_forward_near_gene_ends(genome: MemoryGenome, toy_base_model: BaseModel) -> None:
+def test_equals_the_full_forward_near_gene_ends(genome: MemoryGenome, wide_model: BaseModel, kernel: str) -> None:
     exons = ((300, 340), (500, 520))
     genes = [Gene("G", "c", strand, 300, 520, exons) for strand in "+-"]
     annotation = GeneAnnotation(genes, "toy", "toy annotation")
     for low, high in ((301, 310), (490, 520)):
         table = random_variants(genome, 40, seed=low, low=low, high=high)
-        full = score_variants(table, genome, toy_base_model, 12, method="full", annotation=annotation)
-        fast = score_variants(table, genome, toy_base_model, 12, annotation=annotation)
+        full = score_variants(table, genome, wide_model, 12, method="full", annotation=annotation)
+        fast = score_variants(table, genome, wide_model, 12, annotation=annotation)
         assert largest_difference(full, fast) < TOLERANCE
-        unlimited = score_variants(table, genome, toy_base_model, 12)
+        unlimited = score_variants(table, genome, wide_model, 12)
         assert largest_difference(full, unlimited) > 1e-3
 
 
@@ -115,13 +121,13 @@ def test_variants_of_one_place_share_the_reference(
     genome: MemoryGenome, toy_base_model: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    original = incremental._PreparedNetwork.reference
+    original = incremental.TorchNetwork.reference
 
-    def counting(self: object, codes: np.ndarray, workspace: object) -> object:
-        calls.append(codes.shape)
-        return original(self, codes, workspace)  # type: ignore[arg-type]
+    def counting(self: object, windows: object, codes: object, workspace: object) -> object:
+        calls.append(windows)
+        return original(self, windows, codes, workspace)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(incremental._PreparedNetwork, "reference", counting)
+    monkeypatch.setattr(incremental.TorchNetwork, "reference", counting)
     table = random_variants(genome, 60, seed=8, low=400, high=450).assign(strand="+")
     score_variants(table, genome, toy_base_model, 12)
     assert len(calls) <= len(toy_base_model.networks) * 4  # 60 changes are at most four jobs
@@ -137,7 +143,9 @@ def test_long_genes_are_cut_into_windows_that_fit_in_memory(genome: MemoryGenome
     windows = scorer._windows(changes)
     assert sum(len(window.changes) for window in windows) == 400
     assert 4 <= len(windows) < 40
-    assert all(window.end - window.start <= 4 * toy_base_model.flank + 2 * scorer._grid for window in windows)
+    assert all(
+        window.end - window.start <= 4 * toy_base_model.flank + 2 * scorer._networks[0].grid for window in windows
+    )
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +180,30 @@ def test_number_of_threads_changes_nothing(genome: MemoryGenome, wide_model: Bas
     finally:
         torch.set_num_threads(threads)
     assert_same_numbers(kernel, one, two)
+
+
+def test_where_all_bases_are_n_nothing_is_computed(
+    genome: MemoryGenome, wide_model: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a gene's ends lie constants: the fewer bases a gene has, the fewer positions of its reference are made."""
+    monkeypatch.setenv(kernel_choice.VARIABLE, "compiled")
+    network = CompiledNetwork(wide_model.networks[0])
+    made = []
+    for layer in network._layers:
+        monkeypatch.setattr(layer.convolution, "run", lambda *args, **_: made.append(args[4][1] - args[4][0]))
+    window = incremental.Window(0, 1000, 1025, ())
+    first, last = network.bases(1000, 1025)
+    positions = {}
+    for known in (0, 30, last - first):
+        codes = np.full(last - first, N_CODE, np.uint8)
+        codes[1010 - first : 1010 - first + known] = 1
+        if known == last - first:
+            codes[:] = 1
+        made.clear()
+        network.reference([window], [codes], Workspace(torch.device("cpu")))
+        positions[known] = sum(made)
+    assert positions[0] == 0
+    assert 0 < positions[30] < positions[last - first]
 
 
 @pytest.mark.slow

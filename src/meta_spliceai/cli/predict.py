@@ -10,6 +10,7 @@ import typer
 
 from meta_spliceai.cli.folders import RunsDir
 from meta_spliceai.cli.guard_paths import FASTA, VARIANTS, Reads, Writes
+from meta_spliceai.cli.kernel import KernelOption
 from meta_spliceai.cli.print_json import in_json
 
 
@@ -49,6 +50,7 @@ def predict(
     ] = "auto",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     runs_dir: RunsDir = None,
+    kernel: KernelOption = None,
 ) -> None:
     """Predict new variants with a finished run.
 

@@ -12,6 +12,7 @@ import typer
 from meta_spliceai.cli.bounds import LARGEST_SEED, MOST_DOLLARS, MOST_ROWS
 from meta_spliceai.cli.folders import RunsDir
 from meta_spliceai.cli.guard_paths import Reads
+from meta_spliceai.cli.kernel import KernelOption
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.execute.all_rows import Expected, Fate
@@ -53,6 +54,7 @@ def run(
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the row; may be given several times."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    kernel: KernelOption = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", min=1, max=MOST_ROWS, metavar="N", help="Use N variants, drawn with the seed."),

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from meta_spliceai.cli.guard_paths import FASTA, Reads, Writes
+from meta_spliceai.cli.kernel import KernelOption
 from meta_spliceai.cli.score import REFERENCE_HELP
 
 
@@ -51,6 +52,7 @@ def saturate(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, max=1024, help="Processor threads (default: all cores).")
     ] = None,
+    kernel: KernelOption = None,
 ) -> None:
     """Score every single-base change of a region, an exon or a gene.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meta_spliceai.cli.guard_paths import FASTA, VARIANTS, Reads, Writes
+from meta_spliceai.cli.kernel import KernelOption
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.model import BaseModel
@@ -64,6 +65,7 @@ def score(
     stats: Annotated[
         Path | None, typer.Option("--stats", metavar="FILE", help="Write counts and reasons as JSON."), Writes()
     ] = None,
+    kernel: KernelOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Score only what SpliceAI's own command scores; write no reasons.")

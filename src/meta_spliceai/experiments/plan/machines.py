@@ -29,6 +29,9 @@ CORE_FLOPS = 40e9
 CORE_BANDWIDTH = 6e9
 """Assumed bandwidth of one processor core, bytes a second."""
 
+CONVOLUTIONS_SHARE = 0.75
+"""Assumed share of base scoring's time on a processor that goes into its convolutions, whose rate is measured."""
+
 SCORING_SHARE = 0.10
 """Assumed share of a card's float32 rate that incremental base scoring reaches; of its bfloat16 rate with precision
 bf16."""
@@ -106,14 +109,17 @@ def card(gpu: Gpu) -> Machine:
     )
 
 
-def processor(threads: int, memory_bytes: int) -> Machine:
+def processor(threads: int, memory_bytes: int, convolutions: float | None = None) -> Machine:
     """A processor with so many threads at work.
 
     Args:
         threads: PyTorch's.
         memory_bytes: of the computer.
+        convolutions: operations a second and thread that base networks' convolutions came to there.
     """
     rate, bandwidth = threads * CORE_FLOPS, threads * CORE_BANDWIDTH
+    measured = "" if convolutions is None else f"; convolutions measured at {convolutions / 1e9:.0f} GFLOP/s a thread"
+    scoring = rate if convolutions is None else threads * convolutions * CONVOLUTIONS_SHARE
     return Machine(
         name=CPU,
         cuda=False,
@@ -123,11 +129,12 @@ def processor(threads: int, memory_bytes: int) -> Machine:
         whole=rate,
         bandwidth=bandwidth,
         launch=LAUNCH_SECONDS,
-        scoring=rate,
+        scoring=scoring,
         scoring_half=rate,  # a processor multiplies the parts in float32
         held_bytes=0,
         assumed=(
             f"assumed {CORE_FLOPS / 1e9:.0f} GFLOP/s and {CORE_BANDWIDTH / 1e9:.0f} GB/s a thread, {threads} threads"
+            f"{measured}"
         ),
     )
 
@@ -136,5 +143,7 @@ def this_processor() -> Machine:
     """The computer at hand, with PyTorch's present number of threads."""
     import torch
 
+    from meta_spliceai.splice_engine.base_layer.kernel_choice import measured_rate
+
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else 8e9
-    return processor(torch.get_num_threads(), int(memory))
+    return processor(torch.get_num_threads(), int(memory), measured_rate())

@@ -1,8 +1,7 @@
-"""The same convolutions, compiled on this machine where there is a C++ compiler; PyTorch's path is their oracle.
+"""Normalisation, activation and convolution in one compiled pass; PyTorch's path is its oracle.
 
-At its first use the source beside this file is compiled for the machine's own processor into the cache (a few
-seconds, once), and loaded through ctypes. Without a compiler, or with META_SPLICEAI_COMPILED=0, convolutions run in
-PyTorch: slower, with the same numbers up to float noise. Which of the two runs is said by `kernel`, and in the log.
+The source beside this file is compiled for the machine's own processor into the cache when it is first wanted (a few
+seconds, once), and loaded through ctypes. `kernel_choice` decides whether it is used.
 
 Compiled, a score depends on its variant alone, to the last bit. In PyTorch it may move by up to `NOISE` with batch,
 threads and neighbours, since matrix products may sum in another order for another shape (MKL on AMD does).
@@ -12,208 +11,308 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import logging
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float64
-from torch import Tensor
+from jaxtyping import Float32, Float64, Int64, UInt64
 
 from meta_spliceai.files import cache_dir, who_else_may_write
-from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 
-_LOG = logging.getLogger(__name__)
-
-VARIABLE = "META_SPLICEAI_COMPILED"
 NOISE = 2e-6
 """By how much a score in PyTorch may move with what is computed beside it."""
 
 CHANNELS = 32
 """The only width the compiled code knows: that of all published networks."""
 
-_MOVES = f"scores may move by up to {NOISE:g} with batch, threads and neighbours"
+SOURCE = Path(__file__).with_name("compiled_convolution.cpp")
+_FLAGS = ("-O3", "-mprefer-vector-width=512", "-std=c++17", "-shared", "-fPIC")
+_SIZES = (16, 20, 24, 32, 40, 48, 50, 60, 64, 80, 96, 100, 120, 128, 144, 160, 192, 200, 240, 256)
+"""Points of the transforms; of some dozen choices one is near whatever a zone needs."""
 
-_SOURCE = Path(__file__).with_name("compiled_convolution.cpp")
-_FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-std=c++17", "-shared", "-fPIC")
-_SIZES = (16, 32, 64, 128)
-
-
-def kernel() -> str:
-    """What convolutions on the CPU run on: "compiled", or "PyTorch" and why."""
-    library = _library()
-    return library if isinstance(library, str) else "compiled"
+LONGEST = 101
+"""Taps at most."""
 
 
-@lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL | str:
-    """The compiled code, or "PyTorch (…)" with the reason why there is none."""
-    if os.environ.get(VARIABLE, "") == "0":
-        _LOG.info("convolutions run in PyTorch (%s=0); %s", VARIABLE, _MOVES)
-        return f"PyTorch ({VARIABLE}=0)"
-    names = [name for name in (os.environ.get("CXX"), "c++", "g++", "clang++") if name]
-    compiler = next(filter(None, map(shutil.which, names)), None)
-    if compiler is None:
-        return _said("no C++ compiler here")
+class NoCompiledCodeError(Exception):
+    """Why there is no compiled code here."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """The compiled code.
+
+    Attributes:
+        convolve: its only function.
+        lanes: floats of a vector.
+        instruction_set: what it was compiled for.
+    """
+
+    convolve: ctypes._CFuncPtr
+    lanes: int
+    instruction_set: str
+
+
+def library() -> Library:
+    """The compiled code, made where it is not yet in the cache.
+
+    Raises:
+        NoCompiledCodeError: no compiler, or it failed, or the result cannot be kept or loaded.
+    """
+    return _library(os.environ.get("CXX"), str(cache_dir()))
+
+
+@lru_cache(maxsize=4)
+def _library(compiler_wanted: str | None, folder: str) -> Library:
+    compiler = _compiler(compiler_wanted)
+    flags = (*_FLAGS, "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native")
     try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-        identity = "\n".join([_SOURCE.read_text(), *_FLAGS, version, _processor()])
-        target = cache_dir() / "compiled" / f"convolution-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
+        version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
+        identity = "\n".join([SOURCE.read_text(), *flags, version, processor()])
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:24]
+        target = Path(folder) / "compiled" / f"convolution-{digest}.so"
         if not target.is_file():
-            _compile(compiler, target)
+            _compile([*compiler, *flags], target)
         foreign = who_else_may_write(target)
         if foreign:
-            return _said(f"the compiled code is not loaded: {foreign}; delete {target.parent}, it is made anew")
-        library = ctypes.CDLL(str(target))
-        library.convolve.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 10 + [ctypes.c_int]
-        library.convolve.restype = ctypes.c_int
+            raise NoCompiledCodeError(
+                f"the compiled code is not loaded: {foreign}; delete {target.parent}, it is made anew"
+            )
+        loaded = ctypes.CDLL(str(target))
     except subprocess.CalledProcessError as error:
-        return _said(f"{compiler} failed: {error.stderr.strip().splitlines()[-1:]}")
+        raise NoCompiledCodeError(f"{compiler[0]} failed: {error.stderr.strip().splitlines()[-1:]}") from error
     except OSError as error:
-        return _said(f"the compiled code cannot be kept or loaded: {error}")
-    return library
+        raise NoCompiledCodeError(f"the compiled code cannot be kept or loaded: {error}") from error
+    loaded.instruction_set.restype = ctypes.c_char_p
+    loaded.lanes.restype = ctypes.c_long
+    loaded.convolve.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_long] * 4 + [ctypes.c_void_p]
+    return Library(loaded.convolve, loaded.lanes(), loaded.instruction_set().decode())
 
 
-def _said(reason: str) -> str:
-    _LOG.warning("convolutions run in PyTorch, about half as fast: %s; %s", reason, _MOVES)
-    return f"PyTorch ({reason})"
+def _compiler(wanted: str | None) -> list[str]:
+    """The command of a C++ compiler."""
+    for name in filter(None, (wanted, "c++", "g++", "clang++")):
+        found = shutil.which(name)
+        if found is not None:
+            return [found]
+    raise NoCompiledCodeError("no C++ compiler here")
 
 
-def _processor() -> str:
-    """What -march=native depends on, so that a cache shared by machines holds one file for each kind."""
+def processor() -> str:
+    """What the compiled code and its speed depend on, so that a cache shared by machines has one of each kind."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return "\n".join(
-        [platform.machine(), *sorted({line for line in lines if line.startswith(("flags", "model name"))})]
-    )
+    lines = info.read_text().splitlines() if info.is_file() else [platform.processor()]
+    return "\n".join([platform.machine(), *sorted({line for line in lines if line.startswith(_OF_PROCESSOR)})])
 
 
-def _compile(compiler: str, target: Path) -> None:
+_OF_PROCESSOR = ("flags", "model name", "Features", "CPU implementer", "CPU part")
+
+
+def _compile(command: list[str], target: Path) -> None:
     """Compile beside the target and rename, so that no process loads half a file."""
     if not target.parent.is_dir():
         target.parent.mkdir(parents=True)
         target.parent.chmod(0o755)  # whatever the umask: code that others may change is not loaded
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
-        subprocess.run([compiler, *_FLAGS, str(_SOURCE), "-o", str(made)], capture_output=True, text=True, check=True)
+        subprocess.run([*command, str(SOURCE), "-o", str(made)], capture_output=True, text=True, check=True)
         made.chmod(0o755)
         os.replace(made, target)
 
 
+class Track(ctypes.Structure):
+    """Activations of several members around their changes; see the struct of the same name in the source."""
+
+    _fields_ = (
+        ("left", ctypes.c_void_p),
+        ("right", ctypes.c_void_p),
+        ("inside", ctypes.c_void_p),
+        ("step", ctypes.c_long),
+        ("member", ctypes.c_long),
+        ("low", ctypes.c_long),
+        ("high", ctypes.c_long),
+    )
+
+
+class _Convolution(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("weights", "bias", "scale", "shift", "twiddles", "passes", "order")),
+        *((name, ctypes.c_long) for name in ("taps", "dilation", "rows", "size")),
+        ("slope", ctypes.c_float),
+        ("padding", ctypes.c_long),
+    )
+
+
 class CompiledConvolution:
-    """One dilated convolution of 32 channels; what `BlockConvolution` does, in compiled code.
+    """One normalisation, activation and dilated convolution of 32 channels, centred on its output.
 
     Args:
-        weights: [taps, channels in, channels out], in double precision.
-        bias: [channels out], in double precision.
+        weights: [taps, channels in, channels out], in double precision; an odd number of taps.
+        bias: [channels out].
+        scale, shift: of the normalisation.
+        slope: of the activation below zero; 1 for none.
         dilation: positions between taps.
+        reference_rows: outputs of a block in references, whose blocks lie on a grid.
     """
 
     def __init__(
-        self, weights: Float64[np.ndarray, "taps 32 32"], bias: Float64[np.ndarray, " 32"], dilation: int
+        self,
+        weights: Float64[np.ndarray, "taps 32 32"],
+        bias: Float64[np.ndarray, " 32"],
+        scale: Float64[np.ndarray, " 32"],
+        shift: Float64[np.ndarray, " 32"],
+        slope: float = 1.0,
+        dilation: int = 1,
     ) -> None:
-        library = _library()
-        if isinstance(library, str):
-            raise RuntimeError(f"compiled convolutions are not available: {library}")  # noqa: TRY004
-        self._convolve = library.convolve
-        self.taps = len(weights)
-        self.dilation = dilation
+        self._library = library()
+        self.taps, self.dilation, self.slope = len(weights), dilation, slope
+        self.radius = (self.taps - 1) // 2 * dilation
         self._weights = weights
-        self._bias = bias.astype(np.float32)
-        self._prepared: dict[int, np.ndarray] = {}
+        self._vectors = [one.astype(np.float32) for one in (bias, scale, shift)]
+        self._prepared: dict[tuple[int, int], tuple[_Convolution, list[np.ndarray]]] = {}
+        self.reference_rows, self.reference_size = _reference_block(self.taps)
+        self.span = self.reference_rows * (2 if dilation == 1 else dilation) if self.reference_size else 1
+        """Positions of a reference's block."""
 
-    @staticmethod
-    def available(channels: int, taps: int, device: torch.device) -> bool:
-        """Whether the compiled code can run such a convolution here."""
-        fits = channels == CHANNELS and taps < _SIZES[-1] // 2 and device.type == "cpu"
-        return fits and not isinstance(_library(), str)
+    @property
+    def constant(self) -> tuple[np.ndarray, ...]:
+        """What it makes of a constant: matrix, bias, scale and shift."""
+        return (self._weights.sum(axis=0), *(one.astype(np.float64) for one in self._vectors))
 
     def run(
         self,
-        x: Float[Tensor, "inputs batch 32"],
-        out: Float[Tensor, "outputs batch 32"],
-        length: int,
-        rows: int | None,
-        workspace: Workspace,
+        track: Track,
+        residual: Track | None,
+        out: tuple[int, int],
+        members: int,
+        positions: tuple[int, int],
         *,
-        add: bool,
+        reference: bool = False,
     ) -> None:
-        """Write, or add, the convolution of x's first positions to the first `length` positions of `out`.
+        """Compute the positions [start, end) of every member's output.
 
-        A batch member's results do not depend on the other members.
+        A member's results do not depend on the other members. In a reference, a position's depend on its block alone,
+        which begins at `positions[0]` or a multiple of `span` behind it.
 
         Args:
-            x: float32, channels next to each other; at least length + (taps - 1)·dilation positions.
-            out: the same; at least `length` positions.
-            length: positions to compute.
-            rows: outputs (in steps of the dilation) of a block; chosen for the least work if None.
-            workspace: not used; the compiled code has scratch memory of its own.
-            add: to what `out` holds.
+            track: input.
+            residual: what is added; may lie where `out` does.
+            out: address of the first member's position 0, and floats from one member to the next.
+            members: how many.
+            positions: start and end.
+            reference: in blocks of `reference_rows` rather than as costs least.
         """
-        steps = -(-length // self.dilation)
-        if rows is None:
-            rows, size = best_size(self.taps, steps)
-        else:
-            size = next(size for size in _SIZES if size >= rows + self.taps - 1)
-        if x.stride(2) != 1 or out.stride(2) != 1 or len(x) < length + (self.taps - 1) * self.dilation:
-            raise ValueError(f"activations of shape {tuple(x.shape)} and strides {x.stride()} do not fit")
-        # Held by name while the compiled code reads them: another thread may be making them too.
-        weights, bias, twiddles = self._at_points(size), self._bias, _twiddles(size)
-        failed = self._convolve(
-            x.data_ptr(),
-            out.data_ptr(),
-            weights.ctypes.data,
-            bias.ctypes.data,
-            twiddles.ctypes.data,
-            length,
-            x.shape[1],
-            self.dilation,
-            self.taps,
-            rows,
-            size,
-            x.stride(0),
-            x.stride(1),
-            out.stride(0),
-            out.stride(1),
-            int(add),
+        length = positions[1] - positions[0]
+        block = (
+            (self.reference_rows, self.reference_size) if reference else best_block(self.taps, self.dilation, length)
+        )
+        # Held by name while the compiled code reads it: another thread may be making it too.
+        prepared = self._prepared.get(block) or self._prepare(block)
+        added = None if residual is None else ctypes.addressof(residual)
+        failed = self._library.convolve(
+            ctypes.addressof(track), added, *out, members, *positions, ctypes.addressof(prepared[0])
         )
         if failed:
             raise MemoryError("no memory for a convolution's scratch space")
 
-    def positions(self, length: int, rows: int | None = None) -> int:
-        """Positions of `out` that are touched: none but those asked for."""
-        return length
+    def operations(self, length: int, *, reference: bool = False) -> float:
+        """Floating-point operations of its products at so many positions, whole blocks included."""
+        block = (
+            (self.reference_rows, self.reference_size) if reference else best_block(self.taps, self.dilation, length)
+        )
+        if not block[1]:
+            return 2.0 * length * self.taps * CHANNELS**2
+        return 8.0 * _signals(self.dilation, length, block[0]) * block[1] * CHANNELS**2
 
-    def _at_points(self, size: int) -> Float[np.ndarray, "frequencies 32 64"]:
-        """Weights at frequencies 0 to size / 2, with the factor of the way back; made once."""
-        if size not in self._prepared:
-            angles = 2 * np.pi / size * np.outer(np.arange(size // 2 + 1), np.arange(self.taps))
-            values = np.tensordot(np.exp(1j * angles), self._weights, axes=1) / size
-            made = np.ascontiguousarray(np.concatenate([values.real, values.imag], axis=2), dtype=np.float32)
-            return self._prepared.setdefault(size, made)
-        return self._prepared[size]
+    def _prepare(self, block: tuple[int, int]) -> tuple[_Convolution, list[np.ndarray]]:
+        """Weights at the points of a transform, with the factor of the way back, as the compiled code reads them."""
+        rows, size = block
+        lanes = self._library.lanes
+        groups = CHANNELS // lanes
+        if size:
+            turned = _waves(self.taps, size) @ self._weights.reshape(self.taps, -1)
+            turned = turned.reshape(2, -1, CHANNELS, groups, lanes)
+            weights = turned.transpose(1, 3, 2, 0, 4)
+        else:
+            weights = self._weights.reshape(self.taps, CHANNELS, groups, lanes).transpose(2, 0, 1, 3)
+        held = [np.ascontiguousarray(weights, np.float32), *self._vectors, *_transform(size)]
+        made = _Convolution(*(a.ctypes.data for a in held), self.taps, self.dilation, rows, size, self.slope, 0)
+        return self._prepared.setdefault(block, (made, held))
 
 
-@lru_cache(maxsize=8)
-def _twiddles(size: int) -> Float[np.ndarray, "half 2"]:
-    angles = 2 * np.pi / size * np.arange(size // 2)
-    return np.ascontiguousarray(np.stack([np.cos(angles), np.sin(angles)], axis=1), dtype=np.float32)
+def _reference_block(taps: int) -> tuple[int, int]:
+    """(rows, points) of a reference's blocks: short beside what a window adds to them, and long beside the kernel."""
+    if taps < 5:
+        return 1, 0
+    size = next(
+        size for size in _SIZES if size >= max(2 * (taps - 1), min(3 * (taps - 1), 60), min(5 * (taps - 1), 50))
+    )
+    return size - taps + 1, size
+
+
+def _signals(dilation: int, length: int, rows: int) -> int:
+    """Pairs of units that cover so many positions; see the source."""
+    if dilation == 1:
+        return -(-length // (2 * rows))
+    return -(-length // (rows * dilation)) * ((dilation + 1) // 2)
 
 
 @lru_cache(maxsize=4096)
-def best_size(taps: int, steps: int) -> tuple[int, int]:
-    """(rows a block, points of its transform) that cover `steps` outputs with the least work."""
+def best_block(taps: int, dilation: int, length: int) -> tuple[int, int]:
+    """(rows, points of the transform) of the blocks that cover `length` positions in the least time; (1, 0): directly.
 
-    def work(size: int) -> float:
-        # The products of a point, and its share of both transforms, whose arithmetic is slower.
-        return -(-steps // (size - taps + 1)) * size * (8192 + 800 * (size.bit_length() - 1))
+    In cycles as counted on an AVX2 processor; others want them in about the same proportion.
+    """
+    choices = [(80.0 * taps * length, (1, 0))]
+    for size in _SIZES:
+        if size >= taps:
+            rows = size - taps + 1
+            choices.append((_signals(dilation, length, rows) * (390.0 * size + 60 * rows), (rows, size)))
+    return min(choices)[1]
 
-    size = min((size for size in _SIZES if size >= taps), key=work)
-    blocks = -(-steps // (size - taps + 1))
-    return -(-steps // blocks), size
+
+@lru_cache(maxsize=64)
+def _waves(taps: int, size: int) -> Float64[np.ndarray, "two frequencies taps"]:
+    """Real and imaginary part of what takes taps to frequencies 0 to size / 2, with the factor of the way back."""
+    angles = 2 * np.pi / size * np.outer(np.arange(size // 2 + 1), np.arange(taps))
+    return np.stack([np.cos(angles), np.sin(angles)]) / size
+
+
+def _radices(size: int) -> list[int]:
+    """Of the passes of a transform, in the order of the forward one."""
+    found = []
+    for radix in (4, 2, 3, 5):
+        while size > 1 and size % radix == 0:
+            found.append(radix)
+            size //= radix
+    return found
+
+
+@lru_cache(maxsize=32)
+def _transform(
+    size: int,
+) -> tuple[Float32[np.ndarray, " twiddles"], Int64[np.ndarray, " passes"], Int64[np.ndarray, " frequencies"]]:
+    """(turns of every pass, radices ended by 0, where each frequency stands)."""
+    turns: list[float] = [0.0]
+    order = np.zeros(max(size, 1), np.int64)
+    remaining, left = np.arange(max(size, 1)), size
+    if size:
+        turns.clear()
+    for radix in _radices(size):
+        angles = 2 * np.pi / left * np.outer(np.arange(left // radix), np.arange(1, radix))
+        turns += np.stack([np.cos(angles), np.sin(angles)], axis=2).ravel().tolist()
+        left //= radix
+        order += remaining % radix * left
+        remaining = remaining // radix
+    return np.array(turns, np.float32), np.array([*_radices(size), 0], np.int64), order
+
+
+def addresses(values: list[int]) -> UInt64[np.ndarray, " members"]:
+    """Pointers for a track; to be held by name as long as it is used."""
+    return np.array(values, np.uint64)
