@@ -1,9 +1,10 @@
 """How fast is the base layer, beside SpliceAI's and OpenSpliceAI's own packages, on the same variants in the same run?
 
-Three sets of variants, the first two from real genes:
+Four sets of variants, the first two from real genes:
 
 * dense: all SNVs around one exon (900 by default), which share one reference;
 * isolated: SNVs on sequences of their own (200 by default), which share nothing;
+* constructs: SNVs in reporter constructs of 170 random bases, D = 150 (600 by default); ours alone;
 * long-gene: SNVs along one gene of two million random bases (100 by default); ours alone, for its peak memory.
 
 Each peer runs in an interpreter of its own, on an even sample of each set (it needs over a second for a variant; its
@@ -16,17 +17,19 @@ it prints them, and their positions where the score is at least 0.02.
     open-peer/bin/pip install openspliceai
     python benchmarks/base_layer.py --spliceai-python peer/bin/python --openspliceai-python open-peer/bin/python
 
-Ours runs twice with SpliceAI's networks: in PyTorch only, and with its compiled convolutions where there is a C++
-compiler. With --device cuda ours runs there; SpliceAI's package runs where its TensorFlow runs.
+Ours runs twice with SpliceAI's networks: in PyTorch only, and with the kernel that it chooses here. With --device cuda
+ours runs there; SpliceAI's package runs where its TensorFlow runs.
 
-Writes benchmarks/results/base_layer.json and base_layer.md (the README's table), and prints the table. Without a peer
-only ours is timed, and the table says so. Ends with 1 if outputs disagree.
+Writes benchmarks/results/base_layer-SET.json, SET being the processor's instruction set, and base_layer.md (the
+README's table) from the results of all sets; prints the table. Results kept from another state of the kernel's source
+are called so. Without a peer only ours is timed, and the table says so. Ends with 1 if outputs disagree.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -42,9 +45,14 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared/vectors/spliceai"
-SETS = ("dense", "isolated", "long-gene")
-ALONE = ("long-gene",)
-"""Sets that ours scores alone: what is asked is its peak memory."""
+SETS = ("dense", "isolated", "constructs", "long-gene")
+ALONE = ("constructs", "long-gene")
+"""Sets that ours scores alone: what is asked is its rate, or its peak memory."""
+DISTANCES = {"constructs": 150}
+"""Of sets with one of their own."""
+INSTRUCTION_SETS = ("AVX2", "AVX-512")
+"""In the table, measured or not."""
+KERNEL = HERE.parent / "src/meta_spliceai/splice_engine/base_layer/compiled_convolution.cpp"
 SIDES = {
     "spliceai": "SpliceAI's own package",
     "pytorch": "meta-spliceai, PyTorch only",
@@ -66,16 +74,19 @@ def main() -> int:
         results = {name: _measure(name, options, work) for name in SETS}
     report: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
+        "machine": _machine(options.threads),
+        "instruction_set": _instruction_set(),
+        "code": _code(),
         "distance": options.distance,
         "device": options.device,
         "threads": options.threads,
         "genome": options.genome.name,
         "sets": results,
     }
-    table = _table(report)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "base_layer.json").write_text(json.dumps(report, indent=1) + "\n")
+    name = report["instruction_set"].lower()
+    (options.out / f"base_layer-{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    table = document(options.out)
     (options.out / "base_layer.md").write_text(table)
     print(table)
     different = [
@@ -96,6 +107,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peer-variants", type=int, default=30, help="variants of each set that a peer scores")
     parser.add_argument("--dense", type=int, default=900, help="SNVs around one exon")
     parser.add_argument("--isolated", type=int, default=200, help="SNVs that share no sequence")
+    parser.add_argument("--constructs", type=int, default=600, help="SNVs in reporter constructs")
     parser.add_argument("--long-gene", type=int, default=100, help="SNVs along a gene of two million bases")
     parser.add_argument("--distance", type=int, default=50)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -117,7 +129,7 @@ def _options() -> argparse.Namespace:
 
 def _measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Ours and the peers' time and scores on one set."""
-    make = {"dense": _dense, "isolated": _isolated, "long-gene": _long_gene}[name]
+    make = {"dense": _dense, "isolated": _isolated, "constructs": _constructs, "long-gene": _long_gene}[name]
     records, fasta, annotation = make(options, work)
     vcf = work / f"{name}.vcf"
     _write_vcf(vcf, records)
@@ -125,9 +137,9 @@ def _measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, An
     sample = records[step // 2 :: step][: options.peer_variants]
     peer_vcf = work / f"{name}-peer.vcf"
     _write_vcf(peer_vcf, sample)
-    inputs = [str(fasta), str(annotation), str(options.distance)]
+    inputs = [str(fasta), str(annotation), str(DISTANCES.get(name, options.distance))]
     sides: dict[str, dict[str, Any]] = {}
-    for who, compiled in (("pytorch", "0"), ("ours", "1"), ("ours-openspliceai", "1")):
+    for who, kernel in (("pytorch", "pytorch"), ("ours", "auto"), ("ours-openspliceai", "auto")):
         if who == "pytorch" and options.device != "cpu":
             continue
         if who == "ours-openspliceai" and (name in ALONE or not options.openspliceai_python):
@@ -136,7 +148,7 @@ def _measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, An
             [sys.executable, str(Path(__file__).resolve()), "--worker", str(vcf)],
             [*inputs, PEER_OF[who], f"{options.device}:{options.threads}"],
             work / f"{name}-{who}.json",
-            META_SPLICEAI_COMPILED=compiled,
+            META_SPLICEAI_KERNEL=kernel,
         )
     for peer, interpreter, more in (
         ("spliceai", options.spliceai_python, []),
@@ -245,6 +257,26 @@ def _isolated(options: argparse.Namespace, work: Path) -> tuple[list[Record], Pa
     return records[: options.isolated], fasta, annotation
 
 
+def _constructs(options: argparse.Namespace, work: Path) -> tuple[list[Record], Path, Path]:
+    """A dozen SNVs in each of a library of constructs; they are in no gene, and have no bases beside their own."""
+    import numpy as np
+    import pysam
+
+    rng, length, each = np.random.default_rng(0), 170, 12
+    fasta, annotation = work / "constructs.fa", work / "constructs.txt"
+    records: list[Record] = []
+    with fasta.open("w") as out:
+        for number in range(-(-options.constructs // each)):
+            bases = "".join(rng.choice(list("ACGT"), length))
+            out.write(f">construct{number}\n{bases}\n")
+            for at in range(7, length, length // each)[:each]:
+                alt = "ACGT"["ACGT".index(bases[at]) - 1]
+                records.append((f"construct{number}", at + 1, f"construct{number}.{at}", bases[at], alt))
+    pysam.faidx(str(fasta))
+    annotation.write_text("")
+    return records[: options.constructs], fasta, annotation
+
+
 def _long_gene(options: argparse.Namespace, work: Path) -> tuple[list[Record], Path, Path]:
     """SNVs at even distances along one gene of two million random bases."""
     import numpy as np
@@ -279,21 +311,23 @@ def _worker(vcf: str, fasta: str, annotation: str, distance: str, networks: str,
     import pysam
     import torch
 
-    from meta_spliceai.splice_engine.base_layer.compiled_convolution import kernel
     from meta_spliceai.splice_engine.base_layer.families import load_base_model
+    from meta_spliceai.splice_engine.base_layer.kernel_choice import chosen
     from meta_spliceai.splice_engine.base_layer.scoring import score_variants
     from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 
     device, threads = where.split(":")
     torch.set_num_threads(int(threads))
-    genes = GeneAnnotation.from_spliceai_table(Path(annotation), "as given")
+    genes = GeneAnnotation.from_spliceai_table(Path(annotation), "as given") if Path(annotation).read_text() else None
     with pysam.VariantFile(vcf) as handle:
         rows = [(record.chrom, record.pos, record.id, record.ref, record.alts[0]) for record in handle]
     table = pd.DataFrame(rows, columns=["chrom", "pos", "variant_id", "ref", "alt"])
-    found = [genes.overlapping(chrom, pos)[0] for chrom, pos in zip(table["chrom"], table["pos"], strict=True)]
-    table["gene"] = [gene.name for gene in found]
-    table["strand"] = [gene.strand for gene in found]
+    table["gene"], table["strand"] = "", "+"
+    if genes is not None:
+        found = [genes.overlapping(chrom, pos)[0] for chrom, pos in zip(table["chrom"], table["pos"], strict=True)]
+        table["gene"] = [gene.name for gene in found]
+        table["strand"] = [gene.strand for gene in found]
     genome = IndexedFasta(Path(fasta), "as given")
     model = load_base_model(networks, device)
     score_variants(table[:2], genome, model, int(distance), annotation=genes)  # warm up, as the peer does
@@ -316,7 +350,7 @@ def _worker(vcf: str, fasta: str, annotation: str, distance: str, networks: str,
         "seconds": seconds,
         "peak_memory_bytes": memory,
         "versions": {name: importlib.metadata.version(name) for name in ("meta-spliceai", "torch", "numpy")},
-        "kernel": kernel() if device == "cpu" else "PyTorch",
+        "kernel": str(chosen()) if device == "cpu" else "pytorch",
         "scores": texts,
     }
     Path(out).write_text(json.dumps(result))
@@ -338,7 +372,35 @@ def _compare(ours: dict[str, str], peer: dict[str, list[str]]) -> dict[str, Any]
     return {"compared": len(peer), "identical_texts": identical, "different": different}
 
 
-def _machine() -> dict[str, Any]:
+def _code() -> str:
+    """Identity of the kernel's source."""
+    return hashlib.sha256(KERNEL.read_bytes()).hexdigest()[:12]
+
+
+def _instruction_set() -> str:
+    from meta_spliceai.splice_engine.base_layer.compiled_convolution import NoCompiledCodeError, library
+
+    try:
+        return library().instruction_set
+    except NoCompiledCodeError:
+        return "no compiler"
+
+
+def _matrix_rate(threads: int) -> float:
+    """GFLOP/s of a large float32 matrix product, the best of five."""
+    import torch
+
+    torch.set_num_threads(threads)
+    a, b = torch.randn(2, 2048, 2048)
+    taken = []
+    for _ in range(5):
+        before = time.perf_counter()
+        a @ b
+        taken.append(time.perf_counter() - before)
+    return 2 * 2048**3 / min(taken) / 1e9
+
+
+def _machine(threads: int) -> dict[str, Any]:
     processor = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -350,16 +412,41 @@ def _machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "load_before": os.getloadavg()[0],
+        "matrix_gflop_per_second": _matrix_rate(threads),
     }
 
 
-def _table(report: dict[str, Any]) -> str:
-    machine = report["machine"]
+def document(folder: Path) -> str:
+    """One table for all instruction sets, measured or not, and a paragraph on each machine."""
     lines = [
-        "| variants | who | scored | variants/s | ratio | peak memory | outputs |",
-        "|---|---|---:|---:|---:|---:|---|",
+        "| instruction set | variants | who | scored | variants/s | ratio | matrix rate | peak memory | outputs |",
+        "|---|---|---|---:|---:|---:|---:|---:|---|",
     ]
-    what = {"dense": "SNVs around one exon", "isolated": "isolated SNVs", "long-gene": "SNVs along a 2 Mb gene"}
+    notes = []
+    for name in INSTRUCTION_SETS:
+        path = folder / f"base_layer-{name.lower()}.json"
+        if not path.is_file():
+            lines.append(f"| {name} | | not measured on this code | | | | | | |")
+            continue
+        report = json.loads(path.read_text())
+        label = name if report["code"] == _code() else f"{name} (earlier code; not measured on this code)"
+        lines += _lines(report, label)
+        notes += ["", _note(report)]
+    return "\n".join(lines + notes) + "\n"
+
+
+WHAT = {
+    "dense": "SNVs around one exon",
+    "isolated": "isolated SNVs",
+    "constructs": "SNVs in constructs of 170 bases, D = 150",
+    "long-gene": "SNVs along a 2 Mb gene",
+}
+
+
+def _lines(report: dict[str, Any], instruction_set: str) -> list[str]:
+    lines = []
+    matrix = report["machine"].get("matrix_gflop_per_second")
+    rate = "not measured" if matrix is None else f"{matrix:.0f} GFLOP/s"
     for name, result in report["sets"].items():
         for who, label in SIDES.items():
             if who not in result:
@@ -377,23 +464,27 @@ def _table(report: dict[str, Any]) -> str:
                 equal = agreement["compared"] - len(agreement["different"])
                 outputs = f"equal on {equal} of {agreement['compared']}"
             lines.append(
-                f"| {what[name]} | {label} | {side['variants']} | {_rate(side):.2f} | {ratio} | "
-                f"{side['peak_memory_bytes'] / 1e9:.2f} GB | {outputs} |"
+                f"| {instruction_set} | {WHAT[name]} | {label} | {side['variants']} | {_rate(side):.2f} | {ratio} | "
+                f"{rate} | {side['peak_memory_bytes'] / 1e9:.2f} GB | {outputs} |"
             )
+    return lines
+
+
+def _note(report: dict[str, Any]) -> str:
+    machine = report["machine"]
     versions = {}
     for result in report["sets"].values():
         for who in SIDES:
             versions.update(result.get(who, {}).get("versions", {}))
     named = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-    lines += [
-        "",
-        f"Ensemble of five, D = {report['distance']}, {report['device']}, {report['threads']} threads; "
-        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; {named}; "
-        f"convolutions: {report['sets']['dense']['ours']['kernel']}; "
-        f"{report['date'][:10]}. All sides warmed up, model loading left out. Outputs are equal when the four scores "
-        "are the same as printed, and their positions wherever the score is at least 0.02.",
-    ]
-    return "\n".join(lines) + "\n"
+    return (
+        f"{report['instruction_set']}: ensemble of five, D = {report['distance']}, {report['device']}, "
+        f"{report['threads']} threads; {machine['processor']}, {machine['cores']} cores, load before "
+        f"{machine['load_before']:.1f}, {machine['system']}, Python {machine['python']}; {named}; "
+        f"convolutions: {report['sets']['dense']['ours']['kernel']}; {report['date'][:10]}. All sides warmed up, "
+        "model loading left out. Outputs are equal when the four scores are the same as printed, and their positions "
+        "wherever the score is at least 0.02."
+    )
 
 
 if __name__ == "__main__":
