@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from meta_spliceai.errors import MissingResourceError, RunError
 from meta_spliceai.experiments import runner
 from meta_spliceai.experiments.leaderboard import boards
 from meta_spliceai.experiments.progress_of_rows import state_of_rows
 from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
+from meta_spliceai.experiments.runner import member_of, run_experiment
 from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.watcher import Silent
@@ -514,3 +515,46 @@ def test_a_defect_keeps_its_traceback_and_leaves_its_name(
     with pytest.raises(ZeroDivisionError):
         run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     assert workspace.runs()[0].reason().startswith("ZeroDivisionError")
+
+
+def test_a_run_goes_on_with_the_threads_it_was_begun_with(toy_row: ExperimentSpec, workspace: Workspace) -> None:
+    """Another number of threads sums in another order: the record says which it was, and a resumed run keeps to it."""
+    at_work = torch.get_num_threads()
+    seen: list[int] = []
+
+    class Stopping(Silent):
+        def tell(self, kind: str, facts: dict[str, Any]) -> None:
+            seen.append(torch.get_num_threads())
+            if kind == "epoch" and len(set(seen)) == 1 and not stopped:
+                stopped.append(True)
+                raise KeyboardInterrupt
+
+    stopped: list[bool] = []
+    rows = {toy_row.id: toy_row}
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(toy_row, workspace, "cpu", rows=rows, watcher=Stopping())
+        (run,) = workspace.runs()
+        assert run.record()["threads"] == 3
+        torch.set_num_threads(2)
+        seen.clear()
+        run_experiment(toy_row, workspace, "cpu", resume=True, rows=rows, watcher=Stopping())
+        assert set(seen) == {3}
+        assert torch.get_num_threads() == 2
+        assert run.record()["threads"] == 3
+        assert run.environment()["torch_threads"] == 3
+        listening = Silent()
+        assert run_experiment(toy_row, workspace, "cpu", rows=rows, watcher=listening).reused
+        assert any("made with 3 threads and here are 2" in line for line in listening.lines)
+    finally:
+        torch.set_num_threads(at_work)
+
+
+def test_an_ensembles_training_settings_reach_its_members(with_ensemble: Rows) -> None:
+    both = change(with_ensemble["toy-both"], ["training.epochs=2"])
+    members = [member_of(both, name, with_ensemble) for name in both.ensemble.members]  # type: ignore[union-attr]
+    assert [member.training.epochs for member in members] == [2, 2]
+    smoke = change(as_smoke(with_ensemble["toy-both"]), ["training.epochs=2"])
+    assert member_of(smoke, members[0].id, with_ensemble).training.epochs == 2
+    assert member_of(as_smoke(with_ensemble["toy-both"]), members[0].id, with_ensemble).training.epochs == 1

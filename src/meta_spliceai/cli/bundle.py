@@ -42,7 +42,9 @@ def make(
     ] = True,
     score_digits: Annotated[
         int | None,
-        typer.Option("--score-digits", metavar="N", help="Round base scores to N decimals, 3 to 7 (default: exact)."),
+        typer.Option(
+            "--score-digits", min=1, max=15, metavar="N", help="Decimals of base scores, 3 to 7 (default: exact)."
+        ),
     ] = None,
     wheels: Annotated[
         Path | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from meta_spliceai.cli.bounds import LARGEST_SEED
+from meta_spliceai.cli.bounds import LARGEST_SEED, MOST_ROWS
 from meta_spliceai.cli.folders import RunsDir
 
 ROWS = ("wt1-validated-delta", "wt1-simple-cnn")
@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 def quickstart(
     mutants: Annotated[
         int | None,
-        typer.Option("--mutants", min=200, metavar="N", help="Use N of the measured mutants, drawn with the seed."),
+        typer.Option(
+            "--mutants", min=200, max=MOST_ROWS, metavar="N", help="Use N of the measured mutants, drawn with the seed."
+        ),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything.")] = 0,

@@ -105,7 +105,7 @@ def _assign(values: dict[str, Any], name: str, value: Any) -> None:
 def _yaml_value(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
         raise InputError(f"{where}: the value is no YAML ({_first_line(error)})") from error
 
 

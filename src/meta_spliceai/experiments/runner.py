@@ -274,7 +274,8 @@ def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, w
     elif state in ("running", "interrupted", "failed"):
         watcher.say(f"going on with {run.name}")
     run.write_yaml("spec.yaml", spec.model_dump(mode="json"))
-    run.write_json("environment.json", describe_environment())
+    threads = record.get("threads") or torch.get_num_threads()
+    run.write_json("environment.json", {**describe_environment(), "torch_threads": threads})
     run.mark(
         "running",
         row=spec.id,
@@ -282,7 +283,7 @@ def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, w
         smoke=spec.smoke,
         seed=spec.seed,
         pid=os.getpid(),
-        threads=record.get("threads") or torch.get_num_threads(),
+        threads=threads,
         started=record.get("started") or now(),
     )
 

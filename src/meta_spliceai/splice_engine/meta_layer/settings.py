@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from meta_spliceai.errors import InputError, shown
 
@@ -21,13 +20,20 @@ class Bounded(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _in_bounds(cls, value: Any) -> Any:
-        _check_numbers(value)
+    def _in_bounds(cls, value: Any, info: ValidationInfo) -> Any:
+        # Blocks check their own fields, so that the message names the field and not the block.
+        if not _is_block(cls.model_fields[str(info.field_name)].annotation):
+            _check_numbers(value)
         return value
 
 
+def _is_block(annotation: Any) -> bool:
+    kinds = (annotation, *get_args(annotation))
+    return any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
+
+
 def _check_numbers(value: Any) -> None:
-    if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST):
+    if isinstance(value, int | float) and not abs(value) <= LARGEST:
         raise ValueError(f"a number from -{LARGEST:,} to {LARGEST:,}")
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     for one in inner:
