@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.files import atomic_write, cache_dir, place_of, sha256_file, who_else_may_write
+from meta_spliceai.files import TEMPORARY, atomic_write, cache_dir, place_of, sha256_file, who_else_may_write
 
 
 def test_a_file_appears_with_its_content_and_no_leftovers(tmp_path: Path) -> None:
@@ -117,3 +120,50 @@ def test_a_path_is_known_by_any_of_its_names(tmp_path: Path) -> None:
     assert place_of(tmp_path / "dangling") == place_of(tmp_path / "nowhere" / "yet")
     assert place_of(tmp_path / "real/file") != place_of(tmp_path / "real")
     assert place_of(Path(os.devnull)) is None
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from meta_spliceai.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1]) / 'half.txt') as handle:\n"
+        "    handle.write('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (tmp_path / ".other.tmp").write_text("of another program")
+    with atomic_write(tmp_path / "in work") as handle:
+        handle.write("x")
+        assert len(list(tmp_path.glob(f".*{TEMPORARY}"))) == 1  # this one's own; the killed writer's is gone
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.tmp", "in work"]
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from meta_spliceai.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1]) / 'file.txt') as handle:\n"
+        "    print('writing', flush=True)\n"
+        "    handle.write(sys.stdin.readline())\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "writing\n"
+        with atomic_write(tmp_path / "mine.txt") as handle:
+            handle.write("mine")
+        other.stdin.write("theirs\n")
+        other.stdin.close()
+    assert other.returncode == 0
+    assert (tmp_path / "file.txt").read_text() == "theirs\n"
+
+
+def test_a_long_name_can_be_written(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / ("n" * 250)) as handle:
+        handle.write("x")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["x"]

@@ -9,19 +9,28 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from meta_spliceai.errors import RunError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+TEMPORARY = ".meta-spliceai.tmp"
+"""End of the names of files that are being written."""
+
+_TIDIED: set[Path] = set()
+"""Folders that this process has cleared of killed writers' leftovers."""
+
 
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file to write that takes the place of `path` only when the block ends without an error.
-
-    The bytes go to a temporary file in the same folder, are flushed to the disk and renamed. A reader therefore sees
-    the old file or the whole new one, and a killed process leaves the old one.
+    """A file to write that takes the place of `path` only when the block ends without an error; see `whole_file`.
 
     Args:
         path: where the file will stand; its folder is made if need be.
@@ -30,22 +39,74 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         RunError: the disk is full or the folder cannot be written to.
     """
-    temporary: str | None = None
+    with whole_file(path) as temporary, temporary.open(mode, encoding=None if "b" in mode else "utf-8") as handle:
+        yield handle
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """The path of an empty file beside `path`, which takes its place only when the block ends without an error.
+
+    The file is flushed to the disk and renamed. A reader therefore sees the old file or the whole new one, and a killed
+    process leaves the old one, and beside it a temporary file that the next writer in that folder removes.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written to.
+    """
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.chmod(temporary, _usual_mode(path))
-        os.replace(temporary, path)
-        temporary = None
+        _tidy(path.parent)
+        descriptor, temporary = _locked_file(path)
+        try:
+            yield temporary
+            os.fsync(descriptor)
+            os.chmod(temporary, _usual_mode(path))
+            os.replace(temporary, path)
+            temporary = None
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _explained(error, path) from error
     finally:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
+
+
+def _locked_file(path: Path) -> tuple[int, Path]:
+    """A new file beside the path, locked while its descriptor is open, so that others see that it is in use."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.", suffix=TEMPORARY)
+        _lock(descriptor, wait=True)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, Path(name)
+        os.close(descriptor)  # somebody tidied up between the file and its lock
+
+
+def _lock(descriptor: int, wait: bool) -> bool:
+    """Whether the file could be locked; never on Windows and on file systems without locks."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what killed writers left in a folder: temporary files of ours that nobody holds; once a process."""
+    if folder in _TIDIED:
+        return
+    _TIDIED.add(folder)
+    for leftover in folder.glob(f".*{TEMPORARY}"):
+        with suppress(OSError):  # another process was faster, or it is another user's
+            descriptor = os.open(leftover, os.O_RDWR)
+            try:
+                if _lock(descriptor, wait=False):
+                    leftover.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _usual_mode(path: Path) -> int:

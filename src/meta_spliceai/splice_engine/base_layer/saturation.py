@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from meta_spliceai.errors import InputError
+from meta_spliceai.files import whole_file
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.pangolin import gain_and_loss
@@ -206,15 +205,12 @@ def saturate(
 
     Raises:
         InputError: a stretch without any known base.
-        OSError: the disk is full, or the folder cannot be written to.
+        RunError: the disk is full, or the folder cannot be written to.
     """
     alone = GeneAnnotation([stretch.gene], annotation.build, annotation.name)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")
-    os.close(descriptor)
     writer: pq.ParquetWriter | None = None
     rows = 0
-    try:
+    with whole_file(out) as temporary:
         for start, end in _pieces(stretch, distance, kinds):
             table = all_changes(stretch, genome, kinds, start, end)
             if len(table):
@@ -237,14 +233,6 @@ def saturate(
         if writer is None:
             raise InputError(f"{stretch.title} has no known base in {genome.name}")
         writer.close()
-        with open(temporary, "r+b") as handle:
-            os.fsync(handle.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, out)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return rows
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from meta_spliceai.errors import MissingPackageError, RunError
+from meta_spliceai.files import whole_file
 
 OUTPUT_TYPES = ("v", "z", "b")
 """VCF text, bgzipped VCF, BCF."""
@@ -30,29 +29,18 @@ def convert(source: Path, out: Path, output_type: str) -> None:
         import pysam.bcftools
     except ImportError as error:
         raise MissingPackageError(f"writing {out} in another kind than {source.name}", "pysam") from error
-    descriptor, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")
-    os.close(descriptor)
     loudness = pysam.set_verbosity(0)
     try:
         # Not pysam's own record writer: it adds END to records of symbolic alleles behind the header's back.
-        pysam.bcftools.view("--no-version", "-O", output_type, "-o", temporary, str(source), catch_stdout=False)
-        with open(temporary, "r+b") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, out)
+        with whole_file(out) as temporary:
+            arguments = ("--no-version", "-O", output_type, "-o", str(temporary), str(source))
+            pysam.bcftools.view(*arguments, catch_stdout=False)
     except pysam.utils.SamtoolsError as error:
         kind = "BCF" if output_type == "b" else "VCF"
         said = str(error).replace("\\n", " ").partition("stderr=")[2].strip("' ") or "no message"
         raise RunError(
             f"{out} could not be written as {kind} ({said}): the disk is full, or the header does not declare every "
-            f"contig and key; all scores are kept in {source.name}"
+            f"contig and key; all scores are kept in {source.name}: the same command with --resume goes on"
         ) from error
     finally:
         pysam.set_verbosity(loudness)
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -130,8 +130,14 @@ class Unfinished:
         except OSError as error:
             raise self._explained(error) from error
         account.size += len(data)
-        with atomic_write(self.account_path) as stream:
-            json.dump({"format": _FORMAT, **asdict(account)}, stream)
+        if not self.partial.exists():  # an open file may still be written to; the account would begin a folder anew
+            raise self._explained(FileNotFoundError(errno.ENOENT, "gone", str(self.partial)))
+        try:
+            with atomic_write(self.account_path) as stream:
+                json.dump({"format": _FORMAT, **asdict(account)}, stream)
+        except RunError as error:  # the disk is full, or the folder is gone
+            cause = error.__cause__
+            raise self._explained(cause) if isinstance(cause, OSError) else error from error
 
     def finish(self, end: bytes) -> None:
         """Write what stands behind the last record, so that the partial file is whole."""
@@ -162,6 +168,11 @@ class Unfinished:
             return RunError(
                 f"no space left on the disk that holds {self.out.parent}; the blocks written so far are kept in "
                 f"{self.partial.name}: free some space and run again with --resume"
+            )
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE) or not self.out.parent.is_dir():
+            return RunError(
+                f"the folder of the output, {self.out.parent}, went away while it was written to; make it or mount it "
+                f"again: with {self.partial.name} in it, the same command with --resume goes on"
             )
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             return RunError(f"{self.out.parent} cannot be written to ({error.strerror}); name another output")

@@ -1,0 +1,50 @@
+"""What a full disk or a lost folder says: that the blocks are kept, and how to go on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from meta_spliceai.errors import RunError
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Unfinished
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_full_disk_keeps_the_blocks_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Whether it is the block that no longer fits, or the account of it."""
+    sync, calls = os.fsync, [0]
+
+    def full(descriptor: int) -> None:
+        calls[0] += 1
+        if calls[0] > written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    with Unfinished(tmp_path / "out.vcf") as unfinished:
+        account = Account({})
+        unfinished.begin(account, b"header\n")
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match=r"kept in out\.vcf\.partial.*free some space.*--resume"):
+            unfinished.append(b"block\n", account)
+        monkeypatch.undo()
+    with Unfinished(tmp_path / "out.vcf") as unfinished:
+        assert unfinished.read_account({}) == Account({}, size=7)
+
+
+def test_a_folder_that_goes_away_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "mounted" / "out.vcf"
+    with Unfinished(out) as unfinished:
+        account = Account({})
+        unfinished.begin(account, b"header\n")
+        unfinished.append(b"block\n", account)
+        shutil.rmtree(out.parent)
+        with pytest.raises(RunError, match=r"mounted, went away .*--resume"):
+            unfinished.append(b"block\n", account)
+        with pytest.raises(RunError, match=r"mounted, went away"):
+            unfinished.put_in_place(None)
