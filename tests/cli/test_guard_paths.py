@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 import pytest
 import typer
+from typer.core import TyperCommand
 
 from meta_spliceai.cli.app import app
 from meta_spliceai.cli.guard_paths import GuardedCommand, Reads, Writes, roles_of
@@ -135,4 +136,32 @@ def test_roles_are_read_from_annotations() -> None:
 
     roles = roles_of(score)
     assert isinstance(roles["out"], Writes)
-    assert roles["reference"] == Reads((".fai", ".gzi"))
+    assert isinstance(roles["reference"], Reads)
+    assert roles["reference"].beside == (".fai", ".gzi")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("score in.vcf -R missing.fa -A genes.txt -o o.vcf", "no FASTA file at missing.fa (--reference)"),
+        ("score missing.vcf -R genome.fa -A genes.txt -o o.vcf", "no file of variants at missing.vcf"),
+        ("score in.vcf -R genome.fa -A missing.gtf -o o.vcf", "missing.gtf (--annotation); give a path, or grch37"),
+        (f"{SCORE} -o o.vcf --base openspliceai:missing.pt", "no weights at missing.pt (--base)"),
+        (f"{SCORE} -o real", "--output real is a folder; name a file"),
+        (f"{SCORE} -o genes.txt/out.vcf", "genes.txt is a file and no folder"),
+        ("wishlist import doc.md --out genes.txt", "--out genes.txt is a file; name a folder"),
+        ("run row --bundle missing.zip", "no bundle at missing.zip (--bundle)"),
+        ("audit missing.parquet", "no split at missing.parquet"),
+        ("pretrain -o new --sequence missing.fa", "no FASTA file at missing.fa (--sequence)"),
+    ],
+)
+def test_what_is_not_there_is_said_before_anything_is_loaded(
+    command: str, words: str, folder: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loads(*_: object) -> None:
+        raise AssertionError("the command itself was begun")
+
+    monkeypatch.setattr(TyperCommand, "invoke", loads)
+    code, _, err = run_cli(command.split())
+    assert code == 2
+    assert words in err

@@ -183,3 +183,19 @@ def test_packaged_tables_are_read_whole(name: str, count: int) -> None:
     assert annotation.build == {"grch37": "GRCh37", "grch38": "GRCh38"}[name]
     gene = annotation.gene("OR4F5")
     assert (gene.start, gene.end, gene.strand) == (69090, 70008, "+")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "##gff-version 3\n",
+        "##gff-version   3.1.26\n",
+        "#!genome-build GRCh38\nchr1\tHAVANA\tgene\t5\t9\t.\t+\t.\tID=ENSG1;gene_name=X\n",
+        "1\thavana\texon\t5\t9\t.\t+\t.\tParent=transcript:ENST1;exon_id=ENSE1\n",
+    ],
+)
+def test_gff3_is_named_as_such(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "genes.gff3"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"line [12]: this is GFF3, .*gffread genes\.gff3 -T -o genes\.gtf"):
+        GeneAnnotation.named(str(path))

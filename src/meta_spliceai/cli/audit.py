@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 
 def audit(
     split: Annotated[
-        Path, typer.Argument(help="A split's .parquet file, or the folder of a run that holds one."), Reads()
+        Path,
+        typer.Argument(help="A split's .parquet file, or the folder of a run that holds one."),
+        Reads(what="split"),
     ],
     window: Annotated[int, typer.Option(min=3, max=1_000_001, help="Bases of the windows compared, odd.")] = 201,
     sequence: Annotated[

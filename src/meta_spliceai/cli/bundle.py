@@ -112,7 +112,7 @@ def make(
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="A bundle."), Reads()],
+    file: Annotated[Path, typer.Argument(help="A bundle."), Reads(what="bundle")],
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Say what a bundle holds, without unpacking it.
@@ -134,7 +134,7 @@ def show(
 
 
 def open_(
-    file: Annotated[Path, typer.Argument(help="A bundle."), Reads()],
+    file: Annotated[Path, typer.Argument(help="A bundle."), Reads(what="bundle")],
     into: Annotated[
         Path | None,
         typer.Option("--into", metavar="DIR", help="A new folder (default: one in the cache)."),

@@ -34,10 +34,17 @@ class Reads:
     Attributes:
         beside: endings of files that are read beside it, such as indexes.
         runs: it is a folder of runs: its ledger and everything in its run directories is read.
+        what: the kind of file in the user's words, where it must be there; it is looked for before the heavy libraries
+            are loaded.
+        names: what may be given instead of a path.
+        behind_colon: the path stands behind a colon (NAME:PATH); a name alone is no path.
     """
 
     beside: tuple[str, ...] = ()
     runs: bool = False
+    what: str = ""
+    names: tuple[str, ...] = ()
+    behind_colon: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,10 +60,12 @@ class Writes:
     folder: str = ""
 
 
-FASTA = Reads((".fai", ".gzi"))
-VARIANTS = Reads((".tbi", ".csi"))
+FASTA = Reads((".fai", ".gzi"), what="FASTA file", names=("regions", "packaged"))
+VARIANTS = Reads((".tbi", ".csi"), what="file of variants")
+ANNOTATION = Reads(what="annotation (a table or a GTF)", names=("grch37", "grch38"))
+WEIGHTS = Reads(what="weights", behind_colon=True)
 GENOME_VARIABLES = ("META_SPLICEAI_GENOME_GRCH37", "META_SPLICEAI_GENOME_GRCH38")
-"""Genomes that commands read without being told."""
+"""Genomes that commands read without being told; only some do, so that they need not be there."""
 
 
 class GuardedCommand(TyperCommand):
@@ -107,14 +116,17 @@ def refuse_shared_paths(command: Any, given: Mapping[str, Any], options: Mapping
     """
     roles = roles_of(command)
     chosen = [(options.get(name, name), role, value) for name, role in roles.items() for value in _values(given[name])]
-    if not any(isinstance(role, Writes) for _, role, _ in chosen):
-        return
     if any(isinstance(role, Reads) and role.runs for role in roles.values()):
         chosen.append(("folder of runs", Reads(runs=True), os.environ.get("META_SPLICEAI_RUNS") or "runs"))
-    chosen += [(name, FASTA, os.environ[name]) for name in GENOME_VARIABLES if os.environ.get(name)]
+    chosen += [(name, Reads(FASTA.beside), os.environ[name]) for name in GENOME_VARIABLES if os.environ.get(name)]
     written = [one for option, role, value in chosen if isinstance(role, Writes) for one in _files(option, role, value)]
     read = [one for option, role, value in chosen if isinstance(role, Reads) for one in _files(option, role, value)]
     read += [_Named("your wishlist", path, place_of(path)) for path in sorted(OWN_ROWS.glob("*.y*ml"))]
+    for option, role, value in chosen:
+        if isinstance(role, Reads) and role.what:
+            _refuse_absent(option, role, value)
+        elif isinstance(role, Writes) and value != STREAM:
+            _refuse_wrong_kind(option, role, Path(value))
     for number, one in enumerate(written):
         for other in (*written[:number], *read):
             if one.place is not None and one.place == other.place:
@@ -128,6 +140,30 @@ def refuse_shared_paths(command: Any, given: Mapping[str, Any], options: Mapping
             _refuse_to_replace_within(Path(value), role.folder, option, read)
         elif isinstance(role, Writes) and value != STREAM:
             _refuse_in_kept_folders(Path(value), option, runs)
+
+
+def _refuse_absent(option: str, role: Reads, value: str) -> None:
+    """Refuse a path at which nothing is."""
+    path = value.partition(":")[2] if role.behind_colon else value
+    if not path or path == STREAM or path.lower() in role.names or Path(path).exists():
+        return
+    others = f"; give a path, or {' or '.join(role.names)}" if role.names else "; check the path"
+    raise InputError(f"no {role.what} at {path} ({option}){others}")
+
+
+def _refuse_wrong_kind(option: str, role: Writes, out: Path) -> None:
+    """Refuse a folder where a file is written, a file where a folder is, and a path below a file or in a folder that
+    cannot be written to."""
+    page = out.suffix.lower() in (".html", ".htm")  # `report` writes a folder, or one page
+    if role.folder and not page and out.exists() and not out.is_dir():
+        raise InputError(f"{option} {out} is a file; name a folder")
+    if not role.folder and out.is_dir():
+        raise InputError(f"{option} {out} is a folder; name a file")
+    above = next(parent for parent in out.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"{option} {out}: {above} is a file and no folder; name another output")
+    if not out.exists() and not os.access(above, os.W_OK):
+        raise InputError(f"{option} {out}: {above} cannot be written to; name another output")
 
 
 def _files(option: str, role: Reads | Writes, value: str) -> Iterator[_Named]:

@@ -50,7 +50,7 @@ def launch(
     prices: Annotated[
         Path | None,
         typer.Option("--prices", help="Cards and prices (default: ./wishlist/gpus.yaml, the packaged)."),
-        Reads(),
+        Reads(what="table of prices"),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Where the job's YAML is written."), Writes()] = Path(
         "meta-spliceai-job.yaml"

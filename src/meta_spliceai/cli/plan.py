@@ -49,7 +49,7 @@ def plan(
     prices: Annotated[
         Path | None,
         typer.Option("--prices", metavar="FILE", help="Your own cards and prices, laid over the known ones."),
-        Reads(),
+        Reads(what="table of prices"),
     ] = None,
     assignments: Annotated[
         list[str] | None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from meta_spliceai.cli.folders import RunsDir
-from meta_spliceai.cli.guard_paths import FASTA, VARIANTS, Reads, Writes
+from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, VARIANTS, Writes
 from meta_spliceai.cli.kernel import KernelOption
 from meta_spliceai.cli.print_json import in_json
 
@@ -34,7 +34,7 @@ def predict(
         typer.Option(
             "-A", "--annotation", metavar="WHAT", help="Genes, for the strand: grch37, grch38, a table or a GTF."
         ),
-        Reads(),
+        ANNOTATION,
     ] = None,
     build: Annotated[str, typer.Option("--build", help="The variants' build.")] = "GRCh38",
     reference: Annotated[
@@ -67,17 +67,19 @@ def predict(
           -R hg38.fa -A grch38
       meta-spliceai predict validated-delta-50k variants.tsv -o out.tsv
     """
+    from meta_spliceai.experiments.workspace import Workspace
+
+    # Before the libraries that a prediction needs are loaded: a name that is none is said at once.
+    workspace = Workspace.default(runs_dir)
+    found = workspace.find(run)
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.datasets.human import human_annotation
     from meta_spliceai.experiments.predict_new import predict_new
     from meta_spliceai.experiments.read_variants import read_variants
-    from meta_spliceai.experiments.workspace import Workspace
     from meta_spliceai.files import atomic_write
     from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
 
     terminal = Terminal()
-    workspace = Workspace.default(runs_dir)
-    found = workspace.find(run)
     genes = None if annotation is None else human_annotation(build, annotation)
     alleles, variants = read_variants(source, genes)
     genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)

@@ -47,7 +47,7 @@ def run(
     bundle: Annotated[
         Path | None,
         typer.Option("--bundle", metavar="FILE", help="Take rows, data and weights from a bundle."),
-        Reads(),
+        Reads(what="bundle"),
     ] = None,
     assignments: Annotated[
         list[str] | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from meta_spliceai.cli.guard_paths import FASTA, Reads, Writes
+from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, WEIGHTS, Writes
 from meta_spliceai.cli.kernel import KernelOption
 from meta_spliceai.cli.score import REFERENCE_HELP
 
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def saturate(
     out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (Parquet)."), Writes()],
     annotation: Annotated[
-        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF."), Reads()
+        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF."), ANNOTATION
     ],
     reference: Annotated[
         Path | None, typer.Option("-R", "--reference", metavar="FASTA", help=REFERENCE_HELP), FASTA
@@ -45,7 +45,7 @@ def saturate(
     base: Annotated[
         str,
         typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights."),
-        Reads(),
+        WEIGHTS,
     ] = "spliceai",
     distance: Annotated[int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases to either side.")] = 50,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meta_spliceai.cli.guard_paths import FASTA, VARIANTS, Reads, Writes
+from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, VARIANTS, WEIGHTS, Writes
 from meta_spliceai.cli.kernel import KernelOption
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def score(
     annotation: Annotated[
-        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF."), Reads()
+        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF."), ANNOTATION
     ],
     source: Annotated[
         str,
@@ -47,7 +47,7 @@ def score(
     base: Annotated[
         str,
         typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights."),
-        Reads(),
+        WEIGHTS,
     ] = "spliceai",
     distance: Annotated[
         int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases to either side, 1 to 4999.")

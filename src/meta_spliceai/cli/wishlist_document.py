@@ -51,7 +51,9 @@ def render(
 
 
 def import_(
-    document: Annotated[Path, typer.Argument(metavar="FILE.md", help="A wishlist in Markdown."), Reads()],
+    document: Annotated[
+        Path, typer.Argument(metavar="FILE.md", help="A wishlist in Markdown."), Reads(what="wishlist")
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for the YAML files (default: ./wishlist, where rows are found)."),

@@ -246,6 +246,11 @@ class GeneAnnotation:
         """
         transcripts: dict[tuple[str, str], dict[str, _Transcript]] = {}
         for number, line in enumerate(_lines(path), start=1):
+            if re.match(r"##\s*gff-version\s+3", line) or re.match(r"(?:[^\t]*\t){8}\s*\w+=", line):
+                raise InputError(
+                    f"{path}, line {number}: this is GFF3, and a GTF is read; convert it, for example with "
+                    f"'gffread {path.name} -T -o genes.gtf', or take the source's GTF (GENCODE and Ensembl have both)"
+                )
             if not line.strip() or line.startswith("#"):
                 continue
             fields = line.split("\t")

@@ -22,7 +22,7 @@ from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED, score_variants
 from meta_spliceai.splice_engine.base_layer.split_products import Precision
-from meta_spliceai.splice_engine.base_layer.vcf.convert import OUTPUT_TYPES, convert
+from meta_spliceai.splice_engine.base_layer.vcf.convert import OUTPUT_TYPES, check_convertible, convert
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import field_of
 from meta_spliceai.splice_engine.base_layer.vcf.reader import Variants, open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import (
@@ -160,6 +160,8 @@ def score_vcf(
     with _opened(source) as stream:
         name = "standard input" if source == STREAM else source
         variants = open_variants(stream, name, list(field.definitions()))
+        if source != STREAM and kind == "b" and not _native(variants, kind):
+            check_convertible(Path(source))
         if to_stream:
             _to_stream(variants, scorer, out, kind, provenance, report)
         else:
