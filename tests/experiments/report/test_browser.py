@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from meta_spliceai.experiments.report import build_report
@@ -15,8 +17,6 @@ DRAWN = "document.querySelectorAll('.main-svg').length"
 
 @pytest.mark.slow
 def test_plots_appear_tables_are_sorted_and_runs_compared(browser, finished_runs, tmp_path):
-    import shutil
-
     place = Workspace(tmp_path / "runs")
     shutil.copytree(finished_runs, place.root)
     place.run(SECOND).write_json("evidence.json", EVIDENCE)
@@ -24,6 +24,8 @@ def test_plots_appear_tables_are_sorted_and_runs_compared(browser, finished_runs
     build_report(place, folder, rows=rows(), left=LEFT)
     for page in sorted(folder.glob("*.html")):
         browser.open(page)
+        # Plots are drawn when they come into view; those of a comparison at once.
+        browser.run("document.querySelector('.plot')?.scrollIntoView()")
         browser.wait_for(f"{DRAWN} > 0")
         assert browser.complaints == [], page.name
         for width in (390, 1280):
