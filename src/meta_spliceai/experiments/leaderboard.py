@@ -33,6 +33,9 @@ SHOWN = {
 NEGATIVES = (NORMAL,)
 """The negative side of runs that do not name theirs."""
 
+COLUMNS = ("run", "scorer", "kind", "metric", "estimate", "low", "high", "n", "prevalence")
+"""What a line takes from the table of metrics."""
+
 MOST_REASONS = 4
 """Reasons for rows left out that are told one by one."""
 
@@ -174,7 +177,8 @@ def boards_of(workspace: Workspace, names: Sequence[str]) -> list[Board]:
 def _boards(workspace: Workspace, runs: Sequence[dict[str, Any]], metrics: Sequence[str]) -> list[Board]:
     wanted = dict.fromkeys(run["run"] for run in runs)
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
-    for record in tidy(workspace, "metrics", {*metrics, "auprc"}).to_pylist() if runs else ():
+    table = tidy(workspace, "metrics", {*metrics, "auprc"}).select(list(COLUMNS))
+    for record in table.to_pylist() if runs else ():
         if record["run"] in records:
             records[record["run"]].append(record)
     found: dict[tuple[str, str], Board] = {}
