@@ -14,7 +14,7 @@ from meta_spliceai.cli.app import app
 from meta_spliceai.cli.bundle import size_in_bytes
 from meta_spliceai.cli.print_json import print_json
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.executors.durations import parse_duration
+from meta_spliceai.experiments.execute.durations import parse_duration
 from meta_spliceai.experiments.rows import change, load_rows
 from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig
@@ -105,7 +105,7 @@ def test_a_smoke_run_keeps_what_was_set() -> None:
 
 
 def test_run_smoke_with_set_runs_what_was_set(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from meta_spliceai.experiments.executors import places
+    from meta_spliceai.experiments.execute import places
 
     seen: list[Any] = []
     monkeypatch.chdir(tmp_path)
