@@ -7,7 +7,7 @@
 
 The same originals give the same bytes (with the pinned pandas and pyarrow of constraints.txt). `data` needs the
 resources cispliceai-validated, mapsy and human-regions and the packages spliceai and cispliceai; `scores` needs
-cispliceai, about 40 minutes of one core, and a folder WORK for what is done already.
+cispliceai, about half an hour of one core, and a folder WORK for what is done already.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 from meta_spliceai import resources
 from meta_spliceai.experiments.spec import BaseSpec, ExperimentSpec
-from meta_spliceai.resources.packaged import DESCRIPTION, PACKAGED_HUMAN, SCORES
+from meta_spliceai.resources.packaged import DESCRIPTION, PACKAGED_HUMAN
 
 
 @lru_cache(maxsize=1)
@@ -21,8 +21,6 @@ def packaged_network() -> dict[str, Any]:
 
 def is_packaged(wanted: BaseSpec) -> bool:
     """Whether scores of this network, all its members, at this distance travel with the package."""
-    if all(entry.path != SCORES for entry in PACKAGED_HUMAN.files):  # being made
-        return False
     about = packaged_network()
     every = wanted.members is None or wanted.members == tuple(range(about["networks"]))
     return every and (wanted.name, wanted.distance, wanted.precision) == (about["network"], about["distance"], "fp32")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from meta_spliceai.datasets import registry
+from meta_spliceai.experiments.packaged_network import travel_with_package
 from meta_spliceai.experiments.plan.bench_work import (
     AUDIT_FOLD_SECONDS,
     AUDIT_ROW_SECONDS,
@@ -225,9 +226,10 @@ def demand_of(
             base, round(parts.rows * share), max(1, round(parts.neighbourhoods * share)), round(parts.spread * share)
         )
         for base in networks
+        if share and not (base is spec.base and travel_with_package(spec))
     ]
-    steps["base scores"] = sum(one.seconds(machine) for one in scoring) if share else 0.0
-    if not share:
+    steps["base scores"] = float(sum(one.seconds(machine) for one in scoring))
+    if not scoring:
         steps[FOUND] = found_seconds(spec, parts)
     if spec.trunk_network is not None and work.features:
         # The work of its Δ, heads apart.
