@@ -74,20 +74,6 @@ def test_saved_and_loaded_predictors_answer_alike_without_the_hub(freeze: bool, 
     assert loaded.config == model.config
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_features_are_projected_as_by_a_norm_and_a_linear_map(frozen: bool) -> None:
-    project = predictor().project.double()
-    for tensor in project.parameters():
-        torch.nn.init.normal_(tensor)
-    features = torch.randn(3, 256, 7, dtype=torch.double, requires_grad=not frozen)
-    weigh = torch.randn(3, 8, 7, dtype=torch.double)
-    found = []
-    for answer in (project(features), project.layers(features.mT).mT):
-        asked = [*project.parameters(), *([] if frozen else [features])]
-        found.append((answer, *torch.autograd.grad((answer * weigh).sum(), asked)))
-    assert all(torch.allclose(*pair) for pair in zip(*found, strict=True))
-
-
 def test_training_on_frozen_features_multiplies_forward_and_for_the_weights_only() -> None:
     model = predictor().train()
     features = torch.randn(4, 256, WINDOW)

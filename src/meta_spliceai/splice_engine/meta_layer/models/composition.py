@@ -63,7 +63,9 @@ class _Projection(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU())
+        # No scale of the norm's own: the linear map has one, and features that are kept then take no gradient.
+        norm = nn.LayerNorm(inputs, elementwise_affine=False)
+        self.layers = nn.Sequential(norm, nn.Linear(inputs, outputs), nn.GELU())
 
     def forward(self, features: Float[Tensor, "batch inputs length"]) -> Float[Tensor, "batch outputs length"]:
         projected: Tensor = self.layers(features.mT).mT
