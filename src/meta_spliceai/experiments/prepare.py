@@ -23,7 +23,7 @@ from meta_spliceai.experiments.watcher import Watcher
 from meta_spliceai.files import cache_dir
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.model import BaseIdentity
+from meta_spliceai.splice_engine.base_layer.model import BaseIdentity, BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -88,9 +88,9 @@ class Prepared:
     trunk: BaseModel | None = None
 
     @property
-    def networks_used(self) -> tuple[BaseModel, ...]:
+    def networks_used(self) -> tuple[BaseIdentity, ...]:
         """Every base network that scored or whose hidden channels are read, each family once."""
-        trunk = (self.trunk,) if self.trunk is not None else ()
+        trunk = (self.trunk.identity,) if self.trunk is not None else ()
         return (*self.networks, *(one for one in trunk if one.name not in [base.name for base in self.networks]))
 
     @property
