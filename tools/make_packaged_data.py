@@ -56,6 +56,7 @@ AT_ONCE = 128
 KNOWN = 1_000
 """Known bases to either side from which a variant of MaPSy stands on its chromosome, and not in its construct."""
 
+NOT_AT_HAND = "no reference sequence was at hand when the data were packed"
 NO_PLACE = "no place in GRCh38, which says what must not be shared between training and test"
 
 COLUMNS = (
@@ -148,9 +149,9 @@ def packaged_variants() -> tuple[pd.DataFrame, Coverage, Both]:
         for context in (GENOME, CONSTRUCT)
     )
     coverage = Coverage(validated.coverage.read + reporter.coverage.read)
-    for reason, count in validated.coverage.left_out.items():
-        coverage.left_out[reason] = count
-        coverage.examples[reason] = validated.coverage.examples[reason]
+    ((reason, count),) = validated.coverage.left_out.items()  # no base at hand at the variant: all that may happen here
+    coverage.left_out[NOT_AT_HAND] = count
+    coverage.examples[NOT_AT_HAND] = validated.coverage.examples[reason]
 
     raw = pd.read_csv(development_copy(MAPSY), dtype=str)
     strands = raw.set_index("ID")["strand"]

@@ -24,7 +24,7 @@ PACKAGED_HUMAN = register(
             ResourceFile(VARIANTS, "b940b30ca6c87ff6604938a5b8fb00c5db1719a24d163dbcbf6ea0b4388d7037", 304_772),
             ResourceFile(SEQUENCE, "9bf7fda1149284cc02981e05d62d3fc823eab3f5e0d7e1cc40b4f0f3b3fdb92a", 1_561_312),
             ResourceFile(SCORES, "0dd0970f2f1a2ac1ca843d2f991823125b4c827cc425f43fa202825a79482f19", 392_980),
-            ResourceFile(DESCRIPTION, "4690564c3be16f6fdba677d0c3918caaaa09a01a17a01e296990b59df279a8df", 1_566),
+            ResourceFile(DESCRIPTION, "5d46e83d971c4fbfcaf8791e05803347aea7a4590709f3f5c805d7c749acfd4f", 1_510),
         ),
         package=OWN_PACKAGE,
     )
