@@ -17,11 +17,11 @@ from tests.conftest import RunCli
     [
         (["run"], "name the rows to run, or give --all"),
         (["run", "wt1-simple-cnn", "--all"], "name the rows to run, or give --all"),
-        (["run", "--all", "--time-limit", "nine"], "--time-limit nine: write a duration"),
+        (["run", "--all", "--time-limit", "nine"], "--time-limit 'nine': write a duration"),
         (["run", "--all", "--time-limit", "9m", "--executor", "ray"], "--time-limit is for --executor local"),
         (["run", "--all", "--bundle", "nowhere.zip"], "no bundle at nowhere.zip"),
         (["bundle", "make"], "name the rows to pack, or give --all"),
-        (["bundle", "make", "wt1-simple-cnn", "--max-size", "45"], "--max-size 45: write a number and a unit"),
+        (["bundle", "make", "wt1-simple-cnn", "--max-size", "45"], "--max-size '45': write a number and a unit"),
         (["bundle", "make", "no-such-row"], "unknown row id 'no-such-row'"),
         (["bundle", "make", "wt1-simple-cnn", "--without", "wt1-cv5"], "--without wt1-cv5: rows are taken from --all"),
         (["bundle", "make", "--all", "--without", "no-such-row"], "unknown row id 'no-such-row'"),

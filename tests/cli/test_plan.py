@@ -33,7 +33,7 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (("validated-delta-10k", "--gpu", "RTX 4080"), "unknown GPU 'RTX 4080' in --gpu; did you mean RTX 4090"),
         (("validated-delta-10x",), "unknown row id 'validated-delta-10x'; did you mean validated-delta-10k"),
-        (("validated-delta-10k", "--prices", "none.yaml"), "no prices at none.yaml"),
+        (("validated-delta-10k", "--prices", "none.yaml"), "no table of prices at none.yaml"),
         (("validated-delta-10k", "--set", "training.batch_size=0"), "training.batch_size"),
     ],
 )

@@ -55,7 +55,7 @@ def test_a_new_row_is_written_and_a_strange_one_named(tmp_path):
 def test_what_is_no_wishlist_is_refused(tmp_path):
     (tmp_path / "empty.md").write_text("# nothing\n")
     (tmp_path / "bytes.md").write_bytes(b"\xff\xfe\x00")
-    for name, said in (("absent.md", "no wishlist at"), ("empty.md", "no table"), ("bytes.md", "not UTF-8")):
+    for name, said in (("absent.md", "no such file"), ("empty.md", "no table"), ("bytes.md", "not UTF-8")):
         result = invoke("import", str(tmp_path / name))
         assert isinstance(result.exception, InputError)
         assert said in str(result.exception)

@@ -256,7 +256,9 @@ def test_fresh_throws_an_unfinished_run_away(
 
 
 def test_a_failure_is_a_state_with_a_reason(toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows) -> None:
-    bad = change(toy_row, ["training.learning_rate=1e30", "training.gradient_clip=0"])
+    # A rate beyond what a specification may hold, so that the loss is no number at once.
+    diverging = toy_row.training.model_copy(update={"learning_rate": 1e30, "gradient_clip": 0.0})
+    bad = toy_row.model_copy(update={"training": diverging})
     with pytest.raises(RunError, match="lower learning_rate"):
         run_experiment(bad, workspace, "cpu", rows=catalogue)
     failed = next(run for run in workspace.runs() if run.state() == "failed")

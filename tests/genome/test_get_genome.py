@@ -173,6 +173,8 @@ def test_a_command_without_a_genome_says_what_brings_one(run_cli: RunCli, tmp_pa
     code, _, error = run_cli(["score", str(source), "-o", str(tmp_path / "out.vcf"), "-A", "grch38"])
     assert (code, error.count("\n")) == (2, 1)
     assert "no genome of GRCh38 at hand: give a FASTA file with -R" in error
-    code, _, error = run_cli(["saturate", "--gene", "P", "-o", str(tmp_path / "out.parquet"), "-A", "own.gtf"])
+    own = tmp_path / "own.gtf"
+    own.touch()
+    code, _, error = run_cli(["saturate", "--gene", "P", "-o", str(tmp_path / "out.parquet"), "-A", str(own)])
     assert code == 2
-    assert "-R is missing: the build of own.gtf is not known" in error
+    assert "own.gtf is not known" in error

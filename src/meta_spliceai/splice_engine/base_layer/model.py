@@ -69,13 +69,8 @@ class BaseModel:
             raise ValueError(f"base model {self.name}: {len(self.channels)} channels in {max(self.slots) + 1} slots")
         if len({network.flank for network in self.networks}) != 1:
             raise ValueError(f"base model {self.name}: its networks see different flanks")
-        for number, network in enumerate(self.networks):
-            for name, tensor in network.state_dict().items():
-                if not torch.isfinite(tensor).all() or (name.endswith("running_var") and (tensor < 0).any()):
-                    raise IntegrityError(
-                        f"base model {self.name}, network {number}: {name} holds values that are not finite, or a "
-                        "negative variance; fetch its weights again"
-                    )
+        _require_finite(self.name, self.networks)
+        for network in self.networks:
             network.eval().requires_grad_(False)
         if not self.digest:
             object.__setattr__(self, "digest", networks_digest(self.networks))
@@ -101,6 +96,16 @@ class BaseModel:
     def device(self) -> torch.device:
         """Where the networks are."""
         return self.networks[0].first.weight.device
+
+
+def _require_finite(model: str, networks: tuple[SpliceAINetwork, ...]) -> None:
+    for number, network in enumerate(networks):
+        for name, tensor in network.state_dict().items():
+            if not torch.isfinite(tensor).all() or (name.endswith("running_var") and (tensor < 0).any()):
+                raise IntegrityError(
+                    f"base model {model}, network {number}: {name} holds values that are not finite, or a negative "
+                    "variance; fetch its weights again"
+                )
 
 
 def networks_digest(networks: tuple[SpliceAINetwork, ...]) -> str:
