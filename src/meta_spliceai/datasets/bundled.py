@@ -19,7 +19,8 @@ import pandas as pd
 from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write
-from meta_spliceai.resources.bundles import INDEX, MALFORMED
+from meta_spliceai.read_hostile import MALFORMED
+from meta_spliceai.resources.bundles import INDEX
 from meta_spliceai.resources.resolve import mirror_folders, verified
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.packed import Interval, PackedGenome, write_packed

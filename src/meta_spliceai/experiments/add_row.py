@@ -15,6 +15,7 @@ import yaml
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.experiments.parts import missing_parts, offered_parts
+from meta_spliceai.experiments.read_yaml import read_text, read_yaml
 from meta_spliceai.experiments.rows import change, read_rows
 from meta_spliceai.experiments.spec import ExperimentSpec, Wish, parse_spec
 from meta_spliceai.experiments.wishlist_document import MIDDLE, CellError, Priority, plain, read_hours, read_vram
@@ -164,7 +165,7 @@ def append_row(spec: ExperimentSpec, folder: Path, file: Path | None = None) -> 
 
 def _file_of(section: str, folder: Path) -> Path:
     for path in sorted(folder.glob("*.y*ml")) if folder.is_dir() else ():
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _, content = read_yaml(str(path), read_text(path))
         if isinstance(content, dict) and content.get("section") == section:
             return path
     path = folder / file_name(section)
@@ -179,10 +180,9 @@ def _appended(spec: ExperimentSpec, path: Path) -> str:
     if not text.endswith("\n"):
         text += "\n"
     before = [row for row, _ in read_rows(str(path), text)]
-    content = yaml.safe_load(text)
+    tree, content = read_yaml(str(path), text)
     if content["section"] != spec.section:
         raise InputError(f"{path} holds section '{content['section']}', not '{spec.section}'; name another --file")
-    tree = yaml.compose(text, Loader=yaml.SafeLoader)
     assert tree is not None  # noqa: S101 - it was read above
     sequence = next(value for key, value in tree.value if key.value == "rows")
     if sequence.flow_style:

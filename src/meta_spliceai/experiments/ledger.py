@@ -31,7 +31,7 @@ class Damage:
 
     def describe(self) -> str:
         """The damage in words."""
-        what = "the last line was cut off while it was written" if self.torn else "this line is no JSON object"
+        what = "the last line was cut off while it was written" if self.torn else "this line is no event"
         return f"line {self.line}: {what} ({self.text!r})"
 
 
@@ -80,9 +80,9 @@ class Ledger:
             last = number == len(lines)
             try:
                 entry = json.loads(raw)
-            except (json.JSONDecodeError, UnicodeDecodeError):
+            except (ValueError, RecursionError):  # ValueError: also a number of thousands of digits
                 entry = None
-            if isinstance(entry, dict):
+            if isinstance(entry, dict) and isinstance(entry.get("run", ""), str):
                 entries.append(entry)
             else:
                 damage.append(Damage(number, raw[:60].decode("utf-8", "replace"), torn=last))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import gzip
 from pathlib import Path
 
 import pandas as pd
 
-from meta_spliceai.errors import InputError, IntegrityError, MissingPackageError
+from meta_spliceai.errors import InputError, MissingPackageError, shown
+from meta_spliceai.read_hostile import LARGEST_TABLE, LONGEST_LINE, one_error, text_lines
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.variants.table import UNKNOWN, as_variant_table
 from meta_spliceai.splice_engine.variants.tested_exon import find_tested_exon
@@ -102,49 +102,51 @@ def _read_vcf(path: Path) -> pd.DataFrame:
     except ImportError as error:
         raise MissingPackageError(f"reading {path}, a VCF or BCF,", "pysam") from error
     rows: list[tuple[str, int, str, str, str, str, str]] = []
-    try:
-        with pysam.VariantFile(str(path)) as file:
-            for record in file:
-                # A record without alternative alleles (`.`) has nothing to predict, but it is accounted for.
-                alts = record.alts or (".",)
-                name = record.id or ""
-                rows.extend((record.chrom, record.pos, record.ref or ".", alt, "", "", name) for alt in alts)
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path} cannot be read as VCF or BCF: {error}") from error
+    with one_error(f"{path}, read as VCF or BCF,"), pysam.VariantFile(str(path)) as file:
+        for record in file:
+            # A record without alternative alleles (`.`) has nothing to predict, but it is accounted for.
+            alts = record.alts or (".",)
+            name = record.id or ""
+            rows.extend((record.chrom, record.pos, record.ref or ".", alt, "", "", name) for alt in alts)
     return pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", *OPTIONAL])
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    content = path.read_bytes()
-    try:
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise IntegrityError(f"{path} is no text table, or a damaged one: {error}") from error
-    lines = text.splitlines()
-    separator = "\t" if lines and "\t" in lines[0] else ","
-    reader = csv.DictReader(lines, delimiter=separator)
-    names = [name.strip() for name in reader.fieldnames or []]
+    lines = list(text_lines(path, LARGEST_TABLE))
+    csv.field_size_limit(LONGEST_LINE)
+    with one_error(f"{path}, read as a table,"):
+        rows = list(csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ","))
+    names = [name.strip() for name in rows[0]] if rows else []
     missing = [name for name in NEEDED if name not in names]
     if missing:
-        raise InputError(f"{path}: column {', '.join(missing)} missing; found {', '.join(names)}")
-    reader.fieldnames = names
-    frame = pd.DataFrame(list(reader), columns=names).fillna("").astype(str)
+        raise InputError(f"{path}: column {', '.join(missing)} missing; found {shown(names)}")
+    twice = [name for name in (*NEEDED, *OPTIONAL, *SITES) if names.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}: column {', '.join(twice)} stands more than once; leave one of them")
+    frame = pd.DataFrame(
+        {name: [row[at] if at < len(row) else "" for row in rows[1:] if row] for at, name in enumerate(names)},
+        dtype=str,
+    )
     for name in OPTIONAL:
         if name not in frame:
             frame[name] = ""
     frame["strand"] = frame["strand"].replace(".", "")
-    whole = frame["pos"].str.fullmatch("[1-9][0-9]*")
-    if not whole.all():
-        line = int((~whole).idxmax())
-        raise InputError(
-            f"{path}, line {line + 2}: pos '{frame['pos'][line]}' is no position (a whole number, 1-based)"
-        )
+    _check_positions(path, frame, "pos", _POSITION, "a whole number, 1-based")
     frame["pos"] = frame["pos"].astype("int64")
     for site in SITES:
-        if site in frame and not frame[site].str.fullmatch("[0-9]*").all():
-            line = int((~frame[site].str.fullmatch("[0-9]*")).idxmax())
-            raise InputError(
-                f"{path}, line {line + 2}: {site} '{frame[site][line]}' is no position (a whole number, 1-based, or "
-                "nothing)"
-            )
+        if site in frame:
+            _check_positions(path, frame, site, f"({_POSITION})?", "a whole number, 1-based, or nothing")
     return frame
+
+
+_POSITION = "[1-9][0-9]{0,11}"
+
+
+def _check_positions(path: Path, frame: pd.DataFrame, column: str, form: str, allowed: str) -> None:
+    bad = ~frame[column].str.fullmatch(form)
+    if bad.any():
+        line = int(bad.idxmax())
+        raise InputError(
+            f"{path}, line {line + 2}: {column} {shown(str(frame[column][line]))} is no position ({allowed}, at most "
+            "12 digits)"
+        )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, shown
 from meta_spliceai.experiments.mended_text import mend
 from meta_spliceai.experiments.spec import ExperimentSpec, Wish, parse_spec
 from meta_spliceai.experiments.wishlist_document import (
@@ -242,6 +242,8 @@ def _details(title: str, what: str, column: str) -> dict[str, Any]:
     if "quantile" in words:
         details["head"] = {"name": "quantile"}
     amount = re.search(r"(\d[\d,]*)", what)
+    if amount and len(amount[1]) > 20:
+        raise CellError(f"{column} {shown(what)} holds no number of fewer than 20 digits")
     size = int(amount[1].replace(",", "")) if amount else 0
     kind = column.casefold()
     if kind in ("samples", "context", "folds") and not size:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from meta_spliceai.errors import InputError
+
+MOST_VALUES = 100_000
+"""Values of a YAML file, aliases written out; the packaged catalogue has a few thousand."""
 
 
 def read_text(path: Path) -> str:
@@ -34,8 +38,11 @@ def read_yaml(name: str, text: str) -> tuple[yaml.Node | None, Any]:
         InputError: no YAML, or a field that stands twice in one block; names file, line and field.
     """
     try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        tree = loader.get_single_node()
+        if tree is not None:
+            _check_size(name, tree)
+        content = None if tree is None else loader.construct_document(tree)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
         mark = getattr(error, "problem_mark", None)
         where = f"{name}, line {mark.line + 1}" if mark is not None else name
@@ -70,6 +77,21 @@ def nodes_along(tree: yaml.Node, path: Sequence[object]) -> list[yaml.Node]:
         else:
             break
     return nodes
+
+
+def _check_size(name: str, tree: yaml.Node) -> None:
+    """Aliases may stand for no more than a file of a user's own can hold; each repeats all that it names."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = MOST_VALUES + 1  # for a block within itself, which never ends
+            parts = [*chain(*node.value)] if isinstance(node, yaml.MappingNode) else node.value
+            sizes[id(node)] = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(map(size, parts)))
+        return sizes[id(node)]
+
+    if size(tree) > MOST_VALUES:
+        raise InputError(f"{name}: more than {MOST_VALUES:,} values, with what its aliases (*name) repeat")
 
 
 def _check_doubled(name: str, tree: yaml.Node) -> None:

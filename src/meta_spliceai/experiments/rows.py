@@ -8,7 +8,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from meta_spliceai.errors import InputError, unknown_value
@@ -80,7 +79,7 @@ def change(spec: ExperimentSpec, assignments: Sequence[str]) -> ExperimentSpec:
         name = name.strip()
         if not sign or not name:
             raise InputError(f"--set {assignment}: write field=value, for example --set training.epochs=5")
-        _assign(values, name, _yaml_value(text, f"--set {assignment}"))
+        _assign(values, name, read_yaml(f"--set {assignment}", text)[1])
     try:
         return ExperimentSpec.model_validate(values)
     except ValidationError as error:
@@ -100,13 +99,6 @@ def _assign(values: dict[str, Any], name: str, value: Any) -> None:
             block[part] = {}
         block = block[part]
     block[last] = value
-
-
-def _yaml_value(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
-        raise InputError(f"{where}: the value is no YAML ({_first_line(error)})") from error
 
 
 def _is_yaml(entry: Traversable) -> bool:
@@ -223,7 +215,3 @@ def check_members(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], wher
             why = f"learns '{member.target}'; only rows that learn '{ENSEMBLE_TARGET}' answer alike"
         if why:
             raise InputError(f"{where}: field 'ensemble.members': '{member_id}' {why}")
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import pandas as pd
-import yaml
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
+from meta_spliceai.experiments.read_yaml import read_text, read_yaml
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace, runs_in
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 
@@ -57,16 +57,12 @@ class RunRecord:
         """spec.yaml as plain values, also where it is of a version that cannot be run any more."""
 
         def read() -> dict[str, Any]:
-            values = yaml.safe_load((self.path / "spec.yaml").read_text(encoding="utf-8"))
+            _, values = read_yaml("spec.yaml", read_text(self.path / "spec.yaml"))
             if not isinstance(values, dict):
                 raise IntegrityError("spec.yaml holds no fields")
             return values
 
-        try:
-            return self._part("spec.yaml", read, {})
-        except (yaml.YAMLError, RecursionError) as error:
-            self.problems.append(f"spec.yaml cannot be read ({str(error).splitlines()[0][:160]})")
-            return {}
+        return self._part("spec.yaml", read, {})
 
     @cached_property
     def environment(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from meta_spliceai.errors import shown
 from meta_spliceai.experiments.spec import Wish
 
 STAR = "⭐"
@@ -23,9 +24,9 @@ MIDDLE: str = Wish.model_fields["column"].get_default()
 
 Priority = Literal["high", "medium", "low"]
 _PRIORITIES: dict[str, Priority] = {"high": "high", "medium": "medium", "low": "low"}
-_VRAM = re.compile(r"~?(\d+(?:\.\d+)?)\s*(\+?)\s*Gi?B\s*(\+?)", re.IGNORECASE)
+_VRAM = re.compile(r"~?(\d{1,9}(?:\.\d+)?)\s*(\+?)\s*Gi?B\s*(\+?)", re.IGNORECASE)
 _HOURS = re.compile(
-    r"~?(\d+(?:\.\d+)?)(?:\s*(?:-|–|—|to)\s*(\d+(?:\.\d+)?))?\s*(h|hours?|hrs?|min|minutes?)", re.IGNORECASE
+    r"~?(\d{1,9}(?:\.\d+)?)(?:\s*(?:-|–|—|to)\s*(\d{1,9}(?:\.\d+)?))?\s*(h|hours?|hrs?|min|minutes?)", re.IGNORECASE
 )
 
 
@@ -65,7 +66,7 @@ def read_vram(cell: str) -> tuple[float | None, bool]:
         return None, False
     found = _VRAM.fullmatch(cell.strip())
     if found is None or float(found[1]) <= 0:
-        raise CellError(f"{VRAM} '{cell}' is not written as '12GB' or '48GB+'")
+        raise CellError(f"{VRAM} {shown(cell)} is not written as '12GB' or '48GB+'")
     return float(found[1]), bool(found[2] or found[3])
 
 
@@ -75,7 +76,7 @@ def read_hours(cell: str) -> tuple[float, float] | None:
         return None
     found = _HOURS.fullmatch(cell.strip())
     if found is None:
-        raise CellError(f"{TIME} '{cell}' is not written as '2-4h'")
+        raise CellError(f"{TIME} {shown(cell)} is not written as '2-4h'")
     unit = 60 if found[3].lower().startswith("m") else 1
     low, high = (round(float(end) / unit, 3) for end in (found[1], found[2] or found[1]))
     if not 0 < low <= high:

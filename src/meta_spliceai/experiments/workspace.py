@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
 from meta_spliceai.experiments.disk_errors import NOT_WRITABLE
 from meta_spliceai.experiments.ledger import LEDGER, Ledger
+from meta_spliceai.experiments.read_yaml import read_text, read_yaml
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.tables import KEPT, kept_rows
 from meta_spliceai.files import atomic_write
@@ -89,8 +90,8 @@ class RunDirectory:
         if not file.exists():
             raise RunError(f"{file} is missing; the run did not begin")
         try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            _, values = read_yaml(str(file), read_text(file))
+        except (OSError, InputError) as error:
             raise IntegrityError(f"{file} is damaged ({_first_line(error)}); {REMEDY}") from error
         return parse_spec(values, str(file))
 

@@ -19,7 +19,8 @@ from typing import Any
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write, sha256_file
-from meta_spliceai.resources.bundles import INDEX, MALFORMED
+from meta_spliceai.read_hostile import MALFORMED
+from meta_spliceai.resources.bundles import INDEX
 
 FORMAT = 4
 MOST_MEMBERS = 10_000

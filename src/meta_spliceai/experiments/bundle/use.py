@@ -18,7 +18,8 @@ from meta_spliceai.experiments.bundle.packed_scores import unpack_scores
 from meta_spliceai.experiments.execute.queue import Screen
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.files import cache_dir, sha256_file
-from meta_spliceai.resources.bundles import INDEX, MALFORMED
+from meta_spliceai.read_hostile import MALFORMED
+from meta_spliceai.resources.bundles import INDEX
 from meta_spliceai.resources.resolve import MIRROR_VARIABLE
 from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache

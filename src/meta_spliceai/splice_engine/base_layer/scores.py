@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int
 
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import InputError
 from meta_spliceai.files import atomic_write
+from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.base_layer.channels import CHANNELS
+from meta_spliceai.splice_engine.genome.read_npz import read_npz
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,16 @@ class BaseScores:
         """
         if not path.is_file():
             raise InputError(f"no scores at {path}")
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                digits = int(stored["digits"]) if "digits" in stored else -1
-                return cls(
-                    stored["ref"],
-                    stored["alt"],
-                    int(stored["distance"]),
-                    str(stored["model"]),
-                    str(stored["digest"]),
-                    tuple(str(name) for name in stored["channels"]),
-                    None if digits < 0 else digits,
-                )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise IntegrityError(f"{path} does not hold whole scores ({error}); delete it and score again") from error
+        names = ("ref", "alt", "distance", "model", "digest", "channels", "digits")
+        stored = read_npz(path, names, "base scores")
+        with one_error(path, "delete it and score again"):
+            digits = int(stored["digits"])
+            return cls(
+                stored["ref"],
+                stored["alt"],
+                int(stored["distance"]),
+                str(stored["model"]),
+                str(stored["digest"]),
+                tuple(str(name) for name in stored["channels"]),
+                None if digits < 0 else digits,
+            )

@@ -7,11 +7,9 @@ asked for (`overlapping`) are 1-based, as in a VCF.
 from __future__ import annotations
 
 import difflib
-import gzip
 import hashlib
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from meta_spliceai.errors import InputError, IntegrityError, unknown_value
+from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.read_hostile import text_lines
 from meta_spliceai.resources.resolve import packaged_file
 
 TABLE_COLUMNS = ("#NAME", "CHROM", "STRAND", "TX_START", "TX_END", "EXON_START", "EXON_END")
@@ -183,7 +182,7 @@ class GeneAnnotation:
             raise unknown_value(
                 "annotation", what, [*PACKAGED_TABLES, "path of a table", "path of a GTF"], "--annotation"
             )
-        first = next(_lines(path), "")
+        first = next(text_lines(path), "")
         if first.startswith("#NAME"):
             return cls.from_spliceai_table(path, build or "unknown build")
         return cls.from_gtf(path, build or "unknown build")
@@ -197,7 +196,7 @@ class GeneAnnotation:
         Raises:
             InputError: a column is missing or a line cannot be right; the message names line and value.
         """
-        lines = _lines(path)
+        lines = text_lines(path)
         header = next(lines, "").split("\t")
         missing = [column for column in TABLE_COLUMNS if column not in header]
         if missing:
@@ -245,7 +244,7 @@ class GeneAnnotation:
             InputError: no exon line, or a line that is no GTF; the message names it.
         """
         transcripts: dict[tuple[str, str], dict[str, _Transcript]] = {}
-        for number, line in enumerate(_lines(path), start=1):
+        for number, line in enumerate(text_lines(path), start=1):
             if re.match(r"##\s*gff-version\s+3", line) or re.match(r"(?:[^\t]*\t){8}\s*\w+=", line):
                 raise InputError(
                     f"{path}, line {number}: this is GFF3, and a GTF is read; convert it, for example with "
@@ -295,24 +294,6 @@ def bare_contig(chrom: str) -> str:
     """A contig's name without "chr", and M as MT, so that the naming styles of UCSC and Ensembl meet."""
     bare = chrom[3:] if chrom[:3].lower() == "chr" else chrom
     return "MT" if bare == "M" else bare
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, gzipped or not, without line ends."""
-    try:
-        with path.open("rb") as peek:
-            packed = peek.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as stream:
-            for line in stream:
-                yield line.rstrip("\r\n")
-    except FileNotFoundError:
-        raise InputError(f"annotation file {path} does not exist") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise IntegrityError(
-            f"{path}: the compressed file is truncated or damaged ({error}); fetch it again"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file (byte {error.start} of a block is not UTF-8)") from error
 
 
 def _integers(text: str, what: str, where: str) -> list[int]:

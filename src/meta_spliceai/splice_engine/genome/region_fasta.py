@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write, cache_dir, sha256_file
+from meta_spliceai.read_hostile import LARGEST_TABLE, one_error, text_lines
 from meta_spliceai.splice_engine.genome.builds import check_lengths
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode
 from meta_spliceai.splice_engine.genome.source import find_contig
 
-_HEADER = re.compile(r"(\S+):(\d+)-(\d+)")
+_HEADER = re.compile(r"(\S+):(\d{1,12})-(\d{1,12})")
 _LAYOUT = 1
 """Changes when the cached form changes, so that an older one is made anew."""
 
@@ -143,36 +142,25 @@ def holds_regions(path: Path) -> bool:
     with Path(path).open("rb") as handle:
         head = handle.read(4096)
     if head[:2] == b"\x1f\x8b":
-        try:
+        with one_error(path):
             head = zlib.decompressobj(wbits=31).decompress(head, 4096)
-        except zlib.error as error:
-            raise IntegrityError(
-                f"{path} is damaged: it begins like gzip and is none ({error}); get it anew"
-            ) from error
     first = head.split(b"\n", 1)[0].decode("ascii", "replace")
     return first.startswith(">") and _HEADER.fullmatch(first[1:].split()[0] if first[1:].split() else "") is not None
 
 
 def _records(path: Path) -> Iterator[Record]:
     """Contig, start (0-based), end and codes of each record, in the file's order."""
-    with path.open("rb") as handle:
-        zipped = handle.read(2) == b"\x1f\x8b"
-    opener: Callable[..., IO[Any]] = gzip.open if zipped else open
     header, number = "", 0
     lines: list[str] = []
-    try:
-        with opener(path, "rt", encoding="ascii") as handle:
-            for line in handle:
-                if line.startswith(">"):
-                    if header:
-                        yield _record(header, lines, number, path)
-                    header, lines, number = line[1:].strip(), [], number + 1
-                elif header:
-                    lines.append(line.strip())
-                elif line.strip():
-                    raise InputError(f"{path} is no FASTA file: it begins with '{line.strip()[:20]}', expected '>'")
-    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{path} is truncated or damaged after record {number} ({error}); get it anew") from error
+    for line in text_lines(path, LARGEST_TABLE, "ascii"):
+        if line.startswith(">"):
+            if header:
+                yield _record(header, lines, number, path)
+            header, lines, number = line[1:].strip(), [], number + 1
+        elif header:
+            lines.append(line.strip())
+        elif line.strip():
+            raise InputError(f"{path} is no FASTA file: it begins with '{line.strip()[:20]}', expected '>'")
     if not header:
         raise InputError(f"{path} holds no sequence; a FASTA file begins with '>'")
     yield _record(header, lines, number, path)
@@ -204,20 +192,19 @@ def _join(records: Iterator[Record], where: str) -> dict[str, list[tuple[int, UI
         by_contig.setdefault(chrom, []).append((start, codes))
     joined = {}
     for chrom, regions in by_contig.items():
-        done: list[tuple[int, list[UInt8[np.ndarray, " length"]], int]] = []  # start, pieces, end
+        done: list[tuple[int, bytearray]] = []
         for start, codes in sorted(regions, key=lambda region: (region[0], len(region[1]))):
-            if not done or start > done[-1][2]:
-                done.append((start, [codes], start + len(codes)))
+            if not done or start > done[-1][0] + len(done[-1][1]):
+                done.append((start, bytearray(codes)))
                 continue
-            first, pieces, end = done[-1]
-            shared = min(end, start + len(codes)) - start
-            so_far = np.concatenate(pieces)
-            before = so_far[start - first : start - first + shared]
+            first, known = done[-1]
+            before = np.frombuffer(known[start - first : start - first + len(codes)], np.uint8)
+            shared = len(before)
             if not np.array_equal(before, codes[:shared]):
                 at = start + int(np.flatnonzero(before != codes[:shared])[0]) + 1
                 raise IntegrityError(f"{where}: overlapping regions disagree at {chrom}:{at}; get the file anew")
-            done[-1] = (first, [so_far, codes[shared:]], max(end, start + len(codes)))
-        joined[chrom] = [(start, np.concatenate(pieces)) for start, pieces, _ in done]
+            known += codes[shared:].tobytes()
+        joined[chrom] = [(start, np.frombuffer(known, np.uint8)) for start, known in done]
     return joined
 
 

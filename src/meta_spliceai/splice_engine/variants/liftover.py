@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.read_hostile import text_lines
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -103,16 +102,11 @@ def _blocks(path: Path) -> list[tuple[str, int, int, str, int, int, int]]:
     0-based), +1 or -1, score; one tuple a block."""
     if not path.is_file():
         raise InputError(f"no chain file at {path}; UCSC has hg19ToHg38.over.chain.gz")
-    content = path.read_bytes()
-    try:
-        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("ascii")
-    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{path} is truncated or damaged ({error}); get it anew") from error
     found: list[tuple[str, int, int, str, int, int, int]] = []
     header: list[str] = []
     old = new = 0
     number = 0
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text_lines(path, encoding="ascii"), start=1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue

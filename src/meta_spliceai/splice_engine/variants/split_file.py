@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write
+from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.splits import LEFT_OUT, PARTS, Split, split_digest
 from meta_spliceai.splice_engine.variants.table import SCHEMA, as_variant_table
@@ -82,10 +83,11 @@ def read_split(path: Path) -> StoredSplit:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no split at {path}; give a .parquet file written with a run or by write_split")
-    try:
-        stored = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise IntegrityError(f"{path} is no Parquet file, or a damaged one: {str(error).splitlines()[0]}") from error
+    with one_error(f"{path}, read as a split,", "make the split anew", also=(pa.ArrowException,)):
+        return _split_of(pq.read_table(path), path)
+
+
+def _split_of(stored: pa.Table, path: Path) -> StoredSplit:
     metadata = stored.schema.metadata or {}
     if HEADER not in metadata:
         raise InputError(f"{path} is a Parquet file without a split's header; splits are written by write_split")

@@ -14,14 +14,20 @@ import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from meta_spliceai.errors import IntegrityError
-from meta_spliceai.splice_engine.base_layer.vcf.text import header_with
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.read_hostile import limit
+from meta_spliceai.splice_engine.base_layer.vcf.text import (
+    HEADER_TOO_LARGE,
+    LARGEST_HEADER,
+    LONGEST_RECORD,
+    MOST_HEADER_LINES,
+    header_with,
+)
 
 MAGIC = b"BCF\2"
 _SIZES = {0: 0, 1: 1, 2: 2, 3: 4, 5: 4, 7: 1}
 _INTEGERS = {1: "<b", 2: "<h", 3: "<i"}
 _FIXED = struct.Struct("<iiifII")
-_LARGEST = 1 << 29
 _CHARACTERS = 7
 
 
@@ -104,7 +110,10 @@ class BcfVariants:
         if start[:4] != MAGIC:
             raise IntegrityError(f"{name} is not a BCF of version 2")
         self._version = start[:5]
-        text = self._bytes.take(_bounded(start[5:9], name, "header"), "its header")
+        size = int.from_bytes(start[5:9], "little")
+        text = self._bytes.take(size, "its header") if size <= LARGEST_HEADER else b""
+        if not text or text.count(b"\n") > MOST_HEADER_LINES:
+            raise InputError(f"{name}: {HEADER_TOO_LARGE if size else 'there is no header'}")
         lines = text.rstrip(b"\0").splitlines(keepends=True)
         if not lines or not lines[-1].startswith(b"#CHROM"):
             raise IntegrityError(f"{name}: the header has no #CHROM line; the file is damaged")
@@ -117,14 +126,18 @@ class BcfVariants:
         self._contig_names = {place: contig for contig, place in self._contigs.items()}
 
     def __iter__(self) -> Iterator[BcfRecord]:
-        number = 0
+        number, longest = 0, limit(LONGEST_RECORD)
         while True:
             number += 1
             lengths = self._bytes.take(8, f"record {number}", may_end=True)
             if not lengths:
                 return
-            shared = _bounded(lengths[:4], self.name, f"record {number}")
-            samples = _bounded(lengths[4:], self.name, f"record {number}")
+            shared, samples = struct.unpack("<II", lengths)
+            if shared + samples > longest:
+                raise IntegrityError(
+                    f"{self.name}: record {number} claims {shared + samples:,} bytes; if that is right, set "
+                    f"{LONGEST_RECORD[0]} to allow more than {longest:,}"
+                )
             raw = lengths + self._bytes.take(shared + samples, f"record {number}")
             yield self._record(raw, shared, number)
 
@@ -241,16 +254,9 @@ def _dictionary(lines: Sequence[bytes], kind: bytes, start: dict[str, int]) -> d
     return places
 
 
-def _bounded(length: bytes, name: str, what: str) -> int:
-    size = int(struct.unpack("<I", length)[0])
-    if size > _LARGEST:
-        raise IntegrityError(f"{name}: {what} claims {size:,} bytes; the file is damaged")
-    return size
-
-
 def _typed_integer(value: int) -> bytes:
-    for kind, limit in ((1, 1 << 7), (2, 1 << 15), (3, 1 << 31)):
-        if value < limit:
+    for kind, above in ((1, 1 << 7), (2, 1 << 15), (3, 1 << 31)):
+        if value < above:
             return bytes([0x10 | kind]) + struct.pack(_INTEGERS[kind], value)
     raise ValueError(f"{value} does not fit into a BCF integer")
 

@@ -10,20 +10,22 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf, reasons
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rendered
 from meta_spliceai.splice_engine.base_layer.vcf.reader import VariantRecord, Variants
 from meta_spliceai.splice_engine.base_layer.vcf.text import declared
-from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Unfinished
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Unfinished, restored
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode, encode
 from meta_spliceai.splice_engine.genome.source import SequenceSource
@@ -451,7 +453,7 @@ def score_to_partial(
     taken_over = 0 if account is None else account.records
     account = account or Account(identity)
     if taken_over:
-        scorer.totals = Totals(**account.stats)
+        scorer.totals = totals_of(account, partial.account_path)
     pack = bgzf.compress if packed else bytes
     partial.begin(account, pack(header_of(variants, scorer, provenance)))
     digest = hashlib.sha256()
@@ -481,6 +483,16 @@ def score_to_partial(
         )
     partial.finish(bgzf.END_BLOCK if packed else b"")
     return taken_over
+
+
+def totals_of(account: Account, path: Path) -> Totals:
+    """The running totals of an account that was stored at a path.
+
+    Raises:
+        RunError: they are damaged.
+    """
+    with one_error(path, "run again without --resume", kind=RunError):
+        return restored(Totals, account.stats)
 
 
 def header_of(variants: Variants, scorer: FileScorer, provenance: list[str]) -> bytes:

@@ -7,11 +7,21 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.read_hostile import limit
 
 COLUMNS = (b"#CHROM", b"POS", b"ID", b"REF", b"ALT", b"QUAL", b"FILTER", b"INFO")
 _INFO = 7
-_LONGEST_LINE = 1 << 28
-"""Bytes; a line that never ends is a damaged or hostile file and not a record."""
+LONGEST_RECORD = "META_SPLICEAI_LONGEST_RECORD", 2**26
+"""Bytes of a line of a VCF, or of a record of a BCF; a line that never ends is no record."""
+LARGEST_HEADER = 2**25
+"""Bytes of a header; those of 3,000 contigs and 500,000 samples have a fifth of it."""
+MOST_HEADER_LINES = 500_000
+HEADER_TOO_LARGE = (
+    f"the header has more than {LARGEST_HEADER:,} bytes or {MOST_HEADER_LINES:,} lines; take out what is not needed, "
+    "for example with 'bcftools annotate -x'"
+)
+MOST_ALTERNATIVES = 2**16 - 2
+"""Alternative alleles of a record: as many as a BCF can hold beside the reference."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,11 @@ class TextVariants:
 
     def _read_header(self) -> list[bytes]:
         header: list[bytes] = []
+        held = 0
         for number, line in self._lines:
+            held += len(line)
+            if held > LARGEST_HEADER or number > MOST_HEADER_LINES:
+                raise InputError(f"{self.name}, line {number}: {HEADER_TOO_LARGE}")
             if number == 1 and not line.startswith(b"##fileformat=VCF"):
                 shown = line[:40].decode("latin-1").rstrip()
                 raise InputError(
@@ -112,6 +126,11 @@ class TextVariants:
         chrom, pos, _, ref, alt, _ = line.split(b"\t", 5)
         if not re.fullmatch(rb"\d{1,10}", pos):
             raise InputError(f"{self.name}, line {number}: position '{pos[:20].decode('latin-1')}' is not a number")
+        if alt.count(b",") >= MOST_ALTERNATIVES:
+            raise InputError(
+                f"{self.name}, line {number}: {alt.count(b',') + 1:,} alternative alleles; a record holds at most "
+                f"{MOST_ALTERNATIVES:,}: split it, for example with 'bcftools norm -m -'"
+            )
         alts = () if alt == b"." else tuple(alt.decode("latin-1").split(","))
         return TextRecord(line, number, chrom.decode("latin-1"), int(pos), ref.decode("latin-1"), alts)
 
@@ -131,7 +150,7 @@ def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
         IntegrityError: a line is longer than any record.
     """
     pieces: list[bytes] = []
-    held = 0
+    held, longest = 0, limit(LONGEST_RECORD)
     for chunk in chunks:
         lines = chunk.split(b"\n")
         for line in lines[:-1]:
@@ -140,8 +159,11 @@ def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
         if lines[-1]:
             pieces.append(lines[-1])
             held += len(lines[-1])
-        if held > _LONGEST_LINE:
-            raise IntegrityError(f"{name} has a line of more than {_LONGEST_LINE >> 20} MiB; it is no VCF")
+        if held > longest:
+            raise IntegrityError(
+                f"{name} has a line of more than {longest:,} bytes; if it is a record, set {LONGEST_RECORD[0]} to "
+                "allow more"
+            )
     if pieces:
         yield b"".join(pieces)
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import filelock
+from pydantic import TypeAdapter
 
-from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.errors import InputError, RunError, shown
 from meta_spliceai.files import atomic_write
+from meta_spliceai.read_hostile import one_error
 
 _FORMAT = 1
+T = TypeVar("T")
 
 
 @dataclass
@@ -40,6 +43,18 @@ class Account:
     size: int = 0
     digest: str = ""
     stats: dict[str, Any] = field(default_factory=dict)
+
+
+def restored(kind: type[T], stored: Mapping[str, Any]) -> T:
+    """What was stored of a dataclass: all fields, no others, each of its own type.
+
+    Raises:
+        ValueError: something else.
+    """
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if stored.keys() != names:
+        raise ValueError(f"fields missing or unknown: {shown(sorted(stored.keys() ^ names))}")
+    return TypeAdapter(kind).validate_python(dict(stored), strict=True)
 
 
 class Unfinished:
@@ -84,14 +99,10 @@ class Unfinished:
         """
         if not self.account_path.is_file() or not self.partial.is_file():
             return None
-        try:
+        with one_error(self.account_path, f"delete it and {self.partial.name}, and start again", kind=RunError):
             stored = json.loads(self.account_path.read_text(encoding="utf-8"))
-            account = Account(**{key: stored[key] for key in ("settings", "records", "size", "digest", "stats")})
-            version = stored["format"]
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise RunError(
-                f"{self.account_path} is damaged; delete it and {self.partial.name}, and start again"
-            ) from error
+            version = stored.pop("format")
+            account = restored(Account, stored) if version == _FORMAT else Account({})
         if version != _FORMAT:
             raise RunError(f"{self.partial} was begun by another version of this package; run again without --resume")
         for key in sorted({*account.settings, *settings}):

@@ -1,0 +1,117 @@
+"""Every reader of files that anybody may have made, called the same way: with a path."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from meta_spliceai.experiments.bundle.packed_scores import read_packed_scores
+from meta_spliceai.experiments.gpu_prices import load_market, read_history
+from meta_spliceai.experiments.ledger import LEDGER
+from meta_spliceai.experiments.read_variants import read_variants
+from meta_spliceai.experiments.read_wishlist import read_wishlist
+from meta_spliceai.experiments.read_yaml import read_text
+from meta_spliceai.experiments.rows import load_rows, read_rows
+from meta_spliceai.experiments.run_record import RunRecord
+from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
+from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, blocks, totals_of
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
+from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.genome.packed import PackedGenome
+from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
+from meta_spliceai.splice_engine.meta_layer.models.predictor import read_config
+from meta_spliceai.splice_engine.variants.splicevardb import read_splicevardb
+from meta_spliceai.splice_engine.variants.split_file import read_split
+
+GENES = GeneAnnotation([Gene("UP", "1", "+", 5000, 9000, ((5000, 5200), (8800, 9000)))], "GRCh37", "toy genes")
+
+
+def placed(path: Path, name: str) -> Path:
+    """A copy of the file in a folder of its own, under the name that its reader looks for."""
+    target = path.parent / f"as-{name}" / name
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(path, target)
+    return target
+
+
+def _regions(path: Path) -> None:
+    holds_regions(path)
+    RegionFasta(path, "GRCh38")
+
+
+def _ledger(path: Path) -> None:
+    root = placed(path, LEDGER).parent
+    workspace = Workspace(root)
+    workspace.finished()
+    assert all(damage.describe() for damage in workspace.ledger.damage())
+
+
+def _account(path: Path) -> None:
+    placed(path, "out.vcf.partial.json").with_name("out.vcf.partial").write_bytes(b"x" * 1000)
+    account = Unfinished(path.parent / "as-out.vcf.partial.json" / "out.vcf").read_account({"version": "1", "x": "y"})
+    assert account is not None
+    totals_of(account, path)
+
+
+def _run(path: Path) -> None:
+    record = RunRecord(RunDirectory(placed(path, "spec.yaml").parent))
+    assert record.spec or record.problems
+
+
+def _cached(path: Path) -> None:
+    folder = placed(path, f"{'0' * 16}-50-x.scores").parent
+    ScoreCache(folder).read([b"\0" * 32], "0" * 64, 50)
+
+
+def _variants(path: Path) -> None:
+    with path.open("rb") as stream:
+        variants = open_variants(stream, str(path), ["SCORES"])
+        for record in variants:
+            record.with_info([("SCORES", "1")])
+
+
+def _no_scores(table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores:
+    zeros = np.zeros((len(table), 101, 3), np.float32)
+    return BaseScores(zeros, zeros, 50, "none", "0" * 64)
+
+
+def _scored(path: Path) -> None:
+    genome = MemoryGenome({"chr1": "A" * 20_000}, "GRCh37", "toy.fa")
+    info = next(iter(FIELDS.values())) if isinstance(FIELDS, dict) else FIELDS[0]
+    scorer = FileScorer(genome, GENES, _no_scores, info, Settings(), 5000)
+    with path.open("rb") as stream:
+        for block in islice(blocks(open_variants(stream, str(path), list(info.definitions()))), 50):
+            scorer.block(block)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "regions": _regions,
+    "variants": lambda path: read_variants(path, None),
+    "ledger": _ledger,
+    "scores": BaseScores.load,
+    "packed scores": read_packed_scores,
+    "packed genome": lambda path: PackedGenome(path, "toy", "GRCh38", "0" * 64),
+    "split": read_split,
+    "annotation": lambda path: GeneAnnotation.named(str(path), "GRCh38"),
+    "account": _account,
+    "wishlist": lambda path: read_wishlist(read_text(path), load_rows()),
+    "run": _run,
+    "rows": lambda path: read_rows(str(path), read_text(path)),
+    "prices": lambda path: read_history(read_text(path), str(path)),
+    "own prices": lambda path: load_market(path),
+    "predictor": lambda path: read_config(placed(path, "config.json").parent, {"predictor": str, "config": dict}),
+    "splicevardb": lambda path: read_splicevardb(path, "GRCh37", GENES),
+    "vcf": _variants,
+    "scored": _scored,
+    "score cache": _cached,
+}
