@@ -65,8 +65,9 @@ def one_error(
     try:
         yield
     except (*MALFORMED, *also) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise kind(f"{what} is truncated or damaged ({type(error).__name__}: {why[:200]}); {remedy}") from error
+        first_line = str(error).strip().partition("\n")[0]
+        said = f"{type(error).__name__}: {first_line[:200]}"
+        raise kind(f"{what} is truncated or damaged, or of another kind ({said}); {remedy}") from error
 
 
 def text_lines(path: Path, most: tuple[str, int] = LARGEST_TEXT, encoding: str = "utf-8") -> Iterator[str]:

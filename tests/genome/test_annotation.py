@@ -157,7 +157,7 @@ def test_kind_of_a_file_is_seen_from_its_first_line(tmp_path: Path) -> None:
     assert GeneAnnotation.named(str(gtf)).gene("NG").start == 10
     binary = tmp_path / "x.bin"
     binary.write_bytes(bytes(range(128, 256)))
-    with pytest.raises(InputError, match="not a text file"):
+    with pytest.raises(IntegrityError, match=r"x\.bin, line 1, is .* of another kind"):
         GeneAnnotation.named(str(binary))
 
 

@@ -61,7 +61,7 @@ def test_files_that_are_no_split(tmp_path: Path, table: pd.DataFrame) -> None:
         read_split(tmp_path / "absent.parquet")
     text = tmp_path / "text.parquet"
     text.write_text("hello")
-    with pytest.raises(IntegrityError, match="no Parquet file, or a damaged one"):
+    with pytest.raises(IntegrityError, match="read as a split, is truncated or damaged"):
         read_split(text)
     plain = tmp_path / "plain.parquet"
     table.to_parquet(plain)

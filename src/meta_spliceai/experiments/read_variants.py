@@ -119,7 +119,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     names = [name.strip() for name in rows[0]] if rows else []
     missing = [name for name in NEEDED if name not in names]
     if missing:
-        raise InputError(f"{path}: column {', '.join(missing)} missing; found {shown(names)}")
+        raise InputError(f"{path}: column {', '.join(missing)} missing; found {', '.join(names)}")
     twice = [name for name in (*NEEDED, *OPTIONAL, *SITES) if names.count(name) > 1]
     if twice:
         raise InputError(f"{path}: column {', '.join(twice)} stands more than once; leave one of them")

@@ -27,7 +27,7 @@ def read_npz(path: Path, names: Sequence[str], what: str) -> dict[str, np.ndarra
     Raises:
         IntegrityError: cut off, altered, an array too large or of Python objects, or one that is missing.
     """
-    with one_error(f"{path}, which should hold {what},", "get it anew"), zipfile.ZipFile(path) as pack:
+    with one_error(f"{path} holds no {what}: it"), zipfile.ZipFile(path) as pack:
         return {name: _read(pack, f"{name}.npy") for name in names}
 
 

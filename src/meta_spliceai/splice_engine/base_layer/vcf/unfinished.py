@@ -54,7 +54,7 @@ def restored(kind: type[T], stored: Mapping[str, Any]) -> T:
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     if stored.keys() != names:
         raise ValueError(f"fields missing or unknown: {shown(sorted(stored.keys() ^ names))}")
-    return TypeAdapter(kind).validate_python(dict(stored), strict=True)
+    return TypeAdapter(kind).validate_json(json.dumps(stored), strict=True)
 
 
 class Unfinished:
