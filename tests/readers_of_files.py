@@ -35,6 +35,8 @@ from meta_spliceai.splice_engine.variants.split_file import read_split
 
 GENES = GeneAnnotation([Gene("UP", "1", "+", 5000, 9000, ((5000, 5200), (8800, 9000)))], "GRCh37", "toy genes")
 
+ROWS = load_rows(None)
+
 
 def placed(path: Path, name: str) -> Path:
     """A copy of the file in a folder of its own, under the name that its reader looks for."""
@@ -104,7 +106,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "split": read_split,
     "annotation": lambda path: GeneAnnotation.named(str(path), "GRCh38"),
     "account": _account,
-    "wishlist": lambda path: read_wishlist(read_text(path), load_rows()),
+    "wishlist": lambda path: read_wishlist(read_text(path), ROWS),
     "run": _run,
     "rows": lambda path: read_rows(str(path), read_text(path)),
     "prices": lambda path: read_history(read_text(path), str(path)),

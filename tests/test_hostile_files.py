@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -67,3 +71,47 @@ def test_a_file_that_went_wrong_ends_well(name: str, reader: str, tmp_path: Path
     path = tmp_path / name
     path.write_bytes(content(name))
     ends_well(reader, path)
+
+
+HEADER = b"##fileformat=VCFv4.2\n"
+COLUMNS = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+LONG = 150 * 2**20
+"""Bytes that a file of a few hundred kilobytes unpacks to."""
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from meta_spliceai.errors import MetaSpliceAIError
+from tests.readers_of_files import READERS
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for reader, path in zip(sys.argv[1::2], sys.argv[2::2]):
+    try:
+        READERS[reader](Path(path))
+    except MetaSpliceAIError as error:
+        print(error, file=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the memory of a process is measured otherwise there")
+def test_what_never_ends_is_refused_in_little_memory(tmp_path: Path) -> None:
+    bases, newlines = b"C" * LONG, b"\n" * LONG
+    endless = {
+        "lines.vcf.gz": ("vcf", HEADER + b"##\n" * (LONG // 3)),
+        "newlines.bcf.gz": ("vcf", b"BCF\2\2" + LONG.to_bytes(4, "little") + newlines),
+        "record.vcf.gz": ("vcf", HEADER + COLUMNS + b"chr1\t1\t.\tA\t" + bases),
+        "line.csv.gz": ("variants", b"chrom,pos,ref,alt\nchr1,1,A," + bases),
+        "line.txt.gz": ("annotation", b"#NAME\tCHROM" + bases),
+    }
+    arguments = []
+    for name, (reader, content) in endless.items():
+        (tmp_path / name).write_bytes(gzip.compress(content, 1))
+        arguments += [reader, str(tmp_path / name)]
+    root = Path(__file__).resolve().parents[1]
+    ended = subprocess.run(
+        [sys.executable, "-c", MEASURED, *arguments], cwd=root, capture_output=True, text=True, check=True
+    )
+    errors = ended.stderr.splitlines()
+    assert [error for error in errors if not re.search(r"more than|longer than", error)] == []
+    assert len(errors) == len(endless)
+    assert int(ended.stdout) / (2**20 if sys.platform == "darwin" else 2**10) < MEBIBYTES

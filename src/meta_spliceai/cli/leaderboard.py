@@ -73,8 +73,9 @@ def leaderboard(
         from meta_spliceai.experiments.pool_starts import pool_starts
 
         found = [pool_starts(board, workspace) for board in found]
-    for damage in workspace.ledger.damage():
-        typer.echo(f"warning: {workspace.ledger.path}: {damage.describe()}", err=True)
+    if damage := workspace.ledger.damage():
+        lines = "1 line was" if len(damage) == 1 else f"{len(damage)} lines were"
+        typer.echo(f"warning: {workspace.ledger.path}: {lines} left out; {damage[0].describe()}", err=True)
     if as_json:
         print_json([board.to_json() for board in found])
         return
