@@ -75,7 +75,7 @@ def test_a_file_that_went_wrong_ends_well(name: str, reader: str, tmp_path: Path
 
 HEADER = b"##fileformat=VCFv4.2\n"
 COLUMNS = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
-LONG = 150 * 2**20
+LONG = 80 * 2**20
 """Bytes that a file of a few hundred kilobytes unpacks to."""
 
 MEASURED = """

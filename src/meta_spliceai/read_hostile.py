@@ -19,7 +19,7 @@ from pathlib import Path
 
 from meta_spliceai.errors import InputError, IntegrityError, MetaSpliceAIError, shown
 
-MALFORMED = (
+MALFORMED: tuple[type[Exception], ...] = (
     *(OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, MemoryError),
     *(NotImplementedError, RecursionError, RuntimeError, zipfile.BadZipFile, zlib.error, LZMAError, struct.error),
     csv.Error,
@@ -87,7 +87,7 @@ def text_lines(path: Path, most: tuple[str, int] = LARGEST_TEXT, encoding: str =
     allowed, held, number = limit(most), 0, 0
     with path.open("rb") as raw:
         packed = raw.peek(2)[:2] == b"\x1f\x8b"
-        stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 18) if packed else raw  # type: ignore[type-var]
+        stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 18) if packed else raw
         while True:
             number += 1
             with one_error(f"{path}, line {number},"):
