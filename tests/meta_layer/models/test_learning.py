@@ -103,7 +103,7 @@ def test_it_remembers_variants(encoder: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoder", ["simple-cnn", pytest.param("gated-cnn", marks=pytest.mark.slow)])
 def test_what_is_trained_remembers_variants_of_few_exons(encoder: str, tmp_path: Path) -> None:
-    """Frozen random features take more than 200 steps for that: their alleles differ by little beside what they share."""
+    """Frozen random features take more than 200 steps: their alleles differ by little beside what they share."""
     assert remembered(encoder, of_eight_exons(), tmp_path) >= 0.99
 
 
