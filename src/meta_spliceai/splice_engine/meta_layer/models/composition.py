@@ -220,7 +220,9 @@ class ComposedPredictor(Predictor):
             encoding = ENCODERS[encoder](window, seed, **encoder_settings)
             self.encoder = encoding.encoder
             self.project = encoding.project
-            self.readout = (SitesReadout if encoding.sites else PairReadout)(encoding.channels)
+            self.readout = (
+                SitesReadout(encoding.channels) if encoding.sites else PairReadout(encoding.channels, encoding.frozen)
+            )
             self.head = HEADS[head](self.readout.out_features, encoding.channels, encoding.positions, **head_settings)
         self.weights, self.encoder_frozen = encoding.weights, encoding.frozen
         self.positions, self.sites = encoding.positions, encoding.sites

@@ -7,6 +7,7 @@ import math
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class PairReadout(nn.Module):
@@ -19,11 +20,17 @@ class PairReadout(nn.Module):
 
     Behind an insertion or a deletion the positions of the two sequences no longer match, so that D is large there; sum
     and extremes then tell that, too.
+
+    Args:
+        channels: of the features.
+        normed: bring each of the five readings to one scale, over its channels. For frozen encoders: a trained one
+            finds the scale of its differences itself.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, normed: bool = False) -> None:
         super().__init__()
         self.out_features = 5 * channels
+        self.normed = normed
 
     def forward(
         self,
@@ -35,7 +42,10 @@ class PairReadout(nn.Module):
         difference = alt - ref
         summed = difference.sum(-1) / math.sqrt(difference.shape[-1])
         extremes = difference.amax(-1), difference.amin(-1)
-        return torch.cat((_at_variant(difference, shift), summed, *extremes, _at_variant(ref, shift)), dim=1)
+        readings = (_at_variant(difference, shift), summed, *extremes, _at_variant(ref, shift))
+        if self.normed:
+            readings = tuple(F.layer_norm(one, one.shape[-1:]) for one in readings)
+        return torch.cat(readings, dim=1)
 
 
 class SitesReadout(nn.Module):
