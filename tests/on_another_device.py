@@ -206,7 +206,8 @@ def _kinds() -> dict[str, ExperimentSpec]:
     """One small row of the catalogue for every kind of model and training."""
     found: dict[str, ExperimentSpec] = {}
     for row in load_rows(own=None).values():
-        if row.ensemble is not None or row.fusion is not None:
+        # A base network's trunk is read from features that come with base scores, not from windows.
+        if row.ensemble is not None or row.fusion is not None or row.trunk_network is not None:
             continue
         spec = as_smoke(row)
         settings = dict(spec.encoder.settings)

@@ -33,6 +33,9 @@ FOLDER = "bundle/data"
 DESCRIPTION, TABLE, GENOME = "data-set.json", "variants.parquet", "genome.npz"
 
 
+_DAMAGED: tuple[type[Exception], ...] = (*MALFORMED, InputError)
+
+
 def store_dataset(
     loaded: Loaded, asked: Mapping[str, object], intervals: Iterable[Interval], folder: Path
 ) -> tuple[int, list[Path]]:
@@ -92,7 +95,7 @@ def bundled_dataset(dataset: DataSet, asked: Mapping[str, object]) -> Loaded | N
                 about = json.loads(opened.checked(file).read_text(encoding="utf-8"))
                 if about["name"] == dataset.name and about["asked"] == dict(asked):
                     return _load(opened, about, dataset)
-            except (*MALFORMED, InputError) as error:
+            except _DAMAGED as error:
                 raise IntegrityError(
                     f"{file.parent} holds no whole data set ({error}); open its bundle again"
                 ) from error

@@ -258,8 +258,8 @@ def finish(
     table, merging = merge_alleles(as_variant_table(frame, source.dataset.name), source.dataset.name)
     table, checked = check_reference(table, genome)
     if not isinstance(genome, IndexedFasta | MemoryGenome) and NO_SEQUENCE in checked.left_out:
-        for account in (checked.left_out, checked.examples):
-            account[waiting_for(genome.build)] = account.pop(NO_SEQUENCE)  # type: ignore[index, arg-type]
+        checked.left_out[waiting_for(genome.build)] = checked.left_out.pop(NO_SEQUENCE)
+        checked.examples[waiting_for(genome.build)] = checked.examples.pop(NO_SEQUENCE)
     origin = source.origin if isinstance(genome, MemoryGenome) else f"{source.origin}; {genome_in_words(genome)}"
     coverage = coverage.then(merging).then(checked)
     return Loaded(table, coverage, genome, annotation, source.dataset, dict(options), origin)

@@ -27,8 +27,20 @@ from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.watcher import Silent
 from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.compiled_network import CompiledNetwork
+from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture, SpliceAINetwork
 
 Rows = dict[str, ExperimentSpec]
+
+
+def test_what_is_packed_beyond_a_network_s_sight_holds_every_reference() -> None:
+    network = SpliceAINetwork(Architecture(SPLICEAI_STAGES))
+    scoring = CompiledNetwork(network)
+    for start in range(0, 9_000, 7):
+        for end in (start + 1, start + 101, start + 2_001):
+            first, last = scoring.bases(start, end)
+            assert start - network.flank - make.SLACK <= first
+            assert last <= end + network.flank + make.SLACK
 
 
 @pytest.fixture

@@ -39,8 +39,9 @@ from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights imp
 
 ROWS = "bundle/rows.json"
 
-SLACK = 1_024
-"""Bases beyond what a network sees of a variant: scoring rounds its windows up to a grid."""
+SLACK = 4_352
+"""Bases beyond what a network sees of a variant: every layer of a reference is computed in blocks on a grid of its own,
+so that the first layer's may reach that far (see `CompiledNetwork.bases`)."""
 
 WHOLE_CONTIG = 50_000
 """A contig no longer than this (a construct) is kept whole."""

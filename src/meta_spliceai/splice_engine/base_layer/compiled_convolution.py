@@ -16,6 +16,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -54,7 +55,7 @@ class Library:
         instruction_set: what it was compiled for.
     """
 
-    convolve: ctypes._CFuncPtr
+    convolve: Callable[..., int]
     lanes: int
     instruction_set: str
 

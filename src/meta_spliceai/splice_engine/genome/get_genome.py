@@ -116,7 +116,7 @@ def _bgzipped(source: Path, target: Path) -> Path:
         with (
             source.open("rb") as raw,
             gzip.open(raw) as text,
-            pysam.BGZFile(str(target), "wb") as packed,
+            pysam.BGZFile(str(target), "wb", None) as packed,
             progress_bar("packing") as report,
         ):
             block = text.read(1 << 22)

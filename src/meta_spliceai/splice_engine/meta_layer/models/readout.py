@@ -42,9 +42,9 @@ class PairReadout(nn.Module):
         difference = alt - ref
         summed = difference.sum(-1) / math.sqrt(difference.shape[-1])
         extremes = difference.amax(-1), difference.amin(-1)
-        readings = (_at_variant(difference, shift), summed, *extremes, _at_variant(ref, shift))
+        readings = [_at_variant(difference, shift), summed, *extremes, _at_variant(ref, shift)]
         if self.normed:
-            readings = tuple(F.layer_norm(one, one.shape[-1:]) for one in readings)
+            readings = [F.layer_norm(one, one.shape[-1:]) for one in readings]
         return torch.cat(readings, dim=1)
 
 
