@@ -160,7 +160,11 @@ def test_a_gzipped_download_is_unpacked_and_checked(file_server: FileServer, tmp
     assert resources.resolve_file("toy", "toy/file.txt").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("served", [gzip.compress(b"other"), gzip.compress(CONTENT)[:-6], b"no gzip"])
+@pytest.mark.parametrize(
+    "served",
+    [gzip.compress(b"other", mtime=0), gzip.compress(CONTENT, mtime=0)[:-6], b"no gzip"],
+    ids=["another file", "cut short", "no gzip"],
+)
 def test_a_gzipped_download_that_is_wrong_leaves_nothing(
     file_server: FileServer, tmp_path: Path, served: bytes
 ) -> None:
