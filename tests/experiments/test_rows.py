@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.rows import change, find_row, load_rows
+from meta_spliceai.experiments.rows import at_scale, change, find_row, load_rows, scale_note
 
 WISHLIST = {
     "hyenadna-small-validated-delta": (12, (2, 4), "high"),
@@ -49,7 +49,7 @@ def test_every_row_of_the_wishlist_is_there_with_its_guess() -> None:
     assert found == WISHLIST
     unwished = [row.id for row in rows.values() if row.wish is None]
     assert unwished[:2] == ["wt1-validated-delta", "wt1-simple-cnn"]
-    assert all(name.startswith(("mfass-", "open-", "observed-sites-", "ladder-")) for name in unwished[2:-6])
+    assert all(name.startswith(("mfass-", "open-", "observed-sites-", "ladder-", "curve-")) for name in unwished[2:-6])
     assert [(first, second) for first, second in zip(unwished[-6::2], unwished[-5::2], strict=True)] == [
         ("frozen-tiny-scratch", "frozen-tiny-pretrained"),
         ("tuned-tiny-scratch", "tuned-tiny-pretrained"),
@@ -196,6 +196,41 @@ def test_identity_ignores_the_words_and_nothing_else() -> None:
     assert row.model_copy(update={"title": "Other words"}).identity() == row.identity()
     assert change(row, ["window=301"]).identity() != row.identity()
     assert change(row, ["training.seed=1"]).identity() != row.identity()
+
+
+def test_a_row_has_a_second_size_for_a_laptop(tmp_path: Path) -> None:
+    text = (
+        "section: Mine\ndefaults: {window: 301, laptop: {window: 101, training: {epochs: 3}}}\nrows:\n"
+        "  - {id: one, title: One, encoder: {settings: {hidden_dim: 128}}}\n"
+        "  - {id: two, title: Two, laptop: {encoder: {settings: {hidden_dim: 16}}}}\n"
+    )
+    rows = load_rows(own(tmp_path, text))
+    one, two = (at_scale(rows[name], "laptop") for name in ("one", "two"))
+    assert (one.window, one.training.epochs, one.encoder.settings) == (101, 3, {"hidden_dim": 128})
+    assert (two.window, two.encoder.settings) == (101, {"hidden_dim": 16})
+    assert scale_note(one) == ("laptop scale: window = 101, training.epochs = 3",)
+    assert one.training.seed == rows["one"].training.seed
+    assert one.identity() != rows["one"].identity()
+    assert at_scale(rows["one"], "full") is rows["one"]
+    assert scale_note(rows["one"]) == ()
+    with pytest.raises(InputError, match="unknown scale 'lap' in --scale; did you mean laptop"):
+        at_scale(rows["one"], "lap")
+
+
+def test_a_scale_that_changes_nothing_is_the_same_run() -> None:
+    row = find_row(load_rows(own=None), "wt1-validated-delta")
+    assert at_scale(row, "laptop").identity() == row.identity()
+
+
+def test_a_bad_value_for_a_laptop_is_found_when_the_file_is_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 3: row 'my-row', block 'laptop': field 'window' = 100: a window has"):
+        load_rows(own(tmp_path, f"{ROW}    laptop: {{window: 100}}\n"))
+
+
+def test_every_row_of_the_wishlist_is_smaller_on_a_laptop() -> None:
+    rows = [row for row in load_rows(own=None).values() if row.wish is not None]
+    assert all(at_scale(row, "laptop").training.epochs < row.training.epochs for row in rows)
+    assert all(at_scale(row, "laptop").window <= row.window for row in rows)
 
 
 def test_defaults_of_a_file_lie_under_its_rows(tmp_path: Path) -> None:

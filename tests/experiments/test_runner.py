@@ -15,8 +15,9 @@ import torch
 from meta_spliceai.errors import MissingResourceError, RunError
 from meta_spliceai.experiments import runner
 from meta_spliceai.experiments.leaderboard import boards
+from meta_spliceai.experiments.prepare import load_rows_of, rows_and_splits
 from meta_spliceai.experiments.progress_of_rows import state_of_rows
-from meta_spliceai.experiments.rows import change
+from meta_spliceai.experiments.rows import at_scale, change
 from meta_spliceai.experiments.runner import member_of, run_experiment
 from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
@@ -179,6 +180,34 @@ def test_more_rows_than_there_are_uses_all_and_says_so(
         "100,000 variants were asked for; the data set has 240 usable ones: all are used"
     )
     assert outcome.run.data()["n_variants"] == 240
+
+
+def test_a_row_at_laptop_scale_counts_and_says_what_differs(
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
+) -> None:
+    row = toy_row.model_copy(update={"laptop": {"training": {"epochs": 1}}})
+    rows = {**catalogue, row.id: row}
+    run = run_experiment(at_scale(row, "laptop"), workspace, "cpu", rows=rows).run
+    assert run is not None
+    assert run.record()["notes"][0] == "laptop scale: training.epochs = 1"
+    run_experiment(change(at_scale(row, "laptop"), ["window=31"]), workspace, "cpu", rows=rows)
+    assert [(entry["scale"], entry["as_wished"]) for entry in workspace.ledger.finished()] == [
+        ("laptop", True),
+        ("laptop", False),
+    ]
+
+
+def test_fewer_training_rows_leave_the_test_whole(toy_row: ExperimentSpec) -> None:
+    loaded = load_rows_of(toy_row.data)
+    whole, forty, twenty = (
+        rows_and_splits(change(toy_row, [f"split.train_rows={rows}"]), loaded)[1][0] for rows in ("null", 40, 20)
+    )
+    for part in ("validation", "test"):
+        assert whole.indices(part).tolist() == forty.indices(part).tolist() == twenty.indices(part).tolist()
+    assert [len(split.indices("train")) for split in (forty, twenty)] == [40, 20]
+    assert set(twenty.indices("train")) < set(forty.indices("train")) < set(whole.indices("train"))
+    assert whole.coverage.used - twenty.coverage.used == len(whole.indices("train")) - 20
+    assert len({split.digest for split in (whole, forty, twenty)}) == 3
 
 
 def test_a_subset_is_drawn_with_the_seed_counted_and_said(

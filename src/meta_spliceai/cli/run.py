@@ -64,6 +64,9 @@ def run(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw an unfinished run away and start over.")] = False,
+    scale: Annotated[
+        str, typer.Option("--scale", help="full, or laptop: sizes with which a row ends in minutes on two cores.")
+    ] = "full",
     smoke: Annotated[
         bool,
         typer.Option(
@@ -129,6 +132,7 @@ def run(
       meta-spliceai run wt1-validated-delta
       meta-spliceai run validated-delta-10k --device cuda --seed 1
       meta-spliceai run validated-delta-10k --set training.epochs=5
+      meta-spliceai run --all --scale laptop --time-limit 2h
       meta-spliceai run simple-cnn-501 --limit 2000 --set window=301
       meta-spliceai run unified-multitask --smoke
       meta-spliceai run simple-cnn-501 validated-delta-10k --jobs 2 --resume
@@ -142,7 +146,7 @@ def run(
     from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.execute.durations import parse_duration
     from meta_spliceai.experiments.parts import missing_parts
-    from meta_spliceai.experiments.rows import change, find_row, load_rows
+    from meta_spliceai.experiments.rows import at_scale, change, find_row, load_rows
     from meta_spliceai.experiments.smoke import as_smoke
     from meta_spliceai.experiments.workspace import Workspace
 
@@ -171,7 +175,8 @@ def run(
     # All rows are looked up and changed before the first one starts: a typing error must not show after hours.
     chosen = [spec for spec in rows.values() if not missing_parts(spec, rows)] if every else []
     chosen += [find_row(rows, row_id) for row_id in ids or ()]
-    # What is asked for by name goes before what --smoke makes small.
+    # What is asked for by name goes before what --scale and --smoke make small.
+    chosen = [at_scale(spec, scale) for spec in chosen]
     chosen = [as_smoke(spec) for spec in chosen] if smoke else chosen
     specs = [change(spec, wanted) if wanted else spec for spec in chosen]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from meta_spliceai.errors import InputError, unknown_value
@@ -13,6 +15,7 @@ from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.variants.families import exon_families, gene_families
 from meta_spliceai.splice_engine.variants.splits import (
     PARTS,
+    TRAIN,
     Split,
     chromosome_folds,
     chromosome_split,
@@ -21,6 +24,7 @@ from meta_spliceai.splice_engine.variants.splits import (
     gene_split,
     group_split,
     leave_one_chromosome_out,
+    make_split,
     position_block_split,
     spliceai_clean_split,
 )
@@ -110,7 +114,25 @@ def make_splits(wanted: Wanted) -> list[Split]:
         for part in PARTS:
             if not len(split.indices(part)):
                 raise InputError(f"split '{split.name}' has no {part} part; use more rows")
+    if wanted.spec.train_rows is not None:
+        splits = [_train_on(split, wanted.spec.train_rows, wanted) for split in splits]
     return splits
+
+
+def _train_on(split: Split, rows: int, wanted: Wanted) -> Split:
+    """The same split with fewer training rows: the first of one seeded order, so that smaller draws lie within larger.
+
+    Raises:
+        InputError: the draw lacks a class.
+    """
+    train = split.indices(TRAIN)
+    parts = split.parts.copy()
+    left_out = np.random.default_rng(wanted.seed).permutation(train)[rows:]
+    parts[left_out] = ""
+    coverage = deepcopy(split.coverage)
+    coverage.leave_out(f"not drawn: split.train_rows = {rows:,}", wanted.table["variant_id"].iloc[left_out])
+    description = f"{split.description}; trained on {min(rows, len(train)):,} of {len(train):,} rows"
+    return make_split(wanted.table, parts, split.name, description, coverage, unit=split.unit, may_lack=PARTS[1:])
 
 
 def _splits(wanted: Wanted) -> list[Split]:

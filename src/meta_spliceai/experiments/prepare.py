@@ -16,6 +16,7 @@ from meta_spliceai.datasets import Loaded, load_dataset
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.make_split import Wanted, make_splits
 from meta_spliceai.experiments.make_targets import make_targets
+from meta_spliceai.experiments.rows import scale_note
 from meta_spliceai.experiments.shipped_scores import shipped_scores
 from meta_spliceai.experiments.smoke import MOST_ROWS, smoke_notes
 from meta_spliceai.experiments.spec import BaseSpec, DataSpec, ExperimentSpec
@@ -232,7 +233,7 @@ def prepare(
     with clock("labels, split, windows"):
         chosen, splits = rows_and_splits(spec, loaded)
     table = chosen.table
-    notes = (*smoke_notes(spec), *chosen.notes) if spec.smoke else chosen.notes
+    notes = (*smoke_notes(spec), *chosen.notes) if spec.smoke else (*scale_note(spec), *chosen.notes)
     for note in notes:
         watcher.say(note)
     reader = trunk = None

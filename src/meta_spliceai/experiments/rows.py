@@ -18,8 +18,10 @@ from meta_spliceai.experiments.spec import ENSEMBLE_TARGET, ExperimentSpec, expl
 OWN_FOLDER = Path("wishlist")
 """A user's own rows, `./wishlist/*.yaml`, laid over the packaged ones."""
 
-_IDENTITY = {"id", "title", "section", "purpose", "smoke"}
+_IDENTITY = {"id", "title", "section", "purpose", "scale", "smoke"}
 """Fields that say which row it is; `--set` leaves them alone."""
+
+SCALES = ("full", "laptop")
 
 _FILE_KEYS = {"section", "purpose", "column", "defaults", "rows"}
 """A file's section, the question its rows answer, the heading of the wishlist's middle column, what its rows share."""
@@ -86,8 +88,45 @@ def change(spec: ExperimentSpec, assignments: Sequence[str]) -> ExperimentSpec:
         raise InputError(f"--set {' '.join(assignments)}: {explain(error)}") from error
 
 
+def at_scale(spec: ExperimentSpec, scale: str) -> ExperimentSpec:
+    """The row at one of its two sizes.
+
+    Args:
+        spec: the row as it stands in the catalogue.
+        scale: `full`, the row itself, or `laptop`, with the values of its block `laptop`.
+
+    Raises:
+        InputError: no such scale, or a value of the block `laptop` that is not allowed.
+    """
+    if scale not in SCALES:
+        raise unknown_value("scale", scale, SCALES, where="--scale")
+    if scale == "full":
+        return spec
+    values = _merged(spec.model_dump(mode="json"), spec.laptop) | {"scale": scale}
+    try:
+        return ExperimentSpec.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"row '{spec.id}', block 'laptop': {explain(error)}") from error
+
+
+def scale_note(spec: ExperimentSpec) -> tuple[str, ...]:
+    """What a reader of a result at laptop scale must know; nothing for a row at full scale."""
+    if spec.scale == "full":
+        return ()
+    changed = ", ".join(f"{name} = {value}" for name, value in _leaves(spec.laptop))
+    return (f"laptop scale: {changed or 'nothing differs from full scale'}",)
+
+
+def _leaves(block: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in block.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
 def _assign(values: dict[str, Any], name: str, value: Any) -> None:
-    known = [field for field in fields() if field not in _IDENTITY and not field.startswith("wish.")]
+    known = [field for field in fields() if field not in _IDENTITY and not field.startswith(("wish.", "laptop"))]
     # Settings and options belong to an encoder, a head or a data set, which check them when they are built.
     open_blocks = ("encoder.settings.", "head.settings.", "data.options.")
     if name not in known and not name.startswith(open_blocks):
@@ -157,6 +196,10 @@ def read_rows(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
             start = max(starts, key=lambda start: len(nodes_along(tree, (*start, *field))) - len(start))
             label = f", row '{values['id']}'" if "id" in values else ""
             raise InputError(f"{name}, line {line_of(tree, (*start, *field))}{label}: {explain(error)}") from error
+        try:
+            at_scale(spec, "laptop")
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
         found.append((spec, place))
     return found
 

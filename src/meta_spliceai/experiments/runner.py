@@ -36,7 +36,7 @@ from meta_spliceai.experiments.procedures import (
     write_answers,
 )
 from meta_spliceai.experiments.progress_file import ProgressFile
-from meta_spliceai.experiments.rows import check_members, find_row
+from meta_spliceai.experiments.rows import at_scale, check_members, find_row
 from meta_spliceai.experiments.share_of_limit import share_of_scoring
 from meta_spliceai.experiments.smoke import as_smoke
 from meta_spliceai.experiments.spec import ExperimentSpec
@@ -445,6 +445,7 @@ def member_of(spec: ExperimentSpec, row_id: str, rows: dict[str, ExperimentSpec]
     """
     member = find_row(rows, row_id)
     own = rows.get(spec.id)
+    member, own = at_scale(member, spec.scale), at_scale(own, spec.scale) if own else None
     if spec.smoke:
         member, own = as_smoke(member), as_smoke(own) if own else None
     changed = {
@@ -537,7 +538,8 @@ def _conclude(
             "row": spec.id,
             "title": spec.title,
             "smoke": spec.smoke,
-            "as_wished": spec.id in rows and _same_wish(spec, rows[spec.id]),
+            "as_wished": spec.id in rows and _same_wish(spec, at_scale(rows[spec.id], spec.scale)),
+            "scale": spec.scale,
             "seed": spec.seed,
             "code": facts["code"],
             "commit": environment["commit"],
@@ -576,10 +578,10 @@ def _same_wish(spec: ExperimentSpec, wished: ExperimentSpec) -> bool:
     def settings(row: ExperimentSpec) -> dict[str, Any]:
         identity = row.identity()
         identity["training"].pop("seed")
-        # Where a user's own file lies does not make it another row; nor does SpliceVarDB itself in place of the
-        # variants that travel with the package.
+        # Where a user's own file lies does not make it another row; nor does SpliceVarDB itself, or the open sources
+        # in its form, in place of the variants that travel with the package.
         identity["data"].pop("options")
-        if identity["data"]["name"] == "splicevardb":
+        if identity["data"]["name"] in ("splicevardb", "splicevardb-open"):
             identity["data"]["name"] = "packaged-human"
         return identity
 

@@ -149,6 +149,12 @@ class SplitSpec(Block):
         (0.7, 0.15, 0.15), description="shares of train, validation and test among the groups"
     )
     test_chromosomes: tuple[str, ...] = Field((), description="chromosomes held out as test, for split 'chromosome'")
+    train_rows: int | None = Field(
+        None,
+        ge=1,
+        description="variants of the training part that are trained on, drawn with the seed (smaller draws lie within "
+        "larger ones), while validation and test stay whole: a point of a learning curve; all where absent",
+    )
     allow_leaks: bool = Field(
         False, description="train although the audit finds that parts share something; the result says so"
     )
@@ -225,6 +231,12 @@ class ExperimentSpec(Block):
         description="what is computed beside the metrics: strata, position held fixed, calibration, ceiling, observed "
         "sites; none: the metrics alone, in a fraction of the time",
     )
+    scale: Literal["full", "laptop"] = Field(
+        "full", description="laptop: with the values under `laptop`, so that the row ends within minutes on two cores"
+    )
+    laptop: dict[str, Any] = Field(
+        default_factory=dict, description="fields that `--scale laptop` changes, in blocks as in the row itself"
+    )
     smoke: bool = Field(False, description="a few rows and tiny sizes, to see that a row runs; never a result")
 
     @field_validator("id")
@@ -265,8 +277,9 @@ class ExperimentSpec(Block):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """The fields that decide a result: not the title, the section, the purpose or the wish."""
-        return self.model_dump(mode="json", exclude={"title", "section", "purpose", "wish"})
+        """The fields that decide a result: not the title, the section, the purpose or the wish, and of the scale only
+        what it changed."""
+        return self.model_dump(mode="json", exclude={"title", "section", "purpose", "wish", "scale", "laptop"})
 
     @property
     def networks(self) -> tuple[BaseSpec, ...]:
