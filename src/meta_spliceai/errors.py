@@ -7,6 +7,7 @@ message without a traceback and ends with exit code 2. Anything else that is rai
 from __future__ import annotations
 
 import difflib
+import importlib.metadata
 import re
 import sys
 from collections.abc import Iterable
@@ -75,11 +76,21 @@ class MissingResourceError(MetaSpliceAIError):
     """Weights, data or a download that were asked for cannot be had; the message names the ways out."""
 
 
+def install_extra(extra: str) -> str:
+    """The command that brings an optional extra, wherever this package was installed from: its packages by name."""
+    try:
+        required = importlib.metadata.requires("meta-spliceai") or []
+    except importlib.metadata.PackageNotFoundError:
+        return f"pip install '.[{extra}]' in the folder of the source"
+    names = [one.partition(";")[0].strip() for one in required if re.search(rf"extra == ['\"]{extra}['\"]", one)]
+    return "pip install " + " ".join(f"'{name}'" for name in names)
+
+
 class MissingExtraError(MetaSpliceAIError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the optional extra '{extra}': pip install 'meta-spliceai[{extra}]'")
+        super().__init__(f"{feature} needs the optional extra '{extra}': {install_extra(extra)}")
 
 
 class MissingPackageError(MetaSpliceAIError):

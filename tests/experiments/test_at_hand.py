@@ -47,7 +47,7 @@ def test_weights_of_the_hub_can_be_downloaded_with_the_network(monkeypatch: pyte
     assert [spec.id for spec in WISHED if lacking(spec, ROWS)] == []
     monkeypatch.setattr(at_hand.importlib.util, "find_spec", lambda name: None)
     (line,) = lacking(ROWS["hyenadna-small-quantile"], ROWS)
-    assert "pip install 'meta-spliceai[hyena]'" in line
+    assert "pip install 'huggingface_hub>=0.26'" in line
 
 
 def test_what_it_says_for_weights_works() -> None:
@@ -66,9 +66,9 @@ def test_what_it_says_for_weights_works() -> None:
         ({"data": {"name": "mfass"}}, "data set mfass on this machine: meta-spliceai data get mfass"),
         ({"data": {"name": "mfass", "options": {"path": "x"}}}, "meta-spliceai data get grch38"),
         ({"data": {"name": "splicevardb"}}, "--set data.options.path=FILE"),
-        ({"base": {"name": "spliceai"}}, "pip install 'meta-spliceai[quickstart]'"),
-        ({"base": {"distance": 60}}, "pip install 'meta-spliceai[cispliceai]'"),
-        ({"base": {"members": [0]}}, "pip install 'meta-spliceai[cispliceai]'"),
+        ({"base": {"name": "spliceai"}}, "pip install 'frame-alignment-checks>=0.0.74' 'spliceai>=1.3.1'"),
+        ({"base": {"distance": 60}}, "pip install 'cispliceai>=1.2.2'"),
+        ({"base": {"members": [0]}}, "pip install 'cispliceai>=1.2.2'"),
         ({"base": {"name": "pangolin"}}, "unset META_SPLICEAI_OFFLINE"),
     ],
 )

@@ -129,8 +129,11 @@ def test_the_row_runs_in_miniature(row_id: str, installed: Path, bare: dict[str,
 def test_what_a_real_row_lacks_it_says_in_one_line(installed: Path, bare: dict[str, str]) -> None:
     for arguments, words in (
         (("hyenadna-small-quantile",), "--set encoder.settings.weights="),
-        (("validated-delta-10k", "--set", "base.distance=60"), "pip install 'meta-spliceai[cispliceai]'"),
-        (("validated-delta-10k", "--set", "base.name=spliceai"), "pip install 'meta-spliceai[quickstart]'"),
+        (("validated-delta-10k", "--set", "base.distance=60"), "pip install 'cispliceai>=1.2.2'"),
+        (
+            ("validated-delta-10k", "--set", "base.name=spliceai"),
+            "pip install 'frame-alignment-checks>=0.0.74' 'spliceai>=1.3.1'",
+        ),
     ):
         done = called(installed, bare, "run", *arguments, "--device", "cpu")
         assert done.returncode == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping
 
+from meta_spliceai.errors import install_extra
 from meta_spliceai.experiments.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
 from meta_spliceai.resources import human, networks
@@ -80,7 +81,7 @@ def _public(name: str, options: Mapping[str, object]) -> Iterator[str]:
     if on_chromosomes and whole_genome(build) is None and not at_hand(human.HUMAN_REGIONS.name):
         yield f"genome of {build} on this machine: meta-spliceai data get {build.lower()}"
     if "annotation" not in options and not package_at_hand("spliceai", ["spliceai/annotations/grch37.txt"]):
-        yield f"table of genes on this machine: {_install('quickstart')}"
+        yield f"table of genes on this machine: {install_extra('quickstart')}"
 
 
 def _networks(spec: ExperimentSpec) -> Iterator[str]:
@@ -89,7 +90,7 @@ def _networks(spec: ExperimentSpec) -> Iterator[str]:
             continue
         what = f"base network {network.name} on this machine"
         if network.name in _EXTRA_OF and not package_at_hand(network.name, _WEIGHTS[network.name]):
-            yield f"{what}: {_install(_EXTRA_OF[network.name])}"
+            yield f"{what}: {install_extra(_EXTRA_OF[network.name])}"
         elif network.name in _RESOURCE_OF and offline() and not at_hand(_RESOURCE_OF[network.name]):
             yield f"{what}: unset {OFFLINE_VARIABLE}, the run then begins by downloading it"
 
@@ -103,10 +104,6 @@ def _encoder(spec: ExperimentSpec, otherwise: str) -> Iterator[str]:
         return
     what = f"weights of {spec.encoder.name} on this machine"
     if importlib.util.find_spec("huggingface_hub") is None:
-        yield f"{what}: {_install('hyena')}{otherwise}"
+        yield f"{what}: {install_extra('hyena')}{otherwise}"
     elif offline():
         yield f"{what}: unset {OFFLINE_VARIABLE}, the run then begins by downloading them{otherwise}"
-
-
-def _install(extra: str) -> str:
-    return f"pip install 'meta-spliceai[{extra}]'"
