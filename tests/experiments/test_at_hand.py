@@ -47,7 +47,7 @@ def test_weights_of_the_hub_can_be_downloaded_with_the_network(monkeypatch: pyte
     assert [spec.id for spec in WISHED if lacking(spec, ROWS)] == []
     monkeypatch.setattr(at_hand.importlib.util, "find_spec", lambda name: None)
     (line,) = lacking(ROWS["hyenadna-small-quantile"], ROWS)
-    assert "pip install 'huggingface_hub>=0.26'" in line
+    assert "pip install 'huggingface-hub>=0.26'" in line
 
 
 def test_what_it_says_for_weights_works() -> None:
