@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import wishlist_results  # noqa: E402
+
 RESULTS = Path("docs/results/quickstart.json")
 PAIRS = Path("docs/results/pairs.json")
 COMPARED = (("frozen-tiny-scratch", "frozen-tiny-pretrained"), ("windows-in-the-middle", "windows-moved"))
@@ -358,10 +361,20 @@ def fill(text: str, kept: dict[str, Any] | None, where: str, root: Path = ROOT) 
             return f"{found[1]}{pairs(root)}\n{found[4]}"
         if name == "results-losses":
             return f"{found[1]}{losses(root)}\n{found[4]}"
+        if name in wishlist_results.BLOCKS:
+            return f"{found[1]}{wishlist_results.BLOCKS[name](root)}\n{found[4]}"
         if name in DATA_SETS:
             return f"{found[1]}{results_of(name, root)}\n{found[4]}"
         if name not in BLOCKS:
-            names = (*BLOCKS, *FILES, *DATA_SETS, "results-pairs", "results-losses", "packaged-variants")
+            names = (
+                *BLOCKS,
+                *FILES,
+                *DATA_SETS,
+                *wishlist_results.BLOCKS,
+                "results-pairs",
+                "results-losses",
+                "packaged-variants",
+            )
             known = ", ".join(names)
             sys.exit(f"{where}: no block is named '{name}'; there are {known}")
         return found[0] if kept is None else f"{found[1]}{BLOCKS[name](kept)}\n{found[4]}"

@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+"""What the wishlist's kept runs say, as Markdown tables and pictures.
+
+    python tools/wishlist_results.py     draw docs/images/wishlist-*.svg
+
+The tables are blocks of `tools/render_docs.py`; both read the ledger `results/` and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meta_spliceai.experiments.rows import load_rows
+from meta_spliceai.experiments.shown import duration, estimate, memory, number
+from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[1]
+LEDGER = "results"
+IMAGES = Path("docs/images")
+CURVE = "curve-"
+"""Beginning of the ids of the learning curve's rows."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One kept run: its line in the ledger and the row as it was run."""
+
+    entry: dict[str, Any]
+    spec: ExperimentSpec
+
+    @property
+    def row(self) -> str:
+        """The row's id."""
+        return self.spec.id
+
+    @property
+    def learned(self) -> str:
+        """The learned model's name among the scorers; empty where the row predicts no score of its own."""
+        names = [str(one["scorer"]) for one in self.entry["metrics"] if one["kind"] == "learned"]
+        return names[0] if names else ""
+
+    def value(self, scorer: str, metric: str) -> dict[str, Any] | None:
+        """One metric of one scorer with its interval; None where it was not computed."""
+        for one in self.entry["metrics"]:
+            if (one["scorer"], one["metric"]) == (scorer, metric) and one["estimate"] is not None:
+                return dict(one)
+        return None
+
+    def best(self, kind: str) -> dict[str, Any] | None:
+        """The AUPRC of the best base network (`base`) or baseline (`row zero`)."""
+        found = [
+            one
+            for one in self.entry["metrics"]
+            if (one["kind"], one["metric"]) == (kind, "auprc") and one["estimate"] is not None
+        ]
+        return max(found, key=lambda one: float(one["estimate"]), default=None)
+
+
+def read_results(root: Path) -> list[Result]:
+    """The newest kept run of each row, data set, scale and window, in the order in which they finished."""
+    workspace = Workspace(root / LEDGER)
+    newest: dict[tuple[Any, ...], Result] = {}
+    for entry in workspace.finished():
+        run = workspace.run(str(entry["run"]))
+        if entry.get("smoke") or not run.path.is_dir():
+            continue
+        spec = run.spec()
+        key = (spec.id, spec.data.name, spec.scale, spec.window, str(spec.encoder.settings.get("weights")))
+        newest[key] = Result(entry, spec)
+    return list(newest.values())
+
+
+def on_the_wishlist(results: Iterable[Result]) -> list[Result]:
+    """Runs of the wishlist's rows in the wishlist's order; those run as wished first, for each row."""
+    order = {row.id: place for place, row in enumerate(load_rows(own=None).values()) if row.wish is not None}
+    wished = [one for one in results if one.row in order]
+    return sorted(wished, key=lambda one: (order[one.row], not one.entry.get("as_wished")))
+
+
+# ------------------------------------------------------------------------------------------------------------ tables
+
+
+def rows_table(root: Path) -> str:
+    """Every kept run of a wishlist's row: what it asked, what came out, what it took."""
+    lines = [
+        "| row | data: variants, tested | scale | AUPRC | base network | best baseline | r with validated Δ | "
+        "r with the measured effect | time, memory |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for one in on_the_wishlist(read_results(root)):
+        entry = one.entry
+        base, rival = one.best("base"), one.best("row zero")
+        network = f"{_alone(base)} ({base['scorer'].removeprefix('base ')})" if base else "–"
+        baseline = f"{_alone(rival)} ({rival['scorer']})" if rival else "–"
+        lines.append(
+            f"| {_named(one)} | {entry['data']['name']}: {entry['data']['rows']:,}, {entry['test']['rows']:,} "
+            f"| {one.spec.scale} | {estimate(one.value(one.learned, 'auprc'))} | {network} | {baseline} "
+            f"| {_alone(one.value(one.learned, 'pearson_validated_delta'))} "
+            f"| {_alone(one.value(one.learned, 'pearson_effect'))} "
+            f"| {duration(entry['seconds'])}, {memory(entry['peak_memory_bytes'])} |"
+        )
+    return "\n".join(lines)
+
+
+def completed_table(root: Path) -> str:
+    """The completed rows in short: the wishlist's answer for a first page."""
+    lines = [
+        "| row | AUPRC | base network alone | r with validated Δ | time on two cores |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for one in on_the_wishlist(read_results(root)):
+        if not one.entry.get("as_wished") or not one.value(one.learned, "auprc"):
+            continue
+        lines.append(
+            f"| {one.spec.title}, {one.entry['data']['name']} | {estimate(one.value(one.learned, 'auprc'))} "
+            f"| {_alone(one.best('base'))} | {_alone(one.value(one.learned, 'pearson_validated_delta'))} "
+            f"| {duration(one.entry['seconds'])} |"
+        )
+    return "\n".join(lines)
+
+
+def curve_table(root: Path) -> str:
+    """The learning curve: training variants, AUPRC, difference from the base network."""
+    lines = ["| trained on | AUPRC | AUROC | base network | time |", "|---:|---:|---:|---:|---:|"]
+    for trained_on, one in learning_curve(root):
+        lines.append(
+            f"| {trained_on:,} | {estimate(one.value(one.learned, 'auprc'))} "
+            f"| {estimate(one.value(one.learned, 'auroc'))} | {_alone(one.best('base'))} "
+            f"| {duration(one.entry['seconds'])} |"
+        )
+    return "\n".join(lines)
+
+
+def folds_table(root: Path) -> str:
+    """Cross-validated rows: pooled out of fold, and how the folds spread."""
+    lines = [
+        "| row | folds | AUPRC, pooled | AUPRC of the folds: mean ± standard deviation | smallest, largest | base |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for one in on_the_wishlist(read_results(root)):
+        for fold in one.entry.get("folds") or ():
+            if (fold["scorer"], fold["metric"]) == (one.learned, "auprc"):
+                values = [float(value) for value in fold["values"].values() if value is not None]
+                lines.append(
+                    f"| {_named(one)} | {fold['folds']} | {estimate(one.value(one.learned, 'auprc'))} "
+                    f"| {fold['mean']:.3f} ± {fold['sd']:.3f} | {min(values):.3f}, {max(values):.3f} "
+                    f"| {_alone(one.best('base'))} |"
+                )
+    return "\n".join(lines)
+
+
+def tasks_table(root: Path) -> str:
+    """What the multi-step rows reach in their own tasks, against observed labels and against the base network's."""
+    lines = ["| row | task | labels | tested | metric | value |", "|---|---|---|---:|---|---:|"]
+    for one in on_the_wishlist(read_results(root)):
+        for task, parts in (one.entry.get("task_metrics") or {}).items():
+            for labels, found in _parts(parts):
+                lines += [
+                    f"| {_named(one)} | {task} | {labels} | {metric.get('n', found.get('n', '–'))} "
+                    f"| {metric['metric']} | {estimate(metric)} |"
+                    for metric in found.get("metrics", ())
+                ]
+    return "\n".join(lines)
+
+
+def _parts(parts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(labels, result) of a task: observed labels and the base network's stand apart; measured effects are one."""
+    if "metrics" in parts:
+        return [("measured", parts)]
+    names = {"gold": "observed", "base": "base network's"}
+    return [(names.get(name, name), found) for name, found in parts.items() if isinstance(found, dict)]
+
+
+BLOCKS = {
+    "wishlist-rows": rows_table,
+    "wishlist-completed": completed_table,
+    "wishlist-curve": curve_table,
+    "wishlist-folds": folds_table,
+    "wishlist-tasks": tasks_table,
+}
+
+
+def learning_curve(root: Path) -> list[tuple[int, Result]]:
+    """(training variants, run) of the learning curve's rows and of the wishlist's row with the same test."""
+    results = read_results(root)
+    points = [one for one in results if one.row.startswith(CURVE)]
+    tests = {str(one.entry["test"]["digest"]) for one in points}
+    points += [one for one in results if one.row == "validated-delta-50k" and one.entry["test"]["digest"] in tests]
+    return sorted(((_trained_on(one, root), one) for one in points), key=lambda point: point[0])
+
+
+def _trained_on(one: Result, root: Path) -> int:
+    record = Workspace(root / LEDGER).run(str(one.entry["run"])).record()
+    return int(record["training"]["train_rows"])
+
+
+def _alone(value: dict[str, Any] | None) -> str:
+    return number(value["estimate"] if value else None)
+
+
+def _named(one: Result) -> str:
+    about = [] if one.entry.get("as_wished") else ["not as wished"]
+    if one.spec.encoder.settings.get("weights") == "scratch":
+        about.append("weights scratch")
+    return f"{one.spec.title} ({', '.join(about)}, {one.spec.window} nt)" if about else one.spec.title
+
+
+# ---------------------------------------------------------------------------------------------------------- pictures
+
+
+def draw(root: Path) -> list[Path]:
+    """The pictures of docs/results/wishlist.md; those whose runs are not kept yet are left out."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    results = on_the_wishlist(read_results(root))
+    context = [one for one in results if one.row in ("simple-cnn-501", "simple-cnn-1001")]
+    pictures: dict[str, Any] = {
+        "context": lambda axis: _curve(axis, sorted((one.spec.window, one) for one in context), "window, nt"),
+        "data": lambda axis: _curve(axis, learning_curve(root), "labelled variants trained on"),
+        "folds": lambda axis: _folds(axis, [one for one in results if one.entry.get("folds")]),
+        "rows": lambda axis: _forest(axis, [one for one in results if one.value(one.learned, "auprc")]),
+    }
+    written = []
+    with mpl.rc_context({"font.size": 8, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none"}):
+        for name, plot in pictures.items():
+            figure = Figure(figsize=(8, 5 if name == "rows" else 3), layout="constrained")
+            FigureCanvasAgg(figure)
+            plot(figure.add_subplot())
+            path = root / IMAGES / f"wishlist-{name}.svg"
+            figure.savefig(path, format="svg", metadata={"Date": None})
+            written.append(path)
+    return written
+
+
+def _curve(axis: Any, points: Sequence[tuple[int, Result]], label: str) -> None:
+    """AUPRC of the learned model with its interval along x, beside the base network and the best baseline."""
+    from meta_spliceai.colours import KINDS
+
+    places = [place for place, _ in points]
+    for kind, name in (("learned", "learned model"), ("base", "base network"), ("row zero", "best baseline")):
+        found = [one.value(one.learned, "auprc") if kind == "learned" else one.best(kind) for _, one in points]
+        known = [(place, value) for place, value in zip(places, found, strict=True) if value]
+        middle = [value["estimate"] for _, value in known]
+        around = [
+            [value["estimate"] - value["low"] for _, value in known],
+            [value["high"] - value["estimate"] for _, value in known],
+        ]
+        axis.errorbar([place for place, _ in known], middle, yerr=around if kind == "learned" else None,
+                      fmt="o-" if kind == "learned" else "--", color=KINDS[kind], label=name)  # fmt: skip
+    axis.set_xscale("log")
+    axis.set_xticks(places, [f"{place:,}" for place in places], minor=False)
+    axis.set_xticks([], minor=True)
+    axis.set(xlabel=label, ylabel="AUPRC (test)")
+    axis.legend(loc="lower right")
+
+
+def _folds(axis: Any, results: Sequence[Result]) -> None:
+    """AUPRC of each fold: learned model and base network, a line between the two."""
+    from meta_spliceai.colours import KINDS
+
+    names = []
+    for row, one in enumerate(results):
+        by_scorer = {fold["scorer"]: fold["values"] for fold in one.entry["folds"] if fold["metric"] == "auprc"}
+        base = one.best("base")
+        names.append(one.spec.title)
+        for kind, scorer, shift in (("learned", one.learned, -0.15), ("base", base["scorer"] if base else "", 0.15)):
+            values = [value for value in by_scorer.get(scorer, {}).values() if value is not None]
+            label = {"learned": "learned model", "base": "base network"}[kind] if row == 0 else None
+            axis.plot(values, [row + shift] * len(values), "o", color=KINDS[kind], alpha=0.6, ms=4, label=label)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel("AUPRC of each fold")
+    axis.legend(loc="lower left")
+
+
+def _forest(axis: Any, results: Sequence[Result]) -> None:
+    """AUPRC of every row with its interval, beside the base network's on the same test."""
+    from meta_spliceai.colours import KINDS
+
+    for row, one in enumerate(results):
+        value, base = one.value(one.learned, "auprc"), one.best("base")
+        if value is None:
+            continue
+        around = [[value["estimate"] - value["low"]], [value["high"] - value["estimate"]]]
+        axis.errorbar(value["estimate"], row, xerr=around, fmt="o", color=KINDS["learned"], ms=4)
+        if base is not None:
+            axis.plot(base["estimate"], row, "D", color=KINDS["base"], ms=4, mfc="white")
+    axis.set_yticks(range(len(results)), [f"{_named(one)}, {one.entry['data']['name']}" for one in results])
+    axis.invert_yaxis()
+    axis.set_xlabel("AUPRC: learned model with its 95 % interval, base network (diamond)")
+    axis.grid(axis="x", alpha=0.3)
+
+
+if __name__ == "__main__":
+    for path in draw(ROOT):
+        print(f"written: {path.relative_to(ROOT)}")
