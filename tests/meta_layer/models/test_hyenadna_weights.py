@@ -136,7 +136,7 @@ def test_the_predictors_default_never_falls_back_to_random_weights(
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtraError, match=r"meta-spliceai\[hyena\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'huggingface-hub>=0.26'"):
         load_hyenadna(TINY)
 
 
