@@ -168,6 +168,20 @@ def test_pinball_is_least_at_the_quantile() -> None:
     assert free[0, 1, 0].item() == pytest.approx(0.9, abs=0.03)
 
 
+def test_the_mean_of_quantiles_tells_variants_apart_whose_median_is_zero() -> None:
+    small, large = np.zeros(12, np.float32), np.zeros(12, np.float32)
+    small[7], large[7], large[10] = 0.1, 0.5, -1.0  # q90 of the acceptor, and the direction of `large`
+    answers = np.stack([small, large])
+    middle, mean = (QuantileHead(4, 4, 5, score=score) for score in ("middle", "mean"))
+    assert middle.columns(answers)["score"].tolist() == [0, 0]
+    np.testing.assert_allclose(mean.columns(answers)["score"], [0, 0.5 / 3])
+    np.testing.assert_allclose(mean.columns(answers)["signed"], [0, -0.5 / 3])
+    compared, _ = mean.comparable(torch.from_numpy(answers), torch.zeros(2, 3))
+    np.testing.assert_allclose(compared.numpy()[:, 1], [0, -0.5 / 3])
+    with pytest.raises(InputError, match="unknown score of quantiles 'median'"):
+        QuantileHead(4, 4, 5, score="median")
+
+
 def test_bad_quantiles_are_refused() -> None:
     for bad in ((), (0.5, 0.5), (0.9, 0.5), (0.0,), (1.2,)):
         with pytest.raises(InputError, match="increasing numbers between 0 and 1"):

@@ -41,6 +41,7 @@ class QuantileEnsemble(Predictor):
         encoder: a name in ENCODERS.
         dropout: share dropped in the heads in training.
         seed: of the first member; each further one takes the next.
+        score: `middle` or `mean`, as in QuantileHead.
         encoder_settings: the encoders' own settings.
     """
 
@@ -51,10 +52,12 @@ class QuantileEnsemble(Predictor):
         encoder: str = "gated-cnn",
         dropout: float = 0.1,
         seed: int = 0,
+        score: str = "middle",
         **encoder_settings: Any,
     ) -> None:
         config = {
             "window": window,
+            "score": score,
             "quantiles": list(quantiles),
             "encoder": encoder,
             "dropout": dropout,
@@ -64,7 +67,7 @@ class QuantileEnsemble(Predictor):
         super().__init__(window, config)
         # Stands for all members: it checks the quantiles and knows what the joined answers mean. It has no part in
         # the computation, so it has no trained weights either.
-        self.head = QuantileHead(1, 1, 1, dropout, quantiles)
+        self.head = QuantileHead(1, 1, 1, dropout, quantiles, score)
         self.head.requires_grad_(False)
 
         def member(i: int, settings: dict[str, Any]) -> ComposedPredictor:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.meta_layer.models.heads.head import Head, regression_costs, strongest, two_layers
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
@@ -60,6 +60,9 @@ class DeltaHead(Head):
         return {**named, "score": np.abs(signed), "signed": signed}
 
 
+QUANTILE_SCORES = ("middle", "mean")
+
+
 class QuantileHead(Head):
     """Quantiles of |Δ| for each channel, never crossing, and the direction of Δ.
 
@@ -68,7 +71,12 @@ class QuantileHead(Head):
     The pinball loss: Koenker and Bassett 1978 (10.2307/1913643).
 
     Label: validated Δ, three numbers. Answer: for each quantile, the three channels; then three directions in [−1, 1].
-    Columns: q50_acceptor, … for each quantile and channel, score (of the quantile nearest 0.5), signed.
+    Columns: q50_acceptor, … for each quantile and channel, score, signed.
+
+    Args:
+        quantiles: increasing numbers between 0 and 1.
+        score: what becomes the score: `middle`, the quantile nearest 0.5, or `mean`, the mean of all of them. Where most
+            labels are zero, so is the median of every variant, and only higher quantiles tell variants apart.
     """
 
     task = "validated-delta"
@@ -82,8 +90,12 @@ class QuantileHead(Head):
         positions: int,
         dropout: float = 0.1,
         quantiles: Sequence[float] = (0.5, 0.75, 0.9),
+        score: str = "middle",
     ) -> None:
         super().__init__()
+        if score not in QUANTILE_SCORES:
+            raise unknown_value("score of quantiles", score, QUANTILE_SCORES)
+        self.score = score
         if not quantiles or any(not 0 < q < 1 for q in quantiles) or sorted(set(quantiles)) != list(quantiles):
             raise InputError(f"quantiles {list(quantiles)} are not increasing numbers between 0 and 1")
         self.quantiles = tuple(quantiles)
@@ -124,12 +136,15 @@ class QuantileHead(Head):
     def comparable(
         self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch 3"]
     ) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch 3"]]:
-        """The middle quantile with its direction, against Δ."""
+        """The size that becomes the score, with its direction, against Δ."""
         split = answer.unflatten(1, (-1, 3))
-        return split[:, self._middle()] * split[:, -1], labels
+        return split[:, self._scored()].mean(1) * split[:, -1], labels
 
-    def _middle(self) -> int:
-        return int(np.abs(np.asarray(self.quantiles) - 0.5).argmin())
+    def _scored(self) -> list[int]:
+        """Which quantiles the score is the mean of."""
+        if self.score == "mean":
+            return list(range(len(self.quantiles)))
+        return [int(np.abs(np.asarray(self.quantiles) - 0.5).argmin())]
 
     def columns(self, answers: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
         split = answers.reshape(len(answers), -1, 3)
@@ -138,5 +153,5 @@ class QuantileHead(Head):
             for q, level in enumerate(self.quantiles)
             for channel, name in enumerate(("neither", "acceptor", "donor"))
         }
-        signed = strongest(split[:, self._middle()] * np.sign(split[:, -1]))
+        signed = strongest(split[:, self._scored()].mean(1) * np.sign(split[:, -1]))
         return {**named, "score": np.abs(signed), "signed": signed}
