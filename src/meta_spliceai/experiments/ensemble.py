@@ -23,8 +23,8 @@ def train_ensemble(job: Job) -> Trained:
     """Combine the members' answers; members that have not been run are run first.
 
     Only rows that learn validated Δ can be members: there the answers of all models mean the same. Weights are fitted
-    on the labels of the validation part alone; of quantiles the one that becomes the score, with its direction, is held against
-    them.
+    on the labels of the validation part alone; of quantiles what becomes the score, with its direction, is held
+    against them.
 
     Raises:
         RunError: members that were trained on another split, or whose answers mean different things.

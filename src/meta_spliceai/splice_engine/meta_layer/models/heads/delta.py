@@ -75,8 +75,8 @@ class QuantileHead(Head):
 
     Args:
         quantiles: increasing numbers between 0 and 1.
-        score: what becomes the score: `middle`, the quantile nearest 0.5, or `mean`, the mean of all of them. Where most
-            labels are zero, so is the median of every variant, and only higher quantiles tell variants apart.
+        score: what becomes the score: `middle`, the quantile nearest 0.5, or `mean`, the mean of all. Where most labels
+            are zero, so is the median of every variant, and only higher quantiles tell variants apart.
     """
 
     task = "validated-delta"
