@@ -39,8 +39,9 @@ from torch.nn import functional as F
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.splice_engine.genome.sequence import one_hot
 from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor
+from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.training import fit, predict
+from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.training_progress import TrainingState
 from meta_spliceai.splice_engine.variants.coverage import Coverage

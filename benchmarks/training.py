@@ -39,6 +39,7 @@ import torch
 
 import long_context
 from meta_spliceai.experiments.device_rates import product_rate
+from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.models import (
     HyenaDNADeltaPredictor,
     Predictor,
@@ -46,7 +47,7 @@ from meta_spliceai.splice_engine.meta_layer.models import (
     ValidatedDeltaPredictor,
 )
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit
+from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device

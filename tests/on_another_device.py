@@ -31,8 +31,9 @@ from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.meta_layer.class_balance import class_weights
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData
-from meta_spliceai.splice_engine.meta_layer.training import _Training, class_weights
+from meta_spliceai.splice_engine.meta_layer.training import Trainer
 from meta_spliceai.splice_engine.meta_layer.window_data import IndexBatches, WindowData, draw_shifts
 
 DEVICE = "elsewhere"
@@ -136,27 +137,21 @@ def step(predictor: Any, data: Any, labels: Tensor, spec: ExperimentSpec) -> Non
     device = labels.device
     rows = np.arange(VARIANTS)
     class_weights(predictor, labels, torch.from_numpy(rows).to(device))
-    module = _Training(predictor, data, labels, rows, config, steps=4)
-    module._device = device
-    module.to(device)
-    module.train()
+    trainer = Trainer(predictor, data, labels, rows, config, steps=4)
+    predictor.train()
     batches = IndexBatches(rows, BATCH, device, lambda: 3)
-    if config.window_shift:
-        module.shifts = draw_shifts(VARIANTS, config.window_shift, 1, device)
-    module._loss_sum, module._windows = torch.zeros((), device=device), 0
-    for number, batch in enumerate(batches):
-        loss = module.training_step(batch, number)["loss"]
+    shifts = draw_shifts(VARIANTS, config.window_shift, 1, device) if config.window_shift else None
+    for batch in batches:
+        loss = trainer.batch_loss(batch, shifts)
         with torch.autograd.set_multithreading_enabled(False):
             loss.backward()
     torch.nn.utils.clip_grad_norm_(predictor.parameters(), 1.0)
     for parameter in predictor.parameters():
         if parameter.grad is not None and parameter.grad.device != device:
             raise AssertionError(f"a gradient is on {parameter.grad.device}")
-    module.eval()
+    predictor.eval()
     with torch.inference_mode():
-        for batch in batches:
-            module.validation_step(batch, 0)
-    answers, wanted = torch.cat(module._answers), labels[torch.cat(module._rows)]
+        answers, wanted = torch.cat([trainer.answer(batch) for batch in batches]), labels[batches.rows]
     predictor.loss(answers, wanted, config)
     predictor.head.comparable(answers, wanted)
 

@@ -57,9 +57,9 @@ def die_at(owner, name, before=False):
 owner, name, before = {
     "scoring": (prepare, "score_variants", True),
     "scored": (prepare, "score_variants", False),
-    "batch": (training._Training, "training_step", False),
+    "batch": (training.Trainer, "batch_loss", False),
     "best weights": (training, "write_best", False),
-    "epoch": (training._EpochCheckpoint, "on_train_epoch_end", False),
+    "epoch": (training, "write_last", False),
     "trained": (procedures, "fit", False),
     "judged": (runner, "judge", False),
     "metrics written": (runner, "_conclude", True),

@@ -17,14 +17,14 @@ from meta_spliceai.splice_engine.meta_layer import training
 
 def memory_for(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """A device on which a step of more rows does not fit."""
-    original = training._Training.training_step
+    original = training.Trainer.batch_loss
 
-    def step(self: Any, batch: torch.Tensor, batch_idx: int) -> Any:
+    def step(self: Any, batch: torch.Tensor, shifts: torch.Tensor | None = None) -> Any:
         if len(batch) > rows:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(self, batch, batch_idx)
+        return original(self, batch, shifts)
 
-    monkeypatch.setattr(training._Training, "training_step", step)
+    monkeypatch.setattr(training.Trainer, "batch_loss", step)
 
 
 def test_out_of_memory_names_the_batch_that_fits_and_that_one_does(

@@ -39,16 +39,16 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int, error: BaseExceptio
     from meta_spliceai.splice_engine.meta_layer import training
 
     done = 0
-    original = training._EpochCheckpoint.on_train_epoch_end
+    original = training.write_last
 
-    def counting(self: Any, trainer: Any, pl_module: Any) -> None:
+    def counting(state: dict[str, Any], path: Path) -> None:
         nonlocal done
-        original(self, trainer, pl_module)
+        original(state, path)
         done += 1
         if done == epochs:
             raise error
 
-    monkeypatch.setattr(training._EpochCheckpoint, "on_train_epoch_end", counting)
+    monkeypatch.setattr(training, "write_last", counting)
 
 
 def test_a_run_directory_has_everything(toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows) -> None:
@@ -102,7 +102,7 @@ def test_saved_weights_give_the_saved_predictions(
 ) -> None:
     from meta_spliceai.datasets import load_dataset
     from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import scores_from_delta
-    from meta_spliceai.splice_engine.meta_layer.training import predict
+    from meta_spliceai.splice_engine.meta_layer.prediction import predict
     from meta_spliceai.splice_engine.variants.windows import build_windows
 
     run = run_experiment(toy_row, workspace, "cpu", rows=catalogue).run
@@ -385,7 +385,7 @@ def test_every_row_is_answered_by_the_fold_that_did_not_see_it(
 ) -> None:
     from meta_spliceai.datasets import load_dataset
     from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import scores_from_delta
-    from meta_spliceai.splice_engine.meta_layer.training import predict
+    from meta_spliceai.splice_engine.meta_layer.prediction import predict
     from meta_spliceai.splice_engine.variants.windows import build_windows
 
     run = run_experiment(change(toy_row, ["split.folds=3"]), workspace, "cpu", rows=catalogue).run

@@ -12,7 +12,8 @@ import torch
 from meta_spliceai.errors import RunError
 from meta_spliceai.splice_engine.meta_layer import compilation
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor, Predictor, ValidatedDeltaPredictor
-from meta_spliceai.splice_engine.meta_layer.training import fit, predict
+from meta_spliceai.splice_engine.meta_layer.prediction import predict
+from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 from .conftest import WINDOW, ToyTask

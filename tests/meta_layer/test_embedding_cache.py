@@ -12,8 +12,10 @@ import torch
 from meta_spliceai.errors import RunError
 from meta_spliceai.splice_engine.meta_layer import embedding_cache
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import frozen_features
+from meta_spliceai.splice_engine.meta_layer.fit_report import FeatureWork
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
-from meta_spliceai.splice_engine.meta_layer.training import FeatureWork, fit, predict
+from meta_spliceai.splice_engine.meta_layer.prediction import predict
+from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.window_data import WindowData
 
@@ -131,7 +133,7 @@ def test_training_on_kept_features_equals_training_through_the_encoder(
         model = new_predictor()
         if way == "direct":
             monkeypatch.setattr(
-                "meta_spliceai.splice_engine.meta_layer.training._data",
+                "meta_spliceai.splice_engine.meta_layer.training.model_inputs",
                 lambda predictor, windows, device, *rest, **options: WindowData.on_device(windows, device),
             )
         fit(

@@ -15,8 +15,11 @@ import torch
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.splice_engine.meta_layer.checkpoints import load_best, write_best
+from meta_spliceai.splice_engine.meta_layer.class_balance import class_weights
+from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor, ValidatedDeltaPredictor
-from meta_spliceai.splice_engine.meta_layer.training import FitReport, class_weights, fit, pearson, predict
+from meta_spliceai.splice_engine.meta_layer.prediction import predict
+from meta_spliceai.splice_engine.meta_layer.training import fit, pearson
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.window_data import rows_at_a_time, validation_rows
 

@@ -24,8 +24,9 @@ from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer import trunk_features
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, HEADS, ComposedPredictor, Predictor
 from meta_spliceai.splice_engine.meta_layer.models.composition import _base_trunk
+from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.training import fit, predict
+from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.trunk_config import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.trunk_features import (

@@ -12,6 +12,7 @@ import torch
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import one_hot
+from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.models import (
     ComposedPredictor,
     HyenaDNADeltaPredictor,
@@ -19,7 +20,8 @@ from meta_spliceai.splice_engine.meta_layer.models import (
 )
 from meta_spliceai.splice_engine.meta_layer.models.heads import MultitaskHead, PositionHead
 from meta_spliceai.splice_engine.meta_layer.models.readout import PairReadout
-from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, predict
+from meta_spliceai.splice_engine.meta_layer.prediction import predict
+from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.window_data import WindowData, draw_shifts
 from meta_spliceai.splice_engine.variants.windows import build_windows

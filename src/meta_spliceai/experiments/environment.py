@@ -17,7 +17,6 @@ from meta_spliceai.experiments.address import code_version
 PACKAGES = (
     "meta-spliceai",
     "torch",
-    "lightning",
     "numpy",
     "pandas",
     "scikit-learn",

@@ -66,7 +66,7 @@ def _read_registries() -> dict[str, tuple[str, ...]]:
         "target": tuple(TARGETS),
         "split": tuple(SPLITTERS),
         "split with folds": tuple(FOLDERS),
-        "procedure": get_args(Procedure),  # the runner, which has them, brings Lightning
+        "procedure": get_args(Procedure),  # the runner, which has them, brings PyTorch
     }
 
 

@@ -27,8 +27,8 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibr
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import binary_labels
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
-from meta_spliceai.splice_engine.meta_layer.training import predict
 from meta_spliceai.splice_engine.meta_layer.trunk_config import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkWindows
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device

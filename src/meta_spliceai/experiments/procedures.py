@@ -25,9 +25,11 @@ from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.watcher import Watcher, training_reports
 from meta_spliceai.experiments.workspace import RunDirectory
 from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
-from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, precision_of, predict, try_step
+from meta_spliceai.splice_engine.meta_layer.prediction import predict
+from meta_spliceai.splice_engine.meta_layer.training import fit, precision_of, try_step
 from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 from meta_spliceai.splice_engine.variants.splits import Split

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:  # it brings Lightning, which a plan does without
+if TYPE_CHECKING:
     from meta_spliceai.splice_engine.meta_layer.training_progress import TrainingState
 
 

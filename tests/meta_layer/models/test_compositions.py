@@ -26,8 +26,8 @@ from meta_spliceai.splice_engine.meta_layer.models import (
     WeightedEnsemble,
 )
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares
+from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.targets import TARGETS
-from meta_spliceai.splice_engine.meta_layer.training import predict
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.window_data import WindowData
 

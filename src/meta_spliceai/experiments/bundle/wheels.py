@@ -22,7 +22,7 @@ FOLDER = "wheels"
 """Where wheels lie in the file."""
 
 NEEDED = ("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "jaxtyping", "wadler-lindig")
-"""Packages that must be on the other machine beside PyTorch, Lightning, pandas, pyarrow, h5py, safetensors,
+"""Packages that must be on the other machine beside PyTorch, pandas, pyarrow, h5py, safetensors,
 scikit-learn, typer, rich, huggingface_hub and what these bring."""
 
 BETTER_WITH = {"seqleak": "position alone as a simple rival, and the gain over position"}

@@ -98,6 +98,8 @@ def check_loggers(names: Sequence[str]) -> tuple[str, ...]:
         name = IMPORT_PATHS.get(given, given)
         if name not in LOGGERS:
             raise unknown_value("logger", given, LOGGERS, where="--track")
+        if find_spec("lightning") is None:
+            raise MissingExtraError(f"tracking with {name}", "tracking")
         if name == "tensorboard" and find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
             raise MissingPackageError("tracking with TensorBoard", "tensorboard")
         missing = [module for module in NEEDS.get(name, ()) if find_spec(module) is None]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -36,19 +35,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise IntegrityError(f"checkpoint {path} cannot be read (no checkpoint); delete it to start over")
     found: dict[str, Any] = content
     return found
-
-
-class WholeFileIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, written whole or not at all and read without running anything they hold."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        with atomic_write(Path(path), "wb") as handle:
-            torch.save(checkpoint, handle)
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        return read_checkpoint(Path(path))
 
 
 def trained_state(model: nn.Module, names: set[str]) -> dict[str, Tensor]:

@@ -1,211 +1,151 @@
-"""Training of a predictor, with Lightning: early stopping, a checkpoint an epoch, resume, and a report of it all."""
+"""Training of a predictor: a plain loop with early stopping, a checkpoint an epoch, and resume."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
-import signal
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float32, Int
-from lightning.pytorch.callbacks import EarlyStopping
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.files import cache_dir
+from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.splice_engine.meta_layer.checkpoints import (
     LAST,
-    WholeFileIO,
     load_best,
     read_checkpoint,
+    trained_state,
     write_best,
 )
+from meta_spliceai.splice_engine.meta_layer.class_balance import class_weights, count_classes
 from meta_spliceai.splice_engine.meta_layer.compilation import check_compiler, compiled, compiling
-from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData, frozen_features
+from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData
 from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
-from meta_spliceai.splice_engine.meta_layer.models.encoders.base_trunk import BaseTrunk
-from meta_spliceai.splice_engine.meta_layer.models.ensembles import WeightedEnsemble
+from meta_spliceai.splice_engine.meta_layer.fit_report import FeatureWork, FitReport
+from meta_spliceai.splice_engine.meta_layer.model_inputs import EMBEDDINGS, model_inputs
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
 from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory, peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.training_progress import (
-    TrainingBar,
-    TrainingReporter,
-    TrainingState,
-    counting_bar,
-)
-from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData, given_features
+from meta_spliceai.splice_engine.meta_layer.training_progress import TrainingState, training_bar
+from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData
 from meta_spliceai.splice_engine.meta_layer.window_data import (
-    ANSWERED_AT_ONCE,
     IndexBatches,
     WindowData,
     WindowPair,
     check_shift,
     choose_device,
     draw_shifts,
-    rows_at_a_time,
     validation_rows,
 )
-
-EMBEDDINGS = "embeddings"
-"""Folder in the cache for the features of frozen encoders."""
 
 FINITE_CHECK_STEPS = 25
 """On CUDA the loss is looked at every so many steps: each look waits for the device."""
 
+SECONDS_BETWEEN_LOOKS = 1.0
+"""A running loss is told this often at most, for the same reason."""
 
-@dataclass(frozen=True)
-class FeatureWork:
-    """What it took to have a frozen encoder's features.
-
-    Attributes:
-        sequences: distinct ones.
-        computed: those that were not in the cache.
-        seconds: for computing, reading and checking them, and for waiting where another process computes them.
-    """
-
-    sequences: int
-    computed: int
-    seconds: float
-
-    def in_words(self) -> str:
-        """What was computed and what was found."""
-        found = self.sequences - self.computed
-        return f"{self.computed:,} sequences read, {found:,} found in the cache, {self.seconds:.1f} s"
+Tell = Callable[[TrainingState], None]
 
 
-@dataclass(frozen=True)
-class FitReport:
-    """What a training run did.
+@dataclass
+class _History:
+    """What has happened so far; with weights and optimiser, all that resuming needs.
 
     Attributes:
-        curves: one row an epoch: epoch (from 1), train_loss, val_loss, val_r (Pearson r of answers and labels over all
-            outputs; NaN where it is not defined), learning_rate, seconds, windows_per_second.
-        best_epoch: the epoch (from 1) with the lowest validation loss; the predictor holds its weights.
-        epochs_run: epochs in `curves`, those before an interruption included.
-        seconds: time spent in the epochs of `curves`.
-        windows_per_second: variants (pairs of windows) trained on per second, forward and backward, without validation.
-        peak_memory_bytes: most memory held in this process's part of the run (see `peak_memory`).
-        resumed_from: the epoch after which this process went on; None if it started from the beginning.
-        stopped_because: why training ended, in words.
-        train_rows, val_rows: variants trained and validated on.
-        classes: training rows of each of the task's classes, by name; empty for a task without classes.
-        balance: how an imbalance of these classes was met (see `TrainingConfig.balance`).
-        rate: in words, the learning rate where it was scaled to the batch; "" where it was not.
-        device, precision: what it ran on.
-        features: a frozen encoder's features, which are not in `seconds`; None where the encoder is trained.
+        curves: a line an epoch, see `FitReport`.
+        best: the lowest validation loss.
+        best_to_stop: the one that patience counts from, which only a fall of more than `min_improvement` replaces.
+        waited: epochs since then.
+        finished: why training ended, in words; empty while it goes on.
     """
 
-    curves: pd.DataFrame
-    best_epoch: int
-    epochs_run: int
-    seconds: float
-    windows_per_second: float
-    peak_memory_bytes: int
-    resumed_from: int | None
-    stopped_because: str
-    train_rows: int
-    val_rows: int
-    device: str
-    precision: str
-    classes: dict[str, int]
-    balance: str
-    rate: str
-    features: FeatureWork | None
+    curves: list[dict[str, float]] = field(default_factory=list)
+    best: float = math.inf
+    best_to_stop: float = math.inf
+    waited: int = 0
+    finished: str = ""
 
-    @property
-    def step_seconds(self) -> float:
-        """Time spent in training steps: the epochs without their validation."""
-        return self.train_rows * self.epochs_run / self.windows_per_second
-
-    def notes(self) -> tuple[str, ...]:
-        """Sentences about training that belong on a result."""
-        return tuple(words for words in (self.imbalance(), self.rate) if words)
-
-    def imbalance(self) -> str:
-        """The classes and what was done about their imbalance, as a sentence for a result; "" without classes."""
-        if not self.classes:
-            return ""
-        counts = ", ".join(f"{count:,} {name}" for name, count in self.classes.items())
-        how = {"none": "each row weighs the same in the loss", "classes": "each class weighs the same in the loss"}
-        return f"trained on {counts}; {how[self.balance]}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The report without the curves, as plain values."""
-        plain = {name: value for name, value in vars(self).items() if name != "curves"}
-        return {**plain, "features": None if self.features is None else asdict(self.features)}
+    def add(self, line: dict[str, float], config: TrainingConfig) -> bool:
+        """Take up an epoch; whether it is the best one so far."""
+        self.curves.append(line)
+        loss = line["val_loss"]
+        if loss < self.best_to_stop - config.min_improvement:
+            self.best_to_stop, self.waited = loss, 0
+        else:
+            self.waited += 1
+        if config.patience and self.waited >= config.patience:
+            self.finished = f"validation loss no better for {config.patience} epochs"
+        elif len(self.curves) == config.epochs:
+            self.finished = f"all {config.epochs} epochs done"
+        if loss < self.best:
+            self.best = loss
+            return True
+        return False
 
 
-class _Training(pl.LightningModule):
-    """One predictor, its data on the device, and the optimiser."""
+class Trainer:
+    """One predictor, its data on the device, and the optimiser.
+
+    Args:
+        predictor: trained in place, and moved to the labels' device.
+        data: what it reads, n rows.
+        labels: of the same rows.
+        train_rows: rows to train on.
+        config: settings.
+        steps: optimiser steps in all, over which the learning rate falls.
+    """
 
     def __init__(
         self,
         predictor: Predictor,
         data: WindowData | FeatureData,
-        labels: Tensor,
+        labels: Float[Tensor, "n labels"],
         train_rows: Int[np.ndarray, " t"],
         config: TrainingConfig,
         steps: int,
     ) -> None:
-        super().__init__()
-        # Frozen parameters and fixed tables are not in the checkpoints; the predictor has them already.
-        self.strict_loading = False
+        self.device = labels.device
+        self.predictor = predictor.to(self.device)
+        self.data, self.labels, self.config, self.steps = data, labels, config, steps
+        self.train_rows = len(train_rows)
         set_trained(predictor, config, None)
         self.trained = {name for name, p in predictor.named_parameters() if p.requires_grad}
-        self.predictor = predictor
-        self.data = data
-        self.labels = labels
-        self.settings = config
-        self.steps = steps
-        self.train_rows = len(train_rows)
-        self.curves: list[dict[str, float]] = []
-        rows = torch.from_numpy(train_rows).to(labels.device)
-        predictor.head.to(labels.device).learn_scale(labels[rows])
-        self.shifts: Tensor | None = None
-        self.compiled = None if config.compile == "none" else compiled(predictor, data.encoded, config.compile)
+        rows = torch.from_numpy(train_rows).to(self.device)
+        predictor.head.learn_scale(labels[rows])
         self.weights = class_weights(predictor, labels, rows) if config.balance == "classes" else None
-        self._answers: list[Tensor] = []
-        self._rows: list[Tensor] = []
+        self.compiled = None if config.compile == "none" else compiled(predictor, data.encoded, config.compile)
+        self.optimizer = torch.optim.AdamW(parameter_groups(predictor, config), lr=config.highest_rate, fused=True)
+        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.steps_done = 0
+        self.history = _History()
+        self.bfloat16 = precision_of(config, self.device) == "bfloat16"
 
-    def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self.predictor, self.settings)
-        optimizer = torch.optim.AdamW(groups, lr=self.settings.highest_rate, fused=True)
-        warmup = max(1, round(self.settings.warmup_fraction * self.steps))
+    @property
+    def epoch(self) -> int:
+        """The epoch that is running, from 0."""
+        return len(self.history.curves)
 
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def configure_gradient_clipping(
-        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
-    ) -> None:
-        """Clip here: Lightning refuses to under mixed precision with a fused optimiser, because a loss scaler might
-        still have to unscale the gradients. bfloat16 needs no scaler."""
-        if self.settings.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(self.predictor.parameters(), self.settings.gradient_clip)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        own = {f"predictor.{name}" for name in self.trained}
-        checkpoint["state_dict"] = {name: t for name, t in checkpoint["state_dict"].items() if name in own}
+    def set_rate(self) -> None:
+        """The learning rate of the next step: it climbs in proportion, then falls as a cosine."""
+        step, warmup = self.steps_done, max(1, round(self.config.warmup_fraction * self.steps))
+        if step < warmup:
+            factor = (step + 1) / warmup
+        else:
+            factor = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
 
     def answer(self, rows: Int[Tensor, " batch"], shift: Int[Tensor, " batch"] | None = None) -> Tensor:
         """The predictor's answer for some rows, their windows moved by `shift`."""
@@ -215,154 +155,134 @@ class _Training(pl.LightningModule):
             inputs = self.data.pair(rows, shift)
         if shift is not None:
             inputs = (*inputs, shift)
-        answer: Tensor
-        if self.compiled is not None and self.training:
-            answer = self.compiled(*inputs)
-        else:
-            answer = self.predictor.compare(*inputs) if self.data.encoded else self.predictor(*inputs)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            if self.compiled is not None and self.predictor.training:
+                answer: Tensor = self.compiled(*inputs)
+            else:
+                answer = self.predictor.compare(*inputs) if self.data.encoded else self.predictor(*inputs)
         return answer.float()
 
-    def on_train_epoch_start(self) -> None:
-        set_trained(self.predictor, self.settings, self.current_epoch)
-        # Dropout of an epoch depends on the seed and the epoch alone: a resumed run goes on as the unbroken one would.
-        seed = epoch_seed(self.settings.own_seed, self.current_epoch)
-        torch.manual_seed(seed)
-        if self.settings.window_shift:
-            self.shifts = draw_shifts(len(self.labels), self.settings.window_shift, seed ^ 2, self.device)
-        self._loss_sum = torch.zeros((), device=self.device)
-        self._windows = 0
-        self._started = time.perf_counter()
-
-    def windows_per_second(self) -> float:
-        """Variants trained on per second in this epoch so far."""
-        return self._windows / max(time.perf_counter() - self._started, 1e-9)
-
-    def training_step(self, rows: Int[Tensor, " batch"], batch_idx: int) -> dict[str, Tensor]:
+    def batch_loss(self, rows: Int[Tensor, " batch"], shifts: Int[Tensor, " n"] | None = None) -> Float[Tensor, ""]:
+        """Mean loss of some rows."""
         weights = None if self.weights is None else self.weights[rows]
         labels, shift = self.labels[rows], None
-        if self.shifts is not None:
-            shift = self.shifts[rows]
+        if shifts is not None:
+            shift = shifts[rows]
             labels = self.predictor.head.moved(labels, shift)
-        loss = self.predictor.loss(self.answer(rows, shift), labels, self.settings, weights)
-        self._loss_sum += loss.detach() * len(rows)
-        self._windows += len(rows)
-        if self.device.type == "cpu" or batch_idx % FINITE_CHECK_STEPS == 0:
-            self._check_finite(loss.detach())
-        return {"loss": loss * self._share_of_step(len(rows), batch_idx)}
+        answer = self.answer(rows, shift)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            return self.predictor.loss(answer, labels, self.config, weights)
 
-    def _share_of_step(self, rows: int, batch_idx: int) -> float:
-        """What Lightning, which divides each loss by `accumulate`, has to be given so that a step in pieces is that of
-        their rows at once, also where the last pieces of an epoch are smaller or fewer."""
-        pieces = self.settings.accumulate
-        before = batch_idx // pieces * self.settings.rows_a_step
-        return rows * pieces / min(self.settings.rows_a_step, self.train_rows - before)
+    def train_epoch(self, batches: IndexBatches, tell: Tell | None = None) -> tuple[float, float]:
+        """One pass over the training rows.
 
-    def _check_finite(self, loss: Tensor) -> None:
+        Returns:
+            Mean training loss, and variants trained on per second.
+        """
+        set_trained(self.predictor, self.config, self.epoch)
+        self.predictor.train()
+        # Dropout of an epoch depends on the seed and the epoch alone: a resumed run goes on as the unbroken one would.
+        seed = epoch_seed(self.config.own_seed, self.epoch)
+        torch.manual_seed(seed)
+        shifts = None
+        if self.config.window_shift:
+            shifts = draw_shifts(len(self.labels), self.config.window_shift, seed ^ 2, self.device)
+        total, windows = torch.zeros((), device=self.device), 0
+        started, told = time.perf_counter(), 0.0
+        for number, rows in enumerate(batches):
+            loss = self.batch_loss(rows, shifts)
+            # A step in pieces is that of their rows at once, also where an epoch's last pieces are smaller or fewer.
+            piece = number % self.config.accumulate
+            in_step = min(self.config.rows_a_step, self.train_rows - (number - piece) * self.config.batch_size)
+            (loss * (len(rows) / in_step)).backward()
+            if piece + 1 == self.config.accumulate or number + 1 == len(batches):
+                self.step()
+            total += loss.detach() * len(rows)
+            windows += len(rows)
+            if self.device.type == "cpu" or number % FINITE_CHECK_STEPS == 0:
+                self.check_finite(loss.detach())
+            now = time.perf_counter()
+            if tell is not None and now - told >= SECONDS_BETWEEN_LOOKS:
+                told = now
+                self._tell(tell, (number + 1) / len(batches), float(loss.detach()), windows / (now - started))
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.check_finite(total)
+        return float(total) / windows, windows / (time.perf_counter() - started)
+
+    def step(self) -> None:
+        """One step of the optimiser with the gradients gathered so far."""
+        if self.config.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(self.predictor.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.steps_done += 1
+        self.set_rate()
+
+    def check_finite(self, loss: Tensor) -> None:
+        """Raises RunError where the loss is no number."""
         if not math.isfinite(float(loss)):
-            clip = self.settings.gradient_clip
+            clip = self.config.gradient_clip
             raise RunError(
-                f"the training loss became {float(loss)} in epoch {self.current_epoch + 1}; lower learning_rate "
-                f"({self.settings.highest_rate:g}) or "
+                f"the training loss became {float(loss)} in epoch {self.epoch + 1}; lower learning_rate "
+                f"({self.config.highest_rate:g}) or "
                 + (f"gradient_clip ({clip:g})" if clip else "clip the gradient (gradient_clip=1; it is 0, not clipped)")
             )
 
-    def on_validation_epoch_start(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self._training_seconds = time.perf_counter() - self._started
-        self._answers.clear()
-        self._rows.clear()
+    @torch.inference_mode()
+    def validate(self, batches: IndexBatches) -> tuple[float, float]:
+        """Loss over all validation rows, and Pearson's r of answers and labels (NaN where it is not defined).
 
-    def validation_step(self, rows: Int[Tensor, " batch"], batch_idx: int) -> None:
-        self._answers.append(self.answer(rows))
-        self._rows.append(rows)
-
-    def on_validation_epoch_end(self) -> None:
-        answers, labels = torch.cat(self._answers), self.labels[torch.cat(self._rows)]
-        # One loss over all validation rows at once: the mean of batch means would depend on the batch size.
-        # Classes keep their natural weight here, whatever the balance in training.
-        loss = float(self.predictor.loss(answers, labels, self.settings))
-        pair = self.predictor.head.comparable(answers, labels)
-        train_loss = float(self._loss_sum) / self._windows
-        self._check_finite(self._loss_sum)
+        One loss over all rows at once: the mean of batch means would depend on the batch size. Classes keep their
+        natural weight, whatever the balance in training.
+        """
+        self.predictor.eval()
+        answers = torch.cat([self.answer(rows) for rows in batches])
+        labels = self.labels[batches.rows]
+        loss = float(self.predictor.loss(answers, labels, self.config))
         if not math.isfinite(loss):
-            raise RunError(f"the validation loss became {loss} in epoch {self.current_epoch + 1}; lower learning_rate")
-        self.log("val_loss", loss, batch_size=len(answers))
-        self.curves.append(
-            {
-                "epoch": self.current_epoch + 1,
+            raise RunError(f"the validation loss became {loss} in epoch {self.epoch + 1}; lower learning_rate")
+        pair = self.predictor.head.comparable(answers, labels)
+        return loss, math.nan if pair is None else pearson(*pair)
+
+    def run(
+        self, train: IndexBatches, validation: IndexBatches, save: Callable[[bool], None], tell: Tell | None
+    ) -> None:
+        """Epochs until training has ended; after each, `save` is told whether it was the best one."""
+        self.set_rate()
+        while not self.history.finished:
+            started = time.perf_counter()
+            train_loss, speed = self.train_epoch(train, tell)
+            val_loss, val_r = self.validate(validation)
+            line = {
+                "epoch": self.epoch + 1,
                 "train_loss": train_loss,
-                "val_loss": loss,
-                "val_r": math.nan if pair is None else pearson(*pair),
-                "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
-                "seconds": time.perf_counter() - self._started,
-                "windows_per_second": self._windows / self._training_seconds,
+                "val_loss": val_loss,
+                "val_r": val_r,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "seconds": time.perf_counter() - started,
+                "windows_per_second": speed,
             }
-        )
+            save(self.history.add(line, self.config))
+            if tell is not None:
+                self._tell(tell, 0.0, train_loss, speed, line)
 
+    def _tell(self, tell: Tell, done: float, loss: float, speed: float, ended: dict[str, float] | None = None) -> None:
+        epoch = self.epoch if ended is not None else self.epoch + 1
+        share = (self.epoch + done) / self.config.epochs
+        tell(TrainingState(epoch, self.config.epochs, share, loss, speed, peak_memory(self.device), ended))
 
-class _EpochCheckpoint(pl.Callback):
-    """After each epoch: the best weights so far, then everything that resuming needs. Written in this order, so that
-    a process killed between the two repeats an epoch and writes the same best weights again."""
+    def state(self) -> dict[str, Any]:
+        """Everything that resuming needs, as tensors and plain values."""
+        model, optimizer = trained_state(self.predictor, self.trained), self.optimizer.state_dict()
+        return {"history": vars(self.history), "steps_done": self.steps_done, "model": model, "optimizer": optimizer}
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.folder = folder
-        self.identity = identity
-        self.best = math.inf
-        self.finished = ""
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        module: Any = pl_module
-        if module.curves[-1]["val_loss"] < self.best:
-            self.best = module.curves[-1]["val_loss"]
-            write_best(module.predictor, module.trained, self.folder)
-        if trainer.should_stop:
-            self.finished = f"validation loss no better for {module.settings.patience} epochs"
-        elif trainer.current_epoch + 1 == trainer.max_epochs:
-            self.finished = f"all {trainer.max_epochs} epochs done"
-        self.curves = module.curves
-        trainer.save_checkpoint(self.folder / LAST)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"identity": self.identity, "best": self.best, "finished": self.finished, "curves": self.curves}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best, self.finished, self.curves = state_dict["best"], state_dict["finished"], state_dict["curves"]
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        module: Any = pl_module
-        module.curves = list(getattr(self, "curves", []))
-
-    @classmethod
-    def state_in(cls, checkpoint: dict[str, Any]) -> dict[str, Any]:
-        """This callback's part of a checkpoint."""
-        state: dict[str, Any] = checkpoint["callbacks"][cls.__qualname__]
-        return state
-
-
-def class_weights(
-    predictor: Predictor, labels: Float[Tensor, "n labels"], rows: Int[Tensor, " t"]
-) -> Float[Tensor, " n"] | None:
-    """A weight for each row, so that every class has the same share of the training loss and the mean weight is 1.
-    A row whose class is not known weighs 1."""
-    classes = predictor.head.classes(labels)
-    if classes is None:
-        return None
-    seen = classes[rows]
-    counts = torch.bincount(seen[seen >= 0], minlength=max(1, int(classes.max()) + 1)).float()
-    present = (counts > 0).sum()
-    shares = torch.where(counts > 0, counts.sum() / (present * counts.clamp_min(1)), counts)
-    return torch.where(classes >= 0, shares[classes.clamp_min(0)], torch.ones_like(shares[:1]))
-
-
-def count_classes(predictor: Predictor, targets: Targets, rows: Int[np.ndarray, " t"]) -> dict[str, int]:
-    """Training rows of each of the task's classes, by name; empty for a task without classes."""
-    classes = predictor.head.classes(torch.from_numpy(np.asarray(targets.values[rows], np.float32)))
-    if classes is None:
-        return {}
-    names = predictor.head.class_names
-    counts = torch.bincount(classes[classes >= 0], minlength=len(names)).tolist()
-    return dict(zip(names, counts, strict=True))
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.history = _History(**state["history"])
+        self.steps_done = state["steps_done"]
+        self.predictor.load_state_dict(state["model"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -421,49 +341,24 @@ def _identity(
 def _refuse_other_run(found: str, expected: str, path: Path) -> None:
     if found == expected:
         return
-    before, now = json.loads(found), json.loads(expected)
+    try:
+        before, now = json.loads(found), json.loads(expected)
+    except ValueError:
+        raise RunError(f"checkpoint {path} is no checkpoint of this version; start over in an empty folder") from None
     different = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     words = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in different)
     raise RunError(f"checkpoint {path} is of another run ({words}); start over in an empty folder")
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Lightning says nothing of its own: what a user needs to know stands in our report and errors."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"lightning\..*")
-        warnings.filterwarnings("ignore", message=r".*(dataloader|batch_size|_pytree|LeafSpec).*")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-@contextmanager
-def _explained_failures(device: torch.device, config: TrainingConfig, window: int) -> Iterator[None]:
-    """Out-of-memory as an error that says where and what to do; Ctrl-C as KeyboardInterrupt."""
-    on_sigint = signal.getsignal(signal.SIGINT)
+def _out_of_memory_explained(device: torch.device, config: TrainingConfig, window: int) -> Iterator[None]:
+    """Out-of-memory as an error that says where and what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise _out_of_memory(device, config, window) from error
-    except SystemExit as ended:
-        # Lightning turns Ctrl-C into an exit and stops listening to further ones; callers get the interrupt back.
-        if isinstance(ended.__context__, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, on_sigint)
-            raise KeyboardInterrupt(*ended.__context__.args) from ended
-        raise
-
-
-def _out_of_memory(device: torch.device, config: TrainingConfig, window: int) -> OutOfMemory:
-    return OutOfMemory(str(device), config.batch_size, config.accumulate, window)
+        raise OutOfMemory(str(device), config.batch_size, config.accumulate, window) from error
 
 
 def try_step(
@@ -485,32 +380,15 @@ def try_step(
     Raises:
         OutOfMemory: it does not fit.
     """
-    target_device = choose_device(device)
+    place = choose_device(device)
     plain = config.model_copy(update={"compile": "none", "batch_size": batch_size})
-    with _explained_failures(target_device, plain, predictor.window):
-        data = _data(
-            predictor,
-            windows,
-            target_device,
-            cache or cache_dir() / EMBEDDINGS,
-            write=False,
-            progress=False,
-            margin=config.window_shift,
-        )
-        labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(target_device)
-        module = _Training(predictor, data, labels, np.asarray(train_idx, np.int64), plain, steps=1)
-        module.to(target_device).train()
-        optimizer = module.configure_optimizers()["optimizer"]
-        module.on_train_epoch_start()
-        rows = torch.from_numpy(np.asarray(train_idx[:batch_size], np.int64)).to(target_device)
-        with torch.autocast(target_device.type, torch.bfloat16, enabled=_in_bfloat16(config, target_device)):
-            loss = module.training_step(rows, 0)["loss"]
-        loss.backward()
-        optimizer.step()
-
-
-def _in_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
-    return precision_of(config, device) == "bfloat16"
+    with _out_of_memory_explained(place, plain, predictor.window):
+        kept = cache or cache_dir() / EMBEDDINGS
+        data = model_inputs(predictor, windows, place, kept, write=False, progress=False, margin=config.window_shift)
+        labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(place)
+        rows = np.asarray(train_idx[:batch_size], np.int64)
+        trainer = Trainer(predictor, data, labels, rows, plain, steps=1)
+        trainer.train_epoch(IndexBatches(rows, batch_size, place))
 
 
 def precision_of(config: TrainingConfig, device: torch.device) -> Literal["bfloat16", "float32"]:
@@ -557,132 +435,81 @@ def fit(
         IntegrityError: a damaged checkpoint.
         KeyboardInterrupt: the user stopped it; the last whole epoch can be resumed.
     """
-    target_device = choose_device(device)
-    check_compiler(config.compile, target_device)
+    place = choose_device(device)
+    check_compiler(config.compile, place)
     train_rows, val_rows = _checked_rows(targets, train_idx, val_idx, len(windows.ref))
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    reset_peak(target_device)
+    reset_peak(place)
     check_shift(predictor, windows, config)
     started = time.perf_counter()
-    data = _data(
-        predictor,
-        windows,
-        target_device,
-        cache or cache_dir() / EMBEDDINGS,
-        write=True,
-        progress=progress is True,
-        margin=config.window_shift,
-    )
+    kept = cache or cache_dir() / EMBEDDINGS
+    drawn = progress is True
+    data = model_inputs(predictor, windows, place, kept, write=True, progress=drawn, margin=config.window_shift)
     features = None
     if isinstance(data, FeatureData) and not isinstance(data, TrunkData):  # which was computed with the base scores
         features = FeatureWork(len(data.store), data.computed, time.perf_counter() - started)
-    labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(target_device)
+    labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(place)
     identity = _identity(predictor, data, targets, [train_rows, val_rows], config)
-    classes = count_classes(predictor, targets, train_rows)
-
-    def report(state: dict[str, Any], resumed_from: int | None) -> FitReport:
-        set_trained(predictor, config, None)
-        rows = len(train_rows), len(val_rows)
-        return _report(predictor, folder, state, resumed_from, config, target_device, rows, classes, features)
-
-    resumed_from: int | None = None
-    last = folder / LAST
-    if resume and last.exists():
-        state = _EpochCheckpoint.state_in(read_checkpoint(last))
-        _refuse_other_run(state["identity"], identity, last)
-        resumed_from = len(state["curves"])
-        if state["finished"]:
-            predictor.to(target_device)
-            return report(state, resumed_from)
-
-    bfloat16 = _in_bfloat16(config, target_device)
-    batches = IndexBatches(
-        train_rows, config.batch_size, target_device, lambda: epoch_seed(config.own_seed, trainer.current_epoch) ^ 1
-    )
-    steps = -(-len(batches) // config.accumulate) * config.epochs
-    module = _Training(predictor, data, labels, train_rows, config, steps)
-    # Lightning keeps the mode it finds, and whoever computed features or loaded the predictor left it in evaluation.
-    module.train()
-    checkpoint = _EpochCheckpoint(folder, identity)
-    callbacks: list[pl.Callback] = [checkpoint]
-    if config.patience:
-        stopper = EarlyStopping(
-            "val_loss", patience=config.patience, min_delta=config.min_improvement, check_on_train_epoch_end=False
-        )
-        callbacks.insert(0, stopper)
-    if callable(progress):
-        callbacks.append(TrainingReporter(progress))
-    elif progress:
-        callbacks.append(TrainingBar(type(predictor).__name__))
-
-    cuda = [target_device] if target_device.type == "cuda" else []
     with (
-        _quiet_lightning(),
-        _explained_failures(target_device, config, predictor.window),
-        torch.random.fork_rng(devices=cuda),
+        ExitStack() as stack,
+        _out_of_memory_explained(place, config, predictor.window),
+        torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
         compiling(config.compile),
         torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False),
     ):
-        trainer = pl.Trainer(
-            accelerator="gpu" if cuda else "cpu",
-            devices=[target_device.index or 0] if cuda else 1,
-            max_epochs=config.epochs,
-            precision="bf16-mixed" if bfloat16 else "32-true",
-            accumulate_grad_batches=config.accumulate,
-            callbacks=callbacks,
-            plugins=[WholeFileIO()],
-            default_root_dir=folder,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
+        batches = IndexBatches(
+            train_rows, config.batch_size, place, lambda: epoch_seed(config.own_seed, trainer.epoch) ^ 1
         )
-        trainer.fit(
-            module,
-            train_dataloaders=batches,
-            val_dataloaders=IndexBatches(val_rows, validation_rows(config.batch_size, predictor.window), target_device),
-            ckpt_path=last if resumed_from is not None else None,
-        )
-    return report(checkpoint.state_dict(), resumed_from)
+        steps = -(-len(batches) // config.accumulate) * config.epochs
+        trainer = Trainer(predictor, data, labels, train_rows, config, steps)
+        last = folder / LAST
+        resumed_from: int | None = None
+        if resume and last.exists():
+            stored = read_checkpoint(last)
+            _refuse_other_run(str(stored.get("identity")), identity, last)
+            trainer.load(stored)
+            resumed_from = trainer.epoch
+        tell = stack.enter_context(training_bar(type(predictor).__name__)) if drawn else progress or None
+        rows_at_once = validation_rows(config.batch_size, predictor.window)
 
+        def save(best: bool) -> None:
+            # In this order: a process killed between the two repeats the epoch and writes the same best weights again.
+            if best:
+                write_best(predictor, trainer.trained, folder)
+            write_last({"identity": identity, **trainer.state()}, last)
 
-def _report(
-    predictor: Predictor,
-    folder: Path,
-    state: dict[str, Any],
-    resumed_from: int | None,
-    config: TrainingConfig,
-    device: torch.device,
-    rows: tuple[int, int],
-    classes: dict[str, int],
-    features: FeatureWork | None,
-) -> FitReport:
-    train_rows, val_rows = rows
-    load_best(predictor, {name for name, p in predictor.named_parameters() if p.requires_grad}, folder)
+        trainer.run(batches, IndexBatches(val_rows, rows_at_once, place), save, tell)
+    set_trained(predictor, config, None)
+    load_best(predictor, trainer.trained, folder)
     predictor.eval()
-    curves = pd.DataFrame(state["curves"])
+    curves = pd.DataFrame(trainer.history.curves)
     curves["epoch"] = curves["epoch"].astype("int64")
-    trained = (train_rows / curves["windows_per_second"]).sum()
+    trained = (len(train_rows) / curves["windows_per_second"]).sum()
     return FitReport(
         curves=curves,
         best_epoch=int(curves["epoch"][curves["val_loss"].idxmin()]),
         epochs_run=len(curves),
         seconds=float(curves["seconds"].sum()),
-        windows_per_second=float(train_rows * len(curves) / trained),
-        peak_memory_bytes=peak_memory(device),
+        windows_per_second=float(len(train_rows) * len(curves) / trained),
+        peak_memory_bytes=peak_memory(place),
         resumed_from=resumed_from,
-        stopped_because=state["finished"],
-        train_rows=train_rows,
-        val_rows=val_rows,
-        device=str(device),
-        precision=precision_of(config, device),
-        classes=classes,
+        stopped_because=trainer.history.finished,
+        train_rows=len(train_rows),
+        val_rows=len(val_rows),
+        device=str(place),
+        precision=precision_of(config, place),
+        classes=count_classes(predictor, targets, train_rows),
         balance=config.balance,
         rate=_scaled_rate(config),
         features=features,
     )
+
+
+def write_last(state: dict[str, Any], path: Path) -> None:
+    """Replace the checkpoint of the last whole epoch."""
+    with atomic_write(path, "wb") as handle:
+        torch.save(state, handle)
 
 
 def _scaled_rate(config: TrainingConfig) -> str:
@@ -695,63 +522,3 @@ def _scaled_rate(config: TrainingConfig) -> str:
         f"learning rate {config.highest_rate:.3g}: {config.learning_rate:g}, meant for {meant} variants a step, times "
         f"{scale}"
     )
-
-
-def _data(
-    predictor: Predictor | WeightedEnsemble,
-    windows: WindowPair,
-    device: torch.device,
-    cache: Path,
-    write: bool,
-    progress: bool,
-    margin: int = 0,
-) -> WindowData | FeatureData:
-    """The windows on the device, or a frozen encoder's features of them."""
-    encoder = getattr(predictor, "encoder", None)  # an ensemble's members have one each
-    if isinstance(encoder, BaseTrunk):
-        return given_features(encoder, windows, device)
-    data = WindowData.on_device(windows, device, margin)
-    if not isinstance(predictor, Predictor) or not predictor.encoder_frozen:
-        return data
-    if not progress or not write:
-        return frozen_features(predictor, data, cache, write) or data
-    with counting_bar("Features of the frozen encoder", "sequences") as count:
-        return frozen_features(predictor, data, cache, write, progress=count) or data
-
-
-def predict(
-    predictor: Predictor | WeightedEnsemble,
-    windows: WindowPair,
-    device: str = "auto",
-    batch_size: int = ANSWERED_AT_ONCE,
-    cache: Path | None = None,
-) -> Float32[np.ndarray, "n outputs"]:
-    """The predictor's answers for all windows, in float32; (n, 3) in the order neither, acceptor, donor for Δ.
-
-    Args:
-        predictor: moved to the device and set to evaluation. Members of an ensemble read no kept features.
-        windows: codes of both alleles, transcript orientation.
-        device: "auto", "cpu" or "cuda".
-        batch_size: variants at a time, fewer where windows are long; it does not change the answers.
-        cache: where `fit` keeps the features of a frozen encoder; they are read if all of these windows' are there.
-
-    Raises:
-        InputError: no windows, or windows of another length.
-        RunError: no CUDA device, or an answer that is no number.
-    """
-    target_device = choose_device(device)
-    if not len(windows.ref):
-        raise InputError("there are no windows to predict on")
-    data = _data(predictor, windows, target_device, cache or cache_dir() / EMBEDDINGS, write=False, progress=False)
-    predictor.to(target_device).eval()
-    answer = predictor.compare if isinstance(predictor, Predictor) and data.encoded else predictor
-    rows = rows_at_a_time(batch_size, predictor.window)
-    batches = IndexBatches(np.arange(len(windows.ref)), rows, target_device)
-    with torch.inference_mode():
-        answers = torch.cat([answer(*data.pair(rows)).float().cpu() for rows in batches])
-    if not answers.isfinite().all():
-        count = int((~answers.isfinite().all(dim=1)).sum())
-        raise RunError(
-            f"{count} of {len(answers)} predictions are no numbers; the model's weights are spoiled: train it anew"
-        )
-    return answers.numpy()

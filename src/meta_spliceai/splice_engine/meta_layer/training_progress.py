@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import lightning.pytorch as pl
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory
-
-SECONDS_BETWEEN_LOOKS = 1.0
-"""A running loss is looked at this often at most: each look waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -40,83 +32,22 @@ class TrainingState:
     ended: Mapping[str, float] | None = None
 
 
-class TrainingReporter(pl.Callback):
-    """Tells a function how training goes on: now and then within an epoch, and after each one."""
+@contextmanager
+def training_bar(title: str) -> Iterator[Callable[[TrainingState], None]]:
+    """One bar over all epochs; away from a terminal nothing is drawn, because a log gets its lines from the run."""
+    told = ("epoch {task.fields[epoch]}  loss {task.fields[loss]}  validation {task.fields[validation]}",)
+    columns = (TextColumn("{task.description}"), BarColumn(), *map(TextColumn, told))
+    bar = Progress(*columns, TextColumn("{task.fields[speed]} windows/s"), TimeElapsedColumn(), TimeRemainingColumn())
+    bar.disable = not bar.console.is_terminal
+    with bar:
+        task = bar.add_task(title, total=1.0, epoch="-", loss="-", validation="-", speed="-")
 
-    def __init__(self, report: Callable[[TrainingState], None]) -> None:
-        self.report = report
-        self.looked = 0.0
-        self.loss = float("nan")
+        def show(state: TrainingState) -> None:
+            known = {} if state.ended is None else {"validation": f"{state.ended['val_loss']:.4f}"}
+            bar.update(task, completed=state.share, epoch=f"{state.epoch}/{state.epochs}", loss=f"{state.loss:.4f}",
+                       speed=f"{state.windows_per_second:.0f}", **known)  # fmt: skip
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if time.perf_counter() - self.looked >= SECONDS_BETWEEN_LOOKS:
-            self.loss = float(outputs["loss"])
-            self._tell(trainer, pl_module, batch_idx + 1)
-            self.looked = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        ended = pl_module.curves[-1]
-        self.loss = ended["train_loss"]
-        self._tell(trainer, pl_module, int(trainer.num_training_batches), ended)
-
-    def _tell(
-        self, trainer: pl.Trainer, pl_module: Any, batches: int, ended: Mapping[str, float] | None = None
-    ) -> None:
-        epochs = int(pl_module.settings.epochs)
-        done = trainer.current_epoch + batches / max(1, int(trainer.num_training_batches))
-        speed = ended["windows_per_second"] if ended is not None else pl_module.windows_per_second()
-        self.report(
-            TrainingState(
-                trainer.current_epoch + 1, epochs, done / epochs, self.loss, speed, peak_memory(pl_module.device), ended
-            )
-        )
-
-
-class TrainingBar(pl.Callback):
-    """Shows one bar over all epochs. Away from a terminal nothing is drawn."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]}  validation {task.fields[validation]}"),
-            TextColumn("{task.fields[speed]} windows/s"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        # Rich would print the finished bar into a log file; a log gets its lines from the run itself.
-        self.bar.disable = not self.bar.console.is_terminal
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        batches = int(trainer.num_training_batches)
-        total = pl_module.settings.epochs * batches
-        done = trainer.current_epoch * batches
-        self.task = self.bar.add_task(
-            self.title, total=total, completed=done, epoch="-", loss="-", validation="-", speed="-"
-        )
-        self.bar.start()
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        # Reading the loss waits for the device, so it is done seldom.
-        if batch_idx % 20 == 0 and not self.bar.disable:
-            self.bar.update(
-                self.task,
-                epoch=f"{trainer.current_epoch + 1}/{trainer.max_epochs}",
-                loss=f"{float(outputs['loss']):.4f}",
-                speed=f"{pl_module.windows_per_second():.0f}",
-            )
-        self.bar.advance(self.task)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.bar.update(self.task, validation=f"{float(trainer.callback_metrics['val_loss']):.4f}")
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.bar.stop()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        self.bar.stop()
+        yield show
 
 
 @contextmanager
