@@ -1,0 +1,38 @@
+"""The wishlist's document and its results page say what the kept runs say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from meta_spliceai.experiments.gpu_prices import load_market, load_prices
+from meta_spliceai.experiments.progress_of_rows import state_of_rows
+from meta_spliceai.experiments.read_wishlist import read_wishlist
+from meta_spliceai.experiments.render_wishlist import render_wishlist
+from meta_spliceai.experiments.rows import load_rows
+from meta_spliceai.experiments.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPLETED = "## ✅ Completed Experiments"
+
+
+def completed_in(document: str) -> list[str]:
+    """Lines of the Completed table."""
+    part = document.split(COMPLETED)[1].split("\n---")[0]
+    return [line for line in part.splitlines() if line.startswith("|")]
+
+
+def test_completed_rows_are_those_of_the_ledger() -> None:
+    workspace = Workspace(ROOT / "results")
+    rows = load_rows(own=None)
+    states = state_of_rows(rows, workspace)
+    text = render_wishlist(states, workspace.finished(), load_prices(), load_market(refreshed=False))
+    assert completed_in((ROOT / "WISHLIST.md").read_text(encoding="utf-8")) == completed_in(text), (
+        "run: meta-spliceai wishlist render --ledger results"
+    )
+
+
+def test_the_document_reads_back_as_the_catalogues_rows() -> None:
+    rows = load_rows(own=None)
+    found = read_wishlist((ROOT / "WISHLIST.md").read_text(encoding="utf-8"), rows)
+    wished = {spec.id for spec in rows.values() if spec.wish is not None}
+    assert {(row.spec.id, row.status) for row in found.rows} == {(row_id, "known") for row_id in wished}
