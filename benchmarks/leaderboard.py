@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 SCORERS = {
-    "position alone": "row zero",
-    "k-mers + position": "row zero",
+    "position alone": "baseline",
+    "k-mers + position": "baseline",
     "base max_window": "base",
     "base own_site": "base",
 }

@@ -141,7 +141,7 @@ def _account(data: dict[str, Any], step: str) -> dict[str, Any]:
 
 
 def leaderboard(kept: dict[str, Any]) -> str:
-    """The board as a table, rows zero first, in the order of the terminal's leaderboard."""
+    """The board as a table, baselines first, in the order of the terminal's leaderboard."""
     lines = [
         "| | scorer | " + " | ".join(label for _, label in METRICS) + " |",
         "|---|---|" + "---|" * len(METRICS),
@@ -153,7 +153,7 @@ def leaderboard(kept: dict[str, Any]) -> str:
 
 
 def verdicts(kept: dict[str, Any]) -> str:
-    """Each learned model against each simple rival, in words."""
+    """Each learned model against each baseline, in words."""
     lines = []
     for line in kept["board"]["lines"]:
         if line["kind"] == "learned":

@@ -51,7 +51,7 @@ class Result:
         return None
 
     def best(self, kind: str) -> dict[str, Any] | None:
-        """The AUPRC of the best base network (`base`) or baseline (`row zero`)."""
+        """The AUPRC of the best base network (`base`) or baseline (`baseline`)."""
         found = [
             one
             for one in self.entry["metrics"]
@@ -93,7 +93,7 @@ def rows_table(root: Path) -> str:
     ]
     for one in on_the_wishlist(read_results(root)):
         entry = one.entry
-        base, rival = one.best("base"), one.best("row zero")
+        base, rival = one.best("base"), one.best("baseline")
         network = f"{_alone(base)} ({base['scorer'].removeprefix('base ')})" if base else "–"
         baseline = f"{_alone(rival)} ({rival['scorer']})" if rival else "–"
         lines.append(
@@ -243,7 +243,7 @@ def _curve(axis: Any, points: Sequence[tuple[int, Result]], label: str) -> None:
     from meta_spliceai.colours import KINDS
 
     places = [place for place, _ in points]
-    for kind, name in (("learned", "learned model"), ("base", "base network"), ("row zero", "best baseline")):
+    for kind, name in (("learned", "learned model"), ("base", "base network"), ("baseline", "best baseline")):
         found = [one.value(one.learned, "auprc") if kind == "learned" else one.best(kind) for _, one in points]
         known = [(place, value) for place, value in zip(places, found, strict=True) if value]
         middle = [value["estimate"] for _, value in known]

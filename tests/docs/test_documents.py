@@ -48,7 +48,7 @@ KEPT = {
         "prevalence": 0.4567,
         "notes": ["a subset: 400 of 5,524 variants"],
         "lines": [
-            {"scorer": "position alone", "kind": "row zero", "verdicts": [], "auprc": {"estimate": 0.5, "low": 0.4,
+            {"scorer": "position alone", "kind": "baseline", "verdicts": [], "auprc": {"estimate": 0.5, "low": 0.4,
              "high": 0.6}, "auroc": {"estimate": None, "low": None, "high": None}},
             {"scorer": "m", "kind": "learned", "verdicts": ["beats position alone: by much"],
              "auprc": {"estimate": -0.0001, "low": None, "high": None}},
@@ -70,7 +70,7 @@ def test_blocks_hold_the_kept_numbers(tool):
     filled = tool.fill(page, KEPT, "page")
     assert "old" not in filled
     for words in (
-        "| row zero | position alone | 0.500 [0.400, 0.600] | – | – |",
+        "| baseline | position alone | 0.500 [0.400, 0.600] | – | – |",
         "| learned | m | 0.000 | – | – |",
         "  - beats position alone: by much",
         "Judged on 1,234 test variants at 12 mutated positions, 321 of them Splice-altering",

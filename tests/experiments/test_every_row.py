@@ -38,5 +38,5 @@ def test_the_row_runs_in_miniature(row_id: str, mirror: Path, place: Path, monke
     assert run.state() == "finished"
     assert run.record()["smoke"] is True
     judged = Evaluation.from_json(run.metrics())
-    assert {scorer.kind for scorer in judged.scorers} >= {"row zero", "base"}
+    assert {scorer.kind for scorer in judged.scorers} >= {"baseline", "base"}
     assert run.data()["split"]["audit"]["clean"] is True

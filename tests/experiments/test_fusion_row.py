@@ -15,7 +15,7 @@ from meta_spliceai.cli.leaderboard import leaderboard
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.evidence_in_short import evidence_in_short
-from meta_spliceai.experiments.kept_rows_zero import kept_or_computed
+from meta_spliceai.experiments.kept_baselines import kept_or_computed
 from meta_spliceai.experiments.leaderboard import boards
 from meta_spliceai.experiments.parts import missing_parts, needed_parts
 from meta_spliceai.experiments.predict_new import predict_new
@@ -95,7 +95,7 @@ def test_every_row_is_answered_by_the_fusion_that_did_not_see_it(run: RunDirecto
     assert np.load(run.path / "answers.npy").shape == (240, 2)
 
 
-def test_every_network_has_its_rows_zero_and_stands_in_the_record(run: RunDirectory) -> None:
+def test_every_network_has_its_baselines_and_stands_in_the_record(run: RunDirectory) -> None:
     judged = {scorer["name"]: scorer for scorer in run.metrics()["scorers"]}
     assert {"base max_window", "base own_site", "tissues max_window", "tissues own_site", "toy-fusion"} <= set(judged)
     assert "tissues (2 networks)" in judged["tissues own_site"]["note"]
@@ -190,7 +190,7 @@ def test_the_leaderboard_is_written_as_markdown_html_and_json(
     assert "| **toy-fusion** | learned |" in text
     assert "against Normal and Low-frequency" in text
     leaderboard(**{**nothing, "as_html_": True}, **place)
-    assert '<tr class="row-zero"><td>position alone</td>' in capsys.readouterr().out
+    assert '<tr class="baseline"><td>position alone</td>' in capsys.readouterr().out
     leaderboard(**{**nothing, "as_json": True, "data": "toy"}, **place)
     (board,) = json.loads(capsys.readouterr().out)
     assert board["lines"][-1]["rows"] == 240
@@ -240,14 +240,14 @@ def test_a_run_says_in_short_what_its_numbers_rest_on(run: RunDirectory) -> None
     assert any(line.startswith("stated probabilities: calibration error ") for line in lines)
 
 
-def test_rows_zero_are_computed_once_for_a_test(
+def test_baselines_are_computed_once_for_a_test(
     folder: Path, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert len(list((folder / "cache" / "rows_zero").iterdir())) >= 2  # position alone and k-mers + position of `run`
+    assert len(list((folder / "cache" / "baselines").iterdir())) >= 2  # position alone and k-mers + position of `run`
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path))
     first = kept_or_computed(("x", 1), 3, lambda: np.arange(3.0))
     again = kept_or_computed(("x", 1), 3, lambda: pytest.fail("computed again"))
     np.testing.assert_array_equal(first, again)
-    (path,) = (tmp_path / "rows_zero").iterdir()
+    (path,) = (tmp_path / "baselines").iterdir()
     path.write_bytes(b"torn")
     np.testing.assert_array_equal(kept_or_computed(("x", 1), 3, lambda: np.ones(3)), np.ones(3))

@@ -92,7 +92,7 @@ def test_a_run_directory_has_everything(toy_row: ExperimentSpec, workspace: Work
     assert shared == set()
     judged = Evaluation.from_json(run.metrics())
     assert [scorer.name for scorer in judged.scorers][-1] == "toy-row"
-    assert {"row zero", "base", "learned"} == {scorer.kind for scorer in judged.scorers}
+    assert {"baseline", "base", "learned"} == {scorer.kind for scorer in judged.scorers}
     test_rows = int((predictions["part"] == "test").sum())
     assert judged.value("toy-row", "spearman_effect")["n"] == test_rows
 
@@ -491,7 +491,7 @@ def test_a_smoke_run_is_small_branded_and_on_no_leaderboard(
     (state,) = [row for row in state_of_rows(catalogue, workspace) if row.spec.id == toy_row.id]
     assert state.state == "completed"
     (board,) = boards(workspace)
-    assert [line.kind for line in board.lines] == ["row zero", "row zero", "base", "base", "learned"]
+    assert [line.kind for line in board.lines] == ["baseline", "baseline", "base", "base", "learned"]
 
 
 @pytest.mark.parametrize(

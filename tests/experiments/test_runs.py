@@ -319,11 +319,11 @@ def test_the_command_line_lists_shows_and_finds(runs: Workspace, run_cli: RunCli
     assert "unknown state 'done'" in err
 
 
-def test_the_leaderboard_as_json_has_rows_zero_first(runs: Workspace, run_cli: RunCli) -> None:
+def test_the_leaderboard_as_json_has_baselines_first(runs: Workspace, run_cli: RunCli) -> None:
     code, out, _ = run_cli(["leaderboard", "--json", "--runs-dir", str(runs.root)])
     assert code == 0
     (board,) = json.loads(out)
-    assert [line["kind"] for line in board["lines"]] == ["row zero", "row zero", "base", "base", "learned", "learned"]
+    assert [line["kind"] for line in board["lines"]] == ["baseline", "baseline", "base", "base", "learned", "learned"]
     learned = board["lines"][-1]
     assert learned["auprc"]["low"] <= learned["auprc"]["estimate"] <= learned["auprc"]["high"]
     assert 0 < board["prevalence"] < 1

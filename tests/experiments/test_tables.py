@@ -24,7 +24,7 @@ def metric(scorer: str, kind: str, value: float | None, name: str = "auprc") -> 
 def finish(workspace: Workspace, name: str, value: float, **more: Any) -> RunDirectory:
     """A finished run with its line in the ledger."""
     run = workspace.run(name)
-    metrics = [metric("position alone", "row zero", 0.3), metric(name, "learned", value)]
+    metrics = [metric("position alone", "baseline", 0.3), metric(name, "learned", value)]
     run.write_json("metrics.json", {"scorers": [], "metrics": metrics, "differences": []})
     run.write_json("data.json", {"base": {"name": "spliceai"}, "coverage": {"read": 12, "left_out": {"N": 3}}})
     run.mark("finished")

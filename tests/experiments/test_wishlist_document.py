@@ -189,7 +189,7 @@ def test_a_completed_row_stands_under_completed_with_its_numbers(catalogue):
     [line] = [line for line in text.splitlines() if line.startswith("| SimpleCNN 501nt | 2026-02-03")]
     assert split_row(line)[2:] == [
         "AUPRC 0.610 [0.500, 0.700] (base own_site: 0.500); Spearman r with the measured effect −0.200",
-        "beats 1 of 2 simple rivals in AUPRC; 25,000 were asked for | all are used; "
+        "beats 1 of 2 baselines in AUPRC; 25,000 were asked for | all are used; "
         "measured: 0.99 GB of memory, 3.9 min; run simple-cnn-501-aaaabbbbcccc, seed 3, cpu",
     ]
     assert "*None yet*" not in text

@@ -14,13 +14,13 @@ from meta_spliceai.errors import InputError, IntegrityError, LeakageError
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.meta_layer.evaluation import Scorer, evaluate, predictions_frame
-from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
-from meta_spliceai.splice_engine.meta_layer.evaluation.rows_zero import (
+from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     BASE_MAX_WINDOW,
     BASE_OWN_SITE,
     base_max_window,
     base_own_site,
 )
+from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, cross_fit, fit_fusion
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig, FusionConfig
 from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features

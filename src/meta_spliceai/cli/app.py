@@ -37,18 +37,18 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 HELP = """
-Train, judge and use predictors of splice-altering variants.
+Train, evaluate and use predictors of splice-altering variants.
 
 A base network (SpliceAI's family) scores each variant; a small learned model
-reads the sequence around it and corrects the score; simple rivals, "row
-zero", stand above every learned model on the leaderboard.
+reads the sequence around it and corrects the score; baselines stand
+above every learned model on the leaderboard.
 
 [bold]Start here[/bold]
 
   meta-spliceai quickstart       real data, two models, one page
   meta-spliceai wishlist         every experiment: wished, runnable, completed
   meta-spliceai run ID           run one of them
-  meta-spliceai leaderboard      what came out, rows zero first
+  meta-spliceai leaderboard      what came out, baselines first
   meta-spliceai report           the same and more, as one page
 
 Every error is one line that says what to do, with exit code 2. Ctrl-C keeps

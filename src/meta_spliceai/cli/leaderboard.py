@@ -1,4 +1,4 @@
-"""`meta-spliceai leaderboard`: what came out, rows zero first."""
+"""`meta-spliceai leaderboard`: what came out, baselines first."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def leaderboard(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """Compare finished runs: simple rivals first, learned models below.
+    """Compare finished runs: baselines first, learned models below.
 
     Brackets hold the 95 % interval of a bootstrap over groups. A model that
-    does not beat the simple rivals ("row zero") is said not to. Where the
+    does not beat the baselines is said not to. Where the
     measurement was repeated, the last line is what one replicate says of the
     other.
 

@@ -33,7 +33,7 @@ def quickstart(
 
     SpliceAI scores mutants of WT1 exon 5, ValidatedDelta and SimpleCNN learn
     from part of the exon's positions, and all are judged on positions that no
-    model saw, beside simple rivals. A second run finds what the first one left
+    model saw, beside baselines. A second run finds what the first one left
     and says so.
 
     [bold]Examples[/bold]

@@ -111,7 +111,7 @@ class Terminal:
                 self.bars.stop()
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
-        """Print the rows that have a result, on stdout: where it is, and how it compares with the simple rivals."""
+        """Print the rows that have a result, on stdout: where it is, and how it compares with the baselines."""
         conclude_in_words(outcomes)
 
 
@@ -323,7 +323,7 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def conclude_in_words(outcomes: Sequence[Outcome]) -> None:
-    """Print the rows that have a result, on stdout: where it is, and how it compares with the simple rivals.
+    """Print the rows that have a result, on stdout: where it is, and how it compares with the baselines.
 
     A single row that failed has said so; of several, those that failed are named once more at the end, because what
     they said has scrolled away.

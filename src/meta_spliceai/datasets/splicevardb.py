@@ -35,7 +35,7 @@ def label_as_downloaded(classification: str) -> str:
     source's numbers: MFASS ΔPSI at most -0.5 is Splice-altering and below 0.03 in size Normal.
 
     Nearly all Normal calls come from two reporter assays, and some sources have one class only: a look-up of the
-    assay alone tells the class well. Read results beside that row zero.
+    assay alone tells the class well. Read results beside that baseline.
     """
     return classification
 

@@ -12,9 +12,9 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.leaderboard import HEADLINES
 from meta_spliceai.experiments.tracking.tracked import flat
 from meta_spliceai.experiments.workspace import RunDirectory
+from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import BASE_MAX_WINDOW
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
-from meta_spliceai.splice_engine.meta_layer.evaluation.rows_zero import BASE_MAX_WINDOW
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
 
@@ -76,7 +76,7 @@ def learned_metrics(run: RunDirectory) -> dict[str, dict[str, Any]]:
 def compare_on_shared_rows(runs: Sequence[RunDirectory], n_boot: int = 2000, seed: int = 0) -> Evaluation:
     """Judge the learned models of several runs on the test rows that all of them have, with paired differences.
 
-    The first run's rows zero stand for all; the first run's model is the reference. A run that was kept without the
+    The first run's baselines stand for all; the first run's model is the reference. A run that was kept without the
     data set's labels borrows those of another one.
 
     Raises:
@@ -122,7 +122,7 @@ def compare_on_shared_rows(runs: Sequence[RunDirectory], n_boot: int = 2000, see
                 )
     reference = next(scorer.name for scorer in scorers if scorer.kind == "learned")
     if BASE_MAX_WINDOW.name not in [scorer.name for scorer in scorers]:
-        raise InputError(f"{runs[0].name} has no row zero '{BASE_MAX_WINDOW.name}'")
+        raise InputError(f"{runs[0].name} has no baseline '{BASE_MAX_WINDOW.name}'")
     return evaluate(joined.reset_index(), scorers, reference, n_boot=n_boot, seed=seed, negatives=negatives[0])
 
 

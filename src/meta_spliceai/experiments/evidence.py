@@ -180,7 +180,7 @@ def _gains(
     found = []
     here, features = rows[known].reset_index(drop=True), place[known].reset_index(drop=True)
     for scorer in judged:
-        if scorer.kind == "row zero":
+        if scorer.kind == "baseline":
             continue
         gain = gain_over_position(here, scorer, features, n_boot=resamples, seed=spec.seed, negatives=spec.negatives)
         position, both = gain.scorers

@@ -1,4 +1,4 @@
-"""A trained model's answers beside the rows zero, judged on the test part."""
+"""A trained model's answers beside the baselines, judged on the test part."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.describe_data import digest_of_splits
 from meta_spliceai.experiments.evidence import gather_evidence
 from meta_spliceai.experiments.judge_task import judge_task
-from meta_spliceai.experiments.kept_rows_zero import kept_or_computed
+from meta_spliceai.experiments.kept_baselines import kept_or_computed
 from meta_spliceai.experiments.leaderboard import HEADLINES
 from meta_spliceai.experiments.prepare import Prepared, digest_of_test
 from meta_spliceai.experiments.procedures import Trained
 from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
-from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
-from meta_spliceai.splice_engine.meta_layer.evaluation.rows_zero import (
+from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     ASSAY_SOURCE,
     BASE_MAX_WINDOW,
     BASE_OWN_SITE,
@@ -35,6 +33,8 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.rows_zero import (
     position_only,
     words_and_position,
 )
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     Scale,
     Scorer,
@@ -64,11 +64,11 @@ class Judgement:
         predictions: every row of the table with its part and each scorer's columns.
         evaluation: metrics on the test part.
         test: the test in numbers: digest, rows, positives, groups.
-        verdicts: the learned model against every simple rival, in words.
+        verdicts: the learned model against every baseline, in words.
         folds: for a cross-validation, how each headline metric spreads over the folds (see `spread`); else empty.
         task: the task's own metrics, for kinds of effect and positions; else empty.
         evidence: strata, position held fixed, calibration, ceiling, peaks (see `evidence`).
-        rows_zero_computed: names of the learning rows zero that were computed now; the others were found in the cache.
+        baselines_computed: names of the learning baselines that were computed now; the others were found in the cache.
         notes: what could not be judged here, and why.
     """
 
@@ -79,35 +79,35 @@ class Judgement:
     folds: list[dict[str, Any]]
     task: dict[str, Any]
     evidence: dict[str, Any]
-    rows_zero_computed: tuple[str, ...] = ()
+    baselines_computed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def judge(
     spec: ExperimentSpec, prepared: Prepared, trained: Trained, clock: Callable[[str], AbstractContextManager[None]]
 ) -> Judgement:
-    """Judge a trained model on the test part, with the rows zero on the same rows.
+    """Judge a trained model on the test part, with the baselines on the same rows.
 
-    A head that says where or which kind, but not whether, has no score; then only the rows zero stand in the
+    A head that says where or which kind, but not whether, has no score; then only the baselines stand in the
     evaluation, and the task's own metrics in `task`.
 
     Args:
         spec: the row.
         prepared: what it was trained on.
         trained: its answers on every row of the table.
-        clock: measures "rows zero" and "judging" apart: the former may be found in the cache.
+        clock: measures "baselines" and "judging" apart: the former may be found in the cache.
     """
-    with clock("rows zero"):
-        rows_zero, computed, notes = _rows_zero(spec, prepared)
+    with clock("baselines"):
+        baselines, computed, notes = _baselines(spec, prepared)
     with clock("judging"):
-        judged = _judged(spec, prepared, trained, rows_zero)
-    return replace(judged, rows_zero_computed=computed, notes=notes)
+        judged = _judged(spec, prepared, trained, baselines)
+    return replace(judged, baselines_computed=computed, notes=notes)
 
 
-def _rows_zero(
+def _baselines(
     spec: ExperimentSpec, prepared: Prepared
 ) -> tuple[dict[Scorer, Scores], tuple[str, ...], tuple[str, ...]]:
-    """The rows zero, the names of those that were computed now, and what had to be left out."""
+    """The baselines, the names of those that were computed now, and what had to be left out."""
     table = prepared.table
     scores: dict[Scorer, Scores] = {}
     computed: list[str] = []
@@ -133,10 +133,10 @@ def _rows_zero(
     return scores, tuple(computed), tuple(notes)
 
 
-def _judged(spec: ExperimentSpec, prepared: Prepared, trained: Trained, rows_zero: dict[Scorer, Scores]) -> Judgement:
+def _judged(spec: ExperimentSpec, prepared: Prepared, trained: Trained, baselines: dict[Scorer, Scores]) -> Judgement:
     table, parts = prepared.table, prepared.parts
     columns = trained.columns(trained.answers)
-    scores = dict(rows_zero)
+    scores = dict(baselines)
     if "score" in columns:
         scores[learned_scorer(spec, trained.model)] = Scores(
             columns["score"].astype(np.float64),
@@ -200,7 +200,7 @@ def _out_of_fold(
     computed: list[str],
     learn: Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " rows"]], Scores],
 ) -> Scores:
-    """A row zero that learns, for every row from what the split that tests it does not test.
+    """A baseline that learns, for every row from what the split that tests it does not test.
 
     It sees what a learned model sees: the training part, and the validation part, on which models are chosen. Rows that
     no split tests are answered by the first split's. Its scores are kept by content: rows of the catalogue that share
@@ -209,7 +209,7 @@ def _out_of_fold(
     Args:
         spec: the row.
         prepared: variants and splits.
-        scorer: which row zero.
+        scorer: which baseline.
         computed: its name is added here if it is computed.
         learn: from row numbers to learn from and row numbers to answer for, to scores.
     """

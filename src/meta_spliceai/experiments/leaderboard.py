@@ -39,7 +39,7 @@ COLUMNS = ("run", "scorer", "kind", "metric", "estimate", "low", "high", "n", "p
 MOST_REASONS = 4
 """Reasons for rows left out that are told one by one."""
 
-ORDER = ("row zero", "base", "learned")
+ORDER = ("baseline", "base", "learned")
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ class Line:
 
     Attributes:
         scorer: its name.
-        kind: "row zero", "base" or "learned".
-        run: the run it comes from; rows zero are computed anew by each run and stand here once.
+        kind: "baseline", "base" or "learned".
+        run: the run it comes from; baselines are computed anew by each run and stand here once.
         row: the row's id, for a learned model.
         values: metric name to value.
         rows: test rows of the two sides that it was judged on; None where a run did not record it.
-        seconds: of the run, training and scoring included; None for rows zero.
-        peak_memory_bytes: of the run; None for rows zero.
-        dollars: what the run cost; None for rows zero and for machines without a price.
-        verdicts: how it compares with each simple rival, in words.
+        seconds: of the run, training and scoring included; None for baselines.
+        peak_memory_bytes: of the run; None for baselines.
+        dollars: what the run cost; None for baselines and for machines without a price.
+        verdicts: how it compares with each baseline, in words.
     """
 
     scorer: str
@@ -97,7 +97,7 @@ class Board:
         rows, positives, groups: size of the test.
         negatives: classes of the negative side.
         ceiling: for a metric, how well one replicate of the measurement predicts the other; empty without replicates.
-        lines: rows zero first, then base networks, then learned models by AUPRC.
+        lines: baselines first, then base networks, then learned models by AUPRC.
         notes: what a reader must know (a subset of the data, a branded result).
         base: the base network that `base …` stands for; empty where its run's folder is not at hand. A run on the board
             with another one has its lines by that one's name.
@@ -217,7 +217,7 @@ def _with_base_named(line: Line, base: str) -> Line:
 
 
 def by_kind_and_auprc(lines: Sequence[Line]) -> list[Line]:
-    """Rows zero first, then base networks, then learned models; the best of each kind first."""
+    """Baselines first, then base networks, then learned models; the best of each kind first."""
     return sorted(lines, key=lambda line: (ORDER.index(line.kind), -_auprc(line)))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 Record = Mapping[str, Any]
 
 ITSELF, NEARER_SITE = "the variant itself", "the exon's nearer site"
-"""Answers to "where?" that know nothing of the variant's effect: rows zero of the hit rates."""
+"""Answers to "where?" that know nothing of the variant's effect: baselines of the hit rates."""
 
 NO_CHANGE = "no change"
-"""The reference's sites, as the row's base network sees them, left as they are: row zero of the peaks."""
+"""The reference's sites, as the row's base network sees them, left as they are: baseline of the peaks."""
 
 
 def peaks_in_words(peaks: Sequence[Record]) -> str:

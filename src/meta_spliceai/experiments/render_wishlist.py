@@ -163,7 +163,7 @@ def _notes(entry: Mapping[str, Any]) -> str:
     parts = []
     if verdicts:
         beaten = sum(verdict.startswith("beats ") for verdict in verdicts)
-        parts.append(f"beats {beaten} of {len(verdicts)} simple rivals in AUPRC")
+        parts.append(f"beats {beaten} of {len(verdicts)} baselines in AUPRC")
     parts += [str(note) for note in entry.get("notes", ())]
     measured = _measured(entry)
     if measured:

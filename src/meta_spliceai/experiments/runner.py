@@ -498,7 +498,7 @@ def _conclude(
         "seconds": round(sum(clock.seconds.values()), 3),
         "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
         "cpu_seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.cpu_seconds.items()},
-        "rows_zero_computed": list(judged.rows_zero_computed),
+        "baselines_computed": list(judged.baselines_computed),
         "price_per_hour": price_per_hour,
         "dollars": None if price_per_hour is None else round(sum(clock.seconds.values()) / 3600 * price_per_hour, 4),
         "device": device if environment["gpu"] is None or device == "cpu" else environment["gpu"]["name"],

@@ -19,7 +19,7 @@ class Table:
         columns: headings.
         rows: one text a column.
         left: columns from the left that hold words, not numbers.
-        kinds: of each row, where rows are scorers: "row zero", "base", "learned" or "labels".
+        kinds: of each row, where rows are scorers: "baseline", "base", "learned" or "labels".
         title: what stands above it.
         remarks: lists of sentences below it.
     """

@@ -222,7 +222,7 @@ class ExperimentSpec(Block):
     negatives: tuple[Literal["Normal", "Low-frequency"], ...] = Field(
         ("Normal",),
         min_length=1,
-        description="the negative side in judging, rows zero, fusion and target 'altering'; MFASS's published question "
+        description="the negative side in judging, baselines, fusion and target 'altering'; MFASS's published question "
         "has Low-frequency there as well",
     )
     bootstrap: int = Field(2000, ge=10, le=100_000, description="resamples of groups behind every interval")

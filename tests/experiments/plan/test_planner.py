@@ -191,13 +191,13 @@ def test_base_scores_are_paid_for_once(planner: Planner, toy_row: ExperimentSpec
     assert made.in_order()[0] == "toy-row"
 
 
-def test_rows_zero_are_paid_for_once_where_the_split_is_the_same(planner: Planner, toy_row: ExperimentSpec) -> None:
+def test_baselines_are_paid_for_once_where_the_split_is_the_same(planner: Planner, toy_row: ExperimentSpec) -> None:
     second = changed(toy_row, id="toy-two", encoder={"name": "gated-cnn", "settings": {"layers": 3}})
     another = changed(second, id="toy-three", training={"epochs": 3, "seed": 5})
     first, same, other = planner.rows([toy_row, second, another], gpu="Slow").rows
-    assert first.steps["rows zero"] > 0
-    assert same.steps["rows zero"] == 0
-    assert other.steps["rows zero"] > 0  # another seed, another split
+    assert first.steps["baselines"] > 0
+    assert same.steps["baselines"] == 0
+    assert other.steps["baselines"] > 0  # another seed, another split
 
 
 def test_data_are_counted_by_another_process_while_models_are_traced(

@@ -69,7 +69,7 @@ def screen(backgrounds: str = "AB", sites: int = 40, doubles: bool = True) -> pd
 
 
 def predictions(frame: pd.DataFrame, learned: str, skill: float, seed: int) -> pd.DataFrame:
-    """The screen with the columns of two simple rivals, the base network twice and one learned model."""
+    """The screen with the columns of two baselines, the base network twice and one learned model."""
     rng = np.random.default_rng(seed)
     table = frame.copy()
     effect = table["effect"].to_numpy()
@@ -101,7 +101,7 @@ def write_run(
     run.path.mkdir(parents=True)
     table = predictions(frame, row, skill, seed=len(row))
     scorers = [
-        Scorer("position only", "row zero", "the site, without its sequence", scale="rank"),
+        Scorer("position only", "baseline", "the site, without its sequence", scale="rank"),
         Scorer("base max_window", "base", "largest |Δ| within 50 bases"),
         Scorer("base own_site", "base", "Δ at the exon's own two sites"),
         Scorer(row, "learned", f"{title}, 101 bases"),

@@ -17,7 +17,7 @@ from meta_spliceai.experiments.report.ranking_curves import GRID, ranking_curves
 from .conftest import screen
 
 RECORDS = [
-    {"scorer": "a<b", "kind": "row zero", "estimate": 0.5, "low": 0.4, "high": 0.7, "part": "exon", "chance": 0.3},
+    {"scorer": "a<b", "kind": "baseline", "estimate": 0.5, "low": 0.4, "high": 0.7, "part": "exon", "chance": 0.3},
     {"scorer": "m", "kind": "learned", "estimate": 0.8, "low": None, "high": None, "part": "exon", "more": "8 of 10"},
 ]
 

@@ -237,7 +237,7 @@ def test_the_overview_says_what_is_left_and_what_it_costs(site):
 def test_a_leaderboard_shows_every_number_of_its_lines(site, finished_runs):
     page = board_of(pages_of(site))
     [board] = boards(Workspace(finished_runs))
-    assert [line.kind for line in board.lines] == ["row zero", "base", "base", "learned", "learned"]
+    assert [line.kind for line in board.lines] == ["baseline", "base", "base", "learned", "learned"]
     for line in board.lines:
         value = line.values["auroc"]
         assert f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]" in page.text

@@ -13,7 +13,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation import Scorer
 MAX_WINDOW = Scorer("base max_window", "base")
 STRONG = Scorer("strong", "learned")
 WEAK = Scorer("weak", "learned")
-POSITION = Scorer("position alone", "row zero", scale="probability")
+POSITION = Scorer("position alone", "baseline", scale="probability")
 
 
 @pytest.fixture

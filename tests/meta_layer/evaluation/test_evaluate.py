@@ -88,7 +88,7 @@ def test_the_verdict_hangs_on_the_interval_alone(
     assert (verdict.beats, verdict.text) == (beats, words)
 
 
-def test_leaderboard_puts_rows_zero_first_whatever_they_reach(
+def test_leaderboard_puts_baselines_first_whatever_they_reach(
     make_predictions: Predictions, scorers: list[Scorer]
 ) -> None:
     board = evaluate(make_predictions(), scorers, n_boot=50).leaderboard("auroc")
@@ -220,7 +220,7 @@ def test_resamples_without_a_class_are_counted_and_take_the_interval_away(
 def test_constant_score_and_missing_sign_are_reasons(make_predictions: Predictions, scorers: list[Scorer]) -> None:
     frame = make_predictions()
     frame["flat.score"] = 0.3
-    result = evaluate(frame, [*scorers, Scorer("flat", "row zero", scale="rank")], n_boot=20)
+    result = evaluate(frame, [*scorers, Scorer("flat", "baseline", scale="rank")], n_boot=20)
     assert result.value("flat", "auroc")["estimate"] == 0.5
     assert result.value("flat", "auprc")["estimate"] == pytest.approx(result.value("flat", "auprc")["prevalence"])
     assert result.value("flat", "pearson_validated_delta")["reason"] == "the score is the same on all rows"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from meta_spliceai.splice_engine.meta_layer import evaluation
 from meta_spliceai.splice_engine.meta_layer.evaluation import OperatingPoints
-from meta_spliceai.splice_engine.meta_layer.evaluation import rows_zero as rivals
+from meta_spliceai.splice_engine.meta_layer.evaluation import baselines as rivals
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
@@ -20,7 +20,7 @@ def test_every_metric_is_explained() -> None:
         assert f"`{metric.name}`" in PAGE, metric.name
 
 
-def test_every_row_zero_is_explained() -> None:
+def test_every_baseline_is_explained() -> None:
     for value in vars(rivals).values():
         if isinstance(value, Scorer):
             assert f"| `{value.name}` |" in PAGE, value.name

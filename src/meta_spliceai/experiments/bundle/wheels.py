@@ -25,7 +25,7 @@ NEEDED = ("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "
 """Packages that must be on the other machine beside PyTorch, pandas, pyarrow, h5py, safetensors,
 scikit-learn, typer, rich, huggingface_hub and what these bring."""
 
-BETTER_WITH = {"seqleak": "position alone as a simple rival, and the gain over position"}
+BETTER_WITH = {"seqleak": "position alone as a baseline, and the gain over position"}
 """Packages without which something is left out there, and said to be."""
 
 LARGEST_UNPACKED = 100 * 2**20

@@ -1,4 +1,4 @@
-"""Seconds and bytes of what a run does beside its networks: trees, rows zero, judging, tables in memory.
+"""Seconds and bytes of what a run does beside its networks: trees, baselines, judging, tables in memory.
 
 Every constant is an assumption, taken once from processor seconds on a two-core machine (Xeon at 2.8 GHz), and mended
 by finished runs as all estimates are.
@@ -32,7 +32,7 @@ FEATURE_SECONDS = 2.7e-7
 """One network's features of a variant, a position."""
 
 WORDS_SECONDS = 1.5e-4
-"""A variant's words and place, in each fold of a row zero."""
+"""A variant's words and place, in each fold of a baseline."""
 
 FOUND = "base scores found"
 """The step "base scores" of a run that found them all in the cache: another work, which calibrates nothing else."""
@@ -125,8 +125,8 @@ def features_seconds(spec: ExperimentSpec, parts: Parts) -> float:
     return FEATURE_SECONDS * parts.rows * _positions(spec) * len(spec.networks)
 
 
-def rows_zero_seconds(parts: Parts) -> float:
-    """The rows zero that learn, where none is in the cache: trees on words and place, and on place alone."""
+def baselines_seconds(parts: Parts) -> float:
+    """The baselines that learn, where none is in the cache: trees on words and place, and on place alone."""
     config = BoostingConfig.model_validate({})
     each = [train + validation for train, validation in parts.folds]
     return sum(

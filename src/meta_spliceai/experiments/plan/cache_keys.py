@@ -13,12 +13,12 @@ class CacheKeys(NamedTuple):
 
     Attributes:
         scores: base scores.
-        rows_zero: rows zero that learn (see `judge`); other code does not find them.
+        baselines: baselines that learn (see `judge`); other code does not find them.
         features: a frozen encoder's features.
     """
 
     scores: str
-    rows_zero: str
+    baselines: str
     features: str
 
 
@@ -32,7 +32,7 @@ def cache_keys(spec: ExperimentSpec, rows: int) -> CacheKeys:
     networks = getattr(spec, "networks", (spec.base,))
     data = spec.data.model_copy(update={"rows": None}).model_dump_json()
     scores = f"scores of {rows} {data} {' '.join(base.model_dump_json() for base in networks)}"
-    zero = f"rows zero of {rows} {data} {spec.split.model_dump_json()} {spec.negatives} {spec.window} {spec.seed}"
+    zero = f"baselines of {rows} {data} {spec.split.model_dump_json()} {spec.negatives} {spec.window} {spec.seed}"
     if spec.trunk is not None:
         of = "" if spec.data.rows is None else spec.seed
         return CacheKeys(scores, zero, f"trunk of {rows} {data} {spec.trunk.model_dump_json()} {of}")

@@ -21,13 +21,13 @@ from meta_spliceai.experiments.plan.bench_work import (
     FOUND_BYTES_SECOND,
     LEFT_BEHIND,
     SPLIT_ROW_SECONDS,
+    baselines_seconds,
     features_seconds,
     found_seconds,
     fusion_seconds,
     held_bytes,
     judging_seconds,
     passing_bytes,
-    rows_zero_seconds,
 )
 from meta_spliceai.experiments.plan.calibrate import Kind
 from meta_spliceai.experiments.plan.data_facts import Parts
@@ -70,12 +70,12 @@ class ToCompute:
 
     Attributes:
         scores: variants whose base scores have to be computed; None for all of them.
-        rows_zero: whether the rows zero that learn have to be computed.
+        baselines: whether the baselines that learn have to be computed.
         features: share of a frozen encoder's features, or of a base network's hidden channels, that has to be computed.
     """
 
     scores: int | None = None
-    rows_zero: bool = True
+    baselines: bool = True
     features: float = 1.0
 
 
@@ -254,7 +254,7 @@ def demand_of(
         phases |= {name: bytes_ + left for name, bytes_ in trained.phases.items()}
         epoch_seconds, gflop = trained.epoch_seconds, trained.gflop
     if spec.ensemble is None:
-        steps["rows zero"] = rows_zero_seconds(parts) if work.rows_zero else 0.0
+        steps["baselines"] = baselines_seconds(parts) if work.baselines else 0.0
     steps["judging"] = judging_seconds(spec, parts)
     phase = max(phases, key=lambda name: phases[name])
     return Demand(held + phases[phase] + machine.held_bytes, phase, steps, epoch_seconds, gflop)

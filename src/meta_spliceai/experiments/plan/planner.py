@@ -111,7 +111,7 @@ class Planner:
         for run in self.runs:
             if run.run in here:
                 keys = cache_keys(run.spec, run.parts.rows)
-                kept |= set(keys if run.code == code_version() else keys._replace(rows_zero=""))
+                kept |= set(keys if run.code == code_version() else keys._replace(baselines=""))
         return frozenset(kept - {""})
 
     def facts(self, data: DataSpec) -> DataFacts:
@@ -221,7 +221,7 @@ class Planner:
         keys, kept = cache_keys(spec, parts.rows), paid | self._kept
         work = ToCompute(
             scores=0 if keys.scores in kept else None,
-            rows_zero=keys.rows_zero not in kept,
+            baselines=keys.baselines not in kept,
             features=0.0 if keys.features in kept else 1.0,
         )
         if work.scores == 0:

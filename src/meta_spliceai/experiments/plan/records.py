@@ -37,7 +37,7 @@ class Measured:
         epochs: epochs trained by each model.
         parts: rows trained on and tested, as they were.
         scored: variants whose base scores were computed in the run; None where that was not written down.
-        rows_zero: whether rows zero that learn were computed; None where that was not written down.
+        baselines: whether baselines that learn were computed; None where that was not written down.
         embedded: share of a frozen encoder's features that were computed in the run, the rest found in the cache; 1
             where there is none; None where that was not written down.
         code: version of the code.
@@ -56,7 +56,7 @@ class Measured:
     epochs: tuple[int, ...]
     parts: Parts
     scored: int | None
-    rows_zero: bool | None
+    baselines: bool | None
     embedded: float | None
     code: str
     at: str
@@ -70,7 +70,7 @@ class Measured:
     def computed(self) -> ToCompute:
         """What it did not find in a cache, as far as that was written down."""
         features = 1.0 if self.embedded is None else self.embedded
-        return ToCompute(self.scored, self.rows_zero is not False, features)
+        return ToCompute(self.scored, self.baselines is not False, features)
 
     @property
     def epoch_share(self) -> float | None:
@@ -84,8 +84,8 @@ class Measured:
         left = {"data"}
         if self.scored is None:
             left.add("base scores")
-        if self.rows_zero is None:
-            left |= {"rows zero", "judging"}  # they were measured as one
+        if self.baselines is None:
+            left |= {"baselines", "judging"}  # they were measured as one
         if self.embedded is None:
             left.add("training")  # the features are in it
         return frozenset(left)
@@ -133,7 +133,7 @@ def _read(run: RunDirectory) -> Measured | None:
     tested = int(data.get("split", {}).get("parts", {}).get("test", {}).get("variants", 0))
     networks = [data.get("base", {}), *data.get("beside", [])]
     scored = [network.get("scored") for network in networks]
-    zero = record.get("rows_zero_computed")
+    zero = record.get("baselines_computed")
     rows = int(data["n_variants"])
     parts = Parts(
         rows=rows,
@@ -159,7 +159,7 @@ def _read(run: RunDirectory) -> Measured | None:
         epochs=tuple(int(report["epochs_run"]) for report in reports),
         parts=parts,
         scored=None if None in scored else max(scored),
-        rows_zero=None if zero is None else bool(zero),
+        baselines=None if zero is None else bool(zero),
         embedded=1.0 if not is_frozen(spec) else None if frozen is None else frozen.computed,
         code=str(record.get("code", "")),
         at=str(record.get("finished", "")),

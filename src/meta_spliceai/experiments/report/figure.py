@@ -17,7 +17,7 @@ from meta_spliceai.experiments.run_record import RunRecord
 from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.files import atomic_write
 
-MARKS = {"row zero": "s", "base": "D", "learned": "o"}
+MARKS = {"baseline": "s", "base": "D", "learned": "o"}
 
 
 def write_figure(workspace: Workspace, out: Path) -> Path:
@@ -64,7 +64,7 @@ def _forest(axis: Any, board: Board, metric: str, heading: str, *, names: bool) 
             continue
         around = [[value.estimate - value.low], [value.high - value.estimate]] if (
             value.low is not None and value.high is not None) else None  # fmt: skip
-        face = "white" if line.kind == "row zero" else KINDS[line.kind]
+        face = "white" if line.kind == "baseline" else KINDS[line.kind]
         axis.errorbar(value.estimate, place, xerr=around, fmt=MARKS[line.kind], color=KINDS[line.kind], mfc=face, ms=5)
     axis.set_yticks(range(len(board.lines)), [line.scorer for line in board.lines] if names else [])
     axis.set_ylim(len(board.lines) - 0.5, -0.5)
@@ -82,7 +82,7 @@ def _maps(workspace: Workspace, board: Board) -> list[tuple[str, np.ndarray, np.
     strips: list[tuple[str, pd.DataFrame, str]] = []
     for line in board.lines:
         table = RunRecord(folders[line.run]).predictions() if line.run in folders else None
-        if line.kind == "row zero" or table is None or not set(table) >= MAP_NEEDS:
+        if line.kind == "baseline" or table is None or not set(table) >= MAP_NEEDS:
             continue
         strips += [] if strips else [("measured", table, "effect")]
         strips.append((line.scorer, table, f"{line.scorer}.signed"))

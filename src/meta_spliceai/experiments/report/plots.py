@@ -20,8 +20,8 @@ from meta_spliceai.experiments.shown import estimate, number
 
 Record = Mapping[str, Any]
 Trace = dict[str, Any]
-SYMBOLS = {"row zero": "square-open", "base": "diamond", "learned": "circle"}
-CALLED = {"row zero": "baseline", "base": "base network", "learned": "learned model"}
+SYMBOLS = {"baseline": "square-open", "base": "diamond", "learned": "circle"}
+CALLED = {"baseline": "baseline", "base": "base network", "learned": "learned model"}
 POINTS = 2000
 """Points of one scatter plot; of more, this many are drawn with a fixed seed, and the title says so."""
 
@@ -169,14 +169,14 @@ def blocks(name: str, records: Sequence[Record], group: str, measure: str) -> Pl
 
 def colours_of(kinds: Sequence[str]) -> list[tuple[str, str]]:
     """Colour and dash of each curve: learned models have colours of their own, baselines dashes."""
-    counted = {"learned": 0, "base": 0, "row zero": 0}
+    counted = {"learned": 0, "base": 0, "baseline": 0}
     styles = []
     for kind in kinds:
         n = counted[kind]
         counted[kind] += 1
         colour = LEARNED[n % len(LEARNED)] if kind == "learned" else KINDS[kind]
         dash = ("solid", "dot", "dash", "dashdot")[min(n, 3)] if kind != "learned" else "solid"
-        styles.append((colour, "dash" if kind == "row zero" and n == 0 else dash))
+        styles.append((colour, "dash" if kind == "baseline" and n == 0 else dash))
     return styles
 
 

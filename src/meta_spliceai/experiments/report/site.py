@@ -317,7 +317,7 @@ def _own_board(run: RunRecord, verdicts: Sequence[str] | None) -> tuple[Board, l
     if verdicts is None:
         verdicts = [verdict.text for verdict in run.evaluation.verdicts()] if evaluated["differences"] else []
     board.lines = lines_of({"run": run.name, "row": run.row, "verdicts": verdicts, **cost}, evaluated["metrics"])
-    board.lines.sort(key=lambda line: ("row zero", "base", "learned").index(line.kind))
+    board.lines.sort(key=lambda line: ("baseline", "base", "learned").index(line.kind))
     differences = [{"run": run.name, **one} for one in evaluated["differences"] if one["metric"] == views.HEADLINE]
     return board, views.standings(board, differences, lambda line: views.rests_on(line, run.data, run.spec))
 

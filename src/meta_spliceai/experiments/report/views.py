@@ -137,7 +137,7 @@ def rests_on(line: Line, data: Record, spec: Record) -> tuple[str, str]:
     """The base networks a line uses, and how far it sees: reach of Δ, window, what the bases were cut from."""
     own, beside = data.get("base"), data.get("beside")
     every = [one for one in (own, *(beside if isinstance(beside, list) else ())) if isinstance(one, dict)]
-    if line.kind == "row zero" or not every:
+    if line.kind == "baseline" or not every:
         return "", ""
     if line.kind == "base":
         first = line.scorer.partition(" ")[0]
@@ -249,7 +249,7 @@ def scatter_plots(run: RunRecord, predictions: pd.DataFrame | None, lines: Seque
     found = []
     for line in lines:
         column = f"{line.scorer}.signed"
-        if line.kind != "row zero" and column in rows:
+        if line.kind != "baseline" and column in rows:
             words = f"{line.scorer}: ρ = {estimate(vars(line.values['spearman_effect']), 2)}" if (
                 "spearman_effect" in line.values) else line.scorer  # fmt: skip
             predicted = pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=np.float64)
@@ -322,7 +322,7 @@ def observed_plots(evidence: Record, learned: str) -> list[Plot]:
     """A run against observed splice sites: position of the strongest change, peaks, kinds of effect."""
 
     def kind(scorer: str) -> str:
-        return "row zero" if scorer in (ITSELF, NEARER_SITE, NO_CHANGE) else "learned" if scorer == learned else "base"
+        return "baseline" if scorer in (ITSELF, NEARER_SITE, NO_CHANGE) else "learned" if scorer == learned else "base"
 
     def block(found: Sequence[Record], name: str, key: str, measure: str, heading: Callable[[Any], str]) -> Plot | None:
         rows = [

@@ -1,4 +1,4 @@
-"""Row zero: how far the name of the assay alone tells the class, which is how far a test measures the source."""
+"""Baseline: how far the name of the assay alone tells the class, which is how far a test measures the source."""
 
 from __future__ import annotations
 

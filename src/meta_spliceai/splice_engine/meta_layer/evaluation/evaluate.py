@@ -70,7 +70,7 @@ def evaluate(
         predictions: one row a test variant: the columns PREDICTION_COLUMNS and, for each scorer, `{name}.score` and
             (optional) `{name}.signed`.
         scorers: what to judge.
-        reference: the scorer all others are compared with, besides every row zero and base scorer; None for none.
+        reference: the scorer all others are compared with, besides every baseline and base scorer; None for none.
         n_boot: bootstrap resamples over `group`; 0 for no intervals.
         seed: of the resamples.
         points: recalls, list lengths, thresholds and false-positive rates.
@@ -395,7 +395,7 @@ def _differences(
     why: Mapping[tuple[str, str], str],
     level: float,
 ) -> list[dict[str, Any]]:
-    """Scorer minus rival for every scorer and every rival: the reference, the rows zero and the base scorers."""
+    """Scorer minus rival for every scorer and every rival: the reference, the baselines and the base scorers."""
     rivals = list(
         dict.fromkeys([*([reference] if reference else []), *(s.name for s in scorers if s.kind != "learned")])
     )

@@ -196,7 +196,7 @@ def gain_over_position(
 
     ranks = pd.Series(score[kept]).rank(method="average").to_numpy()
     normal = np.asarray(ndtri((ranks - 0.5) / len(ranks)))
-    position = Scorer("position", "row zero", "position, out of fold on the judged rows", "rank")
+    position = Scorer("position", "baseline", "position, out of fold on the judged rows", "rank")
     both = Scorer(f"position + {scorer.name}", "learned", "the same with the scorer's score", "rank")
     judged = rows.assign(**{position.score_column: fitted(None), both.score_column: fitted(normal)})
     return evaluate(judged, [position, both], position.name, n_boot, seed, negatives=negatives)

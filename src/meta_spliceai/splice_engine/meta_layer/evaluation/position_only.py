@@ -1,4 +1,4 @@
-"""Row zero: how far a variant's position alone tells whether it alters splicing."""
+"""Baseline: how far a variant's position alone tells whether it alters splicing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def position_only(
     try:
         from seqleak import position_model
     except ImportError as error:
-        raise MissingPackageError("position alone as a simple rival", "seqleak") from error
+        raise MissingPackageError("position alone as a baseline", "seqleak") from error
     y = training_labels(train_table, "training part", negatives)
     if test_table.empty:
         raise InputError("test part: no rows; there is nothing to score")

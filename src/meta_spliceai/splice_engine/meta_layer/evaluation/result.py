@@ -35,7 +35,7 @@ COUNTS = ("n", "n_positive", "n_groups", "undefined_resamples", "n_seeds")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One learned model against one simple rival, in words.
+    """One learned model against one baseline, in words.
 
     Attributes:
         beats: True if the whole interval is above zero, False if it is not, None if the difference is undefined.
@@ -86,7 +86,7 @@ class Evaluation:
         return found.iloc[0]
 
     def leaderboard(self, metric: str = "auprc") -> pd.DataFrame:
-        """One row a scorer with every metric's estimate, low and high: rows zero first, then base, then learned.
+        """One row a scorer with every metric's estimate, low and high: baselines first, then base, then learned.
 
         Within a kind the best in `metric` stands first; undefined ones last.
         """
@@ -108,7 +108,7 @@ class Evaluation:
         return table.drop(columns="_kind").reset_index(drop=True)
 
     def verdicts(self, metric: str = "auprc") -> list[Verdict]:
-        """Every learned model against every row zero and base scorer, in the leaderboard's order."""
+        """Every learned model against every baseline and base scorer, in the leaderboard's order."""
         board = self.leaderboard(metric)
         rivals = board.loc[board["kind"] != "learned", "scorer"]
         learned = board.loc[board["kind"] == "learned", "scorer"]

@@ -1,4 +1,4 @@
-"""Row zero: gradient boosting on the words around a variant and its position, without any network."""
+"""Baseline: gradient boosting on the words around a variant and its position, without any network."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation import (
     target_magnitude,
     unsigned,
 )
-from meta_spliceai.splice_engine.meta_layer.evaluation.rows_zero import (
+from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     BASE_MAX_WINDOW,
     BASE_OWN_SITE,
     POSITION,

@@ -1,4 +1,4 @@
-"""Row zero: the simple rivals that stand first on every leaderboard and that a learned model has to beat."""
+"""Baselines: the simple models that stand first on every leaderboard and that a learned model has to beat."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, Sc
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, training_labels
 from meta_spliceai.splice_engine.meta_layer.evaluation.words_and_position import words_and_position
 
-PREVALENCE = Scorer("prevalence", "row zero", "the same for every variant: what knowing nothing gives", "probability")
-POSITION = Scorer("position alone", "row zero", "distance to the exon's sites, exon or intron, region", "probability")
-ASSAY_SOURCE = Scorer("assay source", "row zero", "share of altering variants of the same assay", "probability")
+PREVALENCE = Scorer("prevalence", "baseline", "the same for every variant: what knowing nothing gives", "probability")
+POSITION = Scorer("position alone", "baseline", "distance to the exon's sites, exon or intron, region", "probability")
+ASSAY_SOURCE = Scorer("assay source", "baseline", "share of altering variants of the same assay", "probability")
 WORDS_AND_POSITION = Scorer(
-    "k-mers + position", "row zero", "gradient boosting on k-mers up to 3 and position, no network", "probability"
+    "k-mers + position", "baseline", "gradient boosting on k-mers up to 3 and position, no network", "probability"
 )
 BASE_MAX_WINDOW = Scorer("base max_window", "base", "largest |Δ| of the base network within ±D", "delta")
 BASE_OWN_SITE = Scorer("base own_site", "base", "Δ of the base network at the tested exon's own two sites", "delta")

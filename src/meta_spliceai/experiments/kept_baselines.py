@@ -1,4 +1,4 @@
-"""Scores of rows zero that learn, kept on disk by everything they depend on, so that rows sharing a test share them."""
+"""Scores of baselines that learn, kept on disk by everything they depend on, so that rows sharing a test share them."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def kept_or_computed(
         RunError: the cache cannot be written to.
     """
     key = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
-    path = cache_dir() / "rows_zero" / f"{key[:32]}.npy"
+    path = cache_dir() / "baselines" / f"{key[:32]}.npy"
     if path.is_file():
         try:
             kept = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            _LOG.warning("kept row zero %s cannot be read (%s); it is computed again", path, error)
+            _LOG.warning("kept baseline %s cannot be read (%s); it is computed again", path, error)
         else:
             if kept.shape == (rows,) and kept.dtype == np.float64:
                 return kept
-            _LOG.warning("kept row zero %s holds %s %s; it is computed again", path, kept.dtype, kept.shape)
+            _LOG.warning("kept baseline %s holds %s %s; it is computed again", path, kept.dtype, kept.shape)
     scores = np.asarray(compute(), dtype=np.float64)
     with atomic_write(path, "wb") as handle:
         np.save(handle, scores, allow_pickle=False)
