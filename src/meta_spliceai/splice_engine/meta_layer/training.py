@@ -470,7 +470,9 @@ def fit(
             _refuse_other_run(str(stored.get("identity")), identity, last)
             trainer.load(stored)
             resumed_from = trainer.epoch
-        tell = stack.enter_context(training_bar(type(predictor).__name__)) if drawn else progress or None
+        tell = progress if callable(progress) else None
+        if drawn:
+            tell = stack.enter_context(training_bar(type(predictor).__name__))
         rows_at_once = validation_rows(config.batch_size, predictor.window)
 
         def save(best: bool) -> None:

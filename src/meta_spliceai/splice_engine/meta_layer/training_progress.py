@@ -43,9 +43,10 @@ def training_bar(title: str) -> Iterator[Callable[[TrainingState], None]]:
         task = bar.add_task(title, total=1.0, epoch="-", loss="-", validation="-", speed="-")
 
         def show(state: TrainingState) -> None:
-            known = {} if state.ended is None else {"validation": f"{state.ended['val_loss']:.4f}"}
-            bar.update(task, completed=state.share, epoch=f"{state.epoch}/{state.epochs}", loss=f"{state.loss:.4f}",
-                       speed=f"{state.windows_per_second:.0f}", **known)  # fmt: skip
+            if state.ended is not None:
+                bar.update(task, validation=f"{state.ended['val_loss']:.4f}")
+            epoch, speed = f"{state.epoch}/{state.epochs}", f"{state.windows_per_second:.0f}"
+            bar.update(task, completed=state.share, epoch=epoch, loss=f"{state.loss:.4f}", speed=speed)
 
         yield show
 
