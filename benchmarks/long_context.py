@@ -68,8 +68,11 @@ class Piece:
 
     def foreseen(self, cuda: bool) -> int:
         """Bytes that the planner's dry trace finds."""
-        dry: DryRun = dry_run(self.build, TrainingConfig(), (1, 2), mixed=cuda, cuda=cuda)
-        return (dry.embedding if self.work == EMBEDDING else dry.training)[1].peak_bytes
+        dry: DryRun = dry_run(self.build, TrainingConfig(), mixed=cuda, cuda=cuda)
+        work = dry.embedding if self.work == EMBEDDING else dry.training
+        if work is None:
+            raise ValueError("an embedding is of a frozen encoder")
+        return work.at(1).peak_bytes
 
 
 PIECES: dict[str, Piece] = {

@@ -15,10 +15,10 @@ from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.bundle.make import _stretches
 from meta_spliceai.experiments.parts import missing_parts
-from meta_spliceai.experiments.plan.bench_work import feature_count
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.demand import Batch, ToCompute, demand_of
 from meta_spliceai.experiments.plan.machines import processor
+from meta_spliceai.experiments.plan.run_work import feature_count
 from meta_spliceai.experiments.predict_new import predict_new
 from meta_spliceai.experiments.read_variants import read_variants
 from meta_spliceai.experiments.rows import change

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from meta_spliceai.experiments.plan.choose import Plan
     from meta_spliceai.experiments.plan.planner import Planner
     from meta_spliceai.experiments.plan.row_plan import RowPlan
-    from meta_spliceai.experiments.spec import ExperimentSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -55,11 +54,6 @@ def plan(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the rows; may be given several times."),
     ] = None,
-    probe: Annotated[
-        bool,
-        typer.Option("--probe", help="First train three steps at two batch sizes of each model here, to calibrate."),
-    ] = False,
-    device: Annotated[str, typer.Option("--device", help="Where --probe trains: auto, cpu or cuda.")] = "auto",
     check: Annotated[
         bool, typer.Option("--check", "--scatter", help="Show how far off the plans of finished runs were, and end.")
     ] = False,
@@ -74,7 +68,7 @@ def plan(
     Memory is a dry trace of the row's own model, forward, backward and
     optimiser, on tensors without content; time is counted work over the
     card's speed. "estimate" rests on data sheets and stated assumptions,
-    "calibrated" on finished runs and probes, "measured" is the row's own run.
+    "calibrated" on finished runs, "measured" is the row's own run.
 
     [bold]Examples[/bold]
 
@@ -83,7 +77,6 @@ def plan(
       meta-spliceai plan --budget 2 --deadline 3
       meta-spliceai plan --prices my-prices.yaml --json
       meta-spliceai plan hyenadna-large-finetune --set training.batch_size=256
-      meta-spliceai plan validated-delta-10k --probe --gpu cpu
       meta-spliceai plan --check
     """
     from meta_spliceai.experiments.plan.planner import Planner
@@ -101,9 +94,6 @@ def plan(
     if refresh:
         _refresh(planner)
         planner = Planner(workspace, rows, prices)
-    if probe:
-        _probe(planner, specs, device)
-    planner.get_ready(specs, gpu)
     made = planner.rows(specs, gpu, budget, deadline)
     if as_json:
         print_json(made.to_json())
@@ -176,28 +166,6 @@ def _refresh(planner: Planner) -> None:
         typer.echo(f"left out: {line}", err=True)
 
 
-def _probe(planner: Planner, specs: list[ExperimentSpec], device: str) -> None:
-    """Probe each model once: rows that differ only in their data share it."""
-    from meta_spliceai.experiments.parts import missing_parts
-    from meta_spliceai.experiments.plan.demand import model_key
-    from meta_spliceai.experiments.plan.probe import probe_row
-
-    seen = set()
-    for spec in specs:
-        if spec.ensemble is not None or spec.procedure == "fusion" or missing_parts(spec, planner.rows_by_id):
-            continue
-        key = (model_key(spec, mixed=False, cuda=False), spec.training.batch_size)
-        if key in seen:
-            continue
-        seen.add(key)
-        probe = probe_row(spec, planner.workspace, device)
-        each = ", ".join(
-            f"batch {size}: {seconds:.3f} s, peak {peak / 1e9:.2f} GB"
-            for size, seconds, peak in zip(probe.batch_sizes, probe.seconds, probe.peak_bytes, strict=True)
-        )
-        typer.echo(f"probe of {spec.id} on {probe.device}: {each}", err=True)
-
-
 def _show(made: Plan, limited: bool) -> None:
     from rich import box
     from rich.table import Table
@@ -228,7 +196,7 @@ def _show(made: Plan, limited: bool) -> None:
         for note in row.notes:
             notes.setdefault(note, []).append(row.spec.id)
         if row.best is not None and row.state != "cannot run":
-            notes.setdefault(row.best.why.partition("; stops after")[0].partition("; all epochs")[0], [])
+            notes.setdefault(row.best.why, [])
     for note, users in notes.items():
         if users:
             console.print(f"{_named(users)}: {note}", highlight=False)

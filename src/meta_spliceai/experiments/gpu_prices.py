@@ -13,11 +13,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from meta_spliceai.errors import InputError, MissingResourceError, unknown_value
 from meta_spliceai.experiments.read_yaml import line_of, read_text, read_yaml
+from meta_spliceai.experiments.rows import OWN_PRICES
 from meta_spliceai.experiments.spec import Block, explain, first_problem
 from meta_spliceai.files import cache_dir
-
-OWN_FILE = Path("wishlist") / "gpus.yaml"
-"""A user's own GPUs and prices, laid over the packaged ones."""
 
 OLD_AFTER_DAYS = 60
 """Prices older than this are named as old in every plan."""
@@ -222,7 +220,7 @@ def load_market(own: Path | None = None, *, refreshed: bool = True) -> Market:
     shared = [packaged]
     if refreshed and refreshed_file().is_file():
         shared.append(_read_file(refreshed_file()))
-    user = [(path, _read_file(path)) for path in (OWN_FILE, own) if path is not None and path.is_file()]
+    user = [(path, _read_file(path)) for path in (OWN_PRICES, own) if path is not None and path.is_file()]
     gpus = {gpu.name: gpu for history in (*shared, *(history for _, history in user)) for gpu in history.gpus}
     market = Market(gpus, {})
     offers = _newest_offers(shared, market)

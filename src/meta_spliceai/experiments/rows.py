@@ -11,12 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.experiments.gpu_prices import OWN_FILE as OWN_PRICES
 from meta_spliceai.experiments.read_yaml import line_of, nodes_along, read_text, read_yaml
 from meta_spliceai.experiments.spec import ENSEMBLE_TARGET, ExperimentSpec, explain, fields, first_problem
 
 OWN_FOLDER = Path("wishlist")
 """A user's own rows, `./wishlist/*.yaml`, laid over the packaged ones."""
+
+OWN_PRICES = OWN_FOLDER / "gpus.yaml"
+"""A user's own GPUs and prices, laid over the packaged ones."""
 
 _IDENTITY = {"id", "title", "section", "purpose", "scale", "smoke"}
 """Fields that say which row it is; `--set` leaves them alone."""

@@ -12,21 +12,20 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.experiments import runner
-from meta_spliceai.experiments.plan.bench_work import FEATURES, FEATURES_FOUND
 from meta_spliceai.experiments.plan.calibrate import Calibration, Kind, Point
 from meta_spliceai.experiments.plan.planner import Planner
-from meta_spliceai.experiments.plan.probe import kept_probes, probe_row
 from meta_spliceai.experiments.plan.records import measured_runs
+from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND
 from meta_spliceai.experiments.plan.scatter import COLUMNS, scatter, verdicts
 from meta_spliceai.experiments.runner import run_experiment
 from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.workspace import Workspace
 
 
-def point(source: str, *like: str, probe: bool = False, **more: object) -> Point:
+def point(run: str, *like: str, **more: object) -> Point:
     """A measurement, of the kind CNN unless other words of it are given: device, family, data, row."""
     values = {"memory": (100.0, 120.0), "steps": {"training": (10.0, 20.0)}, "epoch_share": None, **more}
-    return Point(source, probe, Kind(*like, *CNN[len(like) :]), **values)  # type: ignore[arg-type]
+    return Point(run, Kind(*like, *CNN[len(like) :]), **values)  # type: ignore[arg-type]
 
 
 CNN = Kind("card", "cnn", "mfass", "wanted")
@@ -51,18 +50,14 @@ def test_runs_of_the_same_row_settle_it() -> None:
             point("d", "card", "cnn", "mfass", "another", steps=trained(900)),
         )
     )
-    mended = known.step(CNN, "training", 3)
-    assert mended.value == pytest.approx(6)
-    assert (mended.basis, mended.sources, mended.rests_on) == ("measured", 3, "3 runs of this row")
+    calibrated = known.step(CNN, "training", 3)
+    assert calibrated.value == pytest.approx(6)
+    assert (calibrated.basis, calibrated.sources, calibrated.rests_on) == ("measured", 3, "3 runs of this row")
     assert known.memory(CNN, 50, cuda=True).value == pytest.approx(60)
 
 
-def test_memory_of_a_process_is_mended_by_a_sum() -> None:
+def test_memory_of_a_process_is_calibrated_by_a_sum() -> None:
     assert Calibration((point("a"),)).memory(CNN, 1000, cuda=False).value == 1020
-    assert Calibration((point("a", probe=True),)).memory(CNN, 1000, cuda=False).value == 1020
-    # A probe's process has read no data: where there are runs it says nothing.
-    both = Calibration((point("a"), point("p", probe=True, memory=(100.0, 500.0))))
-    assert both.memory(CNN, 1000, cuda=False).value == 1020
 
 
 def test_what_is_nearer_counts_more_and_is_drawn_towards_what_is_wider() -> None:
@@ -73,7 +68,7 @@ def test_what_is_nearer_counts_more_and_is_drawn_towards_what_is_wider() -> None
     assert (wide.value, wide.basis) == (pytest.approx(1), "calibrated")
     model = Calibration((*far, same_model)).step(CNN, "training", 1)
     assert model.value == pytest.approx(2**0.5)
-    assert model.rests_on == "1 measurement of cnn"
+    assert model.rests_on == "1 run of cnn"
     # Two of the model (2 and 4, middle 2.8), drawn towards 1.4 of all; the nearest one, 4, halfway to that.
     nearest = Calibration((*far, same_model, near)).step(CNN, "training", 1)
     assert 2 < nearest.value < 4
@@ -82,18 +77,9 @@ def test_what_is_nearer_counts_more_and_is_drawn_towards_what_is_wider() -> None
 
 def test_the_speed_of_judging_does_not_depend_on_the_model() -> None:
     near = point("n", "card", "hyena", "mfass", "z", steps={"judging": (10.0, 40.0)})
-    mended = Calibration((near,)).step(CNN, "judging", 1)
-    assert mended.value == pytest.approx(4)
-    assert mended.rests_on == "1 run on mfass"
-
-
-def test_a_probe_of_the_row_counts_where_the_row_was_not_run() -> None:
-    probe = point("p", probe=True, steps=trained(10))
-    other = point("b", "card", "cnn", "mfass", "another", steps=trained(30))
-    mended = Calibration((probe, other)).step(CNN, "training", 1)
-    assert mended.rests_on == "this row's probe"
-    assert 1 < mended.value < 3
-    assert Calibration((probe, point("a"))).step(CNN, "training", 1).value == 2
+    calibrated = Calibration((near,)).step(CNN, "judging", 1)
+    assert calibrated.value == pytest.approx(4)
+    assert calibrated.rests_on == "1 run on mfass"
 
 
 def test_how_soon_training_stops_is_learned_from_the_row_on_any_device() -> None:
@@ -255,36 +241,17 @@ def test_a_run_that_does_not_say_whether_it_found_its_features_teaches_nothing_a
 
 
 def test_a_row_is_foreseen_from_other_rows_as_if_it_had_never_been_run() -> None:
-    own, probe = point("a", steps=trained(40)), point("p", probe=True, steps=trained(40))
+    own = point("a", steps=trained(40))
     other = point("b", "card", "cnn", "mfass", "another", steps=trained(20))
-    assert Calibration((own, probe, other)).without_row(CNN).points == (other,)
+    assert Calibration((own, other)).without_row(CNN).points == (other,)
     line = dict.fromkeys(COLUMNS, math.nan) | {"run": "a", "memory_measured": 1.0, "seconds_error_by_other_rows": -0.4}
     said = verdicts(pd.DataFrame([line, {**line, "seconds_error_by_other_rows": 0.1}]))
-    assert said[3:] == ["time foreseen from other rows alone: 1 of 2 runs within 25%, median error 25%, largest 40%"]
+    assert said[3:] == ["time predicted from other rows alone: 1 of 2 runs within 25%, median error 25%, largest 40%"]
 
 
 def test_runs_of_a_further_folder_count(two_runs: Workspace, planner: Planner, tmp_path: Path) -> None:
     elsewhere = Workspace(tmp_path / "other", (two_runs.root,))
     assert len(scatter(elsewhere, planner=Planner(elsewhere, planner.rows_by_id, planner.prices))) == 2
-
-
-def test_a_probe_is_three_real_steps_and_calibrates(planner: Planner, toy_row: ExperimentSpec, tmp_path: Path) -> None:
-    planner.workspace = Workspace(tmp_path / "empty")
-    probe = probe_row(toy_row, planner.workspace, "cpu")
-    assert probe.batch_sizes == [16, 32]
-    assert all(0 < seconds < 30 for seconds in probe.seconds)
-    assert kept_probes(planner.workspace) == [probe]
-    offer = planner.row(toy_row, gpu="cpu").offers[0]
-    assert "calibrated on this row's probe" in offer.why or "calibrated on 1 probe" in offer.why
-    probe_row(toy_row, planner.workspace, "cpu")
-    assert len(kept_probes(planner.workspace)) == 1
-
-
-def test_a_damaged_probe_is_left_out(planner: Planner, toy_row: ExperimentSpec, tmp_path: Path) -> None:
-    planner.workspace = Workspace(tmp_path / "empty")
-    probe_row(toy_row, planner.workspace, "cpu")
-    (planner.workspace.root / "probes" / "broken.json").write_text("{")
-    assert len(kept_probes(planner.workspace)) == 1
 
 
 def test_verdicts_say_what_was_not_checked() -> None:

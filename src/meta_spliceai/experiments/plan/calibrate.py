@@ -1,23 +1,20 @@
-"""What finished runs and probes say about the planner's estimates: how far off they were, and by how much to mend them.
+"""What finished runs say about the planner's estimates: how far off they were, and by how much to correct them.
 
-Time is mended step by step with a factor, memory on a card with a factor, memory of a process with a sum: there most of
-the peak is an interpreter and its libraries, which weigh the same whatever they work on.
-
-Runs of the same row (another seed, another version of the code) settle the matter. Without them the nearest count: runs
-of the same kind of model on the same data, or a probe of the row; then runs of the same kind of model; then all of the
-device. Each nearer circle is drawn towards the next wider one as if that were one more measurement, so that a single
-neighbour is not believed blindly.
+Time is corrected step by step with a factor, memory on a card with a factor, memory of a process with a sum: there most
+of the peak is an interpreter and its libraries. Runs of the same row settle the matter; without them runs of the same
+kind of model on the same data count, then of the same kind of model, then all of the device, each drawn towards the
+next wider circle as if that were one more measurement.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from meta_spliceai.experiments.plan.bench_work import FEATURES
+from meta_spliceai.experiments.plan.run_work import FEATURES
 
 Basis = Literal["estimate", "calibrated", "measured"]
 
@@ -26,14 +23,7 @@ TRAINED_STEPS = (FEATURES, "training", "predicting")
 
 
 class Kind(NamedTuple):
-    """What makes measurements alike.
-
-    Attributes:
-        device: where.
-        family: kind of model.
-        data: the data set's name.
-        row: everything that decides a result but the seed, as a text.
-    """
+    """What makes measurements alike: device, kind of model, data set, and all that decides a result but the seed."""
 
     device: str
     family: str
@@ -43,19 +33,17 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement beside its estimate.
+    """A finished run beside its estimate.
 
     Attributes:
-        source: the run's or the probe's name.
-        probe: a few steps of training, not a run.
+        run: its name.
         kind: what it is a measurement of.
         memory: bytes, (estimated, measured); None where not measured.
         steps: for each step, seconds (estimated, measured).
-        epoch_share: epochs trained of those allowed; None for probes and where training does not stop early.
+        epoch_share: epochs trained of those allowed; None where training does not stop early.
     """
 
-    source: str
-    probe: bool
+    run: str
     kind: Kind
     memory: tuple[float, float] | None
     steps: dict[str, tuple[float, float]]
@@ -63,28 +51,14 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Mended:
-    """A calibrated number.
-
-    Attributes:
-        value: bytes, seconds or a share.
-        basis: "estimate", "calibrated", or "measured" where runs of the same row decided.
-        sources: measurements behind it.
-        rests_on: which these are, in words; empty for an estimate.
-    """
+class Calibrated:
+    """A number (bytes, seconds or a share): "measured" where runs of the same row decided; on what it rests, in words;
+    how many runs that are."""
 
     value: float
-    basis: Basis
-    sources: int
+    basis: Basis = "estimate"
     rests_on: str = ""
-
-
-class _Circle(NamedTuple):
-    """Measurements that are equally near."""
-
-    points: list[Point]
-    words: str
-    settles: bool = False
+    sources: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,108 +67,62 @@ class Calibration:
 
     points: tuple[Point, ...] = ()
 
-    def without(self, source: str) -> Calibration:
+    def without(self, run: str) -> Calibration:
         """As if one run had not been: for an honest look at the error."""
-        return Calibration(tuple(point for point in self.points if point.source != source))
+        return Calibration(tuple(point for point in self.points if point.run != run))
 
     def without_row(self, kind: Kind) -> Calibration:
-        """As if a row had never been run, with any seed, nor probed."""
+        """As if a row had never been run, with any seed."""
         return Calibration(tuple(point for point in self.points if point.kind.row != kind.row))
 
-    def memory(self, kind: Kind, estimate: float, cuda: bool) -> Mended:
-        """Peak memory, mended."""
-        known = [point for point in self.points if point.memory is not None and point.kind.device == kind.device]
-        if not cuda:
-            # A probe's process has read no data and judges nothing: it says what libraries weigh, and no more.
-            circles = _circles(kind, [point for point in known if not point.probe], by_model=True)
-            circles = circles or [_Circle(known, _counted(known, "probe"))] * bool(known)
-            return _mended(circles, lambda one: _of(one.memory, _difference), lambda shift: estimate + shift, estimate)
-        return _mended(
-            _circles(kind, known, by_model=True),
-            lambda one: _of(one.memory, _log_ratio),
-            lambda log: estimate * math.exp(log),
-            estimate,
-        )
+    def memory(self, kind: Kind, estimate: float, cuda: bool) -> Calibrated:
+        """Peak memory."""
+        known = [(p, p.memory) for p in self.points if p.memory is not None and p.kind.device == kind.device]
+        if cuda:
+            logs = [(p, math.log(measured / planned)) for p, (planned, measured) in known]
+            return _nearest(kind, logs, True, lambda log: estimate * math.exp(log), estimate)
+        sums = [(p, measured - planned) for p, (planned, measured) in known]
+        return _nearest(kind, sums, True, lambda more: estimate + more, estimate)
 
-    def step(self, kind: Kind, step: str, estimate: float) -> Mended:
-        """Seconds of one step, mended."""
-        usable = [
-            point
-            for point in self.points
-            if point.kind.device == kind.device and step in point.steps and min(point.steps[step]) > 0
-        ]
-        return _mended(
-            _circles(kind, usable, by_model=step in TRAINED_STEPS),
-            lambda one: _of(one.steps[step], _log_ratio),
-            lambda log: estimate * math.exp(log),
-            estimate,
-        )
+    def step(self, kind: Kind, step: str, estimate: float) -> Calibrated:
+        """Seconds of one step."""
+        near = [p for p in self.points if p.kind.device == kind.device and min(p.steps.get(step, (0, 0))) > 0]
+        logs = [(p, math.log(p.steps[step][1] / p.steps[step][0])) for p in near]
+        return _nearest(kind, logs, step in TRAINED_STEPS, lambda log: estimate * math.exp(log), estimate)
 
-    def epochs(self, kind: Kind) -> Mended:
-        """Share of the allowed epochs after which training stops by itself; 1 where nothing is known. The device does
-        not matter."""
-        known = [point for point in self.points if point.epoch_share]
-        return _mended(_circles(kind, known, by_model=True), lambda one: one.epoch_share or 1.0, float, 1.0)
+    def epochs(self, kind: Kind) -> Calibrated:
+        """Share of the allowed epochs after which training stops by itself, on any device; 1 where nothing is known."""
+        return _nearest(kind, [(p, p.epoch_share) for p in self.points if p.epoch_share], True, float, 1.0)
 
 
-def _circles(kind: Kind, points: Sequence[Point], by_model: bool) -> list[_Circle]:
-    """Circles of measurements around a row, the nearest first, each within the next; empty ones left out."""
-
-    def alike(point: Point) -> bool:
-        return point.kind.family == kind.family if by_model else True
-
-    runs = [point for point in points if not point.probe]
-    same = [point for point in runs if point.kind.row == kind.row]
-    own_probe = [point for point in points if point.probe and point.kind.row == kind.row]
-    near = [point for point in runs if alike(point) and point.kind.data == kind.data]
-    model = [point for point in runs if alike(point)] or [p for p in points if p.probe and alike(p)]
-    found = [
-        _Circle(same, _counted(same, "run") + " of this row", settles=True),
-        _Circle(own_probe, "this row's probe"),
-        _Circle(near, _counted(near, "run") + (f" of {kind.family}" if by_model else "") + f" on {kind.data}"),
-        _Circle(model, _counted(model) + (f" of {kind.family}" if by_model else " on this device")),
-        _Circle(runs or list(points), _counted(runs or list(points)) + " on this device"),
-    ]
-    return [circle for circle in found if circle.points]
-
-
-def _mended(
-    circles: list[_Circle],
-    read: Callable[[Point], float],
-    apply: Callable[[float], float],
-    estimate: float,
-) -> Mended:
-    """A number mended by the nearest circle, drawn towards the wider ones.
+def _nearest(
+    kind: Kind, off: list[tuple[Point, float]], by_model: bool, apply: Callable[[float], float], estimate: float
+) -> Calibrated:
+    """A number corrected by the nearest runs, drawn towards the wider circles.
 
     Args:
-        circles: the nearest first.
-        read: by how much a measurement says its estimate was off.
-        apply: mends the number by so much.
-        estimate: the number itself, for where there are no measurements.
+        kind: of the row.
+        off: runs, and by how much each says its estimate was off.
+        by_model: whether the kind of model matters.
+        apply: corrects the number by so much.
+        estimate: the number itself, for where there are no runs.
     """
-    if not circles:
-        return Mended(estimate, "estimate", 0)
-    off: float | None = None
-    for circle in reversed(circles):
-        values = [read(point) for point in circle.points]
-        middle = statistics.median(values)
-        off = middle if off is None or circle.settles else (len(values) * middle + off) / (len(values) + 1)
-    nearest = circles[0]
-    basis: Basis = "measured" if nearest.settles else "calibrated"
-    return Mended(apply(off or 0.0), basis, len(nearest.points), nearest.words)
-
-
-def _of(pair: tuple[float, float] | None, read: Callable[[float, float], float]) -> float:
-    return 0.0 if pair is None else read(*pair)
-
-
-def _log_ratio(estimated: float, measured: float) -> float:
-    return math.log(measured / estimated)
-
-
-def _difference(estimated: float, measured: float) -> float:
-    return measured - estimated
-
-
-def _counted(points: Sequence[Point], what: str = "measurement") -> str:
-    return f"{len(points)} {what}{'' if len(points) == 1 else 's'}"
+    model = [one for one in off if not by_model or one[0].kind.family == kind.family]
+    of = f" of {kind.family}" if by_model else ""
+    circles = [
+        (off, " on this device"),
+        (model, of or " on this device"),
+        ([one for one in model if one[0].kind.data == kind.data], f"{of} on {kind.data}"),
+        ([one for one in off if one[0].kind.row == kind.row], " of this row"),
+    ]
+    corrected: float | None = None
+    found = Calibrated(estimate)
+    for number, (circle, words) in enumerate(circles):
+        if not circle:
+            continue
+        same, count = number == len(circles) - 1, len(circle)
+        middle = statistics.median(value for _, value in circle)
+        corrected = middle if same or corrected is None else (count * middle + corrected) / (count + 1)
+        rests_on = f"{count} run{'' if count == 1 else 's'}{words}"
+        found = Calibrated(apply(corrected), "measured" if same else "calibrated", rests_on, count)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -45,9 +46,7 @@ class Plan:
         """Ids of the chosen rows as they are best run: those that others wait for or share caches with first, then by
         priority, then the cheap ones; an ensemble after its members."""
         plans = {plan.spec.id: plan for plan in self.rows if plan.spec.id in self.chosen}
-        users: dict[str, int] = {}
-        for plan in plans.values():
-            users[plan.shared] = users.get(plan.shared, 0) + 1
+        users = Counter(plan.shared for plan in plans.values())
         first: dict[str, str] = {}
         for row_id in sorted(plans, key=lambda one: not self.chosen[one].steps.get("base scores")):
             first.setdefault(plans[row_id].shared, row_id)
@@ -55,24 +54,18 @@ class Plan:
         def rank(row_id: str) -> tuple[Any, ...]:
             plan = plans[row_id]
             opens = users[plan.shared] > 1 and first[plan.shared] == row_id
-            return (not opens, _priority(plan), self.chosen[row_id].hours)
+            ensemble = plan.spec.ensemble is not None
+            return (ensemble, not opens, _priority(plan), self.chosen[row_id].hours)
 
-        ordered: list[str] = []
-
-        def add(row_id: str) -> None:
-            if row_id in ordered:
-                return
-            ensemble = plans[row_id].spec.ensemble
-            for member in ensemble.members if ensemble else ():
-                if member in plans:
-                    add(member)
-            ordered.append(row_id)
-
-        for row_id in sorted(plans, key=rank):
-            if plans[row_id].spec.ensemble is None:
-                add(row_id)
-        for row_id in sorted(plans, key=rank):
-            add(row_id)
+        waits = {
+            row: set(plan.spec.ensemble.members) & set(plans) if plan.spec.ensemble else set()
+            for row, plan in plans.items()
+        }
+        left, ordered = sorted(plans, key=rank), []
+        while left:
+            ready = next((row_id for row_id in left if waits[row_id] <= set(ordered)), left[0])
+            left.remove(ready)
+            ordered.append(ready)
         return ordered
 
     def to_json(self) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -12,14 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.datasets import Loaded, registry
-from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError
+from meta_spliceai.datasets import registry
+from meta_spliceai.errors import IntegrityError, MissingExtraError, MissingResourceError
+from meta_spliceai.experiments.plan.kept_numbers import cached
 from meta_spliceai.experiments.prepare import load_rows_of
 from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
-from meta_spliceai.files import atomic_write, cache_dir
-from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
-from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
-from meta_spliceai.splice_engine.variants.splits import PARTS
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 NEAR = 1000
@@ -39,7 +34,6 @@ class DataFacts:
         neighbourhoods: groups of variants that share a reference in base scoring.
         spread: bases between the first and the last variant of each neighbourhood, summed.
         load_seconds: processor seconds that reading it took; 0 where it was not read.
-        load_bytes: by how much reading it made the process grow; 0 where it was not read.
         source: where the numbers are from, in words.
         exact: whether they were counted, not declared.
     """
@@ -49,7 +43,6 @@ class DataFacts:
     neighbourhoods: int
     spread: int
     load_seconds: float
-    load_bytes: int
     source: str
     exact: bool
 
@@ -83,92 +76,44 @@ class Parts:
 def facts_of(wanted: DataSpec) -> DataFacts:
     """The data set in numbers: counted once and kept in the cache; where its files are not at hand, as declared.
 
+    Args:
+        wanted: the data set; what a row draws from it does not matter.
+
     Raises:
         InputError: an unknown data set or option.
     """
-    known = known_facts(wanted)
-    if known is not None:
-        return known
-    cpu = choose_device("cpu")
-    reset_peak(cpu)
-    # Seconds of the processor: how busy this computer is says nothing about another one.
-    started, before = time.process_time(), peak_memory(cpu)
+    whole = wanted.model_copy(update={"rows": None, "labelled_only": False, "balanced": False})
     try:
-        loaded = load_rows_of(wanted)
+        return DataFacts(**cached("data", _made_from(whole), lambda: asdict(count(whole))))
     except (MissingResourceError, MissingExtraError, IntegrityError) as error:
-        return _declared(wanted, str(error))
-    facts = count(loaded, time.process_time() - started, peak_memory(cpu) - before)
-    with atomic_write(_file(wanted)) as handle:
-        json.dump(asdict(facts), handle)
-    return facts
+        rows = max(1, registry.get(wanted.name).rows)
+        half = {SPLICE_ALTERING: rows // 2, NORMAL: rows - rows // 2}
+        why = f"{rows:,} variants as declared, an upper bound; not at hand: {error}"
+        return DataFacts(rows, {"all": half}, rows, 0, 0.0, why, False)
 
 
-def known_facts(wanted: DataSpec) -> DataFacts | None:
-    """The numbers kept in the cache; None where the data set was not counted yet."""
-    file = _file(wanted)
-    if not file.is_file():
-        return None
-    try:
-        return DataFacts(**json.loads(file.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError):
-        file.unlink()  # damaged, or of another version: it is counted again
-        return None
-
-
-def _file(wanted: DataSpec) -> Path:
-    return cache_dir() / "plan" / f"data-{_address(wanted)}.json"
-
-
-def _address(wanted: DataSpec) -> str:
+def _made_from(wanted: DataSpec) -> list[object]:
     """Data set, options, its files' checksums, and where files are looked for (which decides how much there is)."""
-    dataset = registry.get(wanted.name)
-    content = {
-        "name": wanted.name,
-        "options": dict(wanted.options),
-        "checksums": dataset.checksums,
-        "mirror": os.environ.get("META_SPLICEAI_MIRROR", ""),
-        "near": NEAR,
-    }
-    paths = [str(value) for value in wanted.options.values() if isinstance(value, str) and os.path.isfile(value)]
-    content["files"] = [[path, os.stat(path).st_mtime_ns, os.stat(path).st_size] for path in paths]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    paths = [Path(value) for value in wanted.options.values() if isinstance(value, str) and os.path.isfile(value)]
+    files = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
+    mirror = os.environ.get("META_SPLICEAI_MIRROR", "")
+    return [wanted.name, dict(wanted.options), registry.get(wanted.name).checksums, mirror, NEAR, files]
 
 
-def _declared(wanted: DataSpec, why: str) -> DataFacts:
-    dataset = registry.get(wanted.name)
-    rows = max(1, dataset.rows)
-    half = {SPLICE_ALTERING: rows // 2, NORMAL: rows - rows // 2}
-    return DataFacts(
-        rows,
-        {"all": half},
-        rows,
-        0,
-        0.0,
-        0,
-        f"{rows:,} variants as declared, an upper bound; not at hand: {why}",
-        False,
-    )
-
-
-def count(loaded: Loaded, seconds: float, grown: int) -> DataFacts:
-    """A data set's numbers.
-
-    Args:
-        loaded: the data set.
-        seconds: what reading it took.
-        grown: by how many bytes the process grew.
-    """
+def count(wanted: DataSpec) -> DataFacts:
+    """Read a data set and count it."""
+    started = time.process_time()  # of the processor: how busy this computer is says nothing about another one
+    loaded = load_rows_of(wanted)
+    seconds = round(time.process_time() - started, 3)
     table = loaded.variants
     # Constructs have contigs of their own; the chromosome of the genome decides about splits.
     chroms = table["genome_chrom"] if "genome_chrom" in table else table["chrom"]
-    named = chroms.astype(str).str.removeprefix("chr")
     by_chromosome = {
         str(chrom): {str(name): int(n) for name, n in rows.value_counts().items()}
-        for chrom, rows in table["classification"].groupby(named)
+        for chrom, rows in table["classification"].groupby(chroms.astype(str).str.removeprefix("chr"))
     }
-    groups, spread = _neighbourhoods(table)
     source = f"{len(table):,} variants counted in {loaded.dataset.name}"
-    return DataFacts(len(table), by_chromosome, groups, spread, round(seconds, 3), max(0, grown), source, True)
+    return DataFacts(len(table), by_chromosome, *_neighbourhoods(table), seconds, source, True)
 
 
 def _neighbourhoods(table: pd.DataFrame) -> tuple[int, int]:
@@ -234,6 +179,4 @@ def _shares(spec: ExperimentSpec, facts: DataFacts) -> list[tuple[float, float, 
         wanted = {chrom.removeprefix("chr") for chrom in held_out}
         test = sum(size for chrom, size in sizes.items() if chrom in wanted) / total if facts.exact else test
         return [((1 - test) * (1 - of_rest), (1 - test) * of_rest, test)]
-    if set(PARTS) == {"train", "validation", "test"}:
-        return [(train, validation, test)]
-    raise InputError(f"row '{spec.id}': parts {PARTS} cannot be planned for")
+    return [(train, validation, test)]

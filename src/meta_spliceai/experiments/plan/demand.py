@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
+import torch
 
-from meta_spliceai.datasets import registry
+from meta_spliceai.experiments.address import source_state
+from meta_spliceai.experiments.build_predictor import build_predictor
 from meta_spliceai.experiments.packaged_network import travel_with_package
-from meta_spliceai.experiments.plan.bench_work import (
-    AUDIT_FOLD_SECONDS,
-    AUDIT_ROW_SECONDS,
-    AUDIT_SECONDS,
-    FEATURES,
-    FEATURES_FOUND,
-    FOUND,
-    FOUND_BYTES_SECOND,
-    LEFT_BEHIND,
-    SPLIT_ROW_SECONDS,
-    baselines_seconds,
-    features_seconds,
-    found_seconds,
-    fusion_seconds,
-    held_bytes,
-    judging_seconds,
-    passing_bytes,
-)
+from meta_spliceai.experiments.plan import dry_trace, run_work
 from meta_spliceai.experiments.plan.calibrate import Kind
 from meta_spliceai.experiments.plan.data_facts import Parts
-from meta_spliceai.experiments.plan.dry_trace import DryRun, Traced, dry_run
-from meta_spliceai.experiments.plan.kept_traces import read_trace, trace_file, write_trace
+from meta_spliceai.experiments.plan.dry_trace import DryRun, dry_run
+from meta_spliceai.experiments.plan.kept_numbers import cached
 from meta_spliceai.experiments.plan.machines import STEP_SECONDS, Machine
-from meta_spliceai.experiments.plan.scoring_work import scoring_work, shape_of
+from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND, FOUND, FOUND_BYTES_SECOND
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import SHARE_OF_DEVICE, frozen_features
 from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP
@@ -42,13 +29,6 @@ from meta_spliceai.splice_engine.meta_layer.window_data import ANSWERED_AT_ONCE,
 
 READING_SECONDS = 10.0
 """Assumed time to read a data set that was never read here."""
-
-NETWORK_BYTES = 2_900_000
-"""One of SpliceAI's networks (about 700,000 numbers)."""
-
-
-def _default(function: Any, parameter: str) -> int:
-    return int(inspect.signature(function).parameters[parameter].default)
 
 
 @dataclass(frozen=True)
@@ -145,59 +125,33 @@ def without_weights(spec: ExperimentSpec) -> ExperimentSpec:
     return spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"settings": settings})})
 
 
-def model_key(spec: ExperimentSpec, *, mixed: bool, cuda: bool) -> tuple[Any, ...]:
-    """What decides about a dry run; rows that differ only in data, split or batch size have the same."""
-    encoder = without_weights(spec).encoder
-    training = spec.training.model_copy(update={"batch_size": 1, "epochs": 1, "accumulate": 1, "seed": 0})
-    return (
-        spec.window,
-        encoder.name,
-        tuple(sorted((name, str(value)) for name, value in encoder.settings.items())),
-        spec.head.name,
-        tuple(sorted((name, str(value)) for name, value in spec.head.settings.items())),
-        training.model_dump_json(),
-        mixed,
-        cuda,
-    )
+@cache
+def _source() -> str:
+    """State of the code that decides about a dry run."""
+    tracing = hashlib.sha256(Path(dry_trace.__file__).read_bytes()).hexdigest()
+    return f"{torch.__version__} {source_state()} {tracing}"
 
 
 def trace_row(spec: ExperimentSpec, machine: Machine) -> DryRun:
-    """The dry run of a row's model on a kind of machine; rows that share a model share it."""
-    from meta_spliceai.experiments.build_predictor import build_predictor
-
+    """The dry run of a row's model on a kind of machine; rows that differ only in data, split or batch share it."""
+    blank = without_weights(spec)
+    training = spec.training.model_copy(update={"batch_size": 1, "epochs": 1, "accumulate": 1, "seed": 0})
     mixed = is_mixed(spec, machine.cuda)
-    key = model_key(spec, mixed=mixed, cuda=machine.cuda)
+    parts = [one.model_dump(mode="json") for one in (blank.encoder, blank.head, training)]
+    made_from = [spec.window, *parts, mixed, machine.cuda, _source()]
+    key = json.dumps(made_from, sort_keys=True)
     if key not in _TRACED:
-        file = trace_file(f"{key} {TRACED_AT}")
-        dry = read_trace(file)
-        if dry is None:
-            blank = without_weights(spec)
-            dry = dry_run(lambda: build_predictor(blank), spec.training, TRACED_AT, mixed=mixed, cuda=machine.cuda)
-            write_trace(file, dry)
-        _TRACED[key] = dry
+
+        def trace() -> dict[str, Any]:
+            run = dry_run(lambda: build_predictor(blank), spec.training, mixed=mixed, cuda=machine.cuda)
+            return run.to_json()
+
+        _TRACED[key] = DryRun.from_json(cached("trace", made_from, trace))
     return _TRACED[key]
 
 
-TRACED_AT = (32, 96)
-"""Batch sizes of the dry runs; between and beyond them everything is linear in the batch."""
-
-_TRACED: dict[tuple[Any, ...], DryRun] = {}
+_TRACED: dict[str, DryRun] = {}
 """Dry runs of this process."""
-
-
-def at_batch(traces: dict[int, Traced], size: int) -> Traced:
-    """A trace at any batch size, along the line through two.
-
-    The two have the same operations in the same order, as the model's code does not look at the batch size.
-    """
-    (low, first), (high, second) = sorted(traces.items())
-    x = (size - low) / (high - low)
-
-    def line(a: Any, b: Any) -> Any:
-        return np.maximum(a + x * (b - a), 0)
-
-    peak = int(max(line(first.peak_bytes, second.peak_bytes), 0))
-    return Traced(peak, line(first.flops, second.flops), line(first.moved, second.moved), first.matrix, first.half)
 
 
 def demand_of(
@@ -206,7 +160,7 @@ def demand_of(
     machine: Machine,
     batch: Batch,
     work: ToCompute,
-    reading: float,
+    reading: float = 0.0,
 ) -> Demand:
     """What a row needs on a machine.
 
@@ -220,42 +174,35 @@ def demand_of(
     """
     steps = {"data": reading or READING_SECONDS}
     share = 1.0 if work.scores is None else min(1.0, work.scores / max(1, parts.rows))
-    networks = getattr(spec, "networks", (spec.base,))
-    scoring = [
-        scoring_work(
-            base, round(parts.rows * share), max(1, round(parts.neighbourhoods * share)), round(parts.spread * share)
-        )
-        for base in networks
-        if share and not (base is spec.base and travel_with_package(spec))
-    ]
-    steps["base scores"] = float(sum(one.seconds(machine) for one in scoring))
-    if not scoring:
-        steps[FOUND] = found_seconds(spec, parts)
+    size = round(parts.rows * share), max(1, round(parts.neighbourhoods * share)), round(parts.spread * share)
+    computed = [one for one in spec.networks if share and not (one is spec.base and travel_with_package(spec))]
+    steps["base scores"] = float(sum(run_work.scoring_work(one, *size).seconds(machine) for one in computed))
+    if not computed:
+        steps[FOUND] = run_work.found_seconds(spec, parts)
     if spec.trunk_network is not None and work.features:
         # The work of its Δ, heads apart.
-        one = scoring_work(spec.trunk_network, parts.rows, parts.neighbourhoods, parts.spread)
-        steps[TRUNK_STEP] = work.features * one.seconds(machine)
-    steps["labels, split, windows"] = parts.rows * SPLIT_ROW_SECONDS
-    steps["audit"] = AUDIT_SECONDS + parts.rows * (AUDIT_ROW_SECONDS + AUDIT_FOLD_SECONDS * max(1, len(parts.folds)))
+        trunk = run_work.scoring_work(spec.trunk_network, parts.rows, parts.neighbourhoods, parts.spread)
+        steps[TRUNK_STEP] = work.features * trunk.seconds(machine)
+    steps["labels, split, windows"] = 8e-5 * parts.rows
+    steps["audit"] = run_work.audit_seconds(parts)
     held, phases = 0.0, {"base scores": 0.0}
     if not machine.cuda:
-        held = held_bytes(spec, parts, registry.get(spec.data.name).rows) + 5.0 * NETWORK_BYTES * len(networks)
-        phases = passing_bytes(spec, parts)
+        held, phases = run_work.held_bytes(spec, parts), run_work.passing_bytes(spec, parts)
     if steps["base scores"]:
-        phases["base scores"] += _scoring_bytes(spec)
+        phases["base scores"] += run_work.scoring_bytes(spec)
     epoch_seconds = gflop = 0.0
     if spec.procedure == "fusion":
-        steps["features"] = features_seconds(spec, parts)
-        steps["training"] = fusion_seconds(spec, parts)
+        steps["features"] = run_work.features_seconds(spec, parts)
+        steps["training"] = run_work.fusion_seconds(spec, parts)
     elif spec.ensemble is None:
         trained = _trained(spec, parts, machine, batch, work.features)
         steps |= trained.steps
-        left = trained.held + (0.0 if machine.cuda else LEFT_BEHIND)
+        left = trained.held + (0.0 if machine.cuda else run_work.LEFT_BEHIND)
         phases |= {name: bytes_ + left for name, bytes_ in trained.phases.items()}
         epoch_seconds, gflop = trained.epoch_seconds, trained.gflop
     if spec.ensemble is None:
-        steps["baselines"] = baselines_seconds(parts) if work.baselines else 0.0
-    steps["judging"] = judging_seconds(spec, parts)
+        steps["baselines"] = run_work.baselines_seconds(parts) if work.baselines else 0.0
+    steps["judging"] = run_work.evaluating_seconds(spec, parts)
     phase = max(phases, key=lambda name: phases[name])
     return Demand(held + phases[phase] + machine.held_bytes, phase, steps, epoch_seconds, gflop)
 
@@ -276,17 +223,16 @@ def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch,
     validated = validation_rows(batch.size, spec.window)
     answered = rows_at_a_time(ANSWERED_AT_ONCE, spec.window)
     step, check, answer = (
-        at_batch(dry.training, batch.size),
-        at_batch(dry.validation, validated),
-        at_batch(dry.validation, answered),
+        dry.training.at(batch.size),
+        dry.validation.at(validated),
+        dry.validation.at(answered),
     )
     codes = 2.0 * parts.rows * (spec.window + 2 * getattr(config, "window_shift", 0))
     phases = {
         # When the last gradient is there, so are all others, the weights and both moments, however small the batch.
         "training": max(float(step.peak_bytes), 4.0 * (dry.parameters + 3 * dry.trained)),
-        "validation": float(at_batch(dry.validation, min(validated, _largest(parts, 1))).peak_bytes)
-        + 8.0 * dry.trained,
-        "predicting": float(at_batch(dry.validation, min(answered, parts.rows)).peak_bytes),
+        "validation": float(dry.validation.at(min(validated, _largest(parts, 1))).peak_bytes) + 8.0 * dry.trained,
+        "predicting": float(dry.validation.at(min(answered, parts.rows)).peak_bytes),
     }
     seconds_step = machine.seconds(step) + STEP_SECONDS
     per_epoch, flops = 0.0, 0.0
@@ -303,8 +249,9 @@ def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch,
         if not dry.embedding:
             steps[FEATURES_FOUND] = kept / FOUND_BYTES_SECOND  # a base network computed them
         elif embedded:
-            read = rows_at_a_time(_default(frozen_features, "batch_size"), spec.window)
-            embed = at_batch(dry.embedding, read)
+            at_once = int(inspect.signature(frozen_features).parameters["batch_size"].default)
+            read = rows_at_a_time(at_once, spec.window)
+            embed = dry.embedding.at(read)
             steps[FEATURES] = embedded * -(-sequences // read) * machine.seconds(embed)
             phases["embedding"] = float(embed.peak_bytes)
         else:
@@ -321,25 +268,44 @@ def _largest(parts: Parts, which: int) -> int:
     return max((fold[which] for fold in parts.folds), default=1) or 1
 
 
-KEPT_ACTIVATIONS, BESIDE_REFERENCE = 33, 1.6
-"""Activations kept of each reference for the alternatives to take from, and what base scoring held in all beside them:
-1.6 times as much in a run of 566 variants on one thread."""
-
-
-def _scoring_bytes(spec: ExperimentSpec) -> float:
-    """What base scoring holds: every network's reference around a neighbourhood, and alternatives."""
-    most = 0.0
-    for base in getattr(spec, "networks", (spec.base,)):
-        architecture, networks = shape_of(base)
-        positions = 2 * (base.distance + architecture.flank) + 1
-        reference = KEPT_ACTIVATIONS * positions * architecture.channels * 4.0
-        most = max(most, networks * reference * BESIDE_REFERENCE)
-    return most
-
-
 def batches_of(spec: ExperimentSpec) -> list[Batch]:
     """The row's own batch, then halves of it whose gradients add up to the same step."""
     found = [Batch.of(spec)]
     while found[-1].size > 1 and found[-1].size % 2 == 0:
         found.append(Batch(found[-1].size // 2, found[-1].accumulate * 2))
     return found
+
+
+class CacheKeys(NamedTuple):
+    """What a row leaves in caches, as keys: rows with the same key find it there. Empty for nothing.
+
+    Attributes:
+        scores: base scores.
+        baselines: baselines that learn; other code does not find them.
+        features: a frozen encoder's features.
+    """
+
+    scores: str
+    baselines: str
+    features: str
+
+
+def cache_keys(spec: ExperimentSpec, rows: int) -> CacheKeys:
+    """Under what a row's intermediate results are found again.
+
+    Args:
+        spec: the row.
+        rows: variants it draws; rows that ask for more than there are draw the same ones.
+    """
+    data = f"{rows} {spec.data.model_copy(update={'rows': None}).model_dump_json()}"
+    scores = f"scores of {data} {' '.join(base.model_dump_json() for base in spec.networks)}"
+    zero = f"baselines of {data} {spec.split.model_dump_json()} {spec.negatives} {spec.window} {spec.seed}"
+    features = ""
+    if spec.trunk is not None:
+        features = f"trunk of {data} {spec.trunk.model_dump_json()} {'' if spec.data.rows is None else spec.seed}"
+    elif is_frozen(spec):
+        # The seed draws the variants, where not all are taken, and random weights.
+        drawn = spec.data.rows is not None or spec.encoder.settings.get("weights") == "scratch"
+        seed = spec.seed if drawn else ""
+        features = f"features of {data} {spec.window} {spec.encoder.model_dump_json()} {seed}"
+    return CacheKeys(scores, zero, features)

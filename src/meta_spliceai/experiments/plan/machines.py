@@ -47,17 +47,10 @@ CPU = "cpu"
 class Machine:
     """A card, or this computer's processor.
 
-    Attributes:
-        name: as plans name it; "cpu" for the processor.
-        cuda: whether it is a card.
-        memory_bytes: usable; what the driver and PyTorch's context take is left out.
-        matrix_half, matrix_whole, whole: floating-point operations a second: matrix units on 16-bit numbers, matrix
-            units on 32-bit numbers, everything else.
-        bandwidth: bytes a second.
-        launch: seconds no operation is shorter than.
-        scoring, scoring_half: operations a second of incremental base scoring: in float32, and in parts of bfloat16.
-        held_bytes: what libraries hold on the device whatever runs.
-        assumed: the assumptions in words.
+    Rates are floating-point operations a second: of matrix units on 16-bit and 32-bit numbers, of everything else, and
+    of incremental base scoring in float32 and in parts of bfloat16. `memory_bytes` is usable: what the driver takes is
+    left out; `held_bytes` is what libraries hold whatever runs; no operation is shorter than `launch` seconds;
+    `assumed` says what was assumed.
     """
 
     name: str
@@ -103,8 +96,7 @@ def card(gpu: Gpu) -> Machine:
         held_bytes=CUBLAS_BYTES_HOPPER if hopper else CUBLAS_BYTES,
         assumed=(
             f"data sheet × assumed {MATRIX_SHARE:.0%} of arithmetic and {BANDWIDTH_SHARE:.0%} of bandwidth, "
-            f"{LAUNCH_SECONDS * 1e6:.0f} µs an operation, {SCORING_SHARE:.0%} of fp32 "
-            "(with base.precision bf16: of bf16) in base scoring"
+            f"{SCORING_SHARE:.0%} of arithmetic in base scoring"
         ),
     )
 

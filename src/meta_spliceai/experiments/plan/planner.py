@@ -12,18 +12,16 @@ from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.encoder_weights import missing_encoder_weights
 from meta_spliceai.experiments.gpu_prices import Market, Offer, load_market
 from meta_spliceai.experiments.parts import missing_parts
-from meta_spliceai.experiments.plan.cache_keys import cache_keys
-from meta_spliceai.experiments.plan.calibrate import Calibration, Kind, Mended, Point
+from meta_spliceai.experiments.plan.calibrate import Calibrated, Calibration, Kind, Point
 from meta_spliceai.experiments.plan.choose import Plan, choose
-from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, known_facts, parts_of
+from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, parts_of
 from meta_spliceai.experiments.plan.demand import (
     Batch,
-    Demand,
     ToCompute,
     batches_of,
+    cache_keys,
     demand_of,
     kind_of,
-    trace_row,
 )
 from meta_spliceai.experiments.plan.machines import CPU, Machine, card, processor, this_processor
 from meta_spliceai.experiments.plan.records import (
@@ -81,19 +79,14 @@ class Planner:
         return out_of_memory(self.folders)
 
     def calibration(self, cuda: bool) -> Calibration:
-        """What runs and probes say about the estimates.
+        """What runs say about the estimates.
 
         Args:
             cuda: for cards, or for processors: neither says anything about the other's speed or memory.
         """
         if cuda not in self._calibrations:
-            from meta_spliceai.experiments.plan.probe import kept_probes, probe_points
-
-            points = [self.point(run) for run in self.runs if run.cuda == cuda]
-            # How soon training stops does not depend on the device.
-            points += [self._stopping(run) for run in self.runs if run.cuda != cuda]
-            probes = [probe for one in self.folders for probe in kept_probes(one)]
-            self._calibrations[cuda] = Calibration((*points, *probe_points(probes, self.market, cuda)))
+            points = [self.point(run) if run.cuda == cuda else self._stopping(run) for run in self.runs]
+            self._calibrations[cuda] = Calibration(tuple(points))
         return self._calibrations[cuda]
 
     @cached_property
@@ -116,32 +109,11 @@ class Planner:
 
     def facts(self, data: DataSpec) -> DataFacts:
         """The data set in numbers."""
-        key = data.model_copy(update={"rows": None, "labelled_only": False, "balanced": False}).model_dump_json()
+        whole = data.model_copy(update={"rows": None, "labelled_only": False, "balanced": False})
+        key = whole.model_dump_json()
         if key not in self._facts:
-            self._facts[key] = facts_of(data)
+            self._facts[key] = facts_of(whole)
         return self._facts[key]
-
-    def get_ready(self, specs: Sequence[ExperimentSpec], gpu: str | None = None) -> None:
-        """Trace the models of rows while another process counts their data sets; nothing where they were counted.
-
-        Args:
-            specs: the rows that will be planned.
-            gpu: only on this card, or on "cpu".
-
-        Raises:
-            InputError: an unknown card; settings that build no model.
-        """
-        from meta_spliceai.experiments.plan.count_ahead import counted_ahead
-
-        runnable = [spec for spec in specs if not missing_parts(spec, self.rows_by_id)]
-        with counted_ahead([spec.data for spec in runnable]) as counting:
-            if not counting:
-                return
-            kinds = {machine.cuda: machine for machine in self.machines(gpu)}
-            for spec in runnable:
-                if spec.ensemble is None and spec.procedure != "fusion":
-                    for machine in kinds.values():
-                        trace_row(spec, machine)
 
     def machine_of(self, run: Measured) -> Machine:
         """What a run ran on; a card that nobody described counts as a processor (see `point`)."""
@@ -155,7 +127,7 @@ class Planner:
             return self._stopping(run)
         machine = self.machine_of(run)
         kind = kind_of(run.spec, known_card(self.market, run.device))
-        demand = self.demand(run.spec, run.parts, machine, Batch.of(run.spec), run.computed)
+        demand = demand_of(run.spec, run.parts, machine, Batch.of(run.spec), run.computed)
         estimated = demand.at_share(run.epoch_share or 1.0)
         steps = {
             step: (estimated[step], seconds)
@@ -164,26 +136,12 @@ class Planner:
         }
         stopping = self._stopping(run).epoch_share
         memory = (demand.peak_bytes, float(run.peak_bytes)) if run.own_peak else None
-        return Point(run.run, False, kind, memory, steps, stopping)
+        return Point(run.run, kind, memory, steps, stopping)
 
     def _stopping(self, run: Measured) -> Point:
         """Of a run only how soon its training stopped."""
         share = run.epoch_share if run.spec.training.patience else None
-        return Point(run.run, False, kind_of(run.spec, run.device), None, {}, share)
-
-    def demand(
-        self,
-        spec: ExperimentSpec,
-        parts: Parts,
-        machine: Machine,
-        batch: Batch,
-        work: ToCompute,
-    ) -> Demand:
-        """What a row needs, uncalibrated; see `demand_of`."""
-        key = spec.data.model_copy(update={"rows": None, "labelled_only": False, "balanced": False}).model_dump_json()
-        facts = self._facts.get(key) or known_facts(spec.data)
-        reading = facts.load_seconds if facts else 0.0
-        return demand_of(spec, parts, machine, batch, work, reading)
+        return Point(run.run, kind_of(run.spec, run.device), None, {}, share)
 
     def machines(self, gpu: str | None = None) -> list[Machine]:
         """All cards, or the one named ("cpu" for the processor at hand).
@@ -251,10 +209,10 @@ class Planner:
     ) -> Offered:
         device = machine.name if machine.cuda else self.here
         kind = kind_of(spec, device)
-        calibration = self.calibration(machine.cuda)
+        calibration, reading = self.calibration(machine.cuda), self.facts(spec.data).load_seconds
         tried = []
         for batch in batches_of(spec):
-            demand = self.demand(spec, parts, machine, batch, work)
+            demand = demand_of(spec, parts, machine, batch, work, reading)
             peak = calibration.memory(kind, demand.peak_bytes, machine.cuda)
             tried.append((batch, demand, peak))
             if peak.value <= machine.memory_bytes or spec.ensemble is not None:
@@ -265,9 +223,9 @@ class Planner:
             batch, demand, peak = tried[0]
         share = calibration.epochs(kind) if spec.training.patience else None
         expected = demand.at_share(share.value if share else 1.0)
-        mended = {step: calibration.step(kind, step, seconds) for step, seconds in expected.items()}
+        calibrated = {step: calibration.step(kind, step, seconds) for step, seconds in expected.items()}
         most = {step: calibration.step(kind, step, seconds).value for step, seconds in demand.steps.items()}
-        steps = {step: number.value for step, number in mended.items()}
+        steps = {step: number.value for step, number in calibrated.items()}
         seconds, longest = sum(steps.values()), sum(most.values())
         if spec.ensemble is not None:
             for member in spec.ensemble.members:
@@ -279,11 +237,11 @@ class Planner:
                 longest += offer.hours_most * 3600
                 steps[f"member {member}"] = offer.hours * 3600
                 if offer.peak_bytes > peak.value:
-                    peak = Mended(offer.peak_bytes, offer.memory_basis, peak.sources, peak.rests_on)
+                    peak = Calibrated(offer.peak_bytes, offer.memory_basis, peak.rests_on, peak.sources)
                     fits = offer.fits
         # The step that takes longest decides what the hours are called.
-        longest_step = max(mended, key=lambda step: mended[step].value)
-        time_basis, memory_basis = mended[longest_step].basis, peak.basis
+        longest_step = max(calibrated, key=lambda step: calibrated[step].value)
+        time_basis, memory_basis = calibrated[longest_step].basis, peak.basis
         same = [run for run in done if known_card(self.market, run.device) == device]
         if same:
             latest = max(same, key=lambda run: run.at)
@@ -293,7 +251,7 @@ class Planner:
             why = f"measured in run {latest.run}"
         else:
             peak_bytes = int(peak.value)
-            why = _why(machine, demand, mended[longest_step], peak, longest_step, share)
+            why = _why(machine, demand.phase, calibrated[longest_step], peak, longest_step)
         price = self.market.offers.get(machine.name) if machine.cuda else None
         return Offered(
             gpu=machine.name,
@@ -322,7 +280,7 @@ class Planner:
             return 0
         size, most = 1, max((train for train, _ in parts.folds), default=1)
         while size * 2 <= most:
-            demand = self.demand(spec, parts, machine, Batch(size * 2, 1), ToCompute(scores=0))
+            demand = demand_of(spec, parts, machine, Batch(size * 2, 1), ToCompute(scores=0))
             peak = self.calibration(machine.cuda).memory(kind, demand.peak_bytes, machine.cuda)
             if peak.value > machine.memory_bytes:
                 break
@@ -381,26 +339,15 @@ def _dollars(offer: Offer | None, seconds: float, machine: Machine) -> float | N
     return None if offer is None else seconds / 3600 * offer.dollars_per_hour
 
 
-def _why(machine: Machine, demand: Demand, time: Mended, memory: Mended, step: str, share: Mended | None) -> str:
+def _why(machine: Machine, phase: str, time: Calibrated, memory: Calibrated, step: str) -> str:
     """Where memory and time are from.
 
     Args:
         machine: where.
-        demand: uncalibrated.
-        time: the step that takes longest, mended.
-        memory: the peak, mended.
+        phase: what holds the peak.
+        time: the step that takes longest.
+        memory: the peak.
         step: the name of the step that takes longest.
-        share: of the epochs that training needs; None where it cannot stop early.
     """
-    traced = f"dry trace (peak in {demand.phase})"
-    words = [
-        f"memory: {traced}, {memory.basis} on {memory.rests_on}" if memory.sources else f"memory: {traced}",
-        f"{step} {time.basis} on {time.rests_on}" if time.sources else f"time {machine.assumed}",
-    ]
-    if share is not None and share.sources:
-        words.append(f"stops after {share.value:.0%} of the epochs as {share.rests_on} did")
-    elif share is not None:
-        words.append("all epochs counted, early stopping not known")
-    if demand.gflop:
-        words.append(f"{demand.gflop / 1e3:,.1f} TFLOP of training at all epochs")
-    return "; ".join(words)
+    peak = f"memory: dry trace (peak in {phase})" + (f", {memory.basis} on {memory.rests_on}" if memory.sources else "")
+    return f"{peak}; " + (f"{step} {time.basis} on {time.rests_on}" if time.sources else f"time {machine.assumed}")

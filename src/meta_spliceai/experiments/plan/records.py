@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.experiments.gpu_prices import Market
-from meta_spliceai.experiments.plan.bench_work import FEATURES, FEATURES_FOUND, FOUND
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.demand import ToCompute, is_frozen
 from meta_spliceai.experiments.plan.machines import CPU
+from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND, FOUND
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 
@@ -25,23 +25,16 @@ class Measured:
     """A finished run.
 
     Attributes:
-        run: its folder's name.
-        spec: the row as it was run.
         device: the card's name as the driver gives it, or the processor with its number of threads.
-        cuda: whether it ran on a card.
-        threads: PyTorch's threads.
         memory_total: of the computer; 0 where unknown.
         peak_bytes: of the card, or of the process.
         own_peak: whether the peak is the row's own: on a processor it is not where the process had run others before.
-        seconds: by step.
         epochs: epochs trained by each model.
         parts: rows trained on and tested, as they were.
         scored: variants whose base scores were computed in the run; None where that was not written down.
         baselines: whether baselines that learn were computed; None where that was not written down.
-        embedded: share of a frozen encoder's features that were computed in the run, the rest found in the cache; 1
-            where there is none; None where that was not written down.
-        code: version of the code.
-        at: when it ended.
+        embedded: share of a frozen encoder's features that were computed in the run; 1 where there is none; None where
+            that was not written down.
     """
 
     run: str
@@ -195,16 +188,8 @@ def _steps(seconds: dict[str, float], scores_found: bool, frozen: FrozenWork | N
     return named
 
 
-@dataclass(frozen=True)
-class OutOfMemory:
-    """A run that did not fit.
-
-    Attributes:
-        row: id of the row.
-        run: its folder's name.
-        reason: why it failed, in its own words.
-        batch_size: as it was run.
-    """
+class OutOfMemory(NamedTuple):
+    """A run that did not fit: its row, its name, why in its own words, and the batch it was run with."""
 
     row: str
     run: str
@@ -214,23 +199,24 @@ class OutOfMemory:
 
 def out_of_memory(workspaces: Sequence[Workspace]) -> dict[str, OutOfMemory]:
     """For each row the latest run that ran out of memory, unless a later one of the same row was finished."""
-    found: dict[str, tuple[str, OutOfMemory | None]] = {}
-    for workspace in workspaces:
-        for run in workspace.runs():
-            record = run.record()
-            at = str(record.get("changed_at", ""))
-            state, reason = record.get("state"), str(record.get("reason", ""))
-            if record.get("smoke") or state not in ("failed", "finished") or at < found.get(run.row_id, ("", None))[0]:
+    latest: dict[str, tuple[str, RunDirectory]] = {}
+    for run in (one for workspace in workspaces for one in workspace.runs()):
+        record = run.record()
+        failed = record.get("state") == "failed" and OUT_OF_MEMORY in str(record.get("reason", ""))
+        at = str(record.get("changed_at", ""))
+        if record.get("smoke") or not (failed or record.get("state") == "finished"):
+            continue
+        if at >= latest.get(run.row_id, ("",))[0]:
+            latest[run.row_id] = (at, run)
+    found = {}
+    for row, (_, run) in latest.items():
+        if run.record()["state"] == "failed":
+            try:
+                batch = run.spec().training.batch_size
+            except (InputError, RunError):
                 continue
-            if state == "finished":
-                found[run.row_id] = (at, None)
-            elif OUT_OF_MEMORY in reason:
-                try:
-                    batch = run.spec().training.batch_size
-                except (InputError, RunError):
-                    continue
-                found[run.row_id] = (at, OutOfMemory(run.row_id, run.name, reason, batch))
-    return {row: failed for row, (_, failed) in found.items() if failed is not None}
+            found[row] = OutOfMemory(row, run.name, str(run.record()["reason"]), batch)
+    return found
 
 
 def workspaces_of(workspace: Workspace, ledgers: Sequence[Path]) -> list[Workspace]:

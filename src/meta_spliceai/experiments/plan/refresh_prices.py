@@ -20,7 +20,6 @@ import yaml
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError, RunError
 from meta_spliceai.experiments.gpu_prices import Market, refreshed_file
-from meta_spliceai.experiments.plan import ask_skypilot
 from meta_spliceai.files import atomic_write
 
 PROVIDERS = ("runpod", "lambda", "vast", "nebius", "aws", "gcp", "azure", "fluidstack", "paperspace", "cudo")
@@ -28,6 +27,31 @@ PROVIDERS = ("runpod", "lambda", "vast", "nebius", "aws", "gcp", "azure", "fluid
 
 FRESH_HOURS = 7
 """SkyPilot's catalogues are renewed every seven hours."""
+
+ASK = """
+import json, os, sys
+from datetime import UTC, datetime
+import requests
+from sky.catalog import common
+
+def ask(provider, hours):
+    name = f"{provider}/vms.csv"
+    path = common.get_catalog_path(name)
+    before = os.path.getmtime(path) if os.path.exists(path) else None
+    try:
+        common.read_catalog(name, pull_frequency_hours=hours).columns  # read, and renewed, when first looked at
+    except (requests.RequestException, OSError, ValueError) as error:
+        return {"error": " ".join(str(error).split())[:200]}
+    # Where a renewal fails, SkyPilot goes on with its file and dates it today: ask what it wrote when it last fetched.
+    fetched = os.path.join(os.path.dirname(os.path.dirname(path)), ".meta", f"{name}.md5")
+    known = os.path.exists(fetched) and not common.is_catalog_modified(name)
+    seconds = os.path.getmtime(fetched) if known else before or os.path.getmtime(path)
+    return {"file": path, "day": datetime.fromtimestamp(seconds, UTC).date().isoformat()}
+
+hours, *providers = sys.argv[1:]
+print(json.dumps({provider: ask(provider, int(hours)) for provider in providers}))
+"""
+"""Run by the Python that has SkyPilot, which need not be ours: each provider's catalogue and the day it was fetched."""
 
 NEEDED = ("AcceleratorName", "AcceleratorCount", "Price")
 
@@ -90,7 +114,7 @@ def sky_python() -> str:
 
 def _catalogues(providers: Iterable[str]) -> dict[str, dict[str, str]]:
     """For each provider SkyPilot's file and the day of its prices, or what is wrong; renewed by SkyPilot if old."""
-    command = [sky_python(), str(Path(ask_skypilot.__file__)), str(FRESH_HOURS), *providers]
+    command = [sky_python(), "-c", ASK, str(FRESH_HOURS), *providers]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:

@@ -19,15 +19,10 @@ class Offered:
     """A row on one machine.
 
     Attributes:
-        gpu: the card's name, or "cpu".
-        fits: whether it has memory enough, at some batch size.
-        peak_bytes: peak memory at `batch_size`.
-        hours: expected, training stopped early as comparable runs were.
-        hours_most: with all epochs.
+        hours: expected, training stopped early as comparable runs were; `hours_most` with all epochs.
         dollars: for `hours`; None without a price (the processor at hand costs nothing).
         dollars_per_hour, as_of, provider, source: the price; None and empty where there is none.
-        batch_size, accumulate: how it is trained there.
-        largest_batch: the largest power of two that fits.
+        batch_size, accumulate: how it is trained there; `largest_batch` is the largest power of two that fits.
         memory_basis, time_basis: estimate, calibrated or measured.
         phase: what holds the peak.
         steps: expected seconds by step.
@@ -86,11 +81,6 @@ class RowPlan:
     notes: tuple[str, ...]
     shared: str
     drawn: int = 0
-
-    @property
-    def hours_most(self) -> float | None:
-        """With all epochs, on the best machine."""
-        return None if self.best is None else self.best.hours_most
 
     @property
     def steps(self) -> dict[str, float]:

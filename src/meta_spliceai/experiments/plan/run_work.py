@@ -1,0 +1,213 @@
+"""Seconds and bytes of what a run does beside training networks: base scores, trees, baselines, evaluation, tables.
+
+Every constant is an assumption, taken once from processor seconds on a two-core machine (Xeon at 2.8 GHz), and
+corrected by finished runs as all estimates are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meta_spliceai.datasets import registry
+from meta_spliceai.experiments.plan.data_facts import Parts
+from meta_spliceai.experiments.plan.machines import Machine
+from meta_spliceai.experiments.spec import BaseSpec, ExperimentSpec
+from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
+from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture
+from meta_spliceai.splice_engine.base_layer.scoring import CHECKED
+from meta_spliceai.splice_engine.base_layer.split_products import products_in
+from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
+
+FOUND = "base scores found"
+"""The step "base scores" of a run that found them all in the cache: another work, which calibrates nothing else."""
+
+FEATURES, FEATURES_FOUND = "frozen features", "frozen features found"
+"""The steps in which a frozen encoder's features are computed, and in which all of them are found in the cache."""
+
+POSITION_FEATURES, NETWORK_FEATURES, POOLED_FEATURES, KMER_FEATURES = 14, 35, 21, 104
+"""Features of a fusion: position, each network, all networks together where there are several, k-mers."""
+
+TRUNK_FEATURES = 6
+"""Features of a fusion for each hidden channel of a network: three places, reference and change."""
+
+FOUND_BYTES_SECOND = 600e6
+"""How fast what is found in a cache is read and checked."""
+
+LEFT_BEHIND = 200e6
+"""What training leaves behind in a process: code that oneDNN made for its shapes, pieces of freed memory."""
+
+KEPT_ACTIVATIONS, BESIDE_REFERENCE = 33, 1.6
+"""Activations kept of each reference for the alternatives to take from, and what base scoring held in all beside them
+(in a run of 566 variants on one thread)."""
+
+NETWORK_BYTES = 2_900_000
+"""One of SpliceAI's networks (about 700,000 numbers)."""
+
+ENSEMBLES = {"spliceai": 5, "cispliceai": 5, "openspliceai": 5, "pangolin": 12}
+"""Networks of the families with SpliceAI's trunk, so that their weights need not be read to count work."""
+
+
+@dataclass(frozen=True)
+class ScoringWork:
+    """Floating-point operations of base scoring: of float32 numbers, and of those in parts of bfloat16."""
+
+    whole: float
+    half: float = 0.0
+
+    def seconds(self, machine: Machine) -> float:
+        """What they take."""
+        return self.whole / machine.scoring + self.half / machine.scoring_half
+
+
+def scoring_work(base: BaseSpec, rows: int, neighbourhoods: int, spread: int) -> ScoringWork:
+    """Operations of scoring variants.
+
+    Each variant costs, in every convolution, the zone that it can change and that reaches an output asked for; the
+    reference of its neighbourhood is computed once for all who share it (see `base_layer.incremental`). In bfloat16
+    three products take the place of each of an alternative's, and a sample is scored both ways first.
+
+    Args:
+        base: family, members, distance, method and precision.
+        rows: variants.
+        neighbourhoods: groups that share a reference.
+        spread: bases between the first and last variant of each group, summed.
+    """
+    architecture, networks = shape_of(base)
+    alternative = reference = per_base = 0.0
+    depth, taps_of_channels = 0, 2.0 * architecture.channels**2
+    for stage in architecture.stages:
+        for _ in range(2 * stage.blocks):
+            depth += stage.radius
+            taps, reach = stage.kernel * taps_of_channels, architecture.flank - depth
+            zone = 2 * min(depth, base.distance + reach) + 1
+            whole = 2 * base.distance + 1 + 2 * reach
+            alternative += taps * (zone if base.method == "incremental" else whole)
+            reference += taps * whole
+            per_base += taps
+    if base.method == "full":
+        return ScoringWork(networks * rows * (alternative + reference))
+    references = neighbourhoods * reference + spread * per_base
+    if base.precision == "fp32":
+        return ScoringWork(networks * (rows * alternative + references))
+    checked = min(CHECKED, rows)
+    checking = checked * alternative + 2 * min(checked, neighbourhoods) * reference
+    half = products_in(base.precision) * (rows + checked) * alternative
+    return ScoringWork(networks * (references + checking), networks * half)
+
+
+def shape_of(base: BaseSpec) -> tuple[Architecture, int]:
+    """A family's architecture and the number of its networks that score."""
+    family = base.name.partition(":")[0]
+    if family in ENSEMBLES and ":" not in base.name:
+        return Architecture(SPLICEAI_STAGES), len(base.members) if base.members else ENSEMBLES[family]
+    if family not in FAMILIES:
+        return Architecture(SPLICEAI_STAGES), 1  # an unknown family is reported as a missing part of the row
+    model = load_base_model(base.name, members=base.members)
+    return model.networks[0].architecture, len(model.networks)
+
+
+def feature_count(spec: ExperimentSpec) -> int:
+    """Features that a fusion sees."""
+    networks, fusion = len(spec.networks), spec.fusion
+    count = POSITION_FEATURES + networks * NETWORK_FEATURES + (POOLED_FEATURES if networks > 1 else 0)
+    if fusion is not None and fusion.words:
+        count += KMER_FEATURES
+    if fusion is not None and fusion.trunk:
+        architecture, members = shape_of(spec.base)
+        count += TRUNK_FEATURES * architecture.channels * members
+    return count
+
+
+def trees_seconds(rows: float, features: int, config: BoostingConfig) -> float:
+    """Growing trees once (see `boosting.grow`): on folds to choose their number, then with all rows for each seed.
+
+    Args:
+        rows: learned from.
+        features: columns.
+        config: folds, seeds and most trees.
+    """
+
+    def tree(seen: float) -> float:
+        return 2.5e-3 + features * (1.6e-5 + 8.5e-9 * seen)
+
+    choosing = config.folds * tree(rows * (config.folds - 1) / config.folds) + 3e-8 * rows
+    return config.most_trees * (choosing + 0.8 * config.seeds * tree(rows))
+
+
+def fusion_seconds(spec: ExperimentSpec, parts: Parts) -> float:
+    """Growing a fusion's trees, of the class and (where the data set has amounts) of the effect, in every fold."""
+    if spec.fusion is None:
+        return 0.0
+    config, learned = spec.fusion.settings, spec.fusion.validation == "learn"
+    amounts = config.use_effect and not registry.get(spec.data.name).effect.startswith("not ")
+    rows = [train + (validation if learned else 0) for train, validation in parts.folds]
+    return (2 if amounts else 1) * sum(trees_seconds(one, feature_count(spec), config.trees) for one in rows)
+
+
+def features_seconds(spec: ExperimentSpec, parts: Parts) -> float:
+    """A fusion's features, made once for all folds."""
+    return 2.7e-7 * parts.rows * _positions(spec) * len(spec.networks)
+
+
+def baselines_seconds(parts: Parts) -> float:
+    """The baselines that learn, where none is in the cache: trees on k-mers and place, and on place alone."""
+    config = BoostingConfig.model_validate({})
+    each = [trees_seconds(sum(fold), POSITION_FEATURES + KMER_FEATURES, config) for fold in parts.folds]
+    return sum(each) + 1.5e-4 * parts.rows * len(each)
+
+
+def audit_seconds(parts: Parts) -> float:
+    """An audit of the split."""
+    return 0.05 + parts.rows * (6e-5 + 2.2e-5 * max(1, len(parts.folds)))
+
+
+def evaluating_seconds(spec: ExperimentSpec, parts: Parts) -> float:
+    """Metrics with intervals, strata, calibration, over all scorers (four more for what is done whatever they are)."""
+    scorers = 7 + 2 * len(spec.networks)
+    return 1.0 + 0.2 * len(parts.folds) + parts.tested * scorers * (5.5e-5 + 6e-8 * spec.bootstrap)
+
+
+def found_seconds(spec: ExperimentSpec, parts: Parts) -> float:
+    """Finding base scores that were computed before: each network's weights, a variant's key, and reading."""
+    return len(spec.networks) * (0.6 + 2e-4 * parts.rows + score_bytes(spec, parts) / FOUND_BYTES_SECOND)
+
+
+def score_bytes(spec: ExperimentSpec, parts: Parts) -> float:
+    """One network's base scores: three channels of both alleles at every position, in float32."""
+    return parts.rows * _positions(spec) * 3 * 2 * 4.0
+
+
+def _positions(spec: ExperimentSpec) -> int:
+    return 2 * spec.base.distance + 1
+
+
+def scoring_bytes(spec: ExperimentSpec) -> float:
+    """What base scoring holds: every network's reference around a neighbourhood, and alternatives."""
+    most = 0.0
+    for base in spec.networks:
+        architecture, networks = shape_of(base)
+        positions = 2 * (base.distance + architecture.flank) + 1
+        most = max(most, networks * positions * architecture.channels * 4.0)
+    return most * KEPT_ACTIVATIONS * BESIDE_REFERENCE
+
+
+def held_bytes(spec: ExperimentSpec, parts: Parts) -> float:
+    """What a run on a processor holds from preparation to its end, beside its model: the interpreter and its libraries,
+    annotation and genome, the data set as read, the row's table, networks and base scores."""
+    data = 95e6 + 3e3 * registry.get(spec.data.name).rows + 1.5e3 * parts.rows
+    return 540e6 + data + len(spec.networks) * (5.0 * NETWORK_BYTES + score_bytes(spec, parts))
+
+
+def passing_bytes(spec: ExperimentSpec, parts: Parts) -> dict[str, float]:
+    """What a run on a processor holds on top of that for a time, by phase; the phases follow each other.
+
+    Base scores, and a fusion's features, are made a network at a time: networks show only in what is held.
+    """
+    phases = {"base scores": score_bytes(spec, parts), "judging": 9e3 * parts.rows}
+    if spec.procedure == "fusion":
+        features = 8.0 * parts.rows * feature_count(spec)
+        phases["features"] = 9 * 8.0 * parts.rows * _positions(spec) + features  # nine arrays of rows and positions
+        phases["training"] = 5 * features  # of all rows, of a fold, their bins
+    elif spec.ensemble is None:
+        phases["judging"] += LEFT_BEHIND
+    return phases
