@@ -84,7 +84,10 @@ def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(
     assert answered.card["split"]["digest"] == run.data()["split"]["digest"]
 
 
-def test_a_cross_validation_answers_with_the_mean_of_its_folds(finished: Workspace, table: Path) -> None:
+def test_a_cross_validation_answers_with_the_mean_of_its_folds(
+    finished: Workspace, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meta_spliceai.experiments.predict_new.FEWEST_TO_CALIBRATE", 5)
     run = finished.find(run_named(finished, folds=True))
     alleles, variants = read_variants(table, None)
     answered = predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")
