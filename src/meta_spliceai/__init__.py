@@ -1,6 +1,24 @@
 """meta-spliceai: train, judge and use predictors of splice-altering variants."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.predict_shipped import load_predictor as load_predictor
+    from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import score_vcf as score_vcf
+
+_LAZY = {
+    "load_predictor": "meta_spliceai.experiments.predict_shipped",
+    "score_vcf": "meta_spliceai.splice_engine.base_layer.vcf.score_vcf",
+}
+"""What is loaded, with all that it needs, only when it is asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'meta_spliceai' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
 
 
 def _version() -> str:

@@ -57,7 +57,10 @@ def run_named(workspace: Workspace, folds: bool, smoke: bool = False) -> str:
     )
 
 
-def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(finished: Workspace, table: Path) -> None:
+def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(
+    finished: Workspace, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meta_spliceai.experiments.predict_new.FEWEST_TO_CALIBRATE", 5)
     run = finished.find(run_named(finished, folds=False))
     alleles, variants = read_variants(table, None)
     answered = predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")
@@ -73,7 +76,7 @@ def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(finish
     before = run.read_predictions().iloc[:30]
     np.testing.assert_allclose(found["signed"][good], before["toy-row.signed"][good], atol=1e-6)
     assert found["score"][~good].isna().all()
-    assert found["p_altering"][good].between(0, 1).all()
+    assert found["p_altering"][good].between(0, 1, inclusive="neither").all()
     # Isotonic: a higher score never gets a lower probability.
     ordered = found[good].sort_values("score")["p_altering"].to_numpy()
     assert (np.diff(ordered) >= -1e-9).all()
@@ -81,7 +84,10 @@ def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(finish
     assert answered.card["split"]["digest"] == run.data()["split"]["digest"]
 
 
-def test_a_cross_validation_answers_with_the_mean_of_its_folds(finished: Workspace, table: Path) -> None:
+def test_a_cross_validation_answers_with_the_mean_of_its_folds(
+    finished: Workspace, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meta_spliceai.experiments.predict_new.FEWEST_TO_CALIBRATE", 5)
     run = finished.find(run_named(finished, folds=True))
     alleles, variants = read_variants(table, None)
     answered = predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")
@@ -89,6 +95,14 @@ def test_a_cross_validation_answers_with_the_mean_of_its_folds(finished: Workspa
     good = (answered.table["reason"] == "").to_numpy()
     np.testing.assert_allclose(answered.table["delta_donor"][good], np.mean(folds, axis=0)[good, 2], atol=1e-6)
     assert "out-of-fold" in answered.card["probability_calibrated_on"]
+
+
+def test_too_few_variants_to_calibrate_on_give_a_raw_score_and_no_probability(finished: Workspace, table: Path) -> None:
+    run = finished.find(run_named(finished, folds=False))
+    answered = predict_new(run, finished, *read_variants(table, None), load_dataset("toy").genome, "cpu")
+    assert "p_altering" not in answered.table
+    assert "raw" in answered.card["probability_calibrated_on"]
+    assert answered.table["score"].notna().sum() == 27
 
 
 def test_a_smoke_run_predicts_nothing(finished: Workspace, table: Path) -> None:
@@ -107,7 +121,18 @@ def test_the_command_writes_table_and_card(
     fasta.write_text("".join(f">{name}\n{decode(genome.fetch(name, 0, n))}\n" for name, n in lengths.items()))
     out = tmp_path / "out.tsv"
     name = run_named(finished, folds=False)
-    arguments = ["predict", name, str(table), "-o", str(out), "-R", str(fasta), "--runs-dir", str(finished.root)]
+    arguments = [
+        "predict",
+        str(table),
+        "--model",
+        name,
+        "-o",
+        str(out),
+        "-R",
+        str(fasta),
+        "--runs-dir",
+        str(finished.root),
+    ]
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--device", "cpu"])
     assert not ended.value.code
@@ -169,7 +194,7 @@ def test_genes_and_genome_of_another_build_are_refused(
     genes.write_text(
         "#NAME\tCHROM\tSTRAND\tTX_START\tTX_END\tEXON_START\tEXON_END\nG\tchr1\t+\t0\t3000\t0,500,\t300,3000,\n"
     )
-    arguments = ["predict", run_named(finished, folds=False), str(table), "-o", str(tmp_path / "out.tsv")]
+    arguments = ["predict", str(table), "--model", run_named(finished, folds=False), "-o", str(tmp_path / "out.tsv")]
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "-R", str(tmp_path / "no.fa"), "-A", str(genes), "--runs-dir", str(finished.root)])
     assert ended.value.code == 2
@@ -193,7 +218,20 @@ def test_regions_are_a_genome_too(finished: Workspace, table: Path, tmp_path: Pa
         out = tmp_path / f"out{number}.tsv"
         name = run_named(finished, folds=False)
         with pytest.raises(SystemExit) as ended:
-            main(["predict", name, str(table), "-o", str(out), "-R", str(file), "--runs-dir", str(finished.root)])
+            main(
+                [
+                    "predict",
+                    str(table),
+                    "--model",
+                    name,
+                    "-o",
+                    str(out),
+                    "-R",
+                    str(file),
+                    "--runs-dir",
+                    str(finished.root),
+                ]
+            )
         assert not ended.value.code
         written.append(out.read_text())
     assert written[0] == written[1]

@@ -1,10 +1,10 @@
-"""`meta-spliceai predict`: a finished run applied to new variants."""
+"""`meta-spliceai predict`: a predictor of the package, or a finished run, applied to new variants."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, VARIANTS, Writes
 from meta_spliceai.cli.kernel import KernelOption
 from meta_spliceai.cli.print_json import in_json
 
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
@@ -20,15 +23,19 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run: its name, or the start of it.")],
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="VCF, BCF, or a table with chrom, pos, ref, alt."), VARIANTS
     ],
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", metavar="OUT", help="The table to write, tab-separated."),
+        typer.Option(
+            "-o", "--output", "--out", metavar="OUT", help="By suffix: .vcf, .vcf.gz, .tsv, .csv or .parquet."
+        ),
         Writes((".card.json",)),
     ],
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME|RUN", help="A predictor of the package, or a finished run.")
+    ] = "fusion-open",
     annotation: Annotated[
         str | None,
         typer.Option(
@@ -52,29 +59,36 @@ def predict(
     runs_dir: RunsDir = None,
     kernel: KernelOption = None,
 ) -> None:
-    """Predict new variants with a finished run.
+    """Predict whether new variants alter splicing.
 
-    Writes one line an allele, in the input's order: the model's answers and a
-    calibrated probability of being splice-altering, or the reason why there is
-    none. A fusion also writes each base network's Δ (the largest, and at the
-    nearest exon's own sites) and the kind of effect that it shows. Beside OUT,
-    OUT.card.json says what the model is: training data, split, metrics,
-    licences.
+    Without --model the predictor that travels with the package is used; it
+    needs CI-SpliceAI's networks (the extra `cispliceai`) and no download. A VCF
+    is annotated in place: INFO
+    MSAI=ALLELE|SYMBOL|P|LOW|HIGH|DOMAIN|TYPE|POS. A table has one line an
+    allele, in the input's order: the probability, or the reason why there is
+    none. A finished run writes tables only. Beside OUT, OUT.card.json says what
+    the model is: training data, split, metrics, licences.
 
     [bold]Examples[/bold]
 
-      meta-spliceai predict validated-delta-50k patients.vcf -o out.tsv \\
-          -R hg38.fa -A grch38
-      meta-spliceai predict validated-delta-50k variants.tsv -o out.tsv
+      meta-spliceai predict in.vcf -o out.vcf -R hg38.fa -A grch38
+      meta-spliceai predict in.vcf.gz -o out.parquet -R hg38.fa -A grch38
+      meta-spliceai predict patients.vcf -o out.tsv -R hg38.fa -A grch38 \\
+          --model validated-delta-50k
     """
     from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.write_predictions import check_output, write_predictions
+    from meta_spliceai.splice_engine.meta_layer.shipped_predictor import load_shipped, names
 
     # Before the libraries that a prediction needs are loaded: a name that is none is said at once.
     workspace = Workspace.default(runs_dir)
-    found = workspace.find(run)
+    shipped = load_shipped(model) if model in names() else None
+    check_output(out, source, shipped is not None)
+    found = None if shipped is not None else _run_named(workspace, model, names())
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.datasets.human import human_annotation
     from meta_spliceai.experiments.predict_new import predict_new
+    from meta_spliceai.experiments.predict_shipped import predict_shipped
     from meta_spliceai.experiments.read_variants import read_variants
     from meta_spliceai.files import atomic_write
     from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
@@ -83,17 +97,31 @@ def predict(
     genes = None if annotation is None else human_annotation(build, annotation)
     alleles, variants = read_variants(source, genes)
     genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)
-    answered = predict_new(found, workspace, alleles, variants, genome, device, genes)
-    with atomic_write(out) as handle:
-        answered.table.to_csv(handle, sep="\t", index=False, float_format="%.6g")
+    if shipped is not None:
+        terminal.say(f"model {shipped.title}")
+        answered = predict_shipped(shipped, alleles, variants, genome, device, genes)
+    elif found is not None:
+        answered = predict_new(found, workspace, alleles, variants, genome, device, genes)
+    write_predictions(answered.table, answered.card, source, out)
     with atomic_write(out.with_name(f"{out.name}.card.json")) as handle:
         json.dump(in_json(answered.card), handle, indent=2, ensure_ascii=False, allow_nan=False)
         handle.write("\n")
     account = answered.coverage
-    terminal.say(f"{account.read:,} alleles, {account.used:,} predicted by {found.name}: {out}")
+    used = model if found is None else found.name
+    terminal.say(f"{account.read:,} alleles, {account.used:,} predicted by {used}: {out}")
     for reason, count in account.left_out.items():
         terminal.say(f"  {count:,} without a prediction: {reason}, e.g. {account.examples[reason][0]}")
     for note in answered.card["notes"]:
         terminal.say(f"  note: {note}")
-    if found.stale():
+    if found is not None and found.stale():
         terminal.say(f"  note: {found.name} is stale: {found.stale()}")
+
+
+def _run_named(workspace: Workspace, name: str, shipped: list[str]) -> RunDirectory:
+    """A finished run; the error of an unknown name says which predictors the package has."""
+    from meta_spliceai.errors import InputError, RunError
+
+    try:
+        return workspace.find(name)
+    except (InputError, RunError) as error:
+        raise InputError(f"--model {name}: no predictor of the package ({', '.join(shipped)}), and {error}") from error

@@ -70,9 +70,10 @@ def saturate(
       meta-spliceai saturate --gene SMN1 --base cispliceai -R hg38.fa \\
           -A grch38 -o smn1.parquet
     """
-    from meta_spliceai.cli.score import announced_model, genome_of
+    from meta_spliceai.cli.score import announced_model, genome_of, refuse_suffix
     from meta_spliceai.errors import InputError
 
+    refuse_suffix(out, (".parquet",))
     if (region is not None) + (exon is not None) + (gene is not None and region is None) != 1:
         raise InputError("say what to saturate: one of --region CHR:START-END, --exon GENE:NUMBER, --gene NAME")
     reference = reference or genome_of(annotation)

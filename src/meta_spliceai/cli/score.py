@@ -101,6 +101,9 @@ def score(
 
     if source == "-" and sys.stdin.isatty():
         raise InputError("no input: give a VCF or BCF, or pipe one in; meta-spliceai score --help shows how")
+    special = Path(out).exists() and not Path(out).is_file()  # a pipe or a device, whose name says nothing
+    if out != "-" and output_type is None and not special:
+        refuse_suffix(out, (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"), "or say the format with --output-type v|z|b")
     reference = reference or genome_of(annotation)
 
     import torch
@@ -133,6 +136,18 @@ def score(
     if stats is not None:
         write_stats(stats, account)
     conclude(account)
+
+
+def refuse_suffix(out: str | Path, suffixes: tuple[str, ...], otherwise: str = "") -> None:
+    """Refuse an output whose name promises a format that is not written.
+
+    Raises:
+        InputError: it ends in none of the suffixes.
+    """
+    from meta_spliceai.errors import InputError
+
+    if not str(out).lower().endswith(suffixes):
+        raise InputError(f"-o {out}: end the name in {' or '.join(suffixes)}{', ' * bool(otherwise)}{otherwise}")
 
 
 def genome_of(annotation: str) -> Path:

@@ -38,8 +38,8 @@ from meta_spliceai.splice_engine.variants.tested_exon import find_tested_exon
 from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
 
 OWN_FOLDS = "the training rows, by models that had not seen their gene (the fusion's own folds)"
-FEWEST_TO_CALIBRATE = 20
-"""Labelled rows on which a calibration is fitted at least."""
+FEWEST_TO_CALIBRATE = 200
+"""Labelled rows of either side on which a calibration is fitted at least; with fewer the raw score is all there is."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,7 @@ def predict_new(
         raise RunError(f"run {run.name} is {run.state()}; only a finished run can predict")
     if run.record().get("smoke"):
         raise RunError(f"run {run.name} is a smoke run and predicts nothing; run the row without --smoke")
-    coverage = Coverage(len(alleles))
-    for reason, rows in alleles[alleles["reason"] != ""].groupby("reason"):
-        coverage.leave_out(str(reason), [_words(alleles, row) for row in rows.index])
-    table = alleles.copy()
-    if variants.empty:
-        raise InputError(f"none of {len(alleles)} alleles can be used: {', '.join(coverage.left_out)}")
-    reasons, account = compare_reference(variants, genome, [row + 1 for row in variants["row"]])
-    coverage = coverage.then(account)
-    table.loc[variants["row"], "reason"] = reasons
-    checked = variants[reasons == ""].reset_index(drop=True)
+    table, coverage, checked = coverage_of(alleles, variants, genome)
     if len(checked):
         if run.spec().fusion is not None:
             answers = _fused(run, checked, genome, annotation, device)
@@ -116,6 +107,27 @@ def predict_new(
     else:
         calibrated_on = "nothing: no allele was predicted"
     return Answered(table, coverage, model_card(run, calibrated_on))
+
+
+def coverage_of(
+    alleles: pd.DataFrame, variants: pd.DataFrame, genome: SequenceSource
+) -> tuple[pd.DataFrame, Coverage, pd.DataFrame]:
+    """All alleles with the reason why one cannot be predicted, the account of them, and those that can be.
+
+    Raises:
+        InputError: no variant is usable, or the reference alleles say that the build is another.
+    """
+    coverage = Coverage(len(alleles))
+    for reason, rows in alleles[alleles["reason"] != ""].groupby("reason"):
+        coverage.leave_out(str(reason), [_words(alleles, row) for row in rows.index])
+    table = alleles.copy()
+    if variants.empty:
+        raise InputError(f"none of {len(alleles)} alleles can be used: {', '.join(coverage.left_out)}")
+    reasons, account = compare_reference(variants, genome, [row + 1 for row in variants["row"]])
+    coverage = coverage.then(account)
+    table.loc[variants["row"], "reason"] = reasons
+    checked = variants[reasons == ""].reset_index(drop=True)
+    return table, coverage, checked
 
 
 def _fused(
@@ -168,7 +180,7 @@ def _with_known_exon(run: RunDirectory, variants: pd.DataFrame, annotation: Gene
             f"run {run.name} reads where in its exon a variant stands, which {int((~known).sum())} of {len(variants)} "
             "variants do not say: give genes with --annotation, or columns acceptor_pos and donor_pos"
         )
-    return _with_tested_exon(variants, annotation)
+    return with_tested_exon(variants, annotation)
 
 
 def _windows(
@@ -187,7 +199,7 @@ def _windows(
     return TrunkWindows.joined(windows, reader.read())
 
 
-def _with_tested_exon(variants: pd.DataFrame, annotation: GeneAnnotation | None) -> pd.DataFrame:
+def with_tested_exon(variants: pd.DataFrame, annotation: GeneAnnotation | None) -> pd.DataFrame:
     """The variants with their exon's sites and gene, as far as the genes tell them and the table does not."""
     table = variants.reset_index(drop=True)
     if annotation is None:
@@ -287,8 +299,14 @@ def _calibration(run: RunDirectory) -> tuple[Calibration | None, str]:
     held = frame[frame["part"] == ("test" if "fold" in frame else "validation")]
     labels = binary_labels(held, run.spec().negatives)
     known = np.isfinite(labels)
-    if known.sum() < FEWEST_TO_CALIBRATE or len(set(labels[known])) < 2:
-        return None, f"nothing: only {int(known.sum())} labelled rows outside training"
+    fewest = min(int((labels == side).sum()) for side in (0, 1))
+    if fewest < FEWEST_TO_CALIBRATE:
+        return None, (
+            f"nothing: {fewest} labelled rows of one side outside training, fewer than {FEWEST_TO_CALIBRATE}; the "
+            "score is raw and no probability"
+        )
     what = "out-of-fold rows" if "fold" in frame else "the validation part"
     found = fit_calibration(held[column].to_numpy(dtype=np.float64)[known], labels[known], "isotonic")
-    return found, f"{int(known.sum())} labelled variants of {what}, isotonic"
+    least = 1 / (int(known.sum()) + 2)  # as many rows cannot tell a smaller probability from 0
+    bounded = Calibration(found.method, found.x, np.clip(found.y, least, 1 - least))
+    return bounded, f"{int(known.sum())} labelled variants of {what}, isotonic"

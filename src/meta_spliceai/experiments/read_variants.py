@@ -45,13 +45,37 @@ def read_variants(path: Path, annotation: GeneAnnotation | None) -> tuple[pd.Dat
     alleles = _read_vcf(path) if path.name.endswith(_VCF) else _read_table(path)
     if alleles.empty:
         raise InputError(f"{path} holds no variant")
+    return _with_reasons(alleles, annotation, str(path))
+
+
+def usable_alleles(
+    table: pd.DataFrame, annotation: GeneAnnotation | None, where: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """As `read_variants`, of a table in memory.
+
+    Raises:
+        InputError: a column is missing, or there is no row.
+    """
+    missing = [name for name in NEEDED if name not in table]
+    if missing or table.empty:
+        raise InputError(f"{where}: column {', '.join(missing)} missing" if missing else f"{where} holds no variant")
+    kept = [name for name in (*NEEDED, *OPTIONAL, *SITES) if name in table]
+    alleles = table[kept].reset_index(drop=True)
+    for name in ("chrom", "ref", "alt", *OPTIONAL):
+        alleles[name] = alleles[name].fillna("").astype(str) if name in alleles else ""
+    return _with_reasons(alleles, annotation, where)
+
+
+def _with_reasons(
+    alleles: pd.DataFrame, annotation: GeneAnnotation | None, where: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     alleles["ref"], alleles["alt"] = alleles["ref"].str.upper(), alleles["alt"].str.upper()
     alleles["reason"] = ""
     bases = alleles["ref"].str.fullmatch("[ACGT]+") & alleles["alt"].str.fullmatch("[ACGT]+")
     alleles.loc[~bases, "reason"] = NOT_BASES
     alleles.loc[bases & (alleles["ref"] == alleles["alt"]), "reason"] = SAME
     _find_strands(alleles, annotation)
-    return alleles, _usable(alleles, str(path))
+    return alleles, _usable(alleles, where)
 
 
 def _usable(alleles: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -102,6 +126,7 @@ def _read_vcf(path: Path) -> pd.DataFrame:
     except ImportError as error:
         raise MissingPackageError(f"reading {path}, a VCF or BCF,", "pysam") from error
     rows: list[tuple[str, int, str, str, str, str, str]] = []
+    pysam.set_verbosity(0)  # a header without contigs is no error, and is said once a contig
     with one_error(f"{path}, read as VCF or BCF,"), pysam.VariantFile(str(path)) as file:
         for record in file:
             # A record without alternative alleles (`.`) has nothing to predict, but it is accounted for.
