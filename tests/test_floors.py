@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "meta_spliceai"
 
 FLOORS = [
-    {"colours", "errors", "files"},
+    {"colours", "errors", "files", "read_hostile"},
     {"resources"},
     {"splice_engine.genome"},
     {"splice_engine.variants"},

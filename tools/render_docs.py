@@ -252,7 +252,10 @@ def pairs(root: Path) -> str:
 
 
 def losses(root: Path) -> str:
-    """Lowest training loss of each kept run of a learned model beside the entropy of its class shares, in nats."""
+    """Lowest training loss of each run kept before the repair beside the entropy of its class shares, in nats.
+
+    Runs since then name the versions of the stages that made them, earlier ones a version of the whole code.
+    """
     import pandas as pd
 
     lines = [
@@ -262,6 +265,8 @@ def losses(root: Path) -> str:
     for record in sorted((root / LEDGER).glob("*/run.json")):
         kept = json.loads(record.read_text(encoding="utf-8"))
         training = kept.get("training") or {}
+        if str(kept.get("code", "")).startswith("data-"):
+            continue
         folds = [fold for fold in training.get("folds", [training]) if len(fold.get("classes") or {}) == 2]
         if not folds:
             continue

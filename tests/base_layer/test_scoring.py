@@ -223,7 +223,7 @@ def test_scores_survive_a_file(
     )
     whole = (tmp_path / "scores.npz").read_bytes()
     (tmp_path / "scores.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(IntegrityError, match="does not hold whole scores"):
+    with pytest.raises(IntegrityError, match="holds no base scores: it is truncated or damaged"):
         BaseScores.load(tmp_path / "scores.npz")
 
 

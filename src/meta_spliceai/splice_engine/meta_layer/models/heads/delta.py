@@ -140,11 +140,12 @@ class QuantileHead(Head):
         split = answer.unflatten(1, (-1, 3))
         return split[:, self._scored()].mean(1) * split[:, -1], labels
 
-    def _scored(self) -> list[int]:
+    def _scored(self) -> slice:
         """Which quantiles the score is the mean of."""
         if self.score == "mean":
-            return list(range(len(self.quantiles)))
-        return [int(np.abs(np.asarray(self.quantiles) - 0.5).argmin())]
+            return slice(0, len(self.quantiles))
+        middle = int(np.abs(np.asarray(self.quantiles) - 0.5).argmin())
+        return slice(middle, middle + 1)
 
     def columns(self, answers: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
         split = answers.reshape(len(answers), -1, 3)
