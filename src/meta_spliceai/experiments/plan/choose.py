@@ -61,7 +61,8 @@ class Plan:
             row: set(plan.spec.ensemble.members) & set(plans) if plan.spec.ensemble else set()
             for row, plan in plans.items()
         }
-        left, ordered = sorted(plans, key=rank), []
+        left = sorted(plans, key=rank)
+        ordered: list[str] = []
         while left:
             ready = next((row_id for row_id in left if waits[row_id] <= set(ordered)), left[0])
             left.remove(ready)
