@@ -91,9 +91,9 @@ SCORE = "score in.vcf -R genome.fa -A genes.txt"
         "saturate --gene G -R genome.fa -A genes.txt -o genome.fa",
         "saturate --gene G -R genome.fa -A genes.txt -o t.parquet --figure genes.txt",
         "saturate --gene G -R genome.fa -A genes.txt -o t.svg --figure t.svg",
-        "predict row-0123 in.vcf -R genome.fa -o in.vcf",
-        "predict row-0123 in.vcf -R genome.fa -o runs/ledger.jsonl",
-        "predict row-0123 in.vcf -R genome.fa -o runs/row-0123/predictions.tsv",
+        "predict in.vcf --model row-0123 -R genome.fa -o in.vcf",
+        "predict in.vcf --model row-0123 -R genome.fa -o runs/ledger.jsonl",
+        "predict in.vcf --model row-0123 -R genome.fa -o runs/row-0123/predictions.tsv",
         "wishlist render --out wishlist/own.yaml",
         "wishlist render --out runs/row-0123/run.json",
         "wishlist import wishlist/own.yaml --out wishlist --force",
@@ -125,7 +125,7 @@ def test_refuses_a_file_of_the_mirror(folder: Path, run_cli: RunCli, monkeypatch
 
 def test_other_outputs_go_on_to_the_command(folder: Path, run_cli: RunCli) -> None:
     """What is refused then is the input itself, not its paths."""
-    for out in ("out.vcf", "real/genome.fa", "/dev/null", "linked/new.vcf"):
+    for out in ("out.vcf", "real/genome.vcf", "/dev/null", "linked/new.vcf"):
         _, _, err = run_cli([*SCORE.split(), "-o", out])
         assert "genes.txt" in err
         assert "name another output" not in err
