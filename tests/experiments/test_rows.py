@@ -209,6 +209,7 @@ def test_a_row_has_a_second_size_for_a_laptop(tmp_path: Path) -> None:
     assert (one.window, one.training.epochs, one.encoder.settings) == (101, 3, {"hidden_dim": 128})
     assert (two.window, two.encoder.settings) == (101, {"hidden_dim": 16})
     assert scale_note(one) == ("laptop scale: window = 101, training.epochs = 3",)
+    assert scale_note(change(one, ["training.epochs=2"])) == ("laptop scale: window = 101, training.epochs = 2",)
     assert one.training.seed == rows["one"].training.seed
     assert one.identity() != rows["one"].identity()
     assert at_scale(rows["one"], "full") is rows["one"]

@@ -115,16 +115,17 @@ def scale_note(spec: ExperimentSpec) -> tuple[str, ...]:
     """What a reader of a result at laptop scale must know; nothing for a row at full scale."""
     if spec.scale == "full":
         return ()
-    changed = ", ".join(f"{name} = {value}" for name, value in _leaves(spec.laptop))
+    changed = ", ".join(f"{name} = {value}" for name, value in _set_by(spec.laptop, spec.model_dump(mode="json")))
     return (f"laptop scale: {changed or 'nothing differs from full scale'}",)
 
 
-def _leaves(block: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
+def _set_by(block: Mapping[str, Any], row: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
+    """Fields that a block names, with the values that they have in the row: `--set` may have changed them since."""
     for name, value in block.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{above}{name}.")
+            yield from _set_by(value, row.get(name) or {}, f"{above}{name}.")
         else:
-            yield f"{above}{name}", value
+            yield f"{above}{name}", row.get(name)
 
 
 def _assign(values: dict[str, Any], name: str, value: Any) -> None:
@@ -198,10 +199,11 @@ def read_rows(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
             start = max(starts, key=lambda start: len(nodes_along(tree, (*start, *field))) - len(start))
             label = f", row '{values['id']}'" if "id" in values else ""
             raise InputError(f"{name}, line {line_of(tree, (*start, *field))}{label}: {explain(error)}") from error
-        try:
-            at_scale(spec, "laptop")
-        except InputError as error:
-            raise InputError(f"{place}: {error}") from error
+        if spec.laptop:
+            try:
+                at_scale(spec, "laptop")
+            except InputError as error:
+                raise InputError(f"{place}: {error}") from error
         found.append((spec, place))
     return found
 
