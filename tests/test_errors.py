@@ -22,6 +22,7 @@ def test_nothing_near_gives_no_guess() -> None:
 
 def test_a_missing_extra_says_how_to_get_it() -> None:
     assert "pip install 'ray>=2.40'" in str(MissingExtraError("--executor ray", "ray"))
+    assert "pip install '.[newer]' in the folder of the source" in str(MissingExtraError("a feature", "newer"))
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,10 @@ def install_extra(extra: str) -> str:
     try:
         required = importlib.metadata.requires("meta-spliceai") or []
     except importlib.metadata.PackageNotFoundError:
-        return f"pip install '.[{extra}]' in the folder of the source"
+        required = []
     names = [one.partition(";")[0].strip() for one in required if re.search(rf"extra == ['\"]{extra}['\"]", one)]
+    if not names:  # a checkout that is not installed, or was installed before it had the extra
+        return f"pip install '.[{extra}]' in the folder of the source"
     return "pip install " + " ".join(f"'{name}'" for name in names)
 
 

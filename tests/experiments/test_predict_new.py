@@ -49,6 +49,14 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+def predict_by_command(workspace: Workspace, table: Path, name: str, fasta: Path, out: Path) -> None:
+    """Run the command with a run's name; it must end well."""
+    arguments = ["predict", str(table), "--model", name, "-o", str(out), "-R", str(fasta)]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--runs-dir", str(workspace.root), "--device", "cpu"])
+    assert not ended.value.code
+
+
 def run_named(workspace: Workspace, folds: bool, smoke: bool = False) -> str:
     return next(
         run.name
@@ -121,21 +129,7 @@ def test_the_command_writes_table_and_card(
     fasta.write_text("".join(f">{name}\n{decode(genome.fetch(name, 0, n))}\n" for name, n in lengths.items()))
     out = tmp_path / "out.tsv"
     name = run_named(finished, folds=False)
-    arguments = [
-        "predict",
-        str(table),
-        "--model",
-        name,
-        "-o",
-        str(out),
-        "-R",
-        str(fasta),
-        "--runs-dir",
-        str(finished.root),
-    ]
-    with pytest.raises(SystemExit) as ended:
-        main([*arguments, "--device", "cpu"])
-    assert not ended.value.code
+    predict_by_command(finished, table, name, fasta, out)
     assert len(pd.read_csv(out, sep="\t")) == 30
     card = json.loads((tmp_path / "out.tsv.card.json").read_text(encoding="utf-8"))
     assert card["run"] == name
@@ -217,21 +211,6 @@ def test_regions_are_a_genome_too(finished: Workspace, table: Path, tmp_path: Pa
     for number, file in enumerate((fasta, whole)):
         out = tmp_path / f"out{number}.tsv"
         name = run_named(finished, folds=False)
-        with pytest.raises(SystemExit) as ended:
-            main(
-                [
-                    "predict",
-                    str(table),
-                    "--model",
-                    name,
-                    "-o",
-                    str(out),
-                    "-R",
-                    str(file),
-                    "--runs-dir",
-                    str(finished.root),
-                ]
-            )
-        assert not ended.value.code
+        predict_by_command(finished, table, name, file, out)
         written.append(out.read_text())
     assert written[0] == written[1]

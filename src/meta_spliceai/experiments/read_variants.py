@@ -126,13 +126,16 @@ def _read_vcf(path: Path) -> pd.DataFrame:
     except ImportError as error:
         raise MissingPackageError(f"reading {path}, a VCF or BCF,", "pysam") from error
     rows: list[tuple[str, int, str, str, str, str, str]] = []
-    pysam.set_verbosity(0)  # a header without contigs is no error, and is said once a contig
-    with one_error(f"{path}, read as VCF or BCF,"), pysam.VariantFile(str(path)) as file:
-        for record in file:
-            # A record without alternative alleles (`.`) has nothing to predict, but it is accounted for.
-            alts = record.alts or (".",)
-            name = record.id or ""
-            rows.extend((record.chrom, record.pos, record.ref or ".", alt, "", "", name) for alt in alts)
+    verbosity = pysam.set_verbosity(0)  # a header without contigs is no error, and is said once a contig
+    try:
+        with one_error(f"{path}, read as VCF or BCF,"), pysam.VariantFile(str(path)) as file:
+            for record in file:
+                # A record without alternative alleles (`.`) has nothing to predict, but it is accounted for.
+                alts = record.alts or (".",)
+                name = record.id or ""
+                rows.extend((record.chrom, record.pos, record.ref or ".", alt, "", "", name) for alt in alts)
+    finally:
+        pysam.set_verbosity(verbosity)
     return pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", *OPTIONAL])
 
 

@@ -14,7 +14,8 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.files import atomic_write, whole_file
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
-from meta_spliceai.splice_engine.base_layer.vcf.text import declared
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import blocks
+from meta_spliceai.splice_engine.base_layer.vcf.text import declared, info_safe
 
 KEY = "MSAI"
 COLUMNS = "ALLELE|SYMBOL|P|LOW|HIGH|DOMAIN|TYPE|POS"
@@ -83,24 +84,20 @@ def _annotate(table: pd.DataFrame, card: dict[str, Any], source: Path, out: Path
                 f"{source} already declares INFO {KEY}; take it out first (bcftools annotate -x INFO/{KEY})"
             )
         handle.write(pack(variants.header_with({KEY: definition}, extra)))
-        for record in variants:
-            text = ",".join(next(entries) for _ in record.alts or (".",))
-            handle.write(pack(record.with_info([(KEY, text)])))
+        for block in blocks(variants):
+            told = (",".join(next(entries) for _ in record.alts or (".",)) for record in block)
+            lines = [record.with_info([(KEY, text)]) for record, text in zip(block, told, strict=True)]
+            handle.write(pack(b"".join(lines)))
         if packed:
             handle.write(bgzf.END_BLOCK)
 
 
 def _entries(table: pd.DataFrame) -> Iterator[str]:
     for row in table.to_dict("records"):
-        allele, symbol = _safe(str(row["alt"])), _safe(str(row["gene"] or "."))
+        allele, symbol = info_safe(str(row["alt"])), info_safe(str(row["gene"] or "."))
         if row["reason"]:
-            yield f"{allele}|{symbol}|.|.|.|{_safe(str(row['reason']).replace(' ', '_'))}|.|."
+            yield f"{allele}|{symbol}|.|.|.|{info_safe(str(row['reason']).replace(' ', '_'))}|.|."
             continue
         numbers = "|".join(f"{row[name]:.4f}" for name in ("p_altering", "p_low", "p_high"))
-        kind = _safe(str(row["effect_type"] or ".").replace(" ", "_"))
+        kind = info_safe(str(row["effect_type"] or ".").replace(" ", "_"))
         yield f"{allele}|{symbol}|{numbers}|{row['in_domain']}|{kind}|{int(row['effect_pos'])}"
-
-
-def _safe(text: str) -> str:
-    """What INFO or our own separators cannot hold, written as %XX (VCF 4.3, section 1.2)."""
-    return re.sub(r"[%;=,|\s]", lambda found: f"%{ord(found.group()):02X}", text)

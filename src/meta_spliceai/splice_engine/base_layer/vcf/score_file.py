@@ -24,7 +24,7 @@ from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf, reasons
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rendered
 from meta_spliceai.splice_engine.base_layer.vcf.reader import VariantRecord, Variants
-from meta_spliceai.splice_engine.base_layer.vcf.text import declared
+from meta_spliceai.splice_engine.base_layer.vcf.text import declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Unfinished, restored
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode, encode
@@ -221,7 +221,7 @@ class FileScorer:
 
         def leave_out(alt: str, reason: str, symbol: str = "") -> None:
             totals.leave_out(record, alt, reason)
-            plan.unscored.append(f"{_safe(alt)}|{_safe(symbol)}|{reasons.in_info(reason)}")
+            plan.unscored.append(f"{info_safe(alt)}|{info_safe(symbol)}|{reasons.in_info(reason)}")
 
         reason = reasons.NO_ALTERNATIVE if not record.alts else self._reason_of_record(record)
         if reason:
@@ -234,7 +234,7 @@ class FileScorer:
             reason = _reason_of_allele(alt) or ("" if genes else reasons.NOT_IN_GENE)
             if not reason and self.settings.strict and len(ref) > 1 and len(alt) > 1:
                 reason = reasons.DELINS
-                plan.entries += [f"{alt}|{_safe(gene.name)}|{self.info.unscored()}" for gene in genes]
+                plan.entries += [f"{alt}|{info_safe(gene.name)}|{self.info.unscored()}" for gene in genes]
             if reason:
                 leave_out(alt, reason)
                 continue
@@ -305,7 +305,7 @@ class FileScorer:
                     alone = self.scorer(pd.DataFrame([same[0].row()]), self._keyed, alone=True)
                     rendered = self._render(alone, 0, same[0])
                 for job in same:
-                    texts[job] = f"{job.shown}|{_safe(job.gene.name)}|{rendered.text}"
+                    texts[job] = f"{job.shown}|{info_safe(job.gene.name)}|{rendered.text}"
         return texts
 
     def _render(self, scores: BaseScores, row: int, job: _Job) -> Rendered:
@@ -342,11 +342,6 @@ def _reason_of_allele(alt: str) -> str:
     if len(alt) > LONGEST_ALTERNATIVE:
         return reasons.ALLELE_TOO_LONG
     return ""
-
-
-def _safe(text: str) -> str:
-    """The text with what INFO or our own separators cannot hold written as %XX (VCF 4.3, section 1.2)."""
-    return re.sub(r"[%;=,|\s]", lambda found: f"%{ord(found.group()):02X}", text)
 
 
 def check_annotation(annotation: GeneAnnotation, genome: SequenceSource) -> None:

@@ -168,6 +168,11 @@ def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
         yield b"".join(pieces)
 
 
+def info_safe(text: str) -> str:
+    """The text with what INFO or our own separators cannot hold written as %XX (VCF 4.3, section 1.2)."""
+    return re.sub(r"[%;=,|\s]", lambda found: f"%{ord(found.group()):02X}", text)
+
+
 def declared(header: Sequence[bytes], kind: bytes = b"INFO") -> dict[str, int]:
     """IDs that a header declares (##INFO=<ID=…>): the index of their line."""
     found: dict[str, int] = {}
