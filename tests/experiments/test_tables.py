@@ -64,6 +64,25 @@ def test_a_board_follows_new_changed_and_removed_runs_and_reads_the_others_once(
     assert learned(workspace)["two"] == 0.6  # of a folder that is gone the ledger still knows the numbers
 
 
+def test_a_board_shows_every_base_network_that_its_runs_were_compared_with(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for name, base, value in (("one", "spliceai", 0.5), ("two", "cispliceai", 0.6), ("three", "spliceai", 0.5)):
+        verdicts = [f"beats base max_window: AUPRC difference +{0.7 - value:.3f}"]
+        run = finish(workspace, name, 0.7, verdicts=verdicts)
+        metrics = [metric("base max_window", "base", value), metric(name, "learned", 0.7)]
+        run.write_json("metrics.json", {"scorers": [], "metrics": metrics, "differences": []})
+        run.write_json("data.json", {"base": {"name": base}})
+    [board] = boards(workspace)
+    assert board.base == "spliceai"
+    assert [(line.scorer, line.values["auprc"].estimate) for line in board.lines if line.kind == "base"] == [
+        ("cispliceai max_window", 0.6),
+        ("base max_window", 0.5),
+    ]
+    assert [line.verdicts[0].split(":")[0] for line in board.lines if line.scorer == "two"] == [
+        "beats cispliceai max_window"
+    ]
+
+
 def test_a_ledger_that_was_rewritten_is_read_from_its_start(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     finish(workspace, "one", 0.4)

@@ -191,9 +191,11 @@ def _boards(workspace: Workspace, runs: Sequence[dict[str, Any]], metrics: Seque
         board.ceiling = board.ceiling or _ceiling(run["ceiling"])
         stale = [f"{run['run']} is stale: {run['stale']}"] if run["stale"] else []
         board.notes += [note for note in (*run.get("notes", []), *stale) if note not in board.notes]
-        for line in lines_of(run, records[run["run"]], known):
-            board.lines.append(line if run["base"] in ("", board.base) else _with_base_named(line, run["base"]))
-        known |= {(line.kind, line.scorer) for line in board.lines if line.kind != "learned"}
+        lines = lines_of(run, records[run["run"]])
+        if run["base"] not in ("", board.base):
+            lines = [_with_base_named(line, run["base"]) for line in lines]
+        board.lines += [line for line in lines if (line.kind, line.scorer) not in known]
+        known |= {(line.kind, line.scorer) for line in lines if line.kind != "learned"}
     for board in found.values():
         board.lines = by_kind_and_auprc(board.lines)
     return sorted(found.values(), key=lambda board: (board.data, board.split, board.test_digest))
@@ -253,21 +255,16 @@ def _ceiling(records: Iterable[Mapping[str, Any]]) -> dict[str, Value]:
     }
 
 
-def lines_of(
-    run: Mapping[str, Any], records: Iterable[Mapping[str, Any]], known: Iterable[tuple[str, str]] = ()
-) -> list[Line]:
+def lines_of(run: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> list[Line]:
     """The lines of a finished run.
 
     Args:
         run: what is known of it.
         records: its metrics, one a scorer and metric.
-        known: kind and name of baselines and base networks that are left out, as they have their line already.
     """
     lines: dict[str, Line] = {}
     for record in records:
         scorer, kind = record["scorer"], record["kind"]
-        if (kind, scorer) in known:
-            continue
         line = lines.get(scorer)
         if line is None:
             line = lines[scorer] = Line(scorer, kind, run["run"], run["row"] if kind == "learned" else "", {})
