@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.shown import duration, estimate, memory, number
+from meta_spliceai.experiments.shown import DASH, Table, as_markdown, duration, estimate, memory, number
 from meta_spliceai.experiments.spec import ExperimentSpec
 from meta_spliceai.experiments.workspace import Workspace
 
@@ -43,6 +44,11 @@ class Result:
         names = [str(one["scorer"]) for one in self.entry["metrics"] if one["kind"] == "learned"]
         return names[0] if names else ""
 
+    @property
+    def auprc(self) -> str:
+        """The learned model's AUPRC with its interval, as a text."""
+        return estimate(self.value(self.learned, "auprc"))
+
     def value(self, scorer: str, metric: str) -> dict[str, Any] | None:
         """One metric of one scorer with its interval; None where it was not computed."""
         for one in self.entry["metrics"]:
@@ -60,8 +66,9 @@ class Result:
         return max(found, key=lambda one: float(one["estimate"]), default=None)
 
 
-def read_results(root: Path) -> list[Result]:
-    """The newest kept run of each row, data set, scale and window, in the order in which they finished."""
+@cache
+def read_results(root: Path) -> tuple[Result, ...]:
+    """The newest kept run of each row, data set, scale and window, in the order in which they finished; read once."""
     workspace = Workspace(root / LEDGER)
     newest: dict[tuple[Any, ...], Result] = {}
     for entry in workspace.finished():
@@ -71,7 +78,7 @@ def read_results(root: Path) -> list[Result]:
         spec = run.spec()
         key = (spec.id, spec.data.name, spec.scale, spec.window, str(spec.encoder.settings.get("weights")))
         newest[key] = Result(entry, spec)
-    return list(newest.values())
+    return tuple(newest.values())
 
 
 def on_the_wishlist(results: Iterable[Result]) -> list[Result]:
@@ -86,85 +93,84 @@ def on_the_wishlist(results: Iterable[Result]) -> list[Result]:
 
 def rows_table(root: Path) -> str:
     """Every kept run of a wishlist's row: what it asked, what came out, what it took."""
-    lines = [
-        "| row | data: variants, tested | scale | AUPRC | base network | best baseline | r with validated Δ | "
-        "r with the measured effect | time, memory |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
+    columns = ("row", "data: variants, tested", "scale", "AUPRC", "base network", "best baseline", "r with validated Δ",
+               "r with the measured effect", "time, memory")  # fmt: skip
+    rows = []
     for one in on_the_wishlist(read_results(root)):
-        entry = one.entry
-        base, rival = one.best("base"), one.best("baseline")
-        network = f"{_alone(base)} ({base['scorer'].removeprefix('base ')})" if base else "–"
-        baseline = f"{_alone(rival)} ({rival['scorer']})" if rival else "–"
-        lines.append(
-            f"| {_named(one)} | {entry['data']['name']}: {entry['data']['rows']:,}, {entry['test']['rows']:,} "
-            f"| {one.spec.scale} | {estimate(one.value(one.learned, 'auprc'))} | {network} | {baseline} "
-            f"| {_alone(one.value(one.learned, 'pearson_validated_delta'))} "
-            f"| {_alone(one.value(one.learned, 'pearson_effect'))} "
-            f"| {duration(entry['seconds'])}, {memory(entry['peak_memory_bytes'])} |"
+        entry, base, rival = one.entry, one.best("base"), one.best("baseline")
+        rows.append(
+            (
+                _named(one),
+                f"{entry['data']['name']}: {entry['data']['rows']:,}, {entry['test']['rows']:,}",
+                one.spec.scale,
+                one.auprc,
+                f"{_alone(base)} ({base['scorer'].removeprefix('base ')})" if base else DASH,
+                f"{_alone(rival)} ({rival['scorer']})" if rival else DASH,
+                _alone(one.value(one.learned, "pearson_validated_delta")),
+                _alone(one.value(one.learned, "pearson_effect")),
+                f"{duration(entry['seconds'])}, {memory(entry['peak_memory_bytes'])}",
+            )
         )
-    return "\n".join(lines)
+    return as_markdown(Table(columns, rows, 3))
 
 
 def completed_table(root: Path) -> str:
     """The completed rows in short: the wishlist's answer for a first page."""
-    lines = [
-        "| row | AUPRC | base network alone | r with validated Δ | time on two cores |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for one in on_the_wishlist(read_results(root)):
-        if not one.entry.get("as_wished") or not one.value(one.learned, "auprc"):
-            continue
-        lines.append(
-            f"| {one.spec.title}, {one.entry['data']['name']} | {estimate(one.value(one.learned, 'auprc'))} "
-            f"| {_alone(one.best('base'))} | {_alone(one.value(one.learned, 'pearson_validated_delta'))} "
-            f"| {duration(one.entry['seconds'])} |"
+    rows = [
+        (
+            f"{one.spec.title}, {one.entry['data']['name']}",
+            one.spec.scale,
+            one.auprc,
+            _alone(one.best("base")),
+            _alone(one.value(one.learned, "pearson_validated_delta")),
+            duration(one.entry["seconds"]),
         )
-    return "\n".join(lines)
+        for one in on_the_wishlist(read_results(root))
+        if one.entry.get("as_wished") and one.value(one.learned, "auprc")
+    ]
+    return as_markdown(Table(("row", "scale", "AUPRC", "base network alone", "r with validated Δ", "time"), rows, 2))
 
 
 def curve_table(root: Path) -> str:
-    """The learning curve: training variants, AUPRC, difference from the base network."""
-    lines = ["| trained on | AUPRC | AUROC | base network | time |", "|---:|---:|---:|---:|---:|"]
-    for trained_on, one in learning_curve(root):
-        lines.append(
-            f"| {trained_on:,} | {estimate(one.value(one.learned, 'auprc'))} "
-            f"| {estimate(one.value(one.learned, 'auroc'))} | {_alone(one.best('base'))} "
-            f"| {duration(one.entry['seconds'])} |"
+    """The learning curve: training variants, AUPRC, AUROC, and the base network's AUPRC."""
+    rows = [
+        (
+            f"{trained_on:,}",
+            one.auprc,
+            estimate(one.value(one.learned, "auroc")),
+            _alone(one.best("base")),
+            duration(one.entry["seconds"]),
         )
-    return "\n".join(lines)
+        for trained_on, one in learning_curve(root)
+    ]
+    return as_markdown(Table(("trained on", "AUPRC", "AUROC", "base network", "time"), rows, 0))
 
 
 def folds_table(root: Path) -> str:
     """Cross-validated rows: pooled out of fold, and how the folds spread."""
-    lines = [
-        "| row | folds | AUPRC, pooled | AUPRC of the folds: mean ± standard deviation | smallest, largest | base |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
+    columns = ("row", "folds", "AUPRC, pooled", "AUPRC of the folds: mean ± standard deviation", "smallest, largest",
+               "base")  # fmt: skip
+    rows = []
     for one in on_the_wishlist(read_results(root)):
         for fold in one.entry.get("folds") or ():
             if (fold["scorer"], fold["metric"]) == (one.learned, "auprc"):
                 values = [float(value) for value in fold["values"].values() if value is not None]
-                lines.append(
-                    f"| {_named(one)} | {fold['folds']} | {estimate(one.value(one.learned, 'auprc'))} "
-                    f"| {fold['mean']:.3f} ± {fold['sd']:.3f} | {min(values):.3f}, {max(values):.3f} "
-                    f"| {_alone(one.best('base'))} |"
-                )
-    return "\n".join(lines)
+                spread = f"{number(fold['mean'])} ± {number(fold['sd'])}"
+                ends = f"{number(min(values))}, {number(max(values))}"
+                rows.append((_named(one), str(fold["folds"]), one.auprc, spread, ends, _alone(one.best("base"))))
+    return as_markdown(Table(columns, rows))
 
 
 def tasks_table(root: Path) -> str:
     """What the multi-step rows reach in their own tasks, against observed labels and against the base network's."""
-    lines = ["| row | task | labels | tested | metric | value |", "|---|---|---|---:|---|---:|"]
-    for one in on_the_wishlist(read_results(root)):
-        for task, parts in (one.entry.get("task_metrics") or {}).items():
-            for labels, found in _parts(parts):
-                lines += [
-                    f"| {_named(one)} | {task} | {labels} | {metric.get('n', found.get('n', '–'))} "
-                    f"| {metric['metric']} | {estimate(metric)} |"
-                    for metric in found.get("metrics", ())
-                ]
-    return "\n".join(lines)
+    rows = [
+        (_named(one), task, labels, metric["metric"], str(metric.get("n", found.get("n", DASH))), estimate(metric))
+        for one in on_the_wishlist(read_results(root))
+        for task, parts in (one.entry.get("task_metrics") or {}).items()
+        for labels, found in _parts(parts)
+        for metric in found.get("metrics", ())
+    ]
+    return as_markdown(Table(("row", "task", "labels", "metric", "tested", "value"), rows, 4))
 
 
 def _parts(parts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -185,17 +191,14 @@ BLOCKS = {
 
 
 def learning_curve(root: Path) -> list[tuple[int, Result]]:
-    """(training variants, run) of the learning curve's rows and of the wishlist's row with the same test."""
-    results = read_results(root)
-    points = [one for one in results if one.row.startswith(CURVE)]
-    tests = {str(one.entry["test"]["digest"]) for one in points}
-    points += [one for one in results if one.row == "validated-delta-50k" and one.entry["test"]["digest"] in tests]
-    return sorted(((_trained_on(one, root), one) for one in points), key=lambda point: point[0])
-
-
-def _trained_on(one: Result, root: Path) -> int:
-    record = Workspace(root / LEDGER).run(str(one.entry["run"])).record()
-    return int(record["training"]["train_rows"])
+    """(training variants, run) of the learning curve's rows."""
+    workspace = Workspace(root / LEDGER)
+    points = []
+    for one in read_results(root):
+        if one.row.startswith(CURVE):
+            training = workspace.run(str(one.entry["run"])).record()["training"]
+            points.append((int(training["train_rows"]), one))
+    return sorted(points, key=lambda point: point[0])
 
 
 def _alone(value: dict[str, Any] | None) -> str:
@@ -213,7 +216,7 @@ def _named(one: Result) -> str:
 
 
 def draw(root: Path) -> list[Path]:
-    """The pictures of docs/results/wishlist.md; those whose runs are not kept yet are left out."""
+    """The pictures of docs/results/wishlist.md."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -261,7 +264,7 @@ def _curve(axis: Any, points: Sequence[tuple[int, Result]], label: str) -> None:
 
 
 def _folds(axis: Any, results: Sequence[Result]) -> None:
-    """AUPRC of each fold: learned model and base network, a line between the two."""
+    """AUPRC of each fold: learned model above, base network below."""
     from meta_spliceai.colours import KINDS
 
     names = []
