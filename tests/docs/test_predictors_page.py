@@ -1,0 +1,23 @@
+"""The page on shipped predictors says what its kept numbers and the predictor's card say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+from meta_spliceai.splice_engine.meta_layer.shipped_predictor import load_shipped
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_is_rendered_from_the_kept_numbers() -> None:
+    spec = importlib.util.spec_from_file_location("make_predictors", ROOT / "tools" / "make_predictors.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    results = json.loads(tool.RESULTS.read_text(encoding="utf-8"))
+    card = load_shipped().card
+    assert card["metrics"] == results["tried"]["logistic regression, 5 features (shipped)"]
+    assert tool.RESULTS.with_suffix(".md").read_text(encoding="utf-8") == tool.rendered(results, card)
