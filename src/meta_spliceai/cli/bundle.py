@@ -36,7 +36,7 @@ def make(
         int | None,
         typer.Option("--limit", min=1, max=MOST_ROWS, metavar="N", help="N variants a row, drawn with its seed."),
     ] = None,
-    max_size: Annotated[str, typer.Option("--max-size", metavar="SIZE", help="A larger file is refused.")] = "45MB",
+    max_size: Annotated[str, typer.Option("--max-size", metavar="SIZE", help="A larger file is refused.")] = "46MB",
     scores: Annotated[
         bool, typer.Option("--scores/--no-scores", help="Pack the base scores that the cache holds.")
     ] = True,

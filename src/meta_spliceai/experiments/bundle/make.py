@@ -71,7 +71,7 @@ class Options:
             be missing then, because the other machine may have them, and are listed.
     """
 
-    most_bytes: int = 45_000_000
+    most_bytes: int = 46_000_000
     scores: bool = True
     digits: int | None = None
     wheels: Path | None = None
