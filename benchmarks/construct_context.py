@@ -5,7 +5,7 @@ MFASS's exons are put into three surroundings, all of the same length: N (how a 
 Told are, for each network and surrounding, how likely the tested exon's own two sites are without a variant (median
 over exons), and how well the change at them ranks the measured losses of an exon, as Δ and as change in log-odds.
 
-Judged are the variants whose chromosome is known for 5,000 bases on either side of everything that is scored; with a
+Evaluated are the variants whose chromosome is known for 5,000 bases on either side of everything that is scored; with a
 sparse genome these are few.
 
     python benchmarks/construct_context.py [--networks spliceai openspliceai ...] [--openspliceai-python PYTHON]
@@ -80,7 +80,7 @@ np.save(out, np.mean(outputs, axis=0).transpose(0, 2, 1))
 
 
 def main() -> int:
-    """Score, judge, write."""
+    """Score, evaluate, write."""
     options = _options()
     constructs = load_dataset("mfass", context="construct")
     table, chromosome = _in_reach(constructs.variants, constructs.genome, load_dataset("mfass"))
@@ -170,7 +170,7 @@ def _surroundings(
 def _network(
     model: BaseModel, table: pd.DataFrame, genomes: dict[str, tuple[SequenceSource, int]], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """One network in all surroundings, judged together, so that their differences are paired."""
+    """One network in all surroundings, evaluated together, so that their differences are paired."""
     columns: dict[str, np.ndarray] = {}
     found: dict[str, dict[str, Any]] = {}
     for name, (genome, shift) in genomes.items():
@@ -183,7 +183,7 @@ def _network(
         found[name] = {f"median_{site}": value for site, value in _medians(scores, moved).items()}
     base = table[["variant_id", "classification", "group", "effect"]].assign(target=np.nan, **columns)
     scorers = [Scorer(name.removesuffix(".score"), "base") for name in columns if name.endswith(".score")]
-    judged = evaluate(
+    evaluated = evaluate(
         base,
         scorers,
         "N",
@@ -192,7 +192,7 @@ def _network(
         points=OperatingPoints((), (), (), ()),
         negatives=(NORMAL, LOW_FREQUENCY),
     )
-    metrics = judged.metrics.set_index(["scorer", "metric"])
+    metrics = evaluated.metrics.set_index(["scorer", "metric"])
     for name, mine in found.items():
         for key, scorer, metric in (
             ("auprc", name, "auprc"),

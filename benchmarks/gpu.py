@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py [--device auto|cpu|cuda] [--time-limit 9m] [--quick] [--into results]
 
-One command, under ten minutes. Measured, each number beside the roofline it is judged against:
+One command, under ten minutes. Measured, each number beside the roofline it is evaluated against:
 
 * the device's own rates: a large matrix product in float32, in TF32 and bfloat16 where the device has them, and bytes
   read and written a second in a copy;
@@ -41,11 +41,11 @@ import torch
 
 import training
 from meta_spliceai.errors import MetaSpliceAIError, MissingExtraError, MissingResourceError
-from meta_spliceai.experiments.address import code_version
-from meta_spliceai.experiments.device_rates import copy_rate, product_rate, wait_for
-from meta_spliceai.experiments.environment import describe_environment
 from meta_spliceai.experiments.execute.durations import parse_duration
-from meta_spliceai.experiments.results import keep_benchmark
+from meta_spliceai.experiments.run.device_rates import copy_rate, product_rate, wait_for
+from meta_spliceai.experiments.store.address import code_version
+from meta_spliceai.experiments.store.environment import describe_environment
+from meta_spliceai.experiments.store.results import keep_benchmark
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.base_layer.split_products import Precision

@@ -56,8 +56,8 @@ def make_run(folder: Path, number: int, draw: random.Random) -> dict[str, Any]:
     ]
     run = folder / name
     run.mkdir()
-    judged = {"scorers": [], "metrics": metrics, "differences": differences, "settings": {}}
-    (run / "metrics.json").write_text(json.dumps(judged))
+    evaluated = {"scorers": [], "metrics": metrics, "differences": differences, "settings": {}}
+    (run / "metrics.json").write_text(json.dumps(evaluated))
     (run / "data.json").write_text(json.dumps({"base": {"name": "toy"}, "coverage": {"read": 20_000, "left_out": {}}}))
     (run / "run.json").write_text(json.dumps({"state": "finished", "row": row}))
     return {

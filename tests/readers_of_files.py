@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from meta_spliceai.experiments.bundle.packed_scores import read_packed_scores
-from meta_spliceai.experiments.gpu_prices import load_market, read_history
-from meta_spliceai.experiments.ledger import LEDGER
-from meta_spliceai.experiments.read_variants import read_variants
-from meta_spliceai.experiments.read_wishlist import read_wishlist
-from meta_spliceai.experiments.read_yaml import read_text
-from meta_spliceai.experiments.rows import load_rows, read_rows
-from meta_spliceai.experiments.run_record import RunRecord
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.plan.gpu_prices import load_market, read_history
+from meta_spliceai.experiments.predict.read_variants import read_variants
+from meta_spliceai.experiments.spec.read_yaml import read_text
+from meta_spliceai.experiments.spec.rows import load_rows, read_rows
+from meta_spliceai.experiments.store.ledger import LEDGER
+from meta_spliceai.experiments.store.run_record import RunRecord
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS

@@ -18,9 +18,9 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from meta_spliceai.datasets import load_dataset
-from meta_spliceai.experiments.packaged_network import packaged_network
-from meta_spliceai.experiments.shipped_scores import shipped_scores
-from meta_spliceai.experiments.spec import BaseSpec
+from meta_spliceai.experiments.run.packaged_network import packaged_network
+from meta_spliceai.experiments.run.shipped_scores import shipped_scores
+from meta_spliceai.experiments.spec.experiment import BaseSpec
 from meta_spliceai.splice_engine.base_layer.reductions import max_window
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples

@@ -119,7 +119,7 @@ def _waits_for_a_command(file: Path, name: str) -> bool:
 def modules_of_the_runner() -> int:
     """Modules of the package that importing the runner loads."""
     code = (
-        "import sys, meta_spliceai.experiments.runner; "
+        "import sys, meta_spliceai.experiments.run.runner; "
         "print(sum(name.startswith('meta_spliceai') for name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

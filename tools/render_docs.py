@@ -47,9 +47,9 @@ METRICS = (
 def take(runs_dir: Path, root: Path, install_seconds: float | None = None, test_seconds: float | None = None) -> None:
     """Keep the quickstart's board, data account and machine, and draw its picture."""
     from meta_spliceai.cli.quickstart import ROWS
-    from meta_spliceai.experiments.leaderboard import boards
+    from meta_spliceai.experiments.board.leaderboard import boards
     from meta_spliceai.experiments.report import write_figure
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace(runs_dir)
     found = [board for board in boards(workspace) if {line.row for line in board.lines} >= set(ROWS)]
@@ -92,8 +92,8 @@ def take(runs_dir: Path, root: Path, install_seconds: float | None = None, test_
 
 def take_pairs(runs_dir: Path, root: Path) -> None:
     """Keep what the paired comparison of each two rows says, seed by seed; rows without a finished run are left out."""
-    from meta_spliceai.experiments.compare_runs import compare_on_shared_rows
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace(runs_dir)
     ran = {(entry["row"], entry["seed"]): entry["run"] for entry in workspace.finished() if not entry["smoke"]}
@@ -128,7 +128,7 @@ def take_pairs(runs_dir: Path, root: Path) -> None:
 
 
 def _interval(found: Any) -> dict[str, float | None]:
-    """Estimate and 95 % interval of a row of a judgement; None where there is none."""
+    """Estimate and 95 % interval of a row of a evaluation; None where there is none."""
     return {key: float(found[key]) if found[key] == found[key] else None for key in ("estimate", "low", "high")}
 
 
@@ -163,11 +163,11 @@ def verdicts(kept: dict[str, Any]) -> str:
 
 
 def test_size(kept: dict[str, Any]) -> str:
-    """What the judgement rests on, in one sentence."""
+    """What the evaluation rests on, in one sentence."""
     board = kept["board"]
     text = (
-        f"Judged on {board['rows']:,} test variants at {board['groups']} mutated positions, {board['positives']:,} of "
-        f"them Splice-altering; among Splice-altering and Normal together their share (prevalence) is "
+        f"Evaluated on {board['rows']:,} test variants at {board['groups']} mutated positions, {board['positives']:,} "
+        f"of them Splice-altering; among Splice-altering and Normal together their share (prevalence) is "
         f"{board['prevalence']:.3f}."
     )
     notes = [note for note in board["notes"] if note]
@@ -314,8 +314,8 @@ DATA_SETS = {
 
 def results_of(name: str, root: Path) -> str:
     """What the kept runs of a data set say."""
-    from meta_spliceai.experiments.evidence_text import results_in_markdown
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.board.evidence_text import results_in_markdown
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     return results_in_markdown(Workspace(root / "runs", (root / LEDGER,)), DATA_SETS[name])
 

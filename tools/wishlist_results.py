@@ -14,10 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.shown import DASH, Table, as_markdown, duration, estimate, memory, number
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.board.shown import DASH, Table, as_markdown, duration, estimate, memory, number
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.store.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 LEDGER = "results"

@@ -1,15 +1,15 @@
-"""meta-spliceai: train, judge and use predictors of splice-altering variants."""
+"""meta-spliceai: train, evaluate and use predictors of splice-altering variants."""
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meta_spliceai.experiments.predict_shipped import load_predictor as load_predictor
+    from meta_spliceai.experiments.predict.predict_shipped import load_predictor as load_predictor
     from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import score_vcf as score_vcf
 
 _LAZY = {
-    "load_predictor": "meta_spliceai.experiments.predict_shipped",
+    "load_predictor": "meta_spliceai.experiments.predict.predict_shipped",
     "score_vcf": "meta_spliceai.splice_engine.base_layer.vcf.score_vcf",
 }
 """What is loaded, with all that it needs, only when it is asked for."""

@@ -98,7 +98,7 @@ class MissingExtraError(MetaSpliceAIError):
 class MissingPackageError(MetaSpliceAIError):
     """A package of the usual installation is not on this machine, and what was asked for cannot be done without it.
 
-    Training and judging do without these packages, so that they run on a machine that has PyTorch and little else.
+    Training and evaluation do without these packages, so that they run on a machine that has PyTorch and little else.
     """
 
     def __init__(self, feature: str, package: str) -> None:

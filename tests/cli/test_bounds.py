@@ -15,8 +15,8 @@ from meta_spliceai.cli.bundle import size_in_bytes
 from meta_spliceai.cli.print_json import print_json
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.execute.durations import parse_duration
-from meta_spliceai.experiments.rows import change, load_rows
-from meta_spliceai.experiments.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import change, load_rows
+from meta_spliceai.experiments.spec.smoke import as_smoke
 from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig
 from tests.conftest import RunCli
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from meta_spliceai.cli.app import app
-from meta_spliceai.experiments.rows import load_rows
+from meta_spliceai.experiments.spec.rows import load_rows
 from tests.conftest import RunCli
 
 ROOT = typer.main.get_command(app)

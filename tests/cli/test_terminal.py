@@ -15,9 +15,9 @@ from meta_spliceai.cli import terminal as shown
 from meta_spliceai.cli.terminal import JsonLines, Quiet, Terminal, make_screen
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.execute.place import Place
-from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.runner import Outcome
-from meta_spliceai.experiments.workspace import RunDirectory
+from meta_spliceai.experiments.run.runner import Outcome
+from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.store.workspace import RunDirectory
 
 
 def training(share: float, loss: float = 0.25, fold: int | None = None) -> dict[str, Any]:
@@ -84,8 +84,8 @@ def test_a_terminal_has_a_bar_for_every_row_and_none_when_they_end() -> None:
     first.tell("training", training(0.1, fold=2))
     assert [task.description for task in screen.bars.tasks] == ["second: training", "first: training fold 2"]
     first.tell("end", {"state": "interrupted", "reason": ""})
-    with second.stage("judging"):
-        assert [task.description for task in screen.bars.tasks] == ["second: judging"]
+    with second.stage("evaluation"):
+        assert [task.description for task in screen.bars.tasks] == ["second: evaluation"]
     assert screen.bars.tasks == []
     assert not screen.bars.live.is_started
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from meta_spliceai.cli import wishlist_add
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.rows import load_rows
+from meta_spliceai.experiments.spec.rows import load_rows
 
 GIVEN = ("--title", "WT1, 51 bases", "--model", "gated-cnn", "--data", "wt1-exon5")
 

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from meta_spliceai.cli.app import app
-from meta_spliceai.experiments.rows import load_rows
+from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.splice_engine.meta_layer.models import ValidatedDeltaPredictor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +73,7 @@ def test_blocks_hold_the_kept_numbers(tool):
         "| baseline | position alone | 0.500 [0.400, 0.600] | – | – |",
         "| learned | m | 0.000 | – | – |",
         "  - beats position alone: by much",
-        "Judged on 1,234 test variants at 12 mutated positions, 321 of them Splice-altering",
+        "Evaluated on 1,234 test variants at 12 mutated positions, 321 of them Splice-altering",
         "(prevalence) is 0.457. A subset: 400 of 5,524 variants.",
         "| train | 10 | 3 | 4 | 5 | 1 |",
         "| | left out: why | 2 |",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.store.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meta_spliceai.experiments.gpu_prices import load_market, load_prices
-from meta_spliceai.experiments.progress_of_rows import state_of_rows
-from meta_spliceai.experiments.read_wishlist import read_wishlist
-from meta_spliceai.experiments.render_wishlist import render_wishlist
-from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices
+from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
+from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
+from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPLETED = "## ✅ Completed Experiments"

@@ -15,11 +15,11 @@ import torch
 from meta_spliceai import resources
 from meta_spliceai.datasets import registry
 from meta_spliceai.datasets.registry import DataSet, Loaded
-from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.watcher import Silent
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.base_layer import families
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
@@ -181,7 +181,7 @@ class Heard:
         self.lines.append(line)
 
     def row(self, label: str) -> Silent:
-        """The watcher of a row."""
+        """The callback of a row."""
         return self.rows.setdefault(label, Silent())
 
 

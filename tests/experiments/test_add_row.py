@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.add_row import (
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.wishlist.add_row import (
     append_row,
     free_id,
     from_to,
@@ -18,8 +20,6 @@ from meta_spliceai.experiments.add_row import (
     split_of,
     with_middle_column,
 )
-from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.spec import ExperimentSpec
 
 COMMENTED = """# Rows of our lab.
 section: Ours

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from meta_spliceai.experiments import at_hand
-from meta_spliceai.experiments.at_hand import lacking
-from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec import at_hand
+from meta_spliceai.experiments.spec.at_hand import lacking
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.rows import load_rows
 from tests.conftest import RunCli
 
 ROWS = load_rows(own=None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from meta_spliceai.experiments.gpu_prices import load_market, load_prices
-from meta_spliceai.experiments.progress_of_rows import state_of_rows
-from meta_spliceai.experiments.render_wishlist import render_wishlist
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec, Wish
-from meta_spliceai.experiments.wishlist_document import split_row
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
+from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist
+from meta_spliceai.experiments.wishlist.wishlist_document import split_row
 
 
 def rendered(rows: dict[str, ExperimentSpec], workspace: Workspace) -> str:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments import runner
-from meta_spliceai.experiments.disk_errors import disk_error
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.watcher import Silent
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run import runner
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.disk_errors import disk_error
+from meta_spliceai.experiments.store.workspace import Workspace
 from tests.conftest import RunCli
 
 Rows = dict[str, ExperimentSpec]
@@ -38,9 +38,9 @@ class AfterOneEpoch(Silent):
 def test_a_run_whose_folder_is_deleted_stops_and_does_not_make_it_anew(
     toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
 ) -> None:
-    watcher = AfterOneEpoch(lambda: shutil.rmtree(workspace.runs()[0].path))
+    callback = AfterOneEpoch(lambda: shutil.rmtree(workspace.runs()[0].path))
     with pytest.raises(RunError, match=r"toy-row-\w+ is gone; .* run the row anew"):
-        run_experiment(toy_row, workspace, "cpu", rows=catalogue, watcher=watcher)
+        run_experiment(toy_row, workspace, "cpu", rows=catalogue, callback=callback)
     assert workspace.runs() == []
 
 
@@ -56,7 +56,7 @@ def test_a_run_whose_mount_goes_writes_nowhere_else_and_goes_on_when_it_is_back(
             workspace.root.mkdir()
 
     with pytest.raises(RunError, match=r"put the disk back and go on with --resume"):
-        run_experiment(toy_row, workspace, "cpu", rows=catalogue, watcher=AfterOneEpoch(unmount))
+        run_experiment(toy_row, workspace, "cpu", rows=catalogue, callback=AfterOneEpoch(unmount))
     assert not list(workspace.root.rglob("*.json*"))  # nothing on the disk below
     shutil.rmtree(workspace.root, ignore_errors=True)
     away.rename(workspace.root)
@@ -76,7 +76,7 @@ def test_a_full_disk_is_known_through_what_a_library_made_of_it(
         except OSError:
             raise RuntimeError("unexpected pos 109888 vs 109776")  # noqa: B904 (as torch.save does)
 
-    monkeypatch.setattr(runner, "judge", write)
+    monkeypatch.setattr(runner, "evaluate", write)
     with pytest.raises(RunError, match=r"No space left on device: /runs/x; free space there .*runs prune.* --resume"):
         run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     assert workspace.runs()[0].reason() == "No space left on device: /runs/x"
@@ -87,10 +87,10 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_anything_is_computed(
 ) -> None:
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", tmp_path / "file" / "runs"):
-        watcher = Silent()
+        callback = Silent()
         with pytest.raises(InputError, match=r"a file stands in its place.*--runs-dir or META_SPLICEAI_RUNS"):
-            run_experiment(toy_row, Workspace(root), "cpu", rows=catalogue, watcher=watcher)
-        assert watcher.lines == []
+            run_experiment(toy_row, Workspace(root), "cpu", rows=catalogue, callback=callback)
+        assert callback.lines == []
 
 
 def test_only_failures_of_a_disk_count_as_such() -> None:

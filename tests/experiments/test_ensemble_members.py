@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.ensemble import train_ensemble
-from meta_spliceai.experiments.prepare import load_rows_of, prepare
-from meta_spliceai.experiments.procedures import Clock, Job
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.watcher import Silent
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.run.ensemble import train_ensemble
+from meta_spliceai.experiments.run.prepare import load_rows_of, prepare
+from meta_spliceai.experiments.run.procedures import Clock, Job
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import fit_shares
 
 Rows = dict[str, ExperimentSpec]

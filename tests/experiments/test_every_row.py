@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.smoke import as_smoke
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 
 ROWS = load_rows(own=None)
@@ -37,6 +37,6 @@ def test_the_row_runs_in_miniature(row_id: str, mirror: Path, place: Path, monke
     assert run is not None
     assert run.state() == "finished"
     assert run.record()["smoke"] is True
-    judged = Evaluation.from_json(run.metrics())
-    assert {scorer.kind for scorer in judged.scorers} >= {"baseline", "base"}
+    evaluated = Evaluation.from_json(run.metrics())
+    assert {scorer.kind for scorer in evaluated.scorers} >= {"baseline", "base"}
     assert run.data()["split"]["audit"]["clean"] is True

@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 
 from meta_spliceai.cli.leaderboard import print_board
-from meta_spliceai.experiments.evidence_in_short import evidence_in_short
-from meta_spliceai.experiments.evidence_tables import observed_tables
-from meta_spliceai.experiments.leaderboard import board_table, boards, coverage_in_words, judged_on
-from meta_spliceai.experiments.shown import as_markdown
-from meta_spliceai.experiments.without_folders import without_folders
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.board.evidence_in_short import evidence_in_short
+from meta_spliceai.experiments.board.evidence_tables import observed_tables
+from meta_spliceai.experiments.board.leaderboard import board_table, boards, coverage_in_words, evaluated_on
+from meta_spliceai.experiments.board.shown import as_markdown
+from meta_spliceai.experiments.store.without_folders import without_folders
+from meta_spliceai.experiments.store.workspace import Workspace
 
 
 def audit(*findings: tuple[str, str, int]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def test_a_board_names_its_base_network_and_tells_others_apart(tmp_path: Path) -
     assert [line.scorer for line in board.lines] == ["base own_site", "cispliceai own_site", "one", "two"]
     assert board.lines[2].verdicts == ("beats base own_site: AUPRC difference +0.1",)
     assert board.lines[3].verdicts == ("beats cispliceai own_site: AUPRC difference +0.1",)
-    assert judged_on(board).endswith("held out: gene; prevalence 0.200; base is spliceai")
+    assert evaluated_on(board).endswith("held out: gene; prevalence 0.200; base is spliceai")
     assert board.to_json()["coverage"] == DATA["coverage"]
     assert "toys: 1,139 rows read, 991 used; left out: 148 no reference sequence" in board_table(board).remarks[1]
     screen = Console(width=100, record=True, file=io.StringIO())

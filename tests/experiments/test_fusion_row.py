@@ -1,4 +1,4 @@
-"""Fusion as a row: out of fold, judged like every other, kept, and applied to new variants."""
+"""Fusion as a row: out of fold, evaluated like every other, kept, and applied to new variants."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import torch
 from meta_spliceai.cli.leaderboard import leaderboard
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.evidence_in_short import evidence_in_short
-from meta_spliceai.experiments.kept_baselines import kept_or_computed
-from meta_spliceai.experiments.leaderboard import boards
-from meta_spliceai.experiments.parts import missing_parts, needed_parts
-from meta_spliceai.experiments.predict_new import predict_new
-from meta_spliceai.experiments.read_variants import read_variants
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.smoke import as_smoke
-from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.board.evidence_in_short import evidence_in_short
+from meta_spliceai.experiments.board.leaderboard import boards
+from meta_spliceai.experiments.predict.predict_new import predict_new
+from meta_spliceai.experiments.predict.read_variants import read_variants
+from meta_spliceai.experiments.run.kept_baselines import kept_or_computed
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.parts import missing_parts, needed_parts
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer import families
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
@@ -96,10 +96,12 @@ def test_every_row_is_answered_by_the_fusion_that_did_not_see_it(run: RunDirecto
 
 
 def test_every_network_has_its_baselines_and_stands_in_the_record(run: RunDirectory) -> None:
-    judged = {scorer["name"]: scorer for scorer in run.metrics()["scorers"]}
-    assert {"base max_window", "base own_site", "tissues max_window", "tissues own_site", "toy-fusion"} <= set(judged)
-    assert "tissues (2 networks)" in judged["tissues own_site"]["note"]
-    assert judged["toy-fusion"]["scale"] == "probability"
+    evaluated = {scorer["name"]: scorer for scorer in run.metrics()["scorers"]}
+    assert {"base max_window", "base own_site", "tissues max_window", "tissues own_site", "toy-fusion"} <= set(
+        evaluated
+    )
+    assert "tissues (2 networks)" in evaluated["tissues own_site"]["note"]
+    assert evaluated["toy-fusion"]["scale"] == "probability"
     frame = run.read_predictions()
     assert not np.allclose(frame["base own_site.score"], frame["tissues own_site.score"])
     data = run.data()
@@ -134,7 +136,7 @@ def test_the_evidence_of_a_run_is_kept(run: RunDirectory) -> None:
     exonic = [r for r in evidence["strata"] if r["stratum"] == "exonic" and r.get("scorer") == "toy-fusion"]
     assert {record["metric"] for record in exonic} == {"auprc", "auroc"}
     tiny = [record for record in evidence["strata"] if "scorer" not in record]
-    assert all("not judged" in record["reason"] for record in tiny)
+    assert all("not evaluated" in record["reason"] for record in tiny)
     held = {record["scorer"]: record["estimate"] for record in evidence["within_position"]}
     assert held["toy-fusion"] > held["base max_window"]
     gains = {(r["scorer"], r["metric"]): r for r in evidence["gain_over_position"]}

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from meta_spliceai.experiments.address import STAGES, code_version, run_name
-from meta_spliceai.experiments.prepare import load_rows_of
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.prepare import load_rows_of
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.store.address import STAGES, code_version, run_name
+from meta_spliceai.experiments.store.workspace import Workspace
 from tests.golden import kept
 
 ROWS = {
@@ -68,6 +68,6 @@ def test_numbers_of_every_stage_are_the_kept_ones(
 def test_every_stage_is_part_of_the_address(toy_row: ExperimentSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {run_name(toy_row, "data", code_version())}
     for stage in STAGES:
-        monkeypatch.setattr("meta_spliceai.experiments.address.STAGES", {**STAGES, stage: STAGES[stage] + 1})
+        monkeypatch.setattr("meta_spliceai.experiments.store.address.STAGES", {**STAGES, stage: STAGES[stage] + 1})
         names.add(run_name(toy_row, "data", code_version()))
     assert len(names) == 1 + len(STAGES)

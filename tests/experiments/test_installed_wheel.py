@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from meta_spliceai.experiments.rows import load_rows
+from meta_spliceai.experiments.spec.rows import load_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 WISHED = [spec.id for spec in load_rows(own=None).values() if spec.wish is not None]

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from meta_spliceai.experiments.address import code_version
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.watcher import Silent
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.address import code_version
+from meta_spliceai.experiments.store.workspace import Workspace
 
 CHILD = """
 import importlib.util, os, signal, sys
@@ -31,9 +31,12 @@ toys.install_toy_bench()
 
 import torch
 torch.set_num_threads(1)
-from meta_spliceai.experiments import environment, prepare, procedures, runner
-from meta_spliceai.experiments.spec import parse_spec
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.store import environment
+from meta_spliceai.experiments.run import prepare
+from meta_spliceai.experiments.run import procedures
+from meta_spliceai.experiments.run import runner
+from meta_spliceai.experiments.spec.experiment import parse_spec
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer import training
 
 seen = 0
@@ -61,7 +64,7 @@ owner, name, before = {
     "best weights": (training, "write_best", False),
     "epoch": (training, "write_last", False),
     "trained": (procedures, "fit", False),
-    "judged": (runner, "judge", False),
+    "evaluated": (runner, "evaluate", False),
     "metrics written": (runner, "_conclude", True),
     "marking": (RunDirectory, "mark", True),
 }[moment]
@@ -81,7 +84,7 @@ MOMENTS = [
     ("epoch", 1),
     ("epoch", 3),
     ("trained", 1),
-    ("judged", 1),
+    ("evaluated", 1),
     ("metrics written", 1),
     ("marking", 2),
 ]
@@ -124,10 +127,10 @@ def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(
     (run,) = workspace.runs()
     assert run.state() == "interrupted"
     assert "killed" in run.reason()
-    watcher = Silent()
-    outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows={toy_row.id: toy_row}, watcher=watcher)
+    callback = Silent()
+    outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows={toy_row.id: toy_row}, callback=callback)
     # Begun anew it would end with the same metrics: what counts is that epochs that were done are not trained again.
-    assert [kind for kind, _ in watcher.facts].count("epoch") == EPOCHS_LEFT[moment, count]
+    assert [kind for kind, _ in callback.facts].count("epoch") == EPOCHS_LEFT[moment, count]
     assert outcome.run is not None
     assert outcome.run.path == run.path
     assert outcome.run.state() == "finished"
@@ -138,7 +141,8 @@ def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(
 def test_a_run_that_a_living_process_works_on_is_running(toy_row: ExperimentSpec, workspace: Workspace) -> None:
     run = workspace.run("toy-row-0123456789ab")
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom meta_spliceai.experiments.workspace import RunDirectory\n"
+        "import sys, time\nfrom pathlib import Path\n"
+        "from meta_spliceai.experiments.store.workspace import RunDirectory\n"
         "run = RunDirectory(Path(sys.argv[1]))\n"
         "with run.taken():\n    run.mark('running')\n    print('taken', flush=True)\n    time.sleep(60)\n"
     )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from meta_spliceai.experiments.ledger import Ledger
+from meta_spliceai.experiments.store.ledger import Ledger
 
 
 def test_entries_come_back_in_order_with_their_time(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_only_the_latest_finish_of_a_run_counts(tmp_path: Path) -> None:
 def test_two_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     script = (
-        "import sys\nfrom pathlib import Path\nfrom meta_spliceai.experiments.ledger import Ledger\n"
+        "import sys\nfrom pathlib import Path\nfrom meta_spliceai.experiments.store.ledger import Ledger\n"
         "ledger = Ledger(Path(sys.argv[1]))\n"
         "for number in range(40):\n    ledger.append({'who': sys.argv[2], 'number': number, 'padding': 'x' * 5000})\n"
     )

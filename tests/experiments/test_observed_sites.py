@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta_spliceai.experiments.observed_sites import PARTS, judge_observed_sites
+from meta_spliceai.experiments.run.observed_sites import PARTS, evaluate_observed_sites
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 
@@ -64,10 +64,10 @@ def spec(**more: Any) -> Any:
     return SimpleNamespace(id="row", seed=0, **{"fusion": None, **more})
 
 
-def judged(
+def evaluated(
     scores: BaseScores, tested: pd.DataFrame, wanted: Any = None, columns: dict[str, np.ndarray] | None = None
 ) -> dict[str, list[dict[str, Any]]]:
-    return judge_observed_sites(prepared(scores), tested, wanted or spec(), columns or {}, 10, {})
+    return evaluate_observed_sites(prepared(scores), tested, wanted or spec(), columns or {}, 10, {})
 
 
 def peaks_of(found: dict[str, list[dict[str, Any]]], scorer: str) -> dict[str, float]:
@@ -79,14 +79,14 @@ def hits_of(found: dict[str, list[dict[str, Any]]], scorer: str) -> list[float]:
 
 
 def test_sites_that_vanish_and_appear(scores: BaseScores, tested: pd.DataFrame) -> None:
-    numbers = peaks_of(judged(scores, tested), "toy")
+    numbers = peaks_of(evaluated(scores, tested), "toy")
     assert numbers["loss_detection"] == 1
     assert numbers["gain_detection"] == 0  # a base beside it
     assert numbers["false_gain_rate"] == pytest.approx(1 / 3)  # of a, b and d, none of which gains a site
 
 
 def test_what_the_reference_alone_would_score_stands_first(scores: BaseScores, tested: pd.DataFrame) -> None:
-    found = judged(scores, tested)
+    found = evaluated(scores, tested)
     assert [record["scorer"] for record in found["peaks"]] == ["no change"] * 5 + ["toy"] * 5
     nothing = peaks_of(found, "no change")
     assert (nothing["gain_detection"], nothing["loss_detection"], nothing["false_gain_rate"]) == (0, 0, 0)
@@ -97,18 +97,18 @@ def test_what_the_reference_alone_would_score_stands_first(scores: BaseScores, t
 def test_the_strongest_change_lies_at_an_observed_site_beside_answers_that_know_nothing(
     scores: BaseScores, tested: pd.DataFrame
 ) -> None:
-    found = judged(scores, tested)
+    found = evaluated(scores, tested)
     assert hits_of(found, "toy") == [pytest.approx(2 / 3), 1, 1]
     assert hits_of(found, "the variant itself") == [0, pytest.approx(1 / 3), 1]
     assert hits_of(found, "the exon's nearer site") == [pytest.approx(2 / 3)] * 3  # 250 is far from 301
     far = tested.assign(acceptors_gained=["", "", "350", ""])
-    assert {(r["n"], r["out_of_reach"]) for r in judged(scores, far)["localisation"]} == {(2, 1)}
+    assert {(r["n"], r["out_of_reach"]) for r in evaluated(scores, far)["localisation"]} == {(2, 1)}
 
 
 def test_any_observed_kind_is_right_and_otherwise_the_nearest_is_missed(
     scores: BaseScores, tested: pd.DataFrame
 ) -> None:
-    (found,) = judged(scores, tested)["effect_types"]
+    (found,) = evaluated(scores, tested)["effect_types"]
     lines = {line.pop("observed"): line for line in found["confusion"]}
     assert lines["donor loss"]["donor loss"] == 1
     assert lines["acceptor loss"]["acceptor loss"] == 1  # the skipped exon's farther site
@@ -116,14 +116,14 @@ def test_any_observed_kind_is_right_and_otherwise_the_nearest_is_missed(
     assert lines["no effect"] == {**dict.fromkeys(lines, 0), "donor gain": 1}
     assert (found["n"], found["several_observed"]) == (4, 1)
     quiet = BaseScores(scores.ref, scores.ref + 0.1 * scores.delta, HALF, "toy", "d")
-    (found,) = judged(quiet, tested)["effect_types"]
+    (found,) = evaluated(quiet, tested)["effect_types"]
     lines = {line.pop("observed"): line["no effect"] for line in found["confusion"]}
     assert lines == {"donor loss": 2, "donor gain": 0, "acceptor loss": 0, "acceptor gain": 1, "no effect": 1}
 
 
 def test_a_fusion_is_its_base_network_where_it_says_altering(scores: BaseScores, tested: pd.DataFrame) -> None:
     said = {"score": np.array([0.9, 0.1, 0.9, 0.2], np.float32)}
-    found = judged(scores, tested, spec(fusion="some"), said)
+    found = evaluated(scores, tested, spec(fusion="some"), said)
     assert peaks_of(found, "row")["false_gain_rate"] == 0
     assert peaks_of(found, "row")["loss_detection"] == pytest.approx(1 / 3)
     assert hits_of(found, "row")[0] == pytest.approx(1 / 3)
@@ -138,27 +138,27 @@ def test_heads_are_judged_alone_or_as_one_of_several(scores: BaseScores, tested:
         "effect-type.effect_type": np.array([1, 3, 2, 0]),
         "score": np.array([0.9, 0.9, 0.9, 0.1], np.float32),
     }
-    found = judged(scores, tested, columns=own)
+    found = evaluated(scores, tested, columns=own)
     assert peaks_of(found, "row")["loss_detection"] == pytest.approx(1 / 3)  # placed where the network is strongest
     assert hits_of(found, "row") == [pytest.approx(2 / 3), pytest.approx(2 / 3), 1]
     macro = {r["scorer"]: r["metrics"][0]["estimate"] for r in found["effect_types"]}
     assert macro["row"] == 1
     alone = {name.partition(".")[2]: values for name, values in own.items() if name.startswith("validated-delta.")}
-    assert peaks_of(judged(scores, tested, columns=alone), "row") == peaks_of(found, "row")
+    assert peaks_of(evaluated(scores, tested, columns=alone), "row") == peaks_of(found, "row")
 
 
 def test_what_cannot_be_judged_says_why(scores: BaseScores, tested: pd.DataFrame) -> None:
     reasons: dict[str, str] = {}
-    nothing = judge_observed_sites(prepared(scores), tested[["variant_id"]], spec(), {}, 10, reasons)
+    nothing = evaluate_observed_sites(prepared(scores), tested[["variant_id"]], spec(), {}, 10, reasons)
     assert nothing == {part: [] for part in PARTS}
     assert reasons["localisation"] == "t has no observed positions of splice sites"
     reasons.clear()
-    judge_observed_sites(prepared(scores), tested.iloc[3:], spec(), {}, 10, reasons)
+    evaluate_observed_sites(prepared(scores), tested.iloc[3:], spec(), {}, 10, reasons)
     assert set(reasons.values()) == {"no test variant has an observed position"}
     tissues = BaseScores(scores.ref[:, :, :2], scores.alt[:, :, :2], HALF, "tissues", "d", channels=("heart", "liver"))
     reasons.clear()
     both = prepared(scores, tissues, names=("toy", "tissues"))
-    found = judge_observed_sites(both, tested, spec(), {}, 10, reasons)
+    found = evaluate_observed_sites(both, tested, spec(), {}, 10, reasons)
     assert {record["scorer"] for record in found["peaks"]} == {"no change", "toy"}
     assert reasons == {"peaks of tissues": "it does not tell acceptors from donors"}
     assert tuple(scores.channels) == tuple(CHANNELS)

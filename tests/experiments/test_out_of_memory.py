@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer import training
 
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from meta_spliceai.errors import InputError, LeakageError
-from meta_spliceai.experiments import parts
-from meta_spliceai.experiments.build_predictor import build_predictor
-from meta_spliceai.experiments.leaderboard import boards
-from meta_spliceai.experiments.make_split import SPLITTERS, Wanted
-from meta_spliceai.experiments.parts import missing_parts, needed_parts, offered_parts
-from meta_spliceai.experiments.rows import change, load_rows
-from meta_spliceai.experiments.runner import PROCEDURES, run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.board.leaderboard import boards
+from meta_spliceai.experiments.run.build_predictor import build_predictor
+from meta_spliceai.experiments.run.make_split import SPLITTERS, Wanted
+from meta_spliceai.experiments.run.runner import PROCEDURES, run_experiment
+from meta_spliceai.experiments.spec import parts
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.parts import missing_parts, needed_parts, offered_parts
+from meta_spliceai.experiments.spec.rows import change, load_rows
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.splits import Split, make_split
 
@@ -65,9 +65,8 @@ def test_the_parts_of_the_same_code_are_read_once_and_then_known_without_pytorch
     monkeypatch.setattr(parts, "_REGISTRIES", "a module that is not loaded")
     assert offered_parts() == live
     (file,) = tmp_path.rglob("*.json")
-    code = (
-        "import sys; from meta_spliceai.experiments.parts import offered_parts; print(len(offered_parts()['head'])); "
-    )
+    code = "import sys; from meta_spliceai.experiments.spec.parts import offered_parts; "
+    code += "print(len(offered_parts()['head'])); "
     code += "print('torch' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.split() == [str(len(live["head"])), "False"]
@@ -162,9 +161,9 @@ def test_every_head_runs_and_writes_what_it_answers(
     task = run.record()["task_metrics"]
     assert ("effect-type" in task) == (spec.target in ("effect-type", "multitask"))
     assert ("position" in task) == (spec.target in ("position", "multitask"))
-    for judged in task.values():
-        assert judged["base"]["n"] > 0  # the toy has no observed sites: all labels are the base network's
-        assert judged["gold"] == {"n": 0}
+    for evaluated in task.values():
+        assert evaluated["base"]["n"] > 0  # the toy has no observed sites: all labels are the base network's
+        assert evaluated["gold"] == {"n": 0}
     sources = [part.get("labels") for part in run.data()["split"]["parts"].values()]
     said = [note for note in run.record()["notes"] if note.startswith("sites to learn: 0 observed (gold)")]
     if task:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from meta_spliceai.cli import main
-from meta_spliceai.experiments.leaderboard import boards
-from meta_spliceai.experiments.pool_starts import pool_starts
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import parse_spec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.board.leaderboard import boards
+from meta_spliceai.experiments.board.pool_starts import pool_starts
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import parse_spec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.store.workspace import Workspace
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 from meta_spliceai.cli import main
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError, IntegrityError, RunError
-from meta_spliceai.experiments.predict_new import predict_new
-from meta_spliceai.experiments.read_variants import NO_STRAND, NOT_BASES, read_variants
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.smoke import as_smoke
-from meta_spliceai.experiments.spec import parse_spec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.predict.predict_new import predict_new
+from meta_spliceai.experiments.predict.read_variants import NO_STRAND, NOT_BASES, read_variants
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import parse_spec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.variants.allele_check import MISMATCH
 
@@ -68,7 +68,7 @@ def run_named(workspace: Workspace, folds: bool, smoke: bool = False) -> str:
 def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(
     finished: Workspace, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meta_spliceai.experiments.predict_new.FEWEST_TO_CALIBRATE", 5)
+    monkeypatch.setattr("meta_spliceai.experiments.predict.predict_new.FEWEST_TO_CALIBRATE", 5)
     run = finished.find(run_named(finished, folds=False))
     alleles, variants = read_variants(table, None)
     answered = predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")
@@ -95,7 +95,7 @@ def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(
 def test_a_cross_validation_answers_with_the_mean_of_its_folds(
     finished: Workspace, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meta_spliceai.experiments.predict_new.FEWEST_TO_CALIBRATE", 5)
+    monkeypatch.setattr("meta_spliceai.experiments.predict.predict_new.FEWEST_TO_CALIBRATE", 5)
     run = finished.find(run_named(finished, folds=True))
     alleles, variants = read_variants(table, None)
     answered = predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")

@@ -11,7 +11,7 @@ import pytest
 import meta_spliceai
 from meta_spliceai.cli import main
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.write_predictions import check_output, write_predictions
+from meta_spliceai.experiments.predict.write_predictions import check_output, write_predictions
 from meta_spliceai.splice_engine.meta_layer.shipped_predictor import FEATURES, load_shipped
 
 VCF = (

@@ -14,11 +14,11 @@ import pytest
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.execute.queue import InProcess, run_queue
 from meta_spliceai.experiments.execute.request import Request
-from meta_spliceai.experiments.prune_runs import sort_runs
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.watcher import Silent
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.prune_runs import sort_runs
+from meta_spliceai.experiments.store.workspace import Workspace
 
 Rows = dict[str, ExperimentSpec]
 
@@ -49,10 +49,10 @@ def locked(toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows, tmp_p
 def test_a_finished_run_is_returned_and_a_new_one_refused_before_it_is_computed(
     toy_row: ExperimentSpec, catalogue: Rows, locked: Workspace, heard: Any
 ) -> None:
-    watcher = Silent()
-    outcome = run_experiment(toy_row, locked, "cpu", rows=catalogue, watcher=watcher)
+    callback = Silent()
+    outcome = run_experiment(toy_row, locked, "cpu", rows=catalogue, callback=callback)
     assert outcome.reused
-    assert "is finished already; nothing is computed again" in watcher.lines[-1]
+    assert "is finished already; nothing is computed again" in callback.lines[-1]
     # A queue leaves it to the row to say whether it has to write.
     (queued,) = run_queue([Request(toy_row, catalogue, locked.root, "cpu")], InProcess(), heard)
     assert queued.reused
@@ -66,11 +66,11 @@ def test_a_finished_run_is_returned_and_a_new_one_refused_before_it_is_computed(
 def test_a_stale_run_is_said_to_be_stale_where_it_cannot_be_marked(
     toy_row: ExperimentSpec, catalogue: Rows, locked: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meta_spliceai.experiments.runner.code_version", lambda: "0.2.0+new")
-    watcher = Silent()
+    monkeypatch.setattr("meta_spliceai.experiments.run.runner.code_version", lambda: "0.2.0+new")
+    callback = Silent()
     with pytest.raises(InputError, match="cannot be written to"):
-        run_experiment(toy_row, locked, "cpu", rows=catalogue, watcher=watcher)
-    assert any("is stale: the code changed from" in line for line in watcher.lines)
+        run_experiment(toy_row, locked, "cpu", rows=catalogue, callback=callback)
+    assert any("is stale: the code changed from" in line for line in callback.lines)
 
 
 def test_whether_a_process_works_on_a_run_is_known_without_writing(locked: Workspace, workspace: Workspace) -> None:

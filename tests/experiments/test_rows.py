@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.rows import at_scale, change, find_row, load_rows, scale_note
+from meta_spliceai.experiments.spec.rows import at_scale, change, find_row, load_rows, scale_note
 
 WISHLIST = {
     "hyenadna-small-validated-delta": (12, (2, 4), "high"),

@@ -13,16 +13,16 @@ import pytest
 import torch
 
 from meta_spliceai.errors import MissingResourceError, RunError
-from meta_spliceai.experiments import runner
-from meta_spliceai.experiments.leaderboard import boards
-from meta_spliceai.experiments.prepare import load_rows_of, rows_and_splits
-from meta_spliceai.experiments.progress_of_rows import state_of_rows
-from meta_spliceai.experiments.rows import at_scale, change
-from meta_spliceai.experiments.runner import member_of, run_experiment
-from meta_spliceai.experiments.smoke import as_smoke
-from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.watcher import Silent
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.board.leaderboard import boards
+from meta_spliceai.experiments.run import runner
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.run.prepare import load_rows_of, rows_and_splits
+from meta_spliceai.experiments.run.runner import member_of, run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.rows import at_scale, change
+from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 from meta_spliceai.splice_engine.meta_layer.models import Predictor
 from meta_spliceai.splice_engine.variants.split_file import read_split
@@ -90,11 +90,11 @@ def test_a_run_directory_has_everything(toy_row: ExperimentSpec, workspace: Work
         predictions["group"][predictions["part"] == "train"]
     )
     assert shared == set()
-    judged = Evaluation.from_json(run.metrics())
-    assert [scorer.name for scorer in judged.scorers][-1] == "toy-row"
-    assert {"baseline", "base", "learned"} == {scorer.kind for scorer in judged.scorers}
+    evaluated = Evaluation.from_json(run.metrics())
+    assert [scorer.name for scorer in evaluated.scorers][-1] == "toy-row"
+    assert {"baseline", "base", "learned"} == {scorer.kind for scorer in evaluated.scorers}
     test_rows = int((predictions["part"] == "test").sum())
-    assert judged.value("toy-row", "spearman_effect")["n"] == test_rows
+    assert evaluated.value("toy-row", "spearman_effect")["n"] == test_rows
 
 
 def test_saved_weights_give_the_saved_predictions(
@@ -123,9 +123,9 @@ def test_the_ledger_line_carries_the_result(toy_row: ExperimentSpec, workspace: 
     (entry,) = workspace.ledger.finished()
     assert entry["run"] == run.name
     assert entry["as_wished"] is True
-    judged = Evaluation.from_json(run.metrics())
+    evaluated = Evaluation.from_json(run.metrics())
     found = {(m["scorer"], m["metric"]): m["estimate"] for m in entry["metrics"]}
-    assert found["toy-row", "auprc"] == judged.value("toy-row", "auprc")["estimate"]
+    assert found["toy-row", "auprc"] == evaluated.value("toy-row", "auprc")["estimate"]
     assert entry["test"]["rows"] == int((run.read_predictions()["part"] == "test").sum())
     assert len(entry["verdicts"]) == 4
 
@@ -135,18 +135,18 @@ def test_a_finished_row_is_found_again_and_not_repeated(
 ) -> None:
     first = run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     monkeypatch.setattr(runner, "prepare", lambda *_: pytest.fail("computed again"))
-    watcher = Silent()
-    again = run_experiment(toy_row, workspace, "cpu", rows=catalogue, watcher=watcher)
+    callback = Silent()
+    again = run_experiment(toy_row, workspace, "cpu", rows=catalogue, callback=callback)
     assert again.reused
     assert again.run == first.run
-    assert any("finished already" in line for line in watcher.lines)
+    assert any("finished already" in line for line in callback.lines)
     assert len(workspace.ledger.entries()) == 1
 
 
 def test_seed_field_and_code_make_another_run(
     toy_row: ExperimentSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from meta_spliceai.experiments.address import run_name
+    from meta_spliceai.experiments.store.address import run_name
 
     names = {
         run_name(toy_row, "data", "code"),
@@ -160,7 +160,7 @@ def test_seed_field_and_code_make_another_run(
 
 
 def test_another_encoder_in_the_folder_that_is_named_makes_another_run(toy_row: ExperimentSpec, tmp_path: Path) -> None:
-    from meta_spliceai.experiments.address import run_name
+    from meta_spliceai.experiments.store.address import run_name
 
     row = change(toy_row, ["encoder.name=hyenadna-tiny-1k", f"encoder.settings.weights={tmp_path}"])
     names = [run_name(row, "data", "code")]
@@ -410,11 +410,11 @@ def test_an_interrupted_cross_validation_keeps_its_finished_folds(
         stop_after(patch, 4, KeyboardInterrupt())  # in the second fold
         with pytest.raises(KeyboardInterrupt):
             run_experiment(spec, workspace, "cpu", rows=catalogue)
-    watcher = Silent()
-    resumed = run_experiment(spec, workspace, "cpu", resume=True, rows=catalogue, watcher=watcher).run
+    callback = Silent()
+    resumed = run_experiment(spec, workspace, "cpu", resume=True, rows=catalogue, callback=callback).run
     assert resumed is not None
     assert unbroken is not None
-    assert [line for line in watcher.lines if "finished already" in line] == ["fold 1 is finished already"]
+    assert [line for line in callback.lines if "finished already" in line] == ["fold 1 is finished already"]
     assert metrics_of(resumed.path) == metrics_of(unbroken.path)
 
 
@@ -434,11 +434,11 @@ def test_an_ensemble_reuses_finished_members_and_fits_weights_on_validation(
     toy_row: ExperimentSpec, workspace: Workspace, with_ensemble: Rows
 ) -> None:
     first = run_experiment(toy_row, workspace, "cpu", rows=with_ensemble).run
-    watcher = Silent()
-    both = run_experiment(with_ensemble["toy-both"], workspace, "cpu", rows=with_ensemble, watcher=watcher).run
+    callback = Silent()
+    both = run_experiment(with_ensemble["toy-both"], workspace, "cpu", rows=with_ensemble, callback=callback).run
     assert first is not None
     assert both is not None
-    assert f"{first.name} is finished already; nothing is computed again" in watcher.lines
+    assert f"{first.name} is finished already; nothing is computed again" in callback.lines
     assert {run.row_id for run in workspace.runs()} == {"toy-row", "toy-other", "toy-both"}
     weights = both.record()["model"]["member_weights"]
     assert sum(weights.values()) == pytest.approx(1, abs=1e-3)
@@ -512,7 +512,7 @@ def test_a_full_disk_a_lost_mount_and_no_memory_are_states_and_the_run_resumes(
     reason: str,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "judge", lambda *_: (_ for _ in ()).throw(error))
+        patch.setattr(runner, "evaluate", lambda *_: (_ for _ in ()).throw(error))
         with pytest.raises(RunError):
             run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     (run,) = workspace.runs()
@@ -533,7 +533,7 @@ def test_a_disk_too_full_to_say_so_leaves_an_interrupted_run(
         full()
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "judge", fill_up)
+        patch.setattr(runner, "evaluate", fill_up)
         with pytest.raises(RunError, match="No space left on device"):
             run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     assert workspace.runs()[0].state() == "interrupted"
@@ -542,7 +542,7 @@ def test_a_disk_too_full_to_say_so_leaves_an_interrupted_run(
 def test_a_defect_keeps_its_traceback_and_leaves_its_name(
     toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "judge", lambda *_: 1 // 0)
+    monkeypatch.setattr(runner, "evaluate", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     assert workspace.runs()[0].reason().startswith("ZeroDivisionError")
@@ -565,18 +565,18 @@ def test_a_run_goes_on_with_the_threads_it_was_begun_with(toy_row: ExperimentSpe
     try:
         torch.set_num_threads(3)
         with pytest.raises(KeyboardInterrupt):
-            run_experiment(toy_row, workspace, "cpu", rows=rows, watcher=Stopping())
+            run_experiment(toy_row, workspace, "cpu", rows=rows, callback=Stopping())
         (run,) = workspace.runs()
         assert run.record()["threads"] == 3
         torch.set_num_threads(2)
         seen.clear()
-        run_experiment(toy_row, workspace, "cpu", resume=True, rows=rows, watcher=Stopping())
+        run_experiment(toy_row, workspace, "cpu", resume=True, rows=rows, callback=Stopping())
         assert set(seen) == {3}
         assert torch.get_num_threads() == 2
         assert run.record()["threads"] == 3
         assert run.environment()["torch_threads"] == 3
         listening = Silent()
-        assert run_experiment(toy_row, workspace, "cpu", rows=rows, watcher=listening).reused
+        assert run_experiment(toy_row, workspace, "cpu", rows=rows, callback=listening).reused
         assert any("made with 3 threads and here are 2" in line for line in listening.lines)
     finally:
         torch.set_num_threads(at_work)

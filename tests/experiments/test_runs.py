@@ -13,23 +13,23 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, diff_runs, differing_fields
-from meta_spliceai.experiments.leaderboard import boards
-from meta_spliceai.experiments.prune_runs import Prunable, export_run
-from meta_spliceai.experiments.results import keep_runs
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.smoke import as_smoke
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.stale import mark_stale_runs
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows, diff_runs, differing_fields
+from meta_spliceai.experiments.board.leaderboard import boards
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.store.prune_runs import Prunable, export_run
+from meta_spliceai.experiments.store.results import keep_runs
+from meta_spliceai.experiments.store.stale import mark_stale_runs
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from tests.conftest import RunCli
 
 
 @pytest.fixture(scope="module")
 def three_runs(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, object]) -> Workspace:
     """The toy row with two window lengths, and a smoke run of it."""
-    from meta_spliceai.experiments.spec import parse_spec
+    from meta_spliceai.experiments.spec.experiment import parse_spec
 
     row = parse_spec(toy_values, "test")
     folder = tmp_path_factory.mktemp("three")
@@ -112,9 +112,9 @@ def test_runs_without_labels_borrow_them_or_say_so(runs: Workspace, tmp_path: Pa
 def test_a_comparison_counts_as_negative_what_its_runs_do(runs: Workspace) -> None:
     compared = [runs.find(name) for name in real_runs(runs)]
     for run in compared:
-        judged = run.metrics()
-        wider = {**judged["settings"], "negatives": ["Normal", "Low-frequency"]}
-        run.write_json("metrics.json", {**judged, "settings": wider})
+        evaluated = run.metrics()
+        wider = {**evaluated["settings"], "negatives": ["Normal", "Low-frequency"]}
+        run.write_json("metrics.json", {**evaluated, "settings": wider})
         if run is compared[0]:
             with pytest.raises(InputError, match="as negative"):
                 compare_on_shared_rows(compared, n_boot=20)
@@ -249,7 +249,7 @@ def test_prune_never_deletes_what_a_process_holds(
         assert not idle.path.exists()
         # Begun between the look and the deletion: it is refused, and the command says so.
         found = Prunable(busy, "interrupted", "stopped by the user", 1)
-        monkeypatch.setattr("meta_spliceai.experiments.prune_runs.sort_runs", lambda workspace: ([found], []))
+        monkeypatch.setattr("meta_spliceai.experiments.store.prune_runs.sort_runs", lambda workspace: ([found], []))
         code, out, err = run_cli(["runs", "prune", "--yes", *where])
         assert code == 1
         assert f"not deleted: run {busy.name} is being worked on" in err

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from meta_spliceai.experiments import device_rates, procedures, share_of_limit
-from meta_spliceai.experiments.build_predictor import build_predictor
-from meta_spliceai.experiments.device_rates import product_rate, rate_here
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.share_of_limit import in_words, not_counted, put_together, told_of
-from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.watcher import Silent
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.run import device_rates, procedures
+from meta_spliceai.experiments.run import utilisation as utilisation
+from meta_spliceai.experiments.run.build_predictor import build_predictor
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.run.device_rates import product_rate, rate_here
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.run.utilisation import in_words, not_counted, put_together, told_of
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.training_work import step_work, without_numbers
 from tests.conftest import RunCli
 
@@ -43,8 +44,8 @@ def ran(row: ExperimentSpec, workspace: Workspace, **more: Any) -> RunDirectory:
 
 @pytest.mark.usefixtures("known_limit")
 def test_a_run_states_its_share(toy_row: ExperimentSpec, workspace: Workspace) -> None:
-    watcher = Silent()
-    record = ran(toy_row, workspace, watcher=watcher).record()
+    callback = Silent()
+    record = ran(toy_row, workspace, callback=callback).record()
     trained, scored = record["work"]["training"], record["work"]["base scores"]
     assert set(trained) == set(scored) == TOLD
     each = step_work(without_numbers(build_predictor(toy_row))).each
@@ -57,7 +58,7 @@ def test_a_run_states_its_share(toy_row: ExperimentSpec, workspace: Workspace) -
     for work in (trained, scored):
         assert work["share"] == pytest.approx(work["gflop"] * 1e9 / work["seconds"] / LIMIT)
         assert (work["precision"], work["why"]) == ("float32", "")
-    assert any(line.startswith("training: ") and "% of the device's 2 TFLOP/s" in line for line in watcher.lines)
+    assert any(line.startswith("training: ") and "% of the device's 2 TFLOP/s" in line for line in callback.lines)
     (entry,) = workspace.ledger.finished()
     assert entry["work"] == record["work"]
 
@@ -140,7 +141,7 @@ def test_where_no_memory_is_left_the_limit_is_not_known(monkeypatch: pytest.Monk
     monkeypatch.setattr(device_rates, "product_rate", full)
     rate_here.cache_clear()
     try:
-        work = share_of_limit.share_of_limit(3e9, 2.0, "float32", "cpu")
+        work = share_of_limit.utilisation(3e9, 2.0, "float32", "cpu")
     finally:
         rate_here.cache_clear()
     assert (work["gflop_per_second"], work["limit_gflop_per_second"], work["share"]) == (1.5, None, None)

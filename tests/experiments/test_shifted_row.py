@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import parse_spec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import parse_spec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.store.workspace import Workspace
 
 
 def test_a_row_with_moved_windows_runs_and_is_audited_for_all_that_training_may_see(

@@ -12,10 +12,10 @@ import pytest
 from meta_spliceai.datasets import registry
 from meta_spliceai.datasets.registry import Loaded
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.prepare import choose_rows, rows_and_splits
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.smoke import MOST_ROWS, ROWS, as_smoke
-from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
+from meta_spliceai.experiments.run.prepare import choose_rows, rows_and_splits
+from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.spec.smoke import MOST_ROWS, ROWS, as_smoke
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.splits import PARTS

@@ -9,10 +9,19 @@ from typing import Any
 import pytest
 
 from meta_spliceai.errors import IntegrityError
-from meta_spliceai.experiments import tables
-from meta_spliceai.experiments.leaderboard import boards
-from meta_spliceai.experiments.shown import Table, as_html, as_markdown, dollars, duration, estimate, memory, number
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.board.leaderboard import boards
+from meta_spliceai.experiments.board.shown import (
+    Table,
+    as_html,
+    as_markdown,
+    dollars,
+    duration,
+    estimate,
+    memory,
+    number,
+)
+from meta_spliceai.experiments.store import tables
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 
 
 def metric(scorer: str, kind: str, value: float | None, name: str = "auprc") -> dict[str, Any]:

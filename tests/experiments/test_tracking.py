@@ -14,12 +14,12 @@ import pytest
 
 from meta_spliceai.errors import InputError, MissingExtraError, RunError
 from meta_spliceai.experiments.execute.request import Request, carry_out
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.experiments.tracking import check_loggers
 from meta_spliceai.experiments.tracking.loggers import NEEDS
-from meta_spliceai.experiments.watcher import Silent
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace
 
 needs_loggers = pytest.mark.skipif(
     importlib.util.find_spec("lightning") is None, reason="the extra 'tracking' is not installed"
@@ -85,10 +85,10 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run(
 ) -> None:
     from mlflow.tracking import MlflowClient
 
-    from meta_spliceai.experiments import runner
+    from meta_spliceai.experiments.run import runner
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "judge", lambda *_: (_ for _ in ()).throw(RunError("no luck")))
+        patch.setattr(runner, "evaluate", lambda *_: (_ for _ in ()).throw(RunError("no luck")))
         request = Request(toy_row, {toy_row.id: toy_row}, workspace.root, "cpu", track=("mlflow",))
         assert carry_out(request, Silent()).error == "no luck"
     client = MlflowClient(f"sqlite:///{workspace.root.absolute()}/tracking/mlflow.db")
@@ -107,7 +107,7 @@ def test_workers_that_begin_together_share_one_file(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\n"
         "from meta_spliceai.experiments.tracking.tracked import Tracked\n"
-        "from meta_spliceai.experiments.watcher import Silent\n"
+        "from meta_spliceai.experiments.run.callback import Silent\n"
         "folder, name = Path(sys.argv[1]), sys.argv[2]\n"
         "(folder / name).mkdir()\n"
         "tracked = Tracked(Silent(), ('mlflow',), folder / 'tracking', None)\n"

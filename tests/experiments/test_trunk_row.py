@@ -14,19 +14,19 @@ import pytest
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.bundle.make import _stretches
-from meta_spliceai.experiments.parts import missing_parts
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.demand import Batch, ToCompute, demand_of
 from meta_spliceai.experiments.plan.machines import processor
 from meta_spliceai.experiments.plan.run_work import feature_count
-from meta_spliceai.experiments.predict_new import predict_new
-from meta_spliceai.experiments.read_variants import read_variants
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.smoke import as_smoke
-from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.watcher import Silent
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.predict.predict_new import predict_new
+from meta_spliceai.experiments.predict.read_variants import read_variants
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.parts import missing_parts
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS
 from meta_spliceai.splice_engine.meta_layer.models.composition import _base_trunk
 from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP
@@ -64,10 +64,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run_row(spec: ExperimentSpec, folder: Path) -> tuple[RunDirectory, Silent]:
-    watcher = Silent()
-    found = run_experiment(spec, Workspace(folder / "runs"), "cpu", rows={spec.id: spec}, watcher=watcher).run
+    callback = Silent()
+    found = run_experiment(spec, Workspace(folder / "runs"), "cpu", rows={spec.id: spec}, callback=callback).run
     assert found is not None
-    return found, watcher
+    return found, callback
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +85,16 @@ def second(first: tuple[RunDirectory, Silent], folder: Path, toy_values: dict[st
 def test_a_row_says_what_it_read_and_the_next_one_finds_it(
     first: tuple[RunDirectory, Silent], second: tuple[RunDirectory, Silent]
 ) -> None:
-    run, watcher = first
+    run, callback = first
     record, trunk = run.record(), run.data()["trunk"]
     assert record["seconds_by_step"][TRUNK_STEP] > 0
-    assert any("features of 240 of 240 variants computed" in line for line in watcher.lines)
+    assert any("features of 240 of 240 variants computed" in line for line in callback.lines)
     assert (trunk["name"], trunk["networks"], trunk["read_radius"], trunk["site_reach"]) == ("toy", 1, 4, 70)
     assert trunk["acceptors_read"] == trunk["donors_read"] == 240
     assert record["weights_origin"] == "toy, the first 1 networks, frozen"
     assert [licence["name"] for licence in record["licences"]].count("toy weights") == 1
-    again, watcher = second
-    assert any("features of all 240 variants were in the cache" in line for line in watcher.lines)
+    again, callback = second
+    assert any("features of all 240 variants were in the cache" in line for line in callback.lines)
     assert TRUNK_STEP not in again.record()["seconds_by_step"]
 
 

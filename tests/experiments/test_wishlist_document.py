@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.gpu_prices import load_market, load_prices, newest, refreshed_file
-from meta_spliceai.experiments.mended_text import mend
-from meta_spliceai.experiments.progress_of_rows import RowState
-from meta_spliceai.experiments.read_wishlist import read_wishlist
-from meta_spliceai.experiments.render_wishlist import render_wishlist
-from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.spec import ExperimentSpec, Wish
-from meta_spliceai.experiments.wishlist_document import (
+from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices, newest, refreshed_file
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish
+from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.wishlist.mended_text import mend
+from meta_spliceai.experiments.wishlist.progress_of_rows import RowState
+from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
+from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist
+from meta_spliceai.experiments.wishlist.wishlist_document import (
     CellError,
     join_row,
     read_hours,
@@ -23,7 +23,7 @@ from meta_spliceai.experiments.wishlist_document import (
     split_row,
     write_guess,
 )
-from meta_spliceai.experiments.write_rows import rows_as_yaml, write_rows
+from meta_spliceai.experiments.wishlist.write_rows import rows_as_yaml, write_rows
 
 HEAD = "### 1. A section\n\n| Experiment | Model | VRAM | Time Est. | Priority |\n|---|---|---|---|---|\n"
 

@@ -1,7 +1,7 @@
 """Results that must stay equal: what each stage gives for small inputs, kept as files beside this module.
 
-A change that alters one on purpose raises the stage's version in `meta_spliceai.experiments.address` and writes the
-file anew: `META_SPLICEAI_WRITE_GOLDEN=1 make test`.
+A change that alters one on purpose raises the stage's version in `meta_spliceai.experiments.store.address` and writes
+the file anew: `META_SPLICEAI_WRITE_GOLDEN=1 make test`.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def test_relatives_of_test_genes_are_left_out_and_counted(table: pd.DataFrame) -
     split = chromosome_split(table, ["21"], seed=0, validation=["4"], families=families)
     lost = table["group"][split.parts == ""]
     assert set(lost) == {"2-gene1", "3-gene2"}
-    assert split.coverage.left_out == {"of a gene whose relative is in a part that judges (paralog or neighbour)": 8}
+    assert split.coverage.left_out == {"of a gene whose relative is in validation or test (paralog or neighbour)": 8}
     assert parts_of(split, families).max() == 1
 
 

@@ -74,7 +74,7 @@ def make(
       meta-spliceai bundle make --all --limit 2000 --max-size 20MB -o small.zip
     """
     from meta_spliceai.errors import InputError
-    from meta_spliceai.experiments.rows import change, find_row, load_rows
+    from meta_spliceai.experiments.spec.rows import change, find_row, load_rows
 
     most = size_in_bytes(max_size)
     if bool(ids) == every:
@@ -85,7 +85,7 @@ def make(
 
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.experiments.bundle.make import Options, make_bundle, with_members
-    from meta_spliceai.experiments.parts import missing_parts
+    from meta_spliceai.experiments.spec.parts import missing_parts
 
     chosen = [find_row(rows, row_id) for row_id in ids or ()]
     if every:

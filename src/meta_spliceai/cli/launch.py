@@ -87,9 +87,9 @@ def launch(
         wheel_name,
     )
     from meta_spliceai.experiments.plan.planner import Planner
-    from meta_spliceai.experiments.rows import OWN_FOLDER, change, find_row, load_rows
-    from meta_spliceai.experiments.smoke import as_smoke
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, change, find_row, load_rows
+    from meta_spliceai.experiments.spec.smoke import as_smoke
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     if cloud not in CLOUDS:
         raise unknown_value("cloud", cloud, CLOUDS, where="--cloud")

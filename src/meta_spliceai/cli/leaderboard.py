@@ -11,7 +11,7 @@ from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
     from meta_spliceai.cli.plain_console import PlainConsole
-    from meta_spliceai.experiments.leaderboard import Board
+    from meta_spliceai.experiments.board.leaderboard import Board
 
 
 def register(app: typer.Typer) -> None:
@@ -51,8 +51,8 @@ def leaderboard(
     """
     from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.errors import InputError, unknown_value
-    from meta_spliceai.experiments.leaderboard import boards
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.board.leaderboard import boards
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     if as_json + as_markdown_ + as_html_ > 1:
         raise InputError("give one of --json, --markdown and --html")
@@ -70,7 +70,7 @@ def leaderboard(
         if not found:
             raise unknown_value("split", split, splits, where=where)
     if pool:
-        from meta_spliceai.experiments.pool_starts import pool_starts
+        from meta_spliceai.experiments.board.pool_starts import pool_starts
 
         found = [pool_starts(board, workspace) for board in found]
     if damage := workspace.ledger.damage():
@@ -80,8 +80,8 @@ def leaderboard(
         print_json([board.to_json() for board in found])
         return
     if as_markdown_ or as_html_:
-        from meta_spliceai.experiments.leaderboard import board_table
-        from meta_spliceai.experiments.shown import as_html, as_markdown
+        from meta_spliceai.experiments.board.leaderboard import board_table
+        from meta_spliceai.experiments.board.shown import as_html, as_markdown
 
         for board in found:
             table = board_table(board)
@@ -107,14 +107,14 @@ def print_board(board: Board, console: PlainConsole) -> None:
     from rich.table import Table
 
     from meta_spliceai.cli.plain_console import styled
-    from meta_spliceai.experiments.leaderboard import SHOWN, UNKNOWN, coverage_in_words, judged_on
-    from meta_spliceai.experiments.shown import dollars, duration, memory
+    from meta_spliceai.experiments.board.leaderboard import SHOWN, UNKNOWN, coverage_in_words, evaluated_on
+    from meta_spliceai.experiments.board.shown import dollars, duration, memory
 
     names = max(len(line.scorer) for line in board.lines)
     priced = any(line.dollars is not None for line in board.lines)
     room = max(1, (console.width - names - (28 if priced else 20)) // METRIC_WIDTH)
     shown = dict(list(SHOWN.items())[:room])
-    console.print(styled("\n", (board.data, "bold"), f": {judged_on(board)}"), highlight=False)
+    console.print(styled("\n", (board.data, "bold"), f": {evaluated_on(board)}"), highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for heading in shown.values():

@@ -80,8 +80,8 @@ def plan(
       meta-spliceai plan --check
     """
     from meta_spliceai.experiments.plan.planner import Planner
-    from meta_spliceai.experiments.rows import change, find_row, load_rows
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.spec.rows import change, find_row, load_rows
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     rows = load_rows()
     wanted = [find_row(rows, row_id) for row_id in ids] if ids else [row for row in rows.values() if row.wish]

@@ -14,7 +14,7 @@ from meta_spliceai.cli.kernel import KernelOption
 from meta_spliceai.cli.print_json import in_json
 
 if TYPE_CHECKING:
-    from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+    from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -76,8 +76,8 @@ def predict(
       meta-spliceai predict patients.vcf -o out.tsv -R hg38.fa -A grch38 \\
           --model validated-delta-50k
     """
-    from meta_spliceai.experiments.workspace import Workspace
-    from meta_spliceai.experiments.write_predictions import check_output, write_predictions
+    from meta_spliceai.experiments.predict.write_predictions import check_output, write_predictions
+    from meta_spliceai.experiments.store.workspace import Workspace
     from meta_spliceai.splice_engine.meta_layer.shipped_predictor import load_shipped, names
 
     # Before the libraries that a prediction needs are loaded: a name that is none is said at once.
@@ -87,9 +87,9 @@ def predict(
     found = None if shipped is not None else _run_named(workspace, model, names())
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.datasets.human import human_annotation
-    from meta_spliceai.experiments.predict_new import predict_new
-    from meta_spliceai.experiments.predict_shipped import predict_shipped
-    from meta_spliceai.experiments.read_variants import read_variants
+    from meta_spliceai.experiments.predict.predict_new import predict_new
+    from meta_spliceai.experiments.predict.predict_shipped import predict_shipped
+    from meta_spliceai.experiments.predict.read_variants import read_variants
     from meta_spliceai.files import atomic_write
     from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
 

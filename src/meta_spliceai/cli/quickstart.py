@@ -29,10 +29,10 @@ def quickstart(
     seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything.")] = 0,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Train and judge two models on measured mutants; ends with a page.
+    """Train and evaluate two models on measured mutants; ends with a page.
 
     SpliceAI scores mutants of WT1 exon 5, ValidatedDelta and SimpleCNN learn
-    from part of the exon's positions, and all are judged on positions that no
+    from part of the exon's positions, and all are evaluated on positions that no
     model saw, beside baselines. A second run finds what the first one left
     and says so.
 
@@ -50,12 +50,12 @@ def quickstart(
     from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.errors import RunError
+    from meta_spliceai.experiments.board.leaderboard import boards
     from meta_spliceai.experiments.execute.queue import InProcess, run_queue
     from meta_spliceai.experiments.execute.request import Request
-    from meta_spliceai.experiments.leaderboard import boards
     from meta_spliceai.experiments.report import build_report
-    from meta_spliceai.experiments.rows import change, find_row, load_rows
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.spec.rows import change, find_row, load_rows
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     started = time.perf_counter()
     rows = load_rows()

@@ -59,7 +59,7 @@ def report(
       meta-spliceai report --figure docs/images/quickstart.svg
     """
     from meta_spliceai.experiments.report import build_report, write_figure
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
     if figure is not None:

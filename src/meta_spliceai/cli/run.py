@@ -145,10 +145,10 @@ def run(
     """
     from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.execute.durations import parse_duration
-    from meta_spliceai.experiments.parts import missing_parts
-    from meta_spliceai.experiments.rows import at_scale, change, find_row, load_rows
-    from meta_spliceai.experiments.smoke import as_smoke
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.spec.parts import missing_parts
+    from meta_spliceai.experiments.spec.rows import at_scale, change, find_row, load_rows
+    from meta_spliceai.experiments.spec.smoke import as_smoke
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     if device not in DEVICES:
         raise unknown_value("device", device, DEVICES, where="--device")

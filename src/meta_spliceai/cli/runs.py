@@ -42,7 +42,7 @@ def list_runs(
       meta-spliceai runs list --state failed --json
     """
     from meta_spliceai.errors import unknown_value
-    from meta_spliceai.experiments.workspace import STATES, Workspace
+    from meta_spliceai.experiments.store.workspace import STATES, Workspace
 
     if state is not None and state not in STATES:
         raise unknown_value("state", state, STATES, where="--state")
@@ -73,7 +73,7 @@ def list_runs(
     from rich.table import Table
 
     from meta_spliceai.cli.plain_console import PlainConsole
-    from meta_spliceai.experiments.shown import duration
+    from meta_spliceai.experiments.board.shown import duration
 
     console = PlainConsole()
     if not rows:
@@ -112,7 +112,7 @@ def show(
       meta-spliceai runs show wt1-simple-cnn-0123456789ab --json
     """
     from meta_spliceai.errors import IntegrityError
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     run = Workspace.default(runs_dir, ledgers).find(name)
     if run.state() == "damaged":
@@ -125,9 +125,9 @@ def show(
         return
     from meta_spliceai.cli.leaderboard import print_board
     from meta_spliceai.cli.plain_console import PlainConsole, styled
-    from meta_spliceai.experiments.evidence_in_short import evidence_in_short
-    from meta_spliceai.experiments.leaderboard import boards_of
-    from meta_spliceai.experiments.share_of_limit import told_of
+    from meta_spliceai.experiments.board.evidence_in_short import evidence_in_short
+    from meta_spliceai.experiments.board.leaderboard import boards_of
+    from meta_spliceai.experiments.run.utilisation import told_of
 
     console = PlainConsole()
     console.print(
@@ -165,17 +165,17 @@ def compare(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """Judge several runs on the test rows they share, paired with the first one.
+    """Evaluate several runs on the test rows they share, paired with the first one.
 
     [bold]Examples[/bold]
 
       meta-spliceai runs compare wt1-simple-cnn wt1-validated-delta
     """
     from meta_spliceai.cli.leaderboard import METRIC_WIDTH
-    from meta_spliceai.experiments.compare_runs import compare_on_shared_rows, headline_table
-    from meta_spliceai.experiments.leaderboard import SHOWN
-    from meta_spliceai.experiments.shown import estimate
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows, headline_table
+    from meta_spliceai.experiments.board.leaderboard import SHOWN
+    from meta_spliceai.experiments.board.shown import estimate
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
     evaluation = compare_on_shared_rows([workspace.find(name) for name in names])
@@ -189,9 +189,9 @@ def compare(
 
     console = PlainConsole()
     found = headline_table(evaluation)
-    judged = list(dict.fromkeys(found["metric"]))
+    evaluated = list(dict.fromkeys(found["metric"]))
     # As many as the terminal is wide, those that leaderboards show first.
-    order = [name for name in SHOWN if name in judged] + [name for name in judged if name not in SHOWN]
+    order = [name for name in SHOWN if name in evaluated] + [name for name in evaluated if name not in SHOWN]
     widest = max(len(scorer.name) for scorer in evaluation.scorers)
     shown = order[: max(1, (console.width - widest - 2) // METRIC_WIDTH)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -218,7 +218,7 @@ def diff(
 ) -> None:
     """Show in what two runs differ: specification, data, code, machine, versions, and the metrics of their models.
 
-    The metrics are each run's own; `runs compare` judges both on the same rows.
+    The metrics are each run's own; `runs compare` evaluates both on the same rows.
 
     [bold]Examples[/bold]
 
@@ -228,8 +228,8 @@ def diff(
     from rich.table import Table
 
     from meta_spliceai.cli.plain_console import PlainConsole
-    from meta_spliceai.experiments.compare_runs import diff_runs
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.board.compare_runs import diff_runs
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
     tables = diff_runs(workspace.find(first), workspace.find(second))
@@ -271,8 +271,8 @@ def prune(
       meta-spliceai runs prune --runs-dir lab/runs --yes
     """
     from meta_spliceai.errors import RunError
-    from meta_spliceai.experiments.prune_runs import remove_run, sort_runs
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.store.prune_runs import remove_run, sort_runs
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir)
     found, kept = sort_runs(workspace)
@@ -345,10 +345,10 @@ def export(
       meta-spliceai runs export --into results --predictions --no-labels
     """
     from meta_spliceai.errors import InputError
-    from meta_spliceai.experiments.export_runs import FORMATS, runs_as_table, write_table
-    from meta_spliceai.experiments.prune_runs import export_run
-    from meta_spliceai.experiments.results import keep_runs
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.store.export_runs import FORMATS, runs_as_table, write_table
+    from meta_spliceai.experiments.store.prune_runs import export_run
+    from meta_spliceai.experiments.store.results import keep_runs
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
     if into is not None:

@@ -40,7 +40,7 @@ def serve(
     """
     from meta_spliceai.experiments.report.serve import HOST, LiveSite, make_server
     from meta_spliceai.experiments.report.serve import serve as answer
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.store.workspace import Workspace
 
     site = LiveSite(Workspace.default(runs_dir, ledgers), plan=plan)
     server = make_server(site, port)

@@ -16,9 +16,9 @@ from meta_spliceai.cli.plain_console import PlainConsole
 from meta_spliceai.cli.print_json import in_json
 from meta_spliceai.errors import unknown_value
 from meta_spliceai.experiments.execute.queue import Screen
-from meta_spliceai.experiments.runner import Outcome
-from meta_spliceai.experiments.watcher import Watcher
-from meta_spliceai.experiments.workspace import now
+from meta_spliceai.experiments.run.callback import Callback
+from meta_spliceai.experiments.run.runner import Outcome
+from meta_spliceai.experiments.store.workspace import now
 
 SECONDS_BETWEEN_LINES = 15
 
@@ -56,7 +56,7 @@ def make_screen(way: str, price_per_hour: float | None = None, several: bool = F
 class Terminal:
     """Draws bars where somebody can see them and prints a line now and then where not.
 
-    It is a watcher itself, for commands that work on one thing; `row` gives watchers for several at a time, whose
+    It is a callback itself, for commands that work on one thing; `row` gives callbacks for several at a time, whose
     lines carry the row's name.
     """
 
@@ -91,8 +91,8 @@ class Terminal:
         """Show how training goes on."""
         self.own.tell(kind, facts)
 
-    def row(self, label: str) -> Watcher:
-        """A watcher of one row; where several run at a time, its lines and bars carry the row's name."""
+    def row(self, label: str) -> Callback:
+        """A callback of one row; where several run at a time, its lines and bars carry the row's name."""
         return _Row(self, label if self.several else "")
 
     @contextmanager
@@ -236,8 +236,8 @@ class JsonLines:
         """An event of this kind."""
         self.own.tell(kind, facts)
 
-    def row(self, label: str) -> Watcher:
-        """A watcher whose events carry the row's id."""
+    def row(self, label: str) -> Callback:
+        """A callback whose events carry the row's id."""
         return _JsonRow(self, label)
 
     def emit(self, row: str, event: str, facts: dict[str, Any]) -> None:
@@ -298,7 +298,7 @@ class Quiet:
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         """Nothing."""
 
-    def row(self, label: str) -> Watcher:
+    def row(self, label: str) -> Callback:
         """As quiet."""
         return self
 

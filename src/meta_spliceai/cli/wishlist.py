@@ -46,9 +46,9 @@ def wishlist(
     if context.invoked_subcommand is not None:
         return
     from meta_spliceai.errors import unknown_value
-    from meta_spliceai.experiments.progress_of_rows import STATES, state_of_rows
-    from meta_spliceai.experiments.rows import load_rows
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.spec.rows import load_rows
+    from meta_spliceai.experiments.store.workspace import Workspace
+    from meta_spliceai.experiments.wishlist.progress_of_rows import STATES, state_of_rows
 
     if state is not None and state not in STATES:
         raise unknown_value("state", state, STATES, where="--state")

@@ -82,9 +82,9 @@ def add(
           --set ensemble.members='\\[wt1-simple-cnn, wt1-validated-delta]'
     """
     from meta_spliceai.errors import InputError, unknown_value
-    from meta_spliceai.experiments import add_row
-    from meta_spliceai.experiments.parts import offered_parts
-    from meta_spliceai.experiments.rows import OWN_FOLDER, load_rows
+    from meta_spliceai.experiments.spec.parts import offered_parts
+    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
+    from meta_spliceai.experiments.wishlist import add_row
 
     if file is not None and (file.resolve().parent != OWN_FOLDER.resolve() or file.suffix not in (".yaml", ".yml")):
         raise InputError(f"--file {file}: rows are found in ./{OWN_FOLDER}/*.yaml; name a file there")

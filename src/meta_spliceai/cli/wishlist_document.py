@@ -35,11 +35,11 @@ def render(
       meta-spliceai wishlist render
       meta-spliceai wishlist render --out docs/WISHLIST.md
     """
-    from meta_spliceai.experiments.gpu_prices import load_market, load_prices
-    from meta_spliceai.experiments.progress_of_rows import state_of_rows
-    from meta_spliceai.experiments.render_wishlist import render_wishlist
-    from meta_spliceai.experiments.rows import load_rows
-    from meta_spliceai.experiments.workspace import Workspace
+    from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices
+    from meta_spliceai.experiments.spec.rows import load_rows
+    from meta_spliceai.experiments.store.workspace import Workspace
+    from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
+    from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist
     from meta_spliceai.files import atomic_write
 
     workspace = Workspace.default(runs_dir, ledgers)
@@ -75,9 +75,9 @@ def import_(
     """
     from meta_spliceai.cli.plain_console import PlainConsole, styled
     from meta_spliceai.errors import InputError
-    from meta_spliceai.experiments.read_wishlist import read_wishlist
-    from meta_spliceai.experiments.rows import OWN_FOLDER, load_rows
-    from meta_spliceai.experiments.write_rows import write_rows
+    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
+    from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
+    from meta_spliceai.experiments.wishlist.write_rows import write_rows
 
     try:
         text = document.read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ import pytest
 
 from meta_spliceai.experiments.bundle import make
 from meta_spliceai.experiments.bundle.make import make_bundle
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.watcher import Silent
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 
 @pytest.fixture(autouse=True)

@@ -16,16 +16,16 @@ import pytest
 from meta_spliceai.datasets import load_dataset, registry
 from meta_spliceai.datasets.registry import Loaded
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.experiments import prepare
 from meta_spliceai.experiments.bundle import make
 from meta_spliceai.experiments.bundle.archive import read_index
 from meta_spliceai.experiments.bundle.content import Content
 from meta_spliceai.experiments.bundle.make import Options, make_bundle, with_members
 from meta_spliceai.experiments.bundle.use import open_bundle, read_opened, use_bundle
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.watcher import Silent
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run import prepare
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.compiled_network import CompiledNetwork
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture, SpliceAINetwork
@@ -103,9 +103,11 @@ def test_scores_in_the_cache_travel_and_are_not_computed_again(
     assert none.bytes < made.bytes
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "other cache"))
     opened = use_bundle(tmp_path / "with.zip")
-    watcher = Silent()
-    again = run_experiment(opened.rows["toy-row"], Workspace(tmp_path / "there"), "cpu", rows=rows, watcher=watcher).run
-    assert any("240 base scores were in the cache" in line for line in watcher.lines)
+    callback = Silent()
+    again = run_experiment(
+        opened.rows["toy-row"], Workspace(tmp_path / "there"), "cpu", rows=rows, callback=callback
+    ).run
+    assert any("240 base scores were in the cache" in line for line in callback.lines)
     assert not list((tmp_path / "other cache" / "scores").glob("*"))
     assert first is not None
     assert again is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.rows import change
 
 Rows = dict[str, ExperimentSpec]
 

@@ -13,10 +13,10 @@ from meta_spliceai.experiments.execute.all_rows import Admission, Expected, Fate
 from meta_spliceai.experiments.execute.durations import in_words, parse_duration
 from meta_spliceai.experiments.execute.queue import InProcess, run_queue
 from meta_spliceai.experiments.execute.request import Request
-from meta_spliceai.experiments.runner import Outcome, run_experiment
-from meta_spliceai.experiments.smoke import as_smoke
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.runner import Outcome, run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.store.workspace import Workspace
 
 Rows = dict[str, ExperimentSpec]
 

@@ -31,7 +31,7 @@ from meta_spliceai.experiments.execute.on_cloud import (
 )
 from meta_spliceai.experiments.plan import planner
 from meta_spliceai.experiments.plan.row_plan import Offered, RowPlan
-from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 SKY_PYTHON = "SKY_PYTHON"
 """A Python that has SkyPilot, where this one does not: its dependencies may contradict those of other packages."""

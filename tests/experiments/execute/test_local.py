@@ -15,11 +15,11 @@ import pytest
 from meta_spliceai.experiments.execute.local import Local, worker_environments
 from meta_spliceai.experiments.execute.queue import TIME_LIMIT, run_queue
 from meta_spliceai.experiments.execute.request import Request
-from meta_spliceai.experiments.procedures import shared_seconds
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.procedures import shared_seconds
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.store.workspace import Workspace
 from tests.experiments.execute import toys
 
 Rows = dict[str, ExperimentSpec]
@@ -51,7 +51,7 @@ def test_a_killed_worker_is_a_failed_row_that_goes_on_later_and_other_rows_run_b
         kinds = [kind for kind, _ in heard.rows[name].facts]
         assert kinds.count("epoch") == 3
         assert (kinds[0], kinds[-1]) == ("run", "end")
-        assert "judging" in heard.rows[name].lines
+        assert "evaluation" in heard.rows[name].lines
     # What is left of it is gone on with, and comes out as if nothing had been.
     again = run_queue(requests(three_rows, names, workspace, resume=True), Local(prepare=toys.install), heard)
     assert [(outcome.failed, outcome.reused) for outcome in again] == [(False, False), (False, True), (False, True)]
@@ -83,9 +83,9 @@ toys.install()
 from meta_spliceai.experiments.execute.local import Local
 from meta_spliceai.experiments.execute.queue import run_queue
 from meta_spliceai.experiments.execute.request import Request
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.spec import parse_spec
-from meta_spliceai.experiments.watcher import Silent
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.spec.experiment import parse_spec
+from meta_spliceai.experiments.run.callback import Silent
 from toy_bench import TOY_ROW
 
 class Screen(Silent):

@@ -14,10 +14,10 @@ from meta_spliceai.experiments.execute.messages import Message
 from meta_spliceai.experiments.execute.queue import TIME_LIMIT, Executor, InProcess, note_lost_run, run_queue
 from meta_spliceai.experiments.execute.request import Answer, Request
 from meta_spliceai.experiments.execute.tasks import Task, make_tasks
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.watcher import Watcher
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.callback import Callback
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.store.workspace import Workspace
 
 Rows = dict[str, ExperimentSpec]
 
@@ -38,7 +38,7 @@ class Scripted(Executor):
     def has_room(self) -> bool:
         return len(self.running) < self.room
 
-    def begin(self, task: Task, watcher: Watcher) -> None:
+    def begin(self, task: Task, callback: Callback) -> None:
         self.begun.append(task.label)
         self.running[task.key] = task.label
 
@@ -199,8 +199,8 @@ def test_no_row_is_begun_where_the_folder_of_runs_is_gone(
     three_rows: Rows, workspace: Workspace, tmp_path: Path, heard: Any
 ) -> None:
     class Unmounts(Scripted):
-        def begin(self, task: Task, watcher: Watcher) -> None:
-            super().begin(task, watcher)
+        def begin(self, task: Task, callback: Callback) -> None:
+            super().begin(task, callback)
             workspace.root.rename(tmp_path / "away")
 
     executor = Unmounts({"toy-row": [Answer(error="the disk is gone")]}, room=1)
@@ -228,4 +228,4 @@ def test_rows_run_in_this_process_and_a_failure_stops_no_other(
     assert bad.failed
     assert good.run is not None
     assert good.run.state() == "finished"
-    assert "judging" in heard.rows["toy-43"].lines
+    assert "evaluation" in heard.rows["toy-43"].lines

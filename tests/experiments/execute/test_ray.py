@@ -20,10 +20,10 @@ from meta_spliceai.experiments.execute import on_ray
 from meta_spliceai.experiments.execute.on_ray import Ray
 from meta_spliceai.experiments.execute.queue import run_queue
 from meta_spliceai.experiments.execute.request import Answer, Request
-from meta_spliceai.experiments.rows import change
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.rows import change
+from meta_spliceai.experiments.store.workspace import Workspace
 from tests.experiments.execute import toys
 
 Rows = dict[str, ExperimentSpec]

@@ -20,10 +20,10 @@ from meta_spliceai.experiments.execute.on_slurm import Resumable, Slurm, parse_s
 from meta_spliceai.experiments.execute.queue import run_queue
 from meta_spliceai.experiments.execute.request import Answer, Request
 from meta_spliceai.experiments.execute.tasks import Task
-from meta_spliceai.experiments.runner import Outcome
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.watcher import Silent
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.run.runner import Outcome
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.workspace import Workspace
 from tests.experiments.execute import toys
 
 Rows = dict[str, ExperimentSpec]

@@ -15,7 +15,7 @@ from meta_spliceai.experiments.execute.messages import Message
 from meta_spliceai.experiments.execute.on_ray import serve_request
 from meta_spliceai.experiments.execute.on_slurm import run_request
 from meta_spliceai.experiments.execute.request import Answer, Request
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.files import atomic_write
 
 MISCHIEF = "TOY_MISCHIEF"
@@ -40,7 +40,7 @@ def install() -> None:
 
 
 def _plot(row: str, what: str, remembered: str) -> None:
-    from meta_spliceai.experiments import procedures
+    from meta_spliceai.experiments.run import procedures
 
     original = procedures.fit
     deeds: dict[str, Callable[[], Any]] = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.experiments.plan.planner import Planner
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.workspace import Workspace
 
 CARDS = """
 gpus:

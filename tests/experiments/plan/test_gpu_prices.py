@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
-from meta_spliceai.experiments.gpu_prices import Market, load_market, load_prices, read_history, refreshed_file
+from meta_spliceai.experiments.plan.gpu_prices import Market, load_market, load_prices, read_history, refreshed_file
 from meta_spliceai.experiments.plan.refresh_prices import price_table, refresh_prices
 
 OWN = """history:

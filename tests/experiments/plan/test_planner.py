@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from meta_spliceai.errors import InputError, MissingResourceError
-from meta_spliceai.experiments.gpu_prices import load_market
 from meta_spliceai.experiments.plan import data_facts
 from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, parts_of
+from meta_spliceai.experiments.plan.gpu_prices import load_market
 from meta_spliceai.experiments.plan.machines import card, processor
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.plan.row_plan import RowPlan
@@ -28,9 +28,9 @@ from meta_spliceai.experiments.plan.run_work import (
     scoring_work,
     trees_seconds,
 )
-from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.spec import BaseSpec, ExperimentSpec, SplitSpec, parse_spec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec, SplitSpec, parse_spec
+from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from meta_spliceai.experiments import runner
 from meta_spliceai.experiments.plan.calibrate import Calibration, Kind, Point
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.plan.records import measured_runs
 from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND
 from meta_spliceai.experiments.plan.scatter import COLUMNS, scatter, verdicts
-from meta_spliceai.experiments.runner import run_experiment
-from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run import runner
+from meta_spliceai.experiments.run.runner import run_experiment
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.store.workspace import Workspace
 
 
 def point(run: str, *like: str, **more: object) -> Point:
@@ -76,8 +76,8 @@ def test_what_is_nearer_counts_more_and_is_drawn_towards_what_is_wider() -> None
 
 
 def test_the_speed_of_judging_does_not_depend_on_the_model() -> None:
-    near = point("n", "card", "hyena", "mfass", "z", steps={"judging": (10.0, 40.0)})
-    calibrated = Calibration((near,)).step(CNN, "judging", 1)
+    near = point("n", "card", "hyena", "mfass", "z", steps={"evaluation": (10.0, 40.0)})
+    calibrated = Calibration((near,)).step(CNN, "evaluation", 1)
     assert calibrated.value == pytest.approx(4)
     assert calibrated.rests_on == "1 run on mfass"
 
@@ -136,8 +136,8 @@ def test_a_run_teaches_the_plan(two_runs: Workspace, planner: Planner, toy_row: 
     offer = planner.row(third, gpu="cpu").offers[0]
     assert offer.memory_basis == "measured"
     assert "measured on 2 runs of this row" in offer.why
-    judging = [run.record()["seconds_by_step"]["judging"] for run in two_runs.runs()]
-    assert min(judging) * 0.99 <= offer.steps["judging"] <= max(judging) * 1.01
+    evaluation = [run.record()["seconds_by_step"]["evaluation"] for run in two_runs.runs()]
+    assert min(evaluation) * 0.99 <= offer.steps["evaluation"] <= max(evaluation) * 1.01
     measured = scatter(two_runs, planner=planner)["memory_measured"]
     assert measured.min() * 0.85 < offer.peak_bytes < measured.max() * 1.15
     # A card learns nothing from a processor's runs about its speed.
@@ -237,7 +237,7 @@ def test_a_run_that_does_not_say_whether_it_found_its_features_teaches_nothing_a
     assert [run.embedded for run in planner.runs] == [None, None]
     for run in planner.runs:
         assert not {"training", FEATURES, FEATURES_FOUND} & set(planner.point(run).steps)
-        assert "judging" in planner.point(run).steps
+        assert "evaluation" in planner.point(run).steps
 
 
 def test_a_row_is_foreseen_from_other_rows_as_if_it_had_never_been_run() -> None:

@@ -1,4 +1,4 @@
-"""A folder of runs made in code: two judged models on a small saturation screen, as the bench writes them."""
+"""A folder of runs made in code: two evaluated models on a small saturation screen, as the bench writes them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta_spliceai.experiments.prepare import digest_of_test
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.run.prepare import digest_of_test
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -106,7 +106,7 @@ def write_run(
         Scorer("base own_site", "base", "Δ at the exon's own two sites"),
         Scorer(row, "learned", f"{title}, 101 bases"),
     ]
-    judged = evaluate(table[table["part"] == "test"], scorers, n_boot=200)
+    evaluated = evaluate(table[table["part"] == "test"], scorers, n_boot=200)
     account = Coverage(len(frame) + 12)
     account.leave_out("straddles a block border", [f"row {i}" for i in range(12)])
     run.write_yaml(
@@ -143,7 +143,7 @@ def write_run(
         ),
     )
     run.write_frame("predictions.parquet", table)
-    run.write_json("metrics.json", judged.to_json())
+    run.write_json("metrics.json", evaluated.to_json())
     run.mark(
         state,
         row=row,
@@ -165,14 +165,14 @@ def write_run(
                       "rows": 90, "positives": 30, "groups": 6},
              "data": {"name": "wt1-exon5"}, "split": {"name": "position-blocks", "folds": None}, "seconds": 83.4,
              "notes": ["a subset: 1,000 of 5,560 variants, drawn with seed 7"], "peak_memory_bytes": 712_000_000,
-             "verdicts": [verdict.text for verdict in judged.verdicts()], "smoke": False}
+             "verdicts": [verdict.text for verdict in evaluated.verdicts()], "smoke": False}
         )  # fmt: skip
     return run
 
 
 @pytest.fixture(scope="session")
 def small_screen() -> pd.DataFrame:
-    """Two backgrounds of twenty-four sites: enough for every plot, quick to judge."""
+    """Two backgrounds of twenty-four sites: enough for every plot, quick to evaluate."""
     return screen("AB", 24)
 
 

@@ -11,15 +11,15 @@ from urllib.parse import unquote
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.leaderboard import boards
-from meta_spliceai.experiments.progress_of_rows import RowState
+from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.report import build_report, write_figure
 from meta_spliceai.experiments.report.left import Cost, Left
 from meta_spliceai.experiments.report.plots import PlannedPoint
-from meta_spliceai.experiments.results import keep_runs
-from meta_spliceai.experiments.run_record import read_runs
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.results import keep_runs
+from meta_spliceai.experiments.store.run_record import read_runs
+from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.wishlist.progress_of_rows import RowState
 
 from .conftest import STRATUM, write_run
 
@@ -41,7 +41,7 @@ EVIDENCE = {
     "strata": [
         JUDGED,
         {**JUDGED, "metric": "auroc"},
-        {"stratification": "region", "stratum": "deep", "n": 2, "n_positive": 0, "reason": "2 rows: not judged"},
+        {"stratification": "region", "stratum": "deep", "n": 2, "n_positive": 0, "reason": "2 rows: not evaluated"},
     ],
     "within_position": [{"scorer": "wt1-validated-delta", "estimate": 0.61, "low": 0.55, "high": 0.67, "reason": ""}],
     "gain_over_position": [
@@ -261,7 +261,7 @@ def test_a_run_s_page_shows_its_evidence(workspace, built):
     run.write_json("evidence.json", EVIDENCE)
     page = built()[f"run-{run.name}.html"]
     for words in (
-        "region deep: 2 rows: not judged",
+        "region deep: 2 rows: not evaluated",
         "wt1-validated-delta 0.610 [0.550, 0.670]",
         "auprc 0.930 [0.900, 0.950]",
         "strata: the data set knows no regions",
@@ -305,9 +305,9 @@ def test_hostile_names_stay_text_on_every_page(tmp_path, small_screen, built):
     write_run(place, "other", "Other", 0.5, frame=small_screen)
     run.mark("finished", reason=HOSTILE, stale=HOSTILE, device=HOSTILE, notes=[HOSTILE],
              licences=[{"name": HOSTILE, "licence": HOSTILE}])  # fmt: skip
-    judged = run.metrics()
-    judged["scorers"][3]["note"] = HOSTILE
-    run.write_json("metrics.json", judged)
+    evaluated = run.metrics()
+    evaluated["scorers"][3]["note"] = HOSTILE
+    run.write_json("metrics.json", evaluated)
     run.write_json("data.json", {**run.data(), "label_rule": HOSTILE, "effect_label": HOSTILE, "data_set": HOSTILE})
     run.write_json(
         "evidence.json", {**EVIDENCE, "reasons": {HOSTILE: HOSTILE}, "strata": [{**JUDGED, "stratum": HOSTILE}]}

@@ -10,8 +10,8 @@ from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import (
     Calibration,
     calibration_error,
+    evaluate_calibration,
     fit_calibration,
-    judge_calibration,
     reliability,
 )
 
@@ -27,7 +27,7 @@ def made(rows: int = 6000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nd
 def test_brier_equals_scikit_learn_and_true_probabilities_are_well_calibrated() -> None:
     true, y, bold = made()
     groups = np.arange(len(y)) % 300
-    honest, overbold = (judge_calibration(p, y, groups, n_boot=200) for p in (true, bold))
+    honest, overbold = (evaluate_calibration(p, y, groups, n_boot=200) for p in (true, bold))
     assert honest.loc["brier", "estimate"] == pytest.approx(brier_score_loss(y, true))
     assert honest.loc["brier_of_prevalence", "estimate"] == pytest.approx(y.mean() * (1 - y.mean()))
     assert honest.loc["brier", "low"] < honest.loc["brier", "estimate"] < honest.loc["brier", "high"]
@@ -40,8 +40,8 @@ def test_calibration_error_by_hand() -> None:
     p = np.array([0.1, 0.1, 0.1, 0.1, 0.8, 0.8])
     y = np.array([0, 0, 0, 1, 1, 0])
     assert calibration_error(p, y, bins=2) == pytest.approx((4 * 0.15 + 2 * 0.3) / 6)
-    judged = judge_calibration(p, y.astype(float), np.arange(6), bins=2, n_boot=5)
-    assert judged.loc["calibration_error", "estimate"] == pytest.approx((4 * 0.15 + 2 * 0.3) / 6)
+    evaluated = evaluate_calibration(p, y.astype(float), np.arange(6), bins=2, n_boot=5)
+    assert evaluated.loc["calibration_error", "estimate"] == pytest.approx((4 * 0.15 + 2 * 0.3) / 6)
 
 
 def test_the_curve_counts_every_row_once_and_its_bins_are_of_equal_size() -> None:
@@ -89,7 +89,7 @@ def test_what_calibration_refuses_and_states() -> None:
         fit_calibration(true, np.zeros(100), "isotonic")
     with pytest.raises(InputError, match="unknown calibration 'platt'"):
         fit_calibration(true, y, "platt")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"rows judged: 1.5 is not a probability \(row 3"):
+    with pytest.raises(InputError, match=r"rows evaluated: 1.5 is not a probability \(row 3"):
         reliability(np.array([0.1, 0.2, 1.5]), np.zeros(3))
     with pytest.raises(InputError, match="no row has both a probability and a class"):
         reliability(np.full(3, np.nan), np.zeros(3))
@@ -97,8 +97,8 @@ def test_what_calibration_refuses_and_states() -> None:
         reliability(true, y, bins=0)
     with_gap = np.where(np.arange(100) < 5, np.nan, y)
     assert reliability(true, with_gap, bins=1)["n"].tolist() == [95]
-    one_class = judge_calibration(true, np.zeros(100), np.arange(100), n_boot=5)
+    one_class = evaluate_calibration(true, np.zeros(100), np.arange(100), n_boot=5)
     assert np.isnan(one_class.loc["brier_skill", "estimate"])
     assert one_class.loc["brier_skill", "reason"] == "one class only"
-    one_group = judge_calibration(true, y, np.zeros(100), n_boot=5)
+    one_group = evaluate_calibration(true, y, np.zeros(100), n_boot=5)
     assert "one group" in one_group.loc["brier", "reason"]

@@ -1,4 +1,4 @@
-"""What a judgement says, how it says that it cannot say, and what it refuses."""
+"""What a evaluation says, how it says that it cannot say, and what it refuses."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_same_seed_same_numbers_and_threads_do_not_matter(make_predictions: Pred
     assert other.value("weak", "auroc")["estimate"] == one.value("weak", "auroc")["estimate"]
 
 
-def test_all_scorers_are_judged_on_the_same_rows(make_predictions: Predictions, scorers: list[Scorer]) -> None:
+def test_all_scorers_are_evaluated_on_the_same_rows(make_predictions: Predictions, scorers: list[Scorer]) -> None:
     frame = make_predictions()
     frame.loc[:30, "weak.score"] = np.nan
     result = evaluate(frame, scorers, n_boot=10)
@@ -199,7 +199,7 @@ def test_one_group_gives_an_estimate_without_an_interval(make_predictions: Predi
     row = result.value("strong", "auroc")
     assert np.isfinite(row["estimate"])
     assert np.isnan(row["low"])
-    assert row["reason"] == "no interval: all judged rows are in one group"
+    assert row["reason"] == "no interval: all evaluated rows are in one group"
     verdict = result.verdicts()[0]
     assert verdict.beats is None
     assert "is not shown to beat" in verdict.text
@@ -351,7 +351,7 @@ def test_bad_requests_are_refused(make_predictions: Predictions, scorers: list[S
     frame = make_predictions()
     with pytest.raises(InputError, match="unknown reference 'base max_windw'; did you mean base max_window"):
         evaluate(frame, scorers, reference="base max_windw")
-    with pytest.raises(InputError, match="no scorer to judge"):
+    with pytest.raises(InputError, match="no scorer to evaluate"):
         evaluate(frame, [])
     with pytest.raises(InputError, match="scorer 'weak' is given twice"):
         evaluate(frame, [Scorer("weak", "learned"), Scorer("weak", "base")], reference=None)

@@ -17,9 +17,9 @@ from sklearn.metrics import (
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.ceiling import call_agreement, replicate_ceiling
-from meta_spliceai.splice_engine.meta_layer.evaluation.effect_types import judge_effect_types
-from meta_spliceai.splice_engine.meta_layer.evaluation.localisation import judge_localisation
-from meta_spliceai.splice_engine.meta_layer.evaluation.peaks import ObservedSites, judge_peaks
+from meta_spliceai.splice_engine.meta_layer.evaluation.effect_types import evaluate_effect_types
+from meta_spliceai.splice_engine.meta_layer.evaluation.localisation import evaluate_localisation
+from meta_spliceai.splice_engine.meta_layer.evaluation.peaks import ObservedSites, evaluate_peaks
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
 from meta_spliceai.splice_engine.meta_layer.evaluation.shares import share
 
@@ -44,17 +44,17 @@ def test_share_and_its_interval_against_resamples_drawn_one_by_one() -> None:
 def test_localisation_by_hand() -> None:
     gold = [[0], [5, -3], [], [10], [2]]
     predicted = {"model": np.array([0.0, -4.0, 1.0, np.nan, 8.0])}
-    table = judge_localisation(gold, predicted, np.arange(5), n_boot=50).set_index("tolerance")
+    table = evaluate_localisation(gold, predicted, np.arange(5), n_boot=50).set_index("tolerance")
     assert table["estimate"].tolist() == [0.25, 0.5, 0.5]
     assert table["n"].tolist() == [4, 4, 4]
     assert table["n_without_gold"].iloc[0] == 1
     assert table["n_without_prediction"].iloc[0] == 1
-    none = judge_localisation([[], []], {"model": np.zeros(2)}, np.arange(2), n_boot=5)
+    none = evaluate_localisation([[], []], {"model": np.zeros(2)}, np.arange(2), n_boot=5)
     assert none["reason"].iloc[0] == "no observed position"
     with pytest.raises(InputError, match="none may be negative"):
-        judge_localisation(gold, predicted, np.arange(5), tolerances=(-1,))
+        evaluate_localisation(gold, predicted, np.arange(5), tolerances=(-1,))
     with pytest.raises(InputError, match="for 5 variants"):
-        judge_localisation(gold, {"model": np.zeros(4)}, np.arange(5))
+        evaluate_localisation(gold, {"model": np.zeros(4)}, np.arange(5))
 
 
 def test_effect_types_equal_scikit_learn() -> None:
@@ -62,7 +62,7 @@ def test_effect_types_equal_scikit_learn() -> None:
     observed = rng.choice(KINDS, 300, p=[0.5, 0.3, 0.15, 0.05])
     predicted = np.where(rng.random(300) < 0.6, observed, rng.choice(KINDS, 300))
     groups = rng.integers(0, 30, 300)
-    result = judge_effect_types(observed, predicted, groups, KINDS, n_boot=200)
+    result = evaluate_effect_types(observed, predicted, groups, KINDS, n_boot=200)
     assert result.table.loc["macro F1", "estimate"] == pytest.approx(f1_score(observed, predicted, average="macro"))
     assert result.table.loc["accuracy", "estimate"] == pytest.approx(accuracy_score(observed, predicted))
     np.testing.assert_array_equal(result.confusion, confusion_matrix(observed, predicted, labels=list(KINDS)))
@@ -78,16 +78,16 @@ def test_effect_types_equal_scikit_learn() -> None:
 
 
 def test_a_kind_that_never_occurs_is_stated() -> None:
-    table = judge_effect_types(["a", "b", "a"], ["a", "a", "a"], [1, 2, 3], ["a", "b", "c"], n_boot=20).table
+    table = evaluate_effect_types(["a", "b", "a"], ["a", "a", "a"], [1, 2, 3], ["a", "b", "c"], n_boot=20).table
     assert np.isnan(table.loc["F1 of c", "estimate"])
     assert table.loc["F1 of c", "reason"] == "neither observed nor predicted"
     assert table.loc["macro F1", "estimate"] == pytest.approx((0.8 + 0) / 2)
     with pytest.raises(InputError, match="unknown predicted effect type 'd' in row 2"):
-        judge_effect_types(["a", "b"], ["a", "d"], [1, 2], ["a", "b"])
+        evaluate_effect_types(["a", "b"], ["a", "d"], [1, 2], ["a", "b"])
     with pytest.raises(InputError, match="2 observed, 1 predicted"):
-        judge_effect_types(["a", "b"], ["a"], [1, 2], ["a", "b"])
+        evaluate_effect_types(["a", "b"], ["a"], [1, 2], ["a", "b"])
     with pytest.raises(InputError, match="no variants"):
-        judge_effect_types([], [], [], ["a"])
+        evaluate_effect_types([], [], [], ["a"])
 
 
 def replicates(rows: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -152,7 +152,7 @@ def peaks() -> tuple[np.ndarray, np.ndarray, list[ObservedSites]]:
 def test_peaks_by_hand() -> None:
     reference, delta, observed = peaks()
     scorers = {"model": delta, "nothing": np.zeros_like(delta)}
-    strict = judge_peaks(reference, scorers, observed, np.arange(3), n_boot=20).set_index(["scorer", "metric"])
+    strict = evaluate_peaks(reference, scorers, observed, np.arange(3), n_boot=20).set_index(["scorer", "metric"])
     value = strict["estimate"]
     # predicted peaks: 1 + 3 + 3; of these 1 + 2 + 2 should be there
     assert value["model", "peak_precision"] == pytest.approx(5 / 7)
@@ -163,7 +163,7 @@ def test_peaks_by_hand() -> None:
     assert value["nothing", "loss_detection"] == 0
     assert value["nothing", "false_gain_rate"] == 0
     assert value["nothing", "peak_precision"] == pytest.approx(5 / 6)
-    loose = judge_peaks(reference, scorers, observed, np.arange(3), tolerance=2, n_boot=20)
+    loose = evaluate_peaks(reference, scorers, observed, np.arange(3), tolerance=2, n_boot=20)
     value = loose.set_index(["scorer", "metric"])["estimate"]
     assert value["model", "gain_detection"] == 1
     assert value["model", "peak_precision"] == pytest.approx(6 / 7)
@@ -173,7 +173,7 @@ def test_a_site_the_reference_has_already_is_not_found_by_saying_nothing() -> No
     reference, delta, observed = peaks()
     had = ObservedSites(gained=(("donor", 5), ("donor", 2)))  # the first one is a reference peak
     scorers = {"model": delta, "nothing": np.zeros_like(delta)}
-    table = judge_peaks(reference, scorers, [observed[0], had, observed[2]], np.arange(3), n_boot=5)
+    table = evaluate_peaks(reference, scorers, [observed[0], had, observed[2]], np.arange(3), n_boot=5)
     gains = table[table["metric"] == "gain_detection"].set_index("scorer")
     assert gains["of"].tolist() == [1, 1]
     assert gains["estimate"].to_dict() == {"model": 1, "nothing": 0}
@@ -185,14 +185,14 @@ def test_a_share_has_an_interval_over_the_groups_in_which_something_can_be_hit()
     # the same new donor in twenty genes; in two of them one was observed, there and elsewhere
     many = [np.repeat(one[[1]], 20, axis=0) for one in (reference, delta)]
     sites = [gain, other, *[ObservedSites()] * 18]
-    table = judge_peaks(many[0], {"model": many[1]}, sites, np.arange(20), n_boot=400).set_index("metric")
+    table = evaluate_peaks(many[0], {"model": many[1]}, sites, np.arange(20), n_boot=400).set_index("metric")
     found = table.loc["gain_detection"]
     assert (found["estimate"], found["groups"]) == (0.5, 2)
     assert (found["low"], found["high"]) == (0, 1)  # either gene may be all that is drawn
     assert "undefined on" in found["reason"]
     assert "no interval" not in found["reason"]
     assert table.loc["false_gain_rate", "groups"] == 18
-    alone = judge_peaks(many[0], {"model": many[1]}, [gain, *[ObservedSites()] * 19], np.arange(20), n_boot=400)
+    alone = evaluate_peaks(many[0], {"model": many[1]}, [gain, *[ObservedSites()] * 19], np.arange(20), n_boot=400)
     found = alone.set_index("metric").loc["gain_detection"]
     assert (found["estimate"], found["groups"]) == (1, 1)
     assert np.isnan(found["low"])
@@ -202,17 +202,17 @@ def test_a_share_has_an_interval_over_the_groups_in_which_something_can_be_hit()
 def test_peaks_out_of_reach_are_counted_and_bad_input_is_refused() -> None:
     reference, delta, observed = peaks()
     far = [ObservedSites(gained=(("donor", 11),)), *observed[1:]]
-    table = judge_peaks(reference, {"model": delta}, far, np.arange(3), n_boot=5)
+    table = evaluate_peaks(reference, {"model": delta}, far, np.arange(3), n_boot=5)
     assert table["out_of_reach"].iloc[0] == 1
-    nobody = judge_peaks(reference, {"model": delta}, [ObservedSites()] * 3, np.arange(3), n_boot=5)
+    nobody = evaluate_peaks(reference, {"model": delta}, [ObservedSites()] * 3, np.arange(3), n_boot=5)
     assert (
         nobody.set_index("metric").loc["gain_detection", "reason"] == "no gained site observed that the reference lacks"
     )
     with pytest.raises(InputError, match="kind of site 'branch' at variant 1"):
-        judge_peaks(reference, {"m": delta}, [ObservedSites(lost=(("branch", 0),)), *observed[1:]], np.arange(3))
+        evaluate_peaks(reference, {"m": delta}, [ObservedSites(lost=(("branch", 0),)), *observed[1:]], np.arange(3))
     with pytest.raises(InputError, match="Δ of m has shape"):
-        judge_peaks(reference, {"m": delta[:, :5]}, observed, np.arange(3))
+        evaluate_peaks(reference, {"m": delta[:, :5]}, observed, np.arange(3))
     with pytest.raises(InputError, match="odd positions"):
-        judge_peaks(reference[:, :20], {"m": delta[:, :20]}, observed, np.arange(3))
+        evaluate_peaks(reference[:, :20], {"m": delta[:, :20]}, observed, np.arange(3))
     with pytest.raises(InputError, match="3 variants, 2 observations"):
-        judge_peaks(reference, {"m": delta}, observed[:2], np.arange(3))
+        evaluate_peaks(reference, {"m": delta}, observed[:2], np.arange(3))

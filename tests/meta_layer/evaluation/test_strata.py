@@ -1,4 +1,4 @@
-"""Judgement within strata, with position held fixed, and the gain over position."""
+"""Evaluation within strata, with position held fixed, and the gain over position."""
 
 from __future__ import annotations
 
@@ -150,5 +150,5 @@ def test_gain_over_position_is_there_only_for_what_position_does_not_tell() -> N
     assert other.verdicts("auroc")[0].text.startswith("beats position: AUROC difference +0.")
     with pytest.raises(InputError, match="2 groups, fewer than the 5 folds"):
         gain_over_position(frame.assign(group=frame["group"].str[:2].map(lambda g: g < "g3")), OTHER, features)
-    with pytest.raises(InputError, match="no splice site is known for judged row 8"):
+    with pytest.raises(InputError, match="no splice site is known for evaluated row 8"):
         gain_over_position(frame, OTHER, features.assign(nearest=features["nearest"].where(features.index != 7)))

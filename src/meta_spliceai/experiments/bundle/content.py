@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 
 class Content:

@@ -17,19 +17,19 @@ from meta_spliceai.datasets import Loaded
 from meta_spliceai.datasets.bundled import FOLDER as DATA
 from meta_spliceai.datasets.bundled import store_dataset
 from meta_spliceai.errors import InputError, MetaSpliceAIError
-from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.bundle.archive import write_archive
 from meta_spliceai.experiments.bundle.content import Content
 from meta_spliceai.experiments.bundle.networks import Networks
 from meta_spliceai.experiments.bundle.packed_scores import DIGITS
 from meta_spliceai.experiments.bundle.wheels import BETTER_WITH, NEEDED, pack_wheels, versions
 from meta_spliceai.experiments.bundle.wheels import FOLDER as WHEELS
-from meta_spliceai.experiments.prepare import choose_rows, load_rows_of
-from meta_spliceai.experiments.rows import find_row
-from meta_spliceai.experiments.smoke import as_smoke
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.watcher import Watcher
-from meta_spliceai.experiments.workspace import now
+from meta_spliceai.experiments.run.callback import Callback
+from meta_spliceai.experiments.run.prepare import choose_rows, load_rows_of
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.rows import find_row
+from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.store.address import code_version
+from meta_spliceai.experiments.store.workspace import now
 from meta_spliceai.files import atomic_write
 from meta_spliceai.resources.hub import BUNDLED as ENCODERS
 from meta_spliceai.resources.hub import HUB_FILES, folder_at_hand
@@ -113,7 +113,7 @@ def make_bundle(
     specs: Sequence[ExperimentSpec],
     rows: Mapping[str, ExperimentSpec],
     out: Path,
-    watcher: Watcher,
+    callback: Callback,
     options: Options = Options(),
 ) -> Made:
     """Pack what rows need into one file of plain data. Nothing is computed or downloaded here.
@@ -122,7 +122,7 @@ def make_bundle(
         specs: the rows.
         rows: the catalogue, for members of ensembles.
         out: the file.
-        watcher: told what happens.
+        callback: told what happens.
         options: how.
 
     Raises:
@@ -143,13 +143,13 @@ def make_bundle(
             packing.wheels = pack_wheels(options.wheels, content.folder)
         packing.pack_encoders(options.leave_out)
         for group in _by_data(content.rows):
-            packing.pack_data(group, options.leave_out, watcher)
+            packing.pack_data(group, options.leave_out, callback)
         if not content.rows:
             raise InputError(f"no row can be packed: {next(iter(content.left_out.values()))}")
-        with watcher.stage("base scores"):
+        with callback.stage("base scores"):
             packing.networks.write_scores()
         draft = Path(temporary) / "bundle"
-        with watcher.stage("packing"):
+        with callback.stage("packing"):
             parts = packing.write(draft)
             while (size := draft.stat().st_size) > options.most_bytes and packing.shrink(options):
                 parts = packing.write(draft)
@@ -199,14 +199,14 @@ class _Packing:
             else:
                 self.absent.setdefault(f"weights of {name} ({why})", []).append(spec.id)
 
-    def pack_data(self, group: Sequence[ExperimentSpec], leave_out: bool, watcher: Watcher) -> None:
+    def pack_data(self, group: Sequence[ExperimentSpec], leave_out: bool, callback: Callback) -> None:
         """Pack one data set and the base networks of the rows that use it; without it, its rows are left out."""
         wanted, ids = group[0].data, [spec.id for spec in group]
         place = self.content.folder / DATA / f"{len(self.data)}-{wanted.name}"
         try:
             loaded = load_rows_of(wanted)
             table = _drawn_by(group, loaded)
-            with watcher.stage(f"data set {wanted.name}: {len(table):,} variants"):
+            with callback.stage(f"data set {wanted.name}: {len(table):,} variants"):
                 self.networks.add(group, loaded, table)
                 stretches = list(_stretches(group, loaded, table, self.networks.flank))
                 bases, files = store_dataset(loaded, wanted.options, stretches, place)

@@ -13,8 +13,8 @@ from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.bundle.content import Content
 from meta_spliceai.experiments.bundle.packed_scores import write_packed_scores
-from meta_spliceai.experiments.smoke import as_smoke
-from meta_spliceai.experiments.spec import BaseSpec, ExperimentSpec
+from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
+from meta_spliceai.experiments.spec.smoke import as_smoke
 from meta_spliceai.files import atomic_write
 from meta_spliceai.resources import files_used
 from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES

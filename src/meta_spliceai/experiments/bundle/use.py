@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.experiments.address import code_version
 from meta_spliceai.experiments.bundle.archive import extract
 from meta_spliceai.experiments.bundle.make import ROWS
 from meta_spliceai.experiments.bundle.packed_scores import unpack_scores
 from meta_spliceai.experiments.execute.queue import Screen
-from meta_spliceai.experiments.spec import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.files import cache_dir, sha256_file
 from meta_spliceai.read_hostile import MALFORMED
 from meta_spliceai.resources.bundles import INDEX

@@ -10,9 +10,9 @@ from meta_spliceai.experiments.execute.durations import in_words
 from meta_spliceai.experiments.execute.queue import TIME_LIMIT
 from meta_spliceai.experiments.execute.request import Request
 from meta_spliceai.experiments.plan.planner import Planner
-from meta_spliceai.experiments.runner import Outcome
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.runner import Outcome
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.workspace import Workspace
 
 _PRIORITIES = ("high", "medium", "low", None)
 

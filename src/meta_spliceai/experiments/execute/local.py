@@ -25,7 +25,7 @@ from meta_spliceai.experiments.execute.messages import Message, Sender
 from meta_spliceai.experiments.execute.queue import Executor
 from meta_spliceai.experiments.execute.request import Answer, Request, carry_out
 from meta_spliceai.experiments.execute.tasks import Task
-from meta_spliceai.experiments.watcher import Watcher
+from meta_spliceai.experiments.run.callback import Callback
 
 LAST_LINES = 20
 SECONDS_TO_END = 5.0
@@ -58,7 +58,7 @@ class Local(Executor):
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker is not None and worker.key is not None]
 
-    def begin(self, task: Task, watcher: Watcher) -> None:
+    def begin(self, task: Task, callback: Callback) -> None:
         idle = [number for number, worker in enumerate(self._workers) if worker is None or worker.key is None]
         number = next((number for number in idle if self._workers[number] is not None), idle[0])
         worker = self._workers[number]

@@ -1,4 +1,4 @@
-"""What a run tells its watcher, as plain values that travel from its process to the queue's."""
+"""What a run tells its callback, as plain values that travel from its process to the queue's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from meta_spliceai.experiments.watcher import Watcher
+from meta_spliceai.experiments.run.callback import Callback
 
 Message = dict[str, Any]
 
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_ADVANCES = 0.25
 
 
 class Sender:
-    """A watcher that turns everything it hears into messages."""
+    """A callback that turns everything it hears into messages."""
 
     def __init__(self, send: Callable[[Message], None]) -> None:
         self.send = send
@@ -47,19 +47,19 @@ class Sender:
 
 
 class Receiver:
-    """Turns messages back into calls of a watcher; `run` is the folder that the run has told of."""
+    """Turns messages back into calls of a callback; `run` is the folder that the run has told of."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self.watcher = watcher
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
         self.run: str | None = None
         self._stages: list[tuple[ExitStack, Callable[[int], None]]] = []
 
     def receive(self, message: Message) -> None:
         if "say" in message:
-            self.watcher.say(message["say"])
+            self.callback.say(message["say"])
         elif "stage" in message:
             stack = ExitStack()
-            self._stages.append((stack, stack.enter_context(self.watcher.stage(message["stage"], message["total"]))))
+            self._stages.append((stack, stack.enter_context(self.callback.stage(message["stage"], message["total"]))))
         elif "advance" in message and self._stages:
             self._stages[-1][1](message["advance"])
         elif "stage-end" in message and self._stages:
@@ -67,7 +67,7 @@ class Receiver:
         elif "tell" in message:
             if message["tell"] == "run":
                 self.run = message["facts"]["run"]
-            self.watcher.tell(message["tell"], message["facts"])
+            self.callback.tell(message["tell"], message["facts"])
 
     def close(self) -> None:
         """End whatever the other side has left open, because it is gone."""

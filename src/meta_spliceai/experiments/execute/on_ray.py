@@ -15,7 +15,7 @@ from meta_spliceai.experiments.execute.messages import Message, Sender
 from meta_spliceai.experiments.execute.queue import Executor, Screen
 from meta_spliceai.experiments.execute.request import Answer, Request, carry_out
 from meta_spliceai.experiments.execute.tasks import Task
-from meta_spliceai.experiments.watcher import Watcher
+from meta_spliceai.experiments.run.callback import Callback
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_CONNECT = 10
@@ -83,7 +83,7 @@ class Ray(Executor):
     def has_room(self) -> bool:
         return True  # Ray itself lets tasks wait
 
-    def begin(self, task: Task, watcher: Watcher) -> None:
+    def begin(self, task: Task, callback: Callback) -> None:
         self._pending[self._work.remote(task.request, self._mailbox, task.key)] = task.key
 
     def collect(self, seconds: float) -> list[tuple[str, Message | Answer]]:

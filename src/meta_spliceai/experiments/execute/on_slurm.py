@@ -16,7 +16,7 @@ from meta_spliceai.experiments.execute.messages import Message, Sender
 from meta_spliceai.experiments.execute.queue import Executor, Screen
 from meta_spliceai.experiments.execute.request import Answer, Request, carry_out
 from meta_spliceai.experiments.execute.tasks import Task
-from meta_spliceai.experiments.watcher import Watcher
+from meta_spliceai.experiments.run.callback import Callback
 
 CLUSTERS = ("slurm", "local", "debug")
 """Values of the setting `cluster`: Slurm, processes of this machine, this very process."""
@@ -92,7 +92,7 @@ class Slurm(Executor):
     def has_room(self) -> bool:
         return True  # Slurm itself lets jobs wait
 
-    def begin(self, task: Task, watcher: Watcher) -> None:
+    def begin(self, task: Task, callback: Callback) -> None:
         try:
             job = self._submitit.submit(Resumable(self._entry), task.request)
         except RuntimeError as error:  # What submitit makes of a refusal by sbatch.

@@ -10,7 +10,7 @@ from meta_spliceai.experiments.execute import EXECUTORS
 from meta_spliceai.experiments.execute.queue import Executor, InProcess, Screen, run_queue
 from meta_spliceai.experiments.execute.request import Request
 from meta_spliceai.experiments.execute.tasks import make_tasks
-from meta_spliceai.experiments.runner import Outcome
+from meta_spliceai.experiments.run.runner import Outcome
 
 
 @dataclass(frozen=True)

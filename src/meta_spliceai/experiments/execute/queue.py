@@ -22,9 +22,9 @@ from meta_spliceai.experiments.execute.tasks import (
     next_task,
     outcomes_of,
 )
-from meta_spliceai.experiments.runner import Outcome
-from meta_spliceai.experiments.watcher import Watcher
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.callback import Callback
+from meta_spliceai.experiments.run.runner import Outcome
+from meta_spliceai.experiments.store.workspace import Workspace
 
 TIME_LIMIT = "stopped at the time limit"
 SECONDS_TO_STOP = 60.0
@@ -38,8 +38,8 @@ class Screen(Protocol):
     def say(self, line: str) -> None:
         """Show a line about the queue as a whole; one that begins with "error" says what went wrong."""
 
-    def row(self, label: str) -> Watcher:
-        """The watcher of one row."""
+    def row(self, label: str) -> Callback:
+        """The callback of one row."""
 
 
 class Executor(ABC):
@@ -64,8 +64,8 @@ class Executor(ABC):
         """Whether another task may be begun now."""
 
     @abstractmethod
-    def begin(self, task: Task, watcher: Watcher) -> None:
-        """Begin a task; `watcher` hears of it where it runs in this process."""
+    def begin(self, task: Task, callback: Callback) -> None:
+        """Begin a task; `callback` hears of it where it runs in this process."""
 
     @abstractmethod
     def collect(self, seconds: float) -> list[tuple[str, Message | Answer]]:
@@ -85,9 +85,9 @@ class InProcess(Executor):
     def has_room(self) -> bool:
         return not self._answers
 
-    def begin(self, task: Task, watcher: Watcher) -> None:
+    def begin(self, task: Task, callback: Callback) -> None:
         try:
-            answer = carry_out(task.request, watcher)
+            answer = carry_out(task.request, callback)
         except KeyboardInterrupt as stopped:
             self._answers.append((task.key, Answer(error=str(stopped) or "stopped by the user")))
             raise
@@ -178,9 +178,9 @@ class _Queue:
             if reason := self._hindrance(task):
                 self._ended(task, Answer(error=reason))
                 continue
-            watcher = self.screen.row(task.label)
-            self.running[task.key] = Receiver(watcher)
-            self.executor.begin(task, watcher)
+            callback = self.screen.row(task.label)
+            self.running[task.key] = Receiver(callback)
+            self.executor.begin(task, callback)
 
     def _hindrance(self, task: Task) -> str:
         root = task.request.runs_dir

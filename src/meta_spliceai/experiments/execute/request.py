@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meta_spliceai.errors import MetaSpliceAIError, RunError
-from meta_spliceai.experiments.runner import Outcome, prepare_for_parts, run_experiment, train_part
-from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.run.callback import Callback
+from meta_spliceai.experiments.run.runner import Outcome, prepare_for_parts, run_experiment, train_part
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.tracking import tracked
-from meta_spliceai.experiments.watcher import Watcher
-from meta_spliceai.experiments.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Answer:
         return Outcome(request.spec, run, self.reused, RunError(self.error) if self.error is not None else None)
 
 
-def carry_out(request: Request, watcher: Watcher) -> Answer:
+def carry_out(request: Request, callback: Callback) -> Answer:
     """Do what the request asks for in this process; every executor ends up here.
 
     A failure that the user can act on is an answer; a defect keeps its traceback.
@@ -75,12 +75,12 @@ def carry_out(request: Request, watcher: Watcher) -> Answer:
     spec, workspace, device = request.spec, Workspace(request.runs_dir), request.device
     try:
         if request.part == 0:
-            folds = prepare_for_parts(spec, workspace, device, request.resume, request.fresh, request.rows, watcher)
+            folds = prepare_for_parts(spec, workspace, device, request.resume, request.fresh, request.rows, callback)
             return Answer(folds=folds)
         if request.part is not None:
-            train_part(spec, workspace, request.part, device, request.rows, watcher)
+            train_part(spec, workspace, request.part, device, request.rows, callback)
             return Answer()
-        with tracked(watcher, request.track, workspace, request.tracking_uri) as watching:
+        with tracked(callback, request.track, workspace, request.tracking_uri) as watching:
             outcome = run_experiment(
                 spec,
                 workspace,
@@ -88,7 +88,7 @@ def carry_out(request: Request, watcher: Watcher) -> Answer:
                 request.resume,
                 fresh=request.fresh,
                 rows=request.rows,
-                watcher=watching,
+                callback=watching,
                 price_per_hour=request.price_per_hour,
             )
     except MetaSpliceAIError as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from meta_spliceai.experiments.execute.request import Request
-from meta_spliceai.experiments.runner import Outcome, member_of
+from meta_spliceai.experiments.run.runner import Outcome, member_of
 
 
 @dataclass

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.gpu_prices import Market
+from meta_spliceai.experiments.plan.gpu_prices import Market
 from meta_spliceai.experiments.plan.row_plan import PRIORITIES, Offered, RowPlan
 
 

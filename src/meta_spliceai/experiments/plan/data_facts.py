@@ -13,8 +13,8 @@ import pandas as pd
 from meta_spliceai.datasets import registry
 from meta_spliceai.errors import IntegrityError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.plan.kept_numbers import cached
-from meta_spliceai.experiments.prepare import load_rows_of
-from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
+from meta_spliceai.experiments.run.prepare import load_rows_of
+from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 NEAR = 1000
@@ -53,7 +53,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a row trains on and is judged on.
+    """What a row trains on and is evaluated on.
 
     Attributes:
         rows: variants in the row's table (base scores, windows and answers are made for all of them).

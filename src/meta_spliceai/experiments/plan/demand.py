@@ -12,9 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from meta_spliceai.experiments.address import source_state
-from meta_spliceai.experiments.build_predictor import build_predictor
-from meta_spliceai.experiments.packaged_network import travel_with_package
 from meta_spliceai.experiments.plan import dry_trace, run_work
 from meta_spliceai.experiments.plan.calibrate import Kind
 from meta_spliceai.experiments.plan.data_facts import Parts
@@ -22,7 +19,10 @@ from meta_spliceai.experiments.plan.dry_trace import DryRun, dry_run
 from meta_spliceai.experiments.plan.kept_numbers import cached
 from meta_spliceai.experiments.plan.machines import STEP_SECONDS, Machine
 from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND, FOUND, FOUND_BYTES_SECOND
-from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.run.build_predictor import build_predictor
+from meta_spliceai.experiments.run.packaged_network import travel_with_package
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import SHARE_OF_DEVICE, frozen_features
 from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP
 from meta_spliceai.splice_engine.meta_layer.window_data import ANSWERED_AT_ONCE, rows_at_a_time, validation_rows
@@ -202,7 +202,7 @@ def demand_of(
         epoch_seconds, gflop = trained.epoch_seconds, trained.gflop
     if spec.ensemble is None:
         steps["baselines"] = run_work.baselines_seconds(parts) if work.baselines else 0.0
-    steps["judging"] = run_work.evaluating_seconds(spec, parts)
+    steps["evaluation"] = run_work.evaluating_seconds(spec, parts)
     phase = max(phases, key=lambda name: phases[name])
     return Demand(held + phases[phase] + machine.held_bytes, phase, steps, epoch_seconds, gflop)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meta_spliceai.experiments.gpu_prices import Gpu
 from meta_spliceai.experiments.plan.dry_trace import Traced
+from meta_spliceai.experiments.plan.gpu_prices import Gpu
 
 MATRIX_SHARE = 0.30
 """Assumed share of a card's matrix rate that training reaches."""

@@ -8,10 +8,6 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 
-from meta_spliceai.experiments.address import code_version
-from meta_spliceai.experiments.encoder_weights import missing_encoder_weights
-from meta_spliceai.experiments.gpu_prices import Market, Offer, load_market
-from meta_spliceai.experiments.parts import missing_parts
 from meta_spliceai.experiments.plan.calibrate import Calibrated, Calibration, Kind, Point
 from meta_spliceai.experiments.plan.choose import Plan, choose
 from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, parts_of
@@ -23,6 +19,7 @@ from meta_spliceai.experiments.plan.demand import (
     demand_of,
     kind_of,
 )
+from meta_spliceai.experiments.plan.gpu_prices import Market, Offer, load_market
 from meta_spliceai.experiments.plan.machines import CPU, Machine, card, processor, this_processor
 from meta_spliceai.experiments.plan.records import (
     Measured,
@@ -34,8 +31,11 @@ from meta_spliceai.experiments.plan.records import (
     workspaces_of,
 )
 from meta_spliceai.experiments.plan.row_plan import Offered, RowPlan, State, best_of
-from meta_spliceai.experiments.spec import DataSpec, ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.run.encoder_weights import missing_encoder_weights
+from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
+from meta_spliceai.experiments.spec.parts import missing_parts
+from meta_spliceai.experiments.store.address import code_version
+from meta_spliceai.experiments.store.workspace import Workspace
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Planner:
     @cached_property
     def here(self) -> str:
         """Name of the processor at hand among measurements."""
-        from meta_spliceai.experiments.environment import describe_environment
+        from meta_spliceai.experiments.store.environment import describe_environment
 
         return device_key(describe_environment(), CPU)
 
@@ -298,7 +298,7 @@ class Planner:
         return list(dict.fromkeys(filter(None, missing)))
 
     def _member(self, spec: ExperimentSpec, row: str) -> ExperimentSpec:
-        from meta_spliceai.experiments.runner import member_of
+        from meta_spliceai.experiments.run.runner import member_of
 
         return member_of(spec, row, self.rows_by_id)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
-from meta_spliceai.experiments.gpu_prices import Market
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.demand import ToCompute, is_frozen
+from meta_spliceai.experiments.plan.gpu_prices import Market
 from meta_spliceai.experiments.plan.machines import CPU
 from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND, FOUND
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 
 OUT_OF_MEMORY = "out of memory"
 """How the reason of a run begins that did not fit."""
@@ -78,7 +78,7 @@ class Measured:
         if self.scored is None:
             left.add("base scores")
         if self.baselines is None:
-            left |= {"baselines", "judging"}  # they were measured as one
+            left |= {"baselines", "evaluation"}  # they were measured as one
         if self.embedded is None:
             left.add("training")  # the features are in it
         return frozenset(left)

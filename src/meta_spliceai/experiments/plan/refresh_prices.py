@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError, RunError
-from meta_spliceai.experiments.gpu_prices import Market, refreshed_file
+from meta_spliceai.experiments.plan.gpu_prices import Market, refreshed_file
 from meta_spliceai.files import atomic_write
 
 PROVIDERS = ("runpod", "lambda", "vast", "nebius", "aws", "gcp", "azure", "fluidstack", "paperspace", "cudo")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from meta_spliceai.experiments.plan.calibrate import Basis
-from meta_spliceai.experiments.spec import ExperimentSpec
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 State = Literal["planned", "completed", "out of memory", "cannot run"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from meta_spliceai.datasets import registry
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.machines import Machine
-from meta_spliceai.experiments.spec import BaseSpec, ExperimentSpec
+from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED
@@ -203,11 +203,11 @@ def passing_bytes(spec: ExperimentSpec, parts: Parts) -> dict[str, float]:
 
     Base scores, and a fusion's features, are made a network at a time: networks show only in what is held.
     """
-    phases = {"base scores": score_bytes(spec, parts), "judging": 9e3 * parts.rows}
+    phases = {"base scores": score_bytes(spec, parts), "evaluation": 9e3 * parts.rows}
     if spec.procedure == "fusion":
         features = 8.0 * parts.rows * feature_count(spec)
         phases["features"] = 9 * 8.0 * parts.rows * _positions(spec) + features  # nine arrays of rows and positions
         phases["training"] = 5 * features  # of all rows, of a fold, their bins
     elif spec.ensemble is None:
-        phases["judging"] += LEFT_BEHIND
+        phases["evaluation"] += LEFT_BEHIND
     return phases

@@ -18,8 +18,8 @@ from meta_spliceai.experiments.plan.calibrate import Calibrated, Calibration, Po
 from meta_spliceai.experiments.plan.demand import Batch, Demand, demand_of
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.plan.records import Measured
-from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.store.workspace import Workspace
 
 MEMORY_BAR, TIME_BAR = 0.15, 0.25
 """Relative errors within which a calibrated prediction counts as good."""

@@ -10,11 +10,11 @@ import pandas as pd
 
 from meta_spliceai.colours import KINDS, LOSS_TO_GAIN
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.leaderboard import Board, boards
+from meta_spliceai.experiments.board.leaderboard import Board, boards
 from meta_spliceai.experiments.report.plots import BASES, panel_limit
 from meta_spliceai.experiments.report.views import FOREST, MAP_NEEDS
-from meta_spliceai.experiments.run_record import RunRecord
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.store.run_record import RunRecord
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.files import atomic_write
 
 MARKS = {"baseline": "s", "base": "D", "learned": "o"}

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meta_spliceai.errors import MetaSpliceAIError
-from meta_spliceai.experiments.progress_of_rows import RowState
 from meta_spliceai.experiments.report.plots import PlannedPoint
-from meta_spliceai.experiments.spec import ExperimentSpec
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.wishlist.progress_of_rows import RowState
 
 
 @dataclass(frozen=True)

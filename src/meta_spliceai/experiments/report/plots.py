@@ -15,8 +15,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.colours import CLASSES, KINDS, LEARNED, LOSS_TO_GAIN, STATES
+from meta_spliceai.experiments.board.shown import estimate, number
 from meta_spliceai.experiments.report.ranking_curves import GRID, Band
-from meta_spliceai.experiments.shown import estimate, number
 
 Record = Mapping[str, Any]
 Trace = dict[str, Any]

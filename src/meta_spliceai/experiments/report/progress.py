@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from meta_spliceai.experiments.shown import dollars, memory
+from meta_spliceai.experiments.board.shown import dollars, memory
 
 Progress = Mapping[str, Any]
 

@@ -1,6 +1,6 @@
 """Precision-recall and ROC curves with the band that resampling whole groups gives, and the areas on every resample.
 
-Runs that were judged on the same test share one plan of resamples, so that the areas of two of them can be paired on
+Runs that were evaluated on the same test share one plan of resamples, so that the areas of two of them can be paired on
 the page without computing anything there.
 """
 

@@ -21,12 +21,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from meta_spliceai.errors import InputError, MetaSpliceAIError, RunError
-from meta_spliceai.experiments.progress_file import PROGRESS
-from meta_spliceai.experiments.progress_of_rows import state_of_rows
 from meta_spliceai.experiments.report.left import NOTHING_PLANNED, Left, what_is_left
 from meta_spliceai.experiments.report.site import INDEX, STATE, build_report, running
-from meta_spliceai.experiments.rows import OWN_FOLDER, load_rows
-from meta_spliceai.experiments.workspace import Workspace
+from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
+from meta_spliceai.experiments.store.progress_file import PROGRESS
+from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")

@@ -26,21 +26,21 @@ from plotly.offline import get_plotlyjs
 
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments import shown
-from meta_spliceai.experiments.compare_runs import facts_of
-from meta_spliceai.experiments.evidence_tables import evidence_tables, records
-from meta_spliceai.experiments.leaderboard import Board, Line, boards, lines_of, test_of
-from meta_spliceai.experiments.observed_text import MEANINGS
-from meta_spliceai.experiments.progress_of_rows import STATES, RowState, state_of_rows
+from meta_spliceai.experiments.board import shown
+from meta_spliceai.experiments.board.compare_runs import facts_of
+from meta_spliceai.experiments.board.evidence_tables import evidence_tables, records
+from meta_spliceai.experiments.board.leaderboard import Board, Line, boards, lines_of, test_of
+from meta_spliceai.experiments.board.observed_text import MEANINGS
 from meta_spliceai.experiments.report import plots, views
 from meta_spliceai.experiments.report.left import NOTHING_PLANNED, Left, what_is_left
 from meta_spliceai.experiments.report.plots import Plot
 from meta_spliceai.experiments.report.progress import progress_words, share_of
 from meta_spliceai.experiments.report.ranking_curves import Band
-from meta_spliceai.experiments.rows import load_rows
-from meta_spliceai.experiments.run_record import RunRecord, read_runs
-from meta_spliceai.experiments.tables import finished_runs, tidy
-from meta_spliceai.experiments.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.store.run_record import RunRecord, read_runs
+from meta_spliceai.experiments.store.tables import finished_runs, tidy
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.wishlist.progress_of_rows import STATES, RowState, state_of_rows
 from meta_spliceai.files import atomic_write
 
 INDEX, COMPARE, STATE = "index.html", "compare.html", "state.json"

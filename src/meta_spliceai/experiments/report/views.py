@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.experiments.evidence_tables import records
-from meta_spliceai.experiments.leaderboard import Board, Line, Value
-from meta_spliceai.experiments.observed_text import ITSELF, NEARER_SITE, NO_CHANGE, crossed
+from meta_spliceai.experiments.board.evidence_tables import records
+from meta_spliceai.experiments.board.leaderboard import Board, Line, Value
+from meta_spliceai.experiments.board.observed_text import ITSELF, NEARER_SITE, NO_CHANGE, crossed
+from meta_spliceai.experiments.board.shown import estimate, number
 from meta_spliceai.experiments.report import plots
 from meta_spliceai.experiments.report.plots import Plot
 from meta_spliceai.experiments.report.ranking_curves import Band, RankingCurves, ranking_curves
-from meta_spliceai.experiments.run_record import RunRecord, rows_of_test
-from meta_spliceai.experiments.shown import estimate, number
+from meta_spliceai.experiments.store.run_record import RunRecord, rows_of_test
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, binary_labels
 

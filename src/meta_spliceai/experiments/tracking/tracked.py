@@ -1,4 +1,4 @@
-"""A watcher that also writes what it is told to loggers: parameters, metrics of every epoch, final metrics, places."""
+"""A callback that also writes what it is told to loggers: parameters, metrics of every epoch, final metrics, places."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 from filelock import FileLock
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.experiments.ledger import LOCK_SECONDS
+from meta_spliceai.experiments.run.callback import Callback
+from meta_spliceai.experiments.store.ledger import LOCK_SECONDS
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.tracking.loggers import FOLDER, LOGGERS, check_loggers
-from meta_spliceai.experiments.watcher import Watcher
-from meta_spliceai.experiments.workspace import Workspace
 from meta_spliceai.files import atomic_write
 
 RECORD = "tracking.json"
@@ -29,11 +29,13 @@ ENDS = {"finished": "success", "failed": "failed", "interrupted": "failed"}
 
 
 @contextmanager
-def tracked(watcher: Watcher, names: Sequence[str], workspace: Workspace, uri: str | None = None) -> Iterator[Watcher]:
-    """The watcher, or one around it that writes to the loggers asked for.
+def tracked(
+    callback: Callback, names: Sequence[str], workspace: Workspace, uri: str | None = None
+) -> Iterator[Callback]:
+    """The callback, or one around it that writes to the loggers asked for.
 
     Args:
-        watcher: hears everything as before.
+        callback: hears everything as before.
         names: loggers, see `LOGGERS`.
         workspace: files of loggers lie in its folder `tracking`.
         uri: where loggers that can write elsewhere write to.
@@ -43,15 +45,15 @@ def tracked(watcher: Watcher, names: Sequence[str], workspace: Workspace, uri: s
         MissingExtraError, MissingPackageError: a logger is not installed.
     """
     known = check_loggers(names)
-    yield Tracked(watcher, known, workspace.root / FOLDER, uri) if known else watcher
+    yield Tracked(callback, known, workspace.root / FOLDER, uri) if known else callback
 
 
 class Tracked:
     """See `tracked`. A logger that cannot begin stops the run before any work; one that fails later is left, and said
     to be, because the ledger has everything and the work is not to be lost over it."""
 
-    def __init__(self, watcher: Watcher, names: Sequence[str], folder: Path, uri: str | None) -> None:
-        self.watcher = watcher
+    def __init__(self, callback: Callback, names: Sequence[str], folder: Path, uri: str | None) -> None:
+        self.callback = callback
         self.names = names
         self.folder = folder
         self.uri = uri
@@ -60,15 +62,15 @@ class Tracked:
 
     def say(self, line: str) -> None:
         """Hand the line on."""
-        self.watcher.say(line)
+        self.callback.say(line)
 
     def stage(self, name: str, total: int | None = None) -> Any:
         """Hand the step on."""
-        return self.watcher.stage(name, total)
+        return self.callback.stage(name, total)
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         """Hand the facts on, and write them."""
-        self.watcher.tell(kind, facts)
+        self.callback.tell(kind, facts)
         if kind == "run":
             self._begin(facts)
         elif kind == "epoch":
@@ -113,7 +115,7 @@ class Tracked:
                 write(logger)
             except failures() as error:
                 del self.loggers[name]
-                self.watcher.say(f"tracking with {name} has stopped ({_first_line(error)}); the ledger goes on")
+                self.callback.say(f"tracking with {name} has stopped ({_first_line(error)}); the ledger goes on")
 
 
 def final_metrics(metrics: dict[str, Any]) -> dict[str, float]:

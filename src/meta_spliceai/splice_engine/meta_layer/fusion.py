@@ -202,7 +202,7 @@ def cross_fit(
     *,
     negatives: Sequence[str] = NEGATIVES,
 ) -> tuple[Scores, list[dict[str, Any]]]:
-    """Every variant judged by a fusion that saw neither its fold nor its group (chromosomes as folds, for one).
+    """Every variant evaluated by a fusion that saw neither its fold nor its group (chromosomes as folds, for one).
 
     Probabilities of different folds are comparable because each model is calibrated on its own out-of-fold values.
 

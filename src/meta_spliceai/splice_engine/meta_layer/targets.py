@@ -23,7 +23,7 @@ from meta_spliceai.splice_engine.variants.table import (
 
 GOLD, BASE = "gold", "base"
 MARKS = (GOLD, BASE)
-"""Where a label is from: an observation, or the base network's own strongest peak. They are judged apart: agreement
+"""Where a label is from: an observation, or the base network's own strongest peak. They are evaluated apart: agreement
 with the second is agreement with the base network."""
 
 
@@ -70,7 +70,7 @@ class Targets:
             return ""
         return (
             f"sites to learn: {counts[GOLD]:,} observed (gold), {counts[BASE]:,} taken from the base network's own "
-            "strongest peak (base); they are judged apart, and agreement with the latter is agreement with that network"
+            "strongest peak (base); they are evaluated apart: agreement with the latter is agreement with that network"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which rows train, which stop the training, which judge: always whole groups, always as data with a hash."""
+"""Which rows train, which stop the training, which evaluate: always whole groups, always as data with a hash."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTS = (TRAIN, VALIDATION, TEST)
 LEFT_OUT = ""
 
 STRADDLES = "straddles a border between two parts"
-RELATIVE = "of a gene whose relative is in a part that judges (paralog or neighbour)"
+RELATIVE = "of a gene whose relative is in validation or test (paralog or neighbour)"
 
 UNITS = ("group", "site", "exon", "gene", "chromosome")
 
@@ -490,7 +490,7 @@ def _without_relatives(
     description: str,
     may_lack: Sequence[str] = (),
 ) -> Split:
-    """A chromosome split with every row left out whose family has a member in a part that judges it."""
+    """A chromosome split with every row left out whose family has a member in validation or test it."""
     codes, _ = _factorized(table, families, name)
     in_test = np.isin(codes, codes[parts == TEST]) & (parts != TEST)
     in_validation = np.isin(codes, codes[parts == VALIDATION]) & (parts == TRAIN)

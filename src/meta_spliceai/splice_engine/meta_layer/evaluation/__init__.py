@@ -1,4 +1,4 @@
-"""Judgement: metrics with intervals, baselines, paired differences, and what they mean in words."""
+"""RunEvaluation: metrics with intervals, baselines, paired differences, and what they mean in words."""
 
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import Metric, OperatingPoints, metric_named

@@ -100,8 +100,8 @@ def reliability(probability: Float[np.ndarray, " rows"], y: Float[np.ndarray, " 
         A row a bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of positives),
         `low`, `high` (95 % Wilson interval of the share, rows taken as independent).
     """
-    p, y = _both_known(probability, y, "rows judged")
-    _probabilities(p, "rows judged")
+    p, y = _both_known(probability, y, "rows evaluated")
+    _probabilities(p, "rows evaluated")
     number = _bins_of_equal_size(p, bins)
     rows = []
     for place in np.unique(number):
@@ -129,7 +129,7 @@ def calibration_error(probability: Float[np.ndarray, " rows"], y: Float[np.ndarr
     return float((curve["n"] * (curve["predicted"] - curve["observed"]).abs()).sum() / curve["n"].sum())
 
 
-def judge_calibration(
+def evaluate_calibration(
     probability: Float[np.ndarray, " rows"],
     y: Float[np.ndarray, " rows"],
     groups: np.ndarray,
@@ -150,8 +150,8 @@ def judge_calibration(
         `calibration_error`; columns estimate, low, high, reason.
     """
     known = ~(np.isnan(probability) | np.isnan(y))
-    p, truth = _both_known(probability, y, "rows judged")
-    _probabilities(p, "rows judged")
+    p, truth = _both_known(probability, y, "rows evaluated")
+    _probabilities(p, "rows evaluated")
     plan = plan_resamples(np.asarray(groups, dtype=object)[known], n_boot, seed)
     number = _bins_of_equal_size(p, bins)
     n_bins = int(number.max()) + 1
@@ -197,7 +197,7 @@ def _both_known(
         raise InputError(f"{where}: {p.shape} probabilities but {y.shape} labels; one label a probability is needed")
     known = ~(np.isnan(p) | np.isnan(y))
     if not known.any():
-        raise InputError(f"{where}: no row has both a probability and a class; calibration cannot be judged")
+        raise InputError(f"{where}: no row has both a probability and a class; calibration cannot be evaluated")
     return p[known], y[known]
 
 

@@ -15,7 +15,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import percent
 
 @dataclass(frozen=True)
 class EffectTypes:
-    """Judgement of a classifier of several kinds.
+    """Evaluation of a classifier of several kinds.
 
     Attributes:
         confusion: observed kinds as rows, predicted ones as columns.
@@ -26,7 +26,7 @@ class EffectTypes:
     table: pd.DataFrame
 
 
-def judge_effect_types(
+def evaluate_effect_types(
     observed: Sequence[str] | np.ndarray,
     predicted: Sequence[str] | np.ndarray,
     groups: np.ndarray,
@@ -56,7 +56,7 @@ def judge_effect_types(
             "variant is needed"
         )
     if not len(observed):
-        raise InputError("effect types: no variants; there is nothing to judge")
+        raise InputError("effect types: no variants; there is nothing to evaluate")
     number = {kind: place for place, kind in enumerate(kinds)}
     for what, values in (("observed effect type", observed), ("predicted effect type", predicted)):
         for row, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""Judge scorers on the same rows of the same test, with group-bootstrap intervals and paired differences."""
+"""Evaluate scorers on the same rows of the same test, with group-bootstrap intervals and paired differences."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CELLS_AT_ONCE = 400_000
 """Resamples × rows worked on at a time; more no longer fits the cache of one core."""
 
 FEWEST_SCORED = 0.5
-"""A scorer that covers a smaller share of the rows is not judged, so that it does not shrink the test of all others."""
+"""A scorer that covers a smaller share of the rows is left out, so that it does not shrink the test of all others."""
 
 Replicates = dict[tuple[str, str], Float[np.ndarray, " resamples"]]
 """(scorer, metric): its value on each resample."""
@@ -69,14 +69,14 @@ def evaluate(
     Args:
         predictions: one row a test variant: the columns PREDICTION_COLUMNS and, for each scorer, `{name}.score` and
             (optional) `{name}.signed`.
-        scorers: what to judge.
+        scorers: what to evaluate.
         reference: the scorer all others are compared with, besides every baseline and base scorer; None for none.
         n_boot: bootstrap resamples over `group`; 0 for no intervals.
         seed: of the resamples.
         points: recalls, list lengths, thresholds and false-positive rates.
         negatives: classes of the negative side (MFASS's own question has Low-frequency there as well).
         level: of the intervals.
-        fewest_scored: share of the rows that a scorer must score to be judged.
+        fewest_scored: share of the rows that a scorer must score to be evaluated.
         workers: threads.
 
     Raises:
@@ -89,20 +89,20 @@ def evaluate(
     if reference is not None and reference not in names:
         raise unknown_value("reference", reference, names)
 
-    rows, unjudged, coverage = rows_in_common(frame, scorers, fewest_scored)
+    rows, not_evaluated, coverage = rows_in_common(frame, scorers, fewest_scored)
     plan = plan_resamples(rows["group"], n_boot, seed)
     views = {name: _view(rows, plan, name, negatives) for name in ("binary", "target", "effect")}
     for class_name in rows.loc[~views["binary"].kept, "classification"].unique():
         names_out = rows.loc[rows["classification"] == class_name, "variant_id"].astype(str)
         coverage.leave_out(f"class {class_name}: on neither side of a binary metric", names_out)
 
-    judged = [scorer for scorer in scorers if scorer.name not in unjudged]
-    parts = {s.name: [_prepare(one, rows, views, plan, points) for one in s.trainings()] for s in judged}
+    evaluated = [scorer for scorer in scorers if scorer.name not in not_evaluated]
+    parts = {s.name: [_prepare(one, rows, views, plan, points) for one in s.trainings()] for s in evaluated}
     every_part = [part for of_scorer in parts.values() for part in of_scorer]
     everything = np.ones((1, plan.n_groups), dtype=np.int32)
     estimates = {key: float(value[0]) for key, value in _compute(every_part, views, everything, points).items()}
     replicates = _replicate(every_part, views, plan, points, workers)
-    spread = _pool_seeds(judged, points, estimates, replicates, seed)
+    spread = _pool_seeds(evaluated, points, estimates, replicates, seed)
 
     why: dict[tuple[str, str], str] = {}
     metric_rows = []
@@ -111,7 +111,7 @@ def evaluate(
             view = views[metric.rows]
             key = (scorer.name, metric.name)
             reasons = [_why_undefined(metric, part, view, negatives) for part in parts.get(scorer.name, [])]
-            why[key] = unjudged.get(scorer.name) or next((reason for reason in reasons if reason), "")
+            why[key] = not_evaluated.get(scorer.name) or next((reason for reason in reasons if reason), "")
             metric_rows.append(
                 {
                     "scorer": scorer.name,
@@ -175,16 +175,16 @@ class _Part:
 def rows_in_common(
     frame: pd.DataFrame, scorers: Sequence[Scorer], fewest_scored: float
 ) -> tuple[pd.DataFrame, dict[str, str], Coverage]:
-    """The rows that every judged scorer scores; the scorers not judged, with reasons; the account of rows."""
+    """The rows that every evaluated scorer scores; the scorers not evaluated, with reasons; the account of rows."""
     coverage = Coverage(len(frame))
     kept = pd.Series(True, index=frame.index)
-    unjudged: dict[str, str] = {}
+    not_evaluated: dict[str, str] = {}
     for scorer in scorers:
         scored = frame[[one.score_column for one in scorer.trainings()]].notna().all(axis=1)
         if not scored.any():
-            unjudged[scorer.name] = f"no score on any of the {len(frame)} rows"
+            not_evaluated[scorer.name] = f"no score on any of the {len(frame)} rows"
         elif scored.mean() < fewest_scored:
-            unjudged[scorer.name] = (
+            not_evaluated[scorer.name] = (
                 f"scores only {int(scored.sum())} of {len(frame)} rows, less than the share of {fewest_scored:g} "
                 "asked for"
             )
@@ -192,14 +192,14 @@ def rows_in_common(
             lost = kept & ~scored
             coverage.leave_out(f"no score from {scorer.name}", frame.loc[lost, "variant_id"].astype(str))
             kept &= scored
-    if len(unjudged) == len(scorers):
-        raise InputError(f"no scorer can be judged; {scorers[0].name}: {unjudged[scorers[0].name]}")
+    if len(not_evaluated) == len(scorers):
+        raise InputError(f"no scorer can be evaluated; {scorers[0].name}: {not_evaluated[scorers[0].name]}")
     if not kept.any():
         raise InputError(
-            f"no row is scored by all {len(scorers) - len(unjudged)} scorers; leave out the one that covers least "
+            f"no row is scored by all {len(scorers) - len(not_evaluated)} scorers; leave out the one that covers least "
             f"({min(scorers, key=lambda s: frame[s.trainings()[0].score_column].notna().sum()).name})"
         )
-    return frame[kept].reset_index(drop=True), unjudged, coverage
+    return frame[kept].reset_index(drop=True), not_evaluated, coverage
 
 
 def _view(rows: pd.DataFrame, plan: ResamplingPlan, name: str, negatives: Sequence[str]) -> _View:
@@ -323,7 +323,7 @@ def _pool_seeds(
 
 
 def _why_undefined(metric: Metric, part: _Part, view: _View, negatives: Sequence[str]) -> str:
-    """What makes the metric undefined on the judged rows themselves; empty if it is defined."""
+    """What makes the metric undefined on the evaluated rows themselves; empty if it is defined."""
     rows = len(view.unit)
     if metric.rows == "binary":
         if not view.n_positive:

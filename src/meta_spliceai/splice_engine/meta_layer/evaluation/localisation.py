@@ -16,7 +16,7 @@ TOLERANCES = (0, 1, 5)
 """Bases by which a prediction may miss and still count."""
 
 
-def judge_localisation(
+def evaluate_localisation(
     gold: Sequence[Sequence[int]],
     predicted: Mapping[str, Float[np.ndarray, " variants"]],
     groups: np.ndarray,
@@ -30,7 +30,7 @@ def judge_localisation(
 
     A variant is hit if its predicted position lies within the tolerance of any of its observed ones. A variant without
     a prediction (NaN) is a miss: the observation is there and the scorer did not find it. Variants without an observed
-    position are not judged, and are counted.
+    position are not evaluated, and are counted.
 
     Args:
         gold: observed positions of each variant (bases from the variant, transcript orientation); empty if none known.
@@ -42,7 +42,7 @@ def judge_localisation(
         level: of the intervals.
 
     Returns:
-        A row a scorer and tolerance: scorer, tolerance, estimate, low, high, n (judged), n_without_gold,
+        A row a scorer and tolerance: scorer, tolerance, estimate, low, high, n (evaluated), n_without_gold,
         n_without_prediction, reason.
 
     Raises:

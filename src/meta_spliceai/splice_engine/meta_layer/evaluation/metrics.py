@@ -1,4 +1,4 @@
-"""Which numbers a scorer is judged by: name, meaning, rows it is computed on, direction and pitfalls."""
+"""Which numbers a scorer is evaluated by: name, meaning, rows it is computed on, direction and pitfalls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Rows = Literal["binary", "target", "effect"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of the judgement.
+    """One number of the evaluation.
 
     Attributes:
         name: key in tables and JSON.
@@ -111,7 +111,7 @@ def binary_metrics(
                 f"detection_rate_at_fpr_{100 * f:g}",
                 f"detection rate at {100 * f:g} % false positives",
                 "binary",
-                "the threshold is chosen on the judged rows themselves",
+                "the threshold is chosen on the evaluated rows themselves",
                 chance=f,
             )
             for f in false_positive_rates

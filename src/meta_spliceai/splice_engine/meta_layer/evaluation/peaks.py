@@ -30,7 +30,7 @@ class ObservedSites:
     gained: tuple[tuple[str, int], ...] = ()
 
 
-def judge_peaks(
+def evaluate_peaks(
     reference: Float[np.ndarray, "variants positions 3"],
     delta: Mapping[str, Float[np.ndarray, "variants positions 3"]],
     observed: Sequence[ObservedSites],

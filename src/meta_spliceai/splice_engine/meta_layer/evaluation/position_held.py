@@ -51,7 +51,7 @@ def within_strata_auroc(
 
     Args:
         predictions: see `evaluate`; rows without a score of the scorer are left aside for that scorer, and counted.
-        scorers: see `evaluate`; a model trained several times is judged training by training.
+        scorers: see `evaluate`; a model trained several times is evaluated training by training.
         strata: stratum of each row.
 
     Returns:
@@ -153,7 +153,7 @@ def gain_over_position(
 ) -> Evaluation:
     """What a scorer adds to position: position with it against position without it, both out of fold.
 
-    `seqleak.position_model` is fitted on the judged rows themselves in folds that split no group, once on position
+    `seqleak.position_model` is fitted on the evaluated rows themselves in folds that split no group, once on position
     alone and once with the scorer's score as a further column (its normal score, so that its scale does not matter).
 
     Args:
@@ -182,7 +182,9 @@ def gain_over_position(
     place = features.reset_index(drop=True)[kept].reset_index(drop=True)
     if place["nearest"].isna().any():
         row = int(np.flatnonzero(place["nearest"].isna())[0])
-        raise InputError(f"gain over position: no splice site is known for judged row {row + 1}; leave such rows out")
+        raise InputError(
+            f"gain over position: no splice site is known for evaluated row {row + 1}; leave such rows out"
+        )
     rows = frame[kept].reset_index(drop=True)
     if rows["group"].nunique() < folds:
         raise InputError(f"gain over position: {rows['group'].nunique()} groups, fewer than the {folds} folds")
@@ -196,7 +198,7 @@ def gain_over_position(
 
     ranks = pd.Series(score[kept]).rank(method="average").to_numpy()
     normal = np.asarray(ndtri((ranks - 0.5) / len(ranks)))
-    position = Scorer("position", "baseline", "position, out of fold on the judged rows", "rank")
+    position = Scorer("position", "baseline", "position, out of fold on the evaluated rows", "rank")
     both = Scorer(f"position + {scorer.name}", "learned", "the same with the scorer's score", "rank")
-    judged = rows.assign(**{position.score_column: fitted(None), both.score_column: fitted(normal)})
-    return evaluate(judged, [position, both], position.name, n_boot, seed, negatives=negatives)
+    evaluated = rows.assign(**{position.score_column: fitted(None), both.score_column: fitted(normal)})
+    return evaluate(evaluated, [position, both], position.name, n_boot, seed, negatives=negatives)

@@ -138,7 +138,7 @@ def percentile_interval(
     if n_boot == 0:
         return Interval(nothing, nothing, 0, "no interval: no resamples were asked for")
     if n_groups < 2:
-        return Interval(nothing, nothing, undefined, "no interval: all judged rows are in one group")
+        return Interval(nothing, nothing, undefined, "no interval: all evaluated rows are in one group")
     if undefined > undefined_allowed * n_boot:
         why = f" ({why_undefined})" if why_undefined else ""
         return Interval(

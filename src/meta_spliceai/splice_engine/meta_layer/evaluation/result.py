@@ -1,4 +1,4 @@
-"""What a judgement is: tidy numbers with intervals, paired differences, coverage, and a verdict in words."""
+"""What a evaluation is: tidy numbers with intervals, paired differences, coverage, and a verdict in words."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ class Verdict:
 
 @dataclass
 class Evaluation:
-    """A judgement of several scorers on the same rows.
+    """A evaluation of several scorers on the same rows.
 
     Attributes:
-        scorers: what was judged, in the order given.
+        scorers: what was evaluated, in the order given.
         metrics: one row a scorer and metric, columns METRIC_COLUMNS. `estimate` NaN: undefined, see `reason`;
             `low`/`high` NaN: no interval, see `reason`. `n_positive` and `prevalence` are for binary metrics only.
             `seed_sd` is the standard deviation between the trainings of a model trained several times.
         differences: one row a scorer, reference and metric, columns DIFFERENCE_COLUMNS: scorer minus reference on
             the same rows and the same resamples.
-        coverage: from the rows read to the rows judged by binary metrics, with every reason.
-        settings: what was asked for: classes, resamples, seed, level, reference, operating points, rows judged.
+        coverage: from the rows read to the rows evaluated by binary metrics, with every reason.
+        settings: what was asked for: classes, resamples, seed, level, reference, operating points, rows evaluated.
     """
 
     scorers: list[Scorer]
@@ -150,7 +150,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
-        """The judgement that `to_json` wrote.
+        """The evaluation that `to_json` wrote.
 
         Raises:
             InputError: a part is missing.

@@ -1,4 +1,4 @@
-"""What is judged: scorers, and the frame of their scores on the test variants."""
+"""What is evaluated: scorers, and the frame of their scores on the test variants."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def check_predictions(predictions: pd.DataFrame, scorers: Sequence[Scorer]) -> p
             an infinite score. The first offending row is named.
     """
     if not scorers:
-        raise InputError("no scorer to judge; give at least one")
+        raise InputError("no scorer to evaluate; give at least one")
     columns = [training for scorer in scorers for training in scorer.trainings()]
     names = [scorer.name for scorer in scorers if scorer.seeds] + [training.name for training in columns]
     if len(set(names)) < len(names):
@@ -158,7 +158,7 @@ def check_predictions(predictions: pd.DataFrame, scorers: Sequence[Scorer]) -> p
     if missing:
         raise InputError(f"predictions: column {', '.join(missing)} missing; found {', '.join(map(str, predictions))}")
     if predictions.empty:
-        raise InputError("predictions: no rows; there is nothing to judge")
+        raise InputError("predictions: no rows; there is nothing to evaluate")
     frame = predictions.reset_index(drop=True).copy()
     twice_in = frame["variant_id"].duplicated()
     if twice_in.any():

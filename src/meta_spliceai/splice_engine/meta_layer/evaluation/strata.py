@@ -1,4 +1,4 @@
-"""The same judgement within parts of the test: by region, by kind of variant, by source, by distance to the site."""
+"""The same evaluation within parts of the test: by region, by kind of variant, by source, by distance to the site."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def evaluate_strata(
         raise InputError(f"strata: {len(strata)} rows for {len(predictions)} predictions; one a row is needed")
     frame = check_predictions(predictions, scorers)
     marked = frame.assign(_row=np.arange(len(frame)))
-    rows, unjudged, _ = rows_in_common(marked, scorers, fewest_scored)
-    judged = [scorer for scorer in scorers if scorer.name not in unjudged]
+    rows, not_evaluated, _ = rows_in_common(marked, scorers, fewest_scored)
+    evaluated = [scorer for scorer in scorers if scorer.name not in not_evaluated]
     tables: list[pd.DataFrame] = []
     for stratification in strata.columns:
         values = strata[stratification].to_numpy(dtype=object)
@@ -122,10 +122,10 @@ def evaluate_strata(
         mine = pd.Series(values[rows["_row"].to_numpy()].astype(str))
         for stratum in sorted(mine.unique()):
             part = rows[(mine == stratum).to_numpy()].drop(columns="_row")
-            judgement = evaluate(
-                part, judged, None, n_boot, seed, points=points, negatives=negatives, fewest_scored=0, workers=2
+            evaluation = evaluate(
+                part, evaluated, None, n_boot, seed, points=points, negatives=negatives, fewest_scored=0, workers=2
             )
-            table = judgement.metrics.copy()
+            table = evaluation.metrics.copy()
             table.insert(0, "stratification", stratification)
             table.insert(1, "stratum", stratum)
             tables.append(table)

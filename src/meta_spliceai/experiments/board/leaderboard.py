@@ -1,0 +1,331 @@
+"""Leaderboards: finished runs evaluated on the same test, baselines first, learned models below."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from meta_spliceai.experiments.board.shown import DASH, Table, dollars, duration, estimate, memory
+from meta_spliceai.experiments.store.tables import finished_runs, tidy
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
+from meta_spliceai.splice_engine.variants.table import NORMAL
+
+HEADLINES = (
+    "auprc",
+    "auroc",
+    "spearman_effect",
+    "pearson_effect",
+    "pearson_validated_delta",
+    "detection_rate_at_fpr_5",
+)
+"""The metrics that a ledger line carries; all others are in the run's metrics.json."""
+
+SHOWN = {
+    "auprc": "AUPRC",
+    "spearman_effect": "Spearman r, effect",
+    "auroc": "AUROC",
+    "pearson_effect": "Pearson r, effect",
+}
+"""The metrics for the terminal with their headings, the most telling first: a narrow one shows fewer."""
+
+NEGATIVES = (NORMAL,)
+"""The negative side of runs that do not name theirs."""
+
+COLUMNS = ("run", "scorer", "kind", "metric", "estimate", "low", "high", "n", "prevalence")
+"""What a line takes from the table of metrics."""
+
+MOST_REASONS = 4
+"""Reasons for rows left out that are told one by one."""
+
+ORDER = ("baseline", "base", "learned")
+
+
+@dataclass(frozen=True)
+class Value:
+    """One metric of one scorer; None where it is undefined."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        return estimate(asdict(self))
+
+
+UNKNOWN = Value(None, None, None)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One scorer of a board.
+
+    Attributes:
+        scorer: its name.
+        kind: "baseline", "base" or "learned".
+        run: the run it comes from; baselines are computed anew by each run and stand here once.
+        row: the row's id, for a learned model.
+        values: metric name to value.
+        rows: test rows of the two sides that it was evaluated on; None where a run did not record it.
+        seconds: of the run, training and scoring included; None for baselines.
+        peak_memory_bytes: of the run; None for baselines.
+        dollars: what the run cost; None for baselines and for machines without a price.
+        verdicts: how it compares with each baseline, in words.
+    """
+
+    scorer: str
+    kind: str
+    run: str
+    row: str
+    values: dict[str, Value]
+    rows: int | None = None
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    dollars: float | None = None
+    verdicts: tuple[str, ...] = ()
+
+
+@dataclass
+class Board:
+    """All finished runs that were evaluated on the same rows, held out in the same way.
+
+    Attributes:
+        data: name of the data set.
+        split: how the test was held out, as `gene` or `chromosome, 5 folds`.
+        test_digest: identity of the test: which variants, with which classes, effects and negatives.
+        rows, positives, groups: size of the test.
+        negatives: classes of the negative side.
+        ceiling: for a metric, how well one replicate of the measurement predicts the other; empty without replicates.
+        lines: baselines first, then base networks, then learned models by AUPRC.
+        notes: what a reader must know (a subset of the data, a branded result).
+        base: the base network that `base …` stands for; empty where its run's folder is not at hand. A run on the board
+            with another one has its lines by that one's name.
+        coverage: the account of the data set's rows (read, left_out), from the first run; empty without its folder.
+    """
+
+    data: str
+    split: str
+    test_digest: str
+    rows: int
+    positives: int
+    groups: int
+    negatives: tuple[str, ...] = NEGATIVES
+    ceiling: dict[str, Value] = field(default_factory=dict)
+    lines: list[Line] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    base: str = ""
+    coverage: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def prevalence(self) -> float | None:
+        """Share of Splice-altering variants among the rows of binary metrics."""
+        for line in self.lines:
+            value = line.values.get("prevalence")
+            if value is not None and value.estimate is not None:
+                return value.estimate
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """The board as plain values."""
+        return {
+            "data": self.data,
+            "split": self.split,
+            "negatives": list(self.negatives),
+            "ceiling": {name: asdict(value) for name, value in self.ceiling.items()},
+            "test_digest": self.test_digest,
+            "rows": self.rows,
+            "positives": self.positives,
+            "groups": self.groups,
+            "base": self.base,
+            "coverage": self.coverage,
+            "prevalence": self.prevalence,
+            "notes": self.notes,
+            "lines": [
+                {
+                    "scorer": line.scorer,
+                    "kind": line.kind,
+                    "run": line.run,
+                    "row": line.row,
+                    "rows": line.rows,
+                    "seconds": line.seconds,
+                    "peak_memory_bytes": line.peak_memory_bytes,
+                    "dollars": line.dollars,
+                    "verdicts": list(line.verdicts),
+                    **{name: asdict(value) for name, value in line.values.items()},
+                }
+                for line in self.lines
+            ],
+        }
+
+
+def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES) -> list[Board]:
+    """One board for every test that a finished run of the ledger was evaluated on; smoke runs stand on none.
+
+    Args:
+        workspace: the folder of runs and its ledgers.
+        metrics: what its lines hold.
+    """
+    return _boards(workspace, [run for run in finished_runs(workspace) if not run.get("smoke")], metrics)
+
+
+def boards_of(workspace: Workspace, names: Sequence[str]) -> list[Board]:
+    """Boards of some finished runs only, smoke runs included; their notes say what they are."""
+    return _boards(workspace, [run for run in finished_runs(workspace) if run["run"] in names], HEADLINES)
+
+
+def _boards(workspace: Workspace, runs: Sequence[dict[str, Any]], metrics: Sequence[str]) -> list[Board]:
+    wanted = dict.fromkeys(run["run"] for run in runs)
+    records: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
+    table = tidy(workspace, "metrics", {*metrics, "auprc"}).select(list(COLUMNS))
+    for record in table.to_pylist() if runs else ():
+        if record["run"] in records:
+            records[record["run"]].append(record)
+    found: dict[tuple[str, str], Board] = {}
+    rivals: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for run in runs:
+        board = found.setdefault(test_of(run), _empty_board(run))
+        known = rivals.setdefault(test_of(run), set())
+        board.base = board.base or run["base"]
+        board.coverage = board.coverage or run["coverage"]
+        board.ceiling = board.ceiling or _ceiling(run["ceiling"])
+        stale = [f"{run['run']} is stale: {run['stale']}"] if run["stale"] else []
+        board.notes += [note for note in (*run.get("notes", []), *stale) if note not in board.notes]
+        lines = lines_of(run, records[run["run"]])
+        if run["base"] not in ("", board.base):
+            lines = [_with_base_named(line, run["base"]) for line in lines]
+        board.lines += [line for line in lines if (line.kind, line.scorer) not in known]
+        known |= {(line.kind, line.scorer) for line in lines if line.kind != "learned"}
+    for board in found.values():
+        board.lines = by_kind_and_auprc(board.lines)
+    return sorted(found.values(), key=lambda board: (board.data, board.split, board.test_digest))
+
+
+def _empty_board(run: Mapping[str, Any]) -> Board:
+    digest, split = test_of(run)
+    test = run["test"]
+    sizes = (test.get("rows", 0), test.get("positives", 0), test.get("groups", 0))
+    return Board(run.get("data", {}).get("name", ""), split, digest, *sizes, tuple(test.get("negatives", NEGATIVES)))
+
+
+def _with_base_named(line: Line, base: str) -> Line:
+    """A line of a run whose base network is not the board's: what it calls `base` has its own name."""
+
+    def named(words: str) -> str:
+        return re.sub(r"\bbase (max_window|own_site)\b", rf"{base} \1", words)
+
+    scorer = named(line.scorer) if line.kind == "base" else line.scorer
+    return replace(line, scorer=scorer, verdicts=tuple(named(verdict) for verdict in line.verdicts))
+
+
+def by_kind_and_auprc(lines: Sequence[Line]) -> list[Line]:
+    """Baselines first, then base networks, then learned models; the best of each kind first."""
+    return sorted(lines, key=lambda line: (ORDER.index(line.kind), -_auprc(line)))
+
+
+def folder_of(workspace: Workspace, name: str) -> RunDirectory:
+    """The run's folder, here or beside a further ledger; a folder that is gone has no evidence and no mark."""
+    folders = [folder / name for folder in (workspace.root, *workspace.ledgers)]
+    return RunDirectory(next((folder for folder in folders if folder.is_dir()), folders[0]))
+
+
+def test_of(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """What a finished run was evaluated on, from its entry in the ledger: the test's digest, and how it was held out.
+
+    Runs with the same one stand on one board.
+    """
+    return str(entry["test"]["digest"]), _split_in_words(entry)
+
+
+def _split_in_words(entry: Mapping[str, Any]) -> str:
+    """How the test of a run was held out."""
+    split = entry["split"]
+    folds = split.get("folds")
+    if folds is None:
+        return str(split["name"])
+    return f"{split['name']}, one chromosome a fold" if folds == "chromosome" else f"{split['name']}, {folds} folds"
+
+
+def _ceiling(records: Iterable[Mapping[str, Any]]) -> dict[str, Value]:
+    """The labels' own agreement as the run's evidence has it; empty for runs without."""
+    named = {"pearson": "pearson_effect", "spearman": "spearman_effect"}
+    return {
+        named.get(record["metric"], record["metric"]): Value(record["estimate"], record["low"], record["high"])
+        for record in records
+    }
+
+
+def lines_of(run: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> list[Line]:
+    """The lines of a finished run.
+
+    Args:
+        run: what is known of it.
+        records: its metrics, one a scorer and metric.
+    """
+    lines: dict[str, Line] = {}
+    for record in records:
+        scorer, kind = record["scorer"], record["kind"]
+        line = lines.get(scorer)
+        if line is None:
+            line = lines[scorer] = Line(scorer, kind, run["run"], run["row"] if kind == "learned" else "", {})
+        line.values[record["metric"]] = Value(record["estimate"], record["low"], record["high"])
+        if record["metric"] == "auprc":
+            line.values["prevalence"] = Value(record["prevalence"], None, None)
+            lines[scorer] = replace(line, rows=record["n"])
+    return [
+        replace(
+            line,
+            seconds=run.get("seconds"),
+            peak_memory_bytes=run.get("peak_memory_bytes"),
+            dollars=run.get("dollars"),
+            verdicts=tuple(run.get("verdicts", ())),
+        )
+        if line.kind == "learned"
+        else line
+        for line in lines.values()
+    ]
+
+
+def board_table(board: Board) -> Table:
+    """A board as texts, for Markdown and HTML: baselines first, the labels' ceiling last."""
+    columns = ("scorer", "kind", *SHOWN.values(), "rows", "time", "peak memory", "cost")
+    rows, kinds = [], []
+    for line in board.lines:
+        numbers = [str(line.values.get(metric, UNKNOWN)) for metric in SHOWN]
+        evaluated = DASH if line.rows is None else f"{line.rows:,}"
+        cost = (duration(line.seconds), memory(line.peak_memory_bytes), dollars(line.dollars))
+        rows.append((line.scorer, line.kind, *numbers, evaluated, *cost))
+        kinds.append(line.kind)
+    if board.ceiling:
+        found = [str(board.ceiling.get(metric, UNKNOWN)) for metric in SHOWN]
+        rows.append(("one replicate for the other", "labels", *found, *[DASH] * 4))
+        kinds.append("labels")
+    verdicts = [f"{line.scorer} {verdict}" for line in board.lines for verdict in line.verdicts]
+    account = [f"{board.data}: {coverage_in_words(board.coverage)}"] if board.coverage else []
+    notes = [evaluated_on(board), *account, *filter(None, board.notes)]
+    return Table(columns, rows, 2, kinds, f"{board.data}, {board.split}", (verdicts, notes))
+
+
+def evaluated_on(board: Board) -> str:
+    """What a board rests on, in one sentence."""
+    prevalence = "" if board.prevalence is None else f"; prevalence {board.prevalence:.3f}"
+    return (
+        f"{board.rows:,} test variants in {board.groups:,} groups, {board.positives:,} Splice-altering against "
+        f"{' and '.join(board.negatives)}; held out: {board.split}{prevalence}"
+        + (f"; base is {board.base}" if board.base else "")
+    )
+
+
+def coverage_in_words(account: Mapping[str, Any]) -> str:
+    """An account of rows, largest reason first: "1,139 rows read, 991 used; left out: 148 no reference sequence"."""
+    left = sorted(account["left_out"].items(), key=lambda pair: -pair[1])
+    told = [f"{count:,} {reason}" for reason, count in left[:MOST_REASONS]]
+    if len(left) > MOST_REASONS:
+        told.append(f"{sum(count for _, count in left[MOST_REASONS:]):,} for {len(left) - MOST_REASONS} more reasons")
+    used = account["read"] - sum(account["left_out"].values())
+    return f"{account['read']:,} rows read, {used:,} used" + (f"; left out: {', '.join(told)}" if told else "")
+
+
+def _auprc(line: Line) -> float:
+    value = line.values.get("auprc")
+    return value.estimate if value is not None and value.estimate is not None else -1.0

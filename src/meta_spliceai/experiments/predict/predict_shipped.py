@@ -1,0 +1,157 @@
+"""A predictor of the package applied to new variants: a probability, its interval, and whether it is in its domain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from meta_spliceai.experiments.predict.predict_new import Answered, coverage_of, with_tested_exon
+from meta_spliceai.experiments.predict.read_variants import usable_alleles
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.families import load_base_model
+from meta_spliceai.splice_engine.base_layer.reductions import max_window
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.sequence import N_CODE
+from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import position_features
+from meta_spliceai.splice_engine.meta_layer.shipped_predictor import (
+    DEFAULT,
+    ShippedPredictor,
+    load_shipped,
+    predictor_features,
+)
+from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
+from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+
+IN_DOMAIN = "in"
+
+
+def predict_shipped(
+    predictor: ShippedPredictor,
+    alleles: pd.DataFrame,
+    variants: pd.DataFrame,
+    genome: SequenceSource,
+    device: str = "auto",
+    annotation: GeneAnnotation | None = None,
+) -> Answered:
+    """Apply a predictor of the package.
+
+    Args:
+        alleles, variants: from `read_variants`.
+        genome: of the variants' build.
+        device: "auto", "cpu" or "cuda".
+        annotation: genes, for the exon of variants that do not say acceptor_pos and donor_pos.
+
+    Returns:
+        as `predict_new`; columns p_altering, p_low, p_high, in_domain ("in", or reasons joined by "&"), effect_type,
+        effect_pos (bases from `pos` along the chromosome) and the network's delta_max_window.
+
+    Raises:
+        InputError: no variant is usable, or the reference alleles say that the build is another.
+    """
+    table, coverage, checked = coverage_of(alleles, variants, genome)
+    if len(checked):
+        known = with_tested_exon(checked, annotation)
+        network = load_base_model(predictor.network, device=str(choose_device(device)))
+        scores = score_variants(
+            known, genome, network, predictor.distance, annotation=annotation, cache=ScoreCache.default()
+        )
+        p, low, high = predictor.probability(predictor_features(known, scores, annotation))
+        found: dict[str, Any] = {
+            "gene": known["gene"].to_numpy(),
+            "p_altering": p,
+            "p_low": low,
+            "p_high": high,
+            "in_domain": _domain(predictor, known, genome, annotation),
+            "effect_type": np.array(base_effect_type(scores.delta), dtype=object),
+            "effect_pos": _offset_of_peak(scores, known),
+            f"{scores.model}.delta_max_window": max_window(scores),
+        }
+        for name, values in found.items():
+            table.loc[checked["row"], name] = values
+    return Answered(table, coverage, {"model": predictor.name, **predictor.card})
+
+
+class LoadedPredictor:
+    """A predictor of the package with what it needs to be called on a table."""
+
+    def __init__(self, shipped: ShippedPredictor) -> None:
+        self.shipped = shipped
+
+    def predict(
+        self,
+        table: pd.DataFrame,
+        genome: SequenceSource | str | Path = "auto",
+        annotation: GeneAnnotation | str | None = None,
+        build: str = "GRCh38",
+        device: str = "auto",
+    ) -> pd.DataFrame:
+        """One row an allele, in the table's order, with the columns of `predict_shipped`.
+
+        Args:
+            table: chrom, pos (1-based), ref, alt on the plus strand; strand, gene, acceptor_pos, donor_pos if known.
+            genome: of the build: a source, a FASTA file, "regions" or "auto".
+            annotation: genes: "grch37", "grch38", a table or a GTF; by default the packaged table of the build.
+
+        Raises:
+            InputError: a column is missing, or no variant is usable.
+        """
+        from meta_spliceai.datasets.human import human_annotation
+        from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
+
+        genes = annotation if isinstance(annotation, GeneAnnotation) else human_annotation(build, annotation)
+        if isinstance(genome, str | Path):
+            genome = human_genome(build, needed_genome(build) if str(genome) == AUTO else genome)
+        alleles, variants = usable_alleles(table, genes, "table")
+        return predict_shipped(self.shipped, alleles, variants, genome, device, genes).table
+
+
+def load_predictor(name: str = DEFAULT) -> LoadedPredictor:
+    """A predictor that travels with the package.
+
+    Raises:
+        InputError: no such predictor; the names there are.
+    """
+    return LoadedPredictor(load_shipped(name))
+
+
+def _domain(
+    predictor: ShippedPredictor, variants: pd.DataFrame, genome: SequenceSource, annotation: GeneAnnotation | None
+) -> list[str]:
+    """IN_DOMAIN, or what of each variant is unlike the training data."""
+    nearest = position_features(variants, annotation)["nearest"].abs().to_numpy()
+    length = (variants["alt"].str.len() - variants["ref"].str.len()).abs().to_numpy()
+    found = []
+    for place, (chrom, pos) in enumerate(zip(variants["chrom"], variants["pos"], strict=True)):
+        why = []
+        if length[place] > predictor.domain["length_change"]:
+            why.append("long_indel")
+        if np.isnan(nearest[place]):
+            why.append("no_exon_known")
+        elif nearest[place] > predictor.domain["from_exon"]:
+            why.append("far_from_exon")
+        if _is_cut(genome, str(chrom), int(pos), predictor.distance):
+            why.append("context_missing")
+        found.append("&".join(why) or IN_DOMAIN)
+    return found
+
+
+def _is_cut(genome: SequenceSource, chrom: str, pos: int, distance: int) -> bool:
+    """Whether bases within the distance are not known, as in a reporter construct or at a region's end."""
+    name = genome.resolve(chrom)
+    start, end = pos - 1 - distance, pos + distance
+    if start < 0 or end > genome.contigs()[name]:
+        return True
+    return bool((genome.fetch(name, start, end) == N_CODE).any())
+
+
+def _offset_of_peak(scores: BaseScores, variants: pd.DataFrame) -> Int[np.ndarray, " variants"]:
+    size = np.abs(scores.delta[:, :, 1:]).max(axis=2)
+    forward = np.where(variants["strand"].to_numpy() == "-", -1, 1)
+    return (size.argmax(axis=1) - scores.distance) * forward

@@ -1,0 +1,310 @@
+"""A trained model's answers beside the baselines, evaluated on the test part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from meta_spliceai.errors import MissingPackageError
+from meta_spliceai.experiments.board.leaderboard import HEADLINES
+from meta_spliceai.experiments.run.describe_data import digest_of_splits
+from meta_spliceai.experiments.run.evaluate_task import evaluate_task
+from meta_spliceai.experiments.run.evidence import gather_evidence
+from meta_spliceai.experiments.run.kept_baselines import kept_or_computed
+from meta_spliceai.experiments.run.prepare import Prepared, digest_of_test
+from meta_spliceai.experiments.run.procedures import Trained
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.address import code_version
+from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
+    ASSAY_SOURCE,
+    BASE_MAX_WINDOW,
+    BASE_OWN_SITE,
+    POSITION,
+    WORDS_AND_POSITION,
+    assay_source,
+    base_max_window,
+    base_own_site,
+    position_only,
+    words_and_position,
+)
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
+    Scale,
+    Scorer,
+    Scores,
+    predictions_frame,
+    target_magnitude,
+    unsigned,
+)
+from meta_spliceai.splice_engine.meta_layer.targets import validated_delta
+from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
+from meta_spliceai.splice_engine.variants.windows import Windows
+
+SCALES: dict[str, Scale] = {
+    "validated-delta": "delta",
+    "altering": "probability",
+    "multitask": "probability",
+    "magnitude": "rank",
+}
+"""What the score of a model is that was trained on a target."""
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """What a run says about its model.
+
+    Attributes:
+        predictions: every row of the table with its part and each scorer's columns.
+        evaluation: metrics on the test part.
+        test: the test in numbers: digest, rows, positives, groups.
+        verdicts: the learned model against every baseline, in words.
+        folds: for a cross-validation, how each headline metric spreads over the folds (see `spread`); else empty.
+        task: the task's own metrics, for kinds of effect and positions; else empty.
+        evidence: strata, position held fixed, calibration, ceiling, peaks (see `evidence`).
+        baselines_computed: names of the learning baselines that were computed now; the others were found in the cache.
+        notes: what could not be evaluated here, and why.
+    """
+
+    predictions: pd.DataFrame
+    evaluation: Evaluation
+    test: dict[str, Any]
+    verdicts: list[str]
+    folds: list[dict[str, Any]]
+    task: dict[str, Any]
+    evidence: dict[str, Any]
+    baselines_computed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def evaluate_run(
+    spec: ExperimentSpec, prepared: Prepared, trained: Trained, clock: Callable[[str], AbstractContextManager[None]]
+) -> RunEvaluation:
+    """Evaluate a trained model on the test part, with the baselines on the same rows.
+
+    A head that says where or which kind, but not whether, has no score; then only the baselines stand in the
+    evaluation, and the task's own metrics in `task`.
+
+    Args:
+        spec: the row.
+        prepared: what it was trained on.
+        trained: its answers on every row of the table.
+        clock: measures "baselines" and "evaluation" apart: the former may be found in the cache.
+    """
+    with clock("baselines"):
+        baselines, computed, notes = _baselines(spec, prepared)
+    with clock("evaluation"):
+        evaluated = _evaluated(spec, prepared, trained, baselines)
+    return replace(evaluated, baselines_computed=computed, notes=notes)
+
+
+def _baselines(
+    spec: ExperimentSpec, prepared: Prepared
+) -> tuple[dict[Scorer, Scores], tuple[str, ...], tuple[str, ...]]:
+    """The baselines, the names of those that were computed now, and what had to be left out."""
+    table = prepared.table
+    scores: dict[Scorer, Scores] = {}
+    computed: list[str] = []
+    notes = []
+    try:
+        scores[POSITION] = _out_of_fold(
+            spec, prepared, POSITION, computed, lambda train, rows: _position(spec, prepared, train, rows)
+        )
+    except MissingPackageError as error:
+        notes.append(f"{POSITION.name} left out: {error}")
+    scores[WORDS_AND_POSITION] = _out_of_fold(
+        spec, prepared, WORDS_AND_POSITION, computed, lambda train, rows: _words(spec, prepared, train, rows)
+    )
+    scores |= _base_scorers(prepared)
+    if len(table[["source", "method"]].drop_duplicates()) > 1:
+        scores[ASSAY_SOURCE] = _out_of_fold(
+            spec,
+            prepared,
+            ASSAY_SOURCE,
+            computed,
+            lambda train, rows: assay_source(table.iloc[train], table.iloc[rows], negatives=spec.negatives),
+        )
+    return scores, tuple(computed), tuple(notes)
+
+
+def _evaluated(
+    spec: ExperimentSpec, prepared: Prepared, trained: Trained, baselines: dict[Scorer, Scores]
+) -> RunEvaluation:
+    table, parts = prepared.table, prepared.parts
+    columns = trained.columns(trained.answers)
+    scores = dict(baselines)
+    if "score" in columns:
+        scores[learned_scorer(spec, trained.model)] = Scores(
+            columns["score"].astype(np.float64),
+            columns.get("signed", np.full(len(table), np.nan)).astype(np.float64),
+        )
+    delta = validated_delta(table, prepared.scores)
+    target = target_magnitude(delta.values, delta.used)
+    frame = predictions_frame(table, target, scores)
+    frame = pd.concat([table, frame[[column for column in frame if column not in table]]], axis=1)
+    frame.insert(len(table.columns), "part", parts)
+    if len(prepared.splits) > 1:
+        frame.insert(len(table.columns) + 1, "fold", prepared.tested_in + 1)
+    named = {f"{spec.id}.{name}": values for name, values in columns.items() if name not in ("score", "signed")}
+    frame = pd.concat([frame, pd.DataFrame(named, index=frame.index)], axis=1)
+    tested = frame[parts == "test"]
+    scorers = list(scores)
+    evaluation = evaluate(
+        tested, scorers, BASE_MAX_WINDOW.name, n_boot=spec.bootstrap, seed=spec.seed, negatives=spec.negatives
+    )
+    summary = {
+        "digest": digest_of_test(tested, prepared.loaded.dataset.name, spec.negatives),
+        "negatives": list(spec.negatives),
+        "rows": len(tested),
+        "positives": int((tested["classification"] == SPLICE_ALTERING).sum()),
+        "groups": int(tested["group"].nunique()),
+    }
+    folds = (
+        [
+            evaluate(
+                rows, scorers, BASE_MAX_WINDOW.name, n_boot=0, seed=spec.seed, negatives=spec.negatives
+            ).metrics.assign(fold=fold)
+            for fold, rows in tested.groupby("fold")
+        ]
+        if "fold" in frame
+        else []
+    )
+    verdicts = [verdict.text for verdict in evaluation.verdicts()]
+    evidence = gather_evidence(spec, prepared, tested, scorers, columns)
+    task = evaluate_task(spec, prepared, columns)
+    return RunEvaluation(frame, evaluation, summary, verdicts, spread(folds), task, evidence)
+
+
+def _base_scorers(prepared: Prepared) -> dict[Scorer, Scores]:
+    """Both readings of every base network; those of the row's own stand first, under the names all rows share."""
+    found: dict[Scorer, Scores] = {}
+    for place, (base, scores) in enumerate(zip(prepared.networks, prepared.all_scores, strict=True)):
+        for scorer, values in (
+            (BASE_MAX_WINDOW, base_max_window(scores)),
+            (BASE_OWN_SITE, base_own_site(scores, prepared.table)),
+        ):
+            name = scorer.name if place == 0 else scorer.name.replace("base", base.name, 1)
+            note = scorer.note.replace("the base network", f"{base.name} ({base.size} networks)")
+            found[replace(scorer, name=name, note=note)] = values
+    return found
+
+
+def _out_of_fold(
+    spec: ExperimentSpec,
+    prepared: Prepared,
+    scorer: Scorer,
+    computed: list[str],
+    learn: Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " rows"]], Scores],
+) -> Scores:
+    """A baseline that learns, for every row from what the split that tests it does not test.
+
+    It sees what a learned model sees: the training part, and the validation part, on which models are chosen. Rows that
+    no split tests are answered by the first split's. Its scores are kept by content: rows of the catalogue that share
+    data, split and seed have them computed once.
+
+    Args:
+        spec: the row.
+        prepared: variants and splits.
+        scorer: which baseline.
+        computed: its name is added here if it is computed.
+        learn: from row numbers to learn from and row numbers to answer for, to scores.
+    """
+
+    def compute() -> Float[np.ndarray, " rows"]:
+        computed.append(scorer.name)
+        score = np.full(len(prepared.table), np.nan)
+        tested_in = prepared.tested_in
+        for number, split in enumerate(prepared.splits):
+            wanted = (tested_in == number) | ((tested_in < 0) if number == 0 else False)
+            rows = np.flatnonzero(wanted)
+            if len(rows):
+                seen = np.union1d(split.indices("train"), split.indices("validation"))
+                score[rows] = learn(seen, rows).score
+        return score
+
+    depends_on = (
+        scorer.name,
+        code_version(),
+        prepared.loaded.digest,
+        digest_of_splits(prepared),
+        prepared.table["variant_id"].tolist(),
+        spec.negatives,
+        spec.window,
+        spec.seed,
+    )
+    return unsigned(kept_or_computed(depends_on, len(prepared.table), compute))
+
+
+def _position(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np.ndarray) -> Scores:
+    table = prepared.table
+    return position_only(
+        table.iloc[train],
+        table.iloc[rows],
+        spec.seed,
+        annotation=prepared.loaded.annotation,
+        negatives=spec.negatives,
+    )
+
+
+def _words(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np.ndarray) -> Scores:
+    table = prepared.table
+    return words_and_position(
+        table.iloc[train].reset_index(drop=True),
+        _windows_of(prepared, train),
+        table.iloc[rows].reset_index(drop=True),
+        _windows_of(prepared, rows),
+        spec.seed,
+        annotation=prepared.loaded.annotation,
+        negatives=spec.negatives,
+    )
+
+
+def _windows_of(prepared: Prepared, rows: Int[np.ndarray, " rows"]) -> Windows:
+    windows = prepared.windows
+    return Windows(windows.ref[rows], windows.alt[rows], windows.real_bases[rows])
+
+
+def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:
+    """Each headline metric of each scorer over the folds: values, weighted mean, standard deviation.
+
+    Args:
+        folds: the tidy metrics of each fold's own test part. A fold counts as many times as it has rows for the
+            metric; a fold in which the metric is undefined (one class only) is left out and not counted in `folds`.
+    """
+    if not folds:
+        return []
+    metrics = pd.concat(folds)
+    metrics = metrics[metrics["metric"].isin(HEADLINES)]
+    found = []
+    for (scorer, metric), rows in metrics.groupby(["scorer", "metric"], sort=False):
+        known = rows[rows["estimate"].notna()]
+        weights = known["n"].astype(float)
+        found.append(
+            {
+                "scorer": scorer,
+                "metric": metric,
+                "folds": len(known),
+                "mean": float(np.average(known["estimate"], weights=weights)) if len(known) else None,
+                "sd": float(known["estimate"].std(ddof=1)) if len(known) > 1 else None,
+                "values": {str(int(row["fold"])): row["estimate"] for _, row in known.iterrows()},
+            }
+        )
+    return found
+
+
+def learned_scorer(spec: ExperimentSpec, model: dict[str, Any]) -> Scorer:
+    """The row's line on a leaderboard."""
+    if spec.fusion is not None:
+        words = " and k-mers" if spec.fusion.words else ""
+        return Scorer(
+            spec.id, "learned", f"fusion of {', '.join(model['networks'])} with position{words}", "probability"
+        )
+    what = model["predictor"] if spec.ensemble else f"{spec.encoder.name} with {spec.head.name}, {spec.window} nt"
+    note = f"{what}, {model['parameters']:,} parameters, weights {model['weights']}"
+    return Scorer(spec.id, "learned", note, SCALES[spec.target])

@@ -1,0 +1,146 @@
+"""Ways of deciding who is trained on and who is tested, by the name a row gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.experiments.spec.experiment import SplitSpec
+from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.variants.families import exon_families, gene_families
+from meta_spliceai.splice_engine.variants.splits import (
+    PARTS,
+    TRAIN,
+    Split,
+    chromosome_folds,
+    chromosome_split,
+    exon_split,
+    gene_folds,
+    gene_split,
+    group_split,
+    leave_one_chromosome_out,
+    make_split,
+    position_block_split,
+    spliceai_clean_split,
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Everything a split is made from.
+
+    Attributes:
+        table: the variants.
+        genome: where their sequence comes from, for finding paralogs.
+        window: bases a model sees.
+        spec: what the row asks for.
+        seed: of every draw.
+    """
+
+    table: pd.DataFrame
+    genome: SequenceSource
+    window: int
+    spec: SplitSpec
+    seed: int
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each part."""
+        return dict(zip(PARTS, self.spec.fractions, strict=True))
+
+    @property
+    def validation(self) -> float:
+        """Share of validation among what is not test."""
+        return self.spec.fractions[1] / (self.spec.fractions[0] + self.spec.fractions[1])
+
+    def families(self) -> pd.Series:
+        """Genes with their paralogs and near neighbours."""
+        return gene_families(self.table, self.genome, self.window)
+
+
+def _by_chromosome(wanted: Wanted) -> Split:
+    return chromosome_split(
+        wanted.table, wanted.spec.test_chromosomes, wanted.seed, wanted.validation, wanted.families()
+    )
+
+
+SPLITTERS: dict[str, Callable[[Wanted], Split]] = {
+    "gene": lambda w: gene_split(w.table, w.shares, w.seed, w.families()),
+    "group": lambda w: group_split(w.table, w.shares, w.seed, "group"),
+    "exon": lambda w: exon_split(w.table, w.shares, w.seed, exon_families(w.table, w.genome, w.window)),
+    "position-blocks": lambda w: position_block_split(w.table, w.shares, w.seed),
+    "chromosome": _by_chromosome,
+    "spliceai-clean": lambda w: spliceai_clean_split(w.table, w.seed, w.validation, w.families()),
+}
+"""Name of a split: what makes it. `gene` keeps families (paralogs, neighbours) together, `group` the table's groups."""
+
+
+def _chromosome_folds(wanted: Wanted) -> list[Split]:
+    if wanted.spec.folds == "chromosome":
+        return leave_one_chromosome_out(wanted.table, wanted.seed, wanted.validation, wanted.families())
+    return chromosome_folds(wanted.table, _number(wanted), wanted.seed, wanted.families())
+
+
+FOLDERS: dict[str, Callable[[Wanted], list[Split]]] = {
+    "gene": lambda w: gene_folds(w.table, _number(w), w.seed, w.families()),
+    "group": lambda w: gene_folds(w.table, _number(w), w.seed),
+    "chromosome": _chromosome_folds,
+}
+"""Name of a split: what makes its folds for cross-validation."""
+
+
+def _number(wanted: Wanted) -> int:
+    folds = wanted.spec.folds
+    if not isinstance(folds, int):
+        raise InputError(
+            f"split.folds = {folds!r} goes with split 'chromosome' only; split '{wanted.spec.name}' takes a number"
+        )
+    return folds
+
+
+def make_splits(wanted: Wanted) -> list[Split]:
+    """The one split a row asks for, or one for each fold of a cross-validation.
+
+    Raises:
+        InputError: an unknown name, or a part that would be empty or lack a class.
+    """
+    splits = _splits(wanted)
+    for split in splits:
+        for part in PARTS:
+            if not len(split.indices(part)):
+                raise InputError(f"split '{split.name}' has no {part} part; use more rows")
+    if wanted.spec.train_rows is not None:
+        splits = [_train_on(split, wanted.spec.train_rows, wanted) for split in splits]
+    return splits
+
+
+def _train_on(split: Split, rows: int, wanted: Wanted) -> Split:
+    """The same split with fewer training rows: the first of one seeded order, so that smaller draws lie within larger.
+
+    Raises:
+        InputError: the draw lacks a class.
+    """
+    train = split.indices(TRAIN)
+    parts = split.parts.copy()
+    left_out = np.random.default_rng(wanted.seed).permutation(train)[rows:]
+    parts[left_out] = ""
+    coverage = deepcopy(split.coverage)
+    coverage.leave_out(f"not drawn: split.train_rows = {rows:,}", wanted.table["variant_id"].iloc[left_out])
+    description = f"{split.description}; trained on {min(rows, len(train)):,} of {len(train):,} rows"
+    return make_split(wanted.table, parts, split.name, description, coverage, unit=split.unit, may_lack=PARTS[1:])
+
+
+def _splits(wanted: Wanted) -> list[Split]:
+    spec = wanted.spec
+    if spec.folds is None:
+        if spec.name not in SPLITTERS:
+            raise unknown_value("split", spec.name, SPLITTERS)
+        return [SPLITTERS[spec.name](wanted)]
+    if spec.name not in FOLDERS:
+        raise unknown_value("split with folds", spec.name, FOLDERS)
+    return FOLDERS[spec.name](wanted)

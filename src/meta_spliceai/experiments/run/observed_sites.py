@@ -1,0 +1,240 @@
+"""Predictions against observed splice sites: which appear and vanish, where, and of which kind.
+
+Evaluated on test variants whose affected sites were observed (gold positions), and on Normal ones, where none is.
+Altering variants of unknown outcome say nothing here and are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from meta_spliceai.experiments.board.observed_text import ITSELF, NEARER_SITE, NO_CHANGE
+from meta_spliceai.experiments.run.prepare import Prepared
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.plain_values import records
+from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR
+from meta_spliceai.splice_engine.meta_layer.evaluation.effect_types import evaluate_effect_types
+from meta_spliceai.splice_engine.meta_layer.evaluation.localisation import evaluate_localisation
+from meta_spliceai.splice_engine.meta_layer.evaluation.peaks import ObservedSites, evaluate_peaks
+from meta_spliceai.splice_engine.meta_layer.targets import EFFECT_TYPES, GOLD_COLUMNS, base_effect_type, gold_sites
+from meta_spliceai.splice_engine.variants.table import NORMAL
+
+Columns = Mapping[str, Float[np.ndarray, " all"]]
+
+GOLD_KINDS = (("gained", "donor"), ("lost", "donor"), ("gained", "acceptor"), ("lost", "acceptor"))
+"""What GOLD_COLUMNS hold, in their order."""
+
+NO_EFFECT = "no effect"
+KINDS = (*EFFECT_TYPES, NO_EFFECT)
+
+CALLED = 0.2
+"""|Δ| from which a kind of effect is called: the weakest threshold SpliceAI's authors recommend."""
+
+LIKELY = 0.5
+"""Probability from which a model that states one calls a variant altering."""
+
+PARTS = ("peaks", "localisation", "effect_types")
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """The test variants with an observation.
+
+    Attributes:
+        rows: their row numbers in the table.
+        sites: sites lost and gained, as offsets from the variant in transcript orientation; none for Normal variants.
+        kinds: of the sites observed for each, the nearest site's first; "no effect" for Normal variants.
+        own_site: offset of the tested exon's nearer site, as annotated; NaN where none is known.
+        groups: for the bootstrap.
+    """
+
+    rows: np.ndarray
+    sites: tuple[ObservedSites, ...]
+    kinds: tuple[tuple[str, ...], ...]
+    own_site: np.ndarray
+    groups: np.ndarray
+
+
+def evaluate_observed_sites(
+    prepared: Prepared,
+    tested: pd.DataFrame,
+    spec: ExperimentSpec,
+    columns: Columns,
+    resamples: int,
+    reasons: dict[str, str],
+) -> dict[str, list[dict[str, Any]]]:
+    """Peaks, positions and kinds of effect of every base network and of the model, against observed ones.
+
+    A model that learned validated Δ has one Δ for the position where the row's own base network is strongest (its label
+    rule); it is added there. A fusion has a probability: it is read as the base network's Δ where that is at least 0.5,
+    and as no Δ elsewhere.
+
+    Args:
+        prepared: what the run was made from.
+        tested: the test part; its index says which rows of the table they are.
+        spec: the row.
+        columns: the model's answers by name, one value a row of the table.
+        resamples: behind every interval.
+        reasons: why a part is empty is added here.
+
+    Returns:
+        `peaks`: see `evaluate_peaks`, the reference of the row's own base network left as it is (NO_CHANGE) among the
+        scorers; `localisation`: hit rates of the strongest |Δ| within 0, 1 and 5 bases of any observed site, on
+        variants with one in reach; `effect_types`: a record a scorer with its `metrics` and `confusion` among
+        EFFECT_TYPES and "no effect". Where several kinds were observed (a skipped exon loses both its sites), a called
+        one of them is right, and for any other call the nearest site's kind counts as missed.
+    """
+    found: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
+    why = ""
+    if not any(column in tested for column in GOLD_COLUMNS):
+        why = f"{prepared.loaded.dataset.name} has no observed positions of splice sites"
+    else:
+        observed = _observed(tested)
+        if not any(one.lost or one.gained for one in observed.sites):
+            why = "no test variant has an observed position"
+    if why:
+        reasons.update(dict.fromkeys(PARTS, why))
+        return found
+    deltas: dict[str, Float[np.ndarray, "rows positions 3"]] = {}
+    for base, scores in zip(prepared.networks, prepared.all_scores, strict=True):
+        if tuple(scores.channels) != tuple(CHANNELS):
+            reasons[f"peaks of {base.name}"] = "it does not tell acceptors from donors"
+            continue
+        mine = {base.name: scores.delta[observed.rows].astype(np.float64)}
+        if scores is prepared.scores:
+            mine |= _of_model(spec, columns, mine[base.name], observed.rows)
+        unchanged = {NO_CHANGE: np.zeros_like(mine[base.name])} if scores is prepared.scores else {}
+        evaluated = evaluate_peaks(
+            scores.ref[observed.rows].astype(np.float64),
+            {**unchanged, **mine},
+            observed.sites,
+            observed.groups,
+            n_boot=resamples,
+            seed=spec.seed,
+        )
+        found["peaks"] += [{**record, "n": len(observed.rows)} for record in records(evaluated)]
+        deltas |= mine
+    if deltas:
+        found["localisation"] = _localised(spec, columns, deltas, observed, resamples)
+        found["effect_types"] = _kinds(spec, columns, deltas, observed, resamples)
+    return found
+
+
+def _observed(tested: pd.DataFrame) -> _Observed:
+    gold = gold_sites(tested)
+    labels = tested["classification"].to_numpy()
+    kept = [place for place, sites in enumerate(gold) if sites or labels[place] == NORMAL]
+    sites, kinds, own = [], [], []
+    for place in kept:
+        row = tested.iloc[place]
+        forward = -1 if row["strand"] == "-" else 1
+        offsets = {
+            kind: [(there - int(row["pos"])) * forward for there in places] for kind, places in gold[place].items()
+        }
+        sites.append(
+            ObservedSites(
+                **{
+                    which: tuple(
+                        (GOLD_KINDS[kind][1], offset)
+                        for kind, mine in offsets.items()
+                        if GOLD_KINDS[kind][0] == which
+                        for offset in mine
+                    )
+                    for which in ("lost", "gained")
+                }
+            )
+        )
+        exon = [(int(site) - int(row["pos"])) * forward for site in row[["acceptor_pos", "donor_pos"]].dropna()]
+        own.append(min(exon, key=abs, default=np.nan))
+        near = sorted(offsets, key=lambda kind: min(map(abs, offsets[kind])))
+        kinds.append(tuple(EFFECT_TYPES[kind] for kind in near) or (NO_EFFECT,))
+    return _Observed(
+        tested.index.to_numpy()[kept],
+        tuple(sites),
+        tuple(kinds),
+        np.array(own, dtype=np.float64),
+        tested["group"].to_numpy()[kept],
+    )
+
+
+def _of_model(
+    spec: ExperimentSpec, columns: Columns, base: Float[np.ndarray, "rows positions 3"], rows: np.ndarray
+) -> dict[str, Float[np.ndarray, "rows positions 3"]]:
+    """The model's Δ by its name; empty for a model that has none."""
+    sides = [_column(columns, "validated-delta", f"delta_{site}") for site in ("acceptor", "donor")]
+    if sides[0] is not None and sides[1] is not None:
+        placed = np.zeros(base.shape)
+        strongest = np.abs(base[:, :, [ACCEPTOR, DONOR]]).max(axis=2).argmax(axis=1)
+        for channel, values in ((ACCEPTOR, sides[0]), (DONOR, sides[1])):
+            placed[np.arange(len(base)), strongest, channel] = values[rows]
+        return {spec.id: placed}
+    if spec.fusion is not None:
+        return {spec.id: base * (columns["score"][rows] >= LIKELY)[:, None, None]}
+    return {}
+
+
+def _column(columns: Columns, task: str, name: str) -> Float[np.ndarray, " all"] | None:
+    """A head's answer, also where the head is one of several."""
+    return columns.get(name, columns.get(f"{task}.{name}"))
+
+
+def _localised(
+    spec: ExperimentSpec,
+    columns: Columns,
+    deltas: Mapping[str, Float[np.ndarray, "rows positions 3"]],
+    observed: _Observed,
+    resamples: int,
+) -> list[dict[str, Any]]:
+    """Hit rates of where each network's |Δ| is largest, of a position head, and of two answers that know nothing."""
+    reach = next(iter(deltas.values())).shape[1] // 2
+    offsets = [[offset for _, offset in (*sites.lost, *sites.gained)] for sites in observed.sites]
+    beyond = sum(bool(mine) and min(map(abs, mine)) > reach for mine in offsets)
+    gold = [[offset for offset in mine if abs(offset) <= reach] for mine in offsets]
+    predicted = {ITSELF: np.zeros(len(gold)), NEARER_SITE: observed.own_site}
+    for name, delta in deltas.items():
+        size = np.abs(delta[:, :, [ACCEPTOR, DONOR]]).max(axis=2)
+        where = size.argmax(axis=1).astype(np.float64) - reach
+        predicted[name] = np.where(size.max(axis=1) > 0, where, np.nan)
+    offset = _column(columns, "position", "offset")
+    if offset is not None:
+        predicted[spec.id] = offset[observed.rows].astype(np.float64)
+    evaluated = evaluate_localisation(gold, predicted, observed.groups, n_boot=resamples, seed=spec.seed)
+    return [{**record, "out_of_reach": beyond} for record in records(evaluated.drop(columns="n_without_gold"))]
+
+
+def _kinds(
+    spec: ExperimentSpec,
+    columns: Columns,
+    deltas: Mapping[str, Float[np.ndarray, "rows positions 3"]],
+    observed: _Observed,
+    resamples: int,
+) -> list[dict[str, Any]]:
+    """Kind of each network's strongest |Δ| (no effect below 0.2) against the observed ones."""
+    called = {
+        name: np.array([kind or NO_EFFECT for kind in base_effect_type(delta.astype(np.float32), CALLED)], dtype=object)
+        for name, delta in deltas.items()
+    }
+    kind, score = _column(columns, "effect-type", "effect_type"), columns.get("score")
+    if kind is not None and score is not None:
+        named = np.array(EFFECT_TYPES, dtype=object)[kind[observed.rows].astype(int)]
+        called[spec.id] = np.where(score[observed.rows] >= LIKELY, named, NO_EFFECT)
+    found = []
+    for name, mine in called.items():
+        right = [one if one in kinds else kinds[0] for one, kinds in zip(mine, observed.kinds, strict=True)]
+        evaluated = evaluate_effect_types(right, mine, observed.groups, KINDS, n_boot=resamples, seed=spec.seed)
+        found.append(
+            {
+                "scorer": name,
+                "n": len(right),
+                "several_observed": sum(len(kinds) > 1 for kinds in observed.kinds),
+                "metrics": records(evaluated.table.reset_index()),
+                "confusion": records(evaluated.confusion.reset_index()),
+            }
+        )
+    return found

@@ -1,0 +1,380 @@
+"""From a row to everything a model is trained and evaluated on: variants, base scores, labels, split, windows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from meta_spliceai.datasets import Loaded, load_dataset
+from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.run.callback import Callback
+from meta_spliceai.experiments.run.make_split import Wanted, make_splits
+from meta_spliceai.experiments.run.make_targets import make_targets
+from meta_spliceai.experiments.run.shipped_scores import shipped_scores
+from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, ExperimentSpec
+from meta_spliceai.experiments.spec.rows import scale_note
+from meta_spliceai.experiments.spec.smoke import MOST_ROWS, smoke_notes
+from meta_spliceai.files import cache_dir
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.families import load_base_model
+from meta_spliceai.splice_engine.base_layer.model import BaseIdentity, BaseModel
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
+from meta_spliceai.splice_engine.meta_layer.model_inputs import EMBEDDINGS
+from meta_spliceai.splice_engine.meta_layer.targets import Targets
+from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP, TrunkConfig
+from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData, TrunkReader, TrunkWindows
+from meta_spliceai.splice_engine.variants.audit import Audit, audit_splits
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.families import genomic_places
+from meta_spliceai.splice_engine.variants.splits import Split
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, describe
+from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
+
+NOT_DRAWN = "not drawn: the row asks for fewer"
+NO_LABEL = "not drawn: the row asks for Splice-altering and Normal only"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The variants a row uses.
+
+    Attributes:
+        table: the variant table, fresh index.
+        coverage: from the rows of the source to the rows of the table.
+        notes: what a reader of the result must know, in words.
+    """
+
+    table: pd.DataFrame
+    coverage: Coverage
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run is made from; all parts follow the rows of `table`.
+
+    Attributes:
+        windows: as a model answers for them; with a base network's hidden channels where the row reads those.
+        training_windows: as it is trained: the same, or wider by the bases by which `window_shift` moves them.
+        base, scores: the row's own base network.
+        beside: the further networks of a fusion, each with its scores.
+        scored: for each network, in the order of `networks`, how many rows were scored now; the others were found.
+        trunk: the network whose hidden channels the windows bring along; None if they bring none.
+    """
+
+    loaded: Loaded
+    table: pd.DataFrame
+    coverage: Coverage
+    scores: BaseScores
+    base: BaseIdentity
+    targets: Targets
+    splits: tuple[Split, ...]
+    audits: tuple[Audit, ...]
+    windows: Windows
+    training_windows: Windows
+    notes: tuple[str, ...]
+    beside: tuple[tuple[BaseIdentity, BaseScores], ...] = ()
+    scored: tuple[int, ...] = ()
+    trunk: BaseModel | None = None
+
+    @property
+    def networks_used(self) -> tuple[BaseIdentity, ...]:
+        """Every base network that scored or whose hidden channels are read, each family once."""
+        trunk = (self.trunk.identity,) if self.trunk is not None else ()
+        return (*self.networks, *(one for one in trunk if one.name not in [base.name for base in self.networks]))
+
+    @property
+    def networks(self) -> tuple[BaseIdentity, ...]:
+        """Every base network, the row's own first."""
+        return (self.base, *(base for base, _ in self.beside))
+
+    @property
+    def all_scores(self) -> tuple[BaseScores, ...]:
+        """Scores of every base network, in the order of `networks`."""
+        return (self.scores, *(scores for _, scores in self.beside))
+
+    @property
+    def tested_in(self) -> Int[np.ndarray, " rows"]:
+        """For every row, the 0-based number of the split in whose test part it is; -1 for none."""
+        tested = np.full(len(self.table), -1)
+        for number, split in enumerate(self.splits):
+            tested[split.indices("test")] = number
+        return tested
+
+    @property
+    def parts(self) -> np.ndarray:
+        """Part of every row: that of the one split, or "test" for all that some fold tests; "" for none."""
+        if len(self.splits) == 1:
+            return self.splits[0].parts
+        return np.where(self.tested_in >= 0, "test", "").astype(object)
+
+
+def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed: int, in_turn: bool = False) -> Chosen:
+    """Draw the rows a row of the catalogue asks for.
+
+    Args:
+        table: all usable variants of the data set.
+        coverage: the account so far; its `used` is the table's length.
+        wanted: how many, and among which.
+        seed: of the draw.
+        in_turn: take one variant of each chromosome in turn, for as long as there are any; of two such draws the larger
+            one holds the smaller one.
+
+    Raises:
+        InputError: no row is left to draw from.
+    """
+    notes: list[str] = []
+    drawn = Coverage(len(table))
+    keep = np.ones(len(table), dtype=bool)
+    if wanted.labelled_only or wanted.balanced:
+        keep = table["classification"].isin([SPLICE_ALTERING, NORMAL]).to_numpy()
+        drawn.leave_out(NO_LABEL, (describe(row) for _, row in table[~keep].iterrows()))
+    there = np.flatnonzero(keep)
+    if not len(there):
+        why = "".join(f"; {count:,}: {reason}" for reason, count in coverage.then(drawn).left_out.items())
+        raise InputError(f"data set {wanted.name}: no usable row of {coverage.read:,}; nothing to train on{why}")
+    if wanted.rows is not None and wanted.rows > len(there):
+        notes.append(
+            f"{wanted.rows:,} variants were asked for; the data set has {len(there):,} usable ones: all are used"
+        )
+    elif wanted.rows is not None and wanted.rows < len(there):
+        picked = np.sort(_draw(table, there, wanted, seed, in_turn))
+        left = np.setdiff1d(there, picked)
+        drawn.leave_out(NOT_DRAWN, (describe(row) for _, row in table.iloc[left].iterrows()))
+        notes.append(f"a subset: {len(picked):,} of {len(there):,} variants, drawn with seed {seed}")
+        there = picked
+    return Chosen(table.iloc[there].reset_index(drop=True), coverage.then(drawn), tuple(notes))
+
+
+def _draw(
+    table: pd.DataFrame, there: Int[np.ndarray, " usable"], wanted: DataSpec, seed: int, in_turn: bool
+) -> Int[np.ndarray, " drawn"]:
+    """Row numbers drawn without replacement; with `balanced`, half of them from either side (or all there are)."""
+    random = np.random.default_rng(seed)
+    chromosomes = genomic_places(table)[0]
+
+    def some(rows: Int[np.ndarray, " rows"], count: int) -> Int[np.ndarray, " count"]:
+        if not in_turn:
+            return random.choice(rows, count, replace=False)
+        mixed = random.permutation(rows)
+        turn = chromosomes.iloc[mixed].groupby(chromosomes.iloc[mixed]).cumcount().to_numpy()
+        return mixed[turn.argsort(kind="stable")][:count]
+
+    if not wanted.balanced:
+        return some(there, wanted.rows or len(there))
+    classes = table["classification"].to_numpy()[there]
+    halves = []
+    for side in (SPLICE_ALTERING, NORMAL):
+        rows = there[classes == side]
+        halves.append(some(rows, min(len(rows), (wanted.rows or len(there)) // 2)))
+    return np.concatenate(halves)
+
+
+def rows_and_splits(spec: ExperimentSpec, loaded: Loaded) -> tuple[Chosen, tuple[Split, ...]]:
+    """The variants a row draws, and who of them is trained on and tested.
+
+    A smoke run draws a few, from every chromosome in turn; where a part of the split would be empty or lack a class, it
+    draws twice as many, and again, up to `MOST_ROWS`.
+
+    Raises:
+        InputError: no usable row; a split that cannot be made of these rows.
+    """
+    wanted = spec.data
+    while True:
+        chosen = choose_rows(loaded.variants, loaded.coverage, wanted, spec.seed, in_turn=spec.smoke)
+        reach = spec.training.reach(spec.window)
+        try:
+            splits = make_splits(Wanted(chosen.table, loaded.genome, reach, spec.split, spec.seed))
+        except InputError:
+            drawn = wanted.rows or len(loaded.variants)
+            if not spec.smoke or drawn >= min(MOST_ROWS, len(loaded.variants)):
+                raise
+            wanted = wanted.model_copy(update={"rows": 2 * drawn})
+            continue
+        return chosen, tuple(splits)
+
+
+def load_rows_of(wanted: DataSpec) -> Loaded:
+    """The data set a row names, with its options; the last one is kept, as the next row often uses the same."""
+    return _load(wanted.name, tuple(sorted(wanted.options.items())))
+
+
+@lru_cache(maxsize=1)
+def _load(name: str, options: tuple[tuple[str, str | int | float | bool], ...]) -> Loaded:
+    return load_dataset(name, **dict(options))
+
+
+def prepare(
+    spec: ExperimentSpec, loaded: Loaded, device: str, callback: Callback, clock: Callable[[str], Any]
+) -> Prepared:
+    """Everything up to training.
+
+    Args:
+        spec: the row.
+        loaded: its data set.
+        device: where the base network runs.
+        callback: told what happens.
+        clock: `with clock("base scores"):` measures a step.
+
+    Raises:
+        InputError, MissingResourceError, IntegrityError: data or weights that cannot be used.
+    """
+    with clock("labels, split, windows"):
+        chosen, splits = rows_and_splits(spec, loaded)
+    table = chosen.table
+    notes = (*smoke_notes(spec), *chosen.notes) if spec.smoke else (*scale_note(spec), *chosen.notes)
+    for note in notes:
+        callback.say(note)
+    reader = trunk = None
+    if spec.trunk is not None:
+        with clock("labels, split, windows"):
+            reader = trunk_reader(spec.trunk, table, loaded.genome, loaded.annotation, device)
+        trunk = _read_trunk(reader, callback, clock)
+    with clock("base scores"):
+        found = [_score(network, table, loaded, device, callback) for network in spec.networks]
+    (base, scores, _), *more = found
+    beside = tuple((network, its_scores) for network, its_scores, _ in more)
+    scored = tuple(now for _, _, now in found)
+    for _, its_scores, _ in found:
+        for words in _of_another_exactness(its_scores):
+            callback.say(words)
+            notes = (*notes, words)
+    with clock("labels, split, windows"):
+        targets = make_targets(spec, table, scores)
+        if targets.sources():
+            callback.say(targets.sources())
+            notes = (*notes, targets.sources())
+        reach = spec.training.reach(spec.window)
+        windows = build_windows(table, loaded.genome, spec.window)
+        wide = windows if reach == spec.window else build_windows(table, loaded.genome, reach)
+    if trunk is not None:
+        windows = wide = TrunkWindows.joined(windows, trunk)
+    with clock("audit"):
+        audits = tuple(audit_splits(table, splits, loaded.genome, reach))
+    leaks = [finding for audit in audits for finding in audit.leaks]
+    if leaks and not spec.split.allow_leaks:
+        for audit in audits:
+            audit.require_clean()
+    if leaks:
+        told = ", ".join(dict.fromkeys(f"{leak.count} {leak.check}" for leak in leaks))
+        notes = (f"LEAKY SPLIT, allowed by split.allow_leaks: {told}", *notes)
+    return Prepared(
+        loaded,
+        table,
+        chosen.coverage,
+        scores,
+        base,
+        targets,
+        splits,
+        audits,
+        windows,
+        wide,
+        notes,
+        beside,
+        scored,
+        None if reader is None else reader.base,
+    )
+
+
+def trunk_reader(
+    reading: TrunkConfig, table: pd.DataFrame, genome: SequenceSource, annotation: GeneAnnotation | None, device: str
+) -> TrunkReader:
+    """What reads a base network's hidden channels around these variants; features are kept in the user's cache."""
+    return TrunkReader(reading, table, genome, annotation, cache_dir() / EMBEDDINGS, device)
+
+
+def _read_trunk(reader: TrunkReader, callback: Callback, clock: Callable[[str], Any]) -> TrunkData:
+    """The features, with what was done said; only features that had to be computed make a step of their own."""
+    variants = len(reader.table)
+    found = reader.found()
+    if found is not None:
+        callback.say(f"trunk of {reader.network}: features of all {variants:,} variants were in the cache")
+        return found
+    with clock(TRUNK_STEP), callback.stage(TRUNK_STEP, variants) as advance:
+        steps = _Steps(advance)
+        trunk = reader.read(steps)
+    callback.say(f"trunk of {reader.network}: features of {trunk.computed:,} of {variants:,} variants computed")
+    return trunk
+
+
+def _score(
+    wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded, device: str, callback: Callback
+) -> tuple[BaseIdentity, BaseScores, int]:
+    """One base network, its scores of the table's rows, and how many of them were computed now.
+
+    Raises:
+        MissingExtraError, MissingResourceError: scores that did not travel with the package need networks that are not
+            on this machine.
+    """
+    shipped = shipped_scores(wanted, table, loaded)
+    if shipped is not None:
+        callback.say(f"base network {shipped[0].name}, licence of the weights: {shipped[0].licence}")
+        return (*shipped, 0)
+    base = load_base_model(wanted.name, device=device, members=wanted.members)
+    callback.say(f"base network {base.name}, licence of the weights: {base.licence}")
+    cache = ScoreCache.default()
+    with callback.stage("base scores", len(table)) as advance:
+        steps = _Steps(advance)
+        scores = score_variants(
+            table,
+            loaded.genome,
+            base,
+            wanted.distance,
+            annotation=loaded.annotation,
+            cache=cache,
+            method=wanted.method,
+            precision=wanted.precision,
+            progress=steps,
+        )
+    if not steps.scored:
+        callback.say(f"all {len(table):,} base scores were in the cache ({cache.folder})")
+    return base.identity, scores, steps.scored
+
+
+def _of_another_exactness(scores: BaseScores) -> Iterator[str]:
+    """What a reader must know of scores that a bundle brought in fewer decimals, or that are not of float32."""
+    if scores.digits is not None:
+        yield (
+            f"base scores of {scores.model} came from {scores.brought_by}, rounded to {scores.digits} decimals: a Δ "
+            f"differs from the exact one by at most {10.0**-scores.digits:g}"
+        )
+    if scores.check:
+        yield f"base scores of {scores.model}, {scores.check}"
+
+
+class _Steps:
+    """A callback that is told how many are done, around one that is told how many more; keeps how many were not found
+    in the cache."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self.advance = advance
+        self.seen = 0
+        self.scored = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self.scored:  # the first call tells how many were found
+            self.scored = total - done
+        self.advance(done - self.seen)
+        self.seen = done
+
+
+def digest_of_test(table: pd.DataFrame, data_name: str, negatives: Sequence[str] = NEGATIVES) -> str:
+    """Identity of a test: which variants, with which classes and measured effects, and which classes are negatives."""
+    total = hashlib.sha256(data_name.encode())
+    if tuple(negatives) != NEGATIVES:
+        total.update("\t".join(negatives).encode())
+    frame = table.sort_values("variant_id")
+    for column in ("variant_id", "classification", "effect"):
+        total.update(pd.util.hash_pandas_object(frame[column], index=False).to_numpy().tobytes())
+    return total.hexdigest()

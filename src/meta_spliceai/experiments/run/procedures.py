@@ -1,0 +1,315 @@
+"""How a result comes about: one model trained, or one for each fold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float32
+
+from meta_spliceai.errors import RunError
+from meta_spliceai.experiments.run.build_predictor import build_predictor
+from meta_spliceai.experiments.run.callback import Callback, training_reports
+from meta_spliceai.experiments.run.device_rates import Product, rate_here
+from meta_spliceai.experiments.run.prepare import Prepared
+from meta_spliceai.experiments.run.utilisation import in_words, put_together, utilisation
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.workspace import RunDirectory
+from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
+from meta_spliceai.splice_engine.meta_layer.prediction import predict
+from meta_spliceai.splice_engine.meta_layer.training import fit, precision_of, try_step
+from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
+from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+from meta_spliceai.splice_engine.variants.splits import Split
+
+ANSWERS = "answers.npy"
+CHECKPOINTS = "checkpoints"
+FOLDS = "folds"
+FOLD_RECORD = "fold.json"
+MODEL = "model"
+
+SIDE_BY_SIDE = "folds were trained side by side on one device"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model's answers on every row of the table, what they mean by name, and how training went.
+
+    `work` says what share of the device's rate training reached (see `utilisation`); `notes` are sentences that
+    belong on the result.
+    """
+
+    answers: Float32[np.ndarray, "n outputs"]
+    columns: Callable[[Float32[np.ndarray, "n outputs"]], dict[str, Float32[np.ndarray, " n"]]]
+    curves: pd.DataFrame
+    model: dict[str, Any]
+    training: dict[str, Any]
+    peak_memory_bytes: int
+    work: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run in progress, as far as a procedure needs to know it.
+
+    Attributes:
+        run: its folder.
+        spec: the row as it is run.
+        prepared: variants, base scores, labels, splits, windows.
+        device: "cpu" or "cuda".
+        resume: go on after the last whole epoch.
+        callback: told what happens.
+        clock: measures steps.
+        run_member: runs another row, or finds its finished run; for ensembles.
+    """
+
+    run: RunDirectory
+    spec: ExperimentSpec
+    prepared: Prepared
+    device: str
+    resume: bool
+    callback: Callback
+    clock: Clock
+    run_member: Callable[[str], RunDirectory]
+
+
+class Clock:
+    """Seconds spent in each step: those that passed, and those of the processor (all threads added up)."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Measure one step; a step measured twice is added up."""
+        started, busy = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.add({step: time.perf_counter() - started}, {step: time.process_time() - busy})
+
+    def add(self, seconds: dict[str, float], cpu_seconds: dict[str, float]) -> None:
+        """Add seconds that were measured elsewhere, by step (fewer than none: counted twice)."""
+        for kept, added in ((self.seconds, seconds), (self.cpu_seconds, cpu_seconds)):
+            for step, more in added.items():
+                kept[step] = kept.get(step, 0.0) + more
+
+
+def train_single(job: Job) -> Trained:
+    """One model on the split's train part, stopped early on its validation part."""
+    (split,) = job.prepared.splits
+    return _train_on(split, job.run.path, job)
+
+
+def train_folds(job: Job) -> Trained:
+    """One model a fold; every row is answered by the model that did not see it.
+
+    Each fold has a folder of its own, and its file fold.json is written last: a resumed run trains only what is left.
+    """
+    answers: np.ndarray | None = None
+    curves, reports, models, spans, works, peak = [], [], [], [], [], 0
+    notes: list[str] = []
+    for number, split in enumerate(job.prepared.splits, start=1):
+        trained = train_fold(job, number)
+        if answers is None:
+            # Rows that no fold tests keep the first fold's answers; they are not evaluated.
+            answers = trained.answers.copy()
+        tested = split.indices("test")
+        answers[tested] = trained.answers[tested]
+        columns = trained.columns
+        curves.append(trained.curves.assign(fold=number))
+        reports.append(trained.training)
+        models.append(trained.model)
+        works.append(trained.work)
+        spans.append(_span(job.run.path / FOLDS / str(number) / FOLD_RECORD))
+        if number == 1:
+            notes = [f"fold 1: {note} (further folds: training.folds)" for note in trained.notes]
+        peak = max(peak, trained.peak_memory_bytes)
+    if answers is None:
+        raise RunError(f"row '{job.spec.id}': the split has no folds")
+    shared = shared_seconds(spans)
+    # Folds trained side by side by other processes took less time together than one after the other.
+    job.clock.add({"training": -min(shared, job.clock.seconds["training"])}, {})
+    training = {"folds": reports, "side_by_side": shared > 0}
+    # Nor is the rate that a fold measured beside others the device's own.
+    work = put_together(works, no_share=SIDE_BY_SIDE if shared else "")
+    return Trained(
+        answers, columns, pd.concat(curves, ignore_index=True), models[0], training, peak, work, tuple(notes)
+    )
+
+
+def _span(record: Path) -> tuple[float, float]:
+    """When a fold began and ended, in seconds since 1970."""
+    facts = json.loads(record.read_text(encoding="utf-8"))
+    return facts["ended"] - sum(facts["seconds_by_step"].values()), facts["ended"]
+
+
+def shared_seconds(spans: Sequence[tuple[float, float]]) -> float:
+    """Seconds by which spans (begun, ended) together are longer than the time that they cover; 0 where they only
+    touch.
+    """
+    covered, until = 0.0, float("-inf")
+    for begun, ended in sorted(spans):
+        covered += max(0.0, ended - max(begun, until))
+        until = max(until, ended)
+    shared = sum(ended - begun for begun, ended in spans) - covered
+    # What a clock's rounding makes of spans that follow each other is no overlap.
+    return shared if shared > 0.5 else 0.0
+
+
+def train_fold(job: Job, number: int) -> Trained:
+    """The model of one fold, trained or, where its fold.json stands, read; the time it took is added to the clock.
+
+    Args:
+        job: the cross-validation.
+        number: the fold, from 1.
+
+    Raises:
+        RunError: another process trains this fold.
+    """
+    fold = RunDirectory(job.run.path / FOLDS / str(number))
+    job.callback.say(f"fold {number} of {len(job.prepared.splits)}")
+    with fold.taken():
+        if (fold.path / FOLD_RECORD).exists():
+            job.callback.say(f"fold {number} is finished already")
+            record = json.loads((fold.path / FOLD_RECORD).read_text(encoding="utf-8"))
+            job.clock.add(record.get("seconds_by_step", {}), record.get("cpu_seconds_by_step", {}))
+            return Trained(
+                np.load(fold.path / ANSWERS, allow_pickle=False),
+                Predictor.from_pretrained(fold.path / MODEL).columns,
+                fold.read_curves(),
+                record["model"],
+                record["training"],
+                record["peak_memory_bytes"],
+                record["work"],
+                tuple(record["notes"]),
+            )
+        clock = Clock()
+        trained = _train_on(job.prepared.splits[number - 1], fold.path, replace(job, clock=clock), number)
+        job.clock.add(clock.seconds, clock.cpu_seconds)
+        fold.write_frame("curves.parquet", trained.curves)
+        write_answers(fold, trained)
+        record = {
+            "model": trained.model,
+            "training": trained.training,
+            "peak_memory_bytes": trained.peak_memory_bytes,
+            "work": trained.work,
+            "notes": trained.notes,
+            "ended": time.time(),
+            "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
+            "cpu_seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.cpu_seconds.items()},
+        }
+        fold.write_json(FOLD_RECORD, record)
+        shutil.rmtree(fold.path / CHECKPOINTS, ignore_errors=True)
+        return trained
+
+
+def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> Trained:
+    """Train on one split, answer for every row, keep the weights in `folder/model`."""
+    prepared, spec = job.prepared, job.spec
+    used = prepared.targets.used
+    train, validation = split.indices("train"), split.indices("validation")
+    predictor = build_predictor(spec)
+    product = _product_of_training(spec, job.device)
+    rate_here(product, job.device)  # now, because what it holds must not count in training's peak
+    job.callback.say(
+        f"training {spec.encoder.name} with {spec.head.name} ({predictor.parameter_count():,} parameters, weights "
+        f"{predictor.weights}) on {int(used[train].sum()):,} variants"
+    )
+    ran_out: OutOfMemory | None = None
+    with job.clock("training"):
+        try:
+            report = fit(
+                predictor,
+                prepared.training_windows,
+                prepared.targets,
+                train[used[train]],
+                validation[used[validation]],
+                spec.training,
+                folder / CHECKPOINTS,
+                device=job.device,
+                resume=job.resume,
+                progress=training_reports(job.callback, fold),
+            )
+        except OutOfMemory as error:
+            ran_out = error.alone()
+    if ran_out is not None:
+        # Outside the handler: there the failed training would still be held by the error's frames.
+        job.callback.say("out of memory; looking for the batch that fits")
+        raise ran_out.with_what_fits(
+            lambda batch: try_step(
+                predictor,
+                prepared.training_windows,
+                prepared.targets,
+                train[used[train]],
+                spec.training,
+                job.device,
+                batch,
+            )
+        )
+    if report.features is not None:
+        job.callback.say(f"features of the frozen encoder: {report.features.in_words()}")
+    job.callback.say(
+        f"trained {report.epochs_run} epochs in {report.seconds:.0f} s, {report.windows_per_second:.0f} windows/s, "
+        f"best epoch {report.best_epoch}: {report.stopped_because}"
+    )
+    operations = training_operations(predictor, spec.training, report.train_rows, report.epochs_run)
+    work = utilisation(operations, report.step_seconds, product, job.device)
+    job.callback.say(f"training: {in_words(work)}")
+    with job.clock("predicting"):
+        answers = predict(predictor, prepared.windows, job.device)
+    predictor.save_pretrained(folder / MODEL, _trained_on(job, split, report))
+    return Trained(
+        answers,
+        predictor.columns,
+        report.curves,
+        predictor.describe(),
+        report.to_json(),
+        report.peak_memory_bytes,
+        work,
+        report.notes(),
+    )
+
+
+def _trained_on(job: Job, split: Split, report: FitReport) -> str:
+    """What the model card says of training."""
+    dataset, targets = job.prepared.loaded.dataset, job.prepared.targets
+    lines = [
+        f"Run `{job.run.name}`, row `{job.spec.id}` ({job.spec.title}), seed {job.spec.seed}.",
+        f"Data: {dataset.title} ({dataset.build}; licence: {dataset.licence}).",
+        f"Split {split.name}: {report.train_rows:,} variants to train on, {report.val_rows:,} to stop by.",
+        f"Labels: {targets.rule}.",
+        f"Best of {report.epochs_run} epochs: {report.best_epoch}.",
+        *(note[:1].upper() + note[1:] + "." for note in (*job.prepared.notes, *report.notes())),
+        "How it was evaluated stands in the run's metrics.json and evidence.json.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _product_of_training(spec: ExperimentSpec, device: str) -> Product:
+    """The matrix product that is training's limit."""
+    place = choose_device(device)
+    precision = precision_of(spec.training, place)
+    # On CUDA convolutions of float32 numbers run in TF32, unless that was switched off.
+    tf32 = precision == "float32" and place.type == "cuda" and torch.backends.cudnn.allow_tf32
+    return "tf32" if tf32 else precision
+
+
+def write_answers(run: RunDirectory, trained: Trained) -> None:
+    """Keep the model's answers on every row of the table, for ensembles and resumed cross-validations."""
+    with atomic_write(run.path / ANSWERS, "wb") as handle:
+        np.save(handle, trained.answers, allow_pickle=False)

@@ -1,0 +1,116 @@
+"""What share of the device's own rate a run's work reached: operations counted, seconds measured, limit measured.
+
+The limit is the rate of a large matrix product in the precision used, in the same process on the same device. Work in
+several parts (folds, base networks) is put together: the share is the time that the parts would take at their limits,
+over the time that they took.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from meta_spliceai.experiments.run.device_rates import Product, rate_here
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+
+NO_MEMORY = "no memory was left to measure the device's rate"
+
+
+def utilisation(operations: float, seconds: float, product: Product, device: str) -> dict[str, Any]:
+    """One piece of work as it stands in a run's record.
+
+    Args:
+        operations: floating-point operations, counted.
+        seconds: that they took.
+        product: the matrix product whose rate is the limit.
+        device: "cpu" or "cuda".
+
+    Returns:
+        gflop, seconds, gflop_per_second; precision and limit_gflop_per_second, of the device's matrix product; share,
+        of the one in the other; why, in words, where something of it is None.
+    """
+    limit = rate_here(product, device)
+    rate = operations / max(seconds, 1e-9)
+    return {
+        "gflop": operations / 1e9,
+        "seconds": seconds,
+        "gflop_per_second": rate / 1e9,
+        "precision": product,
+        "limit_gflop_per_second": None if limit is None else limit / 1e9,
+        "share": None if limit is None else rate / limit,
+        "why": NO_MEMORY if limit is None else "",
+    }
+
+
+def not_counted(why: str) -> dict[str, Any]:
+    """Work of which nothing was counted, and why: no zero, for there was some."""
+    unknown = ("gflop", "seconds", "gflop_per_second", "precision", "limit_gflop_per_second", "share")
+    return {**dict.fromkeys(unknown), "why": why}
+
+
+def put_together(parts: Sequence[Mapping[str, Any]], no_share: str = "") -> dict[str, Any]:
+    """Several pieces of work as one.
+
+    Args:
+        parts: as `utilisation` gives them, at least one.
+        no_share: why their seconds may not be added up, where they may not; then operations are all that is told.
+    """
+    missing = next((str(part["why"]) for part in parts if part["gflop"] is None), "")
+    if missing:
+        return not_counted(missing)
+    gflop, seconds = (math.fsum(part[key] for part in parts) for key in ("gflop", "seconds"))
+    if no_share:
+        return {**not_counted(no_share), "gflop": gflop}
+    at_limit = [part["gflop"] / part["limit_gflop_per_second"] for part in parts if part["limit_gflop_per_second"]]
+    known = len(at_limit) == len(parts) and gflop > 0
+    return {
+        "gflop": gflop,
+        "seconds": seconds,
+        "gflop_per_second": gflop / max(seconds, 1e-9),
+        "precision": ", ".join(dict.fromkeys(str(part["precision"]) for part in parts)),
+        "limit_gflop_per_second": gflop / math.fsum(at_limit) if known else None,
+        "share": math.fsum(at_limit) / max(seconds, 1e-9) if known else None,
+        "why": "" if known else NO_MEMORY,
+    }
+
+
+def scoring_utilisation(scores: Sequence[BaseScores], device: str) -> dict[str, Any]:
+    """Base scoring of a run: of every network, without what was found in the cache."""
+    parts = [
+        utilisation(one.operations, one.seconds, _product_of(one, device), device) for one in scores if one.seconds
+    ]
+    return put_together(parts) if parts else not_counted("all base scores were found in the cache")
+
+
+def _product_of(scores: BaseScores, device: str) -> Product:
+    # A CPU multiplies the parts of bf16 in float32 (see `split_products`).
+    return "bfloat16" if scores.precision == "bf16" and device != "cpu" else "float32"
+
+
+def in_words(work: Mapping[str, Any]) -> str:
+    """One piece of work as a sentence's end."""
+    if work["gflop"] is None:
+        return f"share of the limit not stated: {work['why']}"
+    counted = f"{_amount(work['gflop'])}FLOP counted"
+    if work["seconds"] is None:
+        return f"{counted}; share of the limit not stated: {work['why']}"
+    told = f"{counted} in {work['seconds']:.1f} s, {_amount(work['gflop_per_second'])}FLOP/s"
+    if work["share"] is None:
+        return f"{told}; share of the limit not stated: {work['why']}"
+    limit = _amount(work["limit_gflop_per_second"])
+    return f"{told}, {work['share']:.1%} of the device's {limit}FLOP/s in {work['precision']} matrix products"
+
+
+def _amount(giga: float) -> str:
+    """A number of billions with three digits and its prefix."""
+    for prefix in ("G", "T"):
+        if giga < 1000:
+            return f"{giga:.3g} {prefix}"
+        giga /= 1000
+    return f"{giga:,.3g} P"
+
+
+def told_of(record: Mapping[str, Any]) -> list[str]:
+    """A run's work in sentences, a step each; none for runs of before it was recorded."""
+    return [f"{step}: {in_words(work)}" for step, work in record.get("work", {}).items()]

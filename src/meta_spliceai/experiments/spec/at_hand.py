@@ -1,0 +1,109 @@
+"""What of a row's data and weights is not on this machine, each with what brings it; nothing is read or downloaded."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+
+from meta_spliceai.errors import install_extra
+from meta_spliceai.experiments.run.packaged_network import travel_with_package
+from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
+from meta_spliceai.resources import human, networks
+from meta_spliceai.resources.download import OFFLINE_VARIABLE, offline
+from meta_spliceai.resources.hub import ENCODERS, folder_at_hand
+from meta_spliceai.resources.resolve import at_hand, package_at_hand
+
+_PUBLIC = {
+    resource.name
+    for resource in (
+        human.SPLICEVARDB_OPEN,
+        human.MFASS,
+        human.MAPSY,
+        human.CISPLICEAI_VALIDATED,
+        human.DEEP_INTRONIC,
+        human.BRCA1_SGE,
+    )
+}
+"""Data sets that are read from their authors' files, and whose genes and sequence come from elsewhere."""
+
+_USERS_OWN = "splicevardb"
+
+_EXTRA_OF = {"spliceai": "quickstart", "cispliceai": "cispliceai"}
+"""Base networks that a Python package of the same name carries, and the extra that installs it."""
+
+_WEIGHTS = {"spliceai": ["spliceai/models/spliceai1.h5"], "cispliceai": ["cispliceai/data/CI-SpliceAI.pb"]}
+"""A file of theirs, which a bundle brings in the package's place."""
+
+_RESOURCE_OF = {"openspliceai": networks.OPENSPLICEAI_MANE_10000NT.name, "pangolin": networks.PANGOLIN.name}
+
+SCRATCH = "--set encoder.settings.weights=scratch"
+
+
+def lacking(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> list[str]:
+    """What a row would miss if it were started now, as "WHAT on this machine: HOW TO GET IT"; empty where it would
+    start. Parts that only this process knows (a data set or a network of a test's own) are taken to be there.
+
+    Args:
+        spec: the row.
+        rows: the catalogue, in which an ensemble's members are looked up.
+    """
+    found = [*_data(spec.data), *_networks(spec)]
+    if spec.ensemble is None:
+        found += _encoder(spec, f"; or run it with random ones: {SCRATCH}")
+    else:
+        for member in spec.ensemble.members:
+            found += [*_data(rows[member].data), *_networks(rows[member]), *_encoder(rows[member], "")]
+    return list(dict.fromkeys(found))
+
+
+def _data(data: DataSpec) -> Iterator[str]:
+    for name in data.name.split("+"):
+        if name == _USERS_OWN and "path" not in data.options:
+            yield f"download of SpliceVarDB on this machine: give yours with {human.OWN_FILE}"
+        elif name in _PUBLIC:
+            yield from _public(name, data.options)
+
+
+def _public(name: str, options: Mapping[str, object]) -> Iterator[str]:
+    """Of a data set of others: its file, the genome around it, the genes."""
+    # Imported here: these rooms bring PyTorch, which the rows that run on packaged data need not wait for.
+    from meta_spliceai import datasets
+    from meta_spliceai.datasets.whereabouts import state_of
+    from meta_spliceai.splice_engine.genome.builds import GRCH38, build_name
+    from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
+
+    if "path" not in options:
+        state = state_of(datasets.get(name))
+        if not state.here:
+            yield f"data set {name} on this machine: {state.get}"
+    build = build_name(str(options.get("build", GRCH38)))
+    on_chromosomes = options.get("context") != "construct" and options.get("genome", AUTO) == AUTO
+    if on_chromosomes and whole_genome(build) is None and not at_hand(human.HUMAN_REGIONS.name):
+        yield f"genome of {build} on this machine: meta-spliceai data get {build.lower()}"
+    if "annotation" not in options and not package_at_hand("spliceai", ["spliceai/annotations/grch37.txt"]):
+        yield f"table of genes on this machine: {install_extra('quickstart')}"
+
+
+def _networks(spec: ExperimentSpec) -> Iterator[str]:
+    for network in spec.networks:
+        if network is spec.base and travel_with_package(spec):
+            continue
+        what = f"base network {network.name} on this machine"
+        if network.name in _EXTRA_OF and not package_at_hand(network.name, _WEIGHTS[network.name]):
+            yield f"{what}: {install_extra(_EXTRA_OF[network.name])}"
+        elif network.name in _RESOURCE_OF and offline() and not at_hand(_RESOURCE_OF[network.name]):
+            yield f"{what}: unset {OFFLINE_VARIABLE}, the run then begins by downloading it"
+
+
+def _encoder(spec: ExperimentSpec, otherwise: str) -> Iterator[str]:
+    settings = spec.encoder.settings
+    if spec.fusion is not None or spec.encoder.name not in ENCODERS or settings.get("weights", "hub") != "hub":
+        return
+    revision = settings.get("revision")
+    if folder_at_hand(spec.encoder.name, None if revision is None else str(revision)) is not None:
+        return
+    what = f"weights of {spec.encoder.name} on this machine"
+    if importlib.util.find_spec("huggingface_hub") is None:
+        yield f"{what}: {install_extra('hyena')}{otherwise}"
+    elif offline():
+        yield f"{what}: unset {OFFLINE_VARIABLE}, the run then begins by downloading them{otherwise}"

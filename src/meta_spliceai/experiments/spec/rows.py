@@ -1,0 +1,264 @@
+"""The catalogue's rows: read from YAML, found by id, changed by `--set`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.experiments.spec.experiment import ENSEMBLE_TARGET, ExperimentSpec, explain, fields, first_problem
+from meta_spliceai.experiments.spec.read_yaml import line_of, nodes_along, read_text, read_yaml
+
+OWN_FOLDER = Path("wishlist")
+"""A user's own rows, `./wishlist/*.yaml`, laid over the packaged ones."""
+
+OWN_PRICES = OWN_FOLDER / "gpus.yaml"
+"""A user's own GPUs and prices, laid over the packaged ones."""
+
+_IDENTITY = {"id", "title", "section", "purpose", "scale", "smoke"}
+"""Fields that say which row it is; `--set` leaves them alone."""
+
+SCALES = ("full", "laptop")
+
+_FILE_KEYS = {"section", "purpose", "column", "defaults", "rows"}
+"""A file's section, the question its rows answer, the heading of the wishlist's middle column, what its rows share."""
+
+
+_FORM = "a catalogue file has a 'section' and a list of 'rows'"
+
+
+def load_rows(own: Path | None = OWN_FOLDER) -> dict[str, ExperimentSpec]:
+    """Every row by id: the packaged catalogue, then the user's own files over it.
+
+    Args:
+        own: folder with further YAML files; a row there takes the place of a packaged one with the same id.
+
+    Raises:
+        InputError: a file that is no YAML, an unknown or bad field, the same id twice, an ensemble whose members are
+            unknown or go round in a circle; names file, line, row and field.
+    """
+    packaged = files("meta_spliceai.experiments.catalogue")
+    found = _read_all(
+        (entry.name, entry.read_text(encoding="utf-8")) for entry in packaged.iterdir() if _is_yaml(entry)
+    )
+    if own is not None and own.is_dir():
+        # The user's GPUs and prices lie in the same folder.
+        own_rows = (path for path in own.iterdir() if _is_yaml(path) and path.name != OWN_PRICES.name)
+        found |= _read_all((str(path), read_text(path)) for path in own_rows)
+    rows = {row_id: spec for row_id, (spec, _) in found.items()}
+    _check_ensembles(rows, {row_id: place for row_id, (_, place) in found.items()})
+    return rows
+
+
+def find_row(rows: dict[str, ExperimentSpec], row_id: str) -> ExperimentSpec:
+    """The row with this id.
+
+    Raises:
+        InputError: no such row; the nearest ids are named.
+    """
+    if row_id not in rows:
+        raise unknown_value("row id", row_id, rows)
+    return rows[row_id]
+
+
+def change(spec: ExperimentSpec, assignments: Sequence[str]) -> ExperimentSpec:
+    """The row with some fields set, as by `--set training.epochs=5`.
+
+    Args:
+        spec: the row.
+        assignments: `field=value`; the field by its dotted name, the value in YAML (`5`, `true`, `[0.6, 0.2, 0.2]`).
+
+    Raises:
+        InputError: not of the form field=value, an unknown field (the nearest are named), or a value that is not
+            allowed (what is allowed is named).
+    """
+    values = spec.model_dump(mode="json")
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        name = name.strip()
+        if not sign or not name:
+            raise InputError(f"--set {assignment}: write field=value, for example --set training.epochs=5")
+        _assign(values, name, read_yaml(f"--set {assignment}", text)[1])
+    try:
+        return ExperimentSpec.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"--set {' '.join(assignments)}: {explain(error)}") from error
+
+
+def at_scale(spec: ExperimentSpec, scale: str) -> ExperimentSpec:
+    """The row at one of its two sizes.
+
+    Args:
+        spec: the row as it stands in the catalogue.
+        scale: `full`, the row itself, or `laptop`, with the values of its block `laptop`.
+
+    Raises:
+        InputError: no such scale, or a value of the block `laptop` that is not allowed.
+    """
+    if scale not in SCALES:
+        raise unknown_value("scale", scale, SCALES, where="--scale")
+    if scale == "full":
+        return spec
+    values = _merged(spec.model_dump(mode="json"), spec.laptop) | {"scale": scale}
+    try:
+        return ExperimentSpec.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"row '{spec.id}', block 'laptop': {explain(error)}") from error
+
+
+def scale_note(spec: ExperimentSpec) -> tuple[str, ...]:
+    """What a reader of a result at laptop scale must know; nothing for a row at full scale."""
+    if spec.scale == "full":
+        return ()
+    changed = ", ".join(f"{name} = {value}" for name, value in _set_by(spec.laptop, spec.model_dump(mode="json")))
+    return (f"laptop scale: {changed or 'nothing differs from full scale'}",)
+
+
+def _set_by(block: Mapping[str, Any], row: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
+    """Fields that a block names, with the values that they have in the row: `--set` may have changed them since."""
+    for name, value in block.items():
+        if isinstance(value, dict):
+            yield from _set_by(value, row.get(name) or {}, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", row.get(name)
+
+
+def _assign(values: dict[str, Any], name: str, value: Any) -> None:
+    known = [field for field in fields() if field not in _IDENTITY and not field.startswith(("wish.", "laptop"))]
+    # Settings and options belong to an encoder, a head or a data set, which check them when they are built.
+    open_blocks = ("encoder.settings.", "head.settings.", "data.options.")
+    if name not in known and not name.startswith(open_blocks):
+        raise unknown_value("field", name, known, where="--set")
+    *path, last = name.split(".")
+    block = values
+    for part in path:
+        if block.get(part) is None:
+            block[part] = {}
+        block = block[part]
+    block[last] = value
+
+
+def _is_yaml(entry: Traversable) -> bool:
+    return entry.name.endswith((".yaml", ".yml"))
+
+
+def _read_all(texts: Iterable[tuple[str, str]]) -> dict[str, tuple[ExperimentSpec, str]]:
+    """Rows with their places by id; the files in the order of their names."""
+    rows: dict[str, tuple[ExperimentSpec, str]] = {}
+    for name, text in sorted(texts):
+        for spec, place in read_rows(name, text):
+            if spec.id in rows:
+                raise InputError(f"{place}: row id '{spec.id}' is already used at {rows[spec.id][1]}")
+            rows[spec.id] = spec, place
+    return rows
+
+
+def read_rows(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
+    """The rows of one file, each with its place ("wishlist/mine.yaml, line 3").
+
+    Args:
+        name: the file, for messages.
+        text: its YAML.
+
+    Raises:
+        InputError: no YAML, a field that is unknown, doubled or bad; names file, line, row, field and what is allowed.
+    """
+    tree, content = read_yaml(name, text)
+    if tree is None or not isinstance(content, dict):
+        raise InputError(f"{name}: {_FORM}")
+    for key in content:
+        if key not in _FILE_KEYS:
+            raise unknown_value("field", key, sorted(_FILE_KEYS), where=f"{name}, line {line_of(tree, (key,))}")
+    if not isinstance(content.get("rows"), list) or "section" not in content:
+        raise InputError(f"{name}: {_FORM}")
+    defaults = content.get("defaults") or {}
+    if not isinstance(defaults, dict):
+        raise InputError(
+            f"{name}, line {line_of(tree, ('defaults',))}: 'defaults' is a block of fields, not {defaults!r}"
+        )
+    found = []
+    for number, values in enumerate(content["rows"]):
+        place = f"{name}, line {line_of(tree, ('rows', number))}"
+        if not isinstance(values, dict):
+            raise InputError(f"{place}: a row is a block of fields, not {values!r}")
+        whole = _merged(defaults, values)
+        whole = {"section": content["section"], "purpose": content.get("purpose", ""), **whole}
+        if "column" in content and isinstance(whole.get("wish"), dict):
+            whole["wish"] = {"column": content["column"], **whole["wish"]}
+        try:
+            spec = ExperimentSpec.model_validate(whole)
+        except ValidationError as error:
+            # The field's own line: in the row, else among what the file's rows share.
+            field = first_problem(error)["loc"]
+            starts: list[tuple[object, ...]] = [("rows", number), ("defaults",), ()]
+            start = max(starts, key=lambda start: len(nodes_along(tree, (*start, *field))) - len(start))
+            label = f", row '{values['id']}'" if "id" in values else ""
+            raise InputError(f"{name}, line {line_of(tree, (*start, *field))}{label}: {explain(error)}") from error
+        if spec.laptop:
+            try:
+                at_scale(spec, "laptop")
+            except InputError as error:
+                raise InputError(f"{place}: {error}") from error
+        found.append((spec, place))
+    return found
+
+
+def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The file's defaults under a row's own values, block by block."""
+    merged = dict(defaults)
+    for key, value in values.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _check_ensembles(rows: Mapping[str, ExperimentSpec], places: Mapping[str, str]) -> None:
+    def visit(row_id: str, path: tuple[str, ...]) -> None:
+        where = f"{places[(path or (row_id,))[-1]]}, row '{(path or (row_id,))[-1]}': field 'ensemble.members'"
+        if row_id in path:
+            circle = " → ".join([*path[path.index(row_id) :], row_id])
+            raise InputError(f"{where}: the ensemble goes round in a circle: {circle}; leave one of them out")
+        ensemble = rows[row_id].ensemble
+        for member in ensemble.members if ensemble else ():
+            if member not in rows:
+                raise unknown_value(
+                    "ensemble member", member, rows, where=f"{places[row_id]}, row '{row_id}', field 'ensemble.members'"
+                )
+            visit(member, (*path, row_id))
+
+    for row_id, spec in rows.items():
+        visit(row_id, ())
+        check_members(spec, rows, f"{places[row_id]}, row '{row_id}'")
+
+
+def check_members(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], where: str) -> None:
+    """Whether the rows that an ensemble names can be combined at all; nothing for other rows.
+
+    Args:
+        spec: the row.
+        rows: the catalogue.
+        where: file and row, for the message.
+
+    Raises:
+        InputError: a member that is no row, or one that is not one model's answer for validated Δ.
+    """
+    for member_id in spec.ensemble.members if spec.ensemble else ():
+        if member_id not in rows:
+            raise unknown_value("ensemble member", member_id, rows, where=f"{where}, field 'ensemble.members'")
+        member = rows[member_id]
+        why = ""
+        if member.ensemble is not None:
+            why = f"is an ensemble itself; name its members: {', '.join(member.ensemble.members)}"
+        elif member.fusion is not None:
+            why = "is a fusion, whose answer is a probability and no Δ"
+        elif member.split.folds is not None:
+            why = "has folds; make a row of it with one split"
+        elif member.target != ENSEMBLE_TARGET:
+            why = f"learns '{member.target}'; only rows that learn '{ENSEMBLE_TARGET}' answer alike"
+        if why:
+            raise InputError(f"{where}: field 'ensemble.members': '{member_id}' {why}")

@@ -1,0 +1,62 @@
+"""The address of a run: row id and a hash of everything that decides its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from types import MappingProxyType
+
+import meta_spliceai
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.files import sha256_file
+
+HASH_LETTERS = 12
+
+STAGES = MappingProxyType({"data": 1, "scoring": 1, "training": 2, "evaluation": 1})
+"""Versions of the stages that decide a result. Raise a stage's number by hand when its code gives other numbers than
+before for the same specification and data: every run made with the old number is then stale.
+
+`tests/experiments/test_golden_results.py` holds what each stage gives; a change that makes it fail either has a defect
+or needs a higher number here and new golden results."""
+
+
+def code_version() -> str:
+    """The stages' versions as one string, such as `data-1.scoring-1.training-1.evaluation-1`."""
+    return ".".join(f"{stage}-{version}" for stage, version in STAGES.items())
+
+
+def source_state() -> str:
+    """A hash of names, sizes and times of the package's source files: for caches that only this installation reads."""
+    root = Path(meta_spliceai.__file__).parent
+    total = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        state = file.stat()
+        total.update(f"{file.relative_to(root)} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return total.hexdigest()[:HASH_LETTERS]
+
+
+def run_name(spec: ExperimentSpec, data_digest: str, code: str) -> str:
+    """Name of the run's folder.
+
+    Args:
+        spec: the row as it is run, seed included.
+        data_digest: identity of the data set's content.
+        code: see `code_version`.
+    """
+    facts = {"spec": spec.identity(), "data": data_digest, "code": code, **_own_weights(spec)}
+    whole = json.dumps(facts, sort_keys=True)
+    return f"{spec.id}-{hashlib.sha256(whole.encode()).hexdigest()[:HASH_LETTERS]}"
+
+
+def _own_weights(spec: ExperimentSpec) -> dict[str, str]:
+    """What is in the folder that a row names as its encoder's weights: another encoder there makes another run.
+    Nothing for a row that names no folder, or one that is not there (the run itself then says so)."""
+    named = spec.encoder.settings.get("weights")
+    if not isinstance(named, str) or named in ("hub", "scratch"):
+        return {}
+    for name in ("model.safetensors", "weights.ckpt"):
+        file = Path(named).expanduser() / name
+        if file.is_file():
+            return {"encoder weights": sha256_file(file)}
+    return {}

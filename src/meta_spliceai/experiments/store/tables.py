@@ -1,0 +1,260 @@
+"""The results as tidy tables: one row a run, scorer and metric; what leaderboards, pages and documents are drawn from.
+
+Each folder of runs has four tables in `tables/`. Three are tidy: `metrics`, `differences` (scorer minus reference,
+paired) and `strata`. The fourth, `runs`, holds what a leaderboard says of each finished run. They are brought up to
+date when they are asked for: only runs whose files have changed are read again. In a ledger such as `results/`, whose
+runs are kept without these rows, the three tidy tables are the only place where they stand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from meta_spliceai.errors import IntegrityError
+from meta_spliceai.experiments.store.ledger import LEDGER, Ledger
+from meta_spliceai.files import atomic_write
+
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.store.workspace import Workspace
+
+FOLDER = "tables"
+KEPT = "kept"
+"""Signature of a run whose rows stand in the table alone."""
+
+_NUMBERS = [(name, pa.float64()) for name in ("estimate", "low", "high")]
+_COUNTS = [(name, pa.int64()) for name in ("n", "n_positive", "n_groups")]
+
+
+def _schema(names: Sequence[str], *more: tuple[str, pa.DataType]) -> pa.Schema:
+    return pa.schema([*((name, pa.string()) for name in ("run", *names)), *more, ("reason", pa.string())])
+
+
+SCHEMAS = {
+    "metrics": _schema(
+        ("scorer", "kind", "metric"),
+        *_NUMBERS,
+        *_COUNTS,
+        ("prevalence", pa.float64()),
+        ("undefined_resamples", pa.int64()),
+        ("n_seeds", pa.int64()),
+        ("seed_sd", pa.float64()),
+    ),
+    "differences": _schema(("scorer", "reference", "metric"), *_NUMBERS, ("undefined_resamples", pa.int64())),
+    "strata": _schema(
+        ("stratification", "stratum", "scorer", "kind", "metric"), *_NUMBERS, *_COUNTS, ("prevalence", pa.float64())
+    ),
+}
+SOURCES = {"metrics": "metrics.json", "differences": "metrics.json", "strata": "evidence.json"}
+_RUNS = pa.schema([("run", pa.string()), ("signature", pa.string()), ("facts", pa.string())])
+_LONG = ("metrics", "folds", "work")
+"""Fields of a ledger's line that no leaderboard shows, or that stand in a table of their own."""
+
+
+def finished_runs(workspace: Workspace) -> list[dict[str, Any]]:
+    """What is known of every finished run, oldest first: its line in the ledger without the metrics, and `base` (its
+    base network), `coverage`, `ceiling` and `stale` from its folder as far as it is there."""
+    found: dict[str, dict[str, Any]] = {}
+    for folder in (*reversed(workspace.ledgers), workspace.root):
+        found |= {facts["run"]: facts for facts in _facts(folder, write=folder == workspace.root)}
+    return sorted(found.values(), key=lambda facts: str(facts.get("at", "")))
+
+
+def tidy(workspace: Workspace, name: str, metrics: Iterable[str] = ()) -> pa.Table:
+    """A tidy table of all finished runs; a run of the folder itself goes before one of the same name in a ledger.
+
+    Args:
+        workspace: the folder of runs and its ledgers.
+        name: metrics, differences or strata.
+        metrics: only these; all where empty.
+    """
+    parts: list[pa.Table] = []
+    seen: set[str] = set()
+    for folder in (workspace.root, *workspace.ledgers):
+        table = _tidy(folder, name, write=folder == workspace.root)
+        if seen:
+            table = table.filter(pc.invert(pc.is_in(table["run"], pa.array(sorted(seen), pa.string()))))
+        seen |= set(pc.unique(table["run"]).to_pylist())
+        parts.append(table)
+    whole = pa.concat_tables(parts)
+    wanted = list(metrics)
+    return whole.filter(pc.is_in(whole["metric"], pa.array(wanted, pa.string()))) if wanted else whole
+
+
+def kept_rows(run: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of one run in its folder's table, without fields that are absent from a row.
+
+    Raises:
+        IntegrityError: the table is missing or does not hold the run.
+    """
+    path = run.parent / FOLDER / f"{name}.parquet"
+    table, signatures = _read(path, SCHEMAS[name])
+    if run.name not in signatures:
+        raise IntegrityError(f"{path} has no rows of run {run.name}, whose {SOURCES[name]} was kept without them")
+    return [_without_run(row) for row in table.filter(pc.equal(table["run"], run.name)).to_pylist()]
+
+
+def add_kept_rows(folder: Path, name: str, run: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put the rows of a run that is kept without them into its folder's table, in place of earlier ones of the run."""
+    path = folder / FOLDER / f"{name}.parquet"
+    table, signatures = _read(path, SCHEMAS[name])
+    _write(path, _replaced(table, {run: rows}, SCHEMAS[name]), {**signatures, run: KEPT})
+
+
+def _without_run(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "run"}
+
+
+def _tidy(folder: Path, name: str, write: bool) -> pa.Table:
+    path = folder / FOLDER / f"{name}.parquet"
+    table, known = _read(path, SCHEMAS[name])
+    wanted = {facts["run"]: f"{facts['at']} {_stamp(folder / facts['run'] / SOURCES[name])}"
+              for facts in _facts(folder, write)}  # fmt: skip
+    for run in wanted:
+        if known.get(run) == KEPT:
+            wanted[run] = KEPT
+    if wanted == known:
+        return table
+    changed = [run for run, signature in wanted.items() if known.get(run) != signature]
+    fresh = {run: _rows_of(folder / run / SOURCES[name], name) for run in changed}
+    without = [run for run, rows in fresh.items() if rows is None]
+    if without and name == "metrics":
+        entries = {str(entry["run"]): entry for entry in Ledger(folder / LEDGER).finished()}
+        fresh |= {run: entries[run].get("metrics", []) for run in without if run in entries}
+    gone: dict[str, list[dict[str, Any]]] = {run: [] for run in known if run not in wanted}
+    table = _replaced(table, {**gone, **{run: rows or [] for run, rows in fresh.items()}}, SCHEMAS[name])
+    if write:
+        _write(path, table, wanted)
+    return table
+
+
+def _rows_of(file: Path, name: str) -> list[dict[str, Any]] | None:
+    """The rows that a run's own file holds; None where it holds none, or cannot be read (the run's page says so)."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8")).get(name)
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return None
+    try:
+        pa.Table.from_pylist(rows, SCHEMAS[name])
+    except pa.ArrowException:
+        return None
+    return rows
+
+
+def _facts(folder: Path, write: bool) -> list[dict[str, Any]]:
+    path = folder / FOLDER / "runs.parquet"
+    table, read = _read(path, _RUNS)
+    known: dict[str, dict[str, Any]] = {str(row["run"]): row for row in table.to_pylist()}
+    entries, place = _new_entries(folder / LEDGER, read)
+    if place["start"] == 0:
+        known = {}
+    order = dict.fromkeys(run for run in known if run not in entries) | dict.fromkeys(entries)
+    rows = []
+    changed = bool(entries)
+    for run in order:
+        stamp = f"{_stamp(folder / run / 'run.json')} {_stamp(folder / run / 'data.json')}"
+        if run in entries:
+            entry = {key: value for key, value in entries[run].items() if key not in _LONG}
+            rows.append({"run": run, "signature": stamp, "facts": json.dumps(entry | _of_folder(folder / run))})
+        elif known[run]["signature"] != stamp:
+            entry = json.loads(known[run]["facts"])
+            rows.append({"run": run, "signature": stamp, "facts": json.dumps(entry | _of_folder(folder / run))})
+            changed = True
+        else:
+            rows.append(known[run])
+    if changed and write:
+        _write(path, pa.Table.from_pylist(rows, _RUNS), place)
+    return [json.loads(row["facts"]) for row in rows]
+
+
+def _new_entries(ledger: Path, read: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The latest finished entry of each run that the ledger got since it was last read, and how far it is read now.
+
+    A ledger is only appended to; one that was changed otherwise is read from its start.
+    """
+    if not ledger.is_file():
+        return {}, {"start": 0, "end": 0, "digest": ""}
+    content = ledger.read_bytes()
+    end = int(read.get("end", 0))
+    start = end if 0 < end <= len(content) and _digest(content[:end]) == read.get("digest") else 0
+    finished: dict[str, dict[str, Any]] = {}
+    for entry in Ledger.parse(content[start:])[0]:
+        if entry.get("event") == "finished" and "run" in entry:
+            finished.pop(str(entry["run"]), None)
+            finished[str(entry["run"])] = entry
+    # A last line that is still being written is read again.
+    end = content.rfind(b"\n") + 1
+    return finished, {"start": start, "end": end, "digest": _digest(content[:end])}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _of_folder(run: Path) -> dict[str, Any]:
+    """What a leaderboard says of a run beside its line in the ledger; files that cannot be read say nothing here."""
+    data, record, evidence = (_object(run / name) for name in ("data.json", "run.json", "evidence.json"))
+    base, coverage = data.get("base"), data.get("coverage")
+    account = coverage if isinstance(coverage, dict) and {"read", "left_out"} <= set(coverage) else {}
+    return {
+        "base": str(base.get("name", "")) if isinstance(base, dict) else "",
+        "coverage": {name: account[name] for name in ("read", "left_out") if account},
+        "ceiling": evidence.get("ceiling") or [],
+        "stale": str(record.get("stale", "")),
+    }
+
+
+def _object(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _stamp(file: Path) -> str:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return "absent"
+    return f"{status.st_mtime_ns}-{status.st_size}"
+
+
+def _replaced(table: pa.Table, rows: Mapping[str, Sequence[Mapping[str, Any]]], schema: pa.Schema) -> pa.Table:
+    """The table with all rows of these runs replaced."""
+    rest = table.filter(pc.invert(pc.is_in(table["run"], pa.array(list(rows), pa.string()))))
+    new = [{"run": run, **row} for run, mine in rows.items() for row in mine]
+    return pa.concat_tables([rest, pa.Table.from_pylist(new, schema)])
+
+
+def _read(path: Path, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]]:
+    """A table and what it was made from; an empty one where there is none, or where it has another layout."""
+    empty = schema.empty_table()
+    if not path.is_file():
+        return empty, {}
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException):
+        return empty, {}
+    metadata = table.schema.metadata or {}
+    if table.schema.names != schema.names or b"made_from" not in metadata:
+        return empty, {}
+    return table.replace_schema_metadata(None).cast(schema), json.loads(metadata[b"made_from"])
+
+
+def _write(path: Path, table: pa.Table, made_from: Mapping[str, Any]) -> None:
+    if not os.access(path.parent if path.parent.is_dir() else path.parent.parent, os.W_OK):
+        return
+    marked = table.replace_schema_metadata({b"made_from": json.dumps(dict(made_from)).encode()})
+    with atomic_write(path, "wb") as handle:
+        pq.write_table(marked, handle, compression="zstd", compression_level=9)

@@ -1,0 +1,363 @@
+"""Where runs live on disk: one folder a run, and the ledger beside them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow
+import yaml
+from filelock import FileLock, Timeout
+
+from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.read_yaml import read_text, read_yaml
+from meta_spliceai.experiments.store.disk_errors import NOT_WRITABLE
+from meta_spliceai.experiments.store.ledger import LEDGER, Ledger
+from meta_spliceai.experiments.store.tables import KEPT, kept_rows
+from meta_spliceai.files import atomic_write
+
+State = Literal["new", "running", "finished", "failed", "interrupted", "damaged"]
+STATES = ("running", "finished", "failed", "interrupted", "damaged")
+"""States of runs that have begun; damaged: its run.json cannot be read."""
+
+RUNS_VARIABLE = "META_SPLICEAI_RUNS"
+LEDGER_VARIABLE = "META_SPLICEAI_LEDGER"
+
+SECONDS_OF_A_LOOK = 0.5
+"""How long a run's lock is waited for: a list of runs or a page holds it for a moment to see whether it is free."""
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run's folder, `<row>-<hash>`; every file in it is written whole or not at all."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name: row id and hash."""
+        return self.path.name
+
+    @property
+    def row_id(self) -> str:
+        """Id of the row that was run."""
+        return self.name.rpartition("-")[0]
+
+    def record(self) -> dict[str, Any]:
+        """The content of run.json; empty before the run began.
+
+        Of a damaged one, the state `damaged` with the reason: one bad file stops neither other runs nor a list of them.
+        """
+        file = self.path / "run.json"
+        if not file.exists():
+            return {}
+        try:
+            return _read_json(file)
+        except IntegrityError as error:
+            return {"state": "damaged", "reason": str(error)}
+
+    def state(self) -> State:
+        """How far the run is. A run whose process is gone counts as interrupted, whatever it wrote last."""
+        state = self.record().get("state", "new")
+        if state == "running" and not self.is_taken():
+            return "interrupted"
+        return state
+
+    def reason(self) -> str:
+        """Why the run is in its state, in words; empty where there is nothing to say."""
+        record = self.record()
+        if record.get("state") == "running" and not self.is_taken():
+            return "the process ended without a word (killed, or the machine went down)"
+        return str(record.get("reason", ""))
+
+    def stale(self) -> str:
+        """Which inputs of the finished run have changed since, in words; empty if none is known to have."""
+        return str(self.record().get("stale", ""))
+
+    def spec(self) -> ExperimentSpec:
+        """The experiment as it was run."""
+        file = self.path / "spec.yaml"
+        if not file.exists():
+            raise RunError(f"{file} is missing; the run did not begin")
+        try:
+            _, values = read_yaml(str(file), read_text(file))
+        except (OSError, InputError) as error:
+            raise IntegrityError(f"{file} is damaged ({_first_line(error)}); {REMEDY}") from error
+        return parse_spec(values, str(file))
+
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json (`Evaluation.to_json`)."""
+        content = _read_json(self._finished_file("metrics.json"))
+        for name in ("metrics", "differences"):
+            if name not in content and "scorers" in content:
+                content[name] = kept_rows(self.path, name)
+        return content
+
+    def data(self) -> dict[str, Any]:
+        """The content of data.json: data set, content hash, coverage, base scores."""
+        return _read_json(self._finished_file("data.json"))
+
+    def evidence(self) -> dict[str, Any]:
+        """The content of evidence.json (strata, calibration, ceiling, peaks); empty for runs that have none."""
+        file = self.path / "evidence.json"
+        if not file.exists():
+            return {}
+        content = _read_json(file)
+        if content.get("strata") == KEPT:
+            content["strata"] = [
+                {key: value for key, value in row.items() if row["scorer"] is not None or value is not None}
+                for row in kept_rows(self.path, "strata")
+            ]
+        return content
+
+    def progress(self) -> dict[str, Any]:
+        """The content of progress.json: how far a run is that is being worked on."""
+        return _read_json(self._finished_file("progress.json"))
+
+    def environment(self) -> dict[str, Any]:
+        """The content of environment.json."""
+        return _read_json(self._finished_file("environment.json"))
+
+    def read_predictions(self) -> pd.DataFrame:
+        """One row a test variant, `<scorer>.score` and `<scorer>.signed` for each scorer."""
+        return _read_frame(self._finished_file("predictions.parquet"))
+
+    def read_curves(self) -> pd.DataFrame:
+        """Losses and rates by epoch."""
+        return _read_frame(self._finished_file("curves.parquet"))
+
+    def read_split(self) -> pd.DataFrame:
+        """Part of every variant."""
+        return _read_frame(self._finished_file("split.parquet"))
+
+    def _finished_file(self, name: str) -> Path:
+        file = self.path / name
+        if not file.exists():
+            raise RunError(f"run {self.name} has no {name}: it is {self.state()}{_because(self.reason())}")
+        return file
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold the run, so that no other process works on it.
+
+        Raises:
+            RunError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "lock", timeout=SECONDS_OF_A_LOOK)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            holder = self.record().get("pid", "unknown")
+            raise RunError(f"run {self.name} is being worked on by another process (id {holder})") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_taken(self) -> bool:
+        """Whether a process holds the run now."""
+        file = self.path / "lock"
+        if not file.exists():
+            return False
+        lock = FileLock(file, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            return True
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE:
+                raise
+            # A colleague's run, or a disk mounted for reading: its lock can be looked at, not taken.
+            return _held_by_another(file)
+        lock.release()
+        return False
+
+    def require_there(self) -> None:
+        """Nothing, while the folder of a run that has begun is there: files written whole make a lost folder anew.
+
+        Raises:
+            RunError: it was deleted, or the disk that holds it was taken away.
+        """
+        if not (self.path / "run.json").is_file():
+            raise RunError(
+                f"run {self.name}: its folder {self.path} is gone; put the disk back and go on with --resume, or, if "
+                "the folder was deleted, run the row anew"
+            )
+
+    def mark(self, state: State, reason: str = "", **more: Any) -> None:
+        """Write the state into run.json beside what stands there already."""
+        record = {**self.record(), "state": state, "reason": reason, "changed_at": now(), **more}
+        self.write_json("run.json", record)
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Write one JSON file of the run."""
+        with atomic_write(self.path / name) as handle:
+            json.dump(content, handle, indent=2, ensure_ascii=False, allow_nan=False)
+            handle.write("\n")
+
+    def write_yaml(self, name: str, content: dict[str, Any]) -> None:
+        """Write one YAML file of the run."""
+        with atomic_write(self.path / name) as handle:
+            yaml.safe_dump(content, handle, sort_keys=False, allow_unicode=True)
+
+    def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        """Write one Parquet table of the run."""
+        with atomic_write(self.path / name, "wb") as handle:
+            frame.to_parquet(handle, index=False)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder of runs and their ledger, and further ones that are only read.
+
+    Attributes:
+        root: the folder; `root/ledger.jsonl` and `root/<row>-<hash>/`.
+        ledgers: folders of the same layout whose finished runs count too; a run of `root` goes before one of the same
+            name there.
+    """
+
+    root: Path
+    ledgers: tuple[Path, ...] = ()
+
+    @classmethod
+    def default(cls, root: Path | None = None, ledgers: Sequence[Path] | None = None) -> Workspace:
+        """The folder given, else META_SPLICEAI_RUNS, else ./runs; the same for ledgers, META_SPLICEAI_LEDGER (several
+        are separated as in PATH), else none.
+
+        Raises:
+            InputError: a folder that was named as a ledger holds none.
+        """
+        named = [Path(name) for name in os.environ.get(LEDGER_VARIABLE, "").split(os.pathsep) if name]
+        for folder in named if ledgers is None else ledgers:
+            if not (folder / LEDGER).is_file():
+                where = LEDGER_VARIABLE if ledgers is None else "--ledger"
+                raise InputError(f"{where} {folder}: holds no {LEDGER}; name a folder of runs, such as results")
+        return cls(root or Path(os.environ.get(RUNS_VARIABLE) or "runs"), tuple(named if ledgers is None else ledgers))
+
+    def require_writable(self) -> None:
+        """Make the folder if need be, and try it: a run should not compute for hours what cannot be written down.
+
+        Raises:
+            InputError: it cannot be made or written to.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root) as handle:
+                handle.write(bytes(4096))
+        except OSError as error:
+            file = error.errno in (errno.EEXIST, errno.ENOTDIR)
+            why = "a file stands in its place" if file else error.strerror or str(error)
+            raise InputError(
+                f"folder of runs {self.root}: cannot be written to ({why}); give another one with --runs-dir or "
+                f"{RUNS_VARIABLE}, or make this one writable"
+            ) from error
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the runs of `root`."""
+        return Ledger(self.root / LEDGER)
+
+    def finished(self) -> list[dict[str, Any]]:
+        """The latest `finished` entry of every run, those of the further ledgers included, oldest first."""
+        entries: dict[str, dict[str, Any]] = {}
+        for folder in (*reversed(self.ledgers), self.root):
+            entries |= {entry["run"]: entry for entry in Ledger(folder / LEDGER).finished()}
+        # A stable sort: of entries with the same second, the order in which they were written stands.
+        return sorted(entries.values(), key=lambda entry: str(entry.get("at", "")))
+
+    def run(self, name: str) -> RunDirectory:
+        """The run's folder, whether it exists or not."""
+        return RunDirectory(self.root / name)
+
+    def own_runs(self) -> list[RunDirectory]:
+        """Every run of `root`, by name."""
+        return runs_in(self.root)
+
+    def runs(self) -> list[RunDirectory]:
+        """Every run of `root` and of the further ledgers' folders, by name."""
+        found = {run.name: run for folder in (*reversed(self.ledgers), self.root) for run in runs_in(folder)}
+        return [found[name] for name in sorted(found)]
+
+    def find(self, name: str) -> RunDirectory:
+        """A run by its full name, by its row, by the start of its name, or by the path of its folder.
+
+        Raises:
+            InputError: none, with the nearest names.
+            RunError: several, or no run at all.
+        """
+        runs = self.runs()
+        if not runs:
+            raise RunError(f"there is no run in {self.root}; give another folder with --runs-dir, or run a row first")
+        wanted = Path(name).name
+        exact = [run for run in runs if run.name == wanted]
+        of_row = exact or [run for run in runs if run.name.rpartition("-")[0] == wanted]
+        begun = of_row or [run for run in runs if run.name.startswith(wanted)]
+        if not begun:
+            raise unknown_value("run", name, [run.name for run in runs], where=str(self.root))
+        if len(begun) > 1:
+            raise RunError(f"'{name}' could be {' or '.join(run.name for run in begun)}; give more of the name")
+        return begun[0]
+
+
+def _held_by_another(file: Path) -> bool:
+    """Whether a process holds this lock, for a file that may only be read."""
+    import fcntl  # not on Windows, where a file that is read-only is never locked by its writer
+
+    with file.open("rb") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def runs_in(folder: Path, marks: Sequence[str] = ("run.json",)) -> list[RunDirectory]:
+    """The runs of a folder by name: its folders that hold one of these files."""
+    if not folder.is_dir():
+        return []
+    return [RunDirectory(path) for path in sorted(folder.iterdir()) if any((path / mark).is_file() for mark in marks)]
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+REMEDY = "run its row again with --fresh, or delete its folder"
+
+
+def _read_frame(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(file)
+    except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
+        raise IntegrityError(f"{file} is damaged ({_first_line(error)}); {REMEDY}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise IntegrityError(f"{file} is damaged ({_first_line(error)}); {REMEDY}") from error
+    if not isinstance(content, dict):
+        raise IntegrityError(f"{file} is damaged (no JSON object); {REMEDY}")
+    return content
+
+
+def _because(reason: str) -> str:
+    return f" ({reason})" if reason else ""
