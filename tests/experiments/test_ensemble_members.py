@@ -90,14 +90,16 @@ def test_weights_of_quantile_rows_are_fitted_to_the_middle_quantile_with_its_dir
     run = run_experiment(rows["toy-both"], workspace, "cpu", rows=rows).run
     assert run is not None
     members = [workspace.find(name) for name in run.record()["model"]["members"]]
-    answers = np.stack([np.load(member.path / "answers.npy") for member in members])
+    predictions = np.stack([np.load(member.path / "all_predictions.npy") for member in members])
     weights = list(run.record()["model"]["member_weights"].values())
-    np.testing.assert_allclose(np.load(run.path / "answers.npy"), np.tensordot(weights, answers, axes=1), atol=1e-6)
+    np.testing.assert_allclose(
+        np.load(run.path / "all_predictions.npy"), np.tensordot(weights, predictions, axes=1), atol=1e-6
+    )
     spec = rows["toy-both"]
     prepared = prepare(spec, load_rows_of(spec.data), "cpu", Silent(), Clock())
     validation = prepared.splits[0].indices("validation")
     validation = validation[prepared.targets.used[validation]]
-    beside = answers[:, validation, :3] * answers[:, validation, -3:]
+    beside = predictions[:, validation, :3] * predictions[:, validation, -3:]
     assert weights == pytest.approx(fit_shares(beside, prepared.targets.values[validation]).tolist(), abs=1e-6)
 
 
@@ -113,13 +115,13 @@ def test_weights_see_the_labels_of_the_validation_part_and_no_others(
 
     kept = list(run.record()["model"]["member_weights"].values())
     lighter = int(np.argmin(kept))
-    its_answers = np.load(workspace.find(list(names.values())[lighter]).path / "answers.npy")
+    its_predictions = np.load(workspace.find(list(names.values())[lighter]).path / "all_predictions.npy")
 
     def weights_with(part: str) -> list[float]:
-        """The weights, if the labels of one part were what the member that weighs less answers."""
+        """The weights, if the labels of one part were what the member that weighs less predicts."""
         values = prepared.targets.values.copy()
         inside = prepared.splits[0].indices(part)
-        values[inside] = its_answers[inside]
+        values[inside] = its_predictions[inside]
         other = replace(prepared, targets=replace(prepared.targets, values=values))
         job = Job(run, spec, other, "cpu", False, Silent(), Clock(), lambda row_id: workspace.find(names[row_id]))
         return list(train_ensemble(job).model["member_weights"].values())

@@ -35,12 +35,12 @@ def test_starts_differ_on_the_same_rows_and_their_disagreement_is_kept_and_check
 ) -> None:
     both = finished(starts["toy-starts"], workspace, starts)
     members = [finished(starts[row], workspace, starts) for row in ("toy-row", "toy-again")]
-    answers = [np.load(member.path / "answers.npy") for member in members]
-    assert not np.allclose(*answers)
+    predictions = [np.load(member.path / "all_predictions.npy") for member in members]
+    assert not np.allclose(*predictions)
     assert members[0].read_split().equals(members[1].read_split())
     shares = list(both.record()["model"]["member_weights"].values())
-    mean = np.tensordot(shares, answers, axes=1)
-    apart = np.sqrt(np.tensordot(shares, np.square(answers - mean), axes=1).mean(axis=1))
+    mean = np.tensordot(shares, predictions, axes=1)
+    apart = np.sqrt(np.tensordot(shares, np.square(predictions - mean), axes=1).mean(axis=1))
     frame = both.read_predictions()
     assert np.allclose(frame["toy-starts.disagreement"], apart, atol=1e-3)
     checked = both.record()["training"]["disagreement"]

@@ -92,7 +92,7 @@ def test_every_row_is_answered_by_the_fusion_that_did_not_see_it(run: RunDirecto
     assert [sides[str(place)] + card["tested"] for place, card in enumerate(cards, 1)] == [240] * 3
     frame = run.read_predictions()
     assert frame["toy-fusion.score"].between(0, 1).all()
-    assert np.load(run.path / "answers.npy").shape == (240, 2)
+    assert np.load(run.path / "all_predictions.npy").shape == (240, 2)
 
 
 def test_every_network_has_its_baselines_and_stands_in_the_record(run: RunDirectory) -> None:
@@ -154,8 +154,8 @@ def test_new_variants_are_scored_fused_and_described(run: RunDirectory, folder: 
     path = tmp_path / "new.tsv"
     rows.to_csv(path, sep="\t", index=False)
     alleles, variants = read_variants(path, None)
-    answered = predict_new(run, Workspace(folder / "runs"), alleles, variants, toy.genome, "cpu")
-    frame, kept = answered.table, run.read_predictions().iloc[:12]
+    predicted = predict_new(run, Workspace(folder / "runs"), alleles, variants, toy.genome, "cpu")
+    frame, kept = predicted.table, run.read_predictions().iloc[:12]
     np.testing.assert_allclose(frame["toy.delta_own_site"], kept["base own_site.signed"], atol=1e-6)
     np.testing.assert_allclose(frame["tissues.delta_max_window"], kept["tissues max_window.signed"], atol=1e-6)
     # The kind of effect goes with the sign of the network's strongest Δ, and is not named for a network without kinds.
@@ -166,8 +166,8 @@ def test_new_variants_are_scored_fused_and_described(run: RunDirectory, folder: 
     assert kinds[strongest <= -0.1].str.endswith("loss").all()
     assert "tissues.effect_type" not in frame
     assert frame["p_altering"].between(0, 1).all()
-    assert answered.card["base_networks"][1]["name"] == "tissues"
-    assert answered.card["negatives"] == ["Normal", "Low-frequency"]
+    assert predicted.card["base_networks"][1]["name"] == "tissues"
+    assert predicted.card["negatives"] == ["Normal", "Low-frequency"]
     rows.drop(columns=["acceptor_pos", "donor_pos"]).to_csv(path, sep="\t", index=False)
     alleles, variants = read_variants(path, None)
     with pytest.raises(InputError, match="give genes with --annotation, or columns acceptor_pos and donor_pos"):

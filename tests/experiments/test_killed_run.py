@@ -49,12 +49,12 @@ def die_at(owner, name, before=False):
             seen += 1
             if seen == count:
                 os.kill(os.getpid(), signal.SIGKILL)
-        answer = original(*arguments, **options)
+        prediction = original(*arguments, **options)
         if not before:
             seen += 1
             if seen == count:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return answer
+        return prediction
     setattr(owner, name, wrapped)
 
 owner, name, before = {

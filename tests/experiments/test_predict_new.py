@@ -1,4 +1,4 @@
-"""A finished run applied to new variants: the same answers as in the run, a reason for every allele without one."""
+"""A finished run applied to new variants: the same predictions as in the run, a reason for every allele without one."""
 
 from __future__ import annotations
 
@@ -71,16 +71,16 @@ def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(
     monkeypatch.setattr("meta_spliceai.experiments.predict.predict_new.FEWEST_TO_CALIBRATE", 5)
     run = finished.find(run_named(finished, folds=False))
     alleles, variants = read_variants(table, None)
-    answered = predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")
-    found = answered.table
+    predicted = predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")
+    found = predicted.table
     assert len(found) == 30
     assert found["reason"][3] == NOT_BASES
     assert found["reason"][7] == MISMATCH
-    assert answered.coverage.examples[MISMATCH][0].startswith("row 8: allele 8 (")
+    assert predicted.coverage.examples[MISMATCH][0].startswith("row 8: allele 8 (")
     assert found["reason"][9] == NO_STRAND
     good = found["reason"] == ""
     assert good.sum() == 27
-    assert answered.coverage.used == 27
+    assert predicted.coverage.used == 27
     before = run.read_predictions().iloc[:30]
     np.testing.assert_allclose(found["signed"][good], before["toy-row.signed"][good], atol=1e-6)
     assert found["score"][~good].isna().all()
@@ -88,8 +88,8 @@ def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(
     # Isotonic: a higher score never gets a lower probability.
     ordered = found[good].sort_values("score")["p_altering"].to_numpy()
     assert (np.diff(ordered) >= -1e-9).all()
-    assert "validation part" in answered.card["probability_calibrated_on"]
-    assert answered.card["split"]["digest"] == run.data()["split"]["digest"]
+    assert "validation part" in predicted.card["probability_calibrated_on"]
+    assert predicted.card["split"]["digest"] == run.data()["split"]["digest"]
 
 
 def test_a_cross_validation_answers_with_the_mean_of_its_folds(
@@ -98,19 +98,19 @@ def test_a_cross_validation_answers_with_the_mean_of_its_folds(
     monkeypatch.setattr("meta_spliceai.experiments.predict.predict_new.FEWEST_TO_CALIBRATE", 5)
     run = finished.find(run_named(finished, folds=True))
     alleles, variants = read_variants(table, None)
-    answered = predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")
-    folds = [np.load(run.path / "folds" / str(fold) / "answers.npy")[:30] for fold in (1, 2, 3)]
-    good = (answered.table["reason"] == "").to_numpy()
-    np.testing.assert_allclose(answered.table["delta_donor"][good], np.mean(folds, axis=0)[good, 2], atol=1e-6)
-    assert "out-of-fold" in answered.card["probability_calibrated_on"]
+    predicted = predict_new(run, finished, alleles, variants, load_dataset("toy").genome, "cpu")
+    folds = [np.load(run.path / "folds" / str(fold) / "all_predictions.npy")[:30] for fold in (1, 2, 3)]
+    good = (predicted.table["reason"] == "").to_numpy()
+    np.testing.assert_allclose(predicted.table["delta_donor"][good], np.mean(folds, axis=0)[good, 2], atol=1e-6)
+    assert "out-of-fold" in predicted.card["probability_calibrated_on"]
 
 
 def test_too_few_variants_to_calibrate_on_give_a_raw_score_and_no_probability(finished: Workspace, table: Path) -> None:
     run = finished.find(run_named(finished, folds=False))
-    answered = predict_new(run, finished, *read_variants(table, None), load_dataset("toy").genome, "cpu")
-    assert "p_altering" not in answered.table
-    assert "raw" in answered.card["probability_calibrated_on"]
-    assert answered.table["score"].notna().sum() == 27
+    predicted = predict_new(run, finished, *read_variants(table, None), load_dataset("toy").genome, "cpu")
+    assert "p_altering" not in predicted.table
+    assert "raw" in predicted.card["probability_calibrated_on"]
+    assert predicted.table["score"].notna().sum() == 27
 
 
 def test_a_smoke_run_predicts_nothing(finished: Workspace, table: Path) -> None:

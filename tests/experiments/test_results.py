@@ -50,7 +50,7 @@ def test_a_run_is_kept_without_what_is_heavy_and_read_as_any_run(
     assert run.spec() == finished.spec()
     pd.testing.assert_frame_equal(run.read_predictions(), finished.read_predictions())
     assert not (run.path / "model").exists()
-    assert {"answers.npy", "model/config.json"} <= kept.left_out.keys()
+    assert {"all_predictions.npy", "model/config.json"} <= kept.left_out.keys()
     assert run.record()["left_out"] == kept.left_out
     assert run.evidence() == finished.evidence()
     assert "metrics" not in json.loads((run.path / "metrics.json").read_text())

@@ -65,7 +65,7 @@ def test_a_run_directory_has_everything(toy_row: ExperimentSpec, workspace: Work
         "split.parquet",
         "curves.parquet",
         "predictions.parquet",
-        "answers.npy",
+        "all_predictions.npy",
         "evidence.json",
         "metrics.json",
         "model",
@@ -443,9 +443,9 @@ def test_an_ensemble_reuses_finished_members_and_fits_weights_on_validation(
     weights = both.record()["model"]["member_weights"]
     assert sum(weights.values()) == pytest.approx(1, abs=1e-3)
     members = [workspace.find(name) for name in both.record()["model"]["members"]]
-    answers = [np.load(member.path / "answers.npy") for member in members]
-    expected = sum(weights[member.row_id] * answer for member, answer in zip(members, answers, strict=True))
-    np.testing.assert_allclose(np.load(both.path / "answers.npy"), expected, atol=1e-3)
+    predictions = [np.load(member.path / "all_predictions.npy") for member in members]
+    expected = sum(weights[member.row_id] * answer for member, answer in zip(members, predictions, strict=True))
+    np.testing.assert_allclose(np.load(both.path / "all_predictions.npy"), expected, atol=1e-3)
     assert both.record()["training"]["disagreement"]["rows"] > 0
 
 

@@ -342,7 +342,7 @@ def test_a_damaged_file_of_a_run_is_named(runs: Workspace, run_cli: RunCli) -> N
 
 def test_answers_are_kept_for_every_row(runs: Workspace) -> None:
     run = runs.find(real_runs(runs)[0])
-    assert np.load(run.path / "answers.npy").shape == (240, 3)
+    assert np.load(run.path / "all_predictions.npy").shape == (240, 3)
 
 
 def test_spec_of_a_run_is_the_spec_that_was_run(runs: Workspace, toy_row: ExperimentSpec) -> None:

@@ -1,4 +1,4 @@
-"""A row whose training windows are moved: cut wider, audited wider, answered as ever."""
+"""A row whose training windows are moved: cut wider, audited wider, predicted as ever."""
 
 from __future__ import annotations
 

@@ -105,9 +105,9 @@ def test_new_variants_are_predicted_as_in_the_run(
     toy = load_dataset("toy")
     path = tmp_path / "new.tsv"
     toy.variants.iloc[40:70][COLUMNS].to_csv(path, sep="\t", index=False)
-    answered = predict_new(run, Workspace(folder / "runs"), *read_variants(path, None), toy.genome, "cpu")
+    predicted = predict_new(run, Workspace(folder / "runs"), *read_variants(path, None), toy.genome, "cpu")
     kept = run.read_predictions().iloc[40:70]
-    np.testing.assert_allclose(answered.table["score"], kept["toy-trunk-row.score"], atol=1e-5)
+    np.testing.assert_allclose(predicted.table["score"], kept["toy-trunk-row.score"], atol=1e-5)
     toy.variants.iloc[40:70][COLUMNS[:-2]].to_csv(path, sep="\t", index=False)
     with pytest.raises(InputError, match="give genes with --annotation, or columns acceptor_pos and donor_pos"):
         predict_new(run, Workspace(folder / "runs"), *read_variants(path, None), toy.genome, "cpu")
@@ -128,8 +128,8 @@ def test_a_fusion_sees_the_trunk_at_both_sites_and_the_variant(
     toy = load_dataset("toy")
     path = tmp_path / "new.tsv"
     toy.variants.iloc[:12][COLUMNS].to_csv(path, sep="\t", index=False)
-    answered = predict_new(run, Workspace(folder / "runs"), *read_variants(path, None), toy.genome, "cpu")
-    assert answered.table["p_altering"].between(0, 1).all()
+    predicted = predict_new(run, Workspace(folder / "runs"), *read_variants(path, None), toy.genome, "cpu")
+    assert predicted.table["p_altering"].between(0, 1).all()
 
 
 def test_a_plan_counts_the_networks_work_and_bundles_carry_it(toy_values: dict[str, Any], folder: Path) -> None:

@@ -46,12 +46,12 @@ def test_compiled_training_gives_the_same_numbers(
             return ValidatedDeltaPredictor(window=WINDOW, hidden_dim=8, layers=2, kernel=7, seed=1)
         return HyenaDNADeltaPredictor("hyenadna-tiny-1k", 8, window=WINDOW, weights="scratch", read_radius=4)
 
-    plain, answers = train(toy_task, new(), tmp_path / "plain", "none")
+    plain, predictions = train(toy_task, new(), tmp_path / "plain", "none")
     calls = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     faster, same = train(toy_task, new(), tmp_path / "compiled-run", "default")
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > calls  # something was compiled
     assert np.allclose(plain, faster, rtol=1e-3)
-    assert np.abs(answers - same).max() < 1e-3
+    assert np.abs(predictions - same).max() < 1e-3
 
 
 def test_compiling_without_a_compiler_is_an_error_that_says_so(

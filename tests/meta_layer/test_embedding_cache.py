@@ -128,7 +128,7 @@ def test_training_on_kept_features_equals_training_through_the_encoder(
     toy_task: ToyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = TrainingConfig(epochs=3, batch_size=16, learning_rate=3e-3)
-    answers = {}
+    predictions = {}
     for way in ("kept", "direct"):
         model = new_predictor()
         if way == "direct":
@@ -148,10 +148,10 @@ def test_training_on_kept_features_equals_training_through_the_encoder(
             progress=False,
             cache=tmp_path / "cache",
         )
-        answers[way] = predict(model, toy_task.windows, "cpu", cache=tmp_path / "cache")
+        predictions[way] = predict(model, toy_task.windows, "cpu", cache=tmp_path / "cache")
     # Rounding differs with the encoder's batches, and training carries it on a little.
-    assert np.abs(answers["kept"] - answers["direct"]).max() < 0.2 * answers["kept"].std()
-    assert answers["kept"].std() > 0.02
+    assert np.abs(predictions["kept"] - predictions["direct"]).max() < 0.2 * predictions["kept"].std()
+    assert predictions["kept"].std() > 0.02
 
 
 def test_checkpoints_of_a_frozen_model_hold_only_what_is_trained(toy_task: ToyTask, tmp_path: Path) -> None:

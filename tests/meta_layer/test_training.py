@@ -61,20 +61,20 @@ def stop_at(predictor: ValidatedDeltaPredictor, call: int, error: BaseException)
 
 
 def test_the_toy_rule_is_learned(toy_task: ToyTask, tmp_path: Path) -> None:
-    report, answers = train(toy_task, tmp_path, CONFIG.model_copy(update={"epochs": 12}))
+    report, predictions = train(toy_task, tmp_path, CONFIG.model_copy(update={"epochs": 12}))
     held_out = toy_task.validation
-    r = pearson(torch.from_numpy(answers[held_out]), torch.from_numpy(toy_task.targets.values[held_out]))
+    r = pearson(torch.from_numpy(predictions[held_out]), torch.from_numpy(toy_task.targets.values[held_out]))
     assert r > 0.9
     assert report.curves["val_loss"].iloc[-1] < 0.3 * report.curves["val_loss"].iloc[0]
     assert r == pytest.approx(report.curves["val_r"][report.best_epoch - 1], abs=1e-5)
 
 
 def test_two_runs_with_one_seed_agree_and_another_seed_differs(toy_task: ToyTask, tmp_path: Path) -> None:
-    first, answers = train(toy_task, tmp_path / "a")
+    first, predictions = train(toy_task, tmp_path / "a")
     torch.manual_seed(99)  # the caller's generator plays no part
     second, again = train(toy_task, tmp_path / "b")
     pd.testing.assert_frame_equal(results(first.curves), results(second.curves))
-    assert np.array_equal(answers, again)
+    assert np.array_equal(predictions, again)
     other, _ = train(toy_task, tmp_path / "c", CONFIG.model_copy(update={"seed": 8}))
     assert not np.allclose(first.curves["train_loss"], other.curves["train_loss"])
 
@@ -82,7 +82,7 @@ def test_two_runs_with_one_seed_agree_and_another_seed_differs(toy_task: ToyTask
 @pytest.mark.parametrize("batch", [3, 20, 31, 34])
 def test_an_interrupted_run_resumes_to_the_unbroken_result(toy_task: ToyTask, tmp_path: Path, batch: int) -> None:
     # Six training batches and one validation batch an epoch: batch 3 falls into the first epoch, 34 into the last.
-    whole, answers = train(toy_task, tmp_path / "whole")
+    whole, predictions = train(toy_task, tmp_path / "whole")
     listening = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(toy_task, tmp_path / "cut", predictor=stop_at(new_predictor(), batch, KeyboardInterrupt()))
@@ -91,11 +91,11 @@ def test_an_interrupted_run_resumes_to_the_unbroken_result(toy_task: ToyTask, tm
     done = (batch - 1) // 7
     assert rest.resumed_from == (done or None)
     pd.testing.assert_frame_equal(results(whole.curves), results(rest.curves))
-    assert np.array_equal(answers, resumed)
+    assert np.array_equal(predictions, resumed)
 
 
 def test_a_finished_run_resumes_to_its_own_result_without_training(toy_task: ToyTask, tmp_path: Path) -> None:
-    whole, answers = train(toy_task, tmp_path)
+    whole, predictions = train(toy_task, tmp_path)
     never = stop_at(new_predictor(), 1, AssertionError("trained again"))
     forward = ValidatedDeltaPredictor.forward
     report = fit(
@@ -104,7 +104,7 @@ def test_a_finished_run_resumes_to_its_own_result_without_training(toy_task: Toy
     assert report.resumed_from == report.epochs_run == whole.epochs_run
     assert report.stopped_because == "all 5 epochs done"
     never.forward = forward.__get__(never)  # type: ignore[method-assign]
-    assert np.array_equal(predict(never, toy_task.windows, "cpu"), answers)
+    assert np.array_equal(predict(never, toy_task.windows, "cpu"), predictions)
 
 
 def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_refused(toy_task: ToyTask, tmp_path: Path) -> None:
@@ -124,12 +124,12 @@ def test_training_stops_early_and_keeps_the_best_weights(toy_task: ToyTask, tmp_
     rng = np.random.default_rng(0)
     toy_task.targets.values[:] = rng.normal(size=toy_task.targets.values.shape)  # nothing to learn
     config = CONFIG.model_copy(update={"epochs": 60, "patience": 2, "learning_rate": 2e-2})
-    report, answers = train(toy_task, tmp_path, config)
+    report, predictions = train(toy_task, tmp_path, config)
     assert report.epochs_run == report.best_epoch + 2 < 60
     assert report.stopped_because == "validation loss no better for 2 epochs"
     labels = torch.from_numpy(toy_task.targets.values)
     loss = torch.nn.functional.huber_loss(
-        torch.from_numpy(answers)[toy_task.validation], labels[toy_task.validation], delta=0.1
+        torch.from_numpy(predictions)[toy_task.validation], labels[toy_task.validation], delta=0.1
     )
     assert float(loss) / 0.1 == pytest.approx(report.curves["val_loss"].min(), rel=1e-4)
 
@@ -223,10 +223,10 @@ def test_batch_size_does_not_change_predictions(toy_task: ToyTask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "answered", "validated"), [(101, 256, 64), (1001, 256, 64), (10001, 26, 26), (160001, 1, 16)]
+    ("window", "predicted", "validated"), [(101, 256, 64), (1001, 256, 64), (10001, 26, 26), (160001, 1, 16)]
 )
-def test_long_windows_are_read_a_few_at_a_time(window: int, answered: int, validated: int) -> None:
-    assert rows_at_a_time(256, window) == answered
+def test_long_windows_are_read_a_few_at_a_time(window: int, predicted: int, validated: int) -> None:
+    assert rows_at_a_time(256, window) == predicted
     # Never fewer than a training batch: what fits with gradients fits without.
     assert validation_rows(16, window) == validated
 
@@ -336,7 +336,7 @@ fit(predictor, windows, Targets(values, np.ones(len(values), bool), Coverage(len
 
 @pytest.mark.slow
 def test_a_killed_process_resumes_to_the_unbroken_result(toy_task: ToyTask, tmp_path: Path) -> None:
-    whole, answers = train(toy_task, tmp_path / "whole")
+    whole, predictions = train(toy_task, tmp_path / "whole")
     np.savez(
         tmp_path / "task.npz",
         ref=toy_task.windows.ref,
@@ -350,16 +350,16 @@ def test_a_killed_process_resumes_to_the_unbroken_result(toy_task: ToyTask, tmp_
     assert rest.resumed_from == 3
     # Another process may round differently with another number of threads.
     pd.testing.assert_frame_equal(results(whole.curves), results(rest.curves), rtol=1e-3)
-    assert np.allclose(answers, resumed, atol=1e-3)
+    assert np.allclose(predictions, resumed, atol=1e-3)
 
 
 def test_bfloat16_trains_with_clipping_to_nearly_the_same_result(toy_task: ToyTask, tmp_path: Path) -> None:
     exact, _ = train(toy_task, tmp_path / "exact")
-    mixed, answers = train(toy_task, tmp_path / "mixed", CONFIG.model_copy(update={"precision": "bfloat16"}))
+    mixed, predictions = train(toy_task, tmp_path / "mixed", CONFIG.model_copy(update={"precision": "bfloat16"}))
     assert mixed.precision == "bfloat16"
     assert mixed.curves["val_loss"].iloc[-1] == pytest.approx(exact.curves["val_loss"].iloc[-1], rel=0.25)
     assert not np.allclose(mixed.curves["train_loss"], exact.curves["train_loss"], rtol=1e-6)
-    assert np.isfinite(answers).all()
+    assert np.isfinite(predictions).all()
 
 
 def test_large_gradients_are_clipped_to_the_norm_asked_for(toy_task: ToyTask, tmp_path: Path) -> None:

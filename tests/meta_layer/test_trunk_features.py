@@ -208,10 +208,10 @@ def test_any_head_learns_from_them_and_is_saved(
     config = TrainingConfig(epochs=1, batch_size=64)
     report = fit(predictor, windows, targets, np.arange(200), np.arange(200, ROWS), config, tmp_path / "fit", "cpu")
     assert report.features is None
-    answers = predict(predictor, windows, "cpu")
-    assert answers.shape == (ROWS, predictor.head.outputs)
+    predictions = predict(predictor, windows, "cpu")
+    assert predictions.shape == (ROWS, predictor.head.outputs)
     predictor.save_pretrained(tmp_path / "model")
-    np.testing.assert_array_equal(predict(Predictor.from_pretrained(tmp_path / "model"), windows, "cpu"), answers)
+    np.testing.assert_array_equal(predict(Predictor.from_pretrained(tmp_path / "model"), windows, "cpu"), predictions)
     if head == "position":  # the exon's sites are no places around the variant
         assert predictor.head.outputs == 2 * SETTINGS["read_radius"] + 1
 

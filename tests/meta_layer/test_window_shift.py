@@ -103,9 +103,9 @@ def test_labels_of_positions_move_along_and_others_stay() -> None:
     head = PositionHead(4, 4, WINDOW)
     offset, shift = torch.tensor([[5.0], [-2.0]]), torch.tensor([3, -4])
     place = WINDOW // 2 + offset - shift[:, None]  # the site's place in the moved window
-    answers = -0.5 * ((torch.arange(WINDOW) - place) / head.softness).square()
-    here, _ = head.costs(answers, head.moved(offset, shift), CONFIG)
-    there, _ = head.costs(answers, offset, CONFIG)
+    predictions = -0.5 * ((torch.arange(WINDOW) - place) / head.softness).square()
+    here, _ = head.costs(predictions, head.moved(offset, shift), CONFIG)
+    there, _ = head.costs(predictions, offset, CONFIG)
     assert here.abs().max() < 1e-5
     assert there.min() > 1
     joint = MultitaskHead(4, 4, WINDOW)
@@ -118,10 +118,10 @@ def test_labels_of_positions_move_along_and_others_stay() -> None:
 def test_shifted_training_repeats_and_resumes_to_the_unbroken_result(
     toy_task: ToyTask, wide: ToyWindows, tmp_path: Path
 ) -> None:
-    whole, answers = train(toy_task, wide, tmp_path / "whole")
+    whole, predictions = train(toy_task, wide, tmp_path / "whole")
     again, same = train(toy_task, wide, tmp_path / "again")
     pd.testing.assert_frame_equal(results(whole), results(again))
-    assert np.array_equal(answers, same)
+    assert np.array_equal(predictions, same)
     cut = new_predictor()
     forward, calls = cut.forward, iter(range(10**6))
 
@@ -136,7 +136,7 @@ def test_shifted_training_repeats_and_resumes_to_the_unbroken_result(
     rest, resumed = train(toy_task, wide, tmp_path / "cut", resume=True)
     assert rest.resumed_from == 1
     pd.testing.assert_frame_equal(results(whole), results(rest))
-    assert np.array_equal(answers, resumed)
+    assert np.array_equal(predictions, resumed)
     still, _ = train(toy_task, toy_task.windows, tmp_path / "still", CONFIG.model_copy(update={"window_shift": 0}))
     assert not np.allclose(still.curves["train_loss"], whole.curves["train_loss"], rtol=1e-4)
 
@@ -168,9 +168,9 @@ def test_training_windows_move_anew_each_epoch_and_validation_windows_never(
 
 
 def test_the_rule_is_learned_from_shifted_windows(toy_task: ToyTask, wide: ToyWindows, tmp_path: Path) -> None:
-    _, answers = train(toy_task, wide, tmp_path, CONFIG.model_copy(update={"epochs": 14}))
+    _, predictions = train(toy_task, wide, tmp_path, CONFIG.model_copy(update={"epochs": 14}))
     held = toy_task.validation
-    assert np.corrcoef(answers[held, 2], toy_task.targets.values[held, 2])[0, 1] > 0.9
+    assert np.corrcoef(predictions[held, 2], toy_task.targets.values[held, 2])[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("encoder", ["simple-cnn", "hyenadna-tiny-1k"])

@@ -99,19 +99,19 @@ def predict(
     genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)
     if shipped is not None:
         terminal.say(f"model {shipped.title}")
-        answered = predict_shipped(shipped, alleles, variants, genome, device, genes)
+        predicted = predict_shipped(shipped, alleles, variants, genome, device, genes)
     elif found is not None:
-        answered = predict_new(found, workspace, alleles, variants, genome, device, genes)
-    write_predictions(answered.table, answered.card, source, out)
+        predicted = predict_new(found, workspace, alleles, variants, genome, device, genes)
+    write_predictions(predicted.table, predicted.card, source, out)
     with atomic_write(out.with_name(f"{out.name}.card.json")) as handle:
-        json.dump(in_json(answered.card), handle, indent=2, ensure_ascii=False, allow_nan=False)
+        json.dump(in_json(predicted.card), handle, indent=2, ensure_ascii=False, allow_nan=False)
         handle.write("\n")
-    account = answered.coverage
+    account = predicted.coverage
     used = model if found is None else found.name
     terminal.say(f"{account.read:,} alleles, {account.used:,} predicted by {used}: {out}")
     for reason, count in account.left_out.items():
         terminal.say(f"  {count:,} without a prediction: {reason}, e.g. {account.examples[reason][0]}")
-    for note in answered.card["notes"]:
+    for note in predicted.card["notes"]:
         terminal.say(f"  note: {note}")
     if found is not None and found.stale():
         terminal.say(f"  note: {found.name} is stale: {found.stale()}")

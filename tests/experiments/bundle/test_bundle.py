@@ -111,7 +111,7 @@ def test_scores_in_the_cache_travel_and_are_not_computed_again(
     assert not list((tmp_path / "other cache" / "scores").glob("*"))
     assert first is not None
     assert again is not None
-    assert (np.load(first.path / "answers.npy") == np.load(again.path / "answers.npy")).all()
+    assert (np.load(first.path / "all_predictions.npy") == np.load(again.path / "all_predictions.npy")).all()
 
 
 def test_rounded_scores_travel_and_the_result_says_so(

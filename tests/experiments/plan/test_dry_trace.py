@@ -83,7 +83,7 @@ def test_a_frozen_encoder_is_run_once_and_apart() -> None:
     dry = run(lambda: hyena(freeze_encoder=True, read_radius=8))
     assert dry.feature_bytes == 2 * 17 * 256
     assert dry.trained < dry.parameters
-    # Neither training nor answering runs the encoder again.
+    # Neither training nor predicting runs the encoder again.
     assert dry.training.at(12).flops.sum() < 0.5 * dry.embedding.at(12).flops.sum()
     assert not run(hyena).embedding
 

@@ -50,14 +50,14 @@ def pair(window: int = WINDOW, rows: int = 4) -> tuple[torch.Tensor, torch.Tenso
 @pytest.mark.parametrize(("encoder", "head"), list(itertools.product(SMALL, HEADS)))
 def test_every_encoder_goes_with_every_head(encoder: str, head: str, tmp_path: Path) -> None:
     predictor = ComposedPredictor(encoder, head, WINDOW, 3, SMALL[encoder]).eval()
-    answer = predictor(*pair())
-    assert answer.shape == (4, predictor.head.outputs)
-    loss = predictor.loss(answer, torch.zeros(4, predictor.head.labels), TrainingConfig())
+    prediction = predictor(*pair())
+    assert prediction.shape == (4, predictor.head.outputs)
+    loss = predictor.loss(prediction, torch.zeros(4, predictor.head.labels), TrainingConfig())
     loss.backward()
     assert torch.isfinite(loss)
     assert predictor.head.task in TARGETS
     predictor.save_pretrained(tmp_path)
-    assert torch.equal(Predictor.from_pretrained(tmp_path)(*pair()), answer)
+    assert torch.equal(Predictor.from_pretrained(tmp_path)(*pair()), prediction)
 
 
 def test_every_published_size_is_an_encoder() -> None:
@@ -105,9 +105,9 @@ def test_long_windows_are_covered_by_the_encoder(window: int) -> None:
 
 def test_quantile_members_are_apart_and_answer_sorted(tmp_path: Path) -> None:
     ensemble = QuantileEnsemble(window=WINDOW, seed=5, **SMALL["gated-cnn"]).train()
-    answer = ensemble(*pair())
-    assert answer.shape == (4, 12)
-    answer[:, :3].sum().backward()  # the first member's quantile
+    prediction = ensemble(*pair())
+    assert prediction.shape == (4, 12)
+    prediction[:, :3].sum().backward()  # the first member's quantile
     reached = {name.split(".")[1] for name, p in ensemble.named_parameters() if p.grad is not None and p.grad.any()}
     assert reached == {"0"}
     with torch.no_grad():
@@ -124,8 +124,8 @@ def test_quantile_members_share_a_frozen_encoder_and_its_kept_features(tmp_path:
     assert inside == 436_096
     trained = ensemble.describe()["parameters_trained"]
     assert ensemble.parameter_count() == inside + trained + sum(p.numel() for p in ensemble.head.parameters())
-    answer = ensemble(*pair())
-    assert torch.equal(ensemble.compare(*ensemble.encode_pair(*pair())), answer)
+    prediction = ensemble(*pair())
+    assert torch.equal(ensemble.compare(*ensemble.encode_pair(*pair())), prediction)
     codes = torch.randint(0, 4, (2, 6, WINDOW), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     data = WindowData(codes[0], codes[1])
     kept = frozen_features(ensemble, data, tmp_path / "cache")
@@ -138,7 +138,7 @@ def test_quantile_members_share_a_frozen_encoder_and_its_kept_features(tmp_path:
     assert {name.split(".")[0] for name, p in ensemble.named_parameters() if p.grad is not None} == {"members"}
     ensemble.eval().save_pretrained(tmp_path / "model")
     loaded = QuantileEnsemble.from_pretrained(tmp_path / "model")
-    assert torch.equal(loaded(*pair()), answer)
+    assert torch.equal(loaded(*pair()), prediction)
 
 
 def test_a_weighted_ensemble_is_its_members_mean_at_their_own_windows(tmp_path: Path) -> None:
@@ -161,14 +161,16 @@ def test_an_ensemble_predicts_on_codes_as_its_members_do(tmp_path: Path) -> None
     wide = ComposedPredictor("hyenadna-tiny-1k", "delta", 41, 0, SMALL["hyenadna-tiny-1k"])
     narrow = SimpleCNNDeltaPredictor(window=21, hidden_dim=8, layers=2)
     codes = torch.randint(0, 4, (2, 5, 41), generator=torch.Generator().manual_seed(1), dtype=torch.uint8).numpy()
-    answers = predict(WeightedEnsemble([wide, narrow], [0.4, 0.6]), SimpleNamespace(ref=codes[0], alt=codes[1]), "cpu")
+    predictions = predict(
+        WeightedEnsemble([wide, narrow], [0.4, 0.6]), SimpleNamespace(ref=codes[0], alt=codes[1]), "cpu"
+    )
     middle = SimpleNamespace(ref=codes[0][:, 10:31], alt=codes[1][:, 10:31])
     cache = tmp_path / "cache"
     apart = [
         predict(wide, SimpleNamespace(ref=codes[0], alt=codes[1]), "cpu", cache=cache),
         predict(narrow, middle, "cpu"),
     ]
-    assert answers == pytest.approx(0.4 * apart[0] + 0.6 * apart[1], abs=1e-6)
+    assert predictions == pytest.approx(0.4 * apart[0] + 0.6 * apart[1], abs=1e-6)
 
 
 def test_a_damaged_ensemble_is_refused_and_nothing_else_is_taken_for_one(tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_members_with_other_quantiles_are_refused() -> None:
         ComposedPredictor("simple-cnn", "quantile", 21, 0, SMALL["simple-cnn"], {"quantiles": levels})
         for levels in ([0.25, 0.5], [0.5, 0.75])
     )
-    with pytest.raises(InputError, match=r"members answer differently: .*q25_neither.*q75_neither"):
+    with pytest.raises(InputError, match=r"members predict different things: .*q25_neither.*q75_neither"):
         WeightedEnsemble([low, high])
 
 
@@ -204,7 +206,7 @@ def test_bad_ensembles_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="numbers of at least 0 with sum 1"):
         WeightedEnsemble([delta, other], [0.5, 0.6])
     binary = ComposedPredictor("simple-cnn", "binary", 21, 0, SMALL["simple-cnn"])
-    with pytest.raises(InputError, match=r"answer differently: validated-delta .*; altering with 1 numbers"):
+    with pytest.raises(InputError, match=r"predict different things: validated-delta .*; altering with 1 numbers"):
         WeightedEnsemble([delta, binary])
     with pytest.raises(MissingResourceError, match=r"config\.json is missing"):
         WeightedEnsemble.from_pretrained(tmp_path)
@@ -230,9 +232,9 @@ def test_fitted_weights_are_those_of_least_error() -> None:
 
 
 def test_disagreement_is_zero_where_members_agree() -> None:
-    answers = np.zeros((2, 2, 3), np.float32)
-    answers[1, 1] = 1.0
-    assert disagreement(answers, [0.5, 0.5]).tolist() == pytest.approx([0, 0.5])
+    predictions = np.zeros((2, 2, 3), np.float32)
+    predictions[1, 1] = 1.0
+    assert disagreement(predictions, [0.5, 0.5]).tolist() == pytest.approx([0, 0.5])
 
 
 @pytest.mark.parametrize(("encoder", "head"), list(itertools.product(SMALL, HEADS)))

@@ -1,4 +1,4 @@
-"""Heads: what their losses reward, that they can be learned, and what their answers mean."""
+"""Heads: what their losses reward, that they can be learned, and what their predictions mean."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def test_a_few_rows_are_learned_by_heart(kind: type[Head]) -> None:
         optimizer.step()
     final = head.eval().loss(head(*inputs()), labels, CONFIG).item()
     assert final < 0.1 * first
-    answer = head(*inputs()).detach().numpy()
-    assert answer.shape == (ROWS, head.outputs)
-    columns = head.columns(answer)
+    prediction = head(*inputs()).detach().numpy()
+    assert prediction.shape == (ROWS, head.outputs)
+    columns = head.columns(prediction)
     if kind is BinaryHead:
         assert ((columns["score"] > 0.5) == (labels[:, 0] == 1).numpy()).all()
     if kind is EffectTypeHead:
@@ -97,23 +97,23 @@ def test_unknown_labels_cost_nothing_and_known_ones_cost_the_same_beside_them(ki
     labels = LABELS[kind].clone()
     kept = [0, 1, 3]
     labels[[2, 4]] = float("nan")
-    answer = head(*inputs())
-    loss = head.loss(answer, labels, CONFIG)
-    assert loss.item() == pytest.approx(head.loss(answer[kept], LABELS[kind][kept], CONFIG).item(), rel=1e-5)
+    prediction = head(*inputs())
+    loss = head.loss(prediction, labels, CONFIG)
+    assert loss.item() == pytest.approx(head.loss(prediction[kept], LABELS[kind][kept], CONFIG).item(), rel=1e-5)
     loss.backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in head.parameters())
-    nothing = head.loss(answer, torch.full_like(labels, float("nan")), CONFIG)
+    nothing = head.loss(prediction, torch.full_like(labels, float("nan")), CONFIG)
     assert nothing.item() == 0
 
 
 @pytest.mark.parametrize("kind", [DeltaHead, BinaryHead, EffectTypeHead, MagnitudeHead])
 def test_a_row_of_weight_w_counts_w_times_in_the_mean_over_rows(kind: type[Head]) -> None:
     head = new(kind)
-    answer, labels = head(*inputs()), LABELS[kind]
-    each = [head.loss(answer[i : i + 1], labels[i : i + 1], CONFIG).item() for i in range(5)]
+    prediction, labels = head(*inputs()), LABELS[kind]
+    each = [head.loss(prediction[i : i + 1], labels[i : i + 1], CONFIG).item() for i in range(5)]
     weights = torch.tensor([0.0, 2, 0.5, 1, 0])
     expected = (2 * each[1] + 0.5 * each[2] + each[3]) / 5
-    assert head.loss(answer, labels, CONFIG, weights).item() == pytest.approx(expected, rel=1e-5)
+    assert head.loss(prediction, labels, CONFIG, weights).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("batch", [1, 8, 100])
@@ -124,22 +124,24 @@ def test_balanced_classes_have_the_same_share_of_an_epoch_whatever_the_batches(b
     predictor = SpliceInducingClassifier(window=21, hidden_dim=4, layers=2)
     weights = class_weights(predictor, labels, torch.arange(100))
     assert weights is not None
-    answer = torch.full((100, 1), -20.0)
+    prediction = torch.full((100, 1), -20.0)
     total = 0.0
     for rows in torch.arange(100).split(batch):
-        total += len(rows) / 100 * predictor.loss(answer[rows], labels[rows], CONFIG, weights[rows]).item()
+        total += len(rows) / 100 * predictor.loss(prediction[rows], labels[rows], CONFIG, weights[rows]).item()
     assert total == pytest.approx(20 / 2, rel=1e-4)
 
 
 def test_tasks_that_know_altering_rows_only_are_not_weighed_by_altering_or_not() -> None:
     head = new(MultitaskHead).eval()
-    answer = head(*inputs())
+    prediction = head(*inputs())
     labels = torch.full_like(LABELS[MultitaskHead], float("nan"))
     labels[:, 4:6] = LABELS[MultitaskHead][:, 4:6]  # kind of effect and position
     heavy = torch.full((5,), 7.0)
-    assert head.loss(answer, labels, CONFIG, heavy).item() == pytest.approx(head.loss(answer, labels, CONFIG).item())
+    assert head.loss(prediction, labels, CONFIG, heavy).item() == pytest.approx(
+        head.loss(prediction, labels, CONFIG).item()
+    )
     labels = LABELS[MultitaskHead]
-    assert head.loss(answer, labels, CONFIG, heavy).item() > head.loss(answer, labels, CONFIG).item()
+    assert head.loss(prediction, labels, CONFIG, heavy).item() > head.loss(prediction, labels, CONFIG).item()
 
 
 def test_quantiles_never_cross_whatever_the_weights() -> None:
@@ -161,8 +163,8 @@ def test_pinball_is_least_at_the_quantile() -> None:
     direction = torch.ones(4001, 1, 3)
     for _ in range(200):
         optimizer.zero_grad()
-        answer = torch.cat((free.expand(4001, -1, -1), direction), dim=1).flatten(1)
-        head.loss(answer, labels, CONFIG).backward()
+        prediction = torch.cat((free.expand(4001, -1, -1), direction), dim=1).flatten(1)
+        head.loss(prediction, labels, CONFIG).backward()
         optimizer.step()
     assert free[0, 0, 0].item() == pytest.approx(0.5, abs=0.03)
     assert free[0, 1, 0].item() == pytest.approx(0.9, abs=0.03)
@@ -171,12 +173,12 @@ def test_pinball_is_least_at_the_quantile() -> None:
 def test_the_mean_of_quantiles_tells_variants_apart_whose_median_is_zero() -> None:
     small, large = np.zeros(12, np.float32), np.zeros(12, np.float32)
     small[7], large[7], large[10] = 0.1, 0.5, -1.0  # q90 of the acceptor, and the direction of `large`
-    answers = np.stack([small, large])
+    predictions = np.stack([small, large])
     middle, mean = (QuantileHead(4, 4, 5, score=score) for score in ("middle", "mean"))
-    assert middle.columns(answers)["score"].tolist() == [0, 0]
-    np.testing.assert_allclose(mean.columns(answers)["score"], [0, 0.5 / 3])
-    np.testing.assert_allclose(mean.columns(answers)["signed"], [0, -0.5 / 3])
-    compared, _ = mean.comparable(torch.from_numpy(answers), torch.zeros(2, 3))
+    assert middle.columns(predictions)["score"].tolist() == [0, 0]
+    np.testing.assert_allclose(mean.columns(predictions)["score"], [0, 0.5 / 3])
+    np.testing.assert_allclose(mean.columns(predictions)["signed"], [0, -0.5 / 3])
+    compared, _ = mean.comparable(torch.from_numpy(predictions), torch.zeros(2, 3))
     np.testing.assert_allclose(compared.numpy()[:, 1], [0, -0.5 / 3])
     with pytest.raises(InputError, match="unknown score of quantiles 'median'"):
         QuantileHead(4, 4, 5, score="median")
@@ -196,7 +198,7 @@ def test_a_near_miss_of_the_position_costs_less_than_a_far_one() -> None:
     assert losses[0] < losses[1] < losses[2]
     best = (-0.5 * (torch.arange(POSITIONS) - 5.0).square())[None]
     assert head.loss(best, label, CONFIG).item() == pytest.approx(0, abs=1e-5)
-    # An affected site beyond the window cannot be answered, so it is not asked for.
+    # An affected site beyond the window cannot be predicted, so it is not asked for.
     assert head.loss(at(0), torch.tensor([[6.0]]), CONFIG).item() == 0
 
 
@@ -211,13 +213,19 @@ def test_the_magnitudes_scale_comes_from_the_labels_and_zero_stays_zero() -> Non
 
 def test_uncertain_tasks_weigh_less_in_training_and_alike_in_validation() -> None:
     head = new(MultitaskHead)
-    answer, labels = head(*inputs()), LABELS[MultitaskHead]
-    before, plain = head.train().loss(answer, labels, CONFIG).item(), head.eval().loss(answer, labels, CONFIG).item()
+    prediction, labels = head(*inputs()), LABELS[MultitaskHead]
+    before, plain = (
+        head.train().loss(prediction, labels, CONFIG).item(),
+        head.eval().loss(prediction, labels, CONFIG).item(),
+    )
     assert before == pytest.approx(plain, rel=1e-5)  # all log variances start at zero
     with torch.no_grad():
         head.log_variance[3] = 2.0
-    after, same = head.train().loss(answer, labels, CONFIG).item(), head.eval().loss(answer, labels, CONFIG).item()
-    cost = PositionHead.loss(head.heads["position"], answer[:, 8:-2], LABELS[PositionHead], CONFIG).item()
+    after, same = (
+        head.train().loss(prediction, labels, CONFIG).item(),
+        head.eval().loss(prediction, labels, CONFIG).item(),
+    )
+    cost = PositionHead.loss(head.heads["position"], prediction[:, 8:-2], LABELS[PositionHead], CONFIG).item()
     assert after == pytest.approx(before - cost + np.exp(-2.0) * cost + 2.0, rel=1e-4)
     assert same == pytest.approx(plain, rel=1e-6)
 

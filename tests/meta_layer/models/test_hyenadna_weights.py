@@ -46,7 +46,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 
 class _Hub(http.server.BaseHTTPRequestHandler):
-    """Answers `/<repository>/resolve/<revision>/<file>` as the model hub does, from one folder."""
+    """Predictions `/<repository>/resolve/<revision>/<file>` as the model hub does, from one folder."""
 
     def __init__(self, folder: Path, asked: list[str], *args: object) -> None:
         self.folder, self.asked = folder, asked

@@ -42,10 +42,10 @@ def test_gradient_reaches_every_parameter(kind: type[Predictor]) -> None:
 def test_answers_have_three_channels_and_depend_on_both_alleles(kind: type[Predictor]) -> None:
     predictor = kind(window=WINDOW, hidden_dim=8).eval()
     ref, alt = random_pair()
-    answer = predictor(ref, alt)
-    assert answer.shape == (6, 3)
-    assert not torch.allclose(answer, predictor(alt, alt), atol=1e-6)
-    assert not torch.allclose(answer, predictor(ref, ref), atol=1e-6)
+    prediction = predictor(ref, alt)
+    assert prediction.shape == (6, 3)
+    assert not torch.allclose(prediction, predictor(alt, alt), atol=1e-6)
+    assert not torch.allclose(prediction, predictor(ref, ref), atol=1e-6)
 
 
 def test_equal_sequences_compare_as_exactly_equal() -> None:

@@ -25,7 +25,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import SHARE_OF_DEVICE, frozen_features
 from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP
-from meta_spliceai.splice_engine.meta_layer.window_data import ANSWERED_AT_ONCE, rows_at_a_time, validation_rows
+from meta_spliceai.splice_engine.meta_layer.window_data import PREDICTED_AT_ONCE, rows_at_a_time, validation_rows
 
 READING_SECONDS = 10.0
 """Assumed time to read a data set that was never read here."""
@@ -217,22 +217,22 @@ class _Training:
 
 
 def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, embedded: float) -> _Training:
-    """Training and answering: what is held by phase, and what it takes."""
+    """Training and predicting: what is held by phase, and what it takes."""
     dry = trace_row(spec, machine)
     config = spec.training
     validated = validation_rows(batch.size, spec.window)
-    answered = rows_at_a_time(ANSWERED_AT_ONCE, spec.window)
-    step, check, answer = (
+    predicted = rows_at_a_time(PREDICTED_AT_ONCE, spec.window)
+    step, check, prediction = (
         dry.training.at(batch.size),
         dry.validation.at(validated),
-        dry.validation.at(answered),
+        dry.validation.at(predicted),
     )
     codes = 2.0 * parts.rows * (spec.window + 2 * getattr(config, "window_shift", 0))
     phases = {
         # When the last gradient is there, so are all others, the weights and both moments, however small the batch.
         "training": max(float(step.peak_bytes), 4.0 * (dry.parameters + 3 * dry.trained)),
         "validation": float(dry.validation.at(min(validated, _largest(parts, 1))).peak_bytes) + 8.0 * dry.trained,
-        "predicting": float(dry.validation.at(min(answered, parts.rows)).peak_bytes),
+        "predicting": float(dry.validation.at(min(predicted, parts.rows)).peak_bytes),
     }
     seconds_step = machine.seconds(step) + STEP_SECONDS
     per_epoch, flops = 0.0, 0.0
@@ -258,9 +258,13 @@ def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch,
             steps[FEATURES_FOUND] = kept / FOUND_BYTES_SECOND
         if not machine.cuda or kept < SHARE_OF_DEVICE * machine.memory_bytes:
             held += kept
-    answers = len(parts.folds) * -(-parts.rows // answered) * machine.seconds(answer)
+    predictions = len(parts.folds) * -(-parts.rows // predicted) * machine.seconds(prediction)
     return _Training(
-        {**steps, "training": training, "predicting": answers}, epoch_seconds, flops * config.epochs / 1e9, phases, held
+        {**steps, "training": training, "predicting": predictions},
+        epoch_seconds,
+        flops * config.epochs / 1e9,
+        phases,
+        held,
     )
 
 

@@ -1,4 +1,4 @@
-"""A finished run applied to new variants: answers by name, a calibrated probability, and the model's card."""
+"""A finished run applied to new variants: predictions by name, a calibrated probability, and the model's card."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.run.fuse import answer, columns, features_of
+from meta_spliceai.experiments.run.fuse import columns, features_of, predict_fusion
 from meta_spliceai.experiments.run.prepare import trunk_reader
 from meta_spliceai.experiments.run.procedures import FOLDS, MODEL
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
@@ -43,7 +43,7 @@ FEWEST_TO_CALIBRATE = 200
 
 
 @dataclass(frozen=True)
-class Answered:
+class Predicted:
     """What a run says of new variants.
 
     Attributes:
@@ -65,7 +65,7 @@ def predict_new(
     genome: SequenceSource,
     device: str = "auto",
     annotation: GeneAnnotation | None = None,
-) -> Answered:
+) -> Predicted:
     """Apply a finished run.
 
     The probability is the run's score, calibrated on rows the model was not trained on: the validation part, or, for a
@@ -94,19 +94,19 @@ def predict_new(
     table, coverage, checked = coverage_of(alleles, variants, genome)
     if len(checked):
         if run.spec().fusion is not None:
-            answers = _fused(run, checked, genome, annotation, device)
-            table.loc[checked["row"], "p_altering"] = answers["score"].astype(np.float64)
+            predictions = _fused(run, checked, genome, annotation, device)
+            table.loc[checked["row"], "p_altering"] = predictions["score"].astype(np.float64)
             calibrated_on = OWN_FOLDS
         else:
-            answers = _answers(run, workspace, checked, genome, device, annotation)
+            predictions = _predictions(run, workspace, checked, genome, device, annotation)
             calibration, calibrated_on = _calibration(run)
-            if calibration is not None and "score" in answers:
-                table.loc[checked["row"], "p_altering"] = calibration.apply(answers["score"].astype(np.float64))
-        for name, values in answers.items():
+            if calibration is not None and "score" in predictions:
+                table.loc[checked["row"], "p_altering"] = calibration.apply(predictions["score"].astype(np.float64))
+        for name, values in predictions.items():
             table.loc[checked["row"], name] = values
     else:
         calibrated_on = "nothing: no allele was predicted"
-    return Answered(table, coverage, model_card(run, calibrated_on))
+    return Predicted(table, coverage, model_card(run, calibrated_on))
 
 
 def coverage_of(
@@ -158,7 +158,7 @@ def _fused(
     folders = [run.path / MODEL]
     if spec.split.folds is not None:
         folders = sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
-    each = [answer(Fusion.load(folder), features) for folder in folders]
+    each = [predict_fusion(Fusion.load(folder), features) for folder in folders]
     found: dict[str, np.ndarray] = dict(columns(np.mean(each, axis=0).astype(np.float32)))
     for one in scores:
         found[f"{one.model}.delta_max_window"] = max_window(one)
@@ -250,7 +250,7 @@ def _words(alleles: pd.DataFrame, row: int) -> str:
     return f"row {row + 1}: {allele['chrom']}:{allele['pos']} {allele['ref']}>{allele['alt']}"
 
 
-def _answers(
+def _predictions(
     run: RunDirectory,
     workspace: Workspace,
     variants: pd.DataFrame,

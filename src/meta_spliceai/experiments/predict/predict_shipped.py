@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from meta_spliceai.experiments.predict.predict_new import Answered, coverage_of, with_tested_exon
+from meta_spliceai.experiments.predict.predict_new import Predicted, coverage_of, with_tested_exon
 from meta_spliceai.experiments.predict.read_variants import usable_alleles
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
@@ -39,7 +39,7 @@ def predict_shipped(
     genome: SequenceSource,
     device: str = "auto",
     annotation: GeneAnnotation | None = None,
-) -> Answered:
+) -> Predicted:
     """Apply a predictor of the package.
 
     Args:
@@ -75,7 +75,7 @@ def predict_shipped(
         }
         for name, values in found.items():
             table.loc[checked["row"], name] = values
-    return Answered(table, coverage, {"model": predictor.name, **predictor.card})
+    return Predicted(table, coverage, {"model": predictor.name, **predictor.card})
 
 
 class LoadedPredictor:

@@ -11,32 +11,32 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.experiments.run.procedures import ANSWERS, MODEL, Job, Trained
+from meta_spliceai.experiments.run.procedures import ALL_PREDICTIONS, MODEL, Job, Trained
 from meta_spliceai.experiments.run.utilisation import not_counted
 from meta_spliceai.experiments.store.workspace import RunDirectory
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import target_magnitude
-from meta_spliceai.splice_engine.meta_layer.models.ensembles import answer_names, disagreement, fit_shares
+from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares, prediction_names
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 
 
 def train_ensemble(job: Job) -> Trained:
-    """Combine the members' answers; members that have not been run are run first.
+    """Combine the members' predictions; members that have not been run are run first.
 
-    Only rows that learn validated Δ can be members: there the answers of all models mean the same. Weights are fitted
-    on the labels of the validation part alone; of quantiles what becomes the score, with its direction, is held
-    against them.
+    Only rows that learn validated Δ can be members: there the predictions of all models mean the same. Weights are
+    fitted on the labels of the validation part alone; of quantiles what becomes the score, with its direction, is
+    compared with them.
 
     Raises:
-        RunError: members that were trained on another split, or whose answers mean different things.
+        RunError: members that were trained on another split, or whose predictions mean different things.
     """
     ensemble = job.spec.ensemble
     if ensemble is None:
         raise RunError(f"row '{job.spec.id}' names no members")
     members = [job.run_member(row_id) for row_id in ensemble.members]
-    each = [_answers_of(member, job) for member in members]
+    each = [_predictions_of(member, job) for member in members]
     predictors = [Predictor.from_pretrained(member.path / MODEL) for member in members]
     _require_one_meaning(job, predictors)
-    answers = np.stack(each)
+    predictions = np.stack(each)
     (split,) = job.prepared.splits
     validation = split.indices("validation")
     fitted_on = validation[job.prepared.targets.used[validation]]
@@ -44,10 +44,10 @@ def train_ensemble(job: Job) -> Trained:
     if ensemble.combine == "weighted":
         labels = job.prepared.targets.values[fitted_on]
         weights = fit_shares(
-            np.stack([_beside_labels(predictors[0], one[fitted_on], labels) for one in answers]), labels
+            np.stack([_beside_labels(predictors[0], one[fitted_on], labels) for one in predictions]), labels
         )
     columns = predictors[0].columns
-    combined = np.tensordot(weights, answers, axes=1).astype(np.float32)
+    combined = np.tensordot(weights, predictions, axes=1).astype(np.float32)
     table = {row_id: float(weight) for row_id, weight in zip(ensemble.members, weights, strict=True)}
     job.callback.say("weights: " + ", ".join(f"{row_id} {weight:.3f}" for row_id, weight in table.items()))
     records = [member.record() for member in members]
@@ -61,12 +61,12 @@ def train_ensemble(job: Job) -> Trained:
         "members": [member.name for member in members],
     }
     curves = [member.read_curves().assign(member=row_id) for row_id, member in zip(table, members, strict=True)]
-    apart = disagreement(answers, weights.tolist())
+    apart = disagreement(predictions, weights.tolist())
     checked = _checked_against_error(job, apart, columns(combined)["score"])
     training = {"combine": ensemble.combine, "disagreement": checked}
     note = (
-        f"the members' answers differ by {checked['mean']:.3f} on average (standard deviation); rank correlation with "
-        f"the ensemble's error on {checked['rows']:,} test variants: "
+        f"the members' predictions differ by {checked['mean']:.3f} on average (standard deviation); rank correlation "
+        f"with the ensemble's error on {checked['rows']:,} test variants: "
     )
     r = checked["spearman_with_error"]
     note += "not defined" if r is None else f"{r:.2f}"
@@ -84,29 +84,29 @@ def train_ensemble(job: Job) -> Trained:
 
 
 def _require_one_meaning(job: Job, predictors: list[Predictor]) -> None:
-    """Members whose columns have other names answer something else."""
+    """Members whose columns have other names predict something else."""
     ensemble = job.spec.ensemble
-    names = [answer_names(one) for one in predictors]
+    names = [prediction_names(one) for one in predictors]
     for row_id, theirs in zip(ensemble.members if ensemble else (), names, strict=True):
         if theirs != names[0]:
             raise RunError(
-                f"row '{job.spec.id}': members answer differently: '{row_id}' gives {', '.join(theirs)}, the first one "
-                f"{', '.join(names[0])}; combine rows with one head"
+                f"row '{job.spec.id}': members predict different things: '{row_id}' gives {', '.join(theirs)}, the "
+                f"first one {', '.join(names[0])}; combine rows with one head"
             )
 
 
 def _beside_labels(
-    predictor: Predictor, answers: Float[np.ndarray, "rows outputs"], labels: Float[np.ndarray, "rows 3"]
+    predictor: Predictor, predictions: Float[np.ndarray, "rows outputs"], labels: Float[np.ndarray, "rows 3"]
 ) -> Float[np.ndarray, "rows 3"]:
-    """The part of the answers that stands beside the labels (see `Head.comparable`)."""
-    pair = predictor.head.comparable(torch.from_numpy(answers), torch.from_numpy(labels))
+    """The part of the predictions that stands beside the labels (see `Head.comparable`)."""
+    pair = predictor.head.comparable(torch.from_numpy(predictions), torch.from_numpy(labels))
     if pair is None:
-        raise RunError(f"answers of {predictor.head.task} cannot be held against validated Δ; use combine: mean")
+        raise RunError(f"predictions of {predictor.head.task} cannot be held against validated Δ; use combine: mean")
     return pair[0].numpy()
 
 
-def _answers_of(member: RunDirectory, job: Job) -> Float[np.ndarray, "rows outputs"]:
-    """The member's answers, once it is sure that it was trained and tested on the same rows."""
+def _predictions_of(member: RunDirectory, job: Job) -> Float[np.ndarray, "rows outputs"]:
+    """The member's predictions, once it is sure that it was trained and tested on the same rows."""
     theirs = member.read_split()
     ours = job.prepared.table["variant_id"].to_numpy()
     same_rows = len(theirs) == len(ours) and (theirs["variant_id"].to_numpy() == ours).all()
@@ -114,7 +114,7 @@ def _answers_of(member: RunDirectory, job: Job) -> Float[np.ndarray, "rows outpu
         raise RunError(
             f"{member.name} was trained on another split than {job.run.name}; give both rows the same data and split"
         )
-    return np.load(member.path / ANSWERS, allow_pickle=False)
+    return np.load(member.path / ALL_PREDICTIONS, allow_pickle=False)
 
 
 def _checked_against_error(

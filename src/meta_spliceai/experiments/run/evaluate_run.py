@@ -1,4 +1,4 @@
-"""A trained model's answers beside the baselines, evaluated on the test part."""
+"""A trained model's predictions beside the baselines, evaluated on the test part."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def evaluate_run(
     Args:
         spec: the row.
         prepared: what it was trained on.
-        trained: its answers on every row of the table.
+        trained: its predictions on every row of the table.
         clock: measures "baselines" and "evaluation" apart: the former may be found in the cache.
     """
     with clock("baselines"):
@@ -137,7 +137,7 @@ def _evaluated(
     spec: ExperimentSpec, prepared: Prepared, trained: Trained, baselines: dict[Scorer, Scores]
 ) -> RunEvaluation:
     table, parts = prepared.table, prepared.parts
-    columns = trained.columns(trained.answers)
+    columns = trained.columns(trained.predictions)
     scores = dict(baselines)
     if "score" in columns:
         scores[learned_scorer(spec, trained.model)] = Scores(
@@ -205,7 +205,7 @@ def _out_of_fold(
     """A baseline that learns, for every row from what the split that tests it does not test.
 
     It sees what a learned model sees: the training part, and the validation part, on which models are chosen. Rows that
-    no split tests are answered by the first split's. Its scores are kept by content: rows of the catalogue that share
+    no split tests are predicted by the first split's. Its scores are kept by content: rows of the catalogue that share
     data, split and seed have them computed once.
 
     Args:
@@ -213,7 +213,7 @@ def _out_of_fold(
         prepared: variants and splits.
         scorer: which baseline.
         computed: its name is added here if it is computed.
-        learn: from row numbers to learn from and row numbers to answer for, to scores.
+        learn: from row numbers to learn from and row numbers to predict, to scores.
     """
 
     def compute() -> Float[np.ndarray, " rows"]:

@@ -25,7 +25,7 @@ def evaluate_task(spec: ExperimentSpec, prepared: Prepared, columns: Columns) ->
     Args:
         spec: the row.
         prepared: what it was trained on.
-        columns: the head's answers by name, one value a row of the table.
+        columns: the head's predictions by name, one value a row of the table.
     """
     found: dict[str, Any] = {}
     for task, evaluate in _JUDGES.items():

@@ -67,7 +67,7 @@ def gather_evidence(
         tested: the test part with every scorer's columns, as `evaluate` reads it; its index says which rows of the
             table they are.
         scorers: what is evaluated.
-        columns: the model's answers by name, one value a row of the table.
+        columns: the model's predictions by name, one value a row of the table.
 
     Returns:
         the PARTS, each a list of records (or empty, with the reason in `reasons`), `seconds` by part; see

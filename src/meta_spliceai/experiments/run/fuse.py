@@ -28,10 +28,10 @@ TREES = "scikit-learn grows the trees, whose operations nobody counts"
 
 
 def fuse(job: Job) -> Trained:
-    """One fusion, or one a fold; every row that a fold tests is answered by the fusion that did not see it.
+    """One fusion, or one a fold; every row that a fold tests is predicted by the fusion that did not see it.
 
-    The answers are two numbers a row: the probability of Splice-altering, and the predicted effect (NaN without a model
-    of it).
+    The predictions are two numbers a row: the probability of Splice-altering, and the predicted effect (NaN without a
+    model of it).
     """
     spec, prepared = job.spec, job.prepared
     if spec.fusion is None:
@@ -43,7 +43,7 @@ def fuse(job: Job) -> Trained:
         f"fusing {', '.join(scores.model for scores in prepared.all_scores)}: {features.shape[1]} features, "
         f"{len(features):,} variants"
     )
-    answers: np.ndarray | None = None
+    predictions: np.ndarray | None = None
     cards = []
     fusion: Fusion | None = None
     with job.callback.stage("fusions", len(prepared.splits)) as advance:
@@ -51,15 +51,15 @@ def fuse(job: Job) -> Trained:
             folder = job.run.path / MODEL if len(prepared.splits) == 1 else job.run.path / FOLDS / str(number) / MODEL
             with job.clock("training"):
                 fusion = _fit(job, features, split, folder)
-            mine = answer(fusion, features)
-            if answers is None:
-                # Rows that no fold tests keep the first fold's answers; they are not evaluated.
-                answers = mine
+            mine = predict_fusion(fusion, features)
+            if predictions is None:
+                # Rows that no fold tests keep the first fold's predictions; they are not evaluated.
+                predictions = mine
             tested = split.indices("test")
-            answers[tested] = mine[tested]
+            predictions[tested] = mine[tested]
             cards.append({"split": split.name, "tested": len(tested), **fusion.card})
             advance(1)
-    if answers is None or fusion is None:
+    if predictions is None or fusion is None:
         raise RunError(f"row '{spec.id}': the split has no folds")
     model = {
         "predictor": "fusion",
@@ -70,7 +70,7 @@ def fuse(job: Job) -> Trained:
     }
     training = {"seconds": round(time.perf_counter() - started, 3), "fusions": cards}
     curves = pd.DataFrame({"fold": range(1, len(cards) + 1), "valid_loss": [c["classes"]["log_loss"] for c in cards]})
-    return Trained(answers, columns, curves, model, training, peak_memory(choose_device("cpu")), not_counted(TREES))
+    return Trained(predictions, columns, curves, model, training, peak_memory(choose_device("cpu")), not_counted(TREES))
 
 
 def features_of(
@@ -86,15 +86,15 @@ def features_of(
     return fusion_features(table, scores, windows if words else None, annotation, trunk)
 
 
-def answer(fusion: Fusion, features: pd.DataFrame) -> Float32[np.ndarray, "n 2"]:
+def predict_fusion(fusion: Fusion, features: pd.DataFrame) -> Float32[np.ndarray, "n 2"]:
     """Probability and predicted effect of every row."""
     found = fusion.predict(features)
     return np.stack([found.score, found.signed], axis=1).astype(np.float32)
 
 
-def columns(answers: Float32[np.ndarray, "n 2"]) -> dict[str, Float32[np.ndarray, " n"]]:
-    """The answers by name, as a predictor names its own: `score`, a probability; `signed`, the predicted effect."""
-    return {"score": answers[:, 0], "signed": answers[:, 1]}
+def columns(predictions: Float32[np.ndarray, "n 2"]) -> dict[str, Float32[np.ndarray, " n"]]:
+    """The predictions by name, as a predictor names its own: `score`, a probability; `signed`, the predicted effect."""
+    return {"score": predictions[:, 0], "signed": predictions[:, 1]}
 
 
 def learned_from(spec: ExperimentSpec, split: Split) -> np.ndarray:

@@ -79,7 +79,7 @@ def evaluate_observed_sites(
         prepared: what the run was made from.
         tested: the test part; its index says which rows of the table they are.
         spec: the row.
-        columns: the model's answers by name, one value a row of the table.
+        columns: the model's predictions by name, one value a row of the table.
         resamples: behind every interval.
         reasons: why a part is empty is added here.
 
@@ -180,7 +180,7 @@ def _of_model(
 
 
 def _column(columns: Columns, task: str, name: str) -> Float[np.ndarray, " all"] | None:
-    """A head's answer, also where the head is one of several."""
+    """A head's prediction, also where the head is one of several."""
     return columns.get(name, columns.get(f"{task}.{name}"))
 
 
@@ -191,7 +191,7 @@ def _localised(
     observed: _Observed,
     resamples: int,
 ) -> list[dict[str, Any]]:
-    """Hit rates of where each network's |Δ| is largest, of a position head, and of two answers that know nothing."""
+    """Hit rates of where each network's |Δ| is largest, of a position head, and of two baselines."""
     reach = next(iter(deltas.values())).shape[1] // 2
     offsets = [[offset for _, offset in (*sites.lost, *sites.gained)] for sites in observed.sites]
     beyond = sum(bool(mine) and min(map(abs, mine)) > reach for mine in offsets)

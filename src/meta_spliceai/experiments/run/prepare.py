@@ -65,7 +65,7 @@ class Prepared:
     """What a run is made from; all parts follow the rows of `table`.
 
     Attributes:
-        windows: as a model answers for them; with a base network's hidden channels where the row reads those.
+        windows: as a model predicts them; with a base network's hidden channels where the row reads those.
         training_windows: as it is trained: the same, or wider by the bases by which `window_shift` moves them.
         base, scores: the row's own base network.
         beside: the further networks of a fusion, each with its scores.

@@ -34,7 +34,7 @@ from meta_spliceai.splice_engine.meta_layer.training_work import training_operat
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 from meta_spliceai.splice_engine.variants.splits import Split
 
-ANSWERS = "answers.npy"
+ALL_PREDICTIONS = "all_predictions.npy"
 CHECKPOINTS = "checkpoints"
 FOLDS = "folds"
 FOLD_RECORD = "fold.json"
@@ -45,13 +45,13 @@ SIDE_BY_SIDE = "folds were trained side by side on one device"
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model's answers on every row of the table, what they mean by name, and how training went.
+    """A trained model's predictions on every row of the table, what they mean by name, and how training went.
 
     `work` says what share of the device's rate training reached (see `utilisation`); `notes` are sentences that
     belong on the result.
     """
 
-    answers: Float32[np.ndarray, "n outputs"]
+    predictions: Float32[np.ndarray, "n outputs"]
     columns: Callable[[Float32[np.ndarray, "n outputs"]], dict[str, Float32[np.ndarray, " n"]]]
     curves: pd.DataFrame
     model: dict[str, Any]
@@ -116,20 +116,20 @@ def train_single(job: Job) -> Trained:
 
 
 def train_folds(job: Job) -> Trained:
-    """One model a fold; every row is answered by the model that did not see it.
+    """One model a fold; every row is predicted by the model that did not see it.
 
     Each fold has a folder of its own, and its file fold.json is written last: a resumed run trains only what is left.
     """
-    answers: np.ndarray | None = None
+    predictions: np.ndarray | None = None
     curves, reports, models, spans, works, peak = [], [], [], [], [], 0
     notes: list[str] = []
     for number, split in enumerate(job.prepared.splits, start=1):
         trained = train_fold(job, number)
-        if answers is None:
-            # Rows that no fold tests keep the first fold's answers; they are not evaluated.
-            answers = trained.answers.copy()
+        if predictions is None:
+            # Rows that no fold tests keep the first fold's predictions; they are not evaluated.
+            predictions = trained.predictions.copy()
         tested = split.indices("test")
-        answers[tested] = trained.answers[tested]
+        predictions[tested] = trained.predictions[tested]
         columns = trained.columns
         curves.append(trained.curves.assign(fold=number))
         reports.append(trained.training)
@@ -139,7 +139,7 @@ def train_folds(job: Job) -> Trained:
         if number == 1:
             notes = [f"fold 1: {note} (further folds: training.folds)" for note in trained.notes]
         peak = max(peak, trained.peak_memory_bytes)
-    if answers is None:
+    if predictions is None:
         raise RunError(f"row '{job.spec.id}': the split has no folds")
     shared = shared_seconds(spans)
     # Folds trained side by side by other processes took less time together than one after the other.
@@ -148,7 +148,7 @@ def train_folds(job: Job) -> Trained:
     # Nor is the rate that a fold measured beside others the device's own.
     work = put_together(works, no_share=SIDE_BY_SIDE if shared else "")
     return Trained(
-        answers, columns, pd.concat(curves, ignore_index=True), models[0], training, peak, work, tuple(notes)
+        predictions, columns, pd.concat(curves, ignore_index=True), models[0], training, peak, work, tuple(notes)
     )
 
 
@@ -189,7 +189,7 @@ def train_fold(job: Job, number: int) -> Trained:
             record = json.loads((fold.path / FOLD_RECORD).read_text(encoding="utf-8"))
             job.clock.add(record.get("seconds_by_step", {}), record.get("cpu_seconds_by_step", {}))
             return Trained(
-                np.load(fold.path / ANSWERS, allow_pickle=False),
+                np.load(fold.path / ALL_PREDICTIONS, allow_pickle=False),
                 Predictor.from_pretrained(fold.path / MODEL).columns,
                 fold.read_curves(),
                 record["model"],
@@ -202,7 +202,7 @@ def train_fold(job: Job, number: int) -> Trained:
         trained = _train_on(job.prepared.splits[number - 1], fold.path, replace(job, clock=clock), number)
         job.clock.add(clock.seconds, clock.cpu_seconds)
         fold.write_frame("curves.parquet", trained.curves)
-        write_answers(fold, trained)
+        write_all_predictions(fold, trained)
         record = {
             "model": trained.model,
             "training": trained.training,
@@ -219,7 +219,7 @@ def train_fold(job: Job, number: int) -> Trained:
 
 
 def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> Trained:
-    """Train on one split, answer for every row, keep the weights in `folder/model`."""
+    """Train on one split, predict every row, keep the weights in `folder/model`."""
     prepared, spec = job.prepared, job.spec
     used = prepared.targets.used
     train, validation = split.indices("train"), split.indices("validation")
@@ -271,10 +271,10 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
     work = utilisation(operations, report.step_seconds, product, job.device)
     job.callback.say(f"training: {in_words(work)}")
     with job.clock("predicting"):
-        answers = predict(predictor, prepared.windows, job.device)
+        predictions = predict(predictor, prepared.windows, job.device)
     predictor.save_pretrained(folder / MODEL, _trained_on(job, split, report))
     return Trained(
-        answers,
+        predictions,
         predictor.columns,
         report.curves,
         predictor.describe(),
@@ -309,7 +309,7 @@ def _product_of_training(spec: ExperimentSpec, device: str) -> Product:
     return "tf32" if tf32 else precision
 
 
-def write_answers(run: RunDirectory, trained: Trained) -> None:
-    """Keep the model's answers on every row of the table, for ensembles and resumed cross-validations."""
-    with atomic_write(run.path / ANSWERS, "wb") as handle:
-        np.save(handle, trained.answers, allow_pickle=False)
+def write_all_predictions(run: RunDirectory, trained: Trained) -> None:
+    """Keep the model's predictions on every row of the table, for ensembles and resumed cross-validations."""
+    with atomic_write(run.path / ALL_PREDICTIONS, "wb") as handle:
+        np.save(handle, trained.predictions, allow_pickle=False)

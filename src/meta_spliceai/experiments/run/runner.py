@@ -30,7 +30,7 @@ from meta_spliceai.experiments.run.procedures import (
     train_fold,
     train_folds,
     train_single,
-    write_answers,
+    write_all_predictions,
 )
 from meta_spliceai.experiments.run.utilisation import scoring_utilisation
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
@@ -374,7 +374,7 @@ def _work(
     )
     trained = PROCEDURES[spec.procedure](job)
     run.write_frame("curves.parquet", trained.curves)
-    write_answers(run, trained)
+    write_all_predictions(run, trained)
     with callback.stage("evaluation"):
         evaluated = evaluate_run(spec, prepared, trained, clock)
     run.write_frame("predictions.parquet", evaluated.predictions)

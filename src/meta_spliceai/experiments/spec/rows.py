@@ -245,7 +245,7 @@ def check_members(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], wher
         where: file and row, for the message.
 
     Raises:
-        InputError: a member that is no row, or one that is not one model's answer for validated Δ.
+        InputError: a member that is no row, or one that is not one model's prediction of validated Δ.
     """
     for member_id in spec.ensemble.members if spec.ensemble else ():
         if member_id not in rows:
@@ -255,10 +255,10 @@ def check_members(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], wher
         if member.ensemble is not None:
             why = f"is an ensemble itself; name its members: {', '.join(member.ensemble.members)}"
         elif member.fusion is not None:
-            why = "is a fusion, whose answer is a probability and no Δ"
+            why = "is a fusion, whose prediction is a probability and no Δ"
         elif member.split.folds is not None:
             why = "has folds; make a row of it with one split"
         elif member.target != ENSEMBLE_TARGET:
-            why = f"learns '{member.target}'; only rows that learn '{ENSEMBLE_TARGET}' answer alike"
+            why = f"learns '{member.target}'; only rows that learn '{ENSEMBLE_TARGET}' predict the same"
         if why:
             raise InputError(f"{where}: field 'ensemble.members': '{member_id}' {why}")

@@ -33,8 +33,8 @@ class FitReport:
     """What a training run did.
 
     Attributes:
-        curves: one row an epoch: epoch (from 1), train_loss, val_loss, val_r (Pearson r of answers and labels over all
-            outputs; NaN where it is not defined), learning_rate, seconds, windows_per_second.
+        curves: one row an epoch: epoch (from 1), train_loss, val_loss, val_r (Pearson r of predictions and labels over
+            all outputs; NaN where it is not defined), learning_rate, seconds, windows_per_second.
         best_epoch: the epoch (from 1) with the lowest validation loss; the predictor holds its weights.
         epochs_run: epochs in `curves`, those before an interruption included.
         seconds: time spent in the epochs of `curves`.

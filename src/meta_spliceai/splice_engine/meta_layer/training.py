@@ -147,8 +147,8 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
 
-    def answer(self, rows: Int[Tensor, " batch"], shift: Int[Tensor, " batch"] | None = None) -> Tensor:
-        """The predictor's answer for some rows, their windows moved by `shift`."""
+    def predict(self, rows: Int[Tensor, " batch"], shift: Int[Tensor, " batch"] | None = None) -> Tensor:
+        """The predictor's prediction for some rows, their windows moved by `shift`."""
         if isinstance(self.data, FeatureData):
             inputs: tuple[Tensor, ...] = self.data.pair(rows)
         else:
@@ -157,10 +157,10 @@ class Trainer:
             inputs = (*inputs, shift)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             if self.compiled is not None and self.predictor.training:
-                answer: Tensor = self.compiled(*inputs)
+                prediction: Tensor = self.compiled(*inputs)
             else:
-                answer = self.predictor.compare(*inputs) if self.data.encoded else self.predictor(*inputs)
-        return answer.float()
+                prediction = self.predictor.compare(*inputs) if self.data.encoded else self.predictor(*inputs)
+        return prediction.float()
 
     def batch_loss(self, rows: Int[Tensor, " batch"], shifts: Int[Tensor, " n"] | None = None) -> Float[Tensor, ""]:
         """Mean loss of some rows."""
@@ -169,9 +169,9 @@ class Trainer:
         if shifts is not None:
             shift = shifts[rows]
             labels = self.predictor.head.moved(labels, shift)
-        answer = self.answer(rows, shift)
+        prediction = self.predict(rows, shift)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            return self.predictor.loss(answer, labels, self.config, weights)
+            return self.predictor.loss(prediction, labels, self.config, weights)
 
     def train_epoch(self, batches: IndexBatches, tell: Tell | None = None) -> tuple[float, float]:
         """One pass over the training rows.
@@ -231,18 +231,18 @@ class Trainer:
 
     @torch.inference_mode()
     def validate(self, batches: IndexBatches) -> tuple[float, float]:
-        """Loss over all validation rows, and Pearson's r of answers and labels (NaN where it is not defined).
+        """Loss over all validation rows, and Pearson's r of predictions and labels (NaN where it is not defined).
 
         One loss over all rows at once: the mean of batch means would depend on the batch size. Classes keep their
         natural weight, whatever the balance in training.
         """
         self.predictor.eval()
-        answers = torch.cat([self.answer(rows) for rows in batches])
+        predictions = torch.cat([self.predict(rows) for rows in batches])
         labels = self.labels[batches.rows]
-        loss = float(self.predictor.loss(answers, labels, self.config))
+        loss = float(self.predictor.loss(predictions, labels, self.config))
         if not math.isfinite(loss):
             raise RunError(f"the validation loss became {loss} in epoch {self.epoch + 1}; lower learning_rate")
-        pair = self.predictor.head.comparable(answers, labels)
+        pair = self.predictor.head.comparable(predictions, labels)
         return loss, math.nan if pair is None else pearson(*pair)
 
     def run(
@@ -290,11 +290,11 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "little")
 
 
-def pearson(answers: Float[Tensor, "*shape"], labels: Float[Tensor, "*shape"]) -> float:
+def pearson(predictions: Float[Tensor, "*shape"], labels: Float[Tensor, "*shape"]) -> float:
     """Pearson's r over all numbers; NaN if there are fewer than two or either side is constant."""
-    if answers.numel() < 2:
+    if predictions.numel() < 2:
         return math.nan
-    a, b = answers.double().flatten(), labels.double().flatten()
+    a, b = predictions.double().flatten(), labels.double().flatten()
     a, b = a - a.mean(), b - b.mean()
     scale = float(a.norm() * b.norm())
     return float(a @ b) / scale if scale > 0 else math.nan

@@ -74,7 +74,7 @@ def fourier_work(transform: Any, args: Sequence[Any], made: Tensor) -> tuple[int
     Args:
         transform: one of `FOURIER`.
         args: what it was given.
-        made: what it answered.
+        made: what it predicted.
     """
     back = transform is torch.ops.aten._fft_c2r
     whole = made if back else args[0]
@@ -113,8 +113,8 @@ def _step(model: Predictor, batch: int) -> float:
     mode = first.fake_mode if isinstance(first, FakeTensor) else nullcontext()
     with mode, FlopCounterMode(display=False, custom_mapping={one: _counted(one) for one in FOURIER}) as counter:
         pair = (first.new_zeros(shape),) * 2
-        answer = model.compare(*pair) if model.encoder_frozen else model(*pair)
-        answer.sum().backward()
+        prediction = model.compare(*pair) if model.encoder_frozen else model(*pair)
+        prediction.sum().backward()
     model.zero_grad()
     return float(counter.get_total_flops())
 

@@ -17,8 +17,8 @@ from meta_spliceai.splice_engine.genome.sequence import one_hot
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
-ANSWERED_AT_ONCE = 256
-"""Variants that a trained model answers for at a time."""
+PREDICTED_AT_ONCE = 256
+"""Variants that a trained model predicts at a time."""
 
 BASES_AT_A_TIME = 2**18
 """Bases of one allele that are read at a time where no gradients are kept: 256 windows of 1,001, one of 160,001."""

@@ -28,11 +28,11 @@ from meta_spliceai.splice_engine.meta_layer.models.predictor import (
 
 
 class QuantileEnsemble(Predictor):
-    """One model a quantile of |Δ|, trained side by side; together they answer as a QuantileHead does.
+    """One model a quantile of |Δ|, trained side by side; together they predict as a QuantileHead does.
 
     The members share nothing but the stopping time: each has its own encoder, head and seed. Only a frozen encoder is
     one for all: its features are computed once and kept on disk like any other's. Models trained apart may cross; the
-    answer sorts them, which never makes a quantile worse (Chernozhukov, Fernández-Val and Galichon 2010,
+    prediction sorts them, which never makes a quantile worse (Chernozhukov, Fernández-Val and Galichon 2010,
     10.3982/ECTA7880). The direction is the members' mean.
 
     Args:
@@ -65,7 +65,7 @@ class QuantileEnsemble(Predictor):
             **encoder_settings,
         }
         super().__init__(window, config)
-        # Stands for all members: it checks the quantiles and knows what the joined answers mean. It has no part in
+        # Stands for all members: it checks the quantiles and knows what the joined predictions mean. It has no part in
         # the computation, so it has no trained weights either.
         self.head = QuantileHead(1, 1, 1, dropout, quantiles, score)
         self.head.requires_grad_(False)
@@ -124,8 +124,8 @@ class QuantileEnsemble(Predictor):
         """The same from the features of the members' common, frozen encoder."""
         return self._joined([member.compare(ref, alt, shift) for member in self.members])  # type: ignore[operator]
 
-    def _joined(self, answers: list[Float[Tensor, "batch member_outputs"]]) -> Float[Tensor, "batch outputs"]:
-        each = torch.stack([answer.float() for answer in answers])
+    def _joined(self, predictions: list[Float[Tensor, "batch member_outputs"]]) -> Float[Tensor, "batch outputs"]:
+        each = torch.stack([prediction.float() for prediction in predictions])
         sizes = each[:, :, :3]
         if not self.training:
             sizes = sizes.sort(dim=0).values
@@ -133,26 +133,26 @@ class QuantileEnsemble(Predictor):
 
 
 class WeightedEnsemble(nn.Module):
-    """Finished predictors of one kind of answer, averaged with weights.
+    """Finished predictors of one kind of prediction, averaged with weights.
 
     Members may read windows of different lengths: each takes the middle of what it is given. `predict` takes it as
     it takes any predictor.
 
     Args:
-        members: finished predictors whose answers have the same meaning.
+        members: finished predictors whose predictions have the same meaning.
         weights: one number of at least 0 a member, with sum 1; equal where absent.
 
     Raises:
-        InputError: fewer than two members, members whose answers mean different things, bad weights.
+        InputError: fewer than two members, members whose predictions mean different things, bad weights.
     """
 
     def __init__(self, members: Sequence[Predictor], weights: Sequence[float] | None = None) -> None:
         super().__init__()
         if len(members) < 2:
             raise InputError(f"an ensemble needs at least 2 members, not {len(members)}")
-        answers = list(dict.fromkeys(_what_it_says(member) for member in members))
-        if len(answers) > 1:
-            raise InputError(f"members answer differently: {'; '.join(answers)}")
+        predictions = list(dict.fromkeys(_what_it_says(member) for member in members))
+        if len(predictions) > 1:
+            raise InputError(f"members predict different things: {'; '.join(predictions)}")
         shares = np.asarray(weights if weights is not None else [1 / len(members)] * len(members), dtype=np.float64)
         if shares.shape != (len(members),) or not (shares >= 0).all() or not abs(shares.sum() - 1) <= 1e-6:
             raise InputError(f"weights {shares.tolist()} are not {len(members)} numbers of at least 0 with sum 1")
@@ -177,10 +177,10 @@ class WeightedEnsemble(nn.Module):
             total = total + share * member(ref[..., inside], alt[..., inside]).float()
         return total
 
-    def columns(self, answers: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
-        """What the answers mean, as the members say."""
+    def columns(self, predictions: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        """What the predictions mean, as the members say."""
         first: Predictor = self.members[0]  # type: ignore[assignment]
-        return first.columns(answers)
+        return first.columns(predictions)
 
     def describe(self) -> dict[str, Any]:
         """The members' descriptions and weights."""
@@ -212,9 +212,9 @@ class WeightedEnsemble(nn.Module):
             for i, (member, share) in enumerate(zip(told["members"], self.shares, strict=True))
         }
         first: Predictor = self.members[0]  # type: ignore[assignment]
-        about, answer = type(self).__doc__ or "", type(first.head).__doc__ or ""
+        about, prediction = type(self).__doc__ or "", type(first.head).__doc__ or ""
         with atomic_write(folder / CARD_FILE) as handle:
-            handle.write(model_card({**told, "config": settings}, about, answer, trained_on, type(self).__name__))
+            handle.write(model_card({**told, "config": settings}, about, prediction, trained_on, type(self).__name__))
         return folder
 
     @classmethod
@@ -235,18 +235,18 @@ class WeightedEnsemble(nn.Module):
             raise IntegrityError(f"{folder / CONFIG_FILE} does not describe an ensemble ({error})") from error
 
 
-def answer_names(member: Predictor) -> tuple[str, ...]:
-    """The names of a predictor's columns: members that differ in them answer something else."""
+def prediction_names(member: Predictor) -> tuple[str, ...]:
+    """The names of a predictor's columns: members that differ in them predict something else."""
     return tuple(member.columns(np.zeros((1, member.head.outputs), np.float32)))
 
 
 def _what_it_says(member: Predictor) -> str:
-    """What a member's answers mean, in words: its task and the names of its columns."""
-    return f"{member.head.task} with {member.head.outputs} numbers ({', '.join(answer_names(member))})"
+    """What a member's predictions mean, in words: its task and the names of its columns."""
+    return f"{member.head.task} with {member.head.outputs} numbers ({', '.join(prediction_names(member))})"
 
 
 def fit_shares(
-    answers: Float32[np.ndarray, "members n outputs"], labels: Float32[np.ndarray, "n outputs"]
+    predictions: Float32[np.ndarray, "members n outputs"], labels: Float32[np.ndarray, "n outputs"]
 ) -> Float[np.ndarray, " members"]:
     """The members' weights: at least 0, sum 1, least squared error on the rows given.
 
@@ -255,28 +255,28 @@ def fit_shares(
     row look better on it than they are.
 
     Args:
-        answers: each member's answers on the validation rows.
+        predictions: each member's predictions on the validation rows.
         labels: the rows' labels.
 
     Raises:
         InputError: shapes that do not fit; a number that is none.
     """
-    if answers.ndim != 3 or answers.shape[1:] != labels.shape or not labels.size:
-        raise InputError(f"answers of shape {answers.shape} do not fit labels of shape {labels.shape}")
-    if not (np.isfinite(answers).all() and np.isfinite(labels).all()):
-        raise InputError("an ensemble's weights cannot be fitted: an answer or a label is not a number")
-    columns = answers.reshape(len(answers), -1).T.astype(np.float64)
+    if predictions.ndim != 3 or predictions.shape[1:] != labels.shape or not labels.size:
+        raise InputError(f"predictions of shape {predictions.shape} do not fit labels of shape {labels.shape}")
+    if not (np.isfinite(predictions).all() and np.isfinite(labels).all()):
+        raise InputError("an ensemble's weights cannot be fitted: a prediction or a label is not a number")
+    columns = predictions.reshape(len(predictions), -1).T.astype(np.float64)
     heavy = 1e3 * max(1.0, float(np.abs(columns).max())) * np.sqrt(len(columns))
-    matrix = np.vstack([columns, np.full((1, len(answers)), heavy)])
+    matrix = np.vstack([columns, np.full((1, len(predictions)), heavy)])
     shares, _ = nnls(matrix, np.append(labels.reshape(-1).astype(np.float64), heavy))
     return shares / shares.sum()
 
 
 def disagreement(
-    answers: Float32[np.ndarray, "members n outputs"], shares: Sequence[float]
+    predictions: Float32[np.ndarray, "members n outputs"], shares: Sequence[float]
 ) -> Float32[np.ndarray, " n"]:
     """How far the members are apart on each row: the weighted standard deviation, its root mean square over outputs."""
     weights = np.asarray(shares, dtype=np.float64)
-    mean = np.tensordot(weights, answers, axes=1)
-    variance = np.tensordot(weights, np.square(answers - mean), axes=1)
+    mean = np.tensordot(weights, predictions, axes=1)
+    variance = np.tensordot(weights, np.square(predictions - mean), axes=1)
     return np.sqrt(variance.mean(axis=1)).astype(np.float32)

@@ -143,7 +143,7 @@ class _TaskPredictor(ComposedPredictor):
 
 
 class SpliceInducingClassifier(_TaskPredictor):
-    """Whether a variant alters splicing (step 1); answers log odds, see BinaryHead."""
+    """Whether a variant alters splicing (step 1); predicts log odds, see BinaryHead."""
 
     head_name = "binary"
 

@@ -28,7 +28,7 @@ FORMAT = 1
 
 
 class Predictor(nn.Module):
-    """Compares reference and alternative: one encoder reads both, a readout compares, a head answers.
+    """Compares reference and alternative: one encoder reads both, a readout compares, a head predicts.
 
     A subclass takes plain numbers and strings in its constructor and hands them on as `config`, so that
     `type(predictor)(**predictor.config)` builds the same architecture again.
@@ -68,7 +68,7 @@ class Predictor(nn.Module):
         """Features of both sequences, in one pass of the encoder over the joined batch."""
         joined = torch.cat((ref, alt))
         if self.encoder_frozen:
-            # In float32 and rounded as they come out of the cache: answers do not depend on whether they were kept.
+            # In float32 and rounded as they come out of the cache: predictions do not depend on whether they were kept.
             exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
             with torch.no_grad(), torch.autocast(ref.device.type, enabled=False), exact:
                 both: Tensor = self.encoder(joined).half().float()
@@ -96,8 +96,8 @@ class Predictor(nn.Module):
         compared = self.readout(ref, alt, shift)
         if self.sites:
             ref, alt = ref[..., 1:-1], alt[..., 1:-1]
-        answer: Tensor = self.head(compared, ref, alt)
-        return answer
+        prediction: Tensor = self.head(compared, ref, alt)
+        return prediction
 
     def forward(
         self,
@@ -109,7 +109,7 @@ class Predictor(nn.Module):
 
         Args:
             ref, alt: one-hot bases of both alleles, cut at the same place.
-            shift: places before the middle at which each pair's variant stands; None: in the middle. Answers about
+            shift: places before the middle at which each pair's variant stands; None: in the middle. Predictions about
                 positions count from the window's middle in either case.
         """
         return self.compare(*self.encode_pair(ref, alt), shift)
@@ -125,18 +125,18 @@ class Predictor(nn.Module):
 
     def loss(
         self,
-        answer: Float[Tensor, "batch outputs"],
+        prediction: Float[Tensor, "batch outputs"],
         labels: Float[Tensor, "batch labels"],
         config: TrainingConfig,
         weights: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, ""]:
-        """What the answer costs against the labels; the head decides how."""
-        return self.head.loss(answer, labels, config, weights)
+        """What the prediction costs against the labels; the head decides how."""
+        return self.head.loss(prediction, labels, config, weights)
 
-    def columns(self, answers: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
-        """What the answers of `predict` mean, by name (see the head): `score` and `signed` among them where the task
-        gives them."""
-        return self.head.columns(answers)
+    def columns(self, predictions: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        """What the predictions of `predict` mean, by name (see the head): `score` and `signed` among them where the
+        task gives them."""
+        return self.head.columns(predictions)
 
     def parameter_count(self) -> int:
         """Numbers that make up the model, trained or frozen."""
@@ -260,13 +260,13 @@ def _fill(predictor: Predictor, path: Path, name: str) -> None:
 
 
 def model_card(
-    description: dict[str, Any], about: str, about_answer: str, trained_on: str = "", loader: str = "Predictor"
+    description: dict[str, Any], about: str, about_prediction: str, trained_on: str = "", loader: str = "Predictor"
 ) -> str:
     """A page on a saved predictor: what it is, what goes in and comes out, where its weights come from.
 
     Args:
         description: the predictor's `describe`.
-        about, about_answer: docstrings of the predictor and of its head.
+        about, about_prediction: docstrings of the predictor and of its head.
         trained_on: what the run that trained it says of that.
         loader: class whose `from_pretrained` reads the folder.
     """
@@ -284,9 +284,9 @@ def model_card(
 
 {trained_on or "Whoever saved this did not say what it was trained on."}
 
-## Answer
+## Prediction
 
-{inspect.cleandoc(about_answer)}
+{inspect.cleandoc(about_prediction)}
 
 ## Settings
 

@@ -30,24 +30,24 @@ class BinaryHead(Head):
         ref: Float[Tensor, "batch channels positions"],
         alt: Float[Tensor, "batch channels positions"],
     ) -> Float[Tensor, "batch 1"]:
-        answer: Tensor = self.layers(compared)
-        return answer
+        prediction: Tensor = self.layers(compared)
+        return prediction
 
     def costs(
-        self, answer: Float[Tensor, "batch 1"], labels: Float[Tensor, "batch 1"], config: TrainingConfig
+        self, prediction: Float[Tensor, "batch 1"], labels: Float[Tensor, "batch 1"], config: TrainingConfig
     ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """Cross entropy."""
         known = ~labels[:, 0].isnan()
         wanted = labels[:, 0].where(known, labels.new_zeros(()))
-        costs = F.binary_cross_entropy_with_logits(answer[:, 0], wanted, reduction="none")
+        costs = F.binary_cross_entropy_with_logits(prediction[:, 0], wanted, reduction="none")
         return costs.where(known, costs.new_zeros(())), known
 
     def classes(self, labels: Float[Tensor, "n 1"]) -> Int[Tensor, " n"]:
         """0 Normal, 1 Splice-altering."""
         return labels[:, 0].nan_to_num(-1).long()
 
-    def columns(self, answers: Float32[np.ndarray, "n 1"]) -> dict[str, Float32[np.ndarray, " n"]]:
-        return {"score": _sigmoid(answers[:, 0])}
+    def columns(self, predictions: Float32[np.ndarray, "n 1"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        return {"score": _sigmoid(predictions[:, 0])}
 
 
 class EffectTypeHead(Head):
@@ -72,27 +72,27 @@ class EffectTypeHead(Head):
         ref: Float[Tensor, "batch channels positions"],
         alt: Float[Tensor, "batch channels positions"],
     ) -> Float[Tensor, "batch 4"]:
-        answer: Tensor = self.layers(compared)
-        return answer
+        prediction: Tensor = self.layers(compared)
+        return prediction
 
     def costs(
-        self, answer: Float[Tensor, "batch 4"], labels: Float[Tensor, "batch 1"], config: TrainingConfig
+        self, prediction: Float[Tensor, "batch 4"], labels: Float[Tensor, "batch 1"], config: TrainingConfig
     ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """Cross entropy."""
         known = ~labels[:, 0].isnan()
         wanted = labels[:, 0].where(known, labels.new_zeros(())).long()
-        costs = F.cross_entropy(answer, wanted, reduction="none")
+        costs = F.cross_entropy(prediction, wanted, reduction="none")
         return costs.where(known, costs.new_zeros(())), known
 
     def classes(self, labels: Float[Tensor, "n 1"]) -> Int[Tensor, " n"]:
         """The kind's number."""
         return labels[:, 0].nan_to_num(-1).long()
 
-    def columns(self, answers: Float32[np.ndarray, "n 4"]) -> dict[str, Float32[np.ndarray, " n"]]:
-        powers = np.exp(answers - answers.max(axis=1, keepdims=True))
+    def columns(self, predictions: Float32[np.ndarray, "n 4"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        powers = np.exp(predictions - predictions.max(axis=1, keepdims=True))
         shares = powers / powers.sum(axis=1, keepdims=True)
         named = {f"p_{name.replace(' ', '_')}": shares[:, i] for i, name in enumerate(EFFECT_TYPES)}
-        return {**named, "effect_type": answers.argmax(axis=1).astype(np.float32)}
+        return {**named, "effect_type": predictions.argmax(axis=1).astype(np.float32)}
 
 
 def _sigmoid(x: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:

@@ -35,28 +35,28 @@ class DeltaHead(Head):
         ref: Float[Tensor, "batch channels positions"],
         alt: Float[Tensor, "batch channels positions"],
     ) -> Float[Tensor, "batch 3"]:
-        answer: Tensor = self.layers(compared)
-        return answer
+        prediction: Tensor = self.layers(compared)
+        return prediction
 
     def costs(
-        self, answer: Float[Tensor, "batch 3"], labels: Float[Tensor, "batch 3"], config: TrainingConfig
+        self, prediction: Float[Tensor, "batch 3"], labels: Float[Tensor, "batch 3"], config: TrainingConfig
     ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """Huber or squared error, as the config says."""
-        return regression_costs(answer, labels, config)
+        return regression_costs(prediction, labels, config)
 
     def classes(self, labels: Float[Tensor, "n 3"]) -> Int[Tensor, " n"]:
         """0 for a Δ of zero (Normal), 1 for any other."""
         return (labels != 0).any(1).long().where(~labels.isnan().any(1), -torch.ones_like(labels[:, 0]).long())
 
     def comparable(
-        self, answer: Float[Tensor, "batch 3"], labels: Float[Tensor, "batch 3"]
+        self, prediction: Float[Tensor, "batch 3"], labels: Float[Tensor, "batch 3"]
     ) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch 3"]]:
         """Both, as they are."""
-        return answer, labels
+        return prediction, labels
 
-    def columns(self, answers: Float32[np.ndarray, "n 3"]) -> dict[str, Float32[np.ndarray, " n"]]:
-        signed = strongest(answers)
-        named = {f"delta_{name}": answers[:, i] for i, name in enumerate(("neither", "acceptor", "donor"))}
+    def columns(self, predictions: Float32[np.ndarray, "n 3"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        signed = strongest(predictions)
+        named = {f"delta_{name}": predictions[:, i] for i, name in enumerate(("neither", "acceptor", "donor"))}
         return {**named, "score": np.abs(signed), "signed": signed}
 
 
@@ -70,7 +70,8 @@ class QuantileHead(Head):
     weights. Large effects are few: a high quantile does not shrink towards the many zeros as a mean does.
     The pinball loss: Koenker and Bassett 1978 (10.2307/1913643).
 
-    Label: validated Δ, three numbers. Answer: for each quantile, the three channels; then three directions in [−1, 1].
+    Label: validated Δ, three numbers. Prediction: for each quantile, the three channels; then three directions in
+    [−1, 1].
     Columns: q50_acceptor, … for each quantile and channel, score, signed.
 
     Args:
@@ -116,28 +117,28 @@ class QuantileHead(Head):
         return torch.cat((sizes, raw[:, -1:].tanh()), dim=1).flatten(1)
 
     def costs(
-        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch 3"], config: TrainingConfig
+        self, prediction: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch 3"], config: TrainingConfig
     ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """Pinball loss of the sizes, and the squared error of the direction weighed with the label's size."""
-        split = answer.unflatten(1, (-1, 3))
+        split = prediction.unflatten(1, (-1, 3))
         sizes, direction = split[:, :-1], split[:, -1]
         known = ~labels.isnan().any(1)
         wanted = labels.where(known[:, None], labels.new_zeros(()))
         error = wanted.abs()[:, None] - sizes
-        level = answer.new_tensor(self.quantiles)[:, None]
+        level = prediction.new_tensor(self.quantiles)[:, None]
         pinball = torch.maximum(level * error, (level - 1) * error).mean((1, 2))
         turned = (wanted.abs() * (direction - wanted.sign()).square()).mean(1)
-        return (pinball + turned).where(known, answer.new_zeros(())), known
+        return (pinball + turned).where(known, prediction.new_zeros(())), known
 
     def classes(self, labels: Float[Tensor, "n 3"]) -> Int[Tensor, " n"]:
         """0 for a Δ of zero (Normal), 1 for any other."""
         return (labels != 0).any(1).long().where(~labels.isnan().any(1), -torch.ones_like(labels[:, 0]).long())
 
     def comparable(
-        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch 3"]
+        self, prediction: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch 3"]
     ) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch 3"]]:
         """The size that becomes the score, with its direction, against Δ."""
-        split = answer.unflatten(1, (-1, 3))
+        split = prediction.unflatten(1, (-1, 3))
         return split[:, self._scored()].mean(1) * split[:, -1], labels
 
     def _scored(self) -> slice:
@@ -147,8 +148,8 @@ class QuantileHead(Head):
         middle = int(np.abs(np.asarray(self.quantiles) - 0.5).argmin())
         return slice(middle, middle + 1)
 
-    def columns(self, answers: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
-        split = answers.reshape(len(answers), -1, 3)
+    def columns(self, predictions: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        split = predictions.reshape(len(predictions), -1, 3)
         named = {
             f"q{100 * level:g}_{name}": split[:, q, channel]
             for q, level in enumerate(self.quantiles)

@@ -1,4 +1,4 @@
-"""What every head is: a module that answers, the task it answers for, and what an answer costs."""
+"""What every head is: a module that predicts, the task it learns, and what a prediction costs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfi
 
 
 class Head(nn.Module):
-    """Answers from what compares the two alleles.
+    """Predictions from what compares the two alleles.
 
     Attributes:
         task: the target it is trained on.
         class_names: names of the classes that `classes` numbers; none where the task has no classes.
-        outputs: numbers in an answer.
+        outputs: numbers in a prediction.
         labels: numbers in a label; NaN in a label means "not known".
     """
 
@@ -34,18 +34,18 @@ class Head(nn.Module):
         ref: Float[Tensor, "batch channels positions"],
         alt: Float[Tensor, "batch channels positions"],
     ) -> Float[Tensor, "batch outputs"]:
-        """The answer from the vector that compares the alleles and from both alleles' features per position."""
+        """The prediction from the vector that compares the alleles and from both alleles' features per position."""
         raise NotImplementedError
 
     def costs(
-        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch labels"], config: TrainingConfig
+        self, prediction: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch labels"], config: TrainingConfig
     ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
-        """Cost of each row's answer (0 where its label is not known), and whether the label is known."""
+        """Cost of each row's prediction (0 where its label is not known), and whether the label is known."""
         raise NotImplementedError
 
     def loss(
         self,
-        answer: Float[Tensor, "batch outputs"],
+        prediction: Float[Tensor, "batch outputs"],
         labels: Float[Tensor, "batch labels"],
         config: TrainingConfig,
         weights: Float[Tensor, " batch"] | None = None,
@@ -55,7 +55,7 @@ class Head(nn.Module):
         Weighed rows are divided by their number too, not by their weights: over the training rows these have a mean of
         1, and so each class keeps its share of an epoch whichever batches its rows fall into.
         """
-        costs, known = self.costs(answer, labels, config)
+        costs, known = self.costs(prediction, labels, config)
         counted = costs * known if weights is None else costs * known * weights
         return counted.sum() / known.sum().clamp_min(1)
 
@@ -71,16 +71,16 @@ class Head(nn.Module):
         return labels
 
     def learn_scale(self, labels: Float[Tensor, "n labels"]) -> None:
-        """Take the training labels' scale, where the head's answers are in the labels' own unit."""
+        """Take the training labels' scale, where the head's predictions are in the labels' own unit."""
 
     def comparable(
-        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch labels"]
+        self, prediction: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch labels"]
     ) -> tuple[Float[Tensor, "batch k"], Float[Tensor, "batch k"]] | None:
-        """The parts of answers and labels whose correlation is worth a look; None where there are none."""
+        """The parts of predictions and labels whose correlation is worth a look; None where there are none."""
         return None
 
-    def columns(self, answers: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
-        """What the answers mean, by name; see the head for the names. `score` (higher: more likely altering) and
+    def columns(self, predictions: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        """What the predictions mean, by name; see the head for the names. `score` (higher: more likely altering) and
         `signed` (negative: less of the normal product) are among them where the task gives them."""
         raise NotImplementedError
 
@@ -100,16 +100,16 @@ def two_layers(inputs: int, hidden_dim: int, outputs: int, dropout: float) -> nn
 
 
 def regression_costs(
-    answer: Float[Tensor, "batch k"], labels: Float[Tensor, "batch k"], config: TrainingConfig
+    prediction: Float[Tensor, "batch k"], labels: Float[Tensor, "batch k"], config: TrainingConfig
 ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
     """Huber's loss divided by its delta (so that large errors cost their size) or the squared error, row by row,
     averaged over the numbers of a row that are known."""
     known = ~labels.isnan()
-    wanted = labels.where(known, answer.detach())
+    wanted = labels.where(known, prediction.detach())
     if config.loss == "mse":
-        each = F.mse_loss(answer, wanted, reduction="none")
+        each = F.mse_loss(prediction, wanted, reduction="none")
     else:
-        each = F.huber_loss(answer, wanted, delta=config.huber_delta, reduction="none") / config.huber_delta
+        each = F.huber_loss(prediction, wanted, delta=config.huber_delta, reduction="none") / config.huber_delta
     each = each.where(known, each.new_zeros(()))
     return each.sum(1) / known.sum(1).clamp_min(1), known.any(1)
 

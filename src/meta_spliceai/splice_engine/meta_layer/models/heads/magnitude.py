@@ -15,7 +15,7 @@ class MagnitudeHead(Head):
     """The measured effect in the data set's own unit and sign, and |Δ| at the affected position.
 
     Label: (measured effect or NaN, |Δ| or NaN). The two have different units; each is learned on a scale of its own,
-    taken from the training labels, and answered in its unit.
+    taken from the training labels, and predicted in its unit.
 
     Columns: effect (signed as the data set has it), delta_magnitude, score (|effect|), signed (effect).
     """
@@ -43,22 +43,22 @@ class MagnitudeHead(Head):
         ref: Float[Tensor, "batch channels positions"],
         alt: Float[Tensor, "batch channels positions"],
     ) -> Float[Tensor, "batch 2"]:
-        answer: Tensor = self.layers(compared)
-        return answer.float() * self.scale
+        prediction: Tensor = self.layers(compared)
+        return prediction.float() * self.scale
 
     def costs(
-        self, answer: Float[Tensor, "batch 2"], labels: Float[Tensor, "batch 2"], config: TrainingConfig
+        self, prediction: Float[Tensor, "batch 2"], labels: Float[Tensor, "batch 2"], config: TrainingConfig
     ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """Huber or squared error of both numbers, each in units of its scale."""
-        return regression_costs(answer / self.scale, labels / self.scale, config)
+        return regression_costs(prediction / self.scale, labels / self.scale, config)
 
     def comparable(
-        self, answer: Float[Tensor, "batch 2"], labels: Float[Tensor, "batch 2"]
+        self, prediction: Float[Tensor, "batch 2"], labels: Float[Tensor, "batch 2"]
     ) -> tuple[Float[Tensor, "known 1"], Float[Tensor, "known 1"]]:
         """The measured effect where it is known."""
         known = ~labels[:, 0].isnan()
-        return answer[known, :1], labels[known, :1]
+        return prediction[known, :1], labels[known, :1]
 
-    def columns(self, answers: Float32[np.ndarray, "n 2"]) -> dict[str, Float32[np.ndarray, " n"]]:
-        effect = answers[:, 0]
-        return {"effect": effect, "delta_magnitude": answers[:, 1], "score": np.abs(effect), "signed": effect}
+    def columns(self, predictions: Float32[np.ndarray, "n 2"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        effect = predictions[:, 0]
+        return {"effect": effect, "delta_magnitude": predictions[:, 1], "score": np.abs(effect), "signed": effect}

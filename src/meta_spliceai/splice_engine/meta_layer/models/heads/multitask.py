@@ -21,7 +21,7 @@ TASKS: dict[str, type[Head]] = {
     "position": PositionHead,
     "magnitude": MagnitudeHead,
 }
-"""The joined tasks; labels and answers stand side by side in this order."""
+"""The joined tasks; labels and predictions stand side by side in this order."""
 
 OF_ALTERING = ("effect-type", "position")
 """Tasks that know altering rows only: there altering and Normal have nothing to share."""
@@ -64,30 +64,30 @@ class MultitaskHead(Head):
 
     def loss(
         self,
-        answer: Float[Tensor, "batch outputs"],
+        prediction: Float[Tensor, "batch outputs"],
         labels: Float[Tensor, "batch labels"],
         config: TrainingConfig,
         weights: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, ""]:
         """Sum over the tasks that have a known label in the batch; weights of altering and Normal count where a task
         knows both."""
-        parts = zip(self._heads(), self._split(answer, "outputs"), self._split(labels, "labels"), strict=True)
-        total = answer.new_zeros(())
-        for i, ((task, head), own_answer, own_labels) in enumerate(parts):
-            cost = head.loss(own_answer, own_labels, config, None if task in OF_ALTERING else weights)
+        parts = zip(self._heads(), self._split(prediction, "outputs"), self._split(labels, "labels"), strict=True)
+        total = prediction.new_zeros(())
+        for i, ((task, head), own_prediction, own_labels) in enumerate(parts):
+            cost = head.loss(own_prediction, own_labels, config, None if task in OF_ALTERING else weights)
             if not self.training:
                 total = total + cost
                 continue
-            known = head.costs(own_answer.detach(), own_labels, config)[1].any()
+            known = head.costs(own_prediction.detach(), own_labels, config)[1].any()
             s = self.log_variance[i]
             total = total + torch.where(known, torch.exp(-s) * cost + s, s * 0)
         return total
 
     def costs(
-        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch labels"], config: TrainingConfig
+        self, prediction: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch labels"], config: TrainingConfig
     ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """Plain sum of the tasks' costs in each row."""
-        parts = zip(self._heads(), self._split(answer, "outputs"), self._split(labels, "labels"), strict=True)
+        parts = zip(self._heads(), self._split(prediction, "outputs"), self._split(labels, "labels"), strict=True)
         costs, known = zip(*(head.costs(a, lab, config) for (_, head), a, lab in parts), strict=True)
         return torch.stack(costs).sum(0), torch.stack(known).any(0)
 
@@ -108,18 +108,18 @@ class MultitaskHead(Head):
             head.learn_scale(own)
 
     def comparable(
-        self, answer: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch labels"]
+        self, prediction: Float[Tensor, "batch outputs"], labels: Float[Tensor, "batch labels"]
     ) -> tuple[Float[Tensor, "known 3"], Float[Tensor, "known 3"]]:
         """Δ where it is known."""
-        delta, wanted = self._split(answer, "outputs")[0], self._split(labels, "labels")[0]
+        delta, wanted = self._split(prediction, "outputs")[0], self._split(labels, "labels")[0]
         known = ~wanted.isnan().any(1)
         return delta[known], wanted[known]
 
-    def columns(self, answers: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
+    def columns(self, predictions: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
         named: dict[str, Float32[np.ndarray, " n"]] = {}
         start = 0
         for name, head in self._heads():
-            own = head.columns(answers[:, start : start + head.outputs])
+            own = head.columns(predictions[:, start : start + head.outputs])
             named.update({f"{name}.{column}": values for column, values in own.items()})
             start += head.outputs
         return {**named, "score": named["altering.score"], "signed": named["validated-delta.signed"]}

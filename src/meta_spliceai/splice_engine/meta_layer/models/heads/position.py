@@ -49,22 +49,22 @@ class PositionHead(Head):
         return scores[:, :, 0]
 
     def costs(
-        self, answer: Float[Tensor, "batch positions"], labels: Float[Tensor, "batch 1"], config: TrainingConfig
+        self, prediction: Float[Tensor, "batch positions"], labels: Float[Tensor, "batch 1"], config: TrainingConfig
     ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """Divergence to the softened target; an offset beyond the positions read counts as not known."""
-        offsets = torch.arange(self.outputs, device=answer.device) - self.outputs // 2
+        offsets = torch.arange(self.outputs, device=prediction.device) - self.outputs // 2
         known = labels[:, 0].abs() <= self.outputs // 2  # False for NaN
         place = labels[:, 0].where(known, labels.new_zeros(()))
         wanted = (-0.5 * ((offsets - place[:, None]) / self.softness).square()).softmax(1)
-        costs = F.kl_div(answer.log_softmax(1), wanted, reduction="none").sum(1)
+        costs = F.kl_div(prediction.log_softmax(1), wanted, reduction="none").sum(1)
         return costs.where(known, costs.new_zeros(())), known
 
     def moved(self, labels: Float[Tensor, "batch 1"], shift: Int[Tensor, " batch"]) -> Float[Tensor, "batch 1"]:
         """Offsets from the window's middle, which has left the variant."""
         return labels - shift[:, None]
 
-    def columns(self, answers: Float32[np.ndarray, "n positions"]) -> dict[str, Float32[np.ndarray, " n"]]:
-        powers = np.exp(answers - answers.max(axis=1, keepdims=True))
+    def columns(self, predictions: Float32[np.ndarray, "n positions"]) -> dict[str, Float32[np.ndarray, " n"]]:
+        powers = np.exp(predictions - predictions.max(axis=1, keepdims=True))
         shares = powers / powers.sum(axis=1, keepdims=True)
         offsets = np.arange(self.outputs, dtype=np.float32) - self.outputs // 2
         return {
