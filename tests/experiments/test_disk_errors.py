@@ -76,7 +76,7 @@ def test_a_full_disk_is_known_through_what_a_library_made_of_it(
         except OSError:
             raise RuntimeError("unexpected pos 109888 vs 109776")  # noqa: B904 (as torch.save does)
 
-    monkeypatch.setattr(runner, "evaluate", write)
+    monkeypatch.setattr(runner, "evaluate_run", write)
     with pytest.raises(RunError, match=r"No space left on device: /runs/x; free space there .*runs prune.* --resume"):
         run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     assert workspace.runs()[0].reason() == "No space left on device: /runs/x"

@@ -542,7 +542,7 @@ def test_a_disk_too_full_to_say_so_leaves_an_interrupted_run(
 def test_a_defect_keeps_its_traceback_and_leaves_its_name(
     toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "evaluate", lambda *_: 1 // 0)
+    monkeypatch.setattr(runner, "evaluate_run", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     assert workspace.runs()[0].reason().startswith("ZeroDivisionError")

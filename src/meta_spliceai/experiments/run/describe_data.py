@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from meta_spliceai.experiments.run.job import FOLDS
 from meta_spliceai.experiments.run.prepare import Prepared
-from meta_spliceai.experiments.run.procedures import FOLDS
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.without_folders import without_folders
 from meta_spliceai.experiments.store.workspace import RunDirectory

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.experiments.run.procedures import ALL_PREDICTIONS, MODEL, Job, Trained
+from meta_spliceai.experiments.run.job import ALL_PREDICTIONS, MODEL, Job, Trained
 from meta_spliceai.experiments.run.utilisation import not_counted
 from meta_spliceai.experiments.store.workspace import RunDirectory
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import target_magnitude

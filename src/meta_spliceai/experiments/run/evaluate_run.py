@@ -16,9 +16,9 @@ from meta_spliceai.experiments.board.leaderboard import HEADLINES
 from meta_spliceai.experiments.run.describe_data import digest_of_splits
 from meta_spliceai.experiments.run.evaluate_task import evaluate_task
 from meta_spliceai.experiments.run.evidence import gather_evidence
+from meta_spliceai.experiments.run.job import Trained
 from meta_spliceai.experiments.run.kept_baselines import kept_or_computed
 from meta_spliceai.experiments.run.prepare import Prepared, digest_of_test
-from meta_spliceai.experiments.run.procedures import Trained
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (

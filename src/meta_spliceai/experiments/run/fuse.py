@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.experiments.run.procedures import FOLDS, MODEL, Job, Trained
+from meta_spliceai.experiments.run.job import FOLDS, MODEL, Job, Trained
 from meta_spliceai.experiments.run.utilisation import not_counted
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores

@@ -13,26 +13,17 @@ import torch
 
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
-from meta_spliceai.experiments.board.leaderboard import HEADLINES
 from meta_spliceai.experiments.run.callback import Callback, Silent
-from meta_spliceai.experiments.run.describe_data import describe_data, digest_of_splits, write_splits
+from meta_spliceai.experiments.run.describe_data import describe_data, write_splits
 from meta_spliceai.experiments.run.encoder_weights import require_encoder_weights
 from meta_spliceai.experiments.run.ensemble import train_ensemble
-from meta_spliceai.experiments.run.evaluate_run import RunEvaluation, evaluate_run
+from meta_spliceai.experiments.run.evaluate_run import evaluate_run
 from meta_spliceai.experiments.run.evidence import EVIDENCE
 from meta_spliceai.experiments.run.fuse import fuse
-from meta_spliceai.experiments.run.prepare import Prepared, load_rows_of, prepare
-from meta_spliceai.experiments.run.procedures import (
-    CHECKPOINTS,
-    Clock,
-    Job,
-    Trained,
-    train_fold,
-    train_folds,
-    train_single,
-    write_all_predictions,
-)
-from meta_spliceai.experiments.run.utilisation import scoring_utilisation
+from meta_spliceai.experiments.run.job import CHECKPOINTS, Clock, Job, Trained, Work
+from meta_spliceai.experiments.run.prepare import load_rows_of, prepare
+from meta_spliceai.experiments.run.procedures import train_fold, train_folds, train_single, write_all_predictions
+from meta_spliceai.experiments.run.record import Peaks, record_result
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.spec.rows import at_scale, check_members, find_row
@@ -142,23 +133,13 @@ def run_experiment(
         _begin(run, spec, resume, fresh, callback)
         threads.enter_context(_threads_of(run, callback))
         callback = file = ProgressFile(callback, run, price_per_hour)
+        work = Work(run, spec, rows, workspace, target_device, resume, callback, clock, price_per_hour)
         callback.tell(
             "run", {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed, "spec": spec.identity()}
         )
         try:
-            with _states(run, spec, workspace, file):
-                _work(
-                    run,
-                    spec,
-                    loaded,
-                    rows,
-                    workspace,
-                    target_device,
-                    resume,
-                    callback,
-                    clock,
-                    price_per_hour=price_per_hour,
-                )
+            with _states(work, file):
+                _compute(work, loaded)
         finally:
             file.close()
             callback.say(f"run directory: {run.path}")
@@ -305,19 +286,20 @@ def _threads_of(run: RunDirectory, callback: Callback) -> Iterator[None]:
 
 
 @contextmanager
-def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace, callback: ProgressFile) -> Iterator[None]:
+def _states(work: Work, progress: ProgressFile) -> Iterator[None]:
     """Whatever ends the work leaves a state with its reason, in the folder and in the ledger."""
+    run, spec = work.run, work.spec
 
     def end(state: State, reason: str) -> None:
-        callback.close()
+        progress.close()
         # On a disk that is full or gone, the error itself goes on its way; a run whose process is gone counts as
         # interrupted.
         with suppress(OSError, RunError):
             run.require_there()
             run.mark(state, reason)
             facts = {"run": run.name, "row": spec.id, "smoke": spec.smoke, "seed": spec.seed}
-            workspace.ledger.append({"event": state, **facts, "reason": reason})
-        callback.tell("end", {"state": state, "reason": reason})
+            work.workspace.ledger.append({"event": state, **facts, "reason": reason})
+        progress.tell("end", {"state": state, "reason": reason})
 
     try:
         yield
@@ -348,84 +330,52 @@ def _states(run: RunDirectory, spec: ExperimentSpec, workspace: Workspace, callb
         raise
 
 
-def _work(
-    run: RunDirectory,
-    spec: ExperimentSpec,
-    loaded: Loaded,
-    rows: dict[str, ExperimentSpec],
-    workspace: Workspace,
-    device: str,
-    resume: bool,
-    callback: Callback,
-    clock: Clock,
-    price_per_hour: float | None,
-) -> None:
-    torch_device = choose_device(device)
+def _compute(work: Work, loaded: Loaded) -> None:
+    """Prepare, train, evaluate, record."""
+    run, spec, callback = work.run, work.spec, work.callback
     rows_before = len(_begun)
     _begun.append(run.name)
-    reset_peak(choose_device("cpu"))
-    prepared = prepare(spec, loaded, device, callback, clock)
+    processor, device = choose_device("cpu"), choose_device(work.device)
+    reset_peak(processor)
+    prepared = prepare(spec, loaded, work.device, callback, work.clock)
     run.write_json("data.json", describe_data(spec, prepared))
     write_splits(run, spec, prepared)
-    # The process's peak is reset by training, so it is read before and after.
-    peak = peak_memory(choose_device("cpu"))
-    job = Job(
-        run, spec, prepared, device, resume, callback, clock, _member_runner(spec, workspace, rows, device, callback)
-    )
+    peak = peak_memory(processor)  # training resets the process's peak
+    run_member = _member_runner(work)
+    job = Job(run, spec, prepared, work.device, work.resume, callback, work.clock, run_member)
     trained = PROCEDURES[spec.procedure](job)
     run.write_frame("curves.parquet", trained.curves)
     write_all_predictions(run, trained)
     with callback.stage("evaluation"):
-        evaluated = evaluate_run(spec, prepared, trained, clock)
+        evaluated = evaluate_run(spec, prepared, trained, work.clock)
     run.write_frame("predictions.parquet", evaluated.predictions)
     run.write_json("metrics.json", evaluated.evaluation.to_json())
     run.write_json(EVIDENCE, evaluated.evidence)
-    peak = max(peak, peak_memory(choose_device("cpu")))
-    gpu_peak = None
-    if torch_device.type == "cuda":
-        gpu_peak = max(trained.peak_memory_bytes, peak_memory(torch_device))
+    peak = max(peak, peak_memory(processor))
+    if device.type == "cuda":
+        peaks = Peaks(peak, max(trained.peak_memory_bytes, peak_memory(device)), rows_before)
     else:
-        peak = max(peak, trained.peak_memory_bytes)
-    facts = _conclude(
-        run,
-        spec,
-        rows,
-        workspace,
-        prepared,
-        trained,
-        evaluated,
-        clock,
-        device,
-        peak,
-        gpu_peak,
-        price_per_hour,
-        rows_before,
-    )
-    callback.tell(
-        "end",
-        {
-            "state": "finished",
-            "reason": "",
-            **{key: facts[key] for key in TOLD},
-            "metrics": evaluated.evaluation.to_json(),
-        },
-    )
+        peaks = Peaks(max(peak, trained.peak_memory_bytes), None, rows_before)
+    facts = record_result(work, prepared, trained, evaluated, peaks)
+    # Only now: a process that dies while it records finds its training again.
+    shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
+    told = {key: facts[key] for key in TOLD}
+    callback.tell("end", {"state": "finished", "reason": "", **told, "metrics": evaluated.evaluation.to_json()})
 
 
-def _member_runner(
-    spec: ExperimentSpec, workspace: Workspace, rows: dict[str, ExperimentSpec], device: str, callback: Callback
-) -> Callable[[str], RunDirectory]:
+def _member_runner(work: Work) -> Callable[[str], RunDirectory]:
     """What runs a member of an ensemble: the member's row as it stands, with the ensemble's seed and smallness.
 
     Where the ensemble's own data, base network or split were changed from the catalogue, the member follows.
     """
 
     def run_member(row_id: str) -> RunDirectory:
-        callback.say(f"member {row_id}")
-        member = member_of(spec, row_id, rows)
-        outcome = run_experiment(member, workspace, device, resume=True, rows=rows, callback=_Inner(callback))
+        work.callback.say(f"member {row_id}")
+        member = member_of(work.spec, row_id, work.rows)
+        inner = _Inner(work.callback)
+        outcome = run_experiment(member, work.workspace, work.device, resume=True, rows=work.rows, callback=inner)
         if outcome.run is None:
-            raise RunError(f"member {row_id} of '{spec.id}' has no result")
+            raise RunError(f"member {row_id} of '{work.spec.id}' has no result")
         return outcome.run
 
     return run_member
@@ -473,116 +423,3 @@ class _Inner:
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         if kind == "training":
             self.callback.tell(kind, facts)
-
-
-def _conclude(
-    run: RunDirectory,
-    spec: ExperimentSpec,
-    rows: dict[str, ExperimentSpec],
-    workspace: Workspace,
-    prepared: Prepared,
-    trained: Trained,
-    evaluated: RunEvaluation,
-    clock: Clock,
-    device: str,
-    peak: int,
-    gpu_peak: int | None,
-    price_per_hour: float | None,
-    rows_before: int,
-) -> dict[str, Any]:
-    environment = run.environment()
-    # Here all peaks have been taken and all steps timed: the device's rate may be measured.
-    work = {"training": trained.work, "base scores": scoring_utilisation(prepared.all_scores, device)}
-    # A resumed run adds the time of its earlier parts, as far as they were written down.
-    facts: dict[str, Any] = {
-        "seconds": round(sum(clock.seconds.values()), 3),
-        "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
-        "cpu_seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.cpu_seconds.items()},
-        "baselines_computed": list(evaluated.baselines_computed),
-        "price_per_hour": price_per_hour,
-        "dollars": None if price_per_hour is None else round(sum(clock.seconds.values()) / 3600 * price_per_hour, 4),
-        "device": device if environment["gpu"] is None or device == "cpu" else environment["gpu"]["name"],
-        "peak_memory_bytes": peak,
-        "peak_gpu_memory_bytes": gpu_peak,
-        "rows_before": rows_before,
-        "versions": {"python": environment["python"], **environment["packages"]},
-        "code": environment["code"],
-        "weights_origin": trained.model["weights"],
-        "parameters": trained.model["parameters"],
-        "model": trained.model,
-        "training": trained.training,
-        "work": work,
-        "licences": [
-            *(
-                {"name": f"{base.name} weights", "licence": base.licence, "citation": base.citation}
-                for base in prepared.networks_used
-            ),
-            {
-                "name": prepared.loaded.dataset.title,
-                "licence": prepared.loaded.dataset.licence,
-                "citation": prepared.loaded.dataset.citation,
-            },
-        ],
-        "verdicts": evaluated.verdicts,
-        "folds": evaluated.folds,
-        "task_metrics": evaluated.task,
-        "notes": [*prepared.notes, *trained.notes, *evaluated.notes],
-        "subset_note": next((note for note in prepared.notes if note.startswith("a subset")), ""),
-        "finished": now(),
-    }
-    metrics = evaluated.evaluation.to_json()["metrics"]
-    workspace.ledger.append(
-        {
-            "event": "finished",
-            "run": run.name,
-            "row": spec.id,
-            "title": spec.title,
-            "smoke": spec.smoke,
-            "as_wished": spec.id in rows and _same_wish(spec, at_scale(rows[spec.id], spec.scale)),
-            "scale": spec.scale,
-            "seed": spec.seed,
-            "code": facts["code"],
-            "commit": environment["commit"],
-            "data": {
-                "name": prepared.loaded.dataset.name,
-                "digest": prepared.loaded.digest,
-                "rows": len(prepared.table),
-            },
-            "split": {"name": spec.split.name, "folds": spec.split.folds, "digest": digest_of_splits(prepared)},
-            "test": evaluated.test,
-            "device": facts["device"],
-            "seconds": facts["seconds"],
-            "dollars": facts["dollars"],
-            "work": work,
-            "peak_memory_bytes": peak,
-            "peak_gpu_memory_bytes": gpu_peak,
-            "weights_origin": facts["weights_origin"],
-            "parameters": facts["parameters"],
-            "notes": facts["notes"],
-            "verdicts": evaluated.verdicts,
-            "folds": evaluated.folds,
-            "task_metrics": evaluated.task,
-            "metrics": [record for record in metrics if record["metric"] in HEADLINES],
-        }
-    )
-    # The state comes last: a run that says "finished" has everything, its line in the ledger included.
-    run.mark("finished", "", **facts)
-    # Only now: a process that dies while it concludes finds its training again.
-    shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
-    return facts
-
-
-def _same_wish(spec: ExperimentSpec, wished: ExperimentSpec) -> bool:
-    """Whether a row was run as it stands in the catalogue, whatever its seed."""
-
-    def settings(row: ExperimentSpec) -> dict[str, Any]:
-        identity = row.identity()
-        identity["training"].pop("seed")
-        # Where a user's own file lies does not make it another row; nor does SpliceVarDB itself, or the open sources
-        # in its form, in place of the variants that travel with the package.
-        identity["data"].pop("options")
-        if identity["data"]["name"] in ("splicevardb", "splicevardb-open"):
-            identity["data"]["name"] = "packaged-human"
-        return identity
-
-    return settings(spec) == settings(wished)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.experiments.run.procedures import CHECKPOINTS
+from meta_spliceai.experiments.run.job import CHECKPOINTS
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.files import atomic_write
 

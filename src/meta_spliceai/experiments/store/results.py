@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.run.procedures import MODEL
+from meta_spliceai.experiments.run.job import MODEL
 from meta_spliceai.experiments.store.ledger import Ledger
 from meta_spliceai.experiments.store.tables import KEPT, add_kept_rows
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace, now

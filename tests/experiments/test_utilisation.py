@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from meta_spliceai.experiments.run import device_rates, procedures
-from meta_spliceai.experiments.run import utilisation as utilisation
+from meta_spliceai.experiments.run import device_rates, job, procedures, utilisation
 from meta_spliceai.experiments.run.build_predictor import build_predictor
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.device_rates import product_rate, rate_here
@@ -32,7 +31,7 @@ TOLD = {"gflop", "seconds", "gflop_per_second", "precision", "limit_gflop_per_se
 
 @pytest.fixture
 def known_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (procedures, share_of_limit):
+    for module in (procedures, utilisation):
         monkeypatch.setattr(module, "rate_here", lambda product, device: LIMIT)
 
 
@@ -99,7 +98,7 @@ def test_the_measurement_is_in_no_step_and_moves_no_random_number(
 ) -> None:
     running: list[str] = []
     inside: list[str] = []
-    measured = procedures.Clock.__call__
+    measured = job.Clock.__call__
 
     @contextmanager
     def watched(self: Any, step: str) -> Iterator[None]:
@@ -115,7 +114,7 @@ def test_the_measurement_is_in_no_step_and_moves_no_random_number(
 
         return call
 
-    monkeypatch.setattr(procedures.Clock, "__call__", watched)
+    monkeypatch.setattr(job.Clock, "__call__", watched)
     monkeypatch.setattr(device_rates, "product_rate", noted("rate", product_rate))
     monkeypatch.setattr(procedures, "training_operations", noted("count", procedures.training_operations))
     rate_here.cache_clear()
@@ -141,7 +140,7 @@ def test_where_no_memory_is_left_the_limit_is_not_known(monkeypatch: pytest.Monk
     monkeypatch.setattr(device_rates, "product_rate", full)
     rate_here.cache_clear()
     try:
-        work = share_of_limit.utilisation(3e9, 2.0, "float32", "cpu")
+        work = utilisation.utilisation(3e9, 2.0, "float32", "cpu")
     finally:
         rate_here.cache_clear()
     assert (work["gflop_per_second"], work["limit_gflop_per_second"], work["share"]) == (1.5, None, None)

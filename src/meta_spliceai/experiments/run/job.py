@@ -1,0 +1,117 @@
+"""What a run is made with: its place, its clock, what a procedure is given, and what it gives back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+from meta_spliceai.experiments.run.callback import Callback
+from meta_spliceai.experiments.run.prepare import Prepared
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
+
+ALL_PREDICTIONS = "all_predictions.npy"
+CHECKPOINTS = "checkpoints"
+FOLDS = "folds"
+FOLD_RECORD = "fold.json"
+MODEL = "model"
+
+
+class Clock:
+    """Seconds spent in each step: those that passed, and those of the processor (all threads added up)."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Measure one step; a step measured twice is added up."""
+        started, busy = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.add({step: time.perf_counter() - started}, {step: time.process_time() - busy})
+
+    def add(self, seconds: dict[str, float], cpu_seconds: dict[str, float]) -> None:
+        """Add seconds that were measured elsewhere, by step (fewer than none: counted twice)."""
+        for kept, added in ((self.seconds, seconds), (self.cpu_seconds, cpu_seconds)):
+            for step, more in added.items():
+                kept[step] = kept.get(step, 0.0) + more
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run from its beginning to its record.
+
+    Attributes:
+        run: its folder.
+        spec: the row as it is run.
+        rows: the catalogue.
+        workspace: where the folder and the ledger are.
+        device: "cpu" or "cuda".
+        resume: go on after the last whole epoch.
+        callback: told what happens.
+        clock: measures steps.
+        price_per_hour: dollars an hour of a rented machine, if it is one.
+    """
+
+    run: RunDirectory
+    spec: ExperimentSpec
+    rows: dict[str, ExperimentSpec]
+    workspace: Workspace
+    device: str
+    resume: bool
+    callback: Callback
+    clock: Clock
+    price_per_hour: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run in progress, as far as a procedure needs to know it.
+
+    Attributes:
+        run: its folder.
+        spec: the row as it is run.
+        prepared: variants, base scores, labels, splits, windows.
+        device: "cpu" or "cuda".
+        resume: go on after the last whole epoch.
+        callback: told what happens.
+        clock: measures steps.
+        run_member: runs another row, or finds its finished run; for ensembles.
+    """
+
+    run: RunDirectory
+    spec: ExperimentSpec
+    prepared: Prepared
+    device: str
+    resume: bool
+    callback: Callback
+    clock: Clock
+    run_member: Callable[[str], RunDirectory]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model's predictions on every row of the table, what they mean by name, and how training went.
+
+    `work` says what share of the device's rate training reached (see `utilisation`); `notes` are sentences that
+    belong on the result.
+    """
+
+    predictions: Float32[np.ndarray, "n outputs"]
+    columns: Callable[[Float32[np.ndarray, "n outputs"]], dict[str, Float32[np.ndarray, " n"]]]
+    curves: pd.DataFrame
+    model: dict[str, Any]
+    training: dict[str, Any]
+    peak_memory_bytes: int
+    work: dict[str, Any]
+    notes: tuple[str, ...] = ()
