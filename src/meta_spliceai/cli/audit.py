@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meta_spliceai.cli.guard_paths import Reads
+from meta_spliceai.cli.options import AsJson
 from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def audit(
     sequence: Annotated[
         bool, typer.Option(help="Compare sequence too (loads the data set the split was made for).")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look for what the parts of a split share.
 

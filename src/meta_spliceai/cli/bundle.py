@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from meta_spliceai.cli.bounds import MOST_ROWS
 from meta_spliceai.cli.guard_paths import Reads, Writes
+from meta_spliceai.cli.options import MOST_ROWS, AsJson
 from meta_spliceai.cli.print_json import print_json
 
 _UNITS = {"B": 1, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
@@ -51,7 +51,7 @@ def make(
         typer.Option("--wheels", metavar="DIR", help="Pack the wheels in it that the machine needs."),
         Reads(),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Pack what rows need: variants, the bases around them, base scores, weights, the rows themselves.
 
@@ -113,7 +113,7 @@ def make(
 
 def show(
     file: Annotated[Path, typer.Argument(help="A bundle."), Reads(what="bundle")],
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a bundle holds, without unpacking it.
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
+from meta_spliceai.cli.options import AsJson
+from meta_spliceai.cli.plain_console import PlainConsole
 from meta_spliceai.cli.print_json import print_json
 
 
@@ -20,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_data_sets(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the data sets: rows, build, what is on this machine, licence, title.
 
@@ -29,10 +32,8 @@ def list_data_sets(
       meta-spliceai data list
       meta-spliceai data list --json
     """
-    from rich.table import Table
 
     from meta_spliceai import datasets
-    from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.datasets.whereabouts import state_of
 
     found = [datasets.get(name) for name in datasets.names()]

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from meta_spliceai.cli.bounds import LARGEST_SEED
-from meta_spliceai.cli.folders import RunsDir
 from meta_spliceai.cli.guard_paths import Reads, Writes
+from meta_spliceai.cli.options import Assignments, Prices, RunsDir, Seed
 
 DEFAULT_VOLUME = "meta-spliceai"
 
@@ -31,11 +30,8 @@ def launch(
         bool, typer.Option("--dry-run", help="Show the job, the offer and the cost; needs no account.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Submit without asking.")] = False,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the rows; may be given several times."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything.")] = None,
+    assignments: Assignments = None,
+    seed: Seed = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The rows in miniature, to see that the way works.")] = False,
     volume: Annotated[
         str | None, typer.Option("--volume", help=f"SkyPilot volume for runs and caches (default: {DEFAULT_VOLUME}).")
@@ -47,11 +43,7 @@ def launch(
     wheel: Annotated[
         Path | None, typer.Option("--wheel", help="This package's wheel (default: built from the checkout)."), Reads()
     ] = None,
-    prices: Annotated[
-        Path | None,
-        typer.Option("--prices", help="Cards and prices (default: ./wishlist/gpus.yaml, the packaged)."),
-        Reads(what="table of prices"),
-    ] = None,
+    prices: Prices = None,
     out: Annotated[Path, typer.Option("--out", help="Where the job's YAML is written."), Writes()] = Path(
         "meta-spliceai-job.yaml"
     ),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
+from rich.table import Table
 
-from meta_spliceai.cli.folders import Ledgers, RunsDir
+from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
+from meta_spliceai.cli.plain_console import PlainConsole, styled
 from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
-    from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.experiments.board.leaderboard import Board
 
 
@@ -28,7 +30,7 @@ def leaderboard(
         bool,
         typer.Option("--pool-starts", help="One line for runs of a row that differ in training.start alone."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: AsJson = False,
     as_markdown_: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
     as_html_: Annotated[bool, typer.Option("--html", help="As HTML tables, without a page around them.")] = False,
     runs_dir: RunsDir = None,
@@ -49,7 +51,6 @@ def leaderboard(
       meta-spliceai leaderboard --data mfass --markdown
       meta-spliceai leaderboard --data wt1-exon5 --pool-starts
     """
-    from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.board.leaderboard import boards
     from meta_spliceai.experiments.store.workspace import Workspace
@@ -103,10 +104,7 @@ def print_board(board: Board, console: PlainConsole) -> None:
 
     As many metrics as the terminal is wide; all of them are in `--json` and on the page.
     """
-    from rich import box
-    from rich.table import Table
 
-    from meta_spliceai.cli.plain_console import styled
     from meta_spliceai.experiments.board.leaderboard import SHOWN, UNKNOWN, coverage_in_words, evaluated_on
     from meta_spliceai.experiments.board.shown import dollars, duration, memory
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
-from meta_spliceai.cli.bounds import MOST_DOLLARS
-from meta_spliceai.cli.folders import Ledgers, RunsDir
-from meta_spliceai.cli.guard_paths import Reads
+from meta_spliceai.cli.options import MOST_DOLLARS, AsJson, Assignments, Ledgers, Prices, RunsDir
+from meta_spliceai.cli.plain_console import PlainConsole, styled
 from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from meta_spliceai.experiments.plan.choose import Plan
     from meta_spliceai.experiments.plan.planner import Planner
     from meta_spliceai.experiments.plan.row_plan import RowPlan
@@ -44,16 +43,9 @@ def plan(
             "--deadline", min=0, max=1_000_000, metavar="HOURS", help="Take no longer, one row after the other."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, with every card for every row.")] = False,
-    prices: Annotated[
-        Path | None,
-        typer.Option("--prices", metavar="FILE", help="Your own cards and prices, laid over the known ones."),
-        Reads(what="table of prices"),
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the rows; may be given several times."),
-    ] = None,
+    as_json: AsJson = False,
+    prices: Prices = None,
+    assignments: Assignments = None,
     check: Annotated[
         bool, typer.Option("--check", "--scatter", help="Show how far off the plans of finished runs were, and end.")
     ] = False,
@@ -109,11 +101,6 @@ def _check(planner: Planner, as_json: bool) -> None:
         typer.echo(frame.to_json(orient="records", indent=2))
         return
 
-    from rich import box
-    from rich.table import Table
-
-    from meta_spliceai.cli.plain_console import PlainConsole
-
     console = PlainConsole()
     if frame.empty:
         console.print(f"no finished run in {planner.workspace.root}; run a row first, or name a folder with --runs-dir")
@@ -167,10 +154,7 @@ def _refresh(planner: Planner) -> None:
 
 
 def _show(made: Plan, limited: bool) -> None:
-    from rich import box
-    from rich.table import Table
 
-    from meta_spliceai.cli.plain_console import PlainConsole, styled
     from meta_spliceai.experiments.plan.choose import in_short
 
     console = PlainConsole()
@@ -215,7 +199,6 @@ def _show(made: Plan, limited: bool) -> None:
 
 
 def _cells(made: Plan, row: RowPlan) -> list[str | Text]:
-    from meta_spliceai.cli.plain_console import styled
     from meta_spliceai.experiments.plan.choose import in_short
 
     offer = made.chosen.get(row.spec.id, row.best)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meta_spliceai.cli.folders import RunsDir
 from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, VARIANTS, Writes
-from meta_spliceai.cli.kernel import KernelOption
+from meta_spliceai.cli.options import Device, Kernel, RunsDir
 from meta_spliceai.cli.print_json import in_json
 
 if TYPE_CHECKING:
@@ -55,9 +54,9 @@ def predict(
         ),
         FASTA,
     ] = "auto",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     runs_dir: RunsDir = None,
-    kernel: KernelOption = None,
+    kernel: Kernel = None,
 ) -> None:
     """Predict whether new variants alter splicing.
 

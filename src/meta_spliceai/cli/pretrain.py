@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from meta_spliceai.cli.bounds import LARGEST_SEED
 from meta_spliceai.cli.guard_paths import FASTA, Writes
+from meta_spliceai.cli.options import LARGEST_SEED
+from meta_spliceai.cli.plain_console import PlainConsole
 
 PACKAGED = "packaged"
 REGIONS = "regions"
@@ -55,9 +57,7 @@ def pretrain(
       meta-spliceai pretrain -o encoders/tiny --steps 1000 --length 512 --resume
       meta-spliceai run frozen-tiny-pretrained   # reads encoders/tiny
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.errors import InputError
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
     from meta_spliceai.splice_engine.genome.human_genome import human_genome

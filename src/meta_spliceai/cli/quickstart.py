@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from meta_spliceai.cli.bounds import LARGEST_SEED, MOST_ROWS
-from meta_spliceai.cli.folders import RunsDir
+from meta_spliceai.cli.leaderboard import print_board
+from meta_spliceai.cli.options import LARGEST_SEED, MOST_ROWS, Device, RunsDir, require_device
+from meta_spliceai.cli.plain_console import PlainConsole
 
 ROWS = ("wt1-validated-delta", "wt1-simple-cnn")
 
@@ -25,7 +26,7 @@ def quickstart(
             "--mutants", min=200, max=MOST_ROWS, metavar="N", help="Use N of the measured mutants, drawn with the seed."
         ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything.")] = 0,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -41,13 +42,7 @@ def quickstart(
       meta-spliceai quickstart
       meta-spliceai quickstart --mutants 1000 --seed 1
     """
-    from meta_spliceai.cli.run import DEVICES
-    from meta_spliceai.errors import unknown_value
-
-    if device not in DEVICES:
-        raise unknown_value("device", device, DEVICES, where="--device")
-    from meta_spliceai.cli.leaderboard import print_board
-    from meta_spliceai.cli.plain_console import PlainConsole
+    require_device(device)
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.errors import RunError
     from meta_spliceai.experiments.board.leaderboard import boards

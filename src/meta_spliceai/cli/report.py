@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from meta_spliceai.cli.folders import Ledgers, RunsDir
 from meta_spliceai.cli.guard_paths import Writes
+from meta_spliceai.cli.options import Ledgers, RunsDir
 
 DEFAULT_NAME = "report"
 

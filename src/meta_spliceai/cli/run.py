@@ -8,16 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
+from rich.table import Table
 
-from meta_spliceai.cli.bounds import LARGEST_SEED, MOST_DOLLARS, MOST_ROWS
-from meta_spliceai.cli.folders import RunsDir
 from meta_spliceai.cli.guard_paths import Reads
-from meta_spliceai.cli.kernel import KernelOption
+from meta_spliceai.cli.options import (
+    MOST_DOLLARS,
+    Assignments,
+    Device,
+    Kernel,
+    Limit,
+    RunsDir,
+    Seed,
+    require_device,
+)
+from meta_spliceai.cli.plain_console import PlainConsole
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.execute.all_rows import Expected, Fate
-
-DEVICES = ("auto", "cpu", "cuda")
 
 EXIT_ROWS_LEFT = 3
 """Nothing failed, and the time limit left rows for the next time."""
@@ -49,19 +57,11 @@ def run(
         typer.Option("--bundle", metavar="FILE", help="Take rows, data and weights from a bundle."),
         Reads(what="bundle"),
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the row; may be given several times."),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    kernel: KernelOption = None,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", min=1, max=MOST_ROWS, metavar="N", help="Use N variants, drawn with the seed."),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything (default: the row's).")
-    ] = None,
+    assignments: Assignments = None,
+    device: Device = "auto",
+    kernel: Kernel = None,
+    limit: Limit = None,
+    seed: Seed = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw an unfinished run away and start over.")] = False,
     scale: Annotated[
@@ -143,15 +143,14 @@ def run(
       meta-spliceai run simple-cnn-501 --executor slurm --slurm partition=gpu \\
           --slurm gpus_per_node=1
     """
-    from meta_spliceai.errors import InputError, unknown_value
+    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.execute.durations import parse_duration
     from meta_spliceai.experiments.spec.parts import missing_parts
     from meta_spliceai.experiments.spec.rows import at_scale, change, find_row, load_rows
     from meta_spliceai.experiments.spec.smoke import as_smoke
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    if device not in DEVICES:
-        raise unknown_value("device", device, DEVICES, where="--device")
+    require_device(device)
     if resume and fresh:
         raise InputError("--resume goes on with a run and --fresh throws it away; give one of them")
     if bool(ids) == every:
@@ -223,10 +222,6 @@ def run(
 
 def _tell(ends: Sequence[Fate]) -> None:
     """The table of rows: done, left, failed."""
-    from rich import box
-    from rich.table import Table
-
-    from meta_spliceai.cli.plain_console import PlainConsole
 
     table = Table("row", "state", "why", box=box.SIMPLE_HEAD, pad_edge=False)
     for end in ends:

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.table import Table
 
-from meta_spliceai.cli.folders import Ledgers, RunsDir
 from meta_spliceai.cli.guard_paths import Writes
+from meta_spliceai.cli.leaderboard import METRIC_WIDTH, print_board
+from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
+from meta_spliceai.cli.plain_console import PlainConsole, styled
 from meta_spliceai.cli.print_json import print_json
 
 
@@ -30,7 +34,7 @@ def list_runs(
         str | None,
         typer.Option("--state", help="Only runs in this state: running, finished, failed, interrupted, damaged."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: AsJson = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -69,10 +73,7 @@ def list_runs(
     if as_json:
         print_json(rows)
         return
-    from rich import box
-    from rich.table import Table
 
-    from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.experiments.board.shown import duration
 
     console = PlainConsole()
@@ -97,7 +98,7 @@ def list_runs(
 
 def show(
     name: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the start of it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: AsJson = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -123,8 +124,6 @@ def show(
         metrics = run.metrics() if run.state() == "finished" else None
         print_json({"run": run.name, **record, "spec": spec, "metrics": metrics})
         return
-    from meta_spliceai.cli.leaderboard import print_board
-    from meta_spliceai.cli.plain_console import PlainConsole, styled
     from meta_spliceai.experiments.board.evidence_in_short import evidence_in_short
     from meta_spliceai.experiments.board.leaderboard import boards_of
     from meta_spliceai.experiments.run.utilisation import told_of
@@ -161,7 +160,7 @@ def show(
 
 def compare(
     names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Two or more runs.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: AsJson = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -171,7 +170,6 @@ def compare(
 
       meta-spliceai runs compare wt1-simple-cnn wt1-validated-delta
     """
-    from meta_spliceai.cli.leaderboard import METRIC_WIDTH
     from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows, headline_table
     from meta_spliceai.experiments.board.leaderboard import SHOWN
     from meta_spliceai.experiments.board.shown import estimate
@@ -182,10 +180,6 @@ def compare(
     if as_json:
         print_json(evaluation.to_json())
         return
-    from rich import box
-    from rich.table import Table
-
-    from meta_spliceai.cli.plain_console import PlainConsole
 
     console = PlainConsole()
     found = headline_table(evaluation)
@@ -212,7 +206,7 @@ def compare(
 def diff(
     first: Annotated[str, typer.Argument(metavar="RUN", help="A run.")],
     second: Annotated[str, typer.Argument(metavar="RUN", help="Another.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: AsJson = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -224,10 +218,7 @@ def diff(
 
       meta-spliceai runs diff wt1-simple-cnn wt1-validated-delta
     """
-    from rich import box
-    from rich.table import Table
 
-    from meta_spliceai.cli.plain_console import PlainConsole
     from meta_spliceai.experiments.board.compare_runs import diff_runs
     from meta_spliceai.experiments.store.workspace import Workspace
 

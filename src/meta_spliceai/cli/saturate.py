@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, WEIGHTS, Writes
-from meta_spliceai.cli.kernel import KernelOption
-from meta_spliceai.cli.score import REFERENCE_HELP
+from meta_spliceai.cli.guard_paths import Writes
+from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Threads
+from meta_spliceai.cli.score import announced_model, genome_of, refuse_suffix
 
 
 def register(app: typer.Typer) -> None:
@@ -20,12 +20,8 @@ def register(app: typer.Typer) -> None:
 
 def saturate(
     out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (Parquet)."), Writes()],
-    annotation: Annotated[
-        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF."), ANNOTATION
-    ],
-    reference: Annotated[
-        Path | None, typer.Option("-R", "--reference", metavar="FASTA", help=REFERENCE_HELP), FASTA
-    ] = None,
+    annotation: Annotation,
+    reference: Reference = None,
     region: Annotated[
         str | None, typer.Option("--region", metavar="CHR:START-END", help="1-based, both ends included.")
     ] = None,
@@ -42,17 +38,11 @@ def saturate(
     figure: Annotated[
         Path | None, typer.Option("--figure", metavar="FILE", help="Heat map to draw (.png or .svg)."), Writes()
     ] = None,
-    base: Annotated[
-        str,
-        typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights."),
-        WEIGHTS,
-    ] = "spliceai",
-    distance: Annotated[int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases to either side.")] = 50,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, max=1024, help="Processor threads (default: all cores).")
-    ] = None,
-    kernel: KernelOption = None,
+    base: Base = "spliceai",
+    distance: Distance = 50,
+    device: Device = "auto",
+    threads: Threads = None,
+    kernel: Kernel = None,
 ) -> None:
     """Score every single-base change of a region, an exon or a gene.
 
@@ -70,7 +60,6 @@ def saturate(
       meta-spliceai saturate --gene SMN1 --base cispliceai -R hg38.fa \\
           -A grch38 -o smn1.parquet
     """
-    from meta_spliceai.cli.score import announced_model, genome_of, refuse_suffix
     from meta_spliceai.errors import InputError
 
     refuse_suffix(out, (".parquet",))

@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, VARIANTS, WEIGHTS, Writes
-from meta_spliceai.cli.kernel import KernelOption
+from meta_spliceai.cli.guard_paths import VARIANTS, Writes
+from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Threads
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.model import BaseModel
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import Totals
-
-
-REFERENCE_HELP = (
-    "Genome of the variants' build (default: META_SPLICEAI_GENOME_GRCH38 or _GRCH37, then that of `data get grch38`)."
-)
 
 
 def register(app: typer.Typer) -> None:
@@ -28,9 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    annotation: Annotated[
-        str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF."), ANNOTATION
-    ],
+    annotation: Annotation,
     source: Annotated[
         str,
         typer.Argument(metavar="[IN]", help="VCF, gzipped VCF or BCF; - is standard input.", show_default=False),
@@ -41,31 +34,21 @@ def score(
         typer.Option("-o", "-O", "--output", metavar="OUT", help="Output; - is standard output."),
         Writes((".partial", ".partial.json", ".partial.lock")),
     ] = "-",
-    reference: Annotated[
-        Path | None, typer.Option("-R", "--reference", metavar="FASTA", help=REFERENCE_HELP), FASTA
-    ] = None,
-    base: Annotated[
-        str,
-        typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights."),
-        WEIGHTS,
-    ] = "spliceai",
-    distance: Annotated[
-        int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases to either side, 1 to 4999.")
-    ] = 50,
+    reference: Reference = None,
+    base: Base = "spliceai",
+    distance: Distance = 50,
     mask: Annotated[
         bool, typer.Option("--mask", help="Leave out gains of annotated sites and losses of others (SpliceAI's -M 1).")
     ] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     precision: Annotated[
         str, typer.Option("--precision", help="fp32, or bf16: for GPUs, checked against fp32 (a Δ within 0.001).")
     ] = "fp32",
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, max=1024, help="Processor threads (default: all cores).")
-    ] = None,
+    threads: Threads = None,
     stats: Annotated[
         Path | None, typer.Option("--stats", metavar="FILE", help="Write counts and reasons as JSON."), Writes()
     ] = None,
-    kernel: KernelOption = None,
+    kernel: Kernel = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Score only what SpliceAI's own command scores; write no reasons.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from meta_spliceai.cli.folders import Ledgers, RunsDir
+from meta_spliceai.cli.options import Ledgers, RunsDir
 
 
 def register(app: typer.Typer) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.table import Table
 
 from meta_spliceai.cli import wishlist_add, wishlist_document
-from meta_spliceai.cli.folders import Ledgers, RunsDir
+from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
+from meta_spliceai.cli.plain_console import PlainConsole, styled
 from meta_spliceai.cli.print_json import print_json
 
 
@@ -25,7 +28,7 @@ def wishlist(
     state: Annotated[
         str | None, typer.Option("--state", help="Only rows in this state: wished, runnable or completed.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: AsJson = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -59,11 +62,6 @@ def wishlist(
     if as_json:
         print_json([row.to_json() for row in found])
         return
-
-    from rich import box
-    from rich.table import Table
-
-    from meta_spliceai.cli.plain_console import PlainConsole, styled
 
     console = PlainConsole()
     table = Table(title="Wishlist", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

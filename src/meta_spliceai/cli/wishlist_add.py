@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from meta_spliceai.cli.bounds import MOST_ROWS
+from meta_spliceai.cli.options import MOST_ROWS
 
 Checked = TypeVar("Checked")
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from meta_spliceai.cli.folders import Ledgers, RunsDir
 from meta_spliceai.cli.guard_paths import Reads, Writes
+from meta_spliceai.cli.options import Ledgers, RunsDir
+from meta_spliceai.cli.plain_console import PlainConsole, styled
 
 DOCUMENT = Path("WISHLIST.md")
 
@@ -73,7 +74,6 @@ def import_(
       meta-spliceai wishlist import GPU_EXPERIMENT_WISHLIST.md
       meta-spliceai wishlist import OTHER.md --out lab/wishlist --all
     """
-    from meta_spliceai.cli.plain_console import PlainConsole, styled
     from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
     from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist

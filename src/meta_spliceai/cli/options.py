@@ -1,0 +1,104 @@
+"""Options that several commands take, and the bounds of their numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, WEIGHTS, Reads
+
+LARGEST_SEED = 2**32 - 1
+"""What NumPy, scikit-learn and PyTorch all take."""
+
+MOST_ROWS = 1_000_000_000
+MOST_DOLLARS = 1_000_000_000
+
+DEVICES = ("auto", "cpu", "cuda")
+
+RunsDir = Annotated[
+    Path | None,
+    typer.Option("--runs-dir", metavar="DIR", help="Folder of runs (META_SPLICEAI_RUNS, else ./runs)."),
+    Reads(runs=True),
+]
+Ledgers = Annotated[
+    list[Path] | None,
+    typer.Option("--ledger", metavar="FOLDER", help="Further finished runs, such as results (read only)."),
+    Reads(runs=True),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the row; may be given several times."),
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything (default: the row's).")
+]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, max=MOST_ROWS, metavar="N", help="Use N variants, drawn with the seed."),
+]
+Prices = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices", metavar="FILE", help="Your cards and prices, laid over the known ones (./wishlist/gpus.yaml)."
+    ),
+    Reads(what="table of prices"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, max=1024, help="Processor threads (default: all cores).")
+]
+Annotation = Annotated[
+    str, typer.Option("-A", "--annotation", metavar="WHAT", help="grch37, grch38, a table or a GTF."), ANNOTATION
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        "-R",
+        "--reference",
+        metavar="FASTA",
+        help="Genome of the variants' build (default: META_SPLICEAI_GENOME_GRCH38 or _GRCH37, then that of "
+        "`data get grch38`).",
+    ),
+    FASTA,
+]
+Base = Annotated[
+    str,
+    typer.Option("--base", help="spliceai, cispliceai, openspliceai, pangolin, or NAME:PATH of your weights."),
+    WEIGHTS,
+]
+Distance = Annotated[
+    int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases to either side of a variant, 1 to 4999.")
+]
+
+
+def _ask_for_kernel(kernel: str | None) -> str | None:
+    from meta_spliceai.splice_engine.base_layer.kernel_choice import ask_for
+
+    if kernel is not None:
+        ask_for(kernel)
+    return kernel
+
+
+Kernel = Annotated[
+    str | None,
+    typer.Option(
+        "--kernel",
+        callback=_ask_for_kernel,
+        help="Base networks on a CPU: compiled, pytorch, or auto: the faster one, measured once (default).",
+    ),
+]
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that is none, before the libraries that would say so are loaded.
+
+    Raises:
+        InputError: not one of `DEVICES`.
+    """
+    from meta_spliceai.errors import unknown_value
+
+    if device not in DEVICES:
+        raise unknown_value("device", device, DEVICES, where="--device")
