@@ -42,7 +42,7 @@ import torch
 import training
 from meta_spliceai.errors import MetaSpliceAIError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.execute.durations import parse_duration
-from meta_spliceai.experiments.run.device_rates import copy_rate, product_rate, wait_for
+from meta_spliceai.experiments.run.utilisation import copy_rate, product_rate, wait_for
 from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.experiments.store.environment import describe_environment
 from meta_spliceai.experiments.store.results import keep_benchmark

@@ -38,7 +38,7 @@ import numpy as np
 import torch
 
 import long_context
-from meta_spliceai.experiments.run.device_rates import product_rate
+from meta_spliceai.experiments.run.utilisation import product_rate
 from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.models import (
     HyenaDNADeltaPredictor,

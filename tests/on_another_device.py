@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import backend_registration
 
-from meta_spliceai.experiments.run.build_predictor import build_predictor
+from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.spec.smoke import as_smoke

@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from meta_spliceai.cli.leaderboard import print_board
-from meta_spliceai.experiments.board.evidence_in_short import evidence_in_short
 from meta_spliceai.experiments.board.evidence_tables import observed_tables
+from meta_spliceai.experiments.board.evidence_text import evidence_in_short
 from meta_spliceai.experiments.board.leaderboard import board_table, boards, coverage_in_words, evaluated_on
 from meta_spliceai.experiments.board.shown import as_markdown
-from meta_spliceai.experiments.store.without_folders import without_folders
+from meta_spliceai.experiments.store.plain_values import without_folders
 from meta_spliceai.experiments.store.workspace import Workspace
 
 

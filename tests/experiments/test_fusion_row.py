@@ -14,7 +14,7 @@ import torch
 from meta_spliceai.cli.leaderboard import leaderboard
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.board.evidence_in_short import evidence_in_short
+from meta_spliceai.experiments.board.evidence_text import evidence_in_short
 from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.predict.predict_new import predict_new
 from meta_spliceai.experiments.predict.read_variants import read_variants

@@ -11,8 +11,7 @@ import pytest
 
 from meta_spliceai.errors import InputError, LeakageError
 from meta_spliceai.experiments.board.leaderboard import boards
-from meta_spliceai.experiments.run.build_predictor import build_predictor
-from meta_spliceai.experiments.run.make_split import SPLITTERS, Wanted
+from meta_spliceai.experiments.run.build import SPLITTERS, Wanted, build_predictor
 from meta_spliceai.experiments.run.runner import PROCEDURES, run_experiment
 from meta_spliceai.experiments.spec import parts
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec

@@ -19,9 +19,9 @@ from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.store.address import mark_stale_runs
 from meta_spliceai.experiments.store.prune_runs import Prunable, export_run
 from meta_spliceai.experiments.store.results import keep_runs
-from meta_spliceai.experiments.store.stale import mark_stale_runs
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from tests.conftest import RunCli
 

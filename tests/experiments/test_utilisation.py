@@ -11,12 +11,19 @@ from typing import Any
 import pytest
 import torch
 
-from meta_spliceai.experiments.run import device_rates, job, procedures, utilisation
-from meta_spliceai.experiments.run.build_predictor import build_predictor
+from meta_spliceai.experiments.run import job, procedures, utilisation
+from meta_spliceai.experiments.run import utilisation as device_rates
+from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.run.callback import Silent
-from meta_spliceai.experiments.run.device_rates import product_rate, rate_here
 from meta_spliceai.experiments.run.runner import run_experiment
-from meta_spliceai.experiments.run.utilisation import in_words, not_counted, put_together, told_of
+from meta_spliceai.experiments.run.utilisation import (
+    in_words,
+    not_counted,
+    product_rate,
+    put_together,
+    rate_here,
+    told_of,
+)
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace

@@ -10,9 +10,8 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices, newest, refreshed_file
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish
 from meta_spliceai.experiments.spec.rows import load_rows
-from meta_spliceai.experiments.wishlist.mended_text import mend
 from meta_spliceai.experiments.wishlist.progress_of_rows import RowState
-from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
+from meta_spliceai.experiments.wishlist.read_wishlist import mend, read_wishlist
 from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist
 from meta_spliceai.experiments.wishlist.wishlist_document import (
     CellError,

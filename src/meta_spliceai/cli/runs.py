@@ -124,7 +124,7 @@ def show(
         metrics = run.metrics() if run.state() == "finished" else None
         print_json({"run": run.name, **record, "spec": spec, "metrics": metrics})
         return
-    from meta_spliceai.experiments.board.evidence_in_short import evidence_in_short
+    from meta_spliceai.experiments.board.evidence_text import evidence_in_short
     from meta_spliceai.experiments.board.leaderboard import boards_of
     from meta_spliceai.experiments.run.utilisation import told_of
 

@@ -19,7 +19,7 @@ from meta_spliceai.experiments.plan.dry_trace import DryRun, dry_run
 from meta_spliceai.experiments.plan.kept_numbers import cached
 from meta_spliceai.experiments.plan.machines import STEP_SECONDS, Machine
 from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND, FOUND, FOUND_BYTES_SECOND
-from meta_spliceai.experiments.run.build_predictor import build_predictor
+from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import source_state

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.experiments.board.evidence_tables import records
+from meta_spliceai.experiments.board.evidence_tables import ITSELF, NEARER_SITE, NO_CHANGE, crossed, records
 from meta_spliceai.experiments.board.leaderboard import Board, Line, Value
-from meta_spliceai.experiments.board.observed_text import ITSELF, NEARER_SITE, NO_CHANGE, crossed
 from meta_spliceai.experiments.board.shown import estimate, number
 from meta_spliceai.experiments.report import plots
 from meta_spliceai.experiments.report.plots import Plot

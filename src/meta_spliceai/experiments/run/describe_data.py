@@ -10,7 +10,7 @@ import numpy as np
 from meta_spliceai.experiments.run.job import FOLDS
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.store.without_folders import without_folders
+from meta_spliceai.experiments.store.plain_values import without_folders
 from meta_spliceai.experiments.store.workspace import RunDirectory
 from meta_spliceai.splice_engine.base_layer.model import BaseIdentity
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores

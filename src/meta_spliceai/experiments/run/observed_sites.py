@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.experiments.board.observed_text import ITSELF, NEARER_SITE, NO_CHANGE
+from meta_spliceai.experiments.board.evidence_tables import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.plain_values import records

@@ -14,9 +14,8 @@ from jaxtyping import Int
 
 from meta_spliceai.datasets import Loaded, load_dataset
 from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.run.build import Wanted, make_splits, make_targets
 from meta_spliceai.experiments.run.callback import Callback
-from meta_spliceai.experiments.run.make_split import Wanted, make_splits
-from meta_spliceai.experiments.run.make_targets import make_targets
 from meta_spliceai.experiments.run.shipped_scores import shipped_scores
 from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.rows import scale_note

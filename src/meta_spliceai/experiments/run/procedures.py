@@ -14,9 +14,8 @@ import pandas as pd
 import torch
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.experiments.run.build_predictor import build_predictor
+from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.run.callback import training_reports
-from meta_spliceai.experiments.run.device_rates import Product, rate_here
 from meta_spliceai.experiments.run.job import (
     ALL_PREDICTIONS,
     CHECKPOINTS,
@@ -27,7 +26,7 @@ from meta_spliceai.experiments.run.job import (
     Job,
     Trained,
 )
-from meta_spliceai.experiments.run.utilisation import in_words, put_together, utilisation
+from meta_spliceai.experiments.run.utilisation import Product, in_words, put_together, rate_here, utilisation
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import RunDirectory
 from meta_spliceai.files import atomic_write

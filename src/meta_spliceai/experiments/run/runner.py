@@ -28,11 +28,10 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.spec.rows import at_scale, check_members, find_row
 from meta_spliceai.experiments.spec.smoke import as_smoke
-from meta_spliceai.experiments.store.address import code_version, run_name
+from meta_spliceai.experiments.store.address import code_version, mark_stale_runs, run_name
 from meta_spliceai.experiments.store.disk_errors import disk_error, what_to_do
 from meta_spliceai.experiments.store.environment import describe_environment
 from meta_spliceai.experiments.store.progress_file import ProgressFile
-from meta_spliceai.experiments.store.stale import mark_stale_runs
 from meta_spliceai.experiments.store.workspace import RunDirectory, State, Workspace, now
 from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory, peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device

@@ -53,9 +53,7 @@ def _kept_parts(file: Path) -> dict[str, tuple[str, ...]] | None:
 def _read_registries() -> dict[str, tuple[str, ...]]:
     # Imported here: each of these rooms brings PyTorch, and a spec can be read and checked without it.
     from meta_spliceai import datasets
-    from meta_spliceai.experiments.run.build_predictor import ENCODERS, HEAD_NAMES
-    from meta_spliceai.experiments.run.make_split import FOLDERS, SPLITTERS
-    from meta_spliceai.experiments.run.make_targets import TARGETS
+    from meta_spliceai.experiments.run.build import ENCODERS, FOLDERS, HEAD_NAMES, SPLITTERS, TARGETS
     from meta_spliceai.splice_engine.base_layer.families import FAMILIES
 
     return {

@@ -1,17 +1,24 @@
-"""Ways of deciding who is trained on and who is tested, by the name a row gives."""
+"""What a row names, built: its splits, its labels, its predictor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.experiments.spec.experiment import SplitSpec
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, SplitSpec
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, POSITIVE, binary_labels
+from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, HEADS, ComposedPredictor, QuantileEnsemble
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+from meta_spliceai.splice_engine.meta_layer.targets import TARGETS, Targets
+from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.families import exon_families, gene_families
 from meta_spliceai.splice_engine.variants.splits import (
     PARTS,
@@ -28,6 +35,7 @@ from meta_spliceai.splice_engine.variants.splits import (
     position_block_split,
     spliceai_clean_split,
 )
+from meta_spliceai.splice_engine.variants.table import describe
 
 
 @dataclass(frozen=True)
@@ -144,3 +152,79 @@ def _splits(wanted: Wanted) -> list[Split]:
     if spec.name not in FOLDERS:
         raise unknown_value("split with folds", spec.name, FOLDERS)
     return FOLDERS[spec.name](wanted)
+
+
+def make_targets(spec: ExperimentSpec, table: pd.DataFrame, scores: BaseScores) -> Targets:
+    """Labels of a table by the rule a row asks for.
+
+    Raises:
+        InputError: an unknown target, or one that the row's head does not learn.
+    """
+    if spec.fusion is not None:
+        return sides(table, spec.negatives, effect=spec.fusion.settings.use_effect)
+    if spec.target not in TARGETS:
+        raise unknown_value("target", spec.target, TARGETS, where=f"row '{spec.id}'")
+    head = HEADS.get(spec.head.name)
+    task = getattr(head, "task", spec.target)
+    if task != spec.target:
+        raise InputError(
+            f"row '{spec.id}': head '{spec.head.name}' learns target '{task}', not '{spec.target}'; set target={task}"
+        )
+    if spec.target == "altering" and spec.negatives != NEGATIVES:
+        return sides(table, spec.negatives)
+    return TARGETS[spec.target](table, scores)
+
+
+def sides(table: pd.DataFrame, negatives: Sequence[str], effect: bool = False) -> Targets:
+    """1 for Splice-altering, 0 for the negatives; classes on neither side are left out and counted.
+
+    Args:
+        table: a variant table.
+        negatives: classes of the negative side.
+        effect: the measured effect is learned from too, of any class; then only rows without either are left out.
+    """
+    labels = binary_labels(table, negatives)
+    used = np.isfinite(labels)
+    rule = f"{POSITIVE} 1; {' and '.join(negatives)} 0; other classes left out"
+    if effect:
+        used |= table["effect"].notna().to_numpy()
+        rule = f"{POSITIVE} 1; {' and '.join(negatives)} 0; beside it the measured effect of every class"
+    coverage = Coverage(read=len(table))
+    for name in pd.unique(table["classification"][~used]):
+        rows = table[~used & (table["classification"] == name).to_numpy()]
+        coverage.leave_out(f"{name}: on neither side", (describe(row) for _, row in rows.iterrows()))
+    return Targets(labels[:, None].astype(np.float32), used, coverage, "altering", rule)
+
+
+def _quantile_members(spec: ExperimentSpec) -> Predictor:
+    settings: dict[str, Any] = {**spec.encoder.settings, **spec.head.settings}
+    return QuantileEnsemble(window=spec.window, encoder=spec.encoder.name, seed=spec.training.own_seed, **settings)
+
+
+JOINT: dict[str, Callable[[ExperimentSpec], Predictor]] = {"quantile-members": _quantile_members}
+"""Heads that are more than one module: `quantile-members` trains one model a quantile, side by side."""
+
+HEAD_NAMES = (*HEADS, *JOINT)
+
+
+def build_predictor(spec: ExperimentSpec) -> Predictor:
+    """The row's predictor with its initial weights, which the row's seed decides where they are random.
+
+    Raises:
+        InputError: an encoder, a head or a setting that does not exist; a setting's bad value.
+        MissingResourceError: pretrained weights that cannot be had.
+    """
+    if spec.encoder.name not in ENCODERS:
+        raise unknown_value("encoder", spec.encoder.name, ENCODERS, where=f"row '{spec.id}'")
+    if spec.head.name not in HEAD_NAMES:
+        raise unknown_value("head", spec.head.name, HEAD_NAMES, where=f"row '{spec.id}'")
+    if spec.head.name in JOINT:
+        return JOINT[spec.head.name](spec)
+    return ComposedPredictor(
+        spec.encoder.name,
+        spec.head.name,
+        window=spec.window,
+        seed=spec.training.own_seed,
+        encoder_settings=dict(spec.encoder.settings),
+        head_settings=dict(spec.head.settings),
+    )
