@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from meta_spliceai.experiments.run import job, procedures, utilisation
-from meta_spliceai.experiments.run import utilisation as device_rates
 from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
@@ -122,7 +121,7 @@ def test_the_measurement_is_in_no_step_and_moves_no_random_number(
         return call
 
     monkeypatch.setattr(job.Clock, "__call__", watched)
-    monkeypatch.setattr(device_rates, "product_rate", noted("rate", product_rate))
+    monkeypatch.setattr(utilisation, "product_rate", noted("rate", product_rate))
     monkeypatch.setattr(procedures, "training_operations", noted("count", procedures.training_operations))
     rate_here.cache_clear()
     run = ran(toy_row, workspace)
@@ -144,7 +143,7 @@ def test_where_no_memory_is_left_the_limit_is_not_known(monkeypatch: pytest.Monk
     def full(*_: Any) -> float:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(device_rates, "product_rate", full)
+    monkeypatch.setattr(utilisation, "product_rate", full)
     rate_here.cache_clear()
     try:
         work = utilisation.utilisation(3e9, 2.0, "float32", "cpu")
