@@ -20,9 +20,11 @@ it prints them, and their positions where the score is at least 0.02.
 Ours runs twice with SpliceAI's networks: in PyTorch only, and with the kernel that it chooses here. With --device cuda
 ours runs there; SpliceAI's package runs where its TensorFlow runs.
 
-Writes benchmarks/results/base_layer-SET.json, SET being the processor's instruction set, and base_layer.md (the
-README's table) from the results of all sets; prints the table. Results kept from another state of the kernel's source
-are called so. Without a peer only ours is timed, and the table says so. Ends with 1 if outputs disagree.
+Writes benchmarks/results/base_layer-SET.json, SET being the processor's instruction set, and from the results of all
+sets base_layer.md and base_layer_short.md (the README's table); prints the table. What other processes used of the
+processor meanwhile stands in it: a ratio is worth something on a quiet machine only. Results kept from another state
+of the kernel's source are called so. Without a peer only ours is timed, and the table says so. Ends with 1 if outputs
+disagree.
 """
 
 from __future__ import annotations
@@ -88,6 +90,7 @@ def main() -> int:
     (options.out / f"base_layer-{name}.json").write_text(json.dumps(report, indent=1) + "\n")
     table = document(options.out)
     (options.out / "base_layer.md").write_text(table)
+    (options.out / "base_layer_short.md").write_text(in_short(options.out))
     print(table)
     different = [
         (name, who, *side["agreement"]["different"][:1])
@@ -190,10 +193,23 @@ def _rate(side: dict[str, Any]) -> float:
 def _run(command: list[str], more: list[str], out: Path, **variables: str) -> dict[str, Any]:
     print("running", " ".join([*command[:2], "…", *more]), *variables.items(), file=sys.stderr)
     quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+    before = _busy_seconds()
     done = subprocess.run([*command, *more, str(out)], env=quiet, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
-    return json.loads(out.read_text())
+    machine, own, there = (now - then for now, then in zip(_busy_seconds(), before, strict=True))
+    others = max(0.0, machine - own) / there
+    print(f"  other processes used {others:.1%} of the processor meanwhile", file=sys.stderr)
+    return {**json.loads(out.read_text()), "others_share": others}
+
+
+def _busy_seconds() -> tuple[float, float, float]:
+    """Processor seconds: in which the machine was busy, of this process and its ended children, and all there were."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    own = sum(one.ru_utime + one.ru_stime for one in used)
+    first = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    ticks = [int(number) / os.sysconf("SC_CLK_TCK") for number in first]
+    return sum(ticks) - ticks[3] - ticks[4], own, sum(ticks)
 
 
 Record = tuple[str, int, str, str, str]
@@ -435,6 +451,29 @@ def document(folder: Path) -> str:
     return "\n".join(lines + notes) + "\n"
 
 
+def in_short(folder: Path) -> str:
+    """Ours with SpliceAI's networks beside SpliceAI's own package, a line a set and instruction set."""
+    lines = [
+        "| processor | variants | SpliceAI's package | meta-spliceai | ratio | peak memory |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for name in INSTRUCTION_SETS:
+        path = folder / f"base_layer-{name.lower()}.json"
+        if not path.is_file():
+            lines.append(f"| {name} | not measured | | | | |")
+            continue
+        report = json.loads(path.read_text())
+        earlier = "" if report["code"] == _code() else "; earlier code"
+        for what, sides in report["sets"].items():
+            peer, ours = sides.get("spliceai"), sides["ours"]
+            machine = f"{report['machine']['processor']}, {report['threads']} threads ({name}{earlier})"
+            theirs = "–" if peer is None else f"{_rate(peer):.2f}/s"
+            ratio = f"**{ours['ratio']:.0f}×**" if "ratio" in ours else "–"
+            memory = f"{ours['peak_memory_bytes'] / 1e9:.2f} GB"
+            lines.append(f"| {machine} | {WHAT[what]} | {theirs} | {_rate(ours):.1f}/s | {ratio} | {memory} |")
+    return "\n".join(lines) + "\n"
+
+
 WHAT = {
     "dense": "SNVs around one exon",
     "isolated": "isolated SNVs",
@@ -481,10 +520,18 @@ def _note(report: dict[str, Any]) -> str:
         f"{report['instruction_set']}: ensemble of five, D = {report['distance']}, {report['device']}, "
         f"{report['threads']} threads; {machine['processor']}, {machine['cores']} cores, load before "
         f"{machine['load_before']:.1f}, {machine['system']}, Python {machine['python']}; {named}; "
-        f"convolutions: {report['sets']['dense']['ours']['kernel']}; {report['date'][:10]}. All sides warmed up, "
-        "model loading left out. Outputs are equal when the four scores are the same as printed, and their positions "
-        "wherever the score is at least 0.02."
+        f"convolutions: {report['sets']['dense']['ours']['kernel']}; {report['date'][:10]}. {_company(report)}All "
+        "sides warmed up, model loading left out. Outputs are equal when the four scores are the same as printed, and "
+        "their positions wherever the score is at least 0.02."
     )
+
+
+def _company(report: dict[str, Any]) -> str:
+    """How much of the machine other processes used while it was measured."""
+    shares = [
+        side["others_share"] for sides in report["sets"].values() for side in sides.values() if "others_share" in side
+    ]
+    return f"Other processes used at most {max(shares):.0%} of the processor meanwhile. " if shares else ""
 
 
 if __name__ == "__main__":

@@ -298,7 +298,7 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "quickstart-time": duration,
 }
 FILES = {
-    "benchmark-base-layer": Path("benchmarks/results/base_layer.md"),
+    "benchmark-base-layer": Path("benchmarks/results/base_layer_short.md"),
     "benchmark-construct-context": Path("benchmarks/results/construct_context.md"),
     "benchmark-learning": Path("benchmarks/results/learning.md"),
 }
