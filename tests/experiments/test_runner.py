@@ -512,7 +512,7 @@ def test_a_full_disk_a_lost_mount_and_no_memory_are_states_and_the_run_resumes(
     reason: str,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "evaluate", lambda *_: (_ for _ in ()).throw(error))
+        patch.setattr(runner, "evaluate_run", lambda *_: (_ for _ in ()).throw(error))
         with pytest.raises(RunError):
             run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     (run,) = workspace.runs()
@@ -533,7 +533,7 @@ def test_a_disk_too_full_to_say_so_leaves_an_interrupted_run(
         full()
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "evaluate", fill_up)
+        patch.setattr(runner, "evaluate_run", fill_up)
         with pytest.raises(RunError, match="No space left on device"):
             run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     assert workspace.runs()[0].state() == "interrupted"
