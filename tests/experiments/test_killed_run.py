@@ -64,7 +64,7 @@ owner, name, before = {
     "best weights": (training, "write_best", False),
     "epoch": (training, "write_last", False),
     "trained": (procedures, "fit", False),
-    "evaluated": (runner, "evaluate", False),
+    "evaluated": (runner, "evaluate_run", False),
     "metrics written": (runner, "_conclude", True),
     "marking": (RunDirectory, "mark", True),
 }[moment]

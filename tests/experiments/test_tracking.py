@@ -88,7 +88,7 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run(
     from meta_spliceai.experiments.run import runner
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "evaluate", lambda *_: (_ for _ in ()).throw(RunError("no luck")))
+        patch.setattr(runner, "evaluate_run", lambda *_: (_ for _ in ()).throw(RunError("no luck")))
         request = Request(toy_row, {toy_row.id: toy_row}, workspace.root, "cpu", track=("mlflow",))
         assert carry_out(request, Silent()).error == "no luck"
     client = MlflowClient(f"sqlite:///{workspace.root.absolute()}/tracking/mlflow.db")
