@@ -205,10 +205,17 @@ def _around(path: Path, places: dict[tuple[str, int], set[str]]) -> Iterator[tup
         raise MissingPackageError(f"reading {path} by its index", "pysam") from error
     with one_error(f"{path}, read by its index,", "make file and index anew"), pysam.TabixFile(str(path)) as opened:
         contigs = {bare_contig(contig): contig for contig in opened.contigs}
+        held, most = 0, limit(LARGEST_TEXT)
         for chrom in sorted({chrom for chrom, _ in places} & set(contigs)):
             pos = np.array(sorted(pos for contig, pos in places if contig == chrom))
             for piece in np.split(pos, np.flatnonzero(np.diff(pos) > APART) + 1):
                 for line in opened.fetch(contigs[chrom], int(piece[0]) - 1, int(piece[-1])):
+                    held += len(line)
+                    if held > most:
+                        raise InputError(
+                            f"{path}: more than {most:,} bytes stand near the variants; set {LARGEST_TEXT[0]} to allow "
+                            "more"
+                        )
                     yield f"{path}, {contigs[chrom]}:{piece[0]}-{piece[-1]}", line
 
 
