@@ -101,7 +101,7 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
         bases.setdefault((chrom, pos), set()).add(ref[0])
     asked = {allele for alleles in wanted for allele in alleles}
     found: dict[Allele, dict[str, float]] = {}
-    read, other = 0, []
+    read, other, first_other = 0, 0, ""
     for where, chrom, pos, ref, alt, gene, value in _rows(file, bases):
         allele = _trimmed(bare_contig(chrom), pos, ref.upper(), alt.upper())
         here = bases.get(allele[:2])
@@ -109,7 +109,8 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
             continue
         read += 1
         if allele[2][0] not in here:
-            other.append(f"{where}: {chrom}:{pos} has {shown(ref)}, the data {' or '.join(sorted(here))}")
+            other += 1
+            first_other = first_other or f"{where}: {shown(ref)}, where the data have {' or '.join(sorted(here))}"
         elif allele in asked:
             score = _number(value, where, file)
             known = found.setdefault(allele, {})
@@ -118,10 +119,10 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
                     f"{where}: a second score of {chrom}:{pos} {ref}>{alt}{f' ({gene})' * bool(gene)}, {score:g} after "
                     f"{known[gene]:g}; leave one"
                 )
-    if len(other) > read / 2:
+    if other > read / 2:
         raise InputError(
-            f"{len(other)} of {read} rows of {file.path} at positions of {data} have another reference base "
-            f"({other[0]}): they are of another build; lift the file over"
+            f"{other:,} of {read:,} rows of {file.path} at positions of {data} have another reference base "
+            f"({first_other}): they are of another build; lift the file over"
         )
     score = np.full(len(table), np.nan)
     for row, (alleles, gene) in enumerate(zip(wanted, table["gene"], strict=True)):
@@ -133,7 +134,7 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
             f"{file.path} has no score for any of the {len(table):,} tested variants of {data} ({read:,} rows at their "
             "positions); are build and alleles the same? Choose another data set with --data, or leave the file out"
         )
-    return Joined(score, len(other))
+    return Joined(score, other)
 
 
 def _alleles(table: pd.DataFrame) -> list[tuple[Allele, ...]]:
@@ -299,10 +300,10 @@ def _parquet_rows(file: ScoreFile) -> Iterator[Row]:
     if size > limit(LARGEST_TEXT):
         raise InputError(f"{file.path} holds {size:,} bytes; set {LARGEST_TEXT[0]} to allow more")
     wanted = [None if place is None else names[place] for place in _columns(file, names)]
-    number = 0
-    batches = opened.iter_batches(batch_size=1 << 16, columns=[name for name in wanted if name is not None])
+    number, batches = 0, None
     while True:
         with one_error(f"{file.path}, read as Parquet,", also=(pa.ArrowException,)):
+            batches = batches or opened.iter_batches(1 << 16, columns=[name for name in wanted if name is not None])
             batch = next(batches, None)
             if batch is None:
                 return

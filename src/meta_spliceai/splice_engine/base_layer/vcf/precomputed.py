@@ -272,14 +272,14 @@ def _read_index(path: Path) -> dict[str, _Contig]:
             raise ValueError("no tabix index of a VCF")
         found, at = {}, 36 + length
         for name in names:
-            bins, at, end = struct.unpack_from("<i", raw, at)[0], at + 4, 0
+            bins, at, end = struct.unpack_from("<I", raw, at)[0], at + 4, 0
             for _ in range(bins):
-                number, chunks = struct.unpack_from("<Ii", raw, at)
+                number, chunks = struct.unpack_from("<II", raw, at)
                 ends = np.frombuffer(raw, "<u8", 2 * chunks, at + 8)[1::2]
                 if number != _STATISTICS and chunks:
                     end = max(end, int(ends.max()))
                 at += 8 + 16 * chunks
-            count = struct.unpack_from("<i", raw, at)[0]
+            count = struct.unpack_from("<I", raw, at)[0]
             windows = np.maximum.accumulate(np.frombuffer(raw, "<u8", count, at + 4))
             found[bare_contig(name.decode("latin-1"))] = _Contig(name, windows, end)
             at += 4 + 8 * count
