@@ -28,6 +28,8 @@ NO_SCORE = ("", ".", "NA")
 """What stands for "no score" in a text; "nan" does not, as it may be the result of a failed computation."""
 APART = 5000
 """Bases between two tested variants from which on an indexed file is read in two pieces."""
+ANCHORS = 100
+"""Bases before a variant that an indexed file is read from: its row may begin with so many that both alleles share."""
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 Allele = tuple[str, int, str, str]
@@ -205,19 +207,18 @@ def _around(path: Path, places: dict[tuple[str, int], set[str]]) -> Iterator[tup
     except ImportError as error:
         raise MissingPackageError(f"reading {path} by its index", "pysam") from error
     with one_error(f"{path}, read by its index,", "make file and index anew"), pysam.TabixFile(str(path)) as opened:
-        contigs = {bare_contig(contig): contig for contig in opened.contigs}
         held, most = 0, limit(LARGEST_TEXT)
-        for chrom in sorted({chrom for chrom, _ in places} & set(contigs)):
-            pos = np.array(sorted(pos for contig, pos in places if contig == chrom))
-            for piece in np.split(pos, np.flatnonzero(np.diff(pos) > APART) + 1):
-                for line in opened.fetch(contigs[chrom], int(piece[0]) - 1, int(piece[-1])):
+        for name in opened.contigs:
+            pos = np.array(sorted(pos for chrom, pos in places if chrom == bare_contig(name)), np.int64)
+            for piece in np.split(pos, np.flatnonzero(np.diff(pos) > APART) + 1) if len(pos) else ():
+                for line in opened.fetch(name, max(0, int(piece[0]) - ANCHORS), int(piece[-1])):
                     held += len(line)
                     if held > most:
                         raise InputError(
                             f"{path}: more than {most:,} bytes stand near the variants; set {LARGEST_TEXT[0]} to allow "
                             "more"
                         )
-                    yield f"{path}, {contigs[chrom]}:{piece[0]}-{piece[-1]}", line
+                    yield f"{path}, {name}:{piece[0]}-{piece[-1]}", line
 
 
 def _vcf_rows(file: ScoreFile, head: Sequence[str], body: Iterator[tuple[str, str]]) -> Iterator[Row]:
