@@ -58,7 +58,7 @@ def test_every_record_of_a_table_of_many_blocks_is_found_and_nothing_else(
     held: dict[tuple[str, int], list[tuple[str, str]]] = {}
     records = []
     for contig in ("1", "11", "2", "X"):
-        dense = np.arange(40_000, 47_000) if contig != "11" else np.arange(5, 9)
+        dense = np.arange(40_500, 42_100) if contig != "11" else np.arange(5, 9)
         sparse = random.integers(1, 900_000, 300)
         for pos in np.unique(np.concatenate([dense, sparse, [16_384, 16_385, 32_768]])).tolist():
             ref = "ACGT"[pos % 4]
@@ -66,23 +66,22 @@ def test_every_record_of_a_table_of_many_blocks_is_found_and_nothing_else(
                 text = f"0.{random.integers(100):02d}|0.00|1.00|0.00|{random.integers(-50, 51)}|2|-50|0"
                 held.setdefault((contig, pos), []).append((alt, text))
                 records.append((contig, pos, ref, alt, f"{alt}|GENE-{pos // 1000}|{text}"))
-            if pos % 1000 == 0:  # so many genes at one place that its records fill more than a block
-                crowd = [(contig, pos, ref, "T" * 9, f"{'T' * 9}|OTHER{n}|{text}") for n in range(900)]
+            if pos == 41_000:  # so many genes at one place that their records fill two blocks
+                crowd = [(contig, pos, ref, "T" * 9, f"{'T' * 9}|OTHER{n}|{text}") for n in range(2000)]
                 records += crowd
     path = index(published(*records), tmp_path / NAME)
-    assert path.stat().st_size > 4 * 65_536
     table = opened(path)
     places = list(held)
-    for turn in (places, places[::-1], [places[one] for one in random.permutation(len(places))[:2000]]):
+    for turn in (places, places[::-7], [places[one] for one in random.permutation(len(places))[:500]]):
         for contig, pos in turn:
             for alt, text in held[contig, pos]:
                 assert table.find(f"chr{contig}", pos, "ACGT"[pos % 4], alt, f"GENE-{pos // 1000}") == text
     for contig in ("1", "11", "2", "X"):
-        for pos in [*range(1, 300_000, 997), 2**31 - 1]:
+        for pos in [*range(1, 300_000, 4999), 2**31 - 1]:
             if (contig, pos) not in held:
                 assert table.find(contig, pos, "A", "C", "G") is None
-    assert table.find("1", 41_000, "A", "T" * 9, "OTHER899") is not None
-    assert table.find("1", 41_000, "A", "T" * 9, "OTHER900") is None
+    assert table.find("1", 41_000, "A", "T" * 9, "OTHER1999") is not None
+    assert table.find("1", 41_000, "A", "T" * 9, "OTHER2000") is None
     assert table.find("7", 41_000, "A", "C", "GENE-41") is None
     assert not table.mismatched
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ _STATISTICS = 37450
 """Number of the bin that holds no places."""
 _WINDOW = 14
 """A tabix index has a place for each 2**14 bases."""
+_NEAR = 500
+"""Bytes that are searched from end to end rather than halved again."""
 _KEPT_BLOCKS = 64
 _LONGEST_STRETCH = 2**24
 """Bytes of the lines at one position; there are a few hundred."""
@@ -84,29 +86,24 @@ class ScoreTable:
         self._window: tuple[bytes, int] = b"", -1
         self._blocks: list[int] = []
         self._held: tuple[bytes, int, int, bytes] = b"", 0, 0, b""
-        self._last: tuple[str, int, list[bytes]] = "", 0, []
+        self._last: tuple[str, int, list[tuple[bytes, list[bytes]]]] = "", 0, []
         self.checked = self.mismatched = 0
 
     def find(self, chrom: str, pos: int, ref: str, alt: str, symbol: str) -> str | None:
         """The scores and positions of an allele (upper case) and gene; None where the table does not have them once."""
         if self._last[:2] != (chrom, pos):
-            self._last = chrom, pos, list(self._lines(chrom, pos))
-            self.checked += bool(self._last[2])
-            self.mismatched += bool(self._last[2]) and not any(
-                line.split(b"\t", 4)[3][:1].upper() == ref[:1].encode() for line in self._last[2]
-            )
-        names = [alt.encode(), symbol.encode()]
-        found: set[bytes] = set()
-        for line in self._last[2]:
-            fields = line.split(b"\t", 8)
-            if fields[3].upper() != ref.encode():
-                continue
-            entries = [one[len(self._key) :] for one in fields[7].split(b";") if one.startswith(self._key)]
-            for entry in b",".join(entries).split(b","):
-                allele, _, rest = entry.partition(b"|")
-                gene, _, text = rest.partition(b"|")
-                if [allele.upper(), gene] == names:
-                    found.add(text)
+            lines = self._lines(chrom, pos)
+            self._last = chrom, pos, lines
+            self.checked += bool(lines)
+            self.mismatched += bool(lines) and lines[0][0][:1] != ref[:1].encode()
+        wanted, start = ref.encode(), f"{alt}|{symbol}|".encode()
+        found = {
+            entry[len(start) :]
+            for reference, entries in self._last[2]
+            if reference == wanted
+            for entry in entries
+            if entry.startswith(start)
+        }
         text = found.pop() if len(found) == 1 else b""
         return text.decode() if text.count(b"|") == self._bars and _ENTRY.fullmatch(text) else None
 
@@ -122,23 +119,27 @@ class ScoreTable:
                 "it is a table of another build; name that of the variants' build"
             )
 
-    def _lines(self, chrom: str, pos: int) -> Iterator[bytes]:
-        """The records at a position, without line ends."""
+    def _lines(self, chrom: str, pos: int) -> list[tuple[bytes, list[bytes]]]:
+        """Reference allele and entries of each record at a position, alleles in upper case."""
         contig = self._contigs.get(bare_contig(chrom))
         if contig is None:
-            return
+            return []
         name, first, last, text = self._held
         if name != contig.name or not first < pos < last:
             text = self._text_around(contig, pos)
         start = b"\n%b\t%d\t" % (contig.name, pos)
-        at = text.find(start)
+        at = text.find(start, *_near(text, contig.name, pos))
+        found = []
         while at >= 0:
             end = text.find(b"\n", at + 1)
-            line = text[at + 1 : end if end >= 0 else len(text)].rstrip(b"\r")
-            if line.count(b"\t") < 7:
+            fields = text[at + 1 : end if end >= 0 else len(text)].split(b"\t", 8)
+            if len(fields) < 8:
                 raise IntegrityError(f"{self.path}, {chrom}:{pos}: a record of fewer than 8 columns; get the file anew")
-            yield line
-            at = text.find(start, at + 1)
+            entries = [one[len(self._key) :] for one in fields[7].split(b";") if one.startswith(self._key)]
+            parted = [one.partition(b"|") for one in b",".join(entries).rstrip().split(b",")]
+            found.append((fields[3].upper(), [allele.upper() + bar + rest for allele, bar, rest in parted]))
+            at = end if text.startswith(start, end) else -1
+        return found
 
     def _text_around(self, contig: _Contig, pos: int) -> bytes:
         """Whole lines, each behind a line end, among them all records at the position."""
@@ -215,6 +216,21 @@ def _place(line: bytes, name: bytes) -> int | None:
     chrom, _, rest = line[: len(name) + 20].partition(b"\t")
     digits, tab, _ = rest.partition(b"\t")
     return int(digits) if chrom == name and tab and digits.isdigit() else None
+
+
+def _near(text: bytes, name: bytes, pos: int) -> tuple[int, int]:
+    """Between which bytes the first record at a position begins, if there is one; records stand in order."""
+    low, high = 0, len(text)
+    while high - low > _NEAR:
+        middle = (low + high) // 2
+        line_end = text.find(b"\n", middle, high)
+        here = None if line_end < 0 else _place(text[line_end + 1 : line_end + len(name) + 20], name)
+        if here is None or here >= pos:
+            high = middle
+        else:
+            low = line_end
+    line_end = text.find(b"\n", high)
+    return low, line_end + len(name) + 20 if line_end >= 0 else len(text)
 
 
 def _last_line(text: bytes) -> bytes:
