@@ -238,7 +238,7 @@ def test_all_lines_rest_on_the_variants_that_the_tool_scores(two_runs: Workspace
 
 
 def test_the_command_says_coverage_and_strata(two_runs: Workspace, tmp_path: Path, run_cli: RunCli) -> None:
-    path = _scored(tmp_path, leave_out=100)
+    path = _scored(tmp_path, leave_out=30)
     given = ["leaderboard", "--runs-dir", str(two_runs.root), "--scores", f"perfect={path}:score"]
     code, out, _ = run_cli([*given, "--json"])
     (board,) = json.loads(out)
