@@ -126,17 +126,17 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
             f"{other:,} of {read:,} rows of {file.path} at positions of {data} have another reference base "
             f"({first_other}): they are of another build; lift the file over"
         )
-    score = np.full(len(table), np.nan)
+    scores = np.full(len(table), np.nan)
     for row, (alleles, gene) in enumerate(zip(wanted, table["gene"], strict=True)):
         for allele in alleles:
-            if known := found.get(allele):
-                score[row] = known.get(str(gene), max(known.values()))
-    if np.isnan(score).all():
+            if of_genes := found.get(allele):
+                scores[row] = of_genes.get(str(gene), max(of_genes.values()))
+    if np.isnan(scores).all():
         raise InputError(
             f"{file.path} has no score for any of the {len(table):,} tested variants of {data} ({read:,} rows at their "
             "positions); are build and alleles the same? Choose another data set with --data, or leave the file out"
         )
-    return Joined(score, other)
+    return Joined(scores, other)
 
 
 def _alleles(table: pd.DataFrame) -> list[tuple[Allele, ...]]:
