@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from meta_spliceai.experiments.board.external_scores import ScoreFile, join_scores
 from meta_spliceai.experiments.bundle.packed_scores import read_packed_scores
 from meta_spliceai.experiments.plan.gpu_prices import load_market, read_history
 from meta_spliceai.experiments.predict.read_variants import read_variants
@@ -96,6 +97,14 @@ def _scored(path: Path) -> None:
             scorer.block(block)
 
 
+TESTED = pd.DataFrame({"chrom": ["1"], "pos": [5100], "ref": ["A"], "alt": ["C"], "gene": ["UP"]})
+
+
+def _external(path: Path) -> None:
+    column = "AC" if "vcf" in path.name else "score"
+    join_scores(ScoreFile("tool", path, column), TESTED, "toy")
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "regions": _regions,
     "variants": lambda path: read_variants(path, None),
@@ -116,4 +125,5 @@ READERS: dict[str, Callable[[Path], object]] = {
     "vcf": _variants,
     "scored": _scored,
     "score cache": _cached,
+    "external scores": _external,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import struct
@@ -44,6 +45,7 @@ TABLE = (
     b"chrom,pos,ref,alt,strand,gene,variant_id,acceptor_pos,donor_pos\n"
     b"chr1,5100,A,C,+,UP,v1,5001,5200\nchr1,7,AC,T,.,,v2,,\n"
 )
+EXTERNAL = b"#Chrom,pos,ref,alt,gene,score\nchr1,5100,A,C,UP,0.5\n1,5100,A,C,DOWN,\nchr2,7,A,C,UP,0.25\n"
 REGIONS = b">chr1:11-20\nACGTNACGTA\n>chr1:16-25\nACGTA\nCCGTT\n"
 GENES = (
     b"#NAME\tCHROM\tSTRAND\tTX_START\tTX_END\tEXON_START\tEXON_END\nUP\t1\t+\t100\t400\t100,200,300,\t150,250,400,\n"
@@ -155,6 +157,12 @@ def valid() -> dict[str, tuple[str, bytes]]:
             ),
         ),
         "split.parquet": ("split", _written(_split)),
+        "tool.csv": ("external scores", EXTERNAL),
+        "tool.vcf.gz": ("external scores", bgzf.compress(VCF) + bgzf.END_BLOCK),
+        "tool.parquet": (
+            "external scores",
+            _written(lambda path: pd.read_csv(io.BytesIO(EXTERNAL)).to_parquet(path, index=False)),
+        ),
         "x.scores": (
             "score cache",
             _written(lambda path: ScoreCache(path.parent).write(KEYS, SCORES, SCORES, "0" * 64, 50)),

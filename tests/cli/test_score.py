@@ -188,6 +188,7 @@ def test_the_licence_is_said_and_the_summary_too(bench: Bench) -> None:
 
 def test_the_summary_says_how_fast_it_went_unless_it_went_on(capsys: pytest.CaptureFixture[str]) -> None:
     account = {"records": 40, "alleles": 50, "alleles_scored": 30, "seconds": 4.0, "unscored": {}, "warnings": []}
+    account["tables"] = []
     conclude({**account, "precision_check": "", "resumed_from_record": 0})
     assert capsys.readouterr().err == "40 records, 50 alleles: 30 scored, 0 without a score, in 4.0 s, 7.5 alleles/s\n"
     conclude({**account, "precision_check": "", "resumed_from_record": 20})

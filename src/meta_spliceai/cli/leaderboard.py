@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,10 @@ from meta_spliceai.cli.plain_console import PlainConsole, styled
 from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
+    from meta_spliceai.experiments.board.external_scores import ScoreFile
     from meta_spliceai.experiments.board.leaderboard import Board
+    from meta_spliceai.experiments.board.shown import Table as Texts
+    from meta_spliceai.experiments.store.workspace import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +34,14 @@ def leaderboard(
         bool,
         typer.Option("--pool-starts", help="One line for runs of a row that differ in training.start alone."),
     ] = False,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scores",
+            metavar="NAME=FILE[:COLUMN]",
+            help="Another tool's scores: VCF (:INFO/KEY), TSV, CSV or Parquet with chrom, pos, ref, alt (gene).",
+        ),
+    ] = None,
     as_json: AsJson = False,
     as_markdown_: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
     as_html_: Annotated[bool, typer.Option("--html", help="As HTML tables, without a page around them.")] = False,
@@ -43,6 +55,10 @@ def leaderboard(
     measurement was repeated, the last line is what one replicate says of the
     other.
 
+    With --scores (as often as you like) a tool that is not run here gets a line
+    of its own; all lines are then evaluated anew on the variants that it scores.
+    With --data and no run on that data set, such tools are compared alone.
+
     [bold]Examples[/bold]
 
       meta-spliceai leaderboard
@@ -50,26 +66,24 @@ def leaderboard(
       meta-spliceai leaderboard --data mfass --split chromosome --ledger results
       meta-spliceai leaderboard --data mfass --markdown
       meta-spliceai leaderboard --data wt1-exon5 --pool-starts
+      meta-spliceai leaderboard --data mfass --scores cadd=cadd.tsv.gz:PHRED \\
+          --scores mine=mine.vcf.gz:INFO/SCORE
     """
-    from meta_spliceai.errors import InputError, unknown_value
-    from meta_spliceai.experiments.board.leaderboard import boards
+    from meta_spliceai.errors import InputError
+    from meta_spliceai.experiments.board.external_scores import ScoreFile
+    from meta_spliceai.experiments.board.leaderboard import board_table, boards
+    from meta_spliceai.experiments.board.shown import as_html, as_markdown
     from meta_spliceai.experiments.store.workspace import Workspace
 
     if as_json + as_markdown_ + as_html_ > 1:
         raise InputError("give one of --json, --markdown and --html")
+    if pool and scores:
+        raise InputError("give one of --pool-starts and --scores")
+    files = [ScoreFile.parse(text) for text in scores or ()]
     workspace = Workspace.default(runs_dir, ledgers)
-    found = boards(workspace)
-    where = f"the finished runs of {', '.join(map(str, (workspace.root, *workspace.ledgers)))}"
-    if data is not None:
-        names = sorted({board.data for board in found})
-        if data not in names:
-            raise unknown_value("data set", data, names, where=where)
-        found = [board for board in found if board.data == data]
-    if split is not None:
-        splits = sorted({board.split for board in found})
-        found = [board for board in found if board.split.startswith(split)]
-        if not found:
-            raise unknown_value("split", split, splits, where=where)
+    found = _selected(boards(workspace), workspace, data, split, bool(files))
+    if files:
+        found = _beside(found, workspace, files, data)
     if pool:
         from meta_spliceai.experiments.board.pool_starts import pool_starts
 
@@ -79,20 +93,53 @@ def leaderboard(
         typer.echo(f"warning: {workspace.ledger.path}: {lines} left out; {damage[0].describe()}", err=True)
     if as_json:
         print_json([board.to_json() for board in found])
-        return
-    if as_markdown_ or as_html_:
-        from meta_spliceai.experiments.board.leaderboard import board_table
-        from meta_spliceai.experiments.board.shown import as_html, as_markdown
-
+    elif as_markdown_ or as_html_:
+        for shown in [table for board in found for table in (board_table(board), *_strata_of(board))]:
+            typer.echo(f"## {shown.title}\n\n{as_markdown(shown)}\n" if as_markdown_ else as_html(shown))
+    else:
+        console = PlainConsole()
+        if not found:
+            console.print(f"No finished run in {workspace.root} yet; begin with: meta-spliceai quickstart")
         for board in found:
-            table = board_table(board)
-            typer.echo(f"## {table.title}\n\n{as_markdown(table)}\n" if as_markdown_ else as_html(table))
-        return
-    console = PlainConsole()
-    if not found:
-        console.print(f"No finished run in {workspace.root} yet; begin with: meta-spliceai quickstart")
-    for board in found:
-        print_board(board, console)
+            print_board(board, console)
+
+
+def _selected(
+    found: list[Board], workspace: Workspace, data: str | None, split: str | None, external: bool
+) -> list[Board]:
+    """The boards of a data set and a split; with external scores, a data set need not have any."""
+    from meta_spliceai.errors import unknown_value
+
+    where = f"the finished runs of {', '.join(map(str, (workspace.root, *workspace.ledgers)))}"
+    if data is not None:
+        names = sorted({board.data for board in found})
+        if data not in names and not external:
+            raise unknown_value("data set", data, names, where=where)
+        found = [board for board in found if board.data == data]
+    if split is not None:
+        splits = sorted({board.split for board in found})
+        found = [board for board in found if board.split.startswith(split)]
+        if not found:
+            raise unknown_value("split", split, splits, where=where)
+    return found
+
+
+def _beside(found: Sequence[Board], workspace: Workspace, files: Sequence[ScoreFile], data: str | None) -> list[Board]:
+    """The boards with external scores; or one of these alone, on a data set that no run was tested on."""
+    from meta_spliceai.errors import InputError
+    from meta_spliceai.experiments.board.beside_others import beside_none, beside_runs
+
+    if not found and data is None:
+        raise InputError(f"no finished run in {workspace.root} to set --scores beside; name a data set with --data")
+    return [beside_runs(board, workspace, files) for board in found] or [beside_none(str(data), files)]
+
+
+def _strata_of(board: Board, kinds: Collection[str] = ("baseline", "base", "external", "learned")) -> list[Texts]:
+    """The board's strata, if it has any, as a table with a column for every scorer of these kinds."""
+    from meta_spliceai.experiments.board.evidence_tables import strata_table
+
+    names = {str(record["scorer"]) for record in board.strata if record.get("kind") in kinds}
+    return [strata_table(board.strata, "auprc", names.__contains__)] if names else []
 
 
 METRIC_WIDTH = 24
@@ -143,3 +190,9 @@ def print_board(board: Board, console: PlainConsole) -> None:
     for line in board.lines:
         for verdict in line.verdicts:
             console.print(f"  {line.scorer} {verdict}", highlight=False)
+    for strata in _strata_of(board, ("base", "external")):
+        console.print(f"\n  {strata.title}")
+        inner = Table(*strata.columns, box=box.SIMPLE_HEAD, pad_edge=False)
+        for row in strata.rows:
+            inner.add_row(*row)
+        console.print(inner)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meta_spliceai.cli.guard_paths import VARIANTS, Writes
+from meta_spliceai.cli.guard_paths import VARIANTS, Reads, Writes
 from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Threads
 
 if TYPE_CHECKING:
@@ -56,6 +56,15 @@ def score(
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite entries under the same INFO key that the input has.")
     ] = False,
+    precomputed: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--precomputed",
+            metavar="TABLE",
+            help="Take scores from a bgzipped VCF of published ones, and compute only the rest; may be repeated.",
+        ),
+        Reads((".tbi",), what="table of scores"),
+    ] = None,
     output_type: Annotated[
         str | None, typer.Option("--output-type", metavar="v|z|b", help="VCF, bgzipped VCF or BCF (default: by name).")
     ] = None,
@@ -77,6 +86,8 @@ def score(
       meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38 --resume
       meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38 \\
           --device cuda --precision bf16
+      meta-spliceai score in.vcf.gz -o out.vcf.gz -A grch38 \\
+          --precomputed spliceai_scores.raw.snv.hg38.vcf.gz
       bcftools view -r chr17 in.bcf | meta-spliceai score -R hg38.fa -A grch38 \\
           -D 500 > out.vcf
     """
@@ -113,6 +124,7 @@ def score(
             output_type=output_type,
             resume=resume,
             report=progress,
+            precomputed=precomputed or (),
         )
     finally:
         progress.end()
@@ -180,6 +192,7 @@ def conclude(account: dict[str, Any]) -> None:
         f"{account['records']:,} records, {account['alleles']:,} alleles: {scored:,} scored, "
         f"{left_out:,} without a score, in {seconds:,.1f} s{rate}"
         + (f" (went on from record {resumed:,})" if resumed else "")
+        + (f"; {account['looked_up']:,} of {account['scores']:,} entries from tables" if account["tables"] else "")
     )
     for reason, count in sorted(account["unscored"].items(), key=lambda item: -item[1]):
         _say(f"  {count:,} {reason}, e.g. {account['examples'][reason][0]}")

@@ -39,7 +39,7 @@ COLUMNS = ("run", "scorer", "kind", "metric", "estimate", "low", "high", "n", "p
 MOST_REASONS = 4
 """Reasons for rows left out that are told one by one."""
 
-ORDER = ("baseline", "base", "learned")
+ORDER = ("baseline", "base", "external", "learned")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Line:
 
     Attributes:
         scorer: its name.
-        kind: "baseline", "base" or "learned".
+        kind: "baseline", "base", "external" (a tool that is not run here) or "learned".
         run: the run it comes from; baselines are computed anew by each run and stand here once.
         row: the row's id, for a learned model.
         values: metric name to value.
@@ -102,6 +102,9 @@ class Board:
         base: the base network that `base …` stands for; empty where its run's folder is not at hand. A run on the board
             with another one has its lines by that one's name.
         coverage: the account of the data set's rows (read, left_out), from the first run; empty without its folder.
+        scores: of each external tool, its file and how many of the tested variants have a score there; where there are
+            any, the board rests on the variants that all of them score.
+        strata: metrics of every scorer within strata, beside external scores.
     """
 
     data: str
@@ -116,6 +119,8 @@ class Board:
     notes: list[str] = field(default_factory=list)
     base: str = ""
     coverage: dict[str, Any] = field(default_factory=dict)
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    strata: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def prevalence(self) -> float | None:
@@ -141,6 +146,8 @@ class Board:
             "coverage": self.coverage,
             "prevalence": self.prevalence,
             "notes": self.notes,
+            "scores": self.scores,
+            "strata": self.strata,
             "lines": [
                 {
                     "scorer": line.scorer,
@@ -210,12 +217,13 @@ def _empty_board(run: Mapping[str, Any]) -> Board:
 
 def _with_base_named(line: Line, base: str) -> Line:
     """A line of a run whose base network is not the board's: what it calls `base` has its own name."""
+    scorer = with_base_named(line.scorer, base) if line.kind == "base" else line.scorer
+    return replace(line, scorer=scorer, verdicts=tuple(with_base_named(verdict, base) for verdict in line.verdicts))
 
-    def named(words: str) -> str:
-        return re.sub(r"\bbase (max_window|own_site)\b", rf"{base} \1", words)
 
-    scorer = named(line.scorer) if line.kind == "base" else line.scorer
-    return replace(line, scorer=scorer, verdicts=tuple(named(verdict) for verdict in line.verdicts))
+def with_base_named(words: str, base: str) -> str:
+    """A scorer's name, or a sentence, with the base network's own name in the place of `base`."""
+    return re.sub(r"\bbase (max_window|own_site)\b", rf"{base} \1", words)
 
 
 def by_kind_and_auprc(lines: Sequence[Line]) -> list[Line]:

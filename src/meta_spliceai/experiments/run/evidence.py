@@ -92,7 +92,7 @@ def gather_evidence(
     resamples = min(spec.bootstrap, MOST_RESAMPLES)
     strata = strata_of(rows, prepared.loaded.annotation)
     found: dict[str, Any] = {"format": FORMAT, "negatives": list(spec.negatives), "rows": len(rows)}
-    found["strata"] = _strata(rows, evaluated, strata, spec, resamples)
+    found["strata"] = records_of_strata(rows, evaluated, strata, spec.negatives, resamples, spec.seed)
     took("strata")
     found["within_position"] = records(
         within_strata_auroc(
@@ -116,11 +116,16 @@ def gather_evidence(
     return {**found, "reasons": reasons, "seconds": seconds}
 
 
-def _strata(
-    rows: pd.DataFrame, evaluated: list[Scorer], strata: pd.DataFrame, spec: ExperimentSpec, resamples: int
+def records_of_strata(
+    rows: pd.DataFrame,
+    evaluated: Sequence[Scorer],
+    strata: pd.DataFrame,
+    negatives: Sequence[str],
+    resamples: int,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """AUPRC and AUROC of every scorer in every stratum that has rows enough; the sizes of the others."""
-    labels = binary_labels(rows, spec.negatives)
+    labels = binary_labels(rows, negatives)
     found: list[dict[str, Any]] = []
     for column in strata:
         values = strata[column].to_numpy()
@@ -147,9 +152,9 @@ def _strata(
             evaluated,
             strata.loc[large, [column]].reset_index(drop=True),
             n_boot=resamples,
-            seed=spec.seed,
+            seed=seed,
             points=OperatingPoints((), (), (), ()),
-            negatives=spec.negatives,
+            negatives=negatives,
         )
         kept = table[table["metric"].isin(STRATA_METRICS)].drop(columns=["undefined_resamples", "n_seeds", "seed_sd"])
         found += records(kept)

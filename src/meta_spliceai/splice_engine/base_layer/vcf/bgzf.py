@@ -48,7 +48,7 @@ def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[byt
         block = buffer.take(size)
         if len(block) < size:
             raise IntegrityError(f"{name}: truncated within a compressed block; the file is not whole, fetch it again")
-        last_text = _inflate(block, name)
+        last_text = inflate(block, name)
         if last_text:
             yield last_text
     if blocked and last_text != b"":
@@ -103,7 +103,7 @@ def _block_size(buffer: _Buffer, fixed: bytes, name: str) -> int | None:
     return None
 
 
-def _inflate(block: bytes, name: str) -> bytes:
+def inflate(block: bytes, name: str) -> bytes:
     """Text of one whole block, its checksum compared."""
     extra = int.from_bytes(block[10:12], "little")
     try:

@@ -116,6 +116,16 @@ class InfoField:
         """INFO key of the alleles that have no score."""
         return f"{self.key}_unscored"
 
+    @property
+    def source_key(self) -> str:
+        """INFO key that says of each entry whether it was computed or taken from a table."""
+        return f"{self.key}_source"
+
+    def source_definition(self) -> dict[str, str]:
+        """As `definitions`, for outputs whose scores are partly taken from tables."""
+        what = f"How each {self.key} entry was made, in their order: computed, or precomputed (taken from a table)"
+        return {self.source_key: f'##INFO=<ID={self.source_key},Number=.,Type=String,Description="{what}">'}
+
     def definitions(self) -> dict[str, str]:
         """INFO key: its line in the header, without line end."""
         what = (

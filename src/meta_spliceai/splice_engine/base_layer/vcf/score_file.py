@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -23,6 +24,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf, reasons
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rendered
+from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.reader import VariantRecord, Variants
 from meta_spliceai.splice_engine.base_layer.vcf.text import declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Unfinished, restored
@@ -92,6 +94,7 @@ class Totals:
         mismatched: those that differ.
         computed_alone: entries near a rounding border, computed again one by one.
         replaced: records that held an older entry under the same key.
+        looked_up: entries taken from tables.
     """
 
     records: int = 0
@@ -104,6 +107,7 @@ class Totals:
     mismatched: int = 0
     computed_alone: int = 0
     replaced: int = 0
+    looked_up: int = 0
 
     def leave_out(self, record: VariantRecord, alt: str, reason: str) -> None:
         """Count one allele under a reason."""
@@ -156,6 +160,7 @@ class FileScorer:
         info: how they are written.
         settings: how the file is scored.
         flank: bases that the networks see on either side, for strict compatibility near a contig's end.
+        precomputed: tables of scores; what the first of them has is not computed.
     """
 
     def __init__(
@@ -166,6 +171,7 @@ class FileScorer:
         info: InfoField,
         settings: Settings,
         flank: int,
+        precomputed: Sequence[ScoreTable] = (),
     ) -> None:
         self.genome = genome
         self.annotation = annotation
@@ -173,12 +179,15 @@ class FileScorer:
         self.info = info
         self.settings = settings
         self.flank = flank
+        self.precomputed = precomputed
         self.totals = Totals()
         # Two genes may have one name; to the scorer each has its own.
         self._keys = {gene: f"{gene.name}#{number}" for number, gene in enumerate(annotation.genes)}
         self._keyed = GeneAnnotation(
             [replace(gene, name=key) for gene, key in self._keys.items()], annotation.build, annotation.name
         )
+        named = Counter(gene.name for gene in annotation.genes)
+        self._twice = {name for name, count in named.items() if count > 1}
         self._contigs: dict[str, str | None] = {}
         self._lengths = genome.contigs()
 
@@ -191,10 +200,26 @@ class FileScorer:
         planned = [self._plan(record) for record in records]
         self._stop_at_another_build()
         jobs = [entry for plan in planned for entry in plan.entries if isinstance(entry, _Job)]
-        texts = self._score(jobs)
-        return [self._write(plan, texts) for plan in planned]
+        found = self._look_up(jobs) if self.precomputed else {}
+        texts = found | self._score([job for job in jobs if job not in found])
+        return [self._write(plan, texts, found) for plan in planned]
 
-    def _write(self, plan: _Planned, texts: Mapping[_Job, str]) -> bytes:
+    def _look_up(self, jobs: list[_Job]) -> dict[_Job, str]:
+        """Text of the entries that a table has; two genes of one name are not told apart there, and are computed."""
+        texts = {}
+        for job in jobs:
+            symbol = info_safe(job.gene.name)
+            for table in () if job.gene.name in self._twice else self.precomputed:
+                found = table.find(job.chrom, job.pos, job.ref, job.alt, symbol)
+                if found is not None:
+                    texts[job] = f"{job.shown}|{symbol}|{found}"
+                    self.totals.looked_up += 1
+                    break
+        for table in self.precomputed:
+            table.stop_at_another_build()
+        return texts
+
+    def _write(self, plan: _Planned, texts: Mapping[_Job, str], found: Mapping[_Job, str]) -> bytes:
         keys = (self.info.key, self.info.reason_key)
         held = plan.record.has_info(keys)
         if held and not self.settings.replace:
@@ -207,9 +232,13 @@ class FileScorer:
         entries = [texts[entry] if isinstance(entry, _Job) else entry for entry in plan.entries]
         if entries:
             additions.append((self.info.key, ",".join(entries)))
+            if self.precomputed:
+                made = {True: "precomputed", False: "computed"}
+                sources = [made[one in found] if isinstance(one, _Job) else "." for one in plan.entries]
+                additions.append((self.info.source_key, ",".join(sources)))
         if plan.unscored and not self.settings.strict:
             additions.append((self.info.reason_key, ",".join(plan.unscored)))
-        return plan.record.with_info(additions, keys if held else ())
+        return plan.record.with_info(additions, (*keys, self.info.source_key) if held else ())
 
     def _plan(self, record: VariantRecord) -> _Planned:
         """Which alleles of a record are scored for which genes, and why the others are not."""
@@ -504,4 +533,6 @@ def header_of(variants: Variants, scorer: FileScorer, provenance: list[str]) -> 
         )
     if scorer.settings.strict:
         definitions = {scorer.info.key: definitions[scorer.info.key]}
+    if scorer.precomputed:
+        definitions |= scorer.info.source_definition()
     return variants.header_with(definitions, provenance)

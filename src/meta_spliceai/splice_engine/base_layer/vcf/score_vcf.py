@@ -6,7 +6,7 @@ import hashlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +24,7 @@ from meta_spliceai.splice_engine.base_layer.scoring import CHECKED, score_varian
 from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.base_layer.vcf.convert import OUTPUT_TYPES, check_convertible, convert
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import field_of
+from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.reader import Variants, open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import (
     FileScorer,
@@ -119,6 +120,7 @@ def score_vcf(
     output_type: str | None = None,
     resume: bool = False,
     report: Callable[[Totals], None] | None = None,
+    precomputed: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Score a file of variants.
 
@@ -132,6 +134,7 @@ def score_vcf(
         output_type: v, z or b; by default from the output's name.
         resume: go on with what an interrupted run to the same output left.
         report: told of the totals after each block.
+        precomputed: tables of scores (see `ScoreTable`); only what they do not have is computed.
 
     Returns:
         The account: counts, reasons, settings, time.
@@ -146,7 +149,7 @@ def score_vcf(
         raise InputError("--resume needs a file to go on with; name it with -o FILE")
     if not 1 <= settings.distance <= 4999:
         raise InputError(f"--distance {settings.distance} is outside 1 to 4999")
-    for read in (source, str(reference), f"{reference}.fai", annotation):
+    for read in (source, str(reference), f"{reference}.fai", annotation, *map(str, precomputed)):
         if not to_stream and read != STREAM and place_of(Path(out)) == place_of(Path(read)):
             raise InputError(f"{out} is the same file as {read}, which is read; name another output")
     genes = GeneAnnotation.named(annotation)
@@ -154,18 +157,22 @@ def score_vcf(
     check_annotation(genes, genome)
     field = field_of(model)
     networks = ModelScorer(model, genome, settings.distance, settings.precision)
-    scorer = FileScorer(genome, genes, networks, field, settings, model.flank)
-    provenance = [_provenance(model, settings, genes, reference)]
+    asked = _asked(model, settings, genes)
+    tables = [ScoreTable(path, field, model, asked) for path in precomputed]
+    scorer = FileScorer(genome, genes, networks, field, settings, model.flank, tables)
+    provenance = [_provenance(asked, model, settings, genes, reference, precomputed)]
     taken_over = 0
     with _opened(source) as stream:
         name = "standard input" if source == STREAM else source
-        variants = open_variants(stream, name, list(field.definitions()))
+        new_keys = [*field.definitions(), *(field.source_definition() if tables else ())]
+        variants = open_variants(stream, name, new_keys)
         if source != STREAM and kind == "b" and not _native(variants, kind):
             check_convertible(Path(source))
         if to_stream:
             _to_stream(variants, scorer, out, kind, provenance, report)
         else:
             identity = _identity(variants, model, settings, genes, reference, kind)
+            identity |= {f"table {path.name}": _state(path) for path in precomputed}
             taken_over = _to_file(variants, scorer, Path(out), kind, provenance, identity, resume, report)
     account = _account(scorer, model, genes, source, out, reference, taken_over, time.monotonic() - started)
     return {**account, "precision_check": networks.check}
@@ -240,14 +247,33 @@ def _sink(out: str) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def _provenance(model: BaseModel, settings: Settings, genes: GeneAnnotation, reference: Path) -> str:
+def _asked(model: BaseModel, settings: Settings, genes: GeneAnnotation) -> dict[str, str]:
+    """What the scores depend on besides variant and genome, as a header says it."""
+    return {
+        "Base": model.name,
+        "Weights": model.digest[:12],
+        "Distance": str(settings.distance),
+        "Mask": str(int(settings.mask)),
+        "Strict": str(int(settings.strict)),
+        "Genes": genes.digest[:12],
+    }
+
+
+def _provenance(
+    asked: dict[str, str],
+    model: BaseModel,
+    settings: Settings,
+    genes: GeneAnnotation,
+    reference: Path,
+    precomputed: Sequence[Path],
+) -> str:
     """A header line that says how the scores were made."""
+    tables = f',Precomputed="{_quoted(" ".join(path.name for path in precomputed))}"' if precomputed else ""
     return (
-        f"##meta_spliceai_score=<Version={__version__},Base={model.name},Weights={model.digest[:12]},"
-        f"Distance={settings.distance},Precision={settings.precision},"
-        f"Mask={int(settings.mask)},Strict={int(settings.strict)},"
-        f'Annotation="{_quoted(Path(genes.name).name)}",Genes={genes.digest[:12]},'
-        f'Reference="{_quoted(reference.name)}",Licence="{_quoted(model.licence)}">'
+        f"##meta_spliceai_score=<Version={__version__},Base={asked['Base']},Weights={asked['Weights']},"
+        f"Distance={asked['Distance']},Precision={settings.precision},Mask={asked['Mask']},Strict={asked['Strict']},"
+        f'Annotation="{_quoted(Path(genes.name).name)}",Genes={asked["Genes"]},'
+        f'Reference="{_quoted(reference.name)}",Licence="{_quoted(model.licence)}"{tables}>'
     )
 
 
@@ -259,17 +285,21 @@ def _identity(
     variants: Variants, model: BaseModel, settings: Settings, genes: GeneAnnotation, reference: Path, kind: str
 ) -> dict[str, Any]:
     """All that the output's text depends on, besides the records."""
-    state = reference.stat()
     return {
         "version": __version__,
         "header": hashlib.sha256(b"".join(variants.header)).hexdigest(),
         "base": model.name,
         "weights": model.digest,
         "annotation": genes.digest,
-        "reference": f"{reference.resolve()} ({state.st_size} bytes, changed {state.st_mtime_ns})",
+        "reference": _state(reference),
         "output type": kind,
         **asdict(settings),
     }
+
+
+def _state(path: Path) -> str:
+    state = path.stat()
+    return f"{path.resolve()} ({state.st_size} bytes, changed {state.st_mtime_ns})"
 
 
 def _account(
@@ -304,6 +334,8 @@ def _account(
         "reference_mismatches": totals.mismatched,
         "computed_alone": totals.computed_alone,
         "entries_replaced": totals.replaced,
+        "looked_up": totals.looked_up,
+        "tables": [str(table.path) for table in scorer.precomputed],
         "resumed_from_record": taken_over,
         "warnings": warnings,
         "base_model": {

@@ -108,11 +108,12 @@ class Evaluation:
         return table.drop(columns="_kind").reset_index(drop=True)
 
     def verdicts(self, metric: str = "auprc") -> list[Verdict]:
-        """Every learned model against every baseline and base scorer, in the leaderboard's order."""
+        """Every learned model and external tool against every baseline, base scorer and (other) external tool, in the
+        leaderboard's order."""
         board = self.leaderboard(metric)
         rivals = board.loc[board["kind"] != "learned", "scorer"]
-        learned = board.loc[board["kind"] == "learned", "scorer"]
-        return [self._verdict(scorer, rival, metric) for scorer in learned for rival in rivals]
+        compared = board.loc[board["kind"].isin(("external", "learned")), "scorer"]
+        return [self._verdict(one, rival, metric) for one in compared for rival in rivals if one != rival]
 
     def _verdict(self, scorer: str, rival: str, metric: str) -> Verdict:
         row = self.difference(scorer, rival, metric)

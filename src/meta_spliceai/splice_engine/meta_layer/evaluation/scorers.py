@@ -14,7 +14,7 @@ from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.variants.table import CLASSES
 
-Kind = Literal["baseline", "base", "learned"]
+Kind = Literal["baseline", "base", "external", "learned"]
 Scale = Literal["delta", "probability", "rank"]
 KINDS: tuple[str, ...] = get_args(Kind)
 SCALES: tuple[str, ...] = get_args(Scale)
@@ -34,7 +34,7 @@ class Scorer:
 
     Attributes:
         name: heading; its scores stand in the columns `{name}.score` and `{name}.signed`.
-        kind: "baseline", "base" (a base network's reduction) or "learned".
+        kind: "baseline", "base" (a base network's reduction), "external" (a tool that is not run here) or "learned".
         note: what it is, in a few words.
         scale: what its score is: "delta" (a Δ magnitude, to which Δ thresholds apply), "probability" (of being
             Splice-altering) or "rank" (only the order means something).

@@ -1,0 +1,321 @@
+"""Scores of a tool that is not run here, from its own file, joined to variants that were tested."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from meta_spliceai.errors import InputError, MissingPackageError, shown, unknown_value
+from meta_spliceai.read_hostile import LARGEST_TEXT, LONGEST_LINE, limit, one_error, text_lines
+from meta_spliceai.splice_engine.genome.annotation import bare_contig
+from meta_spliceai.splice_engine.variants.families import genomic_places
+
+NEEDED = ("chrom", "pos", "ref", "alt")
+VCF = (".vcf", ".vcf.gz", ".vcf.bgz")
+TABLE = (".tsv", ".csv", ".txt", ".tsv.gz", ".csv.gz", ".txt.gz", ".tsv.bgz")
+PARQUET = (".parquet",)
+NO_SCORE = ("", ".", "NA")
+"""What stands for "no score" in a text; "nan" does not, as it may be the result of a failed computation."""
+APART = 5000
+"""Bases between two tested variants from which on an indexed file is read in two pieces."""
+ANCHORS = 100
+"""Bases before a variant that an indexed file is read from: its row may begin with so many that both alleles share."""
+_COMPLEMENT = str.maketrans("ACGT", "TGCA")
+
+Allele = tuple[str, int, str, str]
+"""Contig without "chr", position, reference and alternative allele, without the bases that both share at their ends."""
+Row = tuple[str, str, int, str, str, str, object]
+"""Where it stands, chrom, pos, ref, alt, gene (or ""), score as the file has it."""
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """A tool's file of scores: a VCF (`column` is INFO/KEY), a table or a Parquet file.
+
+    Attributes:
+        name: the tool's name on the leaderboard.
+        path: the file.
+        column: which score; empty where the file has only one.
+    """
+
+    name: str
+    path: Path
+    column: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> ScoreFile:
+        """NAME=FILE, NAME=FILE:COLUMN or NAME=FILE:INFO/KEY."""
+        name, _, rest = text.partition("=")
+        if not name.strip() or not rest:
+            raise InputError(f"--scores {text}: write NAME=FILE, NAME=FILE:COLUMN or NAME=FILE:INFO/KEY")
+        path, _, column = ("", "", "") if Path(rest).is_file() else rest.rpartition(":")
+        found = cls(name.strip(), Path(path or rest), column)
+        if not found.path.is_file():
+            raise InputError(f"--scores {name}: no file at {found.path}; check the path")
+        if not found.path.name.lower().endswith((*VCF, *TABLE, *PARQUET)):
+            raise InputError(f"{found.path}: its name must end in {', '.join((*VCF, *TABLE, *PARQUET))}")
+        return found
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A tool's scores on some variants.
+
+    Attributes:
+        score: one value a variant, NaN where the file has none.
+        other_reference: rows of the file at the variants' positions whose REF is not the variants'.
+    """
+
+    score: Float[np.ndarray, " variants"]
+    other_reference: int
+
+
+def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
+    """The scores that a file has for the variants of a table.
+
+    Contigs match with and without "chr", alleles once the bases that both share at their ends are taken away. A variant
+    in a construct is looked for where it stands on the genome, on either strand. Of several genes' scores the one of
+    the variant's own gene is taken; where none is, the largest.
+
+    Args:
+        file: of the tool.
+        table: variants: chrom, pos, ref, alt, gene; genome_chrom and genome_pos where they stand in constructs.
+        data: the data set and its build, for messages.
+
+    Raises:
+        InputError: a missing column, a score that is no finite number, two scores of one variant (and gene), another
+            build, no score for any variant.
+        IntegrityError: the file is damaged, or not what its name says.
+    """
+    wanted = _alleles(table)
+    bases: dict[tuple[str, int], set[str]] = {}
+    for chrom, pos, ref, _ in (allele for alleles in wanted for allele in alleles):
+        bases.setdefault((chrom, pos), set()).add(ref[0])
+    asked = {allele for alleles in wanted for allele in alleles}
+    found: dict[Allele, dict[str, float]] = {}
+    read, other, first_other = 0, 0, ""
+    for where, chrom, pos, ref, alt, gene, value in _rows(file, bases):
+        allele = _trimmed(bare_contig(chrom), pos, ref.upper(), alt.upper())
+        here = bases.get(allele[:2])
+        if here is None or not allele[2]:
+            continue
+        read += 1
+        if allele[2][0] not in here:
+            other += 1
+            first_other = first_other or f"{where}: {shown(ref)}, where the data have {' or '.join(sorted(here))}"
+        elif allele in asked:
+            score = _number(value, where, file)
+            known = found.setdefault(allele, {})
+            if score is not None and known.setdefault(gene, score) != score:
+                raise InputError(
+                    f"{where}: a second score of {chrom}:{pos} {ref}>{alt}{f' ({gene})' * bool(gene)}, {score:g} after "
+                    f"{known[gene]:g}; leave one"
+                )
+    if other > read / 2:
+        raise InputError(
+            f"{other:,} of {read:,} rows of {file.path} at positions of {data} have another reference base "
+            f"({first_other}): they are of another build; lift the file over"
+        )
+    scores = np.full(len(table), np.nan)
+    for row, (alleles, gene) in enumerate(zip(wanted, table["gene"], strict=True)):
+        for allele in alleles:
+            if of_genes := found.get(allele):
+                scores[row] = of_genes.get(str(gene), max(of_genes.values()))
+    if np.isnan(scores).all():
+        raise InputError(
+            f"{file.path} has no score for any of the {len(table):,} tested variants of {data} ({read:,} rows at their "
+            "positions); are build and alleles the same? Choose another data set with --data, or leave the file out"
+        )
+    return Joined(scores, other)
+
+
+def _alleles(table: pd.DataFrame) -> list[tuple[Allele, ...]]:
+    """What each variant is looked for as: one allele, or, for a substitution in a construct, that of either strand."""
+    on_genome = genomic_places(table)
+    found: list[tuple[Allele, ...]] = []
+    columns = (table["chrom"].map(bare_contig), table["pos"], table["ref"], table["alt"], *on_genome)
+    for chrom, pos, ref, alt, chrom_there, pos_there in zip(*columns, strict=True):
+        if chrom == chrom_there:  # a lifted variant keeps its source's place in the other two columns
+            found.append((_trimmed(chrom, int(pos), ref, alt),))
+        elif len(ref) == len(alt) == 1:
+            pairs = ((ref, alt), (ref.translate(_COMPLEMENT), alt.translate(_COMPLEMENT)))
+            found.append(tuple((chrom_there, int(pos_there), one, two) for one, two in pairs))
+        else:
+            found.append(())
+    return found
+
+
+def _trimmed(chrom: str, pos: int, ref: str, alt: str) -> Allele:
+    while len(ref) > 1 and len(alt) > 1 and ref[-1] == alt[-1]:
+        ref, alt = ref[:-1], alt[:-1]
+    shared = 0
+    while shared < min(len(ref), len(alt)) - 1 and ref[shared] == alt[shared]:
+        shared += 1
+    return chrom, pos + shared, ref[shared:], alt[shared:]
+
+
+def _number(value: object, where: str, file: ScoreFile) -> float | None:
+    if value is None or value in NO_SCORE:
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        what = file.column or "the score"
+        raise InputError(f"{where}: {what} is {shown(value)}; write a finite number, or nothing where there is none")
+    return number
+
+
+def _rows(file: ScoreFile, places: dict[tuple[str, int], set[str]]) -> Iterator[Row]:
+    """All rows of a file without an index, and those around the places of one with an index."""
+    name = file.path.name.lower()
+    if name.endswith(PARQUET):
+        yield from _parquet_rows(file)
+        return
+    lines = enumerate(text_lines(file.path), start=1)
+    head: list[str] = []
+    for _, line in lines:
+        head.append(line)
+        if not line.startswith("##"):
+            break
+    if not head or head[-1].startswith("##"):
+        raise InputError(f"{file.path} has no line of column names")
+    is_vcf = head[0].startswith("##fileformat=VCF")
+    if is_vcf != name.endswith(VCF):
+        raise InputError(f"{file.path} is {'a' if is_vcf else 'no'} VCF, which its name does not say; rename it")
+    numbered = ((f"{file.path}, line {number}", line) for number, line in lines)
+    indexed = next((one for one in (".tbi", ".csi") if file.path.with_name(file.path.name + one).is_file()), "")
+    body = _around(file.path, places) if indexed else numbered
+    yield from (_vcf_rows if is_vcf else _table_rows)(file, head, body)
+
+
+def _around(path: Path, places: dict[tuple[str, int], set[str]]) -> Iterator[tuple[str, str]]:
+    """The lines of a file with an index that stand near the places."""
+    try:
+        import pysam
+    except ImportError as error:
+        raise MissingPackageError(f"reading {path} by its index", "pysam") from error
+    with one_error(f"{path}, read by its index,", "make file and index anew"), pysam.TabixFile(str(path)) as opened:
+        held, most = 0, limit(LARGEST_TEXT)
+        for name in opened.contigs:
+            pos = np.array(sorted(pos for chrom, pos in places if chrom == bare_contig(name)), np.int64)
+            for piece in np.split(pos, np.flatnonzero(np.diff(pos) > APART) + 1) if len(pos) else ():
+                for line in opened.fetch(name, max(0, int(piece[0]) - ANCHORS), int(piece[-1])):
+                    held += len(line)
+                    if held > most:
+                        raise InputError(
+                            f"{path}: more than {most:,} bytes stand near the variants; set {LARGEST_TEXT[0]} to allow "
+                            "more"
+                        )
+                    yield f"{path}, {name}:{piece[0]}-{piece[-1]}", line
+
+
+def _vcf_rows(file: ScoreFile, head: Sequence[str], body: Iterator[tuple[str, str]]) -> Iterator[Row]:
+    key = file.column.removeprefix("INFO/")
+    declared = {found[1]: line for line in head if (found := re.match(r"##INFO=<(?:[^\"]*?,)?ID=([^,>]+)", line))}
+    if key not in declared:
+        raise unknown_value("INFO key", key, declared, f"{file.path}; write {file.name}={file.path}:INFO/KEY")
+    form = re.search(r"Format: *([\w|]+)", declared[key])
+    parts = form[1].split("|") if form else []
+    scores = [place for place, part in enumerate(parts) if part.startswith("DS_")]
+    for where, line in body:
+        fields = line.split("\t", 8)
+        if len(fields) < 8 or not re.fullmatch("[0-9]{1,12}", fields[1]):
+            raise InputError(f"{where}: no record of a VCF ({shown(line)})")
+        chrom, pos, _, ref, alt = fields[:5]
+        alts = alt.split(",")
+        entry = next((one for one in fields[7].split(";") if one.startswith(f"{key}=")), "")
+        values = entry[len(key) + 1 :].split(",") if entry else []
+        if any("|" in value for value in values):
+            for value in values:
+                held = value.split("|")
+                if len(held) != len(parts) or not scores or parts[:2] != ["ALLELE", "SYMBOL"]:
+                    raise InputError(
+                        f"{where}: {key}={shown(value)} is not of the form that the header gives, "
+                        f"ALLELE|SYMBOL|DS_…; name an INFO key that holds one number an allele"
+                    )
+                numbers = [_number(held[place], where, file) for place in scores]
+                largest = max((abs(one) for one in numbers if one is not None), default=None)
+                yield where, chrom, int(pos), ref, held[0], held[1], largest
+        elif len(values) in (0, 1, len(alts)):
+            for place, one in enumerate(alts if values else ()):
+                yield where, chrom, int(pos), ref, one, "", values[place if len(values) > 1 else 0]
+        else:
+            raise InputError(f"{where}: {key} has {len(values)} values for {len(alts)} alternative alleles")
+
+
+def _table_rows(file: ScoreFile, head: Sequence[str], body: Iterator[tuple[str, str]]) -> Iterator[Row]:
+    tabs = "\t" in head[-1]
+    csv.field_size_limit(LONGEST_LINE)
+
+    def split(where: str, line: str) -> list[str]:
+        if tabs:
+            return line.split("\t")
+        with one_error(f"{where}, read as a table,"):
+            return next(csv.reader([line], strict=True), [])
+
+    names = split(str(file.path), head[-1])
+    places = _columns(file, names)
+    for where, line in body:
+        values = split(where, line)
+        if not values:
+            continue
+        if len(values) != len(names):
+            raise InputError(f"{where}: {len(values)} columns where the first line names {len(names)}")
+        chrom, pos, ref, alt, gene, score = ("" if place is None else values[place] for place in places)
+        if not re.fullmatch("[0-9]{1,12}", pos):
+            raise InputError(f"{where}: pos {shown(pos)} is no position (a whole number, 1-based)")
+        yield where, chrom, int(pos), ref, alt, gene, score
+
+
+def _columns(file: ScoreFile, names: Sequence[str]) -> list[int | None]:
+    """Places of chrom, pos, ref, alt, gene (None where there is none) and the score; upper case and # do not matter."""
+    plain = [name.strip().lower().removeprefix("#") for name in names]
+    missing = [name for name in NEEDED if name not in plain]
+    if missing:
+        raise InputError(f"{file.path}: column {', '.join(missing)} missing; found {', '.join(names)}")
+    others = [name for name, low in zip(names, plain, strict=True) if low not in (*NEEDED, "gene")]
+    score = file.column or (others[0] if len(others) == 1 else "")
+    if score not in names:
+        raise unknown_value("column", score, others, f"{file.path}; write {file.name}={file.path}:COLUMN")
+    gene = plain.index("gene") if "gene" in plain else None
+    return [*(plain.index(name) for name in NEEDED), gene, list(names).index(score)]
+
+
+def _parquet_rows(file: ScoreFile) -> Iterator[Row]:
+    with one_error(f"{file.path}, read as Parquet,", also=(pa.ArrowException,)):
+        opened = pq.ParquetFile(file.path)
+        names = opened.schema_arrow.names
+        size = sum(opened.metadata.row_group(one).total_byte_size for one in range(opened.metadata.num_row_groups))
+    if size > limit(LARGEST_TEXT):
+        raise InputError(f"{file.path} holds {size:,} bytes; set {LARGEST_TEXT[0]} to allow more")
+    wanted = [None if place is None else names[place] for place in _columns(file, names)]
+    number, batches = 0, None
+    while True:
+        with one_error(f"{file.path}, read as Parquet,", also=(pa.ArrowException,)):
+            batches = batches or opened.iter_batches(1 << 16, columns=[name for name in wanted if name is not None])
+            batch = next(batches, None)
+            if batch is None:
+                return
+            chroms, positions, refs, alts, genes, scores = (
+                [""] * len(batch) if name is None else batch.column(name).to_pylist() for name in wanted
+            )
+        for chrom, pos, ref, alt, gene, score in zip(chroms, positions, refs, alts, genes, scores, strict=True):
+            number += 1
+            where = f"{file.path}, row {number}"
+            texts = isinstance(ref, str) and isinstance(alt, str) and isinstance(chrom, str | int)
+            if not texts or not isinstance(pos, int) or isinstance(pos, bool):
+                what = shown((chrom, pos, ref, alt))
+                raise InputError(f"{where}: {what} is no variant: pos is a whole number, chrom, ref and alt are texts")
+            yield where, str(chrom), pos, ref, alt, str(gene or ""), score

@@ -1,0 +1,302 @@
+"""Scores that somebody computed before: published tables, looked up in place of running the networks.
+
+A table is a VCF, bgzipped and with its tabix index (.tbi), whose INFO holds entries of the form that `score` writes:
+Illumina's tables of every substitution and short indel, or an output of `score` itself. Variants come in ascending
+order and mostly not side by side, so that a look-up goes to the one or two compressed blocks of 64 KiB that hold its
+place: the index says where 16,384 bases begin, and the blocks in between are searched by their first lines.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt64
+
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.read_hostile import one_error
+from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.vcf import bgzf
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField
+from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants, declared
+from meta_spliceai.splice_engine.genome.annotation import bare_contig
+
+PUBLISHED_DISTANCE = 50
+"""Of Illumina's tables (spliceai_scores.raw.snv.hg38.vcf.gz and the like; Jaganathan et al. 2019)."""
+AGREE = ("Base", "Weights", "Distance", "Mask", "Strict", "Genes")
+"""What the header's line of a table that `score` made must share with what is asked for."""
+LARGEST_INDEX = 2**28
+"""Bytes of an index, decompressed; that of every substitution of the genome has some 10 MB."""
+CHECKED_BEFORE_STOPPING = 100
+_STATISTICS = 37450
+"""Number of the bin that holds no places."""
+_WINDOW = 14
+"""A tabix index has a place for each 2**14 bases."""
+_NEAR = 500
+"""Bytes that are searched from end to end rather than halved again."""
+_KEPT_BLOCKS = 64
+_LONGEST_STRETCH = 2**24
+"""Bytes of the lines at one position; there are a few hundred."""
+_HEAD = re.compile(rb"\x1f\x8b\x08\x04.{6}\x06\x00BC\x02\x00(..)", re.DOTALL)
+_ENTRY = re.compile(rb"(?:-?[01]\.\d\d\|)+-?\d{1,5}(?:\|-?\d{1,5})*")
+"""Scores with two decimals, then positions."""
+
+
+@dataclass(frozen=True)
+class _Contig:
+    """Where a contig's records lie: of each window the virtual offset of its first record; where the last one ends."""
+
+    name: bytes
+    windows: UInt64[np.ndarray, " windows"]
+    end: int
+
+
+class ScoreTable:
+    """One table, opened.
+
+    Args:
+        path: the bgzipped VCF; its index stands beside it.
+        info: the field that is looked up.
+        model: the base model that would compute.
+        asked: what scores are asked for, as `score` writes it into a header (see AGREE).
+
+    Raises:
+        InputError: no index, no such field, or scores of another kind (model, distance, mask, genes).
+        IntegrityError: file or index are damaged.
+    """
+
+    def __init__(self, path: Path, info: InfoField, model: BaseModel, asked: dict[str, str]) -> None:
+        self.path = path
+        index = path.with_name(f"{path.name}.tbi")
+        if not index.is_file():
+            raise InputError(f"{path} has no index {index.name} beside it; make it: tabix -p vcf {path.name}")
+        with path.open("rb") as stream:
+            header = TextVariants(bgzf.read_blocks(stream, str(path)), str(path)).header
+            self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        _check_kind(path, header, info, model, asked)
+        self._key = f"{info.key}=".encode()
+        self._bars = info.columns.count("|") - 2
+        self._contigs = _read_index(index)
+        self._texts: dict[int, tuple[bytes, int]] = {}
+        self._window: tuple[bytes, int] = b"", -1
+        self._blocks: list[int] = []
+        self._held: tuple[bytes, int, int, bytes] = b"", 0, 0, b""
+        self._last: tuple[str, int, list[tuple[bytes, list[bytes]]]] = "", 0, []
+        self.checked = self.mismatched = 0
+
+    def find(self, chrom: str, pos: int, ref: str, alt: str, symbol: str) -> str | None:
+        """The scores and positions of an allele (upper case) and gene; None where the table does not have them once."""
+        if self._last[:2] != (chrom, pos):
+            lines = self._lines(chrom, pos)
+            self._last = chrom, pos, lines
+            self.checked += bool(lines)
+            self.mismatched += bool(lines) and lines[0][0][:1] != ref[:1].encode()
+        wanted, start = ref.encode(), f"{alt}|{symbol}|".encode()
+        found = {
+            entry[len(start) :]
+            for reference, entries in self._last[2]
+            if reference == wanted
+            for entry in entries
+            if entry.startswith(start)
+        }
+        text = found.pop() if len(found) == 1 else b""
+        return text.decode() if text.count(b"|") == self._bars and _ENTRY.fullmatch(text) else None
+
+    def stop_at_another_build(self) -> None:
+        """End where most records at the variants' places have another reference base.
+
+        Raises:
+            InputError: they have.
+        """
+        if self.checked >= CHECKED_BEFORE_STOPPING and self.mismatched > self.checked / 2:
+            raise InputError(
+                f"{self.mismatched} of the first {self.checked} variants have another reference base in {self.path}: "
+                "it is a table of another build; name that of the variants' build"
+            )
+
+    def _lines(self, chrom: str, pos: int) -> list[tuple[bytes, list[bytes]]]:
+        """Reference allele and entries of each record at a position, alleles in upper case."""
+        contig = self._contigs.get(bare_contig(chrom))
+        if contig is None:
+            return []
+        name, first, last, text = self._held
+        if name != contig.name or not first < pos < last:
+            text = self._text_around(contig, pos)
+        start = b"\n%b\t%d\t" % (contig.name, pos)
+        at = text.find(start, *_near(text, contig.name, pos))
+        found = []
+        while at >= 0:
+            end = text.find(b"\n", at + 1)
+            fields = text[at + 1 : end if end >= 0 else len(text)].split(b"\t", 8)
+            if len(fields) < 8:
+                raise IntegrityError(f"{self.path}, {chrom}:{pos}: a record of fewer than 8 columns; get the file anew")
+            entries = [one[len(self._key) :] for one in fields[7].split(b";") if one.startswith(self._key)]
+            parted = [one.partition(b"|") for one in b",".join(entries).rstrip().split(b",")]
+            found.append((fields[3].upper(), [allele.upper() + bar + rest for allele, bar, rest in parted]))
+            at = end if text.startswith(start, end) else -1
+        return found
+
+    def _text_around(self, contig: _Contig, pos: int) -> bytes:
+        """Whole lines, each behind a line end, among them all records at the position."""
+        number = (pos - 1) >> _WINDOW
+        if number >= len(contig.windows) or not contig.windows[number]:
+            return b""
+        if self._window != (contig.name, number):
+            # Windows without records repeat an offset; and a record that begins in this window may stand behind the
+            # first one that reaches into the next.
+            after = max(int(np.searchsorted(contig.windows, contig.windows[number], side="right")), number + 2)
+            end = int(contig.windows[after]) if after < len(contig.windows) else contig.end
+            self._blocks = self._offsets(int(contig.windows[number]) >> 16, end >> 16)
+            self._window = contig.name, number
+        left, right = 0, len(self._blocks) - 1
+        low, high = number << _WINDOW, (number + 2) << _WINDOW
+        while left < right:  # the last block whose first line stands before the position
+            share = min(max((pos - low) / max(high - low, 1), 0), 1)
+            middle = min(left + 1 + int(share * (right - left)), right)
+            here = self._first(self._blocks[middle], contig.name)
+            if here is not None and here < pos:
+                left, low = middle, here
+            else:
+                right, high = middle - 1, high if here is None else here
+        skipped = int(contig.windows[number]) & 0xFFFF if left == 0 else 0
+        text, following = self._text(self._blocks[left])
+        text = b"\n" + text[skipped:] if left == 0 else text[text.find(b"\n") :]
+        while following < len(self._bytes):
+            line = _last_line(text)
+            here = _place(line, contig.name) if line else 0
+            if here is None or here > pos:
+                break
+            more, following = self._text(following)
+            text += more
+            if len(text) > _LONGEST_STRETCH:
+                raise IntegrityError(f"{self.path}, {pos}: too many records at one place, or a line without an end")
+        first, last_place = _place(text[1:], contig.name), _place(_last_line(text), contig.name)
+        known = first is not None and last_place is not None
+        self._held = (contig.name, first or 0, last_place or 0, text) if known else (b"", 0, 0, b"")
+        return text
+
+    def _offsets(self, start: int, end: int) -> list[int]:
+        """Where the blocks from one to another begin."""
+        found = []
+        while start <= end and start < len(self._bytes):
+            found.append(start)
+            start += self._size(start)
+        if not found:
+            raise IntegrityError(f"{self.path}: its index points behind its end; index it anew: tabix -f -p vcf")
+        return found
+
+    def _size(self, start: int) -> int:
+        head = _HEAD.fullmatch(self._bytes[start : start + 18])
+        if head is None:
+            raise IntegrityError(f"{self.path}: no compressed block where its index has one; index it anew")
+        return int(struct.unpack("<H", head[1])[0]) + 1
+
+    def _text(self, start: int) -> tuple[bytes, int]:
+        """A block's text, and where the next block begins."""
+        if start not in self._texts:
+            if len(self._texts) >= _KEPT_BLOCKS:
+                self._texts.pop(next(iter(self._texts)))
+            end = start + self._size(start)
+            self._texts[start] = bgzf.inflate(self._bytes[start:end], str(self.path)), end
+        return self._texts[start]
+
+    def _first(self, start: int, name: bytes) -> int | None:
+        """Position of the first line that begins in a block; None where that is another contig's, or there is none."""
+        text, _ = self._text(start)
+        return _place(text[text.find(b"\n") + 1 :], name) if b"\n" in text else None
+
+
+def _place(line: bytes, name: bytes) -> int | None:
+    """Position of the record that a text begins with; None where it is another contig's, or not whole."""
+    chrom, _, rest = line[: len(name) + 20].partition(b"\t")
+    digits, tab, _ = rest.partition(b"\t")
+    return int(digits) if chrom == name and tab and digits.isdigit() else None
+
+
+def _near(text: bytes, name: bytes, pos: int) -> tuple[int, int]:
+    """Between which bytes the first record at a position begins, if there is one; records stand in order."""
+    low, high = 0, len(text)
+    while high - low > _NEAR:
+        middle = (low + high) // 2
+        line_end = text.find(b"\n", middle, high)
+        here = None if line_end < 0 else _place(text[line_end + 1 : line_end + len(name) + 20], name)
+        if here is None or here >= pos:
+            high = middle
+        else:
+            low = line_end
+    line_end = text.find(b"\n", high)
+    return low, line_end + len(name) + 20 if line_end >= 0 else len(text)
+
+
+def _last_line(text: bytes) -> bytes:
+    """The last whole line of a text that begins with a line end; empty where there is none."""
+    end = text.rfind(b"\n")
+    return text[text.rfind(b"\n", 0, end) + 1 : end + 1] if end > 0 else b""
+
+
+def _check_kind(path: Path, header: Sequence[bytes], info: InfoField, model: BaseModel, asked: dict[str, str]) -> None:
+    """Refuse a table whose scores are not those asked for."""
+    known = declared(header)
+    if info.key not in known or f"Format: {info.columns}".encode() not in header[known[info.key]]:
+        raise InputError(
+            f"{path} has no INFO {info.key} of the form {info.columns}; name a table of {info.tool} scores"
+        )
+    own = [line.decode("utf-8", "replace") for line in header if line.startswith(b"##meta_spliceai_score=")]
+    if not own:
+        masked = [word for word in ("raw", "masked") if word in path.name.lower()]
+        if model.name != "spliceai" or len(masked) != 1:
+            raise InputError(
+                f"{path} does not say how its scores were made: name a table that 'meta-spliceai score' wrote, or one "
+                "of SpliceAI's published ones under its own name, with 'raw' or 'masked' in it"
+            )
+        published = {"Distance": str(PUBLISHED_DISTANCE), "Mask": str(int(masked == ["masked"]))}
+        _refuse_other(path, published, {name: asked[name] for name in published})
+    for line in own:
+        made = dict(re.findall(r"(\w+)=([^,>]*)", line.partition("<")[2]))
+        _refuse_other(path, {name: made.get(name, "not given") for name in AGREE}, asked)
+
+
+def _refuse_other(path: Path, made: dict[str, str], asked: dict[str, str]) -> None:
+    for name, value in made.items():
+        if value != asked[name]:
+            raise InputError(
+                f"{path} holds scores with {name}={value}, and {name}={asked[name]} is asked for; leave the table out, "
+                "or ask for the same"
+            )
+
+
+def _read_index(path: Path) -> dict[str, _Contig]:
+    """The contigs of a tabix index, by name without "chr"."""
+    pieces, held = [], 0
+    with path.open("rb") as stream:
+        for piece in bgzf.read_blocks(stream, str(path)):
+            pieces.append(piece)
+            held += len(piece)
+            if held > LARGEST_INDEX:
+                raise InputError(f"{path} holds more than {LARGEST_INDEX:,} bytes; it is no index of a table of scores")
+    raw = b"".join(pieces)
+    with one_error(path, "index the table anew: tabix -f -p vcf"):
+        magic, contigs, kind = struct.unpack_from("<4sii", raw)
+        length = struct.unpack_from("<i", raw, 32)[0]
+        names = raw[36 : 36 + length].split(b"\0")[:-1]
+        if magic != b"TBI\1" or kind & 0xFFFF != 2 or len(names) != contigs:
+            raise ValueError("no tabix index of a VCF")
+        found, at = {}, 36 + length
+        for name in names:
+            bins, at, end = struct.unpack_from("<I", raw, at)[0], at + 4, 0
+            for _ in range(bins):
+                number, chunks = struct.unpack_from("<II", raw, at)
+                ends = np.frombuffer(raw, "<u8", 2 * chunks, at + 8)[1::2]
+                if number != _STATISTICS and chunks:
+                    end = max(end, int(ends.max()))
+                at += 8 + 16 * chunks
+            count = struct.unpack_from("<I", raw, at)[0]
+            windows = np.maximum.accumulate(np.frombuffer(raw, "<u8", count, at + 4))
+            found[bare_contig(name.decode("latin-1"))] = _Contig(name, windows, end)
+            at += 4 + 8 * count
+    return found
