@@ -6,8 +6,6 @@ import re
 
 from meta_spliceai.errors import InputError, shown
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
-
 LONGEST = 366 * 24 * 3600.0
 """Seconds."""
 
@@ -24,7 +22,7 @@ def parse_duration(text: str, where: str) -> float:
     """
     number = r"(\d+(?:\.\d+)?)"
     match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s)?", text.strip().lower())
-    parts = zip(match.groups(), _UNITS.values(), strict=True) if match else ()
+    parts = zip(match.groups(), (3600.0, 60.0, 1.0), strict=True) if match else ()
     seconds = sum(float(part) * unit for part, unit in parts if part is not None)
     if not 0 < seconds <= LONGEST:
         raise InputError(
