@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from meta_spliceai.experiments.execute.durations import in_words
+from meta_spliceai.experiments.board.shown import duration
 from meta_spliceai.experiments.execute.queue import TIME_LIMIT
 from meta_spliceai.experiments.execute.request import Request
 from meta_spliceai.experiments.plan.choose import priority_of
@@ -87,7 +87,7 @@ class Admission:
         longer = wanted is not None and self._limit is not None and wanted > self._limit
         if wanted is None or wanted <= left or longer or self._was_begun(request.spec):
             return ""
-        why = f"not begun: it should take {in_words(wanted)}, and {in_words(left)} are left"
+        why = f"not begun: it should take {duration(wanted)}, and {duration(left)} are left"
         self.refused[request.spec.id] = why
         return why
 

@@ -1,4 +1,4 @@
-"""Durations as people write and read them."""
+"""Durations as people write them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,3 @@ def parse_duration(text: str, where: str) -> float:
             f"{where} {shown(text)}: write a duration above zero with its unit: 9m, 1h30m, 540s (at most a year)"
         )
     return seconds
-
-
-def in_words(seconds: float) -> str:
-    """A duration for people: "45 s", "9 min", "2.5 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
