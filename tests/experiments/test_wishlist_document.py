@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices, newest, refreshed_file
+from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices, read_history, refreshed_file
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.wishlist.progress_of_rows import RowState
@@ -289,9 +289,4 @@ def test_written_rows_are_what_the_catalogue_reads(catalogue, tmp_path):
 )
 def test_a_price_needs_its_day(text, said):
     with pytest.raises(InputError, match=said):
-        newest(text, "gpus.yaml")
-
-
-def test_the_newest_prices_count():
-    text = "history: [{as_of: 2026-01-31, provider: new, source: x}, {as_of: 2025-12, provider: old, source: x}]"
-    assert newest(text, "gpus.yaml").as_of == "2026-01-31"
+        read_history(text, "gpus.yaml")

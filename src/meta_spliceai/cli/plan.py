@@ -14,9 +14,8 @@ from meta_spliceai.cli.plain_console import PlainConsole, styled
 from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
-    from meta_spliceai.experiments.plan.choose import Plan
+    from meta_spliceai.experiments.plan.choose import Plan, RowPlan
     from meta_spliceai.experiments.plan.planner import Planner
-    from meta_spliceai.experiments.plan.row_plan import RowPlan
 
 
 def register(app: typer.Typer) -> None:
@@ -96,7 +95,7 @@ def plan(
 def _check(planner: Planner, as_json: bool) -> None:
     from meta_spliceai.experiments.plan.scatter import scatter, verdicts
 
-    frame = scatter(planner.workspace, planner=planner)
+    frame = scatter(planner)
     if as_json:
         typer.echo(frame.to_json(orient="records", indent=2))
         return

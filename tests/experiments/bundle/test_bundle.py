@@ -18,8 +18,7 @@ from meta_spliceai.datasets.registry import Loaded
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments.bundle import make
 from meta_spliceai.experiments.bundle.archive import read_index
-from meta_spliceai.experiments.bundle.content import Content
-from meta_spliceai.experiments.bundle.make import Options, make_bundle, with_members
+from meta_spliceai.experiments.bundle.make import Content, Options, make_bundle, with_members
 from meta_spliceai.experiments.bundle.use import open_bundle, read_opened, use_bundle
 from meta_spliceai.experiments.run import prepare
 from meta_spliceai.experiments.run.callback import Silent
@@ -212,13 +211,13 @@ def test_the_rows_that_free_most_each_go_first(toy_row: ExperimentSpec, tmp_path
         content.add(tmp_path / name, needed_by)
     # `a` frees 300; `b` frees 500, and its ensemble goes with it: 250 each.
     assert content.leave_out_dearest_rows("too large")
-    assert (list(content.left_out), (tmp_path / "small").exists()) == (["a"], False)
+    assert (list(content.left_out), tmp_path / "small" in content.files()) == (["a"], False)
     assert content.leave_out_dearest_rows("too large")
     assert content.left_out["b"] == "too large"
     assert content.left_out["bc"] == "its member b is not in the bundle"
     assert [spec.id for spec in content.rows] == ["c", "d"]
     assert not content.leave_out_dearest_rows("too large")  # what is left is everybody's
-    assert [path.name for path in tmp_path.iterdir()] == ["shared"]
+    assert content.files() == {tmp_path / "shared": {"c", "d"}}
 
 
 def test_rows_that_cannot_be_packed_are_left_out_where_that_is_asked_for(rows: Rows, tmp_path: Path) -> None:

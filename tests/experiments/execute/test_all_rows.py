@@ -10,7 +10,7 @@ import pytest
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.execute.all_rows import Admission, Expected, Fate, fates, longer_last, order_rows
-from meta_spliceai.experiments.execute.durations import in_words, parse_duration
+from meta_spliceai.experiments.execute.durations import parse_duration
 from meta_spliceai.experiments.execute.queue import InProcess, run_queue
 from meta_spliceai.experiments.execute.request import Request
 from meta_spliceai.experiments.run.runner import Outcome, run_experiment
@@ -32,10 +32,6 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(InputError, match=r"--time-limit .*9m, 1h30m, 540s"):
         parse_duration(text, "--time-limit")
-
-
-def test_durations_in_words() -> None:
-    assert [in_words(seconds) for seconds in (45, 540, 9000)] == ["45 s", "9 min", "2.5 h"]
 
 
 def test_smoke_runs_go_by_priority_and_ensembles_come_last(with_ensemble: Rows, workspace: Workspace) -> None:
@@ -68,8 +64,8 @@ def test_a_row_begins_only_where_it_should_end_in_time_or_was_begun_before(
     admission = Admission([Expected(quick, 10.0), Expected(slow, 100.0), Expected(unknown, None)], workspace)
     assert admission(request_of(quick, workspace), 60) == ""
     assert admission(request_of(unknown, workspace), 1) == ""
-    assert admission(request_of(slow, workspace), 60) == "not begun: it should take 2 min, and 60 s are left"
-    assert admission.refused == {"toy-43": "not begun: it should take 2 min, and 60 s are left"}
+    assert admission(request_of(slow, workspace), 60) == "not begun: it should take 1 min 40 s, and 1 min 00 s are left"
+    assert admission.refused == {"toy-43": "not begun: it should take 1 min 40 s, and 1 min 00 s are left"}
     run_experiment(slow, workspace, "cpu", rows=three_rows)
     assert admission(request_of(slow, workspace), 60) == ""
     other = slow.model_copy(update={"bootstrap": 60})

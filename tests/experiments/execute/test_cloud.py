@@ -30,7 +30,7 @@ from meta_spliceai.experiments.execute.on_cloud import (
     wheel_name,
 )
 from meta_spliceai.experiments.plan import planner
-from meta_spliceai.experiments.plan.row_plan import Offered, RowPlan
+from meta_spliceai.experiments.plan.choose import Offered, RowPlan
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 SKY_PYTHON = "SKY_PYTHON"
@@ -65,7 +65,6 @@ def offered(gpu: str, hours: float, price: float | None, fits: bool = True) -> O
         source="made up",
         batch_size=64,
         accumulate=1,
-        largest_batch=1024,
         memory_basis="estimate",
         time_basis="estimate",
         phase="training",
@@ -76,7 +75,7 @@ def offered(gpu: str, hours: float, price: float | None, fits: bool = True) -> O
 
 def plan_of(spec: ExperimentSpec, *offers: Offered, state: Any = "planned", notes: tuple[str, ...] = ()) -> RowPlan:
     """A plan with these offers."""
-    return RowPlan(spec, state, offers, offers[0] if offers else None, notes, "")
+    return RowPlan(spec, state, offers, notes)
 
 
 @pytest.fixture

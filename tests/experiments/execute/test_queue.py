@@ -10,10 +10,16 @@ import pytest
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.execute import queue
-from meta_spliceai.experiments.execute.messages import Message
-from meta_spliceai.experiments.execute.queue import TIME_LIMIT, Executor, InProcess, note_lost_run, run_queue
-from meta_spliceai.experiments.execute.request import Answer, Request
-from meta_spliceai.experiments.execute.tasks import Task, make_tasks
+from meta_spliceai.experiments.execute.queue import (
+    TIME_LIMIT,
+    Executor,
+    InProcess,
+    Task,
+    make_tasks,
+    note_lost_run,
+    run_queue,
+)
+from meta_spliceai.experiments.execute.request import Answer, Message, Request
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from meta_spliceai.experiments.execute.messages import Message
 from meta_spliceai.experiments.execute.on_ray import serve_request
 from meta_spliceai.experiments.execute.on_slurm import run_request
-from meta_spliceai.experiments.execute.request import Answer, Request
+from meta_spliceai.experiments.execute.request import Answer, Message, Request
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.files import atomic_write
 

@@ -115,10 +115,8 @@ def planner(planner: Planner, two_runs: Workspace) -> Planner:
     return planner
 
 
-def test_the_scatter_has_a_line_a_run_and_each_is_foreseen_from_the_other(
-    two_runs: Workspace, planner: Planner
-) -> None:
-    frame = scatter(two_runs, planner=planner)
+def test_the_scatter_has_a_line_a_run_and_each_is_foreseen_from_the_other(planner: Planner) -> None:
+    frame = scatter(planner)
     assert list(frame.columns) == list(COLUMNS)
     assert len(frame) == 2
     assert (frame["calibrated_on"] == 1).all()
@@ -127,7 +125,7 @@ def test_the_scatter_has_a_line_a_run_and_each_is_foreseen_from_the_other(
     # A process that does the same twice needs about the same memory; the other run is the offset.
     assert frame["memory_error"].abs().max() < 0.15
     assert (frame["seconds_measured"] > 0).all()
-    assert len(verdicts(frame)) == 3
+    assert len(verdicts(frame)) == 2
     assert verdicts(frame)[0].startswith("peak memory: bar of 15% passed: 2 of 2")
 
 
@@ -138,7 +136,7 @@ def test_a_run_teaches_the_plan(two_runs: Workspace, planner: Planner, toy_row: 
     assert "measured on 2 runs of this row" in offer.why
     evaluation = [run.record()["seconds_by_step"]["evaluation"] for run in two_runs.runs()]
     assert min(evaluation) * 0.99 <= offer.steps["evaluation"] <= max(evaluation) * 1.01
-    measured = scatter(two_runs, planner=planner)["memory_measured"]
+    measured = scatter(planner)["memory_measured"]
     assert measured.min() * 0.85 < offer.peak_bytes < measured.max() * 1.15
     # A card learns nothing from a processor's runs about its speed.
     assert planner.row(third, gpu="Slow").offers[0].time_basis == "estimate"
@@ -150,7 +148,7 @@ def test_a_finished_row_is_measured_and_not_counted_again(
     done = toy_row.model_copy(update={"training": toy_row.training.model_copy(update={"seed": 1})})
     made = planner.rows([done], gpu="cpu")
     assert made.rows[0].state == "completed"
-    assert made.rows[0].basis_time == "measured"
+    assert made.rows[0].offers[0].time_basis == "measured"
     assert made.left_out == {"toy-row": "completed: its result is there"}
     assert made.hours == 0
 
@@ -164,7 +162,7 @@ def test_memory_of_a_run_whose_process_had_run_others_is_neither_compared_nor_le
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runner, "_begun", before)
             run_experiment(toy_row.model_copy(update={"training": training}), elsewhere, "cpu")
-    frame = scatter(elsewhere, planner=Planner(elsewhere, planner.rows_by_id, planner.prices))
+    frame = scatter(Planner(elsewhere, planner.rows_by_id, planner.prices))
     assert sorted(run.record()["rows_before"] for run in elsewhere.own_runs()) == [0, 1]
     assert frame["memory_measured"].isna().sum() == 1
     assert frame["seconds_error"].notna().all()
@@ -191,8 +189,8 @@ def two_frozen_runs(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[s
 
 
 def test_features_that_were_found_are_other_work_than_features_that_were_computed(two_frozen_runs: Workspace) -> None:
-    computed, found = sorted(measured_runs([two_frozen_runs]), key=lambda run: run.at)
-    assert (computed.embedded, found.embedded) == (1.0, 0.0)
+    computed, found = sorted(measured_runs(two_frozen_runs), key=lambda run: run.at)
+    assert (computed.computed.features, found.computed.features) == (1.0, 0.0)
     assert FEATURES in computed.seconds
     assert FEATURES_FOUND in found.seconds
     assert FEATURES not in found.seconds
@@ -217,12 +215,12 @@ def test_a_frozen_encoders_features_are_computed_once_on_this_machine(
         (longer, elsewhere, False),
     ):
         plan = Planner(workspace, {}).row(row, gpu="cpu")
-        assert (FEATURES_FOUND in plan.steps) is kept
-        assert (FEATURES in plan.steps) is not kept
+        assert (FEATURES_FOUND in plan.offers[0].steps) is kept
+        assert (FEATURES in plan.offers[0].steps) is not kept
         assert any("features of the frozen encoder" in note for note in plan.notes) is kept
     first, later = Planner(elsewhere, {}).rows([other, other.model_copy(update={"id": "again"})], gpu="cpu").rows
-    assert FEATURES in first.steps
-    assert FEATURES_FOUND in later.steps
+    assert FEATURES in first.offers[0].steps
+    assert FEATURES_FOUND in later.offers[0].steps
 
 
 def test_a_run_that_does_not_say_whether_it_found_its_features_teaches_nothing_about_training(
@@ -234,7 +232,7 @@ def test_a_run_that_does_not_say_whether_it_found_its_features_teaches_nothing_a
         record["training"].pop("features")
         file.write_text(json.dumps(record))
     planner = Planner(Workspace(tmp_path / "runs"), {})
-    assert [run.embedded for run in planner.runs] == [None, None]
+    assert [run.embedding_known for run in planner.runs] == [False, False]
     for run in planner.runs:
         assert not {"training", FEATURES, FEATURES_FOUND} & set(planner.point(run).steps)
         assert "evaluation" in planner.point(run).steps
@@ -246,12 +244,12 @@ def test_a_row_is_foreseen_from_other_rows_as_if_it_had_never_been_run() -> None
     assert Calibration((own, other)).without_row(CNN).points == (other,)
     line = dict.fromkeys(COLUMNS, math.nan) | {"run": "a", "memory_measured": 1.0, "seconds_error_by_other_rows": -0.4}
     said = verdicts(pd.DataFrame([line, {**line, "seconds_error_by_other_rows": 0.1}]))
-    assert said[3:] == ["time predicted from other rows alone: 1 of 2 runs within 25%, median error 25%, largest 40%"]
+    assert said[2:] == ["time predicted from other rows alone: 1 of 2 runs within 25%, median error 25%, largest 40%"]
 
 
 def test_runs_of_a_further_folder_count(two_runs: Workspace, planner: Planner, tmp_path: Path) -> None:
     elsewhere = Workspace(tmp_path / "other", (two_runs.root,))
-    assert len(scatter(elsewhere, planner=Planner(elsewhere, planner.rows_by_id, planner.prices))) == 2
+    assert len(scatter(Planner(elsewhere, planner.rows_by_id, planner.prices))) == 2
 
 
 def test_verdicts_say_what_was_not_checked() -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,12 @@ _DIRECTORY_ENTRY = 46
 _CHUNK = 1 << 20
 
 
-def write_archive(folder: Path, about: Mapping[str, Any], out: Path) -> dict[str, int]:
-    """Pack a folder into one file, with an index of all it holds; the same content gives the same file.
+def write_archive(folder: Path, paths: Iterable[Path], about: Mapping[str, Any], out: Path) -> dict[str, int]:
+    """Pack files into one, with an index of all it holds; the same content gives the same file.
 
     Args:
-        folder: what is packed, every file of it.
+        folder: what their names in the file begin at.
+        paths: what is packed.
         about: what the index says beside the members.
         out: the file; an existing one is replaced when the new one is whole.
 
@@ -52,7 +54,7 @@ def write_archive(folder: Path, about: Mapping[str, Any], out: Path) -> dict[str
     Raises:
         InputError: more than a bundle may hold.
     """
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
     members = {name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in files.items()}
     if sum(path.stat().st_size for path in files.values()) > LARGEST_UNPACKED or len(files) >= MOST_MEMBERS:
         raise InputError(f"a bundle holds at most {LARGEST_UNPACKED / 2**30:.0f} GiB in {MOST_MEMBERS:,} files")
@@ -61,8 +63,7 @@ def write_archive(folder: Path, about: Mapping[str, Any], out: Path) -> dict[str
         pack.writestr(_entry(INDEX), index)
         for name, path in files.items():
             with path.open("rb") as source, pack.open(_entry(name), "w", force_zip64=False) as member:
-                while piece := source.read(_CHUNK):
-                    member.write(piece)
+                shutil.copyfileobj(source, member, _CHUNK)
         return {entry.filename: entry.compress_size for entry in pack.infolist()}
 
 
@@ -99,6 +100,13 @@ def extract(file: Path, folder: Path) -> dict[str, Any]:
     return index
 
 
+def require_bundle(file: Path) -> Path:
+    """The file, once it is there."""
+    if not file.is_file():
+        raise InputError(f"no bundle at {file}; make one with: meta-spliceai bundle make --all -o {file}")
+    return file
+
+
 @contextmanager
 def opened(file: Path) -> Iterator[zipfile.ZipFile]:
     """A zip file to read; whatever is wrong with it in the block is an error of this package's.
@@ -107,8 +115,7 @@ def opened(file: Path) -> Iterator[zipfile.ZipFile]:
         InputError: no such file.
         IntegrityError: damaged.
     """
-    if not file.is_file():
-        raise InputError(f"no bundle at {file}; make one with: meta-spliceai bundle make --all -o {file}")
+    require_bundle(file)
     try:
         if _bytes_of_directory(file) > MOST_MEMBERS * (_DIRECTORY_ENTRY + 250):
             raise damaged(file, f"it has more than {MOST_MEMBERS:,} members")
@@ -130,13 +137,8 @@ def _bytes_of_directory(file: Path) -> int:
 
 
 def checked_entries(pack: zipfile.ZipFile, file: Path, part: re.Pattern[str], most_bytes: int) -> list[zipfile.ZipInfo]:
-    """The members, once all of them are plain files whose paths stay inside and do not clash.
-
-    Args:
-        pack: opened.
-        file: for messages.
-        part: what each part of a path must match.
-        most_bytes: what they may take unpacked, all together.
+    """The members, once all of them are plain files whose paths stay inside and do not clash: each part of a path
+    matches `part`, and unpacked they take no more than `most_bytes` all together.
 
     Raises:
         IntegrityError: they are not.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,25 @@ from meta_spliceai.datasets.bundled import FOLDER as DATA
 from meta_spliceai.datasets.bundled import store_dataset
 from meta_spliceai.errors import InputError, MetaSpliceAIError
 from meta_spliceai.experiments.bundle.archive import write_archive
-from meta_spliceai.experiments.bundle.content import Content
-from meta_spliceai.experiments.bundle.networks import Networks
-from meta_spliceai.experiments.bundle.packed_scores import DIGITS
+from meta_spliceai.experiments.bundle.packed_scores import DIGITS, write_packed_scores
 from meta_spliceai.experiments.bundle.wheels import BETTER_WITH, NEEDED, pack_wheels, versions
 from meta_spliceai.experiments.bundle.wheels import FOLDER as WHEELS
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.prepare import choose_rows, load_rows_of
-from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.rows import find_row
 from meta_spliceai.experiments.spec.smoke import as_smoke
 from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.experiments.store.workspace import now
 from meta_spliceai.files import atomic_write
+from meta_spliceai.resources import files_used
 from meta_spliceai.resources.hub import BUNDLED as ENCODERS
 from meta_spliceai.resources.hub import HUB_FILES, folder_at_hand
 from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
+from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
+from meta_spliceai.splice_engine.base_layer.families import load_base_model
+from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.scoring import digest_in, score_keys
 from meta_spliceai.splice_engine.genome.packed import Interval
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import HUB, PUBLISHED
 
@@ -80,8 +83,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Made:
-    """A bundle that was written: its size, bytes by what they are (the largest first), what the index says, and what
-    could not be packed, in words."""
+    """A bundle that was written: its size, bytes by what they are (the largest first), and what the index says."""
 
     path: Path
     bytes: int
@@ -96,12 +98,13 @@ class Made:
 
 def with_members(specs: Sequence[ExperimentSpec], rows: Mapping[str, ExperimentSpec]) -> list[ExperimentSpec]:
     """The rows, and those that the ensembles among them put together, each once, members first."""
+    asked = {spec.id: spec for spec in specs}
     found: dict[str, ExperimentSpec] = {}
 
     def add(spec: ExperimentSpec) -> None:
         for member in spec.ensemble.members if spec.ensemble else ():
             if member not in found:
-                add(next((one for one in specs if one.id == member), None) or find_row(dict(rows), member))
+                add(asked.get(member) or find_row(dict(rows), member))
         found[spec.id] = spec
 
     for spec in specs:
@@ -137,46 +140,110 @@ def make_bundle(
             f"--score-digits {options.digits}: base scores are rounded to {DIGITS[0]} to {DIGITS[-1]} decimals"
         )
     with tempfile.TemporaryDirectory(prefix="meta-spliceai-bundle-") as temporary:
-        content = Content(Path(temporary) / "content", with_members(specs, rows))
-        packing = _Packing(content, Networks(content, options.scores, options.digits))
-        if options.wheels is not None:
-            packing.wheels = pack_wheels(options.wheels, content.folder)
-        packing.pack_encoders(options.leave_out)
-        for group in _by_data(content.rows):
-            packing.pack_data(group, options.leave_out, callback)
-        if not content.rows:
-            raise InputError(f"no row can be packed: {next(iter(content.left_out.values()))}")
+        packing = _Packing(Content(Path(temporary) / "content", with_members(specs, rows)), options)
+        packing.pack_encoders()
+        by_data: dict[str, list[ExperimentSpec]] = {}
+        for spec in packing.content.rows:
+            key = json.dumps([spec.data.name, dict(spec.data.options)], sort_keys=True)
+            by_data.setdefault(key, []).append(spec)
+        for group in by_data.values():
+            packing.pack_data(group, callback)
+        if not packing.content.rows:
+            raise InputError(f"no row can be packed: {next(iter(packing.content.left_out.values()))}")
         with callback.stage("base scores"):
-            packing.networks.write_scores()
+            packing.pack_scores()
         draft = Path(temporary) / "bundle"
         with callback.stage("packing"):
-            parts = packing.write(draft)
-            while (size := draft.stat().st_size) > options.most_bytes and packing.shrink(options):
-                parts = packing.write(draft)
-        if size > options.most_bytes:
-            told = ", ".join(f"{name} {share / 1e6:.1f} MB" for name, share in parts.items())
+            made = packing.write(draft, out)
+            while made.bytes > options.most_bytes and packing.shrink():
+                made = packing.write(draft, out)
+        if made.bytes > options.most_bytes:
+            told = ", ".join(f"{name} {share / 1e6:.1f} MB" for name, share in made.parts.items())
             raise InputError(
-                f"the bundle would have {size / 1e6:.1f} MB, {options.most_bytes / 1e6:.1f} MB are allowed: {told}; "
-                "take fewer rows, --limit N variants, or a larger --max-size"
+                f"the bundle would have {made.bytes / 1e6:.1f} MB, {options.most_bytes / 1e6:.1f} MB are allowed: "
+                f"{told}; take fewer rows, --limit N variants, or a larger --max-size"
             )
         with atomic_write(out, "wb") as handle, draft.open("rb") as source:
             shutil.copyfileobj(source, handle)
-    return Made(out, size, parts, packing.index)
+    return made
 
 
-@dataclass
+class Content:
+    """The folder that becomes a bundle, and which rows need each of its files.
+
+    Attributes:
+        rows: the rows that can be packed, members before their ensembles.
+        left_out: row: why it is left out, in words.
+    """
+
+    def __init__(self, folder: Path, rows: Sequence[ExperimentSpec]) -> None:
+        self.folder = folder
+        self.rows = list(rows)
+        self.left_out: dict[str, str] = {}
+        self._needed_by: dict[Path, set[str]] = {}
+
+    def add(self, path: Path, row_ids: Iterable[str], source: Path | None = None) -> None:
+        """Remember which rows need a file of the folder; copied from its source, where there is one."""
+        if source is not None and not path.exists():
+            with atomic_write(path, "wb") as handle:
+                handle.write(source.read_bytes())
+        self._needed_by.setdefault(path, set()).update(row_ids)
+
+    def files(self) -> dict[Path, set[str]]:
+        """Files that rows need which are left, and those rows."""
+        left = {spec.id for spec in self.rows}
+        return {path: needed_by & left for path, needed_by in self._needed_by.items() if needed_by & left}
+
+    def leave_out(self, row_ids: Iterable[str], why: str) -> None:
+        """Leave rows out, with ensembles of them."""
+        asked = set(row_ids)
+        gone = self._with_ensembles(asked)
+        for spec in self.rows:
+            if spec.id in asked:
+                self.left_out[spec.id] = why
+            elif spec.id in gone and spec.ensemble:
+                lost = next(member for member in spec.ensemble.members if member in gone)
+                self.left_out[spec.id] = f"its member {lost} is not in the bundle"
+        self.rows = [spec for spec in self.rows if spec.id not in gone]
+
+    def _with_ensembles(self, row_ids: Iterable[str]) -> set[str]:
+        gone = set(row_ids)
+        return gone | {one.id for one in self.rows if one.ensemble and not gone.isdisjoint(one.ensemble.members)}
+
+    def leave_out_dearest_rows(self, why: str) -> bool:
+        """Leave out the rows that take most space each which no other row needs; false where no row would be left."""
+        files = self.files()
+        best: tuple[float, set[str]] = (0.0, set())
+        for needed_by in files.values():
+            gone = self._with_ensembles(needed_by)
+            freed = sum(path.stat().st_size for path, rows in files.items() if rows <= gone)
+            if len(gone) < len(self.rows):
+                best = max(best, (freed / len(gone), needed_by), key=lambda one: one[0])
+        self.leave_out(best[1], why)
+        return bool(best[1])
+
+
 class _Packing:
-    """A bundle in the making: its files, and what its index says of them."""
+    """A bundle in the making: its files, and what its index says of them.
 
-    content: Content
-    networks: Networks
-    wheels: list[str] = field(default_factory=list)
-    data: dict[Path, dict[str, Any]] = field(default_factory=dict)
-    encoders: dict[str, Path] = field(default_factory=dict)
-    absent: dict[str, list[str]] = field(default_factory=dict)
-    index: dict[str, Any] = field(default_factory=dict)
+    Attributes:
+        flank: positions to either side that the widest base network reads.
+    """
 
-    def pack_encoders(self, leave_out: bool) -> None:
+    def __init__(self, content: Content, options: Options) -> None:
+        self.content, self.options = content, options
+        self.flank = 0
+        self.wheels = pack_wheels(options.wheels, content.folder) if options.wheels is not None else []
+        self.data: dict[Path, dict[str, Any]] = {}
+        self.encoders: dict[str, Path] = {}
+        self.absent: dict[str, list[str]] = {}
+        self._cache = ScoreCache.default() if options.scores else None
+        self._models: dict[tuple[str, tuple[int, ...] | None], tuple[BaseModel, dict[Path, Path]]] = {}
+        self._networks: dict[BaseSpec, dict[str, Any]] = {}
+        self._entries: dict[BaseSpec, dict[bytes, Entry]] = {}
+        self._scores: dict[Path, dict[str, Any]] = {}
+
+    def pack_encoders(self) -> None:
         """Copy the pretrained encoders that are here; rows without theirs are left out, or told of."""
         for spec in list(self.content.rows):
             name = spec.encoder.name
@@ -184,22 +251,18 @@ class _Packing:
             if spec.ensemble or spec.fusion or name not in PUBLISHED or weights == "scratch":
                 continue
             there = folder_at_hand(name) if weights == HUB else None
+            why = "not in the hub's cache here" if weights == HUB else f"the folder {weights} is not packed"
             if there is not None:
                 self.encoders[name] = self.content.folder / ENCODERS / name
                 for file in HUB_FILES:
-                    target = self.encoders[name] / there.name / file
-                    with atomic_write(target, "wb") as handle:
-                        handle.write((there / file).read_bytes())
-                    self.content.add(target, [spec.id])
-                continue
-            why = "not in the hub's cache here" if weights == HUB else f"the folder {weights} is not packed"
-            if leave_out:
+                    self.content.add(self.encoders[name] / there.name / file, [spec.id], there / file)
+            elif self.options.leave_out:
                 # Without its encoder's weights a row's variants and scores would travel for nothing.
                 self.content.leave_out([spec.id], f"no weights of {name} ({why})")
             else:
                 self.absent.setdefault(f"weights of {name} ({why})", []).append(spec.id)
 
-    def pack_data(self, group: Sequence[ExperimentSpec], leave_out: bool, callback: Callback) -> None:
+    def pack_data(self, group: Sequence[ExperimentSpec], callback: Callback) -> None:
         """Pack one data set and the base networks of the rows that use it; without it, its rows are left out."""
         wanted, ids = group[0].data, [spec.id for spec in group]
         place = self.content.folder / DATA / f"{len(self.data)}-{wanted.name}"
@@ -207,13 +270,12 @@ class _Packing:
             loaded = load_rows_of(wanted)
             table = _drawn_by(group, loaded)
             with callback.stage(f"data set {wanted.name}: {len(table):,} variants"):
-                self.networks.add(group, loaded, table)
-                stretches = list(_stretches(group, loaded, table, self.networks.flank))
+                self._pack_networks(group, loaded, table)
+                stretches = list(_stretches(group, loaded, table, self.flank))
                 bases, files = store_dataset(loaded, wanted.options, stretches, place)
         except MetaSpliceAIError as error:
-            if not leave_out:
+            if not self.options.leave_out:
                 raise
-            shutil.rmtree(place, ignore_errors=True)
             self.content.leave_out(ids, str(error))
             return
         for file in files:
@@ -227,51 +289,108 @@ class _Packing:
             "licence": loaded.dataset.licence,
         }
 
-    def shrink(self, options: Options) -> bool:
-        """Leave something out that makes the file smaller; false where nothing may be."""
-        why = f"left out so that the file has no more than {options.most_bytes / 1e6:.1f} MB"
-        return self.networks.leave_out_largest_scores() or (
-            options.leave_out and self.content.leave_out_dearest_rows(why)
-        )
+    def _pack_networks(self, group: Sequence[ExperimentSpec], loaded: Loaded, table: pd.DataFrame) -> None:
+        """Pack the networks of rows, and find their scores of these variants in the cache."""
+        for spec in group:
+            read = [] if spec.trunk_network is None else [spec.trunk_network]  # its features are computed there
+            for wanted in (*spec.networks, *as_smoke(spec).networks, *read):
+                self._model(wanted, spec.id)
+        for wanted in dict.fromkeys(_scored(one) for spec in group for one in spec.networks):
+            model, _ = self._models[wanted.name, wanted.members]
+            digest = digest_in(model, wanted.precision)
+            neighbours = table.sort_values(["chrom", "strand", "pos", "alt"])
+            keys = score_keys(
+                neighbours, loaded.genome, model, wanted.distance, loaded.annotation, precision=wanted.precision
+            )
+            there = {} if self._cache is None else self._cache.read(keys, digest, wanted.distance)
+            # Scores that another bundle rounded are not passed on as if they were exact.
+            found = {key: there[key] for key in keys if key in there and there[key].digits is None}
+            told = {
+                "name": wanted.name,
+                "members": None if wanted.members is None else list(wanted.members),
+                "distance": wanted.distance,
+                "licence": model.licence,
+                "digest": digest,
+                "precision": wanted.precision,
+                "digits": self.options.digits,
+                "left_out": 0,
+            }
+            known = self._networks.setdefault(wanted, {**told, "scores": 0, "of": 0})
+            known["scores"] += len(found)
+            known["of"] += len(set(keys))
+            self._entries.setdefault(wanted, {}).update(found)
 
-    def write(self, draft: Path) -> dict[str, int]:
-        """Write the file; bytes in it by what they are, the largest first."""
-        with atomic_write(self.content.folder / ROWS) as handle:
+    def _model(self, wanted: BaseSpec, row_id: str) -> None:
+        """Load a network once, and pack the files that were read for it."""
+        if ":" in wanted.name:
+            raise InputError(
+                f"base network '{wanted.name}' is a file of your own, and bundles carry published networks only; "
+                "leave its rows out"
+            )
+        which = (wanted.name, wanted.members)
+        if which not in self._models:
+            with files_used() as used:
+                model = load_base_model(wanted.name, members=wanted.members)
+            self._models[which] = model, {self.content.folder / path: Path(found) for path, found in used.items()}
+        model, files = self._models[which]
+        for path, source in files.items():
+            self.content.add(path, [row_id], source)
+        self.flank = max(self.flank, model.flank)
+
+    def pack_scores(self) -> None:
+        """Write the scores into the folder, a file for each network."""
+        for wanted, entries in self._entries.items():
+            if entries:
+                told = self._networks[wanted]
+                name = f"{told['digest'][:16]}-{told['distance']}-{told['precision']}.npz"
+                path = self.content.folder / SCORES / name
+                self._scores[path] = told
+                write_packed_scores(entries, told["digest"], told["distance"], path, self.options.digits)
+
+    def shrink(self) -> bool:
+        """Leave something out that makes the file smaller, scores first, then rows; false where nothing may be."""
+        if self._scores:
+            largest = max(self._scores, key=lambda path: path.stat().st_size)
+            self._scores.pop(largest).update(scores=0, left_out=largest.stat().st_size)
+            return True
+        why = f"left out so that the file has no more than {self.options.most_bytes / 1e6:.1f} MB"
+        return self.options.leave_out and self.content.leave_out_dearest_rows(why)
+
+    def write(self, draft: Path, out: Path) -> Made:
+        """Write the file, as it is to be at `out`."""
+        folder, needed = self.content.folder, self.content.files()
+        wanted = {_scored(one) for spec in self.content.rows for one in spec.networks}
+        networks = [told for network, told in self._networks.items() if network in wanted]
+        scores = [path for path, told in self._scores.items() if told in networks]
+        with atomic_write(folder / ROWS) as handle:
             json.dump([spec.model_dump(mode="json") for spec in self.content.rows], handle, ensure_ascii=False)
-        self.index = self.about()
-        parts: dict[str, int] = {}
-        for name, size in write_archive(self.content.folder, self.index, draft).items():
-            words = next(words for place, words in PARTS.items() if name.startswith(place))
-            parts[words] = parts.get(words, 0) + size
-        return dict(sorted(parts.items(), key=lambda part: -part[1]))
-
-    def about(self) -> dict[str, Any]:
-        """What the index says beside the members."""
         ids = [spec.id for spec in self.content.rows]
         missing = [f"row {row_id}: {why}" for row_id, why in self.content.left_out.items()]
         for what, wanting in self.absent.items():
             if needed_by := [row_id for row_id in wanting if row_id in ids]:
                 missing.append(f"{what}: needed by {', '.join(needed_by)}")
-        return {
+        index = {
             "made": now(),
             "version": __version__,
             "code": code_version(),
             "rows": ids,
-            "data": [told for place, told in self.data.items() if any(place.glob("*"))],
-            "networks": self.networks.told(),
-            "encoders": [name for name, place in self.encoders.items() if any(place.glob("*/*"))],
+            "data": [told for place, told in self.data.items() if any(place in path.parents for path in needed)],
+            "networks": networks,
+            "encoders": [name for name, at in self.encoders.items() if any(at in path.parents for path in needed)],
             "missing": missing,
             "wheels": {"needed": versions(NEEDED), "better_with": BETTER_WITH, "packed": self.wheels},
         }
+        wheels = [folder / WHEELS / name for name in self.wheels]
+        parts: dict[str, int] = {}
+        for name, size in write_archive(folder, [*needed, *scores, *wheels, folder / ROWS], index, draft).items():
+            words = next(words for place, words in PARTS.items() if name.startswith(place))
+            parts[words] = parts.get(words, 0) + size
+        return Made(out, draft.stat().st_size, dict(sorted(parts.items(), key=lambda part: -part[1])), index)
 
 
-def _by_data(specs: Sequence[ExperimentSpec]) -> list[list[ExperimentSpec]]:
-    """The rows that use one data set with the same options, together."""
-    by_data: dict[str, list[ExperimentSpec]] = {}
-    for spec in specs:
-        key = json.dumps([spec.data.name, dict(spec.data.options)], sort_keys=True)
-        by_data.setdefault(key, []).append(spec)
-    return list(by_data.values())
+def _scored(base: BaseSpec) -> BaseSpec:
+    """A network as its scores are known: the method computes the same ones."""
+    return base.model_copy(update={"method": "incremental"})
 
 
 def _drawn_by(group: Sequence[ExperimentSpec], loaded: Loaded) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8, UInt32
+from jaxtyping import Float32, UInt8
 
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.files import atomic_write
@@ -41,13 +41,8 @@ def write_packed_scores(
         digits: decimals to round to; a score changes by at most half a step, a Δ by at most one. None: bit for bit.
     """
     keys = list(entries)
-    planes = np.concatenate(
-        [
-            _to_planes(_words([entries[key] for key in keys[at : at + _AT_ONCE]], digits))
-            for at in range(0, len(keys), _AT_ONCE)
-        ],
-        axis=3,
-    )
+    blocks = [keys[at : at + _AT_ONCE] for at in range(0, len(keys), _AT_ONCE)]
+    planes = np.concatenate([_pack([entries[key] for key in block], digits) for block in blocks], axis=3)
     arrays = {
         "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1),
         "planes": planes,
@@ -74,11 +69,7 @@ class PackedScores(NamedTuple):
 
 
 def unpack_scores(path: Path, cache: ScoreCache) -> int:
-    """Put a file's entries into a score cache; how many they are.
-
-    Raises:
-        IntegrityError: the file is damaged, or its arrays do not fit each other.
-    """
+    """Put a file's entries into a score cache; how many they are."""
     found = read_packed_scores(path)
     entries = list(found.entries.items())
     for at in range(0, len(entries), _AT_ONCE):
@@ -114,50 +105,34 @@ def read_packed_scores(path: Path) -> PackedScores:
         raise IntegrityError(f"{path}: its arrays do not fit each other; open its bundle again")
     entries: dict[bytes, Entry] = {}
     for at in range(0, len(keys), _AT_ONCE):
-        scores = _scores(_from_planes(planes[:, :, :, at : at + _AT_ONCE]), digits)
+        scores = _unpack(planes[:, :, :, at : at + _AT_ONCE], digits)
         for key, (ref, alt) in zip(keys[at : at + _AT_ONCE], scores, strict=True):
             entries[key.tobytes()] = Entry(ref, alt, digits)
     return PackedScores(entries, digest, distance, digits)
 
 
-def _words(entries: list[Entry], digits: int | None) -> UInt32[np.ndarray, "entries 2 positions channels"]:
-    """References, and what alternatives differ from them by, as numbers with few high bits."""
+def _pack(entries: list[Entry], digits: int | None) -> UInt8[np.ndarray, "4 channels 2 entries positions"]:
+    """References, and what alternatives differ from them by, as numbers with few high bits, byte by byte."""
     scores = np.stack([np.stack([entry.ref, entry.alt]) for entry in entries]).astype("<f4")
     if digits is None:
         bits = scores.view("<u4")
-        return np.stack([bits[:, 0], bits[:, 0] ^ bits[:, 1]], axis=1)
-    whole = np.rint(scores.astype(np.float64) * 10**digits).astype("<i4")
-    return _unsigned(np.stack([whole[:, 0], whole[:, 1] - whole[:, 0]], axis=1))
-
-
-def _scores(
-    words: UInt32[np.ndarray, "entries 2 positions channels"], digits: int | None
-) -> Float32[np.ndarray, "entries 2 positions channels"]:
-    if digits is None:
-        return np.stack([words[:, 0], words[:, 0] ^ words[:, 1]], axis=1).view("<f4")
-    whole = _signed(words)
-    both = np.stack([whole[:, 0], whole[:, 0] + whole[:, 1]], axis=1)
-    return (both / 10.0**digits).astype(np.float32)
-
-
-def _unsigned(values: Int32[np.ndarray, "*shape"]) -> UInt32[np.ndarray, "*shape"]:
-    """0, -1, 1, -2 … as 0, 1, 2, 3 …: small numbers of either sign have no high bits."""
-    return ((values << 1) ^ (values >> 31)).view("<u4")
-
-
-def _signed(values: UInt32[np.ndarray, "*shape"]) -> Int32[np.ndarray, "*shape"]:
-    return (values >> 1).view("<i4") ^ -(values & 1).view("<i4")
-
-
-def _to_planes(
-    words: UInt32[np.ndarray, "entries 2 positions channels"],
-) -> UInt8[np.ndarray, "4 channels 2 entries positions"]:
+        words = np.stack([bits[:, 0], bits[:, 0] ^ bits[:, 1]], axis=1)
+    else:
+        whole = np.rint(scores.astype(np.float64) * 10**digits).astype("<i4")
+        change = np.stack([whole[:, 0], whole[:, 1] - whole[:, 0]], axis=1)
+        # 0, -1, 1, -2 … as 0, 1, 2, 3 …: small numbers of either sign have no high bits.
+        words = ((change << 1) ^ (change >> 31)).view("<u4")
     ordered = np.ascontiguousarray(words.transpose(3, 1, 0, 2))
     return np.ascontiguousarray(np.moveaxis(ordered.view(np.uint8).reshape(*ordered.shape, 4), -1, 0))
 
 
-def _from_planes(
-    planes: UInt8[np.ndarray, "4 channels 2 entries positions"],
-) -> UInt32[np.ndarray, "entries 2 positions channels"]:
+def _unpack(
+    planes: UInt8[np.ndarray, "4 channels 2 entries positions"], digits: int | None
+) -> Float32[np.ndarray, "entries 2 positions channels"]:
     ordered = np.ascontiguousarray(np.moveaxis(planes, 0, -1)).view("<u4")[..., 0]
-    return np.ascontiguousarray(ordered.transpose(2, 1, 3, 0))
+    words = np.ascontiguousarray(ordered.transpose(2, 1, 3, 0))
+    if digits is None:
+        return np.stack([words[:, 0], words[:, 0] ^ words[:, 1]], axis=1).view("<f4")
+    whole = (words >> 1).view("<i4") ^ -(words & 1).view("<i4")
+    both = np.stack([whole[:, 0], whole[:, 0] + whole[:, 1]], axis=1)
+    return (both / 10.0**digits).astype(np.float32)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.experiments.bundle.archive import extract
+from meta_spliceai.experiments.bundle.archive import extract, require_bundle
 from meta_spliceai.experiments.bundle.make import ROWS
 from meta_spliceai.experiments.bundle.packed_scores import unpack_scores
 from meta_spliceai.experiments.execute.queue import Screen
@@ -27,13 +27,8 @@ from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 
 @dataclass(frozen=True)
 class OpenedBundle:
-    """A bundle on disk, ready to be read as a mirror.
-
-    Attributes:
-        folder: what META_SPLICEAI_MIRROR takes.
-        index: what the bundle says about itself.
-        rows: its rows by id, as they were when it was made, in the catalogue's order.
-    """
+    """A bundle on disk, ready to be read as a mirror (META_SPLICEAI_MIRROR takes its folder); its rows by id, as they
+    were when it was made, in the catalogue's order."""
 
     folder: Path
     index: dict[str, Any]
@@ -52,9 +47,7 @@ def open_bundle(file: Path, into: Path | None = None) -> OpenedBundle:
         InputError: no bundle there, or the folder holds something else.
         IntegrityError: damaged, or made to do harm; nothing of it is left behind.
     """
-    if not file.is_file():
-        raise InputError(f"no bundle at {file}; make one with: meta-spliceai bundle make --all -o {file}")
-    digest = sha256_file(file)
+    digest = sha256_file(require_bundle(file))
     folder = into or cache_dir() / "bundles" / digest[:24]
     opened_from = folder / "bundle" / "opened-from"
     if opened_from.is_file() and opened_from.read_text(encoding="utf-8") == digest:
@@ -65,18 +58,17 @@ def open_bundle(file: Path, into: Path | None = None) -> OpenedBundle:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         extract(file, draft)
-        packed = sorted((draft / SCORES).glob("*.npz"))
-        for path in packed:
+        for path in sorted((draft / SCORES).glob("*.npz")):
             unpack_scores(path, ScoreCache(draft / SCORES))
             path.unlink()
-        opened = read_opened(draft)
+        read_opened(draft)
         (draft / "bundle" / "opened-from").write_text(digest, encoding="utf-8")
         if folder.is_dir():
             folder.rmdir()
         draft.replace(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return OpenedBundle(folder, opened.index, opened.rows)
+    return read_opened(folder)
 
 
 def read_opened(folder: Path) -> OpenedBundle:
@@ -101,7 +93,7 @@ def use_bundle(file: Path) -> OpenedBundle:
     """Open a bundle and put it before every other mirror of this process and of those that it starts."""
     opened = open_bundle(file)
     others = os.environ.get(MIRROR_VARIABLE, "")
-    os.environ[MIRROR_VARIABLE] = os.pathsep.join([str(opened.folder), *([others] if others else [])])
+    os.environ[MIRROR_VARIABLE] = os.pathsep.join(filter(None, [str(opened.folder), others]))
     return opened
 
 

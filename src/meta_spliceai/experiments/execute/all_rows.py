@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from meta_spliceai.experiments.execute.durations import in_words
+import torch
+
+from meta_spliceai.experiments.board.shown import duration
 from meta_spliceai.experiments.execute.queue import TIME_LIMIT
 from meta_spliceai.experiments.execute.request import Request
+from meta_spliceai.experiments.plan.choose import priority_of
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.run.runner import Outcome
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import Workspace
-
-_PRIORITIES = ("high", "medium", "low", None)
 
 
 @dataclass(frozen=True)
@@ -37,46 +38,23 @@ class Fate:
 def order_rows(
     specs: Sequence[ExperimentSpec], workspace: Workspace, rows: Mapping[str, ExperimentSpec], device: str
 ) -> list[Expected]:
-    """The rows as they are best run: those that others share caches with first, then by priority, then the cheap ones;
-    an ensemble after its members.
-
-    Args:
-        specs: the rows.
-        workspace: whose finished runs calibrate the planner.
-        rows: the catalogue.
-        device: "cpu" or "cuda".
-    """
+    """The rows as they are best run on "cpu" or "cuda": those that others share caches with first, then by priority,
+    then the cheap ones; an ensemble after its members. The workspace's finished runs calibrate the planner."""
+    planner = Planner(workspace, dict(rows))
+    by_id = {spec.id: spec for spec in specs}
     planned: list[Expected] = []
-    if not any(spec.smoke for spec in specs):
-        planner = Planner(workspace, dict(rows))
-        machine: str | None = "cpu"
-        if device == "cuda":
-            import torch
-
-            known = planner.market.known(torch.cuda.get_device_name())
-            machine = known.name if known is not None else None
-        if machine is not None:
-            plan = planner.rows(specs, gpu=machine)
-            by_id = {spec.id: spec for spec in specs}
-            planned = [Expected(by_id[row_id], plan.chosen[row_id].hours * 3600) for row_id in plan.in_order()]
-    there = {one.spec.id for one in planned}
-    return planned + [Expected(spec, None) for spec in sorted(specs, key=_rank) if spec.id not in there]
-
-
-def _rank(spec: ExperimentSpec) -> tuple[bool, int]:
-    """Single rows before ensembles, then high priority before low."""
-    return spec.ensemble is not None, _PRIORITIES.index(spec.wish.priority if spec.wish else None)
+    card = planner.market.known(torch.cuda.get_device_name()) if device == "cuda" else None
+    if not any(spec.smoke for spec in specs) and (device == "cpu" or card is not None):
+        plan = planner.rows(specs, gpu=card.name if card is not None else "cpu")
+        planned = [Expected(by_id.pop(row_id), plan.chosen[row_id].hours * 3600) for row_id in plan.in_order()]
+    ranked = sorted(by_id.values(), key=lambda spec: (spec.ensemble is not None, priority_of(spec)))
+    return planned + [Expected(spec, None) for spec in ranked]
 
 
 def longer_last(expected: Sequence[Expected], limit: float | None) -> list[Expected]:
-    """Rows that take longer than the whole limit, and ensembles of them, behind all others.
+    """Rows that take longer than the whole limit (seconds), and ensembles of them, behind all others.
 
-    They never end in one go. At the end they take the time that is left, and go on from there the next time.
-
-    Args:
-        expected: the rows in the order in which they are best run.
-        limit: seconds in all; None without a limit.
-    """
+    They never end in one go. At the end they take the time that is left, and go on from there the next time."""
     longer = {one.spec.id for one in expected if limit is not None and one.seconds is not None and one.seconds > limit}
 
     def comes_last(one: Expected) -> bool:
@@ -101,8 +79,7 @@ class Admission:
     def __init__(self, expected: Sequence[Expected], workspace: Workspace, limit: float | None = None) -> None:
         self.refused: dict[str, str] = {}
         self._seconds = {one.spec.id: one.seconds for one in expected}
-        self._workspace = workspace
-        self._limit = limit
+        self._workspace, self._limit = workspace, limit
 
     def __call__(self, request: Request, left: float) -> str:
         """Why the row may not begin with so many seconds left; empty where it may."""
@@ -110,7 +87,7 @@ class Admission:
         longer = wanted is not None and self._limit is not None and wanted > self._limit
         if wanted is None or wanted <= left or longer or self._was_begun(request.spec):
             return ""
-        why = f"not begun: it should take {in_words(wanted)}, and {in_words(left)} are left"
+        why = f"not begun: it should take {duration(wanted)}, and {duration(left)} are left"
         self.refused[request.spec.id] = why
         return why
 
@@ -122,22 +99,15 @@ class Admission:
 
 
 def fates(expected: Sequence[Expected], outcomes: Sequence[Outcome], refused: Mapping[str, str]) -> list[Fate]:
-    """What became of each row, in the order in which they were to run.
-
-    Args:
-        expected: the rows.
-        outcomes: of those that began.
-        refused: row: why it was not begun.
-    """
+    """What became of each row, in the order in which they were to run; `refused` says why rows were not begun."""
     by_id = {outcome.spec.id: outcome for outcome in outcomes}
     found = []
-    for one in expected:
-        outcome = by_id.get(one.spec.id)
+    for row_id in (one.spec.id for one in expected):
+        outcome = by_id.get(row_id)
         if outcome is None:
-            found.append(Fate(one.spec.id, "left", refused.get(one.spec.id, "not begun: the time was over")))
+            found.append(Fate(row_id, "left", refused.get(row_id, "not begun: the time was over")))
         elif outcome.error is None:
-            found.append(Fate(one.spec.id, "done", "finished before" if outcome.reused else "finished"))
+            found.append(Fate(row_id, "done", "finished before" if outcome.reused else "finished"))
         else:
-            state: Literal["left", "failed"] = "left" if TIME_LIMIT in str(outcome.error) else "failed"
-            found.append(Fate(one.spec.id, state, str(outcome.error)))
+            found.append(Fate(row_id, "left" if TIME_LIMIT in str(outcome.error) else "failed", str(outcome.error)))
     return found

@@ -1,12 +1,10 @@
-"""Durations as people write and read them."""
+"""Durations as people write them."""
 
 from __future__ import annotations
 
 import re
 
 from meta_spliceai.errors import InputError, shown
-
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 LONGEST = 366 * 24 * 3600.0
 """Seconds."""
@@ -24,17 +22,10 @@ def parse_duration(text: str, where: str) -> float:
     """
     number = r"(\d+(?:\.\d+)?)"
     match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s)?", text.strip().lower())
-    parts = zip(match.groups(), _UNITS.values(), strict=True) if match else ()
+    parts = zip(match.groups(), (3600.0, 60.0, 1.0), strict=True) if match else ()
     seconds = sum(float(part) * unit for part, unit in parts if part is not None)
     if not 0 < seconds <= LONGEST:
         raise InputError(
             f"{where} {shown(text)}: write a duration above zero with its unit: 9m, 1h30m, 540s (at most a year)"
         )
     return seconds
-
-
-def in_words(seconds: float) -> str:
-    """A duration for people: "45 s", "9 min", "2.5 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

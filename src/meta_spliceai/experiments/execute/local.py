@@ -21,10 +21,8 @@ from typing import Any
 
 import torch
 
-from meta_spliceai.experiments.execute.messages import Message, Sender
-from meta_spliceai.experiments.execute.queue import Executor
-from meta_spliceai.experiments.execute.request import Answer, Request, carry_out
-from meta_spliceai.experiments.execute.tasks import Task
+from meta_spliceai.experiments.execute.queue import Executor, Task
+from meta_spliceai.experiments.execute.request import Answer, Message, Request, Sender, carry_out
 from meta_spliceai.experiments.run.callback import Callback
 
 LAST_LINES = 20
@@ -118,7 +116,6 @@ class _Worker:
         self.log.unlink(missing_ok=True)
 
     def why_gone(self) -> str:
-        """Why the process has ended, in words."""
         self.process.join()
         code = self.process.exitcode or 0
         if code == -signal.SIGKILL:
@@ -189,13 +186,8 @@ def _serve(connection: Connection, log: Path, prepare: Callable[[], None] | None
 
 
 def worker_environments(jobs: int, environment: Mapping[str, str], gpus: int) -> list[dict[str, str]]:
-    """Environment variables of each worker: its share of the cores, and a GPU where there are several.
-
-    Args:
-        jobs: number of workers.
-        environment: the queue's own; a number of threads set there is kept.
-        gpus: GPUs of this machine.
-    """
+    """Environment variables of each worker: its share of the cores, and a GPU where there are several. A number of
+    threads that is set already is kept."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     names = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     names = names or [str(number) for number in range(gpus)]

@@ -21,7 +21,7 @@ import yaml
 
 import meta_spliceai
 from meta_spliceai.errors import InputError, MissingExtraError, RunError
-from meta_spliceai.experiments.plan.row_plan import Offered, RowPlan
+from meta_spliceai.experiments.plan.choose import Offered, RowPlan
 
 CLOUDS = ("runpod", "aws", "gcp", "azure", "lambda", "nebius", "vast", "kubernetes")
 
@@ -34,10 +34,8 @@ EXTRAS = "quickstart,cispliceai,hyena"
 DISK_GB = 60
 
 SKY_NAMES = {"A100 40GB": "A100", "A100 80GB": "A100-80GB"}
-"""SkyPilot's names for cards of `gpus.yaml`, where they are more than the name without its spaces."""
-
 RUNPOD_NAMES = {"H100": "H100-SXM", "H200": "H200-SXM"}
-"""Where RunPod's cards have names of their own."""
+"""SkyPilot's names for cards of `gpus.yaml`, where they are more than the name without its spaces."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,61}[A-Za-z0-9]")
 _BUCKET = re.compile(r"(s3|gs|r2|nebius)://[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
@@ -46,7 +44,8 @@ _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*(:[A-Za-z0-9._-]+|@sha256:[0-
 
 @dataclass(frozen=True)
 class Offer:
-    """A card that all rows fit, what each row comes to on it, and its price with its day and whose it is."""
+    """A card that all rows fit, what each row comes to on it, and its price with its day and whose it is. Hours are
+    those of the rows one after the other, expected and if no training stops early."""
 
     gpu: str
     rows: dict[str, Offered]
@@ -56,12 +55,10 @@ class Offer:
 
     @property
     def hours(self) -> float:
-        """Expected hours, the rows one after the other."""
         return sum(offered.hours for offered in self.rows.values())
 
     @property
     def hours_most(self) -> float:
-        """Hours if no training stops early."""
         return sum(offered.hours_most for offered in self.rows.values())
 
 
@@ -72,10 +69,8 @@ class Rental:
     Attributes:
         ids: rows, in the order in which they run.
         options: further words for `meta-spliceai run`, such as `--set`, `training.epochs=5`.
-        cloud: see `CLOUDS`.
         spot: a cheaper machine that may be taken away; the job then goes on on another.
-        volume: name of a SkyPilot volume for runs, caches and data; or
-        bucket: `s3://name`, `gs://name` …
+        volume, bucket: where runs, caches and data lie: a SkyPilot volume, or `s3://name`, `gs://name` …
         image: container image with a pinned tag or digest.
         wheel: the package's wheel on this machine.
         wishlist: the user's own rows, if there are any.
@@ -105,11 +100,7 @@ class Rental:
 
 
 def choose_offer(plans: Sequence[RowPlan], gpu: str | None = None) -> Offer:
-    """The card on which all rows together cost least.
-
-    Args:
-        plans: the rows.
-        gpu: this card and no other.
+    """The card on which all rows together cost least, or the one named.
 
     Raises:
         RunError: a row that cannot run; no card that has a price and on which every row fits.
@@ -117,14 +108,17 @@ def choose_offer(plans: Sequence[RowPlan], gpu: str | None = None) -> Offer:
     for plan in plans:
         if plan.state == "cannot run":
             raise RunError(f"row '{plan.spec.id}' cannot run: {'; '.join(plan.notes)}")
-    cards = list(dict.fromkeys(offered.gpu for plan in plans for offered in plan.offers))
+    by_card: dict[str, dict[str, Offered]] = {}
+    for plan in plans:
+        for offered in plan.offers:
+            if offered.fits and offered.dollars_per_hour is not None and gpu in (None, offered.gpu):
+                by_card.setdefault(offered.gpu, {})[plan.spec.id] = offered
+    wanted = {plan.spec.id for plan in plans}
     found = []
-    for card in cards:
-        rows = {plan.spec.id: offered for plan in plans for offered in plan.offers if offered.gpu == card}
+    for card, rows in by_card.items():
         one = next(iter(rows.values()))
-        fits = len(rows) == len({plan.spec.id for plan in plans}) and all(offered.fits for offered in rows.values())
-        if fits and one.dollars_per_hour is not None and gpu in (None, card):
-            found.append(Offer(card, rows, one.dollars_per_hour, one.as_of, one.provider))
+        if rows.keys() == wanted:
+            found.append(Offer(card, rows, one.dollars_per_hour or 0.0, one.as_of, one.provider))
     if not found:
         which = f"no {gpu}" if gpu is not None else "no card"
         raise RunError(

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
-from meta_spliceai.experiments.execute.messages import Message, Sender
-from meta_spliceai.experiments.execute.queue import Executor, Screen
-from meta_spliceai.experiments.execute.request import Answer, Request, carry_out
-from meta_spliceai.experiments.execute.tasks import Task
+from meta_spliceai.experiments.execute.queue import Executor, Screen, Task
+from meta_spliceai.experiments.execute.request import Answer, Message, Request, Sender, carry_out
 from meta_spliceai.experiments.run.callback import Callback
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -79,9 +77,6 @@ class Ray(Executor):
 
     def __exit__(self, *_: object) -> None:
         self._ray.shutdown()
-
-    def has_room(self) -> bool:
-        return True  # Ray itself lets tasks wait
 
     def begin(self, task: Task, callback: Callback) -> None:
         self._pending[self._work.remote(task.request, self._mailbox, task.key)] = task.key

@@ -12,19 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError, unknown_value
-from meta_spliceai.experiments.execute.messages import Message, Sender
-from meta_spliceai.experiments.execute.queue import Executor, Screen
-from meta_spliceai.experiments.execute.request import Answer, Request, carry_out
-from meta_spliceai.experiments.execute.tasks import Task
+from meta_spliceai.experiments.execute.queue import Executor, Screen, Task
+from meta_spliceai.experiments.execute.request import Answer, Message, Request, Sender, carry_out
 from meta_spliceai.experiments.run.callback import Callback
 
 CLUSTERS = ("slurm", "local", "debug")
 """Values of the setting `cluster`: Slurm, processes of this machine, this very process."""
 
-COMMON = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")
-NAMED = ("partition", "account", "qos", "constraint", "gres", "exclude", "nodelist", "comment")
-SETTINGS = ("cluster", *COMMON, *NAMED)
-"""What `--slurm KEY=VALUE` takes, by submitit's and Slurm's own names; those of `COMMON` are whole numbers."""
+NUMBERS = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")
+WORDS = ("partition", "account", "qos", "constraint", "gres", "exclude", "nodelist", "comment")
+"""What `--slurm KEY=VALUE` takes beside `cluster`, by submitit's and Slurm's own names."""
 
 LOGS = "slurm"
 """Folder beside the runs for the jobs' scripts and output."""
@@ -88,9 +85,6 @@ class Slurm(Executor):
         self._asked = -SECONDS_BETWEEN_QUESTIONS
         self._silent_since: dict[str, float] = {}
         self._said: dict[str, str] = {}
-
-    def has_room(self) -> bool:
-        return True  # Slurm itself lets jobs wait
 
     def begin(self, task: Task, callback: Callback) -> None:
         try:
@@ -203,11 +197,11 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         key, sign, text = setting.partition("=")
         if not sign:
             raise InputError(f"--slurm {setting}: write key=value, for example --slurm partition=gpu")
-        if key not in SETTINGS:
-            raise unknown_value("setting", key, SETTINGS, where="--slurm")
-        if key in COMMON and not (re.fullmatch("[0-9]{1,7}", text) and int(text) > 0):
+        if key not in ("cluster", *NUMBERS, *WORDS):
+            raise unknown_value("setting", key, ("cluster", *NUMBERS, *WORDS), where="--slurm")
+        if key in NUMBERS and not (re.fullmatch("[0-9]{1,7}", text) and int(text) > 0):
             raise InputError(f"--slurm {setting}: {key} is a whole number above 0")
-        values[key] = int(text) if key in COMMON else text
+        values[key] = int(text) if key in NUMBERS else text
     if values.get("cluster", "slurm") not in CLUSTERS:
         raise unknown_value("cluster", values["cluster"], CLUSTERS, where="--slurm")
     return values
@@ -225,9 +219,8 @@ def _submitit_executor(runs_dir: Path, values: dict[str, Any]) -> Any:
             "--slurm cluster=local"
         )
     executor = submitit.AutoExecutor(folder=runs_dir.absolute() / LOGS, cluster=cluster)
-    common = {"timeout_min": TIMEOUT_MINUTES} | {key: value for key, value in values.items() if key in COMMON}
-    named = {f"slurm_{key}": value for key, value in values.items() if key in NAMED}
-    executor.update_parameters(name="meta-spliceai", **common, **named)
+    settings = {key if key in NUMBERS else f"slurm_{key}": value for key, value in values.items()}
+    executor.update_parameters(name="meta-spliceai", **{"timeout_min": TIMEOUT_MINUTES} | settings)
     return executor
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.experiments.execute import EXECUTORS
-from meta_spliceai.experiments.execute.queue import Executor, InProcess, Screen, run_queue
+from meta_spliceai.experiments.execute.local import Local
+from meta_spliceai.experiments.execute.on_ray import Ray
+from meta_spliceai.experiments.execute.on_slurm import Slurm
+from meta_spliceai.experiments.execute.queue import Admit, Executor, InProcess, Screen, make_tasks, run_queue
 from meta_spliceai.experiments.execute.request import Request
-from meta_spliceai.experiments.execute.tasks import make_tasks
 from meta_spliceai.experiments.run.runner import Outcome
 
 
@@ -18,7 +20,6 @@ class Place:
     """Where rows run.
 
     Attributes:
-        executor: see `EXECUTORS`.
         jobs: rows at a time (local).
         ray_address: the cluster; None to start one on this machine (ray).
         gpus_per_run: GPUs, or a share of one, for each run (ray).
@@ -58,33 +59,22 @@ def run_at(
     requests: Sequence[Request],
     screen: Screen,
     deadline: float | None = None,
-    admit: Callable[[Request, float], str] | None = None,
+    admit: Admit | None = None,
 ) -> list[Outcome]:
-    """Run rows at a place (see `run_queue`).
+    """Run rows at a place (see `run_queue`). A single row on this machine runs in this very process, unless it has to
+    be stopped in time.
 
     Raises:
         MissingExtraError, MissingResourceError, InputError: what the executor needs is not there, or a bad setting.
         KeyboardInterrupt: the user stopped it.
     """
-    executor = _executor(place, requests, screen, in_time=deadline is not None)
-    return run_queue(requests, executor, screen, deadline=deadline, admit=admit)
-
-
-def _executor(place: Place, requests: Sequence[Request], screen: Screen, in_time: bool) -> Executor:
-    """The executor; a single row on this machine runs in this very process, unless it has to be stopped in time."""
+    executor: Executor = InProcess()
     if place.executor == "ray":
-        from meta_spliceai.experiments.execute.on_ray import Ray
-
-        return Ray(requests, screen, place.ray_address, place.gpus_per_run)
-    if place.executor == "slurm":
-        from meta_spliceai.experiments.execute.on_slurm import Slurm
-
-        return Slurm(requests[0].runs_dir, screen, place.slurm)
-    if len(requests) == 1 and place.jobs == 1 and not in_time:
-        return InProcess()
-    from meta_spliceai.experiments.execute.local import Local
-
-    folds_apart = place.jobs > len(requests)
-    tasks = make_tasks(requests, folds_apart).values()
-    folds = any(task.request.part is not None for task in tasks)
-    return Local(place.jobs if folds else min(place.jobs, len(tasks)), folds)
+        executor = Ray(requests, screen, place.ray_address, place.gpus_per_run)
+    elif place.executor == "slurm":
+        executor = Slurm(requests[0].runs_dir, screen, place.slurm)
+    elif len(requests) > 1 or place.jobs > 1 or deadline is not None:
+        tasks = make_tasks(requests, folds_apart=place.jobs > len(requests)).values()
+        folds = any(task.request.part is not None for task in tasks)
+        executor = Local(place.jobs if folds else min(place.jobs, len(tasks)), folds)
+    return run_queue(requests, executor, screen, deadline=deadline, admit=admit)

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.experiments.execute.messages import Message, Receiver
-from meta_spliceai.experiments.execute.request import Answer, Request, carry_out
-from meta_spliceai.experiments.execute.tasks import (
-    Task,
-    add_folds,
-    failed_need,
-    make_tasks,
-    next_task,
-    outcomes_of,
-)
+from meta_spliceai.experiments.execute.request import Answer, Message, Receiver, Request, carry_out
 from meta_spliceai.experiments.run.callback import Callback
-from meta_spliceai.experiments.run.runner import Outcome
+from meta_spliceai.experiments.run.runner import Outcome, member_of
 from meta_spliceai.experiments.store.workspace import Workspace
 
 TIME_LIMIT = "stopped at the time limit"
 SECONDS_TO_STOP = 60.0
 """How long runs may take to write down what is done after they were told to stop."""
 SECONDS_BETWEEN_LOOKS = 600.0
+
+Admit = Callable[[Request, float], str]
+"""Asked with the seconds left before a row begins, where there is a deadline: why it may not begin, or nothing."""
 
 
 class Screen(Protocol):
@@ -40,6 +35,61 @@ class Screen(Protocol):
 
     def row(self, label: str) -> Callback:
         """The callback of one row."""
+
+
+@dataclass
+class Task:
+    """One run, or one part of a run.
+
+    Attributes:
+        key: its name in the queue; equal for equal runs.
+        needs: keys of tasks that come before: members of an ensemble, parts of a cross-validation.
+        asked_for: the user named the row; false for a member that only an ensemble needs.
+        outcome: what became of it; None until then.
+    """
+
+    key: str
+    request: Request
+    needs: tuple[str, ...] = ()
+    asked_for: bool = False
+    outcome: Outcome | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> str:
+        """What the user sees: the row's id, and which of its folds (0: what they share)."""
+        part = self.request.part
+        return self.request.spec.id if part is None else f"{self.request.spec.id} fold {part}"
+
+    def fold(self, number: int) -> Task:
+        return Task(f"{self.key} part {number}", replace(self.request, part=number))
+
+
+def make_tasks(requests: Sequence[Request], folds_apart: bool = False) -> dict[str, Task]:
+    """Every run once, by key, members before the ensembles that need them; else in the order given. Where folds of a
+    cross-validation are tasks, how many there are is known when part 0 is done."""
+    tasks: dict[str, Task] = {}
+
+    def add(request: Request) -> Task:
+        spec = request.spec
+        key = json.dumps(spec.identity(), sort_keys=True)
+        if key in tasks:
+            return tasks[key]
+        needs = []
+        for member in spec.ensemble.members if spec.ensemble is not None else ():
+            inner = replace(request, spec=member_of(spec, member, request.rows), resume=True, fresh=False)
+            needs.append(add(inner).key)
+        task = Task(key, request)
+        if folds_apart and spec.procedure == "cross-validation":
+            shared = task.fold(0)
+            tasks[shared.key] = shared
+            needs.append(shared.key)
+        task.needs = tuple(needs)
+        tasks[key] = task
+        return task
+
+    for request in requests:
+        add(request).asked_for = True
+    return tasks
 
 
 class Executor(ABC):
@@ -59,9 +109,9 @@ class Executor(ABC):
     def __exit__(self, *_: object) -> None:
         return
 
-    @abstractmethod
     def has_room(self) -> bool:
-        """Whether another task may be begun now."""
+        """Whether another task may be begun now; always where a scheduler lets tasks wait."""
+        return True
 
     @abstractmethod
     def begin(self, task: Task, callback: Callback) -> None:
@@ -87,11 +137,10 @@ class InProcess(Executor):
 
     def begin(self, task: Task, callback: Callback) -> None:
         try:
-            answer = carry_out(task.request, callback)
+            self._answers.append((task.key, carry_out(task.request, callback)))
         except KeyboardInterrupt as stopped:
             self._answers.append((task.key, Answer(error=str(stopped) or "stopped by the user")))
             raise
-        self._answers.append((task.key, answer))
 
     def collect(self, seconds: float) -> list[tuple[str, Message | Answer]]:
         answers, self._answers = self._answers, []
@@ -107,7 +156,7 @@ def run_queue(
     screen: Screen,
     *,
     deadline: float | None = None,
-    admit: Callable[[Request, float], str] | None = None,
+    admit: Admit | None = None,
 ) -> list[Outcome]:
     """Run rows; ensembles wait for their members, and a row that fails stops no other.
 
@@ -116,11 +165,10 @@ def run_queue(
         executor: where.
         screen: shows what happens.
         deadline: a time of `time.monotonic()` at which whatever runs is interrupted and nothing new begins.
-        admit: asked with the seconds left before a row begins, where there is a deadline; why it may not begin, or
-            nothing. A row that may not has no outcome.
+        admit: says which rows may not begin; they have no outcome.
 
     Returns:
-        the outcome of every row that was begun, members of ensembles included.
+        the outcome of every row that was begun: first members that only ensembles need, then the rows as given.
 
     Raises:
         InputError: the folder of runs cannot be written to.
@@ -133,10 +181,12 @@ def run_queue(
             if not Workspace(root).own_runs():
                 Workspace(root).require_writable()
         try:
-            return queue.run(deadline, admit)
+            queue.run(deadline, admit)
         except KeyboardInterrupt as stopped:
             queue.stop(str(stopped) or "stopped by the user")
             raise
+    done = [task for task in queue.tasks.values() if task.request.part is None]
+    return [task.outcome for task in sorted(done, key=lambda task: task.asked_for) if task.outcome is not None]
 
 
 class _Queue:
@@ -146,13 +196,13 @@ class _Queue:
         self.running: dict[str, Receiver] = {}
         self.stopping = False
 
-    def run(self, deadline: float | None, admit: Callable[[Request, float], str] | None) -> list[Outcome]:
+    def run(self, deadline: float | None, admit: Admit | None) -> None:
         while True:
             left = None if deadline is None else deadline - time.monotonic()
             if left is None or left > 0:
                 self._begin(left, admit)
             if not self.running:
-                return outcomes_of(self.tasks)
+                return
             self._collect(SECONDS_BETWEEN_LOOKS if left is None else left)
             if deadline is not None and time.monotonic() >= deadline:
                 self.stop(TIME_LIMIT)
@@ -167,8 +217,8 @@ class _Queue:
         for key in list(self.running):
             self._ended(self.tasks[key], Answer(error=reason, lost=True))
 
-    def _begin(self, left: float | None, admit: Callable[[Request, float], str] | None) -> None:
-        while self.executor.has_room() and (task := next_task(self.tasks, self.begun)) is not None:
+    def _begin(self, left: float | None, admit: Admit | None) -> None:
+        while self.executor.has_room() and (task := self._next()) is not None:
             self.begun.add(task.key)
             if left is not None and admit is not None and (refused := admit(task.request, left)):
                 self.screen.say(f"{task.label}: {refused}")
@@ -182,11 +232,23 @@ class _Queue:
             self.running[task.key] = Receiver(callback)
             self.executor.begin(task, callback)
 
+    def _next(self) -> Task | None:
+        """The first task that has not begun and need not wait."""
+        for key, task in self.tasks.items():
+            if key not in self.begun and all(self.tasks[need].outcome is not None for need in task.needs):
+                return task
+        return None
+
     def _hindrance(self, task: Task) -> str:
+        """Why a task cannot begin; empty where it can. A fold that failed is tried again by its row."""
         root = task.request.runs_dir
-        # Where a mount is gone, the next row would begin a new folder of runs on the disk below it.
-        gone = "" if root.is_dir() else f"the folder of runs {root} is gone; put it back and go on with --resume"
-        return gone or self.executor.broken or failed_need(self.tasks, task)
+        if not root.is_dir():
+            # Where a mount is gone, the next row would begin a new folder of runs on the disk below it.
+            return f"the folder of runs {root} is gone; put it back and go on with --resume"
+        for need in (self.tasks[key] for key in task.needs if not self.executor.broken):
+            if need.request.part is None and need.outcome is not None and need.outcome.error is not None:
+                return f"its member '{need.label}' failed: {need.outcome.error}"
+        return self.executor.broken
 
     def _collect(self, seconds: float) -> None:
         for key, message in self.executor.collect(seconds):
@@ -211,15 +273,21 @@ class _Queue:
         elif answer.error is not None:
             self.screen.say(f"error: {task.label}: {answer.error}")
         elif answer.folds:
-            add_folds(self.tasks, task, answer.folds)
+            self._add_folds(task, answer.folds)
+
+    def _add_folds(self, prepared: Task, folds: int) -> None:
+        """Put in a task for each fold of the row whose part 0 is done; the row then waits for all of them."""
+        row = next(task for task in self.tasks.values() if prepared.key in task.needs)
+        parts = [row.fold(number) for number in range(1, folds + 1)]
+        row.needs += tuple(part.key for part in parts)
+        for one in (*parts, *list(self.tasks.values())[list(self.tasks).index(row.key) :]):
+            self.tasks.pop(one.key, None)
+            self.tasks[one.key] = one
 
 
 def note_lost_run(workspace: Workspace, name: str, reason: str) -> str:
-    """Give a run whose process is gone the state and the reason that it could not write itself.
-
-    Returns:
-        the reason that stands in the run's record now.
-    """
+    """Give a run whose process is gone the state and the reason that it could not write itself; the reason that stands
+    in the run's record now."""
     run = workspace.run(name)
     record = run.record()
     if record.get("state") != "running":

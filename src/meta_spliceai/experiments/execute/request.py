@@ -1,9 +1,14 @@
-"""One row to be run, as a value that travels between processes and machines, and what came of it."""
+"""One row to be run, as a value that travels between processes and machines; what it says meanwhile, and what came of
+it."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.run.callback import Callback
@@ -12,13 +17,17 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.tracking import tracked
 
+Message = dict[str, Any]
+"""What a run tells its callback, as plain values: a line, a stage's begin, advance and end, or facts."""
+
+SECONDS_BETWEEN_ADVANCES = 0.25
+
 
 @dataclass(frozen=True)
 class Request:
     """A row and everything that its run needs to know.
 
     Attributes:
-        spec: the row as it is to be run.
         rows: the catalogue, for members of ensembles.
         runs_dir: folder of runs and ledger.
         device: "auto", "cpu" or "cuda".
@@ -80,17 +89,76 @@ def carry_out(request: Request, callback: Callback) -> Answer:
         if request.part is not None:
             train_part(spec, workspace, request.part, device, request.rows, callback)
             return Answer()
-        with tracked(callback, request.track, workspace, request.tracking_uri) as watching:
-            outcome = run_experiment(
-                spec,
-                workspace,
-                device,
-                request.resume,
-                fresh=request.fresh,
-                rows=request.rows,
-                callback=watching,
-                price_per_hour=request.price_per_hour,
-            )
+        outcome = run_experiment(
+            spec,
+            workspace,
+            device,
+            request.resume,
+            fresh=request.fresh,
+            rows=request.rows,
+            callback=tracked(callback, request.track, workspace, request.tracking_uri),
+            price_per_hour=request.price_per_hour,
+        )
     except MetaSpliceAIError as error:
         return Answer(error=str(error))
     return Answer(outcome.run.name if outcome.run is not None else None, outcome.reused)
+
+
+class Sender:
+    """A callback that turns everything it hears into messages; advances are sent a few times a second."""
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self.send = send
+
+    def say(self, line: str) -> None:
+        self.send({"say": line})
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        self.send({"stage": name, "total": total})
+        held, sent = 0, time.monotonic()
+
+        def advance(units: int) -> None:
+            nonlocal held, sent
+            held += units
+            if time.monotonic() - sent >= SECONDS_BETWEEN_ADVANCES:
+                self.send({"advance": held})
+                held, sent = 0, time.monotonic()
+
+        try:
+            yield advance
+        finally:
+            self.send({"advance": held})
+            self.send({"stage-end": name})
+
+    def tell(self, kind: str, facts: dict[str, Any]) -> None:
+        self.send({"tell": kind, "facts": facts})
+
+
+class Receiver:
+    """Turns messages back into calls of a callback; `run` is the folder that the run has told of."""
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+        self.run: str | None = None
+        self._stages: list[tuple[ExitStack, Callable[[int], None]]] = []
+
+    def receive(self, message: Message) -> None:
+        if "say" in message:
+            self.callback.say(message["say"])
+        elif "stage" in message:
+            stack = ExitStack()
+            self._stages.append((stack, stack.enter_context(self.callback.stage(message["stage"], message["total"]))))
+        elif "advance" in message and self._stages:
+            self._stages[-1][1](message["advance"])
+        elif "stage-end" in message and self._stages:
+            self._stages.pop()[0].close()
+        elif "tell" in message:
+            if message["tell"] == "run":
+                self.run = message["facts"]["run"]
+            self.callback.tell(message["tell"], message["facts"])
+
+    def close(self) -> None:
+        """End whatever the other side has left open, because it is gone."""
+        while self._stages:
+            self._stages.pop()[0].close()

@@ -36,7 +36,6 @@ class Point:
     """A finished run beside its estimate.
 
     Attributes:
-        run: its name.
         kind: what it is a measurement of.
         memory: bytes, (estimated, measured); None where not measured.
         steps: for each step, seconds (estimated, measured).
@@ -76,51 +75,48 @@ class Calibration:
         return Calibration(tuple(point for point in self.points if point.kind.row != kind.row))
 
     def memory(self, kind: Kind, estimate: float, cuda: bool) -> Calibrated:
-        """Peak memory."""
+        """Peak memory: corrected by a factor on a card, by a sum in a process."""
         known = [(p, p.memory) for p in self.points if p.memory is not None and p.kind.device == kind.device]
         if cuda:
             logs = [(p, math.log(measured / planned)) for p, (planned, measured) in known]
-            return _nearest(kind, logs, True, lambda log: estimate * math.exp(log), estimate)
+            return _nearest(kind, logs, True, lambda log: estimate * math.exp(log))
         sums = [(p, measured - planned) for p, (planned, measured) in known]
-        return _nearest(kind, sums, True, lambda more: estimate + more, estimate)
+        return _nearest(kind, sums, True, lambda more: estimate + more)
 
     def step(self, kind: Kind, step: str, estimate: float) -> Calibrated:
         """Seconds of one step."""
         near = [p for p in self.points if p.kind.device == kind.device and min(p.steps.get(step, (0, 0))) > 0]
         logs = [(p, math.log(p.steps[step][1] / p.steps[step][0])) for p in near]
-        return _nearest(kind, logs, step in TRAINED_STEPS, lambda log: estimate * math.exp(log), estimate)
+        return _nearest(kind, logs, step in TRAINED_STEPS, lambda log: estimate * math.exp(log))
 
     def epochs(self, kind: Kind) -> Calibrated:
         """Share of the allowed epochs after which training stops by itself, on any device; 1 where nothing is known."""
-        return _nearest(kind, [(p, p.epoch_share) for p in self.points if p.epoch_share], True, float, 1.0)
+        known = [(p, p.epoch_share) for p in self.points if p.epoch_share]
+        return _nearest(kind, known, True, float) if known else Calibrated(1.0)
 
 
-def _nearest(
-    kind: Kind, off: list[tuple[Point, float]], by_model: bool, apply: Callable[[float], float], estimate: float
-) -> Calibrated:
+def _nearest(kind: Kind, off: list[tuple[Point, float]], by_model: bool, apply: Callable[[float], float]) -> Calibrated:
     """A number corrected by the nearest runs, drawn towards the wider circles.
 
     Args:
         kind: of the row.
         off: runs, and by how much each says its estimate was off.
         by_model: whether the kind of model matters.
-        apply: corrects the number by so much.
-        estimate: the number itself, for where there are no runs.
+        apply: the number corrected by so much; by 0 where there are no runs.
     """
     model = [one for one in off if not by_model or one[0].kind.family == kind.family]
     of = f" of {kind.family}" if by_model else ""
-    circles = [
+    circles = (
         (off, " on this device"),
         (model, of or " on this device"),
         ([one for one in model if one[0].kind.data == kind.data], f"{of} on {kind.data}"),
         ([one for one in off if one[0].kind.row == kind.row], " of this row"),
-    ]
-    corrected: float | None = None
-    found = Calibrated(estimate)
-    for number, (circle, words) in enumerate(circles):
+    )
+    corrected, found = None, Calibrated(apply(0.0))
+    for circle, words in circles:
         if not circle:
             continue
-        same, count = number == len(circles) - 1, len(circle)
+        same, count = words == " of this row", len(circle)
         middle = statistics.median(value for _, value in circle)
         corrected = middle if same or corrected is None else (count * middle + corrected) / (count + 1)
         rests_on = f"{count} run{'' if count == 1 else 's'}{words}"

@@ -1,4 +1,5 @@
-"""What to buy: which rows, on which cards, within a budget and a deadline."""
+"""What a plan says: every row on every machine, and which rows are bought on which of them within a budget and a
+deadline."""
 
 from __future__ import annotations
 
@@ -6,41 +7,144 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.plan.calibrate import Basis
 from meta_spliceai.experiments.plan.gpu_prices import Market
-from meta_spliceai.experiments.plan.row_plan import PRIORITIES, Offered, RowPlan
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+
+State = Literal["planned", "completed", "out of memory", "cannot run"]
+
+
+def priority_of(spec: ExperimentSpec) -> int:
+    """0 for the highest."""
+    return ("high", "medium", "low", None).index(spec.wish.priority if spec.wish else None)
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A row on one machine.
+
+    Attributes:
+        hours: expected, training stopped early as comparable runs were; `hours_most` with all epochs.
+        dollars: for `hours`; None without a price (the processor at hand costs nothing).
+        dollars_per_hour, as_of, provider, source: the price; None and empty where there is none.
+        batch_size, accumulate: how it is trained there.
+        phase: what holds the peak.
+        steps: expected seconds by step.
+        why: where the numbers are from, in words.
+    """
+
+    gpu: str
+    fits: bool
+    peak_bytes: int
+    hours: float
+    hours_most: float
+    dollars: float | None
+    dollars_per_hour: float | None
+    as_of: str
+    provider: str
+    source: str
+    batch_size: int
+    accumulate: int
+    memory_basis: Basis
+    time_basis: Basis
+    phase: str
+    steps: dict[str, float]
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **vars(self),
+            "hours": round(self.hours, 5),
+            "hours_most": round(self.hours_most, 5),
+            "dollars": None if self.dollars is None else round(self.dollars, 5),
+            "steps": {name: round(seconds, 3) for name, seconds in self.steps.items()},
+        }
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """A row on every machine.
+
+    Attributes:
+        state: completed: its result is there, and costs nothing again; out of memory: its latest run did not fit;
+            cannot run: a part is missing.
+        notes: what a reader must know.
+        shared: what this row computes that later rows find done, as a key; empty for nothing.
+        drawn: variants it draws.
+    """
+
+    spec: ExperimentSpec
+    state: State
+    offers: tuple[Offered, ...]
+    notes: tuple[str, ...]
+    shared: str = ""
+    drawn: int = 0
+
+    @property
+    def best(self) -> Offered | None:
+        """The cheapest that fits; the fastest of those that fit where none has a price; None where none fits."""
+        fitting = [offer for offer in self.offers if offer.fits]
+        priced = [offer for offer in fitting if offer.dollars is not None]
+        return min(priced or fitting, key=lambda offer: (offer.dollars or 0.0, offer.hours), default=None)
+
+    @property
+    def too_large(self) -> str:
+        """Why it fits no machine."""
+        least = min(self.offers, key=lambda offer: offer.peak_bytes)
+        return f"needs {least.peak_bytes / 1e9:.1f} GB at batch {least.batch_size}, more than any card asked for has"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.spec.id,
+            "title": self.spec.title,
+            "section": self.spec.section,
+            "state": self.state,
+            "best": None if self.best is None else self.best.to_json(),
+            "offers": [offer.to_json() for offer in self.offers],
+            "notes": list(self.notes),
+            "wish": None if self.spec.wish is None else self.spec.wish.model_dump(mode="json"),
+        }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Several rows, and what is bought.
-
-    Attributes:
-        rows: every row asked for, in order.
-        chosen: for each row that is bought, on which machine.
-        left_out: for each other row, why.
-        hours: of the chosen rows, one after the other.
-        dollars: of the chosen rows that have a price; None where there are some and none has.
-        unpriced: chosen rows without a price.
-        warnings: what a reader must know (old prices).
-        prices: the day, provider and source of every price used, in words.
-    """
+    """Several rows: on which machine each one is bought, why others are left out, and old prices to warn of."""
 
     rows: tuple[RowPlan, ...]
     chosen: dict[str, Offered]
     left_out: dict[str, str]
-    hours: float
-    dollars: float | None
-    unpriced: tuple[str, ...]
     warnings: tuple[str, ...]
-    prices: tuple[str, ...]
 
     @property
     def peak_bytes(self) -> int:
-        """The largest peak of a chosen row."""
         return max((offer.peak_bytes for offer in self.chosen.values()), default=0)
+
+    @property
+    def hours(self) -> float:
+        """Of the chosen rows, one after the other."""
+        return sum(offer.hours for offer in self.chosen.values())
+
+    @property
+    def dollars(self) -> float | None:
+        """Of the chosen rows that have a price; None where there are some and none has."""
+        known = [offer.dollars for offer in self.chosen.values() if offer.dollars is not None]
+        return sum(known) if known or not self.chosen else None
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        return tuple(row_id for row_id, offer in self.chosen.items() if offer.dollars is None)
+
+    @property
+    def prices(self) -> tuple[str, ...]:
+        """The day, provider and source of every price used, in words."""
+        used = {(o.gpu, o.dollars_per_hour, o.provider, o.as_of, o.source) for o in self.chosen.values() if o.as_of}
+        return tuple(
+            f"{gpu} ${in_short(rate or 0)}/h ({provider}, {day}; {source})"
+            for gpu, rate, provider, day, source in sorted(used)
+        )
 
     def in_order(self) -> list[str]:
         """Ids of the chosen rows as they are best run: those that others wait for or share caches with first, then by
@@ -51,26 +155,18 @@ class Plan:
         for row_id in sorted(plans, key=lambda one: not self.chosen[one].steps.get("base scores")):
             first.setdefault(plans[row_id].shared, row_id)
 
+        def depth(row_id: str) -> int:
+            ensemble = plans[row_id].spec.ensemble
+            return 1 + max((depth(one) for one in ensemble.members if one in plans), default=0) if ensemble else 0
+
         def rank(row_id: str) -> tuple[Any, ...]:
             plan = plans[row_id]
             opens = users[plan.shared] > 1 and first[plan.shared] == row_id
-            ensemble = plan.spec.ensemble is not None
-            return (ensemble, not opens, _priority(plan), self.chosen[row_id].hours)
+            return depth(row_id), not opens, priority_of(plan.spec), self.chosen[row_id].hours
 
-        waits = {
-            row: set(plan.spec.ensemble.members) & set(plans) if plan.spec.ensemble else set()
-            for row, plan in plans.items()
-        }
-        left = sorted(plans, key=rank)
-        ordered: list[str] = []
-        while left:
-            ready = next((row_id for row_id in left if waits[row_id] <= set(ordered)), left[0])
-            left.remove(ready)
-            ordered.append(ready)
-        return ordered
+        return sorted(plans, key=rank)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
         return {
             "rows": [plan.to_json() for plan in self.rows],
             "chosen": {row_id: offer.gpu for row_id, offer in self.chosen.items()},
@@ -95,18 +191,11 @@ def choose(
     budget: float | None = None,
     deadline: float | None = None,
 ) -> Plan:
-    """The best plan within a budget and a deadline.
+    """The best plan within a budget (dollars) and a deadline (hours, the rows run one after the other).
 
     Every row begins on its cheapest card. Where the hours are too many, the row that gains most hours a dollar moves to
     a faster card; where none can, and where the dollars are too many, the row of least priority is left out, of those
     the one that costs most. What is left out comes back where it still fits.
-
-    Args:
-        plans: the rows.
-        market: where prices are from.
-        today: the day they are compared with.
-        budget: dollars; None for no limit.
-        deadline: hours, the rows run one after the other; None for no limit.
 
     Raises:
         InputError: a budget or deadline that is not above zero.
@@ -114,94 +203,67 @@ def choose(
     for name, value, unit in (("--budget", budget, "dollars"), ("--deadline", deadline, "hours")):
         if value is not None and not value > 0:
             raise InputError(f"{name} {value:g} is not allowed; give {unit} above 0")
-    limited = budget is not None or deadline is not None
     left_out: dict[str, str] = {}
     chosen: dict[str, Offered] = {}
-    wanted: dict[str, RowPlan] = {}
     for plan in plans:
-        row_id = plan.spec.id
+        best, row_id = plan.best, plan.spec.id
         if plan.state == "completed":
             left_out[row_id] = "completed: its result is there"
         elif plan.state == "cannot run":
             left_out[row_id] = "; ".join(plan.notes)
-        elif plan.best is None:
-            left_out[row_id] = _too_large(plan)
-        elif budget is not None and plan.best.dollars is None:
+        elif best is None:
+            left_out[row_id] = plan.too_large
+        elif budget is not None and best.dollars is None:
             left_out[row_id] = "no price for a card that it fits; give one with --prices FILE"
         else:
-            wanted[row_id] = plan
-            chosen[row_id] = plan.best
-    if limited:
-        _meet(wanted, chosen, left_out, budget, deadline)
-    known = [offer.dollars for offer in chosen.values() if offer.dollars is not None]
-    used = {(o.gpu, o.dollars_per_hour, o.as_of, o.provider, o.source) for o in chosen.values() if o.as_of}
+            chosen[row_id] = best
+    wanted = {plan.spec.id: plan for plan in plans if plan.spec.id in chosen}
+    left_out |= _meet(wanted, chosen, budget, deadline)
     old = market.old_prices(today)
-    return Plan(
-        rows=tuple(plans),
-        chosen=chosen,
-        left_out=left_out,
-        hours=_hours(chosen),
-        dollars=sum(known) if known or not chosen else None,
-        unpriced=tuple(row_id for row_id, offer in chosen.items() if offer.dollars is None),
-        warnings=(old,) if old else (),
-        prices=tuple(
-            f"{gpu} ${in_short(rate or 0)}/h ({provider}, {day}; {source})"
-            for gpu, rate, day, provider, source in sorted(used)
-        ),
-    )
-
-
-def _too_large(plan: RowPlan) -> str:
-    if not plan.offers:
-        return "; ".join(plan.notes)
-    least = min(plan.offers, key=lambda offer: offer.peak_bytes)
-    return f"needs {least.peak_bytes / 1e9:.1f} GB at batch {least.batch_size}, more than any card asked for has"
-
-
-def _hours(chosen: dict[str, Offered]) -> float:
-    return sum(offer.hours for offer in chosen.values())
-
-
-def _spent(chosen: dict[str, Offered]) -> float:
-    return sum(offer.dollars or 0.0 for offer in chosen.values())
-
-
-def _priority(plan: RowPlan) -> int:
-    priority = plan.spec.wish.priority if plan.spec.wish else None
-    return PRIORITIES.index(priority) if priority in PRIORITIES else len(PRIORITIES)
+    return Plan(tuple(plans), chosen, left_out, (old,) if old else ())
 
 
 def _meet(
-    wanted: dict[str, RowPlan],
-    chosen: dict[str, Offered],
-    left_out: dict[str, str],
-    budget: float | None,
-    deadline: float | None,
-) -> None:
-    """Change `chosen` until it keeps both limits; say in `left_out` why rows are not in it."""
+    wanted: dict[str, RowPlan], chosen: dict[str, Offered], budget: float | None, deadline: float | None
+) -> dict[str, str]:
+    """Change `chosen` until it keeps both limits; rows that are not in it any more, and why."""
+
+    def hours() -> float:
+        return sum(offer.hours for offer in chosen.values())
+
+    def dollars() -> float:
+        return sum(offer.dollars or 0.0 for offer in chosen.values())
 
     def too_long() -> bool:
-        return deadline is not None and _hours(chosen) > deadline
+        return deadline is not None and hours() > deadline
 
     def too_dear() -> bool:
-        return budget is not None and _spent(chosen) > budget
+        return budget is not None and dollars() > budget
 
     while too_long() and _speed_up(wanted, chosen):
         pass
-    dropped: list[str] = []
-    while chosen and (too_long() or too_dear()):
+    dropped: dict[str, Offered] = {}
+    while too_long() or too_dear():
         cost = "hours" if too_long() else "dollars"
-        worst = max(chosen, key=lambda row_id: (_priority(wanted[row_id]), getattr(chosen[row_id], cost) or 0.0))
-        dropped.append(worst)
-        del chosen[worst]
-    for row_id in sorted(dropped, key=lambda one: (_priority(wanted[one]), wanted[one].best.dollars or 0.0)):  # type: ignore[union-attr]
+        worst = max(chosen, key=lambda row_id: (priority_of(wanted[row_id].spec), getattr(chosen[row_id], cost) or 0.0))
+        dropped[worst] = chosen.pop(worst)
+    left_out = {}
+    for row_id in sorted(dropped, key=lambda one: (priority_of(wanted[one].spec), dropped[one].dollars or 0.0)):
         for offer in sorted(_fitting(wanted[row_id]), key=lambda one: (one.dollars or 0.0, one.hours)):
             chosen[row_id] = offer
             if not too_long() and not too_dear():
                 break
             del chosen[row_id]
         if row_id not in chosen:
-            left_out[row_id] = _reason(wanted[row_id], chosen, budget, deadline)
+            offer, words = wanted[row_id].best or dropped[row_id], []
+            if budget is not None:
+                left = in_short(budget - dollars())
+                words.append(f"${in_short(offer.dollars or 0)} on {offer.gpu} with ${left} of ${budget:g} left")
+            if deadline is not None:
+                left = in_short(deadline - hours())
+                words.append(f"{in_short(offer.hours)} h on {offer.gpu} with {left} of {deadline:g} h left")
+            left_out[row_id] = f"does not fit: {' and '.join(words)}"
+    return left_out
 
 
 def _fitting(plan: RowPlan) -> list[Offered]:
@@ -210,33 +272,16 @@ def _fitting(plan: RowPlan) -> list[Offered]:
 
 def _speed_up(wanted: dict[str, RowPlan], chosen: dict[str, Offered]) -> bool:
     """Move one row to a faster card, where an hour saved costs least; whether there was one to move."""
-    best: tuple[float, str, Offered] | None = None
-    for row_id, now in chosen.items():
-        for offer in _fitting(wanted[row_id]):
-            saved = now.hours - offer.hours
-            if saved <= 0:
-                continue
-            cost = ((offer.dollars or 0.0) - (now.dollars or 0.0)) / saved
-            if best is None or cost < best[0]:
-                best = (cost, row_id, offer)
-    if best is None:
-        return False
-    chosen[best[1]] = best[2]
-    return True
-
-
-def _reason(plan: RowPlan, chosen: dict[str, Offered], budget: float | None, deadline: float | None) -> str:
-    offer = plan.best
-    if offer is None:
-        return _too_large(plan)
-    words = []
-    if budget is not None and _spent(chosen) + (offer.dollars or 0.0) > budget:
-        left = budget - _spent(chosen)
-        words.append(f"${in_short(offer.dollars or 0)} on {offer.gpu} with ${in_short(left)} of ${budget:g} left")
-    if deadline is not None and _hours(chosen) + offer.hours > deadline:
-        left = deadline - _hours(chosen)
-        words.append(f"{in_short(offer.hours)} h on {offer.gpu} with {in_short(left)} of {deadline:g} h left")
-    return "does not fit: " + (" and ".join(words) or "budget and deadline together leave no card")
+    moves = [
+        (((offer.dollars or 0.0) - (now.dollars or 0.0)) / (now.hours - offer.hours), row_id, offer)
+        for row_id, now in chosen.items()
+        for offer in _fitting(wanted[row_id])
+        if offer.hours < now.hours
+    ]
+    if moves:
+        _, row_id, offer = min(moves, key=lambda move: move[0])
+        chosen[row_id] = offer
+    return bool(moves)
 
 
 def in_short(value: float) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from meta_spliceai.datasets import registry
@@ -29,7 +27,6 @@ class DataFacts:
     """A data set in numbers.
 
     Attributes:
-        rows: usable variants.
         by_chromosome: for each chromosome, variants of each class.
         neighbourhoods: groups of variants that share a reference in base scoring.
         spread: bases between the first and the last variant of each neighbourhood, summed.
@@ -47,7 +44,6 @@ class DataFacts:
     exact: bool
 
     def of_class(self, *classes: str) -> int:
-        """Variants of these classes."""
         return sum(count for counts in self.by_chromosome.values() for name, count in counts.items() if name in classes)
 
 
@@ -56,12 +52,10 @@ class Parts:
     """What a row trains on and is evaluated on.
 
     Attributes:
-        rows: variants in the row's table (base scores, windows and answers are made for all of them).
+        rows: variants in the row's table (base scores, windows and predictions are made for all of them).
         folds: labelled variants in the train and in the validation part of every model that is trained.
         tested: variants in the test parts.
-        neighbourhoods, spread: see `DataFacts`, for the rows drawn.
-        source: where the numbers are from, in words.
-        exact: whether the data set was counted.
+        neighbourhoods, spread, source, exact: see `DataFacts`, for the rows drawn.
     """
 
     rows: int
@@ -74,34 +68,28 @@ class Parts:
 
 
 def facts_of(wanted: DataSpec) -> DataFacts:
-    """The data set in numbers: counted once and kept in the cache; where its files are not at hand, as declared.
-
-    Args:
-        wanted: the data set; what a row draws from it does not matter.
+    """The data set in numbers, whatever a row draws from it: counted once and kept in the cache; where its files are
+    not at hand, as declared.
 
     Raises:
         InputError: an unknown data set or option.
     """
     whole = wanted.model_copy(update={"rows": None, "labelled_only": False, "balanced": False})
+    described, paths = registry.get(wanted.name), [value for value in wanted.options.values() if isinstance(value, str)]
+    files = [(path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in paths if os.path.isfile(path)]
+    # Where files are looked for decides how much there is.
+    mirror = os.environ.get("META_SPLICEAI_MIRROR", "")
+    made_from = [wanted.name, dict(wanted.options), described.checksums, mirror, NEAR, files]
     try:
-        return DataFacts(**cached("data", _made_from(whole), lambda: asdict(count(whole))))
+        return DataFacts(**cached("data", made_from, lambda: asdict(count(whole))))
     except (MissingResourceError, MissingExtraError, IntegrityError) as error:
-        rows = max(1, registry.get(wanted.name).rows)
+        rows = max(1, described.rows)
         half = {SPLICE_ALTERING: rows // 2, NORMAL: rows - rows // 2}
         why = f"{rows:,} variants as declared, an upper bound; not at hand: {error}"
         return DataFacts(rows, {"all": half}, rows, 0, 0.0, why, False)
 
 
-def _made_from(wanted: DataSpec) -> list[object]:
-    """Data set, options, its files' checksums, and where files are looked for (which decides how much there is)."""
-    paths = [Path(value) for value in wanted.options.values() if isinstance(value, str) and os.path.isfile(value)]
-    files = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
-    mirror = os.environ.get("META_SPLICEAI_MIRROR", "")
-    return [wanted.name, dict(wanted.options), registry.get(wanted.name).checksums, mirror, NEAR, files]
-
-
 def count(wanted: DataSpec) -> DataFacts:
-    """Read a data set and count it."""
     started = time.process_time()  # of the processor: how busy this computer is says nothing about another one
     loaded = load_rows_of(wanted)
     seconds = round(time.process_time() - started, 3)
@@ -118,14 +106,10 @@ def count(wanted: DataSpec) -> DataFacts:
 
 def _neighbourhoods(table: pd.DataFrame) -> tuple[int, int]:
     ordered = table.sort_values(["chrom", "strand", "gene", "pos"])
-    steps = ordered["pos"].diff().to_numpy()
-    same = np.ones(len(ordered), dtype=bool)
-    for column in ("chrom", "strand", "gene"):
-        values = ordered[column].to_numpy(dtype=object)
-        same[1:] &= values[1:] == values[:-1]
-    joined = same & (np.nan_to_num(steps, nan=NEAR + 1) <= NEAR)
-    joined[0] = False
-    return int((~joined).sum()), int(np.nan_to_num(steps)[joined].sum())
+    gene = ordered.groupby(["chrom", "strand", "gene"], dropna=False).ngroup()
+    steps = ordered["pos"].diff()
+    joined = (gene.diff() == 0) & (steps <= NEAR)
+    return int((~joined).sum()), int(steps[joined].sum())
 
 
 def parts_of(spec: ExperimentSpec, facts: DataFacts) -> Parts:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,16 +22,19 @@ from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import source_state
+from meta_spliceai.files import sha256_file
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import SHARE_OF_DEVICE, frozen_features
 from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP
 from meta_spliceai.splice_engine.meta_layer.window_data import PREDICTED_AT_ONCE, rows_at_a_time, validation_rows
+
+HYENADNA = "hyenadna"
+"""How the names of encoders begin whose weights are published, and which are frozen unless told otherwise."""
 
 READING_SECONDS = 10.0
 """Assumed time to read a data set that was never read here."""
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Variants in a training batch, and batches whose gradients are added before a step."""
 
     size: int
@@ -40,12 +42,10 @@ class Batch:
 
     @classmethod
     def of(cls, spec: ExperimentSpec) -> Batch:
-        """The row's own."""
         return cls(spec.training.batch_size, spec.training.accumulate)
 
 
-@dataclass(frozen=True)
-class ToCompute:
+class ToCompute(NamedTuple):
     """What of a row's work is not in a cache; all of it unless told otherwise.
 
     Attributes:
@@ -64,18 +64,15 @@ class Demand:
     """What one row needs on one machine.
 
     Attributes:
-        peak_bytes: most memory held.
-        phase: in which phase.
+        peak_bytes: most memory held, in `phase`.
         steps: seconds by step of a run, at all epochs allowed.
         epoch_seconds: seconds of training that go with the number of epochs; the rest of "training" is done once.
-        gflop: billions of floating-point operations of training, all epochs.
     """
 
     peak_bytes: float
     phase: str
     steps: dict[str, float]
     epoch_seconds: float
-    gflop: float
 
     def at_share(self, share: float) -> dict[str, float]:
         """Seconds by step where training stops after this share of its epochs."""
@@ -97,11 +94,9 @@ def family_of(spec: ExperimentSpec) -> str:
 def is_frozen(spec: ExperimentSpec) -> bool:
     """Whether a row trains on a frozen encoder's features, which are computed once and kept."""
     trains = spec.ensemble is None and spec.procedure != "fusion"
-    return trains and _reads_hyenadna(spec) and spec.encoder.settings.get("freeze_encoder") is not False
-
-
-def _reads_hyenadna(spec: ExperimentSpec) -> bool:
-    return spec.encoder.name.startswith("hyenadna")
+    return (
+        trains and spec.encoder.name.startswith(HYENADNA) and spec.encoder.settings.get("freeze_encoder") is not False
+    )
 
 
 def kind_of(spec: ExperimentSpec, device: str) -> Kind:
@@ -111,40 +106,27 @@ def kind_of(spec: ExperimentSpec, device: str) -> Kind:
     return Kind(device, family_of(spec), spec.data.name, json.dumps(fields, sort_keys=True))
 
 
-def is_mixed(spec: ExperimentSpec, cuda: bool) -> bool:
-    """Whether a row trains in bfloat16 mixed precision."""
-    precision = spec.training.precision
-    return precision == "bfloat16" or (precision == "auto" and cuda)
-
-
-def without_weights(spec: ExperimentSpec) -> ExperimentSpec:
-    """The row with random weights: neither speed nor memory depends on them, so no checkpoint is needed."""
-    if not _reads_hyenadna(spec):
-        return spec
-    settings = {**spec.encoder.settings, "weights": "scratch"}
-    return spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"settings": settings})})
-
-
 @cache
 def _source() -> str:
     """State of the code that decides about a dry run."""
-    tracing = hashlib.sha256(Path(dry_trace.__file__).read_bytes()).hexdigest()
-    return f"{torch.__version__} {source_state()} {tracing}"
+    return f"{torch.__version__} {source_state()} {sha256_file(Path(dry_trace.__file__))}"
 
 
 def trace_row(spec: ExperimentSpec, machine: Machine) -> DryRun:
     """The dry run of a row's model on a kind of machine; rows that differ only in data, split or batch share it."""
-    blank = without_weights(spec)
+    if spec.encoder.name.startswith(HYENADNA):
+        # Random weights: neither speed nor memory depends on them, so no checkpoint is needed.
+        settings = {**spec.encoder.settings, "weights": "scratch"}
+        spec = spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"settings": settings})})
     training = spec.training.model_copy(update={"batch_size": 1, "epochs": 1, "accumulate": 1, "seed": 0})
-    mixed = is_mixed(spec, machine.cuda)
-    parts = [one.model_dump(mode="json") for one in (blank.encoder, blank.head, training)]
+    mixed = training.precision == "bfloat16" or (training.precision == "auto" and machine.cuda)
+    parts = [one.model_dump(mode="json") for one in (spec.encoder, spec.head, training)]
     made_from = [spec.window, *parts, mixed, machine.cuda, _source()]
     key = json.dumps(made_from, sort_keys=True)
     if key not in _TRACED:
 
         def trace() -> dict[str, Any]:
-            run = dry_run(lambda: build_predictor(blank), spec.training, mixed=mixed, cuda=machine.cuda)
-            return run.to_json()
+            return asdict(dry_run(lambda: build_predictor(spec), spec.training, mixed=mixed, cuda=machine.cuda))
 
         _TRACED[key] = DryRun.from_json(cached("trace", made_from, trace))
     return _TRACED[key]
@@ -162,10 +144,10 @@ def demand_of(
     work: ToCompute,
     reading: float = 0.0,
 ) -> Demand:
-    """What a row needs on a machine.
+    """What a row needs on a machine; an ensemble's members are not in it.
 
     Args:
-        spec: the row; an ensemble's members are not in it.
+        spec: the row.
         parts: what it trains on.
         machine: where.
         batch: how it is trained there.
@@ -190,86 +172,65 @@ def demand_of(
         held, phases = run_work.held_bytes(spec, parts), run_work.passing_bytes(spec, parts)
     if steps["base scores"]:
         phases["base scores"] += run_work.scoring_bytes(spec)
-    epoch_seconds = gflop = 0.0
+    epoch_seconds = 0.0
     if spec.procedure == "fusion":
         steps["features"] = run_work.features_seconds(spec, parts)
         steps["training"] = run_work.fusion_seconds(spec, parts)
     elif spec.ensemble is None:
-        trained = _trained(spec, parts, machine, batch, work.features)
-        steps |= trained.steps
-        left = trained.held + (0.0 if machine.cuda else run_work.LEFT_BEHIND)
-        phases |= {name: bytes_ + left for name, bytes_ in trained.phases.items()}
-        epoch_seconds, gflop = trained.epoch_seconds, trained.gflop
+        trained, epoch_seconds, peaks = _training(spec, parts, machine, batch, work.features)
+        steps |= trained
+        left = 0.0 if machine.cuda else run_work.LEFT_BEHIND
+        phases |= {name: bytes_ + left for name, bytes_ in peaks.items()}
     if spec.ensemble is None:
         steps["baselines"] = run_work.baselines_seconds(parts) if work.baselines else 0.0
     steps["evaluation"] = run_work.evaluating_seconds(spec, parts)
     phase = max(phases, key=lambda name: phases[name])
-    return Demand(held + phases[phase] + machine.held_bytes, phase, steps, epoch_seconds, gflop)
+    return Demand(held + phases[phase] + machine.held_bytes, phase, steps, epoch_seconds)
 
 
-@dataclass(frozen=True)
-class _Training:
-    steps: dict[str, float]
-    epoch_seconds: float
-    gflop: float
-    phases: dict[str, float]
-    held: float
-
-
-def _trained(spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, embedded: float) -> _Training:
-    """Training and predicting: what is held by phase, and what it takes."""
-    dry = trace_row(spec, machine)
-    config = spec.training
+def _training(
+    spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, embedded: float
+) -> tuple[dict[str, float], float, dict[str, float]]:
+    """Training and predicting: seconds by step, those of them that go with the epochs, and bytes held by phase."""
+    dry, config = trace_row(spec, machine), spec.training
     validated = validation_rows(batch.size, spec.window)
-    predicted = rows_at_a_time(PREDICTED_AT_ONCE, spec.window)
-    step, check, prediction = (
+    answered = rows_at_a_time(PREDICTED_AT_ONCE, spec.window)
+    step, check, answer = (
         dry.training.at(batch.size),
         dry.validation.at(validated),
-        dry.validation.at(predicted),
+        dry.validation.at(answered),
     )
-    codes = 2.0 * parts.rows * (spec.window + 2 * getattr(config, "window_shift", 0))
+    most_validated = max((validation for _, validation in parts.folds), default=1) or 1
     phases = {
         # When the last gradient is there, so are all others, the weights and both moments, however small the batch.
         "training": max(float(step.peak_bytes), 4.0 * (dry.parameters + 3 * dry.trained)),
-        "validation": float(dry.validation.at(min(validated, _largest(parts, 1))).peak_bytes) + 8.0 * dry.trained,
-        "predicting": float(dry.validation.at(min(predicted, parts.rows)).peak_bytes),
+        "validation": float(dry.validation.at(min(validated, most_validated)).peak_bytes) + 8.0 * dry.trained,
+        "predicting": float(dry.validation.at(min(answered, parts.rows)).peak_bytes),
     }
-    seconds_step = machine.seconds(step) + STEP_SECONDS
-    per_epoch, flops = 0.0, 0.0
-    for train, validation in parts.folds:
-        batches = -(-train // batch.size)
-        per_epoch += batches * seconds_step + -(-validation // validated) * machine.seconds(check)
-        flops += batches * float(step.flops.sum()) + validation / validated * float(check.flops.sum())
+    seconds_step, seconds_check = machine.seconds(step) + STEP_SECONDS, machine.seconds(check)
+    per_epoch = sum(
+        -(-train // batch.size) * seconds_step + -(-validation // validated) * seconds_check
+        for train, validation in parts.folds
+    )
     epoch_seconds = per_epoch * config.epochs
-    training = epoch_seconds + len(parts.folds) * 1.0
-    held, steps = codes, {}
+    steps = {
+        "training": epoch_seconds + len(parts.folds) * 1.0,
+        "predicting": len(parts.folds) * -(-parts.rows // answered) * machine.seconds(answer),
+    }
+    held = 2.0 * parts.rows * (spec.window + 2 * getattr(config, "window_shift", 0))
     if dry.feature_bytes:
-        sequences = 2 * parts.rows
-        kept = float(sequences * dry.feature_bytes)
-        if not dry.embedding:
-            steps[FEATURES_FOUND] = kept / FOUND_BYTES_SECOND  # a base network computed them
-        elif embedded:
+        kept = 2.0 * parts.rows * dry.feature_bytes
+        if dry.embedding and embedded:
             at_once = int(inspect.signature(frozen_features).parameters["batch_size"].default)
             read = rows_at_a_time(at_once, spec.window)
             embed = dry.embedding.at(read)
-            steps[FEATURES] = embedded * -(-sequences // read) * machine.seconds(embed)
+            steps[FEATURES] = embedded * -(-2 * parts.rows // read) * machine.seconds(embed)
             phases["embedding"] = float(embed.peak_bytes)
-        else:
+        else:  # found, or a base network computed them
             steps[FEATURES_FOUND] = kept / FOUND_BYTES_SECOND
         if not machine.cuda or kept < SHARE_OF_DEVICE * machine.memory_bytes:
             held += kept
-    predictions = len(parts.folds) * -(-parts.rows // predicted) * machine.seconds(prediction)
-    return _Training(
-        {**steps, "training": training, "predicting": predictions},
-        epoch_seconds,
-        flops * config.epochs / 1e9,
-        phases,
-        held,
-    )
-
-
-def _largest(parts: Parts, which: int) -> int:
-    return max((fold[which] for fold in parts.folds), default=1) or 1
+    return steps, epoch_seconds, {name: bytes_ + held for name, bytes_ in phases.items()}
 
 
 def batches_of(spec: ExperimentSpec) -> list[Batch]:
@@ -295,12 +256,8 @@ class CacheKeys(NamedTuple):
 
 
 def cache_keys(spec: ExperimentSpec, rows: int) -> CacheKeys:
-    """Under what a row's intermediate results are found again.
-
-    Args:
-        spec: the row.
-        rows: variants it draws; rows that ask for more than there are draw the same ones.
-    """
+    """Under what a row's intermediate results are found again, its number of variants given: rows that ask for more
+    than there are draw the same ones."""
     data = f"{rows} {spec.data.model_copy(update={'rows': None}).model_dump_json()}"
     scores = f"scores of {data} {' '.join(base.model_dump_json() for base in spec.networks)}"
     zero = f"baselines of {data} {spec.split.model_dump_json()} {spec.negatives} {spec.window} {spec.seed}"

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,15 +54,9 @@ def _size(number: int, factor: float = 1) -> Size:
 
 @dataclass(frozen=True)
 class Traced:
-    """One pass at one batch size.
-
-    Attributes:
-        peak_bytes: most that was held at one time.
-        flops: floating-point operations of each operation, in order.
-        moved: bytes each operation reads and writes.
-        matrix: true for operations that a matrix unit does (products and convolutions).
-        half: true for operations on 16-bit numbers.
-    """
+    """One pass at one batch size: most bytes held at one time; of each operation in order its floating-point operations
+    and the bytes it reads and writes, whether a matrix unit does it (products and convolutions), and whether on 16-bit
+    numbers."""
 
     peak_bytes: int
     flops: Float64[np.ndarray, " operations"]
@@ -77,8 +71,8 @@ class Pass:
 
     Attributes:
         held: change of the bytes held, allocation by allocation.
-        work: for each operation its floating-point operations and its bytes read and written, each as two numbers,
-            and whether it is a matrix unit's and on 16-bit numbers.
+        work: for each operation its floating-point operations and its bytes moved, each as two numbers, and whether it
+            is a matrix unit's and on 16-bit numbers.
         rounding: memory is handed out in pieces of so many bytes.
     """
 
@@ -87,7 +81,6 @@ class Pass:
     rounding: int
 
     def at(self, batch: int) -> Traced:
-        """The pass with so many variants or sequences."""
         held, work = np.array(self.held).reshape(-1, 2), np.array(self.work, dtype=np.float64).reshape(-1, 6)
         changes = held @ (1, batch)
         changes = np.sign(changes) * np.ceil(np.abs(changes) / self.rounding) * self.rounding
@@ -108,8 +101,7 @@ class DryRun:
         training: forward, loss, backward, optimiser; of variants.
         validation: forward without gradients; of variants.
         embedding: the frozen encoder, of sequences; None where the encoder is trained.
-        parameters: numbers in the model.
-        trained: numbers that are trained.
+        parameters, trained: numbers in the model, and those of them that are trained.
         feature_bytes: bytes of a frozen encoder's features of one sequence as they are kept (float16); 0 if trained.
     """
 
@@ -120,13 +112,9 @@ class DryRun:
     trained: int
     feature_bytes: int
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> DryRun:
-        """What `to_json` made."""
+        """From what `dataclasses.asdict` made of one."""
         passes = {name: values[name] and Pass(**values[name]) for name in ("training", "validation", "embedding")}
         return cls(**{**values, **passes})
 
@@ -207,10 +195,7 @@ class _CudaAutocast(TorchFunctionMode):
 
 @contextmanager
 def _precision(mixed: bool) -> Iterator[None]:
-    if not mixed:
-        yield
-        return
-    with torch.autocast("cpu", dtype=torch.bfloat16), _CudaAutocast():
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed), _CudaAutocast() if mixed else nullcontext():
         yield
 
 
@@ -246,14 +231,12 @@ def dry_run(build: Callable[[], Predictor], config: TrainingConfig, *, mixed: bo
 
 def _predict(predictor: Predictor, mixed: bool) -> Tensor:
     """Predictions of a batch: of one-hot bases of both alleles, or of a frozen encoder's features of them."""
-    if predictor.encoder_frozen:
-        encoder: Any = predictor.encoder
-        shape = (BATCH, int(encoder.positions), int(encoder.channels))
-        pair = torch.zeros(shape).mT, torch.zeros(shape).mT
-    else:
-        pair = torch.zeros((BATCH, 4, predictor.window)), torch.zeros((BATCH, 4, predictor.window))
+    encoder: Any = predictor.encoder
+    frozen = predictor.encoder_frozen
+    shape = (BATCH, int(encoder.positions), int(encoder.channels)) if frozen else (BATCH, 4, predictor.window)
+    pair = torch.zeros(shape), torch.zeros(shape)
     with _precision(mixed):
-        predicted: Tensor = predictor.compare(*pair) if predictor.encoder_frozen else predictor(*pair)
+        predicted: Tensor = predictor.compare(pair[0].mT, pair[1].mT) if frozen else predictor(*pair)
         return predicted.float()
 
 
@@ -272,15 +255,14 @@ def _training(predictor: Predictor, config: TrainingConfig, mixed: bool, account
         with _precision(mixed):
             loss = predictor.loss(predicted, labels, config)
         del predicted
-        for parameter in trained:
-            parameter.grad = None
+        predictor.zero_grad(set_to_none=True)
         loss.backward()
     # The fused AdamW is one pass over weights, gradients and both moments, in place; clipping one over gradients.
     touched = float(sum(p.nbytes for p in trained))
     account.made.work.append((3 * touched, 0.0, 9 * touched, 0.0, False, False))
-    for parameter in trained:
-        parameter.grad = None
-    return Pass(list(account.made.held), account.made.work, account.made.rounding)
+    made = Pass(list(account.made.held), account.made.work, account.made.rounding)
+    predictor.zero_grad(set_to_none=True)
+    return made
 
 
 def _forward(predictor: Predictor, account: _Account, call: Callable[[], Tensor]) -> Pass:

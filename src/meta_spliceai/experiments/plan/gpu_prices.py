@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from importlib.resources import files
 from pathlib import Path
 
@@ -41,9 +42,7 @@ class Price(Block):
 class PriceTable(Block):
     """Recommendations and prices of one day."""
 
-    as_of: str = Field(
-        pattern=r"^\d{4}-\d{2}(-\d{2})?$", description="month or day of the prices, YYYY-MM or YYYY-MM-DD"
-    )
+    as_of: str = Field(description="month or day of the prices, YYYY-MM or YYYY-MM-DD")
     provider: str = Field(description="who rents the cards out")
     source: str = Field(description="where the numbers are from")
     recommendations: tuple[Recommendation, ...] = Field((), description="what each card is good for")
@@ -51,18 +50,13 @@ class PriceTable(Block):
 
     @field_validator("as_of", mode="before")
     @classmethod
-    def _as_text(cls, value: object) -> object:
-        # YAML reads an unquoted 2026-01-31 as a date.
-        return value.isoformat() if isinstance(value, date) else value
-
-    @field_validator("as_of")
-    @classmethod
-    def _a_day(cls, value: str) -> str:
+    def _a_day(cls, value: object) -> str:
+        text = str(value)  # YAML reads an unquoted 2026-01-31 as a date
         try:
-            first_day(value)
+            first_day(text)
         except ValueError as error:
             raise ValueError("not a day of the calendar; YYYY-MM or YYYY-MM-DD") from error
-        return value
+        return text
 
 
 class Gpu(Block):
@@ -93,14 +87,11 @@ class PriceHistory(Block):
 
 @dataclass(frozen=True)
 class Offer:
-    """What an hour of a card costs, where and when.
+    """What an hour of a card costs, on which day (or in which month), and whose price it is.
 
     Attributes:
         gpu: the card's name as in `Market.gpus`.
-        dollars_per_hour: US dollars.
         approximate: written with a ~ in its source.
-        as_of: day or month of the price.
-        provider, source: whose price, and where it is from.
     """
 
     gpu: str
@@ -127,24 +118,26 @@ class Market:
     gpus: dict[str, Gpu]
     offers: dict[str, Offer]
 
+    def known(self, name: str) -> Gpu | None:
+        """The card of this name or alias, whatever its maker, case and punctuation; None for others."""
+        for gpu in self.gpus.values():
+            if _plain(name) in map(_plain, (gpu.name, *gpu.aliases)):
+                return gpu
+        return None
+
     def find(self, name: str, where: str = "") -> Gpu:
         """The card of this name or alias.
 
         Raises:
             InputError: no such card; the nearest names are given.
         """
-        wanted = plain_name(name)
-        for gpu in self.gpus.values():
-            if wanted in {plain_name(other) for other in (gpu.name, *gpu.aliases)}:
-                return gpu
-        raise unknown_value("GPU", name, self.gpus, where=where)
+        if (gpu := self.known(name)) is None:
+            raise unknown_value("GPU", name, self.gpus, where=where)
+        return gpu
 
-    def known(self, name: str) -> Gpu | None:
-        """The card of this name or alias; None for others."""
-        try:
-            return self.find(name)
-        except InputError:
-            return None
+    def name_of(self, device: str) -> str:
+        """A card's name here by the driver's; the device's own where it is none that is described."""
+        return gpu.name if (gpu := self.known(device)) else device
 
     def old_prices(self, today: date) -> str:
         """A warning that names the prices' day where some are old; empty where none is."""
@@ -159,23 +152,19 @@ class Market:
         )
 
 
-def plain_name(name: str) -> str:
-    """A card's name without maker, case and punctuation."""
+def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]|nvidia|geforce", "", name.lower())
 
 
 def first_day(as_of: str) -> date:
     """The day, or the month's first."""
-    return date.fromisoformat(as_of if len(as_of) > 7 else f"{as_of}-01")
+    return datetime.strptime(as_of, "%Y-%m-%d" if as_of.count("-") > 1 else "%Y-%m").date()
 
 
 def last_day(as_of: str) -> date:
     """The day, or the month's last."""
-    if len(as_of) > 7:
-        return date.fromisoformat(as_of)
-    year, month = (int(part) for part in as_of.split("-"))
-    following = date(year + month // 12, month % 12 + 1, 1)
-    return date.fromordinal(following.toordinal() - 1)
+    first = first_day(as_of)
+    return first if as_of.count("-") > 1 else first.replace(day=monthrange(first.year, first.month)[1])
 
 
 def refreshed_file() -> Path:
@@ -184,23 +173,9 @@ def refreshed_file() -> Path:
 
 
 def load_prices() -> PriceTable:
-    """The packaged table that recommends cards, the newest of those if there are several: the wishlist's.
-
-    What cards cost now is in `load_market`.
-
-    Raises:
-        InputError: an entry without its day, an unknown field, a price that is not above zero.
-    """
-    history = read_history(_packaged(), "gpus.yaml").history
-    return max((table for table in history if table.recommendations), key=lambda table: table.as_of)
-
-
-def newest(text: str, where: str) -> PriceTable:
-    """The newest table of a YAML text; `where` names it in messages."""
-    history = read_history(text, where).history
-    if not history:
-        raise InputError(f"{where}: field 'history' is missing: tables of prices, each with its day")
-    return max(history, key=lambda table: table.as_of)
+    """The wishlist's own table: the newest packaged one that recommends cards. What cards cost now is in
+    `load_market`."""
+    return max((table for table in _packaged().history if table.recommendations), key=lambda table: table.as_of)
 
 
 def load_market(own: Path | None = None, *, refreshed: bool = True) -> Market:
@@ -216,75 +191,58 @@ def load_market(own: Path | None = None, *, refreshed: bool = True) -> Market:
     """
     if own is not None and not own.is_file():
         raise MissingResourceError(f"no prices at {own}; write such a file (docs/how-to/plan-the-wishlist.md)")
-    packaged = read_history(_packaged(), "gpus.yaml")
-    shared = [packaged]
+    shared = [_packaged()]
     if refreshed and refreshed_file().is_file():
         shared.append(_read_file(refreshed_file()))
-    user = [(path, _read_file(path)) for path in (OWN_PRICES, own) if path is not None and path.is_file()]
-    gpus = {gpu.name: gpu for history in (*shared, *(history for _, history in user)) for gpu in history.gpus}
-    market = Market(gpus, {})
-    offers = _newest_offers(shared, market)
-    for path, history in user:
+    user = {path: _read_file(path) for path in (OWN_PRICES, own) if path is not None and path.is_file()}
+    market = Market({gpu.name: gpu for history in (*shared, *user.values()) for gpu in history.gpus}, {})
+    market.offers.update(_newest_offers(shared, market))
+    for path, history in user.items():
         _check_own(path, history, market)
-        offers |= _newest_offers([history], market)
-    return Market(gpus, offers)
+        market.offers.update(_newest_offers([history], market))
+    return market
 
 
 def _check_own(path: Path, history: PriceHistory, market: Market) -> None:
     """A price in a user's own file is for a card that is described (elsewhere it waits until somebody describes it),
     and of a day that has been: one of next year would look new for more than a year."""
+    tree, _ = read_yaml(str(path), read_text(path))
+
+    def place(*field: object) -> str:
+        line = f", line {line_of(tree, field)}" if tree is not None else ""
+        return f"{path}{line}: field '{'.'.join(map(str, field))}'"
+
     for table, prices in enumerate(history.history):
         # One day of grace: it may be tomorrow already where the price was read.
         if (first_day(prices.as_of) - date.today()).days > 1:
-            place = _place(path, ("history", table, "as_of"))
             raise InputError(
-                f"{place}: field 'history.{table}.as_of' = '{prices.as_of}': this day is still to come; the day on "
-                "which the prices were read, YYYY-MM or YYYY-MM-DD"
+                f"{place('history', table, 'as_of')} = '{prices.as_of}': this day is still to come; the day on which "
+                "the prices were read, YYYY-MM or YYYY-MM-DD"
             )
         for number, price in enumerate(prices.prices):
             if market.known(price.gpu) is None:
-                field = ("history", table, "prices", number, "gpu")
-                where = f"{_place(path, field)}: field '{'.'.join(map(str, field))}'"
-                raise unknown_value(
-                    "GPU", price.gpu, market.gpus, where=f"{where} (describe a card of your own in 'gpus')"
-                )
-
-
-def _place(path: Path, field: Sequence[object]) -> str:
-    """File and line of a field."""
-    tree, _ = read_yaml(str(path), read_text(path))
-    return f"{path}, line {line_of(tree, field)}" if tree is not None else str(path)
+                where = f"{place('history', table, 'prices', number, 'gpu')} (describe a card of your own in 'gpus')"
+                raise unknown_value("GPU", price.gpu, market.gpus, where=where)
 
 
 def _newest_offers(histories: Sequence[PriceHistory], market: Market) -> dict[str, Offer]:
     """For each card that is known, the newest of its prices; of two of one day the lower."""
-    found: dict[str, Offer] = {}
-    for history in histories:
-        for table in history.history:
-            for price in table.prices:
-                gpu = market.known(price.gpu)
-                if gpu is None:  # a card nobody described cannot be planned for
-                    continue
-                offer = Offer(
-                    gpu.name,
-                    price.dollars_per_hour,
-                    price.approximate,
-                    table.as_of,
-                    table.provider,
-                    table.source,
-                )
-                before = found.get(gpu.name)
-                if before is None or _order(offer) > _order(before):
-                    found[gpu.name] = offer
-    return found
+    found: dict[str, list[Offer]] = {}
+    for table in (table for history in histories for table in history.history):
+        for price in table.prices:
+            gpu = market.known(price.gpu)
+            if gpu is not None:  # a card nobody described cannot be planned for
+                told = (price.dollars_per_hour, price.approximate, table.as_of, table.provider, table.source)
+                found.setdefault(gpu.name, []).append(Offer(gpu.name, *told))
+    return {
+        name: max(offers, key=lambda offer: (last_day(offer.as_of), -offer.dollars_per_hour))
+        for name, offers in found.items()
+    }
 
 
-def _order(offer: Offer) -> tuple[date, float]:
-    return last_day(offer.as_of), -offer.dollars_per_hour
-
-
-def _packaged() -> str:
-    return files("meta_spliceai.experiments.plan").joinpath("gpus.yaml").read_text(encoding="utf-8")
+def _packaged() -> PriceHistory:
+    text = files("meta_spliceai.experiments.plan").joinpath("gpus.yaml").read_text(encoding="utf-8")
+    return read_history(text, "gpus.yaml")
 
 
 def _read_file(path: Path) -> PriceHistory:
@@ -301,18 +259,10 @@ def read_history(text: str, where: str) -> PriceHistory:
     try:
         return PriceHistory.model_validate(content)
     except ValidationError as error:
-        field = first_problem(error)["loc"]
-        place = f"{where}, line {line_of(tree, field)}" if tree is not None else where
-        raise InputError(f"{place}: {explain(error, PriceHistory)}{_allowed(error)}") from error
-
-
-def _allowed(error: ValidationError) -> str:
-    """What a missing field, or one of another form, has to say."""
-    first = first_problem(error)
-    if first["type"] not in ("missing", "string_pattern_mismatch"):
-        return ""
-    name = str(first["loc"][-1])
-    for model in (PriceTable, Price, Gpu, Recommendation):
-        if name in model.model_fields:
-            return f": {model.model_fields[name].description}"
-    return ""
+        problem = first_problem(error)
+        place = f"{where}, line {line_of(tree, problem['loc'])}" if tree is not None else where
+        allowed = ""
+        if problem["type"] == "missing":
+            fields = {**PriceTable.model_fields, **Price.model_fields, **Gpu.model_fields}
+            allowed = f": {fields[name].description}" if (name := str(problem["loc"][-1])) in fields else ""
+        raise InputError(f"{place}: {explain(error, PriceHistory)}{allowed}") from error

@@ -11,13 +11,7 @@ from meta_spliceai.files import atomic_write, cache_dir
 
 
 def cached(kind: str, made_from: Any, count: Callable[[], Any]) -> Any:
-    """What `count` returns, counted once for everything it is made from.
-
-    Args:
-        kind: beginning of the file's name.
-        made_from: everything that decides about the numbers; hashed.
-        count: returns plain values, or None for what must not be kept.
-    """
+    """What `count` returns (plain values), counted once for everything it is made from; None is not kept."""
     address = hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()[:24]
     file = cache_dir() / "plan" / f"{kind}-{address}.json"
     if file.is_file():

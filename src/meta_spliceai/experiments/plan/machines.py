@@ -7,34 +7,22 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from meta_spliceai.experiments.plan.dry_trace import Traced
 from meta_spliceai.experiments.plan.gpu_prices import Gpu
+from meta_spliceai.splice_engine.base_layer.kernel_choice import measured_rate
 
-MATRIX_SHARE = 0.30
-"""Assumed share of a card's matrix rate that training reaches."""
-
-BANDWIDTH_SHARE = 0.60
-"""Assumed share of a memory's bandwidth that elementwise work reaches."""
-
-LAUNCH_SECONDS = 8e-6
-"""Assumed time in which PyTorch issues one operation: no operation is shorter."""
-
-STEP_SECONDS = 1.5e-3
-"""Assumed time of the training loop around each step."""
-
-CORE_FLOPS = 40e9
-"""Assumed float32 rate of one processor core."""
-
-CORE_BANDWIDTH = 6e9
-"""Assumed bandwidth of one processor core, bytes a second."""
-
-CONVOLUTIONS_SHARE = 0.75
-"""Assumed share of base scoring's time on a processor that goes into its convolutions, whose rate is measured."""
-
-SCORING_SHARE = 0.10
-"""Assumed share of a card's float32 rate that incremental base scoring reaches; of its bfloat16 rate with precision
-bf16."""
+# Assumptions, openly stated where they enter a plan.
+MATRIX_SHARE = 0.30  # of a card's matrix rate that training reaches
+BANDWIDTH_SHARE = 0.60  # of a memory's bandwidth that elementwise work reaches
+LAUNCH_SECONDS = 8e-6  # in which PyTorch issues one operation: no operation is shorter
+STEP_SECONDS = 1.5e-3  # of the training loop around each step
+CORE_FLOPS = 40e9  # float32 operations a second of one processor core
+CORE_BANDWIDTH = 6e9  # bytes a second of one processor core
+CONVOLUTIONS_SHARE = 0.75  # of base scoring's time on a processor in its convolutions, whose rate is measured
+SCORING_SHARE = 0.10  # of a card's float32 rate that base scoring reaches; of its bfloat16 rate with precision bf16
+USABLE = 0.93  # of advertised memory that a training may fill: the context and fragmentation take the rest
 
 CUBLAS_BYTES = 8_519_680
 CUBLAS_BYTES_HOPPER = 33_554_432
@@ -47,20 +35,18 @@ CPU = "cpu"
 class Machine:
     """A card, or this computer's processor.
 
-    Rates are floating-point operations a second: of matrix units on 16-bit and 32-bit numbers, of everything else, and
-    of incremental base scoring in float32 and in parts of bfloat16. `memory_bytes` is usable: what the driver takes is
-    left out; `held_bytes` is what libraries hold whatever runs; no operation is shorter than `launch` seconds;
-    `assumed` says what was assumed.
+    Rates are floating-point operations a second: `half` of matrix units on 16-bit numbers, `whole` of everything else,
+    `scoring` and `scoring_half` of incremental base scoring in float32 and in parts of bfloat16. `memory_bytes` is
+    usable: what the driver takes is left out; `held_bytes` is what libraries hold whatever runs; `assumed` says what
+    was assumed.
     """
 
     name: str
     cuda: bool
     memory_bytes: int
-    matrix_half: float
-    matrix_whole: float
+    half: float
     whole: float
     bandwidth: float
-    launch: float
     scoring: float
     scoring_half: float
     held_bytes: int
@@ -69,31 +55,24 @@ class Machine:
     def seconds(self, traced: Traced) -> float:
         """What one traced pass takes: each operation as long as its arithmetic, its memory traffic or its launch,
         whichever is longest (the roofline, Williams, Waterman and Patterson 2009, 10.1145/1498765.1498785)."""
-        rate = np.where(traced.matrix, np.where(traced.half, self.matrix_half, self.matrix_whole), self.whole)
+        rate = np.where(traced.matrix & traced.half, self.half, self.whole)
         each = np.maximum(traced.flops / rate, traced.moved / self.bandwidth)
-        return float(np.maximum(each, self.launch).sum())
-
-
-USABLE = 0.93
-"""Share of a card's advertised memory that a training may fill: the context and fragmentation take the rest."""
+        return float(np.maximum(each, LAUNCH_SECONDS).sum())
 
 
 def card(gpu: Gpu) -> Machine:
-    """A card by its data sheet."""
-    hopper = gpu.name.startswith("H")
+    """A card by its data sheet. PyTorch's convolutions use TF32 by default, its matrix products do not; training runs
+    in bfloat16 anyway."""
     return Machine(
         name=gpu.name,
         cuda=True,
         memory_bytes=int(gpu.vram_gb * 1e9 * USABLE),
-        matrix_half=gpu.bf16_tflops * 1e12 * MATRIX_SHARE,
-        # PyTorch's convolutions use TF32 by default, its matrix products do not; training runs in bfloat16 anyway.
-        matrix_whole=gpu.fp32_tflops * 1e12 * MATRIX_SHARE,
+        half=gpu.bf16_tflops * 1e12 * MATRIX_SHARE,
         whole=gpu.fp32_tflops * 1e12 * MATRIX_SHARE,
         bandwidth=gpu.bandwidth_gb_s * 1e9 * BANDWIDTH_SHARE,
-        launch=LAUNCH_SECONDS,
         scoring=gpu.fp32_tflops * 1e12 * SCORING_SHARE,
         scoring_half=gpu.bf16_tflops * 1e12 * SCORING_SHARE,
-        held_bytes=CUBLAS_BYTES_HOPPER if hopper else CUBLAS_BYTES,
+        held_bytes=CUBLAS_BYTES_HOPPER if gpu.name.startswith("H") else CUBLAS_BYTES,
         assumed=(
             f"data sheet × assumed {MATRIX_SHARE:.0%} of arithmetic and {BANDWIDTH_SHARE:.0%} of bandwidth, "
             f"{SCORING_SHARE:.0%} of arithmetic in base scoring"
@@ -109,19 +88,16 @@ def processor(threads: int, memory_bytes: int, convolutions: float | None = None
         memory_bytes: of the computer.
         convolutions: operations a second and thread that base networks' convolutions came to there.
     """
-    rate, bandwidth = threads * CORE_FLOPS, threads * CORE_BANDWIDTH
+    rate = threads * CORE_FLOPS
     measured = "" if convolutions is None else f"; convolutions measured at {convolutions / 1e9:.0f} GFLOP/s a thread"
-    scoring = rate if convolutions is None else threads * convolutions * CONVOLUTIONS_SHARE
     return Machine(
         name=CPU,
         cuda=False,
         memory_bytes=int(memory_bytes * USABLE),
-        matrix_half=rate,
-        matrix_whole=rate,
+        half=rate,
         whole=rate,
-        bandwidth=bandwidth,
-        launch=LAUNCH_SECONDS,
-        scoring=scoring,
+        bandwidth=threads * CORE_BANDWIDTH,
+        scoring=rate if convolutions is None else threads * convolutions * CONVOLUTIONS_SHARE,
         scoring_half=rate,  # a processor multiplies the parts in float32
         held_bytes=0,
         assumed=(
@@ -133,9 +109,5 @@ def processor(threads: int, memory_bytes: int, convolutions: float | None = None
 
 def this_processor() -> Machine:
     """The computer at hand, with PyTorch's present number of threads."""
-    import torch
-
-    from meta_spliceai.splice_engine.base_layer.kernel_choice import measured_rate
-
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else 8e9
     return processor(torch.get_num_threads(), int(memory), measured_rate())

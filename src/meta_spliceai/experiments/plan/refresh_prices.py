@@ -59,10 +59,6 @@ NEEDED = ("AcceleratorName", "AcceleratorCount", "Price")
 def refresh_prices(market: Market, providers: Iterable[str] = PROVIDERS) -> tuple[Path, list[str], list[str]]:
     """Ask SkyPilot for its catalogues and keep the lowest on-demand price of every card we know, a table a provider.
 
-    Args:
-        market: the cards.
-        providers: as SkyPilot names clouds.
-
     Returns:
         the file written, what was found in words, and what was left out in words.
 
@@ -84,9 +80,7 @@ def refresh_prices(market: Market, providers: Iterable[str] = PROVIDERS) -> tupl
         else:
             left_out.append(f"{provider}: no card we know, or no price")
     if not tables:
-        first, *others = left_out or ["no provider was asked for"]
-        beside = ", ".join(line.partition(":")[0] for line in others)
-        why = f"{first}; nor did {beside}" if beside else first
+        why = "; ".join(left_out)
         raise MissingResourceError(f"SkyPilot's catalogue gave no price ({why}); give your own with --prices FILE")
     with atomic_write(refreshed_file()) as handle:
         handle.write("# Written by `meta-spliceai plan --refresh-prices`.\n")
@@ -105,8 +99,7 @@ def sky_python() -> str:
         return sys.executable
     command = shutil.which("sky")
     if command is not None:
-        with open(command, "rb") as script:
-            first = script.readline().decode(errors="replace").strip()
+        first = Path(command).read_bytes().partition(b"\n")[0].decode(errors="replace").strip()
         if first.startswith("#!") and Path(first[2:]).is_file():
             return first[2:]
     raise MissingExtraError("refreshing prices from SkyPilot's catalogue", "cloud")
@@ -145,15 +138,12 @@ def price_table(file: Path, provider: str, market: Market, day: str) -> dict[str
     if broken.any():
         line = int(broken.idxmax()) + 2
         raise InputError(f"{file}, line {line}: Price = {frame['Price'][line - 2]!r} is no number")
-    single = frame[(frame["AcceleratorCount"] == 1) & (price > 0)].assign(Price=price)
-    lowest: dict[str, float] = {}
-    for name, dollars in zip(single["AcceleratorName"].astype(str), single["Price"], strict=True):
-        gpu = market.known(name)
-        if gpu is not None:
-            lowest[gpu.name] = min(float(dollars), lowest.get(gpu.name, float("inf")))
+    single = frame[(frame["AcceleratorCount"] == 1) & (price > 0)]
+    cards = single["AcceleratorName"].astype(str).map(lambda name: gpu.name if (gpu := market.known(name)) else None)
+    lowest = price[single.index].groupby(cards).min()
     return {
         "as_of": day,
         "provider": provider,
         "source": f"SkyPilot's catalogue, {provider}/vms.csv",
-        "prices": [{"gpu": name, "dollars_per_hour": round(lowest[name], 4)} for name in sorted(lowest)],
+        "prices": [{"gpu": name, "dollars_per_hour": round(float(dollars), 4)} for name, dollars in lowest.items()],
     }

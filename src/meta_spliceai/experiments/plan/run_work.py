@@ -55,7 +55,6 @@ class ScoringWork:
     half: float = 0.0
 
     def seconds(self, machine: Machine) -> float:
-        """What they take."""
         return self.whole / machine.scoring + self.half / machine.scoring_half
 
 
@@ -67,7 +66,7 @@ def scoring_work(base: BaseSpec, rows: int, neighbourhoods: int, spread: int) ->
     three products take the place of each of an alternative's, and a sample is scored both ways first.
 
     Args:
-        base: family, members, distance, method and precision.
+        base: the network; its distance, method and precision.
         rows: variants.
         neighbourhoods: groups that share a reference.
         spread: bases between the first and last variant of each group, summed.
@@ -107,7 +106,6 @@ def shape_of(base: BaseSpec) -> tuple[Architecture, int]:
 
 
 def feature_count(spec: ExperimentSpec) -> int:
-    """Features that a fusion sees."""
     networks, fusion = len(spec.networks), spec.fusion
     count = POSITION_FEATURES + networks * NETWORK_FEATURES + (POOLED_FEATURES if networks > 1 else 0)
     if fusion is not None and fusion.words:
@@ -119,13 +117,7 @@ def feature_count(spec: ExperimentSpec) -> int:
 
 
 def trees_seconds(rows: float, features: int, config: BoostingConfig) -> float:
-    """Growing trees once (see `boosting.grow`): on folds to choose their number, then with all rows for each seed.
-
-    Args:
-        rows: learned from.
-        features: columns.
-        config: folds, seeds and most trees.
-    """
+    """Growing trees once (see `boosting.grow`): on folds to choose their number, then with all rows for each seed."""
 
     def tree(seen: float) -> float:
         return 2.5e-3 + features * (1.6e-5 + 8.5e-9 * seen)

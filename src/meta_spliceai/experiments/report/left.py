@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from meta_spliceai.errors import MetaSpliceAIError
 from meta_spliceai.experiments.report.plots import PlannedPoint
@@ -15,16 +16,11 @@ from meta_spliceai.experiments.wishlist.progress_of_rows import RowState
 
 @dataclass(frozen=True)
 class Cost:
-    """What the planner says of one row.
+    """What one row takes on the cheapest machine that fits; without numbers where none does.
 
     Attributes:
-        gpu: the cheapest machine that fits; empty where none does.
-        peak_bytes: memory there.
-        hours: time there.
-        dollars: price of it; None without one.
         basis: estimate, calibrated or measured, of memory and of time ("calibrated / estimate" where they differ).
         why: where the numbers are from, in words, or why there are none.
-        shared: what this row computes is used by later rows too, which then cost less.
     """
 
     gpu: str = ""
@@ -47,7 +43,7 @@ class Left:
         memory, seconds: the planner against what was measured, in GiB and seconds.
     """
 
-    costs: dict[str, Cost]
+    costs: dict[str, Cost] = field(default_factory=dict)
     hours: float | None = None
     dollars: float | None = None
     prices: tuple[str, ...] = ()
@@ -56,7 +52,7 @@ class Left:
     seconds: tuple[PlannedPoint, ...] = ()
 
 
-NOTHING_PLANNED = Left({})
+NOTHING_PLANNED = Left()
 
 
 def what_is_left(rows: Sequence[RowState], workspace: Workspace, catalogue: dict[str, ExperimentSpec]) -> Left:
@@ -71,29 +67,28 @@ def what_is_left(rows: Sequence[RowState], workspace: Workspace, catalogue: dict
     from meta_spliceai.experiments.plan.planner import Planner
     from meta_spliceai.experiments.plan.scatter import scatter
 
-    planner = Planner(workspace, catalogue, ledgers=workspace.ledgers)
-    costs: dict[str, Cost] = {}
-    wanted = [row.spec for row in rows if row.state == "runnable"]
+    planner = Planner(workspace, catalogue)
     try:
-        plan = planner.rows(wanted)
+        plan = planner.rows([row.spec for row in rows if row.state == "runnable"])
     except MetaSpliceAIError as error:
-        return Left({}, warnings=(f"Nothing was planned: {error}",))
+        return Left(warnings=(f"Nothing was planned: {error}",))
+    costs = {}
     for planned in plan.rows:
         best = planned.best
-        why = "; ".join([planned.why, *planned.notes])
-        if best is None:
-            costs[planned.spec.id] = Cost(why=why)
-            continue
-        bases = dict.fromkeys((best.memory_basis, best.time_basis))
-        costs[planned.spec.id] = Cost(best.gpu, best.peak_bytes, best.hours, best.dollars, " / ".join(bases), why)
-    table = scatter(workspace, workspace.ledgers, planner)
-    memory, times = [], []
-    for r in table.to_dict("records"):
-        # Without another run to learn from, what is called calibrated is the estimate.
-        learned = r["memory_calibrated"] if r["memory_error"] == r["memory_error"] else math.nan
-        sizes = (r["memory_measured"], r["memory_estimate"], learned)
-        if sizes[0] == sizes[0]:  # the peak of a process that had run other rows before is not this row's
-            memory.append(PlannedPoint(str(r["run"]), *(v / 2**30 for v in sizes)))
-        learned = r["seconds_calibrated"] if r["seconds_error"] == r["seconds_error"] else math.nan
-        times.append(PlannedPoint(str(r["run"]), r["seconds_measured"], r["seconds_estimate"], learned))
-    return Left(costs, plan.hours, plan.dollars, tuple(plan.prices), tuple(plan.warnings), tuple(memory), tuple(times))
+        why = "; ".join(["no card has memory enough" if best is None else best.why, *planned.notes])
+        cost = Cost(why=why)
+        if best is not None:
+            basis = " / ".join(dict.fromkeys((best.memory_basis, best.time_basis)))
+            cost = Cost(best.gpu, best.peak_bytes, best.hours, best.dollars, basis, why)
+        costs[planned.spec.id] = cost
+    runs = scatter(planner).to_dict("records")
+    # The peak of a process that had run other rows before is not this row's.
+    memory = [_point(run, "memory", 2**30) for run in runs if not math.isnan(run["memory_measured"])]
+    seconds = [_point(run, "seconds", 1) for run in runs]
+    return Left(costs, plan.hours, plan.dollars, plan.prices, plan.warnings, tuple(memory), tuple(seconds))
+
+
+def _point(run: Mapping[Any, Any], what: str, unit: float) -> PlannedPoint:
+    # Without another run to learn from, what is called calibrated is the estimate.
+    learned = math.nan if math.isnan(run[f"{what}_error"]) else run[f"{what}_calibrated"]
+    return PlannedPoint(str(run["run"]), run[f"{what}_measured"] / unit, run[f"{what}_estimate"] / unit, learned / unit)

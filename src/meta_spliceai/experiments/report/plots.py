@@ -373,13 +373,8 @@ def timeline(runs: Sequence[Record]) -> Plot | None:
 
 
 def planned(points: Sequence[PlannedPoint], title: str, unit: str, bar: float) -> Plot | None:
-    """The planner's own test on logarithmic axes, with the band within which a prediction counts as good.
-
-    Args:
-        points: finished runs.
-        title, unit: what is compared.
-        bar: half width of the band as a share (0.15: within 15 %).
-    """
+    """The planner's own test on logarithmic axes, with the band (a share: 0.15 is within 15 %) within which a
+    prediction counts as good."""
     traces = []
     off: list[float] = []
     for words, symbol in (("estimate", "circle-open"), ("calibrated", "circle")):

@@ -63,18 +63,16 @@ class LiveSite:
         self._left: Left = NOTHING_PLANNED
 
     def close(self) -> None:
-        """Remove the pages."""
         self._folder.cleanup()
 
     def page(self, name: str) -> bytes | None:
         """A page by its name; None for one that is not there, or that is no page."""
         if name == STATE:
             return json.dumps(self.state()).encode()
-        root = Path(self._folder.name)
+        root = Path(self._folder.name).resolve()
         path = (root / name).resolve()
-        if not path.is_relative_to(root.resolve()) or path.suffix not in TYPES or not path.is_file():
-            return None
-        return None if path.name.startswith(".") else path.read_bytes()
+        is_page = path.is_relative_to(root) and path.suffix in TYPES and not path.name.startswith(".")
+        return path.read_bytes() if is_page and path.is_file() else None
 
     def state(self) -> dict[str, Any]:
         """What open pages ask for: version, what is being worked on, why the newest version could not be built."""
@@ -100,15 +98,15 @@ class LiveSite:
             self.error = str(error)
             self._built_from = found
             return False
-        self.error = ""
-        self._built_from = found
+        self.error, self._built_from = "", found
         self.version += 1
         return True
 
     def _signature(self) -> Signature:
         """Name, time and size of every file that a page is made of, except how far runs are."""
+        runs = self.workspace.runs()
         looked = [folder / "ledger.jsonl" for folder in (self.workspace.root, *self.workspace.ledgers)]
-        looked += [run.path / "run.json" for run in self.workspace.runs()]
+        looked += [run.path / "run.json" for run in runs]
         looked += sorted(OWN_FOLDER.glob("*.y*ml")) if OWN_FOLDER.is_dir() else []
         found = []
         for path in looked:
@@ -116,9 +114,7 @@ class LiveSite:
                 status = path.stat()
                 found.append((str(path), status.st_mtime_ns, status.st_size))
         # A process that was killed leaves its file as it was: the state it is in now counts too.
-        found += [
-            (f"{run.name} {run.state()}", 0, 0) for run in self.workspace.runs() if (run.path / PROGRESS).exists()
-        ]
+        found += [(f"{run.name} {run.state()}", 0, 0) for run in runs if (run.path / PROGRESS).exists()]
         return tuple(found)
 
 
@@ -192,13 +188,8 @@ def make_server(site: LiveSite, port: int) -> ThreadingHTTPServer:
 
 
 def serve(site: LiveSite, server: ThreadingHTTPServer, told: Callable[[str], None]) -> None:
-    """Answer until Ctrl-C, and look for changes meanwhile.
-
-    Args:
-        site: built once already.
-        server: see `make_server`; closed at the end.
-        told: called with a line for each new version, and for each one that could not be built.
-    """
+    """Answer until Ctrl-C, and look for changes meanwhile; `told` hears a line for each new version, and for each one
+    that could not be built."""
     answering = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
     answering.start()
     said = ""

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,12 @@ from meta_spliceai.experiments.board.leaderboard import Board, Line, boards, lin
 from meta_spliceai.experiments.report import plots, views
 from meta_spliceai.experiments.report.left import NOTHING_PLANNED, Left, what_is_left
 from meta_spliceai.experiments.report.plots import Plot
-from meta_spliceai.experiments.report.progress import progress_words, share_of
 from meta_spliceai.experiments.report.ranking_curves import Band
 from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.experiments.store.run_record import RunRecord, read_runs
 from meta_spliceai.experiments.store.tables import finished_runs, tidy
-from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.progress_of_rows import STATES, RowState, state_of_rows
 from meta_spliceai.files import atomic_write
 
@@ -82,20 +83,17 @@ def build_report(
     if left is None:
         left = what_is_left(rows, workspace, catalogue) if plan else NOTHING_PLANNED
     site = _Site(out, live)
+    site.made("assets/plotly.min.js", plotly.__version__, lambda page: site.write(page, get_plotlyjs()))
     found = [(board, board_page(board)) for board in boards(workspace, views.TABLE_METRICS)]
     on_board = {line.run: (board, page) for board, page in found for line in board.lines if line.kind == "learned"}
     known = {run["run"]: run for run in finished_runs(workspace)}
     summaries = [_run_page(site, run, on_board.get(run.name), known.get(run.name, {})) for run in read_runs(workspace)]
     cards = [_board_page(site, workspace, board, page) for board, page in found]
-    _index(site, workspace, summaries, cards, rows, left)
-    site.write(
-        "data/runs.js",
-        f"runs({as_json([(r['name'], r['title'], r['state'], r['smoke'], r['test']) for r in summaries])});\n",
-    )
-    site.page(
-        COMPARE, len(summaries) > 1, lambda: site.render("compare", "Compare two runs", enough=len(summaries) > 1)
-    )
-    site.finish()
+    site.write(INDEX, _render_index(site, workspace, summaries, cards, rows, left))
+    listed = [(run["name"], run["title"], run["state"], run["smoke"], run["test"]) for run in summaries]
+    site.write("data/runs.js", f"runs({as_json(listed)});\n")
+    site.write(COMPARE, site.render("compare", "Compare two runs", enough=len(summaries) > 1))
+    site.finish({f"data/{run['name']}.js" for run in summaries})
     return out / INDEX
 
 
@@ -128,13 +126,9 @@ def _digest(value: object) -> str:
 
 
 def _stamps(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, time and size of every file of a folder, of the folders in it too."""
-    found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name != "lock":
-            status = path.stat()
-            found.append((path.name, status.st_mtime_ns, status.st_size))
-    return found
+    """Name, time and size of every file of a folder."""
+    files_of = sorted(path for path in folder.iterdir() if path.name != "lock") if folder.is_dir() else []
+    return [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files_of]
 
 
 class _Site:
@@ -143,65 +137,49 @@ class _Site:
     def __init__(self, out: Path, live: bool) -> None:
         self.out, self.live = out, live
         package = files("meta_spliceai.experiments.report")
-        environment = jinja2.Environment(
+        self.environment = jinja2.Environment(
             loader=jinja2.FunctionLoader(lambda name: package.joinpath(name).read_text(encoding="utf-8")),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters.update(
+        self.environment.filters.update(
             number=shown.number, interval=shown.interval, estimate=shown.estimate, duration=shown.duration,
             memory=shown.memory, dollars=shown.dollars, yaml=_as_yaml, run_page=lambda name: quote(run_page(name)),
         )  # fmt: skip
-        environment.globals.update(figure=_figure, called=plots.CALLED)
-        self.environment = environment
+        self.environment.globals.update(figure=_figure, called=plots.CALLED)
         self.before: dict[str, Any] = {}
         self.now: dict[str, Any] = {}
-        code = [
-            stamp
-            for part in (Path(str(package)), Path(str(package)).parent)
-            for stamp in _stamps(part)
-            if "." in stamp[0]
-        ]
-        self.code = _digest([__version__, plotly.__version__, live, code])
-        try:
+        templates = [stamp for stamp in _stamps(Path(str(package))) if "." in stamp[0]]
+        self.code = [__version__, plotly.__version__, live, source_state(), templates]
+        with suppress(OSError, ValueError):
             self.before = json.loads((out / MADE_FROM).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self.before = {}
         for name in ASSETS:
             self.write(f"assets/{name}", package.joinpath(name).read_text(encoding="utf-8"))
-        self.page("assets/plotly.min.js", plotly.__version__, get_plotlyjs)
 
     def render(self, template: str, title: str, **values: Any) -> str:
         return self.environment.get_template(f"{template}.html.j2").render(title=title, live=self.live, **values)
 
-    def page(self, name: str, made_from: object, text: Callable[[], str], keep: Any = None) -> bool:
-        """Write a page where what it is made of has changed; whether it did. `keep` is remembered with it."""
+    def made(self, page: str, made_from: object, make: Callable[[str], Any]) -> Any:
+        """What `make` returned when it wrote the page: now, or earlier where what the page is made of is the same."""
         digest = _digest([self.code, made_from])
-        current = self.before.get(name, {}).get("from") == digest and (self.out / name).is_file()
-        if not current:
-            self.write(name, text())
-        self.now[name] = {"from": digest, "keep": self.before[name]["keep"] if current else keep}
-        return not current
-
-    def kept(self, name: str, made_from: object) -> Any:
-        """What was remembered with a page that is current; None where it is not."""
-        known = self.before.get(name, {})
-        current = known.get("from") == _digest([self.code, made_from]) and (self.out / name).is_file()
-        return known.get("keep") if current else None
+        known = self.before.get(page, {})
+        if known.get("from") != digest or not (self.out / page).is_file():
+            known = {"from": digest, "keep": make(page)}
+        self.now[page] = known
+        return known["keep"]
 
     def write(self, name: str, text: str) -> None:
         path = self.out / name
-        self.now.setdefault(name, {"from": "", "keep": None})
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             with atomic_write(path) as handle:
                 handle.write(text)
 
-    def finish(self) -> None:
-        """Remove pages of runs and boards that are gone, and remember what the others were made from."""
+    def finish(self, data: set[str]) -> None:
+        """Remove pages and data of runs and boards that are gone, and remember what the others were made from."""
         for old in (*self.out.glob("run-*.html"), *self.out.glob("board-*.html"), *self.out.glob("data/*.js")):
-            if old.relative_to(self.out).as_posix() not in self.now:
+            if old.relative_to(self.out).as_posix() not in {*self.now, *data, "data/runs.js"}:
                 old.unlink()
         with atomic_write(self.out / MADE_FROM) as handle:
             json.dump(self.now, handle)
@@ -227,30 +205,21 @@ def _as_yaml(value: object) -> str:
 
 def _run_page(site: _Site, run: RunRecord, on_board: tuple[Board, str] | None, known: dict[str, Any]) -> dict[str, Any]:
     """Write a run's page and its data for comparisons; what the overview says of it."""
-    page = run_page(run.name)
     test = "\t".join(test_of(known)) if known else ""
-    state = str(run.directory.state())
-    made_from = [
-        _stamps(run.path),
-        _stamps(run.path.parent / "tables"),
-        state,
-        on_board and board_name(on_board[0]),
-        test,
-    ]
-    if run.path.parent.joinpath("tables", "runs.parquet").exists():
-        made_from[1] = ""  # the run's own files say all; the tables are only made of them
-    kept = site.kept(page, made_from)
-    data = f"data/{run.name}.js"
-    if kept is not None and (site.out / data).is_file():
-        site.page(page, made_from, str)
-        site.now[data] = {"from": "", "keep": None}
-        return kept
-    predictions = run.predictions()
-    ranking = views.ranking_of(run, predictions)
-    summary = _summary(run, test)
-    text = _render_run(site, run, predictions, ranking, on_board, known.get("verdicts"))
-    site.page(page, made_from, lambda: text, summary)
-    site.write(data, f"compared({as_json(_compared(run, ranking, test))});\n")
+    tables = run.path.parent / "tables"
+    # Beside the user's own runs the tables are only made of them; elsewhere they are all there is.
+    rows = [] if (tables / "runs.parquet").exists() else _stamps(tables)
+    made_from = [_stamps(run.path), rows, str(run.directory.state()), on_board and board_name(on_board[0]), test]
+
+    def make(page: str) -> dict[str, Any]:
+        predictions = run.predictions()
+        ranking = views.ranking_of(run, predictions)
+        summary = _summary(run, test)
+        site.write(page, _render_run(site, run, predictions, ranking, on_board, known.get("verdicts")))
+        site.write(f"data/{run.name}.js", f"compared({as_json(_compared(run, ranking, test))});\n")
+        return summary
+
+    summary: dict[str, Any] = site.made(run_page(run.name), made_from, make)
     return summary
 
 
@@ -267,7 +236,7 @@ def _summary(run: RunRecord, test: str) -> dict[str, Any]:
         **{name: info.get(name) for name in given},
         "ended": info.get("finished") or info.get("changed_at"),
         "name": run.name, "row": run.row, "title": run.title, "state": run.state, "reason": run.reason, "smoke": smoke,
-        "test": test, "licences": licences, "share": share_of(run.progress), "progress": progress_words(run.progress),
+        "test": test, "licences": licences, **views.progress_of(run.progress),
     }  # fmt: skip
 
 
@@ -301,7 +270,7 @@ def _render_run(
         missing=views.without_number(evidence), meanings=MEANINGS,
         ceiling=records(evidence, "ceiling"), reasons=evidence.get("reasons") or {}, folds=run.info.get("folds") or [],
         task=json.dumps(run.info["task_metrics"], indent=1) if run.info.get("task_metrics") else "",
-        progress=progress_words(run.progress), share=share_of(run.progress),
+        **views.progress_of(run.progress),
         files=sorted(path.name for path in run.path.iterdir()),
     )  # fmt: skip
 
@@ -375,49 +344,41 @@ def _rounded(values: Any) -> list[float | None]:
 def _board_page(site: _Site, workspace: Workspace, board: Board, page: str) -> dict[str, Any]:
     """Write a leaderboard's page; what the overview says of it."""
     folders = {run.name: run for run in workspace.runs()}
-    runs = [folders[name] for name in dict.fromkeys(line.run for line in board.lines) if name in folders]
-    made_from = [board.to_json(), [_stamps(run.path) for run in runs]]
-    kept = site.kept(page, made_from)
-    if kept is None:
+    runs = {line.run: RunRecord(folders[line.run]) for line in board.lines if line.run in folders}
+
+    def make(page: str) -> dict[str, Any]:
         differences = tidy(workspace, "differences", (views.HEADLINE,)).to_pylist()
-        records_of = {run.name: RunRecord(run) for run in runs}
 
         def rests(line: Line) -> tuple[str, str]:
-            record = records_of.get(line.run)
-            return views.rests_on(line, record.data, record.spec) if record else ("", "")
+            return views.rests_on(line, runs[line.run].data, runs[line.run].spec) if line.run in runs else ("", "")
 
         found = views.standings(board, differences, rests)
         learned = [one for one in found if one.line.kind == "learned"]
         forest = views.forest_of(found, board.prevalence, 1)
-        kept = {
+        site.write(page, _render_board(site, board, found, runs))
+        return {
             "page": page,
             "name": board_name(board),
             "learned": len(learned),
             "best": [learned[0].name, learned[0].summary] if learned else None,
             "figure": str(_figure(forest)) if forest else "",
         }
-        site.page(page, made_from, lambda: _render_board(site, board, found, runs), kept)
-    else:
-        site.page(page, made_from, str)
-    return kept
+
+    card: dict[str, Any] = site.made(page, [board.to_json(), [_stamps(run.path) for run in runs.values()]], make)
+    return card
 
 
-def _render_board(site: _Site, board: Board, found: Sequence[views.Standing], runs: Sequence[RunDirectory]) -> str:
-    series = []
-    drawn = views.drawn_lines(found)
-    for one in drawn:
+def _render_board(site: _Site, board: Board, found: Sequence[views.Standing], runs: Mapping[str, RunRecord]) -> str:
+    series, learned = [], {}
+    for one in views.drawn_lines(found):
         known = _curves_of(site.out, one.line.run).get(one.line.scorer)
         if known:
             series.append((one.name, one.line.kind, _band(known["precision"]), _band(known["sensitivity"])))
-    first = RunRecord(runs[0]) if runs else None
-    learned = {
-        one.line.scorer: table
-        for one in drawn
-        if one.line.kind == "learned"
-        and (run := next((run for run in runs if run.name == one.line.run), None)) is not None
-        and (table := RunRecord(run).predictions()) is not None
-        and set(table) >= views.MAP_NEEDS
-    }
+        if one.line.kind == "learned" and one.line.run in runs:
+            table = runs[one.line.run].predictions()
+            if table is not None and set(table) >= views.MAP_NEEDS:
+                learned[one.line.scorer] = table
+    first = next(iter(runs.values()), None)
     return site.render(
         "board", board_name(board),
         board=board, standings=found, labels=views.metric_labels(), forest=views.forest_of(found, board.prevalence),
@@ -440,20 +401,20 @@ def _band(values: Mapping[str, Sequence[float | None]]) -> Band:
     return Band(*(pd.array(values[end], dtype="float64").to_numpy() for end in ("value", "low", "high")))
 
 
-def _index(
+def _render_index(
     site: _Site,
     workspace: Workspace,
     summaries: Sequence[dict[str, Any]],
     cards: Sequence[dict[str, Any]],
     rows: Sequence[RowState],
     left: Left,
-) -> None:
+) -> str:
     licences = {str(entry["name"]): entry for run in summaries for entry in run["licences"]}
     planned = (
         plots.planned(left.memory, "Peak memory", "GiB", MEMORY_BAR),
         plots.planned(left.seconds, "Time", "seconds", TIME_BAR),
     )
-    text = site.render(
+    return site.render(
         "index", "Overview",
         runs=sorted(summaries, key=lambda run: str(run["started"] or ""), reverse=True),
         run_counts=Counter(run["state"] for run in summaries).most_common(),
@@ -463,7 +424,6 @@ def _index(
         planned=[one for one in planned if one], licences=list(licences.values()),
         damage=[damage.describe() for damage in workspace.ledger.damage()],
     )  # fmt: skip
-    site.write(INDEX, text)
 
 
 def _words(run: Mapping[str, Any]) -> str:
@@ -477,5 +437,5 @@ def running(workspace: Workspace) -> Iterator[dict[str, Any]]:
     for run in workspace.runs():
         if run.state() == "running":
             record = RunRecord(run)
-            yield {"name": run.name, "title": record.title, "share": share_of(record.progress),
-                   "words": progress_words(record.progress)}  # fmt: skip
+            said = views.progress_of(record.progress)
+            yield {"name": run.name, "title": record.title, "share": said["share"], "words": said["progress"]}

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from meta_spliceai.experiments.board.evidence_tables import ITSELF, NEARER_SITE, NO_CHANGE, crossed, records
 from meta_spliceai.experiments.board.leaderboard import Board, Line, Value
-from meta_spliceai.experiments.board.shown import estimate, number
+from meta_spliceai.experiments.board.shown import dollars, estimate, memory, number
 from meta_spliceai.experiments.report import plots
 from meta_spliceai.experiments.report.plots import Plot
 from meta_spliceai.experiments.report.ranking_curves import Band, RankingCurves, ranking_curves
@@ -80,19 +79,9 @@ class Standing:
     @property
     def summary(self) -> str:
         """One sentence about a learned model."""
-        rivals = len(self.beaten) + len(self.open) + len(self.worse)
-        if not rivals:
-            return "was not compared with any baseline"
-        phrases = (
-            ("beats every baseline: " if len(self.beaten) == rivals else "beats ", self.beaten),
-            ("is not shown to beat any baseline: " if len(self.open) == rivals else "is not shown to beat ", self.open),
-            ("is worse than every baseline: " if len(self.worse) == rivals else "is worse than ", self.worse),
-        )
-        return "; ".join(f"{words}{_listed(names)}" for words, names in phrases if names)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        phrases = {"beats": self.beaten, "is not shown to beat": self.open, "is worse than": self.worse}
+        said = [f"{words} {', '.join(names)}" for words, names in phrases.items() if names]
+        return "; ".join(said) or "was not compared with any baseline"
 
 
 def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line], tuple[str, str]]) -> list[Standing]:
@@ -112,41 +101,30 @@ def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line
     found = []
     for line in board.lines:
         mine = by_line.get((line.run, line.scorer), {})
-        outcome: dict[str, list[str]] = {"beaten": [], "open": [], "worse": []}
-        for rival in rivals if line.kind == "learned" else ():
-            if rival in mine:
-                low, high = mine[rival]["low"], mine[rival]["high"]
-                sure = "beaten" if low is not None and low > 0 else "worse" if high is not None and high < 0 else "open"
-                outcome[sure].append(rival)
-        found.append(
-            Standing(
-                line.scorer if counted[line.scorer] == 1 else f"{line.scorer} · {line.run.rpartition('-')[2]}",
-                line,
-                mine.get(reference),
-                rests(line),
-                tuple(outcome["beaten"]),
-                tuple(outcome["open"]),
-                tuple(outcome["worse"]),
-            )
+        outcomes = {rival: _outcome(mine[rival]) for rival in rivals if line.kind == "learned" and rival in mine}
+        beaten, undecided, worse = (
+            tuple(rival for rival, outcome in outcomes.items() if outcome == one) for one in ("beaten", "open", "worse")
         )
+        name = line.scorer if counted[line.scorer] == 1 else f"{line.scorer} · {line.run.rpartition('-')[2]}"
+        found.append(Standing(name, line, mine.get(reference), rests(line), beaten, undecided, worse))
     return found
+
+
+def _outcome(difference: Record) -> str:
+    low, high = difference["low"], difference["high"]
+    return "beaten" if low is not None and low > 0 else "worse" if high is not None and high < 0 else "open"
 
 
 def rests_on(line: Line, data: Record, spec: Record) -> tuple[str, str]:
     """The base networks a line uses, and how far it sees: reach of Δ, window, what the bases were cut from."""
-    own, beside = data.get("base"), data.get("beside")
-    every = [one for one in (own, *(beside if isinstance(beside, list) else ())) if isinstance(one, dict)]
+    beside = data.get("beside")
+    every = [one for one in (data.get("base"), *(beside if isinstance(beside, list) else ())) if isinstance(one, dict)]
     if line.kind == "baseline" or not every:
         return "", ""
     if line.kind == "base":
-        first = line.scorer.partition(" ")[0]
-        every = [one for one in every if one.get("name") == first] or every[:1]
-    named = [
-        f"{one.get('name')} ×{one['networks']}"
-        if isinstance(one.get("networks"), int) and one["networks"] > 1
-        else str(one.get("name"))
-        for one in every
-    ]
+        every = [one for one in every if one.get("name") == line.scorer.partition(" ")[0]] or every[:1]
+    many = [(str(one.get("name")), one.get("networks")) for one in every]
+    named = [f"{name} ×{n}" if isinstance(n, int) and n > 1 else name for name, n in many]
     reach = sorted({one["distance"] for one in every if isinstance(one.get("distance"), int)})
     words = [f"Δ within {', '.join(map(str, reach))} nt"] if reach else []
     window, options = data.get("window"), data.get("options")
@@ -267,36 +245,24 @@ def effect_label(run: RunRecord) -> str:
 def saturation_plots(
     run: RunRecord, predictions: pd.DataFrame | None, learned: Mapping[str, pd.DataFrame]
 ) -> list[Plot]:
-    """The saturation map where the data set is one: measured, base network, learned models.
-
-    Args:
-        run: whose base network is drawn.
-        predictions: its predictions.
-        learned: by learned model, the predictions of its run.
-    """
+    """The saturation map where the data set is one: measured, the run's base network, and learned models, each from the
+    predictions of its own run."""
     if predictions is None or not set(predictions) >= MAP_NEEDS:
         return []
     frame = predictions.reset_index(drop=True).copy()
     panels = {f"Measured: {effect_label(run)}": "effect"}
-    sources: dict[str, pd.DataFrame] = {}
     bases = [name for name in ("base own_site", REFERENCE) if f"{name}.signed" in frame][:1]
-    sources |= {f"Base network: {name}": frame.set_index("variant_id")[f"{name}.signed"] for name in bases}
-    for name, table in learned.items():
-        if f"{name}.signed" in table and "variant_id" in table:
-            sources[f"Learned model: {name}"] = table.set_index("variant_id")[f"{name}.signed"]
-    for n, (heading, values) in enumerate(sources.items()):
-        numbers = pd.to_numeric(values, errors="coerce")
-        frame[f"strip {n}"] = aligned(numbers, frame["variant_id"])
-        if frame[f"strip {n}"].notna().any():
-            panels[heading] = f"strip {n}"
+    sources = [(f"Base network: {name}", frame, name) for name in bases]
+    sources += [(f"Learned model: {name}", table, name) for name, table in learned.items()]
+    for n, (heading, table, name) in enumerate(sources):
+        if {f"{name}.signed", "variant_id"} <= set(table):
+            values = pd.to_numeric(table.set_index("variant_id")[f"{name}.signed"], errors="coerce")
+            frame[f"strip {n}"] = values[~values.index.duplicated()].reindex(frame["variant_id"]).to_numpy(np.float64)
+            if frame[f"strip {n}"].notna().any():
+                panels[heading] = f"strip {n}"
     for column in ("effect", "site"):
         frame[column] = pd.to_numeric(frame[column], errors="coerce")
     return plots.saturation(frame, panels)
-
-
-def aligned(values: pd.Series, ids: pd.Series) -> Float[np.ndarray, " n"]:
-    """Values by variant on these variants; NaN where there is none."""
-    return values[~values.index.duplicated()].reindex(ids).to_numpy(dtype=np.float64)
 
 
 def strata_plots(evidence: Record) -> list[tuple[str, list[Plot]]]:
@@ -324,18 +290,14 @@ def observed_plots(evidence: Record, learned: str) -> list[Plot]:
         return "baseline" if scorer in (ITSELF, NEARER_SITE, NO_CHANGE) else "learned" if scorer == learned else "base"
 
     def block(found: Sequence[Record], name: str, key: str, measure: str, heading: Callable[[Any], str]) -> Plot | None:
+        values, by_scorer = crossed(found, key)
         rows = [
-            {
-                **mine[value],
-                "scorer": scorer,
-                "kind": kind(scorer),
-                "block": heading(value),
-                "more": _counted(mine[value]),
-            }
-            for value in crossed(found, key)[0]
-            for scorer, mine in crossed(found, key)[1].items()
+            {**mine[value], "scorer": scorer, "kind": kind(scorer), "block": heading(value),
+             "more": _counted(mine[value])}
+            for value in values
+            for scorer, mine in by_scorer.items()
             if value in mine
-        ]
+        ]  # fmt: skip
         return plots.blocks(name, rows, "block", measure)
 
     kinds = [
@@ -397,3 +359,26 @@ def account_of(data: Record) -> list[tuple[str, str]]:
                 lines.append((f"left out: {reason}{told}", number(count, 0)))
             lines.append(("used", number(account.get("used"), 0)))
     return lines
+
+
+def progress_of(progress: Record) -> dict[str, Any]:
+    """How far a run is that is being worked on, as far as it says anything: share (0 to 1, or None) and progress, in
+    words."""
+    numbers = {name: value for name, value in progress.items() if isinstance(value, int | float)}
+    share = numbers.get("share")
+    words = [str(progress["stage"])] if progress.get("stage") else []
+    for name, of in (("fold", "folds"), ("epoch", "epochs")):
+        if name in numbers:
+            words.append(f"{name} {numbers[name]}" + (f" of {numbers[of]}" if of in numbers else ""))
+    if numbers.get("total") and "done" in numbers:
+        words.append(f"{numbers['done']:,} of {numbers['total']:,}")
+        share = numbers["done"] / numbers["total"] if share is None else share
+    for name, said in (
+        ("loss", "loss {:.4f}".format),
+        ("windows_per_second", "{:,.0f} windows/s".format),
+        ("memory_bytes", memory),
+        ("dollars", dollars),
+    ):
+        if name in numbers:
+            words.append(said(numbers[name]))
+    return {"share": None if share is None else max(0.0, min(1.0, float(share))), "progress": ", ".join(words)}

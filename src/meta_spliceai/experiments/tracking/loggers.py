@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,70 +17,56 @@ FOLDER = "tracking"
 USERS_MLFLOW = os.environ.get("MLFLOW_TRACKING_URI")
 """The server that the user has set for all programs; read here, because MLflow sets the variable itself later."""
 
-
-def _mlflow(folder: Path, run: str, row: str, uri: str | None, known: str | None) -> Any:
-    # MLflow reports its use to its makers unless told not to.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from lightning.pytorch.loggers import MLFlowLogger
-
-    for chatty in ("mlflow", "alembic", "lightning.pytorch.loggers.mlflow"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    uri = uri or USERS_MLFLOW
-    folder.mkdir(parents=True, exist_ok=True)
-    return MLFlowLogger(
-        experiment_name="meta-spliceai",
-        run_name=run,
-        tracking_uri=uri or f"sqlite:///{folder.absolute()}/mlflow.db",
-        tags={"row": row},
-        artifact_location=None if uri else (folder.absolute() / "mlflow-artifacts").as_uri(),
-        run_id=known,
-    )
-
-
-def _csv(folder: Path, run: str, row: str, uri: str | None, known: str | None) -> Any:
-    from lightning.pytorch.loggers import CSVLogger
-
-    return CSVLogger(uri or folder, name="csv", version=run)
-
-
-def _tensorboard(folder: Path, run: str, row: str, uri: str | None, known: str | None) -> Any:
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    return TensorBoardLogger(uri or folder, name="tensorboard", version=run, default_hp_metric=False)
-
-
-def _wandb(folder: Path, run: str, row: str, uri: str | None, known: str | None) -> Any:
-    from lightning.pytorch.loggers import WandbLogger
-
-    return WandbLogger(name=run, save_dir=folder, version=run, project="meta-spliceai", group=row)
-
-
-def _comet(folder: Path, run: str, row: str, uri: str | None, known: str | None) -> Any:
-    from lightning.pytorch.loggers import CometLogger
-
-    return CometLogger(project="meta-spliceai", name=run)
-
-
-LOGGERS: dict[str, Callable[[Path, str, str, str | None, str | None], Any]] = {
-    "mlflow": _mlflow,
-    "csv": _csv,
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "comet": _comet,
+LOGGERS = {
+    "mlflow": "MLFlowLogger",
+    "csv": "CSVLogger",
+    "tensorboard": "TensorBoardLogger",
+    "wandb": "WandbLogger",
+    "comet": "CometLogger",
 }
-"""Makers by name: (folder, run, row, where to write or None, the logger's own id of an earlier part of the run)."""
+"""Lightning's class by short name."""
 
 NEEDS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",), "comet": ("comet_ml",)}
 """Modules that a logger needs beside Lightning; TensorBoard's file writer has two."""
 
-IMPORT_PATHS = {
-    "lightning.pytorch.loggers.MLFlowLogger": "mlflow",
-    "lightning.pytorch.loggers.CSVLogger": "csv",
-    "lightning.pytorch.loggers.TensorBoardLogger": "tensorboard",
-    "lightning.pytorch.loggers.WandbLogger": "wandb",
-    "lightning.pytorch.loggers.CometLogger": "comet",
-}
-"""The same by the names they have in Lightning."""
+
+def make_logger(name: str, folder: Path, run: str, row: str, uri: str | None, known: str | None) -> Any:
+    """A logger of one run.
+
+    Args:
+        name: see `LOGGERS`.
+        folder: for what is written to files.
+        run: the run's name.
+        row: its row.
+        uri: where to write; None for the logger's own place, or the folder.
+        known: the logger's own id of an earlier part of the run.
+    """
+    # MLflow reports its use to its makers unless told not to.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from lightning.pytorch import loggers
+
+    settings: dict[str, Any]
+    if name == "mlflow":
+        for chatty in ("mlflow", "alembic", "lightning.pytorch.loggers.mlflow"):
+            logging.getLogger(chatty).setLevel(logging.ERROR)
+        uri = uri or USERS_MLFLOW
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "experiment_name": "meta-spliceai",
+            "run_name": run,
+            "tracking_uri": uri or f"sqlite:///{folder.absolute()}/mlflow.db",
+            "tags": {"row": row},
+            "artifact_location": None if uri else (folder.absolute() / "mlflow-artifacts").as_uri(),
+            "run_id": known,
+        }
+    elif name == "wandb":
+        settings = {"name": run, "save_dir": folder, "version": run, "project": "meta-spliceai", "group": row}
+    elif name == "comet":
+        settings = {"project": "meta-spliceai", "name": run}
+    else:
+        settings = {"save_dir": uri or folder, "name": name, "version": run}
+        settings |= {"default_hp_metric": False} if name == "tensorboard" else {}
+    return getattr(loggers, LOGGERS[name])(**settings)
 
 
 def check_loggers(names: Sequence[str]) -> tuple[str, ...]:
@@ -93,9 +79,10 @@ def check_loggers(names: Sequence[str]) -> tuple[str, ...]:
         InputError: no such logger.
         MissingExtraError, MissingPackageError: it is not installed.
     """
+    by_class = {f"lightning.pytorch.loggers.{one}": name for name, one in LOGGERS.items()}
     found = []
     for given in names:
-        name = IMPORT_PATHS.get(given, given)
+        name = by_class.get(given, given)
         if name not in LOGGERS:
             raise unknown_value("logger", given, LOGGERS, where="--track")
         if find_spec("lightning") is None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from meta_spliceai.errors import RunError
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.store.ledger import LOCK_SECONDS
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.tracking.loggers import FOLDER, LOGGERS, check_loggers
+from meta_spliceai.experiments.tracking.loggers import FOLDER, check_loggers, make_logger
 from meta_spliceai.files import atomic_write
 
 RECORD = "tracking.json"
@@ -28,10 +27,7 @@ ENDS = {"finished": "success", "failed": "failed", "interrupted": "failed"}
 """A run's state in Lightning's words."""
 
 
-@contextmanager
-def tracked(
-    callback: Callback, names: Sequence[str], workspace: Workspace, uri: str | None = None
-) -> Iterator[Callback]:
+def tracked(callback: Callback, names: Sequence[str], workspace: Workspace, uri: str | None = None) -> Callback:
     """The callback, or one around it that writes to the loggers asked for.
 
     Args:
@@ -45,7 +41,7 @@ def tracked(
         MissingExtraError, MissingPackageError: a logger is not installed.
     """
     known = check_loggers(names)
-    yield Tracked(callback, known, workspace.root / FOLDER, uri) if known else callback
+    return Tracked(callback, known, workspace.root / FOLDER, uri) if known else callback
 
 
 class Tracked:
@@ -53,19 +49,14 @@ class Tracked:
     to be, because the ledger has everything and the work is not to be lost over it."""
 
     def __init__(self, callback: Callback, names: Sequence[str], folder: Path, uri: str | None) -> None:
-        self.callback = callback
-        self.names = names
-        self.folder = folder
-        self.uri = uri
+        self.callback, self.names, self.folder, self.uri = callback, names, folder, uri
         self.loggers: dict[str, Any] = {}
         self.path = Path()
 
     def say(self, line: str) -> None:
-        """Hand the line on."""
         self.callback.say(line)
 
     def stage(self, name: str, total: int | None = None) -> Any:
-        """Hand the step on."""
         return self.callback.stage(name, total)
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
@@ -90,7 +81,7 @@ class Tracked:
             try:
                 # One at a time: workers that begin together would both make MLflow's tables.
                 with FileLock(self.folder / "lock", timeout=LOCK_SECONDS):
-                    logger = LOGGERS[name](self.folder, facts["run"], facts["row"], self.uri, known.get(name))
+                    logger = make_logger(name, self.folder, facts["run"], facts["row"], self.uri, known.get(name))
                     logger.log_hyperparams(parameters)
                     known[name] = str(logger.version)
             except failures() as error:
