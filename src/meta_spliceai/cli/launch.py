@@ -103,10 +103,10 @@ def launch(
     )
     if wheel is not None and not wheel.is_file():
         raise InputError(f"--wheel {wheel}: no such file")
-    planner = Planner(Workspace.default(runs_dir), rows, prices)
+    planner = Planner(Workspace.default(runs_dir), rows, prices, cloud=cloud)
     card = planner.market.find(gpu, "--gpu").name if gpu is not None else None
     plan = planner.rows(specs, card)
-    offer = choose_offer(plan.rows, card)
+    offer = choose_offer(plan.rows, cloud, card)
     task = make_task(rental, offer)
     typer.echo(f"# {out}")
     typer.echo(task_as_yaml(task))

@@ -142,15 +142,15 @@ def test_the_cheapest_card_that_has_room_for_every_row_is_chosen(toy_row: Experi
         plan_of(toy_row, offered("cheap", 1, 0.2), offered("middle", 1, 0.5), offered("dear", 0.1, 9.0)),
         plan_of(other, offered("cheap", 1, 0.2, fits=False), offered("middle", 1, 0.5), offered("dear", 0.1, 9.0)),
     ]
-    best = choose_offer(plans)
+    best = choose_offer(plans, "runpod")
     assert (best.gpu, best.hours, best.hours_most, best.dollars_per_hour) == ("middle", 2, 4, 0.5)
-    assert choose_offer(plans, "dear").gpu == "dear"
-    with pytest.raises(RunError, match="no cheap with a known price has room for toy-row, other"):
-        choose_offer(plans, "cheap")
+    assert choose_offer(plans, "runpod", "dear").gpu == "dear"
+    with pytest.raises(RunError, match="no cheap with a price known at runpod has room for toy-row, other"):
+        choose_offer(plans, "runpod", "cheap")
     with pytest.raises(RunError, match="no card"):
-        choose_offer([plan_of(toy_row, offered("unpriced", 1, None))])
+        choose_offer([plan_of(toy_row, offered("unpriced", 1, None))], "aws")
     with pytest.raises(RunError, match="'toy-row' cannot run: missing encoder"):
-        choose_offer([plan_of(toy_row, state="cannot run", notes=("missing encoder",))])
+        choose_offer([plan_of(toy_row, state="cannot run", notes=("missing encoder",))], "runpod")
 
 
 def test_runpods_cards_have_names_of_their_own(offer: Offer) -> None:
@@ -210,7 +210,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> None:
     class Planner:
         market = SimpleNamespace(find=lambda name, where: SimpleNamespace(name=name))
 
-        def __init__(self, *_: Any) -> None:
+        def __init__(self, *_: Any, **__: Any) -> None:
             pass
 
         def rows(self, specs: list[ExperimentSpec], card: str | None) -> Any:

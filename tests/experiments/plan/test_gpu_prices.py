@@ -78,6 +78,16 @@ def test_the_users_price_goes_before_a_newer_one(market: Market, tmp_path: Path)
     assert load_market(file).offers["H200"].dollars_per_hour == 0.5
 
 
+def test_prices_of_one_cloud_are_its_own_and_the_users(market: Market, tmp_path: Path) -> None:
+    rented = load_market(cloud="runpod").offers
+    assert rented
+    assert all(offer.provider.startswith("RunPod") for offer in rented.values())
+    assert {offer.provider.split()[0] for offer in market.offers.values()} > {"RunPod"}
+    assert not load_market(cloud="aws").offers
+    (tmp_path / "mine.yaml").write_text(OWN)
+    assert set(load_market(tmp_path / "mine.yaml", cloud="aws").offers) == {"H200"}
+
+
 def test_old_prices_are_named_with_their_day(tmp_path: Path, market: Market) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(OWN)

@@ -99,7 +99,7 @@ class Rental:
             raise InputError(f"--image '{self.image}': an image with its tag or digest, such as {IMAGE}")
 
 
-def choose_offer(plans: Sequence[RowPlan], gpu: str | None = None) -> Offer:
+def choose_offer(plans: Sequence[RowPlan], cloud: str, gpu: str | None = None) -> Offer:
     """The card on which all rows together cost least, or the one named.
 
     Raises:
@@ -122,8 +122,8 @@ def choose_offer(plans: Sequence[RowPlan], gpu: str | None = None) -> Offer:
     if not found:
         which = f"no {gpu}" if gpu is not None else "no card"
         raise RunError(
-            f"{which} with a known price has room for {', '.join(plan.spec.id for plan in plans)}; "
-            "`meta-spliceai plan` shows why, and ./wishlist/gpus.yaml takes further cards and prices"
+            f"{which} with a price known at {cloud} has room for {', '.join(plan.spec.id for plan in plans)}; "
+            "`meta-spliceai plan` shows which fit, `plan --refresh-prices` fetches prices, --prices FILE takes yours"
         )
     return min(found, key=lambda offer: (offer.hours * offer.dollars_per_hour, offer.hours))
 

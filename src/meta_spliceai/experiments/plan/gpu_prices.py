@@ -178,12 +178,13 @@ def load_prices() -> PriceTable:
     return max((table for table in _packaged().history if table.recommendations), key=lambda table: table.as_of)
 
 
-def load_market(own: Path | None = None, *, refreshed: bool = True) -> Market:
+def load_market(own: Path | None = None, *, refreshed: bool = True, cloud: str = "") -> Market:
     """Cards and prices: the packaged ones, those refreshed since, and the user's own over both.
 
     Args:
         own: the user's file (`--prices`); by default `./wishlist/gpus.yaml` where there is one.
         refreshed: with what was refreshed on this machine; without it, all who share a catalogue see the same.
+        cloud: only what this provider asks ("runpod": RunPod's clouds); the user's own prices count everywhere.
 
     Raises:
         MissingResourceError: the file named is not there.
@@ -196,7 +197,7 @@ def load_market(own: Path | None = None, *, refreshed: bool = True) -> Market:
         shared.append(_read_file(refreshed_file()))
     user = {path: _read_file(path) for path in (OWN_PRICES, own) if path is not None and path.is_file()}
     market = Market({gpu.name: gpu for history in (*shared, *user.values()) for gpu in history.gpus}, {})
-    market.offers.update(_newest_offers(shared, market))
+    market.offers.update(_newest_offers(shared, market, cloud))
     for path, history in user.items():
         _check_own(path, history, market)
         market.offers.update(_newest_offers([history], market))
@@ -225,10 +226,12 @@ def _check_own(path: Path, history: PriceHistory, market: Market) -> None:
                 raise unknown_value("GPU", price.gpu, market.gpus, where=where)
 
 
-def _newest_offers(histories: Sequence[PriceHistory], market: Market) -> dict[str, Offer]:
-    """For each card that is known, the newest of its prices; of two of one day the lower."""
+def _newest_offers(histories: Sequence[PriceHistory], market: Market, cloud: str = "") -> dict[str, Offer]:
+    """For each card that is known, the newest of its prices (of this provider); of two of one day the lower."""
     found: dict[str, list[Offer]] = {}
     for table in (table for history in histories for table in history.history):
+        if not table.provider.lower().startswith(cloud):
+            continue
         for price in table.prices:
             gpu = market.known(price.gpu)
             if gpu is not None:  # a card nobody described cannot be planned for

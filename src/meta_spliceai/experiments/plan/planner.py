@@ -42,18 +42,20 @@ class Planner:
         rows_by_id: the catalogue, in which members of ensembles are looked up.
         prices: the user's file of cards and prices.
         today: the day prices are compared with.
+        cloud: see `load_market`.
     """
 
     workspace: Workspace
     rows_by_id: dict[str, ExperimentSpec]
     prices: Path | None = None
     today: date = field(default_factory=lambda: datetime.now(UTC).date())
+    cloud: str = ""
     _facts: dict[str, DataFacts] = field(default_factory=dict)
     _calibrations: dict[bool, Calibration] = field(default_factory=dict)
 
     @cached_property
     def market(self) -> Market:
-        return load_market(self.prices)
+        return load_market(self.prices, cloud=self.cloud)
 
     @cached_property
     def runs(self) -> list[Measured]:
