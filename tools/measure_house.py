@@ -47,7 +47,7 @@ class Figure:
     def __str__(self) -> str:
         value = f"{self.value:,.2f}" if isinstance(self.value, float) else f"{self.value:,}"
         sign = "≥" if self.at_least else "≤"
-        return f"{'ok  ' if self.holds else 'over'}  {self.name:<58} {value:>10}  {sign} {self.bar:,}"
+        return f"{'ok  ' if self.holds else 'over'}  {self.name:<70} {value:>10}  {sign} {self.bar:,}"
 
 
 def python_files(folder: Path) -> list[Path]:
@@ -85,6 +85,15 @@ def functions(files: list[Path]) -> Iterator[tuple[Path, ast.FunctionDef | ast.A
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield file, node
+
+
+def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Where a function's lines are counted from: its own first line; of a command, the line behind its options and
+    help."""
+    if "typer." not in ast.unparse(node.args):
+        return node.lineno
+    documented = ast.get_docstring(node) is not None
+    return node.body[documented and len(node.body) > 1].lineno
 
 
 def arguments_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -141,7 +150,7 @@ def measure(everything: bool = False) -> tuple[list[Figure], list[str]]:
     long, wide = [], []
     for file, node in functions(source):
         where = f"{file.relative_to(ROOT)}:{node.lineno}: {node.name}"
-        length = (node.end_lineno or node.lineno) - node.lineno + 1
+        length = (node.end_lineno or node.lineno) - _first_line(node) + 1
         if length > FUNCTION_LINES:
             long.append(f"{where}: {length} lines")
         if arguments_of(node) > ARGUMENTS:
@@ -151,7 +160,7 @@ def measure(everything: bool = False) -> tuple[list[Figure], list[str]]:
         Figure("lines of Python in src/", lines, 22_000),
         Figure("of these, lines of code", code, 15_000),
         Figure("Python files in src/", len(source), 170),
-        Figure(f"functions of more than {FUNCTION_LINES} lines", len(long), 0),
+        Figure(f"functions of more than {FUNCTION_LINES} lines (commands: without options and help)", len(long), 0),
         Figure(f"functions of more than {ARGUMENTS} arguments", len(wide), 0),
         Figure("imports hidden in functions", len(imports), 0),
         Figure("modules of the package loaded with the runner", modules_of_the_runner(), 80),

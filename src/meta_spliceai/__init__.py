@@ -1,5 +1,6 @@
 """meta-spliceai: train, evaluate and use predictors of splice-altering variants."""
 
+import tomllib
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,6 @@ def _version() -> str:
     try:
         return version("meta-spliceai")
     except PackageNotFoundError:
-        import tomllib
-        from pathlib import Path
-
         with (Path(__file__).resolve().parents[2] / "pyproject.toml").open("rb") as file:
             return str(tomllib.load(file)["project"]["version"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -173,8 +174,6 @@ def announced_model(base: str, device: str) -> BaseModel:
 
 def write_stats(path: Path, account: dict[str, Any]) -> None:
     """Write the account as JSON."""
-    import json
-
     from meta_spliceai.files import atomic_write
 
     with atomic_write(path) as handle:

@@ -6,6 +6,12 @@ from typing import Any
 
 from meta_spliceai.errors import MissingResourceError
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
+    HUB,
+    PUBLISHED,
+    missing_here,
+    require_weights,
+)
 
 
 def require_encoder_weights(spec: ExperimentSpec) -> None:
@@ -19,7 +25,6 @@ def require_encoder_weights(spec: ExperimentSpec) -> None:
     asked = _weights_of(spec)
     if asked is None:
         return
-    from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import require_weights
 
     try:
         require_weights(spec.encoder.name, **asked)
@@ -34,7 +39,6 @@ def missing_encoder_weights(spec: ExperimentSpec) -> str:
     asked = _weights_of(spec)
     if asked is None:
         return ""
-    from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import missing_here
 
     return missing_here(spec.encoder.name, **asked)
 
@@ -43,7 +47,6 @@ def _weights_of(spec: ExperimentSpec) -> dict[str, Any] | None:
     """Which weights a row asks for; None for rows whose model has none but its own."""
     if spec.ensemble is not None or spec.fusion is not None:
         return None
-    from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import HUB, PUBLISHED
 
     if spec.encoder.name not in PUBLISHED:
         return None
