@@ -86,7 +86,7 @@ def predict(
     found = None if shipped is not None else _run_named(workspace, model, names())
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.datasets.human import human_annotation
-    from meta_spliceai.experiments.predict.predict_new import predict_new
+    from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_new
     from meta_spliceai.experiments.predict.predict_shipped import predict_shipped
     from meta_spliceai.experiments.predict.read_variants import read_variants
     from meta_spliceai.files import atomic_write
@@ -96,11 +96,12 @@ def predict(
     genes = None if annotation is None else human_annotation(build, annotation)
     alleles, variants = read_variants(source, genes)
     genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)
+    new = NewVariants(alleles, variants, genome, genes, device)
     if shipped is not None:
         terminal.say(f"model {shipped.title}")
-        predicted = predict_shipped(shipped, alleles, variants, genome, device, genes)
+        predicted = predict_shipped(shipped, new)
     elif found is not None:
-        predicted = predict_new(found, workspace, alleles, variants, genome, device, genes)
+        predicted = predict_new(found, workspace, new)
     write_predictions(predicted.table, predicted.card, source, out)
     with atomic_write(out.with_name(f"{out.name}.card.json")) as handle:
         json.dump(in_json(predicted.card), handle, indent=2, ensure_ascii=False, allow_nan=False)

@@ -43,6 +43,48 @@ FEWEST_TO_CALIBRATE = 200
 
 
 @dataclass(frozen=True)
+class NewVariants:
+    """Variants to be predicted, and where their bases and genes are found.
+
+    Attributes:
+        alleles, variants: from `read_variants`.
+        genome: of the variants' build.
+        annotation: genes, for the tested exon of variants that do not say acceptor_pos and donor_pos.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    alleles: pd.DataFrame
+    variants: pd.DataFrame
+    genome: SequenceSource
+    annotation: GeneAnnotation | None = None
+    device: str = "auto"
+
+    def checked(self) -> tuple[pd.DataFrame, Coverage, pd.DataFrame]:
+        """All alleles with the reason why one cannot be predicted, the account of them, and the usable variants.
+
+        Raises:
+            InputError: no variant is usable, or the reference alleles say that the build is another.
+        """
+        coverage = Coverage(len(self.alleles))
+        for reason, rows in self.alleles[self.alleles["reason"] != ""].groupby("reason"):
+            coverage.leave_out(str(reason), [_in_words(self.alleles, row) for row in rows.index])
+        if self.variants.empty:
+            raise InputError(f"none of {len(self.alleles)} alleles can be used: {', '.join(coverage.left_out)}")
+        reasons, account = compare_reference(self.variants, self.genome, [row + 1 for row in self.variants["row"]])
+        table = self.alleles.copy()
+        table.loc[self.variants["row"], "reason"] = reasons
+        return table, coverage.then(account), self.variants[reasons == ""].reset_index(drop=True)
+
+    def windows(self, variants: pd.DataFrame, length: int, trunk: TrunkConfig | None) -> Windows:
+        """Windows of some variants, with a base network's hidden channels for a model that reads those."""
+        windows = build_windows(variants, self.genome, length)
+        if trunk is None:
+            return windows
+        reader = trunk_reader(trunk, variants, self.genome, self.annotation, str(choose_device(self.device)))
+        return TrunkWindows.joined(windows, reader.read())
+
+
+@dataclass(frozen=True)
 class Predicted:
     """What a run says of new variants.
 
@@ -57,15 +99,7 @@ class Predicted:
     card: dict[str, Any]
 
 
-def predict_new(
-    run: RunDirectory,
-    workspace: Workspace,
-    alleles: pd.DataFrame,
-    variants: pd.DataFrame,
-    genome: SequenceSource,
-    device: str = "auto",
-    annotation: GeneAnnotation | None = None,
-) -> Predicted:
+def predict_new(run: RunDirectory, workspace: Workspace, new: NewVariants) -> Predicted:
     """Apply a finished run.
 
     The probability is the run's score, calibrated on rows the model was not trained on: the validation part, or, for a
@@ -76,11 +110,8 @@ def predict_new(
     Args:
         run: a finished run.
         workspace: where the members of an ensemble are.
-        alleles, variants: from `read_variants`.
-        genome: of the variants' build.
-        device: "auto", "cpu" or "cuda".
-        annotation: genes; a fusion, and a model that reads hidden channels, need them (or the columns acceptor_pos and
-            donor_pos) to know the tested exon.
+        new: the variants; a fusion, and a model that reads hidden channels, need genes, or the columns acceptor_pos
+            and donor_pos, to know the tested exon.
 
     Raises:
         RunError: the run is not finished, or is a smoke run.
@@ -91,14 +122,14 @@ def predict_new(
         raise RunError(f"run {run.name} is {run.state()}; only a finished run can predict")
     if run.record().get("smoke"):
         raise RunError(f"run {run.name} is a smoke run and predicts nothing; run the row without --smoke")
-    table, coverage, checked = coverage_of(alleles, variants, genome)
+    table, coverage, checked = new.checked()
     if len(checked):
         if run.spec().fusion is not None:
-            predictions = _fused(run, checked, genome, annotation, device)
+            predictions = _fused(run, new, checked)
             table.loc[checked["row"], "p_altering"] = predictions["score"].astype(np.float64)
             calibrated_on = OWN_FOLDS
         else:
-            predictions = _predictions(run, workspace, checked, genome, device, annotation)
+            predictions = _predictions(run, workspace, new, checked)
             calibration, calibrated_on = _calibration(run)
             if calibration is not None and "score" in predictions:
                 table.loc[checked["row"], "p_altering"] = calibration.apply(predictions["score"].astype(np.float64))
@@ -109,52 +140,26 @@ def predict_new(
     return Predicted(table, coverage, model_card(run, calibrated_on))
 
 
-def coverage_of(
-    alleles: pd.DataFrame, variants: pd.DataFrame, genome: SequenceSource
-) -> tuple[pd.DataFrame, Coverage, pd.DataFrame]:
-    """All alleles with the reason why one cannot be predicted, the account of them, and those that can be.
-
-    Raises:
-        InputError: no variant is usable, or the reference alleles say that the build is another.
-    """
-    coverage = Coverage(len(alleles))
-    for reason, rows in alleles[alleles["reason"] != ""].groupby("reason"):
-        coverage.leave_out(str(reason), [_words(alleles, row) for row in rows.index])
-    table = alleles.copy()
-    if variants.empty:
-        raise InputError(f"none of {len(alleles)} alleles can be used: {', '.join(coverage.left_out)}")
-    reasons, account = compare_reference(variants, genome, [row + 1 for row in variants["row"]])
-    coverage = coverage.then(account)
-    table.loc[variants["row"], "reason"] = reasons
-    checked = variants[reasons == ""].reset_index(drop=True)
-    return table, coverage, checked
-
-
-def _fused(
-    run: RunDirectory,
-    variants: pd.DataFrame,
-    genome: SequenceSource,
-    annotation: GeneAnnotation | None,
-    device: str,
-) -> dict[str, np.ndarray]:
+def _fused(run: RunDirectory, new: NewVariants, variants: pd.DataFrame) -> dict[str, np.ndarray]:
     """Base scores, then the fusion (the mean over folds), then each network's Δ and kind of effect by name."""
     spec = run.spec()
-    with_exon = _with_known_exon(run, variants, annotation)
-    bases = [load_base_model(one.name, device=str(choose_device(device)), members=one.members) for one in spec.networks]
+    with_exon = _with_known_exon(run, variants, new.annotation)
+    device = str(choose_device(new.device))
+    bases = [load_base_model(one.name, device=device, members=one.members) for one in spec.networks]
     scores = tuple(
         score_variants(
             with_exon,
-            genome,
+            new.genome,
             base,
             spec.base.distance,
-            annotation=annotation,
+            annotation=new.annotation,
             cache=ScoreCache.default(),
             precision=spec.base.precision,
         )
         for base in bases
     )
-    windows = _windows(spec.trunk, spec.window, with_exon, genome, annotation, device)
-    features = features_of(spec, with_exon, scores, windows, annotation)
+    windows = new.windows(with_exon, spec.window, spec.trunk)
+    features = features_of(spec, with_exon, scores, windows, new.annotation)
     folders = [run.path / MODEL]
     if spec.split.folds is not None:
         folders = sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
@@ -181,22 +186,6 @@ def _with_known_exon(run: RunDirectory, variants: pd.DataFrame, annotation: Gene
             "variants do not say: give genes with --annotation, or columns acceptor_pos and donor_pos"
         )
     return with_tested_exon(variants, annotation)
-
-
-def _windows(
-    trunk: TrunkConfig | None,
-    window: int,
-    variants: pd.DataFrame,
-    genome: SequenceSource,
-    annotation: GeneAnnotation | None,
-    device: str,
-) -> Windows:
-    """Windows of new variants, with a base network's hidden channels for a model that reads those."""
-    windows = build_windows(variants, genome, window)
-    if trunk is None:
-        return windows
-    reader = trunk_reader(trunk, variants, genome, annotation, str(choose_device(device)))
-    return TrunkWindows.joined(windows, reader.read())
 
 
 def with_tested_exon(variants: pd.DataFrame, annotation: GeneAnnotation | None) -> pd.DataFrame:
@@ -245,18 +234,13 @@ def model_card(run: RunDirectory, calibrated_on: str) -> dict[str, Any]:
     }
 
 
-def _words(alleles: pd.DataFrame, row: int) -> str:
+def _in_words(alleles: pd.DataFrame, row: int) -> str:
     allele = alleles.loc[row]
     return f"row {row + 1}: {allele['chrom']}:{allele['pos']} {allele['ref']}>{allele['alt']}"
 
 
 def _predictions(
-    run: RunDirectory,
-    workspace: Workspace,
-    variants: pd.DataFrame,
-    genome: SequenceSource,
-    device: str,
-    annotation: GeneAnnotation | None,
+    run: RunDirectory, workspace: Workspace, new: NewVariants, variants: pd.DataFrame
 ) -> dict[str, Float32[np.ndarray, " n"]]:
     """The run's columns for new variants; folds are averaged, members weighed as in the run."""
     spec = run.spec()
@@ -264,30 +248,25 @@ def _predictions(
         model = run.record()["model"]
         members = [workspace.find(name) for name in model["members"]]
         weights = [model["member_weights"][member.row_id] for member in members]
-        each = [_raw(one, [one.path / MODEL], variants, genome, device, annotation)[0] for one in members]
+        each = [_raw(one, [one.path / MODEL], new, variants)[0] for one in members]
         predictor = Predictor.from_pretrained(members[0].path / MODEL)
         return predictor.columns(np.tensordot(weights, np.stack(each), axes=1).astype(np.float32))
     folders = [run.path / MODEL]
     if spec.split.folds is not None:
         folders = sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
-    each = _raw(run, folders, variants, genome, device, annotation)
+    each = _raw(run, folders, new, variants)
     return Predictor.from_pretrained(folders[0]).columns(np.mean(each, axis=0).astype(np.float32))
 
 
 def _raw(
-    run: RunDirectory,
-    folders: Sequence[Path],
-    variants: pd.DataFrame,
-    genome: SequenceSource,
-    device: str,
-    annotation: GeneAnnotation | None,
+    run: RunDirectory, folders: Sequence[Path], new: NewVariants, variants: pd.DataFrame
 ) -> list[Float32[np.ndarray, "n outputs"]]:
     """What each of a run's models says of new variants."""
     spec = run.spec()
     if spec.trunk is not None:
-        variants = _with_known_exon(run, variants, annotation)
-    windows = _windows(spec.trunk, spec.window, variants, genome, annotation, device)
-    return [predict(Predictor.from_pretrained(folder), windows, device) for folder in folders]
+        variants = _with_known_exon(run, variants, new.annotation)
+    windows = new.windows(variants, spec.window, spec.trunk)
+    return [predict(Predictor.from_pretrained(folder), windows, new.device) for folder in folders]
 
 
 def _calibration(run: RunDirectory) -> tuple[Calibration | None, str]:

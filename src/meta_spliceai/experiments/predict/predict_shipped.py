@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from meta_spliceai.datasets.human import human_annotation
-from meta_spliceai.experiments.predict.predict_new import Predicted, coverage_of, with_tested_exon
+from meta_spliceai.experiments.predict.predict_new import NewVariants, Predicted, with_tested_exon
 from meta_spliceai.experiments.predict.read_variants import usable_alleles
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
@@ -34,21 +34,8 @@ from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 IN_DOMAIN = "in"
 
 
-def predict_shipped(
-    predictor: ShippedPredictor,
-    alleles: pd.DataFrame,
-    variants: pd.DataFrame,
-    genome: SequenceSource,
-    device: str = "auto",
-    annotation: GeneAnnotation | None = None,
-) -> Predicted:
+def predict_shipped(predictor: ShippedPredictor, new: NewVariants) -> Predicted:
     """Apply a predictor of the package.
-
-    Args:
-        alleles, variants: from `read_variants`.
-        genome: of the variants' build.
-        device: "auto", "cpu" or "cuda".
-        annotation: genes, for the exon of variants that do not say acceptor_pos and donor_pos.
 
     Returns:
         as `predict_new`; columns p_altering, p_low, p_high, in_domain ("in", or reasons joined by "&"), effect_type,
@@ -57,20 +44,21 @@ def predict_shipped(
     Raises:
         InputError: no variant is usable, or the reference alleles say that the build is another.
     """
-    table, coverage, checked = coverage_of(alleles, variants, genome)
+    table, coverage, checked = new.checked()
     if len(checked):
-        known = with_tested_exon(checked, annotation)
-        network = load_base_model(predictor.network, device=str(choose_device(device)))
+        genes = new.annotation
+        known = with_tested_exon(checked, genes)
+        network = load_base_model(predictor.network, device=str(choose_device(new.device)))
         scores = score_variants(
-            known, genome, network, predictor.distance, annotation=annotation, cache=ScoreCache.default()
+            known, new.genome, network, predictor.distance, annotation=genes, cache=ScoreCache.default()
         )
-        p, low, high = predictor.probability(predictor_features(known, scores, annotation))
+        p, low, high = predictor.probability(predictor_features(known, scores, genes))
         found: dict[str, Any] = {
             "gene": known["gene"].to_numpy(),
             "p_altering": p,
             "p_low": low,
             "p_high": high,
-            "in_domain": _domain(predictor, known, genome, annotation),
+            "in_domain": _domain(predictor, known, new.genome, genes),
             "effect_type": np.array(base_effect_type(scores.delta), dtype=object),
             "effect_pos": _offset_of_peak(scores, known),
             f"{scores.model}.delta_max_window": max_window(scores),
@@ -109,7 +97,7 @@ class LoadedPredictor:
         if isinstance(genome, str | Path):
             genome = human_genome(build, needed_genome(build) if str(genome) == AUTO else genome)
         alleles, variants = usable_alleles(table, genes, "table")
-        return predict_shipped(self.shipped, alleles, variants, genome, device, genes).table
+        return predict_shipped(self.shipped, NewVariants(alleles, variants, genome, genes, device)).table
 
 
 def load_predictor(name: str = DEFAULT) -> LoadedPredictor:
