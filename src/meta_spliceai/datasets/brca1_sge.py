@@ -18,7 +18,6 @@ from meta_spliceai.datasets.human import (
 )
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
-from meta_spliceai.resources.human import BRCA1_SGE
 from meta_spliceai.splice_engine.genome.builds import GRCH37
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -136,7 +135,7 @@ DATASET = register(
     DataSet(
         name="brca1-sge",
         title="BRCA1: all single substitutions of 13 exons edited into the genome, RNA scores",
-        resource=BRCA1_SGE.name,
+        resource="brca1-sge",
         build=GRCH37,
         rows=3_893,
         effect="mean RNA score, log2 of the share in RNA over the share in DNA; negative = RNA lost",

@@ -20,8 +20,7 @@ from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.read_hostile import MALFORMED
-from meta_spliceai.resources.bundles import INDEX
-from meta_spliceai.resources.resolve import mirror_folders, verified
+from meta_spliceai.resources.resolve import BUNDLE_INDEX, mirror_folders, verified
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.packed import Interval, PackedGenome, write_packed
 from meta_spliceai.splice_engine.genome.sequence import decode
@@ -106,7 +105,7 @@ class _Opened:
     """A data set's folder in an opened bundle, whose index names every file with its digest."""
 
     def __init__(self, mirror: Path, folder: Path) -> None:
-        index = (mirror / INDEX).read_bytes()
+        index = (mirror / BUNDLE_INDEX).read_bytes()
         self.mirror, self.folder = mirror, folder
         self.origin = f"bundle {hashlib.sha256(index).hexdigest()[:12]}"
         self._members = json.loads(index)["members"]

@@ -18,7 +18,6 @@ from meta_spliceai.datasets.human import (
 )
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.resources.human import CISPLICEAI_VALIDATED
 from meta_spliceai.splice_engine.genome.builds import GRCH38
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -114,7 +113,7 @@ DATASET = register(
     DataSet(
         name="cispliceai-validated",
         title="Functionally validated variants of the literature, with lost and gained sites and effect types",
-        resource=CISPLICEAI_VALIDATED.name,
+        resource="cispliceai-validated",
         build=GRCH38,
         rows=1_139,
         effect="not measured as an amount; see effect_type and the gold positions",

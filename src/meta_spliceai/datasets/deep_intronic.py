@@ -18,7 +18,6 @@ from meta_spliceai.datasets.human import (
 )
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import unknown_value
-from meta_spliceai.resources.human import DEEP_INTRONIC
 from meta_spliceai.splice_engine.genome.builds import GRCH37, build_name
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -116,7 +115,7 @@ DATASET = register(
     DataSet(
         name="deep-intronic",
         title="Deep intronic variants that affect splicing, and such that do not",
-        resource=DEEP_INTRONIC.name,
+        resource="deep-intronic",
         build="GRCh37 and GRCh38",
         rows=1_183,
         effect="not measured as an amount; see consequence",

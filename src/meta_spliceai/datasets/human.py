@@ -13,7 +13,6 @@ from meta_spliceai import resources
 from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, unknown_value
 from meta_spliceai.files import sha256_file
-from meta_spliceai.resources.human import LIFT_OVER_CHAIN
 from meta_spliceai.resources.registry import ORIGINAL
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
@@ -27,6 +26,9 @@ from meta_spliceai.splice_engine.variants.liftover import Chain, lift_over
 from meta_spliceai.splice_engine.variants.merge import merge_alleles
 from meta_spliceai.splice_engine.variants.table import as_variant_table, describe
 from meta_spliceai.splice_engine.variants.tested_exon import NO_GENE, TWO_STRANDS, find_tested_exon, nearest_exon
+
+LIFT_OVER_CHAIN = "hg19-to-hg38-chain"
+"""The resource: UCSC's chain from GRCh37 to GRCh38."""
 
 GENOME, CONSTRUCT = "genome", "construct"
 CONTEXTS = (GENOME, CONSTRUCT)
@@ -178,7 +180,7 @@ def human_annotation(build: str, annotation: str | None = None) -> GeneAnnotatio
 
 def lifted(frame: pd.DataFrame, coverage: Coverage, chain: str | Path | None) -> tuple[pd.DataFrame, Coverage]:
     """GRCh37 variants in GRCh38, through UCSC's chain."""
-    path = Path(chain) if chain else resources.resolve_edition(LIFT_OVER_CHAIN.name).path
+    path = Path(chain) if chain else resources.resolve_edition(LIFT_OVER_CHAIN).path
     moved, account = lift_over(as_variant_table(frame, "variants to lift over"), Chain(path))
     return moved, coverage.then(account)
 

@@ -20,7 +20,6 @@ from meta_spliceai.datasets.human import (
 )
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
-from meta_spliceai.resources.human import MAPSY
 from meta_spliceai.splice_engine.genome.builds import GRCH37
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -200,7 +199,7 @@ DATASET = register(
     DataSet(
         name="mapsy",
         title="MaPSy: disease variants in 170-nt constructs, spliced in cells and in extract",
-        resource=MAPSY.name,
+        resource="mapsy",
         build=GRCH37,
         rows=4_465,
         effect="log2 of the mutant's spliced-to-input ratio over the wild type's, in vivo; negative = less spliced",

@@ -22,7 +22,6 @@ from meta_spliceai.datasets.human import (
 )
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
-from meta_spliceai.resources.human import MFASS
 from meta_spliceai.splice_engine.genome.builds import GRCH37
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -174,7 +173,7 @@ DATASET = register(
     DataSet(
         name="mfass",
         title="MFASS: human variants in 170-nt exon reporters, measured inclusion",
-        resource=MFASS.name,
+        resource="mfass",
         build=GRCH37,
         rows=28_187,
         effect="ΔPSI: inclusion of the variant minus inclusion of its wild type; negative = less inclusion",

@@ -7,24 +7,9 @@ from meta_spliceai.datasets.human import Source, finish, human_annotation, sourc
 from meta_spliceai.datasets.open_sources import build_open_sources, built_table, open_sources_file
 from meta_spliceai.datasets.registry import Built, DataSet, Loaded, register
 from meta_spliceai.errors import IntegrityError, MissingResourceError
-from meta_spliceai.resources import Resource
-from meta_spliceai.resources.human import SPLICEVARDB_OPEN
 from meta_spliceai.splice_engine.genome.builds import build_name
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.variants.splicevardb import read_splicevardb
-
-SPLICEVARDB = resources.register(
-    Resource(
-        name="splicevardb",
-        title="SpliceVarDB: splicing variants validated by assays, of many publications",
-        source="https://splicevardb.org (downloaded by the user)",
-        licence="academic use; see the site's terms",
-        citation="Sullivan et al. 2024, American Journal of Human Genetics, doi 10.1016/j.ajhg.2024.08.002",
-        files=(),
-        how_to_get="download the table from splicevardb.org and give it with the option path (data.options.path of a "
-        "row, --set path=FILE of a data command)",
-    )
-)
 
 
 def label_as_downloaded(classification: str) -> str:
@@ -53,8 +38,8 @@ def load_download(
     """
     if path is None:
         raise MissingResourceError(
-            f"data set splicevardb needs your own download: {SPLICEVARDB.how_to_get}; or use the open sources in the "
-            "same format: data set splicevardb-open"
+            f"data set splicevardb needs your own download: {resources.get('splicevardb').how_to_get}; or use the open "
+            "sources in the same format: data set splicevardb-open"
         )
     return _load(source_file(DATASET, path), build, genome, annotation)
 
@@ -85,7 +70,7 @@ DATASET = register(
     DataSet(
         name="splicevardb",
         title="SpliceVarDB, the user's own download (path=FILE)",
-        resource=SPLICEVARDB.name,
+        resource="splicevardb",
         build="GRCh37 and GRCh38",
         rows=50_715,
         effect="not in the file",
@@ -99,7 +84,7 @@ OPEN = register(
     DataSet(
         name="splicevardb-open",
         title="Open sources (MFASS, MaPSy, CI-SpliceAI, deep intronic) in SpliceVarDB's download format",
-        resource=SPLICEVARDB_OPEN.name,
+        resource="splicevardb-open",
         build="GRCh37 and GRCh38",
         rows=27_775,
         effect="not in the file",

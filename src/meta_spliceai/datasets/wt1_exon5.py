@@ -16,7 +16,6 @@ from meta_spliceai import resources
 from meta_spliceai.datasets.allowlisted_pickle import read_arrays
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.resources import Resource, ResourceFile
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import encode
@@ -50,22 +49,6 @@ _COLUMNS = {
     "EI": "inclusion",
 }
 """How the spreadsheet's header begins: our name."""
-
-RESOURCE = resources.register(
-    Resource(
-        name="wt1-exon5",
-        title="Saturation mutagenesis of WT1 exon 5 in ten hexamer backgrounds, and its minigene",
-        source="PyPI frame-alignment-checks 0.0.74 (Supplemental Table S2 of the paper; WT1 exons 4-6 of hg19)",
-        licence="none stated",
-        citation="Ke et al. 2018, Genome Research, doi 10.1101/gr.219683.116",
-        files=(
-            ResourceFile(TABLE_FILE, "85f8963cc61561baf237b7d447782b17769b42ccf00a9b2018ec462c79fa4813", 948_598),
-            ResourceFile(MINIGENE_FILE, "058d59a56fd0f2520f8957e9faee1d1e1ddaed97f3bcc8d602c27c5477118404", 991_838),
-        ),
-        package="frame-alignment-checks",
-        extra="quickstart",
-    )
-)
 
 
 def label_by_relative_inclusion(
@@ -166,7 +149,7 @@ def read_table() -> pd.DataFrame:
         InputError: a missing column, or a value that cannot be right, with its row.
         MissingExtraError, IntegrityError: the package is absent, or its file is another one.
     """
-    path = resources.resolve_file(RESOURCE.name, TABLE_FILE)
+    path = resources.resolve_file("wt1-exon5", TABLE_FILE)
     return _as_rows(pd.read_excel(path, header=0), TABLE_FILE)
 
 
@@ -210,7 +193,7 @@ def read_minigene() -> tuple[UInt8[np.ndarray, " length"], tuple[tuple[int, int]
     Raises:
         IntegrityError: the file does not hold what it should.
     """
-    path = resources.resolve_file(RESOURCE.name, MINIGENE_FILE)
+    path = resources.resolve_file("wt1-exon5", MINIGENE_FILE)
     content = read_arrays(path)
     missing = {"x", "y", "main_exon_start", "main_exon_end"} - set(content)
     if missing:
@@ -243,7 +226,7 @@ def load() -> Loaded:
         raise IntegrityError(f"{TABLE_FILE}: {len(rows)} rows, expected {DATASET.rows}")
     genome, annotation, exon_start, exon_end = _constructs(rows)
     frame, coverage = _variants(rows, exon_start, exon_end)
-    table, checked = check_reference(as_variant_table(frame, RESOURCE.name), genome)
+    table, checked = check_reference(as_variant_table(frame, "wt1-exon5"), genome)
     return Loaded(table, coverage.then(checked), genome, annotation, DATASET, {})
 
 
@@ -319,7 +302,7 @@ DATASET = register(
     DataSet(
         name="wt1-exon5",
         title="WT1 exon 5: all single and adjacent double substitutions in ten hexamer backgrounds, measured",
-        resource=RESOURCE.name,
+        resource="wt1-exon5",
         build=BUILD,
         rows=5_560,
         effect="log2 of inclusion (EI) relative to the background's wild type; negative = less inclusion",
