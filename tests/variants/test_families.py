@@ -9,8 +9,7 @@ from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import encode, reverse_complement
 from meta_spliceai.splice_engine.variants.audit import audit_split, audit_splits
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.families import exon_families, exon_groups, gene_families
-from meta_spliceai.splice_engine.variants.kmers import canonical_kmers
+from meta_spliceai.splice_engine.variants.families import canonical_kmers, exon_families, exon_groups, gene_families
 from meta_spliceai.splice_engine.variants.splits import gene_folds, group_split, make_split
 
 Make = Callable[..., pd.DataFrame]
