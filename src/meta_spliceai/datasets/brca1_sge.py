@@ -8,13 +8,13 @@ from jaxtyping import Float
 
 from meta_spliceai.datasets.human import (
     Asked,
-    expect_rows,
+    as_read,
     finish_lifted,
     human_annotation,
     numbers,
     place_in_exons,
     source_file,
-    with_columns,
+    without,
 )
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
@@ -47,14 +47,8 @@ def label_by_rna_score(score: Float[np.ndarray, " variants"], consequence: list[
     from lost expression; among variants that change no codon to a stop, splicing is by far the most common cause.
     """
     stops = np.array([name == NONSENSE for name in consequence])
-    return [
-        str(name)
-        for name in np.select(
-            [~stops & (score <= ALTERING_SCORE), ~stops & (score > NORMAL_SCORE)],
-            [SPLICE_ALTERING, NORMAL],
-            LOW_FREQUENCY,
-        )
-    ]
+    altering, normal = ~stops & (score <= ALTERING_SCORE), ~stops & (score > NORMAL_SCORE)
+    return np.select([altering, normal], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY).tolist()
 
 
 def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
@@ -77,12 +71,7 @@ def load(
 ) -> Loaded:
     """BRCA1's substitutions with an RNA score as a variant table.
 
-    Args:
-        build: wanted; the source is GRCh37 and is lifted over to GRCh38.
-        genome: "auto", "regions", or a FASTA file of that build.
-        path: the user's own file instead of the registered one.
-        annotation: genes and exons of GRCh37; SpliceAI's table by default.
-        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
+    Args: as `datasets.human` says.
 
     Rows are grouped by exon (the set is one gene). Columns beside the schema's: hgvs, consequence, function_class,
     rna_score_1, rna_score_2, genome_chrom, genome_pos (GRCh37).
@@ -93,14 +82,10 @@ def load(
         rows = pd.read_excel(source.path, header=2, dtype=str, keep_default_na=False)
     except ValueError as error:
         raise InputError(f"{where} is no Excel file of the expected format: {error}") from error
-    rows = with_columns(rows, COLUMNS, where)
-    rows.index = pd.RangeIndex(4, len(rows) + 4)  # the header is the third row
-    expect_rows(rows, source)
+    rows = as_read(rows, source, COLUMNS, first_line=4)  # the header is the third row
     coverage = Coverage(len(rows))
+    rows = without(rows, numbers(rows, "mean.rna.score", where).isna(), NO_SCORE, coverage, "transcript_variant")
     score = numbers(rows, "mean.rna.score", where)
-    silent = score.isna()
-    coverage.leave_out(NO_SCORE, [f"row {line}: {name}" for line, name in rows["transcript_variant"][silent].items()])
-    rows, score = rows[~silent], score[~silent]
     pos = numbers(rows, "position (hg19)", where, whole=True).astype("int64")
     frame = pd.DataFrame(
         {

@@ -8,16 +8,16 @@ import pandas as pd
 
 from meta_spliceai.datasets.human import (
     Source,
-    expect_rows,
     finish,
     human_annotation,
     numbers,
+    only,
     place_in_exons,
     read_rows,
     source_file,
 )
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
-from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.builds import GRCH38
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -45,10 +45,7 @@ def label_by_authors(affecting: Sequence[str]) -> list[str]:
 def load(genome: str = AUTO, path: str | None = None, annotation: str | None = None) -> Loaded:
     """The validated variants as a variant table, GRCh38.
 
-    Args:
-        genome: "auto", "regions", or a FASTA file of GRCh38.
-        path: the user's own file instead of the registered one.
-        annotation: genes and exons; SpliceAI's table of GRCh38 by default.
+    Args: as `datasets.human` says.
 
     Columns beside the schema's: effect_type (normal, skip, retention, alternative donor, alternative acceptor,
     multiple, unknown disruption), acceptors_lost, donors_lost, acceptors_gained, donors_gained (gold positions),
@@ -65,16 +62,8 @@ def load(genome: str = AUTO, path: str | None = None, annotation: str | None = N
 def read_variants(source: Source) -> pd.DataFrame:
     """All variants of the file, classes and gold positions set."""
     where = str(source.path)
-    rows = read_rows(source.path, ",", COLUMNS)
-    expect_rows(rows, source)
-    bad = ~rows["SpliceAffecting"].isin(["0", "1"])
-    if bad.any():
-        line = bad.idxmax()
-        raise unknown_value("SpliceAffecting", rows.loc[line, "SpliceAffecting"], ("0", "1"), f"{where}, line {line}")
-    bad = ~rows["effect_type"].isin(EFFECT_TYPES)
-    if bad.any():
-        line = bad.idxmax()
-        raise unknown_value("effect_type", rows.loc[line, "effect_type"], EFFECT_TYPES, f"{where}, line {line}")
+    rows = read_rows(source, ",", COLUMNS)
+    affecting = only(rows, "SpliceAffecting", ("0", "1"), where)
     return pd.DataFrame(
         {
             "variant_id": rows["ID"],
@@ -84,10 +73,10 @@ def read_variants(source: Source) -> pd.DataFrame:
             "alt": rows["ALT"],
             "strand": rows["strand"],
             "gene": "",
-            "classification": label_by_authors(rows["SpliceAffecting"].tolist()),
+            "classification": label_by_authors(affecting.tolist()),
             "source": "CI-SpliceAI",
             "method": rows["Origin"].str.strip(),
-            "effect_type": rows["effect_type"],
+            "effect_type": only(rows, "effect_type", EFFECT_TYPES, where),
             "genome_chrom": rows["#CHROM"],
             "genome_pos": rows["POS"].astype("int64"),
             **{ours: _positions(rows[theirs], where) for theirs, ours in GOLD.items()},
@@ -100,8 +89,7 @@ def _positions(column: pd.Series, where: str) -> pd.Series:
     cleaned = []
     for line, text in column.items():
         parts = [part.strip().removesuffix(".0") for part in str(text).split(";") if part.strip()]
-        wrong = [part for part in parts if not part.isdigit()]
-        if wrong:
+        if not all(part.isdigit() for part in parts):
             raise InputError(
                 f"{where}, line {line}: {column.name} is '{text}', expected 1-based positions joined by ';'"
             )

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 import pandas as pd
 
 from meta_spliceai.datasets.human import (
+    NO_COORDINATE,
     Source,
-    expect_rows,
     finish,
     human_annotation,
     numbers,
+    only,
     place_in_exons,
     read_rows,
     source_file,
+    without,
 )
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
-from meta_spliceai.errors import unknown_value
 from meta_spliceai.splice_engine.genome.builds import GRCH37, build_name
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.splicevardb import NO_COORDINATE
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, UNKNOWN
 
 POPULATION = ("gnomAD_v2.1",)
@@ -57,11 +57,7 @@ def classes_by_source(loaded: Loaded) -> pd.DataFrame:
 def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, annotation: str | None = None) -> Loaded:
     """The deep intronic variants as a variant table; the file has both builds, so that nothing is lifted over.
 
-    Args:
-        build: whose coordinates to take.
-        genome: "auto", "regions", or a FASTA file of that build.
-        path: the user's own file instead of the registered one.
-        annotation: genes, for strand and exons; SpliceAI's table of that build by default.
+    Args: as `datasets.human` says.
 
     Columns beside the schema's: hgvs, consequence, major_group, genome_chrom, genome_pos.
     """
@@ -69,10 +65,10 @@ def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, ann
     source = source_file(DATASET, path)
     rows = read_source(source)
     coverage = Coverage(len(rows))
-    pos = numbers(rows, "Position_hg19" if wanted == GRCH37 else "Position_hg38", str(source.path), whole=True)
-    nowhere = pos.isna()
-    coverage.leave_out(NO_COORDINATE, [f"line {line}: {name}" for line, name in rows["HGVSc"][nowhere].items()])
-    rows, pos = rows[~nowhere], pos[~nowhere].astype("int64")
+    column = "Position_hg19" if wanted == GRCH37 else "Position_hg38"
+    nowhere = numbers(rows, column, str(source.path), whole=True).isna()
+    rows = without(rows, nowhere, NO_COORDINATE, coverage, "HGVSc")
+    pos = rows[column].astype("float64").astype("int64")
     frame = pd.DataFrame(
         {
             "variant_id": [f"deep-intronic-{line}" for line in rows.index],
@@ -98,16 +94,9 @@ def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, ann
 
 def read_source(source: Source) -> pd.DataFrame:
     """The file's rows as text, Affects_splicing as TRUE or FALSE."""
-    where = str(source.path)
-    rows = read_rows(source.path, "\t", COLUMNS)
-    expect_rows(rows, source)
+    rows = read_rows(source, "\t", COLUMNS)
     rows["Affects_splicing"] = rows["Affects_splicing"].str.upper()
-    bad = ~rows["Affects_splicing"].isin(["TRUE", "FALSE"])
-    if bad.any():
-        line = bad.idxmax()
-        raise unknown_value(
-            "Affects_splicing", rows.loc[line, "Affects_splicing"], ("TRUE", "FALSE"), f"{where}, line {line}"
-        )
+    only(rows, "Affects_splicing", ("TRUE", "FALSE"), str(source.path))
     return rows
 
 

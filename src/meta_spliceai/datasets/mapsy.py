@@ -11,10 +11,9 @@ from meta_spliceai.datasets.human import (
     GENOME,
     Asked,
     Source,
-    expect_rows,
+    check_context,
     finish_reporter,
     numbers,
-    one_of,
     read_rows,
     source_file,
 )
@@ -65,10 +64,8 @@ def label_by_both_assays(
     """
     calm = (np.abs(vivo) < NORMAL_LOG2) & (np.abs(vitro) < NORMAL_LOG2)
     counted = (vivo_error <= NORMAL_LOG2) & (vitro_error <= NORMAL_LOG2)
-    return [
-        str(name)
-        for name in np.select([called == 1, (called == 0) & calm & counted], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY)
-    ]
+    altering, normal = called == 1, (called == 0) & calm & counted
+    return np.select([altering, normal], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY).tolist()
 
 
 def assay_agreement(loaded: Loaded) -> pd.DataFrame:
@@ -89,21 +86,15 @@ def load(
     annotation: str | None = None,
     chain: str | None = None,
 ) -> Loaded:
-    """MaPSy as a variant table.
+    """MaPSy as a variant table, windows from the chromosome or from the 170 genomic bases of the construct (one contig
+    a wild-type sequence).
 
-    Args:
-        context: "genome" (windows are cut from the chromosome) or "construct" (from the 170 genomic bases of the
-            construct, N around them; one contig a wild-type sequence, transcript orientation).
-        build: of the genomic context; the source is GRCh37 and is lifted over to GRCh38.
-        genome: "auto", "regions", or a FASTA file of that build (see `human_genome`).
-        path: the user's own file instead of the registered one.
-        annotation: genes by which rows are grouped; SpliceAI's table of GRCh37 by default.
-        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
+    Args: as `datasets.human` says.
 
     Columns beside the schema's: exon_id, genome_chrom and genome_pos (GRCh37, in either context), log2_vitro_ratio,
     vivo_error, vitro_error, called.
     """
-    one_of(context, CONTEXTS, "context", DATASET)
+    check_context(context, CONTEXTS, DATASET)
     source = source_file(DATASET, path)
     frame = read_variants(source)
     return finish_reporter(frame, Coverage(len(frame)), source, context, Asked(build, genome, annotation, chain))
@@ -118,8 +109,7 @@ def read_variants(source: Source) -> pd.DataFrame:
     where = str(source.path)
     with source.path.open("rb") as handle:
         separator = "\t" if b"\t" in handle.readline() else ","
-    rows = read_rows(source.path, separator, COLUMNS)
-    expect_rows(rows, source)
+    rows = read_rows(source, separator, COLUMNS)
     start = numbers(rows, "Exon_Start", where, whole=True).astype("int64")
     end = numbers(rows, "Exon_End", where, whole=True).astype("int64")
     found: dict[str, list[object]] = {name: [] for name in ("construct_pos", "ref", "alt", "exon_first", "pos")}

@@ -11,14 +11,14 @@ from meta_spliceai.datasets.human import (
     GENOME,
     Asked,
     Source,
-    expect_rows,
+    as_read,
+    check_context,
     finish_reporter,
     numbers,
-    one_of,
     read_r_object,
     read_rows,
     source_file,
-    with_columns,
+    without,
 )
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
@@ -51,12 +51,8 @@ def label_by_dpsi(dpsi: Float[np.ndarray, " variants"]) -> list[str]:
     than the 0.03 that separates Normal, far less than the 0.5 that makes Splice-altering. Single Normal calls are less
     certain than Splice-altering ones.
     """
-    return [
-        str(name)
-        for name in np.select(
-            [dpsi <= ALTERING_DPSI, np.abs(dpsi) < NORMAL_DPSI], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY
-        )
-    ]
+    altering, normal = dpsi <= ALTERING_DPSI, np.abs(dpsi) < NORMAL_DPSI
+    return np.select([altering, normal], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY).tolist()
 
 
 def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
@@ -83,21 +79,16 @@ def load(
     annotation: str | None = None,
     chain: str | None = None,
 ) -> Loaded:
-    """MFASS as a variant table.
+    """MFASS as a variant table, windows from the chromosome or from the 170 bases of the reporter (one contig an exon).
 
     Args:
-        context: "genome" (windows are cut from the chromosome) or "construct" (from the reporter's own 170 bases, N
-            around them; one contig an exon, named by its Ensembl identifier, transcript orientation).
-        build: of the genomic context; the source is GRCh37 and is lifted over to GRCh38.
-        genome: "auto", "regions", or a FASTA file of that build (see `human_genome`).
-        path: the user's own file instead of the registered one: the R object (`.RData`), or its content as TSV.
-        annotation: genes by which rows are grouped; SpliceAI's table of GRCh37 by default (the source's build).
-        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
+        context, build, genome, annotation, chain: as `datasets.human` says.
+        path: the user's own file: the R object (`.RData`), or its content as TSV.
 
     Columns beside the schema's: exon_id, region (exon, upstr_intron, downstr_intron), genome_chrom and genome_pos
     (GRCh37, in either context), inclusion, wildtype_inclusion, dpsi_r1 and dpsi_r2 (replicates).
     """
-    one_of(context, CONTEXTS, "context", DATASET)
+    check_context(context, CONTEXTS, DATASET)
     source = source_file(DATASET, path)
     frame, coverage = read_mutants(source)
     return finish_reporter(frame, coverage, source, context, Asked(build, genome, annotation, chain))
@@ -107,18 +98,13 @@ def read_mutants(source: Source) -> tuple[pd.DataFrame, Coverage]:
     """The measured single variants with GRCh37 coordinates and alleles on the plus strand, and their constructs."""
     where = str(source.path)
     if source.path.suffix.lower() in (".rdata", ".rda", ".rds"):
-        rows = with_columns(read_r_object(source.path), COLUMNS, where)
+        rows = as_read(read_r_object(source.path), source, COLUMNS, first_line=1)
     else:
-        rows = read_rows(source.path, "\t", COLUMNS)
-    expect_rows(rows, source)
+        rows = read_rows(source, "\t", COLUMNS)
     coverage = Coverage(len(rows))
-    other = rows["category"] != "mutant"
-    coverage.leave_out(NOT_A_MUTANT, [f"line {line}: {name}" for line, name in rows["id"][other].items()])
-    rows = rows[~other]
+    rows = without(rows, rows["category"] != "mutant", NOT_A_MUTANT, coverage, "id")
+    rows = without(rows, numbers(rows, "v2_dpsi", where).isna(), NOT_MEASURED, coverage, "id")
     dpsi = numbers(rows, "v2_dpsi", where)
-    unmeasured = dpsi.isna()
-    coverage.leave_out(NOT_MEASURED, [f"line {line}: {name}" for line, name in rows["id"][unmeasured].items()])
-    rows, dpsi = rows[~unmeasured], dpsi[~unmeasured]
     whole = {name: numbers(rows, name, where, whole=True).astype("int64") for name in ("start", "end", "snp_position")}
     first, exon, last = (
         numbers(rows, name, where).astype("int64") for name in ("intron1_len", "exon_len", "intron2_len")

@@ -19,8 +19,10 @@ from meta_spliceai.resources.resolve import find_here, handed_out, sha256_once
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.variants.liftover import Chain
 from meta_spliceai.splice_engine.variants.merge import merge_class
-from meta_spliceai.splice_engine.variants.splicevardb import COLUMNS
 from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING
+
+COLUMNS = ("variant_id", "hg19", "hg38", "gene", "hgvs", "method", "classification", "location", "doi")
+"""Of SpliceVarDB's download."""
 
 _NAME = "splicevardb-open"
 COMMAND = f"meta-spliceai data get {_NAME}"
@@ -165,6 +167,6 @@ def _both_builds(frame: pd.DataFrame, chain: Chain, builds: tuple[str, str]) -> 
     return frame.assign(
         **{
             here: frame["chrom"] + "-" + frame["pos"].astype(str) + "-" + frame["ref"] + "-" + frame["alt"],
-            there: ["" if one is None else "-".join(map(str, one)) for one in lifted],
+            there: ["" if isinstance(one, str) else "-".join(map(str, one[:4])) for one in lifted],
         }
     ).drop(columns=["chrom", "pos", "ref", "alt"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from meta_spliceai import resources
-from meta_spliceai.datasets.human import CONSTRUCT, CONTEXTS, GENOME, one_of
+from meta_spliceai.datasets.human import CONSTRUCT, CONTEXTS, GENOME, check_context
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.resources.packaged import DESCRIPTION, SEQUENCE, VARIANTS
@@ -54,7 +54,7 @@ def load(context: str = EITHER) -> Loaded:
     observed sites acceptors_lost, donors_lost, acceptors_gained, donors_gained (CI-SpliceAI's, 1-based), exon_id,
     log2_vitro_ratio, vivo_error, vitro_error, called (MaPSy's), measurements.
     """
-    one_of(context, (*CONTEXTS, EITHER), "context", DATASET)
+    check_context(context, (*CONTEXTS, EITHER), DATASET)
     description = json.loads(_file(DESCRIPTION).read_text(encoding="utf-8"))
     table = as_variant_table(pd.read_parquet(_file(VARIANTS)), DATASET.name)
     if len(table) != DATASET.rows:

@@ -1,15 +1,36 @@
-"""splicevardb, the user's own download, and splicevardb-open, a table of open sources in the same format."""
+"""splicevardb, the user's own download, and splicevardb-open, a table of open sources in the same format.
+
+The format is tab-separated with quoted fields: variant_id, hg19 and hg38 (`chrom-pos-ref-alt`, plus strand), gene,
+hgvs, method and doi (several, separated by commas), classification, location. It has no strand and no exon: both come
+from the annotation (`tested_exon`), which may name another gene where the file's own is not in it.
+"""
 
 from __future__ import annotations
 
+import pandas as pd
+
 from meta_spliceai import resources
-from meta_spliceai.datasets.human import Source, finish, human_annotation, source_file
-from meta_spliceai.datasets.open_sources import build_open_sources, built_table, open_sources_file
+from meta_spliceai.datasets.human import (
+    NO_COORDINATE,
+    Source,
+    finish,
+    human_annotation,
+    only,
+    place_in_exons,
+    read_rows,
+    source_file,
+    without,
+)
+from meta_spliceai.datasets.open_sources import COLUMNS, build_open_sources, built_table, open_sources_file
 from meta_spliceai.datasets.registry import Built, DataSet, Loaded, register
-from meta_spliceai.errors import IntegrityError, MissingResourceError
-from meta_spliceai.splice_engine.genome.builds import build_name
+from meta_spliceai.errors import InputError, MissingResourceError
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.builds import GRCH37, build_name
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
-from meta_spliceai.splice_engine.variants.splicevardb import read_splicevardb
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import CLASSES
+
+_COORDINATE = r"^(?P<chrom>[0-9A-Za-z_.]+)-(?P<pos>[1-9][0-9]{0,11})-(?P<ref>[ACGTacgt]+)-(?P<alt>[ACGTacgt]+)$"
 
 
 def label_as_downloaded(classification: str) -> str:
@@ -33,8 +54,9 @@ def load_download(
     Args:
         path: the file from splicevardb.org. Required: nothing stands in for it.
         build: whose coordinates to take.
-        genome: "auto", "regions", or a FASTA file of that build.
-        annotation: genes, for strand and exons; SpliceAI's table of that build by default.
+        genome, annotation: as `datasets.human` says, of that build.
+
+    Columns beside the schema's: hgvs, location, measurements, genome_chrom, genome_pos.
     """
     if path is None:
         raise MissingResourceError(
@@ -57,11 +79,54 @@ def load_open(
 def _load(source: Source, build: str, genome: str, annotation: str | None) -> Loaded:
     wanted = build_name(build)
     genes = human_annotation(wanted, annotation)
-    table, coverage = read_splicevardb(source.path, wanted, genes)
-    if source.rows not in (None, coverage.read):
-        raise IntegrityError(f"data set {source.dataset.name}: {coverage.read} rows, expected {source.rows}")
-    table["genome_chrom"], table["genome_pos"] = table["chrom"], table["pos"]
-    return finish(table, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
+    frame, coverage = read_splicevardb(source, wanted, genes)
+    return finish(frame, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
+
+
+def read_splicevardb(source: Source, build: str, annotation: GeneAnnotation) -> tuple[pd.DataFrame, Coverage]:
+    """The file's variants with strand, gene and exon, before alleles that stand in several rows are merged.
+
+    Args:
+        source: the file.
+        build: whose coordinates to take.
+        annotation: genes of the same build.
+
+    Raises:
+        InputError: a missing column, a malformed coordinate, an allele not made of A, C, G, T, or an unknown class
+            (with its line).
+        IntegrityError: another number of rows than the edition has.
+    """
+    where = str(source.path)
+    rows = read_rows(source, "\t", COLUMNS)
+    only(rows, "classification", CLASSES, where)
+    coverage = Coverage(len(rows))
+    column = "hg19" if build_name(build) == GRCH37 else "hg38"
+    rows = without(rows, rows[column].str.strip() == "", NO_COORDINATE, coverage, "variant_id")
+    parts = rows[column].str.strip().str.extract(_COORDINATE)
+    bad = parts["pos"].isna()
+    if bad.any():
+        line = bad.idxmax()
+        raise InputError(
+            f"{where}, line {line}: {column} is '{rows.loc[line, column]}', expected chrom-pos-ref-alt with alleles "
+            f"made of A, C, G, T, like 13-32890548-CTGT-C ({int(bad.sum())} such rows; correct or remove them)"
+        )
+    pos = parts["pos"].astype("int64")
+    frame = rows[["variant_id", "gene", "classification", "hgvs", "location"]].assign(
+        chrom=parts["chrom"],
+        pos=pos,
+        ref=parts["ref"].str.upper(),
+        alt=parts["alt"].str.upper(),
+        source=rows["doi"].map(_each_once),
+        method=rows["method"].map(_each_once),
+        genome_chrom=parts["chrom"],
+        genome_pos=pos,
+    )
+    return place_in_exons(frame, annotation, coverage, strand_known=False), coverage
+
+
+def _each_once(text: str) -> str:
+    """Comma-separated words, each once, in order of appearance."""
+    return ",".join(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 _NOTES = "The file's Normal calls come almost all from MFASS and MaPSy; report by assay."

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.datasets import registry
+from meta_spliceai import datasets
 from meta_spliceai.errors import IntegrityError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.plan.kept_numbers import cached
 from meta_spliceai.experiments.run.prepare import load_rows_of
@@ -86,7 +86,7 @@ def facts_of(wanted: DataSpec) -> DataFacts:
     try:
         return DataFacts(**cached("data", _made_from(whole), lambda: asdict(count(whole))))
     except (MissingResourceError, MissingExtraError, IntegrityError) as error:
-        rows = max(1, registry.get(wanted.name).rows)
+        rows = max(1, datasets.get(wanted.name).rows)
         half = {SPLICE_ALTERING: rows // 2, NORMAL: rows - rows // 2}
         why = f"{rows:,} variants as declared, an upper bound; not at hand: {error}"
         return DataFacts(rows, {"all": half}, rows, 0, 0.0, why, False)
@@ -97,7 +97,7 @@ def _made_from(wanted: DataSpec) -> list[object]:
     paths = [Path(value) for value in wanted.options.values() if isinstance(value, str) and os.path.isfile(value)]
     files = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
     mirror = os.environ.get("META_SPLICEAI_MIRROR", "")
-    return [wanted.name, dict(wanted.options), registry.get(wanted.name).checksums, mirror, NEAR, files]
+    return [wanted.name, dict(wanted.options), datasets.get(wanted.name).checksums, mirror, NEAR, files]
 
 
 def count(wanted: DataSpec) -> DataFacts:
