@@ -31,7 +31,7 @@ from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.liftover import Chain, lift_over
 from meta_spliceai.splice_engine.variants.merge import merge_alleles
 from meta_spliceai.splice_engine.variants.table import as_variant_table, describe
-from meta_spliceai.splice_engine.variants.tested_exon import NO_GENE, TWO_STRANDS, find_tested_exon, nearest_exon
+from meta_spliceai.splice_engine.variants.tested_exon import NO_GENE, TWO_STRANDS, find_tested_exon
 
 LIFT_OVER_CHAIN = "hg19-to-hg38-chain"
 """The resource: UCSC's chain from GRCh37 to GRCh38."""
@@ -244,14 +244,10 @@ def place_in_exons(
             is, sites stay unknown, and the group is the gene or, without one, the chromosome's 100-kb bin.
     """
     strands = rows["strand"] if strand_known else [""] * len(rows)
-    exons = []
-    for chrom, pos, gene, strand in zip(rows["chrom"], rows["pos"], rows["gene"], strands, strict=True):
-        if not strand_known:
-            exons.append(find_tested_exon(annotation, chrom, int(pos), gene))
-            continue
-        here = [found for found in annotation.overlapping(chrom, int(pos)) if found.strand == strand]
-        nearest = [nearest_exon(found, int(pos)) for found in [one for one in here if one.name == gene] or here]
-        exons.append(min(nearest, key=lambda pair: pair[1])[0] if nearest else NO_GENE)
+    exons = [
+        find_tested_exon(annotation, chrom, int(pos), gene, strand)
+        for chrom, pos, gene, strand in zip(rows["chrom"], rows["pos"], rows["gene"], strands, strict=True)
+    ]
     if not strand_known:
         reasons = pd.Series([exon if isinstance(exon, str) else "" for exon in exons], index=rows.index, dtype=object)
         for reason in (NO_GENE, TWO_STRANDS):
