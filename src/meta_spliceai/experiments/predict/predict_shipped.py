@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from meta_spliceai.datasets.human import human_annotation
 from meta_spliceai.experiments.predict.predict_new import Predicted, coverage_of, with_tested_exon
 from meta_spliceai.experiments.predict.read_variants import usable_alleles
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
@@ -17,6 +18,7 @@ from meta_spliceai.splice_engine.base_layer.reductions import max_window
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import position_features
@@ -102,9 +104,6 @@ class LoadedPredictor:
         Raises:
             InputError: a column is missing, or no variant is usable.
         """
-        from meta_spliceai.datasets.human import human_annotation
-        from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
-
         genes = annotation if isinstance(annotation, GeneAnnotation) else human_annotation(build, annotation)
         if isinstance(genome, str | Path):
             genome = human_genome(build, needed_genome(build) if str(genome) == AUTO else genome)

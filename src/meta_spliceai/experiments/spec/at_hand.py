@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping
 
+from meta_spliceai import datasets
+from meta_spliceai.datasets.whereabouts import state_of
 from meta_spliceai.errors import install_extra
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
 from meta_spliceai.resources.download import OFFLINE_VARIABLE, offline
 from meta_spliceai.resources.hub import ENCODERS, folder_at_hand
 from meta_spliceai.resources.resolve import at_hand, package_at_hand
+from meta_spliceai.splice_engine.genome.builds import GRCH38, build_name
+from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
 
 _PUBLIC = {"splicevardb-open", "mfass", "mapsy", "cispliceai-validated", "deep-intronic", "brca1-sge"}
 """Data sets that are read from their authors' files, and whose genes and sequence come from elsewhere."""
@@ -55,12 +59,6 @@ def _data(data: DataSpec) -> Iterator[str]:
 
 def _public(name: str, options: Mapping[str, object]) -> Iterator[str]:
     """Of a data set of others: its file, the genome around it, the genes."""
-    # Imported here: these rooms bring PyTorch, which the rows that run on packaged data need not wait for.
-    from meta_spliceai import datasets
-    from meta_spliceai.datasets.whereabouts import state_of
-    from meta_spliceai.splice_engine.genome.builds import GRCH38, build_name
-    from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
-
     if "path" not in options:
         state = state_of(datasets.get(name))
         if not state.here:
