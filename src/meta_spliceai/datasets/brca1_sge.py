@@ -6,16 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.datasets.human import (
-    Asked,
-    as_read,
-    finish_lifted,
-    human_annotation,
-    numbers,
-    place_in_exons,
-    source_file,
-    without,
-)
+from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.builds import GRCH37
@@ -76,17 +67,19 @@ def load(
     Rows are grouped by exon (the set is one gene). Columns beside the schema's: hgvs, consequence, function_class,
     rna_score_1, rna_score_2, genome_chrom, genome_pos (GRCh37).
     """
-    source = source_file(DATASET, path)
+    source = human.source_file(DATASET, path)
     where = str(source.path)
     try:
         rows = pd.read_excel(source.path, header=2, dtype=str, keep_default_na=False)
     except ValueError as error:
         raise InputError(f"{where} is no Excel file of the expected format: {error}") from error
-    rows = as_read(rows, source, COLUMNS, first_line=4)  # the header is the third row
+    rows = human.as_read(rows, source, COLUMNS, first_line=4)  # the header is the third row
     coverage = Coverage(len(rows))
-    rows = without(rows, numbers(rows, "mean.rna.score", where).isna(), NO_SCORE, coverage, "transcript_variant")
-    score = numbers(rows, "mean.rna.score", where)
-    pos = numbers(rows, "position (hg19)", where, whole=True).astype("int64")
+    rows = human.without(
+        rows, human.numbers(rows, "mean.rna.score", where).isna(), NO_SCORE, coverage, "transcript_variant"
+    )
+    score = human.numbers(rows, "mean.rna.score", where)
+    pos = human.numbers(rows, "position (hg19)", where, whole=True).astype("int64")
     frame = pd.DataFrame(
         {
             "variant_id": rows["transcript_variant"],
@@ -103,17 +96,15 @@ def load(
             "hgvs": rows["transcript_variant"],
             "consequence": rows["consequence"],
             "function_class": rows["func.class"],
-            "rna_score_1": numbers(rows, "rna.score.1", where),
-            "rna_score_2": numbers(rows, "rna.score.2", where),
-            "genome_chrom": rows["chromosome"],
-            "genome_pos": pos,
+            "rna_score_1": human.numbers(rows, "rna.score.1", where),
+            "rna_score_2": human.numbers(rows, "rna.score.2", where),
             "experiment": rows["experiment"],
         }
     )
-    frame = place_in_exons(frame, human_annotation(GRCH37, annotation), coverage, strand_known=True)
+    frame = human.place_in_exons(frame, human.human_annotation(GRCH37, annotation), coverage, strand_known=True)
     frame["group"] = "BRCA1 " + frame["experiment"]
-    asked = Asked(build, genome, annotation, chain)
-    return finish_lifted(frame, coverage, source, asked, {}, one_gene=False)
+    asked = human.Asked(build, genome, annotation, chain)
+    return human.finish_lifted(frame, coverage, source, asked, {}, one_gene=False)
 
 
 DATASET = register(

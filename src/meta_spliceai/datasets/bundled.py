@@ -126,8 +126,7 @@ def _load(opened: _Opened, about: dict[str, Any], dataset: DataSet) -> Loaded:
         annotation = GeneAnnotation(_genes(genes), build=build, name=name)
         if annotation.digest != digest:
             raise ValueError("the genes are not those that were packed")
-    account = about["coverage"]
-    coverage = Coverage(account["read"], account["left_out"], account["examples"])
+    coverage = Coverage.from_json(about["coverage"])
     loaded = Loaded(table, coverage, genome, annotation, dataset, about["options"], opened.origin)
     if loaded.digest != about["digest"]:
         raise ValueError("the table is not the one that was packed")

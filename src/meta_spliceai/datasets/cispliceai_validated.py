@@ -6,16 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from meta_spliceai.datasets.human import (
-    Source,
-    finish,
-    human_annotation,
-    numbers,
-    only,
-    place_in_exons,
-    read_rows,
-    source_file,
-)
+from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.builds import GRCH38
@@ -51,24 +42,24 @@ def load(genome: str = AUTO, path: str | None = None, annotation: str | None = N
     multiple, unknown disruption), acceptors_lost, donors_lost, acceptors_gained, donors_gained (gold positions),
     genome_chrom, genome_pos.
     """
-    source = source_file(DATASET, path)
+    source = human.source_file(DATASET, path)
     frame = read_variants(source)
     coverage = Coverage(len(frame))
-    genes = human_annotation(GRCH38, annotation)
-    frame = place_in_exons(frame, genes, coverage, strand_known=True)
-    return finish(frame, coverage, source, human_genome(GRCH38, genome), genes, {"build": GRCH38})
+    genes = human.human_annotation(GRCH38, annotation)
+    frame = human.place_in_exons(frame, genes, coverage, strand_known=True)
+    return human.finish(frame, coverage, source, human_genome(GRCH38, genome), genes, {"build": GRCH38})
 
 
-def read_variants(source: Source) -> pd.DataFrame:
+def read_variants(source: human.Source) -> pd.DataFrame:
     """All variants of the file, classes and gold positions set."""
     where = str(source.path)
-    rows = read_rows(source, ",", COLUMNS)
-    affecting = only(rows, "SpliceAffecting", ("0", "1"), where)
+    rows = human.read_rows(source, ",", COLUMNS)
+    affecting = human.only(rows, "SpliceAffecting", ("0", "1"), where)
     return pd.DataFrame(
         {
             "variant_id": rows["ID"],
             "chrom": rows["#CHROM"],
-            "pos": numbers(rows, "POS", where, whole=True).astype("int64"),
+            "pos": human.numbers(rows, "POS", where, whole=True).astype("int64"),
             "ref": rows["REF"],
             "alt": rows["ALT"],
             "strand": rows["strand"],
@@ -76,9 +67,7 @@ def read_variants(source: Source) -> pd.DataFrame:
             "classification": label_by_authors(affecting.tolist()),
             "source": "CI-SpliceAI",
             "method": rows["Origin"].str.strip(),
-            "effect_type": only(rows, "effect_type", EFFECT_TYPES, where),
-            "genome_chrom": rows["#CHROM"],
-            "genome_pos": rows["POS"].astype("int64"),
+            "effect_type": human.only(rows, "effect_type", EFFECT_TYPES, where),
             **{ours: _positions(rows[theirs], where) for theirs, ours in GOLD.items()},
         }
     )

@@ -6,18 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from meta_spliceai.datasets.human import (
-    NO_COORDINATE,
-    Source,
-    finish,
-    human_annotation,
-    numbers,
-    only,
-    place_in_exons,
-    read_rows,
-    source_file,
-    without,
-)
+from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.splice_engine.genome.builds import GRCH37, build_name
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
@@ -62,12 +51,12 @@ def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, ann
     Columns beside the schema's: hgvs, consequence, major_group, genome_chrom, genome_pos.
     """
     wanted = build_name(build)
-    source = source_file(DATASET, path)
+    source = human.source_file(DATASET, path)
     rows = read_source(source)
     coverage = Coverage(len(rows))
     column = "Position_hg19" if wanted == GRCH37 else "Position_hg38"
-    nowhere = numbers(rows, column, str(source.path), whole=True).isna()
-    rows = without(rows, nowhere, NO_COORDINATE, coverage, "HGVSc")
+    nowhere = human.numbers(rows, column, str(source.path), whole=True).isna()
+    rows = human.without(rows, nowhere, human.NO_COORDINATE, coverage, "HGVSc")
     pos = rows[column].astype("float64").astype("int64")
     frame = pd.DataFrame(
         {
@@ -83,20 +72,18 @@ def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, ann
             "hgvs": rows["HGVSc"],
             "consequence": rows["Functional_consequence"],
             "major_group": rows["Major_group"],
-            "genome_chrom": rows["Chromosome"],
-            "genome_pos": pos,
         }
     )
-    genes = human_annotation(wanted, annotation)
-    frame = place_in_exons(frame, genes, coverage, strand_known=False)
-    return finish(frame, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
+    genes = human.human_annotation(wanted, annotation)
+    frame = human.place_in_exons(frame, genes, coverage, strand_known=False)
+    return human.finish(frame, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
 
 
-def read_source(source: Source) -> pd.DataFrame:
+def read_source(source: human.Source) -> pd.DataFrame:
     """The file's rows as text, Affects_splicing as TRUE or FALSE."""
-    rows = read_rows(source, "\t", COLUMNS)
+    rows = human.read_rows(source, "\t", COLUMNS)
     rows["Affects_splicing"] = rows["Affects_splicing"].str.upper()
-    only(rows, "Affects_splicing", ("TRUE", "FALSE"), str(source.path))
+    human.only(rows, "Affects_splicing", ("TRUE", "FALSE"), str(source.path))
     return rows
 
 

@@ -236,7 +236,8 @@ def in_one_gene(frame: pd.DataFrame, coverage: Coverage, annotation: GeneAnnotat
 def place_in_exons(
     rows: pd.DataFrame, annotation: GeneAnnotation, coverage: Coverage, *, strand_known: bool
 ) -> pd.DataFrame:
-    """Rows with gene, strand, group and the tested exon's two sites filled from the annotation.
+    """Rows with gene, strand, group and the tested exon's two sites filled from the annotation, and their places on the
+    genome kept as `genome_chrom` and `genome_pos`, also for when they are lifted over or moved into constructs.
 
     Args:
         rows: variant_id, chrom, pos, gene (may be ""), and strand if it is known.
@@ -261,7 +262,8 @@ def place_in_exons(
         donor_pos=pd.array([None if exon is None else exon.donor for exon in known], dtype="Int64"),
     )
     bins = placed["chrom"] + ":" + (placed["pos"].astype(int) // 100_000).astype(str)
-    return placed.assign(group=placed["gene"].where(placed["gene"] != "", bins))
+    group = placed["gene"].where(placed["gene"] != "", bins)
+    return placed.assign(group=group, genome_chrom=placed["chrom"], genome_pos=placed["pos"])
 
 
 def waiting_for(build: str) -> str:

@@ -6,17 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.datasets.human import (
-    CONTEXTS,
-    GENOME,
-    Asked,
-    Source,
-    check_context,
-    finish_reporter,
-    numbers,
-    read_rows,
-    source_file,
-)
+from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.builds import GRCH37
@@ -79,7 +69,7 @@ def assay_agreement(loaded: Loaded) -> pd.DataFrame:
 
 
 def load(
-    context: str = GENOME,
+    context: str = human.GENOME,
     build: str = "GRCh38",
     genome: str = AUTO,
     path: str | None = None,
@@ -94,13 +84,15 @@ def load(
     Columns beside the schema's: exon_id, genome_chrom and genome_pos (GRCh37, in either context), log2_vitro_ratio,
     vivo_error, vitro_error, called.
     """
-    check_context(context, CONTEXTS, DATASET)
-    source = source_file(DATASET, path)
+    human.check_context(context, human.CONTEXTS, DATASET)
+    source = human.source_file(DATASET, path)
     frame = read_variants(source)
-    return finish_reporter(frame, Coverage(len(frame)), source, context, Asked(build, genome, annotation, chain))
+    return human.finish_reporter(
+        frame, Coverage(len(frame)), source, context, human.Asked(build, genome, annotation, chain)
+    )
 
 
-def read_variants(source: Source) -> pd.DataFrame:
+def read_variants(source: human.Source) -> pd.DataFrame:
     """All variants with GRCh37 coordinates and plus-strand alleles, and their constructs.
 
     The exon is found in the construct by the 15 bases the file lists before and behind it; its genomic place then
@@ -109,9 +101,9 @@ def read_variants(source: Source) -> pd.DataFrame:
     where = str(source.path)
     with source.path.open("rb") as handle:
         separator = "\t" if b"\t" in handle.readline() else ","
-    rows = read_rows(source, separator, COLUMNS)
-    start = numbers(rows, "Exon_Start", where, whole=True).astype("int64")
-    end = numbers(rows, "Exon_End", where, whole=True).astype("int64")
+    rows = human.read_rows(source, separator, COLUMNS)
+    start = human.numbers(rows, "Exon_Start", where, whole=True).astype("int64")
+    end = human.numbers(rows, "Exon_End", where, whole=True).astype("int64")
     found: dict[str, list[object]] = {name: [] for name in ("construct_pos", "ref", "alt", "exon_first", "pos")}
     columns = (rows["WT_SEQ"], rows["MUT_SEQ"], rows["acceptor"], rows["donor"], rows["strand"], start, end)
     for line, wild, mutant, acceptor, donor, strand, first, last in zip(rows.index, *columns, strict=True):
@@ -138,11 +130,11 @@ def read_variants(source: Source) -> pd.DataFrame:
     place = pd.DataFrame(found, index=rows.index)
     minus = rows["strand"] == "-"
     vivo, vitro = (
-        numbers(rows, column, where).replace([np.inf, -np.inf], np.nan)
+        human.numbers(rows, column, where).replace([np.inf, -np.inf], np.nan)
         for column in ("log2_vivo_ratio", "log2_vitro_ratio")
     )
     errors = {assay: _counting_error(rows, assay, where) for assay in ("Vivo", "Vitro")}
-    called = numbers(rows, "ESM", where)
+    called = human.numbers(rows, "ESM", where)
     exon = rows["chr"] + ":" + start.astype(str) + "-" + end.astype(str)
     wildtype = rows["WT_SEQ"].str[ADAPTER:-ADAPTER]
     arrays = (series.to_numpy(dtype=float) for series in (called, vivo, vitro, errors["Vivo"], errors["Vitro"]))
@@ -160,8 +152,6 @@ def read_variants(source: Source) -> pd.DataFrame:
             "source": "MaPSy",
             "method": "MaPSy",
             "exon_id": exon,
-            "genome_chrom": rows["chr"],
-            "genome_pos": place["pos"],
             "log2_vitro_ratio": vitro,
             "vivo_error": errors["Vivo"],
             "vitro_error": errors["Vitro"],
@@ -178,7 +168,7 @@ def read_variants(source: Source) -> pd.DataFrame:
 
 def _counting_error(rows: pd.DataFrame, assay: str, where: str) -> pd.Series:
     counts = [
-        numbers(rows, f"{assay}_{allele}_{state}", where) + 0.5
+        human.numbers(rows, f"{assay}_{allele}_{state}", where) + 0.5
         for allele in ("WT", "MUT")
         for state in ("Spliced", "Input")
     ]

@@ -6,20 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.datasets.human import (
-    CONTEXTS,
-    GENOME,
-    Asked,
-    Source,
-    as_read,
-    check_context,
-    finish_reporter,
-    numbers,
-    read_r_object,
-    read_rows,
-    source_file,
-    without,
-)
+from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.builds import GRCH37
@@ -72,7 +59,7 @@ def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
 
 
 def load(
-    context: str = GENOME,
+    context: str = human.GENOME,
     build: str = "GRCh38",
     genome: str = AUTO,
     path: str | None = None,
@@ -88,26 +75,28 @@ def load(
     Columns beside the schema's: exon_id, region (exon, upstr_intron, downstr_intron), genome_chrom and genome_pos
     (GRCh37, in either context), inclusion, wildtype_inclusion, dpsi_r1 and dpsi_r2 (replicates).
     """
-    check_context(context, CONTEXTS, DATASET)
-    source = source_file(DATASET, path)
+    human.check_context(context, human.CONTEXTS, DATASET)
+    source = human.source_file(DATASET, path)
     frame, coverage = read_mutants(source)
-    return finish_reporter(frame, coverage, source, context, Asked(build, genome, annotation, chain))
+    return human.finish_reporter(frame, coverage, source, context, human.Asked(build, genome, annotation, chain))
 
 
-def read_mutants(source: Source) -> tuple[pd.DataFrame, Coverage]:
+def read_mutants(source: human.Source) -> tuple[pd.DataFrame, Coverage]:
     """The measured single variants with GRCh37 coordinates and alleles on the plus strand, and their constructs."""
     where = str(source.path)
     if source.path.suffix.lower() in (".rdata", ".rda", ".rds"):
-        rows = as_read(read_r_object(source.path), source, COLUMNS, first_line=1)
+        rows = human.as_read(human.read_r_object(source.path), source, COLUMNS, first_line=1)
     else:
-        rows = read_rows(source, "\t", COLUMNS)
+        rows = human.read_rows(source, "\t", COLUMNS)
     coverage = Coverage(len(rows))
-    rows = without(rows, rows["category"] != "mutant", NOT_A_MUTANT, coverage, "id")
-    rows = without(rows, numbers(rows, "v2_dpsi", where).isna(), NOT_MEASURED, coverage, "id")
-    dpsi = numbers(rows, "v2_dpsi", where)
-    whole = {name: numbers(rows, name, where, whole=True).astype("int64") for name in ("start", "end", "snp_position")}
+    rows = human.without(rows, rows["category"] != "mutant", NOT_A_MUTANT, coverage, "id")
+    rows = human.without(rows, human.numbers(rows, "v2_dpsi", where).isna(), NOT_MEASURED, coverage, "id")
+    dpsi = human.numbers(rows, "v2_dpsi", where)
+    whole = {
+        name: human.numbers(rows, name, where, whole=True).astype("int64") for name in ("start", "end", "snp_position")
+    }
     first, exon, last = (
-        numbers(rows, name, where).astype("int64") for name in ("intron1_len", "exon_len", "intron2_len")
+        human.numbers(rows, name, where).astype("int64") for name in ("intron1_len", "exon_len", "intron2_len")
     )
     plus = rows["strand"] == "+"
     # the file gives intron lengths in genomic order: on the minus strand the second one lies upstream
@@ -138,12 +127,10 @@ def read_mutants(source: Source) -> tuple[pd.DataFrame, Coverage]:
             "method": "MFASS",
             "exon_id": rows["ensembl_id"],
             "region": rows["label"],
-            "genome_chrom": rows["chr"],
-            "genome_pos": whole["snp_position"],
-            "inclusion": numbers(rows, "v2_index", where),
-            "wildtype_inclusion": numbers(rows, "nat_v2_index", where),
-            "dpsi_r1": numbers(rows, "v2_dpsi_R1", where),
-            "dpsi_r2": numbers(rows, "v2_dpsi_R2", where),
+            "inclusion": human.numbers(rows, "v2_index", where),
+            "wildtype_inclusion": human.numbers(rows, "nat_v2_index", where),
+            "dpsi_r1": human.numbers(rows, "v2_dpsi_R1", where),
+            "dpsi_r2": human.numbers(rows, "v2_dpsi_R2", where),
             "construct": rows["ensembl_id"],
             "construct_sequence": rows["natural_seq"],
             "construct_pos": position,

@@ -59,8 +59,7 @@ def load(context: str = EITHER) -> Loaded:
     table = as_variant_table(pd.read_parquet(_file(VARIANTS)), DATASET.name)
     if len(table) != DATASET.rows:
         raise IntegrityError(f"data set {DATASET.name}: {len(table)} rows, expected {DATASET.rows}")
-    account = description["coverage"]
-    coverage = Coverage(account["read"], account["left_out"], account["examples"])
+    coverage = Coverage.from_json(description["coverage"])
     if context != EITHER:
         asked = table["context"] == context
         drawn = Coverage(len(table))

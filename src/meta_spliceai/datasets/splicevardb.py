@@ -10,17 +10,7 @@ from __future__ import annotations
 import pandas as pd
 
 from meta_spliceai import resources
-from meta_spliceai.datasets.human import (
-    NO_COORDINATE,
-    Source,
-    finish,
-    human_annotation,
-    only,
-    place_in_exons,
-    read_rows,
-    source_file,
-    without,
-)
+from meta_spliceai.datasets import human
 from meta_spliceai.datasets.open_sources import COLUMNS, build_open_sources, built_table, open_sources_file
 from meta_spliceai.datasets.registry import Built, DataSet, Loaded, register
 from meta_spliceai.errors import InputError, MissingResourceError
@@ -63,7 +53,7 @@ def load_download(
             f"data set splicevardb needs your own download: {resources.get('splicevardb').how_to_get}; or use the open "
             "sources in the same format: data set splicevardb-open"
         )
-    return _load(source_file(DATASET, path), build, genome, annotation)
+    return _load(human.source_file(DATASET, path), build, genome, annotation)
 
 
 def load_open(
@@ -73,17 +63,17 @@ def load_open(
 
     Args: as `load_download`; without a path, the development copy or the table built on this machine is read.
     """
-    return _load(open_sources_file(OPEN) if path is None else source_file(OPEN, path), build, genome, annotation)
+    return _load(open_sources_file(OPEN) if path is None else human.source_file(OPEN, path), build, genome, annotation)
 
 
-def _load(source: Source, build: str, genome: str, annotation: str | None) -> Loaded:
+def _load(source: human.Source, build: str, genome: str, annotation: str | None) -> Loaded:
     wanted = build_name(build)
-    genes = human_annotation(wanted, annotation)
+    genes = human.human_annotation(wanted, annotation)
     frame, coverage = read_splicevardb(source, wanted, genes)
-    return finish(frame, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
+    return human.finish(frame, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
 
 
-def read_splicevardb(source: Source, build: str, annotation: GeneAnnotation) -> tuple[pd.DataFrame, Coverage]:
+def read_splicevardb(source: human.Source, build: str, annotation: GeneAnnotation) -> tuple[pd.DataFrame, Coverage]:
     """The file's variants with strand, gene and exon, before alleles that stand in several rows are merged.
 
     Args:
@@ -97,11 +87,11 @@ def read_splicevardb(source: Source, build: str, annotation: GeneAnnotation) -> 
         IntegrityError: another number of rows than the edition has.
     """
     where = str(source.path)
-    rows = read_rows(source, "\t", COLUMNS)
-    only(rows, "classification", CLASSES, where)
+    rows = human.read_rows(source, "\t", COLUMNS)
+    human.only(rows, "classification", CLASSES, where)
     coverage = Coverage(len(rows))
     column = "hg19" if build_name(build) == GRCH37 else "hg38"
-    rows = without(rows, rows[column].str.strip() == "", NO_COORDINATE, coverage, "variant_id")
+    rows = human.without(rows, rows[column].str.strip() == "", human.NO_COORDINATE, coverage, "variant_id")
     parts = rows[column].str.strip().str.extract(_COORDINATE)
     bad = parts["pos"].isna()
     if bad.any():
@@ -118,10 +108,8 @@ def read_splicevardb(source: Source, build: str, annotation: GeneAnnotation) -> 
         alt=parts["alt"].str.upper(),
         source=rows["doi"].map(_each_once),
         method=rows["method"].map(_each_once),
-        genome_chrom=parts["chrom"],
-        genome_pos=pos,
     )
-    return place_in_exons(frame, annotation, coverage, strand_known=False), coverage
+    return human.place_in_exons(frame, annotation, coverage, strand_known=False), coverage
 
 
 def _each_once(text: str) -> str:

@@ -104,11 +104,7 @@ def make_split(
 
 
 def _checked_fractions(fractions: Mapping[str, float], name: str) -> dict[str, float]:
-    """Fractions of all three parts, scaled to a sum of one.
-
-    Raises:
-        InputError: an unknown part, a negative fraction, or nothing to train on.
-    """
+    """Fractions of all three parts, scaled to a sum of one; an InputError where that cannot be."""
     for part, fraction in fractions.items():
         if part not in PARTS:
             raise unknown_value("part", part, PARTS, f"split {name}")
@@ -125,10 +121,7 @@ def _deal(sizes: Sequence[int], fractions: Mapping[str, float], seed: int, name:
     units move for as long as that brings the parts nearer to their shares.
 
     Returns:
-        the part of each unit.
-
-    Raises:
-        InputError: fewer units than parts.
+        the part of each unit; an InputError where there are fewer than parts.
     """
     wanted = [part for part in PARTS if fractions[part] > 0]
     if len(sizes) < len(wanted):
@@ -243,13 +236,8 @@ def chromosome_split(
 def spliceai_clean_split(
     table: pd.DataFrame, seed: int, validation: float = 0.15, families: pd.Series | None = None
 ) -> Split:
-    """Test only on chromosomes that SpliceAI's family of networks never trained on (those of 1, 3, 5, 7, 9 there are).
-
-    Args: as `chromosome_split`.
-
-    Raises:
-        InputError: no variant on any of them, or as `chromosome_split`.
-    """
+    """`chromosome_split` that tests only where SpliceAI's family of networks never trained: on those of chr 1, 3,
+    5, 7 and 9 there are. An InputError where no variant is on any of them."""
     there = set(genomic_places(table)[0])
     clean = [one for one in SPLICEAI_HELD_OUT if one in there]
     if not clean:
@@ -268,7 +256,7 @@ def chromosome_folds(
     In fold i, group i is the test and group i + 1 the validation; every row with its whole family is tested once.
 
     Args:
-        folds: number of folds, at least 3 (test, validation and training differ).
+        folds: at least 3, for test, validation and training to differ.
         table, seed, families, name: as `chromosome_split`.
 
     Raises:
@@ -286,13 +274,7 @@ def chromosome_folds(
 def gene_folds(
     table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None, name: str = "gene-folds"
 ) -> list[Split]:
-    """k-fold cross-validation over whole groups (or families): fold i is the test, fold i + 1 the validation.
-
-    Args: as `chromosome_folds`.
-
-    Raises:
-        InputError: fewer groups than folds, a row without a group, or a fold with a part without a class.
-    """
+    """As `chromosome_folds`, over whole groups or families."""
     codes, groups = _factorized(table, families, name)
     kind, unit = _kind("gene", families), "group" if families is None else "gene"
     return [
@@ -304,15 +286,7 @@ def gene_folds(
 def leave_one_chromosome_out(
     table: pd.DataFrame, seed: int, validation: float = 0.15, families: pd.Series | None = None
 ) -> list[Split]:
-    """One split a chromosome: that one is the test, some of the others are validation.
-
-    A single chromosome may lack a class; results are pooled over the folds.
-
-    Args: as `chromosome_split`.
-
-    Raises:
-        InputError: fewer than three chromosomes, or a training or validation part without a class.
-    """
+    """`chromosome_split` for each chromosome as the test, which may lack a class: results are pooled over the folds."""
     return [
         chromosome_split(table, [one], seed, validation, families, f"leave-out-{one}", may_lack=(TEST,))
         for one in _chromosomes(table)[1]
@@ -370,11 +344,7 @@ def position_block_split(
 
 
 def _factorized(table: pd.DataFrame, families: pd.Series | None, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Number of each row's group, and the groups' names.
-
-    Raises:
-        InputError: a row without a group.
-    """
+    """Number of each row's group, and the groups' names; an InputError for a row without a group."""
     labels = table["group"] if families is None else families
     if len(labels) != len(table):
         raise InputError(f"split {name}: {len(labels)} family names for {len(table)} variants")
@@ -441,11 +411,7 @@ def _chromosomes(table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
 
 
 def _named(asked: Sequence[str], there: Sequence[str], name: str) -> list[str]:
-    """Chromosomes as the table has them.
-
-    Raises:
-        InputError: one that no variant is on, or none asked for.
-    """
+    """Chromosomes as the table has them; an InputError for one that no variant is on, or where none is asked for."""
     if isinstance(asked, str) or not asked:
         raise InputError(f"split {name}: chromosomes are given as a list, like 21, 22: {asked!r}")
     for one in asked:
