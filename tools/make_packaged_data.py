@@ -72,8 +72,8 @@ class Both(SequenceSource):
 
     def __init__(self, chromosomes: SequenceSource, constructs: SequenceSource) -> None:
         self.parts = {name: part for part in (chromosomes, constructs) for name in part.contigs()}
-        lengths = {**chromosomes.contigs(), **constructs.contigs()}
-        super().__init__("chromosomes and constructs", "GRCh38", lengths)
+        self.constructs = constructs.contigs()
+        super().__init__("chromosomes and constructs", "GRCh38", {**chromosomes.contigs(), **self.constructs})
 
     def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
         return self.parts[contig].fetch(contig, start, end)
@@ -181,7 +181,7 @@ def packaged_variants() -> tuple[pd.DataFrame, Coverage, Both]:
 def make_data(folder: Path) -> None:
     """Write variants, sequence and description."""
     table, coverage, genome = packaged_variants()
-    constructs = genome.parts[1].contigs()
+    constructs = genome.constructs
     places = zip(table["chrom"], table["pos"], table["ref"], strict=True)
     wanted: list[Interval] = [
         (chrom, 0, constructs[chrom])
