@@ -17,9 +17,8 @@ from jaxtyping import Bool
 
 from meta_spliceai import resources
 from meta_spliceai.datasets.registry import DataSet, Loaded
-from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, unknown_value
+from meta_spliceai.errors import InputError, MissingExtraError, unknown_value
 from meta_spliceai.files import sha256_file
-from meta_spliceai.resources.registry import ORIGINAL
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
@@ -50,13 +49,11 @@ class Source:
 
     Attributes:
         origin: which one it is, in words for results: edition or the user's own, name, checksum.
-        rows: how many it must hold; None where that is not known.
     """
 
     dataset: DataSet
     path: Path
     origin: str
-    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +83,7 @@ def source_file(dataset: DataSet, path: str | Path | None) -> Source:
     if path is None:
         found = resources.resolve_edition(dataset.resource)
         edition, sha256 = found.entry.edition or "registered file", found.entry.sha256
-        rows = None if edition == ORIGINAL else dataset.rows
-        return Source(dataset, found.path, f"{edition} {found.path.name}, SHA-256 {sha256[:12]}", rows)
+        return Source(dataset, found.path, f"{edition} {found.path.name}, SHA-256 {sha256[:12]}")
     if not Path(path).is_file():
         raise InputError(f"data set {dataset.name}: no file at {path}; check the path")
     return Source(dataset, Path(path), f"own file {Path(path).name}, SHA-256 {sha256_file(Path(path))[:12]}")
@@ -98,7 +94,6 @@ def read_rows(source: Source, separator: str, columns: Sequence[str]) -> pd.Data
 
     Raises:
         InputError: no such table, or a missing column (naming those found).
-        IntegrityError: another number of rows than the edition has.
     """
     try:
         rows = pd.read_csv(source.path, sep=separator, dtype=str, keep_default_na=False, na_filter=False)
@@ -108,18 +103,15 @@ def read_rows(source: Source, separator: str, columns: Sequence[str]) -> pd.Data
 
 
 def as_read(rows: pd.DataFrame, source: Source, columns: Sequence[str], first_line: int) -> pd.DataFrame:
-    """The rows, indexed by their line in the file, once every column and every row is there.
+    """The rows, indexed by their line in the file, once every column is there.
 
     Raises:
         InputError: a missing column.
-        IntegrityError: another number of rows than the edition has.
     """
     missing = [column for column in columns if column not in rows]
     if missing:
         found = ", ".join(map(str, list(rows.columns)[:20]))
         raise InputError(f"{source.path}: column {', '.join(missing)} missing; found {found}")
-    if source.rows not in (None, len(rows)):
-        raise IntegrityError(f"data set {source.dataset.name}: {len(rows)} rows, expected {source.rows}")
     return rows.set_axis(pd.RangeIndex(first_line, len(rows) + first_line))
 
 

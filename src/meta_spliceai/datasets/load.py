@@ -35,7 +35,7 @@ def load_dataset(name: str, **options: object) -> Loaded:
     Raises:
         InputError: unknown data set or option, or a file whose content cannot be used.
         MissingResourceError, MissingExtraError: a file cannot be had.
-        IntegrityError: a file has another checksum, or another number of rows, than the registry says.
+        IntegrityError: a file has another checksum than the registry says.
     """
     dataset = get(name)
     bundled = bundled_dataset(dataset, options)

@@ -68,7 +68,7 @@ class DataSet:
         title: one line.
         resource: name of the resource that holds its files (source, licence, citation and checksums stand there).
         build: "GRCh37", "GRCh38", or the construct the measurements were made in.
-        rows: rows its source file holds (of two editions, the development copy); loading something else is an error.
+        rows: rows its source file holds (of two editions, the development copy).
         effect: unit and sign of the column `effect`.
         label_rule: the function that gives the classes; its docstring is the rule in words.
         loader: reads it; keyword options as its signature says.

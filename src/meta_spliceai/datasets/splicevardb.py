@@ -84,7 +84,6 @@ def read_splicevardb(source: human.Source, build: str, annotation: GeneAnnotatio
     Raises:
         InputError: a missing column, a malformed coordinate, an allele not made of A, C, G, T, or an unknown class
             (with its line).
-        IntegrityError: another number of rows than the edition has.
     """
     where = str(source.path)
     rows = human.read_rows(source, "\t", COLUMNS)
