@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 
 import numpy as np
@@ -134,10 +134,7 @@ class Audit:
             "window": self.window,
             "clean": not self.leaks,
             "not_done": list(self.not_done),
-            "findings": [
-                {"check": f.check, "severity": f.severity, "count": f.count, "examples": list(f.examples)}
-                for f in self.findings
-            ],
+            "findings": [asdict(finding) for finding in self.findings],
         }
 
 
