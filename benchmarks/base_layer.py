@@ -173,11 +173,9 @@ def _measure(name: str, options: argparse.Namespace, work: Path) -> dict[str, An
 def _openspliceai_weights() -> Path:
     """The folder of the five networks, checked, as the peer wants it."""
     from meta_spliceai.resources import get, resolve_file
-    from meta_spliceai.resources.networks import OPENSPLICEAI_MANE_10000NT
 
-    files = [
-        resolve_file(OPENSPLICEAI_MANE_10000NT.name, file.path) for file in get(OPENSPLICEAI_MANE_10000NT.name).files
-    ]
+    resource = get("openspliceai-mane-10000nt")
+    files = [resolve_file(resource.name, file.path) for file in resource.files]
     return files[0].parent
 
 

@@ -37,7 +37,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from meta_spliceai.datasets import load_dataset
-from meta_spliceai.splice_engine.genome.sequence import one_hot
+from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.targets import Targets

@@ -23,10 +23,12 @@ WORK = """
 import json, resource, sys, time
 begin = time.perf_counter()
 from pathlib import Path
-from meta_spliceai.datasets.human import human_annotation
+from meta_spliceai.datasets.human import human_annotation, source_file
+from meta_spliceai.datasets.splicevardb import DATASET, read_splicevardb
 from meta_spliceai.splice_engine.genome.human_genome import human_genome
 from meta_spliceai.splice_engine.variants.allele_check import check_reference
-from meta_spliceai.splice_engine.variants.splicevardb import read_splicevardb
+from meta_spliceai.splice_engine.variants.merge import merge_alleles
+from meta_spliceai.splice_engine.variants.table import as_variant_table
 from meta_spliceai.splice_engine.variants.windows import build_windows
 path, fasta, build, window = sys.argv[1:]
 steps = {}
@@ -37,7 +39,8 @@ def step(name, last):
 last = step("import", begin)
 genome, genes = human_genome(build, fasta), human_annotation(build)
 last = step("open genome and genes", last)
-table, coverage = read_splicevardb(Path(path), build, genes)
+table, coverage = read_splicevardb(source_file(DATASET, path), build, genes)
+table, merging = merge_alleles(as_variant_table(table, path), path)
 last = step("read", last)
 table, checked = check_reference(table, genome)
 last = step("check", last)

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from meta_spliceai.datasets.human import source_file
+from meta_spliceai.datasets.splicevardb import DATASET, read_splicevardb
 from meta_spliceai.experiments.board.external_scores import ScoreFile, join_scores
 from meta_spliceai.experiments.bundle.packed_scores import read_packed_scores
 from meta_spliceai.experiments.plan.gpu_prices import load_market, read_history
@@ -31,7 +33,6 @@ from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.packed import PackedGenome
 from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
 from meta_spliceai.splice_engine.meta_layer.models.predictor import read_config
-from meta_spliceai.splice_engine.variants.splicevardb import read_splicevardb
 from meta_spliceai.splice_engine.variants.split_file import read_split
 
 GENES = GeneAnnotation([Gene("UP", "1", "+", 5000, 9000, ((5000, 5200), (8800, 9000)))], "GRCh37", "toy genes")
@@ -121,7 +122,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "prices": lambda path: read_history(read_text(path), str(path)),
     "own prices": lambda path: load_market(path),
     "predictor": lambda path: read_config(placed(path, "config.json").parent, {"predictor": str, "config": dict}),
-    "splicevardb": lambda path: read_splicevardb(path, "GRCh37", GENES),
+    "splicevardb": lambda path: read_splicevardb(source_file(DATASET, path), "GRCh37", GENES),
     "vcf": _variants,
     "scored": _scored,
     "score cache": _cached,

@@ -3,7 +3,7 @@
 
     python tools/make_packaged_data.py data            variants and sequence; needs the mirror of the originals
     python tools/make_packaged_data.py scores WORK     CI-SpliceAI's scores of them; goes on where an earlier call ended
-    python tools/make_packaged_data.py checksums       what src/meta_spliceai/resources/packaged.py has to say
+    python tools/make_packaged_data.py checksums       what src/meta_spliceai/resources/registry.toml has to say
 
 The same originals give the same bytes (with the pinned pandas and pyarrow of constraints.txt). `data` needs the
 resources cispliceai-validated, mapsy and human-regions and the packages spliceai and cispliceai; `scores` needs
@@ -26,7 +26,6 @@ from meta_spliceai.datasets import Loaded, cispliceai_validated, load_dataset
 from meta_spliceai.datasets.human import CONSTRUCT, GENOME, place_in_exons
 from meta_spliceai.experiments.bundle.packed_scores import write_packed_scores
 from meta_spliceai.files import atomic_write, sha256_file
-from meta_spliceai.resources.human import CISPLICEAI_VALIDATED, LIFT_OVER_CHAIN, MAPSY
 from meta_spliceai.resources.packaged import DESCRIPTION, FOLDER, SCORES, SEQUENCE, VARIANTS
 from meta_spliceai.resources.registry import DEVELOPMENT, Resource
 from meta_spliceai.resources.resolve import resolve_choice
@@ -66,28 +65,18 @@ COLUMNS = (
 """Columns kept beside the schema's."""
 
 
-class Both:
+class Both(SequenceSource):
     """Chromosomes and constructs as one source of sequence."""
 
-    name, build, digest = "chromosomes and constructs", "GRCh38", ""
+    digest = ""
 
     def __init__(self, chromosomes: SequenceSource, constructs: SequenceSource) -> None:
-        self.parts = (chromosomes, constructs)
+        self.parts = {name: part for part in (chromosomes, constructs) for name in part.contigs()}
+        self.constructs = constructs.contigs()
+        super().__init__("chromosomes and constructs", "GRCh38", {**chromosomes.contigs(), **self.constructs})
 
-    def contigs(self) -> dict[str, int]:
-        """Contig name: length."""
-        return {name: length for part in self.parts for name, length in part.contigs().items()}
-
-    def resolve(self, chrom: str) -> str:
-        """The contig's own name."""
-        return self._part(chrom).resolve(chrom)
-
-    def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        """Codes of [start, end), 0-based half-open."""
-        return self._part(chrom).fetch(chrom, start, end)
-
-    def _part(self, chrom: str) -> SequenceSource:
-        return self.parts[chrom in self.parts[1].contigs()]
+    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        return self.parts[contig].fetch(contig, start, end)
 
 
 def development_copy(resource: Resource) -> str:
@@ -122,7 +111,7 @@ def known_around(genome: SequenceSource, chrom: str, pos: int, reach: int) -> in
 
 def in_constructs(loaded: Loaded, strands: pd.Series, coverage: Coverage) -> pd.DataFrame:
     """MaPSy in its constructs, with its place in GRCh38 and the strand there (`genome_strand`)."""
-    chain = Chain(resources.resolve_file(LIFT_OVER_CHAIN.name, LIFT_OVER_CHAIN.files[0].path))
+    chain = Chain(resources.resolve_edition("hg19-to-hg38-chain").path)
     table = loaded.variants
     places = [
         chain.lift(chrom, int(pos)) for chrom, pos in zip(table["genome_chrom"], table["genome_pos"], strict=True)
@@ -143,9 +132,11 @@ def in_constructs(loaded: Loaded, strands: pd.Series, coverage: Coverage) -> pd.
 def packaged_variants() -> tuple[pd.DataFrame, Coverage, Both]:
     """The variant table, the account from the originals' rows to it, and where its bases come from."""
     genes = genes_of_cispliceai()
-    validated = load_dataset("cispliceai-validated", path=development_copy(CISPLICEAI_VALIDATED), genome=REGIONS)
+    validated = load_dataset(
+        "cispliceai-validated", path=development_copy(resources.get("cispliceai-validated")), genome=REGIONS
+    )
     cells, reporter = (
-        load_dataset("mapsy", path=development_copy(MAPSY), genome=REGIONS, context=context)
+        load_dataset("mapsy", path=development_copy(resources.get("mapsy")), genome=REGIONS, context=context)
         for context in (GENOME, CONSTRUCT)
     )
     coverage = Coverage(validated.coverage.read + reporter.coverage.read)
@@ -153,7 +144,7 @@ def packaged_variants() -> tuple[pd.DataFrame, Coverage, Both]:
     coverage.left_out[NOT_AT_HAND] = count
     coverage.examples[NOT_AT_HAND] = validated.coverage.examples[reason]
 
-    raw = pd.read_csv(development_copy(MAPSY), dtype=str)
+    raw = pd.read_csv(development_copy(resources.get("mapsy")), dtype=str)
     strands = raw.set_index("ID")["strand"]
     constructs = in_constructs(reporter, strands, coverage)
     around = [
@@ -190,7 +181,7 @@ def packaged_variants() -> tuple[pd.DataFrame, Coverage, Both]:
 def make_data(folder: Path) -> None:
     """Write variants, sequence and description."""
     table, coverage, genome = packaged_variants()
-    constructs = genome.parts[1].contigs()
+    constructs = genome.constructs
     places = zip(table["chrom"], table["pos"], table["ref"], strict=True)
     wanted: list[Interval] = [
         (chrom, 0, constructs[chrom])
@@ -249,7 +240,7 @@ def checksums(folder: Path) -> None:
     """Print the files as the resource lists them."""
     for name in ("VARIANTS", "SEQUENCE", "SCORES", "DESCRIPTION"):
         file = folder / Path(globals()[name]).name
-        print(f'ResourceFile({name}, "{sha256_file(file)}", {file.stat().st_size:_}),')
+        print(f'{{ path = "{globals()[name]}", size = {file.stat().st_size:_}, sha256 = "{sha256_file(file)}" }},')
     print(f"{sum(file.stat().st_size for file in folder.iterdir()):,} bytes in all")
 
 

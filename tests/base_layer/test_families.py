@@ -22,7 +22,8 @@ from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.openspliceai import ARCHITECTURES, load_openspliceai
 from meta_spliceai.splice_engine.base_layer.pangolin import TISSUES, gain_and_loss, load_pangolin
 from meta_spliceai.splice_engine.base_layer.state_dict import module_names
-from meta_spliceai.splice_engine.genome.sequence import encode, one_hot
+from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.genome.sequence import encode
 
 GRAPH = "cispliceai/data/CI-SpliceAI.pb"
 

@@ -19,7 +19,8 @@ from meta_spliceai.splice_engine.base_layer.families import SPLICEAI_FILES, load
 from meta_spliceai.splice_engine.base_layer.keras_weights import load_keras_weights
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture, SpliceAINetwork
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, one_hot
+from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("spliceai") is None, reason="SpliceAI's weights come with the `quickstart` extra"

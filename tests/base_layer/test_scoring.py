@@ -21,7 +21,8 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import align_alternative, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode, one_hot, reverse_complement
+from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode, reverse_complement
 
 DISTANCE = 12
 

@@ -14,7 +14,8 @@ from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.scoring import align_alternative, score_variants
 from meta_spliceai.splice_engine.base_layer.trunk import trunk_of
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
-from meta_spliceai.splice_engine.genome.sequence import encode, one_hot, reverse_complement
+from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.genome.sequence import encode, reverse_complement
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 
 DISTANCE = 20

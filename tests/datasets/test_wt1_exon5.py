@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.datasets import Loaded, wt1_exon5
-from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.variants.splits import position_block_split
 from meta_spliceai.splice_engine.variants.table import SCHEMA
@@ -111,20 +110,3 @@ def test_position_block_split_fits_the_data_set(wt1: Loaded, seed: int) -> None:
     assert not sites["validation"] & sites["test"]
     for part in ("validation", "test"):
         assert 0.12 < len(split.indices(part)) / len(wt1.variants) < 0.25
-
-
-def test_missing_column_and_bad_values_are_named() -> None:
-    sheet = pd.DataFrame(
-        {
-            "Table S2": [1, 2],
-            "Hex-mut #": ["A", "A"],
-            "Posn #": [0, 2],
-            "Sequence (90 nt) of": ["A" * 90] * 2,
-            "EI": [1.0, 0.5],
-        }
-    )
-    assert len(wt1_exon5._as_rows(sheet, "toy.xlsx")) == 2
-    with pytest.raises(InputError, match=r"toy\.xlsx: column 'EI' missing; found Table S2, Hex-mut #"):
-        wt1_exon5._as_rows(sheet.drop(columns="EI"), "toy.xlsx")
-    with pytest.raises(InputError, match=r"toy.xlsx: 1 malformed rows, first number 2.*EI -1.0"):
-        wt1_exon5._as_rows(sheet.assign(EI=[1.0, -1.0]), "toy.xlsx")

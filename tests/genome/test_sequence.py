@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.sequence import decode, encode, one_hot, reverse_complement
+from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
 
 
 def test_letters_become_codes_and_codes_letters() -> None:

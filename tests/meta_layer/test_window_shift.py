@@ -11,7 +11,7 @@ import torch
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
-from meta_spliceai.splice_engine.genome.sequence import one_hot
+from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.models import (
     ComposedPredictor,

@@ -101,7 +101,7 @@ def test_shared_sequences_and_sites(clean: pd.DataFrame) -> None:
     site = table.assign(sites_mutated=["1", "2", "3", "4", "2;6", "7"])
     leak = audited(site, PARTS, "site").leaks
     assert [(found.check, found.count) for found in leak] == [("shared sites", 1)]
-    assert leak[0].examples == ("site 2 in test and train",)
+    assert leak[0].examples == ("site 2 in train and test",)
 
 
 @pytest.mark.parametrize(("distance", "overlaps"), [(100, True), (101, False), (-100, True), (-101, False)])

@@ -9,9 +9,8 @@ from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import encode, reverse_complement
 from meta_spliceai.splice_engine.variants.audit import audit_split, audit_splits
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.families import exon_families, exon_groups, gene_families
-from meta_spliceai.splice_engine.variants.kmers import canonical_kmers
-from meta_spliceai.splice_engine.variants.splits import exon_split, gene_folds, make_split
+from meta_spliceai.splice_engine.variants.families import canonical_kmers, exon_families, exon_groups, gene_families
+from meta_spliceai.splice_engine.variants.splits import gene_folds, group_split, make_split
 
 Make = Callable[..., pd.DataFrame]
 RNG = np.random.default_rng(0)
@@ -146,7 +145,7 @@ def test_exons_in_constructs_go_by_their_place_on_the_genome(variants: Make) -> 
     assert exon_groups(table).tolist() == ["1:940", "1:940", "1:8940", "1:8940", "1:19940"]
     families = exon_families(table, genome, 101)
     assert families.nunique() == 3
-    split = exon_split(table, {"train": 0.5, "test": 0.5}, 0, families)
+    split = group_split(table, {"train": 0.5, "test": 0.5}, 0, "exon", families, "exon")
     assert not audit_split(table, split, genome, 101).leaks
     parts = np.array(["train", "test", "train", "test", "train"], dtype=object)
     by_construct = make_split(table, parts, "toy", "by construct", Coverage(len(table)), unit="exon")

@@ -12,9 +12,8 @@ from meta_spliceai.splice_engine.variants.splits import (
     Split,
     chromosome_folds,
     chromosome_split,
-    exon_split,
     gene_folds,
-    gene_split,
+    group_split,
     leave_one_chromosome_out,
     spliceai_clean_split,
 )
@@ -129,7 +128,10 @@ def test_a_fold_without_a_class_is_named(table: pd.DataFrame) -> None:
         (lambda table: chromosome_folds(table, 2, 0), "2 folds; at least 3"),
         (lambda table: chromosome_folds(table, 9, 0), "8 chromosomes cannot fill 9 folds"),
         (lambda table: gene_folds(table.assign(group=""), 5, 0), "160 rows have no group"),
-        (lambda table: gene_split(table, {"train": 1.0}, 0, table["group"][:5]), "5 family names for 160 variants"),
+        (
+            lambda table: group_split(table, {"train": 1.0}, 0, "gene", table["group"][:5]),
+            "5 family names for 160",
+        ),
     ],
 )
 def test_what_cannot_be_split(table: pd.DataFrame, call: Callable[[pd.DataFrame], object], message: str) -> None:
@@ -146,7 +148,7 @@ def test_exons_stay_whole_and_near_ones_together(variants: Make) -> None:
     )
     groups = exon_groups(table)
     assert groups.tolist() == ["1:100", "1:100", "1:4900", "1:9000", "1:9000"]
-    split = exon_split(table, {"train": 0.5, "validation": 0.25, "test": 0.25}, 0)
+    split = group_split(table, {"train": 0.5, "validation": 0.25, "test": 0.25}, 0, "exon", groups, "exon")
     assert split.unit == "exon"
     assert parts_of(split, groups).max() == 1
     assert set(split.parts) == {"train", "validation", "test"}

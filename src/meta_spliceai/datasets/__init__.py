@@ -10,7 +10,8 @@ from meta_spliceai.datasets import (
     splicevardb,
     wt1_exon5,
 )
-from meta_spliceai.datasets.registry import DataSet, Loaded, check_files, get, load_dataset, names
+from meta_spliceai.datasets.load import check_files, get, load_dataset
+from meta_spliceai.datasets.registry import DataSet, Loaded, names
 
 __all__ = [
     "DataSet",

@@ -6,19 +6,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.datasets.human import (
-    Asked,
-    expect_rows,
-    finish_lifted,
-    human_annotation,
-    numbers,
-    place_in_exons,
-    source_file,
-    with_columns,
-)
+from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
-from meta_spliceai.resources.human import BRCA1_SGE
 from meta_spliceai.splice_engine.genome.builds import GRCH37
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -48,14 +38,8 @@ def label_by_rna_score(score: Float[np.ndarray, " variants"], consequence: list[
     from lost expression; among variants that change no codon to a stop, splicing is by far the most common cause.
     """
     stops = np.array([name == NONSENSE for name in consequence])
-    return [
-        str(name)
-        for name in np.select(
-            [~stops & (score <= ALTERING_SCORE), ~stops & (score > NORMAL_SCORE)],
-            [SPLICE_ALTERING, NORMAL],
-            LOW_FREQUENCY,
-        )
-    ]
+    altering, normal = ~stops & (score <= ALTERING_SCORE), ~stops & (score > NORMAL_SCORE)
+    return np.select([altering, normal], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY).tolist()
 
 
 def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
@@ -78,31 +62,24 @@ def load(
 ) -> Loaded:
     """BRCA1's substitutions with an RNA score as a variant table.
 
-    Args:
-        build: wanted; the source is GRCh37 and is lifted over to GRCh38.
-        genome: "auto", "regions", or a FASTA file of that build.
-        path: the user's own file instead of the registered one.
-        annotation: genes and exons of GRCh37; SpliceAI's table by default.
-        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
+    Args: as `datasets.human` says.
 
     Rows are grouped by exon (the set is one gene). Columns beside the schema's: hgvs, consequence, function_class,
     rna_score_1, rna_score_2, genome_chrom, genome_pos (GRCh37).
     """
-    source = source_file(DATASET, path)
+    source = human.source_file(DATASET, path)
     where = str(source.path)
     try:
         rows = pd.read_excel(source.path, header=2, dtype=str, keep_default_na=False)
     except ValueError as error:
         raise InputError(f"{where} is no Excel file of the expected format: {error}") from error
-    rows = with_columns(rows, COLUMNS, where)
-    rows.index = pd.RangeIndex(4, len(rows) + 4)  # the header is the third row
-    expect_rows(rows, source)
+    rows = human.as_read(rows, source, COLUMNS, first_line=4)  # the header is the third row
     coverage = Coverage(len(rows))
-    score = numbers(rows, "mean.rna.score", where)
-    silent = score.isna()
-    coverage.leave_out(NO_SCORE, [f"row {line}: {name}" for line, name in rows["transcript_variant"][silent].items()])
-    rows, score = rows[~silent], score[~silent]
-    pos = numbers(rows, "position (hg19)", where, whole=True).astype("int64")
+    rows = human.without(
+        rows, human.numbers(rows, "mean.rna.score", where).isna(), NO_SCORE, coverage, "transcript_variant"
+    )
+    score = human.numbers(rows, "mean.rna.score", where)
+    pos = human.numbers(rows, "position (hg19)", where, whole=True).astype("int64")
     frame = pd.DataFrame(
         {
             "variant_id": rows["transcript_variant"],
@@ -119,24 +96,22 @@ def load(
             "hgvs": rows["transcript_variant"],
             "consequence": rows["consequence"],
             "function_class": rows["func.class"],
-            "rna_score_1": numbers(rows, "rna.score.1", where),
-            "rna_score_2": numbers(rows, "rna.score.2", where),
-            "genome_chrom": rows["chromosome"],
-            "genome_pos": pos,
+            "rna_score_1": human.numbers(rows, "rna.score.1", where),
+            "rna_score_2": human.numbers(rows, "rna.score.2", where),
             "experiment": rows["experiment"],
         }
     )
-    frame = place_in_exons(frame, human_annotation(GRCH37, annotation), coverage, strand_known=True)
+    frame = human.place_in_exons(frame, human.human_annotation(GRCH37, annotation), coverage, strand_known=True)
     frame["group"] = "BRCA1 " + frame["experiment"]
-    asked = Asked(build, genome, annotation, chain)
-    return finish_lifted(frame, coverage, source, asked, {}, one_gene=False)
+    asked = human.Asked(build, genome, annotation, chain)
+    return human.finish_lifted(frame, coverage, source, asked, {}, one_gene=False)
 
 
 DATASET = register(
     DataSet(
         name="brca1-sge",
         title="BRCA1: all single substitutions of 13 exons edited into the genome, RNA scores",
-        resource=BRCA1_SGE.name,
+        resource="brca1-sge",
         build=GRCH37,
         rows=3_893,
         effect="mean RNA score, log2 of the share in RNA over the share in DNA; negative = RNA lost",

@@ -11,17 +11,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.read_hostile import MALFORMED
-from meta_spliceai.resources.bundles import INDEX
-from meta_spliceai.resources.resolve import mirror_folders, verified
+from meta_spliceai.resources.resolve import BUNDLE_INDEX, mirror_folders, verified
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.packed import Interval, PackedGenome, write_packed
 from meta_spliceai.splice_engine.genome.sequence import decode
@@ -91,10 +89,12 @@ def bundled_dataset(dataset: DataSet, asked: Mapping[str, object]) -> Loaded | N
     for mirror in mirror_folders():
         for file in sorted((mirror / FOLDER).glob(f"*/{DESCRIPTION}")):
             try:
-                opened = _Opened(mirror, file.parent)
+                index = (mirror / BUNDLE_INDEX).read_bytes()
+                opened = _Opened(mirror, json.loads(index)["members"])
                 about = json.loads(opened.checked(file).read_text(encoding="utf-8"))
                 if about["name"] == dataset.name and about["asked"] == dict(asked):
-                    return _load(opened, about, dataset)
+                    origin = f"bundle {hashlib.sha256(index).hexdigest()[:12]}"
+                    return _load(opened, file.parent, about, dataset, origin)
             except _DAMAGED as error:
                 raise IntegrityError(
                     f"{file.parent} holds no whole data set ({error}); open its bundle again"
@@ -102,22 +102,18 @@ def bundled_dataset(dataset: DataSet, asked: Mapping[str, object]) -> Loaded | N
     return None
 
 
-class _Opened:
-    """A data set's folder in an opened bundle, whose index names every file with its digest."""
+class _Opened(NamedTuple):
+    """An opened bundle, whose index names every file with its digest."""
 
-    def __init__(self, mirror: Path, folder: Path) -> None:
-        index = (mirror / INDEX).read_bytes()
-        self.mirror, self.folder = mirror, folder
-        self.origin = f"bundle {hashlib.sha256(index).hexdigest()[:12]}"
-        self._members = json.loads(index)["members"]
+    mirror: Path
+    members: dict[str, dict[str, str]]
 
     def checked(self, file: Path) -> Path:
         """The file itself, once it is what the index says; it may have been changed since the bundle was opened."""
-        return verified(file, self._members[file.relative_to(self.mirror).as_posix()]["sha256"])
+        return verified(file, self.members[file.relative_to(self.mirror).as_posix()]["sha256"])
 
 
-def _load(opened: _Opened, about: dict[str, Any], dataset: DataSet) -> Loaded:
-    folder = opened.folder
+def _load(opened: _Opened, folder: Path, about: dict[str, Any], dataset: DataSet, origin: str) -> Loaded:
     table = pd.read_parquet(opened.checked(folder / TABLE))
     genome = PackedGenome(opened.checked(folder / GENOME), **about["genome"])
     annotation = None
@@ -127,9 +123,8 @@ def _load(opened: _Opened, about: dict[str, Any], dataset: DataSet) -> Loaded:
         annotation = GeneAnnotation(_genes(genes), build=build, name=name)
         if annotation.digest != digest:
             raise ValueError("the genes are not those that were packed")
-    account = about["coverage"]
-    coverage = Coverage(account["read"], account["left_out"], account["examples"])
-    loaded = Loaded(table, coverage, genome, annotation, dataset, about["options"], opened.origin)
+    coverage = Coverage.from_json(about["coverage"])
+    loaded = Loaded(table, coverage, genome, annotation, dataset, about["options"], origin)
     if loaded.digest != about["digest"]:
         raise ValueError("the table is not the one that was packed")
     _compare_bases(table, genome)
@@ -155,17 +150,19 @@ def _compare_bases(table: pd.DataFrame, genome: PackedGenome) -> None:
 
 def _genes_frame(annotation: GeneAnnotation) -> pd.DataFrame:
     """One row a gene; exons as lists of starts and ends."""
-    return pd.DataFrame(
-        {
-            "name": [gene.name for gene in annotation.genes],
-            "chrom": [gene.chrom for gene in annotation.genes],
-            "strand": [gene.strand for gene in annotation.genes],
-            "start": np.array([gene.start for gene in annotation.genes], np.int64),
-            "end": np.array([gene.end for gene in annotation.genes], np.int64),
-            "exon_starts": [[start for start, _ in gene.exons] for gene in annotation.genes],
-            "exon_ends": [[end for _, end in gene.exons] for gene in annotation.genes],
-        }
-    )
+    rows = [
+        (
+            gene.name,
+            gene.chrom,
+            gene.strand,
+            gene.start,
+            gene.end,
+            [one[0] for one in gene.exons],
+            [one[1] for one in gene.exons],
+        )
+        for gene in annotation.genes
+    ]
+    return pd.DataFrame(rows, columns=["name", "chrom", "strand", "start", "end", "exon_starts", "exon_ends"])
 
 
 def _genes(frame: pd.DataFrame) -> Iterable[Gene]:

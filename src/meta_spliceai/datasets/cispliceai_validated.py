@@ -6,19 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from meta_spliceai.datasets.human import (
-    Source,
-    expect_rows,
-    finish,
-    human_annotation,
-    numbers,
-    place_in_exons,
-    read_rows,
-    source_file,
-)
+from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
-from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.resources.human import CISPLICEAI_VALIDATED
+from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.builds import GRCH38
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -46,51 +36,38 @@ def label_by_authors(affecting: Sequence[str]) -> list[str]:
 def load(genome: str = AUTO, path: str | None = None, annotation: str | None = None) -> Loaded:
     """The validated variants as a variant table, GRCh38.
 
-    Args:
-        genome: "auto", "regions", or a FASTA file of GRCh38.
-        path: the user's own file instead of the registered one.
-        annotation: genes and exons; SpliceAI's table of GRCh38 by default.
+    Args: as `datasets.human` says.
 
     Columns beside the schema's: effect_type (normal, skip, retention, alternative donor, alternative acceptor,
     multiple, unknown disruption), acceptors_lost, donors_lost, acceptors_gained, donors_gained (gold positions),
     genome_chrom, genome_pos.
     """
-    source = source_file(DATASET, path)
+    source = human.source_file(DATASET, path)
     frame = read_variants(source)
     coverage = Coverage(len(frame))
-    genes = human_annotation(GRCH38, annotation)
-    frame = place_in_exons(frame, genes, coverage, strand_known=True)
-    return finish(frame, coverage, source, human_genome(GRCH38, genome), genes, {"build": GRCH38})
+    genes = human.human_annotation(GRCH38, annotation)
+    frame = human.place_in_exons(frame, genes, coverage, strand_known=True)
+    return human.finish(frame, coverage, source, human_genome(GRCH38, genome), genes, {"build": GRCH38})
 
 
-def read_variants(source: Source) -> pd.DataFrame:
+def read_variants(source: human.Source) -> pd.DataFrame:
     """All variants of the file, classes and gold positions set."""
     where = str(source.path)
-    rows = read_rows(source.path, ",", COLUMNS)
-    expect_rows(rows, source)
-    bad = ~rows["SpliceAffecting"].isin(["0", "1"])
-    if bad.any():
-        line = bad.idxmax()
-        raise unknown_value("SpliceAffecting", rows.loc[line, "SpliceAffecting"], ("0", "1"), f"{where}, line {line}")
-    bad = ~rows["effect_type"].isin(EFFECT_TYPES)
-    if bad.any():
-        line = bad.idxmax()
-        raise unknown_value("effect_type", rows.loc[line, "effect_type"], EFFECT_TYPES, f"{where}, line {line}")
+    rows = human.read_rows(source, ",", COLUMNS)
+    affecting = human.only(rows, "SpliceAffecting", ("0", "1"), where)
     return pd.DataFrame(
         {
             "variant_id": rows["ID"],
             "chrom": rows["#CHROM"],
-            "pos": numbers(rows, "POS", where, whole=True).astype("int64"),
+            "pos": human.numbers(rows, "POS", where, whole=True).astype("int64"),
             "ref": rows["REF"],
             "alt": rows["ALT"],
             "strand": rows["strand"],
             "gene": "",
-            "classification": label_by_authors(rows["SpliceAffecting"].tolist()),
+            "classification": label_by_authors(affecting.tolist()),
             "source": "CI-SpliceAI",
             "method": rows["Origin"].str.strip(),
-            "effect_type": rows["effect_type"],
-            "genome_chrom": rows["#CHROM"],
-            "genome_pos": rows["POS"].astype("int64"),
+            "effect_type": human.only(rows, "effect_type", EFFECT_TYPES, where),
             **{ours: _positions(rows[theirs], where) for theirs, ours in GOLD.items()},
         }
     )
@@ -101,8 +78,7 @@ def _positions(column: pd.Series, where: str) -> pd.Series:
     cleaned = []
     for line, text in column.items():
         parts = [part.strip().removesuffix(".0") for part in str(text).split(";") if part.strip()]
-        wrong = [part for part in parts if not part.isdigit()]
-        if wrong:
+        if not all(part.isdigit() for part in parts):
             raise InputError(
                 f"{where}, line {line}: {column.name} is '{text}', expected 1-based positions joined by ';'"
             )
@@ -114,7 +90,7 @@ DATASET = register(
     DataSet(
         name="cispliceai-validated",
         title="Functionally validated variants of the literature, with lost and gained sites and effect types",
-        resource=CISPLICEAI_VALIDATED.name,
+        resource="cispliceai-validated",
         build=GRCH38,
         rows=1_139,
         effect="not measured as an amount; see effect_type and the gold positions",

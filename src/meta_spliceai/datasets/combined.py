@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -12,7 +11,7 @@ from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.variants.coverage import EXAMPLES_KEPT, Coverage
 from meta_spliceai.splice_engine.variants.merge import merge_alleles
-from meta_spliceai.splice_engine.variants.table import CONFLICTING, SCHEMA, as_variant_table
+from meta_spliceai.splice_engine.variants.table import CONFLICTING, as_variant_table
 
 JOIN = "+"
 
@@ -23,33 +22,6 @@ def label_by_each_rule(classifications: Sequence[str]) -> list[str]:
     An allele that several data sets have keeps its class where all agree, and is Conflicting where they do not.
     """
     return list(classifications)
-
-
-@dataclass(frozen=True)
-class CombinedDataSet(DataSet):
-    """What a combination is: everything that its members say, side by side."""
-
-    members: tuple[DataSet, ...] = field(default=())
-
-    @property
-    def source(self) -> str:
-        """Sources of all members."""
-        return "; ".join(f"{member.name}: {member.source}" for member in self.members)
-
-    @property
-    def licence(self) -> str:
-        """Licences of all members."""
-        return "; ".join(f"{member.name}: {member.licence}" for member in self.members)
-
-    @property
-    def citation(self) -> str:
-        """Whom to cite."""
-        return "; ".join(member.citation for member in self.members)
-
-    @property
-    def checksums(self) -> dict[str, str]:
-        """File: SHA-256, of all members."""
-        return {path: sha256 for member in self.members for path, sha256 in member.checksums.items()}
 
 
 def combine(members: Sequence[DataSet]) -> DataSet:
@@ -64,17 +36,17 @@ def combine(members: Sequence[DataSet]) -> DataSet:
 
     def load(**options: object) -> Loaded:
         """Load every member with those of the options that it takes."""
-        known = {option for member in members for option in inspect.signature(member.loader).parameters}
+        taken = [inspect.signature(member.loader).parameters for member in members]
         for option in options:
-            if option not in known:
-                raise unknown_value("option", option, sorted(known), f"data set {name}")
-        loaded = []
-        for member in members:
-            takes = inspect.signature(member.loader).parameters
-            loaded.append(member.loader(**{key: value for key, value in options.items() if key in takes}))
+            if not any(option in takes for takes in taken):
+                raise unknown_value("option", option, sorted(set().union(*taken)), f"data set {name}")
+        loaded = [
+            member.loader(**{key: value for key, value in options.items() if key in takes})
+            for member, takes in zip(members, taken, strict=True)
+        ]
         return _merged(loaded, combined)
 
-    combined = CombinedDataSet(
+    combined = DataSet(
         name=name,
         title="; ".join(member.title for member in members),
         resource="",
@@ -116,15 +88,16 @@ def _merged(loaded: Sequence[Loaded], combined: DataSet) -> Loaded:
         for reason, count in one.coverage.left_out.items():
             coverage.left_out[reason] = coverage.left_out.get(reason, 0) + count
             kept = coverage.examples.setdefault(reason, [])
-            kept.extend(
-                f"{one.dataset.name}: {line}" for line in one.coverage.examples[reason][: EXAMPLES_KEPT - len(kept)]
-            )
+            told = one.coverage.examples[reason][: EXAMPLES_KEPT - len(kept)]
+            kept.extend(f"{one.dataset.name}: {line}" for line in told)
         named = one.variants["variant_id"].radd(f"{one.dataset.name}:")
         frames.append(one.variants.assign(variant_id=named, dataset=one.dataset.name))
-    shared = [column for column in frames[0] if all(column in frame for frame in frames)]
-    extra = [column for column in dict.fromkeys(c for frame in frames for c in frame) if column not in shared]
-    table = pd.concat([frame.reindex(columns=[*shared, *extra]) for frame in frames], ignore_index=True)
-    table = as_variant_table(table[[*SCHEMA, *[column for column in table if column not in SCHEMA]]], combined.name)
+    columns = sorted(  # those that all sources have come first
+        dict.fromkeys(column for frame in frames for column in frame),
+        key=lambda column: not all(column in frame for frame in frames),
+    )
+    table = pd.concat([frame.reindex(columns=columns) for frame in frames], ignore_index=True)
+    table = as_variant_table(table, combined.name)
     merged, merging = merge_alleles(table, combined.name)
     options = {f"{one.dataset.name}.{key}": value for one in loaded for key, value in one.options.items()}
     return Loaded(merged, coverage.then(merging), first.genome, first.annotation, combined, options)

@@ -6,23 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from meta_spliceai.datasets.human import (
-    Source,
-    expect_rows,
-    finish,
-    human_annotation,
-    numbers,
-    place_in_exons,
-    read_rows,
-    source_file,
-)
+from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
-from meta_spliceai.errors import unknown_value
-from meta_spliceai.resources.human import DEEP_INTRONIC
 from meta_spliceai.splice_engine.genome.builds import GRCH37, build_name
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.splicevardb import NO_COORDINATE
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, UNKNOWN
 
 POPULATION = ("gnomAD_v2.1",)
@@ -58,22 +46,18 @@ def classes_by_source(loaded: Loaded) -> pd.DataFrame:
 def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, annotation: str | None = None) -> Loaded:
     """The deep intronic variants as a variant table; the file has both builds, so that nothing is lifted over.
 
-    Args:
-        build: whose coordinates to take.
-        genome: "auto", "regions", or a FASTA file of that build.
-        path: the user's own file instead of the registered one.
-        annotation: genes, for strand and exons; SpliceAI's table of that build by default.
+    Args: as `datasets.human` says.
 
     Columns beside the schema's: hgvs, consequence, major_group, genome_chrom, genome_pos.
     """
     wanted = build_name(build)
-    source = source_file(DATASET, path)
+    source = human.source_file(DATASET, path)
     rows = read_source(source)
     coverage = Coverage(len(rows))
-    pos = numbers(rows, "Position_hg19" if wanted == GRCH37 else "Position_hg38", str(source.path), whole=True)
-    nowhere = pos.isna()
-    coverage.leave_out(NO_COORDINATE, [f"line {line}: {name}" for line, name in rows["HGVSc"][nowhere].items()])
-    rows, pos = rows[~nowhere], pos[~nowhere].astype("int64")
+    column = "Position_hg19" if wanted == GRCH37 else "Position_hg38"
+    nowhere = human.numbers(rows, column, str(source.path), whole=True).isna()
+    rows = human.without(rows, nowhere, human.NO_COORDINATE, coverage, "HGVSc")
+    pos = rows[column].astype("float64").astype("int64")
     frame = pd.DataFrame(
         {
             "variant_id": [f"deep-intronic-{line}" for line in rows.index],
@@ -88,27 +72,18 @@ def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, ann
             "hgvs": rows["HGVSc"],
             "consequence": rows["Functional_consequence"],
             "major_group": rows["Major_group"],
-            "genome_chrom": rows["Chromosome"],
-            "genome_pos": pos,
         }
     )
-    genes = human_annotation(wanted, annotation)
-    frame = place_in_exons(frame, genes, coverage, strand_known=False)
-    return finish(frame, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
+    genes = human.human_annotation(wanted, annotation)
+    frame = human.place_in_exons(frame, genes, coverage, strand_known=False)
+    return human.finish(frame, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
 
 
-def read_source(source: Source) -> pd.DataFrame:
+def read_source(source: human.Source) -> pd.DataFrame:
     """The file's rows as text, Affects_splicing as TRUE or FALSE."""
-    where = str(source.path)
-    rows = read_rows(source.path, "\t", COLUMNS)
-    expect_rows(rows, source)
+    rows = human.read_rows(source, "\t", COLUMNS)
     rows["Affects_splicing"] = rows["Affects_splicing"].str.upper()
-    bad = ~rows["Affects_splicing"].isin(["TRUE", "FALSE"])
-    if bad.any():
-        line = bad.idxmax()
-        raise unknown_value(
-            "Affects_splicing", rows.loc[line, "Affects_splicing"], ("TRUE", "FALSE"), f"{where}, line {line}"
-        )
+    human.only(rows, "Affects_splicing", ("TRUE", "FALSE"), str(source.path))
     return rows
 
 
@@ -116,7 +91,7 @@ DATASET = register(
     DataSet(
         name="deep-intronic",
         title="Deep intronic variants that affect splicing, and such that do not",
-        resource=DEEP_INTRONIC.name,
+        resource="deep-intronic",
         build="GRCh37 and GRCh38",
         rows=1_183,
         effect="not measured as an amount; see consequence",

@@ -1,4 +1,9 @@
-"""What the human data sets share: their file, their annotation, their build, their exon, and how they end."""
+"""What the human data sets share: their file, their annotation, their build, their exon, and how they end.
+
+Options that several loaders have: `path`, the user's own file in place of the registered one; `context`, "genome"
+(windows are cut from the chromosome) or "construct" (from the reporter's own bases in transcript orientation, N around
+them); and those of `Asked`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from meta_spliceai import resources
 from meta_spliceai.datasets.registry import DataSet, Loaded
-from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, unknown_value
+from meta_spliceai.errors import InputError, MissingExtraError, unknown_value
 from meta_spliceai.files import sha256_file
-from meta_spliceai.resources.human import LIFT_OVER_CHAIN
-from meta_spliceai.resources.registry import ORIGINAL
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
@@ -26,7 +30,12 @@ from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.liftover import Chain, lift_over
 from meta_spliceai.splice_engine.variants.merge import merge_alleles
 from meta_spliceai.splice_engine.variants.table import as_variant_table, describe
-from meta_spliceai.splice_engine.variants.tested_exon import NO_GENE, TWO_STRANDS, find_tested_exon, nearest_exon
+from meta_spliceai.splice_engine.variants.tested_exon import NO_GENE, TWO_STRANDS, find_tested_exon
+
+LIFT_OVER_CHAIN = "hg19-to-hg38-chain"
+"""The resource: UCSC's chain from GRCh37 to GRCh38."""
+
+NO_COORDINATE = "no coordinate in this build"
 
 GENOME, CONSTRUCT = "genome", "construct"
 CONTEXTS = (GENOME, CONSTRUCT)
@@ -40,18 +49,23 @@ class Source:
 
     Attributes:
         origin: which one it is, in words for results: edition or the user's own, name, checksum.
-        rows: how many it must hold; None where that is not known.
     """
 
     dataset: DataSet
     path: Path
     origin: str
-    rows: int | None = None
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Which genome a set published in GRCh37 is asked for in: options of its loader, as they were given."""
+    """Options of the loaders of data sets that were published in GRCh37.
+
+    Attributes:
+        build: wanted of the genomic context; the source is lifted over to GRCh38.
+        genome: "auto", "regions", or a FASTA file of that build (see `human_genome`).
+        annotation: genes and exons of GRCh37; SpliceAI's table by default.
+        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
+    """
 
     build: str
     genome: str
@@ -69,29 +83,27 @@ def source_file(dataset: DataSet, path: str | Path | None) -> Source:
     if path is None:
         found = resources.resolve_edition(dataset.resource)
         edition, sha256 = found.entry.edition or "registered file", found.entry.sha256
-        rows = None if edition == ORIGINAL else dataset.rows
-        return Source(dataset, found.path, f"{edition} {found.path.name}, SHA-256 {sha256[:12]}", rows)
+        return Source(dataset, found.path, f"{edition} {found.path.name}, SHA-256 {sha256[:12]}")
     if not Path(path).is_file():
         raise InputError(f"data set {dataset.name}: no file at {path}; check the path")
     return Source(dataset, Path(path), f"own file {Path(path).name}, SHA-256 {sha256_file(Path(path))[:12]}")
 
 
-def read_rows(path: Path, separator: str, columns: Sequence[str]) -> pd.DataFrame:
+def read_rows(source: Source, separator: str, columns: Sequence[str]) -> pd.DataFrame:
     """A delimited text file as text, empty fields as "", indexed by line number (the header is line 1).
 
     Raises:
         InputError: no such table, or a missing column (naming those found).
     """
     try:
-        rows = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_filter=False)
+        rows = pd.read_csv(source.path, sep=separator, dtype=str, keep_default_na=False, na_filter=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no table of the expected format: {str(error).strip()}") from error
-    rows.index = pd.RangeIndex(2, len(rows) + 2)
-    return with_columns(rows, columns, str(path))
+        raise InputError(f"{source.path} is no table of the expected format: {str(error).strip()}") from error
+    return as_read(rows, source, columns, first_line=2)
 
 
-def with_columns(rows: pd.DataFrame, columns: Sequence[str], where: str) -> pd.DataFrame:
-    """The rows, once every column is there.
+def as_read(rows: pd.DataFrame, source: Source, columns: Sequence[str], first_line: int) -> pd.DataFrame:
+    """The rows, indexed by their line in the file, once every column is there.
 
     Raises:
         InputError: a missing column.
@@ -99,8 +111,16 @@ def with_columns(rows: pd.DataFrame, columns: Sequence[str], where: str) -> pd.D
     missing = [column for column in columns if column not in rows]
     if missing:
         found = ", ".join(map(str, list(rows.columns)[:20]))
-        raise InputError(f"{where}: column {', '.join(missing)} missing; found {found}")
-    return rows
+        raise InputError(f"{source.path}: column {', '.join(missing)} missing; found {found}")
+    return rows.set_axis(pd.RangeIndex(first_line, len(rows) + first_line))
+
+
+def without(
+    rows: pd.DataFrame, bad: Bool[pd.Series, " rows"], reason: str, coverage: Coverage, named: str
+) -> pd.DataFrame:
+    """The rows that are not bad; the others are counted, each by its line and what stands in the column `named`."""
+    coverage.leave_out(reason, [f"line {line}: {name}" for line, name in rows[named][bad].items()])
+    return rows[~bad]
 
 
 def read_r_object(path: Path) -> pd.DataFrame:
@@ -121,9 +141,7 @@ def read_r_object(path: Path) -> pd.DataFrame:
     if len(content) != 1:
         raise InputError(f"{path} holds {len(content)} data frames ({', '.join(map(str, content))}), expected one")
     frame = next(iter(content.values()))
-    rows = frame.astype(object).where(frame.notna(), "").astype(str)
-    rows.index = pd.RangeIndex(1, len(rows) + 1)
-    return rows
+    return frame.astype(object).where(frame.notna(), "").astype(str)
 
 
 def numbers(rows: pd.DataFrame, column: str, where: str, *, whole: bool = False) -> pd.Series:
@@ -151,15 +169,27 @@ def numbers(rows: pd.DataFrame, column: str, where: str, *, whole: bool = False)
     return values
 
 
-def one_of(value: str, choices: Sequence[str], option: str, dataset: DataSet) -> str:
-    """The value, if it is one of the choices.
+def only(rows: pd.DataFrame, column: str, choices: Sequence[str], where: str) -> pd.Series:
+    """A column of a closed set of words.
+
+    Raises:
+        InputError: another word, with its line.
+    """
+    bad = ~rows[column].isin(choices)
+    if bad.any():
+        line = bad.idxmax()
+        raise unknown_value(column, rows.loc[line, column], choices, f"{where}, line {line}")
+    return rows[column]
+
+
+def check_context(value: str, choices: Sequence[str], dataset: DataSet) -> None:
+    """Nothing, if the value of the option `context` is one of the choices.
 
     Raises:
         InputError: it is not.
     """
     if value not in choices:
-        raise unknown_value(option, value, choices, f"data set {dataset.name}")
-    return value
+        raise unknown_value("context", value, choices, f"data set {dataset.name}")
 
 
 def human_annotation(build: str, annotation: str | None = None) -> GeneAnnotation:
@@ -176,13 +206,6 @@ def human_annotation(build: str, annotation: str | None = None) -> GeneAnnotatio
     return genes
 
 
-def lifted(frame: pd.DataFrame, coverage: Coverage, chain: str | Path | None) -> tuple[pd.DataFrame, Coverage]:
-    """GRCh37 variants in GRCh38, through UCSC's chain."""
-    path = Path(chain) if chain else resources.resolve_edition(LIFT_OVER_CHAIN.name).path
-    moved, account = lift_over(as_variant_table(frame, "variants to lift over"), Chain(path))
-    return moved, coverage.then(account)
-
-
 NOT_IN_ONE_GENE = "not in exactly one gene of the target build's annotation by its name and strand"
 
 
@@ -191,12 +214,13 @@ def in_one_gene(frame: pd.DataFrame, coverage: Coverage, annotation: GeneAnnotat
 
     Genes change between the builds' annotations: some end earlier, some are gone or are named otherwise.
     """
-    kept = []
-    for chrom, pos, strand, gene in zip(frame["chrom"], frame["pos"], frame["strand"], frame["gene"], strict=True):
-        here = [one for one in annotation.overlapping(chrom, int(pos)) if one.strand == strand]
-        kept.append(len([one for one in here if one.name == gene or not gene]) == 1)
+    places = zip(frame["chrom"], frame["pos"], frame["strand"], frame["gene"], strict=True)
+    genes = [
+        [one for one in annotation.overlapping(chrom, int(pos)) if one.strand == strand and gene in ("", one.name)]
+        for chrom, pos, strand, gene in places
+    ]
     account = Coverage(len(frame))
-    inside = np.array(kept, dtype=bool)
+    inside = np.array([len(found) == 1 for found in genes], dtype=bool)
     account.leave_out(NOT_IN_ONE_GENE, (describe(row) for _, row in frame[~inside].iterrows()))
     return frame[inside].reset_index(drop=True), coverage.then(account)
 
@@ -204,41 +228,34 @@ def in_one_gene(frame: pd.DataFrame, coverage: Coverage, annotation: GeneAnnotat
 def place_in_exons(
     rows: pd.DataFrame, annotation: GeneAnnotation, coverage: Coverage, *, strand_known: bool
 ) -> pd.DataFrame:
-    """Rows with gene, strand, group and the tested exon's two sites filled from the annotation.
+    """Rows with gene, strand, group and the tested exon's two sites filled from the annotation, and their places on the
+    genome kept as `genome_chrom` and `genome_pos`, also for when they are lifted over or moved into constructs.
 
     Args:
         rows: variant_id, chrom, pos, gene (may be ""), and strand if it is known.
         coverage: rows that no gene is found for are left out in it, unless the strand is known: then gene stays as it
             is, sites stay unknown, and the group is the gene or, without one, the chromosome's 100-kb bin.
     """
-    exons = []
-    for chrom, pos, gene, strand in zip(
-        rows["chrom"], rows["pos"], rows["gene"], rows["strand"] if strand_known else [""] * len(rows), strict=True
-    ):
-        if not strand_known:
-            exons.append(find_tested_exon(annotation, chrom, int(pos), gene))
-            continue
-        here = [found for found in annotation.overlapping(chrom, int(pos)) if found.strand == strand]
-        named = [found for found in here if found.name == gene] or here
-        nearest = [nearest_exon(found, int(pos)) for found in named]
-        exons.append(min(nearest, key=lambda pair: pair[1])[0] if nearest else NO_GENE)
-    found = np.array([not isinstance(exon, str) for exon in exons], dtype=bool)
+    strands = rows["strand"] if strand_known else [""] * len(rows)
+    exons = [
+        find_tested_exon(annotation, chrom, int(pos), gene, strand)
+        for chrom, pos, gene, strand in zip(rows["chrom"], rows["pos"], rows["gene"], strands, strict=True)
+    ]
     if not strand_known:
+        reasons = pd.Series([exon if isinstance(exon, str) else "" for exon in exons], index=rows.index, dtype=object)
         for reason in (NO_GENE, TWO_STRANDS):
-            lost = np.array([exon == reason for exon in exons], dtype=bool)
-            coverage.leave_out(reason, [f"line {line}: {name}" for line, name in rows[lost]["variant_id"].items()])
-        rows, exons, found = rows[found], [exon for exon in exons if not isinstance(exon, str)], found[found]
+            rows = without(rows, reasons[rows.index] == reason, reason, coverage, "variant_id")
+        exons = [exon for exon in exons if not isinstance(exon, str)]
+        rows = rows.assign(strand=[exon.gene.strand for exon in exons])
     known = [None if isinstance(exon, str) else exon for exon in exons]
     placed = rows.assign(
         gene=[given if exon is None else exon.gene.name for given, exon in zip(rows["gene"], known, strict=True)],
         acceptor_pos=pd.array([None if exon is None else exon.acceptor for exon in known], dtype="Int64"),
         donor_pos=pd.array([None if exon is None else exon.donor for exon in known], dtype="Int64"),
     )
-    if not strand_known:
-        placed["strand"] = [exon.gene.strand for exon in known if exon is not None]
     bins = placed["chrom"] + ":" + (placed["pos"].astype(int) // 100_000).astype(str)
-    placed["group"] = placed["gene"].where(placed["gene"] != "", bins)
-    return placed
+    group = placed["gene"].where(placed["gene"] != "", bins)
+    return placed.assign(group=group, genome_chrom=placed["chrom"], genome_pos=placed["pos"])
 
 
 def waiting_for(build: str) -> str:
@@ -283,7 +300,9 @@ def finish_lifted(
     sequence = human_genome(wanted, asked.genome)
     genes = human_annotation(wanted, asked.annotation if wanted == GRCH37 else None)
     if wanted == GRCH38:
-        frame, coverage = lifted(frame, coverage, asked.chain)
+        chain = Chain(Path(asked.chain) if asked.chain else resources.resolve_edition(LIFT_OVER_CHAIN).path)
+        frame, lifting = lift_over(as_variant_table(frame, "variants to lift over"), chain)
+        coverage = coverage.then(lifting)
         if one_gene:
             frame, coverage = in_one_gene(frame, coverage, genes)
     return finish(frame, coverage, source, sequence, genes, {**options, "build": wanted})
@@ -318,16 +337,6 @@ def finish_reporter(frame: pd.DataFrame, coverage: Coverage, source: Source, con
         donor_pos=(frame["exon_first"] + length).astype("Int64"),
     ).drop(columns=own)
     return finish(frame, coverage, source, library, None, {"context": context})
-
-
-def expect_rows(rows: pd.DataFrame, source: Source) -> None:
-    """The file has as many rows as its edition is known to have.
-
-    Raises:
-        IntegrityError: it has not.
-    """
-    if source.rows is not None and len(rows) != source.rows:
-        raise IntegrityError(f"data set {source.dataset.name}: {len(rows)} rows, expected {source.rows}")
 
 
 def constructs(names: pd.Series, sequences: pd.Series, dataset: DataSet) -> MemoryGenome:

@@ -6,21 +6,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.datasets.human import (
-    CONTEXTS,
-    GENOME,
-    Asked,
-    Source,
-    expect_rows,
-    finish_reporter,
-    numbers,
-    one_of,
-    read_rows,
-    source_file,
-)
+from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
-from meta_spliceai.resources.human import MAPSY
 from meta_spliceai.splice_engine.genome.builds import GRCH37
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -66,10 +54,8 @@ def label_by_both_assays(
     """
     calm = (np.abs(vivo) < NORMAL_LOG2) & (np.abs(vitro) < NORMAL_LOG2)
     counted = (vivo_error <= NORMAL_LOG2) & (vitro_error <= NORMAL_LOG2)
-    return [
-        str(name)
-        for name in np.select([called == 1, (called == 0) & calm & counted], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY)
-    ]
+    altering, normal = called == 1, (called == 0) & calm & counted
+    return np.select([altering, normal], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY).tolist()
 
 
 def assay_agreement(loaded: Loaded) -> pd.DataFrame:
@@ -83,34 +69,30 @@ def assay_agreement(loaded: Loaded) -> pd.DataFrame:
 
 
 def load(
-    context: str = GENOME,
+    context: str = human.GENOME,
     build: str = "GRCh38",
     genome: str = AUTO,
     path: str | None = None,
     annotation: str | None = None,
     chain: str | None = None,
 ) -> Loaded:
-    """MaPSy as a variant table.
+    """MaPSy as a variant table, windows from the chromosome or from the 170 genomic bases of the construct (one contig
+    a wild-type sequence).
 
-    Args:
-        context: "genome" (windows are cut from the chromosome) or "construct" (from the 170 genomic bases of the
-            construct, N around them; one contig a wild-type sequence, transcript orientation).
-        build: of the genomic context; the source is GRCh37 and is lifted over to GRCh38.
-        genome: "auto", "regions", or a FASTA file of that build (see `human_genome`).
-        path: the user's own file instead of the registered one.
-        annotation: genes by which rows are grouped; SpliceAI's table of GRCh37 by default.
-        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
+    Args: as `datasets.human` says.
 
     Columns beside the schema's: exon_id, genome_chrom and genome_pos (GRCh37, in either context), log2_vitro_ratio,
     vivo_error, vitro_error, called.
     """
-    one_of(context, CONTEXTS, "context", DATASET)
-    source = source_file(DATASET, path)
+    human.check_context(context, human.CONTEXTS, DATASET)
+    source = human.source_file(DATASET, path)
     frame = read_variants(source)
-    return finish_reporter(frame, Coverage(len(frame)), source, context, Asked(build, genome, annotation, chain))
+    return human.finish_reporter(
+        frame, Coverage(len(frame)), source, context, human.Asked(build, genome, annotation, chain)
+    )
 
 
-def read_variants(source: Source) -> pd.DataFrame:
+def read_variants(source: human.Source) -> pd.DataFrame:
     """All variants with GRCh37 coordinates and plus-strand alleles, and their constructs.
 
     The exon is found in the construct by the 15 bases the file lists before and behind it; its genomic place then
@@ -119,10 +101,9 @@ def read_variants(source: Source) -> pd.DataFrame:
     where = str(source.path)
     with source.path.open("rb") as handle:
         separator = "\t" if b"\t" in handle.readline() else ","
-    rows = read_rows(source.path, separator, COLUMNS)
-    expect_rows(rows, source)
-    start = numbers(rows, "Exon_Start", where, whole=True).astype("int64")
-    end = numbers(rows, "Exon_End", where, whole=True).astype("int64")
+    rows = human.read_rows(source, separator, COLUMNS)
+    start = human.numbers(rows, "Exon_Start", where, whole=True).astype("int64")
+    end = human.numbers(rows, "Exon_End", where, whole=True).astype("int64")
     found: dict[str, list[object]] = {name: [] for name in ("construct_pos", "ref", "alt", "exon_first", "pos")}
     columns = (rows["WT_SEQ"], rows["MUT_SEQ"], rows["acceptor"], rows["donor"], rows["strand"], start, end)
     for line, wild, mutant, acceptor, donor, strand, first, last in zip(rows.index, *columns, strict=True):
@@ -149,11 +130,11 @@ def read_variants(source: Source) -> pd.DataFrame:
     place = pd.DataFrame(found, index=rows.index)
     minus = rows["strand"] == "-"
     vivo, vitro = (
-        numbers(rows, column, where).replace([np.inf, -np.inf], np.nan)
+        human.numbers(rows, column, where).replace([np.inf, -np.inf], np.nan)
         for column in ("log2_vivo_ratio", "log2_vitro_ratio")
     )
     errors = {assay: _counting_error(rows, assay, where) for assay in ("Vivo", "Vitro")}
-    called = numbers(rows, "ESM", where)
+    called = human.numbers(rows, "ESM", where)
     exon = rows["chr"] + ":" + start.astype(str) + "-" + end.astype(str)
     wildtype = rows["WT_SEQ"].str[ADAPTER:-ADAPTER]
     arrays = (series.to_numpy(dtype=float) for series in (called, vivo, vitro, errors["Vivo"], errors["Vitro"]))
@@ -171,8 +152,6 @@ def read_variants(source: Source) -> pd.DataFrame:
             "source": "MaPSy",
             "method": "MaPSy",
             "exon_id": exon,
-            "genome_chrom": rows["chr"],
-            "genome_pos": place["pos"],
             "log2_vitro_ratio": vitro,
             "vivo_error": errors["Vivo"],
             "vitro_error": errors["Vitro"],
@@ -189,7 +168,7 @@ def read_variants(source: Source) -> pd.DataFrame:
 
 def _counting_error(rows: pd.DataFrame, assay: str, where: str) -> pd.Series:
     counts = [
-        numbers(rows, f"{assay}_{allele}_{state}", where) + 0.5
+        human.numbers(rows, f"{assay}_{allele}_{state}", where) + 0.5
         for allele in ("WT", "MUT")
         for state in ("Spliced", "Input")
     ]
@@ -200,7 +179,7 @@ DATASET = register(
     DataSet(
         name="mapsy",
         title="MaPSy: disease variants in 170-nt constructs, spliced in cells and in extract",
-        resource=MAPSY.name,
+        resource="mapsy",
         build=GRCH37,
         rows=4_465,
         effect="log2 of the mutant's spliced-to-input ratio over the wild type's, in vivo; negative = less spliced",

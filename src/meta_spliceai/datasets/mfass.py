@@ -6,23 +6,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.datasets.human import (
-    CONTEXTS,
-    GENOME,
-    Asked,
-    Source,
-    expect_rows,
-    finish_reporter,
-    numbers,
-    one_of,
-    read_r_object,
-    read_rows,
-    source_file,
-    with_columns,
-)
+from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
-from meta_spliceai.resources.human import MFASS
 from meta_spliceai.splice_engine.genome.builds import GRCH37
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -52,12 +38,8 @@ def label_by_dpsi(dpsi: Float[np.ndarray, " variants"]) -> list[str]:
     than the 0.03 that separates Normal, far less than the 0.5 that makes Splice-altering. Single Normal calls are less
     certain than Splice-altering ones.
     """
-    return [
-        str(name)
-        for name in np.select(
-            [dpsi <= ALTERING_DPSI, np.abs(dpsi) < NORMAL_DPSI], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY
-        )
-    ]
+    altering, normal = dpsi <= ALTERING_DPSI, np.abs(dpsi) < NORMAL_DPSI
+    return np.select([altering, normal], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY).tolist()
 
 
 def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
@@ -77,52 +59,44 @@ def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
 
 
 def load(
-    context: str = GENOME,
+    context: str = human.GENOME,
     build: str = "GRCh38",
     genome: str = AUTO,
     path: str | None = None,
     annotation: str | None = None,
     chain: str | None = None,
 ) -> Loaded:
-    """MFASS as a variant table.
+    """MFASS as a variant table, windows from the chromosome or from the 170 bases of the reporter (one contig an exon).
 
     Args:
-        context: "genome" (windows are cut from the chromosome) or "construct" (from the reporter's own 170 bases, N
-            around them; one contig an exon, named by its Ensembl identifier, transcript orientation).
-        build: of the genomic context; the source is GRCh37 and is lifted over to GRCh38.
-        genome: "auto", "regions", or a FASTA file of that build (see `human_genome`).
-        path: the user's own file instead of the registered one: the R object (`.RData`), or its content as TSV.
-        annotation: genes by which rows are grouped; SpliceAI's table of GRCh37 by default (the source's build).
-        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
+        context, build, genome, annotation, chain: as `datasets.human` says.
+        path: the user's own file: the R object (`.RData`), or its content as TSV.
 
     Columns beside the schema's: exon_id, region (exon, upstr_intron, downstr_intron), genome_chrom and genome_pos
     (GRCh37, in either context), inclusion, wildtype_inclusion, dpsi_r1 and dpsi_r2 (replicates).
     """
-    one_of(context, CONTEXTS, "context", DATASET)
-    source = source_file(DATASET, path)
+    human.check_context(context, human.CONTEXTS, DATASET)
+    source = human.source_file(DATASET, path)
     frame, coverage = read_mutants(source)
-    return finish_reporter(frame, coverage, source, context, Asked(build, genome, annotation, chain))
+    return human.finish_reporter(frame, coverage, source, context, human.Asked(build, genome, annotation, chain))
 
 
-def read_mutants(source: Source) -> tuple[pd.DataFrame, Coverage]:
+def read_mutants(source: human.Source) -> tuple[pd.DataFrame, Coverage]:
     """The measured single variants with GRCh37 coordinates and alleles on the plus strand, and their constructs."""
     where = str(source.path)
     if source.path.suffix.lower() in (".rdata", ".rda", ".rds"):
-        rows = with_columns(read_r_object(source.path), COLUMNS, where)
+        rows = human.as_read(human.read_r_object(source.path), source, COLUMNS, first_line=1)
     else:
-        rows = read_rows(source.path, "\t", COLUMNS)
-    expect_rows(rows, source)
+        rows = human.read_rows(source, "\t", COLUMNS)
     coverage = Coverage(len(rows))
-    other = rows["category"] != "mutant"
-    coverage.leave_out(NOT_A_MUTANT, [f"line {line}: {name}" for line, name in rows["id"][other].items()])
-    rows = rows[~other]
-    dpsi = numbers(rows, "v2_dpsi", where)
-    unmeasured = dpsi.isna()
-    coverage.leave_out(NOT_MEASURED, [f"line {line}: {name}" for line, name in rows["id"][unmeasured].items()])
-    rows, dpsi = rows[~unmeasured], dpsi[~unmeasured]
-    whole = {name: numbers(rows, name, where, whole=True).astype("int64") for name in ("start", "end", "snp_position")}
+    rows = human.without(rows, rows["category"] != "mutant", NOT_A_MUTANT, coverage, "id")
+    rows = human.without(rows, human.numbers(rows, "v2_dpsi", where).isna(), NOT_MEASURED, coverage, "id")
+    dpsi = human.numbers(rows, "v2_dpsi", where)
+    whole = {
+        name: human.numbers(rows, name, where, whole=True).astype("int64") for name in ("start", "end", "snp_position")
+    }
     first, exon, last = (
-        numbers(rows, name, where).astype("int64") for name in ("intron1_len", "exon_len", "intron2_len")
+        human.numbers(rows, name, where).astype("int64") for name in ("intron1_len", "exon_len", "intron2_len")
     )
     plus = rows["strand"] == "+"
     # the file gives intron lengths in genomic order: on the minus strand the second one lies upstream
@@ -153,12 +127,10 @@ def read_mutants(source: Source) -> tuple[pd.DataFrame, Coverage]:
             "method": "MFASS",
             "exon_id": rows["ensembl_id"],
             "region": rows["label"],
-            "genome_chrom": rows["chr"],
-            "genome_pos": whole["snp_position"],
-            "inclusion": numbers(rows, "v2_index", where),
-            "wildtype_inclusion": numbers(rows, "nat_v2_index", where),
-            "dpsi_r1": numbers(rows, "v2_dpsi_R1", where),
-            "dpsi_r2": numbers(rows, "v2_dpsi_R2", where),
+            "inclusion": human.numbers(rows, "v2_index", where),
+            "wildtype_inclusion": human.numbers(rows, "nat_v2_index", where),
+            "dpsi_r1": human.numbers(rows, "v2_dpsi_R1", where),
+            "dpsi_r2": human.numbers(rows, "v2_dpsi_R2", where),
             "construct": rows["ensembl_id"],
             "construct_sequence": rows["natural_seq"],
             "construct_pos": position,
@@ -174,7 +146,7 @@ DATASET = register(
     DataSet(
         name="mfass",
         title="MFASS: human variants in 170-nt exon reporters, measured inclusion",
-        resource=MFASS.name,
+        resource="mfass",
         build=GRCH37,
         rows=28_187,
         effect="ΔPSI: inclusion of the variant minus inclusion of its wild type; negative = less inclusion",

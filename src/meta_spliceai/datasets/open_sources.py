@@ -11,19 +11,21 @@ import pandas as pd
 
 from meta_spliceai import resources
 from meta_spliceai.datasets import cispliceai_validated, deep_intronic, mapsy, mfass
-from meta_spliceai.datasets.human import Source, source_file
+from meta_spliceai.datasets.human import LIFT_OVER_CHAIN, Source, source_file
 from meta_spliceai.datasets.registry import DataSet, get
 from meta_spliceai.errors import IntegrityError, MissingResourceError
 from meta_spliceai.files import atomic_write, cache_dir
-from meta_spliceai.resources.human import LIFT_OVER_CHAIN, SPLICEVARDB_OPEN
 from meta_spliceai.resources.resolve import find_here, handed_out, sha256_once
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.variants.liftover import Chain
 from meta_spliceai.splice_engine.variants.merge import merge_class
-from meta_spliceai.splice_engine.variants.splicevardb import COLUMNS
 from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING
 
-COMMAND = f"meta-spliceai data get {SPLICEVARDB_OPEN.name}"
+COLUMNS = ("variant_id", "hg19", "hg38", "gene", "hgvs", "method", "classification", "location", "doi")
+"""Of SpliceVarDB's download."""
+
+_NAME = "splicevardb-open"
+COMMAND = f"meta-spliceai data get {_NAME}"
 
 UNCHANGED_LOG2 = float(np.log2(1.5))
 """MaPSy's own threshold: a variant not called whose two ratios are both within it is Normal here."""
@@ -36,7 +38,7 @@ def open_sources_file(dataset: DataSet) -> Source:
         MissingResourceError: neither is there; the message names the command that builds it.
         IntegrityError: the table is not the one that was built.
     """
-    if find_here(SPLICEVARDB_OPEN, SPLICEVARDB_OPEN.files) is not None:
+    if find_here(resources.get(_NAME), resources.get(_NAME).files) is not None:
         return source_file(dataset, None)
     built = _place()
     if not built.is_file():
@@ -50,7 +52,7 @@ def open_sources_file(dataset: DataSet) -> Source:
         ) from error
     if sha256_once(built) != expected:
         raise IntegrityError(f"{built} is not the table that was built; delete it and build it again: {COMMAND}")
-    handed_out(SPLICEVARDB_OPEN.files[0].path, built)
+    handed_out(resources.get(_NAME).files[0].path, built)
     return Source(dataset, built, origin)
 
 
@@ -59,7 +61,7 @@ def built_table() -> Path:
 
     Raises: as `open_sources_file`.
     """
-    return open_sources_file(get(SPLICEVARDB_OPEN.name)).path
+    return open_sources_file(get(_NAME)).path
 
 
 def build_open_sources(target: Path | None = None) -> Path:
@@ -81,7 +83,7 @@ def build_open_sources(target: Path | None = None) -> Path:
     Raises:
         MissingResourceError, IntegrityError, InputError: a source cannot be had or read.
     """
-    chain = resources.resolve_edition(LIFT_OVER_CHAIN.name).path
+    chain = resources.resolve_edition(LIFT_OVER_CHAIN).path
     forward, backward = Chain(chain), Chain(chain, backward=True)
     sources = [source_file(one.DATASET, None) for one in (mfass, mapsy, cispliceai_validated, deep_intronic)]
     frames = [
@@ -113,7 +115,7 @@ def build_open_sources(target: Path | None = None) -> Path:
 
 
 def _place() -> Path:
-    return cache_dir() / "resources" / SPLICEVARDB_OPEN.name / "built" / "open_sources.tsv"
+    return cache_dir() / "resources" / _NAME / "built" / "open_sources.tsv"
 
 
 def _first_told(words: pd.Series) -> str:
@@ -165,6 +167,6 @@ def _both_builds(frame: pd.DataFrame, chain: Chain, builds: tuple[str, str]) -> 
     return frame.assign(
         **{
             here: frame["chrom"] + "-" + frame["pos"].astype(str) + "-" + frame["ref"] + "-" + frame["alt"],
-            there: ["" if one is None else "-".join(map(str, one)) for one in lifted],
+            there: ["" if isinstance(one, str) else "-".join(map(str, one[:4])) for one in lifted],
         }
     ).drop(columns=["chrom", "pos", "ref", "alt"])

@@ -14,10 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from meta_spliceai import resources
-from meta_spliceai.datasets.human import CONSTRUCT, CONTEXTS, GENOME, one_of
+from meta_spliceai.datasets.human import CONSTRUCT, CONTEXTS, GENOME, check_context
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
-from meta_spliceai.errors import IntegrityError
-from meta_spliceai.resources.packaged import DESCRIPTION, PACKAGED_HUMAN, SEQUENCE, VARIANTS
+from meta_spliceai.resources.packaged import DESCRIPTION, SEQUENCE, VARIANTS
 from meta_spliceai.splice_engine.genome.builds import GRCH38
 from meta_spliceai.splice_engine.genome.packed import PackedGenome
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -54,32 +53,29 @@ def load(context: str = EITHER) -> Loaded:
     observed sites acceptors_lost, donors_lost, acceptors_gained, donors_gained (CI-SpliceAI's, 1-based), exon_id,
     log2_vitro_ratio, vivo_error, vitro_error, called (MaPSy's), measurements.
     """
-    one_of(context, (*CONTEXTS, EITHER), "context", DATASET)
+    check_context(context, (*CONTEXTS, EITHER), DATASET)
     description = json.loads(_file(DESCRIPTION).read_text(encoding="utf-8"))
     table = as_variant_table(pd.read_parquet(_file(VARIANTS)), DATASET.name)
-    if len(table) != DATASET.rows:
-        raise IntegrityError(f"data set {DATASET.name}: {len(table)} rows, expected {DATASET.rows}")
-    account = description["coverage"]
-    coverage = Coverage(account["read"], account["left_out"], account["examples"])
+    coverage = Coverage.from_json(description["coverage"])
     if context != EITHER:
         asked = table["context"] == context
         drawn = Coverage(len(table))
         drawn.leave_out(OTHER_CONTEXT[context], (describe(row) for _, row in table[~asked].iterrows()))
         table, coverage = table[asked].reset_index(drop=True), coverage.then(drawn)
-    digest = PACKAGED_HUMAN.file(SEQUENCE).sha256
+    digest = resources.get("packaged-human").file(SEQUENCE).sha256
     genome = PackedGenome(_file(SEQUENCE), "packaged sequence", GRCH38, digest, sparse=True)
     return Loaded(table, coverage, genome, None, DATASET, {"context": context}, ORIGIN)
 
 
 def _file(path: str) -> Path:
-    return resources.resolve_file(PACKAGED_HUMAN.name, path)
+    return resources.resolve_file("packaged-human", path)
 
 
 DATASET = register(
     DataSet(
         name="packaged-human",
         title="Human variants that travel with the package: CI-SpliceAI's validated ones and MaPSy's",
-        resource=PACKAGED_HUMAN.name,
+        resource="packaged-human",
         build=GRCH38,
         rows=5_435,
         effect="MaPSy's: log2 of the mutant's spliced-to-input ratio over the wild type's, in vivo; negative = less "

@@ -14,8 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai import resources
-from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.resources.resolve import find_here, resolve_choice, sha256_once
+from meta_spliceai.errors import unknown_value
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -69,7 +68,7 @@ class DataSet:
         title: one line.
         resource: name of the resource that holds its files (source, licence, citation and checksums stand there).
         build: "GRCh37", "GRCh38", or the construct the measurements were made in.
-        rows: rows its source file holds (of two editions, the development copy); loading something else is an error.
+        rows: rows its source file holds (of two editions, the development copy).
         effect: unit and sign of the column `effect`.
         label_rule: the function that gives the classes; its docstring is the rule in words.
         loader: reads it; keyword options as its signature says.
@@ -77,6 +76,7 @@ class DataSet:
         replicates: columns with the effect as each of two replicates has it; the label rule takes either alone.
         notes: what a reader of results must know.
         built: how its file is found and put together on this machine, where it is made of other data sets.
+        members: of a combination ("mfass+mapsy"), which has no resource of its own.
     """
 
     name: str
@@ -91,25 +91,33 @@ class DataSet:
     notes: str = ""
     replicates: tuple[str, str] | None = None
     built: Built | None = None
+    members: tuple[DataSet, ...] = ()
 
     @property
     def source(self) -> str:
         """Where the files come from, as the resource says."""
-        return resources.get(self.resource).source
+        return self._told("source")
 
     @property
     def licence(self) -> str:
         """The source's licence; "none stated" where it has none."""
-        return resources.get(self.resource).licence
+        return self._told("licence")
 
     @property
     def citation(self) -> str:
         """Whom to cite."""
-        return resources.get(self.resource).citation
+        return self._told("citation")
+
+    def _told(self, what: str) -> str:
+        if self.members:
+            return "; ".join(f"{member.name}: {member._told(what)}" for member in self.members)
+        return str(getattr(resources.get(self.resource), what))
 
     @property
     def checksums(self) -> dict[str, str]:
         """File: SHA-256."""
+        if self.members:
+            return {path: sha256 for member in self.members for path, sha256 in member.checksums.items()}
         files = resources.get(self.resource).files
         return {f"{one.path} ({one.edition})" if one.edition else one.path: one.sha256 for one in files}
 
@@ -143,15 +151,11 @@ def register(dataset: DataSet) -> DataSet:
 
 
 def get(name: str) -> DataSet:
-    """The data set of that name, or a combination of several ("mfass+mapsy").
+    """The data set of that name.
 
     Raises:
         InputError: no such data set; the nearest names are given.
     """
-    if "+" in name:
-        from meta_spliceai.datasets.combined import combine  # which builds on this module
-
-        return combine([get(part.strip()) for part in name.split("+")])
     if name not in _DATASETS:
         raise unknown_value("data set", name, names())
     return _DATASETS[name]
@@ -160,56 +164,3 @@ def get(name: str) -> DataSet:
 def names() -> list[str]:
     """Names of all data sets, sorted."""
     return sorted(_DATASETS)
-
-
-def load_dataset(name: str, **options: object) -> Loaded:
-    """Read a data set by name: from an opened bundle among the mirror folders, or from its sources.
-
-    Args:
-        name: one of `names()`.
-        options: what the data set's loader takes; each is documented there.
-
-    Raises:
-        InputError: unknown data set or option, or a file whose content cannot be used.
-        MissingResourceError, MissingExtraError: a file cannot be had.
-        IntegrityError: a file has another checksum, or another number of rows, than the registry says.
-    """
-    from meta_spliceai.datasets.bundled import bundled_dataset  # which builds on this module
-
-    dataset = get(name)
-    bundled = bundled_dataset(dataset, options)
-    if bundled is not None:
-        return bundled
-    if "+" in name:
-        return dataset.loader(**options)
-    allowed = inspect.signature(dataset.loader).parameters
-    for option in options:
-        if option not in allowed:
-            if not allowed:
-                raise InputError(f"data set {name} takes no options; '{option}' was given")
-            raise unknown_value("option", option, allowed, f"data set {name}")
-    return dataset.loader(**options)
-
-
-def check_files(name: str) -> pd.DataFrame:
-    """Find every file of a data set and compare its checksum.
-
-    Returns:
-        file, edition, path on this machine, bytes, SHA-256; one row a file.
-
-    Raises:
-        MissingResourceError, MissingExtraError, IntegrityError: the first file that is not there or not right.
-    """
-    rows = []
-    for part in name.split("+"):
-        dataset = get(part.strip())
-        resource = resources.get(dataset.resource)
-        for choice in resource.choices:
-            if dataset.built is not None and find_here(resource, choice) is None:
-                path = dataset.built.find()
-                rows.append((path.name, "built on this machine", str(path), path.stat().st_size, sha256_once(path)))
-                continue
-            found = resolve_choice(resource, choice)
-            about = found.entry
-            rows.append((about.path, about.edition, str(found.path), found.path.stat().st_size, about.sha256))
-    return pd.DataFrame(rows, columns=["file", "edition", "path", "bytes", "sha256"])

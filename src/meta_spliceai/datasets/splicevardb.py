@@ -1,30 +1,26 @@
-"""splicevardb, the user's own download, and splicevardb-open, a table of open sources in the same format."""
+"""splicevardb, the user's own download, and splicevardb-open, a table of open sources in the same format.
+
+The format is tab-separated with quoted fields: variant_id, hg19 and hg38 (`chrom-pos-ref-alt`, plus strand), gene,
+hgvs, method and doi (several, separated by commas), classification, location. It has no strand and no exon: both come
+from the annotation (`tested_exon`), which may name another gene where the file's own is not in it.
+"""
 
 from __future__ import annotations
 
-from meta_spliceai import resources
-from meta_spliceai.datasets.human import Source, finish, human_annotation, source_file
-from meta_spliceai.datasets.open_sources import build_open_sources, built_table, open_sources_file
-from meta_spliceai.datasets.registry import Built, DataSet, Loaded, register
-from meta_spliceai.errors import IntegrityError, MissingResourceError
-from meta_spliceai.resources import Resource
-from meta_spliceai.resources.human import SPLICEVARDB_OPEN
-from meta_spliceai.splice_engine.genome.builds import build_name
-from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
-from meta_spliceai.splice_engine.variants.splicevardb import read_splicevardb
+import pandas as pd
 
-SPLICEVARDB = resources.register(
-    Resource(
-        name="splicevardb",
-        title="SpliceVarDB: splicing variants validated by assays, of many publications",
-        source="https://splicevardb.org (downloaded by the user)",
-        licence="academic use; see the site's terms",
-        citation="Sullivan et al. 2024, American Journal of Human Genetics, doi 10.1016/j.ajhg.2024.08.002",
-        files=(),
-        how_to_get="download the table from splicevardb.org and give it with the option path (data.options.path of a "
-        "row, --set path=FILE of a data command)",
-    )
-)
+from meta_spliceai import resources
+from meta_spliceai.datasets import human
+from meta_spliceai.datasets.open_sources import COLUMNS, build_open_sources, built_table, open_sources_file
+from meta_spliceai.datasets.registry import Built, DataSet, Loaded, register
+from meta_spliceai.errors import InputError, MissingResourceError
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.builds import GRCH37, build_name
+from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
+from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import CLASSES
+
+_COORDINATE = r"^(?P<chrom>[0-9A-Za-z_.]+)-(?P<pos>[1-9][0-9]{0,11})-(?P<ref>[ACGTacgt]+)-(?P<alt>[ACGTacgt]+)$"
 
 
 def label_as_downloaded(classification: str) -> str:
@@ -48,15 +44,16 @@ def load_download(
     Args:
         path: the file from splicevardb.org. Required: nothing stands in for it.
         build: whose coordinates to take.
-        genome: "auto", "regions", or a FASTA file of that build.
-        annotation: genes, for strand and exons; SpliceAI's table of that build by default.
+        genome, annotation: as `datasets.human` says, of that build.
+
+    Columns beside the schema's: hgvs, location, measurements, genome_chrom, genome_pos.
     """
     if path is None:
         raise MissingResourceError(
-            f"data set splicevardb needs your own download: {SPLICEVARDB.how_to_get}; or use the open sources in the "
-            "same format: data set splicevardb-open"
+            f"data set splicevardb needs your own download: {resources.get('splicevardb').how_to_get}; or use the open "
+            "sources in the same format: data set splicevardb-open"
         )
-    return _load(source_file(DATASET, path), build, genome, annotation)
+    return _load(human.source_file(DATASET, path), build, genome, annotation)
 
 
 def load_open(
@@ -66,17 +63,57 @@ def load_open(
 
     Args: as `load_download`; without a path, the development copy or the table built on this machine is read.
     """
-    return _load(open_sources_file(OPEN) if path is None else source_file(OPEN, path), build, genome, annotation)
+    return _load(open_sources_file(OPEN) if path is None else human.source_file(OPEN, path), build, genome, annotation)
 
 
-def _load(source: Source, build: str, genome: str, annotation: str | None) -> Loaded:
+def _load(source: human.Source, build: str, genome: str, annotation: str | None) -> Loaded:
     wanted = build_name(build)
-    genes = human_annotation(wanted, annotation)
-    table, coverage = read_splicevardb(source.path, wanted, genes)
-    if source.rows not in (None, coverage.read):
-        raise IntegrityError(f"data set {source.dataset.name}: {coverage.read} rows, expected {source.rows}")
-    table["genome_chrom"], table["genome_pos"] = table["chrom"], table["pos"]
-    return finish(table, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
+    genes = human.human_annotation(wanted, annotation)
+    frame, coverage = read_splicevardb(source, wanted, genes)
+    return human.finish(frame, coverage, source, human_genome(wanted, genome), genes, {"build": wanted})
+
+
+def read_splicevardb(source: human.Source, build: str, annotation: GeneAnnotation) -> tuple[pd.DataFrame, Coverage]:
+    """The file's variants with strand, gene and exon, before alleles that stand in several rows are merged.
+
+    Args:
+        source: the file.
+        build: whose coordinates to take.
+        annotation: genes of the same build.
+
+    Raises:
+        InputError: a missing column, a malformed coordinate, an allele not made of A, C, G, T, or an unknown class
+            (with its line).
+    """
+    where = str(source.path)
+    rows = human.read_rows(source, "\t", COLUMNS)
+    human.only(rows, "classification", CLASSES, where)
+    coverage = Coverage(len(rows))
+    column = "hg19" if build_name(build) == GRCH37 else "hg38"
+    rows = human.without(rows, rows[column].str.strip() == "", human.NO_COORDINATE, coverage, "variant_id")
+    parts = rows[column].str.strip().str.extract(_COORDINATE)
+    bad = parts["pos"].isna()
+    if bad.any():
+        line = bad.idxmax()
+        raise InputError(
+            f"{where}, line {line}: {column} is '{rows.loc[line, column]}', expected chrom-pos-ref-alt with alleles "
+            f"made of A, C, G, T, like 13-32890548-CTGT-C ({int(bad.sum())} such rows; correct or remove them)"
+        )
+    pos = parts["pos"].astype("int64")
+    frame = rows[["variant_id", "gene", "classification", "hgvs", "location"]].assign(
+        chrom=parts["chrom"],
+        pos=pos,
+        ref=parts["ref"].str.upper(),
+        alt=parts["alt"].str.upper(),
+        source=rows["doi"].map(_each_once),
+        method=rows["method"].map(_each_once),
+    )
+    return human.place_in_exons(frame, annotation, coverage, strand_known=False), coverage
+
+
+def _each_once(text: str) -> str:
+    """Comma-separated words, each once, in order of appearance."""
+    return ",".join(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 _NOTES = "The file's Normal calls come almost all from MFASS and MaPSy; report by assay."
@@ -85,7 +122,7 @@ DATASET = register(
     DataSet(
         name="splicevardb",
         title="SpliceVarDB, the user's own download (path=FILE)",
-        resource=SPLICEVARDB.name,
+        resource="splicevardb",
         build="GRCh37 and GRCh38",
         rows=50_715,
         effect="not in the file",
@@ -99,7 +136,7 @@ OPEN = register(
     DataSet(
         name="splicevardb-open",
         title="Open sources (MFASS, MaPSy, CI-SpliceAI, deep intronic) in SpliceVarDB's download format",
-        resource=SPLICEVARDB_OPEN.name,
+        resource="splicevardb-open",
         build="GRCh37 and GRCh38",
         rows=27_775,
         effect="not in the file",

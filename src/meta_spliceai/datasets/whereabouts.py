@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 from meta_spliceai import resources
 from meta_spliceai.datasets import registry
-from meta_spliceai.datasets.human import human_annotation
+from meta_spliceai.datasets.human import LIFT_OVER_CHAIN, human_annotation
 from meta_spliceai.datasets.registry import DataSet
 from meta_spliceai.errors import IntegrityError, MissingExtraError, MissingResourceError, unknown_value
 from meta_spliceai.resources import Resource, ResourceFile
-from meta_spliceai.resources import networks as _networks  # noqa: F401 - their weights are named here too
-from meta_spliceai.resources.human import LIFT_OVER_CHAIN, OPEN_SOURCES
 from meta_spliceai.resources.resolve import addresses_of, find_here, resolve_choice
 from meta_spliceai.splice_engine.genome.get_genome import BYTES, genome_addresses, get_genome
 from meta_spliceai.splice_engine.genome.human_genome import UCSC_NAMES, whole_genome
@@ -73,9 +71,9 @@ def _needed_by(name: str) -> list[Resource]:
         return [resources.get(name)]
     dataset = registry.get(name)
     if dataset.built is not None:
-        needed = [one.name for one in (*OPEN_SOURCES, LIFT_OVER_CHAIN)]
+        needed = ["mfass", "mapsy", "cispliceai-validated", "deep-intronic", LIFT_OVER_CHAIN]
     elif "chain" in inspect.signature(dataset.loader).parameters:
-        needed = [dataset.resource, LIFT_OVER_CHAIN.name]
+        needed = [dataset.resource, LIFT_OVER_CHAIN]
     else:
         needed = [dataset.resource]
     return [resources.get(one) for one in needed]

@@ -15,8 +15,6 @@ from jaxtyping import Float, UInt8
 from meta_spliceai import resources
 from meta_spliceai.datasets.allowlisted_pickle import read_arrays
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
-from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.resources import Resource, ResourceFile
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import encode
@@ -50,22 +48,6 @@ _COLUMNS = {
     "EI": "inclusion",
 }
 """How the spreadsheet's header begins: our name."""
-
-RESOURCE = resources.register(
-    Resource(
-        name="wt1-exon5",
-        title="Saturation mutagenesis of WT1 exon 5 in ten hexamer backgrounds, and its minigene",
-        source="PyPI frame-alignment-checks 0.0.74 (Supplemental Table S2 of the paper; WT1 exons 4-6 of hg19)",
-        licence="none stated",
-        citation="Ke et al. 2018, Genome Research, doi 10.1101/gr.219683.116",
-        files=(
-            ResourceFile(TABLE_FILE, "85f8963cc61561baf237b7d447782b17769b42ccf00a9b2018ec462c79fa4813", 948_598),
-            ResourceFile(MINIGENE_FILE, "058d59a56fd0f2520f8957e9faee1d1e1ddaed97f3bcc8d602c27c5477118404", 991_838),
-        ),
-        package="frame-alignment-checks",
-        extra="quickstart",
-    )
-)
 
 
 def label_by_relative_inclusion(
@@ -162,69 +144,33 @@ def _robust_sd(values: Float[np.ndarray, ...]) -> float:
 def read_table() -> pd.DataFrame:
     """The spreadsheet's 5,560 rows: table_row, background, site, sequence (90 nt), inclusion (EI).
 
+    Its checksum is compared, so that its values need not be.
+
     Raises:
-        InputError: a missing column, or a value that cannot be right, with its row.
         MissingExtraError, IntegrityError: the package is absent, or its file is another one.
     """
-    path = resources.resolve_file(RESOURCE.name, TABLE_FILE)
-    return _as_rows(pd.read_excel(path, header=0), TABLE_FILE)
+    sheet = pd.read_excel(resources.resolve_file("wt1-exon5", TABLE_FILE), header=0)
+    ours = {next(column for column in sheet if str(column).startswith(one)): name for one, name in _COLUMNS.items()}
+    rows = sheet[list(ours)].rename(columns=ours)
+    rows = rows[rows["table_row"].notna()].reset_index(drop=True)  # the sheet ends in lines of medians
+    return rows.astype({"table_row": "int64", "site": "int64", "inclusion": "float64"})
 
 
-def _as_rows(sheet: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The sheet's rows under our names, blank lines left out, every value checked."""
-    found = {}
-    for begins, name in _COLUMNS.items():
-        columns = [column for column in sheet if str(column).startswith(begins)]
-        if not columns:
-            raise InputError(f"{where}: column '{begins}' missing; found {', '.join(str(c)[:20] for c in sheet)}")
-        found[columns[0]] = name
-    rows = sheet[list(found)].rename(columns=found)
-    # The sheet ends in lines of medians, without a row number; a lost number shows in the count of rows.
-    rows = rows[rows["table_row"].notna()].reset_index(drop=True)
-    for column in ("table_row", "site", "inclusion"):
-        rows[column] = pd.to_numeric(rows[column], errors="coerce")
-    bad = (
-        rows["table_row"].isna()
-        | ~rows["background"].astype(str).str.fullmatch("[A-J]")
-        | ~rows["site"].between(0, 51)
-        | ~(rows["inclusion"] > 0)
-        | ~rows["sequence"].astype(str).str.fullmatch(f"[ACGT]{{{SEQUENCE_LENGTH}}}")
-    )
-    if bad.any():
-        row = rows[bad].iloc[0]
-        raise InputError(
-            f"{where}: {int(bad.sum())} malformed rows, first number {row['table_row']}: background "
-            f"'{row['background']}', position {row['site']}, EI {row['inclusion']}, sequence '{row['sequence']}'"
-        )
-    return rows.astype({"table_row": "int64", "site": "int64"})
-
-
-def read_minigene() -> tuple[UInt8[np.ndarray, " length"], tuple[tuple[int, int], ...], int]:
+def read_minigene() -> tuple[UInt8[np.ndarray, " length"], tuple[tuple[int, int], ...], tuple[int, int]]:
     """WT1 exons 4 to 6 with the introns between, in transcript orientation, from hg19.
 
     Index i is base chr11:32438086 - (i - 1114), minus strand (1-based).
 
     Returns:
-        codes; its exons (0-based half-open); index of the first base of exon 5.
-
-    Raises:
-        IntegrityError: the file does not hold what it should.
+        codes; its exons (0-based half-open); exon 5.
     """
-    path = resources.resolve_file(RESOURCE.name, MINIGENE_FILE)
-    content = read_arrays(path)
-    missing = {"x", "y", "main_exon_start", "main_exon_end"} - set(content)
-    if missing:
-        raise IntegrityError(f"{path} lacks {', '.join(sorted(missing))}")
+    content = read_arrays(resources.resolve_file("wt1-exon5", MINIGENE_FILE))
     bases, labels = np.asarray(content["x"]), np.asarray(content["y"])
-    if bases.ndim != 2 or bases.shape[1] != 4 or not (bases.sum(axis=1) == 1).all() or labels.shape != (len(bases), 3):
-        raise IntegrityError(f"{path}: x and y have shapes {bases.shape} and {labels.shape}, not one base a row")
     starts = np.flatnonzero(labels[:, 1])  # acceptors; the first is the minigene's own beginning
     ends = [*(np.flatnonzero(labels[:, 2]) + 1), len(bases)]  # donors; the last exon runs to the end
     exons = tuple((int(start), int(end)) for start, end in zip(starts, ends, strict=True))
     exon = (int(content["main_exon_start"]), int(content["main_exon_end"]) + 1)
-    if exon not in exons:
-        raise IntegrityError(f"{path}: exon 5 at {exon} is not among the labelled exons {exons}")
-    return bases.argmax(axis=1).astype(np.uint8), exons, exon[0]
+    return bases.argmax(axis=1).astype(np.uint8), exons, exon
 
 
 def load() -> Loaded:
@@ -239,31 +185,33 @@ def load() -> Loaded:
     inclusion (EI), wildtype_inclusion, log2_relative_inclusion (equal to `effect`), sequence (90 nt), table_row.
     """
     rows = read_table()
-    if len(rows) != DATASET.rows:
-        raise IntegrityError(f"{TABLE_FILE}: {len(rows)} rows, expected {DATASET.rows}")
-    genome, annotation, exon_start, exon_end = _constructs(rows)
-    frame, coverage = _variants(rows, exon_start, exon_end)
-    table, checked = check_reference(as_variant_table(frame, RESOURCE.name), genome)
+    minigene, exons, exon = read_minigene()
+    genome, annotation = _constructs(rows, minigene, exons, exon)
+    frame, coverage = _variants(rows, exon)
+    table, checked = check_reference(as_variant_table(frame, "wt1-exon5"), genome)
     return Loaded(table, coverage.then(checked), genome, annotation, DATASET, {})
 
 
-def _constructs(rows: pd.DataFrame) -> tuple[MemoryGenome, GeneAnnotation, int, int]:
-    """The ten constructs, their exons, and exon 5's first index and one past its last."""
-    minigene, exons, exon_start = read_minigene()
-    exon_end = next(end for start, end in exons if start == exon_start)
+def _constructs(
+    rows: pd.DataFrame,
+    minigene: UInt8[np.ndarray, " length"],
+    exons: tuple[tuple[int, int], ...],
+    exon: tuple[int, int],
+) -> tuple[MemoryGenome, GeneAnnotation]:
+    """The ten constructs and their exons."""
     wild_types = rows[rows["site"] == 0]
-    first = exon_start - BEFORE_EXON
+    first = exon[0] - BEFORE_EXON
     contigs, genes = {}, []
     for background, sequence in zip(wild_types["background"], wild_types["sequence"], strict=True):
         codes = minigene.copy()
         codes[first : first + SEQUENCE_LENGTH] = encode(sequence)
         contigs[f"WT1e5-{background}"] = codes
         genes.append(Gene("WT1", f"WT1e5-{background}", "+", 0, len(codes), exons))
-    genome = MemoryGenome(contigs, build=BUILD, name="wt1-exon5 constructs")
-    return genome, GeneAnnotation(genes, build=BUILD, name="wt1-exon5 constructs"), exon_start, exon_end
+    name = "wt1-exon5 constructs"
+    return MemoryGenome(contigs, build=BUILD, name=name), GeneAnnotation(genes, build=BUILD, name=name)
 
 
-def _variants(rows: pd.DataFrame, exon_start: int, exon_end: int) -> tuple[pd.DataFrame, Coverage]:
+def _variants(rows: pd.DataFrame, exon: tuple[int, int]) -> tuple[pd.DataFrame, Coverage]:
     """The mutants as schema columns; wild types and second listings are left out and counted."""
     coverage = Coverage(len(rows))
     is_wild = rows["site"] == 0
@@ -279,16 +227,9 @@ def _variants(rows: pd.DataFrame, exon_start: int, exon_end: int) -> tuple[pd.Da
     mutants = mutants.drop(second.index)
 
     columns: dict[str, list[object]] = {name: [] for name in ("site", "sites_mutated", "ref", "alt")}
-    for sequence, wildtype, number in zip(
-        mutants["sequence"], mutants["wildtype_sequence"], mutants["table_row"], strict=True
-    ):
-        changed = [at for at in range(SEQUENCE_LENGTH) if sequence[at] != wildtype[at]]
-        low, high = (changed[0], changed[-1] + 1) if changed else (0, 0)
-        if high - low not in (1, 2) or low < BEFORE_EXON or high > BEFORE_EXON + exon_end - exon_start:
-            raise InputError(
-                f"{TABLE_FILE}: row {number} differs from its wild type at {changed} of 90; expected one or two "
-                "neighbouring bases within the exon"
-            )
+    for sequence, wildtype in zip(mutants["sequence"], mutants["wildtype_sequence"], strict=True):
+        changed = [at for at in range(SEQUENCE_LENGTH) if sequence[at] != wildtype[at]]  # one base, or two neighbours
+        low, high = changed[0], changed[-1] + 1
         columns["site"].append(low - BEFORE_EXON + 1)
         columns["sites_mutated"].append(";".join(str(at - BEFORE_EXON + 1) for at in changed))
         columns["ref"].append(wildtype[low:high])
@@ -299,7 +240,7 @@ def _variants(rows: pd.DataFrame, exon_start: int, exon_end: int) -> tuple[pd.Da
     return table.assign(
         variant_id=table["background"] + ":" + site.astype(str) + table["ref"] + ">" + table["alt"],
         chrom="WT1e5-" + table["background"],
-        pos=exon_start + site,
+        pos=exon[0] + site,
         strand="+",
         gene="WT1",
         classification=label_by_relative_inclusion(
@@ -309,8 +250,8 @@ def _variants(rows: pd.DataFrame, exon_start: int, exon_end: int) -> tuple[pd.Da
         source="wt1-exon5",
         method="saturation mutagenesis minigene",
         group="site-" + site.astype(str).str.zfill(2),
-        acceptor_pos=exon_start + 1,
-        donor_pos=exon_end,
+        acceptor_pos=exon[0] + 1,
+        donor_pos=exon[1],
         log2_relative_inclusion=effect,
     ).drop(columns=["wildtype_sequence"]), coverage
 
@@ -319,7 +260,7 @@ DATASET = register(
     DataSet(
         name="wt1-exon5",
         title="WT1 exon 5: all single and adjacent double substitutions in ten hexamer backgrounds, measured",
-        resource=RESOURCE.name,
+        resource="wt1-exon5",
         build=BUILD,
         rows=5_560,
         effect="log2 of inclusion (EI) relative to the background's wild type; negative = less inclusion",

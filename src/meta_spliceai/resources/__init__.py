@@ -1,14 +1,7 @@
 """Named files on the ground floor, tables and weights alike: source, licence, checksum, and where they are."""
 
 from meta_spliceai.resources.registry import Resource, ResourceFile, get, names, register
-from meta_spliceai.resources.resolve import (
-    Found,
-    files_used,
-    packaged_file,
-    resolve_edition,
-    resolve_file,
-    verified,
-)
+from meta_spliceai.resources.resolve import Found, files_used, packaged_file, resolve_edition, resolve_file, verified
 
 __all__ = [
     "Found",

@@ -1,8 +1,12 @@
-"""What each named resource is: source at a pinned commit, licence, citation, and the checksum of every file."""
+"""What each named resource is, as `registry.toml` lists them: source, licence, citation, and every file's checksum."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from meta_spliceai.errors import unknown_value
 
@@ -45,7 +49,6 @@ class Resource:
         how_to_get: what a user does when it is neither in a mirror nor downloadable (sites that want a login, say).
         package: name of the installed Python package that carries the files ("" for all other resources); the files'
             paths are then those the package lists.
-        extra: the extra of this project that installs the package.
     """
 
     name: str
@@ -56,7 +59,6 @@ class Resource:
     files: tuple[ResourceFile, ...]
     how_to_get: str = ""
     package: str = ""
-    extra: str = "quickstart"
 
     @property
     def choices(self) -> tuple[tuple[ResourceFile, ...], ...]:
@@ -75,19 +77,28 @@ class Resource:
         raise unknown_value("file", path, [candidate.path for candidate in self.files], f"resource {self.name}")
 
 
-_RESOURCES: dict[str, Resource] = {}
+def _resource(name: str, fields: Mapping[str, Any]) -> Resource:
+    about = {key: value for key, value in fields.items() if key not in ("files", "folder")}
+    files = [ResourceFile(**one) for one in fields.get("files", [])]
+    if "folder" in fields:
+        files = [replace(one, url=f"{fields['folder']}/{Path(one.path).name}") for one in files]
+    return Resource(name, files=tuple(files), **about)
+
+
+_RESOURCES = {
+    name: _resource(name, fields)
+    for name, fields in tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items()
+}
 
 
 def register(resource: Resource) -> Resource:
-    """Make a resource known under its name, and return it.
+    """Make a further resource known under its name (data sets and networks of other packages), and return it.
 
     Raises:
-        ValueError: another resource has the name already (a defect, not a user's error).
+        ValueError: another resource has the name already.
     """
-    known = _RESOURCES.get(resource.name)
-    if known is not None and known != resource:
+    if _RESOURCES.setdefault(resource.name, resource) != resource:
         raise ValueError(f"two resources are named '{resource.name}'")
-    _RESOURCES[resource.name] = resource
     return resource
 
 
@@ -103,5 +114,5 @@ def get(name: str) -> Resource:
 
 
 def names() -> list[str]:
-    """Names of all resources registered so far, sorted."""
+    """Names of all resources, sorted."""
     return sorted(_RESOURCES)

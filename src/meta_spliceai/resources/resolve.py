@@ -20,6 +20,9 @@ from meta_spliceai.resources.registry import Resource, ResourceFile, get
 
 MIRROR_VARIABLE = "META_SPLICEAI_MIRROR"
 
+BUNDLE_INDEX = "bundle/index.json"
+"""What a bundle says it is and holds, at this place in it and in the mirror that it is opened as."""
+
 OWN_PACKAGE = "meta-spliceai"
 
 _CHECKED: dict[tuple[str, int, int], str] = {}
@@ -176,7 +179,7 @@ def find_here(resource: Resource, entries: Sequence[ResourceFile]) -> Found | No
         MissingExtraError: the package that carries it is not installed.
     """
     if resource.package:
-        carried = packaged_file(resource.package, entries[0].path, resource.extra)
+        carried = packaged_file(resource.package, entries[0].path)
         return Found(carried, _which(carried, entries, f"{resource.name}: {entries[0].path}"))
     for folder in (*mirror_folders(), _cache_of(resource)):
         for path in dict.fromkeys(entry.path for entry in entries):

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.sequence import encode, one_hot, reverse_complement
+from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.genome.sequence import encode, reverse_complement
 from meta_spliceai.splice_engine.meta_layer.models.encoders.both_strands import BothStrandsHyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import BASE_TOKENS, N_TOKEN, HyenaConfig, HyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (

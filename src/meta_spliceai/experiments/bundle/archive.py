@@ -21,7 +21,7 @@ from typing import Any
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write, sha256_file
 from meta_spliceai.read_hostile import MALFORMED
-from meta_spliceai.resources.bundles import INDEX
+from meta_spliceai.resources.resolve import BUNDLE_INDEX as INDEX
 
 FORMAT = 4
 MOST_MEMBERS = 10_000

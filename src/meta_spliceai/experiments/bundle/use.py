@@ -19,7 +19,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.files import cache_dir, sha256_file
 from meta_spliceai.read_hostile import MALFORMED
-from meta_spliceai.resources.bundles import INDEX
+from meta_spliceai.resources.resolve import BUNDLE_INDEX as INDEX
 from meta_spliceai.resources.resolve import MIRROR_VARIABLE
 from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from meta_spliceai.datasets import registry
+from meta_spliceai import datasets
 from meta_spliceai.errors import IntegrityError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.plan.kept_numbers import cached
 from meta_spliceai.experiments.run.prepare import load_rows_of
@@ -75,7 +75,7 @@ def facts_of(wanted: DataSpec) -> DataFacts:
         InputError: an unknown data set or option.
     """
     whole = wanted.model_copy(update={"rows": None, "labelled_only": False, "balanced": False})
-    described, paths = registry.get(wanted.name), [value for value in wanted.options.values() if isinstance(value, str)]
+    described, paths = datasets.get(wanted.name), [value for value in wanted.options.values() if isinstance(value, str)]
     files = [(path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in paths if os.path.isfile(path)]
     # Where files are looked for decides how much there is.
     mirror = os.environ.get("META_SPLICEAI_MIRROR", "")

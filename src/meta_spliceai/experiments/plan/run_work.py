@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meta_spliceai.datasets import registry
+from meta_spliceai import datasets
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.machines import Machine
 from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
@@ -131,7 +131,7 @@ def fusion_seconds(spec: ExperimentSpec, parts: Parts) -> float:
     if spec.fusion is None:
         return 0.0
     config, learned = spec.fusion.settings, spec.fusion.validation == "learn"
-    amounts = config.use_effect and not registry.get(spec.data.name).effect.startswith("not ")
+    amounts = config.use_effect and not datasets.get(spec.data.name).effect.startswith("not ")
     rows = [train + (validation if learned else 0) for train, validation in parts.folds]
     return (2 if amounts else 1) * sum(trees_seconds(one, feature_count(spec), config.trees) for one in rows)
 
@@ -186,7 +186,7 @@ def scoring_bytes(spec: ExperimentSpec) -> float:
 def held_bytes(spec: ExperimentSpec, parts: Parts) -> float:
     """What a run on a processor holds from preparation to its end, beside its model: the interpreter and its libraries,
     annotation and genome, the data set as read, the row's table, networks and base scores."""
-    data = 95e6 + 3e3 * registry.get(spec.data.name).rows + 1.5e3 * parts.rows
+    data = 95e6 + 3e3 * datasets.get(spec.data.name).rows + 1.5e3 * parts.rows
     return 540e6 + data + len(spec.networks) * (5.0 * NETWORK_BYTES + score_bytes(spec, parts))
 
 

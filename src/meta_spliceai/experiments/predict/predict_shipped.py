@@ -92,7 +92,6 @@ class LoadedPredictor:
         Raises:
             InputError: a column is missing, or no variant is usable.
         """
-
         genes = annotation if isinstance(annotation, GeneAnnotation) else human_annotation(build, annotation)
         if isinstance(genome, str | Path):
             genome = human_genome(build, needed_genome(build) if str(genome) == AUTO else genome)

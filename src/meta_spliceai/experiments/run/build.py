@@ -26,9 +26,7 @@ from meta_spliceai.splice_engine.variants.splits import (
     Split,
     chromosome_folds,
     chromosome_split,
-    exon_split,
     gene_folds,
-    gene_split,
     group_split,
     leave_one_chromosome_out,
     make_split,
@@ -78,9 +76,11 @@ def _by_chromosome(wanted: Wanted) -> Split:
 
 
 SPLITTERS: dict[str, Callable[[Wanted], Split]] = {
-    "gene": lambda w: gene_split(w.table, w.shares, w.seed, w.families()),
+    "gene": lambda w: group_split(w.table, w.shares, w.seed, "gene", w.families(), "gene"),
     "group": lambda w: group_split(w.table, w.shares, w.seed, "group"),
-    "exon": lambda w: exon_split(w.table, w.shares, w.seed, exon_families(w.table, w.genome, w.window)),
+    "exon": lambda w: group_split(
+        w.table, w.shares, w.seed, "exon", exon_families(w.table, w.genome, w.window), "exon"
+    ),
     "position-blocks": lambda w: position_block_split(w.table, w.shares, w.seed),
     "chromosome": _by_chromosome,
     "spliceai-clean": lambda w: spliceai_clean_split(w.table, w.seed, w.validation, w.families()),

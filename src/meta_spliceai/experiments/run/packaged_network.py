@@ -8,14 +8,14 @@ from typing import Any
 
 from meta_spliceai import resources
 from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
-from meta_spliceai.resources.packaged import DESCRIPTION, PACKAGED_HUMAN
+from meta_spliceai.resources.packaged import DESCRIPTION
 
 
 @lru_cache(maxsize=1)
 def packaged_network() -> dict[str, Any]:
     """What the packaged scores are of: network, networks (their number), digest, flank, channels, distance, digits,
     licence, citation."""
-    content = json.loads(resources.resolve_file(PACKAGED_HUMAN.name, DESCRIPTION).read_text(encoding="utf-8"))
+    content = json.loads(resources.resolve_file("packaged-human", DESCRIPTION).read_text(encoding="utf-8"))
     return dict(content["scores"])
 
 
@@ -28,4 +28,4 @@ def is_packaged(wanted: BaseSpec) -> bool:
 
 def travel_with_package(spec: ExperimentSpec) -> bool:
     """Whether a row needs no base network of its own, because all its base scores travel with the package."""
-    return spec.data.name == PACKAGED_HUMAN.name and is_packaged(spec.base)
+    return spec.data.name == "packaged-human" and is_packaged(spec.base)

@@ -13,7 +13,7 @@ from meta_spliceai.errors import IntegrityError
 from meta_spliceai.experiments.bundle.packed_scores import PackedScores, read_packed_scores
 from meta_spliceai.experiments.run.packaged_network import is_packaged, packaged_network
 from meta_spliceai.experiments.spec.experiment import BaseSpec
-from meta_spliceai.resources.packaged import DESCRIPTION, PACKAGED_HUMAN, SCORES
+from meta_spliceai.resources.packaged import DESCRIPTION, SCORES
 from meta_spliceai.splice_engine.base_layer.model import BaseIdentity
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_keys
@@ -64,4 +64,4 @@ def shipped_scores(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded) -> tup
 
 @lru_cache(maxsize=1)
 def _packed() -> PackedScores:
-    return read_packed_scores(resources.resolve_file(PACKAGED_HUMAN.name, SCORES))
+    return read_packed_scores(resources.resolve_file("packaged-human", SCORES))

@@ -5,25 +5,18 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping
 
+from meta_spliceai import datasets
+from meta_spliceai.datasets.whereabouts import state_of
 from meta_spliceai.errors import install_extra
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
-from meta_spliceai.resources import human, networks
 from meta_spliceai.resources.download import OFFLINE_VARIABLE, offline
 from meta_spliceai.resources.hub import ENCODERS, folder_at_hand
 from meta_spliceai.resources.resolve import at_hand, package_at_hand
+from meta_spliceai.splice_engine.genome.builds import GRCH38, build_name
+from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
 
-_PUBLIC = {
-    resource.name
-    for resource in (
-        human.SPLICEVARDB_OPEN,
-        human.MFASS,
-        human.MAPSY,
-        human.CISPLICEAI_VALIDATED,
-        human.DEEP_INTRONIC,
-        human.BRCA1_SGE,
-    )
-}
+_PUBLIC = {"splicevardb-open", "mfass", "mapsy", "cispliceai-validated", "deep-intronic", "brca1-sge"}
 """Data sets that are read from their authors' files, and whose genes and sequence come from elsewhere."""
 
 _USERS_OWN = "splicevardb"
@@ -34,7 +27,7 @@ _EXTRA_OF = {"spliceai": "quickstart", "cispliceai": "cispliceai"}
 _WEIGHTS = {"spliceai": ["spliceai/models/spliceai1.h5"], "cispliceai": ["cispliceai/data/CI-SpliceAI.pb"]}
 """A file of theirs, which a bundle brings in the package's place."""
 
-_RESOURCE_OF = {"openspliceai": networks.OPENSPLICEAI_MANE_10000NT.name, "pangolin": networks.PANGOLIN.name}
+_RESOURCE_OF = {"openspliceai": "openspliceai-mane-10000nt", "pangolin": "pangolin"}
 
 SCRATCH = "--set encoder.settings.weights=scratch"
 
@@ -59,26 +52,20 @@ def lacking(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> list[st
 def _data(data: DataSpec) -> Iterator[str]:
     for name in data.name.split("+"):
         if name == _USERS_OWN and "path" not in data.options:
-            yield f"download of SpliceVarDB on this machine: give yours with {human.OWN_FILE}"
+            yield "download of SpliceVarDB on this machine: give yours with --set data.options.path=FILE"
         elif name in _PUBLIC:
             yield from _public(name, data.options)
 
 
 def _public(name: str, options: Mapping[str, object]) -> Iterator[str]:
     """Of a data set of others: its file, the genome around it, the genes."""
-    # Imported here: these rooms bring PyTorch, which the rows that run on packaged data need not wait for.
-    from meta_spliceai import datasets
-    from meta_spliceai.datasets.whereabouts import state_of
-    from meta_spliceai.splice_engine.genome.builds import GRCH38, build_name
-    from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
-
     if "path" not in options:
         state = state_of(datasets.get(name))
         if not state.here:
             yield f"data set {name} on this machine: {state.get}"
     build = build_name(str(options.get("build", GRCH38)))
     on_chromosomes = options.get("context") != "construct" and options.get("genome", AUTO) == AUTO
-    if on_chromosomes and whole_genome(build) is None and not at_hand(human.HUMAN_REGIONS.name):
+    if on_chromosomes and whole_genome(build) is None and not at_hand("human-regions"):
         yield f"genome of {build} on this machine: meta-spliceai data get {build.lower()}"
     if "annotation" not in options and not package_at_hand("spliceai", ["spliceai/annotations/grch37.txt"]):
         yield f"table of genes on this machine: {install_extra('quickstart')}"

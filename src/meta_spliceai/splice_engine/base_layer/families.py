@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from meta_spliceai import resources
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.resources import packaged_file, resolve_file, verified
-from meta_spliceai.resources.networks import OPENSPLICEAI_MANE_10000NT, PANGOLIN
 from meta_spliceai.splice_engine.base_layer.cispliceai import MEMBERS as CISPLICEAI_MEMBERS
 from meta_spliceai.splice_engine.base_layer.cispliceai import load_cispliceai
 from meta_spliceai.splice_engine.base_layer.keras_weights import load_keras_weights
@@ -105,8 +105,8 @@ def _cispliceai(members: Sequence[int] | None, path: Path | None) -> BaseModel:
 
 
 def _openspliceai(members: Sequence[int] | None, path: Path | None) -> BaseModel:
+    resource = resources.get("openspliceai-mane-10000nt")
     if path is None:
-        resource = OPENSPLICEAI_MANE_10000NT
         chosen = chosen_members("openspliceai", len(resource.files), members)
         files = [resolve_file(resource.name, resource.files[member].path) for member in chosen]
     else:
@@ -116,7 +116,7 @@ def _openspliceai(members: Sequence[int] | None, path: Path | None) -> BaseModel
     contexts = sorted({2 * network.flank for network in networks})
     if len(contexts) != 1:
         raise InputError(f"{path}: networks for different contexts ({contexts} nt); give a folder with one kind")
-    return BaseModel("openspliceai", networks, licence="GPL-3.0", citation=OPENSPLICEAI_MANE_10000NT.citation)
+    return BaseModel("openspliceai", networks, licence="GPL-3.0", citation=resource.citation)
 
 
 def _pangolin(members: Sequence[int] | None, path: Path | None) -> BaseModel:
@@ -124,7 +124,7 @@ def _pangolin(members: Sequence[int] | None, path: Path | None) -> BaseModel:
     if path is None:
         names = list(of_name)
         chosen = [names[member] for member in chosen_members("pangolin", len(names), members)]
-        files = [resolve_file(PANGOLIN.name, f"pangolin/{name}") for name in chosen]
+        files = [resolve_file("pangolin", f"pangolin/{name}") for name in chosen]
     else:
         there = files_at(path, r"final\.[123]\.[0246]\.3\.v2", "pangolin")
         strange = [file.name for file in there if file.name not in of_name]
@@ -138,7 +138,7 @@ def _pangolin(members: Sequence[int] | None, path: Path | None) -> BaseModel:
         "pangolin",
         tuple(load_pangolin(file, tissue) for file, tissue in zip(files, tissues, strict=True)),
         licence="GPL-3.0",
-        citation=PANGOLIN.citation,
+        citation=resources.get("pangolin").citation,
         channels=channels,
         slots=tuple(channels.index(tissue) for tissue in tissues),
     )

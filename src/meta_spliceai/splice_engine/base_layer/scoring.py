@@ -27,7 +27,8 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.split_products import PRECISIONS, Precision
 from meta_spliceai.splice_engine.base_layer.tally import Tally
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, one_hot, reverse_complement
+from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.variants.table import describe
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,15 +69,6 @@ class Gene:
         return np.array(sorted(edges), dtype=np.int64)
 
 
-@dataclass(frozen=True)
-class _Contig:
-    """The genes of one contig, in the source's order, with their spans as arrays for quick look-up."""
-
-    genes: tuple[Gene, ...]
-    starts: Int64[np.ndarray, " genes"]
-    ends: Int64[np.ndarray, " genes"]
-
-
 class GeneAnnotation:
     """A set of genes, looked up by place or by name.
 
@@ -95,18 +86,14 @@ class GeneAnnotation:
             raise InputError(
                 f"{name}: holds no gene; give a table with the columns {' '.join(TABLE_COLUMNS)}, or a GTF"
             )
-        by_contig: dict[str, list[Gene]] = {}
+        self._by_contig: dict[str, list[Gene]] = {}
         self._by_name: dict[str, list[Gene]] = {}
         for gene in self.genes:
-            by_contig.setdefault(bare_contig(gene.chrom), []).append(gene)
+            self._by_contig.setdefault(bare_contig(gene.chrom), []).append(gene)
             self._by_name.setdefault(gene.name, []).append(gene)
-        self._contigs = {
-            contig: _Contig(
-                tuple(genes),
-                np.array([gene.start for gene in genes], dtype=np.int64),
-                np.array([gene.end for gene in genes], dtype=np.int64),
-            )
-            for contig, genes in by_contig.items()
+        self._spans = {
+            contig: np.array([(gene.start, gene.end) for gene in genes], dtype=np.int64).T.copy()
+            for contig, genes in self._by_contig.items()
         }
 
     @cached_property
@@ -123,19 +110,15 @@ class GeneAnnotation:
 
         A contig is found with or without "chr", and M is MT; one that has no gene gives an empty list.
         """
-        contig = self._contigs.get(bare_contig(chrom))
-        if contig is None:
-            return []
-        hits = np.flatnonzero((contig.starts < pos) & (pos <= contig.ends))
-        return [contig.genes[int(hit)] for hit in hits]
+        return self.within(chrom, pos - 1, pos)
 
     def within(self, chrom: str, start: int, end: int) -> list[Gene]:
         """The genes that share a base with [start, end) (0-based half-open), in the source's order."""
-        contig = self._contigs.get(bare_contig(chrom))
-        if contig is None:
+        contig = bare_contig(chrom)
+        if contig not in self._spans:
             return []
-        hits = np.flatnonzero((contig.starts < end) & (start < contig.ends))
-        return [contig.genes[int(hit)] for hit in hits]
+        starts, ends = self._spans[contig]
+        return [self._by_contig[contig][hit] for hit in np.flatnonzero((starts < end) & (start < ends))]
 
     def gene(self, name: str, chrom: str | None = None) -> Gene:
         """The gene of this name (on this contig, where one is given).
@@ -218,19 +201,9 @@ class GeneAnnotation:
             ends = _integers(exon_ends, "EXON_END", where)
             if len(starts) != len(ends):
                 raise InputError(f"{where}: {len(starts)} exon starts but {len(ends)} exon ends")
-            genes.append(
-                _checked_gene(
-                    Gene(
-                        name,
-                        chrom,
-                        strand,
-                        _integer(start, "TX_START", where),
-                        _integer(end, "TX_END", where),
-                        tuple(sorted(zip(starts, ends, strict=True))),
-                    ),
-                    where,
-                )
-            )
+            exons = tuple(sorted(zip(starts, ends, strict=True)))
+            span = _integer(start, "TX_START", where), _integer(end, "TX_END", where)
+            genes.append(_checked_gene(Gene(name, chrom, strand, *span, exons), where))
         return cls(genes, build, str(path))
 
     @classmethod
@@ -330,9 +303,8 @@ def _attribute(attributes: str, key: str) -> str | None:
 
 def _rank(attributes: str) -> int:
     """How strongly the source marks a transcript as the gene's own: 2 MANE Select, 1 Ensembl canonical, 0 neither."""
-    tags = re.findall(r'(?:^|[;\s])tag\s+"?([^";]+)"?', attributes)
-    marks: Sequence[str] = [tag.replace(" ", "_") for tag in tags]
-    return 2 if "MANE_Select" in marks else 1 if "Ensembl_canonical" in marks else 0
+    tags = [tag.replace(" ", "_") for tag in re.findall(r'(?:^|[;\s])tag\s+"?([^";]+)"?', attributes)]
+    return 2 if "MANE_Select" in tags else 1 if "Ensembl_canonical" in tags else 0
 
 
 def _representative(transcripts: Iterable[_Transcript]) -> Gene:

@@ -12,51 +12,31 @@ from jaxtyping import UInt8
 from meta_spliceai import resources
 from meta_spliceai.errors import InputError, MissingResourceError
 from meta_spliceai.files import cache_dir
-from meta_spliceai.resources.human import HUMAN_REGIONS
 from meta_spliceai.resources.resolve import find_here
 from meta_spliceai.splice_engine.genome.builds import CHROMOSOME_LENGTHS, GRCH37, GRCH38, build_name
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 from meta_spliceai.splice_engine.genome.packaged_genes import PackagedGenes
 from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, SparseGenome, holds_regions
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
-from meta_spliceai.splice_engine.genome.source import SequenceSource, find_contig
+from meta_spliceai.splice_engine.genome.source import SequenceSource
 
 AUTO, REGIONS, PACKAGED_GENES = "auto", "regions", "packaged-genes"
 """Values of the option `genome` beside a FASTA file: the best at hand, the sparse regions of the resource
 human-regions, whole genes that a Python package carries (GRCh37)."""
 
 UCSC_NAMES = {GRCH37: "hg19", GRCH38: "hg38"}
+_REGIONS = resources.get("human-regions")
 _REGION_FILES = {build: f"genome/{name}_regions.fa.gz" for build, name in UCSC_NAMES.items()}
 
 
-class NoGenome:
+class NoGenome(SequenceSource):
     """A build of which no base is at hand: its chromosomes, N everywhere."""
 
-    name = "no genome"
-
     def __init__(self, build: str) -> None:
-        self.build = build
+        super().__init__("no genome", build, CHROMOSOME_LENGTHS[build])
+        self.digest = hashlib.sha256(f"{build} no genome".encode()).hexdigest()
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the build's name and of nothing."""
-        return hashlib.sha256(f"{self.build} no genome".encode()).hexdigest()
-
-    def contigs(self) -> dict[str, int]:
-        """Chromosome without "chr": length in bases."""
-        return dict(CHROMOSOME_LENGTHS[self.build])
-
-    def resolve(self, chrom: str) -> str:
-        """The chromosome's name without "chr".
-
-        Raises:
-            InputError: no such chromosome.
-        """
-        return find_contig(chrom, CHROMOSOME_LENGTHS[self.build], self.build)
-
-    def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        """N for [start, end), 0-based half-open."""
-        self.resolve(chrom)
+    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
         return np.full(end - start, N_CODE, dtype=np.uint8)
 
 
@@ -115,14 +95,14 @@ def human_genome(build: str, genome: str | Path = AUTO) -> SequenceSource:
     """
     build = build_name(build)
     if str(genome) == REGIONS:
-        return RegionFasta(resources.resolve_file(HUMAN_REGIONS.name, _REGION_FILES[build]), build)
+        return RegionFasta(resources.resolve_file(_REGIONS.name, _REGION_FILES[build]), build)
     if str(genome) == PACKAGED_GENES:
         return PackagedGenes(build)
     if str(genome) != AUTO:
         path = Path(genome)
     elif (whole := whole_genome(build)) is not None:
         path = whole
-    elif find_here(HUMAN_REGIONS, [HUMAN_REGIONS.file(_REGION_FILES[build])]) is not None:
+    elif find_here(_REGIONS, [_REGIONS.file(_REGION_FILES[build])]) is not None:
         return human_genome(build, REGIONS)
     else:
         return NoGenome(build)

@@ -10,10 +10,10 @@ from jaxtyping import UInt8
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode
-from meta_spliceai.splice_engine.genome.source import cut_padded, find_contig
+from meta_spliceai.splice_engine.genome.source import SequenceSource
 
 
-class MemoryGenome:
+class MemoryGenome(SequenceSource):
     """Contigs as arrays of codes.
 
     Args:
@@ -26,36 +26,17 @@ class MemoryGenome:
     """
 
     def __init__(self, contigs: Mapping[str, str | UInt8[np.ndarray, " length"]], build: str, name: str) -> None:
-        self.name = name
-        self.build = build
         self._contigs: dict[str, UInt8[np.ndarray, " length"]] = {}
         hashed = hashlib.sha256(build.encode())
         for contig, bases in contigs.items():
             codes = encode(bases) if isinstance(bases, str) else np.array(bases, dtype=np.uint8)
             if codes.ndim != 1 or (codes.size and int(codes.max()) > N_CODE):
                 raise InputError(f"contig '{contig}' of {name} is not one row of codes 0 to {N_CODE}")
-            codes.flags.writeable = False
             self._contigs[contig] = codes
             hashed.update(f"\n{contig}\t{len(codes)}\n".encode())
             hashed.update(codes.tobytes())
+        super().__init__(name, build, {contig: len(codes) for contig, codes in self._contigs.items()})
         self.digest = hashed.hexdigest()
 
-    def contigs(self) -> dict[str, int]:
-        """Contig name: length in bases."""
-        return {name: len(codes) for name, codes in self._contigs.items()}
-
-    def resolve(self, chrom: str) -> str:
-        """The contig's own name, with or without "chr".
-
-        Raises:
-            InputError: no such contig.
-        """
-        return find_contig(chrom, self._contigs, f"{self.name} ({self.build})")
-
-    def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        """Codes of [start, end), 0-based half-open, plus strand, N outside the contig; a new array.
-
-        Raises:
-            InputError: no such contig, or end before start.
-        """
-        return cut_padded(self._contigs[self.resolve(chrom)], start, end)
+    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        return self._contigs[contig][start:end]

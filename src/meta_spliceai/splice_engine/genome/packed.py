@@ -1,14 +1,13 @@
-"""Stretches of a genome at two bits a base: what a machine without the genome needs of it, and nothing else.
+"""Stretches of a genome: in memory or mapped, and in a file at two bits a base.
 
-A base outside the packed stretches is not known here, though the genome may have it. In a bundle, asking for one is an
-error and never N, so that whatever comes out of a packed genome is what the whole one gives. A `sparse` one is a
-genome of its own: what it does not hold is N, as in a FASTA file of regions.
+A bundle carries what a machine without the genome needs of it, and nothing else. There, asking for another base is an
+error and never N, so that whatever comes out of it is what the whole genome gives. A `sparse` source is a genome of its
+own: what it does not hold is N, as in a FASTA file of regions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,15 @@ from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.genome.read_npz import read_npz
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
-from meta_spliceai.splice_engine.genome.source import SequenceSource, find_contig
+from meta_spliceai.splice_engine.genome.source import SequenceSource
 
 Interval = tuple[str, int, int]
 """Contig, start, end: 0-based half-open, plus strand."""
 
-_ARRAYS = ("contig", "start", "end", "n_start", "n_end", "bases", "names", "lengths")
+Stretches = Int64[np.ndarray, "3 stretches"]
+"""Starts, ends (0-based half-open, ascending, not overlapping) and places of the first bases among all codes."""
+
+_INTEGERS = ("contig", "start", "end", "n_start", "n_end", "lengths")
 
 MOST_BASES = 2**29
 """Bases that a packed genome may hold; they take a byte each in memory."""
@@ -38,6 +40,34 @@ def joined(intervals: Iterable[Interval]) -> list[Interval]:
         else:
             found.append((contig, start, end))
     return found
+
+
+class StretchedGenome(SequenceSource):
+    """Stretches of some contigs; elsewhere N if it is sparse, else an error."""
+
+    sparse = True
+    _codes: UInt8[np.ndarray, " bases"]
+    _stretches: dict[str, Stretches]
+
+    def regions(self, chrom: str) -> list[tuple[int, int]]:
+        """Where bases are known: (start, end), 0-based half-open, ascending, not overlapping."""
+        starts, ends, _ = self._stretches[self.resolve(chrom)].tolist()
+        return list(zip(starts, ends, strict=True))
+
+    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        starts, ends, offsets = self._stretches[contig]
+        cut = np.full(end - start, N_CODE, dtype=np.uint8)
+        first, behind = np.searchsorted(ends, start, side="right"), np.searchsorted(starts, end)
+        if not self.sparse and not (behind == first + 1 and starts[first] <= start and end <= ends[first]):
+            raise InputError(
+                f"what was packed of {self.name} does not hold {contig}:{start + 1}-{end}; it holds what its rows "
+                "needed when it was made: make the bundle again with the rows that are to be run"
+            )
+        for at in range(first, behind):
+            low, high = max(start, int(starts[at])), min(end, int(ends[at]))
+            offset = int(offsets[at] - starts[at])
+            cut[low - start : high - start] = self._codes[offset + low : offset + high]
+        return cut
 
 
 def write_packed(genome: SequenceSource, intervals: Iterable[Interval], path: Path) -> int:
@@ -58,8 +88,7 @@ def write_packed(genome: SequenceSource, intervals: Iterable[Interval], path: Pa
     inside = [(contig, max(start, 0), min(end, lengths[contig])) for contig, start, end in intervals]
     kept = joined(one for one in inside if one[1] < one[2])
     names = sorted({contig for contig, _, _ in kept})
-    pieces = [genome.fetch(*one) for one in kept]
-    codes = np.concatenate(pieces) if pieces else np.empty(0, np.uint8)
+    codes = np.concatenate([np.empty(0, np.uint8), *(genome.fetch(*one) for one in kept)])
     edges = np.flatnonzero(np.diff(np.concatenate([[False], codes == N_CODE, [False]]).astype(np.int8)))
     two_bits = np.where(codes == N_CODE, 0, codes)
     two_bits = np.concatenate([two_bits, np.zeros(-len(two_bits) % 4, np.uint8)]).reshape(-1, 4)
@@ -79,16 +108,7 @@ def write_packed(genome: SequenceSource, intervals: Iterable[Interval], path: Pa
     return len(codes)
 
 
-@dataclass(frozen=True)
-class _Stretches:
-    """What is known of one contig, ascending."""
-
-    starts: Int64[np.ndarray, " stretches"]
-    ends: Int64[np.ndarray, " stretches"]
-    offsets: Int64[np.ndarray, " stretches"]
-
-
-class PackedGenome:
+class PackedGenome(StretchedGenome):
     """Stretches of a genome that `write_packed` kept.
 
     Args:
@@ -103,88 +123,39 @@ class PackedGenome:
     """
 
     def __init__(self, path: Path, name: str, build: str, digest: str, sparse: bool = False) -> None:
-        self.path, self.name, self.build, self.digest, self.sparse = Path(path), name, build, digest, sparse
-        arrays = read_npz(self.path, _ARRAYS, "packed genome")
-        self._codes = _unpacked(arrays, self.path)
-        self._lengths = {str(one): int(length) for one, length in zip(arrays["names"], arrays["lengths"], strict=True)}
-        spans = arrays["end"] - arrays["start"]
-        offsets = np.concatenate([[0], np.cumsum(spans)])[:-1]
-        self._stretches: dict[str, _Stretches] = {}
-        for number, contig in enumerate(self._lengths):
-            here = arrays["contig"] == number
-            starts, ends = arrays["start"][here], arrays["end"][here]
-            if (starts[1:] <= ends[:-1]).any() or (ends > self._lengths[contig]).any():
-                raise _damaged(self.path, f"the stretches of {contig} overlap or run past its end")
-            self._stretches[contig] = _Stretches(starts, ends, offsets[here])
-
-    def contigs(self) -> dict[str, int]:
-        """Contig name: length in the whole genome; contigs nothing was kept of are not named."""
-        return dict(self._lengths)
-
-    def resolve(self, chrom: str) -> str:
-        """The contig's own name, with or without "chr".
-
-        Raises:
-            InputError: no such contig.
-        """
-        return find_contig(chrom, self._lengths, f"the packed stretches of {self.name} ({self.build})")
-
-    def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        """Codes of [start, end), 0-based half-open, plus strand, N outside the contig; a new array.
-
-        Raises:
-            InputError: no such contig, end before start, or bases that were not kept.
-        """
-        contig = self.resolve(chrom)
-        if end < start:
-            raise InputError(f"an interval must not end before it starts: [{start}, {end})")
-        cut = np.full(end - start, N_CODE, dtype=np.uint8)
-        low, high = max(start, 0), min(end, self._lengths[contig])
-        if low >= high:
-            return cut
-        known = self._stretches[contig]
-        at = int(np.searchsorted(known.ends, low, side="right"))
-        whole = at < len(known.starts) and known.starts[at] <= low and known.ends[at] >= high
-        if not whole and not self.sparse:
-            raise InputError(
-                f"{self.path} does not hold {contig}:{low + 1}-{high}; it holds what its rows needed when it was made: "
-                "make the bundle again with the rows that are to be run"
-            )
-        while at < len(known.starts) and known.starts[at] < high:
-            first, last = max(low, int(known.starts[at])), min(high, int(known.ends[at]))
-            offset = int(known.offsets[at]) - int(known.starts[at])
-            cut[first - start : last - start] = self._codes[offset + first : offset + last]
-            at += 1
-        return cut
+        self.path, self.digest, self.sparse = Path(path), digest, sparse
+        arrays = read_npz(self.path, (*_INTEGERS, "bases", "names"), "packed genome")
+        damage = _damage(arrays)
+        if damage:
+            raise IntegrityError(f"{path} holds no packed genome ({damage}); open its bundle again")
+        super().__init__(name, build, dict(zip(arrays["names"].tolist(), arrays["lengths"].tolist(), strict=True)))
+        start, end = arrays["start"], arrays["end"]
+        places = np.stack([start, end, np.cumsum(end - start) - (end - start)])
+        self._stretches = {name: places[:, arrays["contig"] == at] for at, name in enumerate(self._lengths)}
+        codes = ((arrays["bases"][:, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(-1)
+        for first, last in zip(arrays["n_start"], arrays["n_end"], strict=True):
+            codes[first:last] = N_CODE
+        self._codes = codes
 
 
-def _unpacked(arrays: Mapping[str, np.ndarray], path: Path) -> UInt8[np.ndarray, " bases"]:
-    """One byte a base; N runs put back."""
-    columns, names = [arrays[name] for name in (*_ARRAYS[:5], "lengths")], arrays["names"]
+def _damage(arrays: Mapping[str, np.ndarray]) -> str:
+    """How the arrays of a packed genome do not fit each other; "" where they do."""
+    contig, start, end, n_start, n_end, lengths = columns = [arrays[name] for name in _INTEGERS]
+    names, packed = arrays["names"], arrays["bases"]
     if any(column.dtype != np.int64 or column.ndim != 1 for column in columns):
-        raise _damaged(path, "its tables are no columns of whole numbers")
-    if names.dtype.kind != "U" or names.shape != arrays["lengths"].shape or len(set(names.tolist())) < names.size:
-        raise _damaged(path, "its contigs have no names, or one name twice")
-    start, end = arrays["start"], arrays["end"]
-    if len({len(arrays[name]) for name in _ARRAYS[:3]}) != 1 or (start < 0).any() or (end <= start).any():
-        raise _damaged(path, "its stretches are no intervals")
-    if len(arrays["contig"]) and not (arrays["contig"].min() >= 0 and arrays["contig"].max() < len(arrays["names"])):
-        raise _damaged(path, "a stretch lies on no contig")
+        return "its tables are no columns of whole numbers"
+    if names.dtype.kind != "U" or names.shape != lengths.shape or len(set(names.tolist())) < names.size:
+        return "its contigs have no names, or one name twice"
+    if not len(contig) == len(start) == len(end) or not ((contig >= 0) & (contig < len(names))).all():
+        return "a stretch lies on no contig"
+    following = (contig[1:] == contig[:-1]) & (start[1:] <= end[:-1])
+    if (start < 0).any() or (end <= start).any() or (end > lengths[contig]).any() or following.any():
+        return "its stretches are empty, overlap, or run past the end of their contig"
+    if (np.diff(contig) < 0).any():
+        return "its stretches are not in order"
     total = int((end - start).sum())
-    packed = arrays["bases"]
-    if not 0 <= total <= MOST_BASES:
-        raise _damaged(path, f"it says that it holds {total:,} bases, and {MOST_BASES:,} are allowed")
-    if packed.dtype != np.uint8 or packed.shape != (-(-total // 4),):
-        raise _damaged(path, f"{packed.size:,} bytes for {total:,} bases")
-    codes = ((packed[:, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(-1)[:total].astype(np.uint8)
-    n_start, n_end = arrays["n_start"], arrays["n_end"]
+    if not 0 <= total <= MOST_BASES or packed.dtype != np.uint8 or packed.shape != (-(-total // 4),):
+        return f"{packed.size:,} bytes for {total:,} bases, of which {MOST_BASES:,} are allowed"
     if n_start.shape != n_end.shape or (n_start < 0).any() or (n_end <= n_start).any() or (n_end > total).any():
-        raise _damaged(path, "its runs of N are no intervals")
-    for first, last in zip(n_start, n_end, strict=True):
-        codes[first:last] = N_CODE
-    codes.flags.writeable = False
-    return codes
-
-
-def _damaged(path: Path, why: str) -> IntegrityError:
-    return IntegrityError(f"{path} holds no packed genome ({why}); open its bundle again")
+        return "its runs of N are no intervals"
+    return ""

@@ -14,15 +14,16 @@ from jaxtyping import UInt8
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write, cache_dir, sha256_file
-from meta_spliceai.read_hostile import LARGEST_TABLE, one_error, text_lines
+from meta_spliceai.read_hostile import LARGEST_TABLE, MALFORMED, one_error, text_lines
 from meta_spliceai.splice_engine.genome.builds import check_lengths
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode
-from meta_spliceai.splice_engine.genome.source import find_contig
+from meta_spliceai.splice_engine.genome.packed import StretchedGenome, joined
+from meta_spliceai.splice_engine.genome.sequence import encode
 
 _HEADER = re.compile(r"(\S+):(\d{1,12})-(\d{1,12})")
 _LAYOUT = 1
 """Changes when the cached form changes, so that an older one is made anew."""
 
+_NO_BASE = 255
 
 Record = tuple[str, int, int, UInt8[np.ndarray, " length"]]
 """Contig, start (0-based), end and codes of one region, plus strand."""
@@ -31,7 +32,7 @@ Regions = dict[str, list[tuple[int, int, int]]]
 """Contig: start (0-based), end and place among all codes of each region, ascending."""
 
 
-class SparseGenome:
+class SparseGenome(StretchedGenome):
     """Regions as one genome, N everywhere else; stored in the cache as one array of codes with an index, and mapped.
 
     Args:
@@ -46,63 +47,18 @@ class SparseGenome:
     """
 
     def __init__(self, name: str, build: str, key: str, records: Callable[[], Iterator[Record]]) -> None:
-        self.name = name
-        self.build = build
         folder = cache_dir() / "genomes" / f"regions-{_LAYOUT}-{key[:32]}"
         stored = _open_stored(folder)
         if stored is None:
-            _store(_join(records(), self.name), folder)
+            _store(*_join(records(), name), folder)
             stored = _open_stored(folder)
         if stored is None:
             raise IntegrityError(f"{folder} does not hold what was just written there; check the disk")
-        self._codes, by_contig, digest = stored
+        self._codes, regions, digest = stored
         self.digest = hashlib.sha256(f"{build} {digest}".encode()).hexdigest()
-        self._starts: dict[str, np.ndarray] = {}
-        self._ends: dict[str, np.ndarray] = {}
-        self._offsets: dict[str, np.ndarray] = {}
-        for chrom, regions in by_contig.items():
-            columns = np.array(regions, dtype=np.int64)
-            self._starts[chrom], self._ends[chrom], self._offsets[chrom] = columns.T
-        self._resolved: dict[str, str] = {}
-        check_lengths(self.contigs(), build, self.name, whole=False)
-
-    def contigs(self) -> dict[str, int]:
-        """Contig name: end of its last known base."""
-        return {chrom: int(ends[-1]) for chrom, ends in self._ends.items()}
-
-    def regions(self, chrom: str) -> list[tuple[int, int]]:
-        """Where bases are known: (start, end), 0-based half-open, ascending, not overlapping."""
-        contig = self.resolve(chrom)
-        return [(int(start), int(end)) for start, end in zip(self._starts[contig], self._ends[contig], strict=True)]
-
-    def resolve(self, chrom: str) -> str:
-        """The contig's own name, with or without "chr".
-
-        Raises:
-            InputError: no such contig.
-        """
-        if chrom not in self._resolved:
-            self._resolved[chrom] = find_contig(chrom, self._starts, f"{self.name} ({self.build})")
-        return self._resolved[chrom]
-
-    def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        """Codes of [start, end), 0-based half-open, plus strand, N between and beyond the regions.
-
-        Raises:
-            InputError: no such contig, or end before start.
-        """
-        contig = self.resolve(chrom)
-        if end < start:
-            raise InputError(f"an interval must not end before it starts: [{start}, {end})")
-        cut = np.full(end - start, N_CODE, dtype=np.uint8)
-        starts, ends, offsets = self._starts[contig], self._ends[contig], self._offsets[contig]
-        at = int(np.searchsorted(ends, start, side="right"))
-        while at < len(starts) and starts[at] < end:
-            low, high = max(start, int(starts[at])), min(end, int(ends[at]))
-            offset = int(offsets[at]) - int(starts[at])
-            cut[low - start : high - start] = self._codes[offset + low : offset + high]
-            at += 1
-        return cut
+        self._stretches = {contig: np.array(found, dtype=np.int64).T.copy() for contig, found in regions.items()}
+        super().__init__(name, build, {contig: found[-1][1] for contig, found in regions.items()})
+        check_lengths(self.contigs(), build, name, whole=False)
 
 
 class RegionFasta(SparseGenome):
@@ -144,8 +100,8 @@ def holds_regions(path: Path) -> bool:
     if head[:2] == b"\x1f\x8b":
         with one_error(path):
             head = zlib.decompressobj(wbits=31).decompress(head, 4096)
-    first = head.split(b"\n", 1)[0].decode("ascii", "replace")
-    return first.startswith(">") and _HEADER.fullmatch(first[1:].split()[0] if first[1:].split() else "") is not None
+    words = head.split(b"\n", 1)[0].decode("ascii", "replace").split()
+    return bool(words) and words[0].startswith(">") and _HEADER.fullmatch(words[0][1:]) is not None
 
 
 def _records(path: Path) -> Iterator[Record]:
@@ -185,43 +141,39 @@ def _record(header: str, lines: list[str], number: int, path: Path) -> Record:
     return match[1], start, end, codes
 
 
-def _join(records: Iterator[Record], where: str) -> dict[str, list[tuple[int, UInt8[np.ndarray, " length"]]]]:
-    """Contig: (start, codes) ascending, overlapping and touching records joined."""
-    by_contig: dict[str, list[tuple[int, UInt8[np.ndarray, " length"]]]] = {}
-    for chrom, start, _, codes in records:
-        by_contig.setdefault(chrom, []).append((start, codes))
-    joined = {}
-    for chrom, regions in by_contig.items():
-        done: list[tuple[int, bytearray]] = []
-        for start, codes in sorted(regions, key=lambda region: (region[0], len(region[1]))):
-            if not done or start > done[-1][0] + len(done[-1][1]):
-                done.append((start, bytearray(codes)))
-                continue
-            first, known = done[-1]
-            before = np.frombuffer(known[start - first : start - first + len(codes)], np.uint8)
-            shared = len(before)
-            if not np.array_equal(before, codes[:shared]):
-                at = start + int(np.flatnonzero(before != codes[:shared])[0]) + 1
-                raise IntegrityError(f"{where}: overlapping regions disagree at {chrom}:{at}; get the file anew")
-            known += codes[shared:].tobytes()
-        joined[chrom] = [(start, np.frombuffer(known, np.uint8)) for start, known in done]
-    return joined
-
-
-def _store(joined: dict[str, list[tuple[int, UInt8[np.ndarray, " length"]]]], folder: Path) -> None:
-    """Write codes first and the index last: a folder with an index is a whole one."""
+def _join(records: Iterator[Record], where: str) -> tuple[UInt8[np.ndarray, " bases"], Regions]:
+    """All codes in one array, overlapping and touching records as one region, contigs in order of appearance."""
+    by_contig: dict[str, list[Record]] = {}
+    for record in records:
+        by_contig.setdefault(record[0], []).append(record)
     regions: Regions = {}
-    hashed, offset = hashlib.sha256(), 0
+    parts: list[UInt8[np.ndarray, " length"]] = []
+    held = 0
+    for contig, found in by_contig.items():
+        regions[contig] = []
+        for _, start, end in joined((contig, start, end) for _, start, end, _ in found):
+            regions[contig].append((start, end, held))
+            parts.append(np.full(end - start, _NO_BASE, dtype=np.uint8))
+            held += end - start
+        of_contig, starts = parts[-len(regions[contig]) :], [start for start, _, _ in regions[contig]]
+        for _, start, end, codes in found:
+            at = int(np.searchsorted(starts, start, side="right")) - 1
+            there = of_contig[at][start - starts[at] : end - starts[at]]
+            differing = np.flatnonzero((there != _NO_BASE) & (there != codes))
+            if differing.size:
+                place = f"{contig}:{start + int(differing[0]) + 1}"
+                raise IntegrityError(f"{where}: overlapping regions disagree at {place}; get the file anew")
+            there[:] = codes
+    return np.concatenate(parts), regions
+
+
+def _store(codes: UInt8[np.ndarray, " bases"], regions: Regions, folder: Path) -> None:
+    """Write codes first and the index last: a folder with an index is a whole one."""
     with atomic_write(folder / "codes", "wb") as handle:
-        for chrom, parts in joined.items():
-            for start, codes in parts:
-                handle.write(codes.tobytes())
-                hashed.update(codes.tobytes())
-                regions.setdefault(chrom, []).append((start, start + len(codes), offset))
-                offset += len(codes)
-    index = {"codes": hashed.hexdigest(), "digest": _digest(hashed.hexdigest(), regions), "regions": regions}
+        handle.write(codes.tobytes())
+    digest = hashlib.sha256(codes.tobytes()).hexdigest()
     with atomic_write(folder / "index.json") as handle:
-        json.dump(index, handle)
+        json.dump({"codes": digest, "digest": _digest(digest, regions), "regions": regions}, handle)
 
 
 def _digest(codes: str, regions: Regions) -> str:
@@ -232,21 +184,16 @@ def _digest(codes: str, regions: Regions) -> str:
 def _open_stored(folder: Path) -> tuple[UInt8[np.ndarray, " bases"], Regions, str] | None:
     """The mapped codes, where they lie, and the digest of both, computed from what is there; None where that is absent
     or not what was written (it is then made anew)."""
-    if not (folder / "index.json").is_file() or not (folder / "codes").is_file():
-        return None
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         regions: Regions = {
-            chrom: [(int(start), int(end), int(offset)) for start, end, offset in of_chrom]
-            for chrom, of_chrom in index["regions"].items()
+            contig: [(int(start), int(end), int(offset)) for start, end, offset in found]
+            for contig, found in index["regions"].items()
         }
-        stated = index["digest"]
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        digest = _digest(sha256_file(folder / "codes"), regions)
+        codes = np.memmap(folder / "codes", dtype=np.uint8, mode="r")
+        places = [place for found in regions.values() for place in found]
+        sound = all(0 <= start < end and 0 <= at <= at + end - start <= len(codes) for start, end, at in places)
+        return (codes, regions, digest) if index["digest"] == digest and places and sound else None
+    except MALFORMED:
         return None
-    digest = _digest(sha256_file(folder / "codes"), regions)
-    size = (folder / "codes").stat().st_size
-    places = [place for of_chrom in regions.values() for place in of_chrom]
-    sound = all(0 <= start < end and 0 <= at <= at + end - start <= size for start, end, at in places)
-    if stated != digest or not places or not sound:
-        return None
-    return np.memmap(folder / "codes", dtype=np.uint8, mode="r"), regions, digest

@@ -1,11 +1,9 @@
-"""Bases as bytes: the one encoding used everywhere, and the only one-hot in the package."""
+"""Bases as bytes: the one encoding used everywhere."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from meta_spliceai.errors import InputError
 
@@ -48,12 +46,3 @@ def decode(codes: UInt8[np.ndarray, " length"]) -> str:
 def reverse_complement(codes: UInt8[np.ndarray, "*batch length"]) -> UInt8[np.ndarray, "*batch length"]:
     """The other strand, read 5' to 3', along the last axis."""
     return np.ascontiguousarray(_COMPLEMENT[codes][..., ::-1])
-
-
-def one_hot(
-    codes: UInt8[Tensor, "*batch length"], dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "*batch 4 length"]:
-    """Codes as channels A, C, G, T on the codes' own device; N is a column of zeros."""
-    table = torch.zeros((5, 4), dtype=dtype, device=codes.device)
-    table[:4] = torch.eye(4, dtype=dtype, device=codes.device)
-    return table[codes.long()].movedim(-1, -2)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,24 +13,26 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 
 
-@runtime_checkable
-class SequenceSource(Protocol):
-    """A genome, a sparse genome or a construct."""
+class SequenceSource(ABC):
+    """A genome, a sparse genome or a construct.
 
-    @property
-    def name(self) -> str:
-        """Path or data set, for messages."""
+    Attributes:
+        name: path or data set, for messages.
+        build: "GRCh37", "GRCh38" or a construct's name.
+        digest: identity of the content (a hash), for caches and data hashes.
+    """
 
-    @property
-    def build(self) -> str:
-        """ "GRCh37", "GRCh38" or a construct's name."""
+    digest: str
 
-    @property
-    def digest(self) -> str:
-        """Identity of the content (a hash), for caches and data hashes."""
+    def __init__(self, name: str, build: str, lengths: Mapping[str, int]) -> None:
+        self.name = name
+        self.build = build
+        self._lengths = dict(lengths)
+        self._resolved: dict[str, str] = {}
 
     def contigs(self) -> dict[str, int]:
         """Contig name: length in bases (in a sparse source, the end of its last known base)."""
+        return dict(self._lengths)
 
     def resolve(self, chrom: str) -> str:
         """The contig's own name, asked for with or without "chr".
@@ -38,13 +40,31 @@ class SequenceSource(Protocol):
         Raises:
             InputError: no such contig; the nearest names are given.
         """
+        if chrom not in self._resolved:
+            self._resolved[chrom] = find_contig(chrom, self._lengths, f"{self.name} ({self.build})")
+        return self._resolved[chrom]
 
     def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
         """Codes of [start, end), 0-based half-open, plus strand; N outside the contig or where nothing is known.
 
+        Returns:
+            a new array.
+
         Raises:
             InputError: no such contig, or end before start.
         """
+        contig = self.resolve(chrom)
+        if end < start:
+            raise InputError(f"an interval must not end before it starts: [{start}, {end})")
+        cut = np.full(end - start, N_CODE, dtype=np.uint8)
+        low, high = max(start, 0), min(end, self._lengths[contig])
+        if low < high:
+            cut[low - start : high - start] = self._within(contig, low, high)
+        return cut
+
+    @abstractmethod
+    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        """Codes of an interval that is not empty and lies within the contig."""
 
 
 def find_contig(chrom: str, contigs: Collection[str], where: str) -> str:
@@ -69,18 +89,3 @@ def find_contig(chrom: str, contigs: Collection[str], where: str) -> str:
     raise InputError(
         f"no contig '{chrom}' in {where}; nearest of its {len(contigs)} contigs: {', '.join(near) or 'none at all'}"
     )
-
-
-def cut_padded(codes: UInt8[np.ndarray, " contig"], start: int, end: int) -> UInt8[np.ndarray, " length"]:
-    """[start, end) of a contig's codes as a new array, with N where it runs past either end (start may be negative).
-
-    Raises:
-        InputError: end before start.
-    """
-    if end < start:
-        raise InputError(f"an interval must not end before it starts: [{start}, {end})")
-    cut = np.full(end - start, N_CODE, dtype=np.uint8)
-    low, high = max(start, 0), min(end, len(codes))
-    if low < high:
-        cut[low - start : high - start] = codes[low:high]
-    return cut

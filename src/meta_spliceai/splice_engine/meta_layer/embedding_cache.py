@@ -19,7 +19,7 @@ from torch import Tensor
 
 from meta_spliceai.errors import RunError
 from meta_spliceai.files import atomic_write
-from meta_spliceai.splice_engine.genome.sequence import one_hot
+from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.window_data import WindowData, rows_at_a_time
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from meta_spliceai.errors import InputError, RunError, unknown_value
-from meta_spliceai.splice_engine.genome.sequence import one_hot
+from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,15 @@ from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.variants.families import (
     NEAR_IDENTICAL,
-    WindowWords,
+    WindowKmers,
+    exon_keys,
     gene_families,
     genomic_places,
     in_constructs,
-    window_words,
+    window_kmers,
 )
 from meta_spliceai.splice_engine.variants.merge import allele_keys
-from meta_spliceai.splice_engine.variants.splits import PARTS, TEST, TRAIN, UNITS, VALIDATION, Split, split_digest
+from meta_spliceai.splice_engine.variants.splits import PARTS, UNITS, Split, split_digest
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 LEAK, NOTE = "leak", "note"
@@ -123,13 +125,6 @@ class Audit:
             "leak in words and the result is branded"
         )
 
-    def to_frame(self) -> pd.DataFrame:
-        """One line a finding."""
-        return pd.DataFrame(
-            [(f.severity, f.check, f.count, f.meaning, "; ".join(f.examples)) for f in self.findings],
-            columns=["severity", "check", "count", "meaning", "examples"],
-        )
-
     def to_json(self) -> dict[str, object]:
         """Plain values, for a run's data.json."""
         return {
@@ -139,19 +134,12 @@ class Audit:
             "window": self.window,
             "clean": not self.leaks,
             "not_done": list(self.not_done),
-            "findings": [
-                {"check": f.check, "severity": f.severity, "count": f.count, "examples": list(f.examples)}
-                for f in self.findings
-            ],
+            "findings": [asdict(finding) for finding in self.findings],
         }
 
 
-@dataclass(frozen=True)
-class _Sequences:
-    """What the audits of one table's splits share: the words of its windows, and its families."""
-
-    seen: WindowWords
-    families: pd.Series
+Found = list[tuple[str, int, tuple[str, ...]]]
+"""Check, count and examples of findings whose severity is not yet said."""
 
 
 def audit_split(table: pd.DataFrame, split: Split, genome: SequenceSource | None = None, window: int = 201) -> Audit:
@@ -185,25 +173,27 @@ def audit_splits(
             raise InputError(f"split {split.name}: unit '{split.unit}' is none of {', '.join(UNITS)}")
         if len(table) != len(split.parts) or split_digest(table, split.parts) != split.digest:
             raise InputError(f"split {split.name} was not made of these {len(table)} variants")
-    sequences = None
+    seen = families = None
     if genome is not None:
-        seen = window_words(table, genome, window)
-        sequences = _Sequences(seen, gene_families(table, genome, window, seen))
-    return [_audited(table, split, sequences, window) for split in splits]
+        seen = window_kmers(table, genome, window)
+        families = gene_families(table, genome, window, seen)
+    return [_audited(table, split, seen, families, window) for split in splits]
 
 
-def _audited(table: pd.DataFrame, split: Split, sequences: _Sequences | None, window: int) -> Audit:
+def _audited(
+    table: pd.DataFrame, split: Split, seen: WindowKmers | None, families: pd.Series | None, window: int
+) -> Audit:
     used = np.flatnonzero(split.parts != "")
     rows = table.iloc[used].reset_index(drop=True)
     parts = split.parts[used]
-    found: list[tuple[str, int, tuple[str, ...]]] = [*_shared(rows, parts), *_overlapping(rows, parts, window)]
+    found = [*_shared(rows, parts), *_overlapping(rows, parts, window)]
     not_done: tuple[str, ...] = ()
-    if sequences is None:
+    if seen is None or families is None:
         not_done = ("near-identical windows: no sequence at hand", "paralogs: no sequence at hand")
     else:
-        found += _near_identical(table, split.parts, sequences)
+        found += _near_identical(table, split.parts, seen)
         if split.unit != "site":  # its groups are sites of one exon, not genes
-            found += _paralogs(rows, parts, sequences.families.iloc[used].reset_index(drop=True))
+            found += _paralogs(rows, parts, families.iloc[used].reset_index(drop=True))
     found += [*_imbalances(rows, parts), *_single_members(rows)]
     findings = [
         Finding(check, LEAK if check in _LEAKS[split.unit] else NOTE, count, examples)
@@ -214,49 +204,35 @@ def _audited(table: pd.DataFrame, split: Split, sequences: _Sequences | None, wi
 
 
 def _pairs(parts: np.ndarray) -> Iterator[tuple[str, str]]:
-    there = [part for part in PARTS if (parts == part).any()]
-    for at, one in enumerate(there):
-        for two in there[at + 1 :]:
-            yield one, two
+    return combinations([part for part in PARTS if (parts == part).any()], 2)
 
 
-def _told(check: str, hits: np.ndarray, words: Iterable[str]) -> list[tuple[str, int, tuple[str, ...]]]:
-    if not hits.any():
-        return []
-    return [(check, int(hits.sum()), tuple(words)[:EXAMPLES])]
+def _told(check: str, hits: np.ndarray, words: Iterable[str]) -> Found:
+    return [(check, int(hits.sum()), tuple(words)[:EXAMPLES])] if hits.any() else []
 
 
-def _shared(rows: pd.DataFrame, parts: np.ndarray) -> list[tuple[str, int, tuple[str, ...]]]:
-    """Equal values of a key in two parts."""
+def _shared(rows: pd.DataFrame, parts: np.ndarray) -> Found:
+    """Keys that rows of two parts have; a row may have several keys of a kind, and "" is none."""
     chrom, place = genomic_places(rows)
-    keys: dict[str, list[pd.Series]] = {"shared variants": [allele_keys(rows)]}
+    alleles = [allele_keys(rows)]
     if "genome_pos" in rows:
-        keys["shared variants"].append(chrom + ":" + place.astype(str) + ":" + _change(rows))
+        alleles.append(chrom + ":" + place.astype(str) + ":" + _change(rows))
+    keys = {"shared variants": pd.concat(alleles)}
     if "sequence" in rows:
-        keys["shared sequences"] = [rows["sequence"]]
+        keys["shared sequences"] = rows["sequence"]
     if "sites_mutated" in rows:
-        keys["shared sites"] = []
-    keys["shared groups"] = [rows["group"]]
-    known = rows["acceptor_pos"].notna() & rows["donor_pos"].notna()
-    exons = (
-        rows["chrom"].map(bare_contig) + ":" + rows["acceptor_pos"].astype(str) + "-" + rows["donor_pos"].astype(str)
-    )
-    keys["shared exons"] = [exons.where(known, "")]
-    keys["shared genes"] = [rows["gene"]]
-    keys["shared chromosomes"] = [chrom]
-    found = []
-    for check, columns in keys.items():
+        keys["shared sites"] = "site " + rows["sites_mutated"].astype(str).str.split(";").explode()
+    keys |= {"shared groups": rows["group"], "shared exons": exon_keys(rows), "shared genes": rows["gene"]}
+    keys["shared chromosomes"] = chrom
+    found: Found = []
+    for check, values in keys.items():
+        part_of_key = parts[values.index]
         hits = np.zeros(len(rows), dtype=bool)
         words: list[str] = []
-        if check == "shared sites":
-            hits, words = _shared_sites(rows, parts)
-        for column in columns:
-            values = column.to_numpy(dtype=object)
-            for one, two in _pairs(parts):
-                common = (set(values[parts == one]) & set(values[parts == two])) - {""}
-                here = np.isin(values, list(common)) & (parts == two) if common else np.zeros(len(rows), dtype=bool)
-                hits |= here
-                words += [f"{value} in {one} and {two}" for value in sorted(map(str, common))[:EXAMPLES]]
+        for one, two in _pairs(parts):
+            common = (set(values[part_of_key == one]) & set(values[part_of_key == two])) - {""}
+            hits[values.index[(part_of_key == two) & values.isin(common)]] = True
+            words += [f"{value} in {one} and {two}" for value in sorted(common)[:EXAMPLES]]
         found += _told(check, hits, dict.fromkeys(words))
     return found
 
@@ -264,25 +240,11 @@ def _shared(rows: pd.DataFrame, parts: np.ndarray) -> list[tuple[str, int, tuple
 def _change(rows: pd.DataFrame) -> pd.Series:
     """The alleles, the same for either strand: the smaller of the change and its complement."""
     complement = str.maketrans("ACGT", "TGCA")
-    pairs = []
-    for ref, alt in zip(rows["ref"], rows["alt"], strict=True):
-        turned = f"{ref.translate(complement)[::-1]}>{alt.translate(complement)[::-1]}"
-        pairs.append(min(f"{ref}>{alt}", turned))
-    return pd.Series(pairs, index=rows.index)
+    turned = [rows[allele].str.translate(complement).str[::-1] for allele in ("ref", "alt")]
+    return pd.concat([rows["ref"] + ">" + rows["alt"], turned[0] + ">" + turned[1]], axis=1).min(axis=1)
 
 
-def _shared_sites(rows: pd.DataFrame, parts: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    seen: dict[str, set[str]] = {}
-    listed = [str(text).split(";") for text in rows["sites_mutated"]]
-    for sites, part in zip(listed, parts, strict=True):
-        for site in sites:
-            seen.setdefault(site, set()).add(str(part))
-    several = {site for site, where in seen.items() if len(where) > 1}
-    hits = np.array([part != TRAIN and bool(several & set(sites)) for sites, part in zip(listed, parts, strict=True)])
-    return hits, [f"site {site} in {' and '.join(sorted(seen[site]))}" for site in sorted(several)]
-
-
-def _overlapping(rows: pd.DataFrame, parts: np.ndarray, window: int) -> list[tuple[str, int, tuple[str, ...]]]:
+def _overlapping(rows: pd.DataFrame, parts: np.ndarray, window: int) -> Found:
     """Rows with a row of an earlier part nearer than a window, in the coordinates the windows are cut in and, for
     constructs, on the genome as well: two constructs may hold the same bases."""
     places = [(rows["chrom"].map(bare_contig), rows["pos"])]
@@ -308,33 +270,29 @@ def _overlapping(rows: pd.DataFrame, parts: np.ndarray, window: int) -> list[tup
     return _told("overlapping windows", hits, words)
 
 
-def _near_identical(
-    table: pd.DataFrame, parts: np.ndarray, sequences: _Sequences
-) -> list[tuple[str, int, tuple[str, ...]]]:
-    """Windows of a later part whose words nearly all occur in those of an earlier one."""
-    words, of_row = sequences.seen.words, sequences.seen.rows
-    part_of_word = parts[of_row]
-    total = np.bincount(of_row, minlength=len(table))
+def _near_identical(table: pd.DataFrame, parts: np.ndarray, seen: WindowKmers) -> Found:
+    """Windows of a later part whose k-mers nearly all occur in those of an earlier one."""
+    part_of_kmer = parts[seen.rows]
+    total = np.bincount(seen.rows, minlength=len(table))
     hits = np.zeros(len(table), dtype=bool)
     told = []
     for one, two in _pairs(parts):
-        earlier = np.unique(words[part_of_word == one])
-        mine = part_of_word == two
-        if not len(earlier) or not mine.any():
+        earlier, mine = np.unique(seen.kmers[part_of_kmer == one]), part_of_kmer == two
+        if not len(earlier):
             continue
-        at = np.minimum(np.searchsorted(earlier, words[mine]), len(earlier) - 1)
-        seen = np.bincount(of_row[mine], weights=earlier[at] == words[mine], minlength=len(table))
-        share = seen / np.maximum(total, 1)
-        here = (parts == two) & (total > 0) & (share >= NEAR_IDENTICAL)
+        at = np.minimum(np.searchsorted(earlier, seen.kmers[mine]), len(earlier) - 1)
+        known = earlier[at] == seen.kmers[mine]
+        share = np.bincount(seen.rows[mine], weights=known, minlength=len(table)) / np.maximum(total, 1)
+        here = (parts == two) & (share >= NEAR_IDENTICAL)
         hits |= here
         told += [
-            f"{table['variant_id'].iloc[row]} of {two}: {share[row]:.0%} of its words are in {one}"
+            f"{table['variant_id'].iloc[row]} of {two}: {share[row]:.0%} of its k-mers are in {one}"
             for row in np.flatnonzero(here)[:EXAMPLES]
         ]
     return _told("near-identical windows", hits, told)
 
 
-def _paralogs(rows: pd.DataFrame, parts: np.ndarray, families: pd.Series) -> list[tuple[str, int, tuple[str, ...]]]:
+def _paralogs(rows: pd.DataFrame, parts: np.ndarray, families: pd.Series) -> Found:
     """Different groups of one family in two parts."""
     frame = pd.DataFrame({"family": families, "group": rows["group"], "part": parts})
     several = frame.groupby("family")["group"].transform("nunique") > 1
@@ -350,11 +308,11 @@ def _paralogs(rows: pd.DataFrame, parts: np.ndarray, families: pd.Series) -> lis
     return _told("paralogs", hits, told)
 
 
-def _imbalances(rows: pd.DataFrame, parts: np.ndarray) -> list[tuple[str, int, tuple[str, ...]]]:
-    found: list[tuple[str, int, tuple[str, ...]]] = []
+def _imbalances(rows: pd.DataFrame, parts: np.ndarray) -> Found:
+    found: Found = []
     labels, sources = rows["classification"].to_numpy(), rows["source"].to_numpy()
     labelled = np.isin(labels, (SPLICE_ALTERING, NORMAL))
-    there = [part for part in (TRAIN, VALIDATION, TEST) if (labelled & (parts == part)).any()]
+    there = [part for part in PARTS if (labelled & (parts == part)).any()]
     shares = {part: float((labels[labelled & (parts == part)] == SPLICE_ALTERING).mean()) for part in there}
     for name, of in ((SPLICE_ALTERING, shares), (NORMAL, {part: 1 - share for part, share in shares.items()})):
         if of and max(of.values()) > 2 * min(of.values()):
@@ -362,18 +320,12 @@ def _imbalances(rows: pd.DataFrame, parts: np.ndarray) -> list[tuple[str, int, t
             found.append(("class imbalance", 1, (f"{name}: {told} of the labelled",)))
     names = sorted(set(sources))
     make_up = {part: np.array([(sources[parts == part] == name).mean() for name in names]) for part in there}
-    for one, two in _pairs(parts):
-        if one in make_up and two in make_up:
-            distance = float(np.abs(make_up[one] - make_up[two]).sum() / 2)
-            if distance > 0.2:
-                at = int(np.abs(make_up[one] - make_up[two]).argmax())
-                found.append(
-                    (
-                        "source imbalance",
-                        1,
-                        (f"{names[at]}: {make_up[one][at]:.0%} of {one}, {make_up[two][at]:.0%} of {two}",),
-                    )
-                )
+    for one, two in combinations(there, 2):
+        apart = np.abs(make_up[one] - make_up[two])
+        if float(apart.sum() / 2) > 0.2:
+            at = int(apart.argmax())
+            words = f"{names[at]}: {make_up[one][at]:.0%} of {one}, {make_up[two][at]:.0%} of {two}"
+            found.append(("source imbalance", 1, (words,)))
     if len(names) > 1:
         counts = pd.crosstab(sources[labelled], labels[labelled])
         lonely = counts[(counts.sum(axis="columns") >= 20) & ((counts > 0).sum(axis="columns") == 1)]
@@ -386,9 +338,6 @@ def _imbalances(rows: pd.DataFrame, parts: np.ndarray) -> list[tuple[str, int, t
     return found
 
 
-def _single_members(rows: pd.DataFrame) -> list[tuple[str, int, tuple[str, ...]]]:
-    counts = rows["group"].value_counts()
-    single = counts[counts == 1]
-    return (
-        [("single-member groups", len(single), tuple(sorted(map(str, single.index))[:EXAMPLES]))] if len(single) else []
-    )
+def _single_members(rows: pd.DataFrame) -> Found:
+    single = sorted(rows["group"][~rows["group"].duplicated(keep=False)].astype(str))
+    return [("single-member groups", len(single), tuple(single[:EXAMPLES]))] if single else []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -55,6 +56,11 @@ class Coverage:
         """The account as a table: one line for rows read, one for each reason, one for rows used."""
         lines = [("read", self.read), *self.left_out.items(), ("used", self.used)]
         return pd.DataFrame(lines, columns=["rows", "count"])
+
+    @classmethod
+    def from_json(cls, account: Mapping[str, Any]) -> Coverage:
+        """What `to_json` gave."""
+        return cls(account["read"], dict(account["left_out"]), dict(account["examples"]))
 
     def to_json(self) -> dict[str, object]:
         """The account as plain values, for a ledger line."""

@@ -7,49 +7,55 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int64, UInt64
+from jaxtyping import Bool, Int64, UInt8, UInt64
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
+from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.genome.source import SequenceSource
-from meta_spliceai.splice_engine.variants.kmers import canonical_kmers
 from meta_spliceai.splice_engine.variants.windows import build_windows
 
 CONTAINMENT = 0.2
-"""Share of the smaller gene's words found in the other one from which the two are relatives (about 93 % identity)."""
+"""Share of the smaller gene's k-mers found in the other one from which the two are relatives (about 93 % identity)."""
 
 NEIGHBOURING_EXONS = 1000
 """Exons with fewer bases than this between them go to one part together: their windows would overlap."""
 
 REPEAT_COPIES = 8
-"""A word in more genes than this belongs to a repeat (Alu, LINE) and says nothing about kinship."""
+"""A k-mer in more genes than this belongs to a repeat (Alu, LINE) and says nothing about kinship."""
 
 FEWEST_SHARED = 40
-"""Shared words below this are no evidence, however small the genes' sequence."""
+"""Shared k-mers below this are no evidence, however small the genes' sequence."""
 
 NEAR_IDENTICAL = 0.8
-"""Share of a window's 21-base words that also occur in other windows, from which it counts as seen there."""
+"""Share of a window's 21-mers that also occur in other windows, from which it counts as seen there."""
+
+K = 21
+"""Bases of a k-mer. Long enough that unrelated sequence shares next to none (4**21), short enough that relatives share
+many: at an identity of p, about p**21 of them are equal (0.22 at 93 %, 0.34 at 95 %)."""
+
+_ROWS_AT_ONCE = 4096
 
 COMPARED_BASES = 401
 """Of longer windows the middle part of this length is compared for near-identity."""
 
 
 @dataclass(frozen=True)
-class WindowWords:
-    """The 21-base words of a table's windows, and the row (0-based) each comes from."""
+class WindowKmers:
+    """The 21-mers of a table's windows, and the row (0-based) each comes from."""
 
-    words: UInt64[np.ndarray, " words"]
-    rows: Int64[np.ndarray, " words"]
+    kmers: UInt64[np.ndarray, " kmers"]
+    rows: Int64[np.ndarray, " kmers"]
 
 
-def window_words(table: pd.DataFrame, genome: SequenceSource, window: int) -> WindowWords:
-    """The words of every row's reference window (of long ones the middle `COMPARED_BASES`), either strand alike."""
-    return WindowWords(*canonical_kmers(build_windows(table, genome, min(window, COMPARED_BASES)).ref))
+def window_kmers(table: pd.DataFrame, genome: SequenceSource, window: int) -> WindowKmers:
+    """The 21-mers of every row's reference window (of long ones the middle `COMPARED_BASES`), either strand alike."""
+    return WindowKmers(*canonical_kmers(build_windows(table, genome, min(window, COMPARED_BASES)).ref))
 
 
 def gene_families(
-    table: pd.DataFrame, genome: SequenceSource, window: int = 501, seen: WindowWords | None = None
+    table: pd.DataFrame, genome: SequenceSource, window: int = 501, seen: WindowKmers | None = None
 ) -> pd.Series:
     """A family for each variant: the groups (genes) that must not be separated.
 
@@ -58,9 +64,9 @@ def gene_families(
     - they have variants of one exon (of one construct, where the variants stand in constructs): a variant may be given
       another gene than the exon that was measured;
     - variants of both lie so near on the genome that their windows overlap;
-    - the sequence around their variants is alike on either strand: at least a fifth of the smaller one's 21-base words
-      are in the other one, words of repeats left aside;
-    - otherwise a window of one would be known from the others: as long as the words of a window are to
+    - the sequence around their variants is alike on either strand: at least a fifth of the smaller one's 21-mers
+      are in the other one, those of repeats left aside;
+    - otherwise a window of one would be known from the others: as long as the k-mers of a window are to
       `NEAR_IDENTICAL` or more in the windows of all other families together, its family is joined with the one that
       shares most of them. What is left cannot be a near-identical window in any split by families.
 
@@ -72,7 +78,7 @@ def gene_families(
             stand in constructs.
         genome: where the windows come from.
         window: odd number of bases, that of the models.
-        seen: `window_words` of the same arguments, where they are at hand.
+        seen: `window_kmers` of the same arguments, where they are at hand.
 
     Returns:
         one text a row: the alphabetically first group of the family, index as the table's.
@@ -82,9 +88,9 @@ def gene_families(
         return table["group"].copy()
     edges = [_one_exon(table, codes), _near(table, codes, window), _alike(table, genome, codes, window)]
     family = _joined(len(groups), np.concatenate(edges))
-    words = window_words(table, genome, window) if seen is None else seen
-    _, numbers = np.unique(words.words, return_inverse=True)
-    while len(known := _known_elsewhere(numbers, words.rows, family[codes])):
+    seen = seen or window_kmers(table, genome, window)
+    _, numbers = np.unique(seen.kmers, return_inverse=True)
+    while len(known := _known_elsewhere(numbers, seen.rows, family[codes])):
         family = _joined(int(family.max()) + 1, known)[family]
     first = pd.Series(groups).groupby(family).transform("first").to_numpy()
     return pd.Series(first[codes], index=table.index, name="family")
@@ -142,46 +148,47 @@ def _joined(count: int, edges: Int64[np.ndarray, "edges 2"]) -> Int64[np.ndarray
     return connected_components(links, directed=False)[1].astype(np.int64)
 
 
+def exon_keys(table: pd.DataFrame) -> pd.Series:
+    """One text an exon whose two sites are known, in the coordinates of the table; "" for other rows."""
+    sites = table["acceptor_pos"].astype(str) + "-" + table["donor_pos"].astype(str)
+    known = table["acceptor_pos"].notna() & table["donor_pos"].notna()
+    return (table["chrom"].map(bare_contig) + ":" + sites).where(known, "")
+
+
 def _one_exon(table: pd.DataFrame, codes: np.ndarray) -> Int64[np.ndarray, "pairs 2"]:
     """Pairs of groups with variants of one exon, or of one construct."""
-    chrom = table["chrom"].map(bare_contig)
-    sites = chrom + ":" + table["acceptor_pos"].astype(str) + "-" + table["donor_pos"].astype(str)
-    known = (table["acceptor_pos"].notna() & table["donor_pos"].notna()).to_numpy()
-    keys = [np.where(known, sites, "")]
-    keys.append(np.where(in_constructs(table), chrom, ""))
+    construct = table["chrom"].map(bare_contig).where(in_constructs(table), "")
     pairs = []
-    for key in keys:
-        named = np.flatnonzero(key != "")
-        order = named[np.argsort(key[named], kind="stable")]
+    for key in (exon_keys(table).to_numpy(), construct.to_numpy()):
+        order = np.argsort(key, kind="stable")
+        order = order[key[order] != ""]
         same = (key[order][1:] == key[order][:-1]) & (codes[order][1:] != codes[order][:-1])
         pairs.append(np.column_stack([codes[order][:-1][same], codes[order][1:][same]]))
-    return np.concatenate(pairs).reshape(-1, 2).astype(np.int64)
+    return np.concatenate(pairs).astype(np.int64)
 
 
 def _known_elsewhere(
-    words: Int64[np.ndarray, " words"], of_row: Int64[np.ndarray, " words"], family: Int64[np.ndarray, " rows"]
+    kmers: Int64[np.ndarray, " kmers"], of_row: Int64[np.ndarray, " kmers"], family: Int64[np.ndarray, " rows"]
 ) -> Int64[np.ndarray, "pairs 2"]:
     """For every family with a window that the other families know, the pair of it and the one that knows most of it.
 
     Args:
-        words: number of every word of the windows, equal for equal words.
+        kmers: number of every k-mer of the windows, equal for equal ones.
         of_row: the row it stands in.
         family: of every row.
     """
     families = int(family.max()) + 1
-    word_of_family = np.unique(words * families + family[of_row])  # each word once a family, ordered by word
-    owners = word_of_family % families
-    copies = np.bincount(word_of_family // families)
+    kmer_of_family = np.unique(kmers * families + family[of_row])  # each k-mer once a family, ordered by k-mer
+    owners = kmer_of_family % families
+    copies = np.bincount(kmer_of_family // families)
     starts = np.cumsum(copies) - copies
-    elsewhere = np.bincount(of_row, weights=copies[words] > 1, minlength=len(family))
+    elsewhere = np.bincount(of_row, weights=copies[kmers] > 1, minlength=len(family))
     known = elsewhere / np.maximum(np.bincount(of_row, minlength=len(family)), 1) >= NEAR_IDENTICAL
     rows = pd.Series(np.flatnonzero(known))
     pairs = []
     for row in rows.groupby(family[rows]).first():  # one a family and round: joining may settle its other windows
-        mine = words[of_row == row]
-        others = np.concatenate([owners[starts[word] : starts[word] + copies[word]] for word in mine])
-        others = others[others != family[row]]
-        pairs.append((int(family[row]), int(np.bincount(others).argmax())))
+        others = np.concatenate([owners[starts[at] : starts[at] + copies[at]] for at in kmers[of_row == row]])
+        pairs.append((int(family[row]), int(np.bincount(others[others != family[row]]).argmax())))
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
@@ -195,31 +202,62 @@ def _near(table: pd.DataFrame, codes: np.ndarray, window: int) -> np.ndarray:
 
 
 def _alike(table: pd.DataFrame, genome: SequenceSource, codes: np.ndarray, window: int) -> np.ndarray:
-    """Pairs of groups whose windows share enough words."""
+    """Pairs of groups whose windows share enough k-mers."""
     apart = table.assign(_group=codes)[["chrom", "pos", "ref", "alt", "strand", "_group"]]
-    # windows a few bases apart hold the same words: one a quarter window and group is enough
+    # windows a few bases apart hold the same k-mers: one a quarter window and group is enough
     thinned = (
         apart.drop_duplicates(["chrom", "_group", "pos"])
         if window < 8
         else apart.assign(_bin=apart["pos"] // (window // 4)).drop_duplicates(["chrom", "_group", "_bin"])
     )
-    words, rows = canonical_kmers(build_windows(thinned, genome, window).ref)
+    kmers, rows = canonical_kmers(build_windows(thinned, genome, window).ref)
     group = thinned["_group"].to_numpy()[rows]
-    order = np.lexsort([group, words])
-    words, group = words[order], group[order]
-    new = np.ones(len(words), dtype=bool)
-    new[1:] = (words[1:] != words[:-1]) | (group[1:] != group[:-1])
-    words, group = words[new], group[new]
+    order = np.lexsort([group, kmers])
+    kmers, group = kmers[order], group[order]
+    new = np.r_[True, (kmers[1:] != kmers[:-1]) | (group[1:] != group[:-1])][: len(kmers)]  # each once a group
+    kmers, group = kmers[new], group[new]
     sizes = np.bincount(group, minlength=int(codes.max()) + 1)
-    starts = np.flatnonzero(np.r_[True, words[1:] != words[:-1]]) if len(words) else np.empty(0, dtype=np.int64)
-    copies = np.repeat(np.diff(np.r_[starts, len(words)]), np.diff(np.r_[starts, len(words)]))
-    usable = copies <= REPEAT_COPIES
+    starts = np.flatnonzero(np.r_[True, kmers[1:] != kmers[:-1]][: len(kmers)])
+    copies = np.diff(np.r_[starts, len(kmers)])
+    usable = np.repeat(copies, copies) <= REPEAT_COPIES
     pairs = []
     for step in range(1, REPEAT_COPIES):
-        same = (words[step:] == words[:-step]) & usable[step:]
+        same = (kmers[step:] == kmers[:-step]) & usable[step:]
         pairs.append(np.column_stack([group[:-step][same], group[step:][same]]))
     found, shared = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
-    if not len(found):
-        return np.empty((0, 2), dtype=np.int64)
     smaller = np.minimum(sizes[found[:, 0]], sizes[found[:, 1]])
     return found[(shared >= FEWEST_SHARED) & (shared >= CONTAINMENT * smaller)]
+
+
+def canonical_kmers(
+    windows: UInt8[np.ndarray, "rows length"], k: int = K
+) -> tuple[UInt64[np.ndarray, " kmers"], Int64[np.ndarray, " kmers"]]:
+    """The k-mers of every window, and the row each comes from; those with an N are left out.
+
+    A k-mer and its reverse complement are the same number (the smaller of the two), so that strand does not matter.
+
+    Args:
+        windows: codes.
+        k: bases in a k-mer, at most 31.
+    """
+    kmers = [np.empty(0, dtype=np.uint64)]
+    rows = [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(windows), _ROWS_AT_ONCE):
+        part = windows[start : start + _ROWS_AT_ONCE]
+        places = part.shape[1] - k + 1
+        if places < 1:
+            continue
+        forward = np.zeros((len(part), places), dtype=np.uint64)
+        backward = np.zeros_like(forward)
+        known = np.ones_like(forward, dtype=bool)
+        for offset in range(k):
+            base = part[:, offset : offset + places]
+            known &= base != N_CODE
+            code = np.minimum(base, 3).astype(np.uint64)
+            forward = (forward << np.uint64(2)) | code
+            backward |= (np.uint64(3) - code) << np.uint64(2 * offset)
+        both = np.minimum(forward, backward)
+        at, place = np.nonzero(known)
+        kmers.append(both[at, place])
+        rows.append(at + start)
+    return np.concatenate(kmers), np.concatenate(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,21 @@ from meta_spliceai.read_hostile import text_lines
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import as_variant_table
+from meta_spliceai.splice_engine.variants.table import as_variant_table, describe
 
 NO_PLACE = "no place in the other build"
 BROKEN_UP = "reference allele is broken up in the other build"
+
+
+class Lifted(NamedTuple):
+    """A variant in the other build: contig without "chr", 1-based position, alleles on that build's plus strand, and
+    whether that reads like the old one."""
+
+    chrom: str
+    pos: int
+    ref: str
+    alt: str
+    forward: bool
 
 
 class Chain:
@@ -33,10 +45,8 @@ class Chain:
     """
 
     def __init__(self, path: Path, *, backward: bool = False) -> None:
-        self.name = str(path)
-        rows: dict[str, list[tuple[int, int, int, int, int]]] = {}  # old start, old end, new base, direction, score
-        self._names: list[str] = []
-        targets: dict[str, list[int]] = {}
+        rows: dict[str, list[tuple[int, ...]]] = {}  # old start, old end, new base, direction, score, new contig
+        names: dict[str, int] = {}
         for chrom, start, end, new_name, new_base, direction, score in _blocks(Path(path)):
             if backward:
                 last = new_base + direction * (end - start - 1)
@@ -44,14 +54,13 @@ class Chain:
                     min(new_base, last), max(new_base, last) + 1, start if direction > 0 else end - 1
                 )  # fmt: skip
                 chrom, new_name = new_name, chrom
-            rows.setdefault(chrom, []).append((start, end, new_base, direction, score))
-            if new_name not in self._names:
-                self._names.append(new_name)
-            targets.setdefault(chrom, []).append(self._names.index(new_name))
+            number = names.setdefault(new_name, len(names))
+            rows.setdefault(chrom, []).append((start, end, new_base, direction, score, number))
+        self._names = list(names)
         self._blocks: dict[str, np.ndarray] = {}
         self._reach: dict[str, np.ndarray] = {}  # farthest end of this block and all before it
         for chrom, blocks in rows.items():
-            table = np.column_stack([np.array(blocks, dtype=np.int64), np.array(targets[chrom], dtype=np.int64)])
+            table = np.array(blocks, dtype=np.int64)
             self._blocks[chrom] = table[np.argsort(table[:, 0], kind="stable")]
             self._reach[chrom] = np.maximum.accumulate(self._blocks[chrom][:, 1])
 
@@ -78,23 +87,22 @@ class Chain:
         lifted = int(new_base + direction * (at - start))
         return self._names[int(name)], lifted + 1, "+" if direction > 0 else "-"
 
-    def lift_allele(self, chrom: str, pos: int, ref: str, alt: str) -> tuple[str, int, str, str] | None:
+    def lift_allele(self, chrom: str, pos: int, ref: str, alt: str) -> Lifted | str:
         """A variant (1-based, plus strand) in the new build, its alleles turned where that reads the other way round.
 
         Returns:
-            contig without "chr", position, ref, alt; None where the bases of `ref` have no counterpart or are no longer
-            together.
+            the variant, or why there is none: `NO_PLACE`, or `BROKEN_UP` where the bases of `ref` are apart there.
         """
         first = self.lift(chrom, pos)
         last = first if len(ref) == 1 else self.lift(chrom, pos + len(ref) - 1)
         if first is None or last is None:
-            return None
-        direction = 1 if first[2] == "+" else -1
-        if (last[0], last[2]) != (first[0], first[2]) or last[1] - first[1] != (len(ref) - 1) * direction:
-            return None
-        if direction < 0:
+            return NO_PLACE
+        forward = first[2] == "+"
+        if (last[0], last[2]) != (first[0], first[2]) or last[1] - first[1] != (len(ref) - 1) * (1 if forward else -1):
+            return BROKEN_UP
+        if not forward:
             ref, alt = (decode(reverse_complement(encode(allele))) for allele in (ref, alt))
-        return first[0], min(first[1], last[1]), ref, alt
+        return Lifted(first[0], min(first[1], last[1]), ref, alt, forward)
 
 
 def _blocks(path: Path) -> list[tuple[str, int, int, str, int, int, int]]:
@@ -156,39 +164,27 @@ def lift_over(table: pd.DataFrame, chain: Chain) -> tuple[pd.DataFrame, Coverage
     Reasons for leaving out: "no place in the other build", "reference allele is broken up in the other build".
     """
     coverage = Coverage(len(table))
-    lost: dict[str, list[str]] = {NO_PLACE: [], BROKEN_UP: []}
-    keep: list[int] = []
-    lifted: dict[str, list[object]] = {
-        column: [] for column in ("chrom", "pos", "ref", "alt", "strand", "acceptor_pos", "donor_pos")
-    }
-    columns = ("variant_id", "chrom", "pos", "ref", "alt", "strand", "acceptor_pos", "donor_pos")
-    for at, (name, chrom, pos, ref, alt, strand, acceptor, donor) in enumerate(
-        zip(*(table[column] for column in columns), strict=True)
-    ):
-        first = chain.lift(chrom, pos)
-        last = first if len(ref) == 1 else chain.lift(chrom, pos + len(ref) - 1)
-        if first is None or last is None:
-            lost[NO_PLACE].append(f"{name} ({chrom}:{pos} {ref}>{alt})")
-            continue
-        forward = first[2] == "+"
-        if last[0] != first[0] or last[2] != first[2] or last[1] - first[1] != (len(ref) - 1) * (1 if forward else -1):
-            lost[BROKEN_UP].append(f"{name} ({chrom}:{pos} {ref}>{alt})")
-            continue
-        keep.append(at)
-        lifted["chrom"].append(first[0])
-        lifted["pos"].append(min(first[1], last[1]))
-        lifted["ref"].append(ref if forward else decode(reverse_complement(encode(ref))))
-        lifted["alt"].append(alt if forward else decode(reverse_complement(encode(alt))))
-        lifted["strand"].append(strand if forward else {"+": "-", "-": "+"}[strand])
-        for column, site in (("acceptor_pos", acceptor), ("donor_pos", donor)):
-            there = None if pd.isna(site) else chain.lift(chrom, int(site))
-            lifted[column].append(there[1] if there is not None and there[0] == first[0] else pd.NA)
-    for reason, rows in lost.items():
-        coverage.leave_out(reason, rows)
-    kept = table.iloc[keep].assign(
-        **{
-            column: pd.array(values, dtype="Int64") if column.endswith("_pos") else values
-            for column, values in lifted.items()
-        }
-    )
-    return as_variant_table(kept, "lifted-over variants"), coverage
+    places = zip(table["chrom"], table["pos"], table["ref"], table["alt"], strict=True)
+    found = [chain.lift_allele(*place) for place in places]
+    for reason in (NO_PLACE, BROKEN_UP):
+        coverage.leave_out(reason, [describe(table.iloc[at]) for at, one in enumerate(found) if one == reason])
+    kept = table[[isinstance(one, Lifted) for one in found]]
+    there = [one for one in found if isinstance(one, Lifted)]
+    turned = {"+": "-", "-": "+"}
+    return as_variant_table(
+        kept.assign(
+            **{column: [getattr(one, column) for one in there] for column in ("chrom", "pos", "ref", "alt")},
+            strand=[own if one.forward else turned[own] for own, one in zip(kept["strand"], there, strict=True)],
+            **{column: _sites(kept, column, there, chain) for column in ("acceptor_pos", "donor_pos")},
+        ),
+        "lifted-over variants",
+    ), coverage
+
+
+def _sites(rows: pd.DataFrame, column: str, there: list[Lifted], chain: Chain) -> pd.Series:
+    """A site of each variant's exon in the new build; unknown where it has no place on the variant's contig."""
+    sites: list[int | None] = []
+    for chrom, site, variant in zip(rows["chrom"], rows[column], there, strict=True):
+        place = None if pd.isna(site) else chain.lift(chrom, int(site))
+        sites.append(place[1] if place is not None and place[0] == variant.chrom else None)
+    return pd.Series(sites, index=rows.index, dtype="Int64")

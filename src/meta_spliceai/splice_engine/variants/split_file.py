@@ -101,7 +101,6 @@ def _split_of(stored: pa.Table, path: Path) -> StoredSplit:
         )
     if not set(np.unique(parts.astype(str))) <= {*PARTS, LEFT_OUT}:
         raise IntegrityError(f"{path}: column 'part' holds other words than {', '.join(PARTS)}")
-    account = header["coverage"]
-    coverage = Coverage(account["read"], dict(account["left_out"]), dict(account["examples"]))
+    coverage = Coverage.from_json(header["coverage"])
     split = Split(header["name"], parts, header["digest"], header["description"], coverage, header["unit"])
     return StoredSplit(split, table, dict(header["data"]))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from jaxtyping import Int64
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.families import NEIGHBOURING_EXONS, exon_groups, genomic_places
+from meta_spliceai.splice_engine.variants.families import genomic_places
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -74,17 +75,15 @@ def make_split(
     name: str,
     description: str,
     coverage: Coverage,
-    classes: Sequence[str] = (SPLICE_ALTERING, NORMAL),
     unit: str = "group",
     may_lack: Sequence[str] = (),
 ) -> Split:
-    """A split, once every part that has rows at all has every class that the table has.
+    """A split, once every part that has rows at all has both classes, as far as the table has them.
 
     Args:
         table: the variants.
         parts: one of PARTS or "" a row.
         name, description, coverage, unit: as in `Split`.
-        classes: those that each part must hold, if the table holds them.
         may_lack: parts that need not hold every class (the one chromosome of a leave-one-out fold).
 
     Raises:
@@ -93,15 +92,10 @@ def make_split(
     if not (parts == TRAIN).any():
         raise InputError(f"split {name}: the training part is empty; use fewer or smaller other parts")
     labels = table["classification"].to_numpy()
-    for part in PARTS:
+    for part in [part for part in PARTS if part not in may_lack and (parts == part).any()]:
         inside = parts == part
-        for wanted in classes:
-            if (
-                part not in may_lack
-                and inside.any()
-                and (labels == wanted).any()
-                and not (labels[inside] == wanted).any()
-            ):
+        for wanted in (SPLICE_ALTERING, NORMAL):
+            if wanted in labels and wanted not in labels[inside]:
                 raise InputError(
                     f"split {name}: its {part} part ({int(inside.sum())} rows) has no variant of class {wanted}; "
                     "use another seed, larger parts or smaller groups"
@@ -110,11 +104,7 @@ def make_split(
 
 
 def _checked_fractions(fractions: Mapping[str, float], name: str) -> dict[str, float]:
-    """Fractions of all three parts, scaled to a sum of one.
-
-    Raises:
-        InputError: an unknown part, a negative fraction, or nothing to train on.
-    """
+    """Fractions of all three parts, scaled to a sum of one; an InputError where that cannot be."""
     for part, fraction in fractions.items():
         if part not in PARTS:
             raise unknown_value("part", part, PARTS, f"split {name}")
@@ -131,10 +121,7 @@ def _deal(sizes: Sequence[int], fractions: Mapping[str, float], seed: int, name:
     units move for as long as that brings the parts nearer to their shares.
 
     Returns:
-        the part of each unit.
-
-    Raises:
-        InputError: fewer units than parts.
+        the part of each unit; an InputError where there are fewer than parts.
     """
     wanted = [part for part in PARTS if fractions[part] > 0]
     if len(sizes) < len(wanted):
@@ -200,41 +187,6 @@ def group_split(
     return make_split(table, dealt[codes], name, description, Coverage(len(table)), unit=unit)
 
 
-def gene_split(
-    table: pd.DataFrame, fractions: Mapping[str, float], seed: int, families: pd.Series, name: str = "gene"
-) -> Split:
-    """Whole gene families to parts: `group_split` with relatives kept together.
-
-    Args: as `group_split`; `families` from `gene_families`.
-    """
-    return group_split(table, fractions, seed, name, families, unit="gene")
-
-
-def exon_split(
-    table: pd.DataFrame,
-    fractions: Mapping[str, float],
-    seed: int,
-    families: pd.Series | None = None,
-    name: str = "exon",
-    window: int = 501,
-) -> Split:
-    """Whole exons to parts; exons of one gene may be in different parts, near ones are kept together.
-
-    A weaker promise than `gene_split`: use it only where there are too few genes, and say so.
-
-    Args:
-        table: a variant table with `acceptor_pos` and `donor_pos`.
-        fractions, seed, name: as `group_split`.
-        families: as `gene_families` gives them for a table grouped by `exon_groups`; None to go by place alone.
-        window: bases of the models' windows; exons whose windows could overlap stay together.
-
-    Raises:
-        InputError: as `group_split`.
-    """
-    exons = exon_groups(table, max(NEIGHBOURING_EXONS, window)) if families is None else families
-    return group_split(table, fractions, seed, name, exons, unit="exon")
-
-
 def chromosome_split(
     table: pd.DataFrame,
     test: Sequence[str],
@@ -242,6 +194,7 @@ def chromosome_split(
     validation: float | Sequence[str] = 0.15,
     families: pd.Series | None = None,
     name: str = "chromosome",
+    may_lack: Sequence[str] = (),
 ) -> Split:
     """Test on whole chromosomes; validation, for early stopping, on other whole chromosomes.
 
@@ -255,14 +208,14 @@ def chromosome_split(
         validation: share of the rows outside the test, or the chromosomes themselves.
         families: from `gene_families`; None to take the column `group`.
         name: of the split.
+        may_lack: as `make_split`.
 
     Raises:
         InputError: a chromosome that no variant is on (those there are, are named), a chromosome in two parts, too few
             chromosomes, or a part without a class.
     """
-    chrom = genomic_places(table)[0].to_numpy()
-    there = sorted(set(chrom), key=_chromosome_order)
-    wanted = _chromosomes(test, there, name)
+    chrom, there = _chromosomes(table)
+    wanted = _named(test, there, name)
     rest = [one for one in there if one not in wanted]
     if isinstance(validation, (int, float)):
         shares = _checked_fractions({TRAIN: 1 - validation, VALIDATION: validation}, name)
@@ -270,26 +223,21 @@ def chromosome_split(
         dealt = _deal(sizes, shares, seed, name, "chromosomes outside the test")
         held = [one for one, part in zip(rest, dealt, strict=True) if part == VALIDATION]
     else:
-        held = _chromosomes(validation, there, name)
+        held = _named(validation, there, name)
         if set(held) & set(wanted):
             raise InputError(f"split {name}: {', '.join(sorted(set(held) & set(wanted)))} in both validation and test")
     parts = np.where(np.isin(chrom, wanted), TEST, np.where(np.isin(chrom, held), VALIDATION, TRAIN)).astype(object)
     description = (
         f"test chr {', '.join(wanted)}; validation chr {', '.join(held) or 'none'}; training on the others; seed {seed}"
     )
-    return _without_relatives(table, parts, families, name, description)
+    return _without_relatives(table, parts, families, name, description, may_lack)
 
 
 def spliceai_clean_split(
     table: pd.DataFrame, seed: int, validation: float = 0.15, families: pd.Series | None = None
 ) -> Split:
-    """Test only on chromosomes that SpliceAI's family of networks never trained on (those of 1, 3, 5, 7, 9 there are).
-
-    Args: as `chromosome_split`.
-
-    Raises:
-        InputError: no variant on any of them, or as `chromosome_split`.
-    """
+    """`chromosome_split` that tests only where SpliceAI's family of networks never trained: on those of chr 1, 3,
+    5, 7 and 9 there are. An InputError where no variant is on any of them."""
     there = set(genomic_places(table)[0])
     clean = [one for one in SPLICEAI_HELD_OUT if one in there]
     if not clean:
@@ -308,75 +256,41 @@ def chromosome_folds(
     In fold i, group i is the test and group i + 1 the validation; every row with its whole family is tested once.
 
     Args:
-        folds: number of folds, at least 3 (test, validation and training differ).
+        folds: at least 3, for test, validation and training to differ.
         table, seed, families, name: as `chromosome_split`.
 
     Raises:
         InputError: fewer chromosomes than folds, or a fold with a part without a class, by its number.
     """
-    chrom = genomic_places(table)[0].to_numpy()
-    there = sorted(set(chrom), key=_chromosome_order)
-    group = _fold_numbers([int((chrom == one).sum()) for one in there], folds, seed, name, "chromosomes")
-    number = dict(zip(there, group.tolist(), strict=True))
-    of_row = np.array([number[one] for one in chrom])
+    chrom, there = _chromosomes(table)
     splits = []
-    for fold in range(folds):
-        held = [one for one in there if number[one] == fold]
-        parts = _rotated(of_row, fold, folds)
-        words = f"fold {fold + 1} of {folds}: test chr {', '.join(held)}, seed {seed}"
-        splits.append(_without_relatives(table, parts, families, f"{name}-{fold + 1}of{folds}", words))
+    for name_of_fold, parts in _folds(pd.Categorical(chrom, there).codes, "chromosomes", folds, seed, name):
+        held = ", ".join(_chromosomes(table[parts == TEST])[1])
+        words = f"{name_of_fold}: test chr {held}, seed {seed}"
+        splits.append(_without_relatives(table, parts, families, name_of_fold, words))
     return splits
 
 
 def gene_folds(
     table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None, name: str = "gene-folds"
 ) -> list[Split]:
-    """k-fold cross-validation over whole groups (or families): fold i is the test, fold i + 1 the validation.
-
-    Args: as `chromosome_folds`.
-
-    Raises:
-        InputError: fewer groups than folds, a row without a group, or a fold with a part without a class.
-    """
+    """As `chromosome_folds`, over whole groups or families."""
     codes, groups = _factorized(table, families, name)
-    fold_of = _fold_numbers(np.bincount(codes, minlength=len(groups)).tolist(), folds, seed, name, "groups")
+    kind, unit = _kind("gene", families), "group" if families is None else "gene"
     return [
-        make_split(
-            table,
-            _rotated(fold_of[codes], fold, folds),
-            f"{name}-{fold + 1}of{folds}",
-            f"fold {fold + 1} of {folds} of {len(groups)} {_kind('gene', families)}, seed {seed}",
-            Coverage(len(table)),
-            unit="group" if families is None else "gene",
-        )
-        for fold in range(folds)
+        make_split(table, parts, fold, f"{fold} of {len(groups)} {kind}, seed {seed}", Coverage(len(table)), unit)
+        for fold, parts in _folds(codes, "groups", folds, seed, name)
     ]
 
 
 def leave_one_chromosome_out(
     table: pd.DataFrame, seed: int, validation: float = 0.15, families: pd.Series | None = None
 ) -> list[Split]:
-    """One split a chromosome: that one is the test, some of the others are validation.
-
-    A single chromosome may lack a class; results are pooled over the folds.
-
-    Args: as `chromosome_split`.
-
-    Raises:
-        InputError: fewer than three chromosomes, or a training or validation part without a class.
-    """
-    chrom = genomic_places(table)[0].to_numpy()
-    there = sorted(set(chrom), key=_chromosome_order)
-    splits = []
-    for one in there:
-        rest = [other for other in there if other != one]
-        shares = _checked_fractions({TRAIN: 1 - validation, VALIDATION: validation}, f"leave-out-{one}")
-        dealt = _deal([int((chrom == other).sum()) for other in rest], shares, seed, f"leave-out-{one}", "chromosomes")
-        held = [other for other, part in zip(rest, dealt, strict=True) if part == VALIDATION]
-        parts = np.where(chrom == one, TEST, np.where(np.isin(chrom, held), VALIDATION, TRAIN)).astype(object)
-        words = f"test chr {one}; validation chr {', '.join(held)}; seed {seed}"
-        splits.append(_without_relatives(table, parts, families, f"leave-out-{one}", words, may_lack=(TEST,)))
-    return splits
+    """`chromosome_split` for each chromosome as the test, which may lack a class: results are pooled over the folds."""
+    return [
+        chromosome_split(table, [one], seed, validation, families, f"leave-out-{one}", may_lack=(TEST,))
+        for one in _chromosomes(table)[1]
+    ]
 
 
 def position_block_split(
@@ -385,7 +299,6 @@ def position_block_split(
     seed: int,
     name: str = "position-blocks",
     block: int = 5,
-    sites: str = "sites_mutated",
 ) -> Split:
     """Contiguous blocks of mutated sites to parts, so that no mutated site is in two parts.
 
@@ -394,27 +307,24 @@ def position_block_split(
     sequence in two parts is an error, whatever the sites say.
 
     Args:
-        table: a variant table with a column of mutated sites: numbers joined by ";" ("7" or "7;8").
+        table: a variant table with a column `sites_mutated`: numbers joined by ";" ("7" or "7;8").
         fractions: share of rows of each part; scaled to one.
         seed: order in which blocks are dealt.
         name: of the split.
         block: sites in a block.
-        sites: the column.
 
     Raises:
         InputError: no such column, a malformed entry (with its row), fewer blocks than parts, a part without a class,
             one sequence in two parts.
     """
     shares = _checked_fractions(fractions, name)
-    if sites not in table:
-        raise InputError(f"split {name}: the table has no column '{sites}' of mutated sites")
-    if block < 1:
-        raise InputError(f"split {name}: a block must hold at least one site: {block}")
+    if "sites_mutated" not in table:
+        raise InputError(f"split {name}: the table has no column 'sites_mutated' of mutated sites")
     of_row = []
-    for at, text in enumerate(table[sites]):
-        if not str(text).replace(";", "").isdigit() or "" in str(text).split(";"):
-            raise InputError(f"split {name}: row {at + 1}: '{text}' is no list of mutated sites like '7' or '7;8'")
-        of_row.append([int(part) for part in str(text).split(";")])
+    for number, text in enumerate(table["sites_mutated"].astype(str), start=1):
+        if not re.fullmatch(r"\d+(;\d+)*", text, re.ASCII):
+            raise InputError(f"split {name}: row {number}: '{text}' is no list of mutated sites like '7' or '7;8'")
+        of_row.append([int(site) for site in text.split(";")])
     all_sites = sorted({site for row in of_row for site in row})
     blocks = np.array_split(np.array(all_sites), max(1, round(len(all_sites) / block)))
     block_of = {int(site): number for number, members in enumerate(blocks) for site in members}
@@ -425,24 +335,16 @@ def position_block_split(
     coverage = Coverage(len(table))
     coverage.leave_out(STRADDLES, table["variant_id"][parts == LEFT_OUT])
     _refuse_shared_sequences(table, parts, name)
-    where = "; ".join(
-        f"{part}: sites "
-        + ", ".join(
-            f"{members[0]}-{members[-1]}" for members, of in zip(blocks, part_of_block, strict=True) if of == part
-        )
-        for part in PARTS
-        if part in part_of_block
-    )
+    spans = {part: [] for part in PARTS if part in part_of_block}
+    for members, part in zip(blocks, part_of_block, strict=True):
+        spans[part].append(f"{members[0]}-{members[-1]}")
+    where = "; ".join(f"{part}: sites {', '.join(of_part)}" for part, of_part in spans.items())
     description = f"blocks of about {block} neighbouring mutated sites, seed {seed} ({where})"
     return make_split(table, parts, name, description, coverage, unit="site")
 
 
 def _factorized(table: pd.DataFrame, families: pd.Series | None, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Number of each row's group, and the groups' names.
-
-    Raises:
-        InputError: a row without a group.
-    """
+    """Number of each row's group, and the groups' names; an InputError for a row without a group."""
     labels = table["group"] if families is None else families
     if len(labels) != len(table):
         raise InputError(f"split {name}: {len(labels)} family names for {len(table)} variants")
@@ -456,30 +358,31 @@ def _factorized(table: pd.DataFrame, families: pd.Series | None, name: str) -> t
     return codes, np.asarray(groups)
 
 
-def _fold_numbers(sizes: Sequence[int], folds: int, seed: int, name: str, what: str) -> np.ndarray:
-    """The fold of each unit: largest first, each to the fold with fewest rows; equal ones in random order.
+def _folds(codes: np.ndarray, what: str, folds: int, seed: int, name: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and parts of each fold. Whole units go to folds, largest first, each to the one with fewest rows so far;
+    equal ones in random order.
+
+    Args:
+        codes: number of each row's unit.
+        what: the units in words.
 
     Raises:
         InputError: fewer than three folds, or fewer units than folds.
     """
+    sizes = np.bincount(codes)
     if folds < 3:
         raise InputError(f"split {name}: {folds} folds; at least 3, for test, validation and training to differ")
     if len(sizes) < folds:
         raise InputError(f"split {name}: {len(sizes)} {what} cannot fill {folds} folds; ask for fewer folds")
-    random = np.random.default_rng(seed).random(len(sizes))
     filled = np.zeros(folds, dtype=np.int64)
-    number = np.empty(len(sizes), dtype=np.int64)
-    for unit in np.lexsort([random, -np.asarray(sizes)]):
-        number[unit] = int(filled.argmin())
-        filled[number[unit]] += sizes[unit]
-    return number
-
-
-def _rotated(fold_of_row: np.ndarray, fold: int, folds: int) -> np.ndarray:
-    """Parts of one fold of a cross-validation."""
-    return np.where(fold_of_row == fold, TEST, np.where(fold_of_row == (fold + 1) % folds, VALIDATION, TRAIN)).astype(
-        object
-    )
+    fold_of = np.empty(len(sizes), dtype=np.int64)
+    for unit in np.lexsort([np.random.default_rng(seed).random(len(sizes)), -sizes]):
+        fold_of[unit] = filled.argmin()
+        filled[fold_of[unit]] += sizes[unit]
+    for fold in range(folds):
+        validation = fold_of[codes] == (fold + 1) % folds
+        parts = np.where(fold_of[codes] == fold, TEST, np.where(validation, VALIDATION, TRAIN)).astype(object)
+        yield f"{name}-{fold + 1}of{folds}", parts
 
 
 def _without_relatives(
@@ -501,24 +404,20 @@ def _without_relatives(
     return make_split(table, kept, name, description, coverage, unit="chromosome", may_lack=may_lack)
 
 
-def _chromosomes(asked: Sequence[str], there: Sequence[str], name: str) -> list[str]:
-    """Chromosomes as the table has them.
+def _chromosomes(table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+    """The chromosome of each row, and all of them in their usual order."""
+    chrom = genomic_places(table)[0].to_numpy()
+    return chrom, sorted(set(chrom), key=lambda one: (int(one), "") if one.isdigit() else (1000, one))
 
-    Raises:
-        InputError: one that no variant is on, or none asked for.
-    """
+
+def _named(asked: Sequence[str], there: Sequence[str], name: str) -> list[str]:
+    """Chromosomes as the table has them; an InputError for one that no variant is on, or where none is asked for."""
     if isinstance(asked, str) or not asked:
         raise InputError(f"split {name}: chromosomes are given as a list, like 21, 22: {asked!r}")
-    found = []
     for one in asked:
         if bare_contig(one) not in there:
             raise InputError(f"split {name}: no variant is on chromosome '{one}'; there are {', '.join(there)}")
-        found.append(bare_contig(one))
-    return found
-
-
-def _chromosome_order(chrom: str) -> tuple[int, str]:
-    return (int(chrom), "") if chrom.isdigit() else (1000, chrom)
+    return [bare_contig(one) for one in asked]
 
 
 def _kind(unit: str, families: pd.Series | None) -> str:

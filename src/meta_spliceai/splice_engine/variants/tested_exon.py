@@ -34,21 +34,20 @@ def nearest_exon(gene: Gene, pos: int) -> tuple[TestedExon, int]:
 
     Within an exon that is the exon itself: the edges of others lie beyond its own.
     """
-    best, best_distance = 0, None
-    for at, (start, end) in enumerate(gene.exons):
-        distance = min(abs(pos - (start + 1)), abs(pos - end))
-        if best_distance is None or distance < best_distance:
-            best, best_distance = at, distance
+    distances = [min(abs(pos - (start + 1)), abs(pos - end)) for start, end in gene.exons]
+    best = distances.index(min(distances))
     start, end = gene.exons[best]
     first, last = best == 0, best == len(gene.exons) - 1
     if gene.strand == "+":
         exon = TestedExon(gene, None if first else start + 1, None if last else end, best + 1)
     else:
         exon = TestedExon(gene, None if last else end, None if first else start + 1, len(gene.exons) - best)
-    return exon, best_distance or 0
+    return exon, distances[best]
 
 
-def find_tested_exon(annotation: GeneAnnotation, chrom: str, pos: int, named_gene: str = "") -> TestedExon | str:
+def find_tested_exon(
+    annotation: GeneAnnotation, chrom: str, pos: int, named_gene: str = "", strand: str = ""
+) -> TestedExon | str:
     """The exon a variant most likely tests.
 
     Among the genes over the position, the one the source names is taken if it is there; otherwise the gene with the
@@ -58,19 +57,17 @@ def find_tested_exon(annotation: GeneAnnotation, chrom: str, pos: int, named_gen
         annotation: the genes.
         chrom, pos: the variant (1-based).
         named_gene: the source's gene symbol, or empty.
+        strand: only genes on this one, if it is known.
 
     Returns:
         the exon, or the reason why there is none: `NO_GENE`, or `TWO_STRANDS` when genes of both strands are equally
         near, so that neither can be preferred.
     """
-    genes = annotation.overlapping(chrom, pos)
-    if named_gene:
-        genes = [gene for gene in genes if gene.name == named_gene] or genes
+    genes = [gene for gene in annotation.overlapping(chrom, pos) if strand in ("", gene.strand)]
+    genes = [gene for gene in genes if gene.name == named_gene] or genes
     if not genes:
         return NO_GENE
     found = [nearest_exon(gene, pos) for gene in genes]
     nearest = min(distance for _, distance in found)
     near = [exon for exon, distance in found if distance == nearest]
-    if len({exon.gene.strand for exon in near}) > 1:
-        return TWO_STRANDS
-    return near[0]
+    return near[0] if len({exon.gene.strand for exon in near}) == 1 else TWO_STRANDS
