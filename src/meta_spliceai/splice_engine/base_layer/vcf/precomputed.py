@@ -157,10 +157,14 @@ class ScoreTable:
         low, high = number << _WINDOW, (number + 2) << _WINDOW
         while left < right:  # the last block whose first line stands before the position
             share = min(max((pos - low) / max(high - low, 1), 0), 1)
-            middle = min(left + 1 + int(share * (right - left)), right)
-            here = self._first(self._blocks[middle], contig.name)
+            middle = min(left + max(1, int(share * (right - left + 1))), right)
+            text, _ = self._text(self._blocks[middle])
+            here = _first_place(text, contig.name)
             if here is not None and here < pos:
                 left, low = middle, here
+                last = _place(_last_line(text), contig.name)
+                if last is not None and last >= pos:
+                    break
             else:
                 right, high = middle - 1, high if here is None else here
         skipped = int(contig.windows[number]) & 0xFFFF if left == 0 else 0
@@ -175,7 +179,7 @@ class ScoreTable:
             text += more
             if len(text) > _LONGEST_STRETCH:
                 raise IntegrityError(f"{self.path}, {pos}: too many records at one place, or a line without an end")
-        first, last_place = _place(text[1:], contig.name), _place(_last_line(text), contig.name)
+        first, last_place = _first_place(text, contig.name), _place(_last_line(text), contig.name)
         known = first is not None and last_place is not None
         self._held = (contig.name, first or 0, last_place or 0, text) if known else (b"", 0, 0, b"")
         return text
@@ -205,17 +209,18 @@ class ScoreTable:
             self._texts[start] = bgzf.inflate(self._bytes[start:end], str(self.path)), end
         return self._texts[start]
 
-    def _first(self, start: int, name: bytes) -> int | None:
-        """Position of the first line that begins in a block; None where that is another contig's, or there is none."""
-        text, _ = self._text(start)
-        return _place(text[text.find(b"\n") + 1 :], name) if b"\n" in text else None
-
 
 def _place(line: bytes, name: bytes) -> int | None:
     """Position of the record that a text begins with; None where it is another contig's, or not whole."""
     chrom, _, rest = line[: len(name) + 20].partition(b"\t")
     digits, tab, _ = rest.partition(b"\t")
     return int(digits) if chrom == name and tab and digits.isdigit() else None
+
+
+def _first_place(text: bytes, name: bytes) -> int | None:
+    """Position of the first line that begins behind a line end; None as for `_place`."""
+    start = text.find(b"\n") + 1
+    return _place(text[start : start + len(name) + 20], name) if start else None
 
 
 def _near(text: bytes, name: bytes, pos: int) -> tuple[int, int]:
@@ -234,9 +239,10 @@ def _near(text: bytes, name: bytes, pos: int) -> tuple[int, int]:
 
 
 def _last_line(text: bytes) -> bytes:
-    """The last whole line of a text that begins with a line end; empty where there is none."""
+    """The last whole line that begins behind a line end; empty where there is none."""
     end = text.rfind(b"\n")
-    return text[text.rfind(b"\n", 0, end) + 1 : end + 1] if end > 0 else b""
+    start = text.rfind(b"\n", 0, max(end, 0)) + 1
+    return text[start : end + 1] if start else b""
 
 
 def _check_kind(path: Path, header: Sequence[bytes], info: InfoField, model: BaseModel, asked: dict[str, str]) -> None:
