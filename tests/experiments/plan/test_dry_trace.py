@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from meta_spliceai.experiments.plan import dry_trace
 from meta_spliceai.experiments.plan.dry_trace import DryRun, dry_run
-from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor
+from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor, QuantileEnsemble
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 CONFIG = TrainingConfig()
@@ -50,6 +50,13 @@ def test_training_holds_weights_gradients_and_two_moments() -> None:
 def test_the_forward_pass_alone_holds_far_less() -> None:
     dry = run(lambda: ComposedPredictor(**SMALL))
     assert dry.validation.at(12).peak_bytes < 0.6 * dry.training.at(12).peak_bytes
+
+
+def test_models_trained_side_by_side_take_the_memory_of_all() -> None:
+    one = run(lambda: QuantileEnsemble(encoder="simple-cnn", window=41, hidden_dim=8, layers=3, quantiles=[0.5]))
+    three = run(lambda: QuantileEnsemble(encoder="simple-cnn", window=41, hidden_dim=8, layers=3))
+    assert three.trained == 3 * one.trained
+    assert 2 * one.training.at(12).peak_bytes < three.training.at(12).peak_bytes < 4 * one.training.at(12).peak_bytes
 
 
 def test_operations_are_those_pytorch_counts() -> None:

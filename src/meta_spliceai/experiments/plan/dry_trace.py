@@ -231,8 +231,8 @@ def dry_run(build: Callable[[], Predictor], config: TrainingConfig, *, mixed: bo
 
 def _predict(predictor: Predictor, mixed: bool) -> Tensor:
     """Predictions of a batch: of one-hot bases of both alleles, or of a frozen encoder's features of them."""
-    encoder: Any = predictor.encoder
     frozen = predictor.encoder_frozen
+    encoder: Any = predictor.encoder if frozen else None  # models trained side by side have several
     shape = (BATCH, int(encoder.positions), int(encoder.channels)) if frozen else (BATCH, 4, predictor.window)
     pair = torch.zeros(shape), torch.zeros(shape)
     with _precision(mixed):
