@@ -151,7 +151,7 @@ def step(predictor: Any, data: Any, labels: Tensor, spec: ExperimentSpec) -> Non
             raise AssertionError(f"a gradient is on {parameter.grad.device}")
     predictor.eval()
     with torch.inference_mode():
-        answers, wanted = torch.cat([trainer.answer(batch) for batch in batches]), labels[batches.rows]
+        answers, wanted = torch.cat([trainer.predict(batch) for batch in batches]), labels[batches.rows]
     predictor.loss(answers, wanted, config)
     predictor.head.comparable(answers, wanted)
 
