@@ -245,8 +245,8 @@ def place_in_exons(
         reasons = pd.Series([exon if isinstance(exon, str) else "" for exon in exons], index=rows.index, dtype=object)
         for reason in (NO_GENE, TWO_STRANDS):
             rows = without(rows, reasons[rows.index] == reason, reason, coverage, "variant_id")
-        exons = [exon for exon in exons if not isinstance(exon, str)]
-        rows = rows.assign(strand=[exon.gene.strand for exon in exons])
+        found = [exon for exon in exons if not isinstance(exon, str)]
+        rows, exons = rows.assign(strand=[exon.gene.strand for exon in found]), [*found]
     known = [None if isinstance(exon, str) else exon for exon in exons]
     placed = rows.assign(
         gene=[given if exon is None else exon.gene.name for given, exon in zip(rows["gene"], known, strict=True)],

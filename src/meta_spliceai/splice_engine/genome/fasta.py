@@ -55,7 +55,7 @@ class IndexedFasta(SequenceSource):
         check_lengths(self.contigs(), build, self.name, whole=True)
 
     @cached_property
-    def digest(self) -> str:
+    def digest(self) -> str:  # type: ignore[override]  # read when it is asked for: it takes seconds
         """SHA-256 of the file; the cache remembers it for this state of the file."""
         memory = place_in_cache(self.path).with_suffix(".sha256")
         known = memory.read_bytes().decode("ascii", "replace") if memory.is_file() else ""

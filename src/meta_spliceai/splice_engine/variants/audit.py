@@ -324,8 +324,8 @@ def _imbalances(rows: pd.DataFrame, parts: np.ndarray) -> Found:
         apart = np.abs(make_up[one] - make_up[two])
         if float(apart.sum() / 2) > 0.2:
             at = int(apart.argmax())
-            words = f"{names[at]}: {make_up[one][at]:.0%} of {one}, {make_up[two][at]:.0%} of {two}"
-            found.append(("source imbalance", 1, (words,)))
+            told = f"{names[at]}: {make_up[one][at]:.0%} of {one}, {make_up[two][at]:.0%} of {two}"
+            found.append(("source imbalance", 1, (told,)))
     if len(names) > 1:
         counts = pd.crosstab(sources[labelled], labels[labelled])
         lonely = counts[(counts.sum(axis="columns") >= 20) & ((counts > 0).sum(axis="columns") == 1)]

@@ -335,7 +335,7 @@ def position_block_split(
     coverage = Coverage(len(table))
     coverage.leave_out(STRADDLES, table["variant_id"][parts == LEFT_OUT])
     _refuse_shared_sequences(table, parts, name)
-    spans = {part: [] for part in PARTS if part in part_of_block}
+    spans: dict[str, list[str]] = {part: [] for part in PARTS if part in part_of_block}
     for members, part in zip(blocks, part_of_block, strict=True):
         spans[part].append(f"{members[0]}-{members[-1]}")
     where = "; ".join(f"{part}: sites {', '.join(of_part)}" for part, of_part in spans.items())
