@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.read_hostile import text_lines
@@ -111,6 +111,17 @@ class GeneAnnotation:
         A contig is found with or without "chr", and M is MT; one that has no gene gives an empty list.
         """
         return self.within(chrom, pos - 1, pos)
+
+    def covered(self, chrom: str, pos: Int64[np.ndarray, " positions"]) -> Bool[np.ndarray, " positions"]:
+        """Whether `overlapping` finds any gene, for many positions (1-based) of one contig."""
+        spans = self._spans.get(bare_contig(chrom))
+        if spans is None:
+            return np.zeros(len(pos), dtype=bool)
+        order = np.argsort(spans[0], kind="stable")
+        # The last end of any gene that starts there or before.
+        starts, ends = spans[0][order], np.maximum.accumulate(spans[1][order])
+        before = np.searchsorted(starts, pos, side="left")
+        return (before > 0) & (ends[before - 1] >= pos)
 
     def within(self, chrom: str, start: int, end: int) -> list[Gene]:
         """The genes that share a base with [start, end) (0-based half-open), in the source's order."""

@@ -12,7 +12,8 @@ ALPHABET = "ACGTN"
 
 N_CODE = 4
 
-_ENCODE = np.full(256, 255, dtype=np.uint8)
+_NO_BASE = 255
+_ENCODE = bytearray([_NO_BASE] * 256)
 for _code, _letter in enumerate(ALPHABET):
     _ENCODE[ord(_letter)] = _ENCODE[ord(_letter.lower())] = _code
 # The remaining IUPAC letters say "one of several bases": the networks were trained with N in their place.
@@ -30,10 +31,10 @@ def encode(sequence: str) -> UInt8[np.ndarray, " length"]:
     Raises:
         InputError: a letter that is no nucleotide, with its 0-based place.
     """
-    codes = _ENCODE[np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)]
-    bad = np.flatnonzero(codes == 255)
-    if bad.size:
-        at = int(bad[0])
+    # A bytearray, so that the codes can be written to; its translation is quicker than a look-up by NumPy.
+    codes = np.frombuffer(bytearray(sequence.encode("latin-1", "replace")).translate(_ENCODE), dtype=np.uint8)
+    if codes.size and codes.max() == _NO_BASE:
+        at = int(codes.argmax())
         raise InputError(f"'{sequence[at]}' at position {at} of a sequence is not a nucleotide (A, C, G, T or N)")
     return codes
 

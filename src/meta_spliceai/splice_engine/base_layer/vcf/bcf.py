@@ -9,6 +9,7 @@ that the number follows as a typed integer. Keys are places in the header's dict
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -102,6 +103,7 @@ class BcfVariants:
     """
 
     kind = "bcf"
+    first = 1
 
     def __init__(self, chunks: Iterable[bytes], name: str, new_keys: Sequence[str]) -> None:
         self.name = name
@@ -126,6 +128,14 @@ class BcfVariants:
         self._contig_names = {place: contig for contig, place in self._contigs.items()}
 
     def __iter__(self) -> Iterator[BcfRecord]:
+        return map(self.record, self.raws(), itertools.count(self.first))
+
+    def raws(self) -> Iterator[bytes]:
+        """The records' bytes, lengths included.
+
+        Raises:
+            IntegrityError: truncated, or a record longer than any.
+        """
         number, longest = 0, limit(LONGEST_RECORD)
         while True:
             number += 1
@@ -138,12 +148,16 @@ class BcfVariants:
                     f"{self.name}: record {number} claims {shared + samples:,} bytes; if that is right, set "
                     f"{LONGEST_RECORD[0]} to allow more than {longest:,}"
                 )
-            raw = lengths + self._bytes.take(shared + samples, f"record {number}")
-            yield self._record(raw, shared, number)
+            yield lengths + self._bytes.take(shared + samples, f"record {number}")
 
-    def _record(self, raw: bytes, shared: int, number: int) -> BcfRecord:
+    def record(self, raw: bytes, number: int) -> BcfRecord:
+        """One record, read.
+
+        Raises:
+            IntegrityError: damaged.
+        """
         where = f"{self.name}, record {number}"
-        cursor = _Cursor(raw, 8, 8 + shared, where)
+        cursor = _Cursor(raw, 8, 8 + struct.unpack_from("<I", raw)[0], where)
         chrom, pos, _, _, counts, _ = _FIXED.unpack(cursor.take(_FIXED.size))
         if chrom not in self._contig_names:
             raise IntegrityError(f"{where}: contig number {chrom} is not in the header")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Protocol
 
 from meta_spliceai.errors import InputError
@@ -36,6 +37,22 @@ class VariantRecord(Protocol):
 
 Variants = TextVariants | BcfVariants
 """A header and records to iterate over."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Records that follow one another: their bytes, and the number of the first of them."""
+
+    variants: Variants
+    raws: list[bytes]
+    first: int
+
+    def __len__(self) -> int:
+        return len(self.raws)
+
+    def record(self, place: int) -> VariantRecord:
+        """The record at a place (0-based) in the block, read."""
+        return self.variants.record(self.raws[place], self.first + place)
 
 
 def open_variants(stream: IO[bytes], name: str, new_keys: Sequence[str]) -> Variants:

@@ -24,9 +24,10 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf, reasons
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rendered
+from meta_spliceai.splice_engine.base_layer.vcf.pass_through import PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
-from meta_spliceai.splice_engine.base_layer.vcf.reader import VariantRecord, Variants
-from meta_spliceai.splice_engine.base_layer.vcf.text import declared, info_safe
+from meta_spliceai.splice_engine.base_layer.vcf.reader import Block, VariantRecord, Variants
+from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Unfinished, restored
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode, encode
@@ -45,6 +46,10 @@ CHECKED_BEFORE_STOPPING = 100
 """From this many records on, more mismatches than that fraction mean another build."""
 
 EXAMPLES_KEPT = 5
+
+
+_KEPT_WITHOUT_SCORES = 1 << 20
+"""Bytes of output that are held back before they are counted as written, where no networks were needed for them."""
 
 
 class Scorer(Protocol):
@@ -190,19 +195,46 @@ class FileScorer:
         self._twice = {name for name, count in named.items() if count > 1}
         self._contigs: dict[str, str | None] = {}
         self._lengths = genome.contigs()
+        strict = settings.strict
+        margin = flank + settings.distance if strict else 0
+        self._pass_through = PassThrough(genome, annotation, info, 2 * settings.distance, margin, reasons=not strict)
 
-    def block(self, records: list[VariantRecord]) -> list[bytes]:
+    def block(self, block: Block) -> list[bytes]:
         """The records' bytes with scores put in, in their order.
 
         Raises:
             InputError: most reference alleles differ from the genome: another build.
         """
-        planned = [self._plan(record) for record in records]
+        totals = self.totals
+        lines, alleles = self._passed(block)
+        planned = [self._plan(block.record(place)) if line is None else line for place, line in enumerate(lines)]
+        if alleles:
+            passed = len(lines) - lines.count(None)
+            totals.records += passed
+            totals.checked += passed
+            totals.alleles += alleles
+            totals.unscored[reasons.NOT_IN_GENE] += alleles
         self._stop_at_another_build()
-        jobs = [entry for plan in planned for entry in plan.entries if isinstance(entry, _Job)]
+        waiting = [plan for plan in planned if isinstance(plan, _Planned)]
+        jobs = [entry for plan in waiting for entry in plan.entries if isinstance(entry, _Job)]
         found = self._look_up(jobs) if self.precomputed else {}
         texts = found | self._score([job for job in jobs if job not in found])
-        return [self._write(plan, texts, found) for plan in planned]
+        return [self._write(plan, texts, found) if isinstance(plan, _Planned) else plan for plan in planned]
+
+    def _passed(self, block: Block) -> tuple[list[bytes | None], int]:
+        """Lines outside all genes as they are written, and how many alleles they hold; None for every other record."""
+        if not isinstance(block.variants, TextVariants):
+            return [None] * len(block), 0
+        lines, alleles = self._pass_through.lines(
+            block.raws, block.variants.width, lambda chrom: self._contig(chrom.decode("latin-1"))
+        )
+        # The examples of the reason are taken from records that are looked at one by one.
+        missing = EXAMPLES_KEPT - len(self.totals.examples.get(reasons.NOT_IN_GENE, ()))
+        if missing > 0:
+            for row in [row for row, line in enumerate(lines) if line is not None][:missing]:
+                lines[row] = None
+                alleles -= len(block.record(row).alts)
+        return lines, alleles
 
     def _look_up(self, jobs: list[_Job]) -> dict[_Job, str]:
         """Text of the entries that a table has; two genes of one name are not told apart there, and are computed."""
@@ -408,18 +440,19 @@ _INTRON_ENDS = {"+": {("GT", "AG"), ("GC", "AG"), ("AT", "AC")}, "-": {("CT", "A
 """First and last two bases of an intron on the plus strand, for genes of either strand."""
 
 
-def blocks(variants: Variants) -> Iterator[list[VariantRecord]]:
+def blocks(variants: Variants) -> Iterator[Block]:
     """Records in blocks; where a block ends depends on the records alone."""
-    held: list[VariantRecord] = []
-    size = 0
-    for record in variants:
-        held.append(record)
-        size += len(record.raw)
+    held: list[bytes] = []
+    size, first = 0, variants.first
+    for raw in variants.raws():
+        held.append(raw)
+        size += len(raw)
         if len(held) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
-            yield held
+            yield Block(variants, held, first)
+            first += len(held)
             held, size = [], 0
     if held:
-        yield held
+        yield Block(variants, held, first)
 
 
 Report = Callable[[Totals], None]
@@ -482,9 +515,9 @@ def score_to_partial(
     partial.begin(account, pack(header_of(variants, scorer, provenance)))
     digest = hashlib.sha256()
     skipped = 0
+    waiting = bytearray()
     for block in blocks(variants):
-        for record in block:
-            digest.update(record.raw)
+        digest.update(b"".join(block.raws))
         if skipped < taken_over:
             skipped += len(block)
             if skipped >= taken_over and (skipped > taken_over or digest.hexdigest() != account.digest):
@@ -493,11 +526,14 @@ def score_to_partial(
                     "give the same input, or run again without --resume"
                 )
             continue
-        data = pack(b"".join(scorer.block(block)))
+        scores = scorer.totals.scores
+        waiting += pack(b"".join(scorer.block(block)))
         account.records += len(block)
         account.digest = digest.hexdigest()
         account.stats = dict(vars(scorer.totals))
-        partial.append(data, account)
+        if scorer.totals.scores > scores or len(waiting) > _KEPT_WITHOUT_SCORES:
+            partial.append(bytes(waiting), account)
+            waiting.clear()
         if report is not None:
             report(scorer.totals)
     if skipped < taken_over:
@@ -505,6 +541,8 @@ def score_to_partial(
             f"{variants.name} has fewer records ({skipped}) than the interrupted run wrote ({taken_over}); "
             "give the same input, or run again without --resume"
         )
+    if waiting:
+        partial.append(bytes(waiting), account)
     partial.finish(bgzf.END_BLOCK if packed else b"")
     return taken_over
 

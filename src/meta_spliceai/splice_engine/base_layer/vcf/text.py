@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.read_hostile import limit
@@ -72,20 +73,23 @@ class TextVariants:
 
     Attributes:
         header: the header's lines as they stand in the file, the column line last.
+        first: number of the first record's line, 1-based.
+        width: columns.
     """
 
     kind = "text"
 
     def __init__(self, chunks: Iterable[bytes], name: str) -> None:
         self.name = name
-        self._lines = enumerate(split_lines(chunks, name), start=1)
+        self._lines = split_lines(chunks, name)
         self.header = self._read_header()
-        self._width = self.header[-1].count(b"\t") + 1
+        self.first = len(self.header) + 1
+        self.width = self.header[-1].count(b"\t") + 1
 
     def _read_header(self) -> list[bytes]:
         header: list[bytes] = []
         held = 0
-        for number, line in self._lines:
+        for number, line in enumerate(self._lines, start=1):
             held += len(line)
             if held > LARGEST_HEADER or number > MOST_HEADER_LINES:
                 raise InputError(f"{self.name}, line {number}: {HEADER_TOO_LARGE}")
@@ -109,18 +113,25 @@ class TextVariants:
             raise InputError(f"{self.name} is empty; expected a VCF")
         raise InputError(f"{self.name} ends within its header (no #CHROM line); the file is truncated")
 
-    def __iter__(self) -> Iterator[TextRecord]:
-        for number, line in self._lines:
-            if line.strip():
-                yield self._record(line, number)
-            else:
-                raise InputError(f"{self.name}, line {number} is empty; a VCF has a record on every line")
+    def raws(self) -> Iterator[bytes]:
+        """The lines of the records, as they stand in the file."""
+        return self._lines
 
-    def _record(self, line: bytes, number: int) -> TextRecord:
+    def __iter__(self) -> Iterator[TextRecord]:
+        return map(self.record, self._lines, count(self.first))
+
+    def record(self, line: bytes, number: int) -> TextRecord:
+        """One line, read.
+
+        Raises:
+            InputError: it is no record.
+        """
+        if not line.strip():
+            raise InputError(f"{self.name}, line {number} is empty; a VCF has a record on every line")
         width = line.count(b"\t") + 1
-        if width != self._width:
+        if width != self.width:
             raise InputError(
-                f"{self.name}, line {number}: {width} tab-separated fields where the header has {self._width}; "
+                f"{self.name}, line {number}: {width} tab-separated fields where the header has {self.width}; "
                 "the line is damaged or the file truncated"
             )
         chrom, pos, _, ref, alt, _ = line.split(b"\t", 5)
@@ -153,12 +164,15 @@ def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
     held, longest = 0, limit(LONGEST_RECORD)
     for chunk in chunks:
         lines = chunk.split(b"\n")
-        for line in lines[:-1]:
-            yield b"".join([*pieces, line, b"\n"])
+        last = lines.pop()
+        if lines:
+            yield b"".join([*pieces, lines[0], b"\n"])
+            for line in islice(lines, 1, None):
+                yield line + b"\n"
             pieces, held = [], 0
-        if lines[-1]:
-            pieces.append(lines[-1])
-            held += len(lines[-1])
+        if last:
+            pieces.append(last)
+            held += len(last)
         if held > longest:
             raise IntegrityError(
                 f"{name} has a line of more than {longest:,} bytes; if it is a record, set {LONGEST_RECORD[0]} to "

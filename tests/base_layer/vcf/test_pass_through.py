@@ -1,0 +1,77 @@
+"""Lines outside genes, written by the block: the same bytes and counts as record by record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meta_spliceai.splice_engine.base_layer.vcf import score_file
+from meta_spliceai.splice_engine.base_layer.vcf.pass_through import PassThrough
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer
+from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+from tests.base_layer.vcf.test_score_file import scored
+
+Make = Callable[..., FileScorer]
+
+
+def records(sequence: str, count: int) -> list[tuple]:
+    """Records of every kind, half of them outside the genes and plain."""
+    random = np.random.default_rng(3)
+    found = []
+    for _ in range(count):
+        pos, length = int(random.integers(1, 6001)), int(random.choice([1, 1, 1, 2, 5, 60]))
+        ref = sequence[pos - 1 : pos - 1 + length]
+        odd = random.integers(12)
+        ref = {0: ref.lower(), 1: "".join(reversed(ref)), 2: ref + "ACGT", 3: "N"}.get(int(odd), ref)
+        alt = str(random.choice(["A", "C,GT", "N", "T,*", "<DEL>", "g", ".", "A" * 1200, "AC,A,ACGT"]))
+        info = str(random.choice([".", "AC=1", "", "AC=1;SpliceAI=A|old", "OTHER=SpliceAI", "SpliceAI_unscored=x"]))
+        found.append((random.choice(["chr1", "1", "chr2", "2", "chr9"]), pos, ref, alt, info))
+    return found
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_file_is_scored_as_record_by_record(
+    sequence: str,
+    make_scorer: Make,
+    write_vcf: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    strict: bool,
+) -> None:
+    path = write_vcf(*records(sequence, 3000))
+    path.write_bytes(path.read_bytes().replace(b"\t\n", b"\t.\r\n"))
+    monkeypatch.setattr(score_file, "BLOCK_RECORDS", 100)
+    passed: list[int] = []
+    real = PassThrough.lines
+
+    def counted(self: PassThrough, raws: list[bytes], *rest: object) -> tuple[list[bytes | None], int]:
+        lines, alleles = real(self, raws, *rest)  # type: ignore[arg-type]
+        passed.append(len(lines) - lines.count(None))
+        return lines, alleles
+
+    monkeypatch.setattr(PassThrough, "lines", counted)
+    quick = make_scorer(strict=strict, replace=True)
+    lines = scored(path, quick)
+    monkeypatch.setattr(PassThrough, "lines", lambda self, raws, *rest: ([None] * len(raws), 0))
+    slow = make_scorer(strict=strict, replace=True)
+    assert lines == scored(path, slow)
+    assert quick.totals == slow.totals
+    assert list(quick.totals.unscored) == list(slow.totals.unscored)
+    assert sum(passed) > 50
+
+
+def test_covered_says_for_many_positions_what_overlapping_says_of_each() -> None:
+    random = np.random.default_rng(0)
+    starts = random.integers(0, 900, 40)
+    genes = [
+        Gene(f"G{number}", "chr1", "+", int(start), int(end), ((int(start), int(end)),))
+        for number, (start, end) in enumerate(zip(starts, starts + random.integers(1, 25, 40), strict=True))
+    ]
+    annotation = GeneAnnotation(genes, "toy", "toy")
+    pos = np.arange(0, 1000)
+    expected = [bool(annotation.overlapping("1", int(one))) for one in pos]
+    assert annotation.covered("1", pos).tolist() == expected
+    assert 0 < sum(expected) < len(expected)
+    assert not annotation.covered("2", pos).any()
