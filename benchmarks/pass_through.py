@@ -66,7 +66,7 @@ def measure(fasta: Path, vcf: Path, out: Path) -> float:
     scorer = FileScorer(IndexedFasta(fasta, "toy"), genes, no_network, info, Settings(), flank=5000)
     begin = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     with vcf.open("rb") as stream, Unfinished(out) as unfinished:
-        variants = open_variants(stream, vcf.name, list(info.definitions()))
+        variants = open_variants(stream, vcf.name)
         score_to_partial(variants, scorer, unfinished, False, [], {}, False, None)
         unfinished.put_in_place(None)
     return resource.getrusage(resource.RUSAGE_SELF).ru_utime - begin

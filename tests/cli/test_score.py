@@ -28,13 +28,13 @@ from meta_spliceai.splice_engine.base_layer import scoring
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.openspliceai import ARCHITECTURES
 from meta_spliceai.splice_engine.base_layer.state_dict import module_names
-from meta_spliceai.splice_engine.base_layer.vcf import reasons, score_file
+from meta_spliceai.splice_engine.base_layer.vcf import reasons, score_file, text
 
 LENGTH = 8000
 SMALL_BLOCKS = (
     sys.executable,
     "-c",
-    "from meta_spliceai.splice_engine.base_layer.vcf import score_file; score_file.BLOCK_RECORDS = 50\n"
+    "from meta_spliceai.splice_engine.base_layer.vcf import text; text.BLOCK_RECORDS = 50\n"
     "from meta_spliceai.cli.app import main; main()",
 )
 
@@ -276,7 +276,7 @@ def wait_for_blocks(process: subprocess.Popen, out: Path, records: int) -> int:
 
 @pytest.mark.parametrize("kind", ["vcf", "vcf.gz"])
 def test_a_killed_process_resumes_to_the_same_bytes(bench: Bench, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_file, "BLOCK_RECORDS", 50)
+    monkeypatch.setattr(text, "BLOCK_RECORDS", 50)
     source = bench.vcf(600, "many.vcf")
     out, whole = bench.folder / f"killed.{kind}", bench.folder / f"whole.{kind}"
     assert bench.run(source, "-o", whole).returncode == 0
@@ -358,6 +358,26 @@ def test_a_contig_that_the_fasta_lacks_is_a_reason_and_no_error(bench: Bench, tm
     assert done.returncode == 0
     assert all("|contig_not_in_reference" in line for line in records(out.read_text()))
     assert "warning: no allele was scored" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("taken_out", "words"),
+    [
+        ("##contig=<ID=chr2,length=8000>\n", "chr2"),
+        ('##FORMAT=<ID=GT,Number=1,Type=String,Description="genotype">\n', "GT"),
+    ],
+)
+def test_a_vcf_that_cannot_be_a_bcf_is_said_before_anything_is_scored(
+    bench: Bench, tmp_path: Path, taken_out: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = bench.vcf(20, "undeclared.vcf")
+    text = source.read_text()
+    assert taken_out in text
+    source.write_text(text.replace(taken_out, ""))
+    monkeypatch.setattr(score_file.FileScorer, "block", None)
+    bench.fails(source, "-o", tmp_path / "out.bcf", saying="cannot be written as BCF")
+    bench.fails(source, "-o", tmp_path / "out.bcf", saying=words)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_index_is_made(bench: Bench, tmp_path: Path) -> None:

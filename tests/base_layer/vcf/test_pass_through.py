@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meta_spliceai.splice_engine.base_layer.vcf import score_file
+from meta_spliceai.splice_engine.base_layer.vcf import text
 from meta_spliceai.splice_engine.base_layer.vcf.pass_through import PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
@@ -42,7 +42,7 @@ def test_a_file_is_scored_as_record_by_record(
 ) -> None:
     path = write_vcf(*records(sequence, 3000))
     path.write_bytes(path.read_bytes().replace(b"\t\n", b"\t.\r\n"))
-    monkeypatch.setattr(score_file, "BLOCK_RECORDS", 100)
+    monkeypatch.setattr(text, "BLOCK_RECORDS", 100)
     passed: list[int] = []
     real = PassThrough.lines
 

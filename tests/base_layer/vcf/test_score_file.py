@@ -15,7 +15,7 @@ import pytest
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.splice_engine.base_layer.channels import DONOR
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.base_layer.vcf import reasons, score_file
+from meta_spliceai.splice_engine.base_layer.vcf import reasons, score_file, text
 from meta_spliceai.splice_engine.base_layer.vcf.bgzf import END_BLOCK, compress
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import (
@@ -37,7 +37,7 @@ def scored(path: Path, scorer: FileScorer) -> list[str]:
     """The output's lines."""
     sink = io.BytesIO()
     with path.open("rb") as stream:
-        score_stream(open_variants(stream, path.name, list(scorer.info.definitions())), scorer, sink, False, [], None)
+        score_stream(open_variants(stream, path.name), scorer, sink, False, [], None)
     return sink.getvalue().decode().splitlines()
 
 
@@ -186,7 +186,7 @@ def test_text_does_not_depend_on_blocks_neighbours_order_or_noise(
     expected = scored(write_vcf(*rows), whole)[6:]
     assert whole.totals.computed_alone > 0
     assert len(whole.scorer.calls) < 60  # type: ignore[attr-defined]  # scored together, but for the unsure few
-    monkeypatch.setattr(score_file, "BLOCK_RECORDS", 7)
+    monkeypatch.setattr(text, "BLOCK_RECORDS", 7)
     assert scored(write_vcf(*rows), make_scorer(noise=9e-6))[6:] == expected
     monkeypatch.setattr(score_file, "_ROWS_AT_ONCE", 1)
     backwards = scored(write_vcf(*rows[::-1]), make_scorer(noise=9e-6))[6:]
@@ -284,7 +284,7 @@ def run(
 ) -> int:
     """Score to a file as the command does; records taken over."""
     with path.open("rb") as stream, Unfinished(out) as unfinished:
-        variants = open_variants(stream, path.name, list(scorer.info.definitions()))
+        variants = open_variants(stream, path.name)
         taken = score_to_partial(variants, scorer, unfinished, packed, [], {"name": name}, resume, None)
         unfinished.put_in_place(None)
     return taken
@@ -305,7 +305,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     packed: bool,
     blocks_before: int,
 ) -> None:
-    monkeypatch.setattr(score_file, "BLOCK_RECORDS", 20)
+    monkeypatch.setattr(text, "BLOCK_RECORDS", 20)
     path = write_vcf(*snvs(sequence, 95))
     unbroken = make_scorer()
     run(path, tmp_path / "whole", unbroken, packed=packed)
@@ -341,7 +341,7 @@ def interrupted(
     sequence: str, make_scorer: Make, write_vcf: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Path, Path]:
     """Input and output of a run that was interrupted after two blocks of 20."""
-    monkeypatch.setattr(score_file, "BLOCK_RECORDS", 20)
+    monkeypatch.setattr(text, "BLOCK_RECORDS", 20)
     path = write_vcf(*snvs(sequence, 60))
     scorer = make_scorer()
     calls = iter([scorer.block, scorer.block])
@@ -413,7 +413,7 @@ def test_two_processes_cannot_write_one_output(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_what_was_written_and_says_how_to_go_on(
     sequence: str, make_scorer: Make, write_vcf: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_file, "BLOCK_RECORDS", 20)
+    monkeypatch.setattr(text, "BLOCK_RECORDS", 20)
     path = write_vcf(*snvs(sequence, 60))
     run(path, tmp_path / "whole", make_scorer())
     out = tmp_path / "out"
@@ -439,15 +439,15 @@ def test_a_full_disk_keeps_what_was_written_and_says_how_to_go_on(
 def test_a_truncated_input_leaves_no_output_but_its_whole_blocks(
     sequence: str, make_scorer: Make, write_vcf: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_file, "BLOCK_RECORDS", 20)
-    text = write_vcf(*snvs(sequence, 60)).read_bytes()
+    monkeypatch.setattr(text, "BLOCK_RECORDS", 20)
+    source = write_vcf(*snvs(sequence, 60)).read_bytes()
     cut = tmp_path / "cut.vcf.gz"
-    cut.write_bytes(compress(text))  # without the end block
+    cut.write_bytes(compress(source))  # without the end block
     out = tmp_path / "out.vcf.gz"
     with pytest.raises(IntegrityError, match=r"cut\.vcf\.gz: the block that ends a bgzipped file is missing"):
         run(cut, out, make_scorer(), packed=True)
     assert not out.exists()
-    cut.write_bytes(compress(text) + END_BLOCK)
+    cut.write_bytes(compress(source) + END_BLOCK)
     assert run(cut, out, make_scorer(), resume=True, packed=True) > 0
     whole = tmp_path / "whole.vcf.gz"
     run(tmp_path / "in.vcf", whole, make_scorer(), packed=True)

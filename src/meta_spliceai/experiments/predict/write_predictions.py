@@ -14,8 +14,7 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.files import atomic_write, whole_file
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
-from meta_spliceai.splice_engine.base_layer.vcf.score_file import blocks
-from meta_spliceai.splice_engine.base_layer.vcf.text import declared, info_safe
+from meta_spliceai.splice_engine.base_layer.vcf.text import blocks, declared, info_safe
 
 KEY = "MSAI"
 COLUMNS = "ALLELE|SYMBOL|P|LOW|HIGH|DOMAIN|TYPE|POS"
@@ -76,8 +75,8 @@ def _annotate(table: pd.DataFrame, card: dict[str, Any], source: Path, out: Path
     pack = bgzf.compress if packed else bytes
     entries = _entries(table)
     with source.open("rb") as stream, atomic_write(out, "wb") as handle:
-        variants = open_variants(stream, str(source), [KEY])
-        if variants.kind == "bcf":
+        variants = open_variants(stream, str(source))
+        if variants.binary:
             raise InputError(f"{source} is a BCF by its content; name a table, as out.tsv")
         if KEY in declared(variants.header):
             raise InputError(
@@ -85,8 +84,9 @@ def _annotate(table: pd.DataFrame, card: dict[str, Any], source: Path, out: Path
             )
         handle.write(pack(variants.header_with({KEY: definition}, extra)))
         for block in blocks(variants):
-            told = (",".join(next(entries) for _ in record.alts or (".",)) for record in block)
-            lines = [record.with_info([(KEY, text)]) for record, text in zip(block, told, strict=True)]
+            records = list(block)
+            told = (",".join(next(entries) for _ in record.alts or (".",)) for record in records)
+            lines = [record.with_info([(KEY, text)]) for record, text in zip(records, told, strict=True)]
             handle.write(pack(b"".join(lines)))
         if packed:
             handle.write(bgzf.END_BLOCK)

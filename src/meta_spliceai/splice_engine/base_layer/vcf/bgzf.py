@@ -17,9 +17,12 @@ GZIP_MAGIC = b"\x1f\x8b"
 END_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 """The empty block at the end of every BGZF file."""
 
-_FIXED = struct.Struct("<4BI2BH")
+_HEAD = bytes.fromhex("1f8b08040000000000ff060042430200")
+_PIECE = 1 << 16
 _MAX_TEXT = 0xFF00
 """Bytes of text in one block; below 65,280 a block cannot grow past 64 KiB even if its text does not compress."""
+_MOST_AT_ONCE = 1 << 20
+"""Bytes of text that are unpacked at once: a few bytes that stand for gigabytes come out piece by piece."""
 
 
 def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[bytes]:
@@ -33,105 +36,38 @@ def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[byt
     Raises:
         IntegrityError: truncated (within a block, or the end block is missing), or a damaged block.
     """
-    buffer = _Buffer(stream, head)
-    last_text: bytes | None = None
-    blocked = True
-    while True:
-        fixed = buffer.peek(_FIXED.size)
-        if not fixed:
-            break
-        size = _block_size(buffer, fixed, name)
-        if size is None:
-            blocked = False
-            yield from _plain_member(buffer, name)
-            continue
-        block = buffer.take(size)
-        if len(block) < size:
-            raise IntegrityError(f"{name}: truncated within a compressed block; the file is not whole, fetch it again")
-        last_text = inflate(block, name)
-        if last_text:
-            yield last_text
-    if blocked and last_text != b"":
+    held, blocked, ended = head, True, False
+    while held or (held := stream.read(_PIECE)):
+        while len(held) < len(_HEAD) and (more := stream.read(_PIECE)):
+            held += more
+        blocked = blocked and held[3:4] == _HEAD[3:4] and held[12:14] == _HEAD[12:14]
+        inflater, ended = zlib.decompressobj(wbits=31), True
+        while not inflater.eof:
+            if not held and not (held := stream.read(_PIECE)):
+                raise IntegrityError(
+                    f"{name}: truncated within a compressed block; the file is not whole, fetch it again"
+                )
+            try:
+                text = inflater.decompress(held, _MOST_AT_ONCE)
+            except zlib.error as error:
+                raise IntegrityError(
+                    f"{name}: a compressed block is damaged ({error}); fetch the file again"
+                ) from error
+            held = inflater.unconsumed_tail
+            if text:
+                ended = False
+                yield text
+        held = inflater.unused_data
+    if blocked and not ended:
         raise IntegrityError(f"{name}: the block that ends a bgzipped file is missing; the file is truncated")
-
-
-class _Buffer:
-    """A stream that can be looked ahead into."""
-
-    def __init__(self, stream: IO[bytes], head: bytes) -> None:
-        self._stream = stream
-        self._held = head
-
-    def peek(self, size: int) -> bytes:
-        while len(self._held) < size:
-            more = self._stream.read(max(size - len(self._held), 1 << 18))
-            if not more:
-                break
-            self._held += more
-        return self._held[:size]
-
-    def take(self, size: int) -> bytes:
-        taken = self.peek(size)
-        self._held = self._held[len(taken) :]
-        return taken
-
-    def give_back(self, data: bytes) -> None:
-        self._held = data + self._held
-
-
-def _block_size(buffer: _Buffer, fixed: bytes, name: str) -> int | None:
-    """Bytes of the block at hand, or None for a gzip member that is not blocked."""
-    if len(fixed) < _FIXED.size:
-        raise IntegrityError(f"{name}: truncated within the head of a compressed block; fetch the file again")
-    first, second, method, flags, _, _, _, extra = _FIXED.unpack(fixed)
-    if (first, second, method) != (0x1F, 0x8B, 8):
-        raise IntegrityError(f"{name}: what follows a compressed block is not another one; the file is damaged")
-    if not flags & 4:
-        return None
-    fields = buffer.peek(_FIXED.size + extra)[_FIXED.size :]
-    if len(fields) < extra:
-        raise IntegrityError(f"{name}: truncated within the head of a compressed block; fetch the file again")
-    at = 0
-    while at + 4 <= extra:
-        tag, length = fields[at : at + 2], int.from_bytes(fields[at + 2 : at + 4], "little")
-        if tag == b"BC" and length == 2 and at + 6 <= extra:
-            size = int.from_bytes(fields[at + 4 : at + 6], "little") + 1
-            if size < _FIXED.size + extra + 8:
-                raise IntegrityError(f"{name}: a compressed block gives an impossible size ({size} bytes)")
-            return size
-        at += 4 + length
-    return None
 
 
 def inflate(block: bytes, name: str) -> bytes:
     """Text of one whole block, its checksum compared."""
-    extra = int.from_bytes(block[10:12], "little")
     try:
-        text = zlib.decompress(block[_FIXED.size + extra : -8], wbits=-15, bufsize=_MAX_TEXT)
+        return zlib.decompress(block, wbits=31)
     except zlib.error as error:
         raise IntegrityError(f"{name}: a compressed block is damaged ({error}); fetch the file again") from error
-    crc, length = struct.unpack("<II", block[-8:])
-    if len(text) != length or zlib.crc32(text) != crc:
-        raise IntegrityError(f"{name}: a compressed block does not have its own checksum; fetch the file again")
-    return text
-
-
-def _plain_member(buffer: _Buffer, name: str) -> Iterator[bytes]:
-    """Text of one ordinary gzip member."""
-    inflater = zlib.decompressobj(wbits=31)
-    while not inflater.eof:
-        data = buffer.take(1 << 16)
-        if not data:
-            raise IntegrityError(f"{name}: the gzip stream is truncated; the file is not whole, fetch it again")
-        try:
-            # Bounded output: a few bytes that unpack to gigabytes come out piece by piece.
-            text = inflater.decompress(data, 1 << 20)
-            while text:
-                yield text
-                text = inflater.decompress(inflater.unconsumed_tail, 1 << 20) if inflater.unconsumed_tail else b""
-        except zlib.error as error:
-            raise IntegrityError(f"{name}: the gzip stream is damaged ({error}); fetch the file again") from error
-    buffer.give_back(inflater.unused_data)
 
 
 def compress(text: bytes) -> bytes:
@@ -141,7 +77,6 @@ def compress(text: bytes) -> bytes:
         piece = text[start : start + _MAX_TEXT]
         deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
         body = deflater.compress(piece) + deflater.flush()
-        size = len(body) + 26
-        head = _FIXED.pack(0x1F, 0x8B, 8, 4, 0, 0, 255, 6) + b"BC\x02\x00" + struct.pack("<H", size - 1)
-        blocks.append(head + body + struct.pack("<II", zlib.crc32(piece), len(piece)))
+        size = struct.pack("<H", len(body) + 25)
+        blocks.append(_HEAD + size + body + struct.pack("<II", zlib.crc32(piece), len(piece)))
     return b"".join(blocks)

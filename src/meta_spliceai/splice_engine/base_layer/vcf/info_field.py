@@ -22,9 +22,6 @@ from meta_spliceai.splice_engine.genome.annotation import Gene
 NOISE = 1e-5
 """Largest difference between two ways of computing one value (the bound that the scoring methods are tested for)."""
 
-_PRINTS_ZERO = 0.005
-"""Below this a score is printed 0.00, and its position is of no meaning; see `peak_of`."""
-
 _SPLICEAI_COLUMNS = "ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_DL"
 _PANGOLIN_COLUMNS = "ALLELE|SYMBOL|DS_GAIN|DS_LOSS|DP_GAIN|DP_LOSS"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -26,15 +26,12 @@ from meta_spliceai.splice_engine.base_layer.vcf import bgzf, reasons
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rendered
 from meta_spliceai.splice_engine.base_layer.vcf.pass_through import PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
-from meta_spliceai.splice_engine.base_layer.vcf.reader import Block, VariantRecord, Variants
-from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants, declared, info_safe
+from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextRecord, TextVariants, blocks, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Unfinished, restored
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode, encode
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 
-BLOCK_RECORDS = 1000
-BLOCK_BYTES = 1 << 25
 LONGEST_ALTERNATIVE = 10_000
 """Bases; a longer allele has the reason "alternative too long"."""
 
@@ -114,7 +111,7 @@ class Totals:
     replaced: int = 0
     looked_up: int = 0
 
-    def leave_out(self, record: VariantRecord, alt: str, reason: str) -> None:
+    def leave_out(self, record: TextRecord, alt: str, reason: str) -> None:
         """Count one allele under a reason."""
         self.unscored[reason] = self.unscored.get(reason, 0) + 1
         kept = self.examples.setdefault(reason, [])
@@ -150,7 +147,7 @@ class _Job:
 class _Planned:
     """What will be written behind one record: in order, ready entries and jobs, and the reasons."""
 
-    record: VariantRecord
+    record: TextRecord
     entries: list[str | _Job] = field(default_factory=list)
     unscored: list[str] = field(default_factory=list)
 
@@ -223,8 +220,6 @@ class FileScorer:
 
     def _passed(self, block: Block) -> tuple[list[bytes | None], int]:
         """Lines outside all genes as they are written, and how many alleles they hold; None for every other record."""
-        if not isinstance(block.variants, TextVariants):
-            return [None] * len(block), 0
         lines, alleles = self._pass_through.lines(
             block.raws, block.variants.width, lambda chrom: self._contig(chrom.decode("latin-1"))
         )
@@ -272,7 +267,7 @@ class FileScorer:
             additions.append((self.info.reason_key, ",".join(plan.unscored)))
         return plan.record.with_info(additions, (*keys, self.info.source_key) if held else ())
 
-    def _plan(self, record: VariantRecord) -> _Planned:
+    def _plan(self, record: TextRecord) -> _Planned:
         """Which alleles of a record are scored for which genes, and why the others are not."""
         plan = _Planned(record)
         totals = self.totals
@@ -306,7 +301,7 @@ class FileScorer:
             ]
         return plan
 
-    def _reason_of_record(self, record: VariantRecord) -> str:
+    def _reason_of_record(self, record: TextRecord) -> str:
         """Why no allele of the record can be scored, or "". Counts the comparison with the genome."""
         contig = self._contig(record.chrom)
         if contig is None:
@@ -440,26 +435,16 @@ _INTRON_ENDS = {"+": {("GT", "AG"), ("GC", "AG"), ("AT", "AC")}, "-": {("CT", "A
 """First and last two bases of an intron on the plus strand, for genes of either strand."""
 
 
-def blocks(variants: Variants) -> Iterator[Block]:
-    """Records in blocks; where a block ends depends on the records alone."""
-    held: list[bytes] = []
-    size, first = 0, variants.first
-    for raw in variants.raws():
-        held.append(raw)
-        size += len(raw)
-        if len(held) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
-            yield Block(variants, held, first)
-            first += len(held)
-            held, size = [], 0
-    if held:
-        yield Block(variants, held, first)
-
-
 Report = Callable[[Totals], None]
 
 
 def score_stream(
-    variants: Variants, scorer: FileScorer, sink: IO[bytes], packed: bool, provenance: list[str], report: Report | None
+    variants: TextVariants,
+    scorer: FileScorer,
+    sink: IO[bytes],
+    packed: bool,
+    provenance: list[str],
+    report: Report | None,
 ) -> None:
     """Score to a stream, block by block; what was written cannot be taken back.
 
@@ -484,7 +469,7 @@ def score_stream(
 
 
 def score_to_partial(
-    variants: Variants,
+    variants: TextVariants,
     scorer: FileScorer,
     partial: Unfinished,
     packed: bool,
@@ -557,7 +542,7 @@ def totals_of(account: Account, path: Path) -> Totals:
         return restored(Totals, account.stats)
 
 
-def header_of(variants: Variants, scorer: FileScorer, provenance: list[str]) -> bytes:
+def header_of(variants: TextVariants, scorer: FileScorer, provenance: list[str]) -> bytes:
     """The output's header.
 
     Raises:

@@ -22,10 +22,10 @@ from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED, score_variants
 from meta_spliceai.splice_engine.base_layer.split_products import Precision
-from meta_spliceai.splice_engine.base_layer.vcf.convert import OUTPUT_TYPES, check_convertible, convert
+from meta_spliceai.splice_engine.base_layer.vcf.bcf import check_convertible, to_bcf
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import field_of
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
-from meta_spliceai.splice_engine.base_layer.vcf.reader import Variants, open_variants
+from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import (
     FileScorer,
     Settings,
@@ -34,12 +34,16 @@ from meta_spliceai.splice_engine.base_layer.vcf.score_file import (
     score_stream,
     score_to_partial,
 )
+from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 
 STREAM = "-"
 """Standard input or output."""
+
+OUTPUT_TYPES = ("v", "z", "b")
+"""VCF text, bgzipped VCF, BCF."""
 
 MISMATCHES_TO_WARN = 0.05
 
@@ -164,9 +168,8 @@ def score_vcf(
     taken_over = 0
     with _opened(source) as stream:
         name = "standard input" if source == STREAM else source
-        new_keys = [*field.definitions(), *(field.source_definition() if tables else ())]
-        variants = open_variants(stream, name, new_keys)
-        if source != STREAM and kind == "b" and not _native(variants, kind):
+        variants = open_variants(stream, name)
+        if source != STREAM and kind == "b" and not variants.binary:
             check_convertible(Path(source))
         if to_stream:
             _to_stream(variants, scorer, out, kind, provenance, report)
@@ -178,13 +181,8 @@ def score_vcf(
     return {**account, "precision_check": networks.check}
 
 
-def _native(variants: Variants, kind: str) -> bool:
-    """Whether the output is of the input's kind, so that records pass through byte for byte."""
-    return (variants.kind == "bcf") == (kind == "b")
-
-
 def _to_stream(
-    variants: Variants,
+    variants: TextVariants,
     scorer: FileScorer,
     out: str,
     kind: str,
@@ -192,14 +190,14 @@ def _to_stream(
     report: Callable[[Totals], None] | None,
 ) -> None:
     with _sink(out) as sink:
-        if _native(variants, kind):
+        if kind != "b":
             score_stream(variants, scorer, sink, kind != "v", provenance, report)
             return
         with tempfile.TemporaryDirectory() as folder:
             scored, converted = Path(folder) / "scored", Path(folder) / "converted"
             with scored.open("wb") as handle:
                 score_stream(variants, scorer, handle, True, provenance, report)
-            convert(scored, converted, kind)
+            to_bcf(scored, converted)
             with converted.open("rb") as handle:
                 while piece := handle.read(1 << 20):
                     sink.write(piece)
@@ -207,7 +205,7 @@ def _to_stream(
 
 
 def _to_file(
-    variants: Variants,
+    variants: TextVariants,
     scorer: FileScorer,
     out: Path,
     kind: str,
@@ -216,11 +214,9 @@ def _to_file(
     resume: bool,
     report: Callable[[Totals], None] | None,
 ) -> int:
-    native = _native(variants, kind)
     with Unfinished(out) as unfinished:
-        packed = kind != "v" if native else True
-        taken_over = score_to_partial(variants, scorer, unfinished, packed, provenance, identity, resume, report)
-        unfinished.put_in_place(None if native else lambda partial, path: convert(partial, path, kind))
+        taken_over = score_to_partial(variants, scorer, unfinished, kind != "v", provenance, identity, resume, report)
+        unfinished.put_in_place(to_bcf if kind == "b" else None)
     return taken_over
 
 
@@ -282,7 +278,7 @@ def _quoted(text: str) -> str:
 
 
 def _identity(
-    variants: Variants, model: BaseModel, settings: Settings, genes: GeneAnnotation, reference: Path, kind: str
+    variants: TextVariants, model: BaseModel, settings: Settings, genes: GeneAnnotation, reference: Path, kind: str
 ) -> dict[str, Any]:
     """All that the output's text depends on, besides the records."""
     return {

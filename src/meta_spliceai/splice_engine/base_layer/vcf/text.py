@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ HEADER_TOO_LARGE = (
     f"the header has more than {LARGEST_HEADER:,} bytes or {MOST_HEADER_LINES:,} lines; take out what is not needed, "
     "for example with 'bcftools annotate -x'"
 )
+BLOCK_RECORDS = 1000
+BLOCK_BYTES = 1 << 25
+"""What is scored together has so many records, or takes so many bytes, at most."""
 MOST_ALTERNATIVES = 2**16 - 2
 """Alternative alleles of a record: as many as a BCF can hold beside the reference."""
 
@@ -64,12 +68,32 @@ def _key(entry: bytes) -> str:
     return entry.split(b"=", 1)[0].decode("latin-1")
 
 
+@dataclass(frozen=True)
+class Block:
+    """Records that follow one another: their lines, and the number of the first of them."""
+
+    variants: TextVariants
+    raws: list[bytes]
+    first: int
+
+    def __len__(self) -> int:
+        return len(self.raws)
+
+    def __iter__(self) -> Iterator[TextRecord]:
+        return map(self.record, range(len(self)))
+
+    def record(self, place: int) -> TextRecord:
+        """The record at a place (0-based) in the block, read."""
+        return self.variants.record(self.raws[place], self.first + place)
+
+
 class TextVariants:
     """The records of a VCF text stream.
 
     Args:
         chunks: the text, in pieces of any size.
         name: file name for messages.
+        binary: the text is that of a BCF.
 
     Attributes:
         header: the header's lines as they stand in the file, the column line last.
@@ -77,10 +101,9 @@ class TextVariants:
         width: columns.
     """
 
-    kind = "text"
-
-    def __init__(self, chunks: Iterable[bytes], name: str) -> None:
+    def __init__(self, chunks: Iterable[bytes], name: str, binary: bool = False) -> None:
         self.name = name
+        self.binary = binary
         self._lines = split_lines(chunks, name)
         self.header = self._read_header()
         self.first = len(self.header) + 1
@@ -149,9 +172,20 @@ class TextVariants:
         """The header with INFO definitions put in; see `header_with`."""
         return b"".join(header_with(self.header, info, extra))
 
-    def end(self) -> bytes:
-        """What stands behind the last record in a stream of this kind."""
-        return b""
+
+def blocks(variants: TextVariants) -> Iterator[Block]:
+    """Records in blocks; where a block ends depends on the records alone."""
+    held: list[bytes] = []
+    size, first = 0, variants.first
+    for raw in variants.raws():
+        held.append(raw)
+        size += len(raw)
+        if len(held) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
+            yield Block(variants, held, first)
+            first += len(held)
+            held, size = [], 0
+    if held:
+        yield Block(variants, held, first)
 
 
 def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
@@ -163,12 +197,11 @@ def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
     pieces: list[bytes] = []
     held, longest = 0, limit(LONGEST_RECORD)
     for chunk in chunks:
-        lines = chunk.split(b"\n")
-        last = lines.pop()
+        lines = io.BytesIO(chunk).readlines()
+        last = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         if lines:
-            yield b"".join([*pieces, lines[0], b"\n"])
-            for line in islice(lines, 1, None):
-                yield line + b"\n"
+            yield b"".join([*pieces, lines[0]])
+            yield from islice(lines, 1, None)
             pieces, held = [], 0
         if last:
             pieces.append(last)
