@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from itertools import islice
@@ -10,9 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from meta_spliceai.cli.print_json import in_json
+from meta_spliceai.datasets import brca1_sge, cispliceai_validated, deep_intronic, mapsy, mfass
 from meta_spliceai.datasets.human import source_file
+from meta_spliceai.datasets.registry import Loaded
 from meta_spliceai.datasets.splicevardb import DATASET, read_splicevardb
 from meta_spliceai.experiments.board.external_scores import ScoreFile, join_scores
+from meta_spliceai.experiments.board.leaderboard import board_table, boards
+from meta_spliceai.experiments.board.shown import as_markdown
 from meta_spliceai.experiments.bundle.packed_scores import read_packed_scores
 from meta_spliceai.experiments.plan.gpu_prices import load_market, read_history
 from meta_spliceai.experiments.predict.read_variants import read_variants
@@ -26,7 +32,8 @@ from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
-from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, blocks, totals_of
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, totals_of
+from meta_spliceai.splice_engine.base_layer.vcf.text import blocks
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
@@ -56,7 +63,9 @@ def _regions(path: Path) -> None:
 def _ledger(path: Path) -> None:
     root = placed(path, LEDGER).parent
     workspace = Workspace(root)
-    workspace.finished()
+    for board in boards(workspace):
+        as_markdown(board_table(board))
+        json.dumps(in_json(board.to_json()), allow_nan=False)
     assert all(damage.describe() for damage in workspace.ledger.damage())
 
 
@@ -79,7 +88,7 @@ def _cached(path: Path) -> None:
 
 def _variants(path: Path) -> None:
     with path.open("rb") as stream:
-        variants = open_variants(stream, str(path), ["SCORES"])
+        variants = open_variants(stream, str(path))
         for record in variants:
             record.with_info([("SCORES", "1")])
 
@@ -94,7 +103,7 @@ def _scored(path: Path) -> None:
     info = next(iter(FIELDS.values())) if isinstance(FIELDS, dict) else FIELDS[0]
     scorer = FileScorer(genome, GENES, _no_scores, info, Settings(), 5000)
     with path.open("rb") as stream:
-        for block in islice(blocks(open_variants(stream, str(path), list(info.definitions()))), 50):
+        for block in islice(blocks(open_variants(stream, str(path))), 50):
             scorer.block(block)
 
 
@@ -104,6 +113,24 @@ TESTED = pd.DataFrame({"chrom": ["1"], "pos": [5100], "ref": ["A"], "alt": ["C"]
 def _external(path: Path) -> None:
     column = "AC" if "vcf" in path.name else "score"
     join_scores(ScoreFile("tool", path, column), TESTED, "toy")
+
+
+TABLE_OF_GENES = (
+    "#NAME\tCHROM\tSTRAND\tTX_START\tTX_END\tEXON_START\tEXON_END\nUP\t2\t+\t1\t3000\t1,1400,2500,\t300,1600,3000,\n"
+)
+
+
+def original(load: Callable[..., Loaded]) -> Callable[[Path], object]:
+    """The loader of a data set, given its authors' file, genes and one contig of N."""
+
+    def read(path: Path) -> Loaded:
+        genes, genome = path.parent / "genes-of-toys.txt", path.parent / "toy.fa"
+        genes.write_text(TABLE_OF_GENES)
+        genome.write_text(f">chr2:1-4000\n{'ACGTA' * 800}\n")
+        build = {} if load is cispliceai_validated.load else {"build": "GRCh37"}
+        return load(path=str(path), genome=str(genome), annotation=str(genes), **build)
+
+    return read
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -123,6 +150,11 @@ READERS: dict[str, Callable[[Path], object]] = {
     "own prices": lambda path: load_market(path),
     "predictor": lambda path: read_config(placed(path, "config.json").parent, {"predictor": str, "config": dict}),
     "splicevardb": lambda path: read_splicevardb(source_file(DATASET, path), "GRCh37", GENES),
+    "mfass": original(mfass.load),
+    "mapsy": original(mapsy.load),
+    "brca1": original(brca1_sge.load),
+    "validated": original(cispliceai_validated.load),
+    "deep intronic": original(deep_intronic.load),
     "vcf": _variants,
     "scored": _scored,
     "score cache": _cached,

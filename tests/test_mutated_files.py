@@ -21,6 +21,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from meta_spliceai.datasets import brca1_sge
 from meta_spliceai.errors import MetaSpliceAIError
 from meta_spliceai.experiments.bundle.packed_scores import write_packed_scores
 from meta_spliceai.experiments.spec.rows import load_rows
@@ -40,6 +41,7 @@ from tests.readers_of_files import READERS
 
 IN_CI, IN_ALL = 200, 10_000
 """Mutated files a reader, in the fast tests and in those marked slow, all readers together having theirs in turn."""
+SLOW = ("in.bcf", "brca1.xlsx", "mfass.tsv", "mfass.RData", "mapsy.txt", "validated.csv", "deep-intronic.tsv")
 
 TABLE = (
     b"chrom,pos,ref,alt,strand,gene,variant_id,acceptor_pos,donor_pos\n"
@@ -88,6 +90,51 @@ def _written(write: Callable[[Path], object]) -> bytes:
         return path.read_bytes()
 
 
+def _reporter() -> pd.DataFrame:
+    """Two rows of MFASS's table, 170 bases from 1371 on: 30 of an intron, an exon of 100, 40 of an intron."""
+    row = {
+        "id": "E1_1", "ensembl_id": "E1", "category": "mutant", "chr": "chr2", "start": 1371, "end": 1540,
+        "strand": "+", "intron1_len": 30, "exon_len": 100, "intron2_len": 40, "ref_allele": "A", "alt_allele": "C",
+        "snp_position": 1450, "natural_seq": "ACGTA" * 34, "original_seq": "x", "label": "exon", "v2_dpsi": -0.6,
+        "v2_dpsi_R1": -0.5, "v2_dpsi_R2": -0.7, "v2_index": 0.4, "nat_v2_index": 0.9,
+    }  # fmt: skip
+    return pd.DataFrame([row, {**row, "id": "E1_2", "v2_dpsi": 0.01, "snp_position": 1451}])
+
+
+def _r_object(path: Path) -> None:
+    pytest.importorskip("pyreadr").write_rdata(str(path), _reporter(), df_name="data")
+
+
+def _mapsy() -> bytes:
+    wild = "C" * 15 + "ACGTT" * 34 + "G" * 15
+    wild = wild[:30] + "TTTGGGTTTGGGTAG" + wild[45:]
+    row = {
+        "ID": "M1", "WT_SEQ": wild, "MUT_SEQ": wild[:90] + "N" + wild[91:], "chr": "chr2", "strand": "+",
+        "Exon_Start": 1401, "Exon_End": 1500, "acceptor": wild[30:45], "donor": wild[145:160], "ESM": 1,
+        "log2_vivo_ratio": -1.5, "log2_vitro_ratio": "-inf",
+        **{f"{a}_{b}_{c}": 90 for a in ("Vivo", "Vitro") for b in ("WT", "MUT") for c in ("Spliced", "Input")},
+    }  # fmt: skip
+    row["MUT_SEQ"] = wild[:90] + ("A" if wild[90] != "A" else "C") + wild[91:]
+    return pd.DataFrame([row]).to_csv(sep="\t", index=False).encode()
+
+
+def _sheet(path: Path) -> None:
+    names = brca1_sge.COLUMNS
+    row = ["UP", 2, 1450, "A", "C", "c.1", "Missense", "FUNC", "X2", -2.5, "-2.4", -2.45]
+    with pd.ExcelWriter(path.with_suffix(".xlsx")) as writer:
+        pd.DataFrame([row], columns=list(names)).to_excel(writer, index=False, startrow=2)
+
+
+VALIDATED = (
+    b"ID,#CHROM,POS,REF,ALT,strand,SpliceAffecting,Origin,Observation,Comments,AL,DL,AG,DG,effect_type\n"
+    b"v1,2,1450,AG,A,+,1,x,,,1401;1501.0,,,,skip\nv2,2,1451,G,A,+,0,x,,,,,,,normal\n"
+)
+DEEP_INTRONIC = (
+    b"Chromosome\tPosition_hg19\tPosition_hg38\tRef\tAlt\tGene_name\tHGVSc\tAffects_splicing\t"
+    b"Functional_consequence\tMajor_group\tData_Source\n2\t1700\t1700\tA\tC\tUP\tc.1\tFALSE\t\t\tx\n"
+    b"2\t\t\tA\tC\tUP\tc.2\tTRUE\t\t\ty\n"
+)
+
 SCORES = np.round(np.random.default_rng(0).random((2, 101, 3), np.float32), 3)
 KEYS = [bytes([n]) * 32 for n in range(2)]
 
@@ -111,7 +158,18 @@ def _split(path: Path) -> None:
 def _ledger(path: Path) -> None:
     for run in ("a", "b"):
         Ledger(path).append(
-            {"event": "finished", "run": run, "at": "2026-01-01T00:00:00+00:00", "metrics": [{"x": 1.5}]}
+            {
+                "event": "finished",
+                "run": run,
+                "row": run,
+                "at": "2026-01-01T00:00:00+00:00",
+                "notes": ["a note"],
+                "test": {"digest": "d", "rows": 5},
+                "split": {"name": "gene"},
+                "metrics": [
+                    {"scorer": "s", "kind": "base", "metric": "auprc", "estimate": 0.5, "low": None, "high": None}
+                ],
+            }
         )
 
 
@@ -132,6 +190,12 @@ def valid() -> dict[str, tuple[str, bytes]]:
         "in.bcf": ("vcf", _bcf()),
         "new.vcf": ("variants", VCF),
         "splicevardb.tsv": ("splicevardb", SPLICEVARDB),
+        "mfass.tsv": ("mfass", _reporter().to_csv(sep="\t", index=False).encode()),
+        "mfass.RData": ("mfass", _written(_r_object)),
+        "mapsy.txt": ("mapsy", _mapsy()),
+        "brca1.xlsx": ("brca1", _written(_sheet)),
+        "validated.csv": ("validated", VALIDATED),
+        "deep-intronic.tsv": ("deep intronic", DEEP_INTRONIC),
         "wishlist.md": ("wishlist", WISHES),
         "prices.yaml": ("prices", PRICES),
         "rows.yaml": ("rows", yaml.safe_dump({"section": "s", "rows": [row]}).encode()),
@@ -202,6 +266,8 @@ def changed(content: bytes, changes: list[tuple[str, int, bytes]]) -> bytes:
 
 def check(name: str, inputs: int) -> None:
     reader, whole = valid()[name]
+    if name in SLOW:  # a process, or a whole loader, for each file
+        inputs //= 10
 
     @settings(
         max_examples=inputs, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)

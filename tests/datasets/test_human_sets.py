@@ -21,7 +21,7 @@ from meta_spliceai.datasets import (
     splicevardb,
 )
 from meta_spliceai.datasets.human import NOT_IN_ONE_GENE, in_one_gene, read_r_object
-from meta_spliceai.errors import InputError, MissingResourceError
+from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -179,7 +179,7 @@ class TestMfass:
         assert again["id"].tolist() == rows["id"].tolist()
         broken = tmp_path / "broken.RData"
         broken.write_bytes(b"no R object")
-        with pytest.raises(InputError, match=r"broken\.RData is no R file"):
+        with pytest.raises(IntegrityError, match=r"broken\.RData is truncated or damaged, or of another kind"):
             read_r_object(broken)
 
     def test_label_rule_at_its_borders(self) -> None:
@@ -368,7 +368,7 @@ class TestBrca1:
     def test_no_excel_file(self, files: dict[str, str], tmp_path: Path) -> None:
         path = tmp_path / "brca1.xlsx"
         path.write_text("hello")
-        with pytest.raises(InputError, match=r"brca1\.xlsx is no Excel file"):
+        with pytest.raises(IntegrityError, match=r"brca1\.xlsx is .*of another kind .*; give the authors' Excel file"):
             brca1_sge.load(path=str(path), **files)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from meta_spliceai import read_hostile
+from meta_spliceai.datasets import brca1_sge
 from meta_spliceai.errors import LONGEST_MESSAGE
 from meta_spliceai.experiments.bundle import archive
 from meta_spliceai.experiments.report import serve
@@ -27,6 +28,7 @@ def test_the_page_of_limits_says_what_the_code_does() -> None:
         f"| {text.MOST_ALTERNATIVES:,}, as many",
         f"| {score_file.LONGEST_ALTERNATIVE:,} bases;",
         f"| {_size(read_hostile.LONGEST_LINE)} |",
+        f"| {brca1_sge.MOST_ROWS:,} rows, {brca1_sge.MOST_COLUMNS} columns |",
         f"| {packed.MOST_BASES:,} |",
         f"| {read_yaml.MOST_VALUES:,} |",
         f"| {_size(archive.LARGEST_UNPACKED)}, {archive.MOST_MEMBERS:,} files; its index",

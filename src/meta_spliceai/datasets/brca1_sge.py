@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -9,6 +14,7 @@ from jaxtyping import Float
 from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
+from meta_spliceai.read_hostile import LARGEST_TABLE, limit, one_error
 from meta_spliceai.splice_engine.genome.builds import GRCH37
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -18,6 +24,10 @@ ALTERING_SCORE = -2.0
 NORMAL_SCORE = -0.5
 NONSENSE = "Nonsense"
 NO_SCORE = "no RNA score (the base is not in the mature RNA, or too few reads)"
+
+HEADER_ROW = 3
+MOST_COLUMNS, MOST_ROWS = 100, 100_000
+"""Of the sheet, which has 62 and 3,893: a cell far out makes a row as long as a sheet is wide."""
 
 COLUMNS = (
     "gene", "chromosome", "position (hg19)", "reference", "alt", "transcript_variant", "consequence", "func.class",
@@ -69,17 +79,13 @@ def load(
     """
     source = human.source_file(DATASET, path)
     where = str(source.path)
-    try:
-        rows = pd.read_excel(source.path, header=2, dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise InputError(f"{where} is no Excel file of the expected format: {error}") from error
-    rows = human.as_read(rows, source, COLUMNS, first_line=4)  # the header is the third row
+    rows = human.as_read(read_sheet(source.path), source, COLUMNS, first_line=HEADER_ROW + 1)
     coverage = Coverage(len(rows))
     rows = human.without(
         rows, human.numbers(rows, "mean.rna.score", where).isna(), NO_SCORE, coverage, "transcript_variant"
     )
     score = human.numbers(rows, "mean.rna.score", where)
-    pos = human.numbers(rows, "position (hg19)", where, whole=True).astype("int64")
+    pos = human.whole_numbers(rows, "position (hg19)", where)
     frame = pd.DataFrame(
         {
             "variant_id": rows["transcript_variant"],
@@ -105,6 +111,45 @@ def load(
     frame["group"] = "BRCA1 " + frame["experiment"]
     asked = human.Asked(build, genome, annotation, chain)
     return human.finish_lifted(frame, coverage, source, asked, {}, one_gene=False)
+
+
+def read_sheet(path: Path) -> pd.DataFrame:
+    """The first sheet as text, empty cells as ""; the header is the third row.
+
+    Raises:
+        InputError: a column twice, or more than is read.
+        IntegrityError: no Excel file, or a damaged one.
+    """
+    import openpyxl  # not on a machine that only trains
+
+    remedy, allowed = "give the authors' Excel file", limit(LARGEST_TABLE)
+    with one_error(path, remedy), zipfile.ZipFile(path) as packed:
+        size = sum(member.file_size for member in packed.infolist())
+    if size > allowed:
+        raise InputError(f"{path} unpacks to {size:,} bytes; set {LARGEST_TABLE[0]} to allow more than {allowed:,}")
+    # XML that is none is a SyntaxError.
+    with one_error(path, remedy, also=(SyntaxError,)), closing(openpyxl.load_workbook(path, read_only=True)) as book:
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # whatever the file says of its size
+        cells = sheet.iter_rows(min_row=HEADER_ROW, max_col=MOST_COLUMNS, values_only=True)
+        header, *lines = [[_as_text(value) for value in row] for row in islice(cells, MOST_ROWS + 1)] or [[]]
+    if len(lines) >= MOST_ROWS:
+        raise InputError(f"{path} has more than {MOST_ROWS:,} rows; {remedy}")
+    while lines and not any(lines[-1]):
+        lines.pop()
+    rows = pd.DataFrame(lines, columns=header, dtype=object)
+    rows.index = pd.RangeIndex(HEADER_ROW + 1, len(rows) + HEADER_ROW + 1)
+    twice = [name for name in COLUMNS if header.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}: column {', '.join(twice)} stands more than once; leave one of them")
+    return rows
+
+
+def _as_text(value: object) -> str:
+    """A cell as its user sees it: nothing for an empty one, a whole number without a fraction."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 DATASET = register(

@@ -59,7 +59,7 @@ def read_variants(source: human.Source) -> pd.DataFrame:
         {
             "variant_id": rows["ID"],
             "chrom": rows["#CHROM"],
-            "pos": human.numbers(rows, "POS", where, whole=True).astype("int64"),
+            "pos": human.whole_numbers(rows, "POS", where),
             "ref": rows["REF"],
             "alt": rows["ALT"],
             "strand": rows["strand"],

@@ -57,7 +57,7 @@ def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, ann
     column = "Position_hg19" if wanted == GRCH37 else "Position_hg38"
     nowhere = human.numbers(rows, column, str(source.path), whole=True).isna()
     rows = human.without(rows, nowhere, human.NO_COORDINATE, coverage, "HGVSc")
-    pos = rows[column].astype("float64").astype("int64")
+    pos = human.whole_numbers(rows, column, str(source.path))
     frame = pd.DataFrame(
         {
             "variant_id": [f"deep-intronic-{line}" for line in rows.index],

@@ -7,6 +7,11 @@ them); and those of `Asked`.
 
 from __future__ import annotations
 
+import bz2
+import csv
+import gzip
+import io
+import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +22,9 @@ from jaxtyping import Bool
 
 from meta_spliceai import resources
 from meta_spliceai.datasets.registry import DataSet, Loaded
-from meta_spliceai.errors import InputError, MissingExtraError, unknown_value
+from meta_spliceai.errors import InputError, MissingExtraError, shown, unknown_value
 from meta_spliceai.files import sha256_file
+from meta_spliceai.read_hostile import LARGEST_TABLE, limit, one_error, text_lines
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
@@ -95,10 +101,16 @@ def read_rows(source: Source, separator: str, columns: Sequence[str]) -> pd.Data
     Raises:
         InputError: no such table, or a missing column (naming those found).
     """
+    lines = list(text_lines(source.path, LARGEST_TABLE))
+    text = io.StringIO("\n".join(lines))
     try:
-        rows = pd.read_csv(source.path, sep=separator, dtype=str, keep_default_na=False, na_filter=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        rows = pd.read_csv(text, sep=separator, dtype=str, keep_default_na=False, na_filter=False)
+        header = next(csv.reader(lines[:1], delimiter=separator))
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError, csv.Error) as error:
         raise InputError(f"{source.path} is no table of the expected format: {str(error).strip()}") from error
+    twice = [column for column in columns if header.count(column) > 1]
+    if twice:
+        raise InputError(f"{source.path}: column {', '.join(twice)} stands more than once; leave one of them")
     return as_read(rows, source, columns, first_line=2)
 
 
@@ -128,27 +140,43 @@ def read_r_object(path: Path) -> pd.DataFrame:
 
     Raises:
         MissingExtraError: no reader for R's files is installed.
-        InputError: no R file, or not exactly one data frame in it.
+        InputError: not exactly one data frame in it, or more than is read.
+        IntegrityError: no R file, or a damaged one.
     """
     try:
         import pyreadr
     except ImportError as error:
         raise MissingExtraError(f"reading {path.name}, an R object,", "r-objects") from error
-    try:
+    _refuse_more_than_a_table(path)
+    with one_error(path, "give an R file", (pyreadr.custom_errors.LibrdataError, pyreadr.custom_errors.PyreadrError)):
         content = pyreadr.read_r(str(path))
-    except (pyreadr.custom_errors.LibrdataError, pyreadr.custom_errors.PyreadrError) as error:
-        raise InputError(f"{path} is no R file that can be read: {error}") from error
     if len(content) != 1:
         raise InputError(f"{path} holds {len(content)} data frames ({', '.join(map(str, content))}), expected one")
     frame = next(iter(content.values()))
     return frame.astype(object).where(frame.notna(), "").astype(str)
 
 
+_UNPACKERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+"""First bytes of a compressed R object, and what reads it."""
+
+
+def _refuse_more_than_a_table(path: Path) -> None:
+    """R's reader takes whatever a file unpacks to: that is found out before, piece by piece."""
+    with path.open("rb") as handle:
+        unpack = _UNPACKERS.get(handle.read(2), open)
+    allowed, held = limit(LARGEST_TABLE), 0
+    with one_error(path, "give an R file"), unpack(path, "rb") as stream:
+        while held <= allowed and (piece := stream.read(1 << 20)):
+            held += len(piece)
+    if held > allowed:
+        raise InputError(f"{path} holds more than {allowed:,} bytes; set {LARGEST_TABLE[0]} to allow more")
+
+
 def numbers(rows: pd.DataFrame, column: str, where: str, *, whole: bool = False) -> pd.Series:
     """A text column as numbers; "" and NA are missing.
 
     Args:
-        whole: the numbers are coordinates, above 0 and without a fraction.
+        whole: the numbers are coordinates: above 0, of at most 12 digits, without a fraction.
 
     Raises:
         InputError: something that is no number, with its line.
@@ -158,15 +186,30 @@ def numbers(rows: pd.DataFrame, column: str, where: str, *, whole: bool = False)
     values = pd.to_numeric(text, errors="coerce")
     bad = values.isna() & text.notna()
     if whole:
-        bad |= values.notna() & ((values < 1) | (values % 1 != 0))
+        bad |= values.notna() & ~(values.between(1, 10**12 - 1) & (values % 1 == 0))
+    _refuse(bad, rows, column, where, "a 1-based coordinate" if whole else "a number")
+    return values
+
+
+def whole_numbers(rows: pd.DataFrame, column: str, where: str, least: int = 1) -> pd.Series:
+    """A text column as whole numbers of at most 12 digits, none missing.
+
+    Raises:
+        InputError: anything else, with its line.
+    """
+    values = pd.to_numeric(rows[column].astype(str).str.strip(), errors="coerce")
+    bad = ~(values.between(least, 10**12 - 1) & (values % 1 == 0))
+    _refuse(bad, rows, column, where, "a 1-based coordinate" if least else "a whole number")
+    return values.astype("int64")
+
+
+def _refuse(bad: pd.Series, rows: pd.DataFrame, column: str, where: str, expected: str) -> None:
     if bad.any():
         line = bad.idxmax()
-        kind = "a 1-based coordinate" if whole else "a number"
         raise InputError(
-            f"{where}, line {line}: {column} is '{rows.loc[line, column]}', expected {kind} "
+            f"{where}, line {line}: {column} is {shown(str(rows.loc[line, column]))}, expected {expected} "
             f"({int(bad.sum())} such rows)"
         )
-    return values
 
 
 def only(rows: pd.DataFrame, column: str, choices: Sequence[str], where: str) -> pd.Series:

@@ -102,8 +102,8 @@ def read_variants(source: human.Source) -> pd.DataFrame:
     with source.path.open("rb") as handle:
         separator = "\t" if b"\t" in handle.readline() else ","
     rows = human.read_rows(source, separator, COLUMNS)
-    start = human.numbers(rows, "Exon_Start", where, whole=True).astype("int64")
-    end = human.numbers(rows, "Exon_End", where, whole=True).astype("int64")
+    start = human.whole_numbers(rows, "Exon_Start", where)
+    end = human.whole_numbers(rows, "Exon_End", where)
     found: dict[str, list[object]] = {name: [] for name in ("construct_pos", "ref", "alt", "exon_first", "pos")}
     columns = (rows["WT_SEQ"], rows["MUT_SEQ"], rows["acceptor"], rows["donor"], rows["strand"], start, end)
     for line, wild, mutant, acceptor, donor, strand, first, last in zip(rows.index, *columns, strict=True):

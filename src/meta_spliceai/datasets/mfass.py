@@ -92,11 +92,9 @@ def read_mutants(source: human.Source) -> tuple[pd.DataFrame, Coverage]:
     rows = human.without(rows, rows["category"] != "mutant", NOT_A_MUTANT, coverage, "id")
     rows = human.without(rows, human.numbers(rows, "v2_dpsi", where).isna(), NOT_MEASURED, coverage, "id")
     dpsi = human.numbers(rows, "v2_dpsi", where)
-    whole = {
-        name: human.numbers(rows, name, where, whole=True).astype("int64") for name in ("start", "end", "snp_position")
-    }
+    whole = {name: human.whole_numbers(rows, name, where) for name in ("start", "end", "snp_position")}
     first, exon, last = (
-        human.numbers(rows, name, where).astype("int64") for name in ("intron1_len", "exon_len", "intron2_len")
+        human.whole_numbers(rows, name, where, least=0) for name in ("intron1_len", "exon_len", "intron2_len")
     )
     plus = rows["strand"] == "+"
     # the file gives intron lengths in genomic order: on the minus strand the second one lies upstream
