@@ -73,6 +73,7 @@ def leaderboard(
     from meta_spliceai.experiments.board.external_scores import ScoreFile
     from meta_spliceai.experiments.board.leaderboard import board_table, boards
     from meta_spliceai.experiments.board.shown import as_html, as_markdown
+    from meta_spliceai.experiments.store.tables import ledger_damage
     from meta_spliceai.experiments.store.workspace import Workspace
 
     if as_json + as_markdown_ + as_html_ > 1:
@@ -88,7 +89,7 @@ def leaderboard(
         from meta_spliceai.experiments.board.pool_starts import pool_starts
 
         found = [pool_starts(board, workspace) for board in found]
-    if damage := workspace.ledger.damage():
+    if damage := ledger_damage(workspace.root):
         lines = "1 line was" if len(damage) == 1 else f"{len(damage)} lines were"
         typer.echo(f"warning: {workspace.ledger.path}: {lines} left out; {damage[0].describe()}", err=True)
     if as_json:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from meta_spliceai.experiments.board.shown import DASH, Table, dollars, duration, estimate, memory
-from meta_spliceai.experiments.store.tables import finished_runs, tidy
+from meta_spliceai.experiments.store.tables import KINDS, finished_runs, tidy
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.variants.table import NORMAL
 
@@ -38,8 +38,6 @@ COLUMNS = ("run", "scorer", "kind", "metric", "estimate", "low", "high", "n", "p
 
 MOST_REASONS = 4
 """Reasons for rows left out that are told one by one."""
-
-ORDER = ("baseline", "base", "external", "learned")
 
 
 @dataclass(frozen=True)
@@ -228,7 +226,7 @@ def with_base_named(words: str, base: str) -> str:
 
 def by_kind_and_auprc(lines: Sequence[Line]) -> list[Line]:
     """Baselines first, then base networks, then learned models; the best of each kind first."""
-    return sorted(lines, key=lambda line: (ORDER.index(line.kind), -_auprc(line)))
+    return sorted(lines, key=lambda line: (KINDS.index(line.kind), -_auprc(line)))
 
 
 def folder_of(workspace: Workspace, name: str) -> RunDirectory:

@@ -4,15 +4,84 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 LEDGER = "ledger.jsonl"
 LOCK_SECONDS = 60
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Named(_Fields):
+    name: str = ""
+    folds: int | str | None = None
+
+
+class _Test(_Fields):
+    digest: str
+    rows: int = 0
+    positives: int = 0
+    groups: int = 0
+    negatives: list[str] = []
+
+
+class _Metric(_Fields):
+    scorer: str
+    kind: Literal["baseline", "base", "external", "learned"]
+    metric: str
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class _Event(_Fields):
+    """What the fields of an event hold, where they are there; all others are free."""
+
+    run: str = ""
+    at: str = ""
+
+
+class _Finished(_Event):
+    """What leaderboards, pages and documents take from the event that a run has finished."""
+
+    run: str
+    row: str
+    at: str
+    smoke: bool = False
+    as_wished: bool | None = None
+    data: _Named = _Named()
+    split: _Named
+    test: _Test
+    seconds: float | None = None
+    dollars: float | None = None
+    peak_memory_bytes: float | None = None
+    notes: list[str] = []
+    verdicts: list[str] = []
+    metrics: list[_Metric] = []
+
+
+def merged(ledgers: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Finished runs of several ledgers, oldest first; a run that is in several is taken from the first of them.
+
+    Between ledgers times decide. Within one it is the order in which lines were written: where the clock was set back,
+    a later line has an earlier time.
+    """
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for entries in reversed(ledgers):
+        latest = ""
+        for entry in entries:
+            latest = max(latest, str(entry["at"]))
+            found[entry["run"]] = (latest, entry)
+    return [entry for _, entry in sorted(found.values(), key=lambda pair: pair[0])]
 
 
 @dataclass(frozen=True)
@@ -82,10 +151,12 @@ class Ledger:
                 entry = json.loads(raw)
             except (ValueError, RecursionError):  # ValueError: also a number of thousands of digits
                 entry = None
-            if isinstance(entry, dict) and isinstance(entry.get("run", ""), str):
-                entries.append(entry)
-            else:
+            try:
+                (_Finished if entry["event"] == "finished" else _Event).model_validate(entry)
+            except (ValidationError, KeyError, TypeError):
                 damage.append(Damage(number, raw[:60].decode("utf-8", "replace"), torn=last))
+            else:
+                entries.append(entry)
         return entries, damage
 
     def entries(self) -> list[dict[str, Any]]:
@@ -100,7 +171,7 @@ class Ledger:
         """The latest `finished` entry of every run, oldest first."""
         latest: dict[str, dict[str, Any]] = {}
         for entry in self.entries():
-            if entry.get("event") == "finished" and "run" in entry:
+            if entry["event"] == "finished":
                 latest.pop(entry["run"], None)
                 latest[entry["run"]] = entry
         return list(latest.values())

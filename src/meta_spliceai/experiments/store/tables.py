@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from meta_spliceai.errors import IntegrityError
-from meta_spliceai.experiments.store.ledger import LEDGER, Ledger
+from meta_spliceai.experiments.store.ledger import LEDGER, Damage, Ledger, merged
 from meta_spliceai.files import atomic_write
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.store.workspace import Workspace
 
 FOLDER = "tables"
+KINDS = ("baseline", "base", "external", "learned")
+"""Of scorers, in the order in which a leaderboard lists them."""
 KEPT = "kept"
 """Signature of a run whose rows stand in the table alone."""
 
@@ -62,10 +65,8 @@ _LONG = ("metrics", "folds", "work")
 def finished_runs(workspace: Workspace) -> list[dict[str, Any]]:
     """What is known of every finished run, oldest first: its line in the ledger without the metrics, and `base` (its
     base network), `coverage`, `ceiling` and `stale` from its folder as far as it is there."""
-    found: dict[str, dict[str, Any]] = {}
-    for folder in (*reversed(workspace.ledgers), workspace.root):
-        found |= {facts["run"]: facts for facts in _facts(folder, write=folder == workspace.root)}
-    return sorted(found.values(), key=lambda facts: str(facts.get("at", "")))
+    folders = (workspace.root, *workspace.ledgers)
+    return merged([_facts(folder, write=folder == workspace.root) for folder in folders])
 
 
 def tidy(workspace: Workspace, name: str, metrics: Iterable[str] = ()) -> pa.Table:
@@ -128,7 +129,7 @@ def _tidy(folder: Path, name: str, write: bool) -> pa.Table:
     without = [run for run, rows in fresh.items() if rows is None]
     if without and name == "metrics":
         entries = {str(entry["run"]): entry for entry in Ledger(folder / LEDGER).finished()}
-        fresh |= {run: entries[run].get("metrics", []) for run in without if run in entries}
+        fresh |= {run: _well_formed(entries[run].get("metrics"), name) for run in without if run in entries}
     gone: dict[str, list[dict[str, Any]]] = {run: [] for run in known if run not in wanted}
     table = _replaced(table, {**gone, **{run: rows or [] for run, rows in fresh.items()}}, SCHEMAS[name])
     if write:
@@ -139,16 +140,20 @@ def _tidy(folder: Path, name: str, write: bool) -> pa.Table:
 def _rows_of(file: Path, name: str) -> list[dict[str, Any]] | None:
     """The rows that a run's own file holds; None where it holds none, or cannot be read (the run's page says so)."""
     try:
-        rows = json.loads(file.read_text(encoding="utf-8")).get(name)
-    except (OSError, ValueError, AttributeError):
+        return _well_formed(json.loads(file.read_text(encoding="utf-8")).get(name), name)
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
+
+
+def _well_formed(rows: object, name: str) -> list[dict[str, Any]] | None:
+    """Rows of a table as a file of a run or a ledger has them; None where they are none."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return None
     try:
         pa.Table.from_pylist(rows, SCHEMAS[name])
-    except pa.ArrowException:
+    except (pa.ArrowException, OverflowError):
         return None
-    return rows
+    return rows if all(row.get("kind", KINDS[0]) in KINDS for row in rows) else None
 
 
 def _facts(folder: Path, write: bool) -> list[dict[str, Any]]:
@@ -177,24 +182,37 @@ def _facts(folder: Path, write: bool) -> list[dict[str, Any]]:
     return [json.loads(row["facts"]) for row in rows]
 
 
+def ledger_damage(folder: Path) -> list[Damage]:
+    """Lines of a folder's ledger that are no event; only what is new since it was last read is read."""
+    read = _read(folder / FOLDER / "runs.parquet", _RUNS)[1]
+    place = _new_entries(folder / LEDGER, read)[1]
+    return [Damage(*one) for one in place["damage"]]
+
+
 def _new_entries(ledger: Path, read: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """The latest finished entry of each run that the ledger got since it was last read, and how far it is read now.
 
     A ledger is only appended to; one that was changed otherwise is read from its start.
     """
-    if not ledger.is_file():
-        return {}, {"start": 0, "end": 0, "digest": ""}
-    content = ledger.read_bytes()
-    end = int(read.get("end", 0))
-    start = end if 0 < end <= len(content) and _digest(content[:end]) == read.get("digest") else 0
+    content = ledger.read_bytes() if ledger.is_file() else b""
+    known = {"end": 0, "lines": 0, "damage": [], **read}
+    start = int(known["end"])
+    if start > len(content) or (start and _digest(content[:start]) != read.get("digest")):
+        start, known = 0, {"lines": 0, "damage": []}
+    entries, damage = Ledger.parse(content[start:])
     finished: dict[str, dict[str, Any]] = {}
-    for entry in Ledger.parse(content[start:])[0]:
-        if entry.get("event") == "finished" and "run" in entry:
-            finished.pop(str(entry["run"]), None)
-            finished[str(entry["run"])] = entry
-    # A last line that is still being written is read again.
+    for entry in entries:
+        if entry["event"] == "finished":
+            finished.pop(entry["run"], None)
+            finished[entry["run"]] = entry
+    # A last line that is still being written, or was cut off, is read again.
     end = content.rfind(b"\n") + 1
-    return finished, {"start": start, "end": end, "digest": _digest(content[:end])}
+    told = [
+        *(one for one in known["damage"] if not one[2]),
+        *([one.line + known["lines"], one.text, one.torn] for one in damage),
+    ]
+    lines = known["lines"] + content.count(b"\n", start, end)
+    return finished, {"start": start, "end": end, "digest": _digest(content[:end]), "lines": lines, "damage": told}
 
 
 def _digest(content: bytes) -> str:
@@ -204,20 +222,43 @@ def _digest(content: bytes) -> str:
 def _of_folder(run: Path) -> dict[str, Any]:
     """What a leaderboard says of a run beside its line in the ledger; files that cannot be read say nothing here."""
     data, record, evidence = (_object(run / name) for name in ("data.json", "run.json", "evidence.json"))
-    base, coverage = data.get("base"), data.get("coverage")
-    account = coverage if isinstance(coverage, dict) and {"read", "left_out"} <= set(coverage) else {}
+    base = data.get("base")
     return {
         "base": str(base.get("name", "")) if isinstance(base, dict) else "",
-        "coverage": {name: account[name] for name in ("read", "left_out") if account},
-        "ceiling": evidence.get("ceiling") or [],
+        "coverage": _valid(_COVERAGE, data.get("coverage"), {}),
+        "ceiling": _valid(_CEILING, evidence.get("ceiling"), []),
         "stale": str(record.get("stale", "")),
     }
+
+
+class _Coverage(BaseModel):
+    read: int
+    left_out: dict[str, int]
+
+
+class _Agreement(BaseModel):
+    metric: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+_COVERAGE: TypeAdapter[Any] = TypeAdapter(_Coverage)
+_CEILING: TypeAdapter[Any] = TypeAdapter(list[_Agreement])
+
+
+def _valid(kind: TypeAdapter[Any], found: object, otherwise: Any) -> Any:
+    """What a file says, as plain values, where it is of the right kind."""
+    try:
+        return kind.dump_python(kind.validate_python(found))
+    except ValidationError:
+        return otherwise
 
 
 def _object(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -249,7 +290,10 @@ def _read(path: Path, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]]:
     metadata = table.schema.metadata or {}
     if table.schema.names != schema.names or b"made_from" not in metadata:
         return empty, {}
-    return table.replace_schema_metadata(None).cast(schema), json.loads(metadata[b"made_from"])
+    try:
+        return table.replace_schema_metadata(None).cast(schema), dict(json.loads(metadata[b"made_from"]))
+    except (ValueError, TypeError, RecursionError, pa.ArrowException):
+        return empty, {}
 
 
 def _write(path: Path, table: pa.Table, made_from: Mapping[str, Any]) -> None:

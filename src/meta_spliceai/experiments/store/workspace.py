@@ -22,7 +22,7 @@ from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_v
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.read_yaml import read_text, read_yaml
 from meta_spliceai.experiments.store.disk_errors import NOT_WRITABLE
-from meta_spliceai.experiments.store.ledger import LEDGER, Ledger
+from meta_spliceai.experiments.store.ledger import LEDGER, Ledger, merged
 from meta_spliceai.experiments.store.tables import KEPT, kept_rows
 from meta_spliceai.files import atomic_write
 
@@ -270,11 +270,7 @@ class Workspace:
 
     def finished(self) -> list[dict[str, Any]]:
         """The latest `finished` entry of every run, those of the further ledgers included, oldest first."""
-        entries: dict[str, dict[str, Any]] = {}
-        for folder in (*reversed(self.ledgers), self.root):
-            entries |= {entry["run"]: entry for entry in Ledger(folder / LEDGER).finished()}
-        # A stable sort: of entries with the same second, the order in which they were written stands.
-        return sorted(entries.values(), key=lambda entry: str(entry.get("at", "")))
+        return merged([Ledger(folder / LEDGER).finished() for folder in (self.root, *self.ledgers)])
 
     def run(self, name: str) -> RunDirectory:
         """The run's folder, whether it exists or not."""
