@@ -44,6 +44,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
 
 
+def brief(text: str) -> str:
+    """A name from outside for a title or label: one printable line, cut in its middle if long."""
+    return _cut(one_line(text), LONGEST_VALUE)
+
+
 def shown(value: object) -> str:
     """A value from outside for a message: as Python writes it, in one line, cut in its middle if long."""
     if isinstance(value, int) and abs(value) >= 10**40:  # Python refuses to write an endless one

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, brief
 from meta_spliceai.splice_engine.base_layer import saturation, saturation_figure
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
@@ -233,6 +235,24 @@ def test_long_stretches_say_how_many_bases_a_column_is(
     out = tmp_path / "map.svg"
     assert saturation_figure.draw(*drawn, "toy", out) == 3
     assert "largest |Δ| of 3 bases" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["$x^", r"$\frac{1}{2}$", "<script>&amp;", "a\x00b\x1b[31m", "]]>--", "G" * 100_000, "Gène Δ", "a\nb"],
+    ids=["open formula", "formula", "markup", "control", "end of data", "long", "letters", "lines"],
+)
+def test_hostile_names_are_drawn_as_text(
+    drawn: tuple[pd.DataFrame, saturation.Stretch], tmp_path: Path, name: str
+) -> None:
+    table, stretch = drawn
+    named = replace(stretch, chrom=name, title=f"{name} of {name}")
+    out = tmp_path / "map.svg"
+    saturation_figure.draw(table, named, name, out)
+    words = "".join(ElementTree.parse(out).getroot().itertext())  # noqa: S314 (our own file)
+    assert brief(name) in words
+    saturation_figure.draw(table, named, name, tmp_path / "map.png")
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_another_kind_of_figure_is_refused(drawn: tuple[pd.DataFrame, saturation.Stretch], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from meta_spliceai.colours import KINDS, LOSS_TO_GAIN
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, brief
 from meta_spliceai.experiments.board.leaderboard import Board, boards
 from meta_spliceai.experiments.report.plots import BASES, panel_limit
 from meta_spliceai.experiments.report.views import FOREST, MAP_NEEDS
@@ -43,7 +43,9 @@ def write_figure(workspace: Workspace, out: Path) -> Path:
 
     maps = _maps(workspace, board)
     heights = [0.35 * len(board.lines) + 0.6, *[1.1] * len(maps)]
-    with mpl.rc_context({"font.size": 8, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none"}):
+    # Names are text: dollar signs in them begin no formula.
+    settings = {"font.size": 8, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none", "text.parse_math": False}
+    with mpl.rc_context(settings):
         figure = Figure(figsize=(11, sum(heights) + 0.6), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.add_gridspec(len(heights), len(FOREST), height_ratios=heights)
@@ -51,7 +53,7 @@ def write_figure(workspace: Workspace, out: Path) -> Path:
             _forest(figure.add_subplot(grid[0, column]), board, metric, heading, names=column == 0)
         for row, (title, values, sites) in enumerate(maps, 1):
             _map(figure.add_subplot(grid[row, :]), title, values, sites)
-        figure.suptitle(f"{board.data}: learned models and baselines on held-out sites")
+        figure.suptitle(f"{brief(board.data)}: learned models and baselines on held-out sites")
         with atomic_write(out, "wb") as handle:
             figure.savefig(handle, format=kind, dpi=150, metadata={"Date" if kind == "svg" else "Software": None})
     return out
@@ -66,7 +68,7 @@ def _forest(axis: Any, board: Board, metric: str, heading: str, *, names: bool) 
             value.low is not None and value.high is not None) else None  # fmt: skip
         face = "white" if line.kind == "baseline" else KINDS[line.kind]
         axis.errorbar(value.estimate, place, xerr=around, fmt=MARKS[line.kind], color=KINDS[line.kind], mfc=face, ms=5)
-    axis.set_yticks(range(len(board.lines)), [line.scorer for line in board.lines] if names else [])
+    axis.set_yticks(range(len(board.lines)), [brief(line.scorer) for line in board.lines] if names else [])
     axis.set_ylim(len(board.lines) - 0.5, -0.5)
     axis.set_title(heading)
     axis.grid(axis="x", alpha=0.3)
@@ -105,4 +107,4 @@ def _map(axis: Any, title: str, values: np.ndarray, sites: np.ndarray) -> None:
     axis.imshow(values, aspect="auto", cmap=colours, vmin=-limit, vmax=limit,
                 extent=(sites[0] - 0.5, sites[-1] + 0.5, len(BASES) - 0.5, -0.5))  # fmt: skip
     axis.set_yticks(range(len(BASES)), BASES)
-    axis.set_title(f"{title}: orange is loss, blue is gain", loc="left")
+    axis.set_title(f"{brief(title)}: orange is loss, blue is gain", loc="left")

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.colours import LOSS_TO_GAIN
-from meta_spliceai.errors import InputError, MissingPackageError
+from meta_spliceai.errors import InputError, MissingPackageError, brief
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.base_layer.saturation import Stretch
 
@@ -63,7 +63,9 @@ def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> i
     per_panel = _COLUMNS_A_PANEL if bases == 1 else 4 * _COLUMNS_A_PANEL
     panels = math.ceil(shown.shape[1] / per_panel)
     limit = max(0.1, float(np.nanmax(np.abs(shown))))
-    with mpl.rc_context({"font.size": 7, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none"}):
+    # Names are text: dollar signs in them begin no formula.
+    settings = {"font.size": 7, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none", "text.parse_math": False}
+    with mpl.rc_context(settings):
         height = 0.16 * len(names) + 0.5
         figure = Figure(figsize=(12, panels * height + 1.0), layout="constrained")
         FigureCanvasAgg(figure)
@@ -92,9 +94,9 @@ def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> i
                     [start + 0.5, end + 0.5], [-0.9, -0.9], color="black", lw=3, solid_capstyle="butt", clip_on=True
                 )
             axis.set_ylim(len(names) - 0.5, -1.3)
-        axes[-1].set_xlabel(f"position on {stretch.chrom} (plus strand); black bars are exons")
+        axes[-1].set_xlabel(f"position on {brief(stretch.chrom)} (plus strand); black bars are exons")
         each = "" if bases == 1 else f"; each column is the largest |Δ| of {bases} bases"
-        figure.suptitle(f"{stretch.title}: {model_name}{each}")
+        figure.suptitle(f"{brief(stretch.title)}: {brief(model_name)}{each}")
         bar = figure.colorbar(image, ax=axes, fraction=0.015, pad=0.01)
         bar.set_label("Δ of largest |Δ|")
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
