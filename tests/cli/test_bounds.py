@@ -62,6 +62,8 @@ def test_every_number_on_the_command_line_has_two_bounds(name: str, option: Any)
         "pretrain -o x --steps 0",
         "pretrain -o x --learning-rate nan",
         "run wt1-simple-cnn --set training.seed=4294967296",
+        "run wt1-simple-cnn --set training.seed=2026-11-29",
+        "run wt1-simple-cnn --set training.seed=20261129T101500",
         "run wt1-simple-cnn --set training.learning_rate=.inf",
         "run wt1-simple-cnn --set training.huber_delta=.nan",
         "run wt1-simple-cnn --set data.rows=100000000000000000000",

@@ -82,12 +82,12 @@ def make(
     if without and not every:
         raise InputError(f"--without {without[0]}: rows are taken from --all; give it too, or name the rows to pack")
     rows = load_rows()
+    chosen = [find_row(rows, row_id) for row_id in ids or ()]
 
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.experiments.bundle.make import Options, make_bundle, with_members
     from meta_spliceai.experiments.spec.parts import missing_parts
 
-    chosen = [find_row(rows, row_id) for row_id in ids or ()]
     if every:
         unwanted = {find_row(rows, row_id).id for row_id in without or ()}
         chosen = [

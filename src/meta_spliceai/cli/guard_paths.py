@@ -60,7 +60,7 @@ class Writes:
     folder: str = ""
 
 
-FASTA = Reads((".fai", ".gzi"), what="FASTA file", names=("regions", "packaged"))
+FASTA = Reads((".fai", ".gzi"), what="FASTA file", names=("auto", "regions", "packaged"))
 VARIANTS = Reads((".tbi", ".csi"), what="file of variants")
 ANNOTATION = Reads(what="annotation (a table or a GTF)", names=("grch37", "grch38"))
 WEIGHTS = Reads(what="weights", behind_colon=True)

@@ -75,9 +75,9 @@ Distance = Annotated[
 
 
 def _ask_for_kernel(kernel: str | None) -> str | None:
-    from meta_spliceai.splice_engine.base_layer.kernel_choice import ask_for
-
     if kernel is not None:
+        from meta_spliceai.splice_engine.base_layer.kernel_choice import ask_for
+
         ask_for(kernel)
     return kernel
 

@@ -70,7 +70,6 @@ def plan(
       meta-spliceai plan hyenadna-large-finetune --set training.batch_size=256
       meta-spliceai plan --check
     """
-    from meta_spliceai.experiments.plan.planner import Planner
     from meta_spliceai.experiments.spec.rows import change, find_row, load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
@@ -78,6 +77,9 @@ def plan(
     wanted = [find_row(rows, row_id) for row_id in ids] if ids else [row for row in rows.values() if row.wish]
     specs = [change(row, assignments) if assignments else row for row in wanted]
     workspace = Workspace.default(runs_dir, ledgers)
+
+    from meta_spliceai.experiments.plan.planner import Planner
+
     planner = Planner(workspace, rows, prices)
     if check:
         _check(planner, as_json)

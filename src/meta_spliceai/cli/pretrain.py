@@ -62,12 +62,23 @@ def pretrain(
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
     from meta_spliceai.splice_engine.genome.human_genome import human_genome
     from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
-    from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig
-    from meta_spliceai.splice_engine.meta_layer.pretraining import pretrain as train
     from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import corpus_of, packaged_genes
 
     if resume and fresh:
         raise InputError("--resume goes on and --fresh starts over; give one of them")
+    kept_back = hold_out or ["chr3"]
+    if sequence == PACKAGED:
+        corpus = packaged_genes(kept_back)
+    elif sequence == REGIONS:
+        corpus = corpus_of(human_genome(build, REGIONS), kept_back)
+    else:
+        fasta = Path(sequence)
+        # Any species may be read: no build's chromosome lengths are asked for.
+        corpus = corpus_of((RegionFasta if holds_regions(fasta) else IndexedFasta)(fasta, "any"), kept_back)
+
+    from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig
+    from meta_spliceai.splice_engine.meta_layer.pretraining import pretrain as train
+
     config = PretrainingConfig.from_mapping(
         {
             "size": size,
@@ -81,15 +92,6 @@ def pretrain(
         },
         "pretrain",
     )
-    kept_back = hold_out or ["chr3"]
-    if sequence == PACKAGED:
-        corpus = packaged_genes(kept_back)
-    elif sequence == REGIONS:
-        corpus = corpus_of(human_genome(build, REGIONS), kept_back)
-    else:
-        fasta = Path(sequence)
-        # Any species may be read: no build's chromosome lengths are asked for.
-        corpus = corpus_of((RegionFasta if holds_regions(fasta) else IndexedFasta)(fasta, "any"), kept_back)
     console = PlainConsole(stderr=True)
     console.print(
         f"{corpus.name}: {corpus.bases(False):,} bases to train on, {corpus.bases(True):,} held out "

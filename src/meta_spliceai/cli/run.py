@@ -145,6 +145,7 @@ def run(
     """
     from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.execute.durations import parse_duration
+    from meta_spliceai.experiments.spec.at_hand import require_something
     from meta_spliceai.experiments.spec.parts import missing_parts
     from meta_spliceai.experiments.spec.rows import at_scale, change, find_row, load_rows
     from meta_spliceai.experiments.spec.smoke import as_smoke
@@ -178,6 +179,9 @@ def run(
     chosen = [at_scale(spec, scale) for spec in chosen]
     chosen = [as_smoke(spec) for spec in chosen] if smoke else chosen
     specs = [change(spec, wanted) if wanted else spec for spec in chosen]
+    workspace = Workspace.default(runs_dir)
+    if executor == "local" and bundle is None:
+        require_something(specs, workspace, rows)
 
     from meta_spliceai.cli.terminal import make_screen
     from meta_spliceai.experiments.execute.place import Place, run_at
@@ -188,7 +192,6 @@ def run(
     screen = make_screen(progress, price_per_hour, several=place.several)
     if bundle is not None:
         tell_origin(opened, bundle, screen)
-    workspace = Workspace.default(runs_dir)
     expected: list[Expected] = []
     if every or seconds is not None:
         from meta_spliceai.experiments.execute.all_rows import Admission, fates, longer_last, order_rows

@@ -170,13 +170,16 @@ def compare(
 
       meta-spliceai runs compare wt1-simple-cnn wt1-validated-delta
     """
-    from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows, headline_table
-    from meta_spliceai.experiments.board.leaderboard import SHOWN
-    from meta_spliceai.experiments.board.shown import estimate
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
-    evaluation = compare_on_shared_rows([workspace.find(name) for name in names])
+    named = [workspace.find(name) for name in names]
+
+    from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows, headline_table
+    from meta_spliceai.experiments.board.leaderboard import SHOWN
+    from meta_spliceai.experiments.board.shown import estimate
+
+    evaluation = compare_on_shared_rows(named)
     if as_json:
         print_json(evaluation.to_json())
         return
@@ -219,11 +222,14 @@ def diff(
       meta-spliceai runs diff wt1-simple-cnn wt1-validated-delta
     """
 
-    from meta_spliceai.experiments.board.compare_runs import diff_runs
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
-    tables = diff_runs(workspace.find(first), workspace.find(second))
+    pair = workspace.find(first), workspace.find(second)
+
+    from meta_spliceai.experiments.board.compare_runs import diff_runs
+
+    tables = diff_runs(*pair)
     if as_json:
         records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
         print_json(records)
@@ -336,12 +342,16 @@ def export(
       meta-spliceai runs export --into results --predictions --no-labels
     """
     from meta_spliceai.errors import InputError
-    from meta_spliceai.experiments.store.export_runs import FORMATS, runs_as_table, write_table
-    from meta_spliceai.experiments.store.prune_runs import export_run
-    from meta_spliceai.experiments.store.results import keep_runs
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
+    for name in names or ():  # all of them are looked up before anything is loaded or written
+        workspace.find(name)
+
+    from meta_spliceai.experiments.store.export_runs import FORMATS, runs_as_table, write_table
+    from meta_spliceai.experiments.store.prune_runs import export_run
+    from meta_spliceai.experiments.store.results import keep_runs
+
     if into is not None:
         if out is not None:
             raise InputError("--into copies runs into a ledger and --out writes one file; give one of them")

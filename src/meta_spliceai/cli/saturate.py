@@ -61,25 +61,27 @@ def saturate(
           -A grch38 -o smn1.parquet
     """
     from meta_spliceai.errors import InputError
+    from meta_spliceai.experiments.at_hand import require_networks
+    from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 
     refuse_suffix(out, (".parquet",))
     if (region is not None) + (exon is not None) + (gene is not None and region is None) != 1:
         raise InputError("say what to saturate: one of --region CHR:START-END, --exon GENE:NUMBER, --gene NAME")
     reference = reference or genome_of(annotation)
+    require_networks(base)
+    genes = GeneAnnotation.named(annotation)
     import pandas as pd
     import torch
 
     from meta_spliceai.splice_engine.base_layer import saturation
     from meta_spliceai.splice_engine.base_layer.saturation_figure import check_drawable, draw
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import check_annotation
-    from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 
     if figure is not None:
         check_drawable(figure)  # before hours of scoring, not after
     if threads is not None:
         torch.set_num_threads(threads)
-    genes = GeneAnnotation.named(annotation)
     if region is not None:
         stretch = saturation.stretch_of_region(region, genes, gene)
     elif exon is not None:

@@ -93,6 +93,7 @@ def score(
           -D 500 > out.vcf
     """
     from meta_spliceai.errors import InputError, unknown_value
+    from meta_spliceai.experiments.at_hand import require_networks
 
     if source == "-" and sys.stdin.isatty():
         raise InputError("no input: give a VCF or BCF, or pipe one in; meta-spliceai score --help shows how")
@@ -100,6 +101,7 @@ def score(
     if out != "-" and output_type is None and not special:
         refuse_suffix(out, (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"), "or say the format with --output-type v|z|b")
     reference = reference or genome_of(annotation)
+    require_networks(base)
 
     import torch
 

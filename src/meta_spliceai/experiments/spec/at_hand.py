@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from meta_spliceai import datasets
 from meta_spliceai.datasets.whereabouts import state_of
-from meta_spliceai.errors import install_extra
+from meta_spliceai.errors import MissingResourceError, install_extra
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
 from meta_spliceai.resources.download import OFFLINE_VARIABLE, offline
@@ -15,6 +16,9 @@ from meta_spliceai.resources.hub import ENCODERS, folder_at_hand
 from meta_spliceai.resources.resolve import at_hand, package_at_hand
 from meta_spliceai.splice_engine.genome.builds import GRCH38, build_name
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
+
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.store.workspace import Workspace
 
 _PUBLIC = {"splicevardb-open", "mfass", "mapsy", "cispliceai-validated", "deep-intronic", "brca1-sge"}
 """Data sets that are read from their authors' files, and whose genes and sequence come from elsewhere."""
@@ -73,13 +77,34 @@ def _public(name: str, options: Mapping[str, object]) -> Iterator[str]:
 
 def _networks(spec: ExperimentSpec) -> Iterator[str]:
     for network in spec.networks:
-        if network is spec.base and travel_with_package(spec):
-            continue
-        what = f"base network {network.name} on this machine"
-        if network.name in _EXTRA_OF and not package_at_hand(network.name, _WEIGHTS[network.name]):
-            yield f"{what}: {install_extra(_EXTRA_OF[network.name])}"
-        elif network.name in _RESOURCE_OF and offline() and not at_hand(_RESOURCE_OF[network.name]):
-            yield f"{what}: unset {OFFLINE_VARIABLE}, the run then begins by downloading it"
+        if not (network is spec.base and travel_with_package(spec)):
+            yield from lacking_network(network.name)
+
+
+def lacking_network(name: str) -> Iterator[str]:
+    """As `lacking`, of the published weights of one family of base networks."""
+    what = f"base network {name} on this machine"
+    if name in _EXTRA_OF and not package_at_hand(name, _WEIGHTS[name]):
+        yield f"{what}: {install_extra(_EXTRA_OF[name])}"
+    elif name in _RESOURCE_OF and offline() and not at_hand(_RESOURCE_OF[name]):
+        yield f"{what}: unset {OFFLINE_VARIABLE}, it is then downloaded"
+
+
+def require_networks(name: str) -> None:
+    """Raise MissingResourceError where the published weights of a family of base networks are not here."""
+    for what in lacking_network(name):
+        raise MissingResourceError(f"no {what}")
+
+
+def require_something(
+    specs: Sequence[ExperimentSpec], workspace: Workspace, rows: Mapping[str, ExperimentSpec]
+) -> None:
+    """Raise MissingResourceError where none of some rows would start: rows are then not begun one by one, which takes
+    the libraries that they train with. A row that has a run may be shown, or go on."""
+    begun = {run.row_id for run in workspace.own_runs()}
+    lacks = [[] if spec.id in begun else lacking(spec, rows) for spec in specs]
+    if lacks and all(lacks):
+        raise MissingResourceError(f"row '{specs[0].id}': no {lacks[0][0]}")
 
 
 def _encoder(spec: ExperimentSpec, otherwise: str) -> Iterator[str]:

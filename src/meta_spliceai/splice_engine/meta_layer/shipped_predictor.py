@@ -17,7 +17,6 @@ from meta_spliceai.errors import IntegrityError, unknown_value
 from meta_spliceai.splice_engine.base_layer.reductions import max_window
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
 
 DEFAULT = "fusion-open"
 FEATURES = ("log-odds of |Δ|", "log-odds of |Δ| above 0.05", "own sites' log-odds", "in exon", "log of spread")
@@ -35,6 +34,8 @@ def predictor_features(
         scores: of one base network on the table's rows.
         annotation: genes, for rows without a tested exon.
     """
+    from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features  # brings PyTorch
+
     found = fusion_features(table, (scores,), annotation=annotation)
     kept = np.clip(np.abs(max_window(scores)).astype(np.float64), LEAST_DELTA, 1 - LEAST_DELTA)
     odds = np.log(kept) - np.log1p(-kept)
