@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from meta_spliceai.errors import MetaSpliceAIError
+from meta_spliceai.errors import InputError, MetaSpliceAIError
 from tests.conftest import SHARED
 from tests.readers_of_files import READERS
 
@@ -91,6 +91,17 @@ for reader, path in zip(sys.argv[1::2], sys.argv[2::2]):
         print(error, file=sys.stderr)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
+
+
+def test_millions_of_alternatives_on_a_line_are_refused_at_once(tmp_path: Path) -> None:
+    for name, alleles in (("bases.vcf", b"C,"), ("symbols.vcf", b"<DEL>,"), ("empty.vcf", b",")):
+        path = tmp_path / name
+        path.write_bytes(HEADER + COLUMNS + b"chr1\t5100\t.\tA\t" + alleles * 3_000_000 + b"C\t.\t.\t.\n")
+        began = time.process_time()
+        for reader in ("vcf", "scored"):
+            with pytest.raises(InputError, match="3,000,001 alternative alleles"):
+                READERS[reader](path)
+        assert time.process_time() - began < 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the memory of a process is measured otherwise there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from meta_spliceai import files
+from meta_spliceai.experiments.run import procedures
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
-from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.splice_engine.meta_layer import checkpoints, training
+from tests.experiments.conftest import TOY_ROW, install_toy_bench
+from tests.killed import Lines, die_at_moments, killed_in
 
 CHILD = """
 import importlib.util, os, signal, sys
@@ -136,6 +143,53 @@ def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(
     assert outcome.run.state() == "finished"
     assert metrics(outcome.run.path) == unbroken
     assert len(workspace.ledger.finished()) == 1
+
+
+MOMENTS_OF_TRAINING = 20
+
+
+def die(folder: Path) -> None:
+    """Run in a process of its own: the toy row is trained, and killed at moments within its training."""
+    install_toy_bench()
+    torch.set_num_threads(1)
+    os.environ["META_SPLICEAI_CACHE"] = str(folder / "cache")
+    row = parse_spec(TOY_ROW, "test")
+    fit = procedures.fit
+
+    def work(number: int, lines: Lines) -> None:
+        def followed(*arguments: Any, **options: Any) -> Any:
+            with lines.followed():
+                return fit(*arguments, **options)
+
+        procedures.fit = followed
+        run_experiment(row, Workspace(folder / str(number)), "cpu", rows={row.id: row})
+
+    die_at_moments(work, {str(module.__file__) for module in (training, checkpoints, files)}, MOMENTS_OF_TRAINING)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_training_killed_at_any_moment_resumes_to_the_metrics_of_an_unbroken_one(
+    toy_row: ExperimentSpec, unbroken: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = killed_in(__name__, tmp_path)
+    assert len(places) == MOMENTS_OF_TRAINING
+    assert len(set(places)) > MOMENTS_OF_TRAINING // 2
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
+    trained = []
+    for number, place in enumerate(places, start=1):
+        workspace = Workspace(tmp_path / str(number))
+        assert workspace.runs()[0].state() == "interrupted", place
+        callback = Silent()
+        outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows={toy_row.id: toy_row}, callback=callback)
+        assert outcome.run is not None
+        assert metrics(outcome.run.path) == unbroken, place
+        assert not list(outcome.run.path.rglob(f"*{files.TEMPORARY}")), place
+        trained.append([kind for kind, _ in callback.facts].count("epoch"))
+    # Epochs that were done are not trained again: the later the moment, the fewer are left.
+    assert trained == sorted(trained, reverse=True)
+    assert trained[0] == EPOCHS
+    assert trained[-1] <= 1
 
 
 def test_a_run_that_a_living_process_works_on_is_running(toy_row: ExperimentSpec, workspace: Workspace) -> None:

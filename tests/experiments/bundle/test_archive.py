@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 import zipfile
 from collections.abc import Callable
@@ -132,6 +133,27 @@ def test_more_than_a_bundle_ever_holds(good: Path, monkeypatch: pytest.MonkeyPat
         refused(good, "unpacked it would take more")
     monkeypatch.setattr(archive, "LARGEST_INDEX", 50)
     refused(good, "one that is larger than any is")
+
+
+def test_nothing_of_more_than_4_gib_is_written_or_read(tmp_path: Path, good: Path) -> None:
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "genome.bin").touch()
+    os.truncate(folder / "genome.bin", 4 * 2**30 + 1)  # takes no space on the disk
+    with pytest.raises(InputError, match="a bundle holds at most 4 GiB"):
+        write_archive(folder, {}, tmp_path / "large.zip")
+    assert not (tmp_path / "large.zip").exists()
+    claims, many = tmp_path / "claims.zip", tmp_path / "many.zip"
+    with zipfile.ZipFile(claims, "w") as pack:
+        pack.writestr(INDEX, "{}")
+        pack.writestr("genome.bin", b"few")
+        pack.filelist[-1].file_size = 5 * 2**30
+    refused(claims, "unpacked it would take more than")
+    with zipfile.ZipFile(many, "w") as pack:
+        pack.writestr(INDEX, "{}")
+        for number in range(2**16):
+            pack.writestr(f"{number}", b"")
+    refused(many, "a zip file of the kind for more than 4 GiB")
 
 
 def test_a_file_and_a_folder_of_one_name(good: Path) -> None:

@@ -55,9 +55,9 @@ def write_archive(folder: Path, paths: Iterable[Path], about: Mapping[str, Any],
         InputError: more than a bundle may hold.
     """
     files = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
-    members = {name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in files.items()}
     if sum(path.stat().st_size for path in files.values()) > LARGEST_UNPACKED or len(files) >= MOST_MEMBERS:
         raise InputError(f"a bundle holds at most {LARGEST_UNPACKED / 2**30:.0f} GiB in {MOST_MEMBERS:,} files")
+    members = {name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in files.items()}
     index = json.dumps({"format": FORMAT, **about, "members": members}, indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_write(out, "wb") as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as pack:
         pack.writestr(_entry(INDEX), index)

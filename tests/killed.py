@@ -1,0 +1,85 @@
+"""Work that dies of SIGKILL at moments spread evenly over the lines of Python that it runs through.
+
+A fresh process sets up whatever the work needs, and is forked for each moment: imports are paid for once, and the
+process of the tests, which may have threads, is never forked.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Lines:
+    """Counts the lines that are run in some files, and kills the process at one of them; places are kept."""
+
+    def __init__(self, files: set[str], last: int | None) -> None:
+        self.files, self.last = files, last
+        self.count = 0
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        sys.settrace(self._called)
+        try:
+            yield
+        finally:
+            sys.settrace(None)
+
+    def _called(self, frame: FrameType, event: str, _: object) -> Any:
+        return self._line if frame.f_code.co_filename in self.files else None
+
+    def _line(self, frame: FrameType, event: str, _: object) -> Any:
+        self.count += event == "line"
+        if self.count == self.last:
+            os.write(1, f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._line
+
+
+def die_at_moments(work: Callable[[int, Lines], object], files: set[str], moments: int) -> None:
+    """Do `work(n, lines)` in a process of its own for n = 0, undisturbed, and for n = 1 to `moments`, killed at a line.
+
+    Args:
+        work: follows the lines that count: `with lines.followed()`.
+        files: whose lines count.
+        moments: how many; the n-th is killed at n / (moments + 1) of the lines that the undisturbed work needed.
+    """
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        lines = Lines(files, None)
+        work(0, lines)
+        os.write(writing, f"{lines.count}".encode())
+        os._exit(0)
+    os.wait()
+    total = int(os.read(reading, 100))
+    for number in range(1, moments + 1):
+        if os.fork() == 0:
+            work(number, Lines(files, total * number // (moments + 1)))
+            os._exit(1)
+        _, status = os.wait()
+        assert os.WIFSIGNALED(status), f"moment {number} of {moments}: not killed"
+        assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+def killed_in(module: str, folder: Path) -> list[str]:
+    """The lines at which `die(folder)` of a module, which calls `die_at_moments`, was killed."""
+    command = f"import sys; from pathlib import Path; from {module} import die; die(Path(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", command, str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=900,
+    )
+    return [line for line in done.stdout.splitlines() if ".py:" in line]
