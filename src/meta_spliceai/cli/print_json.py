@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
+import pydantic_core
 import typer
 
 
 def print_json(content: Any, indent: int | None = 2) -> None:
     """Print on standard output; a number that is not finite, which JSON does not have, as null."""
-    typer.echo(json.dumps(in_json(content), indent=indent, ensure_ascii=False, allow_nan=False))
+    typer.echo(pydantic_core.to_json(content, indent=indent, inf_nan_mode="null").decode())
 
 
 def in_json(value: Any) -> Any:

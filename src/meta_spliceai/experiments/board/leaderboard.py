@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from meta_spliceai.experiments.board.shown import DASH, Table, dollars, duration, estimate, memory
-from meta_spliceai.experiments.store.tables import KINDS, finished_runs, tidy
+from meta_spliceai.experiments.store.tables import KINDS, Facts, facts_of, finished_runs, tidy
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.variants.table import NORMAL
 
@@ -49,7 +49,7 @@ class Value:
     high: float | None
 
     def __str__(self) -> str:
-        return estimate(asdict(self))
+        return estimate(vars(self))
 
 
 UNKNOWN = Value(None, None, None)
@@ -135,7 +135,7 @@ class Board:
             "data": self.data,
             "split": self.split,
             "negatives": list(self.negatives),
-            "ceiling": {name: asdict(value) for name, value in self.ceiling.items()},
+            "ceiling": {name: {**vars(value)} for name, value in self.ceiling.items()},
             "test_digest": self.test_digest,
             "rows": self.rows,
             "positives": self.positives,
@@ -157,7 +157,7 @@ class Board:
                     "peak_memory_bytes": line.peak_memory_bytes,
                     "dollars": line.dollars,
                     "verdicts": list(line.verdicts),
-                    **{name: asdict(value) for name, value in line.values.items()},
+                    **{name: {**vars(value)} for name, value in line.values.items()},
                 }
                 for line in self.lines
             ],
@@ -171,36 +171,43 @@ def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES) -> list[Boa
         workspace: the folder of runs and its ledgers.
         metrics: what its lines hold.
     """
-    return _boards(workspace, [run for run in finished_runs(workspace) if not run.get("smoke")], metrics)
+    known = facts_of(workspace)
+    return _boards(workspace, known, [run for run in finished_runs(workspace, known) if not run.get("smoke")], metrics)
 
 
 def boards_of(workspace: Workspace, names: Sequence[str]) -> list[Board]:
     """Boards of some finished runs only, smoke runs included; their notes say what they are."""
-    return _boards(workspace, [run for run in finished_runs(workspace) if run["run"] in names], HEADLINES)
+    known = facts_of(workspace)
+    return _boards(workspace, known, [run for run in finished_runs(workspace, known) if run["run"] in names], HEADLINES)
 
 
-def _boards(workspace: Workspace, runs: Sequence[dict[str, Any]], metrics: Sequence[str]) -> list[Board]:
-    wanted = dict.fromkeys(run["run"] for run in runs)
-    records: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
-    table = tidy(workspace, "metrics", {*metrics, "auprc"}).select(list(COLUMNS))
-    for record in table.to_pylist() if runs else ():
-        if record["run"] in records:
-            records[record["run"]].append(record)
+def _boards(workspace: Workspace, known: Facts, runs: Sequence[dict[str, Any]], metrics: Sequence[str]) -> list[Board]:
+    records: dict[str, list[tuple[Any, ...]]] = {run["run"]: [] for run in runs}
+    table = tidy(workspace, "metrics", {*metrics, "auprc"}, known)
+    if runs:
+        columns = [table[name].to_pylist() for name in COLUMNS]
+        for record in zip(*columns, strict=True):
+            if record[0] in records:
+                records[record[0]].append(record)
     found: dict[tuple[str, str], Board] = {}
     rivals: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for run in runs:
         board = found.setdefault(test_of(run), _empty_board(run))
-        known = rivals.setdefault(test_of(run), set())
+        shown = rivals.setdefault(test_of(run), set())
         board.base = board.base or run["base"]
         board.coverage = board.coverage or run["coverage"]
         board.ceiling = board.ceiling or _ceiling(run["ceiling"])
         stale = [f"{run['run']} is stale: {run['stale']}"] if run["stale"] else []
         board.notes += [note for note in (*run.get("notes", []), *stale) if note not in board.notes]
-        lines = lines_of(run, records[run["run"]])
-        if run["base"] not in ("", board.base):
+        other_base = run["base"] not in ("", board.base)
+        mine = records[run["run"]]
+        if not other_base:  # baselines and base networks are computed anew by each run, and stand here once
+            mine = [record for record in mine if (record[2], record[1]) not in shown]
+        lines = lines_of(run, (dict(zip(COLUMNS, record, strict=True)) for record in mine))
+        if other_base:
             lines = [_with_base_named(line, run["base"]) for line in lines]
-        board.lines += [line for line in lines if (line.kind, line.scorer) not in known]
-        known |= {(line.kind, line.scorer) for line in lines if line.kind != "learned"}
+        board.lines += [line for line in lines if (line.kind, line.scorer) not in shown]
+        shown |= {(line.kind, line.scorer) for line in lines if line.kind != "learned"}
     for board in found.values():
         board.lines = by_kind_and_auprc(board.lines)
     return sorted(found.values(), key=lambda board: (board.data, board.split, board.test_digest))
@@ -268,27 +275,21 @@ def lines_of(run: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> li
         run: what is known of it.
         records: its metrics, one a scorer and metric.
     """
-    lines: dict[str, Line] = {}
+    values: dict[tuple[str, str], dict[str, Value]] = {}
+    rows: dict[tuple[str, str], int | None] = {}
     for record in records:
-        scorer, kind = record["scorer"], record["kind"]
-        line = lines.get(scorer)
-        if line is None:
-            line = lines[scorer] = Line(scorer, kind, run["run"], run["row"] if kind == "learned" else "", {})
-        line.values[record["metric"]] = Value(record["estimate"], record["low"], record["high"])
+        scorer = record["scorer"], record["kind"]
+        of_scorer = values.setdefault(scorer, {})
+        of_scorer[record["metric"]] = Value(record["estimate"], record["low"], record["high"])
         if record["metric"] == "auprc":
-            line.values["prevalence"] = Value(record["prevalence"], None, None)
-            lines[scorer] = replace(line, rows=record["n"])
+            of_scorer["prevalence"] = Value(record["prevalence"], None, None)
+            rows[scorer] = record["n"]
+    cost = (run.get("seconds"), run.get("peak_memory_bytes"), run.get("dollars"), tuple(run.get("verdicts", ())))
     return [
-        replace(
-            line,
-            seconds=run.get("seconds"),
-            peak_memory_bytes=run.get("peak_memory_bytes"),
-            dollars=run.get("dollars"),
-            verdicts=tuple(run.get("verdicts", ())),
-        )
-        if line.kind == "learned"
-        else line
-        for line in lines.values()
+        Line(name, kind, run["run"], run["row"], of_scorer, rows.get((name, kind)), *cost)
+        if kind == "learned"
+        else Line(name, kind, run["run"], "", of_scorer, rows.get((name, kind)))
+        for (name, kind), of_scorer in values.items()
     ]
 
 

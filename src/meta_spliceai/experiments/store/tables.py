@@ -62,25 +62,35 @@ _LONG = ("metrics", "folds", "work")
 """Fields of a ledger's line that no leaderboard shows, or that stand in a table of their own."""
 
 
-def finished_runs(workspace: Workspace) -> list[dict[str, Any]]:
+Facts = Mapping[Path, list[dict[str, Any]]]
+"""What is known of the finished runs of each folder."""
+
+
+def facts_of(workspace: Workspace) -> Facts:
+    """What is known of the finished runs of a folder of runs and of its ledgers, each read once."""
+    folders = (workspace.root, *workspace.ledgers)
+    return {folder: _facts(folder, write=folder == workspace.root) for folder in folders}
+
+
+def finished_runs(workspace: Workspace, known: Facts | None = None) -> list[dict[str, Any]]:
     """What is known of every finished run, oldest first: its line in the ledger without the metrics, and `base` (its
     base network), `coverage`, `ceiling` and `stale` from its folder as far as it is there."""
-    folders = (workspace.root, *workspace.ledgers)
-    return merged([_facts(folder, write=folder == workspace.root) for folder in folders])
+    return merged(list((known or facts_of(workspace)).values()))
 
 
-def tidy(workspace: Workspace, name: str, metrics: Iterable[str] = ()) -> pa.Table:
+def tidy(workspace: Workspace, name: str, metrics: Iterable[str] = (), known: Facts | None = None) -> pa.Table:
     """A tidy table of all finished runs; a run of the folder itself goes before one of the same name in a ledger.
 
     Args:
         workspace: the folder of runs and its ledgers.
         name: metrics, differences or strata.
         metrics: only these; all where empty.
+        known: see `facts_of`; looked up where absent.
     """
     parts: list[pa.Table] = []
     seen: set[str] = set()
-    for folder in (workspace.root, *workspace.ledgers):
-        table = _tidy(folder, name, write=folder == workspace.root)
+    for folder, runs in (known or facts_of(workspace)).items():
+        table = _tidy(folder, name, runs, write=folder == workspace.root)
         if seen:
             table = table.filter(pc.invert(pc.is_in(table["run"], pa.array(sorted(seen), pa.string()))))
         seen |= set(pc.unique(table["run"]).to_pylist())
@@ -114,11 +124,10 @@ def _without_run(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "run"}
 
 
-def _tidy(folder: Path, name: str, write: bool) -> pa.Table:
+def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: bool) -> pa.Table:
     path = folder / FOLDER / f"{name}.parquet"
     table, known = _read(path, SCHEMAS[name])
-    wanted = {facts["run"]: f"{facts['at']} {_stamp(folder / facts['run'] / SOURCES[name])}"
-              for facts in _facts(folder, write)}  # fmt: skip
+    wanted = {facts["run"]: f"{facts['at']} {_stamp(folder / facts['run'] / SOURCES[name])}" for facts in runs}
     for run in wanted:
         if known.get(run) == KEPT:
             wanted[run] = KEPT
@@ -194,6 +203,9 @@ def _new_entries(ledger: Path, read: Mapping[str, Any]) -> tuple[dict[str, dict[
 
     A ledger is only appended to; one that was changed otherwise is read from its start.
     """
+    stamp = _stamp(ledger)
+    if read.get("stamp") == stamp:
+        return {}, {**read, "start": read["end"]}
     content = ledger.read_bytes() if ledger.is_file() else b""
     known = {"end": 0, "lines": 0, "damage": [], **read}
     start = int(known["end"])
@@ -212,7 +224,8 @@ def _new_entries(ledger: Path, read: Mapping[str, Any]) -> tuple[dict[str, dict[
         *([one.line + known["lines"], one.text, one.torn] for one in damage),
     ]
     lines = known["lines"] + content.count(b"\n", start, end)
-    return finished, {"start": start, "end": end, "digest": _digest(content[:end]), "lines": lines, "damage": told}
+    digest = _digest(content[:end]) if end != start else read.get("digest", "")
+    return finished, {"start": start, "end": end, "digest": digest, "lines": lines, "damage": told, "stamp": stamp}
 
 
 def _digest(content: bytes) -> str:
