@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,7 @@ from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.board.external_scores import ScoreFile
-    from meta_spliceai.experiments.board.leaderboard import Board
+    from meta_spliceai.experiments.board.leaderboard import Board, Line
     from meta_spliceai.experiments.board.shown import Table as Texts
     from meta_spliceai.experiments.store.workspace import Workspace
 
@@ -161,36 +162,37 @@ def print_board(board: Board, console: PlainConsole) -> None:
     room = max(1, (console.width - names - (28 if priced else 20)) // METRIC_WIDTH)
     shown = dict(list(SHOWN.items())[:room])
     console.print(styled("\n", (board.data, "bold"), f": {evaluated_on(board)}"), highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for heading in shown.values():
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("memory", justify="right", no_wrap=True)
-    if priced:
-        table.add_column("cost", justify="right", no_wrap=True)
-    kind = None
-    for line in board.lines:
-        if line.kind != kind:
-            table.add_section()
-            table.add_row(styled((line.kind, "dim")))
-            kind = line.kind
+
+    def cells(line: Line) -> tuple[str, ...]:
         values = [str(line.values[name]) if name in line.values else "–" for name in shown]
+        if line.kind != "learned":
+            return (line.scorer, *values)
         cost = [duration(line.seconds), memory(line.peak_memory_bytes), *([dollars(line.dollars)] if priced else [])]
-        took = cost if line.kind == "learned" else [""] * len(cost)
-        table.add_row(line.scorer, *values, *took)
+        return (line.scorer, *values, *cost)
+
+    parts = {kind: [cells(line) for line in lines] for kind, lines in groupby(board.lines, lambda line: line.kind)}
     if board.ceiling:
-        table.add_section()
-        values = [str(board.ceiling.get(name, UNKNOWN)) for name in shown]
-        table.add_row(styled(("labels", "dim"), ": replicates"), *values, "", "")
-    console.print(table)
+        parts["labels"] = [("replicates", *(str(board.ceiling.get(name, UNKNOWN)) for name in shown))]
+    heading = ("", *shown.values(), "time", "memory", *(["cost"] if priced else []))
+    rows = [heading, *(row for part in parts.values() for row in part)]
+    widths = [max(len(row[place]) for row in rows if len(row) > place) for place in range(len(heading))]
+
+    # Not a table of rich's, which takes seconds for thousands of lines.
+    def aligned(row: tuple[str, ...]) -> str:
+        rest = zip(row[1:], widths[1:], strict=False)
+        return row[0].ljust(widths[0]) + "".join(f"  {cell.rjust(width)}" for cell, width in rest)
+
+    text: list[str | tuple[str, str]] = [("\n" + aligned(heading), "bold"), "\n" + "─" * len(aligned(heading))]
+    for kind, part in parts.items():
+        text += [("\n" + kind, "dim"), "\n" + "\n".join(map(aligned, part)), "\n"]
+    console.print(styled(*text), no_wrap=True, overflow="ellipsis", highlight=False)
     if board.coverage:
         console.print(f"  data: {coverage_in_words(board.coverage)}", highlight=False)
     for note in board.notes:
         console.print(f"  note: {note}", highlight=False)
-    for line in board.lines:
-        for verdict in line.verdicts:
-            console.print(f"  {line.scorer} {verdict}", highlight=False)
+    verdicts = [f"  {line.scorer} {verdict}" for line in board.lines for verdict in line.verdicts]
+    if verdicts:
+        console.print("\n".join(verdicts), highlight=False)
     for strata in _strata_of(board, ("base", "external")):
         console.print(f"\n  {strata.title}")
         inner = Table(*strata.columns, box=box.SIMPLE_HEAD, pad_edge=False)
