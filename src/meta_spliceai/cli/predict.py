@@ -84,20 +84,21 @@ def predict(
     shipped = load_shipped(model) if model in names() else None
     check_output(out, source, shipped is not None)
     found = None if shipped is not None else _run_named(workspace, model, names())
-    from meta_spliceai.cli.terminal import Terminal
+
     from meta_spliceai.datasets.human import human_annotation
     from meta_spliceai.experiments.predict.read_variants import read_variants
     from meta_spliceai.files import atomic_write
     from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
 
-    terminal = Terminal()
     genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)
     genes = None if annotation is None else human_annotation(build, annotation)
     alleles, variants = read_variants(source, genes)
 
+    from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_new
     from meta_spliceai.experiments.predict.predict_shipped import predict_shipped
 
+    terminal = Terminal()
     new = NewVariants(alleles, variants, genome, genes, device)
     if shipped is not None:
         terminal.say(f"model {shipped.title}")
