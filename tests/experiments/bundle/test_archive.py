@@ -141,7 +141,7 @@ def test_nothing_of_more_than_4_gib_is_written_or_read(tmp_path: Path, good: Pat
     (folder / "genome.bin").touch()
     os.truncate(folder / "genome.bin", 4 * 2**30 + 1)  # takes no space on the disk
     with pytest.raises(InputError, match="a bundle holds at most 4 GiB"):
-        write_archive(folder, {}, tmp_path / "large.zip")
+        write_archive(folder, [folder / "genome.bin"], {}, tmp_path / "large.zip")
     assert not (tmp_path / "large.zip").exists()
     claims, many = tmp_path / "claims.zip", tmp_path / "many.zip"
     with zipfile.ZipFile(claims, "w") as pack:

@@ -21,8 +21,12 @@ class _Fields(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class _Named(_Fields):
+class _Data(_Fields):
     name: str = ""
+
+
+class _Split(_Fields):
+    name: str
     folds: int | str | None = None
 
 
@@ -58,8 +62,8 @@ class _Finished(_Event):
     at: str
     smoke: bool = False
     as_wished: bool | None = None
-    data: _Named = _Named()
-    split: _Named
+    data: _Data = _Data()
+    split: _Split
     test: _Test
     seconds: float | None = None
     dollars: float | None = None
