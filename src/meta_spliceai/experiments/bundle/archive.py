@@ -32,8 +32,7 @@ LARGEST_UNPACKED = 4 * 2**30 - 1
 BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
 """What each part of a member's path is; that of a wheel's member may begin otherwise."""
 
-_STORED = (".parquet", ".safetensors", ".whl")
-"""Compressed already, or not compressible: kept as they are."""
+_STORED = (".parquet", ".safetensors", ".whl")  # compressed already, or not compressible: kept as they are
 
 _DIRECTORY_ENTRY = 46
 _CHUNK = 1 << 20

@@ -46,8 +46,7 @@ SLACK = 4_352
 """Bases beyond what a network sees of a variant: every layer of a reference is computed in blocks on a grid of its own,
 so that the first layer's may reach that far (see `CompiledNetwork.bases`)."""
 
-WHOLE_CONTIG = 50_000
-"""A contig no longer than this (a construct) is kept whole."""
+WHOLE_CONTIG = 50_000  # a contig no longer than this (a construct) is kept whole
 
 PARTS = {
     SCORES: "base scores",

@@ -19,8 +19,7 @@ from meta_spliceai.splice_engine.genome.read_npz import read_npz
 DIGITS = range(3, 8)
 """Decimals to which scores may be rounded: below, a Δ is no longer what it was; above, float32 has no more."""
 
-_AT_ONCE = 1024
-"""Entries turned into planes at a time: bounds the memory."""
+_AT_ONCE = 1024  # entries turned into planes at a time: bounds the memory
 
 
 def write_packed_scores(

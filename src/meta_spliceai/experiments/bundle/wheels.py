@@ -18,8 +18,7 @@ from meta_spliceai.errors import InputError, IntegrityError, MetaSpliceAIError
 from meta_spliceai.experiments.bundle.archive import checked_entries, damaged, extract, opened, write_member
 from meta_spliceai.files import atomic_write
 
-FOLDER = "wheels"
-"""Where wheels lie in the file."""
+FOLDER = "wheels"  # where wheels lie in the file
 
 NEEDED = ("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "jaxtyping", "wadler-lindig")
 """Packages that must be on the other machine beside PyTorch, pandas, pyarrow, h5py, safetensors,

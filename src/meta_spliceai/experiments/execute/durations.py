@@ -6,8 +6,7 @@ import re
 
 from meta_spliceai.errors import InputError, shown
 
-LONGEST = 366 * 24 * 3600.0
-"""Seconds."""
+LONGEST = 366 * 24 * 3600.0  # seconds
 
 
 def parse_duration(text: str, where: str) -> float:

@@ -23,16 +23,12 @@ NUMBERS = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")
 WORDS = ("partition", "account", "qos", "constraint", "gres", "exclude", "nodelist", "comment")
 """What `--slurm KEY=VALUE` takes beside `cluster`, by submitit's and Slurm's own names."""
 
-LOGS = "slurm"
-"""Folder beside the runs for the jobs' scripts and output."""
-
-TIMEOUT_MINUTES = 240
-"""Time limit of a job where none is given; submitit's own is five minutes."""
+LOGS = "slurm"  # folder beside the runs for the jobs' scripts and output
+TIMEOUT_MINUTES = 240  # time limit of a job where none is given; submitit's own is five minutes
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_BETWEEN_QUESTIONS = 15.0
-PATIENCE_SECONDS = 60.0
-"""How long an ended job's answer may take to show on a shared disk."""
+PATIENCE_SECONDS = 60.0  # how long an ended job's answer may take to show on a shared disk
 
 ENDED = re.compile(
     "BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|LAUNCH_FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED|REVOKED|TIMEOUT"

@@ -19,8 +19,7 @@ from meta_spliceai.experiments.run.runner import Outcome, member_of
 from meta_spliceai.experiments.store.workspace import Workspace
 
 TIME_LIMIT = "stopped at the time limit"
-SECONDS_TO_STOP = 60.0
-"""How long runs may take to write down what is done after they were told to stop."""
+SECONDS_TO_STOP = 60.0  # how long runs may take to write down what is done after they were told to stop
 SECONDS_BETWEEN_LOOKS = 600.0
 
 Admit = Callable[[Request, float], str]

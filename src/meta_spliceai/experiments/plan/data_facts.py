@@ -15,8 +15,7 @@ from meta_spliceai.experiments.run.prepare import load_rows_of
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
-NEAR = 1000
-"""Variants at most so far apart share the reference's activations in base scoring."""
+NEAR = 1000  # variants at most so far apart share the reference's activations in base scoring
 
 SPLICEAI_HELD_OUT = ("1", "3", "5", "7", "9")
 """Chromosomes that SpliceAI's networks never saw, the test of split 'spliceai-clean' (Jaganathan et al. 2019)."""

@@ -30,8 +30,7 @@ from meta_spliceai.splice_engine.meta_layer.window_data import PREDICTED_AT_ONCE
 HYENADNA = "hyenadna"
 """How the names of encoders begin whose weights are published, and which are frozen unless told otherwise."""
 
-READING_SECONDS = 10.0
-"""Assumed time to read a data set that was never read here."""
+READING_SECONDS = 10.0  # assumed time to read a data set that was never read here
 
 
 class Batch(NamedTuple):
@@ -132,8 +131,7 @@ def trace_row(spec: ExperimentSpec, machine: Machine) -> DryRun:
     return _TRACED[key]
 
 
-_TRACED: dict[str, DryRun] = {}
-"""Dry runs of this process."""
+_TRACED: dict[str, DryRun] = {}  # dry runs of this process
 
 
 def demand_of(

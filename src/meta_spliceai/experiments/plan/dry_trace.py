@@ -43,8 +43,7 @@ _FLOAT32_ON_CUDA: set[Any] = {
 }
 """What CUDA's autocast runs in float32 and the CPU's does not (PyTorch's page on automatic mixed precision)."""
 
-Size = tuple[float, float]
-"""Bytes or operations: what is there at any batch, and what comes with each member of it."""
+Size = tuple[float, float]  # bytes or operations: what is there at any batch, and what comes with each member of it
 
 
 def _size(number: int, factor: float = 1) -> Size:

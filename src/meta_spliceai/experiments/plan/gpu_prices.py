@@ -18,8 +18,7 @@ from meta_spliceai.experiments.spec.read_yaml import line_of, read_text, read_ya
 from meta_spliceai.experiments.spec.rows import OWN_PRICES
 from meta_spliceai.files import cache_dir
 
-OLD_AFTER_DAYS = 60
-"""Prices older than this are named as old in every plan."""
+OLD_AFTER_DAYS = 60  # prices older than this are named as old in every plan
 
 
 class Recommendation(Block):

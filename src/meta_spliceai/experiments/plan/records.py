@@ -16,8 +16,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.run_record import RunRecord
 from meta_spliceai.experiments.store.workspace import Workspace
 
-OUT_OF_MEMORY = "out of memory"
-"""How the reason of a run begins that did not fit."""
+OUT_OF_MEMORY = "out of memory"  # how the reason of a run begins that did not fit
 
 
 @dataclass(frozen=True)

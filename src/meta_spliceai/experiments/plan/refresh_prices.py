@@ -25,8 +25,7 @@ from meta_spliceai.files import atomic_write
 PROVIDERS = ("runpod", "lambda", "vast", "nebius", "aws", "gcp", "azure", "fluidstack", "paperspace", "cudo")
 """Providers looked for; one without a catalogue at hand is left out and named."""
 
-FRESH_HOURS = 7
-"""SkyPilot's catalogues are renewed every seven hours."""
+FRESH_HOURS = 7  # SkyPilot's catalogues are renewed every seven hours
 
 ASK = """
 import json, os, sys

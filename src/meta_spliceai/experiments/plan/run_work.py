@@ -27,11 +27,8 @@ FEATURES, FEATURES_FOUND = "frozen features", "frozen features found"
 POSITION_FEATURES, NETWORK_FEATURES, POOLED_FEATURES, KMER_FEATURES = 14, 35, 21, 104
 """Features of a fusion: position, each network, all networks together where there are several, k-mers."""
 
-TRUNK_FEATURES = 6
-"""Features of a fusion for each hidden channel of a network: three places, reference and change."""
-
-FOUND_BYTES_SECOND = 600e6
-"""How fast what is found in a cache is read and checked."""
+TRUNK_FEATURES = 6  # features of a fusion for each hidden channel of a network: three places, reference and change
+FOUND_BYTES_SECOND = 600e6  # how fast what is found in a cache is read and checked
 
 LEFT_BEHIND = 200e6
 """What training leaves behind in a process: code that oneDNN made for its shapes, pieces of freed memory."""
@@ -40,8 +37,7 @@ KEPT_ACTIVATIONS, BESIDE_REFERENCE = 33, 1.6
 """Activations kept of each reference for the alternatives to take from, and what base scoring held in all beside them
 (in a run of 566 variants on one thread)."""
 
-NETWORK_BYTES = 2_900_000
-"""One of SpliceAI's networks (about 700,000 numbers)."""
+NETWORK_BYTES = 2_900_000  # one of SpliceAI's networks (about 700,000 numbers)
 
 ENSEMBLES = {"spliceai": 5, "cispliceai": 5, "openspliceai": 5, "pangolin": 12}
 """Networks of the families with SpliceAI's trunk, so that their weights need not be read to count work."""

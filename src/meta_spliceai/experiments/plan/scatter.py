@@ -16,8 +16,7 @@ from meta_spliceai.experiments.plan.demand import Demand
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.plan.records import Measured
 
-MEMORY_BAR, TIME_BAR = 0.15, 0.25
-"""Relative errors within which a calibrated prediction counts as good."""
+MEMORY_BAR, TIME_BAR = 0.15, 0.25  # relative errors within which a calibrated prediction counts as good
 
 COLUMNS = (
     *("run", "row", "family", "device", "memory_measured", "memory_estimate", "memory_calibrated"),

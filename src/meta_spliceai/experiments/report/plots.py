@@ -22,8 +22,7 @@ Record = Mapping[str, Any]
 Trace = dict[str, Any]
 SYMBOLS = {"baseline": "square-open", "base": "diamond", "learned": "circle"}
 CALLED = {"baseline": "baseline", "base": "base network", "learned": "learned model"}
-POINTS = 2000
-"""Points of one scatter plot; of more, this many are drawn with a fixed seed, and the title says so."""
+POINTS = 2000  # points of one scatter plot; of more, this many are drawn with a fixed seed, and the title says so
 
 FAINT = "#8593a1"
 DOTTED = {"dash": "dot", "width": 1, "color": FAINT}

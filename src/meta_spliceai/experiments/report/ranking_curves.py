@@ -16,10 +16,8 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingP
 from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
 
-GRID = 51
-"""Points of a curve: recall, or false-positive rate, from 0 to 1."""
-RESAMPLES = 200
-"""Resamples behind a band; the intervals of the metrics come from the run's own, more numerous ones."""
+GRID = 51  # points of a curve: recall, or false-positive rate, from 0 to 1
+RESAMPLES = 200  # resamples behind a band; the intervals of the metrics come from the run's own, more numerous ones
 
 
 @dataclass(frozen=True)

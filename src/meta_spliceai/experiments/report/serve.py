@@ -31,8 +31,7 @@ from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
 SECONDS_BETWEEN_LOOKS = 2.0
-SECONDS_OF_SILENCE = 10
-"""After which a connection that has not asked for a whole page is closed."""
+SECONDS_OF_SILENCE = 10  # after which a connection that has not asked for a whole page is closed
 
 MOST_CONNECTIONS = 32
 TYPES = {

@@ -44,11 +44,9 @@ from meta_spliceai.experiments.wishlist.progress_of_rows import STATES, RowState
 from meta_spliceai.files import atomic_write
 
 INDEX, COMPARE, STATE = "index.html", "compare.html", "state.json"
-MADE_FROM = ".made_from.json"
-"""What each page was made from, beside the pages."""
+MADE_FROM = ".made_from.json"  # what each page was made from, beside the pages
 ASSETS = ("page.css", "page.js", "compare.js", "live.js")
-MEMORY_BAR, TIME_BAR = 0.15, 0.25
-"""Shares within which the planner's memory and time count as right."""
+MEMORY_BAR, TIME_BAR = 0.15, 0.25  # shares within which the planner's memory and time count as right
 
 
 def build_report(

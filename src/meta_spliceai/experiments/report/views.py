@@ -39,8 +39,7 @@ STRATIFICATIONS = {
     "position": "distance to the site",
 }
 REFERENCE = "base max_window"
-DRAWN = 6
-"""Learned models of a board that are drawn, the best first; its table has them all."""
+DRAWN = 6  # learned models of a board that are drawn, the best first; its table has them all
 
 CURVES_NEED = {"variant_id": "names", "classification": "classes", "group": "groups"}
 """Columns that curves are made of, with the word for what they hold."""

@@ -11,8 +11,7 @@ from typing import Any
 
 from meta_spliceai.errors import MissingExtraError, MissingPackageError, unknown_value
 
-FOLDER = "tracking"
-"""Folder beside the runs for what is written to files."""
+FOLDER = "tracking"  # folder beside the runs for what is written to files
 
 USERS_MLFLOW = os.environ.get("MLFLOW_TRACKING_URI")
 """The server that the user has set for all programs; read here, because MLflow sets the variable itself later."""

@@ -23,8 +23,7 @@ RECORD = "tracking.json"
 ARTEFACTS = ("spec.yaml", "metrics.json", "predictions.parquet", "curves.parquet", "model")
 """What of a run directory is named to the loggers."""
 
-ENDS = {"finished": "success", "failed": "failed", "interrupted": "failed"}
-"""A run's state in Lightning's words."""
+ENDS = {"finished": "success", "failed": "failed", "interrupted": "failed"}  # a run's state in Lightning's words
 
 
 def tracked(callback: Callback, names: Sequence[str], workspace: Workspace, uri: str | None = None) -> Callback:
