@@ -44,7 +44,7 @@ def write_figure(workspace: Workspace, out: Path) -> Path:
     maps = _maps(workspace, board)
     heights = [0.35 * len(board.lines) + 0.6, *[1.1] * len(maps)]
     # Names are text: dollar signs in them begin no formula.
-    settings = {"font.size": 8, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none", "text.parse_math": False}
+    settings: Any = {"font.size": 8, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none", "text.parse_math": False}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(11, sum(heights) + 0.6), layout="constrained")
         FigureCanvasAgg(figure)

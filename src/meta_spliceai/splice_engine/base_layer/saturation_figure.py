@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> i
     panels = math.ceil(shown.shape[1] / per_panel)
     limit = max(0.1, float(np.nanmax(np.abs(shown))))
     # Names are text: dollar signs in them begin no formula.
-    settings = {"font.size": 7, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none", "text.parse_math": False}
+    settings: Any = {"font.size": 7, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none", "text.parse_math": False}
     with mpl.rc_context(settings):
         height = 0.16 * len(names) + 0.5
         figure = Figure(figsize=(12, panels * height + 1.0), layout="constrained")

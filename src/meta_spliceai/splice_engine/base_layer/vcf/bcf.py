@@ -6,6 +6,7 @@ process alone.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.files import whole_file
@@ -53,7 +54,7 @@ def as_text(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
             raise RuntimeError("no pipes to bcftools")
         try:
             fed = feeder.submit(_feed, _bounded(_Stream(chunks, name)), bcftools.stdin)
-            while text := bcftools.stdout.read1(_PIECE):
+            while text := cast(io.BufferedReader, bcftools.stdout).read1(_PIECE):
                 yield text
             fed.result()
             if bcftools.wait():
