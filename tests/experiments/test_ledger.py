@@ -102,6 +102,13 @@ def test_a_clock_that_was_set_back_makes_no_later_line_an_earlier_one(tmp_path: 
         assert [entry["run"] for entry in found] == ["a-2", "a-3", "a-1", "b-1"]
 
 
+def test_lines_kept_from_another_ledger_are_as_old_as_their_runs(tmp_path: Path) -> None:
+    kept = Ledger(tmp_path / "ledger.jsonl")
+    for run, at in (("a-2", "2026-03-02"), ("a-1", "2026-03-01"), ("a-3", "2026-03-03")):
+        kept.append({**FINISHED, "run": run, "at": at, "kept": "2026-04-01"})
+    assert [entry["run"] for entry in Workspace(tmp_path).finished()] == ["a-1", "a-2", "a-3"]
+
+
 def test_two_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     script = (

@@ -76,15 +76,18 @@ class _Finished(_Event):
 def merged(ledgers: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Finished runs of several ledgers, oldest first; a run that is in several is taken from the first of them.
 
-    Between ledgers times decide. Within one it is the order in which lines were written: where the clock was set back,
-    a later line has an earlier time.
+    Between ledgers times decide, and so they do for lines that were kept from another ledger, in whatever order.
+    Otherwise it is the order in which lines were written: where the clock was set back, a later line has an earlier
+    time.
     """
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for entries in reversed(ledgers):
         latest = ""
         for entry in entries:
-            latest = max(latest, str(entry["at"]))
-            found[entry["run"]] = (latest, entry)
+            at = str(entry["at"])
+            if "kept" not in entry:
+                latest = at = max(latest, at)
+            found[entry["run"]] = (at, entry)
     return [entry for _, entry in sorted(found.values(), key=lambda pair: pair[0])]
 
 
