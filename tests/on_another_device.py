@@ -31,9 +31,8 @@ from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.memory import MemoryGenome
-from meta_spliceai.splice_engine.meta_layer.class_balance import class_weights
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData
-from meta_spliceai.splice_engine.meta_layer.training import Trainer
+from meta_spliceai.splice_engine.meta_layer.training import Trainer, class_weights
 from meta_spliceai.splice_engine.meta_layer.window_data import IndexBatches, WindowData, draw_shifts
 
 DEVICE = "elsewhere"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.splice_engine.meta_layer import compilation
+from meta_spliceai.splice_engine.meta_layer import training
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor, Predictor, ValidatedDeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.training import fit
@@ -57,7 +57,7 @@ def test_compiled_training_gives_the_same_numbers(
 def test_compiling_without_a_compiler_is_an_error_that_says_so(
     toy_task: ToyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
+    monkeypatch.setattr(training.shutil, "which", lambda name: None)
     predictor = ValidatedDeltaPredictor(window=WINDOW, hidden_dim=8, layers=2)
     with pytest.raises(RunError, match=r"training\.compile = default needs a C\+\+ compiler"):
         train(toy_task, predictor, tmp_path, "default")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from meta_spliceai.errors import InputError, IntegrityError, LeakageError
+from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.meta_layer.evaluation import Scorer, evaluate, predictions_frame
@@ -21,7 +21,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     base_own_site,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
-from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, cross_fit, fit_fusion
+from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, fit_fusion
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig, FusionConfig
 from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
 from meta_spliceai.splice_engine.variants.table import as_variant_table
@@ -153,26 +153,6 @@ def test_nothing_is_claimed_where_nothing_can_be_learned() -> None:
     share = (train["classification"] == "Splice-altering").mean()
     assert probability.mean() == pytest.approx(share, abs=0.05)
     assert probability.std() < 0.06
-
-
-def test_cross_fitting_judges_every_variant_by_a_model_that_did_not_see_it() -> None:
-    table, scores, windows = made(1200, 1)
-    features = fusion_features(table, [scores], windows)
-    fold = np.array([int(group.split("_g")[1]) % 3 for group in table["group"]])
-    predicted, cards = cross_fit(features, table, fold, config=CONFIG)
-    assert np.isfinite(predicted.score).all()
-    assert [card["tested"] for card in cards] == [int((fold == k).sum()) for k in range(3)]
-    held = fold == 1
-    alone = fit_fusion(features[~held].reset_index(drop=True), table[~held].reset_index(drop=True), config=CONFIG)
-    np.testing.assert_array_equal(predicted.score[held], alone.predict(features[held]).score)
-    # labels of the fold itself make no difference to it
-    lied = table.assign(classification=np.where(held, "Normal", table["classification"]))
-    again, _ = cross_fit(features, lied.assign(effect=table["effect"].where(~held, 0)), fold, config=CONFIG)
-    np.testing.assert_array_equal(again.score[held], predicted.score[held])
-    with pytest.raises(LeakageError, match="45 groups are in several folds"):
-        cross_fit(features, table, np.arange(len(table)) % 2, config=CONFIG)
-    with pytest.raises(InputError, match="1 folds over 1200 rows"):
-        cross_fit(features, table, np.zeros(len(table)), config=CONFIG)
 
 
 def test_features_are_the_same_on_both_strands() -> None:

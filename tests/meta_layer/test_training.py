@@ -15,11 +15,10 @@ import torch
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.splice_engine.meta_layer.checkpoints import load_best, write_best
-from meta_spliceai.splice_engine.meta_layer.class_balance import class_weights
 from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor, ValidatedDeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
-from meta_spliceai.splice_engine.meta_layer.training import fit, pearson
+from meta_spliceai.splice_engine.meta_layer.training import class_weights, fit, pearson
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.window_data import rows_at_a_time, validation_rows
 
@@ -37,7 +36,16 @@ def train(
 ) -> tuple[FitReport, np.ndarray]:
     predictor = predictor or new_predictor()
     report = fit(
-        predictor, task.windows, task.targets, task.train, task.validation, config, folder, "cpu", resume, False
+        predictor,
+        task.windows,
+        task.targets,
+        task.train,
+        task.validation,
+        config,
+        folder,
+        "cpu",
+        resume=resume,
+        progress=False,
     )
     return report, predict(predictor, task.windows, "cpu")
 
@@ -99,7 +107,15 @@ def test_a_finished_run_resumes_to_its_own_result_without_training(toy_task: Toy
     never = stop_at(new_predictor(), 1, AssertionError("trained again"))
     forward = ValidatedDeltaPredictor.forward
     report = fit(
-        never, toy_task.windows, toy_task.targets, toy_task.train, toy_task.validation, CONFIG, tmp_path, "cpu", True
+        never,
+        toy_task.windows,
+        toy_task.targets,
+        toy_task.train,
+        toy_task.validation,
+        CONFIG,
+        tmp_path,
+        "cpu",
+        resume=True,
     )
     assert report.resumed_from == report.epochs_run == whole.epochs_run
     assert report.stopped_because == "all 5 epochs done"
@@ -330,7 +346,7 @@ def deadly(ref, alt):
 predictor.forward = deadly
 config = TrainingConfig(epochs=5, batch_size=16, learning_rate=3e-3, seed=7)
 fit(predictor, windows, Targets(values, np.ones(len(values), bool), Coverage(len(values))), np.arange(90),
-    np.arange(90, 120), config, folder / "cut", "cpu", True, False)
+    np.arange(90, 120), config, folder / "cut", "cpu", resume=True, progress=False)
 """
 
 

@@ -15,12 +15,21 @@ from meta_spliceai.splice_engine.meta_layer.models import (
     ValidatedDeltaPredictor,
 )
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.training_work import step_work, training_operations, without_numbers
+from meta_spliceai.splice_engine.meta_layer.training_work import (
+    StepWork,
+    step_work,
+    training_operations,
+    without_numbers,
+)
 
 
 def hyena(**settings: Any) -> HyenaDNADeltaPredictor:
     whole = {"hidden_dim": 8, "freeze_encoder": False, "window": 65, "weights": "scratch", **settings}
     return HyenaDNADeltaPredictor("hyenadna-tiny-1k", **whole)
+
+
+def at(work: StepWork, batch: int) -> float:
+    return work.once + batch * work.each
 
 
 @pytest.mark.parametrize("kind", [SimpleCNNDeltaPredictor, ValidatedDeltaPredictor])
@@ -29,7 +38,7 @@ def test_a_step_is_counted_as_pytorch_counts_a_real_one(kind: Any) -> None:
     pair = torch.zeros(3, 4, 41), torch.zeros(3, 4, 41)
     with FlopCounterMode(display=False) as counter, torch.autocast("cpu", torch.bfloat16):  # no phases there
         predictor(*pair).sum().backward()
-    assert step_work(without_numbers(predictor)).at(3) == counter.get_total_flops()
+    assert at(step_work(without_numbers(predictor)), 3) == counter.get_total_flops()
 
 
 def test_what_a_batch_shares_is_counted_once_for_it() -> None:
@@ -45,7 +54,7 @@ def test_what_a_batch_shares_is_counted_once_for_it() -> None:
 
 
 def test_fourier_transforms_count_and_what_is_computed_again_does_not() -> None:
-    plain, again = (step_work(without_numbers(hyena(gradient_checkpointing=on))).at(2) for on in (False, True))
+    plain, again = (at(step_work(without_numbers(hyena(gradient_checkpointing=on))), 2) for on in (False, True))
     assert plain == again
     predictor = hyena().train()
     with FlopCounterMode(display=False) as counter:

@@ -18,8 +18,8 @@ from meta_spliceai.splice_engine.meta_layer.models import (
     HyenaDNADeltaPredictor,
     ValidatedDeltaPredictor,
 )
+from meta_spliceai.splice_engine.meta_layer.models.composition import PairReadout
 from meta_spliceai.splice_engine.meta_layer.models.heads import MultitaskHead, PositionHead
-from meta_spliceai.splice_engine.meta_layer.models.readout import PairReadout
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
@@ -51,7 +51,18 @@ def train(
     task: ToyTask, windows: ToyWindows, folder: Path, config: TrainingConfig = CONFIG, predictor=None, resume=False
 ) -> tuple[FitReport, np.ndarray]:
     predictor = predictor or new_predictor()
-    report = fit(predictor, windows, task.targets, task.train, task.validation, config, folder, "cpu", resume, False)
+    report = fit(
+        predictor,
+        windows,
+        task.targets,
+        task.train,
+        task.validation,
+        config,
+        folder,
+        "cpu",
+        resume=resume,
+        progress=False,
+    )
     return report, predict(predictor, task.windows, "cpu")
 
 

@@ -95,7 +95,7 @@ def test_every_resample_equals_the_same_rows_drawn_one_by_one(
         sort_once(score, plan.unit).ranks(plan.counts),
         weigh_ranks(sort_once(effect, plan.unit).ranks(plan.counts), weights),
     )
-    for b in range(plan.n_boot):
+    for b in range(len(plan.counts)):
         drawn = np.repeat(np.arange(len(y)), weights[b])
         for metric, expected in by_hand(y[drawn], score[drawn]).items():
             assert ranking[metric][b] == pytest.approx(expected, abs=1e-12), (b, metric)
@@ -123,9 +123,6 @@ def test_the_plan_draws_what_seqleak_draws(make_predictions: Callable[..., pd.Da
     theirs = seqleak.Resample(groups, method="cluster", n_boot=50, seed=11)
     np.testing.assert_array_equal(plan.counts, theirs.counts)
     np.testing.assert_array_equal(plan.unit, theirs.group_of_item)
-    handed_on = plan.as_seqleak()
-    np.testing.assert_array_equal(handed_on.counts, theirs.counts)
-    np.testing.assert_array_equal(handed_on.unit_of_item, theirs.unit_of_item)
 
 
 def test_a_resample_with_fewer_rows_than_the_list_is_undefined_there() -> None:

@@ -20,8 +20,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.ceiling import call_agree
 from meta_spliceai.splice_engine.meta_layer.evaluation.effect_types import evaluate_effect_types
 from meta_spliceai.splice_engine.meta_layer.evaluation.localisation import evaluate_localisation
 from meta_spliceai.splice_engine.meta_layer.evaluation.peaks import ObservedSites, evaluate_peaks
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
-from meta_spliceai.splice_engine.meta_layer.evaluation.shares import share
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, share
 
 KINDS = ("donor loss", "acceptor loss", "donor gain", "acceptor gain")
 
@@ -32,11 +31,11 @@ def test_share_and_its_interval_against_resamples_drawn_one_by_one() -> None:
     hits, of = (rng.random(60) < 0.4).astype(float), (rng.random(60) < 0.8).astype(float)
     hits *= of
     plan = plan_resamples(groups, 200, 1)
-    found = share(hits, of, plan)
+    found = share(hits, of, plan, "nothing there")
     drawn = [hits @ w / (of @ w) for w in plan.counts[:, plan.unit]]
     assert found.estimate == pytest.approx(hits.sum() / of.sum())
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
-    empty = share(hits, np.zeros(60), plan, nothing="nothing there")
+    empty = share(hits, np.zeros(60), plan, "nothing there")
     assert np.isnan(empty.estimate)
     assert empty.reason == "nothing there"
 

@@ -11,10 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.sequence import encode
-from meta_spliceai.splice_engine.meta_layer.evaluation.assay_source import assay_source
-from meta_spliceai.splice_engine.meta_layer.evaluation.words_and_position import words_and_position
+from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import assay_source, kmers_and_position
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
-from meta_spliceai.splice_engine.meta_layer.sequence_features import count_words, word_changes
+from meta_spliceai.splice_engine.meta_layer.kmers import count_kmers, kmer_changes
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 from meta_spliceai.splice_engine.variants.windows import Windows
 
@@ -48,28 +47,28 @@ def made(rows: int, seed: int) -> tuple[pd.DataFrame, Windows]:
     return as_variant_table(frame, "toy"), Windows(ref, alt, np.full(rows, 21))
 
 
-def test_words_are_counted_as_python_counts_them() -> None:
+def test_kmers_are_counted_as_python_counts_them() -> None:
     texts = ["ACGTACGTNACG", "GGGGGGNNTTTT"]
     codes = np.stack([encode(text) for text in texts])
     for k in (1, 2, 3):
         expected = [
-            [sum(text[i : i + k] == "".join(word) for i in range(12 - k + 1)) for word in product("ACGT", repeat=k)]
+            [sum(text[i : i + k] == "".join(kmer) for i in range(12 - k + 1)) for kmer in product("ACGT", repeat=k)]
             for text in texts
         ]
-        np.testing.assert_array_equal(count_words(codes, k), expected)
-    with pytest.raises(InputError, match="words of 0 bases"):
-        count_words(codes, 0)
+        np.testing.assert_array_equal(count_kmers(codes, k), expected)
+    assert count_kmers(codes[:, :2], 3).sum() == 0
 
 
-def test_word_changes_of_one_substitution() -> None:
-    ref, alt = (np.stack([encode(text)]) for text in ("AAAAACAAAAA", "AAAAAGAAAAA"))
-    changes = word_changes(Windows(ref, alt, np.array([11])), longest=2, reach=3).iloc[0]
+def test_kmer_changes_of_one_substitution() -> None:
+    sides = "A" * 15
+    ref, alt = (np.stack([encode(f"{sides}{base}{sides}")]) for base in "CG")
+    changes = kmer_changes(Windows(ref, alt, np.array([31]))).iloc[0]
     assert changes["ΔC"] == -1
     assert changes["ΔG"] == 1
     assert changes["ΔAG"] == 1
     assert changes["ΔCA"] == -1
     assert changes["ΔAA"] == 0
-    assert changes["near A"] == 6
+    assert changes["near A"] == 20  # the ten bases on either side
 
 
 def test_the_assay_source_gives_the_classes_away_where_they_come_from_different_experiments() -> None:
@@ -92,14 +91,14 @@ def test_the_assay_source_of_an_unseen_source_is_the_overall_share() -> None:
         assay_source(train.assign(assay="x"), test, ["assay"])
 
 
-def test_words_and_position_learns_words_without_seeing_the_test_labels() -> None:
+def test_kmers_and_position_learns_kmers_without_seeing_the_test_labels() -> None:
     (train, train_windows), (test, test_windows) = made(600, 1), made(300, 2)
-    scores = words_and_position(train, train_windows, test, test_windows, config=SMALL).score
+    scores = kmers_and_position((train, train_windows), (test, test_windows), config=SMALL).score
     altering = test["classification"] == "Splice-altering"
     assert roc_auc_score(altering, scores) > 0.9
     blind = test.assign(classification="Normal", effect=0.0)
     np.testing.assert_array_equal(
-        words_and_position(train, train_windows, blind, test_windows, config=SMALL).score, scores
+        kmers_and_position((train, train_windows), (blind, test_windows), config=SMALL).score, scores
     )
     with pytest.raises(InputError, match="test part: 300 variants but 600 windows"):
-        words_and_position(train, train_windows, test, train_windows, config=SMALL)
+        kmers_and_position((train, train_windows), (test, train_windows), config=SMALL)

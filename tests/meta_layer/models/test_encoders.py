@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.models.encoders import (
+from meta_spliceai.splice_engine.meta_layer.models.encoders.cnn import (
     GatedCNNEncoder,
     SimpleCNNEncoder,
     plan_dilations,
     receptive_field,
+    unseen,
 )
-from meta_spliceai.splice_engine.meta_layer.models.encoders.receptive_field import unseen
 
 
 def seen_by_the_middle(encoder: torch.nn.Module, length: int) -> torch.Tensor:

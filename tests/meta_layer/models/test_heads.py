@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.class_balance import class_weights
 from meta_spliceai.splice_engine.meta_layer.models import SpliceInducingClassifier
 from meta_spliceai.splice_engine.meta_layer.models.heads import (
     BinaryHead,
@@ -19,6 +18,7 @@ from meta_spliceai.splice_engine.meta_layer.models.heads import (
     PositionHead,
     QuantileHead,
 )
+from meta_spliceai.splice_engine.meta_layer.training import class_weights
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 CHANNELS, POSITIONS, INPUTS, ROWS = 6, 11, 20, 5

@@ -189,14 +189,14 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"d_model": -5}, "d_model is -5, not a positive whole number"),
-        ({"d_model": 128.7}, "d_model is 128.7, not"),
-        ({"n_layer": True}, "n_layer is True, not a number"),
-        ({"d_inner": None}, "d_inner is None, not a number"),
-        ({"pad_vocab_size_multiple": 0}, "pad_vocab_size_multiple is 0, not"),
-        ({"embed_dropout": 2}, "embed_dropout 2.0 is not in"),
+        ({"d_model": -5}, "d_model is -5: .*greater than 0"),
+        ({"d_model": 128.7}, "d_model is 128.7: .*integer"),
+        ({"n_layer": True}, "n_layer is True: .*integer"),
+        ({"d_inner": None}, "d_inner is None: .*integer"),
+        ({"pad_vocab_size_multiple": 0}, "pad_vocab_size_multiple is 0: "),
+        ({"embed_dropout": 2}, "embed_dropout is 2: .*less than 1"),
         ({"layer": "hyena"}, "no settings by name"),
-        ({"hyena_order": 3}, "hyena_order 3 is not 2"),
+        ({"hyena_order": 3}, "hyena_order is 3: "),
     ],
 )
 def test_a_config_of_no_hyenadna_is_refused_by_its_value(

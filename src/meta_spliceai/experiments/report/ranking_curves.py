@@ -70,7 +70,7 @@ def ranking_curves(
     whole = _curves(np.ones((1, len(order)), dtype=np.int32), positive[order], last_of_tie)
     drawn = [
         _curves(counts[:, plan.unit[order]], positive[order], last_of_tie)
-        for _, counts in plan.chunks(max(1, 2_000_000 // max(len(order), 1)))
+        for counts in plan.chunks(max(1, 2_000_000 // max(len(order), 1)))
     ]
     bands = []
     for which in range(2):

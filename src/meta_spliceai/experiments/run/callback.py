@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from meta_spliceai.splice_engine.meta_layer.training_progress import TrainingState
+    from meta_spliceai.splice_engine.meta_layer.fit_report import TrainingState
 
 
 class Callback(Protocol):

@@ -25,13 +25,13 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     ASSAY_SOURCE,
     BASE_MAX_WINDOW,
     BASE_OWN_SITE,
+    KMERS_AND_POSITION,
     POSITION,
-    WORDS_AND_POSITION,
     assay_source,
     base_max_window,
     base_own_site,
+    kmers_and_position,
     position_only,
-    words_and_position,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
@@ -118,8 +118,8 @@ def _baselines(
         )
     except MissingPackageError as error:
         notes.append(f"{POSITION.name} left out: {error}")
-    scores[WORDS_AND_POSITION] = _out_of_fold(
-        spec, prepared, WORDS_AND_POSITION, computed, lambda train, rows: _words(spec, prepared, train, rows)
+    scores[KMERS_AND_POSITION] = _out_of_fold(
+        spec, prepared, KMERS_AND_POSITION, computed, lambda train, rows: _kmers(spec, prepared, train, rows)
     )
     scores |= _base_scorers(prepared)
     if len(table[["source", "method"]].drop_duplicates()) > 1:
@@ -252,13 +252,13 @@ def _position(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows:
     )
 
 
-def _words(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np.ndarray) -> Scores:
-    table = prepared.table
-    return words_and_position(
-        table.iloc[train].reset_index(drop=True),
-        _windows_of(prepared, train),
-        table.iloc[rows].reset_index(drop=True),
-        _windows_of(prepared, rows),
+def _kmers(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np.ndarray) -> Scores:
+    seen, asked = (
+        (prepared.table.iloc[part].reset_index(drop=True), _windows_of(prepared, part)) for part in (train, rows)
+    )
+    return kmers_and_position(
+        seen,
+        asked,
         spec.seed,
         annotation=prepared.loaded.annotation,
         negatives=spec.negatives,

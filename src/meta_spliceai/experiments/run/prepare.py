@@ -29,7 +29,7 @@ from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
-from meta_spliceai.splice_engine.meta_layer.model_inputs import EMBEDDINGS
+from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP, TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData, TrunkReader, TrunkWindows

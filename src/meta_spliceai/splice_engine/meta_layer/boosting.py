@@ -8,7 +8,7 @@ that loading a file can run no code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,6 +17,12 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
+
+Model = HistGradientBoostingClassifier | HistGradientBoostingRegressor
+Table = Float[np.ndarray, "rows features"]
+Rows = Float[np.ndarray, " rows"]
+
+OF_A_NODE = ("feature", "threshold", "nan_left", "left", "right", "value")
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Trees:
     models: int
     features: int
 
-    def raw(self, x: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, " rows"]:
+    def raw(self, x: Table) -> Rows:
         """The model's raw value: log-odds of a classifier, the prediction itself of a regressor.
 
         Raises:
@@ -69,18 +75,7 @@ class Trees:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything, as arrays to be written."""
-        return {
-            "feature": self.feature,
-            "threshold": self.threshold,
-            "nan_left": self.nan_left,
-            "left": self.left,
-            "right": self.right,
-            "value": self.value,
-            "root": self.root,
-            "baseline": np.array(self.baseline),
-            "models": np.array(self.models),
-            "features": np.array(self.features),
-        }
+        return {name: np.asarray(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_arrays(cls, stored: Mapping[str, np.ndarray], where: str) -> Trees:
@@ -90,17 +85,16 @@ class Trees:
             IntegrityError: an array is missing, a node points outside the model or back to itself, or a value is
                 not finite.
         """
-        names = ("feature", "threshold", "nan_left", "left", "right", "value", "root")
-        missing = [name for name in (*names, "baseline", "models", "features") if name not in stored]
+        missing = [name for name in cls.__annotations__ if name not in stored]
         if missing:
             raise IntegrityError(f"{where}: {', '.join(missing)} missing; the file does not hold a whole tree model")
-        parts = {name: np.asarray(stored[name]) for name in names}
-        nodes = len(parts["feature"])
+        parts = {name: np.asarray(stored[name]) for name in (*OF_A_NODE, "root")}
+        nodes, features = len(parts["feature"]), int(stored["features"])
+        whole = all(len(parts[name]) == nodes for name in OF_A_NODE)
+        inner = parts["left"] >= 0 if whole else np.zeros(nodes, dtype=bool)
         index = np.arange(nodes)
-        inner = parts["left"] >= 0 if len(parts["left"]) == nodes else np.zeros(nodes, dtype=bool)
-        features = int(stored["features"])
         sound = (
-            all(len(parts[name]) == nodes for name in names if name != "root")
+            whole
             and bool(np.all((parts["root"] >= 0) & (parts["root"] < nodes)))
             # Children behind their parent: a walk down the tree always ends.
             and bool(np.all(parts["left"][inner] > index[inner]) and np.all(parts["right"][inner] > index[inner]))
@@ -127,29 +121,21 @@ class Grown:
     """
 
     trees: Trees
-    out_of_fold: Float[np.ndarray, " rows"]
+    out_of_fold: Rows
     n_trees: int
     loss: float
 
 
 def grow(
-    x: Float[np.ndarray, "rows features"],
-    y: Float[np.ndarray, " rows"],
-    groups: np.ndarray,
-    seed: int,
-    config: BoostingConfig | None = None,
-    *,
-    regression: bool = False,
+    x: Table, y: Rows, groups: np.ndarray, seed: int, config: BoostingConfig | None = None, *, regression: bool = False
 ) -> Grown:
     """Grow trees for labels 0/1, or for a number; the count of trees by grouped cross-validation.
 
     Args:
         x: features; NaN is allowed and goes down its own way.
-        y: finite; 0 and 1 unless `regression`.
+        y: finite; 0 and 1 unless `regression`, which is squared error on a number instead of log loss on labels.
         groups: rows of one group are never on both sides of a fold.
         seed: of folds and trees.
-        config: how to grow.
-        regression: squared error on a number instead of log loss on labels.
 
     Raises:
         InputError: fewer groups than folds, or, for labels, fewer groups with a positive or a negative.
@@ -166,24 +152,17 @@ def grow(
         folds = list(StratifiedGroupKFold(config.folds, shuffle=True, random_state=seed).split(x, y, groups))
     staged = np.empty((config.most_trees, len(y)))
     for fold, (train, held) in enumerate(folds):
-        model = _model(config, config.most_trees, seed + 1000 + fold, regression).fit(
-            _without_empty(x[train]), y[train]
-        )
+        model = _fitted(config, config.most_trees, seed + 1000 + fold, regression, x[train], y[train])
         stages = model.staged_predict(x[held]) if regression else model.staged_decision_function(x[held])
         for stage, values in enumerate(stages):
             staged[stage, held] = np.asarray(values).ravel()
-    losses = (
-        ((staged - y) ** 2).mean(axis=1)
-        if regression
-        else np.logaddexp(0, np.where(y == 1, -1, 1) * staged).mean(axis=1)
-    )
+    each = (staged - y) ** 2 if regression else np.logaddexp(0, np.where(y == 1, -1, 1) * staged)
+    losses = each.mean(axis=1)
     best = int(losses.argmin())
     # Each tree saw (folds − 1) / folds of the rows; with all rows the same fit takes a little longer.
     n_trees = min(config.most_trees, round((best + 1) * config.folds / (config.folds - 1)))
-    fitted = [
-        _model(config, n_trees, seed + number, regression).fit(_without_empty(x), y) for number in range(config.seeds)
-    ]
-    return Grown(_as_arrays(fitted, x.shape[1]), staged[best], n_trees, float(losses[best]))
+    models = [_fitted(config, n_trees, seed + number, regression, x, y) for number in range(config.seeds)]
+    return Grown(_as_arrays(models, x.shape[1]), staged[best], n_trees, float(losses[best]))
 
 
 def _enough(found: int, what: str, folds: int) -> None:
@@ -194,20 +173,9 @@ def _enough(found: int, what: str, folds: int) -> None:
         )
 
 
-def _without_empty(x: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, "rows features"]:
-    """The features with 0 in the columns that hold nothing but NaN, which scikit-learn cannot bin.
-
-    A constant column is never split on, so what it holds when the trees are used makes no difference.
-    """
-    empty = np.isnan(x).all(axis=0)
-    return np.where(empty, 0.0, x) if empty.any() else x
-
-
-def _model(
-    config: BoostingConfig, trees: int, seed: int, regression: bool
-) -> HistGradientBoostingClassifier | HistGradientBoostingRegressor:
+def _fitted(config: BoostingConfig, trees: int, seed: int, regression: bool, x: Table, y: Rows) -> Model:
     kind = HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier
-    return kind(
+    model = kind(
         max_iter=trees,
         learning_rate=config.learning_rate,
         max_leaf_nodes=config.leaves,
@@ -217,40 +185,34 @@ def _model(
         early_stopping=False,
         random_state=seed,
     )
+    # scikit-learn cannot bin a column of nothing but NaN. A constant one is never split on, so what it holds when the
+    # trees are used makes no difference.
+    return model.fit(np.where(np.isnan(x).all(axis=0), 0.0, x), y)
 
 
-def _as_arrays(models: list[HistGradientBoostingClassifier | HistGradientBoostingRegressor], features: int) -> Trees:
+def _as_arrays(models: list[Model], features: int) -> Trees:
     """The nodes of all trees, one behind the other, with absolute child indices.
 
     scikit-learn keeps them in `_predictors`; that a walk over the arrays gives its own predictions is tested.
     """
-    parts: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("feature", "threshold", "nan_left", "left", "right", "value")
-    }
-    roots, offset = [], 0
+    pieces, roots, offset = [], [], 0
     for model in models:
         for (tree,) in model._predictors:
             nodes = tree.nodes
             leaf = nodes["is_leaf"].astype(bool)
-            parts["feature"].append(np.where(leaf, 0, nodes["feature_idx"]).astype(np.int32))
-            parts["threshold"].append(np.where(leaf, 0.0, nodes["num_threshold"]))
-            parts["nan_left"].append(nodes["missing_go_to_left"].astype(bool))
-            parts["left"].append(np.where(leaf, -1, nodes["left"].astype(np.int64) + offset))
-            parts["right"].append(np.where(leaf, -1, nodes["right"].astype(np.int64) + offset))
-            parts["value"].append(nodes["value"].astype(np.float64))
+            pieces.append(
+                (
+                    np.where(leaf, 0, nodes["feature_idx"]).astype(np.int32),
+                    np.where(leaf, 0.0, nodes["num_threshold"]),
+                    nodes["missing_go_to_left"].astype(bool),
+                    np.where(leaf, -1, nodes["left"].astype(np.int64) + offset),
+                    np.where(leaf, -1, nodes["right"].astype(np.int64) + offset),
+                    nodes["value"].astype(np.float64),
+                )
+            )
             roots.append(offset)
             offset += len(nodes)
     baseline = float(np.mean([np.ravel(model._baseline_prediction)[0] for model in models]))
-    joined = {name: np.concatenate(pieces) for name, pieces in parts.items()}
-    return Trees(
-        feature=joined["feature"],
-        threshold=joined["threshold"],
-        nan_left=joined["nan_left"],
-        left=joined["left"],
-        right=joined["right"],
-        value=joined["value"],
-        root=np.array(roots, dtype=np.int64),
-        baseline=baseline,
-        models=len(models),
-        features=features,
-    )
+    joined = {name: np.concatenate(column) for name, column in zip(OF_A_NODE, zip(*pieces, strict=True), strict=True)}
+    root = np.array(roots, dtype=np.int64)
+    return Trees(**joined, root=root, baseline=baseline, models=len(models), features=features)

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
-from jaxtyping import Float, Float16, Int, UInt8
+from jaxtyping import Float16, Int, UInt8
 from torch import Tensor
 
 from meta_spliceai.errors import RunError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.genome.one_hot import one_hot
-from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor
 from meta_spliceai.splice_engine.meta_layer.window_data import WindowData, rows_at_a_time
 
 BLOCK = 128
@@ -32,12 +32,11 @@ SHARE_OF_DEVICE = 0.5
 
 @dataclass(frozen=True)
 class FeatureData:
-    """Features of all windows: like WindowData, but a batch holds what the encoder said.
+    """Features of all windows: like WindowData, but a batch holds what the encoder made of them.
 
     Attributes:
         store: features of each distinct sequence, float16, [sequences, positions, channels].
         ref_slot, alt_slot: for each variant, the place of its two sequences in the store.
-        device: where batches go.
         name: content address of the store.
         computed: sequences that were not in the cache and had to be read by the encoder.
     """
@@ -50,9 +49,7 @@ class FeatureData:
     computed: int = 0
     encoded = True
 
-    def pair(
-        self, rows: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "batch channels positions"], Float[Tensor, "batch channels positions"]]:
+    def pair(self, rows: Int[Tensor, " batch"]) -> tuple[Features, Features]:
         """Features of reference and alternative of the chosen rows."""
         at = self.store.device
         ref, alt = (self.store[slot[rows].to(at)] for slot in (self.ref_slot, self.alt_slot))
@@ -75,8 +72,8 @@ def frozen_features(
     """The frozen encoder's features of all windows, from the cache as far as they are there.
 
     The file is named by the encoder's weights, its settings and the distinct sequences. Blocks have checksums: a
-    damaged or missing one is computed again. Finished blocks outlive an interruption. Two processes
-    wait for each other.
+    damaged or missing one is computed again. Finished blocks outlive an interruption. Two processes wait for each
+    other.
 
     Args:
         predictor: its encoder is frozen.
@@ -85,9 +82,6 @@ def frozen_features(
         write: compute what is missing; otherwise None is returned unless everything is there.
         batch_size: sequences the encoder reads at a time, fewer where they are long.
         progress: called with sequences done and sequences in all.
-
-    Raises:
-        RunError: the disk is full or the folder cannot be written to.
     """
     joined = torch.cat((data.ref, data.alt)).cpu().numpy()
     sequences, places = np.unique(joined, axis=0, return_inverse=True)
@@ -97,12 +91,7 @@ def frozen_features(
     name.update(np.ascontiguousarray(sequences).tobytes())
     store = FeatureStore(folder / name.hexdigest(), len(sequences), int(encoder.positions), int(encoder.channels))
     device = data.ref.device
-
-    def encode(rows: slice) -> Float16[np.ndarray, "n positions channels"]:
-        predictor.to(device).eval()
-        return _encode(predictor, sequences[rows], device, batch_size)
-
-    computed = store.fill(encode, write, progress)
+    computed = store.fill(lambda rows: _encode(predictor, sequences[rows], device, batch_size), write, progress)
     if computed is None:
         return None
     kept = near(torch.from_numpy(store.read()), device)
@@ -114,6 +103,7 @@ def _encode(
     predictor: Predictor, sequences: UInt8[np.ndarray, "n length"], device: torch.device, batch_size: int
 ) -> Float16[np.ndarray, "n positions channels"]:
     """Features in float32 arithmetic whatever the device, so that a cache serves all of them; kept as float16."""
+    predictor.to(device).eval()
     codes = torch.from_numpy(sequences).to(device)
     rows = rows_at_a_time(batch_size, codes.shape[1])
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -152,10 +142,7 @@ class FeatureStore:
     def __init__(self, path: Path, sequences: int, positions: int, channels: int) -> None:
         self.path = path
         self.shape = (sequences, positions, channels)
-        self.row_bytes = 2 * positions * channels
-        self.blocks = range(-(-sequences // BLOCK))
-        self.checksums: dict[int, int] = {}
-        self._checked = False
+        self.checksums: dict[int, int] | None = None
 
     def fill(
         self,
@@ -165,68 +152,66 @@ class FeatureStore:
     ) -> int | None:
         """Have every block: how many sequences had to be computed; None where some are missing and `write` is false.
 
-        Args:
-            compute: features of a stretch of the sequences.
-            write: compute what is missing.
-            progress: called with sequences done and sequences in all.
-
-        Raises:
-            RunError: the disk is full or the folder cannot be written to.
+        `compute` gives the features of a stretch of the sequences; `progress` is called with sequences done and
+        sequences in all. RunError where the disk is full or the folder cannot be written to.
         """
-        computed, sequences = 0, self.shape[0]
-        lock = FileLock(f"{self.path}.lock")
+        sequences, lock = self.shape[0], FileLock(f"{self.path}.lock")
         with _writing_to(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         try:
-            missing = self.missing()
+            if self.checksums is None:
+                self.checksums = self._whole_blocks()
+            checksums = self.checksums
+            blocks = range(-(-sequences // BLOCK))
+            missing = [block for block in blocks if block not in checksums]
             if missing and not write:
                 return None
             for done, block in enumerate(missing, start=1):
-                rows = slice(block * BLOCK, min((block + 1) * BLOCK, sequences))
-                features = compute(rows)
+                features = compute(self._rows(block))
                 with _writing_to(self.path.parent):
-                    self.write(block, features)
-                computed += rows.stop - rows.start
+                    self._write(block, features, checksums)
                 if progress is not None:
-                    progress(min((len(self.blocks) - len(missing) + done) * BLOCK, sequences), sequences)
+                    progress(min((len(blocks) - len(missing) + done) * BLOCK, sequences), sequences)
         finally:
             lock.release()
-        return computed
+        return sum(len(range(*self._rows(block).indices(sequences))) for block in missing)
 
-    def missing(self) -> list[int]:
-        """Blocks that are not there or whose bytes do not have their checksum."""
-        if not self._checked:
-            self._checked = True
-            self._read_checksums()
-        return [block for block in self.blocks if block not in self.checksums]
+    def _rows(self, block: int) -> slice:
+        return slice(block * BLOCK, min((block + 1) * BLOCK, self.shape[0]))
 
-    def _read_checksums(self) -> None:
+    def _whole_blocks(self) -> dict[int, int]:
+        """Blocks that are there and whose bytes have their checksum."""
         index = self.path.with_suffix(".json")
         if not (index.exists() and self.path.exists()):
-            return
+            return {}
         try:
             stored = {int(block): int(crc) for block, crc in json.loads(index.read_text()).items()}
         except (json.JSONDecodeError, AttributeError, TypeError, ValueError):
-            return  # a damaged index: everything is computed again
+            return {}  # a damaged index: everything is computed again
+        row = 2 * self.shape[1] * self.shape[2]
+        whole = {}
         with self.path.open("rb") as handle:
-            for block in self.blocks:
-                handle.seek(block * BLOCK * self.row_bytes)
-                rows = min(BLOCK, self.shape[0] - block * BLOCK)
-                content = handle.read(rows * self.row_bytes)
-                if len(content) == rows * self.row_bytes and zlib.crc32(content) == stored.get(block):
-                    self.checksums[block] = stored[block]
+            for block in range(-(-self.shape[0] // BLOCK)):
+                rows = self._rows(block)
+                handle.seek(rows.start * row)
+                content = handle.read((rows.stop - rows.start) * row)
+                if len(content) == (rows.stop - rows.start) * row and zlib.crc32(content) == stored.get(block):
+                    whole[block] = stored[block]
+        return whole
 
-    def write(self, block: int, features: Float16[np.ndarray, "n positions channels"]) -> None:
+    def _write(
+        self, block: int, features: Float16[np.ndarray, "n positions channels"], checksums: dict[int, int]
+    ) -> None:
         """Put a block into the file; only then its checksum into the index."""
         content = np.ascontiguousarray(features).tobytes()
         with self.path.open("r+b" if self.path.exists() else "w+b") as handle:
-            handle.seek(block * BLOCK * self.row_bytes)
+            handle.seek(2 * block * BLOCK * self.shape[1] * self.shape[2])
             handle.write(content)
             handle.flush()
-        self.checksums[block] = zlib.crc32(content)
+        checksums[block] = zlib.crc32(content)
         with atomic_write(self.path.with_suffix(".json")) as index:
-            json.dump(self.checksums, index)
+            json.dump(checksums, index)
 
     def read(self) -> Float16[np.ndarray, "sequences positions channels"]:
         """The features, mapped from the file (copied only where a batch touches them)."""

@@ -1,9 +1,9 @@
-"""The meta layer as it was meant: base networks' Δ, position and words, fused by trees trained on measured labels.
+"""The meta layer as it was meant: base networks' Δ, position and k-mers, fused by trees trained on measured labels.
 
 Two tree models see the same features. One learns the class (Splice-altering or not), the other the measured effect
 itself, which has something to say about every measured variant, those of neither class as well. A logistic regression
 on their out-of-fold values weighs the two; as those values come from models that never saw the group, the result is a
-probability and not merely an order. With a validation part, a last repair is fitted there.
+probability and not merely an order. With a validation part, it is calibrated once more there.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
 
-from meta_spliceai.errors import InputError, IntegrityError, LeakageError
+from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.boosting import Trees, grow
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, fit_calibration
@@ -34,17 +34,18 @@ FORMAT = 1
 FEWEST_EFFECTS = 50
 """Measured effects needed before the second model is grown."""
 
+Rows = Float[np.ndarray, " rows"]
+
 
 @dataclass(frozen=True)
 class Fusion:
     """A trained fusion.
 
     Attributes:
-        features: names of the features, in order.
         altering: trees of the class.
         effect: trees of the measured effect; None if not grown.
         weights: intercept, weight of the class model's log-odds, weight of the effect model's value.
-        calibration: repair from the validation part; None if there was none.
+        calibration: from the validation part; None if there was none.
         card: what it was trained on: rows, positives, groups, classes, losses, seed, settings.
     """
 
@@ -63,7 +64,9 @@ class Fusion:
         """
         x = _matrix(features, self.features)
         second = None if self.effect is None else self.effect.raw(x)
-        odds = _weigh(self.weights, self.altering.raw(x), second)
+        odds = self.weights[0] + self.weights[1] * self.altering.raw(x)
+        if second is not None:
+            odds = odds + self.weights[2] * second
         probability = 1 / (1 + np.exp(-odds))
         if self.calibration is not None:
             probability = self.calibration.apply(probability)
@@ -130,11 +133,9 @@ def fit_fusion(
     Args:
         features: of the training variants (see `fusion_features`), row by row those of the table.
         table: variant table of the training part: classes, effects, groups.
-        seed: of folds and trees.
-        config: settings.
         negatives: the classes of the other side.
-        validation: features and table of the validation part, for the last repair of the probabilities. It must not
-            share groups with the training part.
+        validation: features and table of the validation part, for the last calibration. It must not share groups with
+            the training part.
 
     Raises:
         InputError: features of other rows or with an infinite value, a side without a variant, too few groups,
@@ -152,11 +153,10 @@ def fit_fusion(
 
     effect_trees, effect_oof = None, np.zeros(len(x))
     measured = table["effect"].notna().to_numpy()
+    effects = table["effect"].to_numpy()[measured]
     card: dict[str, Any] = {}
-    if config.use_effect and measured.sum() >= FEWEST_EFFECTS and np.ptp(table["effect"].to_numpy()[measured]) > 0:
-        grown = grow(
-            x[measured], table["effect"].to_numpy()[measured], groups[measured], seed, config.trees, regression=True
-        )
+    if config.use_effect and measured.sum() >= FEWEST_EFFECTS and np.ptp(effects) > 0:
+        grown = grow(x[measured], effects, groups[measured], seed, config.trees, regression=True)
         effect_trees = grown.trees
         effect_oof = grown.trees.raw(x)
         # In-fold values only where there is no measurement, and those rows were not learned from.
@@ -186,66 +186,9 @@ def fit_fusion(
             f"validation part: {len(shared)} groups are in the training part as well, such as '{min(shared)}'; "
             "calibration needs groups of its own"
         )
-    repair = fit_calibration(
-        fusion.predict(held_features).score, binary_labels(held_table, negatives), config.calibration
-    )
+    score, labels = fusion.predict(held_features).score, binary_labels(held_table, negatives)
     card["calibration"] = {"method": config.calibration, "rows": len(held_table)}
-    return Fusion(names, classes.trees, effect_trees, weights, repair, card)
-
-
-def cross_fit(
-    features: pd.DataFrame,
-    table: pd.DataFrame,
-    fold: Int[np.ndarray, " rows"],
-    seed: int = 0,
-    config: FusionConfig | None = None,
-    *,
-    negatives: Sequence[str] = NEGATIVES,
-) -> tuple[Scores, list[dict[str, Any]]]:
-    """Every variant evaluated by a fusion that saw neither its fold nor its group (chromosomes as folds, for one).
-
-    Probabilities of different folds are comparable because each model is calibrated on its own out-of-fold values.
-
-    Args:
-        features, table: all variants, row by row the same.
-        fold: the fold in which each row is tested.
-        seed: of folds and trees.
-        config: settings.
-        negatives: the classes of the other side.
-
-    Returns:
-        Scores of all rows, and the card of each fold's model, folds in ascending order.
-
-    Raises:
-        LeakageError: a group in two folds.
-        InputError: see `fit_fusion`; a single fold.
-    """
-    fold = np.asarray(fold)
-    numbers = np.unique(fold)
-    if len(numbers) < 2 or len(fold) != len(table):
-        raise InputError(f"cross-fitting: {len(numbers)} folds over {len(fold)} rows for {len(table)} variants")
-    folds_of = pd.Series(fold).groupby(table["group"].to_numpy()).nunique()
-    if (folds_of > 1).any():
-        raise LeakageError(
-            f"cross-fitting: {int((folds_of > 1).sum())} groups are in several folds, such as "
-            f"'{folds_of.index[folds_of > 1][0]}'; put whole groups into one fold"
-        )
-    features, table = features.reset_index(drop=True), table.reset_index(drop=True)
-    score, signed = np.full(len(table), np.nan), np.full(len(table), np.nan)
-    cards = []
-    for number in numbers:
-        held = fold == number
-        model = fit_fusion(
-            features[~held].reset_index(drop=True),
-            table[~held].reset_index(drop=True),
-            seed,
-            config,
-            negatives=negatives,
-        )
-        predicted = model.predict(features[held])
-        score[held], signed[held] = predicted.score, predicted.signed
-        cards.append({"fold": str(number), "tested": int(held.sum()), **model.card})
-    return Scores(score, signed), cards
+    return replace(fusion, calibration=fit_calibration(score, labels, config.calibration))
 
 
 def _matrix(features: pd.DataFrame, names: tuple[str, ...]) -> Float[np.ndarray, "rows features"]:
@@ -262,9 +205,7 @@ def _matrix(features: pd.DataFrame, names: tuple[str, ...]) -> Float[np.ndarray,
     return x
 
 
-def _stack(
-    classes: Float[np.ndarray, " rows"], effect: Float[np.ndarray, " rows"] | None, y: Float[np.ndarray, " rows"]
-) -> Float[np.ndarray, " 3"]:
+def _stack(classes: Rows, effect: Rows | None, y: Rows) -> Float[np.ndarray, " 3"]:
     """Weights of the two models' out-of-fold values in the log-odds; lightly penalised after scaling to unit spread."""
     columns = [classes] if effect is None else [classes, effect]
     stacked = np.column_stack(columns)
@@ -274,10 +215,3 @@ def _stack(
     slopes = fitted.coef_.ravel() / spread
     intercept = float(fitted.intercept_[0] - (slopes * middle).sum())
     return np.array([intercept, slopes[0], slopes[1] if effect is not None else 0.0])
-
-
-def _weigh(
-    weights: Float[np.ndarray, " 3"], classes: Float[np.ndarray, " rows"], effect: Float[np.ndarray, " rows"] | None
-) -> Float[np.ndarray, " rows"]:
-    odds = weights[0] + weights[1] * classes
-    return odds if effect is None else odds + weights[2] * effect

@@ -36,5 +36,5 @@ class FusionConfig(Settings):
         True, description="grow the model of the measured effect as well, where there are enough measurements"
     )
     calibration: Literal["temperature", "isotonic"] = Field(
-        "temperature", description="repair fitted on the validation part, where one is given"
+        "temperature", description="fitted on the validation part, where one is given"
     )

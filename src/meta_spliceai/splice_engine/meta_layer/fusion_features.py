@@ -1,4 +1,4 @@
-"""What the fusion sees of a variant: base networks' Δ at the exon's own sites and around, position, and words."""
+"""What the fusion sees of a variant: base networks' Δ at the exon's own sites and around, position, and k-mers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meta_spliceai.splice_engine.base_layer.reductions import site_probabilities
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import REGIONS, position_features
-from meta_spliceai.splice_engine.meta_layer.sequence_features import word_changes
+from meta_spliceai.splice_engine.meta_layer.kmers import kmer_changes
 from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData, trunk_columns
 from meta_spliceai.splice_engine.variants.windows import Windows
 
@@ -64,19 +64,12 @@ def fusion_features(
     if len(each) > 1:
         for feature in POOLED:
             stacked = pd.concat([features[feature] for features in each], axis=1)
-            parts.append(
-                pd.DataFrame(
-                    {
-                        f"mean: {feature}": stacked.mean(axis=1),
-                        f"least: {feature}": stacked.min(axis=1),
-                        f"greatest: {feature}": stacked.max(axis=1),
-                    }
-                )
-            )
+            pooled = {"mean": stacked.mean(axis=1), "least": stacked.min(axis=1), "greatest": stacked.max(axis=1)}
+            parts.append(pd.DataFrame(pooled).add_suffix(f": {feature}"))
     if trunk is not None:
         parts.append(trunk_columns(trunk))
     if windows is not None:
-        parts.append(word_changes(windows))
+        parts.append(kmer_changes(windows))
     return pd.concat(parts, axis=1).astype(np.float64)
 
 
@@ -95,9 +88,7 @@ def _of_position(table: pd.DataFrame, place: pd.DataFrame) -> pd.DataFrame:
 def _of_network(scores: BaseScores, ahead: Mapping[str, Float[np.ndarray, " rows"]]) -> pd.DataFrame:
     """Features of one network. One that does not tell acceptors from donors gives both the mean of its channels.
 
-    Args:
-        scores: probabilities around each variant.
-        ahead: for each kind of site, how many bases downstream of `pos` the own one lies; NaN if it is not known.
+    `ahead`: for each kind of site, how many bases downstream of `pos` the own one lies; NaN if it is not known.
     """
     rows = np.arange(len(scores))
     offsets = np.arange(-scores.distance, scores.distance + 1)

@@ -64,12 +64,11 @@ class PretrainingReport:
     """What pre-training did.
 
     Attributes:
-        curves: one row a look: step, train_bits, held_out_bits (cross entropy in bits a base; 2 is knowing nothing),
-            tokens_per_second, learning_rate.
-        held_out_bits: the last look's.
+        curves: one row a look at the held-out sequence: step, train_bits, held_out_bits (cross entropy in bits a base;
+            2 is knowing nothing), tokens_per_second, learning_rate.
+        held_out_bits, tokens_per_second: the last look's.
         composition_bits: of the same sequence, for somebody who knows only how often each base occurs.
         tokens: bases trained on, those before an interruption included.
-        tokens_per_second: the last look's.
         resumed_from: step this process went on from; None if it started from the beginning.
         origin: what the encoder saw, in words, as stored beside the weights.
     """
@@ -146,8 +145,6 @@ def pretrain(
     one does on the same device.
 
     Args:
-        corpus: what to train on and what is held out.
-        config: settings.
         directory: gets config.json and model.safetensors (usable as `weights` of a predictor), curves.parquet, and
             last.ckpt while it runs.
         device: "auto", "cpu" or "cuda" (bfloat16 mixed precision).
@@ -159,7 +156,6 @@ def pretrain(
         InputError: an unknown size, a length the size cannot read, no stretch of that length.
         RunError: the loss is no longer a number; a checkpoint of another run; a folder that cannot be made, or that
             holds what would be lost; out of memory; no CUDA device.
-        IntegrityError: a damaged checkpoint.
         KeyboardInterrupt: stopped by the user; last.ckpt holds the last look, or the interrupted step.
     """
     folder, place = Path(directory), choose_device(device)
@@ -197,21 +193,26 @@ def pretrain(
             raise
 
     curves = pd.DataFrame(state["curves"])
-    tokens = config.steps * config.batch_size * config.length
     origin = f"pretrained: {corpus.bases(False) / 1e6:.1f} Mb of {Path(corpus.name).name}, {config.steps:,} steps"
     write_hub_format(model.encoder, model.head, folder, origin)
     with atomic_write(folder / CURVES, "wb") as handle:
         curves.to_parquet(handle)
     (folder / LAST).unlink(missing_ok=True)
     last = curves.iloc[-1]
-    speed = float(last["tokens_per_second"])
-    bits = float(last["held_out_bits"])
-    return PretrainingReport(curves, bits, corpus.composition_bits(), tokens, speed, resumed_from, origin)
+    return PretrainingReport(
+        curves,
+        float(last["held_out_bits"]),
+        corpus.composition_bits(),
+        config.steps * config.batch_size * config.length,
+        float(last["tokens_per_second"]),
+        resumed_from,
+        origin,
+    )
 
 
 def _make_folder(folder: Path, resume: bool, fresh: bool) -> None:
-    """Make sure, before anything is computed, that there is a folder to write to, something to do in it, and nothing in
-    it that would be lost unasked."""
+    """Make sure, before anything is computed, that there is a folder to write to and nothing in it that would be lost
+    unasked."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

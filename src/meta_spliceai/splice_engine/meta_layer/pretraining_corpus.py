@@ -17,6 +17,9 @@ from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 
+Stretch = tuple[str, UInt8[np.ndarray, " length"]]
+"""Chromosome and bases."""
+
 PACKAGE = "frame-alignment-checks"
 GENES_FILE = "frame_alignment_checks/data/relevant_validation_genes.npz"
 COORDINATES_FILE = "frame_alignment_checks/data/relevant_validation_genes_transcript_coords.json"
@@ -30,12 +33,10 @@ class Corpus:
     """Stretches of bases, end to end in one array.
 
     Attributes:
-        name: what it is, in words.
         codes: all bases (codes 0 to 4).
-        starts: first base of each stretch in `codes`.
-        lengths: bases of each stretch.
+        starts, lengths: first base of each stretch in `codes`, and its bases.
         held_out: stretches kept for validation.
-        digest: SHA-256 of all of the above but the name.
+        digest: SHA-256 of all but the name.
     """
 
     name: str
@@ -71,7 +72,7 @@ def corpus_of(source: SequenceSource, hold_out: Sequence[str]) -> Corpus:
     return _join(source.name, _stretches(source), hold_out)
 
 
-def _stretches(source: SequenceSource) -> Iterator[tuple[str, UInt8[np.ndarray, " length"]]]:
+def _stretches(source: SequenceSource) -> Iterator[Stretch]:
     for contig, length in source.contigs().items():
         parts = source.regions(contig) if isinstance(source, RegionFasta) else [(0, length)]
         for start, end in parts:
@@ -82,15 +83,11 @@ def packaged_genes(hold_out: Sequence[str]) -> Corpus:
     """The whole human genes (exons and introns, transcript orientation) of PyPI's frame-alignment-checks.
 
     Genes without coordinates are left out: it is not known which side of the hold-out they belong to.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-        IntegrityError: its files are not what they were.
     """
     return _join(f"genes of {PACKAGE}", _genes(), hold_out)
 
 
-def _genes() -> Iterator[tuple[str, UInt8[np.ndarray, " length"]]]:
+def _genes() -> Iterator[Stretch]:
     path = packaged_file(PACKAGE, GENES_FILE)
     coordinates = packaged_file(PACKAGE, COORDINATES_FILE)
     try:
@@ -105,7 +102,7 @@ def _genes() -> Iterator[tuple[str, UInt8[np.ndarray, " length"]]]:
         raise IntegrityError(f"{path.name} of {PACKAGE} cannot be read ({error}); install the package again") from error
 
 
-def _join(name: str, stretches: Iterable[tuple[str, UInt8[np.ndarray, " length"]]], hold_out: Sequence[str]) -> Corpus:
+def _join(name: str, stretches: Iterable[Stretch], hold_out: Sequence[str]) -> Corpus:
     bare = {_bare(chrom) for chrom in hold_out}
     kept = [(_bare(chrom), codes) for chrom, codes in stretches if len(codes)]
     unknown = bare - {chrom for chrom, _ in kept}

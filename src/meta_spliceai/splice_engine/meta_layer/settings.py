@@ -48,14 +48,9 @@ class Settings(Bounded):
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any], where: str = "") -> Self:
-        """Checked settings from plain values, as they stand in a spec.
+        """Checked settings from plain values, as they stand in a spec; InputError names field and value.
 
-        Args:
-            values: by field.
-            where: file or command in which they stand, for the message; `words` if empty.
-
-        Raises:
-            InputError: one line with the field, the value and what is allowed.
+        `where`: file or command in which they stand, for the message; `words` if empty.
         """
         try:
             return cls(**values)

@@ -27,13 +27,7 @@ LEAST_DELTA = 1e-4
 def predictor_features(
     table: pd.DataFrame, scores: BaseScores, annotation: GeneAnnotation | None = None
 ) -> Float[np.ndarray, "variants features"]:
-    """FEATURES of each variant; an unknown own site, or exon, counts as no change there, and as no exon.
-
-    Args:
-        table: variant table, with the tested exon's sites where they are known.
-        scores: of one base network on the table's rows.
-        annotation: genes, for rows without a tested exon.
-    """
+    """FEATURES of each variant; an unknown own site, or exon, counts as no change there, and as no exon."""
     from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features  # brings PyTorch
 
     found = fusion_features(table, (scores,), annotation=annotation)
@@ -86,17 +80,11 @@ class ShippedPredictor:
 
 
 def names() -> list[str]:
-    """The predictors in the package."""
     return sorted(one.name.removesuffix(".json") for one in _folder().iterdir() if one.name.endswith(".json"))
 
 
 def load_shipped(name: str = DEFAULT) -> ShippedPredictor:
-    """A predictor of the package.
-
-    Raises:
-        InputError: no such predictor.
-        IntegrityError: its file is damaged.
-    """
+    """A predictor of the package; InputError where there is none of this name, IntegrityError where it is damaged."""
     if name not in names():
         raise unknown_value("predictor", name, names())
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -27,12 +27,18 @@ MARKS = (GOLD, BASE)
 with the second is agreement with the base network."""
 
 
+Delta = Float32[np.ndarray, "n positions 3"]
+"""Alternative minus reference probability, channels (neither, acceptor, donor)."""
+
+Labels = Float32[np.ndarray, "n outputs"]
+
+
 @runtime_checkable
 class Deltas(Protocol):
     """Base scores as a label rule sees them: Δ per position, transcript orientation, `pos` in the middle."""
 
     @property
-    def delta(self) -> Float32[np.ndarray, "n positions 3"]: ...
+    def delta(self) -> Delta: ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Targets:
             network's own peak, "": no label); None for rules with one source.
     """
 
-    values: Float32[np.ndarray, "n outputs"]
+    values: Labels
     used: Bool[np.ndarray, " n"]
     coverage: Coverage
     task: str = "validated-delta"
@@ -92,9 +98,6 @@ def validated_delta(table: pd.DataFrame, scores: Deltas) -> Targets:
         table: a variant table of n rows.
         scores: base scores of the same rows, in the same order.
 
-    Returns:
-        Targets with values of shape (n, 3), unit: difference of probabilities, in [-1, 1].
-
     Raises:
         InputError: scores of another number of rows; a Δ that is not a number.
     """
@@ -105,15 +108,12 @@ def validated_delta(table: pd.DataFrame, scores: Deltas) -> Targets:
     values[classes == NORMAL] = 0.0
     strongest = np.abs(delta[:, :, [ACCEPTOR, DONOR]]).max(axis=2).argmax(axis=1)
     values[altering] = delta[np.arange(len(table)), strongest][altering]
-    coverage = _by_class(table, (SPLICE_ALTERING, NORMAL))
     rule = "Splice-altering: base Δ at its strongest position; Normal: 0; other classes left out"
     used = np.asarray(np.isfinite(values).all(axis=1))
-    return Targets(values, used, coverage, "validated-delta", rule)
+    return Targets(values, used, _by_class(table, (SPLICE_ALTERING, NORMAL)), "validated-delta", rule)
 
 
-def _checked(
-    table: pd.DataFrame, scores: Deltas, needed: Bool[np.ndarray, " n"]
-) -> Float32[np.ndarray, "n positions 3"]:
+def _checked(table: pd.DataFrame, scores: Deltas, needed: Bool[np.ndarray, " n"]) -> Delta:
     """Δ of the base scores, of the table's rows and a number wherever it is needed."""
     delta = np.asarray(scores.delta, dtype=np.float32)
     if delta.ndim != 3 or delta.shape[0] != len(table) or delta.shape[2] != 3:
@@ -179,7 +179,7 @@ def gold_sites(table: pd.DataFrame) -> list[dict[int, list[int]]]:
     return rows
 
 
-def _peaks(delta: Float32[np.ndarray, "n positions 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _peaks(delta: Delta) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The base network's strongest |Δ| of a site channel: its size, its offset from the variant, its kind."""
     sites = delta[:, :, [DONOR, ACCEPTOR]]
     flat = np.abs(sites).reshape(len(delta), -1)
@@ -190,13 +190,8 @@ def _peaks(delta: Float32[np.ndarray, "n positions 3"]) -> tuple[np.ndarray, np.
     return flat[rows, best], position - delta.shape[1] // 2, 2 * channel + lost
 
 
-def base_effect_type(delta: Float32[np.ndarray, "n positions 3"], least: float = SMALLEST_PEAK) -> list[str]:
-    """The kind of effect (of EFFECT_TYPES) that a base network's strongest peak shows; empty below `least`.
-
-    Args:
-        delta: alternative minus reference, channels (neither, acceptor, donor).
-        least: smallest |Δ| that counts as a peak.
-    """
+def base_effect_type(delta: Delta, least: float = SMALLEST_PEAK) -> list[str]:
+    """The kind of effect (of EFFECT_TYPES) that a base network's strongest peak of `least` or more shows, else ""."""
     size, _, kind = _peaks(delta)
     return [EFFECT_TYPES[one] if big >= least else "" for big, one in zip(size, kind, strict=True)]
 
@@ -210,7 +205,8 @@ def _observed_or_base(table: pd.DataFrame, scores: Deltas, task: str, several: s
     forward = np.where(table["strand"].to_numpy() == "-", -1, 1)
     values = np.full((len(table), 1), np.nan, dtype=np.float32)
     marks = np.full(len(table), "", dtype=object)
-    left: dict[str, list[int]] = {several: [], f"the base network has no peak of {SMALLEST_PEAK} or more": []}
+    no_peak = f"the base network has no peak of {SMALLEST_PEAK} or more"
+    left: dict[str, list[int]] = {several: [], no_peak: []}
     for i, gold in enumerate(gold_sites(table)):
         if not altering_rows[i]:
             continue
@@ -228,7 +224,7 @@ def _observed_or_base(table: pd.DataFrame, scores: Deltas, task: str, several: s
         elif size[i] >= SMALLEST_PEAK:
             marks[i], values[i] = BASE, offset[i] if task == "position" else kind[i]
         else:
-            left[f"the base network has no peak of {SMALLEST_PEAK} or more"].append(i)
+            left[no_peak].append(i)
     coverage = _by_class(table, (SPLICE_ALTERING,))
     for reason, rows in left.items():
         coverage.leave_out(reason, (describe(table.iloc[i]) for i in rows))
@@ -267,22 +263,24 @@ def magnitude(table: pd.DataFrame, scores: Deltas) -> Targets:
     values[:, 0] = table["effect"].to_numpy(dtype=np.float32)
     values[is_altering, 1] = size[is_altering]
     values[classes == NORMAL, 1] = 0
-    used = np.asarray(~np.isnan(values).all(axis=1))
-    coverage = Coverage(read=len(table))
-    reason = "no measured effect, and neither altering nor normal"
-    coverage.leave_out(reason, (describe(row) for _, row in table[~used].iterrows()))
     rule = "the measured effect, and the base network's strongest |Δ| (altering) or 0 (Normal)"
-    return Targets(values, used, coverage, "magnitude", rule)
+    return _any_known(table, values, "no measured effect, and neither altering nor normal", "magnitude", rule)
 
 
 def multitask(table: pd.DataFrame, scores: Deltas) -> Targets:
     """The labels of all tasks side by side: validated Δ (3), altering, effect type, position, magnitude (2)."""
     parts = [rule(table, scores) for rule in (validated_delta, altering, effect_type, position, magnitude)]
     values = np.concatenate([part.values for part in parts], axis=1)
+    rule = "; ".join(part.rule for part in parts)
+    return replace(_any_known(table, values, "no label for any task", "multitask", rule), marks=parts[2].marks)
+
+
+def _any_known(table: pd.DataFrame, values: Labels, why_not: str, task: str, rule: str) -> Targets:
+    """Targets whose rows are used where any of their labels is known."""
     used = np.asarray(~np.isnan(values).all(axis=1))
     coverage = Coverage(read=len(table))
-    coverage.leave_out("no label for any task", (describe(row) for _, row in table[~used].iterrows()))
-    return Targets(values, used, coverage, "multitask", "; ".join(part.rule for part in parts), parts[2].marks)
+    coverage.leave_out(why_not, (describe(row) for _, row in table[~used].iterrows()))
+    return Targets(values, used, coverage, task, rule)
 
 
 TARGETS = {

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -27,18 +30,15 @@ from meta_spliceai.splice_engine.meta_layer.checkpoints import (
     trained_state,
     write_best,
 )
-from meta_spliceai.splice_engine.meta_layer.class_balance import class_weights, count_classes
-from meta_spliceai.splice_engine.meta_layer.compilation import check_compiler, compiled, compiling
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData
 from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
-from meta_spliceai.splice_engine.meta_layer.fit_report import FeatureWork, FitReport
-from meta_spliceai.splice_engine.meta_layer.model_inputs import EMBEDDINGS, model_inputs
+from meta_spliceai.splice_engine.meta_layer.fit_report import FeatureWork, FitReport, TrainingState, training_bar
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
 from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory, peak_memory, reset_peak
+from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, model_inputs
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.training_progress import TrainingState, training_bar
 from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData
 from meta_spliceai.splice_engine.meta_layer.window_data import (
     IndexBatches,
@@ -53,10 +53,14 @@ from meta_spliceai.splice_engine.meta_layer.window_data import (
 FINITE_CHECK_STEPS = 25
 """On CUDA the loss is looked at every so many steps: each look waits for the device."""
 
-SECONDS_BETWEEN_LOOKS = 1.0
-"""A running loss is told this often at most, for the same reason."""
+SECONDS_BETWEEN_REPORTS = 1.0
+"""A running loss is reported this often at most, for the same reason."""
 
-Tell = Callable[[TrainingState], None]
+MOST_VERSIONS = 64
+"""Versions that are compiled of one function before PyTorch gives up: batch sizes times layers that unfreeze."""
+
+Callback = Callable[[TrainingState], None]
+TrainRows = Int[np.ndarray, " t"]
 
 
 @dataclass
@@ -96,23 +100,15 @@ class _History:
 
 
 class Trainer:
-    """One predictor, its data on the device, and the optimiser.
-
-    Args:
-        predictor: trained in place, and moved to the labels' device.
-        data: what it reads, n rows.
-        labels: of the same rows.
-        train_rows: rows to train on.
-        config: settings.
-        steps: optimiser steps in all, over which the learning rate falls.
-    """
+    """One predictor (trained in place, on the labels' device), its data, and the optimiser, whose learning rate falls
+    over `steps` steps in all."""
 
     def __init__(
         self,
         predictor: Predictor,
         data: WindowData | FeatureData,
         labels: Float[Tensor, "n labels"],
-        train_rows: Int[np.ndarray, " t"],
+        train_rows: TrainRows,
         config: TrainingConfig,
         steps: int,
     ) -> None:
@@ -125,7 +121,12 @@ class Trainer:
         rows = torch.from_numpy(train_rows).to(self.device)
         predictor.head.learn_scale(labels[rows])
         self.weights = class_weights(predictor, labels, rows) if config.balance == "classes" else None
-        self.compiled = None if config.compile == "none" else compiled(predictor, data.encoded, config.compile)
+        self.compiled: Callable[..., Tensor] | None = None
+        if config.compile != "none":
+            work: Callable[..., Any] = predictor.compare if data.encoded else predictor.forward
+            mode = None if config.compile == "default" else config.compile
+            # The last batch of an epoch may be smaller and gets a version of its own: code for any size is slower.
+            self.compiled = torch.compile(work, dynamic=False, mode=mode)
         self.optimizer = torch.optim.AdamW(parameter_groups(predictor, config), lr=config.highest_rate, fused=True)
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.steps_done = 0
@@ -148,7 +149,7 @@ class Trainer:
             group["lr"] = rate * factor
 
     def predict(self, rows: Int[Tensor, " batch"], shift: Int[Tensor, " batch"] | None = None) -> Tensor:
-        """The predictor's prediction for some rows, their windows moved by `shift`."""
+        """The prediction for some rows, their windows moved by `shift`."""
         if isinstance(self.data, FeatureData):
             inputs: tuple[Tensor, ...] = self.data.pair(rows)
         else:
@@ -163,7 +164,6 @@ class Trainer:
         return prediction.float()
 
     def batch_loss(self, rows: Int[Tensor, " batch"], shifts: Int[Tensor, " n"] | None = None) -> Float[Tensor, ""]:
-        """Mean loss of some rows."""
         weights = None if self.weights is None else self.weights[rows]
         labels, shift = self.labels[rows], None
         if shifts is not None:
@@ -173,12 +173,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             return self.predictor.loss(prediction, labels, self.config, weights)
 
-    def train_epoch(self, batches: IndexBatches, tell: Tell | None = None) -> tuple[float, float]:
-        """One pass over the training rows.
-
-        Returns:
-            Mean training loss, and variants trained on per second.
-        """
+    def train_epoch(self, batches: IndexBatches, callback: Callback | None = None) -> tuple[float, float]:
+        """One pass over the training rows: mean training loss, and variants trained on per second."""
         set_trained(self.predictor, self.config, self.epoch)
         self.predictor.train()
         # Dropout of an epoch depends on the seed and the epoch alone: a resumed run goes on as the unbroken one would.
@@ -188,7 +184,7 @@ class Trainer:
         if self.config.window_shift:
             shifts = draw_shifts(len(self.labels), self.config.window_shift, seed ^ 2, self.device)
         total, windows = torch.zeros((), device=self.device), 0
-        started, told = time.perf_counter(), 0.0
+        started, reported = time.perf_counter(), 0.0
         for number, rows in enumerate(batches):
             loss = self.batch_loss(rows, shifts)
             # A step in pieces is that of their rows at once, also where an epoch's last pieces are smaller or fewer.
@@ -202,9 +198,10 @@ class Trainer:
             if self.device.type == "cpu" or number % FINITE_CHECK_STEPS == 0:
                 self.check_finite(loss.detach())
             now = time.perf_counter()
-            if tell is not None and now - told >= SECONDS_BETWEEN_LOOKS:
-                told = now
-                self._tell(tell, (number + 1) / len(batches), float(loss.detach()), windows / (now - started))
+            if callback is not None and now - reported >= SECONDS_BETWEEN_REPORTS:
+                reported = now
+                done, speed = (number + 1) / len(batches), windows / (now - started)
+                self._report(callback, self.epoch + 1, self.epoch + done, float(loss.detach()), speed)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.check_finite(total)
@@ -220,7 +217,6 @@ class Trainer:
         self.set_rate()
 
     def check_finite(self, loss: Tensor) -> None:
-        """Raises RunError where the loss is no number."""
         if not math.isfinite(float(loss)):
             clip = self.config.gradient_clip
             raise RunError(
@@ -246,13 +242,13 @@ class Trainer:
         return loss, math.nan if pair is None else pearson(*pair)
 
     def run(
-        self, train: IndexBatches, validation: IndexBatches, save: Callable[[bool], None], tell: Tell | None
+        self, train: IndexBatches, validation: IndexBatches, save: Callable[[bool], None], callback: Callback | None
     ) -> None:
-        """Epochs until training has ended; after each, `save` is told whether it was the best one."""
+        """Epochs until training has ended; after each, `save` is called with whether it was the best one."""
         self.set_rate()
         while not self.history.finished:
             started = time.perf_counter()
-            train_loss, speed = self.train_epoch(train, tell)
+            train_loss, speed = self.train_epoch(train, callback)
             val_loss, val_r = self.validate(validation)
             line = {
                 "epoch": self.epoch + 1,
@@ -264,30 +260,72 @@ class Trainer:
                 "windows_per_second": speed,
             }
             save(self.history.add(line, self.config))
-            if tell is not None:
-                self._tell(tell, 0.0, train_loss, speed, line)
+            if callback is not None:
+                self._report(callback, self.epoch, self.epoch, train_loss, speed, line)
 
-    def _tell(self, tell: Tell, done: float, loss: float, speed: float, ended: dict[str, float] | None = None) -> None:
-        epoch = self.epoch if ended is not None else self.epoch + 1
-        share = (self.epoch + done) / self.config.epochs
-        tell(TrainingState(epoch, self.config.epochs, share, loss, speed, peak_memory(self.device), ended))
+    def _report(
+        self,
+        callback: Callback,
+        epoch: int,
+        done: float,
+        loss: float,
+        speed: float,
+        ended: dict[str, float] | None = None,
+    ) -> None:
+        epochs = self.config.epochs
+        callback(TrainingState(epoch, epochs, done / epochs, loss, speed, peak_memory(self.device), ended))
 
     def state(self) -> dict[str, Any]:
         """Everything that resuming needs, as tensors and plain values."""
         model, optimizer = trained_state(self.predictor, self.trained), self.optimizer.state_dict()
         return {"history": vars(self.history), "steps_done": self.steps_done, "model": model, "optimizer": optimizer}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
+    def resume(self, path: Path, identity: str) -> int | None:
+        """Go on from the checkpoint of the last whole epoch: its number, None where there is none.
+
+        Raises:
+            RunError: it is of another run.
+            IntegrityError: it is damaged.
+        """
+        if not path.exists():
+            return None
+        state = read_checkpoint(path)
+        _refuse_other_run(str(state.get("identity")), identity, path)
         self.history = _History(**state["history"])
         self.steps_done = state["steps_done"]
         self.predictor.load_state_dict(state["model"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
+        return self.epoch
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
     """A seed for one epoch (from 0), unrelated to those of other epochs and seeds."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "little")
+
+
+def class_weights(
+    predictor: Predictor, labels: Float[Tensor, "n labels"], rows: Int[Tensor, " t"]
+) -> Float[Tensor, " n"] | None:
+    """A weight for each row, so that every class has the same share of the training loss and the mean weight is 1.
+    A row whose class is not known weighs 1; None for a task without classes."""
+    classes = predictor.head.classes(labels)
+    if classes is None:
+        return None
+    seen = classes[rows]
+    counts = torch.bincount(seen[seen >= 0], minlength=max(1, int(classes.max()) + 1)).float()
+    present = (counts > 0).sum()
+    shares = torch.where(counts > 0, counts.sum() / (present * counts.clamp_min(1)), counts)
+    return torch.where(classes >= 0, shares[classes.clamp_min(0)], torch.ones_like(shares[:1]))
+
+
+def _count_classes(predictor: Predictor, targets: Targets, rows: TrainRows) -> dict[str, int]:
+    """Training rows of each of the task's classes, by name; empty for a task without classes."""
+    classes = predictor.head.classes(torch.from_numpy(np.asarray(targets.values[rows], np.float32)))
+    if classes is None:
+        return {}
+    names = predictor.head.class_names
+    counts = torch.bincount(classes[classes >= 0], minlength=len(names)).tolist()
+    return dict(zip(names, counts, strict=True))
 
 
 def pearson(predictions: Float[Tensor, "*shape"], labels: Float[Tensor, "*shape"]) -> float:
@@ -301,8 +339,8 @@ def pearson(predictions: Float[Tensor, "*shape"], labels: Float[Tensor, "*shape"
 
 
 def _checked_rows(
-    targets: Targets, train_idx: Int[np.ndarray, " t"], val_idx: Int[np.ndarray, " v"], n: int
-) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " v"]]:
+    targets: Targets, train_idx: TrainRows, val_idx: Int[np.ndarray, " v"], n: int
+) -> tuple[TrainRows, Int[np.ndarray, " v"]]:
     if len(targets.values) != n:
         raise InputError(f"{len(targets.values)} labels for {n} windows; both must follow the same table")
     parts = {"training": np.asarray(train_idx, np.int64), "validation": np.asarray(val_idx, np.int64)}
@@ -350,6 +388,35 @@ def _refuse_other_run(found: str, expected: str, path: Path) -> None:
     raise RunError(f"checkpoint {path} is of another run ({words}); start over in an empty folder")
 
 
+def _check_compiler(mode: str, device: torch.device) -> None:
+    """Whether compiled training can run here: RunError where a C++ compiler, or Triton on CUDA, is missing."""
+    if mode == "none":
+        return
+    if device.type == "cuda":
+        there, what = importlib.util.find_spec("triton") is not None, "the package triton"
+    else:
+        there = any(map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++")))
+        what = "a C++ compiler (g++, clang++ or the one that the variable CXX names)"
+    if not there:
+        raise RunError(f"training.compile = {mode} needs {what}, which is not here; install it or set compile to none")
+
+
+@contextmanager
+def _compiling(mode: str) -> Iterator[None]:
+    """A block in which training steps are compiled, with the random numbers that uncompiled ones draw."""
+    if mode == "none":
+        yield
+        return
+    import torch._dynamo  # takes seconds
+    import torch._inductor.config
+
+    with (
+        torch._dynamo.config.patch(recompile_limit=MOST_VERSIONS),
+        torch._inductor.config.patch(fallback_random=True),
+    ):
+        yield
+
+
 @contextmanager
 def _out_of_memory_explained(device: torch.device, config: TrainingConfig, window: int) -> Iterator[None]:
     """Out-of-memory as an error that says where and what to do."""
@@ -365,17 +432,14 @@ def try_step(
     predictor: Predictor,
     windows: WindowPair,
     targets: Targets,
-    train_idx: Int[np.ndarray, " t"],
+    train_idx: TrainRows,
     config: TrainingConfig,
     device: str,
     batch_size: int,
     cache: Path | None = None,
 ) -> None:
-    """One training step, forward, backward and optimiser, to see whether it fits; it spoils the predictor.
-
-    Args:
-        predictor, windows, targets, train_idx, config, device, cache: as for `fit`.
-        batch_size: rows of the step.
+    """One training step of `batch_size` rows, forward, backward and optimiser, to see whether it fits; it spoils the
+    predictor. The other arguments are those of `fit`.
 
     Raises:
         OutOfMemory: it does not fit.
@@ -397,37 +461,44 @@ def precision_of(config: TrainingConfig, device: torch.device) -> Literal["bfloa
     return "bfloat16" if half else "float32"
 
 
+class FitOptions(TypedDict, total=False):
+    """How `fit` runs, without a part in what comes out.
+
+    Attributes:
+        resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.
+        progress: draw a bar if standard output is a terminal (the default); or a callback.
+        cache: folder for the features of a frozen encoder, which are computed once (default: in the user's cache).
+    """
+
+    resume: bool
+    progress: bool | Callback
+    cache: Path | None
+
+
 def fit(
     predictor: Predictor,
     windows: WindowPair,
     targets: Targets,
-    train_idx: Int[np.ndarray, " t"],
+    train_idx: TrainRows,
     val_idx: Int[np.ndarray, " v"],
     config: TrainingConfig,
     directory: Path | str,
     device: str = "auto",
-    resume: bool = False,
-    progress: bool | Callable[[TrainingState], None] = True,
-    cache: Path | None = None,
+    **options: Unpack[FitOptions],
 ) -> FitReport:
     """Train the predictor; it ends with the weights of its best epoch by validation loss.
 
     The same predictor, data, config and device give the same result, in one go or interrupted and resumed.
 
     Args:
-        predictor: trained in place.
         windows: codes of both alleles, transcript orientation, n rows of the predictor's window length; with
             `config.window_shift` so many bases more on either side.
         targets: labels of the same n rows.
         train_idx: rows to train on; each must have a label.
         val_idx: rows that decide on early stopping and the best epoch. Groups shared with the training rows would
             make the stop too late, so the caller's split keeps them apart.
-        config: settings.
         directory: the checkpoints' folder (`last.ckpt`, `best.safetensors`).
         device: "auto", "cpu" or "cuda".
-        resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.
-        progress: draw a bar if standard output is a terminal; or a function that is told how far training is.
-        cache: folder for the features of a frozen encoder, which are computed once (default: in the user's cache).
 
     Raises:
         InputError: rows that do not fit (see the message).
@@ -435,17 +506,16 @@ def fit(
         IntegrityError: a damaged checkpoint.
         KeyboardInterrupt: the user stopped it; the last whole epoch can be resumed.
     """
-    place = choose_device(device)
-    check_compiler(config.compile, place)
+    place, progress = choose_device(device), options.get("progress", True)
+    _check_compiler(config.compile, place)
     train_rows, val_rows = _checked_rows(targets, train_idx, val_idx, len(windows.ref))
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     reset_peak(place)
     check_shift(predictor, windows, config)
-    started = time.perf_counter()
-    kept = cache or cache_dir() / EMBEDDINGS
+    started, cache = time.perf_counter(), options.get("cache") or cache_dir() / EMBEDDINGS
     drawn = progress is True
-    data = model_inputs(predictor, windows, place, kept, write=True, progress=drawn, margin=config.window_shift)
+    data = model_inputs(predictor, windows, place, cache, write=True, progress=drawn, margin=config.window_shift)
     features = None
     if isinstance(data, FeatureData) and not isinstance(data, TrunkData):  # which was computed with the base scores
         features = FeatureWork(len(data.store), data.computed, time.perf_counter() - started)
@@ -455,7 +525,7 @@ def fit(
         ExitStack() as stack,
         _out_of_memory_explained(place, config, predictor.window),
         torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
-        compiling(config.compile),
+        _compiling(config.compile),
         torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False),
     ):
         batches = IndexBatches(
@@ -463,48 +533,45 @@ def fit(
         )
         steps = -(-len(batches) // config.accumulate) * config.epochs
         trainer = Trainer(predictor, data, labels, train_rows, config, steps)
-        last = folder / LAST
-        resumed_from: int | None = None
-        if resume and last.exists():
-            stored = read_checkpoint(last)
-            _refuse_other_run(str(stored.get("identity")), identity, last)
-            trainer.load(stored)
-            resumed_from = trainer.epoch
-        tell = progress if callable(progress) else None
+        resumed_from = trainer.resume(folder / LAST, identity) if options.get("resume") else None
+        callback = progress if callable(progress) else None
         if drawn:
-            tell = stack.enter_context(training_bar(type(predictor).__name__))
+            callback = stack.enter_context(training_bar(type(predictor).__name__))
         rows_at_once = validation_rows(config.batch_size, predictor.window)
 
         def save(best: bool) -> None:
             # In this order: a process killed between the two repeats the epoch and writes the same best weights again.
             if best:
                 write_best(predictor, trainer.trained, folder)
-            write_last({"identity": identity, **trainer.state()}, last)
+            write_last({"identity": identity, **trainer.state()}, folder / LAST)
 
-        trainer.run(batches, IndexBatches(val_rows, rows_at_once, place), save, tell)
+        trainer.run(batches, IndexBatches(val_rows, rows_at_once, place), save, callback)
     set_trained(predictor, config, None)
     load_best(predictor, trainer.trained, folder)
     predictor.eval()
+    classes = _count_classes(predictor, targets, train_rows)
+    return _report(trainer, resumed_from=resumed_from, val_rows=len(val_rows), classes=classes, features=features)
+
+
+def _report(trainer: Trainer, **others: Any) -> FitReport:
+    """What a trainer that is done says of its own work."""
     curves = pd.DataFrame(trainer.history.curves)
     curves["epoch"] = curves["epoch"].astype("int64")
-    trained = (len(train_rows) / curves["windows_per_second"]).sum()
+    trained = (trainer.train_rows / curves["windows_per_second"]).sum()
     return FitReport(
         curves=curves,
         best_epoch=int(curves["epoch"][curves["val_loss"].idxmin()]),
         epochs_run=len(curves),
         seconds=float(curves["seconds"].sum()),
-        windows_per_second=float(len(train_rows) * len(curves) / trained),
-        peak_memory_bytes=peak_memory(place),
-        resumed_from=resumed_from,
+        windows_per_second=float(trainer.train_rows * len(curves) / trained),
+        peak_memory_bytes=peak_memory(trainer.device),
         stopped_because=trainer.history.finished,
-        train_rows=len(train_rows),
-        val_rows=len(val_rows),
-        device=str(place),
-        precision=precision_of(config, place),
-        classes=count_classes(predictor, targets, train_rows),
-        balance=config.balance,
-        rate=_scaled_rate(config),
-        features=features,
+        train_rows=trainer.train_rows,
+        device=str(trainer.device),
+        precision=precision_of(trainer.config, trainer.device),
+        balance=trainer.config.balance,
+        rate=_scaled_rate(trainer.config),
+        **others,
     )
 
 

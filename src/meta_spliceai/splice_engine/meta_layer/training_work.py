@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from meta_spliceai.splice_engine.meta_layer.fine_tuning import set_trained
-from meta_spliceai.splice_engine.meta_layer.models.encoders.both_strands import BothStrandsHyenaDNA
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import BothStrandsHyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
@@ -33,20 +33,10 @@ class StepWork(NamedTuple):
     once: float
     each: float
 
-    def at(self, batch: int) -> float:
-        """With so many variants in the batch."""
-        return self.once + batch * self.each
-
 
 def training_operations(predictor: Predictor, config: TrainingConfig, train_rows: int, epochs: int) -> float:
-    """Operations of whole epochs of training, validation left out.
-
-    Args:
-        predictor: as it was trained; it is left as it is.
-        config: how. In epochs in which fewer layers are trained there is less to do backward.
-        train_rows: variants an epoch.
-        epochs: how many there were.
-    """
+    """Operations of whole epochs of training, validation left out; the predictor is left as it is. In epochs in which
+    fewer layers are trained there is less to do backward."""
     batches = -(-train_rows // config.batch_size)
     kind = type(predictor).__name__, json.dumps(predictor.config, sort_keys=True, default=str)
     total = 0.0
@@ -68,14 +58,8 @@ FOURIER = (torch.ops.aten._fft_r2c, torch.ops.aten._fft_c2r, torch.ops.aten._fft
 
 
 def fourier_work(transform: Any, args: Sequence[Any], made: Tensor) -> tuple[int, float]:
-    """(points, operations a point) of Fourier transforms: 5 · log2 N where one has N points, and half of it where one
-    side is real (Cooley and Tukey's radix-2 count).
-
-    Args:
-        transform: one of `FOURIER`.
-        args: what it was given.
-        made: what it predicted.
-    """
+    """(points, operations a point) of one of the transforms in FOURIER, from what it was given and what it made: 5 ·
+    log2 N where it has N points, and half of it where one side is real (Cooley and Tukey's radix-2 count)."""
     back = transform is torch.ops.aten._fft_c2r
     whole = made if back else args[0]
     points = math.prod(whole.shape[axis] for axis in args[1])
@@ -94,11 +78,8 @@ def _counted(transform: Any) -> Callable[..., int]:
 
 
 def step_work(model: Predictor) -> StepWork:
-    """Operations of one training step, forward and backward; a frozen encoder's features are there already.
-
-    Args:
-        model: without numbers (see `without_numbers`), its parameters set to be trained or not.
-    """
+    """Operations of one training step of a model `without_numbers`, forward and backward; a frozen encoder's features
+    are there already."""
     model.train()
     one, two = (_step(model, batch) for batch in (1, 2))
     return StepWork(2 * one - two, two - one)

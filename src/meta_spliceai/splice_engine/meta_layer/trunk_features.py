@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float16, Int
+from jaxtyping import Float16, Int
 from torch import Tensor
 
 from meta_spliceai.errors import InputError, RunError
@@ -26,6 +26,7 @@ from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData, FeatureStore, near
 from meta_spliceai.splice_engine.meta_layer.models.encoders.base_trunk import BaseTrunk
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Features
 from meta_spliceai.splice_engine.meta_layer.trunk_config import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.window_data import WindowPair
 from meta_spliceai.splice_engine.variants.windows import Windows
@@ -41,17 +42,13 @@ class TrunkData(FeatureData):
         store: a row a variant: places of the reference, then of alternative minus reference; the last channel of the
             reference is 1 where a place is known and 0 where it is not (all other channels are 0 there too).
         ref_slot, alt_slot: both the variant's row in the store.
-        reading: what was read.
         network: name, number of networks and licence of the base model, in words.
     """
 
     reading: TrunkConfig = field(kw_only=True)
     network: str = field(kw_only=True)
 
-    def pair(
-        self, rows: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "batch channels positions"], Float[Tensor, "batch channels positions"]]:
-        """Features of reference and alternative of the chosen rows."""
+    def pair(self, rows: Int[Tensor, " batch"]) -> tuple[Features, Features]:
         both = self.store[self.ref_slot[rows].to(self.store.device)].to(self.device).float().mT
         ref, change = both.chunk(2, dim=2)
         return ref, ref + change
@@ -64,17 +61,12 @@ class TrunkData(FeatureData):
 
 @dataclass(frozen=True)
 class TrunkWindows(Windows):
-    """Windows that bring a base network's hidden channels along.
-
-    Attributes:
-        trunk: of the same variants.
-    """
+    """Windows that bring a base network's hidden channels of the same variants along."""
 
     trunk: TrunkData
 
     @classmethod
     def joined(cls, windows: Windows, trunk: TrunkData) -> TrunkWindows:
-        """Windows and features of the same table."""
         return cls(windows.ref, windows.alt, windows.real_bases, trunk)
 
 
@@ -82,9 +74,7 @@ class TrunkReader:
     """Computes the features of a table's variants, or finds them.
 
     Args:
-        reading: what to read.
         table: a variant table; its `acceptor_pos` and `donor_pos` say where the tested exon's sites are.
-        genome: where the bases come from.
         annotation: as for `score_variants`.
         folder: where features are kept.
         device: where the networks run.
@@ -125,10 +115,8 @@ class TrunkReader:
         return None if self.store.fill(self._compute, write=False) is None else self._data(0)
 
     def read(self, progress: Callable[[int, int], None] | None = None) -> TrunkData:
-        """The features; those that are missing are computed and kept.
-
-        Args:
-            progress: called with variants done and variants in all.
+        """The features; those that are missing are computed and kept. `progress` is called with variants done and
+        variants in all.
 
         Raises:
             RunError: the disk is full or the folder cannot be written to.
@@ -143,13 +131,8 @@ class TrunkReader:
         )
 
     def _compute(self, rows: slice) -> Float16[np.ndarray, "n places channels"]:
-        scores = score_variants(
-            self.table.iloc[rows].reset_index(drop=True),
-            self.genome,
-            self.model,
-            self.reading.distance,
-            annotation=self.annotation,
-        )
+        table, distance = self.table.iloc[rows].reset_index(drop=True), self.reading.distance
+        scores = score_variants(table, self.genome, self.model, distance, annotation=self.annotation)
         places = self.places[rows]
         known = places >= 0
         variants = np.arange(len(places))[:, None]
@@ -178,11 +161,8 @@ def places_read(table: pd.DataFrame, reading: TrunkConfig) -> Int[np.ndarray, "v
 
 
 def given_features(encoder: BaseTrunk, windows: WindowPair, device: torch.device) -> TrunkData:
-    """The features that windows bring along for an encoder that reads them.
-
-    Raises:
-        InputError: the windows bring none, or others than the encoder was made for.
-    """
+    """The features that windows bring along for an encoder that reads them; InputError where they bring none, or others
+    than it was made for."""
     if not isinstance(windows, TrunkWindows):
         raise InputError(
             f"the encoder reads the trunk of {encoder.reading.family}, which these windows do not bring along; make "

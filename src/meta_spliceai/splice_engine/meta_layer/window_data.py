@@ -52,12 +52,8 @@ class WindowPair(Protocol):
 
 @dataclass(frozen=True)
 class WindowData:
-    """All windows of a table on one device: one byte a base, both alleles.
-
-    Attributes:
-        ref, alt: codes of both alleles, the variant in the middle.
-        margin: bases on either side beyond what a predictor reads: so far a window can be moved.
-    """
+    """All windows of a table on one device: one byte a base, both alleles, the variant in the middle. `margin`: bases
+    on either side beyond what a predictor reads; so far a window can be moved."""
 
     ref: UInt8[Tensor, "n wide"]
     alt: UInt8[Tensor, "n wide"]
@@ -66,11 +62,7 @@ class WindowData:
 
     @classmethod
     def on_device(cls, windows: WindowPair, device: torch.device, margin: int = 0) -> WindowData:
-        """Copy the codes to the device once.
-
-        Raises:
-            InputError: reference and alternative differ in shape, or hold something else than codes 0 to 4.
-        """
+        """Copy the codes to the device once; InputError for shapes that differ, or anything else than codes 0 to 4."""
         ref, alt = np.ascontiguousarray(windows.ref), np.ascontiguousarray(windows.alt)
         if ref.shape != alt.shape or ref.ndim != 2:
             raise InputError(f"windows of shapes {ref.shape} and {alt.shape}: both must be (variants, bases)")
@@ -82,13 +74,8 @@ class WindowData:
     def pair(
         self, rows: Int[Tensor, " batch"], shift: Int[Tensor, " batch"] | None = None
     ) -> tuple[Float[Tensor, "batch 4 length"], Float[Tensor, "batch 4 length"]]:
-        """Reference and alternative of the chosen rows, one-hot.
-
-        Args:
-            rows: which.
-            shift: bases by which each window is moved downstream (at most `margin` either way): the variant then
-                stands that many places before the middle. None: it stands in the middle.
-        """
+        """Reference and alternative of the chosen rows, one-hot. Each window is moved downstream by `shift` bases (at
+        most `margin` either way): the variant then stands that many places before the middle."""
         length = self.ref.shape[1] - 2 * self.margin
         if shift is None:
             middle = slice(self.margin, self.margin + length)
@@ -97,7 +84,6 @@ class WindowData:
         return one_hot(self.ref[rows[:, None], places]), one_hot(self.alt[rows[:, None], places])
 
     def digest(self) -> str:
-        """SHA-256 of both sets of codes."""
         joined = hashlib.sha256()
         for codes in (self.ref, self.alt):
             joined.update(str(tuple(codes.shape)).encode())
@@ -106,11 +92,7 @@ class WindowData:
 
 
 def check_shift(predictor: Predictor, windows: WindowPair, config: TrainingConfig) -> None:
-    """Whether these windows can be moved as the settings ask.
-
-    Raises:
-        InputError: the encoder is frozen; the variant would leave what the predictor reads; windows of another length.
-    """
+    """InputError where these windows cannot be moved as the settings ask."""
     most = config.window_shift
     if not most:
         return
@@ -137,18 +119,12 @@ def draw_shifts(rows: int, most: int, seed: int, device: torch.device) -> Int[Te
 
 
 class IndexBatches:
-    """Batches as tensors of row numbers on the device; an order of its own for each epoch, fixed by the seed."""
+    """Batches of row numbers on the device, the last one maybe smaller; `order` gives the seed of the current epoch's
+    order, None keeps the given order."""
 
     def __init__(
         self, rows: Int[np.ndarray, " n"], batch_size: int, device: torch.device, order: Callable[[], int] | None = None
     ) -> None:
-        """
-        Args:
-            rows: row numbers to draw from.
-            batch_size: rows in a batch; the last one may be smaller.
-            device: where the row numbers live.
-            order: gives the seed of the current epoch's order; None keeps the given order.
-        """
         self.rows = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(device)
         self.batch_size = batch_size
         self.order = order

@@ -1,7 +1,7 @@
-"""RunEvaluation: metrics with intervals, baselines, paired differences, and what they mean in words."""
+"""Evaluation: metrics with intervals, baselines, paired differences, and what they mean in words."""
 
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import Metric, OperatingPoints, metric_named
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import Metric, OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation, Verdict
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     Scorer,
@@ -21,7 +21,6 @@ __all__ = [
     "Scores",
     "Verdict",
     "evaluate",
-    "metric_named",
     "predictions_frame",
     "scores_from_delta",
     "signed_scores",

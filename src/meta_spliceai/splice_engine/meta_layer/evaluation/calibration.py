@@ -1,7 +1,7 @@
-"""Are probabilities what they say: reliability, Brier score, calibration error; and their repair on validation rows.
+"""Are probabilities what they say: reliability, Brier score, calibration error; and calibration on validation rows.
 
-A repair is fitted on the validation part only. Fitted on the test part it would report the test part's own noise as
-calibration; fitted on the training part, it would see probabilities that the model could already bend to its rows.
+A calibration is fitted on the validation part only. Fitted on the test part it would report the test part's own noise
+as calibration; fitted on the training part, it would see probabilities that the model could already bend to its rows.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
 from meta_spliceai.errors import InputError, IntegrityError, unknown_value
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import percentile_interval, plan_resamples
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, with_interval
 
 Method = Literal["temperature", "isotonic"]
 METHODS: tuple[str, ...] = get_args(Method)
+Rows = Float[np.ndarray, " rows"]
 NEAR_CERTAIN = 1e-6
 """Probabilities are kept this far from 0 and 1 where their log-odds are taken."""
 Z_95 = 1.959963984540054
@@ -28,7 +29,7 @@ Z_95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Calibration:
-    """A monotone map from stated to repaired probability.
+    """A monotone map from stated to calibrated probability.
 
     Attributes:
         method: "temperature": log-odds divided by `y[0]` (Guo et al. 2017, 10.48550/arXiv.1706.04599), which keeps
@@ -41,14 +42,13 @@ class Calibration:
     x: Float[np.ndarray, " corners"]
     y: Float[np.ndarray, " corners"]
 
-    def apply(self, probability: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
-        """The repaired probabilities; NaN stays NaN."""
+    def apply(self, probability: Rows) -> Rows:
+        """The calibrated probabilities; NaN stays NaN."""
         if self.method == "temperature":
-            return _from_log_odds(_log_odds(probability) / self.y[0])
+            return 1 / (1 + np.exp(-(_log_odds(probability) / self.y[0])))
         return np.interp(probability, self.x, self.y)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The map as arrays to be written."""
         return {"method": np.array(self.method), "x": self.x, "y": self.y}
 
     @classmethod
@@ -60,15 +60,10 @@ class Calibration:
         return cls(str(stored["method"]), np.asarray(stored["x"]), np.asarray(stored["y"]))  # type: ignore[arg-type]
 
 
-def fit_calibration(
-    probability: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"], method: Method = "isotonic"
-) -> Calibration:
-    """Fit the repair on validation rows.
+def fit_calibration(probability: Rows, y: Rows, method: Method = "isotonic") -> Calibration:
+    """Fit on validation rows.
 
-    Args:
-        probability: stated by the model for the validation rows ("isotonic" takes any score).
-        y: 1 or 0; rows with NaN are left aside.
-        method: see `Calibration`.
+    `probability` is stated by the model ("isotonic" takes any score), `y` is 1 or 0; rows with NaN are left aside.
 
     Raises:
         InputError: an unknown method, a validation part without one of the classes, a probability outside 0 to 1.
@@ -90,7 +85,7 @@ def fit_calibration(
     return Calibration(method, np.empty(0), np.array([np.exp(best.x)]))
 
 
-def reliability(probability: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"], bins: int = 10) -> pd.DataFrame:
+def reliability(probability: Rows, y: Rows, bins: int = 10) -> pd.DataFrame:
     """The reliability curve: rows sorted by probability, cut into bins of equal size.
 
     Equal size rather than equal width: altering variants are rare, and bins of equal width are nearly empty above 0.5.
@@ -123,21 +118,14 @@ def reliability(probability: Float[np.ndarray, " rows"], y: Float[np.ndarray, " 
     return pd.DataFrame(rows)
 
 
-def calibration_error(probability: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"], bins: int = 10) -> float:
+def calibration_error(probability: Rows, y: Rows, bins: int = 10) -> float:
     """Expected calibration error: Σ over bins of equal size of share of rows × |mean probability − observed share|."""
     curve = reliability(probability, y, bins)
     return float((curve["n"] * (curve["predicted"] - curve["observed"]).abs()).sum() / curve["n"].sum())
 
 
 def evaluate_calibration(
-    probability: Float[np.ndarray, " rows"],
-    y: Float[np.ndarray, " rows"],
-    groups: np.ndarray,
-    *,
-    bins: int = 10,
-    n_boot: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
+    probability: Rows, y: Rows, groups: np.ndarray, *, bins: int = 10, n_boot: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """Brier score, the Brier score of the prevalence alone, and the calibration error, with group-bootstrap intervals.
 
@@ -157,7 +145,7 @@ def evaluate_calibration(
     n_bins = int(number.max()) + 1
     cell = plan.unit * n_bins + number
 
-    def sums(values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, "groups bins"]:
+    def sums(values: Rows) -> Float[np.ndarray, "groups bins"]:
         return np.bincount(cell, weights=values, minlength=plan.n_groups * n_bins).reshape(plan.n_groups, n_bins)
 
     parts = [sums(values) for values in (np.ones_like(p), p, truth, (p - truth) ** 2)]
@@ -170,28 +158,18 @@ def evaluate_calibration(
         brier = squared.sum(axis=1) / rows
         with np.errstate(invalid="ignore", divide="ignore"):
             skill = np.where(chance > 0, 1 - brier / chance, np.nan)
-        return {
-            "brier": brier,
-            "brier_of_prevalence": chance,
-            "brier_skill": skill,
-            "calibration_error": np.abs(predicted - observed).sum(axis=1) / rows,
-        }
+        error = np.abs(predicted - observed).sum(axis=1) / rows
+        return {"brier": brier, "brier_of_prevalence": chance, "brier_skill": skill, "calibration_error": error}
 
-    estimates = at(np.ones((1, plan.n_groups)))
-    drawn = at(plan.counts.astype(np.float64)) if n_boot else {}
+    drawn = at(plan.counts.astype(np.float64))
     rows = []
-    for metric, value in estimates.items():
-        interval = percentile_interval(drawn.get(metric, np.empty(0)), plan.n_groups, level, "a class not drawn")
-        reason = interval.reason if np.isfinite(value[0]) else "one class only"
-        rows.append(
-            {"metric": metric, "estimate": value[0], "low": interval.low, "high": interval.high, "reason": reason}
-        )
+    for metric, value in at(np.ones((1, plan.n_groups))).items():
+        bounded = with_interval(value[0], drawn[metric], plan.n_groups, "a class not drawn", "one class only")
+        rows.append({"metric": metric, **bounded})
     return pd.DataFrame(rows).set_index("metric")
 
 
-def _both_known(
-    probability: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"], where: str
-) -> tuple[Float[np.ndarray, " known"], Float[np.ndarray, " known"]]:
+def _both_known(probability: Rows, y: Rows, where: str) -> tuple[Rows, Rows]:
     p, y = np.asarray(probability, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if p.shape != y.shape:
         raise InputError(f"{where}: {p.shape} probabilities but {y.shape} labels; one label a probability is needed")
@@ -201,7 +179,7 @@ def _both_known(
     return p[known], y[known]
 
 
-def _probabilities(p: Float[np.ndarray, " rows"], where: str) -> None:
+def _probabilities(p: Rows, where: str) -> None:
     outside = np.flatnonzero((p < 0) | (p > 1))
     if len(outside):
         raise InputError(
@@ -210,7 +188,7 @@ def _probabilities(p: Float[np.ndarray, " rows"], where: str) -> None:
         )
 
 
-def _bins_of_equal_size(p: Float[np.ndarray, " rows"], bins: int) -> np.ndarray:
+def _bins_of_equal_size(p: Rows, bins: int) -> np.ndarray:
     if bins < 1:
         raise InputError(f"bins is {bins}; one is the least")
     last = [len(p) * cut // bins - 1 for cut in range(1, bins)]
@@ -218,10 +196,6 @@ def _bins_of_equal_size(p: Float[np.ndarray, " rows"], bins: int) -> np.ndarray:
     return np.unique(np.searchsorted(edges, p, side="left"), return_inverse=True)[1]
 
 
-def _log_odds(p: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+def _log_odds(p: Rows) -> Rows:
     kept = np.clip(p, NEAR_CERTAIN, 1 - NEAR_CERTAIN)
     return np.log(kept) - np.log1p(-kept)
-
-
-def _from_log_odds(odds: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
-    return 1 / (1 + np.exp(-odds))

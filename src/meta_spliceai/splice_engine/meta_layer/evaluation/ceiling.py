@@ -6,6 +6,7 @@ has nothing left to learn from these labels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,9 +20,9 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.correlation import (
     sort_once,
     weigh_ranks,
 )
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import NO_POINTS
 from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import rank_scores
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import percentile_interval, plan_resamples
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, with_interval
 
 CHUNK = 50
 """Resamples at a time."""
@@ -37,7 +38,6 @@ def replicate_ceiling(
     loss_is_negative: bool = True,
     n_boot: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Agreement of two replicates of the measured effect.
 
@@ -46,7 +46,6 @@ def replicate_ceiling(
         altering_one, altering_two: the class by the data set's own rule applied to each replicate alone.
         groups: for the bootstrap.
         loss_is_negative: an altering effect is a negative one, so that −effect ranks; else |effect| does.
-        n_boot, seed, level: of the intervals.
 
     Returns:
         Rows (index `metric`), with estimate, low, high, n, reason:
@@ -71,7 +70,6 @@ def replicate_ceiling(
     ranks = sort_once(one, plan.unit), sort_once(two, plan.unit)
     height = (lambda effect: -effect) if loss_is_negative else np.abs
     ranked = rank_scores(calls[1], height(one), plan.unit), rank_scores(calls[0], height(two), plan.unit)
-    nothing = OperatingPoints((), (), (), ())
 
     def at(counts: np.ndarray) -> dict[str, Float[np.ndarray, " resamples"]]:
         r = sums.at(counts)
@@ -79,7 +77,7 @@ def replicate_ceiling(
         with np.errstate(invalid="ignore", divide="ignore"):
             reliability = 2 * r / (1 + r)
             best = np.sqrt(np.where(reliability >= 0, reliability, np.nan))
-        binary = [side.at(counts, nothing) for side in ranked]
+        binary = [side.at(counts, NO_POINTS) for side in ranked]
         return {
             "pearson": r,
             "spearman": rank_correlation(ranks[0].ranks(counts), weigh_ranks(ranks[1].ranks(counts), weights)),
@@ -90,23 +88,14 @@ def replicate_ceiling(
             "kappa": _kappa(calls, weights),
         }
 
-    whole = at(np.ones((1, plan.n_groups), dtype=np.int32))
-    pieces = [at(counts) for _, counts in plan.chunks(CHUNK)]
+    whole = at(plan.everything)
+    pieces = [at(counts) for counts in plan.chunks(CHUNK)]
     rows = []
     for metric, value in whole.items():
         drawn = np.concatenate([piece[metric] for piece in pieces]) if pieces else np.empty(0)
-        interval = percentile_interval(drawn, plan.n_groups, level, "constant, or a class not drawn")
-        defined = bool(np.isfinite(value[0]))
-        rows.append(
-            {
-                "metric": metric,
-                "estimate": float(value[0]),
-                "low": interval.low if defined else np.nan,
-                "high": interval.high if defined else np.nan,
-                "n": len(one),
-                "reason": interval.reason if defined else "constant replicates, or a class without a variant",
-            }
-        )
+        undefined = "constant replicates, or a class without a variant"
+        bounded = with_interval(value[0], drawn, plan.n_groups, "constant, or a class not drawn", undefined)
+        rows.append({"metric": metric, **bounded, "n": len(one)})
     return pd.DataFrame(rows).set_index("metric")
 
 
@@ -119,16 +108,10 @@ def call_agreement(calls: Sequence[Sequence[str]]) -> dict[str, float]:
     Returns:
         `variants` and `pairs` compared, `agreement` (share of pairs that agree), NaN without any pair.
     """
-    variants, pairs, agree = 0, 0, 0
-    for given in calls:
-        if len(given) < 2:
-            continue
-        variants += 1
-        for place, first in enumerate(given):
-            for second in given[place + 1 :]:
-                pairs += 1
-                agree += first == second
-    return {"variants": variants, "pairs": pairs, "agreement": agree / pairs if pairs else float("nan")}
+    compared = [list(itertools.combinations(given, 2)) for given in calls if len(given) > 1]
+    agree = [first == second for pairs in compared for first, second in pairs]
+    agreement = sum(agree) / len(agree) if agree else float("nan")
+    return {"variants": len(compared), "pairs": len(agree), "agreement": agreement}
 
 
 def _kappa(

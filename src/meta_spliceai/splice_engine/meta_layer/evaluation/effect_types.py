@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import percentile_interval, plan_resamples
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, with_interval
 
 
-@dataclass(frozen=True)
-class EffectTypes:
-    """Evaluation of a classifier of several kinds.
+class EffectTypes(NamedTuple):
+    """How well a classifier of several kinds does.
 
     Attributes:
         confusion: observed kinds as rows, predicted ones as columns.
@@ -34,18 +33,12 @@ def evaluate_effect_types(
     *,
     n_boot: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> EffectTypes:
     """Confusion and F1 with group-bootstrap intervals.
 
     F1 of a kind is 2 TP / (2 TP + FP + FN); macro F1 is the plain mean over the kinds that are observed or predicted,
     so that a rare kind counts as much as a common one. A resample in which a kind is neither observed nor predicted
     leaves it out of the mean, as scikit-learn does.
-
-    Args:
-        observed, predicted: a kind a variant.
-        groups: for the bootstrap.
-        kinds: all kinds, in the order of the table.
 
     Raises:
         InputError: a kind outside the list, no variants, different numbers of rows.
@@ -66,33 +59,21 @@ def evaluate_effect_types(
     plan = plan_resamples(groups, n_boot, seed)
     cell = np.array([number[o] * k + number[p] for o, p in zip(observed, predicted, strict=True)])
     by_group = np.bincount(plan.unit * k * k + cell, minlength=plan.n_groups * k * k).reshape(plan.n_groups, k * k)
-    whole = _scores(by_group.sum(axis=0, keepdims=True).reshape(1, k, k).astype(np.float64))
-    drawn = _scores((plan.counts.astype(np.float64) @ by_group).reshape(-1, k, k)) if n_boot else {}
-    names = ["macro F1", "accuracy", *(f"F1 of {kind}" for kind in kinds)]
     counts = by_group.sum(axis=0).reshape(k, k)
+    whole = _scores(counts[None].astype(np.float64))
+    drawn = _scores((plan.counts.astype(np.float64) @ by_group).reshape(-1, k, k))
+    sizes = [counts.sum(), counts.sum(), *counts.sum(axis=1)]
     rows = []
-    for place, name in enumerate(names):
-        estimate = float(whole[place][0])
-        interval = percentile_interval(
-            drawn[place] if n_boot else np.empty(0), plan.n_groups, level, "kind neither observed nor predicted"
-        )
-        undefined = np.isnan(estimate)
-        rows.append(
-            {
-                "metric": name,
-                "estimate": estimate,
-                "low": np.nan if undefined else interval.low,
-                "high": np.nan if undefined else interval.high,
-                "n": int(counts.sum() if place < 2 else counts[place - 2].sum()),
-                "reason": "neither observed nor predicted" if undefined else interval.reason,
-            }
-        )
+    for place, name in enumerate(["macro F1", "accuracy", *(f"F1 of {kind}" for kind in kinds)]):
+        lacking, undefined = "kind neither observed nor predicted", "neither observed nor predicted"
+        bounded = with_interval(whole[place][0], drawn[place], plan.n_groups, lacking, undefined)
+        rows.append({"metric": name, **bounded, "n": int(sizes[place])})
     confusion = pd.DataFrame(counts, index=pd.Index(kinds, name="observed"), columns=pd.Index(kinds, name="predicted"))
     return EffectTypes(confusion, pd.DataFrame(rows).set_index("metric"))
 
 
-def _scores(confusion: Float[np.ndarray, "resamples kinds kinds"]) -> dict[int, Float[np.ndarray, " resamples"]]:
-    """Macro F1, accuracy and each kind's F1, by place in the table; NaN where a kind is neither seen nor said."""
+def _scores(confusion: Float[np.ndarray, "resamples kinds kinds"]) -> list[Float[np.ndarray, " resamples"]]:
+    """Macro F1, accuracy and each kind's F1; NaN where a kind is neither observed nor predicted."""
     true = np.einsum("rkk->rk", confusion)
     touched = confusion.sum(axis=1) + confusion.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -100,4 +81,4 @@ def _scores(confusion: Float[np.ndarray, "resamples kinds kinds"]) -> dict[int, 
         present = (touched > 0).sum(axis=1)
         macro = np.where(present > 0, np.nansum(f1, axis=1) / present, np.nan)
         accuracy = true.sum(axis=1) / confusion.sum(axis=(1, 2))
-    return {0: macro, 1: accuracy} | {place + 2: f1[:, place] for place in range(confusion.shape[1])}
+    return [macro, accuracy, *f1.T]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -23,9 +23,11 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.correlation import (
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import Metric, OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import RankedScores, rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import (
+    LEVEL,
+    NAN,
     ResamplingPlan,
-    percentile_interval,
     plan_resamples,
+    with_interval,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import (
     DIFFERENCE_COLUMNS,
@@ -40,11 +42,30 @@ from meta_spliceai.splice_engine.variants.coverage import Coverage
 CELLS_AT_ONCE = 400_000
 """Resamples × rows worked on at a time; more no longer fits the cache of one core."""
 
-FEWEST_SCORED = 0.5
-"""A scorer that covers a smaller share of the rows is left out, so that it does not shrink the test of all others."""
+WORKERS = 2
+"""Threads that work through the resamples."""
 
-Replicates = dict[tuple[str, str], Float[np.ndarray, " resamples"]]
-"""(scorer, metric): its value on each resample."""
+FEWEST_SCORED = 0.5
+"""A scorer that covers a smaller share of the rows is not evaluated, so that it does not shrink the test of all
+others."""
+
+Key = tuple[str, str]
+"""(scorer, metric)"""
+
+Replicates = dict[Key, Float[np.ndarray, " resamples"]]
+
+PAIRS = {
+    "validated_delta": ("target", False, False),
+    "effect_magnitude": ("effect", False, True),
+    "effect": ("effect", True, False),
+}
+"""What is correlated: rows and their truth; whether the scorer's signed score; whether the truth's magnitude."""
+
+LACKING = {
+    "binary": "a class, or rows enough, not drawn",
+    "target": "constant score or target",
+    "effect": "constant score or effect",
+}
 
 
 def evaluate(
@@ -56,9 +77,7 @@ def evaluate(
     *,
     points: OperatingPoints | None = None,
     negatives: Sequence[str] = NEGATIVES,
-    level: float = 0.95,
     fewest_scored: float = FEWEST_SCORED,
-    workers: int = 2,
 ) -> Evaluation:
     """Every metric of every scorer on the rows that all of them score.
 
@@ -75,9 +94,7 @@ def evaluate(
         seed: of the resamples.
         points: recalls, list lengths, thresholds and false-positive rates.
         negatives: classes of the negative side (MFASS's own question has Low-frequency there as well).
-        level: of the intervals.
         fewest_scored: share of the rows that a scorer must score to be evaluated.
-        workers: threads.
 
     Raises:
         InputError: see `check_predictions`; an unknown reference; no rows scored by all scorers.
@@ -88,51 +105,22 @@ def evaluate(
     names = [scorer.name for scorer in scorers]
     if reference is not None and reference not in names:
         raise unknown_value("reference", reference, names)
-
-    rows, not_evaluated, coverage = rows_in_common(frame, scorers, fewest_scored)
+    rows, left_out, coverage = rows_in_common(frame, scorers, fewest_scored)
     plan = plan_resamples(rows["group"], n_boot, seed)
     views = {name: _view(rows, plan, name, negatives) for name in ("binary", "target", "effect")}
     for class_name in rows.loc[~views["binary"].kept, "classification"].unique():
         names_out = rows.loc[rows["classification"] == class_name, "variant_id"].astype(str)
         coverage.leave_out(f"class {class_name}: on neither side of a binary metric", names_out)
-
-    evaluated = [scorer for scorer in scorers if scorer.name not in not_evaluated]
-    parts = {s.name: [_prepare(one, rows, views, plan, points) for one in s.trainings()] for s in evaluated}
-    every_part = [part for of_scorer in parts.values() for part in of_scorer]
-    everything = np.ones((1, plan.n_groups), dtype=np.int32)
-    estimates = {key: float(value[0]) for key, value in _compute(every_part, views, everything, points).items()}
-    replicates = _replicate(every_part, views, plan, points, workers)
-    spread = _pool_seeds(evaluated, points, estimates, replicates, seed)
-
-    why: dict[tuple[str, str], str] = {}
-    metric_rows = []
-    for scorer in scorers:
-        for metric in points.metrics():
-            view = views[metric.rows]
-            key = (scorer.name, metric.name)
-            reasons = [_why_undefined(metric, part, view, negatives) for part in parts.get(scorer.name, [])]
-            why[key] = not_evaluated.get(scorer.name) or next((reason for reason in reasons if reason), "")
-            metric_rows.append(
-                {
-                    "scorer": scorer.name,
-                    "kind": scorer.kind,
-                    "metric": metric.name,
-                    **_bounded(estimates.get(key), replicates.get(key), why[key], metric, view, level),
-                    "n": int(view.kept.sum()),
-                    "n_positive": view.n_positive,
-                    "n_groups": view.n_groups,
-                    "prevalence": view.prevalence,
-                    "n_seeds": len(scorer.trainings()),
-                    "seed_sd": spread.get(key),
-                }
-            )
+    measured = _measure(rows, [scorer for scorer in scorers if scorer.name not in left_out], views, plan, points)
+    measured.pool_trainings(scorers, seed)
+    measured.say_why_undefined(scorers, left_out, negatives)
     settings: dict[str, Any] = {
         "positive": POSITIVE,
         "negatives": list(negatives),
         "reference": reference,
         "n_boot": n_boot,
         "seed": seed,
-        "level": level,
+        "level": LEVEL,
         "bootstrap": "percentile, over groups",
         "groups": plan.n_groups,
         "rows": {name: int(view.kept.sum()) for name, view in views.items()},
@@ -140,10 +128,9 @@ def evaluate(
         "labels": {metric.name: metric.label for metric in points.metrics()},
         "pitfalls": {metric.name: metric.pitfall for metric in points.metrics() if metric.pitfall},
     }
-    differences = _differences(scorers, reference, points, views, estimates, replicates, why, level)
-    return Evaluation(
-        list(scorers), tidy(metric_rows, METRIC_COLUMNS), tidy(differences, DIFFERENCE_COLUMNS), coverage, settings
-    )
+    metrics = tidy(list(measured.metric_rows(scorers)), METRIC_COLUMNS)
+    differences = tidy(list(measured.differences(scorers, reference)), DIFFERENCE_COLUMNS)
+    return Evaluation(list(scorers), metrics, differences, coverage, settings)
 
 
 @dataclass(frozen=True)
@@ -156,8 +143,6 @@ class _View:
     n_groups: int
     n_positive: int | None = None
     prevalence: float | None = None
-    truth_ranks: SortedOnce | None = None
-    magnitude_ranks: SortedOnce | None = None
 
 
 @dataclass(frozen=True)
@@ -166,25 +151,25 @@ class _Part:
 
     scorer: Scorer
     ranked: RankedScores
-    pearson: Mapping[str, PearsonSums] = field(default_factory=dict)
-    spearman: Mapping[str, tuple[str, SortedOnce]] = field(default_factory=dict)
-    constant: frozenset[str] = frozenset()
-    signed_missing: int = 0
+    pearson: Mapping[str, PearsonSums]
+    spearman: Mapping[str, SortedOnce]
+    constant: frozenset[str]
+    signed_missing: int
 
 
 def rows_in_common(
     frame: pd.DataFrame, scorers: Sequence[Scorer], fewest_scored: float
 ) -> tuple[pd.DataFrame, dict[str, str], Coverage]:
-    """The rows that every evaluated scorer scores; the scorers not evaluated, with reasons; the account of rows."""
+    """The rows that every evaluated scorer scores; the scorers left out, with reasons; the account of rows."""
     coverage = Coverage(len(frame))
     kept = pd.Series(True, index=frame.index)
-    not_evaluated: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for scorer in scorers:
         scored = frame[[one.score_column for one in scorer.trainings()]].notna().all(axis=1)
         if not scored.any():
-            not_evaluated[scorer.name] = f"no score on any of the {len(frame)} rows"
+            left_out[scorer.name] = f"no score on any of the {len(frame)} rows"
         elif scored.mean() < fewest_scored:
-            not_evaluated[scorer.name] = (
+            left_out[scorer.name] = (
                 f"scores only {int(scored.sum())} of {len(frame)} rows, less than the share of {fewest_scored:g} "
                 "asked for"
             )
@@ -192,138 +177,172 @@ def rows_in_common(
             lost = kept & ~scored
             coverage.leave_out(f"no score from {scorer.name}", frame.loc[lost, "variant_id"].astype(str))
             kept &= scored
-    if len(not_evaluated) == len(scorers):
-        raise InputError(f"no scorer can be evaluated; {scorers[0].name}: {not_evaluated[scorers[0].name]}")
+    if len(left_out) == len(scorers):
+        raise InputError(f"no scorer can be evaluated; {scorers[0].name}: {left_out[scorers[0].name]}")
     if not kept.any():
         raise InputError(
-            f"no row is scored by all {len(scorers) - len(not_evaluated)} scorers; leave out the one that covers least "
+            f"no row is scored by all {len(scorers) - len(left_out)} scorers; leave out the one that covers least "
             f"({min(scorers, key=lambda s: frame[s.trainings()[0].score_column].notna().sum()).name})"
         )
-    return frame[kept].reset_index(drop=True), not_evaluated, coverage
+    return frame[kept].reset_index(drop=True), left_out, coverage
 
 
 def _view(rows: pd.DataFrame, plan: ResamplingPlan, name: str, negatives: Sequence[str]) -> _View:
-    if name == "binary":
-        y = binary_labels(rows, negatives)
-        kept = ~np.isnan(y)
-        truth = y[kept]
-    else:
-        kept = rows[name].notna().to_numpy()
-        truth = rows[name].to_numpy(dtype=np.float64)[kept]
-    unit = plan.unit[kept]
+    values = binary_labels(rows, negatives) if name == "binary" else rows[name].to_numpy(dtype=np.float64)
+    kept = ~np.isnan(values)
+    truth, unit = values[kept], plan.unit[kept]
     n_groups = len(np.unique(unit))
-    if name == "binary":
-        positives = int(truth.sum())
-        return _View(kept, unit, truth, n_groups, positives, positives / len(truth) if len(truth) else None)
-    if not kept.any():
+    if name != "binary":
         return _View(kept, unit, truth, n_groups)
-    return _View(
-        kept, unit, truth, n_groups, truth_ranks=sort_once(truth, unit), magnitude_ranks=sort_once(np.abs(truth), unit)
-    )
+    positives = int(truth.sum())
+    return _View(kept, unit, truth, n_groups, positives, positives / len(truth) if len(truth) else None)
 
 
-def _prepare(
-    scorer: Scorer, rows: pd.DataFrame, views: Mapping[str, _View], plan: ResamplingPlan, points: OperatingPoints
-) -> _Part:
+def _prepare(scorer: Scorer, rows: pd.DataFrame, views: Mapping[str, _View], groups: int) -> _Part:
     score = rows[scorer.score_column].to_numpy(dtype=np.float64)
     signed = rows[scorer.signed_column].to_numpy(dtype=np.float64)
     binary = views["binary"]
-    ranked = rank_scores(binary.truth == 1, score[binary.kept], binary.unit)
     pearson: dict[str, PearsonSums] = {}
-    spearman: dict[str, tuple[str, SortedOnce]] = {}
+    spearman: dict[str, SortedOnce] = {}
     constant = set()
-    effect = views["effect"]
-    signed_missing = int(np.isnan(signed[effect.kept]).sum())
-    pairs = {
-        "validated_delta": ("target", score, False),
-        "effect_magnitude": ("effect", score, True),
-        "effect": ("effect", signed, False),
-    }
-    for name, (view_name, values, magnitude) in pairs.items():
+    for pair, (view_name, with_sign, magnitude) in PAIRS.items():
         view = views[view_name]
-        mine = values[view.kept]
+        mine = (signed if with_sign else score)[view.kept]
         if len(mine) == 0 or np.isnan(mine).any():
             continue
         if np.ptp(mine) == 0:
-            constant.add(name)
-        truth = np.abs(view.truth) if magnitude else view.truth
-        pearson[f"pearson_{name}"] = pearson_sums(mine, truth, view.unit, plan.n_groups)
-        spearman[f"spearman_{name}"] = (name, sort_once(mine, view.unit))
-    return _Part(scorer, ranked, pearson, spearman, frozenset(constant), signed_missing)
+            constant.add(pair)
+        pearson[pair] = pearson_sums(mine, np.abs(view.truth) if magnitude else view.truth, view.unit, groups)
+        spearman[pair] = sort_once(mine, view.unit)
+    ranked = rank_scores(binary.truth == 1, score[binary.kept], binary.unit)
+    missing = int(np.isnan(signed[views["effect"].kept]).sum())
+    return _Part(scorer, ranked, pearson, spearman, frozenset(constant), missing)
 
 
-def _compute(
-    parts: Sequence[_Part], views: Mapping[str, _View], counts: Int[np.ndarray, "chunk groups"], points: OperatingPoints
-) -> Replicates:
-    """Every metric of every scorer on a few resamples; ranks of the truth are made once for all scorers."""
-    out: Replicates = {}
-    target, effect = views["target"], views["effect"]
-    for part in parts:
-        name = part.scorer.name
-        for metric, values in part.ranked.at(counts, points).items():
-            out[name, metric] = values
-        for metric, sums in part.pearson.items():
-            out[name, metric] = sums.at(counts)
-    for pair, view, truth in (
-        ("validated_delta", target, target.truth_ranks),
-        ("effect", effect, effect.truth_ranks),
-        ("effect_magnitude", effect, effect.magnitude_ranks),
-    ):
-        if truth is None:
-            continue
-        weighed = weigh_ranks(truth.ranks(counts), np.take(counts, view.unit, axis=1))
-        for part in parts:
-            for metric, (of, once) in part.spearman.items():
-                if of == pair:
-                    out[part.scorer.name, metric] = rank_correlation(once.ranks(counts), weighed)
-    return out
-
-
-def _replicate(
-    parts: Sequence[_Part], views: Mapping[str, _View], plan: ResamplingPlan, points: OperatingPoints, workers: int
-) -> Replicates:
-    rows = max(1, *(len(view.unit) for view in views.values()))
-    pieces = [counts for _, counts in plan.chunks(max(1, CELLS_AT_ONCE // rows))]
-    if not pieces:
-        return {}
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        done = list(pool.map(lambda counts: _compute(parts, views, counts, points), pieces))
-    return {key: np.concatenate([piece[key] for piece in done]) for key in done[0]}
-
-
-def _pool_seeds(
+def _measure(
+    rows: pd.DataFrame,
     scorers: Sequence[Scorer],
+    views: Mapping[str, _View],
+    plan: ResamplingPlan,
     points: OperatingPoints,
-    estimates: dict[tuple[str, str], float],
-    replicates: Replicates,
-    seed: int,
-) -> dict[tuple[str, str], float]:
-    """Put the mean over trainings beside the trainings' own numbers; gives back the spread between trainings.
+) -> _Measured:
+    """Every metric of every training of every scorer, on the data and on every resample."""
+    parts = [_prepare(one, rows, views, plan.n_groups) for scorer in scorers for one in scorer.trainings()]
+    truths = {}
+    for pair, (view_name, _, magnitude) in PAIRS.items():
+        view = views[view_name]
+        if len(view.truth):
+            truths[pair] = view, sort_once(np.abs(view.truth) if magnitude else view.truth, view.unit)
 
-    Each resample also draws as many trainings as there are, with replacement, so that the interval of the mean holds
-    both doubts: other genes, and other seeds.
-    """
-    spread: dict[tuple[str, str], float] = {}
-    for scorer in scorers:
-        if not scorer.seeds:
-            continue
-        for metric in points.metrics():
-            keys = [(one.name, metric.name) for one in scorer.trainings()]
-            if not all(key in estimates for key in keys):
-                continue
-            values = np.array([estimates[key] for key in keys])
-            estimates[scorer.name, metric.name] = float(values.mean())
-            spread[scorer.name, metric.name] = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-            if replicates:
-                drawn = np.stack([replicates[key] for key in keys])
-                resamples = drawn.shape[1]
-                chosen = np.random.default_rng([seed, len(keys)]).integers(0, len(keys), (len(keys), resamples))
-                replicates[scorer.name, metric.name] = drawn[chosen, np.arange(resamples)].mean(axis=0)
-    return spread
+    def at(counts: Int[np.ndarray, "chunk groups"]) -> Replicates:
+        out: Replicates = {}
+        for part in parts:
+            name = part.scorer.name
+            out |= {(name, metric): values for metric, values in part.ranked.at(counts, points).items()}
+            out |= {(name, f"pearson_{pair}"): sums.at(counts) for pair, sums in part.pearson.items()}
+        # Ranks of the truth are made once for all scorers.
+        for pair, (view, truth) in truths.items():
+            weighed = weigh_ranks(truth.ranks(counts), np.take(counts, view.unit, axis=1))
+            for part in parts:
+                if pair in part.spearman:
+                    ranks = part.spearman[pair].ranks(counts)
+                    out[part.scorer.name, f"spearman_{pair}"] = rank_correlation(ranks, weighed)
+        return out
+
+    estimates = {key: float(value[0]) for key, value in at(plan.everything).items()}
+    most = max(1, *(len(view.unit) for view in views.values()))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        done = list(pool.map(at, plan.chunks(max(1, CELLS_AT_ONCE // most))))
+    replicates = {key: np.concatenate([piece[key] for piece in done]) for key in done[0]} if done else {}
+    return _Measured(points.metrics(), views, {part.scorer.name: part for part in parts}, estimates, replicates)
+
+
+@dataclass
+class _Measured:
+    """Numbers of all scorers, by scorer (or training) and metric."""
+
+    metrics: tuple[Metric, ...]
+    views: Mapping[str, _View]
+    parts: Mapping[str, _Part]
+    estimates: dict[Key, float]
+    replicates: Replicates
+    spread: dict[Key, float] = field(default_factory=dict)
+    why: dict[Key, str] = field(default_factory=dict)
+
+    def pool_trainings(self, scorers: Sequence[Scorer], seed: int) -> None:
+        """Put the mean over trainings beside the trainings' own numbers, and the spread between them.
+
+        Each resample also draws as many trainings as there are, with replacement, so that the interval of the mean
+        holds both doubts: other genes, and other seeds.
+        """
+        for scorer in scorers:
+            for metric in self.metrics if scorer.seeds else ():
+                key, keys = (scorer.name, metric.name), [(one.name, metric.name) for one in scorer.trainings()]
+                if not all(one in self.estimates for one in keys):
+                    continue
+                values = np.array([self.estimates[one] for one in keys])
+                self.estimates[key] = float(values.mean())
+                self.spread[key] = float(values.std(ddof=1)) if len(values) > 1 else NAN
+                if self.replicates:
+                    drawn = np.stack([self.replicates[one] for one in keys])
+                    resamples = drawn.shape[1]
+                    chosen = np.random.default_rng([seed, len(keys)]).integers(0, len(keys), (len(keys), resamples))
+                    self.replicates[key] = drawn[chosen, np.arange(resamples)].mean(axis=0)
+
+    def say_why_undefined(
+        self, scorers: Sequence[Scorer], left_out: Mapping[str, str], negatives: Sequence[str]
+    ) -> None:
+        """Note what makes a metric undefined on the evaluated rows themselves; empty where it is defined."""
+        for scorer in scorers:
+            parts = [self.parts[one.name] for one in scorer.trainings() if one.name in self.parts]
+            for metric in self.metrics:
+                reasons = [_why_undefined(metric, part, self.views[metric.rows], negatives) for part in parts]
+                why = left_out.get(scorer.name) or next((reason for reason in reasons if reason), "")
+                self.why[scorer.name, metric.name] = why
+
+    def metric_rows(self, scorers: Sequence[Scorer]) -> Iterator[dict[str, Any]]:
+        for scorer in scorers:
+            for metric in self.metrics:
+                view, key = self.views[metric.rows], (scorer.name, metric.name)
+                yield {
+                    "scorer": scorer.name,
+                    "kind": scorer.kind,
+                    "metric": metric.name,
+                    **_bounded(self.estimates.get(key), self.replicates.get(key), self.why[key], metric, view),
+                    "n": int(view.kept.sum()),
+                    "n_positive": view.n_positive,
+                    "n_groups": view.n_groups,
+                    "prevalence": view.prevalence,
+                    "n_seeds": len(scorer.trainings()),
+                    "seed_sd": self.spread.get(key),
+                }
+
+    def differences(self, scorers: Sequence[Scorer], reference: str | None) -> Iterator[dict[str, Any]]:
+        """Scorer minus rival for every scorer and every rival: the reference, the baselines and the base scorers."""
+        given = [reference] if reference else []
+        rivals = list(dict.fromkeys([*given, *(s.name for s in scorers if s.kind != "learned")]))
+        for scorer in scorers:
+            for rival in (one for one in rivals if one != scorer.name):
+                for metric in self.metrics:
+                    mine, theirs = (scorer.name, metric.name), (rival, metric.name)
+                    why = "; ".join(f"{key[0]}: {self.why[key]}" for key in (mine, theirs) if self.why[key])
+                    estimate = None if why else self.estimates[mine] - self.estimates[theirs]
+                    drawn = self.replicates[mine] - self.replicates[theirs] if self.replicates and not why else None
+                    bounded = _bounded(estimate, drawn, why, metric, self.views[metric.rows])
+                    yield {"scorer": scorer.name, "reference": rival, "metric": metric.name, **bounded}
+
+
+def _bounded(
+    estimate: float | None, replicates: Float[np.ndarray, " resamples"] | None, why: str, metric: Metric, view: _View
+) -> dict[str, Any]:
+    known = NAN if why or estimate is None else estimate
+    drawn = np.empty(0) if replicates is None else replicates
+    undefined = None if np.isnan(known) else int(np.isnan(drawn).sum())
+    bounded = with_interval(known, drawn, view.n_groups, LACKING[metric.rows], why or "undefined on these rows")
+    return {**bounded, "undefined_resamples": undefined}
 
 
 def _why_undefined(metric: Metric, part: _Part, view: _View, negatives: Sequence[str]) -> str:
-    """What makes the metric undefined on the evaluated rows themselves; empty if it is defined."""
     rows = len(view.unit)
     if metric.rows == "binary":
         if not view.n_positive:
@@ -347,76 +366,3 @@ def _why_undefined(metric: Metric, part: _Part, view: _View, negatives: Sequence
         return "the score is the same on all rows"
     spread = np.abs(view.truth) if pair == "effect_magnitude" else view.truth
     return f"the {truth} is the same on all rows" if np.ptp(spread) == 0 else ""
-
-
-_LACKING = {
-    "binary": "a class, or rows enough, not drawn",
-    "target": "constant score or target",
-    "effect": "constant score or effect",
-}
-
-
-def _bounded(
-    estimate: float | None,
-    replicates: Float[np.ndarray, " resamples"] | None,
-    why: str,
-    metric: Metric,
-    view: _View,
-    level: float,
-) -> dict[str, Any]:
-    nothing = float("nan")
-    if why or estimate is None or np.isnan(estimate):
-        return {
-            "estimate": nothing,
-            "low": nothing,
-            "high": nothing,
-            "undefined_resamples": None,
-            "reason": why or "undefined on these rows",
-        }
-    interval = percentile_interval(
-        np.empty(0) if replicates is None else replicates, view.n_groups, level, _LACKING[metric.rows]
-    )
-    return {
-        "estimate": estimate,
-        "low": interval.low,
-        "high": interval.high,
-        "undefined_resamples": interval.undefined,
-        "reason": interval.reason,
-    }
-
-
-def _differences(
-    scorers: Sequence[Scorer],
-    reference: str | None,
-    points: OperatingPoints,
-    views: Mapping[str, _View],
-    estimates: Mapping[tuple[str, str], float],
-    replicates: Replicates,
-    why: Mapping[tuple[str, str], str],
-    level: float,
-) -> list[dict[str, Any]]:
-    """Scorer minus rival for every scorer and every rival: the reference, the baselines and the base scorers."""
-    rivals = list(
-        dict.fromkeys([*([reference] if reference else []), *(s.name for s in scorers if s.kind != "learned")])
-    )
-    rows = []
-    for scorer in scorers:
-        for rival in rivals:
-            if rival == scorer.name:
-                continue
-            for metric in points.metrics():
-                mine, theirs = (scorer.name, metric.name), (rival, metric.name)
-                reasons = [
-                    f"{name}: {why[name, metric.name]}" for name in (scorer.name, rival) if why[name, metric.name]
-                ]
-                estimate = None if reasons else estimates[mine] - estimates[theirs]
-                drawn = replicates[mine] - replicates[theirs] if replicates and not reasons else None
-                rows.append(
-                    {
-                        "scorer": scorer.name,
-                        "reference": rival,
-                        "metric": metric.name,
-                        **_bounded(estimate, drawn, "; ".join(reasons), metric, views[metric.rows], level),
-                    }
-                )
-    return rows

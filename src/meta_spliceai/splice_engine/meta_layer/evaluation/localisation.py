@@ -9,8 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
-from meta_spliceai.splice_engine.meta_layer.evaluation.shares import share
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, share
 
 TOLERANCES = (0, 1, 5)
 """Bases by which a prediction may miss and still count."""
@@ -24,7 +23,6 @@ def evaluate_localisation(
     tolerances: Sequence[int] = TOLERANCES,
     n_boot: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Hit rates of predicted against observed positions.
 
@@ -35,11 +33,6 @@ def evaluate_localisation(
     Args:
         gold: observed positions of each variant (bases from the variant, transcript orientation); empty if none known.
         predicted: for each scorer the position it gives each variant, in the same coordinates.
-        groups: for the bootstrap.
-        tolerances: in bases.
-        n_boot: resamples.
-        seed: of the resamples.
-        level: of the intervals.
 
     Returns:
         A row a scorer and tolerance: scorer, tolerance, estimate, low, high, n (evaluated), n_without_gold,
@@ -65,9 +58,8 @@ def evaluate_localisation(
             ]
         )
         for tolerance in tolerances:
-            found = share(
-                (miss <= tolerance).astype(np.float64), known.astype(np.float64), plan, level, "no observed position"
-            )
+            hits = (miss <= tolerance).astype(np.float64)
+            found = share(hits, known.astype(np.float64), plan, "no observed position")
             rows.append(
                 {
                     "scorer": scorer,

@@ -11,14 +11,13 @@ from jaxtyping import Bool, Float
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
-from meta_spliceai.splice_engine.meta_layer.evaluation.shares import share
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, share
 
 CHANNEL_OF = {"acceptor": ACCEPTOR, "donor": DONOR}
 PEAK = 0.5
 """Probability from which a position counts as a splice site."""
 
-NO_NEW_SITE = "no gained site observed that the reference lacks"
+Sites = Bool[np.ndarray, "variants positions 2"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,6 @@ def evaluate_peaks(
     tolerance: int = 0,
     n_boot: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Peaks of base + Δ against what was observed.
 
@@ -54,7 +52,6 @@ def evaluate_peaks(
         groups: for the bootstrap.
         peak: threshold.
         tolerance: bases by which a peak may miss an observed site.
-        n_boot, seed, level: of the intervals.
 
     Returns:
         Rows scorer × metric with estimate, low, high, hits, of, groups, reason. `peak_precision`: predicted peaks that
@@ -93,7 +90,11 @@ def evaluate_peaks(
         counts = {
             "peak_precision": (_per_variant(right), _per_variant(after), "no peak predicted"),
             "peak_recall": (_per_variant(met & expected), _per_variant(expected), "no peak expected"),
-            "gain_detection": (_per_variant(met & gained_here), _per_variant(gained_here), NO_NEW_SITE),
+            "gain_detection": (
+                _per_variant(met & gained_here),
+                _per_variant(gained_here),
+                "no gained site observed that the reference lacks",
+            ),
             "loss_detection": (_per_variant(lost_here & ~after), _per_variant(lost_here), "no reference peak lost"),
             "false_gain_rate": (
                 (_per_variant(new) > 0) * ~any_gain * 1.0,
@@ -102,10 +103,8 @@ def evaluate_peaks(
             ),
         }
         for metric, (hits, of, nothing) in counts.items():
-            found = share(hits, of, plan, level, nothing)
-            rows.append(
-                {"scorer": scorer, "metric": metric, **found.to_json(), "out_of_reach": out_of_reach + out_of_reach_too}
-            )
+            found = share(hits, of, plan, nothing)._asdict()
+            rows.append({"scorer": scorer, "metric": metric, **found, "out_of_reach": out_of_reach + out_of_reach_too})
     return pd.DataFrame(rows)
 
 
@@ -113,9 +112,7 @@ def _sites(values: Float[np.ndarray, "variants positions 3"]) -> Float[np.ndarra
     return values[:, :, list(CHANNEL_OF.values())]
 
 
-def _marked(
-    observed: Sequence[ObservedSites], which: str, shape: tuple[int, ...], half: int
-) -> tuple[Bool[np.ndarray, "variants positions 2"], int]:
+def _marked(observed: Sequence[ObservedSites], which: str, shape: tuple[int, ...], half: int) -> tuple[Sites, int]:
     marked, outside = np.zeros(shape, dtype=bool), 0
     order = list(CHANNEL_OF)
     for row, sites in enumerate(observed):
@@ -129,9 +126,7 @@ def _marked(
     return marked, outside
 
 
-def _widened(
-    marked: Bool[np.ndarray, "variants positions 2"], tolerance: int
-) -> Bool[np.ndarray, "variants positions 2"]:
+def _widened(marked: Sites, tolerance: int) -> Sites:
     """Marked positions and those within the tolerance of one."""
     wide = marked.copy()
     for step in range(1, tolerance + 1):
@@ -140,5 +135,5 @@ def _widened(
     return wide
 
 
-def _per_variant(marked: Bool[np.ndarray, "variants positions 2"]) -> Float[np.ndarray, " variants"]:
+def _per_variant(marked: Sites) -> Float[np.ndarray, " variants"]:
     return marked.sum(axis=(1, 2)).astype(np.float64)

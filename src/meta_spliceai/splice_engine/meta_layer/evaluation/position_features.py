@@ -7,6 +7,8 @@ canonical AG or GT.
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
@@ -30,16 +32,6 @@ REGIONS = (
     "deep intronic",
     "no site known",
 )
-FEATURES = (
-    "to_acceptor",
-    "to_donor",
-    "nearest",
-    "nearest_is_donor",
-    "in_exon",
-    "region",
-    "acceptor_site",
-    "donor_site",
-)
 
 
 def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = None) -> pd.DataFrame:
@@ -53,9 +45,9 @@ def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = N
         annotation: genes, for rows without a tested exon.
 
     Returns:
-        Columns FEATURES and `site_source` ("table", "annotation" or ""): `nearest` is the distance of smaller
-        magnitude, `nearest_is_donor` 1.0 if that is the donor's, `in_exon` 1.0 if no site separates it from the exon,
-        `acceptor_site` and `donor_site` the sites measured from (1-based, plus strand).
+        Columns `to_acceptor`, `to_donor`; `nearest`, the distance of smaller magnitude; `nearest_is_donor`, 1.0 if that
+        is the donor's; `in_exon`, 1.0 if no site separates it from the exon; `region` (of REGIONS); `acceptor_site` and
+        `donor_site`, the sites measured from (1-based, plus strand); `site_source` ("table", "annotation" or "").
     """
     for column in ("chrom", "pos", "ref", "alt", "strand", "acceptor_pos", "donor_pos"):
         if column not in table:
@@ -108,17 +100,17 @@ def changed_span(table: pd.DataFrame) -> tuple[Int[np.ndarray, " rows"], Int[np.
     first = np.empty(len(table), dtype=np.int64)
     last = np.empty(len(table), dtype=np.int64)
     for row, (pos, ref, alt) in enumerate(zip(table["pos"], table["ref"], table["alt"], strict=True)):
-        shared = min(len(ref), len(alt))
-        head = 0
-        while head < shared and ref[head] == alt[head]:
-            head += 1
-        tail = 0
-        while tail < shared - head and ref[-1 - tail] == alt[-1 - tail]:
-            tail += 1
+        head = _shared(ref, alt)
+        tail = _shared(ref[head:][::-1], alt[head:][::-1])
         first[row], last[row] = pos + head, pos + len(ref) - tail - 1
         if last[row] < first[row]:
             first[row], last[row] = last[row], first[row]
     return first, last
+
+
+def _shared(one: str, other: str) -> int:
+    """Bases that both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _positions(column: pd.Series) -> Float[np.ndarray, " rows"]:
@@ -149,10 +141,7 @@ def _nearest_sites(gene: Gene, start: int, end: int) -> tuple[int, int] | None:
 
 
 def _regions(
-    nearest: Float[np.ndarray, " rows"],
-    is_donor: np.ndarray,
-    in_exon: np.ndarray,
-    has_sites: np.ndarray,
+    nearest: Float[np.ndarray, " rows"], is_donor: np.ndarray, in_exon: np.ndarray, has_sites: np.ndarray
 ) -> np.ndarray:
     intronic = ~in_exon.astype(bool)
     depth = -nearest

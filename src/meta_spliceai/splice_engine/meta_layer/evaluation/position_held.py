@@ -9,29 +9,29 @@ no matrix of groups × groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from scipy.special import ndtri
 
-from meta_spliceai.errors import InputError, MissingPackageError
+from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import PLACE, load_seqleak, position_design
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import CELLS_AT_ONCE, evaluate
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_only import position_design
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import NO_POINTS
 from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import RankedScores, rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import (
     ResamplingPlan,
-    percentile_interval,
     plan_resamples,
+    with_interval,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, check_predictions
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, binary_labels
 
-NO_POINTS = OperatingPoints((), (), (), ())
+Rows = Float[np.ndarray, " rows"]
 
 
 def within_strata_auroc(
@@ -42,17 +42,14 @@ def within_strata_auroc(
     n_boot: int = 2000,
     seed: int = 0,
     negatives: Sequence[str] = NEGATIVES,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """AUROC in which a positive is compared only with negatives of its own stratum.
 
     Σ over strata of the Mann-Whitney statistic / Σ of positives × negatives. With strata of position, a scorer that
     knows position only reads 0.5.
 
-    Args:
-        predictions: see `evaluate`; rows without a score of the scorer are left aside for that scorer, and counted.
-        scorers: see `evaluate`; a model trained several times is evaluated training by training.
-        strata: stratum of each row.
+    The arguments are those of `evaluate`; rows without a score of the scorer are left aside for that scorer, and
+    counted, and a model trained several times is evaluated training by training.
 
     Returns:
         A row a scorer: estimate, low, high, pairs (compared), n, n_left_aside, reason; index: scorer.
@@ -71,62 +68,39 @@ def within_strata_auroc(
         kept = ~np.isnan(y) & ~np.isnan(score)
         plan = plan_resamples(frame["group"][kept], n_boot, seed)
         held = _hold(y[kept], score[kept], code[kept], plan)
-        value = np.concatenate(
-            [_won(held, counts) for counts in (np.ones((1, plan.n_groups), dtype=np.int32), *_pieces(plan, held))]
-        )
-        interval = percentile_interval(value[1:], plan.n_groups, level, "no stratum with both classes")
-        defined = bool(np.isfinite(value[0]))
+        chunks = plan.chunks(max(1, CELLS_AT_ONCE // max((len(part.truth) for part in held), default=1)))
+        value = np.concatenate([_won(held, counts) for counts in (plan.everything, *chunks)])
+        lacking, undefined = "no stratum with both classes", "no stratum holds both classes"
         rows.append(
             {
                 "scorer": scorer.name,
-                "estimate": float(value[0]),
-                "low": interval.low if defined else np.nan,
-                "high": interval.high if defined else np.nan,
+                **with_interval(value[0], value[1:], plan.n_groups, lacking, undefined),
                 "pairs": float(sum(part.truth.sum() * (1 - part.truth).sum() for part in held)),
                 "n": int(kept.sum()),
                 "n_left_aside": int((~np.isnan(y) & np.isnan(score)).sum()),
-                "reason": interval.reason if defined else "no stratum holds both classes",
             }
         )
     return pd.DataFrame(rows).set_index("scorer")
 
 
-@dataclass(frozen=True)
-class _Held:
+class _Held(NamedTuple):
     """One stratum with both classes."""
 
-    truth: Float[np.ndarray, " rows"]
+    truth: Rows
     positives: Float[np.ndarray, " groups"]
     negatives: Float[np.ndarray, " groups"]
     ranked: RankedScores
 
 
-def _hold(
-    y: Float[np.ndarray, " rows"],
-    score: Float[np.ndarray, " rows"],
-    stratum: Int[np.ndarray, " rows"],
-    plan: ResamplingPlan,
-) -> list[_Held]:
+def _hold(y: Rows, score: Rows, stratum: Int[np.ndarray, " rows"], plan: ResamplingPlan) -> list[_Held]:
     held = []
     for number in np.unique(stratum):
         here = stratum == number
         truth, unit = y[here], plan.unit[here]
         if 0 < truth.sum() < len(truth):
-            held.append(
-                _Held(
-                    truth,
-                    np.bincount(unit, weights=truth, minlength=plan.n_groups),
-                    np.bincount(unit, weights=1 - truth, minlength=plan.n_groups),
-                    rank_scores(truth == 1, score[here], unit),
-                )
-            )
+            sides = (np.bincount(unit, weights=side, minlength=plan.n_groups) for side in (truth, 1 - truth))
+            held.append(_Held(truth, *sides, rank_scores(truth == 1, score[here], unit)))
     return held
-
-
-def _pieces(plan: ResamplingPlan, held: list[_Held]) -> Iterator[Int[np.ndarray, "chunk groups"]]:
-    largest = max((len(part.truth) for part in held), default=1)
-    for _, counts in plan.chunks(max(1, CELLS_AT_ONCE // largest)):
-        yield counts
 
 
 def _won(held: list[_Held], counts: Int[np.ndarray, "chunk groups"]) -> Float[np.ndarray, " chunk"]:
@@ -168,10 +142,7 @@ def gain_over_position(
         InputError: features of other rows, fewer groups than folds, a row without a known site.
         MissingPackageError: seqleak is not installed.
     """
-    try:
-        from seqleak import position_model
-    except ImportError as error:
-        raise MissingPackageError("the gain over position", "seqleak") from error
+    position_model = load_seqleak("the gain over position").position_model
     frame = check_predictions(predictions, [scorer])
     if len(features) != len(frame):
         raise InputError(f"position features: {len(features)} rows for {len(frame)} predictions")
@@ -189,16 +160,14 @@ def gain_over_position(
     if rows["group"].nunique() < folds:
         raise InputError(f"gain over position: {rows['group'].nunique()} groups, fewer than the {folds} folds")
     design = position_design(place)
-    columns = place[["to_acceptor", "to_donor", "nearest", "nearest_is_donor", "in_exon", "region"]]
+    columns, groups = place[[*PLACE, "region"]], rows["group"].to_numpy()
 
-    def fitted(extra: Float[np.ndarray, " rows"] | None) -> Float[np.ndarray, " rows"]:
-        return np.asarray(
-            position_model(columns, y[kept], rows["group"].to_numpy(), spec=design, extra=extra, folds=folds, seed=seed)
-        )
+    def fitted(extra: Rows | None) -> Rows:
+        return np.asarray(position_model(columns, y[kept], groups, spec=design, extra=extra, folds=folds, seed=seed))
 
     ranks = pd.Series(score[kept]).rank(method="average").to_numpy()
     normal = np.asarray(ndtri((ranks - 0.5) / len(ranks)))
     position = Scorer("position", "baseline", "position, out of fold on the evaluated rows", "rank")
     both = Scorer(f"position + {scorer.name}", "learned", "the same with the scorer's score", "rank")
-    evaluated = rows.assign(**{position.score_column: fitted(None), both.score_column: fitted(normal)})
-    return evaluate(evaluated, [position, both], position.name, n_boot, seed, negatives=negatives)
+    scored = rows.assign(**{position.score_column: fitted(None), both.score_column: fitted(normal)})
+    return evaluate(scored, [position, both], position.name, n_boot, seed, negatives=negatives)

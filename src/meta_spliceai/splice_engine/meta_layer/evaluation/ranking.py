@@ -53,7 +53,7 @@ class RankedScores:
         weight = np.take(counts, self.positive_unit, axis=1)
         runs = len(self.first)
         if runs == 0:
-            return {name: np.full(resamples, np.nan) for name in self._names(points)}
+            return {m.name: np.full(resamples, np.nan) for m in points.metrics() if m.rows == "binary"}
         here = np.add.reduceat(weight, self.positive_run_start, axis=1).astype(np.float64)
         true = np.cumsum(here, axis=1)
         through = total[:, self.last].astype(np.float64)
@@ -89,21 +89,11 @@ class RankedScores:
                 values[f"detection_rate_at_fpr_{100 * rate:g}"] = both * found / positives
         return values
 
-    @staticmethod
-    def _names(points: OperatingPoints) -> list[str]:
-        return [metric.name for metric in points.metrics() if metric.rows == "binary"]
-
 
 def rank_scores(
     positive: Bool[np.ndarray, " rows"], score: Float[np.ndarray, " rows"], unit: Int[np.ndarray, " rows"]
 ) -> RankedScores:
-    """Sort the scores of one scorer once.
-
-    Args:
-        positive: which rows are positives; the others are negatives.
-        score: finite, higher = more likely positive.
-        unit: group of every row.
-    """
+    """Sort the scores of one scorer once; `score` is finite, higher = more likely positive."""
     order = np.argsort(-score, kind="stable")
     ordered, is_positive = score[order], positive[order]
     new_run = np.ones(len(ordered), dtype=bool)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from meta_spliceai.errors import InputError, MissingPackageError
+from meta_spliceai.errors import InputError
 
-if TYPE_CHECKING:
-    from seqleak import Resample
+LEVEL = 0.95
+"""Coverage of all intervals."""
 
 DRAWN_AT_ONCE = 2_000_000
 """Group draws held in memory while the multiplicities are counted."""
 
 UNDEFINED_ALLOWED = 0.05
 """Share of resamples on which a metric may be undefined before no interval is given."""
+
+NAN = float("nan")
+
+Counts = Int[np.ndarray, "resamples groups"]
+Replicates = Float[np.ndarray, " resamples"]
 
 
 @dataclass(frozen=True)
@@ -37,39 +42,21 @@ class ResamplingPlan:
 
     unit: Int[np.ndarray, " rows"]
     labels: np.ndarray
-    counts: Int[np.ndarray, "resamples groups"]
-    seed: int
-
-    @property
-    def n_boot(self) -> int:
-        """Number of resamples."""
-        return len(self.counts)
+    counts: Counts
 
     @property
     def n_groups(self) -> int:
-        """Number of groups."""
         return len(self.labels)
 
-    def chunks(self, rows_at_once: int) -> Iterator[tuple[slice, Int[np.ndarray, "chunk groups"]]]:
+    @property
+    def everything(self) -> Int[np.ndarray, "1 groups"]:
+        """The data themselves, as a resample that holds every group once."""
+        return np.ones((1, self.n_groups), dtype=np.int32)
+
+    def chunks(self, resamples_at_once: int) -> Iterator[Int[np.ndarray, "chunk groups"]]:
         """The resamples a few at a time, so that (resamples × rows) arrays stay small enough for the cache."""
-        for start in range(0, self.n_boot, rows_at_once):
-            piece = slice(start, min(start + rows_at_once, self.n_boot))
-            yield piece, self.counts[piece]
-
-    def as_seqleak(self) -> Resample:
-        """The same plan as seqleak's object, so that its statistics are paired with ours.
-
-        Raises:
-            MissingPackageError: seqleak is not installed.
-        """
-        try:
-            from seqleak import Resample
-        except ImportError as error:
-            raise MissingPackageError("pairing with seqleak's statistics", "seqleak") from error
-        plan = Resample(self.labels[self.unit], method="cluster", n_boot=0)
-        plan.n_boot = self.n_boot
-        plan.counts = self.counts.astype(np.int32)
-        return plan
+        for start in range(0, len(self.counts), resamples_at_once):
+            yield self.counts[start : start + resamples_at_once]
 
 
 def plan_resamples(groups: pd.Series | np.ndarray, n_boot: int, seed: int) -> ResamplingPlan:
@@ -102,11 +89,10 @@ def plan_resamples(groups: pd.Series | np.ndarray, n_boot: int, seed: int) -> Re
         draws = rng.integers(0, n_groups, size=(size, n_groups))
         draws += n_groups * np.arange(size)[:, None]
         counts[start : start + size] = np.bincount(draws.ravel(), minlength=size * n_groups).reshape(size, n_groups)
-    return ResamplingPlan(unit.astype(np.int64), np.asarray(labels), counts, seed)
+    return ResamplingPlan(unit.astype(np.int64), np.asarray(labels), counts)
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """Percentile interval of bootstrap replicates, with what stands against it."""
 
     low: float
@@ -116,37 +102,83 @@ class Interval:
 
 
 def percentile_interval(
-    replicates: Float[np.ndarray, " resamples"],
-    n_groups: int,
-    level: float = 0.95,
-    why_undefined: str = "",
-    undefined_allowed: float = UNDEFINED_ALLOWED,
+    replicates: Replicates, n_groups: int, why_undefined: str = "", undefined_allowed: float = UNDEFINED_ALLOWED
 ) -> Interval:
     """The central interval of the replicates; NaN with a reason where the resampling cannot give one.
 
     Args:
         replicates: the metric on each resample, NaN where it is undefined there.
         n_groups: groups resampled; with a single one every resample is the data themselves.
-        level: coverage.
         why_undefined: what a resample lacks when the metric is undefined on it, in words.
         undefined_allowed: share of resamples on which it may be; the others then say what groups would give that
             define it.
     """
     n_boot = len(replicates)
-    undefined = int(np.isnan(replicates).sum())
-    nothing = float("nan")
     if n_boot == 0:
-        return Interval(nothing, nothing, 0, "no interval: no resamples were asked for")
+        return Interval(NAN, NAN, 0, "no interval: no resamples were asked for")
+    undefined = int(np.isnan(replicates).sum())
     if n_groups < 2:
-        return Interval(nothing, nothing, undefined, "no interval: all evaluated rows are in one group")
+        return Interval(NAN, NAN, undefined, "no interval: all evaluated rows are in one group")
+    reason = f"undefined on {undefined} of {n_boot} resamples{f' ({why_undefined})' if why_undefined else ''}"
     if undefined > undefined_allowed * n_boot:
-        why = f" ({why_undefined})" if why_undefined else ""
-        return Interval(
-            nothing, nothing, undefined, f"no interval: undefined on {undefined} of {n_boot} resamples{why}"
-        )
-    tail = 100 * (1 - level) / 2
+        return Interval(NAN, NAN, undefined, f"no interval: {reason}")
+    tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(replicates[~np.isnan(replicates)], [tail, 100 - tail])
-    why = f" ({why_undefined})" if why_undefined else ""
-    return Interval(
-        float(low), float(high), undefined, f"undefined on {undefined} of {n_boot} resamples{why}" if undefined else ""
-    )
+    return Interval(float(low), float(high), undefined, reason if undefined else "")
+
+
+def with_interval(
+    estimate: float, replicates: Replicates, n_groups: int, lacking: str, undefined: str
+) -> dict[str, Any]:
+    """An estimate with low, high and reason, as a row of a table; all NaN, with `undefined` as the reason, where the
+    estimate is. `lacking`: what a resample lacks on which it is undefined."""
+    if np.isnan(estimate):
+        return {"estimate": NAN, "low": NAN, "high": NAN, "reason": undefined}
+    interval = percentile_interval(replicates, n_groups, lacking)
+    return {"estimate": float(estimate), "low": interval.low, "high": interval.high, "reason": interval.reason}
+
+
+class Share(NamedTuple):
+    """hits / of, and where new groups would put it. NaN, with a reason, where nothing could hit.
+
+    `groups`: groups in which something could hit; the interval rests on these, however many others were drawn.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    hits: float
+    of: float
+    groups: int
+    reason: str
+
+
+def share(
+    hits: Float[np.ndarray, " rows"], of: Float[np.ndarray, " rows"], plan: ResamplingPlan, nothing: str
+) -> Share:
+    """The share Σ hits / Σ of, bootstrapped over the plan's groups.
+
+    Resamples in which nothing could hit say nothing about the share and are left aside: the interval is that of a
+    sample of groups with something to hit. Where few groups have that, it is about as wide as their shares lie apart,
+    and where a single one has, there is none.
+
+    Args:
+        hits: of each row; counts, so a row may hit several times.
+        of: how often each row could have hit.
+        plan: the resamples.
+        nothing: the reason given where Σ of is 0.
+    """
+    by_group = np.stack([np.bincount(plan.unit, weights=w, minlength=plan.n_groups) for w in (hits, of)], axis=1)
+    hit, could = (float(total) for total in by_group.sum(axis=0))
+    if could == 0:
+        return Share(NAN, NAN, NAN, hit, 0.0, 0, nothing)
+    groups = int((by_group[:, 1] > 0).sum())
+    if groups == 1 and plan.n_groups > 1:
+        where = plan.labels[by_group[:, 1].argmax()]
+        why = f"no interval: all {could:g} that could be hit are in one group ({where})"
+        return Share(hit / could, NAN, NAN, hit, could, 1, why)
+    drawn = plan.counts.astype(np.float64) @ by_group
+    with np.errstate(invalid="ignore", divide="ignore"):
+        replicates = np.where(drawn[:, 1] > 0, drawn[:, 0] / drawn[:, 1], np.nan)
+    interval = percentile_interval(replicates, plan.n_groups, nothing, undefined_allowed=1.0)
+    return Share(hit / could, interval.low, interval.high, hit, could, groups, interval.reason)

@@ -1,4 +1,4 @@
-"""What a evaluation is: tidy numbers with intervals, paired differences, coverage, and a verdict in words."""
+"""What an evaluation is: tidy numbers with intervals, paired differences, coverage, and a verdict in words."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Verdict:
 
 @dataclass
 class Evaluation:
-    """A evaluation of several scorers on the same rows.
+    """An evaluation of several scorers on the same rows.
 
     Attributes:
         scorers: what was evaluated, in the order given.
@@ -59,8 +59,8 @@ class Evaluation:
             `seed_sd` is the standard deviation between the trainings of a model trained several times.
         differences: one row a scorer, reference and metric, columns DIFFERENCE_COLUMNS: scorer minus reference on
             the same rows and the same resamples.
-        coverage: from the rows read to the rows evaluated by binary metrics, with every reason.
-        settings: what was asked for: classes, resamples, seed, level, reference, operating points, rows evaluated.
+        coverage: from the rows read to the rows of binary metrics, with every reason.
+        settings: what was asked for: classes, resamples, seed, level, reference, operating points, rows.
     """
 
     scorers: list[Scorer]
@@ -98,13 +98,12 @@ class Evaluation:
             mine = self.metrics[self.metrics["scorer"] == scorer.name].set_index("metric")
             row: dict[str, Any] = {"scorer": scorer.name, "kind": scorer.kind, "note": scorer.note}
             for name in names:
-                row[name] = mine.loc[name, "estimate"]
-                row[f"{name}.low"] = mine.loc[name, "low"]
+                row |= {name: mine.loc[name, "estimate"], f"{name}.low": mine.loc[name, "low"]}
                 row[f"{name}.high"] = mine.loc[name, "high"]
             rows.append(row)
         table = pd.DataFrame(rows)
-        table["_kind"] = table["kind"].map({kind: place for place, kind in enumerate(KINDS)})
-        table = table.sort_values(["_kind", metric], ascending=[True, False], na_position="last", kind="stable")
+        kinds = pd.Categorical(table["kind"], KINDS).codes
+        table = table.assign(_kind=kinds).sort_values(["_kind", metric], ascending=[True, False], kind="stable")
         return table.drop(columns="_kind").reset_index(drop=True)
 
     def verdicts(self, metric: str = "auprc") -> list[Verdict]:
@@ -151,12 +150,8 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
-        """The evaluation that `to_json` wrote.
-
-        Raises:
-            InputError: a part is missing.
-        """
-        missing = [key for key in ("scorers", "metrics", "differences", "coverage", "settings") if key not in values]
+        """The evaluation that `to_json` wrote; InputError where a part is missing."""
+        missing = [name for name in cls.__dataclass_fields__ if name not in values]
         if missing:
             raise InputError(f"metrics: {', '.join(missing)} missing; the file is not one that an evaluation wrote")
         account = values["coverage"]

@@ -51,10 +51,9 @@ class Scorer:
     def __post_init__(self) -> None:
         if not self.name:
             raise InputError("a scorer has an empty name; the leaderboard needs one")
-        if self.kind not in KINDS:
-            raise unknown_value("kind", self.kind, KINDS, f"scorer '{self.name}'")
-        if self.scale not in SCALES:
-            raise unknown_value("scale", self.scale, SCALES, f"scorer '{self.name}'")
+        for what, value, choices in (("kind", self.kind, KINDS), ("scale", self.scale, SCALES)):
+            if value not in choices:
+                raise unknown_value(what, value, choices, f"scorer '{self.name}'")
 
     def trainings(self) -> tuple[Scorer, ...]:
         """What has columns of its own: the trainings of a model trained several times, else the scorer itself."""
@@ -71,12 +70,10 @@ class Scorer:
         return f"{self.name}.signed"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
         return asdict(self) | {"seeds": list(self.seeds)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Scorer:
-        """The scorer that `to_json` wrote."""
         return cls(**{**values, "seeds": tuple(values.get("seeds", ()))})
 
 

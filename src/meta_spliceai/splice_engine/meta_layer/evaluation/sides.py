@@ -12,8 +12,7 @@ from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.variants.table import CLASSES, LOW_FREQUENCY, NORMAL, SPLICE_ALTERING
 
 POSITIVE = SPLICE_ALTERING
-NEGATIVE = NORMAL
-NEGATIVES: tuple[str, ...] = (NEGATIVE,)
+NEGATIVES: tuple[str, ...] = (NORMAL,)
 """The two sides unless asked otherwise. Low-frequency, Conflicting and Unknown are on neither, and are counted."""
 
 MAY_BE_NEGATIVE = (NORMAL, LOW_FREQUENCY)
@@ -21,11 +20,7 @@ MAY_BE_NEGATIVE = (NORMAL, LOW_FREQUENCY)
 
 
 def check_negatives(negatives: Sequence[str]) -> tuple[str, ...]:
-    """The classes asked for as negatives, in the order of MAY_BE_NEGATIVE.
-
-    Raises:
-        InputError: none, or one that cannot be a negative.
-    """
+    """The classes asked for as negatives, in the order of MAY_BE_NEGATIVE; InputError for none or another class."""
     for name in negatives:
         if name not in MAY_BE_NEGATIVE:
             raise unknown_value("negative class", name, MAY_BE_NEGATIVE)

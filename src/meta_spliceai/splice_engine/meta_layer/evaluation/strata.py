@@ -84,22 +84,13 @@ def evaluate_strata(
     seed: int = 0,
     points: OperatingPoints | None = None,
     negatives: Sequence[str] = NEGATIVES,
-    fewest_scored: float = FEWEST_SCORED,
 ) -> pd.DataFrame:
     """Every metric of every scorer within every stratum.
 
     The rows are those that all scorers score, as in `evaluate`; a scorer that covers too few of them altogether is in
     no stratum. Sources with one class only (the rule, not the exception, in pooled tables) get NaN with a reason.
 
-    Args:
-        predictions: see `evaluate`.
-        scorers: see `evaluate`.
-        strata: one column a stratification, rows as in predictions.
-        n_boot: resamples of groups within each stratum.
-        seed: of the resamples.
-        points: operating points.
-        negatives: classes of the negative side.
-        fewest_scored: see `evaluate`.
+    The arguments are those of `evaluate`; `strata` has one column a stratification, rows as in predictions.
 
     Returns:
         Columns stratification, stratum and those of `Evaluation.metrics`; stratum sizes are in `n`.
@@ -111,8 +102,8 @@ def evaluate_strata(
         raise InputError(f"strata: {len(strata)} rows for {len(predictions)} predictions; one a row is needed")
     frame = check_predictions(predictions, scorers)
     marked = frame.assign(_row=np.arange(len(frame)))
-    rows, not_evaluated, _ = rows_in_common(marked, scorers, fewest_scored)
-    evaluated = [scorer for scorer in scorers if scorer.name not in not_evaluated]
+    rows, left_out, _ = rows_in_common(marked, scorers, FEWEST_SCORED)
+    evaluated = [scorer for scorer in scorers if scorer.name not in left_out]
     tables: list[pd.DataFrame] = []
     for stratification in strata.columns:
         values = strata[stratification].to_numpy(dtype=object)
@@ -122,12 +113,8 @@ def evaluate_strata(
         mine = pd.Series(values[rows["_row"].to_numpy()].astype(str))
         for stratum in sorted(mine.unique()):
             part = rows[(mine == stratum).to_numpy()].drop(columns="_row")
-            evaluation = evaluate(
-                part, evaluated, None, n_boot, seed, points=points, negatives=negatives, fewest_scored=0, workers=2
-            )
-            table = evaluation.metrics.copy()
-            table.insert(0, "stratification", stratification)
-            table.insert(1, "stratum", stratum)
-            tables.append(table)
+            options: dict[str, Any] = {"points": points, "negatives": negatives, "fewest_scored": 0}
+            found = evaluate(part, evaluated, None, n_boot, seed, **options).metrics
+            tables.append(found.assign(stratification=stratification, stratum=stratum))
     columns: list[Any] = ["stratification", "stratum", *METRIC_COLUMNS]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)

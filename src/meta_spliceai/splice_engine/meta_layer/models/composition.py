@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.meta_layer.models.encoders.base_trunk import BaseTrunk
-from meta_spliceai.splice_engine.meta_layer.models.encoders.both_strands import BothStrandsHyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.encoders.cnn import GatedCNNEncoder, SimpleCNNEncoder
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import BothStrandsHyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
     HUB,
     PUBLISHED,
     SCRATCH,
     load_hyenadna,
 )
-from meta_spliceai.splice_engine.meta_layer.models.heads import (
-    BinaryHead,
-    DeltaHead,
-    EffectTypeHead,
-    Head,
-    MagnitudeHead,
-    MultitaskHead,
-    PositionHead,
-    QuantileHead,
-)
-from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor, seeded
-from meta_spliceai.splice_engine.meta_layer.models.readout import PairReadout, SitesReadout
+from meta_spliceai.splice_engine.meta_layer.models.heads import HEADS
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor, Shift, seeded
 from meta_spliceai.splice_engine.meta_layer.trunk_config import MEMBERS, READ_RADIUS, SITE_REACH, TRUNK, TrunkConfig
+
+
+class Place(NamedTuple):
+    """What every encoder is built from: bases of the window, and the seed of random weights."""
+
+    window: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,8 @@ class Encoding:
     Attributes:
         encoder: one-hot bases to features of `positions` positions around the middle.
         project: features to `channels` channels, trained with the head.
-        channels, positions: shape of what the heads get.
-        sites: the encoder gives the exon's two sites too, one place before and one behind those positions.
         weights: where the encoder's weights come from, in words.
-        frozen: the encoder is not trained.
+        sites: the encoder gives the exon's two sites too, one place before and one behind those positions.
     """
 
     encoder: nn.Module
@@ -72,19 +70,74 @@ class _Projection(nn.Module):
         return projected
 
 
-def _gated_cnn(window: int, seed: int, hidden_dim: int = 128, layers: int = 6, kernel: int = 7) -> Encoding:
-    encoder = GatedCNNEncoder(window, hidden_dim, layers, kernel)
-    return Encoding(encoder, nn.Identity(), hidden_dim, window)
+class PairReadout(nn.Module):
+    """Where, how much and how strongly the two sequences differ, and what stands at the variant.
+
+    Of the difference D (alternative minus reference, position by position) each channel gives four numbers: D at the
+    variant, the sum of D over positions divided by the square root of their number, the largest and the smallest D.
+    With them come the reference's features at the variant. Nothing is learned here: a channel's largest change is seen
+    wherever it stands and from the first step on. Equal sequences give a difference of exactly zero.
+
+    Behind an insertion or a deletion the positions of the two sequences no longer match, so that D is large there; sum
+    and extremes then tell that, too.
+
+    With `normed` each of the five readings is brought to one scale, over its channels. That is for frozen encoders: a
+    trained one finds the scale of its differences itself.
+    """
+
+    def __init__(self, channels: int, normed: bool = False) -> None:
+        super().__init__()
+        self.out_features = 5 * channels
+        self.normed = normed
+
+    def forward(self, ref: Features, alt: Features, shift: Shift = None) -> Float[Tensor, "batch out_features"]:
+        """The comparison. The variant stands in the middle, or `shift` places before it."""
+        difference = alt - ref
+        summed = difference.sum(-1) / math.sqrt(difference.shape[-1])
+        extremes = difference.amax(-1), difference.amin(-1)
+        readings = [_at_variant(difference, shift), summed, *extremes, _at_variant(ref, shift)]
+        if self.normed:
+            readings = [F.layer_norm(one, one.shape[-1:]) for one in readings]
+        return torch.cat(readings, dim=1)
 
 
-def _simple_cnn(window: int, seed: int, hidden_dim: int = 64, layers: int = 4, kernel: int = 11) -> Encoding:
-    encoder = SimpleCNNEncoder(window, hidden_dim, layers, kernel)
-    return Encoding(encoder, nn.Identity(), hidden_dim, window)
+class SitesReadout(nn.Module):
+    """Reads the variant's surroundings as `PairReadout` does, and beside them the exon's two sites.
+
+    The first place of the features is the exon's acceptor and the last one its donor, the places between lie around the
+    variant. Equal sequences give a difference of exactly zero here too.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.around = PairReadout(channels)
+        self.out_features = self.around.out_features + 4 * channels
+
+    def forward(self, ref: Features, alt: Features, shift: Shift = None) -> Float[Tensor, "batch out_features"]:
+        around = self.around(ref[..., 1:-1], alt[..., 1:-1], shift)
+        ref_sites, alt_sites = (torch.cat((of[..., 0], of[..., -1]), dim=1) for of in (ref, alt))
+        return torch.cat((around, alt_sites - ref_sites, ref_sites), dim=1)
+
+
+def _at_variant(features: Features, shift: Shift) -> Float[Tensor, "batch channels"]:
+    middle = features.shape[-1] // 2
+    if shift is None:
+        return features[:, :, middle]
+    return features[torch.arange(len(features), device=features.device), :, middle - shift]
+
+
+def _gated_cnn(place: Place, hidden_dim: int = 128, layers: int = 6, kernel: int = 7) -> Encoding:
+    encoder = GatedCNNEncoder(place.window, hidden_dim, layers, kernel)
+    return Encoding(encoder, nn.Identity(), hidden_dim, place.window)
+
+
+def _simple_cnn(place: Place, hidden_dim: int = 64, layers: int = 4, kernel: int = 11) -> Encoding:
+    encoder = SimpleCNNEncoder(place.window, hidden_dim, layers, kernel)
+    return Encoding(encoder, nn.Identity(), hidden_dim, place.window)
 
 
 def _hyenadna(
-    window: int,
-    seed: int,
+    place: Place,
     model_name: str,
     hidden_dim: int = 256,
     freeze_encoder: bool = True,
@@ -96,9 +149,9 @@ def _hyenadna(
     if hidden_dim < 1:
         raise InputError(f"hidden_dim {hidden_dim} is not positive")
     model, origin = load_hyenadna(
-        model_name, weights, revision, seed=seed, gradient_checkpointing=gradient_checkpointing
+        model_name, weights, revision, seed=place.seed, gradient_checkpointing=gradient_checkpointing
     )
-    encoder = BothStrandsHyenaDNA(model, window, read_radius)
+    encoder = BothStrandsHyenaDNA(model, place.window, read_radius)
     if freeze_encoder:
         encoder.requires_grad_(False)
     project = _Projection(encoder.channels, hidden_dim)
@@ -106,8 +159,7 @@ def _hyenadna(
 
 
 def _base_trunk(
-    window: int,
-    seed: int,
+    place: Place,
     family: str,
     width: int = 32,
     hidden_dim: int = 64,
@@ -117,15 +169,8 @@ def _base_trunk(
 ) -> Encoding:
     if hidden_dim < 1 or members < 1:
         raise InputError(f"hidden_dim {hidden_dim} and members {members} are numbers of at least 1")
-    reading = TrunkConfig.from_mapping(
-        {
-            "family": family,
-            "members": tuple(range(members)),
-            "read_radius": read_radius,
-            "site_reach": site_reach,
-        },
-        f"settings of encoder '{family}{TRUNK}'",
-    )
+    asked = {"family": family, "members": tuple(range(members)), "read_radius": read_radius, "site_reach": site_reach}
+    reading = TrunkConfig.from_mapping(asked, f"settings of encoder '{family}{TRUNK}'")
     encoder = BaseTrunk(reading, members, width)
     project = _Projection(encoder.channels, hidden_dim)
     weights = f"{family}, the first {members} networks, frozen"
@@ -138,52 +183,24 @@ ENCODERS: dict[str, Callable[..., Encoding]] = {
     **{name: partial(_hyenadna, model_name=name) for name in PUBLISHED},
     **{f"{family}{TRUNK}": partial(_base_trunk, family=family) for family in ("spliceai", "cispliceai")},
 }
-"""Name of an encoder: what builds it from the window, the seed and its own settings."""
+"""Name of an encoder: what builds it from its place and its own settings."""
 
-HEADS: dict[str, Callable[..., Head]] = {
-    "delta": DeltaHead,
-    "quantile": QuantileHead,
-    "binary": BinaryHead,
-    "effect-type": EffectTypeHead,
-    "position": PositionHead,
-    "magnitude": MagnitudeHead,
-    "multitask": MultitaskHead,
-}
-"""Name of a head: its class. Its `task` is the name of the target it learns."""
-
-_GIVEN = {"window", "seed", "model_name", "family", "width", "inputs", "channels", "positions"}
+_GIVEN = {"place", "model_name", "family", "width", "inputs", "channels", "positions"}
 
 
 def settings_of(kind: str, name: str) -> list[str]:
-    """Names of the settings an encoder or a head takes.
-
-    Args:
-        kind: "encoder" or "head".
-        name: which one.
-
-    Raises:
-        InputError: no such encoder or head.
-    """
-    registries: dict[str, dict[str, Callable[..., Any]]] = {"encoder": {**ENCODERS}, "head": {**HEADS}}
-    registry = registries[kind]
+    """Names of the settings that an encoder or a head takes; `kind` is "encoder" or "head"."""
+    registry: dict[str, Callable[..., Any]] = {"encoder": {**ENCODERS}, "head": {**HEADS}}[kind]
     if name not in registry:
         raise unknown_value(kind, name, registry)
     return [setting for setting in inspect.signature(registry[name]).parameters if setting not in _GIVEN]
-
-
-def _check_settings(kind: str, name: str, settings: dict[str, Any]) -> None:
-    known = settings_of(kind, name)
-    for setting in settings:
-        if setting not in known:
-            raise unknown_value("setting", setting, known, where=f"the settings of {kind} '{name}'")
 
 
 class ComposedPredictor(Predictor):
     """Any encoder with any head.
 
     Args:
-        encoder: a name in ENCODERS.
-        head: a name in HEADS.
+        encoder, head: names in ENCODERS and HEADS.
         window: bases in the window (odd, the variant in the middle).
         seed: of all random weights.
         encoder_settings, head_settings: what differs from their defaults.
@@ -203,21 +220,15 @@ class ComposedPredictor(Predictor):
         head_settings: dict[str, Any] | None = None,
     ) -> None:
         encoder_settings, head_settings = encoder_settings or {}, head_settings or {}
-        super().__init__(
-            window,
-            {
-                "encoder": encoder,
-                "head": head,
-                "window": window,
-                "seed": seed,
-                "encoder_settings": encoder_settings,
-                "head_settings": head_settings,
-            },
-        )
-        _check_settings("encoder", encoder, encoder_settings)
-        _check_settings("head", head, head_settings)
+        config = {"encoder": encoder, "head": head, "window": window, "seed": seed}
+        super().__init__(window, {**config, "encoder_settings": encoder_settings, "head_settings": head_settings})
+        for kind, name, settings in (("encoder", encoder, encoder_settings), ("head", head, head_settings)):
+            known = settings_of(kind, name)
+            for setting in settings:
+                if setting not in known:
+                    raise unknown_value("setting", setting, known, where=f"the settings of {kind} '{name}'")
         with seeded(seed):
-            encoding = ENCODERS[encoder](window, seed, **encoder_settings)
+            encoding = ENCODERS[encoder](Place(window, seed), **encoder_settings)
             self.encoder = encoding.encoder
             self.project = encoding.project
             self.readout = (

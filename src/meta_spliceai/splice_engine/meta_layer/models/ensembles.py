@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.models.composition import ComposedPredictor, blank_settings
-from meta_spliceai.splice_engine.meta_layer.models.heads.delta import QuantileHead
+from meta_spliceai.splice_engine.meta_layer.models.heads import QuantileHead
 from meta_spliceai.splice_engine.meta_layer.models.predictor import (
-    CARD_FILE,
     CONFIG_FILE,
-    FORMAT,
+    Features,
+    OneHot,
     Predictor,
+    Shift,
     model_card,
     read_config,
+    write_description,
 )
+
+Predictions = Float[Tensor, "batch outputs"]
 
 
 class QuantileEnsemble(Predictor):
@@ -55,16 +57,8 @@ class QuantileEnsemble(Predictor):
         score: str = "middle",
         **encoder_settings: Any,
     ) -> None:
-        config = {
-            "window": window,
-            "score": score,
-            "quantiles": list(quantiles),
-            "encoder": encoder,
-            "dropout": dropout,
-            "seed": seed,
-            **encoder_settings,
-        }
-        super().__init__(window, config)
+        own = {"window": window, "score": score, "quantiles": list(quantiles), "encoder": encoder}
+        super().__init__(window, {**own, "dropout": dropout, "seed": seed, **encoder_settings})
         # Stands for all members: it checks the quantiles and knows what the joined predictions mean. It has no part in
         # the computation, so it has no trained weights either.
         self.head = QuantileHead(1, 1, 1, dropout, quantiles, score)
@@ -94,7 +88,6 @@ class QuantileEnsemble(Predictor):
         return predictor
 
     def receptive_field(self) -> int | None:
-        """That of the members' encoders."""
         return self.field
 
     def encoder_layers(self) -> list[list[nn.Parameter]]:
@@ -104,27 +97,17 @@ class QuantileEnsemble(Predictor):
         each = [member.encoder_layers() for member in self.members]  # type: ignore[operator]
         return [[p for layer in layers for p in layer] for layers in zip(*each, strict=True)]
 
-    def forward(
-        self,
-        ref: Float[Tensor, "batch 4 length"],
-        alt: Float[Tensor, "batch 4 length"],
-        shift: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch outputs"]:
+    def forward(self, ref: OneHot, alt: OneHot, shift: Shift = None) -> Predictions:
         """Sorted quantiles of |Δ|, three channels each, then the three directions."""
         if self.encoder_frozen:
             return super().forward(ref, alt, shift)
         return self._joined([member(ref, alt, shift) for member in self.members])
 
-    def compare(
-        self,
-        ref: Float[Tensor, "batch channels positions"],
-        alt: Float[Tensor, "batch channels positions"],
-        shift: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch outputs"]:
+    def compare(self, ref: Features, alt: Features, shift: Shift = None) -> Predictions:
         """The same from the features of the members' common, frozen encoder."""
         return self._joined([member.compare(ref, alt, shift) for member in self.members])  # type: ignore[operator]
 
-    def _joined(self, predictions: list[Float[Tensor, "batch member_outputs"]]) -> Float[Tensor, "batch outputs"]:
+    def _joined(self, predictions: list[Float[Tensor, "batch member_outputs"]]) -> Predictions:
         each = torch.stack([prediction.float() for prediction in predictions])
         sizes = each[:, :, :3]
         if not self.training:
@@ -150,9 +133,14 @@ class WeightedEnsemble(nn.Module):
         super().__init__()
         if len(members) < 2:
             raise InputError(f"an ensemble needs at least 2 members, not {len(members)}")
-        predictions = list(dict.fromkeys(_what_it_says(member) for member in members))
-        if len(predictions) > 1:
-            raise InputError(f"members predict different things: {'; '.join(predictions)}")
+        meanings = list(
+            dict.fromkeys(
+                f"{one.head.task} with {one.head.outputs} numbers ({', '.join(prediction_names(one))})"
+                for one in members
+            )
+        )
+        if len(meanings) > 1:
+            raise InputError(f"members predict different things: {'; '.join(meanings)}")
         shares = np.asarray(weights if weights is not None else [1 / len(members)] * len(members), dtype=np.float64)
         if shares.shape != (len(members),) or not (shares >= 0).all() or not abs(shares.sum() - 1) <= 1e-6:
             raise InputError(f"weights {shares.tolist()} are not {len(members)} numbers of at least 0 with sum 1")
@@ -160,14 +148,8 @@ class WeightedEnsemble(nn.Module):
         self.shares = tuple(float(share) for share in shares)
         self.window = max(member.window for member in members)
 
-    def forward(
-        self, ref: Float[Tensor, "batch 4 length"], alt: Float[Tensor, "batch 4 length"]
-    ) -> Float[Tensor, "batch outputs"]:
-        """The members' weighted mean.
-
-        Raises:
-            InputError: windows shorter than the widest member's.
-        """
+    def forward(self, ref: OneHot, alt: OneHot) -> Predictions:
+        """The members' weighted mean; InputError for windows shorter than the widest member's."""
         if ref.shape[-1] != self.window:
             raise InputError(f"a window of {ref.shape[-1]} bases was given to an ensemble made for {self.window}")
         total = ref.new_zeros(())
@@ -195,26 +177,20 @@ class WeightedEnsemble(nn.Module):
         }
 
     def save_pretrained(self, folder: Path | str, trained_on: str = "") -> Path:
-        """Write each member into a folder of its own, config.json and a model card beside them. Returns the folder.
-
-        Args:
-            folder: where; made if need be.
-            trained_on: for the model card: what the members were trained and their weights fitted on, as Markdown.
-        """
+        """Write each member into a folder of its own, config.json and a model card (which says what the members were
+        `trained_on`, as Markdown) beside them. Returns the folder."""
         folder = Path(folder)
         for i, member in enumerate(self.members):
             member.save_pretrained(folder / f"member-{i}")  # type: ignore[operator]
         told = self.describe()
-        with atomic_write(folder / CONFIG_FILE) as handle:
-            json.dump({"format": FORMAT, **told}, handle, indent=2, ensure_ascii=False)
         settings = {
             f"member-{i}": f"{member['predictor']}, {member['window']} bases, weight {share:.4g}"
             for i, (member, share) in enumerate(zip(told["members"], self.shares, strict=True))
         }
         first: Predictor = self.members[0]  # type: ignore[assignment]
-        about, prediction = type(self).__doc__ or "", type(first.head).__doc__ or ""
-        with atomic_write(folder / CARD_FILE) as handle:
-            handle.write(model_card({**told, "config": settings}, about, prediction, trained_on, type(self).__name__))
+        about = type(self).__doc__ or "", type(first.head).__doc__ or ""
+        card = model_card({**told, "config": settings}, *about, trained_on, type(self).__name__)
+        write_description(folder, told, card)
         return folder
 
     @classmethod
@@ -240,11 +216,6 @@ def prediction_names(member: Predictor) -> tuple[str, ...]:
     return tuple(member.columns(np.zeros((1, member.head.outputs), np.float32)))
 
 
-def _what_it_says(member: Predictor) -> str:
-    """What a member's predictions mean, in words: its task and the names of its columns."""
-    return f"{member.head.task} with {member.head.outputs} numbers ({', '.join(prediction_names(member))})"
-
-
 def fit_shares(
     predictions: Float32[np.ndarray, "members n outputs"], labels: Float32[np.ndarray, "n outputs"]
 ) -> Float[np.ndarray, " members"]:
@@ -253,10 +224,6 @@ def fit_shares(
     Non-negative least squares with a heavily weighed row that asks for the sum (Breiman 1996, "Stacked regressions",
     10.1007/BF00117832, for why weights must not be negative). The rows are the validation part's: members trained on a
     row look better on it than they are.
-
-    Args:
-        predictions: each member's predictions on the validation rows.
-        labels: the rows' labels.
 
     Raises:
         InputError: shapes that do not fit; a number that is none.

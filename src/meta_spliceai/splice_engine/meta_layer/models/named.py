@@ -8,13 +8,13 @@ from meta_spliceai.splice_engine.meta_layer.models.composition import ComposedPr
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import HUB, model_config
 
 
-class ValidatedDeltaPredictor(ComposedPredictor):
-    """Δ of the three channels from a gated dilated residual CNN that reads reference and alternative.
+class _CNNDeltaPredictor(ComposedPredictor):
+    """Δ from a CNN.
 
     Args:
         window: bases in the window (odd, the variant in the middle); dilations follow it.
         hidden_dim: channels of the encoder and width of the head.
-        layers: gated blocks.
+        layers: convolutions of the encoder.
         kernel: taps of each convolution (odd).
         dropout: share dropped in the head in training.
         seed: of the initial weights.
@@ -22,6 +22,19 @@ class ValidatedDeltaPredictor(ComposedPredictor):
     Raises:
         InputError: a bad number; too few layers for the window.
     """
+
+    encoder_name: ClassVar[str]
+
+    def __init__(self, window: int, hidden_dim: int, layers: int, kernel: int, dropout: float, seed: int) -> None:
+        settings = {"hidden_dim": hidden_dim, "layers": layers, "kernel": kernel}
+        super().__init__(self.encoder_name, "delta", window, seed, settings, {"dropout": dropout})
+        self.config = {"window": window, **settings, "dropout": dropout, "seed": seed}
+
+
+class ValidatedDeltaPredictor(_CNNDeltaPredictor):
+    """Δ of the three channels from a gated dilated residual CNN that reads reference and alternative."""
+
+    encoder_name = "gated-cnn"
 
     def __init__(
         self,
@@ -32,25 +45,13 @@ class ValidatedDeltaPredictor(ComposedPredictor):
         dropout: float = 0.1,
         seed: int = 0,
     ) -> None:
-        settings = {"hidden_dim": hidden_dim, "layers": layers, "kernel": kernel}
-        super().__init__("gated-cnn", "delta", window, seed, settings, {"dropout": dropout})
-        self.config = {"window": window, **settings, "dropout": dropout, "seed": seed}
+        super().__init__(window, hidden_dim, layers, kernel, dropout, seed)
 
 
-class SimpleCNNDeltaPredictor(ComposedPredictor):
-    """Δ of the three channels from a plain dilated CNN that reads reference and alternative.
+class SimpleCNNDeltaPredictor(_CNNDeltaPredictor):
+    """Δ of the three channels from a plain dilated CNN that reads reference and alternative."""
 
-    Args:
-        window: bases in the window (odd, the variant in the middle); dilations follow it.
-        hidden_dim: channels of the encoder and width of the head.
-        layers: convolutions.
-        kernel: taps of each convolution (odd).
-        dropout: share dropped in the head in training.
-        seed: of the initial weights.
-
-    Raises:
-        InputError: a bad number; too few layers for the window.
-    """
+    encoder_name = "simple-cnn"
 
     def __init__(
         self,
@@ -61,9 +62,7 @@ class SimpleCNNDeltaPredictor(ComposedPredictor):
         dropout: float = 0.1,
         seed: int = 0,
     ) -> None:
-        settings = {"hidden_dim": hidden_dim, "layers": layers, "kernel": kernel}
-        super().__init__("simple-cnn", "delta", window, seed, settings, {"dropout": dropout})
-        self.config = {"window": window, **settings, "dropout": dropout, "seed": seed}
+        super().__init__(window, hidden_dim, layers, kernel, dropout, seed)
 
 
 class HyenaDNADeltaPredictor(ComposedPredictor):
@@ -75,12 +74,12 @@ class HyenaDNADeltaPredictor(ComposedPredictor):
         freeze_encoder: the encoder's weights stay as they are and its features are computed once; otherwise it is
             fine-tuned as the training settings say.
         window: bases in the window (odd, the variant in the middle).
-        weights: "hub", a local folder, or "scratch" (random; only when asked for, and written on every result).
-        revision: another commit on the hub than the pinned one.
-        read_radius: features are read up to this many bases from the variant; None for the whole window.
         dropout: share dropped in the head in training.
-        gradient_checkpointing: less memory in fine-tuning, a third more time.
         seed: of all random weights.
+        encoder_settings: `weights` ("hub", a local folder, or "scratch": random; only when asked for, and written on
+            every result), `revision` (another commit on the hub than the pinned one), `read_radius` (features are read
+            up to this many bases from the variant; None for the whole window), `gradient_checkpointing` (less memory in
+            fine-tuning, a third more time).
 
     Raises:
         InputError: a bad value, or a folder that holds another size.
@@ -93,22 +92,13 @@ class HyenaDNADeltaPredictor(ComposedPredictor):
         hidden_dim: int = 256,
         freeze_encoder: bool = True,
         window: int = 501,
-        weights: str = HUB,
-        revision: str | None = None,
-        read_radius: int | None = 32,
         dropout: float = 0.1,
-        gradient_checkpointing: bool = False,
         seed: int = 0,
+        **encoder_settings: Any,
     ) -> None:
         model_config(model_name)  # refuses names that are no HyenaDNA
-        settings = {
-            "hidden_dim": hidden_dim,
-            "freeze_encoder": freeze_encoder,
-            "weights": weights,
-            "revision": revision,
-            "read_radius": read_radius,
-            "gradient_checkpointing": gradient_checkpointing,
-        }
+        given = {"weights": HUB, "revision": None, "read_radius": 32, "gradient_checkpointing": False}
+        settings = {"hidden_dim": hidden_dim, "freeze_encoder": freeze_encoder, **given, **encoder_settings}
         super().__init__(model_name, "delta", window, seed, settings, {"dropout": dropout})
         self.config = {"model_name": model_name, "window": window, **settings, "dropout": dropout, "seed": seed}
 

@@ -18,13 +18,18 @@ from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write
-from meta_spliceai.splice_engine.meta_layer.models.heads.head import Head
+from meta_spliceai.splice_engine.meta_layer.models.heads import Head
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
 FORMAT = 1
+
+OneHot = Float[Tensor, "batch 4 length"]
+Features = Float[Tensor, "batch channels positions"]
+Shift = Int[Tensor, " batch"] | None
+"""Places before the middle at which each pair's variant stands; None: in the middle."""
 
 
 class Predictor(nn.Module):
@@ -62,13 +67,11 @@ class Predictor(nn.Module):
         self.readout: nn.Module
         self.head: Head
 
-    def encode_pair(
-        self, ref: Float[Tensor, "batch 4 length"], alt: Float[Tensor, "batch 4 length"]
-    ) -> tuple[Float[Tensor, "batch channels positions"], Float[Tensor, "batch channels positions"]]:
+    def encode_pair(self, ref: OneHot, alt: OneHot) -> tuple[Features, Features]:
         """Features of both sequences, in one pass of the encoder over the joined batch."""
         joined = torch.cat((ref, alt))
         if self.encoder_frozen:
-            # In float32 and rounded as they come out of the cache: predictions do not depend on whether they were kept.
+            # In float32 and rounded as they come out of the cache: whether they were kept must not change a prediction.
             exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
             with torch.no_grad(), torch.autocast(ref.device.type, enabled=False), exact:
                 both: Tensor = self.encoder(joined).half().float()
@@ -85,13 +88,8 @@ class Predictor(nn.Module):
             self.encoder.eval()
         return self
 
-    def compare(
-        self,
-        ref: Float[Tensor, "batch channels positions"],
-        alt: Float[Tensor, "batch channels positions"],
-        shift: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch outputs"]:
-        """What the head says of two sequences' features; see `forward` for `shift`."""
+    def compare(self, ref: Features, alt: Features, shift: Shift = None) -> Float[Tensor, "batch outputs"]:
+        """The prediction from two sequences' features."""
         ref, alt = self.project(ref), self.project(alt)
         compared = self.readout(ref, alt, shift)
         if self.sites:
@@ -99,19 +97,9 @@ class Predictor(nn.Module):
         prediction: Tensor = self.head(compared, ref, alt)
         return prediction
 
-    def forward(
-        self,
-        ref: Float[Tensor, "batch 4 length"],
-        alt: Float[Tensor, "batch 4 length"],
-        shift: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, "batch outputs"]:
-        """What the head says of each pair; for a Δ predictor [batch, 3] in the order neither, acceptor, donor.
-
-        Args:
-            ref, alt: one-hot bases of both alleles, cut at the same place.
-            shift: places before the middle at which each pair's variant stands; None: in the middle. Predictions about
-                positions count from the window's middle in either case.
-        """
+    def forward(self, ref: OneHot, alt: OneHot, shift: Shift = None) -> Float[Tensor, "batch outputs"]:
+        """The prediction for each pair; for a Δ predictor [batch, 3] in the order neither, acceptor, donor. Predicted
+        positions count from the window's middle, also where the variant is shifted."""
         return self.compare(*self.encode_pair(ref, alt), shift)
 
     def receptive_field(self) -> int | None:
@@ -134,8 +122,8 @@ class Predictor(nn.Module):
         return self.head.loss(prediction, labels, config, weights)
 
     def columns(self, predictions: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
-        """What the predictions of `predict` mean, by name (see the head): `score` and `signed` among them where the
-        task gives them."""
+        """What the numbers of `predict` mean, by name (see the head): `score` and `signed` among them where the task
+        gives them."""
         return self.head.columns(predictions)
 
     def parameter_count(self) -> int:
@@ -144,35 +132,26 @@ class Predictor(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """The model in plain values: class, config, parameter counts, receptive field, origin of the weights."""
-        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
         return {
             "predictor": type(self).__name__,
             "config": self.config,
             "window": self.window,
             "parameters": self.parameter_count(),
-            "parameters_trained": trained,
+            "parameters_trained": sum(p.numel() for p in self.parameters() if p.requires_grad),
             "receptive_field": self.receptive_field(),
             "weights": self.weights,
         }
 
     def save_pretrained(self, folder: Path | str, trained_on: str = "") -> Path:
-        """Write weights (safetensors), config.json and a model card, each file whole. Returns the folder.
-
-        Args:
-            folder: where; made if need be.
-            trained_on: for the model card: what the predictor was trained on, as Markdown.
-        """
+        """Write weights (safetensors), config.json and a model card (which says `trained_on`, as Markdown), each file
+        whole. Returns the folder."""
         folder = Path(folder)
         # Copies, because modules may share a tensor and the file format does not know that.
         state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.state_dict().items()}
         with atomic_write(folder / WEIGHTS_FILE, "wb") as handle:
             handle.write(save(state))
-        with atomic_write(folder / CONFIG_FILE) as handle:
-            json.dump({"format": FORMAT, **self.describe()}, handle, indent=2, ensure_ascii=False)
-        with atomic_write(folder / CARD_FILE) as handle:
-            handle.write(
-                model_card(self.describe(), type(self).__doc__ or "", type(self.head).__doc__ or "", trained_on)
-            )
+        about = type(self).__doc__ or "", type(self.head).__doc__ or ""
+        write_description(folder, self.describe(), model_card(self.describe(), *about, trained_on))
         return folder
 
     @classmethod
@@ -209,12 +188,16 @@ class Predictor(nn.Module):
         return cls(**config)
 
 
-def read_config(folder: Path, fields: dict[str, type]) -> dict[str, Any]:
-    """What config.json of a saved predictor or ensemble says.
+def write_description(folder: Path, described: dict[str, Any], card: str) -> None:
+    """Write config.json and the model card of a predictor or an ensemble."""
+    with atomic_write(folder / CONFIG_FILE) as handle:
+        json.dump({"format": FORMAT, **described}, handle, indent=2, ensure_ascii=False)
+    with atomic_write(folder / CARD_FILE) as handle:
+        handle.write(card)
 
-    Args:
-        folder: where it should be.
-        fields: those that must be there, each with its type.
+
+def read_config(folder: Path, fields: dict[str, type]) -> dict[str, Any]:
+    """What config.json of a saved predictor or ensemble says; `fields` must be there, each with its type.
 
     Raises:
         MissingResourceError: it is not there.
@@ -260,16 +243,10 @@ def _fill(predictor: Predictor, path: Path, name: str) -> None:
 
 
 def model_card(
-    description: dict[str, Any], about: str, about_prediction: str, trained_on: str = "", loader: str = "Predictor"
+    description: dict[str, Any], about: str, about_head: str, trained_on: str = "", loader: str = "Predictor"
 ) -> str:
-    """A page on a saved predictor: what it is, what goes in and comes out, where its weights come from.
-
-    Args:
-        description: the predictor's `describe`.
-        about, about_prediction: docstrings of the predictor and of its head.
-        trained_on: what the run that trained it says of that.
-        loader: class whose `from_pretrained` reads the folder.
-    """
+    """A page on a saved predictor, from its `describe` and the docstrings of the predictor and of its head; `loader` is
+    the class whose `from_pretrained` reads the folder."""
     settings = "\n".join(f"- {name}: {value}" for name, value in description["config"].items())
     return f"""# {description["predictor"]}
 
@@ -286,7 +263,7 @@ def model_card(
 
 ## Prediction
 
-{inspect.cleandoc(about_prediction)}
+{inspect.cleandoc(about_head)}
 
 ## Settings
 

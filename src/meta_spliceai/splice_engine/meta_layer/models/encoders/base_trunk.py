@@ -16,7 +16,6 @@ class BaseTrunk(nn.Module):
     from the genome before training, and a predictor with this encoder has no weights of the network.
 
     Attributes:
-        reading: what is read, and where.
         positions: places: the acceptor, the variant and `read_radius` bases to either side of it, the donor.
         channels: those of each network one after the other, and one that is 1 where the place is known.
     """
@@ -28,11 +27,6 @@ class BaseTrunk(nn.Module):
         self.channels = networks * width + 1
 
     def forward(self, onehot: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch channels positions"]:
-        """No features can be had from a window.
-
-        Raises:
-            InputError: always.
-        """
         raise InputError(
             f"the trunk of {self.reading.family} is computed from the genome, not from a window of "
             f"{onehot.shape[-1]} bases; give `fit` and `predict` windows with their features (`TrunkWindows.joined`)"

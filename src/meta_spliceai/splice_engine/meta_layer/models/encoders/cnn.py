@@ -10,13 +10,18 @@ the layer norm and the gate read contiguous channels.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.models.encoders.receptive_field import plan_dilations, receptive_field
+
+Inner = Float[Tensor, "batch channels 1 length"]
 
 
 class _ChannelNorm(nn.Module):
@@ -26,7 +31,7 @@ class _ChannelNorm(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Float[Tensor, "batch channels 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+    def forward(self, x: Inner) -> Inner:
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -45,7 +50,7 @@ class _GatedBlock(nn.Module):
         self.norm = _ChannelNorm(channels)
         self.conv = _conv(channels, 2 * channels, kernel, dilation)
 
-    def forward(self, x: Float[Tensor, "batch channels 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+    def forward(self, x: Inner) -> Inner:
         return x + F.glu(self.conv(self.norm(x)).permute(0, 2, 3, 1), dim=-1).permute(0, 3, 1, 2)
 
 
@@ -57,12 +62,22 @@ class _PlainBlock(nn.Module):
         self.conv = _conv(channels, channels, kernel, dilation)
         self.norm = _ChannelNorm(channels)
 
-    def forward(self, x: Float[Tensor, "batch channels 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+    def forward(self, x: Inner) -> Inner:
         return x + F.relu(self.norm(self.conv(x)))
 
 
 class _WindowEncoder(nn.Module):
-    """What both encoders share: the plan of dilations and the change between [b, 4, L] and the inner layout."""
+    """What both encoders share: the plan of dilations and the change between [b, 4, L] and the inner layout.
+
+    Args:
+        window: bases in the window (odd); dilations follow it, so that the middle position sees all of it.
+        hidden_dim: channels.
+        layers: convolutions after the gated encoder's entry, all convolutions of the plain one.
+        kernel: taps of each convolution (odd).
+
+    Raises:
+        InputError: a bad number; too few layers for the window.
+    """
 
     def __init__(self, window: int, hidden_dim: int, layers: int, kernel: int) -> None:
         super().__init__()
@@ -73,15 +88,11 @@ class _WindowEncoder(nn.Module):
         self.dilations = plan_dilations(window, layers, kernel)
         self.receptive_field = receptive_field(kernel, self.dilations)
 
-    def _layers(self, x: Float[Tensor, "batch 4 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+    def _layers(self, x: Float[Tensor, "batch 4 1 length"]) -> Inner:
         raise NotImplementedError
 
     def forward(self, onehot: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch channels length"]:
-        """Features per position.
-
-        Raises:
-            InputError: a window of another length than the encoder was planned for.
-        """
+        """Features per position; InputError for a window of another length than the encoder was planned for."""
         if onehot.shape[-1] != self.window:
             raise InputError(f"a window of {onehot.shape[-1]} bases was given to an encoder made for {self.window}")
         x = onehot.unsqueeze(2).contiguous(memory_format=torch.channels_last)
@@ -89,17 +100,7 @@ class _WindowEncoder(nn.Module):
 
 
 class GatedCNNEncoder(_WindowEncoder):
-    """Gated dilated residual CNN (the wishlist's ValidatedDelta encoder).
-
-    Args:
-        window: bases in the window (odd); dilations follow it, so that the middle position sees all of it.
-        hidden_dim: channels.
-        layers: gated residual blocks.
-        kernel: taps of each convolution (odd).
-
-    Raises:
-        InputError: a bad number; too few layers for the window.
-    """
+    """Gated dilated residual CNN (the wishlist's ValidatedDelta encoder)."""
 
     def __init__(self, window: int, hidden_dim: int = 128, layers: int = 6, kernel: int = 7) -> None:
         super().__init__(window, hidden_dim, layers, kernel)
@@ -108,7 +109,7 @@ class GatedCNNEncoder(_WindowEncoder):
         self.blocks = nn.ModuleList(_GatedBlock(hidden_dim, kernel, d) for d in self.dilations)
         self.norm = _ChannelNorm(hidden_dim)
 
-    def _layers(self, x: Float[Tensor, "batch 4 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+    def _layers(self, x: Float[Tensor, "batch 4 1 length"]) -> Inner:
         x = self.entry(x)
         for block in self.blocks:
             x = block(x)
@@ -116,17 +117,7 @@ class GatedCNNEncoder(_WindowEncoder):
 
 
 class SimpleCNNEncoder(_WindowEncoder):
-    """Plain dilated residual CNN: the simplest learned reading of a window.
-
-    Args:
-        window: bases in the window (odd); dilations follow it, so that the middle position sees all of it.
-        hidden_dim: channels.
-        layers: convolutions, all but the first with a residual path around them.
-        kernel: taps of each convolution (odd).
-
-    Raises:
-        InputError: a bad number; too few layers for the window.
-    """
+    """Plain dilated residual CNN: the simplest learned reading of a window. Only its first layer has no residual."""
 
     def __init__(self, window: int, hidden_dim: int = 64, layers: int = 4, kernel: int = 11) -> None:
         super().__init__(window, hidden_dim, layers, kernel)
@@ -135,8 +126,66 @@ class SimpleCNNEncoder(_WindowEncoder):
         self.norm = _ChannelNorm(hidden_dim)
         self.blocks = nn.ModuleList(_PlainBlock(hidden_dim, kernel, dilation) for dilation in others)
 
-    def _layers(self, x: Float[Tensor, "batch 4 1 length"]) -> Float[Tensor, "batch channels 1 length"]:
+    def _layers(self, x: Float[Tensor, "batch 4 1 length"]) -> Inner:
         x = F.relu(self.norm(self.entry(x)))
         for block in self.blocks:
             x = block(x)
         return x
+
+
+def receptive_field(kernel: int, dilations: Sequence[int]) -> int:
+    """Bases that one output position depends on, for stride-1 convolutions of one kernel size (it is odd)."""
+    return 1 + (kernel - 1) * sum(dilations)
+
+
+def plan_dilations(window: int, layers: int, kernel: int) -> tuple[int, ...]:
+    """The gentlest geometric dilations with which the middle position sees every base of the window.
+
+    The first layer has dilation 1. Each later dilation is the growth factor's power, rounded, and never so large that
+    the layers before it leave a gap between its taps: then no base in the window is skipped.
+
+    Raises:
+        InputError: an even window or kernel; so few layers that no dilations without gaps cover the window.
+    """
+    if window < 1 or window % 2 == 0:
+        raise InputError(f"window {window} is not an odd positive number of bases")
+    if kernel < 3 or kernel % 2 == 0:
+        raise InputError(f"kernel {kernel} is not an odd number of at least 3")
+    if layers < 1:
+        raise InputError(f"layers {layers} is not positive")
+    # Largest field without gaps: every dilation equals the field of the layers before it.
+    most = kernel**layers
+    if most < window:
+        enough = next(more for more in itertools.count(layers) if kernel**more >= window)
+        raise InputError(
+            f"{layers} layers of kernel {kernel} cannot see a window of {window} bases without gaps "
+            f"(at most {most}); use at least {enough} layers or a smaller window"
+        )
+    growth = 1.0
+    while growth <= kernel + 1:
+        dilations: list[int] = []
+        for layer in range(layers):
+            dilations.append(min(round(growth**layer), receptive_field(kernel, dilations)))
+        if receptive_field(kernel, dilations) >= window and not unseen(window, kernel, dilations):
+            return tuple(dilations)
+        growth += 0.05
+    raise InputError(
+        f"{layers} layers of kernel {kernel} cannot see all of a window of {window} bases; use more layers or a "
+        "smaller window"
+    )
+
+
+def unseen(window: int, kernel: int, dilations: Sequence[int]) -> int:
+    """Bases of the window that its middle does not depend on.
+
+    A receptive field as wide as the window is not enough: beyond the window's edges every layer sees zeros, so what a
+    base says must reach the middle without a step outside.
+    """
+    seen = np.zeros(window, dtype=bool)
+    seen[window // 2] = True
+    for dilation in reversed(dilations):
+        before = seen.copy()
+        for step in range(dilation, min(kernel // 2 * dilation, window - 1) + 1, dilation):
+            seen[step:] |= before[:-step]
+            seen[:-step] |= before[step:]
+    return int((~seen).sum())

@@ -8,11 +8,11 @@ the published checkpoints below `backbone.`, so that a checkpoint loads name by 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,65 +24,36 @@ BASE_TOKENS = (7, 8, 9, 10)
 """Token of A, C, G, T: the published vocabulary keeps 0 to 6 for special tokens."""
 N_TOKEN = 11
 
+Hidden = Float[Tensor, "batch length channels"]
+
 FLOOR = 0.05
 """Added to the decay, so that the farthest taps can still count (the published code's "shift")."""
 
 
-@dataclass(frozen=True)
-class HyenaConfig:
-    """The shape of a HyenaDNA model.
+class HyenaConfig(BaseModel):
+    """The shape of a HyenaDNA model, in the names of the hub's own config.json; other entries of that are ignored."""
 
-    Attributes:
-        d_model: width.
-        n_layer: layers.
-        d_inner: width inside the feed-forward part.
-        max_seq_len: longest sequence that the position tables serve, in tokens.
-        emb_dim: numbers that describe a position to the filter network (odd).
-        filter_order: width of the filter network.
-        num_inner_mlps: hidden layers of the filter network after the first.
-        short_filter_order: taps of the short convolution.
-        vocabulary: rows of the token table (12 tokens, padded to a multiple of 8).
-        activation_freq: initial frequency of the filter network's sines.
-        layer_norm_epsilon: as the name says.
-        embed_dropout: share dropped after the embedding in training.
-    """
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
-    d_model: int
-    n_layer: int
-    d_inner: int
-    max_seq_len: int
-    emb_dim: int = 5
-    filter_order: int = 64
-    num_inner_mlps: int = 2
-    short_filter_order: int = 3
-    vocabulary: int = 16
-    activation_freq: float = 10.0
+    d_model: PositiveInt
+    n_layer: PositiveInt
+    d_inner: PositiveInt = Field(description="width inside the feed-forward part")
+    max_seq_len: PositiveInt = Field(description="longest sequence that the position tables serve, in tokens")
+    emb_dim: PositiveInt = Field(5, description="numbers that describe a position to the filter network (odd)")
+    filter_order: PositiveInt = Field(64, description="width of the filter network")
+    num_inner_mlps: PositiveInt = Field(2, description="hidden layers of the filter network after the first")
+    short_filter_order: PositiveInt = Field(3, description="taps of the short convolution")
+    vocab_size: PositiveInt = 12
+    pad_vocab_size_multiple: PositiveInt = 8
+    activation_freq: float = Field(10.0, description="initial frequency of the filter network's sines")
     layer_norm_epsilon: float = 1e-5
-    embed_dropout: float = 0.1
+    embed_dropout: float = Field(0.1, ge=0, lt=1, description="share dropped after the embedding in training")
+    hyena_order: Literal[2] = 2
 
-    def to_hub(self) -> dict[str, Any]:
-        """The config.json of the hub's own format."""
-        return {
-            "model_type": "hyenadna",
-            "architectures": ["HyenaDNAForCausalLM"],
-            "vocab_size": 12,
-            "pad_vocab_size_multiple": 8,
-            "d_model": self.d_model,
-            "n_layer": self.n_layer,
-            "d_inner": self.d_inner,
-            "max_seq_len": self.max_seq_len,
-            "emb_dim": self.emb_dim,
-            "filter_order": self.filter_order,
-            "num_inner_mlps": self.num_inner_mlps,
-            "short_filter_order": self.short_filter_order,
-            "activation_freq": self.activation_freq,
-            "layer_norm_epsilon": self.layer_norm_epsilon,
-            "embed_dropout": self.embed_dropout,
-            "hyena_order": 2,
-            "train_freq": True,
-            "use_bias": True,
-            "tie_word_embeddings": False,
-        }
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the token table."""
+        return -(-self.vocab_size // self.pad_vocab_size_multiple) * self.pad_vocab_size_multiple
 
 
 class _Sine(nn.Module):
@@ -168,7 +139,7 @@ class _HyenaOperator(nn.Module):
         self.short_filter = nn.Conv1d(3 * width, 3 * width, taps, groups=3 * width, padding=taps - 1)
         self.filter_fn = _LongFilter(config)
 
-    def forward(self, x: Float[Tensor, "batch length channels"]) -> Float[Tensor, "batch length channels"]:
+    def forward(self, x: Hidden) -> Hidden:
         length = x.shape[1]
         mixed = self.short_filter(self.in_proj(x).mT)[..., :length]
         outer, inner, value = mixed.chunk(3, dim=1)
@@ -181,7 +152,7 @@ class _FeedForward(nn.Module):
         self.fc1 = nn.Linear(config.d_model, config.d_inner)
         self.fc2 = nn.Linear(config.d_inner, config.d_model)
 
-    def forward(self, x: Float[Tensor, "batch length channels"]) -> Float[Tensor, "batch length channels"]:
+    def forward(self, x: Hidden) -> Hidden:
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
@@ -193,7 +164,7 @@ class _Layer(nn.Module):
         self.norm2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
         self.mlp = _FeedForward(config)
 
-    def forward(self, x: Float[Tensor, "batch length channels"]) -> Float[Tensor, "batch length channels"]:
+    def forward(self, x: Hidden) -> Hidden:
         # The residual stream stays in float32: under autocast the branches come back as bfloat16.
         x = x + self.mixer(self.norm1(x))
         return x + self.mlp(self.norm2(x))
@@ -242,15 +213,11 @@ class HyenaDNA(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def parameter_count(self) -> int:
-        """Trainable numbers, each counted once; position tables are not among them."""
-        return sum(parameter.numel() for parameter in self.parameters())
-
-    def embed(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length channels"]:
+    def embed(self, tokens: Int[Tensor, "batch length"]) -> Hidden:
         """The token table's rows."""
         return F.embedding(tokens.long(), self.backbone.embeddings.word_embeddings.weight)
 
-    def embed_bases(self, onehot: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch length channels"]:
+    def embed_bases(self, onehot: Float[Tensor, "batch 4 length"]) -> Hidden:
         """The same rows from one-hot bases; a column of zeros is N. Gradients reach the bases."""
         table = self.backbone.embeddings.word_embeddings.weight
         with torch.autocast(onehot.device.type, enabled=False):
@@ -258,7 +225,7 @@ class HyenaDNA(nn.Module):
             # Only zeros and ones meet the table, so no rounding happens here.
             return known @ table[BASE_TOKENS[0] : N_TOKEN] + (1 - known.sum(-1, keepdim=True)) * table[N_TOKEN]
 
-    def forward(self, embedded: Float[Tensor, "batch length channels"]) -> Float[Tensor, "batch length channels"]:
+    def forward(self, embedded: Hidden) -> Hidden:
         """Hidden states after the final norm; position i has seen positions 0 to i.
 
         Raises:
@@ -275,3 +242,47 @@ class HyenaDNA(nn.Module):
             else:
                 x = layer(x)
         return self.backbone.ln_f(x)
+
+
+class BothStrandsHyenaDNA(nn.Module):
+    """HyenaDNA on the transcript and on its reverse complement.
+
+    At every position the first half of the channels has seen the bases up to and including it, the second half those
+    from it on, read on the other strand; together they have seen the whole window.
+
+    Args:
+        model: HyenaDNA.
+        window: bases (at most as many as the model's position tables serve).
+        radius: only positions up to this far from the middle are given out; None for all.
+    """
+
+    def __init__(self, model: HyenaDNA, window: int, radius: int | None = None) -> None:
+        super().__init__()
+        if window < 1 or window % 2 == 0:
+            raise InputError(f"window {window} is not an odd positive number of bases")
+        if window > model.config.max_seq_len:
+            raise InputError(f"window {window} is longer than this HyenaDNA can read ({model.config.max_seq_len})")
+        self.model = model
+        self.window = window
+        self.channels = 2 * model.config.d_model
+        self.receptive_field = window
+        self.first = max(0, window // 2 - radius) if radius is not None else 0
+        self.positions = window - 2 * self.first
+
+    def layers_from_last(self) -> list[list[nn.Parameter]]:
+        """Parameters of HyenaDNA's layers from the last (with the final norm) to the first, then of the token table."""
+        backbone = self.model.backbone
+        layers = [list(layer.parameters()) for layer in backbone.layers][::-1]
+        layers[0] += list(backbone.ln_f.parameters())
+        return [*layers, list(backbone.embeddings.parameters())]
+
+    def forward(self, onehot: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch channels positions"]:
+        """Features of the middle positions; InputError for a window of another length than it was made for."""
+        if onehot.shape[-1] != self.window:
+            raise InputError(f"a window of {onehot.shape[-1]} bases was given to an encoder made for {self.window}")
+        # Channels are A, C, G, T: turning both axes round gives the reverse complement.
+        both = torch.cat((onehot, onehot.flip((1, 2))))
+        hidden = self.model(self.model.embed_bases(both))
+        onward, backward = hidden[: len(onehot)], hidden[len(onehot) :].flip(1)
+        last = self.first + self.positions
+        return torch.cat((onward[:, self.first : last], backward[:, self.first : last]), dim=2).mT

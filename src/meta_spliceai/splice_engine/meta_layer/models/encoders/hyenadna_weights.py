@@ -1,17 +1,23 @@
 """Where HyenaDNA weights come from: the hub at a pinned revision, a local folder in either format, or scratch by name.
 
 What is asked for is loaded, or an error says how to get it; nothing ever takes its place.
+
+The authors' own format is a whole run as PyTorch Lightning and Hydra save it: beside `state_dict` it may hold the run's
+settings as OmegaConf objects and the states of callbacks. PyTorch's reader refuses a file that names a class of a third
+party. Here the names of those packages are read as empty shells, so that the weights beside them can be had; a file
+that names anything else is refused.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -21,64 +27,48 @@ from meta_spliceai.files import atomic_write, sha256_file
 from meta_spliceai.resources.download import OFFLINE_VARIABLE, offline
 from meta_spliceai.resources.hub import ENCODERS, HUB_FILES, WEIGHTS, folder_at_hand
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaConfig, HyenaDNA
-from meta_spliceai.splice_engine.meta_layer.models.encoders.original_checkpoint import read_original
 
 HUB = "hub"
 SCRATCH = "scratch"
 
 
-@dataclass(frozen=True)
-class PublishedModel:
-    """One published checkpoint.
-
-    Attributes:
-        config: its shape.
-        repository: its name on the model hub.
-        revision: the commit this package was written against.
-    """
+class PublishedModel(NamedTuple):
+    """One published checkpoint: its shape, its name on the model hub, the commit this package was written against."""
 
     config: HyenaConfig
     repository: str
     revision: str
 
 
-def _published(name: str, layers: int, width: int, longest: int) -> PublishedModel:
-    config = HyenaConfig(d_model=width, n_layer=layers, d_inner=4 * width, max_seq_len=longest)
-    return PublishedModel(config, *ENCODERS[name])
-
-
 PUBLISHED: dict[str, PublishedModel] = {
-    name: _published(name, *shape)
-    for name, shape in {
-        "hyenadna-tiny-1k": (2, 128, 1_026),
-        "hyenadna-small-32k": (4, 256, 32_770),
-        "hyenadna-medium-160k": (8, 256, 160_002),
-        "hyenadna-medium-450k": (8, 256, 450_002),
-        "hyenadna-large-1m": (8, 256, 1_000_002),
-    }.items()
+    name: PublishedModel(
+        HyenaConfig(d_model=width, n_layer=layers, d_inner=4 * width, max_seq_len=longest), *ENCODERS[name]
+    )
+    for name, layers, width, longest in (
+        ("hyenadna-tiny-1k", 2, 128, 1_026),
+        ("hyenadna-small-32k", 4, 256, 32_770),
+        ("hyenadna-medium-160k", 8, 256, 160_002),
+        ("hyenadna-medium-450k", 8, 256, 450_002),
+        ("hyenadna-large-1m", 8, 256, 1_000_002),
+    )
 }
 """Licence of the checkpoints: BSD-3-Clause by their model cards; the authors' code is Apache-2.0."""
 
 _SHAPE = (
-    "d_model",
-    "n_layer",
-    "d_inner",
-    "max_seq_len",
-    "emb_dim",
-    "filter_order",
-    "num_inner_mlps",
-    "short_filter_order",
-    "vocabulary",
+    *("d_model", "n_layer", "d_inner", "max_seq_len", "emb_dim"),
+    *("filter_order", "num_inner_mlps", "short_filter_order", "vocabulary"),
 )
 """What a folder's config must share with the published model that it is asked for as."""
 
+_SHELLS = ("argparse.", "hydra.", "lightning.", "lightning_fabric.", "omegaconf.", "pathlib.", "pytorch_lightning.")
+"""Packages whose names may stand beside the weights in the original format."""
+
+_PLAIN = {f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple")} | {"typing.Any"}
+"""Plain types, which OmegaConf's settings name as the kind of what they hold."""
+
 
 def model_config(name: str) -> HyenaConfig:
-    """The shape of a published model.
-
-    Raises:
-        InputError: no model of this name.
-    """
+    """The shape of a published model; InputError if there is none of this name."""
     if name not in PUBLISHED:
         raise unknown_value("HyenaDNA model", name, PUBLISHED)
     return PUBLISHED[name].config
@@ -124,19 +114,15 @@ def load_hyenadna(
                 f"{folder} does not hold {name}: its {field} is {getattr(found, field)}, not {getattr(expected, field)}"
             )
     model, digest = read_folder(folder, gradient_checkpointing)
-    return model, origin or f"folder {folder.name} ({described_origin(folder)}sha256 {digest[:12]})"
+    if not origin:
+        told = json.loads(_content(folder / "config.json")).get("origin", "")  # of an encoder trained here
+        origin = f"folder {folder.name} ({f'{told}; ' if told else ''}sha256 {digest[:12]})"
+    return model, origin
 
 
 def require_weights(name: str, weights: str = HUB, revision: str | None = None) -> None:
     """Make sure that a model's weights can be loaded, as far as that shows without reading them: downloaded if they are
-    the hub's and not here.
-
-    Args:
-        name, weights, revision: see `load_hyenadna`.
-
-    Raises:
-        InputError, MissingResourceError, MissingExtraError: as `load_hyenadna`.
-    """
+    the hub's and not here. Arguments and errors are those of `load_hyenadna`."""
     model_config(name)
     if weights != SCRATCH:
         folder, _ = _found(name, weights, revision, None)
@@ -144,23 +130,16 @@ def require_weights(name: str, weights: str = HUB, revision: str | None = None) 
 
 
 def missing_here(name: str, weights: str = HUB, revision: str | None = None) -> str:
-    """Why a model's weights are not on this machine, in words; nothing is downloaded. Empty where they are.
-
-    Args:
-        name, weights, revision: see `load_hyenadna`.
-    """
+    """Why a model's weights are not on this machine, in words; nothing is downloaded. Empty where they are."""
     published = PUBLISHED[name]
-    if weights == SCRATCH:
-        return ""
-    if weights == HUB:
-        if folder_at_hand(name, revision) is not None:
-            return ""
+    if weights == HUB and folder_at_hand(name, revision) is None:
         return (
             f"the weights of {name} are not on this machine; a run begins by downloading them "
             f"({published.repository} at {revision or published.revision})"
         )
     try:
-        _weights_file(_found(name, weights, revision, None)[0])
+        if weights not in (HUB, SCRATCH):
+            _weights_file(_found(name, weights, revision, None)[0])
     except MissingResourceError as error:
         return str(error)
     return ""
@@ -176,16 +155,6 @@ def _found(name: str, weights: str, revision: str | None, endpoint: str | None) 
     return folder, ""
 
 
-def described_origin(folder: Path) -> str:
-    """What a self-trained encoder's folder says about itself ("pretrained: …, "), or nothing."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return ""
-    origin = config.get("origin", "")
-    return f"{origin}; " if origin else ""
-
-
 def _unavailable(name: str, why: str) -> MissingResourceError:
     published = PUBLISHED[name]
     return MissingResourceError(
@@ -197,42 +166,36 @@ def _unavailable(name: str, why: str) -> MissingResourceError:
 
 def _hub_folder(name: str, revision: str | None, endpoint: str | None) -> tuple[Path, str]:
     """The folder of the checkpoint, in an opened bundle or in the hub's local cache; downloaded if it is in neither."""
-    there = folder_at_hand(name, revision)
-    if there is not None:
-        return there, f"{PUBLISHED[name].repository} at {there.name}"
-    if offline():
-        raise _unavailable(name, f"not in the cache, and {OFFLINE_VARIABLE} is set")
+    published = PUBLISHED[name]
+    folder = folder_at_hand(name, revision)
+    if folder is None:
+        if offline():
+            raise _unavailable(name, f"not in the cache, and {OFFLINE_VARIABLE} is set")
+        folder = _download(name, revision or published.revision, endpoint)
+    # The snapshot folder is named by the commit it holds, also where a branch or tag was asked for.
+    return folder, f"{published.repository} at {folder.name}"
+
+
+def _download(name: str, commit: str, endpoint: str | None) -> Path:
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise MissingExtraError("downloading HyenaDNA's weights from the hub", "hyena") from error
-    published = PUBLISHED[name]
-    commit = revision or published.revision
-    folder = Path()
     # The bases of the hub's own error are those of its HTTP library; which library that is depends on its version.
     failures: tuple[Any, ...] = (*HfHubHTTPError.__bases__, HFValidationError, OSError)
-    for cached_only in (True, False):
-        try:
-            for file in HUB_FILES:
-                path = hf_hub_download(
-                    published.repository, file, revision=commit, endpoint=endpoint, local_files_only=cached_only
-                )
-                folder = Path(path).parent
-        except LocalEntryNotFoundError as error:
-            if not cached_only:
-                why = _short(error.__cause__ or error)
-                raise _unavailable(name, f"not in the cache, and the hub does not give it: {why}") from error
-        except failures as error:
-            raise _unavailable(name, _short(error)) from error
-        else:
-            break
-    # The snapshot folder is named by the commit it holds, also where a branch or tag was asked for.
-    return folder, f"{published.repository} at {folder.name}"
+    repository = PUBLISHED[name].repository
+    try:
+        paths = [hf_hub_download(repository, file, revision=commit, endpoint=endpoint) for file in HUB_FILES]
+    except LocalEntryNotFoundError as error:
+        why = _short(error.__cause__ or error)
+        raise _unavailable(name, f"not in the cache, and the hub does not give it: {why}") from error
+    except failures as error:
+        raise _unavailable(name, _short(error)) from error
+    return Path(paths[0]).parent
 
 
 def _short(error: BaseException) -> str:
-    """What an error says, in one line."""
     return (" ".join(str(error).split()) or type(error).__name__)[:160]
 
 
@@ -260,7 +223,8 @@ def read_folder(folder: Path, gradient_checkpointing: bool = False) -> tuple[Hye
 
 
 def read_config(folder: Path) -> HyenaConfig:
-    """The shape of the model in a folder.
+    """The shape of the model in a folder, from either format's config.json; the original keeps the filter's part under
+    `layer`, and some of it under other names.
 
     Raises:
         MissingResourceError: config.json or the weights file is not there, or may not be read.
@@ -269,9 +233,25 @@ def read_config(folder: Path) -> HyenaConfig:
     _weights_file(folder)
     path = folder / "config.json"
     try:
-        return _config_of(json.loads(_content(path)))
-    except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{path} does not describe a HyenaDNA ({type(error).__name__}: {error})") from error
+        raw = json.loads(_content(path))
+        layer = raw.get("layer", {}) if isinstance(raw, Mapping) else None
+        if not isinstance(layer, Mapping):
+            raise TypeError("it holds no settings by name")
+        given = {**layer, **raw}
+        for name, other, default in (
+            ("max_seq_len", "l_max", None),
+            ("activation_freq", "w", 1),
+            ("hyena_order", "order", 2),
+            ("emb_dim", "emb_dim", 3),
+        ):
+            given.setdefault(name, given.get(other, default))
+        return HyenaConfig.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f"{first['loc'][0]} is {first['input']!r}: {first['msg']}"
+        raise IntegrityError(f"{path} does not describe a HyenaDNA ({why})") from error
+    except (TypeError, ValueError) as error:
+        raise IntegrityError(f"{path} does not describe a HyenaDNA ({error})") from error
 
 
 def _weights_file(folder: Path) -> Path:
@@ -291,51 +271,6 @@ def _content(path: Path, most: int = -1) -> bytes:
             return handle.read(most)
     except OSError as error:
         raise MissingResourceError(f"{path} cannot be read ({error.strerror or error})") from error
-
-
-def _config_of(raw: Any) -> HyenaConfig:
-    """The shape from either format's config.json; the original keeps the filter's part under `layer`."""
-    layer = raw.get("layer", {}) if isinstance(raw, Mapping) else None
-    if not isinstance(layer, Mapping):
-        raise TypeError("it holds no settings by name")
-    settings = {**layer, **raw}
-    if "max_seq_len" not in settings:
-        settings["max_seq_len"] = layer["l_max"]
-    multiple = _whole(settings, "pad_vocab_size_multiple", 8)
-    order = _whole(settings, "hyena_order", _whole(settings, "order", 2))
-    if order != 2:
-        raise ValueError(f"hyena_order {order} is not 2")
-    config = HyenaConfig(
-        d_model=_whole(settings, "d_model"),
-        n_layer=_whole(settings, "n_layer"),
-        d_inner=_whole(settings, "d_inner"),
-        max_seq_len=_whole(settings, "max_seq_len"),
-        emb_dim=_whole(settings, "emb_dim", 3),
-        filter_order=_whole(settings, "filter_order", 64),
-        num_inner_mlps=_whole(settings, "num_inner_mlps", 2),
-        short_filter_order=_whole(settings, "short_filter_order", 3),
-        vocabulary=-(-_whole(settings, "vocab_size") // multiple) * multiple,
-        activation_freq=_number(settings, "activation_freq", _number(settings, "w", 1)),
-        layer_norm_epsilon=_number(settings, "layer_norm_epsilon", 1e-5),
-        embed_dropout=_number(settings, "embed_dropout", 0.1),
-    )
-    if not 0 <= config.embed_dropout < 1:
-        raise ValueError(f"embed_dropout {config.embed_dropout} is not in [0, 1)")
-    return config
-
-
-def _number(settings: Mapping[str, Any], name: str, default: float | None = None) -> float:
-    value = settings[name] if default is None else settings.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} is {value!r}, not a number")
-    return float(value)
-
-
-def _whole(settings: Mapping[str, Any], name: str, default: int | None = None) -> int:
-    value = _number(settings, name, default)
-    if not (value.is_integer() and value > 0):
-        raise ValueError(f"{name} is {value:g}, not a positive whole number")
-    return int(value)
 
 
 def _load_named(model: HyenaDNA, state: Mapping[str, Tensor], path: Path) -> None:
@@ -372,19 +307,6 @@ def _filter_of(name: str) -> str:
     return name.rsplit(".", 2)[0]
 
 
-def read_head(folder: Path) -> Tensor:
-    """The language-model head of a folder in the hub's format, shape (vocabulary, width).
-
-    Raises:
-        IntegrityError: the file cannot be read or has no head.
-    """
-    path = folder / WEIGHTS
-    try:
-        return load(_content(path))["lm_head.weight"]
-    except (SafetensorError, KeyError) as error:
-        raise IntegrityError(f"{path} holds no language-model head ({_short(error)})") from error
-
-
 def write_hub_format(model: HyenaDNA, head: nn.Linear, folder: Path, origin: str) -> None:
     """Write a model and its head as the hub's own format; `origin` says in words what the weights saw."""
     state = {f"hyena.{name}": tensor for name, tensor in model.state_dict().items()}
@@ -392,5 +314,65 @@ def write_hub_format(model: HyenaDNA, head: nn.Linear, folder: Path, origin: str
     content = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     with atomic_write(folder / WEIGHTS, "wb") as handle:
         handle.write(save(content))
+    kind = {"model_type": "hyenadna", "architectures": ["HyenaDNAForCausalLM"], "tie_word_embeddings": False}
     with atomic_write(folder / "config.json") as handle:
-        json.dump({**model.config.to_hub(), "origin": origin}, handle, indent=2)
+        json.dump({**kind, **model.config.model_dump(), "train_freq": True, "use_bias": True, "origin": origin}, handle)
+
+
+class _Shell:
+    """Takes the place of an object that is not wanted: made from anything, keeps nothing."""
+
+    def __new__(cls, *_: Any, **__: Any) -> _Shell:
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _empty_dict(*_: Any) -> dict[Any, Any]:
+    """Takes the place of a `collections.defaultdict`, into which a checkpoint writes."""
+    return {}
+
+
+def read_original(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint in the authors' own format, by the names they have in the hub's format without its
+    prefix ("backbone.layers.0.…"). Nothing that the file names is run.
+
+    Raises:
+        IntegrityError: the file is truncated, is no checkpoint, or names what no checkpoint of a HyenaDNA holds.
+    """
+    try:
+        with torch.serialization.safe_globals(_stand_ins(path)):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    # The reader's own words are left out: they advise to read the file unsafely.
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
+        raise IntegrityError(f"{path} cannot be read: it is damaged or no PyTorch checkpoint") from error
+    state = content.get("state_dict") if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping):
+        raise IntegrityError(f"{path} cannot be read: it holds no state_dict")
+    # The larger models were trained with recomputation, whose wrapper stands in the names of what it wraps.
+    return {
+        name.replace(".mixer.layer.", ".mixer.").replace(".mlp.layer.", ".mlp.").removeprefix("model."): value
+        for name, value in state.items()
+        if isinstance(name, str)
+    }
+
+
+def _stand_ins(path: Path) -> list[Any]:
+    """What each of the file's unusual names stands for, as PyTorch's reader wants it."""
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except ValueError:  # PyTorch's old file format: read without any names but PyTorch's own
+        return []
+    stand_ins: list[Any] = []
+    for name in sorted(named):
+        if name == "collections.defaultdict":
+            stand_ins.append((_empty_dict, name))
+        elif name in _PLAIN or name.startswith(_SHELLS):
+            stand_ins.append((_Shell, name))
+        else:
+            raise IntegrityError(f"{path} cannot be read: it names {name}, which no checkpoint of a HyenaDNA needs")
+    return stand_ins
