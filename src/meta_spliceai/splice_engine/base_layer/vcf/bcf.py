@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -61,6 +62,8 @@ def as_text(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
                 raise IntegrityError(f"{name} cannot be read as BCF ({_complaint(said)}); fetch it again")
         finally:
             bcftools.kill()
+            with suppress(BrokenPipeError):  # what was not taken yet is not wanted any more
+                bcftools.stdin.close()
 
 
 def _feed(pieces: Iterator[bytes], sink: IO[bytes]) -> None:
