@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,7 +19,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
-Model = HistGradientBoostingClassifier | HistGradientBoostingRegressor
+Model: TypeAlias = HistGradientBoostingClassifier | HistGradientBoostingRegressor
 Table = Float[np.ndarray, "rows features"]
 Rows = Float[np.ndarray, " rows"]
 

@@ -98,8 +98,10 @@ def _hold(y: Rows, score: Rows, stratum: Int[np.ndarray, " rows"], plan: Resampl
         here = stratum == number
         truth, unit = y[here], plan.unit[here]
         if 0 < truth.sum() < len(truth):
-            sides = (np.bincount(unit, weights=side, minlength=plan.n_groups) for side in (truth, 1 - truth))
-            held.append(_Held(truth, *sides, rank_scores(truth == 1, score[here], unit)))
+            positives, negatives = (
+                np.bincount(unit, weights=side, minlength=plan.n_groups) for side in (truth, 1 - truth)
+            )
+            held.append(_Held(truth, positives, negatives, rank_scores(truth == 1, score[here], unit)))
     return held
 
 

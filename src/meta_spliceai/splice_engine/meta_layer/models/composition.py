@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -190,7 +190,7 @@ _GIVEN = {"place", "model_name", "family", "width", "inputs", "channels", "posit
 
 def settings_of(kind: str, name: str) -> list[str]:
     """Names of the settings that an encoder or a head takes; `kind` is "encoder" or "head"."""
-    registry: dict[str, Callable[..., Any]] = {"encoder": {**ENCODERS}, "head": {**HEADS}}[kind]
+    registry: Mapping[str, Callable[..., Any]] = ENCODERS if kind == "encoder" else HEADS
     if name not in registry:
         raise unknown_value(kind, name, registry)
     return [setting for setting in inspect.signature(registry[name]).parameters if setting not in _GIVEN]

@@ -39,15 +39,15 @@ class HyenaConfig(BaseModel):
     n_layer: PositiveInt
     d_inner: PositiveInt = Field(description="width inside the feed-forward part")
     max_seq_len: PositiveInt = Field(description="longest sequence that the position tables serve, in tokens")
-    emb_dim: PositiveInt = Field(5, description="numbers that describe a position to the filter network (odd)")
-    filter_order: PositiveInt = Field(64, description="width of the filter network")
-    num_inner_mlps: PositiveInt = Field(2, description="hidden layers of the filter network after the first")
-    short_filter_order: PositiveInt = Field(3, description="taps of the short convolution")
+    emb_dim: PositiveInt = Field(default=5, description="numbers that describe a position to the filter network (odd)")
+    filter_order: PositiveInt = Field(default=64, description="width of the filter network")
+    num_inner_mlps: PositiveInt = Field(default=2, description="hidden layers of the filter network after the first")
+    short_filter_order: PositiveInt = Field(default=3, description="taps of the short convolution")
     vocab_size: PositiveInt = 12
     pad_vocab_size_multiple: PositiveInt = 8
-    activation_freq: float = Field(10.0, description="initial frequency of the filter network's sines")
+    activation_freq: float = Field(default=10.0, description="initial frequency of the filter network's sines")
     layer_norm_epsilon: float = 1e-5
-    embed_dropout: float = Field(0.1, ge=0, lt=1, description="share dropped after the embedding in training")
+    embed_dropout: float = Field(default=0.1, ge=0, lt=1, description="share dropped after the embedding in training")
     hyena_order: Literal[2] = 2
 
     @property
