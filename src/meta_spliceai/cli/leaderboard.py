@@ -71,7 +71,6 @@ def leaderboard(
           --scores mine=mine.vcf.gz:INFO/SCORE
     """
     from meta_spliceai.errors import InputError
-    from meta_spliceai.experiments.board.external_scores import ScoreFile
     from meta_spliceai.experiments.board.leaderboard import board_table, boards
     from meta_spliceai.experiments.board.shown import as_html, as_markdown
     from meta_spliceai.experiments.store.tables import ledger_damage
@@ -81,7 +80,11 @@ def leaderboard(
         raise InputError("give one of --json, --markdown and --html")
     if pool and scores:
         raise InputError("give one of --pool-starts and --scores")
-    files = [ScoreFile.parse(text) for text in scores or ()]
+    files: list[ScoreFile] = []
+    if scores:
+        from meta_spliceai.experiments.board.external_scores import ScoreFile
+
+        files = [ScoreFile.parse(text) for text in scores]
     workspace = Workspace.default(runs_dir, ledgers)
     found = _selected(boards(workspace), workspace, data, split, bool(files))
     if files:

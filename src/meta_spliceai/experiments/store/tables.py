@@ -127,7 +127,8 @@ def _without_run(row: dict[str, Any]) -> dict[str, Any]:
 def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: bool) -> pa.Table:
     path = folder / FOLDER / f"{name}.parquet"
     table, known = _read(path, SCHEMAS[name])
-    wanted = {facts["run"]: f"{facts['at']} {_stamp(folder / facts['run'] / SOURCES[name])}" for facts in runs}
+    stamps = {facts["run"]: _stamp(f"{folder}/{facts['run']}/{SOURCES[name]}") for facts in runs}
+    wanted = {facts["run"]: f"{facts['at']} {stamps[facts['run']]}" for facts in runs}
     for run in wanted:
         if known.get(run) == KEPT:
             wanted[run] = KEPT
@@ -176,7 +177,7 @@ def _facts(folder: Path, write: bool) -> list[dict[str, Any]]:
     rows = []
     changed = bool(entries)
     for run in order:
-        stamp = f"{_stamp(folder / run / 'run.json')} {_stamp(folder / run / 'data.json')}"
+        stamp = " ".join(_stamp(f"{folder}/{run}/{file}") for file in ("run.json", "data.json"))
         if run in entries:
             entry = {key: value for key, value in entries[run].items() if key not in _LONG}
             rows.append({"run": run, "signature": stamp, "facts": json.dumps(entry | _of_folder(folder / run))})
@@ -276,7 +277,7 @@ def _object(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _stamp(file: Path) -> str:
+def _stamp(file: Path | str) -> str:
     try:
         status = os.stat(file)
     except OSError:
