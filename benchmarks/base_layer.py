@@ -41,7 +41,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -430,6 +430,14 @@ def _machine(threads: int) -> dict[str, Any]:
     }
 
 
+def _kept(folder: Path) -> Iterator[tuple[str, dict[str, Any] | None, bool]]:
+    """Each instruction set, what was measured on it, and whether it was on this state of the kernel."""
+    for name in INSTRUCTION_SETS:
+        path = folder / f"base_layer-{name.lower()}.json"
+        report = json.loads(path.read_text()) if path.is_file() else None
+        yield name, report, report is not None and report["code"] == _code()
+
+
 def document(folder: Path) -> str:
     """One table for all instruction sets, measured or not, and a paragraph on each machine."""
     lines = [
@@ -437,14 +445,11 @@ def document(folder: Path) -> str:
         "|---|---|---|---:|---:|---:|---:|---:|---|",
     ]
     notes = []
-    for name in INSTRUCTION_SETS:
-        path = folder / f"base_layer-{name.lower()}.json"
-        if not path.is_file():
+    for name, report, current in _kept(folder):
+        if report is None:
             lines.append(f"| {name} | | not measured on this code | | | | | | |")
             continue
-        report = json.loads(path.read_text())
-        label = name if report["code"] == _code() else f"{name} (earlier code; not measured on this code)"
-        lines += _lines(report, label)
+        lines += _lines(report, name if current else f"{name} (earlier code; not measured on this code)")
         notes += ["", _note(report)]
     return "\n".join(lines + notes) + "\n"
 
@@ -455,13 +460,11 @@ def in_short(folder: Path) -> str:
         "| processor | variants | SpliceAI's package | meta-spliceai | ratio | peak memory |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    for name in INSTRUCTION_SETS:
-        path = folder / f"base_layer-{name.lower()}.json"
-        if not path.is_file():
+    for name, report, current in _kept(folder):
+        if report is None:
             lines.append(f"| {name} | not measured | | | | |")
             continue
-        report = json.loads(path.read_text())
-        earlier = "" if report["code"] == _code() else "; earlier code"
+        earlier = "" if current else "; earlier code"
         for what, sides in report["sets"].items():
             peer, ours = sides.get("spliceai"), sides["ours"]
             machine = f"{report['machine']['processor']}, {report['threads']} threads ({name}{earlier})"

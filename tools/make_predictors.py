@@ -188,11 +188,11 @@ def by_chromosome(
     for one in np.unique(chrom):
         test = chrom == one
         train = ~test & ~np.isin(groups, groups[test])
-        model = fit(x[train], y[train], groups[train])
-        held[test] = model(x[test])
+        probability = fit(x[train], y[train], groups[train])(x)
+        held[test] = probability[test]
+        odds = logit(probability)
         for name in () if source is None else np.unique(source):
             mine = source == name
-            odds = logit(model(x))
             held[test & mine] = expit(odds[test & mine] + shift(odds[train & mine], y[train & mine]))
     return held
 

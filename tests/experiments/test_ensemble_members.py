@@ -123,7 +123,18 @@ def test_weights_see_the_labels_of_the_validation_part_and_no_others(
         inside = prepared.splits[0].indices(part)
         values[inside] = its_predictions[inside]
         other = replace(prepared, targets=replace(prepared.targets, values=values))
-        job = Job(run, spec, other, "cpu", False, Silent(), Clock(), lambda row_id: workspace.find(names[row_id]))
+        job = Job(
+            run=run,
+            spec=spec,
+            rows=rows,
+            workspace=workspace,
+            device="cpu",
+            resume=False,
+            callback=Silent(),
+            clock=Clock(),
+            prepared=other,
+            run_member=lambda row_id: workspace.find(names[row_id]),
+        )
         return list(train_ensemble(job).model["member_weights"].values())
 
     assert sum(kept) == pytest.approx(1)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
+from meta_spliceai.splice_engine.meta_layer.training import fit
+from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 
 WINDOW = 21
@@ -25,6 +30,29 @@ class ToyTask:
     targets: Targets
     train: np.ndarray
     validation: np.ndarray
+
+    def fit(
+        self,
+        predictor: Predictor,
+        folder: Path,
+        config: TrainingConfig,
+        *,
+        windows: ToyWindows | None = None,
+        resume: bool = False,
+    ) -> FitReport:
+        """Train quietly on the processor, on other windows of the same variants if they are given."""
+        return fit(
+            predictor,
+            windows or self.windows,
+            self.targets,
+            self.train,
+            self.validation,
+            config,
+            folder,
+            "cpu",
+            resume=resume,
+            progress=False,
+        )
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
 from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor, ValidatedDeltaPredictor
-from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 from .conftest import WINDOW, ToyTask
@@ -70,18 +69,7 @@ def test_a_cnn_has_one_rate() -> None:
 
 
 def train(task: ToyTask, folder: Path, config: TrainingConfig, predictor: object = None) -> FitReport:
-    return fit(
-        predictor or new_predictor(),
-        task.windows,
-        task.targets,
-        task.train,
-        task.validation,
-        config,
-        folder,
-        "cpu",
-        resume=True,
-        progress=False,
-    )
+    return task.fit(predictor or new_predictor(), folder, config, resume=True)
 
 
 def test_only_the_opened_layers_change(toy_task: ToyTask, tmp_path: Path) -> None:

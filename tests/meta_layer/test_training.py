@@ -35,18 +35,7 @@ def train(
     task: ToyTask, folder: Path, config: TrainingConfig = CONFIG, resume: bool = False, predictor=None
 ) -> tuple[FitReport, np.ndarray]:
     predictor = predictor or new_predictor()
-    report = fit(
-        predictor,
-        task.windows,
-        task.targets,
-        task.train,
-        task.validation,
-        config,
-        folder,
-        "cpu",
-        resume=resume,
-        progress=False,
-    )
+    report = task.fit(predictor, folder, config, resume=resume)
     return report, predict(predictor, task.windows, "cpu")
 
 

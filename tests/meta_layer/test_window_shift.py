@@ -21,7 +21,6 @@ from meta_spliceai.splice_engine.meta_layer.models import (
 from meta_spliceai.splice_engine.meta_layer.models.composition import PairReadout
 from meta_spliceai.splice_engine.meta_layer.models.heads import MultitaskHead, PositionHead
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
-from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.window_data import WindowData, draw_shifts
 from meta_spliceai.splice_engine.variants.windows import build_windows
@@ -51,18 +50,7 @@ def train(
     task: ToyTask, windows: ToyWindows, folder: Path, config: TrainingConfig = CONFIG, predictor=None, resume=False
 ) -> tuple[FitReport, np.ndarray]:
     predictor = predictor or new_predictor()
-    report = fit(
-        predictor,
-        windows,
-        task.targets,
-        task.train,
-        task.validation,
-        config,
-        folder,
-        "cpu",
-        resume=resume,
-        progress=False,
-    )
+    report = task.fit(predictor, folder, config, windows=windows, resume=resume)
     return report, predict(predictor, task.windows, "cpu")
 
 

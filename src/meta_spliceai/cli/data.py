@@ -32,7 +32,6 @@ def list_data_sets(
       meta-spliceai data list
       meta-spliceai data list --json
     """
-
     from meta_spliceai import datasets
     from meta_spliceai.datasets.whereabouts import state_of
 

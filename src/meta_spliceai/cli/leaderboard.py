@@ -156,7 +156,6 @@ def print_board(board: Board, console: PlainConsole) -> None:
 
     As many metrics as the terminal is wide; all of them are in `--json` and on the page.
     """
-
     from meta_spliceai.experiments.board.leaderboard import SHOWN, UNKNOWN, coverage_in_words, evaluated_on
     from meta_spliceai.experiments.board.shown import dollars, duration, memory
 

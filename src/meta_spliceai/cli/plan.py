@@ -155,7 +155,6 @@ def _refresh(planner: Planner) -> None:
 
 
 def _show(made: Plan, limited: bool) -> None:
-
     from meta_spliceai.experiments.plan.choose import in_short
 
     console = PlainConsole()

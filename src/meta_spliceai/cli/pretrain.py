@@ -57,7 +57,6 @@ def pretrain(
       meta-spliceai pretrain -o encoders/tiny --steps 1000 --length 512 --resume
       meta-spliceai run frozen-tiny-pretrained   # reads encoders/tiny
     """
-
     from meta_spliceai.errors import InputError
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
     from meta_spliceai.splice_engine.genome.human_genome import human_genome

@@ -221,7 +221,6 @@ def diff(
 
       meta-spliceai runs diff wt1-simple-cnn wt1-validated-delta
     """
-
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)

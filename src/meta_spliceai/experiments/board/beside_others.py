@@ -26,7 +26,7 @@ from meta_spliceai.experiments.run.prepare import digest_of_test, load_rows_of
 from meta_spliceai.experiments.store.results import PREDICTIONS
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import FEWEST_SCORED, evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering, evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
@@ -171,6 +171,7 @@ def _lines(board: Board, found: Evaluation) -> list[Line]:
 def _strata(rows: pd.DataFrame, scorers: Sequence[Scorer], test: _Test) -> list[dict[str, Any]]:
     known = rows[["acceptor_pos", "donor_pos"]].notna().all(axis=None)
     within = strata_of(rows, None if known else test.genes())
-    judged = [scorer for scorer in scorers if rows[scorer.score_column].notna().mean() >= FEWEST_SCORED]
     resamples = min(test.settings["n_boot"], MOST_RESAMPLES)
-    return records_of_strata(rows, judged, within, test.settings["negatives"], resamples, test.settings["seed"])
+    return records_of_strata(
+        rows, covering(scorers, rows), within, test.settings["negatives"], resamples, test.settings["seed"]
+    )

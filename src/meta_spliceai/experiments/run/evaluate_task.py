@@ -28,7 +28,7 @@ def evaluate_task(spec: ExperimentSpec, prepared: Prepared, columns: Columns) ->
         columns: the head's predictions by name, one value a row of the table.
     """
     found: dict[str, Any] = {}
-    for task, evaluate in _JUDGES.items():
+    for task, evaluate in _EVALUATED_BY.items():
         if spec.target not in (task, "multitask"):
             continue
         found[task] = evaluate(spec, prepared, columns if spec.target == task else _of_task(columns, task))
@@ -94,7 +94,7 @@ def _base_offset(prepared: Prepared) -> Float[np.ndarray, " rows"]:
     return sizes.argmax(axis=1).astype(np.float64) - prepared.scores.distance
 
 
-_JUDGES: dict[str, Callable[[ExperimentSpec, Prepared, Columns], dict[str, Any]]] = {
+_EVALUATED_BY: dict[str, Callable[[ExperimentSpec, Prepared, Columns], dict[str, Any]]] = {
     "effect-type": _effect_types,
     "position": _positions,
 }

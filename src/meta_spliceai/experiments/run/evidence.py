@@ -23,6 +23,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.plain_values import plain, records
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import evaluate_calibration, reliability
 from meta_spliceai.splice_engine.meta_layer.evaluation.ceiling import replicate_ceiling
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import position_features
 from meta_spliceai.splice_engine.meta_layer.evaluation.position_held import gain_over_position, within_strata_auroc
@@ -88,7 +89,7 @@ def gather_evidence(
         started = time.perf_counter()
 
     rows = tested.reset_index(drop=True)
-    evaluated = [scorer for scorer in scorers if rows[scorer.score_column].notna().mean() >= 0.5]
+    evaluated = covering(scorers, rows)
     resamples = min(spec.bootstrap, MOST_RESAMPLES)
     strata = strata_of(rows, prepared.loaded.annotation)
     found: dict[str, Any] = {"format": FORMAT, "negatives": list(spec.negatives), "rows": len(rows)}

@@ -47,7 +47,7 @@ class Clock:
                 kept[step] = kept.get(step, 0.0) + more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Work:
     """A run from its beginning to its record.
 
@@ -74,28 +74,16 @@ class Work:
     price_per_hour: float | None = None
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run in progress, as far as a procedure needs to know it.
+@dataclass(frozen=True, kw_only=True)
+class Job(Work):
+    """A run that is ready to be trained, as procedures take it.
 
     Attributes:
-        run: its folder.
-        spec: the row as it is run.
         prepared: variants, base scores, labels, splits, windows.
-        device: "cpu" or "cuda".
-        resume: go on after the last whole epoch.
-        callback: told what happens.
-        clock: measures steps.
         run_member: runs another row, or finds its finished run; for ensembles.
     """
 
-    run: RunDirectory
-    spec: ExperimentSpec
     prepared: Prepared
-    device: str
-    resume: bool
-    callback: Callback
-    clock: Clock
     run_member: Callable[[str], RunDirectory]
 
 

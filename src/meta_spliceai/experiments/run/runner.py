@@ -132,7 +132,17 @@ def run_experiment(
         _begin(run, spec, resume, fresh, callback)
         threads.enter_context(_threads_of(run, callback))
         callback = file = ProgressFile(callback, run, price_per_hour)
-        work = Work(run, spec, rows, workspace, target_device, resume, callback, clock, price_per_hour)
+        work = Work(
+            run=run,
+            spec=spec,
+            rows=rows,
+            workspace=workspace,
+            device=target_device,
+            resume=resume,
+            callback=callback,
+            clock=clock,
+            price_per_hour=price_per_hour,
+        )
         callback.tell(
             "run", {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed, "spec": spec.identity()}
         )
@@ -213,7 +223,19 @@ def train_part(
     def no_member(row_id: str) -> RunDirectory:
         raise RunError(f"a fold of '{spec.id}' has no members, and '{row_id}' was asked for")
 
-    train_fold(Job(run, spec, prepared, target_device, True, callback, clock, no_member), number)
+    job = Job(
+        run=run,
+        spec=spec,
+        rows=rows,
+        workspace=workspace,
+        device=target_device,
+        resume=True,
+        callback=callback,
+        clock=clock,
+        prepared=prepared,
+        run_member=no_member,
+    )
+    train_fold(job, number)
 
 
 def _check_parts(spec: ExperimentSpec, rows: dict[str, ExperimentSpec]) -> None:
@@ -340,9 +362,7 @@ def _compute(work: Work, loaded: Loaded) -> None:
     run.write_json("data.json", describe_data(spec, prepared))
     write_splits(run, spec, prepared)
     peak = peak_memory(processor)  # training resets the process's peak
-    run_member = _member_runner(work)
-    job = Job(run, spec, prepared, work.device, work.resume, callback, work.clock, run_member)
-    trained = PROCEDURES[spec.procedure](job)
+    trained = PROCEDURES[spec.procedure](Job(**vars(work), prepared=prepared, run_member=_member_runner(work)))
     run.write_frame("curves.parquet", trained.curves)
     write_all_predictions(run, trained)
     with callback.stage("evaluation"):

@@ -125,11 +125,6 @@ class RunRecord:
         """The row's title, or its id where the spec cannot be read."""
         return str(self.spec.get("title") or self.row)
 
-    @property
-    def is_result(self) -> bool:
-        """Whether the run may stand on a leaderboard: finished, evaluated, and no smoke run."""
-        return self.state == "finished" and self.evaluation is not None and not self.spec.get("smoke")
-
 
 def read_runs(workspace: Workspace) -> Iterator[RunRecord]:
     """Every run of the folder and of its ledgers by name, those among them that ended before they were recorded."""

@@ -157,6 +157,11 @@ class _Part:
     signed_missing: int
 
 
+def covering(scorers: Sequence[Scorer], rows: pd.DataFrame) -> list[Scorer]:
+    """The scorers that score enough of the rows to be evaluated on them (see FEWEST_SCORED)."""
+    return [scorer for scorer in scorers if rows[scorer.score_column].notna().mean() >= FEWEST_SCORED]
+
+
 def rows_in_common(
     frame: pd.DataFrame, scorers: Sequence[Scorer], fewest_scored: float
 ) -> tuple[pd.DataFrame, dict[str, str], Coverage]:
