@@ -90,8 +90,8 @@ def predict(
     from meta_spliceai.files import atomic_write
     from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
 
-    genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)
     genes = None if annotation is None else human_annotation(build, annotation)
+    genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)
     alleles, variants = read_variants(source, genes)
 
     from meta_spliceai.cli.terminal import Terminal
