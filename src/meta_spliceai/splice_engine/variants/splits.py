@@ -1,4 +1,4 @@
-"""Which rows train, which stop the training, which evaluate: always whole groups, always as data with a hash."""
+"""Which rows train, which stop the training, which are tested: always whole groups, always as data with a hash."""
 
 from __future__ import annotations
 
@@ -393,7 +393,7 @@ def _without_relatives(
     description: str,
     may_lack: Sequence[str] = (),
 ) -> Split:
-    """A chromosome split with every row left out whose family has a member in validation or test it."""
+    """A chromosome split with every row left out whose family has a member in validation or test."""
     codes, _ = _factorized(table, families, name)
     in_test = np.isin(codes, codes[parts == TEST]) & (parts != TEST)
     in_validation = np.isin(codes, codes[parts == VALIDATION]) & (parts == TRAIN)
