@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def _join(records: Iterator[Record], where: str) -> tuple[UInt8[np.ndarray, " ba
             held += end - start
         of_contig, starts = parts[-len(regions[contig]) :], [start for start, _, _ in regions[contig]]
         for _, start, end, codes in found:
-            at = int(np.searchsorted(starts, start, side="right")) - 1
+            at = bisect_right(starts, start) - 1
             there = of_contig[at][start - starts[at] : end - starts[at]]
             differing = np.flatnonzero((there != _NO_BASE) & (there != codes))
             if differing.size:
