@@ -11,6 +11,7 @@ from meta_spliceai.experiments.spec import at_hand
 from meta_spliceai.experiments.spec.at_hand import lacking
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.spec.smoke import as_smoke
 from tests.conftest import RunCli
 
 ROWS = load_rows(own=None)
@@ -58,6 +59,11 @@ def test_what_it_says_for_weights_works() -> None:
     assert lacking(changed("hyenadna-small-quantile", encoder={"settings": settings}), ROWS) == []
     (member,) = lacking(ROWS["cnn-hyenadna-ensemble"], ROWS)
     assert "scratch" not in member  # the ensemble takes its members as they stand in the catalogue
+
+
+def test_an_ensemble_in_miniature_lacks_no_weights_and_one_whose_members_were_run_neither() -> None:
+    assert lacking(as_smoke(ROWS["cnn-hyenadna-ensemble"]), ROWS) == []
+    assert lacking(ROWS["cnn-hyenadna-ensemble"], ROWS, {"hyenadna-small-validated-delta"}) == []
 
 
 @pytest.mark.parametrize(

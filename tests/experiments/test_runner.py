@@ -17,9 +17,9 @@ from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.run import runner
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.prepare import load_rows_of, rows_and_splits
-from meta_spliceai.experiments.run.runner import member_of, run_experiment
+from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.spec.rows import at_scale, change
+from meta_spliceai.experiments.spec.rows import at_scale, change, member_of
 from meta_spliceai.experiments.spec.smoke import as_smoke
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows

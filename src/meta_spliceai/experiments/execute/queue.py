@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from meta_spliceai.errors import RunError
 from meta_spliceai.experiments.execute.request import Answer, Message, Receiver, Request, carry_out
 from meta_spliceai.experiments.run.callback import Callback
-from meta_spliceai.experiments.run.runner import Outcome, member_of
+from meta_spliceai.experiments.run.runner import Outcome
+from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.experiments.store.workspace import Workspace
 
 TIME_LIMIT = "stopped at the time limit"

@@ -26,8 +26,7 @@ from meta_spliceai.experiments.run.procedures import train_fold, train_folds, tr
 from meta_spliceai.experiments.run.record import Peaks, record_result
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts
-from meta_spliceai.experiments.spec.rows import at_scale, check_members, find_row
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import check_members, member_of
 from meta_spliceai.experiments.store.address import code_version, mark_stale_runs, run_name
 from meta_spliceai.experiments.store.disk_errors import disk_error, what_to_do
 from meta_spliceai.experiments.store.environment import describe_environment
@@ -398,37 +397,6 @@ def _member_runner(work: Work) -> Callable[[str], RunDirectory]:
         return outcome.run
 
     return run_member
-
-
-def member_of(spec: ExperimentSpec, row_id: str, rows: dict[str, ExperimentSpec]) -> ExperimentSpec:
-    """A member of an ensemble as it is run for it: with the ensemble's seed and smallness, and with the ensemble's
-    data, base network, split or training settings where those were changed from the catalogue.
-
-    Args:
-        spec: the ensemble.
-        row_id: the member.
-        rows: the catalogue.
-
-    Raises:
-        InputError: no such row.
-    """
-    member = find_row(rows, row_id)
-    own = rows.get(spec.id)
-    member, own = at_scale(member, spec.scale), at_scale(own, spec.scale) if own else None
-    if spec.smoke:
-        member, own = as_smoke(member), as_smoke(own) if own else None
-    changed = {
-        block: getattr(spec, block)
-        for block in ("data", "base", "split")
-        if own is not None and getattr(spec, block) != getattr(own, block)
-    }
-    trained = {
-        field: getattr(spec.training, field)
-        for field in type(spec.training).model_fields
-        if own is not None and getattr(spec.training, field) != getattr(own.training, field)
-    }
-    training = member.training.model_copy(update={**trained, "seed": spec.seed})
-    return member.model_copy(update={**changed, "training": training})
 
 
 class _Inner:

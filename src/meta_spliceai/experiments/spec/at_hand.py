@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from meta_spliceai import datasets
@@ -11,6 +11,7 @@ from meta_spliceai.datasets.whereabouts import state_of
 from meta_spliceai.errors import MissingResourceError, install_extra
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
+from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.resources.download import OFFLINE_VARIABLE, offline
 from meta_spliceai.resources.hub import ENCODERS, folder_at_hand
 from meta_spliceai.resources.resolve import at_hand, package_at_hand
@@ -36,20 +37,21 @@ _RESOURCE_OF = {"openspliceai": "openspliceai-mane-10000nt", "pangolin": "pangol
 SCRATCH = "--set encoder.settings.weights=scratch"
 
 
-def lacking(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> list[str]:
+def lacking(spec: ExperimentSpec, rows: dict[str, ExperimentSpec], begun: Set[str] = frozenset()) -> list[str]:
     """What a row would miss if it were started now, as "WHAT on this machine: HOW TO GET IT"; empty where it would
     start. Parts that only this process knows (a data set or a network of a test's own) are taken to be there.
 
     Args:
         spec: the row.
         rows: the catalogue, in which an ensemble's members are looked up.
+        begun: rows that have a run; an ensemble's members among them lack nothing.
     """
     found = [*_data(spec.data), *_networks(spec)]
     if spec.ensemble is None:
         found += _encoder(spec, f"; or run it with random ones: {SCRATCH}")
     else:
-        for member in spec.ensemble.members:
-            found += [*_data(rows[member].data), *_networks(rows[member]), *_encoder(rows[member], "")]
+        for member in (member_of(spec, row_id, rows) for row_id in spec.ensemble.members if row_id not in begun):
+            found += [*_data(member.data), *_networks(member), *_encoder(member, "")]
     return list(dict.fromkeys(found))
 
 
@@ -96,13 +98,11 @@ def require_networks(name: str) -> None:
         raise MissingResourceError(f"no {what}")
 
 
-def require_something(
-    specs: Sequence[ExperimentSpec], workspace: Workspace, rows: Mapping[str, ExperimentSpec]
-) -> None:
+def require_something(specs: Sequence[ExperimentSpec], workspace: Workspace, rows: dict[str, ExperimentSpec]) -> None:
     """Raise MissingResourceError where none of some rows would start: rows are then not begun one by one, which takes
     the libraries that they train with. A row that has a run may be shown, or go on."""
     begun = {run.row_id for run in workspace.own_runs()}
-    lacks = [[] if spec.id in begun else lacking(spec, rows) for spec in specs]
+    lacks = [[] if spec.id in begun else lacking(spec, rows, begun) for spec in specs]
     if lacks and all(lacks):
         raise MissingResourceError(f"row '{specs[0].id}': no {lacks[0][0]}")
 

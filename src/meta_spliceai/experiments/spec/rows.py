@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.experiments.spec.experiment import ENSEMBLE_TARGET, ExperimentSpec, explain, fields, first_problem
 from meta_spliceai.experiments.spec.read_yaml import line_of, nodes_along, read_text, read_yaml
+from meta_spliceai.experiments.spec.smoke import as_smoke
 
 OWN_FOLDER = Path("wishlist")
 """A user's own rows, `./wishlist/*.yaml`, laid over the packaged ones."""
@@ -109,6 +110,37 @@ def at_scale(spec: ExperimentSpec, scale: str) -> ExperimentSpec:
         return ExperimentSpec.model_validate(values)
     except ValidationError as error:
         raise InputError(f"row '{spec.id}', block 'laptop': {explain(error)}") from error
+
+
+def member_of(spec: ExperimentSpec, row_id: str, rows: dict[str, ExperimentSpec]) -> ExperimentSpec:
+    """A member of an ensemble as it is run for it: with the ensemble's seed and smallness, and with the ensemble's
+    data, base network, split or training settings where those were changed from the catalogue.
+
+    Args:
+        spec: the ensemble.
+        row_id: the member.
+        rows: the catalogue.
+
+    Raises:
+        InputError: no such row.
+    """
+    member = find_row(rows, row_id)
+    own = rows.get(spec.id)
+    member, own = at_scale(member, spec.scale), at_scale(own, spec.scale) if own else None
+    if spec.smoke:
+        member, own = as_smoke(member), as_smoke(own) if own else None
+    changed = {
+        block: getattr(spec, block)
+        for block in ("data", "base", "split")
+        if own is not None and getattr(spec, block) != getattr(own, block)
+    }
+    trained = {
+        field: getattr(spec.training, field)
+        for field in type(spec.training).model_fields
+        if own is not None and getattr(spec.training, field) != getattr(own.training, field)
+    }
+    training = member.training.model_copy(update={**trained, "seed": spec.seed})
+    return member.model_copy(update={**changed, "training": training})
 
 
 def scale_note(spec: ExperimentSpec) -> tuple[str, ...]:
