@@ -6,13 +6,18 @@ import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count, islice
+
+import numpy as np
+from jaxtyping import Int64
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.read_hostile import limit
 
 COLUMNS = (b"#CHROM", b"POS", b"ID", b"REF", b"ALT", b"QUAL", b"FILTER", b"INFO")
-_INFO = 7
+INFO = 7
+"""Place of the INFO column, 0-based."""
 LONGEST_RECORD = "META_SPLICEAI_LONGEST_RECORD", 2**26
 """Bytes of a line of a VCF, or of a record of a BCF; a line that never ends is no record."""
 LARGEST_HEADER = 2**25
@@ -47,7 +52,7 @@ class TextRecord:
 
     def has_info(self, keys: Collection[str]) -> bool:
         """Whether INFO holds one of the keys."""
-        info = self.raw.split(b"\t", _INFO + 1)[_INFO].rstrip(b"\r\n")
+        info = self.raw.split(b"\t", INFO + 1)[INFO].rstrip(b"\r\n")
         return any(_key(entry) in keys for entry in info.split(b";"))
 
     def with_info(self, additions: Sequence[tuple[str, str]], without: Collection[str] = ()) -> bytes:
@@ -55,12 +60,12 @@ class TextRecord:
         if not additions and not without:
             return self.raw
         body = self.raw.rstrip(b"\r\n")
-        fields = body.split(b"\t", _INFO + 1)
-        kept = [] if fields[_INFO] in (b".", b"") else fields[_INFO].split(b";")
+        fields = body.split(b"\t", INFO + 1)
+        kept = [] if fields[INFO] in (b".", b"") else fields[INFO].split(b";")
         if without:
             kept = [entry for entry in kept if _key(entry) not in without]
         kept += [f"{key}={value}".encode() for key, value in additions]
-        fields[_INFO] = b";".join(kept) or b"."
+        fields[INFO] = b";".join(kept) or b"."
         return b"\t".join(fields) + self.raw[len(body) :]
 
 
@@ -78,6 +83,16 @@ class Block:
 
     def __len__(self) -> int:
         return len(self.raws)
+
+    @cached_property
+    def text(self) -> bytes:
+        """All lines."""
+        return b"".join(self.raws)
+
+    @cached_property
+    def bounds(self) -> Int64[np.ndarray, " ends"]:
+        """Where in the text each line begins, and where the last one ends."""
+        return np.cumsum([0, *map(len, self.raws)])
 
     def __iter__(self) -> Iterator[TextRecord]:
         return map(self.record, range(len(self)))
