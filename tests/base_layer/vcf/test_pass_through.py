@@ -52,10 +52,14 @@ def test_a_file_is_scored_as_record_by_record(
         passed.append(len(found.rows))
         return found
 
+    def none(self: PassThrough, *args: Any) -> Passed:
+        found = real(self, *args)
+        return found.where(np.zeros(len(found.rows), dtype=bool))
+
     monkeypatch.setattr(PassThrough, "find", counted)
     quick = make_scorer(strict=strict, replace=True)
     lines = scored(path, quick)
-    monkeypatch.setattr(PassThrough, "find", lambda self, *args: real(self, *args).behind(len(args[0])))
+    monkeypatch.setattr(PassThrough, "find", none)
     slow = make_scorer(strict=strict, replace=True)
     assert lines == scored(path, slow)
     assert quick.totals == slow.totals

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -19,15 +20,16 @@ _ALLELES = re.compile(rb"[ACGT]++\t([ACGTN]++(?:,[ACGTN]++)*+)")
 """REF and ALT of upper-case bases. Possessive quantifiers (++) never go back, which bounds the time on any line."""
 
 _LONGEST_ALT = 1000
-"""Bytes of the ALT column; a line with more is left to the reader of single records, which knows every bound."""
-
+_LONGEST_REF = 100
+_LONGEST_CHROM = 100
 _DIGITS = 10
-_CODES = bytes.maketrans(b"ACGT", bytes(range(4)))
-_GAP = 4000
-"""Bases between two variants from which on reading them apart is quicker than reading all in between."""
+"""Bytes of the columns; a line with more is left to the reader of single records, which knows every bound."""
+
+_CODES = np.frombuffer(bytes.maketrans(b"ACGT", bytes(range(4))), dtype=np.uint8)
 
 Places = Int64[np.ndarray, " lines"]
 Chosen = Bool[np.ndarray, " lines"]
+Text = UInt8[np.ndarray, " bytes"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ class Passed:
     cuts: Places
     resumes: Places
     added: list[bytes]
-    alleles: list[int]
+    alleles: Places
 
-    def behind(self, count: int) -> Passed:
-        """Without the first lines."""
-        rest = self.cuts[count:], self.resumes[count:], self.added[count:], self.alleles[count:]
-        return Passed(self.rows[count:], *rest)
+    def where(self, chosen: Chosen) -> Passed:
+        """Some of the lines."""
+        added = list(compress(self.added, chosen.tolist()))
+        return Passed(self.rows[chosen], self.cuts[chosen], self.resumes[chosen], added, self.alleles[chosen])
 
     def text(self, block: Block, others: Places, lines: list[bytes]) -> bytes:
         """The block as it is written: these lines with what is added to them, and `lines` in place of the others."""
@@ -73,18 +75,15 @@ class _Lines:
     Attributes:
         rows: which.
         pos: 1-based.
-        chroms: CHROM.
-        alleles: REF and ALT, with the tab between them.
-        bases: length of REF.
-        info, end: where INFO begins and ends in the block's text.
+        starts: where CHROM begins in the block's text.
+        stops: where each of the columns before INFO ends.
+        end: where INFO ends.
     """
 
     rows: Places
     pos: Places
-    chroms: list[bytes]
-    alleles: list[bytes]
-    bases: Places
-    info: Places
+    starts: Places
+    stops: Int64[np.ndarray, "lines columns"]
     end: Places
 
 
@@ -115,96 +114,89 @@ class PassThrough:
             block: of the file.
             contig: the genome's name of a contig, or None where it has none.
         """
-        lines = self._lines(block)
+        text, data = block.text, np.frombuffer(block.text, dtype=np.uint8)
+        lines = self._lines(block, data)
+        passes = np.zeros(len(lines.rows), dtype=bool)
+        for name, places in _by_contig(text, data, lines):
+            if known := contig(name):
+                passes[places] = self._outside(known, data, lines, places)
+        info, end = lines.stops[passes, INFO - 1] + 1, lines.end[passes]
+        filled = (end - info > 1) | ((end - info == 1) & (data[np.minimum(info, len(data) - 1)] != ord(".")))
+        spans = zip((lines.stops[passes, 2] + 1).tolist(), lines.stops[passes, 4].tolist(), strict=True)
+        alleles = [text[start:stop] for start, stop in spans]
         # Most variants are one of twelve substitutions: each pair of alleles is looked at once.
-        known = {alleles: self._reason(alleles) for alleles in set(lines.alleles)}
-        passes = np.array([known[alleles][1] > 0 for alleles in lines.alleles], dtype=bool)
-        by_chrom: dict[bytes, list[int]] = {}
-        for place, chrom in enumerate(lines.chroms):
-            by_chrom.setdefault(chrom, []).append(place)
-        for chrom, places in by_chrom.items():
-            name = contig(chrom)
-            passes[places] &= name is not None and self._outside(name, lines, places)
-        told = [known[lines.alleles[place]] for place in np.flatnonzero(passes).tolist()]
-        added = [text for text, _ in told]
-        cuts, ends = lines.info[passes], lines.end[passes]
-        filled = ends - cuts > 1
-        one = ends - cuts == 1
-        filled[one] = np.frombuffer(block.text, dtype=np.uint8)[cuts[one]] != ord(".")
-        if self.reasons:
-            for place in np.flatnonzero(filled).tolist():
-                added[place] = b";" + added[place]
-            cuts = np.where(filled, ends, cuts)
-        return Passed(lines.rows[passes], cuts if self.reasons else ends, ends, added, [count for _, count in told])
+        told = {pair: self._reasons(pair) for pair in set(alleles)}
+        added = [told[pair][one] for pair, one in zip(alleles, filled.tolist(), strict=True)]
+        counts = np.array([told[pair][2] for pair in alleles], dtype=np.int64)
+        cuts = np.where(filled, end, info) if self.reasons else end
+        return Passed(lines.rows[passes], cuts, end, added, counts).where(counts > 0)
 
-    def _reason(self, alleles: bytes) -> tuple[bytes, int]:
-        """What is written of a line with these alleles, and how many there are; 0 where they are not plain bases."""
+    def _reasons(self, alleles: bytes) -> tuple[bytes, bytes, int]:
+        """What is written into an empty INFO and behind a filled one for REF and ALT, and how many alleles there are;
+        0 where they are not made of upper-case bases."""
         match = _ALLELES.fullmatch(alleles)
         if match is None:
-            return b"", 0
+            return b"", b"", 0
         alts = match[1].decode().split(",")
         told = ",".join(f"{alt}||{reasons.in_info(reasons.NOT_IN_GENE)}" for alt in alts)
-        return f"{self.info.reason_key}={told}".encode() if self.reasons else b"", len(alts)
+        entry = f"{self.info.reason_key}={told}".encode() if self.reasons else b""
+        return entry, b";" + entry if entry else b"", len(alts)
 
-    def _lines(self, block: Block) -> _Lines:
-        text, width = block.text, block.variants.width
-        data = np.frombuffer(text, dtype=np.uint8)
+    def _lines(self, block: Block, data: Text) -> _Lines:
+        text, bounds, width = block.text, block.bounds, block.variants.width
         tabs = np.flatnonzero(data == ord("\t"))
-        first = np.searchsorted(tabs, block.bounds)
+        first = np.searchsorted(tabs, bounds)
         rows = np.flatnonzero(np.diff(first) == width - 1)
-        stops = tabs[first[rows, None] + np.arange(INFO)]
-        starts, end = block.bounds[rows], block.bounds[rows + 1]
+        starts, stops = bounds[rows], tabs[first[rows, None] + np.arange(INFO)]
+        end = bounds[rows + 1]
         end = end - (data[end - 1] == ord("\n"))
         returns = data[end - 1] == ord("\r")
         end = tabs[first[rows] + INFO] if width > INFO + 1 else end - returns
-        bases = stops[:, 3] - stops[:, 2] - 1
-        fits = (stops[:, 0] > starts) & (bases <= self.longest) & (stops[:, 4] - stops[:, 3] <= _LONGEST_ALT)
+        sizes = np.diff(stops, axis=1, prepend=starts[:, None] - 1) - 1
+        fits = (sizes[:, [0, 1, 3]] > 0).all(axis=1) & (sizes[:, 0] <= _LONGEST_CHROM)
+        fits &= (
+            (sizes[:, 1] <= _DIGITS) & (sizes[:, 3] <= min(self.longest, _LONGEST_REF)) & (sizes[:, 4] <= _LONGEST_ALT)
+        )
         if b"\r" in text:
-            fits &= returns == np.diff(np.searchsorted(np.flatnonzero(data == ord("\r")), block.bounds))[rows]
+            fits &= returns == np.diff(np.searchsorted(np.flatnonzero(data == ord("\r")), bounds))[rows]
         key = self.info.key.encode()
         if key in text:
-            fits &= [key not in block.raws[row] for row in rows.tolist()]
-        digits = stops[:, 1] - stops[:, 0] - 1
-        fits &= (digits > 0) & (digits <= _DIGITS)
+            fits &= np.array([key not in block.raws[row] for row in rows.tolist()], dtype=bool)
         pos = np.zeros(len(rows), dtype=np.int64)
-        for back in range(1, min(digits.max(initial=0), _DIGITS) + 1):
-            digit = np.where(digits >= back, data[stops[:, 1] - back] - ord("0"), 0)  # unsigned: else 10 and more
-            fits &= digit < 10
+        for back in range(1, min(sizes[:, 1].max(initial=0), _DIGITS) + 1):
+            digit = data[stops[:, 1] - back] - ord("0")  # unsigned: what stands before 0 becomes more than 9
+            digit[sizes[:, 1] < back] = 0
+            fits &= digit <= 9
             pos += digit * np.int64(10 ** (back - 1))
-        stops = stops[fits]
+        return _Lines(rows[fits], pos[fits], starts[fits], stops[fits], end[fits])
 
-        def columns(begin: Places, end: Places) -> list[bytes]:
-            return [text[one:other] for one, other in zip(begin.tolist(), end.tolist(), strict=True)]
-
-        return _Lines(
-            rows[fits],
-            pos[fits],
-            columns(starts[fits], stops[:, 0]),
-            columns(stops[:, 2] + 1, stops[:, 4]),
-            bases[fits],
-            stops[:, 6] + 1,
-            end[fits],
-        )
-
-    def _outside(self, contig: str, lines: _Lines, places: list[int]) -> Chosen:
+    def _outside(self, contig: str, data: Text, lines: _Lines, places: Places) -> Chosen:
         """Which of these lines are in no gene and have the genome's bases as their reference allele."""
-        pos, lengths = lines.pos[places], lines.bases[places]
+        pos, begin = lines.pos[places], lines.stops[places, 2] + 1
+        lengths = lines.stops[places, 3] - begin
         starts, ends = pos - 1, pos - 1 + lengths
         size = self.genome.contigs()[contig]
-        asked = ~self.annotation.covered(contig, pos) & (starts >= 0) & (ends <= size)
+        fits = ~self.annotation.covered(contig, pos) & (starts >= self.margin) & (ends <= size)
         if self.margin:
-            asked &= (starts >= self.margin) & (pos + self.margin <= size)
-        order = np.flatnonzero(asked)[np.argsort(starts[asked], kind="stable")]
-        first = np.frombuffer(b"".join(lines.alleles[place][:1] for place in places).translate(_CODES), dtype=np.uint8)
-        fits = np.zeros(len(pos), dtype=bool)
-        for group in np.split(order, np.flatnonzero(np.diff(starts[order]) > _GAP) + 1):
-            if not group.size:
-                continue
-            low = int(starts[group[0]])
-            bases = self.genome.fetch(contig, low, int(ends[group].max()))
-            fits[group] = bases[starts[group] - low] == first[group]
-            held = bases.tobytes()
-            for one in group[lengths[group] > 1].tolist():
-                ref = lines.alleles[places[one]][: lengths[one]].translate(_CODES)
-                fits[one] = held.startswith(ref, int(starts[one]) - low)
+            fits &= pos + self.margin <= size
+        asked = np.flatnonzero(fits)
+        if asked.size:
+            lengths, firsts = lengths[asked], np.cumsum(lengths[asked]) - lengths[asked]
+            within = np.arange(lengths.sum()) - np.repeat(firsts, lengths)
+            bases = _CODES[data[np.repeat(begin[asked], lengths) + within]]
+            same = self.genome.bases_at(contig, np.repeat(starts[asked], lengths) + within) == bases
+            fits[asked] = np.logical_and.reduceat(same, firsts)
         return fits
+
+
+def _by_contig(text: bytes, data: Text, lines: _Lines) -> Iterator[tuple[bytes, Places]]:
+    """Contigs as the lines name them, and the places of their lines."""
+    left = np.arange(len(lines.rows))
+    ends = lines.stops[:, 0]
+    while left.size:
+        name = text[lines.starts[left[0]] : ends[left[0]]]
+        same = ends[left] - lines.starts[left] == len(name)
+        wide = lines.starts[left[same], None] + np.arange(len(name))
+        same[same] = (data[wide] == np.frombuffer(name, dtype=np.uint8)).all(axis=1)
+        yield name, left[same]
+        left = left[~same]

@@ -203,9 +203,9 @@ class FileScorer:
             InputError: most reference alleles differ from the genome: another build.
         """
         passed = self._passed(block)
-        others = np.setdiff1d(np.arange(len(block)), passed.rows)
+        others = np.delete(np.arange(len(block)), passed.rows)
         planned = [self._plan(block.record(row)) for row in others.tolist()]
-        if alleles := sum(passed.alleles):
+        if alleles := int(passed.alleles.sum()):
             totals = self.totals
             totals.records += len(passed.rows)
             totals.checked += len(passed.rows)
@@ -221,7 +221,8 @@ class FileScorer:
         """The lines outside all genes."""
         passed = self._pass_through.find(block, lambda chrom: self._contig(chrom.decode("latin-1")))
         # The examples of the reason are taken from records that are looked at one by one.
-        return passed.behind(max(0, EXAMPLES_KEPT - len(self.totals.examples.get(reasons.NOT_IN_GENE, ()))))
+        missing = EXAMPLES_KEPT - len(self.totals.examples.get(reasons.NOT_IN_GENE, ()))
+        return passed.where(np.arange(len(passed.rows)) >= missing) if missing > 0 else passed
 
     def _look_up(self, jobs: list[_Job]) -> dict[_Job, str]:
         """Text of the entries that a table has; two genes of one name are not told apart there, and are computed."""
