@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from meta_spliceai.experiments.run.utilisation import (
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
+from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.training_work import step_work, without_numbers
 from tests.conftest import RunCli
 
@@ -97,6 +100,23 @@ def test_of_folds_side_by_side_no_share_is_stated(
     work = record["work"]["training"]
     assert (work["gflop"] > 0, work["seconds"], work["share"]) == (True, None, None)
     assert in_words(work).endswith("not stated: folds were trained side by side on one device")
+
+
+@pytest.mark.usefixtures("known_limit")
+def test_a_clock_set_back_makes_no_folds_side_by_side(
+    toy_row: ExperimentSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, real, calls = procedures.fit, time.time, count()
+
+    def slow_fit(*args: Any, **more: Any) -> FitReport:
+        time.sleep(0.4)
+        return fit(*args, **more)
+
+    monkeypatch.setattr(procedures, "fit", slow_fit)
+    monkeypatch.setattr(time, "time", lambda: real() - 0.2 * next(calls))
+    record = ran(change(toy_row, ["split.folds=3"]), workspace).record()
+    assert record["training"]["side_by_side"] is False
+    assert record["work"]["training"]["seconds"] > 0
 
 
 def test_the_measurement_is_in_no_step_and_moves_no_random_number(

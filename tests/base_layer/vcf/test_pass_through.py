@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from meta_spliceai.splice_engine.base_layer.vcf import text
-from meta_spliceai.splice_engine.base_layer.vcf.pass_through import PassThrough
+from meta_spliceai.splice_engine.base_layer.vcf.pass_through import Passed, PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from tests.base_layer.vcf.test_score_file import scored
@@ -44,17 +45,21 @@ def test_a_file_is_scored_as_record_by_record(
     path.write_bytes(path.read_bytes().replace(b"\t\n", b"\t.\r\n"))
     monkeypatch.setattr(text, "BLOCK_RECORDS", 100)
     passed: list[int] = []
-    real = PassThrough.lines
+    real = PassThrough.find
 
-    def counted(self: PassThrough, raws: list[bytes], *rest: object) -> tuple[list[bytes | None], int]:
-        lines, alleles = real(self, raws, *rest)  # type: ignore[arg-type]
-        passed.append(len(lines) - lines.count(None))
-        return lines, alleles
+    def counted(self: PassThrough, *args: Any) -> Passed:
+        found = real(self, *args)
+        passed.append(len(found.rows))
+        return found
 
-    monkeypatch.setattr(PassThrough, "lines", counted)
+    def none(self: PassThrough, *args: Any) -> Passed:
+        found = real(self, *args)
+        return found.where(np.zeros(len(found.rows), dtype=bool))
+
+    monkeypatch.setattr(PassThrough, "find", counted)
     quick = make_scorer(strict=strict, replace=True)
     lines = scored(path, quick)
-    monkeypatch.setattr(PassThrough, "lines", lambda self, raws, *rest: ([None] * len(raws), 0))
+    monkeypatch.setattr(PassThrough, "find", none)
     slow = make_scorer(strict=strict, replace=True)
     assert lines == scored(path, slow)
     assert quick.totals == slow.totals

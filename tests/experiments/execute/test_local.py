@@ -15,7 +15,7 @@ import pytest
 from meta_spliceai.experiments.execute.local import Local, worker_environments
 from meta_spliceai.experiments.execute.queue import TIME_LIMIT, run_queue
 from meta_spliceai.experiments.execute.request import Request
-from meta_spliceai.experiments.run.procedures import shared_seconds
+from meta_spliceai.experiments.run.procedures import Span, shared_seconds
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
@@ -191,6 +191,11 @@ def test_workers_share_cores_and_gpus() -> None:
 
 
 def test_seconds_of_folds_side_by_side_are_not_counted_twice() -> None:
-    assert shared_seconds([(0, 10), (10.1, 20), (20, 30)]) == 0
-    assert shared_seconds([(5, 15), (0, 10), (20, 30)]) == pytest.approx(5)
-    assert shared_seconds([(0, 30), (5, 10), (7, 12)]) == pytest.approx(10)
+    def shared(*spans: tuple[float, float], boot: str = "one") -> float:
+        return shared_seconds([Span(boot, *span) for span in spans])
+
+    assert shared((0, 10), (10, 20), (20.1, 30)) == 0
+    assert shared((5, 15), (0, 10), (20, 30)) == 5
+    assert shared((0, 30), (5, 10), (7, 12)) == 10
+    # A monotonic clock begins anew when a machine is started, and another machine's says nothing here.
+    assert shared_seconds([Span("one", 0, 10), Span("two", 5, 15), Span("two", 14, 20)]) == 1

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,6 +45,14 @@ from meta_spliceai.splice_engine.variants.splits import Split
 SIDE_BY_SIDE = "folds were trained side by side on one device"
 
 
+class Span(NamedTuple):
+    """When a fold was trained, in seconds of the machine's monotonic clock, which begins anew with each boot."""
+
+    boot: str
+    began: float
+    ended: float
+
+
 def train_single(job: Job) -> Trained:
     """One model on the split's train part, stopped early on its validation part."""
     (split,) = job.prepared.splits
@@ -54,7 +65,8 @@ def train_folds(job: Job) -> Trained:
     Each fold has a folder of its own, and its file fold.json is written last: a resumed run trains only what is left.
     """
     predictions: np.ndarray | None = None
-    curves, reports, models, spans, works, peak = [], [], [], [], [], 0
+    curves, reports, models, works, peak = [], [], [], [], 0
+    spans: list[Span] = []
     notes: list[str] = []
     for number, split in enumerate(job.prepared.splits, start=1):
         trained = train_fold(job, number)
@@ -68,14 +80,15 @@ def train_folds(job: Job) -> Trained:
         reports.append(trained.training)
         models.append(trained.model)
         works.append(trained.work)
-        spans.append(_span(job.run.path / FOLDS / str(number) / FOLD_RECORD))
+        record = job.run.path / FOLDS / str(number) / FOLD_RECORD
+        spans.append(Span(*json.loads(record.read_text(encoding="utf-8"))["span"]))
         if number == 1:
             notes = [f"fold 1: {note} (further folds: training.folds)" for note in trained.notes]
         peak = max(peak, trained.peak_memory_bytes)
     if predictions is None:
         raise RunError(f"row '{job.spec.id}': the split has no folds")
     shared = shared_seconds(spans)
-    # Folds trained side by side by other processes took less time together than one after the other.
+    # Folds trained side by side on one machine took less time together than one after the other.
     job.clock.add({"training": -min(shared, job.clock.seconds["training"])}, {})
     training = {"folds": reports, "side_by_side": shared > 0}
     # Nor is the rate that a fold measured beside others the device's own.
@@ -85,23 +98,26 @@ def train_folds(job: Job) -> Trained:
     )
 
 
-def _span(record: Path) -> tuple[float, float]:
-    """When a fold began and ended, in seconds since 1970."""
-    facts = json.loads(record.read_text(encoding="utf-8"))
-    return facts["ended"] - sum(facts["seconds_by_step"].values()), facts["ended"]
+@cache
+def _boot() -> str:
+    """Identity of the time since this machine was started, within which its monotonic clock goes on for all processes.
 
-
-def shared_seconds(spans: Sequence[tuple[float, float]]) -> float:
-    """Seconds by which spans (begun, ended) together are longer than the time that they cover; 0 where they only
-    touch.
+    A clock that tells the time of day may be set back, and would make folds overlap that followed each other.
     """
-    covered, until = 0.0, float("-inf")
-    for begun, ended in sorted(spans):
-        covered += max(0.0, ended - max(begun, until))
-        until = max(until, ended)
-    shared = sum(ended - begun for begun, ended in spans) - covered
-    # What a clock's rounding makes of spans that follow each other is no overlap.
-    return shared if shared > 0.5 else 0.0
+    linux = Path("/proc/sys/kernel/random/boot_id")
+    if linux.is_file():
+        return linux.read_text(encoding="ascii").strip()
+    macos = ["sysctl", "-n", "kern.bootsessionuuid"]
+    return subprocess.run(macos, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def shared_seconds(spans: Collection[Span]) -> float:
+    """Seconds by which spans together are longer than the time that they cover, each machine for itself."""
+    shared, until = 0.0, dict.fromkeys((span.boot for span in spans), float("-inf"))
+    for boot, began, ended in sorted(spans):
+        shared += max(0.0, min(ended, until[boot]) - began)
+        until[boot] = max(until[boot], ended)
+    return shared
 
 
 def train_fold(job: Job, number: int) -> Trained:
@@ -131,7 +147,7 @@ def train_fold(job: Job, number: int) -> Trained:
                 record["work"],
                 tuple(record["notes"]),
             )
-        clock = Clock()
+        clock, began = Clock(), time.monotonic()
         trained = _train_on(job.prepared.splits[number - 1], fold.path, replace(job, clock=clock), number)
         job.clock.add(clock.seconds, clock.cpu_seconds)
         fold.write_frame("curves.parquet", trained.curves)
@@ -142,7 +158,7 @@ def train_fold(job: Job, number: int) -> Trained:
             "peak_memory_bytes": trained.peak_memory_bytes,
             "work": trained.work,
             "notes": trained.notes,
-            "ended": time.time(),
+            "span": Span(_boot(), began, time.monotonic()),
             "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
             "cpu_seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.cpu_seconds.items()},
         }

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingPackageError
 from meta_spliceai.files import atomic_write, sha256_file
 from meta_spliceai.splice_engine.genome.builds import check_lengths
 from meta_spliceai.splice_engine.genome.fasta_index import place_in_cache, sound_index
 from meta_spliceai.splice_engine.genome.sequence import encode
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.source import SequenceSource, gather
 
 
 class IndexedFasta(SequenceSource):
@@ -51,6 +52,8 @@ class IndexedFasta(SequenceSource):
             )
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path} and its index {index} cannot be opened; delete the index") from error
+        self._lines = _lines_of(index)
+        self._plain = self.path.open("rb", buffering=0) if blocks is None else None
         super().__init__(str(path), build, dict(zip(self._file.references, self._file.lengths, strict=True)))
         check_lengths(self.contigs(), build, self.name, whole=True)
 
@@ -76,6 +79,29 @@ class IndexedFasta(SequenceSource):
             raise IntegrityError(f"{where}: {len(codes)} bases; was the file changed while it was read?")
         return codes
 
+    def bases_at(self, chrom: str, positions: Int64[np.ndarray, " bases"]) -> UInt8[np.ndarray, " bases"]:
+        """As `SequenceSource.bases_at`; of a plain file only the bytes asked for are looked at."""
+        if self._plain is None:
+            return super().bases_at(chrom, positions)
+        offset, bases, size = self._lines[self.resolve(chrom)]
+        found = gather(offset + positions // bases * size + positions % bases, self._read)
+        try:
+            return encode(found.tobytes().decode("latin-1"))
+        except InputError as error:
+            raise IntegrityError(f"{self.name}, {chrom}: no bases where its index has them ({error})") from error
+
+    def _read(self, start: int, end: int) -> UInt8[np.ndarray, " bytes"]:
+        raw = os.pread(self._plain.fileno(), end - start, start) if self._plain is not None else b""
+        if len(raw) != end - start:
+            raise IntegrityError(f"{self.name} ends at byte {start + len(raw)}; was it changed while it was read?")
+        return np.frombuffer(raw, dtype=np.uint8)
+
     def __reduce__(self) -> tuple[type[IndexedFasta], tuple[Path, str]]:
         """Another process opens the file anew: an open file cannot be sent."""
         return type(self), (self.path, self.build)
+
+
+def _lines_of(index: Path) -> dict[str, tuple[int, int, int]]:
+    """Of each sequence the byte that it begins at, and bases and bytes of its lines."""
+    rows = (line.split("\t") for line in index.read_text(encoding="utf-8").splitlines())
+    return {name: (int(offset), int(bases), int(size)) for name, _, offset, bases, size in rows}

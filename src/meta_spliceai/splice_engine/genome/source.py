@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
+
+_GAP = 4000
+"""Bases between two places from which on reading them apart is quicker than reading all in between."""
 
 
 class SequenceSource(ABC):
@@ -62,9 +66,30 @@ class SequenceSource(ABC):
             cut[low - start : high - start] = self._within(contig, low, high)
         return cut
 
+    def bases_at(self, chrom: str, positions: Int64[np.ndarray, " bases"]) -> UInt8[np.ndarray, " bases"]:
+        """Codes of single bases (0-based, in any order); what lies near each other is read together.
+
+        Raises:
+            InputError: no such contig.
+        """
+        return gather(positions, partial(self.fetch, chrom))
+
     @abstractmethod
     def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
         """Codes of an interval that is not empty and lies within the contig."""
+
+
+def gather(
+    places: Int64[np.ndarray, " places"], read: Callable[[int, int], UInt8[np.ndarray, " length"]]
+) -> UInt8[np.ndarray, " places"]:
+    """What stands at each place, by reading stretches [start, end) that hold several of them."""
+    found = np.empty(len(places), dtype=np.uint8)
+    order = np.argsort(places, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(places[order]) > _GAP) + 1):
+        if group.size:
+            here = places[group]
+            found[group] = read(int(here[0]), int(here[-1]) + 1)[here - here[0]]
+    return found
 
 
 def find_contig(chrom: str, contigs: Collection[str], where: str) -> str:

@@ -23,7 +23,7 @@ from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.base_layer.model import BaseModel
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField
-from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants, declared
+from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, TextVariants, declared
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 
 PUBLISHED_DISTANCE = 50
@@ -86,7 +86,7 @@ class ScoreTable:
         self._window: tuple[bytes, int] = b"", -1
         self._blocks: list[int] = []
         self._held: tuple[bytes, int, int, bytes] = b"", 0, 0, b""
-        self._last: tuple[str, int, list[tuple[bytes, list[bytes]]]] = "", 0, []
+        self._last: tuple[str, int, list[tuple[bytes, bytes]]] = "", 0, []
         self.checked = self.mismatched = 0
 
     def find(self, chrom: str, pos: int, ref: str, alt: str, symbol: str) -> str | None:
@@ -99,10 +99,9 @@ class ScoreTable:
         wanted, start = ref.encode(), f"{alt}|{symbol}|".encode()
         found = {
             entry[len(start) :]
-            for reference, entries in self._last[2]
+            for reference, line in self._last[2]
             if reference == wanted
-            for entry in entries
-            if entry.startswith(start)
+            for entry in self._entries(line, start)
         }
         text = found.pop() if len(found) == 1 else b""
         return text.decode() if text.count(b"|") == self._bars and _ENTRY.fullmatch(text) else None
@@ -119,8 +118,8 @@ class ScoreTable:
                 "it is a table of another build; name that of the variants' build"
             )
 
-    def _lines(self, chrom: str, pos: int) -> list[tuple[bytes, list[bytes]]]:
-        """Reference allele and entries of each record at a position, alleles in upper case."""
+    def _lines(self, chrom: str, pos: int) -> list[tuple[bytes, bytes]]:
+        """Reference allele in upper case and line of each record at a position."""
         contig = self._contigs.get(bare_contig(chrom))
         if contig is None:
             return []
@@ -132,14 +131,22 @@ class ScoreTable:
         found = []
         while at >= 0:
             end = text.find(b"\n", at + 1)
-            fields = text[at + 1 : end if end >= 0 else len(text)].split(b"\t", 8)
-            if len(fields) < 8:
+            line = text[at + 1 : end if end >= 0 else len(text)]
+            if line.count(b"\t") < INFO:
                 raise IntegrityError(f"{self.path}, {chrom}:{pos}: a record of fewer than 8 columns; get the file anew")
-            entries = [one[len(self._key) :] for one in fields[7].split(b";") if one.startswith(self._key)]
-            parted = [one.partition(b"|") for one in b",".join(entries).rstrip().split(b",")]
-            found.append((fields[3].upper(), [allele.upper() + bar + rest for allele, bar, rest in parted]))
+            found.append((line.split(b"\t", 4)[3].upper(), line))
             at = end if text.startswith(start, end) else -1
         return found
+
+    def _entries(self, line: bytes, start: bytes) -> list[bytes]:
+        """A record's entries that begin with allele and symbol, the allele in upper case."""
+        if start.upper() not in line.upper():
+            return []
+        info = line.split(b"\t", INFO + 1)[INFO].rstrip()
+        entries = [one[len(self._key) :] for one in info.split(b";") if one.startswith(self._key)]
+        parted = [one.partition(b"|") for one in b",".join(entries).split(b",")]
+        upper = [allele.upper() + bar + rest for allele, bar, rest in parted]
+        return [one for one in upper if one.startswith(start)]
 
     def _text_around(self, contig: _Contig, pos: int) -> bytes:
         """Whole lines, each behind a line end, among them all records at the position."""

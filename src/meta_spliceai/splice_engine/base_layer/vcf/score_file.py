@@ -24,7 +24,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf, reasons
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rendered
-from meta_spliceai.splice_engine.base_layer.vcf.pass_through import PassThrough
+from meta_spliceai.splice_engine.base_layer.vcf.pass_through import Passed, PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextRecord, TextVariants, blocks, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Unfinished, restored
@@ -196,40 +196,33 @@ class FileScorer:
         margin = flank + settings.distance if strict else 0
         self._pass_through = PassThrough(genome, annotation, info, 2 * settings.distance, margin, reasons=not strict)
 
-    def block(self, block: Block) -> list[bytes]:
-        """The records' bytes with scores put in, in their order.
+    def block(self, block: Block) -> bytes:
+        """The records' text with scores put in, in their order.
 
         Raises:
             InputError: most reference alleles differ from the genome: another build.
         """
-        totals = self.totals
-        lines, alleles = self._passed(block)
-        planned = [self._plan(block.record(place)) if line is None else line for place, line in enumerate(lines)]
-        if alleles:
-            passed = len(lines) - lines.count(None)
-            totals.records += passed
-            totals.checked += passed
+        passed = self._passed(block)
+        others = np.delete(np.arange(len(block)), passed.rows)
+        planned = [self._plan(block.record(row)) for row in others.tolist()]
+        if alleles := int(passed.alleles.sum()):
+            totals = self.totals
+            totals.records += len(passed.rows)
+            totals.checked += len(passed.rows)
             totals.alleles += alleles
             totals.unscored[reasons.NOT_IN_GENE] += alleles
         self._stop_at_another_build()
-        waiting = [plan for plan in planned if isinstance(plan, _Planned)]
-        jobs = [entry for plan in waiting for entry in plan.entries if isinstance(entry, _Job)]
+        jobs = [entry for plan in planned for entry in plan.entries if isinstance(entry, _Job)]
         found = self._look_up(jobs) if self.precomputed else {}
         texts = found | self._score([job for job in jobs if job not in found])
-        return [self._write(plan, texts, found) if isinstance(plan, _Planned) else plan for plan in planned]
+        return passed.text(block, others, [self._write(plan, texts, found) for plan in planned])
 
-    def _passed(self, block: Block) -> tuple[list[bytes | None], int]:
-        """Lines outside all genes as they are written, and how many alleles they hold; None for every other record."""
-        lines, alleles = self._pass_through.lines(
-            block.raws, block.variants.width, lambda chrom: self._contig(chrom.decode("latin-1"))
-        )
+    def _passed(self, block: Block) -> Passed:
+        """The lines outside all genes."""
+        passed = self._pass_through.find(block, lambda chrom: self._contig(chrom.decode("latin-1")))
         # The examples of the reason are taken from records that are looked at one by one.
         missing = EXAMPLES_KEPT - len(self.totals.examples.get(reasons.NOT_IN_GENE, ()))
-        if missing > 0:
-            for row in [row for row, line in enumerate(lines) if line is not None][:missing]:
-                lines[row] = None
-                alleles -= len(block.record(row).alts)
-        return lines, alleles
+        return passed.where(np.arange(len(passed.rows)) >= missing) if missing > 0 else passed
 
     def _look_up(self, jobs: list[_Job]) -> dict[_Job, str]:
         """Text of the entries that a table has; two genes of one name are not told apart there, and are computed."""
@@ -459,7 +452,7 @@ def score_stream(
     pack = bgzf.compress if packed else bytes
     sink.write(pack(header_of(variants, scorer, provenance)))
     for block in blocks(variants):
-        sink.write(pack(b"".join(scorer.block(block))))
+        sink.write(pack(scorer.block(block)))
         sink.flush()
         if report is not None:
             report(scorer.totals)
@@ -502,7 +495,7 @@ def score_to_partial(
     skipped = 0
     waiting = bytearray()
     for block in blocks(variants):
-        digest.update(b"".join(block.raws))
+        digest.update(block.text)
         if skipped < taken_over:
             skipped += len(block)
             if skipped >= taken_over and (skipped > taken_over or digest.hexdigest() != account.digest):
@@ -512,7 +505,7 @@ def score_to_partial(
                 )
             continue
         scores = scorer.totals.scores
-        waiting += pack(b"".join(scorer.block(block)))
+        waiting += pack(scorer.block(block))
         account.records += len(block)
         account.digest = digest.hexdigest()
         account.stats = dict(vars(scorer.totals))

@@ -6,13 +6,18 @@ import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from functools import cached_property
+from itertools import chain, count
+
+import numpy as np
+from jaxtyping import Int64
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.read_hostile import limit
 
 COLUMNS = (b"#CHROM", b"POS", b"ID", b"REF", b"ALT", b"QUAL", b"FILTER", b"INFO")
-_INFO = 7
+INFO = 7
+"""Place of the INFO column, 0-based."""
 LONGEST_RECORD = "META_SPLICEAI_LONGEST_RECORD", 2**26
 """Bytes of a line of a VCF, or of a record of a BCF; a line that never ends is no record."""
 LARGEST_HEADER = 2**25
@@ -47,7 +52,7 @@ class TextRecord:
 
     def has_info(self, keys: Collection[str]) -> bool:
         """Whether INFO holds one of the keys."""
-        info = self.raw.split(b"\t", _INFO + 1)[_INFO].rstrip(b"\r\n")
+        info = self.raw.split(b"\t", INFO + 1)[INFO].rstrip(b"\r\n")
         return any(_key(entry) in keys for entry in info.split(b";"))
 
     def with_info(self, additions: Sequence[tuple[str, str]], without: Collection[str] = ()) -> bytes:
@@ -55,12 +60,12 @@ class TextRecord:
         if not additions and not without:
             return self.raw
         body = self.raw.rstrip(b"\r\n")
-        fields = body.split(b"\t", _INFO + 1)
-        kept = [] if fields[_INFO] in (b".", b"") else fields[_INFO].split(b";")
+        fields = body.split(b"\t", INFO + 1)
+        kept = [] if fields[INFO] in (b".", b"") else fields[INFO].split(b";")
         if without:
             kept = [entry for entry in kept if _key(entry) not in without]
         kept += [f"{key}={value}".encode() for key, value in additions]
-        fields[_INFO] = b";".join(kept) or b"."
+        fields[INFO] = b";".join(kept) or b"."
         return b"\t".join(fields) + self.raw[len(body) :]
 
 
@@ -78,6 +83,16 @@ class Block:
 
     def __len__(self) -> int:
         return len(self.raws)
+
+    @cached_property
+    def text(self) -> bytes:
+        """All lines."""
+        return b"".join(self.raws)
+
+    @cached_property
+    def bounds(self) -> Int64[np.ndarray, " ends"]:
+        """Where in the text each line begins, and where the last one ends."""
+        return np.cumsum([0, *map(len, self.raws)])
 
     def __iter__(self) -> Iterator[TextRecord]:
         return map(self.record, range(len(self)))
@@ -104,7 +119,7 @@ class TextVariants:
     def __init__(self, chunks: Iterable[bytes], name: str, binary: bool = False) -> None:
         self.name = name
         self.binary = binary
-        self._lines = split_lines(chunks, name)
+        self._lists = split_lines(chunks, name)
         self.header = self._read_header()
         self.first = len(self.header) + 1
         self.width = self.header[-1].count(b"\t") + 1
@@ -112,7 +127,8 @@ class TextVariants:
     def _read_header(self) -> list[bytes]:
         header: list[bytes] = []
         held = 0
-        for number, line in enumerate(self._lines, start=1):
+        for number, (lines, place) in enumerate(self._places(), start=1):
+            line = lines[place]
             held += len(line)
             if held > LARGEST_HEADER or number > MOST_HEADER_LINES:
                 raise InputError(f"{self.name}, line {number}: {HEADER_TOO_LARGE}")
@@ -131,17 +147,23 @@ class TextVariants:
                     f"{self.name}, line {number}: the header must end with the line of column names ({wanted}, "
                     "tab-separated) before the first record"
                 )
+            self._lists = chain([lines[place + 1 :]], self._lists)
             return header
         if not header:
             raise InputError(f"{self.name} is empty; expected a VCF")
         raise InputError(f"{self.name} ends within its header (no #CHROM line); the file is truncated")
 
-    def raws(self) -> Iterator[bytes]:
-        """The lines of the records, as they stand in the file."""
-        return self._lines
+    def _places(self) -> Iterator[tuple[list[bytes], int]]:
+        for lines in self._lists:
+            for place in range(len(lines)):
+                yield lines, place
+
+    def lists(self) -> Iterator[list[bytes]]:
+        """The lines of the records, as they stand in the file, in lists of any length."""
+        return self._lists
 
     def __iter__(self) -> Iterator[TextRecord]:
-        return map(self.record, self._lines, count(self.first))
+        return map(self.record, chain.from_iterable(self._lists), count(self.first))
 
     def record(self, line: bytes, number: int) -> TextRecord:
         """One line, read.
@@ -176,20 +198,25 @@ class TextVariants:
 def blocks(variants: TextVariants) -> Iterator[Block]:
     """Records in blocks; where a block ends depends on the records alone."""
     held: list[bytes] = []
-    size, first = 0, variants.first
-    for raw in variants.raws():
-        held.append(raw)
-        size += len(raw)
-        if len(held) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
-            yield Block(variants, held, first)
-            first += len(held)
-            held, size = [], 0
+    first = variants.first
+    for lines in variants.lists():
+        held += lines
+        begin = 0
+        while begin < len(held):
+            sizes = np.cumsum([len(raw) for raw in held[begin : begin + BLOCK_RECORDS]])
+            end = begin + min(BLOCK_RECORDS, int(np.searchsorted(sizes, BLOCK_BYTES)) + 1)
+            if end > len(held):
+                break
+            yield Block(variants, held[begin:end], first + begin)
+            begin = end
+        first += begin
+        del held[:begin]
     if held:
         yield Block(variants, held, first)
 
 
-def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """Lines, each with its line end, from pieces of text.
+def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[list[bytes]]:
+    """Lines, each with its line end, from pieces of text: those that end in a piece together.
 
     Raises:
         IntegrityError: a line is longer than any record.
@@ -200,8 +227,8 @@ def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
         lines = io.BytesIO(chunk).readlines()
         last = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         if lines:
-            yield b"".join([*pieces, lines[0]])
-            yield from islice(lines, 1, None)
+            lines[0] = b"".join([*pieces, lines[0]])
+            yield lines
             pieces, held = [], 0
         if last:
             pieces.append(last)
@@ -212,7 +239,7 @@ def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
                 "allow more"
             )
     if pieces:
-        yield b"".join(pieces)
+        yield [b"".join(pieces)]
 
 
 def info_safe(text: str) -> str:

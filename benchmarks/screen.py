@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Would one network be enough to see which alleles the other four need not score?
+
+    META_SPLICEAI_MIRROR=FOLDERS python benchmarks/screen.py [--data mfass] [--context construct] [--rows N]
+
+Scores a data set's alleles with SpliceAI's five networks and with its first alone. A screen would run the others
+only where the first shows any |Δ| above a threshold; what it loses are alleles whose |Δ| of all five is 0.1 or more
+and whose first network stays below. Prints one JSON object: for every threshold the share of alleles that all networks would
+score, and the share of those with |Δ| ≥ 0.1 that would be lost, with its exact 95 % interval (Clopper and Pearson).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+from jaxtyping import Float32
+from scipy.stats import binomtest
+
+from meta_spliceai.datasets import load_dataset
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.families import load_base_model
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+
+DISTANCE = 150
+SEEN = 50
+"""Positions to either side that count, as for `score -D 50`; more are scored, so that a row's scores can be used."""
+THRESHOLDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+STRONG = 0.1
+
+
+def largest_delta(scores: BaseScores) -> Float32[np.ndarray, " alleles"]:
+    """The largest |Δ| of acceptor and donor near each allele."""
+    middle = slice(DISTANCE - SEEN, DISTANCE + SEEN + 1)
+    sites = [scores.channel("acceptor"), scores.channel("donor")]
+    return np.abs(scores.delta[:, middle, sites]).max(axis=(1, 2))
+
+
+def main() -> None:
+    """Score, compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mfass")
+    parser.add_argument("--context", default="construct")
+    parser.add_argument("--rows", type=int, help="so many alleles, drawn at random; all by default")
+    given = parser.parse_args()
+    loaded = load_dataset(given.data, **({"context": given.context} if given.context else {}))
+    table = loaded.variants
+    if given.rows is not None and given.rows < len(table):
+        drawn = np.random.default_rng(0).choice(len(table), given.rows, replace=False)
+        table = table.iloc[np.sort(drawn)].reset_index(drop=True)
+    largest = []
+    for members in (None, [0]):
+        scores = score_variants(
+            table,
+            loaded.genome,
+            load_base_model("spliceai", members=members),
+            DISTANCE,
+            annotation=loaded.annotation,
+            cache=ScoreCache.default(),
+        )
+        largest.append(largest_delta(scores))
+    whole, first = largest
+    strong = int((whole >= STRONG).sum())
+    screens = []
+    for threshold in THRESHOLDS:
+        lost = int(((whole >= STRONG) & (first <= threshold)).sum())
+        interval = binomtest(lost, strong).proportion_ci() if strong else None
+        screens.append(
+            {
+                "threshold": threshold,
+                "share_scored_by_all": round(float((first > threshold).mean()), 4),
+                "lost": lost,
+                "share_lost": round(lost / max(strong, 1), 5),
+                "interval": interval and [round(interval.low, 5), round(interval.high, 5)],
+            }
+        )
+    counts = {"alleles": len(table), "with_delta_of_0.1": strong, "largest_lost": _largest_lost(whole, first)}
+    print(json.dumps({**vars(given), **counts, "screens": screens}))
+
+
+def _largest_lost(whole: Float32[np.ndarray, " alleles"], first: Float32[np.ndarray, " alleles"]) -> float:
+    """The largest |Δ| of all networks among alleles that a screen at 0.02 would lose."""
+    return round(float(whole[first <= 0.02].max(initial=0)), 3)
+
+
+if __name__ == "__main__":
+    main()
