@@ -67,7 +67,9 @@ def test_alleles_of_two_sources_become_one_row(make: Callable[..., None]) -> Non
 def test_different_genomes_are_not_mixed(make: Callable[..., None]) -> None:
     make("one", [(1, "Normal")])
     make("two", [(2, "Normal")], MemoryGenome({"1": "A" * 51}, build="other", name="other"))
-    with pytest.raises(InputError, match=r"one is in toy \(toy\), two in other \(other\); combine them in one genome"):
+    with pytest.raises(
+        InputError, match=r"toy \(toy\) and other \(other\) both have contig 1; combine them in one genome"
+    ):
         datasets.load_dataset("one+two")
 
 
