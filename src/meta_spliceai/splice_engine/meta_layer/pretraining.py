@@ -38,7 +38,7 @@ CURVES = "curves.parquet"
 ORDERS = (0, 5, 8)
 """Of the Markov models that an encoder is compared with; 0 knows only how often each base occurs."""
 
-LAST_LOOK = 8
+LAST_LOOK = 16
 """How many times as much held-out sequence as at a checkpoint is read at the end."""
 
 
