@@ -97,11 +97,12 @@ def on_the_wishlist(results: Iterable[Result]) -> list[Result]:
 
 
 def rows_table(root: Path) -> str:
-    """Every kept run of a wishlist's row: what it asked, what came out, what it took."""
+    """Every kept run of a wishlist's row: what came out, what it took; what was not run as wished is open."""
     columns = ("row", "data: variants, tested", "scale", "AUPRC", "base network", "best baseline", "r with validated Δ",
                "r with the measured effect", "time, memory")  # fmt: skip
     rows = []
-    for one in on_the_wishlist(read_results(root)):
+    results = on_the_wishlist(read_results(root))
+    for one in results:
         entry, base, rival = one.entry, one.best("base"), one.best("baseline")
         rows.append(
             (
@@ -116,6 +117,9 @@ def rows_table(root: Path) -> str:
                 f"{duration(entry['seconds'])}, {memory(entry['peak_memory_bytes'])}",
             )
         )
+    completed = {one.row for one in results if one.entry.get("as_wished")}
+    wished = [row for row in load_rows(own=None).values() if row.wish is not None and row.id not in completed]
+    rows += [(row.title, "open: not run as wished yet", *[DASH] * (len(columns) - 2)) for row in wished]
     return as_markdown(Table(columns, rows, 3))
 
 
