@@ -144,6 +144,7 @@ def curve_table(root: Path) -> str:
     """The learning curve: training variants, AUPRC, AUROC, and the base network's AUPRC."""
     rows = [
         (
+            one.entry["data"]["name"],
             f"{trained_on:,}",
             one.auprc,
             estimate(one.value(one.learned, "auroc")),
@@ -152,7 +153,7 @@ def curve_table(root: Path) -> str:
         )
         for trained_on, one in learning_curve(root)
     ]
-    return as_markdown(Table(("trained on", "AUPRC", "AUROC", "base network", "time"), rows, 0))
+    return as_markdown(Table(("data", "trained on", "AUPRC", "AUROC", "base network", "time"), rows, 1))
 
 
 def folds_table(root: Path) -> str:
@@ -286,14 +287,15 @@ BLOCKS = {
 
 
 def learning_curve(root: Path) -> list[tuple[int, Result]]:
-    """(training variants, run) of the learning curve's rows."""
+    """(training variants, run) of the learning curve's rows, the data set with the most points first."""
     workspace = Workspace(root / LEDGER)
     points = []
     for one in read_results(root):
         if one.row.startswith(CURVE):
             training = workspace.run(str(one.entry["run"])).record()["training"]
             points.append((int(training["train_rows"]), one))
-    return sorted(points, key=lambda point: point[0])
+    data = [one.entry["data"]["name"] for _, one in points]
+    return sorted(points, key=lambda point: (-data.count(point[1].entry["data"]["name"]), point[0]))
 
 
 def _alone(value: dict[str, Any] | None) -> str:
@@ -318,9 +320,11 @@ def draw(root: Path) -> list[Path]:
 
     results = on_the_wishlist(read_results(root))
     context = [one for one in results if one.row in ("simple-cnn-501", "simple-cnn-1001")]
+    curve = learning_curve(root)
+    curve = [point for point in curve if point[1].entry["data"]["name"] == curve[0][1].entry["data"]["name"]]
     pictures: dict[str, Any] = {
         "context": lambda axis: _curve(axis, sorted((one.spec.window, one) for one in context), "window, nt"),
-        "data": lambda axis: _curve(axis, learning_curve(root), "labelled variants trained on"),
+        "data": lambda axis: _curve(axis, curve, "labelled variants trained on"),
         "folds": lambda axis: _folds(axis, [one for one in results if one.entry.get("folds")]),
         "rows": lambda axis: _forest(axis, [one for one in results if one.value(one.learned, "auprc")]),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -49,10 +49,8 @@ def combine(members: Sequence[DataSet]) -> DataSet:
                 raise unknown_value("option", option, sorted(allowed), f"data set {name}")
         loaded = []
         for member in members:
-            own = {option: options[option] for option in taken[member.name] if option in options}
-            alone = {option: f"{member.name}.{option}" for option in taken[member.name]}
-            own |= {option: options[full] for option, full in alone.items() if full in options}
-            loaded.append(member.loader(**own))
+            own = options_of(member.name, options)
+            loaded.append(member.loader(**{key: value for key, value in own.items() if key in taken[member.name]}))
         return _merged(loaded, combined)
 
     combined = DataSet(
@@ -70,6 +68,12 @@ def combine(members: Sequence[DataSet]) -> DataSet:
         members=tuple(members),
     )
     return combined
+
+
+def options_of(member: str, options: Mapping[str, object]) -> dict[str, object]:
+    """A combination's options as one member is given them: its own ("mfass.context") over those for all ("context")."""
+    own = {key.removeprefix(f"{member}."): value for key, value in options.items() if key.startswith(f"{member}.")}
+    return {**{key: value for key, value in options.items() if "." not in key}, **own}
 
 
 def agreement(loaded: Loaded) -> pd.DataFrame:
