@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import UInt8
 
 from meta_spliceai import resources
 from meta_spliceai.datasets import Loaded, cispliceai_validated, load_dataset
@@ -33,10 +32,11 @@ from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scoring import score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.builds import GRCH38
 from meta_spliceai.splice_engine.genome.human_genome import REGIONS
 from meta_spliceai.splice_engine.genome.packed import Interval, write_packed
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.source import JoinedSources, SequenceSource
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.liftover import Chain
 from meta_spliceai.splice_engine.variants.merge import merge_alleles
@@ -63,20 +63,6 @@ COLUMNS = (
     "donors_gained", "exon_id", "log2_vitro_ratio", "vivo_error", "vitro_error", "called", "measurements",
 )  # fmt: skip
 """Columns kept beside the schema's."""
-
-
-class Both(SequenceSource):
-    """Chromosomes and constructs as one source of sequence."""
-
-    digest = ""
-
-    def __init__(self, chromosomes: SequenceSource, constructs: SequenceSource) -> None:
-        self.parts = {name: part for part in (chromosomes, constructs) for name in part.contigs()}
-        self.constructs = constructs.contigs()
-        super().__init__("chromosomes and constructs", "GRCh38", {**chromosomes.contigs(), **self.constructs})
-
-    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        return self.parts[contig].fetch(contig, start, end)
 
 
 def development_copy(resource: Resource) -> str:
@@ -129,7 +115,7 @@ def in_constructs(loaded: Loaded, strands: pd.Series, coverage: Coverage) -> pd.
     )
 
 
-def packaged_variants() -> tuple[pd.DataFrame, Coverage, Both]:
+def packaged_variants() -> tuple[pd.DataFrame, Coverage, JoinedSources, dict[str, int]]:
     """The variant table, the account from the originals' rows to it, and where its bases come from."""
     genes = genes_of_cispliceai()
     validated = load_dataset(
@@ -175,13 +161,17 @@ def packaged_variants() -> tuple[pd.DataFrame, Coverage, Both]:
     table["called"] = table["called"].astype("boolean")
     merged, merging = merge_alleles(table, "packaged-human")
     kept = [*merged.columns[: list(merged.columns).index("donor_pos") + 1], *COLUMNS]
-    return merged[kept], coverage.then(merging), Both(validated.genome, reporter.genome)
+    return (
+        merged[kept],
+        coverage.then(merging),
+        JoinedSources([validated.genome, reporter.genome], GRCH38),
+        reporter.genome.contigs(),
+    )
 
 
 def make_data(folder: Path) -> None:
     """Write variants, sequence and description."""
-    table, coverage, genome = packaged_variants()
-    constructs = genome.constructs
+    table, coverage, genome, constructs = packaged_variants()
     places = zip(table["chrom"], table["pos"], table["ref"], strict=True)
     wanted: list[Interval] = [
         (chrom, 0, constructs[chrom])

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """What the wishlist's kept runs say, as Markdown tables and pictures.
 
-    python tools/wishlist_results.py     draw docs/images/wishlist-*.svg
+    python tools/wishlist_results.py           draw docs/images/wishlist-*.svg
+    python tools/wishlist_results.py --plans   first ask the planner again, and keep what it says
 
-The tables are blocks of `tools/render_docs.py`; both read the ledger `results/` and nothing else.
+The tables are blocks of `tools/render_docs.py`; both read the ledger `results/` and what is kept
+of the planner.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +26,7 @@ from meta_spliceai.experiments.store.workspace import Workspace
 ROOT = Path(__file__).resolve().parents[1]
 LEDGER = "results"
 IMAGES = Path("docs/images")
+PLANS = Path("docs/results/wishlist-plans.json")
 CURVE = "curve-"
 """Beginning of the ids of the learning curve's rows."""
 
@@ -92,11 +97,12 @@ def on_the_wishlist(results: Iterable[Result]) -> list[Result]:
 
 
 def rows_table(root: Path) -> str:
-    """Every kept run of a wishlist's row: what it asked, what came out, what it took."""
+    """Every kept run of a wishlist's row: what came out, what it took; what was not run as wished is open."""
     columns = ("row", "data: variants, tested", "scale", "AUPRC", "base network", "best baseline", "r with validated Δ",
                "r with the measured effect", "time, memory")  # fmt: skip
     rows = []
-    for one in on_the_wishlist(read_results(root)):
+    results = on_the_wishlist(read_results(root))
+    for one in results:
         entry, base, rival = one.entry, one.best("base"), one.best("baseline")
         rows.append(
             (
@@ -111,6 +117,9 @@ def rows_table(root: Path) -> str:
                 f"{duration(entry['seconds'])}, {memory(entry['peak_memory_bytes'])}",
             )
         )
+    completed = {one.row for one in results if one.entry.get("as_wished")}
+    wished = [row for row in load_rows(own=None).values() if row.wish is not None and row.id not in completed]
+    rows += [(row.title, "open: not run as wished yet", *[DASH] * (len(columns) - 2)) for row in wished]
     return as_markdown(Table(columns, rows, 3))
 
 
@@ -135,6 +144,7 @@ def curve_table(root: Path) -> str:
     """The learning curve: training variants, AUPRC, AUROC, and the base network's AUPRC."""
     rows = [
         (
+            one.entry["data"]["name"],
             f"{trained_on:,}",
             one.auprc,
             estimate(one.value(one.learned, "auroc")),
@@ -143,7 +153,7 @@ def curve_table(root: Path) -> str:
         )
         for trained_on, one in learning_curve(root)
     ]
-    return as_markdown(Table(("trained on", "AUPRC", "AUROC", "base network", "time"), rows, 0))
+    return as_markdown(Table(("data", "trained on", "AUPRC", "AUROC", "base network", "time"), rows, 1))
 
 
 def folds_table(root: Path) -> str:
@@ -181,24 +191,111 @@ def _parts(parts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(names.get(name, name), found) for name, found in parts.items() if isinstance(found, dict)]
 
 
+# ----------------------------------------------------------------------------------- planned, in tables and words
+
+
+def take_plans(root: Path) -> None:
+    """Keep what the planner says of every kept run, as if that run had not been, and of every row at full scale."""
+    from meta_spliceai.experiments.plan.planner import Planner
+    from meta_spliceai.experiments.plan.scatter import scatter
+
+    rows = load_rows(own=None)
+    planner = Planner(Workspace(root / LEDGER), rows)
+    columns = ["memory_calibrated", "seconds_measured", "seconds_calibrated", "seconds_rest_on"]
+    foreseen = scatter(planner).set_index("run")[columns]
+    foreseen = foreseen.loc[[one.entry["run"] for one in on_the_wishlist(read_results(root))]]
+    offers = {row.id: planner.row(row).best for row in rows.values() if row.wish is not None}
+    kept = {
+        "runs": json.loads(foreseen.to_json(orient="index", double_precision=1)),
+        "rows": {row_id: offer.to_json() for row_id, offer in offers.items() if offer is not None},
+    }
+    (root / PLANS).write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def planned_table(root: Path) -> str:
+    """What the planner foresees of each kept run from the other runs alone, beside what it took."""
+    columns = ("row", "scale", "time: planned", "took", "memory: planned", "took", "time rests on", "cores kept busy")
+    kept = json.loads((root / PLANS).read_text(encoding="utf-8"))["runs"]
+    workspace, rows = Workspace(root / LEDGER), []
+    for one in on_the_wishlist(read_results(root)):
+        foreseen = kept.get(one.entry["run"])
+        if foreseen is None:
+            continue
+        record = workspace.run(str(one.entry["run"])).record()
+        seconds, busy = (record[name]["training"] for name in ("seconds_by_step", "cpu_seconds_by_step"))
+        rows.append(
+            (
+                _named(one),
+                one.spec.scale,
+                duration(foreseen["seconds_calibrated"]),
+                duration(foreseen["seconds_measured"]),
+                memory(foreseen["memory_calibrated"]) if foreseen["memory_calibrated"] else DASH,
+                memory(record["peak_memory_bytes"]),
+                foreseen["seconds_rest_on"] or "data sheets alone",
+                f"{busy / seconds:.1f} of {record['threads']}" if seconds else DASH,
+            )
+        )
+    return as_markdown(Table(columns, rows, 2))
+
+
+def rows_in_words(root: Path) -> str:
+    """A sentence for each row of the wishlist: what it asks, what came out, whether a GPU would pay, what it costs."""
+    offers = json.loads((root / PLANS).read_text(encoding="utf-8"))["rows"]
+    completed = {one.row: one for one in on_the_wishlist(read_results(root)) if one.entry.get("as_wished")}
+    lines = []
+    for row in load_rows(own=None).values():
+        if row.wish is None:
+            continue
+        one = completed.get(row.id)
+        came_out = "not run as wished yet" if one is None else _outcome(one)
+        offer = offers.get(row.id)
+        price = "" if offer is None or offer["dollars"] is None else f" and ${offer['dollars']:.2f}"
+        cost = (
+            "no card that the planner knows holds it"
+            if offer is None
+            else f"at full scale {duration(offer['hours'] * 3600)}{price} on one {offer['gpu']} ({offer['time_basis']})"
+        )
+        lines.append(
+            f"- **{row.title}** ({row.wish.column.lower()}: {row.wish.what}): {came_out}. By the planner: {cost}."
+        )
+    return "\n".join(lines)
+
+
+def _outcome(one: Result) -> str:
+    """What a completed row reached, and what that says about running it again on a GPU."""
+    value, base = one.value(one.learned, "auprc"), one.best("base")
+    tested = f"{one.entry['test']['rows']:,} tested variants"
+    if value is None or base is None:
+        return f"its task's metrics on {tested} stand under *Which task can be learned?*"
+    said = f"AUPRC {estimate(value)} on {tested} at {one.spec.scale} scale, the base network alone {_alone(base)}; "
+    if value["high"] < base["estimate"]:
+        return said + "a GPU is not worth it on these data, as even the interval's upper end is below the base network"
+    if value["low"] > base["estimate"]:
+        return said + "worth running on a GPU"
+    return said + "the test is too small to tell them apart: more variants first, then a GPU"
+
+
 BLOCKS = {
     "wishlist-rows": rows_table,
     "wishlist-completed": completed_table,
     "wishlist-curve": curve_table,
     "wishlist-folds": folds_table,
     "wishlist-tasks": tasks_table,
+    "wishlist-planned": planned_table,
+    "wishlist-words": rows_in_words,
 }
 
 
 def learning_curve(root: Path) -> list[tuple[int, Result]]:
-    """(training variants, run) of the learning curve's rows."""
+    """(training variants, run) of the learning curve's rows, the data set with the most points first."""
     workspace = Workspace(root / LEDGER)
     points = []
     for one in read_results(root):
         if one.row.startswith(CURVE):
             training = workspace.run(str(one.entry["run"])).record()["training"]
             points.append((int(training["train_rows"]), one))
-    return sorted(points, key=lambda point: point[0])
+    data = [one.entry["data"]["name"] for _, one in points]
+    return sorted(points, key=lambda point: (-data.count(point[1].entry["data"]["name"]), point[0]))
 
 
 def _alone(value: dict[str, Any] | None) -> str:
@@ -207,8 +304,8 @@ def _alone(value: dict[str, Any] | None) -> str:
 
 def _named(one: Result) -> str:
     about = [] if one.entry.get("as_wished") else ["not as wished"]
-    if one.spec.encoder.settings.get("weights") == "scratch":
-        about.append("weights scratch")
+    if "weights" in one.spec.encoder.settings:
+        about.append(f"weights {one.entry['weights_origin']}")
     return f"{one.spec.title} ({', '.join(about)}, {one.spec.window} nt)" if about else one.spec.title
 
 
@@ -223,9 +320,11 @@ def draw(root: Path) -> list[Path]:
 
     results = on_the_wishlist(read_results(root))
     context = [one for one in results if one.row in ("simple-cnn-501", "simple-cnn-1001")]
+    curve = learning_curve(root)
+    curve = [point for point in curve if point[1].entry["data"]["name"] == curve[0][1].entry["data"]["name"]]
     pictures: dict[str, Any] = {
         "context": lambda axis: _curve(axis, sorted((one.spec.window, one) for one in context), "window, nt"),
-        "data": lambda axis: _curve(axis, learning_curve(root), "labelled variants trained on"),
+        "data": lambda axis: _curve(axis, curve, "labelled variants trained on"),
         "folds": lambda axis: _folds(axis, [one for one in results if one.entry.get("folds")]),
         "rows": lambda axis: _forest(axis, [one for one in results if one.value(one.learned, "auprc")]),
     }
@@ -300,5 +399,7 @@ def _forest(axis: Any, results: Sequence[Result]) -> None:
 
 
 if __name__ == "__main__":
+    if "--plans" in sys.argv[1:]:
+        take_plans(ROOT)
     for path in draw(ROOT):
         print(f"written: {path.relative_to(ROOT)}")

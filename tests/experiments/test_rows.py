@@ -250,3 +250,8 @@ def test_defaults_of_a_file_lie_under_its_rows(tmp_path: Path) -> None:
 def test_the_two_starred_rows_are_those_of_the_wishlist() -> None:
     starred = [row.id for row in load_rows(own=None).values() if row.wish and row.wish.starred]
     assert starred == ["hyenadna-small-validated-delta", "validated-delta-10k"]
+
+
+def test_an_option_for_one_member_of_a_combined_data_set_can_be_set() -> None:
+    row = change(load_rows(own=None)["validated-delta-10k"], ["data.name=a+b", "data.options.b.context=construct"])
+    assert row.data.options == {"b.context": "construct"}

@@ -22,7 +22,7 @@ from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.models.encoders import hyenadna
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaConfig
 from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, PretrainingReport, pretrain
-from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus, corpus_of, packaged_genes
+from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus, MarkovModel, corpus_of, packaged_genes
 
 CPU = torch.device("cpu")
 CONFIG = PretrainingConfig(length=64, batch_size=4, steps=12, check_every=4, check_batches=2, learning_rate=3e-3)
@@ -55,16 +55,75 @@ def results(report: PretrainingReport) -> pd.DataFrame:
 def test_it_learns_the_grammar_of_the_held_out_sequence(small: None, corpus: Corpus, tmp_path: Path) -> None:
     report = pretrain(corpus, CONFIG.model_copy(update={"steps": 150, "check_every": 50}), tmp_path, "cpu")
     assert report.curves["held_out_bits"].iloc[-1] < 1.4 < 1.8 < report.curves["train_bits"].iloc[0] + 0.5
-    assert report.origin == "pretrained: 0.0 Mb of toy, 150 steps"
+    assert report.held_out_bits < 1.4
 
 
-def test_the_bits_of_the_composition_are_those_of_the_other_part_on_both_strands() -> None:
-    # Trained on A alone, which on the other strand is T; held out: half of it C, which nobody could expect less.
-    contigs = {"chr1": np.array([0, 0, 0, 1], np.uint8), "chr2": np.array([0, 1, 4, 4], np.uint8)}
+def test_kmers_are_counted_on_both_strands_within_stretches_that_are_not_held_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    contigs = {"chr1": "AACN", "chr2": "GGGG", "chr3": "A", "chr4": "CA"}
     corpus = corpus_of(MemoryGenome(contigs, "toy", "toy"), ["2"])
-    assert corpus.bases(True) == 2
-    # A and T: 3 in 8 each; C and G: 1 in 8 each.
-    assert corpus.composition_bits() == pytest.approx(-(np.log2(3 / 8) + np.log2(1 / 8)) / 2)
+    wanted = np.zeros((4, 4), np.int64)
+    for kmer in ((0, 0), (3, 3), (0, 1), (2, 3), (1, 0), (3, 2)):  # AA and TT, AC and GT, CA and TG
+        wanted[kmer] = 1
+    assert corpus.kmers(2).tolist() == wanted.tolist()
+    assert corpus.kmers(1).tolist() == [4, 2, 2, 4]
+    monkeypatch.setattr(pretraining_corpus, "_COUNTED_AT_ONCE", 3)
+    assert corpus.kmers(2).tolist() == wanted.tolist()
+
+
+def test_a_markov_model_asks_for_what_follows_known_bases_only() -> None:
+    kmers = np.zeros((4, 4, 4), np.int64)
+    kmers[0, 1, 2], kmers[0, 1, 3], kmers[1, 1, 0] = 5, 1, 3
+    smoothed = kmers + 1.0
+
+    def chance(*context: int) -> float:
+        """Of the last base after those before it, longer contexts summed over."""
+        counts = smoothed if len(context) == 3 else smoothed.sum(axis=0)
+        return float(counts[context] / counts[context[:-1]].sum())
+
+    # A C G N C A: asked for C after A, G after A C, A after C; not the first base, N, nor with the N before it a pair.
+    bits = -np.log2([chance(0, 1), chance(0, 1, 2), smoothed.sum(axis=(0, 1))[1] / smoothed.sum(), chance(1, 0)])
+    codes = np.array([[0, 1, 2, 4, 1, 0]], np.uint8)
+    assert MarkovModel(kmers, 2).bits(codes) == pytest.approx(bits.mean())
+    # Knowing only the composition: on the order of the bases nothing depends.
+    composition = kmers.sum(axis=(0, 1)) + 1
+    alone = -np.log2(composition / composition.sum())
+    assert MarkovModel(kmers, 0).bits(codes) == pytest.approx((alone[1] * 2 + alone[2] + alone[0]) / 4)
+
+
+def test_a_markov_model_reaches_the_entropy_of_what_it_was_counted_on() -> None:
+    random = np.random.default_rng(0)
+    codes = np.zeros(200_000, np.uint8)
+    steps = random.choice(3, len(codes), p=[0.8, 0.1, 0.1])
+    codes = (np.cumsum(steps + 1) % 4).astype(np.uint8)  # the next base is one, two or three further on
+    corpus = corpus_of(MemoryGenome({"chr1": codes[:150_000], "chr2": codes[150_000:]}, "toy", "toy"), ["2"])
+    held_out = codes[150_000:].reshape(100, -1)
+    entropy = -sum(p * np.log2(p) for p in (0.8, 0.1, 0.1))
+    kmers = corpus.kmers(6)
+    # On the other strand the order of the bases is that of their complements backwards, which is the same rule.
+    assert MarkovModel(kmers, 1).bits(held_out) == pytest.approx(entropy, abs=0.02)
+    assert MarkovModel(kmers, 5).bits(held_out) == pytest.approx(entropy, abs=0.05)
+    assert MarkovModel(kmers, 0).bits(held_out) > 1.99
+
+
+def test_only_an_encoder_that_beats_the_markov_models_is_called_pretrained(
+    small: None, corpus: Corpus, tmp_path: Path
+) -> None:
+    report = pretrain(corpus, CONFIG.model_copy(update={"steps": 2, "learning_rate": 1e-6}), tmp_path / "poor", "cpu")
+    assert report.held_out_bits > min(report.markov_bits.values())
+    assert report.origin.startswith("trained, not better than a Markov model: 0.0 Mb of toy without 2, 2 steps, ")
+    card = json.loads((tmp_path / "poor" / "config.json").read_text())["pretraining"]
+    assert card["pretrained"] is False
+    assert card["held_out_bits"] == report.held_out_bits
+    assert card["markov_bits"] == {str(order): bits for order, bits in report.markov_bits.items()}
+    # In what repeats after more bases than a Markov model looks back, an encoder can know where it stands.
+    unit = "AAAAAAAAAAAC"
+    periodic = corpus_of(MemoryGenome({"chr1": unit * 120, "chr2": unit * 90}, "toy", "toy"), ["2"])
+    better = pretrain(periodic, CONFIG.model_copy(update={"steps": 200, "check_every": 100}), tmp_path / "good", "cpu")
+    assert better.held_out_bits < min(better.markov_bits.values())
+    assert better.origin.startswith("pre-trained: ")
+    assert f"{better.held_out_bits:.4f} bits a base (Markov models, order 5: " in better.origin
 
 
 def test_batches_come_from_their_part_and_from_both_strands(corpus: Corpus) -> None:
@@ -191,13 +250,6 @@ def test_a_part_without_a_known_base_is_refused(held_out: str, words: str) -> No
         corpus_of(genome, [held_out])
 
 
-def test_bases_are_counted_alike_in_pieces(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = corpus._counts(True)
-    monkeypatch.setattr(pretraining_corpus, "_COUNTED_AT_ONCE", 7)
-    assert corpus._counts(True).tolist() == whole.tolist()
-    assert whole.sum() == 1200
-
-
 def test_bad_input_is_named(small: None, corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="length 300 is more than hyenadna-tiny-1k reads"):
         pretrain(corpus, CONFIG.model_copy(update={"length": 300}), tmp_path, "cpu")
@@ -215,7 +267,7 @@ def test_bad_input_is_named(small: None, corpus: Corpus, tmp_path: Path) -> None
 def test_a_pretrained_encoder_serves_as_weights_and_says_what_it_saw(corpus: Corpus, tmp_path: Path) -> None:
     pretrain(corpus, CONFIG.model_copy(update={"steps": 1}), tmp_path, "cpu")
     predictor = HyenaDNADeltaPredictor("hyenadna-tiny-1k", hidden_dim=8, window=31, weights=str(tmp_path))
-    assert "pretrained: 0.0 Mb of toy, 1 steps" in predictor.weights
+    assert "trained, not better than a Markov model: 0.0 Mb of toy without 2, 1 steps" in predictor.weights
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "hyenadna"
 
 
@@ -229,8 +281,9 @@ def test_the_command_writes_an_encoder(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [str(word) for word in arguments])
     assert done.exit_code == 0, done.output
     assert "step 2 of 2: " in done.output, "a log file gets a line at each look, as it has no progress bar"
-    assert "pretrained: 0.0 Mb of genome.fa, 2 steps" in done.output
-    assert "bits a base (base composition alone: 1.99" in done.output or "alone: 2.0" in done.output
+    assert "trained, not better than a Markov model: 0.0 Mb of genome.fa without chr3, 2 steps" in done.output
+    for words in ("base composition alone: ", "Markov model of order 5: ", "Markov model of order 8: "):
+        assert words in done.output
     assert (tmp_path / "encoder" / "model.safetensors").exists()
 
 

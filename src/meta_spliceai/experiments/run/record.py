@@ -81,10 +81,15 @@ def _facts(
         "verdicts": evaluated.verdicts,
         "folds": evaluated.folds,
         "task_metrics": evaluated.task,
-        "notes": [*prepared.notes, *trained.notes, *evaluated.notes],
+        "notes": [*prepared.notes, *_encoder(trained.model["weights"]), *trained.notes, *evaluated.notes],
         "subset_note": next((note for note in prepared.notes if note.startswith("a subset")), ""),
         "finished": now(),
     }
+
+
+def _encoder(weights: str) -> tuple[str, ...]:
+    """What a reader must know of an encoder that was trained here and is not the published one."""
+    return (f"not the published weights: {weights}",) if "folder " in weights else ()
 
 
 FACTS_IN_LEDGER = (
@@ -136,7 +141,7 @@ def _same_wish(spec: ExperimentSpec, wished: ExperimentSpec) -> bool:
         # Where a user's own file lies does not make it another row; nor does SpliceVarDB itself, or the open sources
         # in its form, in place of the variants that travel with the package.
         identity["data"].pop("options")
-        if identity["data"]["name"] in ("splicevardb", "splicevardb-open"):
+        if identity["data"]["name"] in ("splicevardb", "splicevardb-open", "packaged-human+mfass"):
             identity["data"]["name"] = "packaged-human"
         return identity
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from meta_spliceai import datasets
+from meta_spliceai.datasets.combined import options_of
 from meta_spliceai.datasets.whereabouts import state_of
 from meta_spliceai.errors import MissingResourceError, install_extra
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
@@ -60,7 +61,7 @@ def _data(data: DataSpec) -> Iterator[str]:
         if name == _USERS_OWN and "path" not in data.options:
             yield "download of SpliceVarDB on this machine: give yours with --set data.options.path=FILE"
         elif name in _PUBLIC:
-            yield from _public(name, data.options)
+            yield from _public(name, options_of(name, data.options))
 
 
 def _public(name: str, options: Mapping[str, object]) -> Iterator[str]:

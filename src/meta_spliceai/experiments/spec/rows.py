@@ -166,7 +166,9 @@ def _assign(values: dict[str, Any], name: str, value: Any) -> None:
     open_blocks = ("encoder.settings.", "head.settings.", "data.options.")
     if name not in known and not name.startswith(open_blocks):
         raise unknown_value("field", name, known, where="--set")
-    *path, last = name.split(".")
+    opened = next((block for block in open_blocks if name.startswith(block)), "")
+    # What follows there is one name: "mfass.context" is an option for one member of a combined data set.
+    *path, last = [*opened.split(".")[:-1], name.removeprefix(opened)] if opened else name.split(".")
     block = values
     for part in path:
         if block.get(part) is None:

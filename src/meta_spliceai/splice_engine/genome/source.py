@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -114,3 +115,29 @@ def find_contig(chrom: str, contigs: Collection[str], where: str) -> str:
     raise InputError(
         f"no contig '{chrom}' in {where}; nearest of its {len(contigs)} contigs: {', '.join(near) or 'none at all'}"
     )
+
+
+class JoinedSources(SequenceSource):
+    """Sources that have no contig in common as one: chromosomes and constructs.
+
+    Raises:
+        InputError: two of them have a contig of one name.
+    """
+
+    def __init__(self, sources: Sequence[SequenceSource], build: str) -> None:
+        self._parts: dict[str, SequenceSource] = {}
+        for source in sources:
+            for contig in source.contigs():
+                bare = contig[3:] if contig[:3].lower() == "chr" else contig
+                other = self._parts.get(contig) or self._parts.get(bare) or self._parts.get(f"chr{bare}")
+                if other is not None and other is not source:
+                    raise InputError(
+                        f"{other.name} ({other.build}) and {source.name} ({source.build}) both have contig {contig}"
+                    )
+                self._parts[contig] = source
+        lengths = {contig: length for source in sources for contig, length in source.contigs().items()}
+        super().__init__(" and ".join(source.name for source in sources), build, lengths)
+        self.digest = hashlib.sha256("\n".join(source.digest for source in sources).encode()).hexdigest()
+
+    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        return self._parts[contig].fetch(contig, start, end)

@@ -28,12 +28,18 @@ from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights imp
     model_config,
     write_hub_format,
 )
-from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus
+from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus, MarkovModel
 from meta_spliceai.splice_engine.meta_layer.settings import Settings
 from meta_spliceai.splice_engine.meta_layer.training import epoch_seed
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 
 CURVES = "curves.parquet"
+
+ORDERS = (0, 5, 8)
+"""Of the Markov models that an encoder is compared with; 0 knows only how often each base occurs."""
+
+LAST_LOOK = 16
+"""How many times as much held-out sequence as at a checkpoint is read at the end."""
 
 
 class PretrainingConfig(Settings):
@@ -66,8 +72,9 @@ class PretrainingReport:
     Attributes:
         curves: one row a look at the held-out sequence: step, train_bits, held_out_bits (cross entropy in bits a base;
             2 is knowing nothing), tokens_per_second, learning_rate.
-        held_out_bits, tokens_per_second: the last look's.
-        composition_bits: of the same sequence, for somebody who knows only how often each base occurs.
+        held_out_bits: of the finished encoder, on `LAST_LOOK` times as much sequence as in `curves`.
+        markov_bits: of the same sequence, by Markov models (order: bits) counted on the training sequence.
+        tokens_per_second: the last look's.
         tokens: bases trained on, those before an interruption included.
         resumed_from: step this process went on from; None if it started from the beginning.
         origin: what the encoder saw, in words, as stored beside the weights.
@@ -75,7 +82,7 @@ class PretrainingReport:
 
     curves: pd.DataFrame
     held_out_bits: float
-    composition_bits: float
+    markov_bits: dict[int, float]
     tokens: int
     tokens_per_second: float
     resumed_from: int | None
@@ -192,21 +199,52 @@ def pretrain(
             _save(folder, model, optimizer, state)
             raise
 
+    bits, markov = _last_look(model, held_out, corpus, config)
     curves = pd.DataFrame(state["curves"])
-    origin = f"pretrained: {corpus.bases(False) / 1e6:.1f} Mb of {Path(corpus.name).name}, {config.steps:,} steps"
-    write_hub_format(model.encoder, model.head, folder, origin)
+    origin = _in_words(corpus, config, bits, markov)
+    facts = {
+        "sequence": Path(corpus.name).name,
+        "held_out": list(corpus.held_out_names),
+        "settings": config.model_dump(),
+        "held_out_bits": bits,
+        "markov_bits": {str(order): value for order, value in markov.items()},
+        "pretrained": bits < min(markov.values()),
+    }
+    write_hub_format(model.encoder, model.head, folder, origin, facts)
     with atomic_write(folder / CURVES, "wb") as handle:
         curves.to_parquet(handle)
     (folder / LAST).unlink(missing_ok=True)
-    last = curves.iloc[-1]
     return PretrainingReport(
         curves,
-        float(last["held_out_bits"]),
-        corpus.composition_bits(),
+        bits,
+        markov,
         config.steps * config.batch_size * config.length,
-        float(last["tokens_per_second"]),
+        float(curves.iloc[-1]["tokens_per_second"]),
         resumed_from,
         origin,
+    )
+
+
+def _last_look(
+    model: _LanguageModel, held_out: _Sequences, corpus: Corpus, config: PretrainingConfig
+) -> tuple[float, dict[int, float]]:
+    """Bits a base of the encoder, and of each Markov model on the same bases."""
+    batches, kmers = LAST_LOOK * config.check_batches, corpus.kmers(max(ORDERS) + 1)
+    markov = {}
+    for order in ORDERS:
+        counted = MarkovModel(kmers, order)
+        each = [counted.bits(held_out.batch(config.batch_size, seed).cpu().numpy()) for seed in range(batches)]
+        markov[order] = sum(each) / batches
+    return _held_out_bits(model, held_out, config, batches), markov
+
+
+def _in_words(corpus: Corpus, config: PretrainingConfig, bits: float, markov: dict[int, float]) -> str:
+    """What an encoder saw and what it learned; one that no Markov model is worse than is not called pre-trained."""
+    what = "pre-trained" if bits < min(markov.values()) else "trained, not better than a Markov model"
+    beside = ", ".join(f"order {order}: {value:.4f}" for order, value in markov.items() if order)
+    return (
+        f"{what}: {corpus.bases(False) / 1e6:.1f} Mb of {Path(corpus.name).name} without "
+        f"{', '.join(corpus.held_out_names)}, {config.steps:,} steps, {bits:.4f} bits a base (Markov models, {beside})"
     )
 
 
@@ -254,7 +292,6 @@ def _steps(
     progress: Callable[[int, float, float], None] | None,
 ) -> None:
     place = training.codes.device
-    mixed = torch.autocast(place.type, dtype=torch.bfloat16, enabled=place.type == "cuda")
     started, since, total = time.perf_counter(), 0, torch.zeros((), device=place)
     for step in range(int(state["step"]), config.steps):
         torch.manual_seed(epoch_seed(config.seed, step))
@@ -262,7 +299,7 @@ def _steps(
             group["lr"] = _rate(step, config)
         model.train()
         optimizer.zero_grad()
-        with mixed:
+        with _mixed(place):
             loss = model(training.batch(config.batch_size, epoch_seed(config.seed, step) ^ 1))
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
@@ -284,7 +321,7 @@ def _steps(
             {
                 "step": step + 1,
                 "train_bits": mean,
-                "held_out_bits": _held_out_bits(model, held_out, config, mixed),
+                "held_out_bits": _held_out_bits(model, held_out, config, config.check_batches),
                 "tokens_per_second": speed,
                 "learning_rate": _rate(step, config),
             }
@@ -293,11 +330,15 @@ def _steps(
         started, since, total = time.perf_counter(), 0, torch.zeros((), device=place)
 
 
-def _held_out_bits(model: _LanguageModel, held_out: _Sequences, config: PretrainingConfig, mixed: Any) -> float:
-    """Bits a base on the same held-out sequences at every look."""
+def _mixed(place: torch.device) -> torch.autocast:
+    return torch.autocast(place.type, dtype=torch.bfloat16, enabled=place.type == "cuda")
+
+
+def _held_out_bits(model: _LanguageModel, held_out: _Sequences, config: PretrainingConfig, batches: int) -> float:
+    """Bits a base on the first of the held-out batches, the same ones at every look."""
     model.eval()
-    with torch.inference_mode(), mixed:
-        losses = [float(model(held_out.batch(config.batch_size, seed))) for seed in range(config.check_batches)]
+    with torch.inference_mode(), _mixed(held_out.codes.device):
+        losses = [float(model(held_out.batch(config.batch_size, seed))) for seed in range(batches)]
     return sum(losses) / len(losses) / math.log(2)
 
 

@@ -24,8 +24,8 @@ PACKAGE = "frame-alignment-checks"
 GENES_FILE = "frame_alignment_checks/data/relevant_validation_genes.npz"
 COORDINATES_FILE = "frame_alignment_checks/data/relevant_validation_genes_transcript_coords.json"
 
-_COUNTED_AT_ONCE = 2**24
-"""Bases that are counted together: counting takes eight bytes for each, which a chromosome's would fill memory with."""
+_COUNTED_AT_ONCE = 2**22
+"""K-mers that are counted together: counting takes some eight bytes for each."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Corpus:
         codes: all bases (codes 0 to 4).
         starts, lengths: first base of each stretch in `codes`, and its bases.
         held_out: stretches kept for validation.
+        held_out_names: their chromosomes, as they were asked for.
         digest: SHA-256 of all but the name.
     """
 
@@ -44,27 +45,62 @@ class Corpus:
     starts: Int[np.ndarray, " stretches"]
     lengths: Int[np.ndarray, " stretches"]
     held_out: Bool[np.ndarray, " stretches"]
+    held_out_names: tuple[str, ...]
     digest: str
 
     def bases(self, held_out: bool) -> int:
         """Known bases (no N) of the held-out stretches, or of the others."""
-        return int(self._counts(held_out).sum())
+        which = np.flatnonzero(self.held_out == held_out)
+        stretches = (self.codes[self.starts[i] : self.starts[i] + self.lengths[i]] for i in which)
+        return sum(int(np.count_nonzero(codes != N_CODE)) for codes in stretches)
 
-    def _counts(self, held_out: bool) -> Int[np.ndarray, " 4"]:
-        counts = np.zeros(N_CODE + 1, np.int64)
-        for i in np.flatnonzero(self.held_out == held_out):
-            for start in range(self.starts[i], self.starts[i] + self.lengths[i], _COUNTED_AT_ONCE):
-                end = min(start + _COUNTED_AT_ONCE, self.starts[i] + self.lengths[i])
-                counts += np.bincount(self.codes[start:end], minlength=N_CODE + 1)
-        return counts[:N_CODE]
+    def kmers(self, k: int) -> Int[np.ndarray, "*bases"]:
+        """How often each k-mer occurs in the stretches that are not held out, on both strands: k axes of four bases."""
+        counted = np.repeat(~self.held_out, self.lengths)
+        ends = (self.starts + self.lengths)[:, None]
+        # A k-mer that begins in a stretch's last bases would run into the next stretch.
+        counted[np.maximum(ends - np.arange(1, k), self.starts[:, None])] = False
+        counts = np.zeros(4**k, np.int64)
+        for start in range(0, len(self.codes) - k + 1, _COUNTED_AT_ONCE):
+            begins = counted[start : min(start + _COUNTED_AT_ONCE, len(self.codes) - k + 1)].copy()
+            number = np.zeros(len(begins), np.int64)
+            for at in range(start, start + k):
+                base = self.codes[at : at + len(begins)]
+                number = 4 * number + base
+                begins &= base != N_CODE
+            counts += np.bincount(number[begins], minlength=4**k)
+        forward = counts.reshape((4,) * k)
+        return forward + np.flip(forward.T)
 
-    def composition_bits(self) -> float:
-        """Bits a held-out base for somebody who knows nothing but how often each base occurs in the other stretches, on
-        both strands: what any model has to get below."""
-        trained, held_out = (counts + counts[::-1] for counts in (self._counts(False), self._counts(True)))
-        share = trained / trained.sum()
-        seen = held_out > 0
-        return float(-(held_out[seen] * np.log2(share[seen])).sum() / held_out.sum())
+
+class MarkovModel:
+    """The chance of each base after the `order` bases before it, or after as many as are known (add-one smoothing).
+
+    Args:
+        kmers: counts of longer k-mers than the order, as `Corpus.kmers` gives them.
+        order: how many bases it looks back.
+    """
+
+    def __init__(self, kmers: Int[np.ndarray, "*bases"], order: int) -> None:
+        counts = kmers.sum(axis=tuple(range(kmers.ndim - order - 1))) + 1
+        self._chances = []  # after `order` bases, one fewer …, none
+        for _ in range(order + 1):
+            self._chances.append(counts / counts.sum(axis=-1, keepdims=True))
+            counts = counts.sum(axis=0)
+
+    def bits(self, codes: UInt8[np.ndarray, "batch length"]) -> float:
+        """Mean bits a base of sequences whose first base and whose N are not asked for."""
+        order, asked = len(self._chances) - 1, codes != N_CODE
+        known = np.zeros(codes.shape, np.int64)  # bases before each one without an N or the sequence's beginning
+        for at in range(1, codes.shape[1]):
+            known[:, at] = np.where(asked[:, at - 1], np.minimum(known[:, at - 1] + 1, order), 0)
+        asked[:, 0] = False
+        total = 0.0
+        for back in range(order + 1):
+            rows, places = np.nonzero(asked & (known == back))
+            kmers = tuple(codes[rows, places - one] for one in range(back, -1, -1))
+            total -= float(np.log2(self._chances[order - back][kmers]).sum())
+        return total / max(1, int(asked.sum()))
 
 
 def corpus_of(source: SequenceSource, hold_out: Sequence[str]) -> Corpus:
@@ -118,7 +154,7 @@ def _join(name: str, stretches: Iterable[Stretch], hold_out: Sequence[str]) -> C
     codes = np.concatenate([codes for _, codes in kept])
     digest = hashlib.sha256(lengths.tobytes() + held_out.tobytes())
     digest.update(codes.data)
-    corpus = Corpus(name, codes, np.cumsum(lengths) - lengths, lengths, held_out, digest.hexdigest())
+    corpus = Corpus(name, codes, np.cumsum(lengths) - lengths, lengths, held_out, tuple(hold_out), digest.hexdigest())
     for part, words in ((False, "to train on"), (True, "held out")):
         if not corpus.bases(part):
             raise InputError(f"{name}: what is {words} has no known base, only N; hold out other chromosomes")

@@ -307,16 +307,20 @@ def _filter_of(name: str) -> str:
     return name.rsplit(".", 2)[0]
 
 
-def write_hub_format(model: HyenaDNA, head: nn.Linear, folder: Path, origin: str) -> None:
-    """Write a model and its head as the hub's own format; `origin` says in words what the weights saw."""
+def write_hub_format(
+    model: HyenaDNA, head: nn.Linear, folder: Path, origin: str, facts: Mapping[str, Any] | None = None
+) -> None:
+    """Write a model and its head as the hub's own format; `origin` says in words what the weights saw, `facts` in plain
+    values how they were trained."""
     state = {f"hyena.{name}": tensor for name, tensor in model.state_dict().items()}
     state["lm_head.weight"] = head.weight
     content = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     with atomic_write(folder / WEIGHTS, "wb") as handle:
         handle.write(save(content))
     kind = {"model_type": "hyenadna", "architectures": ["HyenaDNAForCausalLM"], "tie_word_embeddings": False}
+    told = {"train_freq": True, "use_bias": True, "origin": origin, "pretraining": dict(facts or {})}
     with atomic_write(folder / "config.json") as handle:
-        json.dump({**kind, **model.config.model_dump(), "train_freq": True, "use_bias": True, "origin": origin}, handle)
+        json.dump({**kind, **model.config.model_dump(), **told}, handle)
 
 
 class _Shell:
