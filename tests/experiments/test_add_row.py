@@ -14,12 +14,12 @@ from meta_spliceai.experiments.wishlist.add_row import (
     free_id,
     from_to,
     gigabytes,
-    id_of,
     known_section,
     new_row,
     split_of,
     with_middle_column,
 )
+from meta_spliceai.experiments.wishlist.read_wishlist import id_of
 
 COMMENTED = """# Rows of our lab.
 section: Ours

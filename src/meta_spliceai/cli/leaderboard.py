@@ -10,20 +10,14 @@ import typer
 from rich import box
 from rich.table import Table
 
+from meta_spliceai.cli.console import PlainConsole, print_json, styled
 from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
-from meta_spliceai.cli.plain_console import PlainConsole, styled
-from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.board.external_scores import ScoreFile
     from meta_spliceai.experiments.board.leaderboard import Board, Line
     from meta_spliceai.experiments.board.shown import Table as Texts
     from meta_spliceai.experiments.store.workspace import Workspace
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("leaderboard")(leaderboard)
 
 
 def leaderboard(
@@ -90,7 +84,7 @@ def leaderboard(
     if files:
         found = _beside(found, workspace, files, data)
     if pool:
-        from meta_spliceai.experiments.board.pool_starts import pool_starts
+        from meta_spliceai.experiments.board.compare_runs import pool_starts
 
         found = [pool_starts(board, workspace) for board in found]
     if damage := ledger_damage(workspace.root):
@@ -141,7 +135,7 @@ def _beside(found: Sequence[Board], workspace: Workspace, files: Sequence[ScoreF
 
 def _strata_of(board: Board, kinds: Collection[str] = ("baseline", "base", "external", "learned")) -> list[Texts]:
     """The board's strata, if it has any, as a table with a column for every scorer of these kinds."""
-    from meta_spliceai.experiments.board.evidence_tables import strata_table
+    from meta_spliceai.experiments.board.evidence import strata_table
 
     names = {str(record["scorer"]) for record in board.strata if record.get("kind") in kinds}
     return [strata_table(board.strata, "auprc", names.__contains__)] if names else []

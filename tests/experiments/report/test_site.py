@@ -12,11 +12,12 @@ import pytest
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board.leaderboard import boards
-from meta_spliceai.experiments.report import build_report, write_figure
+from meta_spliceai.experiments.report.figure import write_figure
 from meta_spliceai.experiments.report.left import Cost, Left
 from meta_spliceai.experiments.report.plots import PlannedPoint
+from meta_spliceai.experiments.report.site import build_report
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.store.results import keep_runs
+from meta_spliceai.experiments.store.keep_runs import keep_runs
 from meta_spliceai.experiments.store.run_record import read_runs
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.progress_of_rows import RowState

@@ -29,7 +29,7 @@ from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board import shown
 from meta_spliceai.experiments.board.compare_runs import facts_of
-from meta_spliceai.experiments.board.evidence_tables import MEANINGS, evidence_tables, records
+from meta_spliceai.experiments.board.evidence import MEANINGS, evidence_tables, records
 from meta_spliceai.experiments.board.leaderboard import Board, Line, boards, lines_of, test_of
 from meta_spliceai.experiments.report import plots, views
 from meta_spliceai.experiments.report.left import NOTHING_PLANNED, Left, what_is_left

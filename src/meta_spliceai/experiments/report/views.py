@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.experiments.board.evidence_tables import ITSELF, NEARER_SITE, NO_CHANGE, crossed, records
+from meta_spliceai.experiments.board.evidence import ITSELF, NEARER_SITE, NO_CHANGE, crossed, records
 from meta_spliceai.experiments.board.leaderboard import Board, Line, Value
 from meta_spliceai.experiments.board.shown import dollars, estimate, memory, number
 from meta_spliceai.experiments.report import plots
