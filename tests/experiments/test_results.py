@@ -82,7 +82,7 @@ def test_without_labels_only_the_scores_and_who_they_are_of_are_kept(
     assert set(kept) == {"variant_id", "group", "part", *scores}
     pd.testing.assert_frame_equal(kept, whole[list(kept)])
     assert run.metrics() == finished.metrics()
-    build_report(Workspace(tmp_path / "empty", ledgers=(tmp_path / "results",)), tmp_path / "site", plan=False)
+    build_report(Workspace(tmp_path / "empty", ledgers=(tmp_path / "results",)), tmp_path / "site")
     assert finished.name in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 

@@ -108,8 +108,6 @@ def refuse_shared_paths(command: Any, given: Mapping[str, Any], options: Mapping
 
     Args:
         command: the function behind the command, whose annotations hold the roles.
-        given: its parameters' values.
-        options: its parameters' names on the command line.
 
     Raises:
         InputError: the first such pair.

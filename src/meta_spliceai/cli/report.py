@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meta_spliceai.cli.guard_paths import Writes
 from meta_spliceai.cli.options import Ledgers, RunsDir
+
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.report.views import Left
+    from meta_spliceai.experiments.store.workspace import Workspace
 
 DEFAULT_NAME = "report"
 Plan = Annotated[bool, typer.Option("--plan/--no-plan", help="Ask the planner what the rows that are left cost.")]
@@ -49,13 +54,15 @@ def report(
     """
     from meta_spliceai.experiments.report.figure import write_figure
     from meta_spliceai.experiments.report.site import build_report
+    from meta_spliceai.experiments.report.views import NOTHING_PLANNED
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
     if figure is not None:
         typer.echo(str(write_figure(workspace, figure)))
         return
-    page = build_report(workspace, out if out is not None else workspace.root / DEFAULT_NAME, plan=plan)
+    left = _planner()(workspace) if plan else NOTHING_PLANNED
+    page = build_report(workspace, out if out is not None else workspace.root / DEFAULT_NAME, left=left)
     typer.echo(str(page))
     if open_:
         webbrowser.open(page.resolve().as_uri())
@@ -86,7 +93,7 @@ def serve(
     from meta_spliceai.experiments.report.serve import serve as answer
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    site = LiveSite(Workspace.default(runs_dir, ledgers), plan=plan)
+    site = LiveSite(Workspace.default(runs_dir, ledgers), _planner() if plan else None)
     server = make_server(site, port)
     try:
         typer.echo("building the site", err=True)
@@ -102,3 +109,10 @@ def serve(
     finally:
         server.server_close()
         site.close()
+
+
+def _planner() -> Callable[[Workspace], Left]:
+    """What tells what is left; loaded only where it is asked for, as planning brings PyTorch."""
+    from meta_spliceai.experiments.report.left import what_is_left
+
+    return what_is_left

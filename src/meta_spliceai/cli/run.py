@@ -281,7 +281,7 @@ def quickstart(
     if failed:
         raise RunError(f"quickstart: {'; '.join(f'{outcome.spec.id}: {outcome.error}' for outcome in failed)}")
     with terminal.stage("page"):
-        page = build_report(workspace, workspace.root / "report", plan=False)
+        page = build_report(workspace, workspace.root / "report")
     console = PlainConsole()
     names = {outcome.run.name for outcome in outcomes if outcome.run is not None}
     for board in boards(workspace):

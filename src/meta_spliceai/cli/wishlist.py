@@ -221,7 +221,9 @@ def add(
         values["data"]["rows"] = samples
     if window is not None:
         values["window"] = window
-    spec = add_row.with_middle_column(add_row.new_row(values, list(assignments or []), rows), rows, what)
+    from meta_spliceai.splice_engine.meta_layer.models import HEADS
+
+    spec = add_row.with_middle_column(add_row.new_row(values, list(assignments or []), rows, HEADS), rows, what)
     path, line = add_row.append_row(spec, OWN_FOLDER, file)
     typer.echo(f"added: {spec.id} ({path}, line {line})")
     typer.echo("next:")

@@ -22,7 +22,7 @@ from meta_spliceai.experiments.report.serve import HOST, LiveSite, make_server
 @pytest.fixture
 def site(workspace, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = LiveSite(workspace, plan=False)
+    made = LiveSite(workspace)
     assert made.refresh()
     yield made
     made.close()

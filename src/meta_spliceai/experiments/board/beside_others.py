@@ -59,11 +59,6 @@ def beside_runs(board: Board, workspace: Workspace, files: Sequence[ScoreFile]) 
     Baselines, base networks and models are evaluated on the same variants and the same resamples, so that differences
     are paired. Runs that were kept without predictions have no line; a note names them.
 
-    Args:
-        board: as `boards` gives it.
-        workspace: where the runs of its lines are.
-        files: the tools' scores.
-
     Raises:
         InputError: no run has predictions and labels; see also `join_scores`.
     """

@@ -39,7 +39,6 @@ def evidence_tables(evidence: Record, strata_of: Callable[[str], bool] = lambda 
     """Tables of strata, position held fixed, gain over position, stated probabilities and observed sites.
 
     Args:
-        evidence: evidence.json.
         strata_of: whether a scorer stands in the table of strata.
     """
     held = [[record["scorer"], estimate(record)] for record in records(evidence, "within_position")]

@@ -107,7 +107,6 @@ def forest(name: str, records: Mapping[str, Sequence[Record]], chance: Mapping[s
     """Scorers down the side, one panel a metric; a dashed line marks what chance reaches.
 
     Args:
-        name: of the plot.
         records: by metric's heading: scorer, kind, estimate, low, high; the scorers in the order they are drawn.
         chance: by the same headings.
     """
@@ -137,11 +136,9 @@ def blocks(name: str, records: Sequence[Record], group: str, measure: str) -> Pl
     """Estimates in blocks one below the other.
 
     Args:
-        name: of the plot.
         records: scorer, kind, estimate, low, high, the field `group`, and perhaps `aside` (beside the block's name),
             `more` (what a mark says beside its number) and `chance`.
         group: field whose values are the blocks, in the order found.
-        measure: what is measured.
     """
     known = [record for record in records if record.get("estimate") is not None]
     if not known:
@@ -185,9 +182,6 @@ def curves(
     """Curves on the grid from 0 to 1 with the bands of learned models.
 
     Args:
-        name: of the plot.
-        series: scorer, kind, curve.
-        axes: what goes across and up.
         chance: height of the line of no information at 0 and at 1.
     """
     if not series:

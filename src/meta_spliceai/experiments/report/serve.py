@@ -22,11 +22,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from meta_spliceai.errors import InputError, MetaSpliceAIError, RunError
-from meta_spliceai.experiments.report.left import NOTHING_PLANNED, Left, what_is_left
 from meta_spliceai.experiments.report.site import STATE, build_report, running
-from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
+from meta_spliceai.experiments.report.views import NOTHING_PLANNED, Left
+from meta_spliceai.experiments.spec.rows import OWN_FOLDER
 from meta_spliceai.experiments.store.workspace import PROGRESS, Workspace
-from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
@@ -41,11 +40,10 @@ class LiveSite:
     """The site's pages in a folder of their own, and what they were made from.
 
     Args:
-        workspace: the folder of runs.
-        plan: ask the planner what is left; done again only when a run has ended or a row has changed.
+        plan: what tells what is left (see `what_is_left`); asked again only when a run has ended or a row has changed.
     """
 
-    def __init__(self, workspace: Workspace, *, plan: bool = True) -> None:
+    def __init__(self, workspace: Workspace, plan: Callable[[Workspace], Left] | None = None) -> None:
         self.workspace, self.plan = workspace, plan
         self.version, self.error = 0, ""
         self._temporary = TemporaryDirectory(prefix="meta-spliceai-site-")
@@ -69,10 +67,8 @@ class LiveSite:
             return False
         try:
             ended = tuple(entry for entry in found if not entry[0].endswith("run.json"))
-            if self.plan and ended != self._planned_from:
-                rows = load_rows()
-                self._left = what_is_left(state_of_rows(rows, self.workspace), self.workspace, rows)
-                self._planned_from = ended
+            if self.plan is not None and ended != self._planned_from:
+                self._left, self._planned_from = self.plan(self.workspace), ended
             build_report(self.workspace, self.folder, left=self._left, live=True)
         except MetaSpliceAIError as error:
             # A row that is being typed, say: the last whole version stays, and open pages say that it is not current.

@@ -171,8 +171,6 @@ def sides(table: pd.DataFrame, negatives: Sequence[str], effect: bool = False) -
     """1 for Splice-altering, 0 for the negatives; classes on neither side are left out and counted.
 
     Args:
-        table: a variant table.
-        negatives: classes of the negative side.
         effect: the measured effect is learned from too, of any class; then only rows without either are left out.
     """
     labels = binary_labels(table, negatives)

@@ -98,9 +98,6 @@ def evaluate_run(
     evaluation, and the task's own metrics in `task`.
 
     Args:
-        spec: the row.
-        prepared: what it was trained on.
-        trained: its predictions on every row of the table.
         clock: measures "baselines" and "evaluation" apart: the former may be found in the cache.
     """
     with clock("baselines"):

@@ -55,11 +55,8 @@ def gather_evidence(
     """Everything beside the headline metrics, as plain values.
 
     Args:
-        spec: the row.
-        prepared: what it was trained on.
         tested: the test part with every scorer's columns, as `evaluate` reads it; its index says which rows of the
             table they are.
-        scorers: what is evaluated.
         columns: the model's predictions by name, one value a row of the table.
 
     Returns:

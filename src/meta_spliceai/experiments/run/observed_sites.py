@@ -97,11 +97,8 @@ def evaluate_observed_sites(
     and as no Δ elsewhere.
 
     Args:
-        prepared: what the run was made from.
         tested: the test part; its index says which rows of the table they are.
-        spec: the row.
         columns: the model's predictions by name, one value a row of the table.
-        resamples: behind every interval.
         reasons: why a part is empty is added here.
 
     Returns:

@@ -128,10 +128,7 @@ def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed:
     """Draw the rows a row of the catalogue asks for.
 
     Args:
-        table: all usable variants of the data set.
         coverage: the account so far; its `used` is the table's length.
-        wanted: how many, and among which.
-        seed: of the draw.
         in_turn: take one variant of each chromosome in turn, for as long as there are any; of two such draws the larger
             one holds the smaller one.
 
@@ -218,13 +215,6 @@ def prepare(
     spec: ExperimentSpec, loaded: Loaded, device: str, callback: Callback, clock: Callable[[str], Any]
 ) -> Prepared:
     """Everything up to training.
-
-    Args:
-        spec: the row.
-        loaded: its data set.
-        device: where the base network runs.
-        callback: told what happens.
-        clock: `with clock("base scores"):` measures a step.
 
     Raises:
         InputError, MissingResourceError, IntegrityError: data or weights that cannot be used.

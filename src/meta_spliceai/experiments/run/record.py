@@ -173,8 +173,6 @@ def record_result(
     """Write the run's facts and its line in the ledger; the state "finished" comes last.
 
     Args:
-        work: the run, all of its steps timed.
-        prepared, trained, evaluated: what its steps gave.
         peaks: taken before this is called, as measuring the device's rate takes memory of its own.
 
     Returns:

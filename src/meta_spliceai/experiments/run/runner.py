@@ -91,13 +91,9 @@ def run_experiment(
     """Run one row, or return its result where it has been run before.
 
     Args:
-        spec: the row, its seed included.
-        workspace: where its folder and the ledger are.
-        device: "auto", "cpu" or "cuda".
         resume: go on with an interrupted or failed run from its last whole epoch.
         fresh: throw an unfinished run away and start over.
         rows: the catalogue (members of ensembles; whether the row is run as it stands there).
-        callback: told what happens.
         price_per_hour: dollars an hour of a rented machine; the record then says what the run cost.
 
     Raises:

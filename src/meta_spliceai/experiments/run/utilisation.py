@@ -40,7 +40,6 @@ def utilisation(operations: float, seconds: float, product: Product, device: str
     Args:
         operations: floating-point operations, counted, that took so many `seconds`.
         product: the matrix product whose rate is the limit.
-        device: "cpu" or "cuda".
 
     Returns:
         gflop, seconds, gflop_per_second; precision and limit_gflop_per_second, of the device's matrix product; share,

@@ -63,7 +63,6 @@ def keep_runs(
     """Copy finished runs into a ledger; a run that is there already is replaced by the same content.
 
     Args:
-        workspace: where the runs are.
         names: full names of runs, or their beginnings; all finished ones that are no smoke runs where empty.
         into: the ledger's folder, made if need be.
         weights: keep the model too, as far as its weights have at most 20 MB.

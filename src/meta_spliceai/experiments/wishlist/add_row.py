@@ -40,9 +40,6 @@ def one_of(kind: str, name: str, option: str, offered: Mapping[str, tuple[str, .
 
     Args:
         kind: "encoder", "data set", "head" … (see `parts`).
-        name: what was given; for a data set also several with a plus.
-        option: where it was given, for messages.
-        offered: names by kind.
     """
     for part in name.split("+") if kind == "data set" else [name]:
         if part not in offered[kind]:
@@ -81,20 +78,20 @@ def split_of(data: str, rows: Mapping[str, ExperimentSpec]) -> dict[str, Any]:
     return found.model_dump(mode="json", exclude_defaults=True) if found else {}
 
 
-def new_row(values: dict[str, Any], assignments: list[str], rows: Mapping[str, ExperimentSpec]) -> ExperimentSpec:
-    """A row from plain values, with `--set` assignments over them; its target is the one that its head learns.
+def new_row(
+    values: dict[str, Any], assignments: list[str], rows: Mapping[str, ExperimentSpec], heads: Mapping[str, Any]
+) -> ExperimentSpec:
+    """A row from plain values, with `--set` assignments over them; its target is the one that its head (`HEADS`)
+    learns.
 
     Raises:
         InputError: a bad value, an unknown field, or a part that the code at hand does not offer.
     """
-    # The models bring PyTorch, and the rest of this module does without.
-    from meta_spliceai.splice_engine.meta_layer.models import HEADS
-
     spec = parse_spec(values, f"row '{values['id']}'")
     if assignments:
         spec = change(spec, assignments)
     if spec.ensemble is None and not any(assignment.startswith("target=") for assignment in assignments):
-        spec = spec.model_copy(update={"target": getattr(HEADS.get(spec.head.name), "task", spec.target)})
+        spec = spec.model_copy(update={"target": getattr(heads.get(spec.head.name), "task", spec.target)})
     for member in spec.ensemble.members if spec.ensemble else ():
         if member not in rows:
             raise unknown_value("ensemble member", member, rows, where="--set ensemble.members")
@@ -126,7 +123,6 @@ def append_row(spec: ExperimentSpec, folder: Path, file: Path | None = None) -> 
     """Write a row into a user's own YAML, after the rows that are there.
 
     Args:
-        spec: the row.
         folder: the user's folder of the catalogue (`./wishlist`), made if need be.
         file: the file; where None, the one in the folder that holds the row's section, else a new one named after it.
 

@@ -154,10 +154,6 @@ def read_wishlist(text: str, known: Mapping[str, ExperimentSpec]) -> ReadDocumen
     A row of a table with the columns Experiment and VRAM, Time Est. or Priority is an experiment. One that the
     catalogue knows, by its command or its title, keeps everything the catalogue says and takes over the document's
     guesses; a new one is put together from what its cells name (see `ENCODERS` and `_details`).
-
-    Args:
-        text: the Markdown; mangled letters are mended first.
-        known: the catalogue.
     """
     text, mended = mend(text)
     document = ReadDocument(mended=mended)

@@ -41,7 +41,6 @@ def render_wishlist(
     Args:
         rows: the wishlist's rows with their states, in the catalogue's order.
         finished: the ledger's `finished` entries, oldest first; those of rows run as wished stand under Completed.
-        prices: the wishlist's own GPUs and prices, of one day.
         market: what cards cost since.
     """
     counts = ", ".join(f"{sum(row.state == state for row in rows)} {state}" for state in STATES)
