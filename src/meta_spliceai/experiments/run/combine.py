@@ -47,7 +47,7 @@ def train_ensemble(job: Job) -> Trained:
     if ensemble is None:
         raise RunError(f"row '{job.spec.id}' names no members")
     members = [job.run_member(row_id) for row_id in ensemble.members]
-    predictions = np.stack([_predictions_of(member, job) for member in members])
+    each = [_predictions_of(member, job) for member in members]
     predictors = [Predictor.from_pretrained(member.path / MODEL) for member in members]
     names = [prediction_names(one) for one in predictors]
     for row_id, theirs in zip(ensemble.members, names, strict=True):
@@ -56,6 +56,7 @@ def train_ensemble(job: Job) -> Trained:
                 f"row '{job.spec.id}': members predict different things: '{row_id}' gives {', '.join(theirs)}, the "
                 f"first one {', '.join(names[0])}; combine rows with one head"
             )
+    predictions = np.stack(each)
     (split,) = job.prepared.splits
     validation = split.indices("validation")
     fitted_on = validation[job.prepared.targets.used[validation]]
