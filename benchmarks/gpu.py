@@ -42,10 +42,9 @@ import torch
 import training
 from meta_spliceai.errors import MetaSpliceAIError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.execute.durations import parse_duration
-from meta_spliceai.experiments.run.utilisation import copy_rate, product_rate, wait_for
-from meta_spliceai.experiments.store.address import code_version
-from meta_spliceai.experiments.store.environment import describe_environment
-from meta_spliceai.experiments.store.results import keep_benchmark
+from meta_spliceai.experiments.run.utilisation import best_of, product_rate, wait_for
+from meta_spliceai.experiments.store.address import code_version, describe_environment
+from meta_spliceai.experiments.store.keep_runs import keep_benchmark
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.base_layer.split_products import Precision
@@ -159,8 +158,15 @@ def device_rates(device: torch.device, quick: bool) -> dict[str, float | None]:
         "float32": product_rate("float32", device, size),
         "tf32": product_rate("tf32", device, size) if cuda else None,
         "bfloat16": product_rate("bfloat16", device, size) if cuda else None,
-        "copy_bytes": copy_rate(device, (1 << 22) if quick or not cuda else (1 << 30)),
+        "copy_bytes": _copy_rate(device, (1 << 22) if quick or not cuda else (1 << 30)),
     }
+
+
+def _copy_rate(device: torch.device, numbers: int) -> float:
+    """Bytes read and written a second in a copy of so many float32 numbers."""
+    source = torch.empty(numbers, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / best_of(lambda: target.copy_(source), device)
 
 
 def snvs(count: int, apart: int, flank: int) -> tuple[pd.DataFrame, MemoryGenome]:

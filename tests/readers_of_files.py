@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from itertools import islice
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.cli.print_json import in_json
+from meta_spliceai.cli.console import as_json
 from meta_spliceai.datasets import brca1_sge, cispliceai_validated, deep_intronic, mapsy, mfass
 from meta_spliceai.datasets.human import source_file
 from meta_spliceai.datasets.registry import Loaded
@@ -65,7 +64,7 @@ def _ledger(path: Path) -> None:
     workspace = Workspace(root)
     for board in boards(workspace):
         as_markdown(board_table(board))
-        json.dumps(in_json(board.to_json()), allow_nan=False)
+        as_json(board.to_json())
     assert all(damage.describe() for damage in workspace.ledger.damage())
 
 

@@ -23,11 +23,11 @@ SOURCE = ROOT / "src" / "meta_spliceai"
 FUNCTION_LINES, ARGUMENTS = 80, 8
 
 SLOW_OR_OPTIONAL = {
-    "alembic", "altair", "h5py", "huggingface_hub", "lightgbm", "lightning", "matplotlib", "mlflow", "openpyxl",
-    "plotly", "pooch", "pyreadr", "pysam", "ray", "requests", "scipy", "sklearn", "sky", "sqlalchemy", "submitit",
-    "torch", "tqdm",
+    "alembic", "altair", "fcntl", "h5py", "huggingface_hub", "lightgbm", "lightning", "matplotlib", "mlflow",
+    "openpyxl", "pandas", "plotly", "pooch", "pyarrow", "pyreadr", "pysam", "ray", "requests", "scipy", "sklearn",
+    "sky", "sqlalchemy", "submitit", "torch", "tqdm",
 }  # fmt: skip
-"""Libraries that a function may import itself: extras, and those that take long to load."""
+"""Libraries that a function may import itself: extras, slow ones, and fcntl, which Windows lacks."""
 
 
 @dataclass(frozen=True)

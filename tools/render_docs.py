@@ -46,9 +46,9 @@ METRICS = (
 
 def take(runs_dir: Path, root: Path, install_seconds: float | None = None, test_seconds: float | None = None) -> None:
     """Keep the quickstart's board, data account and machine, and draw its picture."""
-    from meta_spliceai.cli.quickstart import ROWS
+    from meta_spliceai.cli.run import QUICKSTART_ROWS as ROWS
     from meta_spliceai.experiments.board.leaderboard import boards
-    from meta_spliceai.experiments.report import write_figure
+    from meta_spliceai.experiments.report.figure import write_figure
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace(runs_dir)
@@ -314,7 +314,7 @@ DATA_SETS = {
 
 def results_of(name: str, root: Path) -> str:
     """What the kept runs of a data set say."""
-    from meta_spliceai.experiments.board.evidence_text import results_in_markdown
+    from meta_spliceai.experiments.board.evidence import results_in_markdown
     from meta_spliceai.experiments.store.workspace import Workspace
 
     return results_in_markdown(Workspace(root / "runs", (root / LEDGER,)), DATA_SETS[name])

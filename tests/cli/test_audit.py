@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from meta_spliceai.cli import audit
+from meta_spliceai.cli import data
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError, LeakageError, MissingExtraError
 from meta_spliceai.splice_engine.variants.split_file import write_split
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.quickstart
 @pytest.fixture(scope="module")
 def app() -> typer.Typer:
     app = typer.Typer()
-    audit.register(app)
+    app.command("audit")(data.audit)
     app.callback()(lambda: None)
     return app
 

@@ -13,7 +13,7 @@ from meta_spliceai.errors import InputError, MissingExtraError
 @pytest.fixture(scope="module")
 def app() -> typer.Typer:
     app = typer.Typer()
-    data.register(app)
+    app.add_typer(data.group, name="data")
     app.callback()(lambda: None)
     return app
 

@@ -11,7 +11,7 @@ from meta_spliceai.errors import InputError
 
 def invoke(*arguments: str):
     app = typer.Typer()
-    report.register(app)
+    app.command("report")(report.report)
     return CliRunner().invoke(app, list(arguments))
 
 

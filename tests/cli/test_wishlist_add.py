@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from meta_spliceai.cli import wishlist_add
+from meta_spliceai.cli import wishlist
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.spec.rows import load_rows
 
@@ -19,9 +18,7 @@ def _own_folder(tmp_path, monkeypatch):
 
 
 def invoke(*arguments: str, answers: str | None = None):
-    app = typer.Typer()
-    wishlist_add.register(app)
-    return CliRunner().invoke(app, list(arguments), input=answers)
+    return CliRunner().invoke(wishlist.group, ["add", *arguments], input=answers)
 
 
 def test_by_options_and_what_to_do_next(tmp_path):
@@ -39,7 +36,7 @@ def test_by_options_and_what_to_do_next(tmp_path):
 
 
 def test_with_title_model_and_data_nothing_is_asked_in_a_terminal_either(monkeypatch):
-    monkeypatch.setattr(wishlist_add, "_on_terminal", lambda: True)
+    monkeypatch.setattr(wishlist, "_on_terminal", lambda: True)
     result = invoke(*GIVEN)
     assert result.exit_code == 0, result.output
     assert "]:" not in result.output
@@ -47,7 +44,7 @@ def test_with_title_model_and_data_nothing_is_asked_in_a_terminal_either(monkeyp
 
 
 def test_in_a_terminal_it_asks_until_it_can_use_the_answer(monkeypatch):
-    monkeypatch.setattr(wishlist_add, "_on_terminal", lambda: True)
+    monkeypatch.setattr(wishlist, "_on_terminal", lambda: True)
     answers = ["My row", "simple-cnn-501", "", "", "simple-cn", "simple-cnn", "", "lots", "2", "2-4", "urgent", "low"]
     result = invoke(answers="\n".join(answers) + "\n")
     assert result.exit_code == 0, result.output

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import typer
 from typer.testing import CliRunner
 
-from meta_spliceai.cli import wishlist_document
+from meta_spliceai.cli import wishlist
 from meta_spliceai.errors import InputError
 
 NEW = """## Mine
@@ -18,9 +17,7 @@ NEW = """## Mine
 
 
 def invoke(*arguments: str):
-    group = typer.Typer()
-    wishlist_document.register(group)
-    return CliRunner().invoke(group, list(arguments))
+    return CliRunner().invoke(wishlist.group, list(arguments))
 
 
 def test_rendered_and_imported_again(tmp_path):
@@ -55,7 +52,7 @@ def test_a_new_row_is_written_and_a_strange_one_named(tmp_path):
 def test_what_is_no_wishlist_is_refused(tmp_path):
     (tmp_path / "empty.md").write_text("# nothing\n")
     (tmp_path / "bytes.md").write_bytes(b"\xff\xfe\x00")
-    for name, said in (("absent.md", "no such file"), ("empty.md", "no table"), ("bytes.md", "not UTF-8")):
+    for name, said in (("absent.md", "no wishlist at"), ("empty.md", "no table"), ("bytes.md", "not UTF-8")):
         result = invoke("import", str(tmp_path / name))
         assert isinstance(result.exception, InputError)
         assert said in str(result.exception)

@@ -14,12 +14,13 @@ from meta_spliceai.experiments.wishlist.add_row import (
     free_id,
     from_to,
     gigabytes,
-    id_of,
     known_section,
     new_row,
     split_of,
     with_middle_column,
 )
+from meta_spliceai.experiments.wishlist.read_wishlist import id_of
+from meta_spliceai.splice_engine.meta_layer.models import HEADS
 
 COMMENTED = """# Rows of our lab.
 section: Ours
@@ -161,7 +162,7 @@ def test_section_split_and_middle_column_are_those_of_the_catalogue(catalogue) -
 
 def test_the_target_is_the_one_the_head_learns(catalogue) -> None:
     values = {"id": "new", "title": "New", "section": "Ours", "head": {"name": "effect-type"}}
-    assert new_row(values, [], catalogue).target == "effect-type"
+    assert new_row(values, [], catalogue, HEADS).target == "effect-type"
 
 
 @pytest.mark.parametrize(
@@ -177,4 +178,4 @@ def test_the_target_is_the_one_the_head_learns(catalogue) -> None:
 )
 def test_a_row_that_could_not_run_is_refused(catalogue, values: dict, assignments: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        new_row({"id": "new", "title": "New", "section": "Ours", **values}, assignments, catalogue)
+        new_row({"id": "new", "title": "New", "section": "Ours", **values}, assignments, catalogue, HEADS)

@@ -14,8 +14,7 @@ from meta_spliceai.experiments.run import runner
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.store.disk_errors import disk_error
-from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.store.workspace import Workspace, disk_error
 from tests.conftest import RunCli
 
 Rows = dict[str, ExperimentSpec]

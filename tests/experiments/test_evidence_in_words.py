@@ -12,11 +12,10 @@ import pytest
 from rich.console import Console
 
 from meta_spliceai.cli.leaderboard import print_board
-from meta_spliceai.experiments.board.evidence_tables import observed_tables
-from meta_spliceai.experiments.board.evidence_text import evidence_in_short
+from meta_spliceai.experiments.board.evidence import evidence_in_short, evidence_tables
 from meta_spliceai.experiments.board.leaderboard import board_table, boards, coverage_in_words, evaluated_on
 from meta_spliceai.experiments.board.shown import as_markdown
-from meta_spliceai.experiments.store.plain_values import without_folders
+from meta_spliceai.experiments.run.record import without_folders
 from meta_spliceai.experiments.store.workspace import Workspace
 
 
@@ -54,7 +53,7 @@ KINDS = [
 
 
 def in_words(evidence: dict[str, Any]) -> str:
-    return "\n".join(f"{table.title}\n{as_markdown(table)}" for table in observed_tables(evidence))
+    return "\n".join(f"{table.title}\n{as_markdown(table)}" for table in evidence_tables(evidence))
 
 
 def a_run(data: dict[str, Any], evidence: dict[str, Any]) -> Any:
@@ -92,7 +91,7 @@ def test_observed_sites_in_a_line_and_in_tables() -> None:
     assert "| scorer | peak precision | gain detection | false gain rate |" in words
     assert "| net | 0.900 | 0.900 |" in words
     assert "| no effect | 0 | 1,204 |" in words
-    assert observed_tables({}) == []
+    assert evidence_tables({}) == []
     assert "rests on" not in words  # early records do not say in how many groups
     few = [{**record, "of": 7.0, "groups": 3 if record["metric"] == "gain_detection" else 10} for record in PEAKS]
     assert "Gain detection rests on 7 cases in 3 groups: so few say little" in in_words({"peaks": few})

@@ -14,11 +14,11 @@ import torch
 from meta_spliceai.cli.leaderboard import leaderboard
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.board.evidence_text import evidence_in_short
+from meta_spliceai.experiments.board.evidence import evidence_in_short
 from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_new
 from meta_spliceai.experiments.predict.read_variants import read_variants
-from meta_spliceai.experiments.run.kept_baselines import kept_or_computed
+from meta_spliceai.experiments.run.evaluate_run import kept_or_computed
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.parts import missing_parts, needed_parts

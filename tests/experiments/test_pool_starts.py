@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from meta_spliceai.cli import main
+from meta_spliceai.experiments.board.compare_runs import pool_starts
 from meta_spliceai.experiments.board.leaderboard import boards
-from meta_spliceai.experiments.board.pool_starts import pool_starts
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import parse_spec
 from meta_spliceai.experiments.spec.rows import change

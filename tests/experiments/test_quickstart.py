@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from meta_spliceai.cli import quickstart
 from meta_spliceai.experiments.spec import rows as rows_module
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from tests.conftest import RunCli

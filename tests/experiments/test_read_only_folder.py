@@ -17,7 +17,7 @@ from meta_spliceai.experiments.execute.request import Request
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.store.prune_runs import sort_runs
+from meta_spliceai.experiments.store.keep_runs import sort_runs
 from meta_spliceai.experiments.store.workspace import Workspace
 
 Rows = dict[str, ExperimentSpec]

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.report import build_report
+from meta_spliceai.experiments.report.site import build_report
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.smoke import as_smoke
-from meta_spliceai.experiments.store.results import keep_benchmark, keep_runs
+from meta_spliceai.experiments.store.keep_runs import keep_benchmark, keep_runs
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from tests.conftest import RunCli
 
@@ -82,7 +82,7 @@ def test_without_labels_only_the_scores_and_who_they_are_of_are_kept(
     assert set(kept) == {"variant_id", "group", "part", *scores}
     pd.testing.assert_frame_equal(kept, whole[list(kept)])
     assert run.metrics() == finished.metrics()
-    build_report(Workspace(tmp_path / "empty", ledgers=(tmp_path / "results",)), tmp_path / "site", plan=False)
+    build_report(Workspace(tmp_path / "empty", ledgers=(tmp_path / "results",)), tmp_path / "site")
     assert finished.name in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 
@@ -91,7 +91,7 @@ def test_weights_only_when_asked_for_and_small(
 ) -> None:
     keep_runs(workspace, [], tmp_path / "results", weights=True)
     assert (tmp_path / "results" / finished.name / "model" / "config.json").is_file()
-    monkeypatch.setattr("meta_spliceai.experiments.store.results.LARGEST_WEIGHTS", 100)
+    monkeypatch.setattr("meta_spliceai.experiments.store.keep_runs.LARGEST_WEIGHTS", 100)
     with pytest.raises(RunError, match="a ledger keeps at most"):
         keep_runs(workspace, [], tmp_path / "other", weights=True)
     assert not Workspace(tmp_path / "other").runs()

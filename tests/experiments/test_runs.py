@@ -20,8 +20,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.spec.smoke import as_smoke
 from meta_spliceai.experiments.store.address import mark_stale_runs
-from meta_spliceai.experiments.store.prune_runs import Prunable, export_run
-from meta_spliceai.experiments.store.results import keep_runs
+from meta_spliceai.experiments.store.keep_runs import Sorted, export_run, keep_runs
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from tests.conftest import RunCli
 
@@ -248,8 +247,8 @@ def test_prune_never_deletes_what_a_process_holds(
         assert busy.path.is_dir()
         assert not idle.path.exists()
         # Begun between the look and the deletion: it is refused, and the command says so.
-        found = Prunable(busy, "interrupted", "stopped by the user", 1)
-        monkeypatch.setattr("meta_spliceai.experiments.store.prune_runs.sort_runs", lambda workspace: ([found], []))
+        found = Sorted(busy, "interrupted", "stopped by the user", 1)
+        monkeypatch.setattr("meta_spliceai.experiments.store.keep_runs.sort_runs", lambda workspace: ([found], []))
         code, out, err = run_cli(["runs", "prune", "--yes", *where])
         assert code == 1
         assert f"not deleted: run {busy.name} is being worked on" in err

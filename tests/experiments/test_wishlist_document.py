@@ -10,19 +10,18 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices, read_history, refreshed_file
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish
 from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.experiments.wishlist.add_row import rows_as_yaml, write_rows
 from meta_spliceai.experiments.wishlist.progress_of_rows import RowState
-from meta_spliceai.experiments.wishlist.read_wishlist import mend, read_wishlist
-from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist
-from meta_spliceai.experiments.wishlist.wishlist_document import (
+from meta_spliceai.experiments.wishlist.read_wishlist import (
     CellError,
-    join_row,
+    mend,
     read_hours,
     read_priority,
     read_vram,
+    read_wishlist,
     split_row,
-    write_guess,
 )
-from meta_spliceai.experiments.wishlist.write_rows import rows_as_yaml, write_rows
+from meta_spliceai.experiments.wishlist.render_wishlist import join_row, render_wishlist, write_guess
 
 HEAD = "### 1. A section\n\n| Experiment | Model | VRAM | Time Est. | Priority |\n|---|---|---|---|---|\n"
 

@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 
 from meta_spliceai import __version__
 from meta_spliceai.cli import (
-    audit,
     bundle,
     data,
     launch,
@@ -21,13 +20,11 @@ from meta_spliceai.cli import (
     plan,
     predict,
     pretrain,
-    quickstart,
     report,
     run,
     runs,
     saturate,
     score,
-    serve,
     wishlist,
 )
 from meta_spliceai.cli.guard_paths import GuardedCommand
@@ -89,25 +86,23 @@ app = typer.Typer(
 )
 
 # The order is that of `--help`: the way a newcomer walks.
-for group in (
-    quickstart,
-    wishlist,
-    plan,
-    run,
-    launch,
-    runs,
-    leaderboard,
-    report,
-    serve,
-    predict,
-    pretrain,
-    data,
-    bundle,
-    audit,
-    score,
-    saturate,
+for command in (
+    run.quickstart,
+    plan.plan,
+    run.run,
+    launch.launch,
+    leaderboard.leaderboard,
+    report.report,
+    report.serve,
+    predict.predict,
+    pretrain.pretrain,
+    data.audit,
+    score.score,
+    saturate.saturate,
 ):
-    group.register(app)
+    app.command()(command)
+for group in (wishlist, runs, data, bundle):
+    app.add_typer(group.group, name=group.__name__.rpartition(".")[2])
 
 
 def _guard(commands: typer.Typer) -> None:

@@ -8,22 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
+from meta_spliceai.cli.console import print_json
 from meta_spliceai.cli.guard_paths import Reads, Writes
 from meta_spliceai.cli.options import MOST_ROWS, AsJson
-from meta_spliceai.cli.print_json import print_json
 
 _UNITS = {"B": 1, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
-
-def register(app: typer.Typer) -> None:
-    """Add the group of commands to the command line."""
-    group = typer.Typer(help="One file with all that rows need, for a machine with no network.", no_args_is_help=True)
-    group.command("make")(make)
-    group.command("show")(show)
-    group.command("open")(open_)
-    app.add_typer(group, name="bundle")
+group = typer.Typer(help="One file with all that rows need, for a machine with no network.", no_args_is_help=True)
 
 
+@group.command()
 def make(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Rows of the wishlist.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every row that can be run here, as far as they fit.")] = False,
@@ -111,6 +105,7 @@ def make(
     _tell(made.index)
 
 
+@group.command()
 def show(
     file: Annotated[Path, typer.Argument(help="A bundle."), Reads(what="bundle")],
     as_json: AsJson = False,
@@ -133,6 +128,7 @@ def show(
     _tell(index)
 
 
+@group.command("open")
 def open_(
     file: Annotated[Path, typer.Argument(help="A bundle."), Reads(what="bundle")],
     into: Annotated[

@@ -1,30 +1,26 @@
-"""`meta-spliceai data`: which data sets there are, what each is, and whether its files are what they should be."""
+"""`meta-spliceai data` and `audit`: data sets by name, whether their files are what they should be, and what the parts
+of a split share."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from meta_spliceai.cli.console import PlainConsole, print_json
+from meta_spliceai.cli.guard_paths import Reads
 from meta_spliceai.cli.options import AsJson
-from meta_spliceai.cli.plain_console import PlainConsole
-from meta_spliceai.cli.print_json import print_json
+
+if TYPE_CHECKING:
+    from meta_spliceai.splice_engine.variants.audit import Audit
+
+group = typer.Typer(help="Data sets by name: list, show, get, check.", no_args_is_help=True)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command group to the application."""
-    group = typer.Typer(help="Data sets by name: list, show, get, check.", no_args_is_help=True)
-    group.command("list")(list_data_sets)
-    group.command("show")(show)
-    group.command("get")(get)
-    group.command("check")(check)
-    app.add_typer(group, name="data")
-
-
-def list_data_sets(
-    as_json: AsJson = False,
-) -> None:
+@group.command("list")
+def list_data_sets(as_json: AsJson = False) -> None:
     """List the data sets: rows, build, what is on this machine, licence, title.
 
     [bold]Examples[/bold]
@@ -55,6 +51,7 @@ def list_data_sets(
     PlainConsole().print(table)
 
 
+@group.command()
 def show(
     name: Annotated[str, typer.Argument(help="A data set's name, as `data list` prints it.")],
     option: Annotated[
@@ -105,6 +102,7 @@ def show(
     typer.echo(f"\nread     {loaded.origin}\ndigest   {loaded.digest}")
 
 
+@group.command()
 def get(
     names: Annotated[
         list[str] | None,
@@ -154,6 +152,7 @@ def get(
         raise MissingResourceError(f"not here: {', '.join(failed)}; the lines above say why; all others are")
 
 
+@group.command()
 def check(
     name: Annotated[str, typer.Argument(help="A data set's name, as `data list` prints it.")],
     option: Annotated[
@@ -189,3 +188,63 @@ def _options(given: list[str] | None) -> dict[str, object]:
             raise InputError(f"--set {text} is not of the form key=value")
         options[key] = value
     return options
+
+
+def audit(
+    split: Annotated[
+        Path,
+        typer.Argument(help="A split's .parquet file, or the folder of a run that holds one."),
+        Reads(what="split"),
+    ],
+    window: Annotated[int, typer.Option(min=3, max=1_000_001, help="Bases of the windows compared, odd.")] = 201,
+    sequence: Annotated[
+        bool, typer.Option(help="Compare sequence too (loads the data set the split was made for).")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what the parts of a split share.
+
+    Variants, overlapping windows, near-identical windows on either strand, exons, genes, paralogs; and classes and
+    sources that are spread unevenly. Exit code 2 if the split breaks its promise.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai audit runs/wt1-simple-cnn-0123456789ab
+      meta-spliceai audit my-split.parquet --window 501 --no-sequence --json
+    """
+    from meta_spliceai import datasets
+    from meta_spliceai.errors import InputError, IntegrityError
+    from meta_spliceai.splice_engine.variants.audit import audit_split
+    from meta_spliceai.splice_engine.variants.split_file import read_split
+
+    path = split / "split.parquet" if split.is_dir() else split
+    stored = read_split(path)
+    genome = None
+    if sequence:
+        name = stored.data.get("name")
+        if not isinstance(name, str):
+            raise InputError(f"{path} does not say which data set it is of; use --no-sequence for the other checks")
+        options = stored.data.get("options")
+        loaded = datasets.load_dataset(name, **(options if isinstance(options, dict) else {}))
+        if stored.data.get("digest") not in (None, loaded.digest):
+            raise IntegrityError(f"{path} was made of another state of data set {name} than the one at hand")
+        genome = loaded.genome
+    found = audit_split(stored.table, stored.split, genome, window)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _print(found, stored.split.description)
+    found.require_clean()
+
+
+def _print(found: Audit, description: str) -> None:
+    """The findings as text, leaks first."""
+    typer.echo(f"split {found.split} ({found.unit}): {description}")
+    typer.echo(f"hash  {found.digest}\n")
+    for finding in found.findings:
+        typer.echo(f"{finding.severity:5} {finding.count:7,}  {finding.check}: {finding.meaning}")
+        for example in finding.examples:
+            typer.echo(f"                 {example}")
+    for line in found.not_done:
+        typer.echo(f"not done       {line}")
+    typer.echo("" if found.leaks else "no leak: the split keeps its promise")

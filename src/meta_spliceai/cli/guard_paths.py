@@ -79,7 +79,7 @@ class GuardedCommand(TyperCommand):
                     raise InputError(f"{max(option.opts, key=len)} {value}: write a finite number")
         if self.callback is not None:
             options = {str(one.name): max(one.opts, key=len) for one in self.params}
-            refuse_shared_paths(self.callback, ctx.params, options)
+            _refuse_shared_paths(self.callback, ctx.params, options)
         return super().invoke(ctx)
 
 
@@ -103,30 +103,37 @@ def roles_of(command: Any) -> dict[str, Reads | Writes]:
     }
 
 
-def refuse_shared_paths(command: Any, given: Mapping[str, Any], options: Mapping[str, str]) -> None:
+def _refuse_shared_paths(command: Any, given: Mapping[str, Any], options: Mapping[str, str]) -> None:
     """Refuse paths of which one is written and read, or written twice; links of either kind are followed.
 
     Args:
         command: the function behind the command, whose annotations hold the roles.
-        given: its parameters' values.
-        options: its parameters' names on the command line.
-
-    Raises:
-        InputError: the first such pair.
+        given, options: its parameters' values, and their names on the command line.
     """
     roles = roles_of(command)
-    chosen = [(options.get(name, name), role, value) for name, role in roles.items() for value in _values(given[name])]
+    reads: list[tuple[str, Reads, str]] = []
+    writes: list[tuple[str, Writes, str]] = []
+    for name, role in roles.items():
+        for value in _values(given[name]):
+            option = options.get(name, name)
+            if isinstance(role, Reads):
+                reads.append((option, role, value))
+            else:
+                writes.append((option, role, value))
     if any(isinstance(role, Reads) and role.runs for role in roles.values()):
-        chosen.append(("folder of runs", Reads(runs=True), os.environ.get("META_SPLICEAI_RUNS") or "runs"))
-    chosen += [(name, Reads(FASTA.beside), os.environ[name]) for name in GENOME_VARIABLES if os.environ.get(name)]
-    written = [one for option, role, value in chosen if isinstance(role, Writes) for one in _files(option, role, value)]
-    read = [one for option, role, value in chosen if isinstance(role, Reads) for one in _files(option, role, value)]
+        reads.append(("folder of runs", Reads(runs=True), os.environ.get("META_SPLICEAI_RUNS") or "runs"))
+    reads += [(name, Reads(FASTA.beside), os.environ[name]) for name in GENOME_VARIABLES if os.environ.get(name)]
+    written = [one for option, role, value in writes for one in _files(option, role, value)]
+    read = [one for option, role, value in reads for one in _files(option, role, value)]
     read += [_Named("your wishlist", path, place_of(path)) for path in sorted(OWN_ROWS.glob("*.y*ml"))]
-    for option, role, value in chosen:
-        if isinstance(role, Reads) and role.what:
-            _refuse_absent(option, role, value)
-        elif isinstance(role, Writes) and value != STREAM:
-            _refuse_wrong_kind(option, role, Path(value))
+    for option, role, value in reads:
+        path = value.partition(":")[2] if role.behind_colon else value
+        if role.what and path not in ("", STREAM) and path.lower() not in role.names and not Path(path).exists():
+            others = f"; give a path, or {' or '.join(role.names)}" if role.names else "; check the path"
+            raise InputError(f"no {role.what} at {path} ({option}){others}")
+    files = [(option, role, Path(value)) for option, role, value in writes if value != STREAM]
+    for option, role, out in files:
+        _refuse_wrong_kind(option, role, out)
     for number, one in enumerate(written):
         for other in (*written[:number], *read):
             if one.place is not None and one.place == other.place:
@@ -134,21 +141,12 @@ def refuse_shared_paths(command: Any, given: Mapping[str, Any], options: Mapping
                     f"{one.option} {one.path} is the same as {other.path} ({other.option}), which this command "
                     f"{'reads' if other in read else 'writes, too'}; name another output"
                 )
-    runs = [Path(value) for _, role, value in chosen if isinstance(role, Reads) and role.runs]
-    for option, role, value in chosen:
-        if isinstance(role, Writes) and role.folder:
-            _refuse_to_replace_within(Path(value), role.folder, option, read)
-        elif isinstance(role, Writes) and value != STREAM:
-            _refuse_in_kept_folders(Path(value), option, runs)
-
-
-def _refuse_absent(option: str, role: Reads, value: str) -> None:
-    """Refuse a path at which nothing is."""
-    path = value.partition(":")[2] if role.behind_colon else value
-    if not path or path == STREAM or path.lower() in role.names or Path(path).exists():
-        return
-    others = f"; give a path, or {' or '.join(role.names)}" if role.names else "; check the path"
-    raise InputError(f"no {role.what} at {path} ({option}){others}")
+    runs = [Path(value) for _, role, value in reads if role.runs]
+    for option, role, out in files:
+        if role.folder:
+            _refuse_to_replace_within(out, role.folder, option, read)
+        else:
+            _refuse_in_kept_folders(out, option, runs)
 
 
 def _refuse_wrong_kind(option: str, role: Writes, out: Path) -> None:
@@ -172,12 +170,12 @@ def _files(option: str, role: Reads | Writes, value: str) -> Iterator[_Named]:
         words, descriptor = ("standard input", 0) if isinstance(role, Reads) else ("standard output", 1)
         yield _Named(option, Path(words), place_of_descriptor(descriptor))
         return
-    for ending in ("", *role.beside):
-        path = Path(f"{value}{ending}")
+    paths = [Path(f"{value}{ending}") for ending in ("", *role.beside)]
+    _, colon, behind = value.partition(":")
+    if colon and behind and isinstance(role, Reads):  # NAME:PATH, as --base takes it
+        paths.append(Path(behind))
+    for path in paths:
         yield _Named(option, path, place_of(path))
-    _, colon, path_behind = value.partition(":")
-    if colon and path_behind and isinstance(role, Reads):  # NAME:PATH, as --base takes it
-        yield _Named(option, Path(path_behind), place_of(Path(path_behind)))
 
 
 def _values(value: Any) -> list[str]:
@@ -190,13 +188,12 @@ def _refuse_to_replace_within(folder: Path, pattern: str, option: str, read: lis
     """Refuse a folder to write in of which a file that is read could be replaced."""
     top = folder.resolve()
     for other in read:
-        if other.path.is_file():
-            where = other.path.resolve()
-            if where.is_relative_to(top) and fnmatch.fnmatch(where.name, pattern):
-                raise InputError(
-                    f"{option} {folder}: this command may replace {other.path} ({other.option}) there, which it "
-                    "reads; name another folder"
-                )
+        where = other.path.resolve()
+        if other.path.is_file() and where.is_relative_to(top) and fnmatch.fnmatch(where.name, pattern):
+            raise InputError(
+                f"{option} {folder}: this command may replace {other.path} ({other.option}) there, which it reads; "
+                "name another folder"
+            )
 
 
 def _refuse_in_kept_folders(out: Path, option: str, runs: list[Path]) -> None:

@@ -14,11 +14,6 @@ from meta_spliceai.cli.options import Assignments, Prices, RunsDir, Seed
 DEFAULT_VOLUME = "meta-spliceai"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("launch")(launch)
-
-
 def launch(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Rows of `meta-spliceai wishlist`.")],
     cloud: Annotated[str, typer.Option("--cloud", help="Whose machine: runpod, aws, gcp, azure, lambda …")] = "runpod",

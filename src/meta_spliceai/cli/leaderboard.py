@@ -10,20 +10,14 @@ import typer
 from rich import box
 from rich.table import Table
 
+from meta_spliceai.cli.console import PlainConsole, print_json, styled
 from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
-from meta_spliceai.cli.plain_console import PlainConsole, styled
-from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.board.external_scores import ScoreFile
-    from meta_spliceai.experiments.board.leaderboard import Board, Line
+    from meta_spliceai.experiments.board.leaderboard import Board
     from meta_spliceai.experiments.board.shown import Table as Texts
     from meta_spliceai.experiments.store.workspace import Workspace
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("leaderboard")(leaderboard)
 
 
 def leaderboard(
@@ -90,7 +84,7 @@ def leaderboard(
     if files:
         found = _beside(found, workspace, files, data)
     if pool:
-        from meta_spliceai.experiments.board.pool_starts import pool_starts
+        from meta_spliceai.experiments.board.compare_runs import pool_starts
 
         found = [pool_starts(board, workspace) for board in found]
     if damage := ledger_damage(workspace.root):
@@ -141,7 +135,7 @@ def _beside(found: Sequence[Board], workspace: Workspace, files: Sequence[ScoreF
 
 def _strata_of(board: Board, kinds: Collection[str] = ("baseline", "base", "external", "learned")) -> list[Texts]:
     """The board's strata, if it has any, as a table with a column for every scorer of these kinds."""
-    from meta_spliceai.experiments.board.evidence_tables import strata_table
+    from meta_spliceai.experiments.board.evidence import strata_table
 
     names = {str(record["scorer"]) for record in board.strata if record.get("kind") in kinds}
     return [strata_table(board.strata, "auprc", names.__contains__)] if names else []
@@ -156,37 +150,27 @@ def print_board(board: Board, console: PlainConsole) -> None:
 
     As many metrics as the terminal is wide; all of them are in `--json` and on the page.
     """
-    from meta_spliceai.experiments.board.leaderboard import SHOWN, UNKNOWN, coverage_in_words, evaluated_on
-    from meta_spliceai.experiments.board.shown import dollars, duration, memory
+    from meta_spliceai.experiments.board.leaderboard import SHOWN, board_table, coverage_in_words, evaluated_on
 
-    names = max(len(line.scorer) for line in board.lines)
+    table = board_table(board)
     priced = any(line.dollars is not None for line in board.lines)
+    names = max(len(line.scorer) for line in board.lines)
     room = max(1, (console.width - names - (28 if priced else 20)) // METRIC_WIDTH)
-    shown = dict(list(SHOWN.items())[:room])
-    console.print(styled("\n", (board.data, "bold"), f": {evaluated_on(board)}"), highlight=False)
-
-    def cells(line: Line) -> tuple[str, ...]:
-        values = [str(line.values[name]) if name in line.values else "–" for name in shown]
-        if line.kind != "learned":
-            return (line.scorer, *values)
-        cost = [duration(line.seconds), memory(line.peak_memory_bytes), *([dollars(line.dollars)] if priced else [])]
-        return (line.scorer, *values, *cost)
-
-    parts = {kind: [cells(line) for line in lines] for kind, lines in groupby(board.lines, lambda line: line.kind)}
-    if board.ceiling:
-        parts["labels"] = [("replicates", *(str(board.ceiling.get(name, UNKNOWN)) for name in shown))]
-    heading = ("", *shown.values(), "time", "memory", *(["cost"] if priced else []))
-    rows = [heading, *(row for part in parts.values() for row in part)]
-    widths = [max(len(row[place]) for row in rows if len(row) > place) for place in range(len(heading))]
+    wanted = {*list(SHOWN.values())[:room], "time", "peak memory", *(["cost"] if priced else [])}
+    places = [0, *(place for place, column in enumerate(table.columns) if column in wanted)]
+    heading, *rows = [[row[place] for place in places] for row in (table.columns, *table.rows)]
+    heading[0] = ""
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
 
     # Not a table of rich's, which takes seconds for thousands of lines.
-    def aligned(row: tuple[str, ...]) -> str:
-        rest = zip(row[1:], widths[1:], strict=False)
-        return row[0].ljust(widths[0]) + "".join(f"  {cell.rjust(width)}" for cell, width in rest)
+    def aligned(row: Sequence[str]) -> str:
+        rest = zip(row[1:], widths[1:], strict=True)
+        return "\n" + row[0].ljust(widths[0]) + "".join(f"  {cell.rjust(width)}" for cell, width in rest)
 
-    text: list[str | tuple[str, str]] = [("\n" + aligned(heading), "bold"), "\n" + "─" * len(aligned(heading))]
-    for kind, part in parts.items():
-        text += [("\n" + kind, "dim"), "\n" + "\n".join(map(aligned, part)), "\n"]
+    text: list[str | tuple[str, str]] = [(aligned(heading), "bold"), "\n" + "─" * (len(aligned(heading)) - 1)]
+    for kind, part in groupby(zip(table.kinds, rows, strict=True), lambda pair: pair[0]):
+        text += [("\n" + kind, "dim"), *(aligned(row) for _, row in part), "\n"]
+    console.print(styled("\n", (board.data, "bold"), f": {evaluated_on(board)}"), highlight=False)
     console.print(styled(*text), no_wrap=True, overflow="ellipsis", highlight=False)
     if board.coverage:
         console.print(f"  data: {coverage_in_words(board.coverage)}", highlight=False)

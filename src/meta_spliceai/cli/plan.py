@@ -9,18 +9,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from meta_spliceai.cli.console import PlainConsole, print_json, styled
 from meta_spliceai.cli.options import MOST_DOLLARS, AsJson, Assignments, Ledgers, Prices, RunsDir
-from meta_spliceai.cli.plain_console import PlainConsole, styled
-from meta_spliceai.cli.print_json import print_json
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.plan.choose import Plan, RowPlan
     from meta_spliceai.experiments.plan.planner import Planner
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("plan")(plan)
 
 
 def plan(

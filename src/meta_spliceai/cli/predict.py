@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meta_spliceai.cli.console import as_json
 from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, VARIANTS, Writes
 from meta_spliceai.cli.options import Device, Kernel, RunsDir
-from meta_spliceai.cli.print_json import in_json
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("predict")(predict)
 
 
 def predict(
@@ -107,7 +101,7 @@ def predict(
         predicted = predict_new(found, workspace, new)
     write_predictions(predicted.table, predicted.card, source, out)
     with atomic_write(out.with_name(f"{out.name}.card.json")) as handle:
-        json.dump(in_json(predicted.card), handle, indent=2, ensure_ascii=False, allow_nan=False)
+        handle.write(as_json(predicted.card, indent=2) + "\n")
         handle.write("\n")
     account = predicted.coverage
     used = model if found is None else found.name

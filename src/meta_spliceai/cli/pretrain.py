@@ -8,17 +8,12 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from meta_spliceai.cli.console import PlainConsole
 from meta_spliceai.cli.guard_paths import FASTA, Writes
 from meta_spliceai.cli.options import LARGEST_SEED
-from meta_spliceai.cli.plain_console import PlainConsole
 
 PACKAGED = "packaged"
 REGIONS = "regions"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(pretrain)
 
 
 def pretrain(

@@ -10,25 +10,15 @@ import typer
 from rich import box
 from rich.table import Table
 
+from meta_spliceai.cli.console import PlainConsole, print_json, styled
 from meta_spliceai.cli.guard_paths import Writes
 from meta_spliceai.cli.leaderboard import METRIC_WIDTH, print_board
 from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
-from meta_spliceai.cli.plain_console import PlainConsole, styled
-from meta_spliceai.cli.print_json import print_json
+
+group = typer.Typer(help="What has been run: list, show, compare, diff, prune, export.", no_args_is_help=True)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group of commands to the command line."""
-    group = typer.Typer(help="What has been run: list, show, compare, diff, prune, export.", no_args_is_help=True)
-    group.command("list")(list_runs)
-    group.command("show")(show)
-    group.command("compare")(compare)
-    group.command("diff")(diff)
-    group.command("prune")(prune)
-    group.command("export")(export)
-    app.add_typer(group, name="runs")
-
-
+@group.command("list")
 def list_runs(
     state: Annotated[
         str | None,
@@ -96,6 +86,7 @@ def list_runs(
     console.print(table)
 
 
+@group.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or the start of it.")],
     as_json: AsJson = False,
@@ -124,7 +115,7 @@ def show(
         metrics = run.metrics() if run.state() == "finished" else None
         print_json({"run": run.name, **record, "spec": spec, "metrics": metrics})
         return
-    from meta_spliceai.experiments.board.evidence_text import evidence_in_short
+    from meta_spliceai.experiments.board.evidence import evidence_in_short
     from meta_spliceai.experiments.board.leaderboard import boards_of
     from meta_spliceai.experiments.run.utilisation import told_of
 
@@ -158,6 +149,7 @@ def show(
         print_board(board, console)
 
 
+@group.command()
 def compare(
     names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Two or more runs.")],
     as_json: AsJson = False,
@@ -175,8 +167,8 @@ def compare(
     workspace = Workspace.default(runs_dir, ledgers)
     named = [workspace.find(name) for name in names]
 
-    from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows, headline_table
-    from meta_spliceai.experiments.board.leaderboard import SHOWN
+    from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows
+    from meta_spliceai.experiments.board.leaderboard import HEADLINES, SHOWN
     from meta_spliceai.experiments.board.shown import estimate
 
     evaluation = compare_on_shared_rows(named)
@@ -185,7 +177,7 @@ def compare(
         return
 
     console = PlainConsole()
-    found = headline_table(evaluation)
+    found = evaluation.metrics[evaluation.metrics["metric"].isin(HEADLINES)]
     evaluated = list(dict.fromkeys(found["metric"]))
     # As many as the terminal is wide, those that leaderboards show first.
     order = [name for name in SHOWN if name in evaluated] + [name for name in evaluated if name not in SHOWN]
@@ -206,6 +198,7 @@ def compare(
         console.print(f"  {verdict.scorer} {verdict.text}", highlight=False)
 
 
+@group.command()
 def diff(
     first: Annotated[str, typer.Argument(metavar="RUN", help="A run.")],
     second: Annotated[str, typer.Argument(metavar="RUN", help="Another.")],
@@ -251,6 +244,7 @@ def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+@group.command()
 def prune(
     really: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
     runs_dir: RunsDir = None,
@@ -267,7 +261,7 @@ def prune(
       meta-spliceai runs prune --runs-dir lab/runs --yes
     """
     from meta_spliceai.errors import RunError
-    from meta_spliceai.experiments.store.prune_runs import remove_run, sort_runs
+    from meta_spliceai.experiments.store.keep_runs import remove_run, sort_runs
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir)
@@ -299,6 +293,7 @@ def prune(
         raise typer.Exit(1)
 
 
+@group.command()
 def export(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs (default, for a table: all of them).")
@@ -347,9 +342,8 @@ def export(
     for name in names or ():  # all of them are looked up before anything is loaded or written
         workspace.find(name)
 
-    from meta_spliceai.experiments.store.export_runs import FORMATS, runs_as_table, write_table
-    from meta_spliceai.experiments.store.prune_runs import export_run
-    from meta_spliceai.experiments.store.results import keep_runs
+    from meta_spliceai.experiments.board.compare_runs import FORMATS, runs_as_table, write_table
+    from meta_spliceai.experiments.store.keep_runs import export_run, keep_runs
 
     if into is not None:
         if out is not None:

@@ -13,11 +13,6 @@ from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel
 from meta_spliceai.cli.score import announced_model, genome_of, refuse_suffix
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("saturate")(saturate)
-
-
 def saturate(
     out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (Parquet)."), Writes()],
     annotation: Annotation,

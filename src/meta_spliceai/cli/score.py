@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import Totals
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("score")(score)
-
-
 def score(
     annotation: Annotation,
     source: Annotated[

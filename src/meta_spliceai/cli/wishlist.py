@@ -1,28 +1,28 @@
-"""`meta-spliceai wishlist`: every experiment somebody wished for, and how far it is."""
+"""`meta-spliceai wishlist`: every experiment somebody wished for, how far it is, and how rows come and go."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich import box
 from rich.table import Table
 
-from meta_spliceai.cli import wishlist_add, wishlist_document
-from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
-from meta_spliceai.cli.plain_console import PlainConsole, styled
-from meta_spliceai.cli.print_json import print_json
+from meta_spliceai.cli.console import PlainConsole, print_json, styled
+from meta_spliceai.cli.guard_paths import Reads, Writes
+from meta_spliceai.cli.options import MOST_ROWS, AsJson, Ledgers, RunsDir
+
+DOCUMENT = Path("WISHLIST.md")
+
+group = typer.Typer()
+
+Checked = TypeVar("Checked")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group of commands to the command line."""
-    group = typer.Typer()
-    group.callback(invoke_without_command=True)(wishlist)
-    wishlist_add.register(group)
-    wishlist_document.register(group)
-    app.add_typer(group, name="wishlist")
-
-
+@group.callback(invoke_without_command=True)
 def wishlist(
     context: typer.Context,
     state: Annotated[
@@ -93,3 +93,243 @@ def wishlist(
         typer.echo(f"no {part}\n  needed by {', '.join(ids)}")
     counts = ", ".join(f"{sum(row.state == name for row in found)} {name}" for name in STATES)
     console.print(f"{len(found)} rows: {counts}. GB, hours and priority are the wishlist's own guess.")
+
+
+@group.command()
+def add(
+    title: Annotated[str | None, typer.Option("--title", help="What the row is called on the wishlist.")] = None,
+    row_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Its name in `run ID` (default: made of the title).")
+    ] = None,
+    section: Annotated[
+        str | None, typer.Option("--section", help="Section of the wishlist (default: My experiments).")
+    ] = None,
+    purpose: Annotated[str | None, typer.Option("--purpose", help="The question that the row answers.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="ENCODER", help="gated-cnn, simple-cnn, hyenadna-small-32k …")
+    ] = None,
+    head: Annotated[str | None, typer.Option("--head", help="delta, quantile, binary … (default: delta).")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="A data set of `meta-spliceai data list`.")] = None,
+    samples: Annotated[
+        int | None, typer.Option("--rows", min=1, max=MOST_ROWS, metavar="N", help="Number of variants (default: all).")
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option("--window", min=3, max=1_000_001, metavar="N", help="Bases of a window, odd (default: 501)."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="What is held out together (default: as other rows on the data set do)."),
+    ] = None,
+    vram: Annotated[
+        str | None, typer.Option("--vram", metavar="GB", help="Your guess of GPU memory: 12GB, 48GB+.")
+    ] = None,
+    hours: Annotated[
+        str | None, typer.Option("--hours", metavar="FROM-TO", help="Your guess of time: 3h, 2-4h, 30min.")
+    ] = None,
+    priority: Annotated[str | None, typer.Option("--priority", help="high, medium or low.")] = None,
+    starred: Annotated[bool, typer.Option("--star", help="Mark it with a star.")] = False,
+    what: Annotated[
+        str | None, typer.Option("--what", help="Words for the table's middle column (default: made of the row).")
+    ] = None,
+    note: Annotated[str, typer.Option("--note", help="A note beside the table.")] = "",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Any other field, as in `run`; may be given several times."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="YAML file in ./wishlist (default: the one that holds the section).")
+    ] = None,
+) -> None:
+    """Add a row to your own wishlist: ./wishlist/*.yaml.
+
+    With title, model and data given nothing is asked. Where one is missing,
+    and somebody sits at a terminal, what is not given is asked for: title,
+    model, data, memory, time and priority. The row is checked (its id is new,
+    its parts exist, its values are allowed) before a line is written; comments
+    and order of the file stay.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai wishlist add
+      meta-spliceai wishlist add --title "WT1, 51 bases" --model gated-cnn \\
+          --data wt1-exon5 --window 51 --priority high
+      meta-spliceai wishlist add --title "Both CNNs" --model gated-cnn \\
+          --data wt1-exon5 \\
+          --set ensemble.members='\\[wt1-simple-cnn, wt1-validated-delta]'
+    """
+    from meta_spliceai.errors import InputError, unknown_value
+    from meta_spliceai.experiments.spec.parts import offered_parts
+    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
+    from meta_spliceai.experiments.wishlist import add_row
+    from meta_spliceai.experiments.wishlist.read_wishlist import PRIORITIES, id_of
+
+    if file is not None and (file.resolve().parent != OWN_FOLDER.resolve() or file.suffix not in (".yaml", ".yml")):
+        raise InputError(f"--file {file}: rows are found in ./{OWN_FOLDER}/*.yaml; name a file there")
+    rows = load_rows()
+    offered = offered_parts()
+    missing = [name for name, value in (("--title", title), ("--model", model), ("--data", data)) if value is None]
+    asks = bool(missing) and _on_terminal()
+    if missing and not asks:
+        raise InputError(f"wishlist add: {', '.join(missing)} missing; give them as options, or call it in a terminal")
+
+    def got(value: str | None, question: str, check: Callable[[str], Checked], default: str) -> Checked:
+        if value is not None or not asks:
+            return check(default if value is None else value)
+        return _ask(question, check, default)
+
+    def titled(text: str) -> str:
+        if not id_of(text):
+            raise InputError("--title: give the row a title with letters in it")
+        return text.strip()
+
+    def prioritised(text: str) -> str | None:
+        if text and text.lower() not in PRIORITIES:
+            raise unknown_value("priority", text, PRIORITIES, where="--priority")
+        return text.lower() or None
+
+    def part(kind: str, option: str) -> Callable[[str], str]:
+        return lambda text: add_row.one_of(kind, text, option, offered)
+
+    name = got(title, "Title", titled, "")
+    own_id = got(row_id, "Id", lambda text: add_row.free_id(text, rows), id_of(name))
+    held = got(section, "Section", lambda text: add_row.known_section(text, rows), add_row.SECTION)
+    if asks and model is None:
+        typer.echo(f"Models: {', '.join(offered['encoder'])}")
+    encoder = got(model, "Model", part("encoder", "--model"), "gated-cnn")
+    if asks and data is None:
+        typer.echo(f"Data sets: {', '.join(offered['data set'])}")
+    variants = got(data, "Data set", part("data set", "--data"), "wt1-exon5")
+    memory, or_more = got(vram, "GPU memory, your guess (12GB; empty: none)", add_row.gigabytes, "")
+    time = got(hours, "Hours, your guess (2-4; empty: none)", add_row.from_to, "")
+    rank = got(priority, "Priority (high, medium, low; empty: none)", prioritised, "")
+
+    values: dict[str, Any] = {
+        "id": own_id,
+        "title": name,
+        "section": held,
+        "purpose": purpose or next((row.purpose for row in rows.values() if row.section == held), ""),
+        "wish": {"vram_gb": memory, "vram_or_more": or_more, "hours": time, "priority": rank, "starred": starred,
+                 "note": note},
+        "data": {"name": variants},
+        "encoder": {"name": encoder},
+        "split": {"name": part("split", "--split")(split)} if split else add_row.split_of(variants, rows),
+    }  # fmt: skip
+    if head is not None:
+        values["head"] = {"name": part("head", "--head")(head)}
+    if samples is not None:
+        values["data"]["rows"] = samples
+    if window is not None:
+        values["window"] = window
+    from meta_spliceai.splice_engine.meta_layer.models import HEADS
+
+    spec = add_row.with_middle_column(add_row.new_row(values, list(assignments or []), rows, HEADS), rows, what)
+    path, line = add_row.append_row(spec, OWN_FOLDER, file)
+    typer.echo(f"added: {spec.id} ({path}, line {line})")
+    typer.echo("next:")
+    for command in (f"plan {spec.id}", f"run {spec.id} --smoke", f"run {spec.id}", "wishlist render", "report --open"):
+        typer.echo(f"  meta-spliceai {command}")
+
+
+def _on_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _ask(question: str, check: Callable[[str], Checked], default: str) -> Checked:
+    """Ask until the answer can be used; what is wrong with it is said."""
+    from meta_spliceai.errors import MetaSpliceAIError
+
+    while True:
+        answer = typer.prompt(question, default=default, show_default=bool(default))
+        try:
+            return check(str(answer))
+        except MetaSpliceAIError as error:
+            typer.echo(f"  {error}")
+
+
+@group.command()
+def render(
+    out: Annotated[Path, typer.Option("--out", help="The Markdown file to write."), Writes()] = DOCUMENT,
+    runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
+) -> None:
+    """Write the wishlist as Markdown, from the catalogue and the ledger.
+
+    One table a section with model, memory, time, priority, state and command;
+    GPUs, the wishlist's prices and the newest ones with their day; completed rows with date, result and notes.
+    The same catalogue, ledger and ./wishlist/gpus.yaml give the same bytes.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai wishlist render
+      meta-spliceai wishlist render --out docs/WISHLIST.md
+    """
+    from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices
+    from meta_spliceai.experiments.spec.rows import load_rows
+    from meta_spliceai.experiments.store.workspace import Workspace
+    from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
+    from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist
+    from meta_spliceai.files import atomic_write
+
+    workspace = Workspace.default(runs_dir, ledgers)
+    states = state_of_rows(load_rows(), workspace)
+    text = render_wishlist(states, workspace.finished(), load_prices(), load_market(refreshed=False))
+    with atomic_write(out) as handle:
+        handle.write(text)
+    typer.echo(str(out))
+
+
+@group.command("import")
+def import_(
+    document: Annotated[
+        Path, typer.Argument(metavar="FILE.md", help="A wishlist in Markdown."), Reads(what="wishlist")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the YAML files (default: ./wishlist, where rows are found)."),
+        Writes(folder="*.yaml"),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Write the rows that the catalogue knows already, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+) -> None:
+    """Read a wishlist in Markdown into rows of the catalogue.
+
+    Rows that the catalogue knows are named; new and changed ones are written
+    as YAML. A row that is not understood is named with its line and the
+    reason. Mangled letters (‚Üí for →) are put right.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai wishlist import GPU_EXPERIMENT_WISHLIST.md
+      meta-spliceai wishlist import OTHER.md --out lab/wishlist --all
+    """
+    from meta_spliceai.errors import InputError
+    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
+    from meta_spliceai.experiments.wishlist.add_row import write_rows
+    from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
+
+    try:
+        text = document.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{document}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    found = read_wishlist(text, load_rows())
+    if not found.rows and not found.not_understood:
+        raise InputError(f"{document}: no table of experiments (columns Experiment and VRAM, Time Est. or Priority)")
+    console = PlainConsole(soft_wrap=True, highlight=False)
+    for row in found.rows:
+        console.print(f"line {row.line}: {row.status}: {row.spec.id} ({row.spec.title})")
+    for miss in found.not_understood:
+        console.print(styled((f"line {miss.line}: not understood", "yellow"), f": {miss.reason}: {miss.text}"))
+    for heading, count in found.other_tables.items():
+        console.print(f"{heading}: {count} lines, no experiments")
+    if found.mended:
+        console.print(f"{found.mended} mangled letters put right")
+    wanted = [row.spec for row in found.rows if every or row.status != "known"]
+    written = write_rows(wanted, out if out is not None else OWN_FOLDER, replace=force) if wanted else []
+    counts = ", ".join(
+        f"{sum(row.status == status for row in found.rows)} {status}" for status in ("new", "changed", "known")
+    )
+    console.print(f"{len(found.rows)} rows read: {counts}; {len(found.not_understood)} not understood")
+    for path in written:
+        console.print(f"written: {path}")

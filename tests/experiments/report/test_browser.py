@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from meta_spliceai.experiments.report import build_report
+from meta_spliceai.experiments.report.site import build_report
 from meta_spliceai.experiments.store.workspace import Workspace
 
 from .test_site import EVIDENCE, LEFT, rows

@@ -22,7 +22,7 @@ from meta_spliceai.experiments.report.serve import HOST, LiveSite, make_server
 @pytest.fixture
 def site(workspace, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = LiveSite(workspace, plan=False)
+    made = LiveSite(workspace)
     assert made.refresh()
     yield made
     made.close()
@@ -99,7 +99,7 @@ def test_only_what_has_changed_makes_a_new_version(site, workspace):
     # The lock is free and nothing was written: the process is gone.
     assert site.refresh()
     assert site.version == version + 1
-    assert b"the process ended without a word" in (site.page("run-now-0123456789ab.html") or b"")
+    assert "the process ended without a word" in (site.folder / "run-now-0123456789ab.html").read_text("utf-8")
 
 
 def test_a_row_that_cannot_be_read_leaves_the_last_version(site, tmp_path):
@@ -107,11 +107,11 @@ def test_a_row_that_cannot_be_read_leaves_the_last_version(site, tmp_path):
     (tmp_path / "wishlist" / "mine.yaml").write_text("section: Mine\nrows: [\n")
     assert not site.refresh()
     assert "mine.yaml, line 3: not valid YAML" in site.state()["error"]
-    assert site.page("index.html") is not None
+    assert (site.folder / "index.html").is_file()
     (tmp_path / "wishlist" / "mine.yaml").write_text("section: Mine\nrows: [{id: my-row, title: My row, wish: {}}]\n")
     assert site.refresh()
     assert site.state()["error"] == ""
-    assert b"My row" in (site.page("index.html") or b"")
+    assert "My row" in (site.folder / "index.html").read_text("utf-8")
 
 
 def test_a_port_that_is_taken_is_named(site):

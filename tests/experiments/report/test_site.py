@@ -12,11 +12,12 @@ import pytest
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board.leaderboard import boards
-from meta_spliceai.experiments.report import build_report, write_figure
-from meta_spliceai.experiments.report.left import Cost, Left
+from meta_spliceai.experiments.report.figure import write_figure
 from meta_spliceai.experiments.report.plots import PlannedPoint
+from meta_spliceai.experiments.report.site import build_report
+from meta_spliceai.experiments.report.views import Cost, Left
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.store.results import keep_runs
+from meta_spliceai.experiments.store.keep_runs import keep_runs
 from meta_spliceai.experiments.store.run_record import read_runs
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.progress_of_rows import RowState
@@ -191,7 +192,7 @@ def built(workspace, tmp_path):
     """Builds the site of a folder that a test has changed; its pages."""
 
     def build(place: Workspace = workspace) -> dict[str, Page]:
-        build_report(place, tmp_path / "site", rows=[], plan=False)
+        build_report(place, tmp_path / "site", rows=[])
         return pages_of(tmp_path / "site")
 
     return build
@@ -442,7 +443,7 @@ def test_an_empty_folder_gives_a_page_that_says_so(tmp_path, built):
 
 def test_one_page_is_no_site(tmp_path, workspace):
     with pytest.raises(InputError, match="the site is a folder of pages"):
-        build_report(workspace, tmp_path / "lab.html", plan=False)
+        build_report(workspace, tmp_path / "lab.html")
 
 
 def test_the_picture(workspace, tmp_path):

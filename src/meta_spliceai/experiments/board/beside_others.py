@@ -23,7 +23,7 @@ from meta_spliceai.experiments.board.leaderboard import (
 )
 from meta_spliceai.experiments.run.evidence import MOST_RESAMPLES, records_of_strata
 from meta_spliceai.experiments.run.prepare import digest_of_test, load_rows_of
-from meta_spliceai.experiments.store.results import PREDICTIONS
+from meta_spliceai.experiments.store.keep_runs import PREDICTIONS
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering, evaluate
@@ -58,11 +58,6 @@ def beside_runs(board: Board, workspace: Workspace, files: Sequence[ScoreFile]) 
 
     Baselines, base networks and models are evaluated on the same variants and the same resamples, so that differences
     are paired. Runs that were kept without predictions have no line; a note names them.
-
-    Args:
-        board: as `boards` gives it.
-        workspace: where the runs of its lines are.
-        files: the tools' scores.
 
     Raises:
         InputError: no run has predictions and labels; see also `join_scores`.

@@ -88,9 +88,7 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
     the variant's own gene is taken; where none is, the largest.
 
     Args:
-        file: of the tool.
         table: variants: chrom, pos, ref, alt, gene; genome_chrom and genome_pos where they stand in constructs.
-        data: the data set and its build, for messages.
 
     Raises:
         InputError: a missing column, a score that is no finite number, two scores of one variant (and gene), another

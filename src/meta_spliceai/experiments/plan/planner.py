@@ -24,12 +24,11 @@ from meta_spliceai.experiments.plan.demand import (
 from meta_spliceai.experiments.plan.gpu_prices import Market, load_market
 from meta_spliceai.experiments.plan.machines import CPU, Machine, card, processor, this_processor
 from meta_spliceai.experiments.plan.records import Measured, device_key, measured_runs, out_of_memory
-from meta_spliceai.experiments.run.encoder_weights import missing_encoder_weights
+from meta_spliceai.experiments.run.build import missing_encoder_weights
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts
 from meta_spliceai.experiments.spec.rows import member_of
-from meta_spliceai.experiments.store.address import code_version
-from meta_spliceai.experiments.store.environment import describe_environment
+from meta_spliceai.experiments.store.address import code_version, describe_environment
 from meta_spliceai.experiments.store.workspace import Workspace
 
 

@@ -12,10 +12,9 @@ import pandas as pd
 from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.run.fuse import columns, features_of, predict_fusion
-from meta_spliceai.experiments.run.job import FOLDS, MODEL
+from meta_spliceai.experiments.run.combine import columns, features_of, predict_fusion
 from meta_spliceai.experiments.run.prepare import trunk_reader
-from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
+from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.channels import CHANNELS
 from meta_spliceai.splice_engine.base_layer.families import load_base_model

@@ -23,10 +23,6 @@ MARKS = {"baseline": "s", "base": "D", "learned": "o"}
 def write_figure(workspace: Workspace, out: Path) -> Path:
     """Write the picture of the leaderboard with most runs.
 
-    Args:
-        workspace: the folder of runs.
-        out: an .svg or .png file.
-
     Raises:
         InputError: another ending, or no finished and evaluated run to draw.
     """

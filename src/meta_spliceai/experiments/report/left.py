@@ -3,73 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from meta_spliceai.errors import MetaSpliceAIError
+from meta_spliceai.experiments.plan.planner import Planner
+from meta_spliceai.experiments.plan.scatter import scatter
 from meta_spliceai.experiments.report.plots import PlannedPoint
-from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.report.views import Cost, Left
+from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.wishlist.progress_of_rows import RowState
+from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What one row takes on the cheapest machine that fits; without numbers where none does.
-
-    Attributes:
-        basis: estimate, calibrated or measured, of memory and of time ("calibrated / estimate" where they differ).
-        why: where the numbers are from, in words, or why there are none.
-    """
-
-    gpu: str = ""
-    peak_bytes: int | None = None
-    hours: float | None = None
-    dollars: float | None = None
-    basis: str = ""
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Left:
-    """The wishlist with costs.
-
-    Attributes:
-        costs: by row id; empty where nothing was planned.
-        hours, dollars: of all rows that are left and can run; None where nothing was planned or nothing has a price.
-        prices: day and source of the prices, in words.
-        warnings: what a reader must know (old prices, why nothing was planned).
-        memory, seconds: the planner against what was measured, in GiB and seconds.
-    """
-
-    costs: dict[str, Cost] = field(default_factory=dict)
-    hours: float | None = None
-    dollars: float | None = None
-    prices: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    memory: tuple[PlannedPoint, ...] = ()
-    seconds: tuple[PlannedPoint, ...] = ()
-
-
-NOTHING_PLANNED = Left()
-
-
-def what_is_left(rows: Sequence[RowState], workspace: Workspace, catalogue: dict[str, ExperimentSpec]) -> Left:
-    """Plan every row that is not completed, and hold the planner's predictions against the finished runs.
-
-    Args:
-        rows: the wishlist's rows with their states.
-        workspace: whose runs calibrate the planner.
-        catalogue: every row by id.
-    """
-    # Imported here: planning brings PyTorch, and the page of a small folder does without.
-    from meta_spliceai.experiments.plan.planner import Planner
-    from meta_spliceai.experiments.plan.scatter import scatter
-
+def what_is_left(workspace: Workspace) -> Left:
+    """Plan every row that is not completed, and hold the planner's predictions against the finished runs, which
+    calibrate it."""
+    catalogue = load_rows()
+    runnable = [row.spec for row in state_of_rows(catalogue, workspace) if row.state == "runnable"]
     planner = Planner(workspace, catalogue)
     try:
-        plan = planner.rows([row.spec for row in rows if row.state == "runnable"])
+        plan = planner.rows(runnable)
     except MetaSpliceAIError as error:
         return Left(warnings=(f"Nothing was planned: {error}",))
     costs = {}

@@ -107,7 +107,6 @@ def forest(name: str, records: Mapping[str, Sequence[Record]], chance: Mapping[s
     """Scorers down the side, one panel a metric; a dashed line marks what chance reaches.
 
     Args:
-        name: of the plot.
         records: by metric's heading: scorer, kind, estimate, low, high; the scorers in the order they are drawn.
         chance: by the same headings.
     """
@@ -137,30 +136,29 @@ def blocks(name: str, records: Sequence[Record], group: str, measure: str) -> Pl
     """Estimates in blocks one below the other.
 
     Args:
-        name: of the plot.
         records: scorer, kind, estimate, low, high, the field `group`, and perhaps `aside` (beside the block's name),
             `more` (what a mark says beside its number) and `chance`.
         group: field whose values are the blocks, in the order found.
-        measure: what is measured.
     """
     known = [record for record in records if record.get("estimate") is not None]
     if not known:
         return None
-    traces = []
     aside = {str(record[group]): record.get("aside", "") for record in known}
+
+    def places(of: Sequence[Record]) -> list[list[str]]:
+        blocks = [f"{text(r[group])}<br>{text(aside[str(r[group])])}" for r in of]
+        return [blocks, [text(r["scorer"]) for r in of]]
+
+    traces = []
     for kind in CALLED:
         mine = [record for record in known if record["kind"] == kind]
         if mine:
-            places = [f"{text(r[group])}<br>{text(aside[str(r[group])])}" for r in mine]
-            y = [places, [text(r["scorer"]) for r in mine]]
-            traces.append(marks(kind, mine, y, [str(r.get("more", "")) for r in mine], measure))
+            traces.append(marks(kind, mine, places(mine), [str(r.get("more", "")) for r in mine], measure))
     expected = [record for record in known if record.get("chance") is not None]
     if expected:
-        places = [f"{text(r[group])}<br>{text(aside[str(r[group])])}" for r in expected]
-        y = [places, [text(r["scorer"]) for r in expected]]
         marker = {"symbol": "line-ns-open", "size": 14, "color": FAINT}
-        traces.append({"type": "scatter", "mode": "markers", "x": [r["chance"] for r in expected], "y": y,
-                       "marker": marker, "name": "chance", "hoverinfo": "x"})  # fmt: skip
+        chance = [r["chance"] for r in expected]
+        traces.append(lines(chance, places(expected), "chance", mode="markers", marker=marker, hoverinfo="x"))
     down = {"type": "multicategory", "autorange": "reversed", "automargin": True, "tickfont": {"size": 11}}
     height = 140 + 21 * len({(r[group], r["scorer"]) for r in known})
     return plot(name, traces, height, xaxis=axis(measure), yaxis=down)
@@ -185,9 +183,6 @@ def curves(
     """Curves on the grid from 0 to 1 with the bands of learned models.
 
     Args:
-        name: of the plot.
-        series: scorer, kind, curve.
-        axes: what goes across and up.
         chance: height of the line of no information at 0 and at 1.
     """
     if not series:
@@ -237,15 +232,14 @@ def training(table: pd.DataFrame | None) -> Plot | None:
             values = pd.to_numeric(part[column], errors="coerce")
             if np.isfinite(values).any():
                 named = words if fold is None else f"{words}, fold {fold}"
-                style = {"color": KINDS[kind], "width": 1.6}
-                drawn = lines(list(part["epoch"]), list(values), named, mode="lines+markers", line=style)
-                traces.append({**drawn, "legendgroup": words, "showlegend": n == 0, "marker": {"size": 4}})
+                style = {"line": {"color": KINDS[kind], "width": 1.6}, "marker": {"size": 4}}
+                group = {"legendgroup": words, "showlegend": n == 0}
+                traces.append(lines(list(part["epoch"]), list(values), named, mode="lines+markers", **style, **group))
     name = "Training curves"
-    if len(folds) == 1 and "val_loss" in table and pd.to_numeric(table["val_loss"], errors="coerce").notna().any():
-        best = pd.to_numeric(table["val_loss"], errors="coerce").idxmin()
-        name = f"Training curves; lowest validation loss {number(table.loc[best, 'val_loss'], 4)} at epoch " + str(
-            table.loc[best, "epoch"]
-        )
+    losses = pd.to_numeric(table.get("val_loss", pd.Series(dtype=float)), errors="coerce")
+    if len(folds) == 1 and losses.notna().any():
+        best = losses.idxmin()
+        name += f"; lowest validation loss {number(losses[best], 4)} at epoch {table.loc[best, 'epoch']}"
     return plot(name, traces, 380, xaxis=axis("epoch"), yaxis=axis("loss")) if traces else None
 
 

@@ -55,10 +55,7 @@ def ranking_curves(
 
     Args:
         score: higher = more likely positive; rows with NaN are left aside.
-        positive: the labels.
-        groups: what is resampled, one a row.
         seed: of the resamples; the same rows, groups and seed give the same resamples for every scorer.
-        resamples: how many.
     """
     known = np.isfinite(score)
     if not positive[known].any() or positive[known].all():

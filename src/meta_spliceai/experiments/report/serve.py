@@ -7,6 +7,7 @@ The pages lie in a temporary folder; only those whose runs have changed are writ
 from __future__ import annotations
 
 import errno
+import io
 import json
 import sys
 import threading
@@ -14,32 +15,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from meta_spliceai.errors import InputError, MetaSpliceAIError, RunError
-from meta_spliceai.experiments.report.left import NOTHING_PLANNED, Left, what_is_left
-from meta_spliceai.experiments.report.site import INDEX, STATE, build_report, running
-from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
-from meta_spliceai.experiments.store.progress_file import PROGRESS
-from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
+from meta_spliceai.experiments.report.site import STATE, build_report, running
+from meta_spliceai.experiments.report.views import NOTHING_PLANNED, Left
+from meta_spliceai.experiments.spec.rows import OWN_FOLDER
+from meta_spliceai.experiments.store.workspace import PROGRESS, Workspace
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_OF_SILENCE = 10  # after which a connection that has not asked for a whole page is closed
-
 MOST_CONNECTIONS = 32
-TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".json": "application/json",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-}
 
 Signature = tuple[tuple[str, int, int], ...]
 
@@ -48,30 +40,20 @@ class LiveSite:
     """The site's pages in a folder of their own, and what they were made from.
 
     Args:
-        workspace: the folder of runs.
-        plan: ask the planner what is left; done again only when a run has ended or a row has changed.
+        plan: what tells what is left (see `what_is_left`); asked again only when a run has ended or a row has changed.
     """
 
-    def __init__(self, workspace: Workspace, *, plan: bool = True) -> None:
+    def __init__(self, workspace: Workspace, plan: Callable[[Workspace], Left] | None = None) -> None:
         self.workspace, self.plan = workspace, plan
-        self.version = 0
-        self.error = ""
-        self._folder = TemporaryDirectory(prefix="meta-spliceai-site-")
+        self.version, self.error = 0, ""
+        self._temporary = TemporaryDirectory(prefix="meta-spliceai-site-")
+        self.folder = Path(self._temporary.name)
         self._built_from: Signature | None = None
         self._planned_from: Signature | None = None
         self._left: Left = NOTHING_PLANNED
 
     def close(self) -> None:
-        self._folder.cleanup()
-
-    def page(self, name: str) -> bytes | None:
-        """A page by its name; None for one that is not there, or that is no page."""
-        if name == STATE:
-            return json.dumps(self.state()).encode()
-        root = Path(self._folder.name).resolve()
-        path = (root / name).resolve()
-        is_page = path.is_relative_to(root) and path.suffix in TYPES and not path.name.startswith(".")
-        return path.read_bytes() if is_page and path.is_file() else None
+        self._temporary.cleanup()
 
     def state(self) -> dict[str, Any]:
         """What open pages ask for: version, what is being worked on, why the newest version could not be built."""
@@ -85,11 +67,9 @@ class LiveSite:
             return False
         try:
             ended = tuple(entry for entry in found if not entry[0].endswith("run.json"))
-            if self.plan and ended != self._planned_from:
-                rows = load_rows()
-                self._left = what_is_left(state_of_rows(rows, self.workspace), self.workspace, rows)
-                self._planned_from = ended
-            build_report(self.workspace, Path(self._folder.name), left=self._left, live=True)
+            if self.plan is not None and ended != self._planned_from:
+                self._left, self._planned_from = self.plan(self.workspace), ended
+            build_report(self.workspace, self.folder, left=self._left, live=True)
         except MetaSpliceAIError as error:
             # A row that is being typed, say: the last whole version stays, and open pages say that it is not current.
             if not self.version:
@@ -123,7 +103,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = MOST_CONNECTIONS
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, address: tuple[str, int], handler: Any) -> None:
         self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
         super().__init__(address, handler)
 
@@ -150,28 +130,35 @@ def make_server(site: LiveSite, port: int) -> ThreadingHTTPServer:
         InputError: the port is taken, or may not be used.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        server_version = "meta-spliceai"
-        sys_version = ""
+    class Handler(SimpleHTTPRequestHandler):
+        server_version, sys_version = "meta-spliceai", ""
         timeout = SECONDS_OF_SILENCE
 
-        def do_GET(self) -> None:
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given, directory=str(site.folder))
+
+        def send_head(self) -> Any:
             # Another site's page could be made to resolve to this machine; it would then ask under its own name.
             if self.headers.get("Host", "").rpartition(":")[0].strip() not in NAMES:
                 self.send_error(HTTPStatus.FORBIDDEN, "only asked for as localhost")
-                return
-            name = unquote(urlsplit(self.path).path).lstrip("/") or INDEX
-            content = site.page(name)
-            if content is None:
+                return None
+            path = unquote(urlsplit(self.path).path)
+            if path == f"/{STATE}":
+                content = json.dumps(site.state()).encode()
+                self.send_response(HTTPStatus.OK)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                return io.BytesIO(content)
+            if "/." in path or (path != "/" and path.endswith("/")):  # no page: a hidden file, or a list of files
                 self.send_error(HTTPStatus.NOT_FOUND, "no such page")
-                return
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", TYPES.get(Path(name).suffix, "application/octet-stream"))
-            self.send_header("Content-Length", str(len(content)))
+                return None
+            return super().send_head()
+
+        def end_headers(self) -> None:
             self.send_header("Cache-Control", "no-store")
             self.send_header("X-Content-Type-Options", "nosniff")
-            self.end_headers()
-            self.wfile.write(content)
+            super().end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: open pages ask every two seconds."""

@@ -29,10 +29,9 @@ from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board import shown
 from meta_spliceai.experiments.board.compare_runs import facts_of
-from meta_spliceai.experiments.board.evidence_tables import MEANINGS, evidence_tables, records
+from meta_spliceai.experiments.board.evidence import MEANINGS, evidence_tables, records
 from meta_spliceai.experiments.board.leaderboard import Board, Line, boards, lines_of, test_of
 from meta_spliceai.experiments.report import plots, views
-from meta_spliceai.experiments.report.left import NOTHING_PLANNED, Left, what_is_left
 from meta_spliceai.experiments.report.plots import Plot
 from meta_spliceai.experiments.report.ranking_curves import Band
 from meta_spliceai.experiments.spec.rows import load_rows
@@ -53,8 +52,7 @@ def build_report(
     workspace: Workspace,
     out: Path,
     *,
-    plan: bool = True,
-    left: Left | None = None,
+    left: views.Left = views.NOTHING_PLANNED,
     rows: Sequence[RowState] | None = None,
     live: bool = False,
 ) -> Path:
@@ -63,8 +61,7 @@ def build_report(
     Args:
         workspace: the folder of runs and its ledgers; an empty or absent one gives a page that says so.
         out: the folder, made if need be; pages of runs that are gone are removed from it.
-        plan: ask the planner what the rows that are left cost (seconds to half a minute).
-        left: what is left and what it costs; None to ask the planner.
+        left: what is left and what it costs (see `what_is_left`).
         rows: the wishlist's rows with their states; None for the catalogue's.
         live: pages look for a newer version of themselves, as `serve` wants it.
 
@@ -76,10 +73,7 @@ def build_report(
     """
     if out.suffix.lower() in (".html", ".htm") or (out.exists() and not out.is_dir()):
         raise InputError(f"--out {out}: the site is a folder of pages; name a folder, whose {INDEX} is then opened")
-    catalogue = load_rows()
-    rows = state_of_rows(catalogue, workspace) if rows is None else rows
-    if left is None:
-        left = what_is_left(rows, workspace, catalogue) if plan else NOTHING_PLANNED
+    rows = state_of_rows(load_rows(), workspace) if rows is None else rows
     site = _Site(out, live)
     site.made("assets/plotly.min.js", plotly.__version__, lambda page: site.write(page, get_plotlyjs()))
     found = [(board, board_page(board)) for board in boards(workspace, views.TABLE_METRICS)]
@@ -405,7 +399,7 @@ def _render_index(
     summaries: Sequence[dict[str, Any]],
     cards: Sequence[dict[str, Any]],
     rows: Sequence[RowState],
-    left: Left,
+    left: views.Left,
 ) -> str:
     licences = {str(entry["name"]): entry for run in summaries for entry in run["licences"]}
     planned = (

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.experiments.board.evidence_tables import ITSELF, NEARER_SITE, NO_CHANGE, crossed, records
-from meta_spliceai.experiments.board.leaderboard import Board, Line, Value
+from meta_spliceai.experiments.board.evidence import ITSELF, NEARER_SITE, NO_CHANGE, crossed, records
+from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line
 from meta_spliceai.experiments.board.shown import dollars, estimate, memory, number
 from meta_spliceai.experiments.report import plots
-from meta_spliceai.experiments.report.plots import Plot
+from meta_spliceai.experiments.report.plots import PlannedPoint, Plot
 from meta_spliceai.experiments.report.ranking_curves import Band, RankingCurves, ranking_curves
 from meta_spliceai.experiments.store.run_record import RunRecord, rows_of_test
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
@@ -49,6 +49,47 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What one row takes on the cheapest machine that fits; without numbers where none does.
+
+    Attributes:
+        basis: estimate, calibrated or measured, of memory and of time ("calibrated / estimate" where they differ).
+        why: where the numbers are from, in words, or why there are none.
+    """
+
+    gpu: str = ""
+    peak_bytes: int | None = None
+    hours: float | None = None
+    dollars: float | None = None
+    basis: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Left:
+    """The wishlist with costs.
+
+    Attributes:
+        costs: by row id; empty where nothing was planned.
+        hours, dollars: of all rows that are left and can run; None where nothing was planned or nothing has a price.
+        prices: day and source of the prices, in words.
+        warnings: what a reader must know (old prices, why nothing was planned).
+        memory, seconds: the planner against what was measured, in GiB and seconds.
+    """
+
+    costs: dict[str, Cost] = field(default_factory=dict)
+    hours: float | None = None
+    dollars: float | None = None
+    prices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    memory: tuple[PlannedPoint, ...] = ()
+    seconds: tuple[PlannedPoint, ...] = ()
+
+
+NOTHING_PLANNED = Left()
+
+
+@dataclass(frozen=True)
 class Standing:
     """One line of a leaderboard with what stands beside its numbers.
 
@@ -71,9 +112,7 @@ class Standing:
     @property
     def level(self) -> str:
         """good: beats every rival; bad: worse than one; warn: neither; calm: nothing to compare with."""
-        if not (self.beaten or self.open or self.worse):
-            return "calm"
-        return "bad" if self.worse else "warn" if self.open else "good"
+        return "bad" if self.worse else "warn" if self.open else "good" if self.beaten else "calm"
 
     @property
     def summary(self) -> str:
@@ -84,13 +123,8 @@ class Standing:
 
 
 def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line], tuple[str, str]]) -> list[Standing]:
-    """A board's lines with their differences and verdicts.
-
-    Args:
-        board: the leaderboard.
-        differences: paired differences in the headline metric: run, scorer, reference, estimate, low, high.
-        rests: base networks and context of a line.
-    """
+    """A board's lines with their verdicts and what they rest on, from paired differences in the headline metric (run,
+    scorer, reference, estimate, low, high)."""
     rivals = [line.scorer for line in board.lines if line.kind != "learned"]
     reference = REFERENCE if REFERENCE in rivals else next(iter(rivals), "")
     by_line: dict[tuple[str, str], dict[str, Record]] = {}
@@ -100,18 +134,16 @@ def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line
     found = []
     for line in board.lines:
         mine = by_line.get((line.run, line.scorer), {})
-        outcomes = {rival: _outcome(mine[rival]) for rival in rivals if line.kind == "learned" and rival in mine}
-        beaten, undecided, worse = (
-            tuple(rival for rival, outcome in outcomes.items() if outcome == one) for one in ("beaten", "open", "worse")
-        )
+        beaten, undecided, worse = [], [], []
+        for rival in rivals if line.kind == "learned" else ():
+            if rival in mine:
+                low, high = mine[rival]["low"], mine[rival]["high"]
+                better = low is not None and low > 0
+                (beaten if better else worse if high is not None and high < 0 else undecided).append(rival)
         name = line.scorer if counted[line.scorer] == 1 else f"{line.scorer} · {line.run.rpartition('-')[2]}"
-        found.append(Standing(name, line, mine.get(reference), rests(line), beaten, undecided, worse))
+        outcomes = (tuple(beaten), tuple(undecided), tuple(worse))
+        found.append(Standing(name, line, mine.get(reference), rests(line), *outcomes))
     return found
-
-
-def _outcome(difference: Record) -> str:
-    low, high = difference["low"], difference["high"]
-    return "beaten" if low is not None and low > 0 else "worse" if high is not None and high < 0 else "open"
 
 
 def rests_on(line: Line, data: Record, spec: Record) -> tuple[str, str]:
@@ -143,10 +175,9 @@ def drawn_lines(found: Sequence[Standing]) -> list[Standing]:
 def forest_of(found: Sequence[Standing], prevalence: float | None, most: int = len(FOREST)) -> Plot | None:
     """The forest plot of a board over its headline metrics, `most` of them at most."""
     chance = {"AUPRC": prevalence, "AUROC": 0.5, FOREST["spearman_effect"]: 0.0}
-    unknown = Value(None, None, None)
     rows = {
         heading: [
-            {"scorer": one.name, "kind": one.line.kind, **vars(one.line.values.get(metric, unknown))}
+            {"scorer": one.name, "kind": one.line.kind, **vars(one.line.values.get(metric, UNKNOWN))}
             for one in drawn_lines(found)
         ]
         for metric, heading in list(FOREST.items())[:most]
@@ -197,22 +228,25 @@ def ranking_of(run: RunRecord, predictions: pd.DataFrame | None) -> Ranking:
     found: dict[str, tuple[str, RankingCurves]] = {}
     for scorer in run.evaluation.scorers:
         if scorer.score_column in rows:
-            values = pd.to_numeric(rows[scorer.score_column], errors="coerce").to_numpy(dtype=np.float64)
-            curves = ranking_curves(values, positive, groups)
+            curves = ranking_curves(_numbers(rows, scorer.score_column), positive, groups)
             if curves is not None:
                 found[scorer.name] = (scorer.kind, curves)
     return Ranking(found, digest, "" if found else "no scorer says how likely a variant is altering")
 
 
+def _numbers(table: pd.DataFrame, column: str) -> np.ndarray:
+    return pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+
+
 def ranking_plots(series: Sequence[tuple[str, str, Band, Band]], prevalence: float | None) -> list[Plot]:
     """Precision by recall, and ROC: name, kind, precision and sensitivity of each scorer."""
     height = prevalence or 0.0
+    precision, sensitivity = [(n, k, p) for n, k, p, _ in series], [(n, k, s) for n, k, _, s in series]
+    axes = ("recall", "precision"), ("false-positive rate", "true-positive rate")
     drawn = (
-        plots.curves("Precision by recall", [(n, k, p) for n, k, p, _ in series],
-                     ("recall", "precision"), (height, height)),
-        plots.curves("ROC curves", [(n, k, s) for n, k, _, s in series],
-                     ("false-positive rate", "true-positive rate"), (0.0, 1.0)),
-    )  # fmt: skip
+        plots.curves("Precision by recall", precision, axes[0], (height, height)),
+        plots.curves("ROC curves", sensitivity, axes[1], (0.0, 1.0)),
+    )
     return [one for one in drawn if one is not None]
 
 
@@ -221,22 +255,18 @@ def scatter_plots(run: RunRecord, predictions: pd.DataFrame | None, lines: Seque
     rows = rows_of_test(predictions)
     if rows is None or not {"classification", "effect"} <= set(rows):
         return []
-    measured = pd.to_numeric(rows["effect"], errors="coerce").to_numpy(dtype=np.float64)
+    measured, axes = _numbers(rows, "effect"), (_effect_label(run), "predicted Δ, signed")
     found = []
     for line in lines:
         column = f"{line.scorer}.signed"
         if line.kind != "baseline" and column in rows:
-            words = f"{line.scorer}: ρ = {estimate(vars(line.values['spearman_effect']), 2)}" if (
-                "spearman_effect" in line.values) else line.scorer  # fmt: skip
-            predicted = pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=np.float64)
-            drawn = plots.scatter(
-                words, measured, predicted, list(rows["classification"]), (effect_label(run), "predicted Δ, signed")
-            )
-            found += [drawn] if drawn else []
-    return found
+            rho = line.values.get("spearman_effect")
+            words = line.scorer if rho is None else f"{line.scorer}: ρ = {estimate(vars(rho), 2)}"
+            found.append(plots.scatter(words, measured, _numbers(rows, column), list(rows["classification"]), axes))
+    return [one for one in found if one is not None]
 
 
-def effect_label(run: RunRecord) -> str:
+def _effect_label(run: RunRecord) -> str:
     """What the measured effect is, for axes: the first clause of the data set's own words."""
     return str(run.data.get("effect_label") or "measured effect").partition(";")[0].strip()
 
@@ -249,7 +279,7 @@ def saturation_plots(
     if predictions is None or not set(predictions) >= MAP_NEEDS:
         return []
     frame = predictions.reset_index(drop=True).copy()
-    panels = {f"Measured: {effect_label(run)}": "effect"}
+    panels = {f"Measured: {_effect_label(run)}": "effect"}
     bases = [name for name in ("base own_site", REFERENCE) if f"{name}.signed" in frame][:1]
     sources = [(f"Base network: {name}", frame, name) for name in bases]
     sources += [(f"Learned model: {name}", table, name) for name, table in learned.items()]
@@ -270,12 +300,12 @@ def strata_plots(evidence: Record) -> list[tuple[str, list[Plot]]]:
     for key, title in STRATIFICATIONS.items():
         drawn = []
         for metric in ("auprc", "auroc"):
-            mine = [
-                {**record, "aside": f"{record['n']:,} variants, {record['n_positive']:,} altering",
-                 "chance": record.get("prevalence") if metric == "auprc" else 0.5}
-                for record in records(evidence, "strata")
-                if record["stratification"] == key and record.get("metric") == metric
-            ]  # fmt: skip
+            mine = []
+            for record in records(evidence, "strata"):
+                if record["stratification"] == key and record.get("metric") == metric:
+                    aside = f"{record['n']:,} variants, {record['n_positive']:,} altering"
+                    chance = record.get("prevalence") if metric == "auprc" else 0.5
+                    mine.append({**record, "aside": aside, "chance": chance})
             drawn.append(plots.blocks(f"{metric.upper()} by {title}", mine, "stratum", metric.upper()))
         if any(drawn):
             found.append((title, [one for one in drawn if one is not None]))
@@ -288,39 +318,48 @@ def observed_plots(evidence: Record, learned: str) -> list[Plot]:
     def kind(scorer: str) -> str:
         return "baseline" if scorer in (ITSELF, NEARER_SITE, NO_CHANGE) else "learned" if scorer == learned else "base"
 
+    def counted(record: Record) -> str:
+        """What a number of observed sites is made of."""
+        if isinstance(record.get("hits"), int | float) and isinstance(record.get("of"), int | float):
+            return f"{record['hits']:,.0f} of {record['of']:,.0f}"
+        silent = record.get("n_without_prediction")
+        return f"{silent:,} without a prediction" if silent else ""
+
     def block(found: Sequence[Record], name: str, key: str, measure: str, heading: Callable[[Any], str]) -> Plot | None:
         values, by_scorer = crossed(found, key)
-        rows = [
-            {**mine[value], "scorer": scorer, "kind": kind(scorer), "block": heading(value),
-             "more": _counted(mine[value])}
-            for value in values
-            for scorer, mine in by_scorer.items()
-            if value in mine
-        ]  # fmt: skip
+        rows = []
+        for value in values:
+            for scorer, mine in by_scorer.items():
+                if value in mine:
+                    said = {"scorer": scorer, "kind": kind(scorer), "block": heading(value)}
+                    rows.append({**mine[value], **said, "more": counted(mine[value])})
         return plots.blocks(name, rows, "block", measure)
 
-    kinds = [
-        {**one, "scorer": record["scorer"]}
-        for record in records(evidence, "effect_types")
-        for one in record["metrics"]
-        if one["metric"] != "accuracy"
-    ]
+    hits, peaks = records(evidence, "localisation"), records(evidence, "peaks")
+    kinds = [one for one in _scores_of_kinds(evidence) if one["metric"] != "accuracy"]
+    where, appear, which = (
+        "Is the strongest change at the right place?",
+        "Do sites appear and vanish where they were seen to?",
+        "Is the kind of effect right?",
+    )
     drawn = (
-        block(records(evidence, "localisation"), "Is the strongest change at the right place?", "tolerance", "hit rate",
-              lambda near: f"±{near} nt"),
-        block(records(evidence, "peaks"), "Do sites appear and vanish where they were seen to?", "metric", "share",
-              lambda metric: str(metric).replace("_", " ")),
-        block(kinds, "Is the kind of effect right?", "metric", "F1", lambda metric: str(metric).removeprefix("F1 of ")),
-    )  # fmt: skip
+        block(hits, where, "tolerance", "hit rate", lambda near: f"±{near} nt"),
+        block(peaks, appear, "metric", "share", lambda metric: str(metric).replace("_", " ")),
+        block(kinds, which, "metric", "F1", lambda metric: str(metric).removeprefix("F1 of ")),
+    )
     return [one for one in drawn if one is not None]
+
+
+def _scores_of_kinds(evidence: Record) -> list[dict[str, Any]]:
+    return [
+        {**one, "scorer": record["scorer"]} for record in records(evidence, "effect_types") for one in record["metrics"]
+    ]
 
 
 def without_number(evidence: Record) -> list[str]:
     """Why a number of the evidence is missing, a line each."""
     named = ("within_position", "gain_over_position", "peaks", "localisation")
-    found = [record for name in named for record in records(evidence, name)]
-    for record in records(evidence, "effect_types"):
-        found += [{**one, "scorer": record["scorer"]} for one in record["metrics"]]
+    found = [record for name in named for record in records(evidence, name)] + _scores_of_kinds(evidence)
     lines = [
         f"{record.get('scorer', '')}, {str(record.get('metric', record.get('tolerance', ''))).replace('_', ' ')}: "
         f"{record['reason']}"
@@ -328,14 +367,6 @@ def without_number(evidence: Record) -> list[str]:
         if record.get("reason")
     ]
     return list(dict.fromkeys(lines))
-
-
-def _counted(record: Record) -> str:
-    """What a number of observed sites is made of."""
-    if isinstance(record.get("hits"), int | float) and isinstance(record.get("of"), int | float):
-        return f"{record['hits']:,.0f} of {record['of']:,.0f}"
-    silent = record.get("n_without_prediction")
-    return f"{silent:,} without a prediction" if silent else ""
 
 
 def reliability_plot(evidence: Record) -> Plot | None:

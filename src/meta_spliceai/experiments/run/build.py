@@ -10,12 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.errors import InputError, MissingResourceError, unknown_value
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, SplitSpec
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, POSITIVE, binary_labels
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, HEADS, ComposedPredictor, QuantileEnsemble
+from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
+    HUB,
+    PUBLISHED,
+    missing_here,
+    require_weights,
+)
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.targets import TARGETS, Targets
 from meta_spliceai.splice_engine.variants.coverage import Coverage
@@ -69,12 +75,6 @@ class Wanted:
         return gene_families(self.table, self.genome, self.window)
 
 
-def _by_chromosome(wanted: Wanted) -> Split:
-    return chromosome_split(
-        wanted.table, wanted.spec.test_chromosomes, wanted.seed, wanted.validation, wanted.families()
-    )
-
-
 SPLITTERS: dict[str, Callable[[Wanted], Split]] = {
     "gene": lambda w: group_split(w.table, w.shares, w.seed, "gene", w.families(), "gene"),
     "group": lambda w: group_split(w.table, w.shares, w.seed, "group"),
@@ -82,7 +82,7 @@ SPLITTERS: dict[str, Callable[[Wanted], Split]] = {
         w.table, w.shares, w.seed, "exon", exon_families(w.table, w.genome, w.window), "exon"
     ),
     "position-blocks": lambda w: position_block_split(w.table, w.shares, w.seed),
-    "chromosome": _by_chromosome,
+    "chromosome": lambda w: chromosome_split(w.table, w.spec.test_chromosomes, w.seed, w.validation, w.families()),
     "spliceai-clean": lambda w: spliceai_clean_split(w.table, w.seed, w.validation, w.families()),
 }
 """Name of a split: what makes it. `gene` keeps families (paralogs, neighbours) together, `group` the table's groups."""
@@ -117,7 +117,10 @@ def make_splits(wanted: Wanted) -> list[Split]:
     Raises:
         InputError: an unknown name, or a part that would be empty or lack a class.
     """
-    splits = _splits(wanted)
+    name, folds = wanted.spec.name, wanted.spec.folds is not None
+    if name not in (FOLDERS if folds else SPLITTERS):
+        raise unknown_value("split with folds" if folds else "split", name, FOLDERS if folds else SPLITTERS)
+    splits = FOLDERS[name](wanted) if folds else [SPLITTERS[name](wanted)]
     for split in splits:
         for part in PARTS:
             if not len(split.indices(part)):
@@ -141,17 +144,6 @@ def _train_on(split: Split, rows: int, wanted: Wanted) -> Split:
     coverage.leave_out(f"not drawn: split.train_rows = {rows:,}", wanted.table["variant_id"].iloc[left_out])
     description = f"{split.description}; trained on {min(rows, len(train)):,} of {len(train):,} rows"
     return make_split(wanted.table, parts, split.name, description, coverage, unit=split.unit, may_lack=PARTS[1:])
-
-
-def _splits(wanted: Wanted) -> list[Split]:
-    spec = wanted.spec
-    if spec.folds is None:
-        if spec.name not in SPLITTERS:
-            raise unknown_value("split", spec.name, SPLITTERS)
-        return [SPLITTERS[spec.name](wanted)]
-    if spec.name not in FOLDERS:
-        raise unknown_value("split with folds", spec.name, FOLDERS)
-    return FOLDERS[spec.name](wanted)
 
 
 def make_targets(spec: ExperimentSpec, table: pd.DataFrame, scores: BaseScores) -> Targets:
@@ -179,8 +171,6 @@ def sides(table: pd.DataFrame, negatives: Sequence[str], effect: bool = False) -
     """1 for Splice-altering, 0 for the negatives; classes on neither side are left out and counted.
 
     Args:
-        table: a variant table.
-        negatives: classes of the negative side.
         effect: the measured effect is learned from too, of any class; then only rows without either are left out.
     """
     labels = binary_labels(table, negatives)
@@ -196,12 +186,7 @@ def sides(table: pd.DataFrame, negatives: Sequence[str], effect: bool = False) -
     return Targets(labels[:, None].astype(np.float32), used, coverage, "altering", rule)
 
 
-def _quantile_members(spec: ExperimentSpec) -> Predictor:
-    settings: dict[str, Any] = {**spec.encoder.settings, **spec.head.settings}
-    return QuantileEnsemble(window=spec.window, encoder=spec.encoder.name, seed=spec.training.own_seed, **settings)
-
-
-JOINT: dict[str, Callable[[ExperimentSpec], Predictor]] = {"quantile-members": _quantile_members}
+JOINT = ("quantile-members",)
 """Heads that are more than one module: `quantile-members` trains one model a quantile, side by side."""
 
 HEAD_NAMES = (*HEADS, *JOINT)
@@ -219,7 +204,8 @@ def build_predictor(spec: ExperimentSpec) -> Predictor:
     if spec.head.name not in HEAD_NAMES:
         raise unknown_value("head", spec.head.name, HEAD_NAMES, where=f"row '{spec.id}'")
     if spec.head.name in JOINT:
-        return JOINT[spec.head.name](spec)
+        settings: dict[str, Any] = {**spec.encoder.settings, **spec.head.settings}
+        return QuantileEnsemble(window=spec.window, encoder=spec.encoder.name, seed=spec.training.own_seed, **settings)
     return ComposedPredictor(
         spec.encoder.name,
         spec.head.name,
@@ -228,3 +214,35 @@ def build_predictor(spec: ExperimentSpec) -> Predictor:
         encoder_settings=dict(spec.encoder.settings),
         head_settings=dict(spec.head.settings),
     )
+
+
+def require_encoder_weights(spec: ExperimentSpec) -> None:
+    """Make sure that a row's encoder can be built, before hours go into its base scores. An ensemble has none of its
+    own; its members have.
+
+    Raises:
+        MissingResourceError: the weights cannot be had; the message names the row and the ways out.
+        MissingExtraError: they have to be downloaded, and the extra that does it is not installed.
+    """
+    asked = _weights_of(spec)
+    try:
+        if asked is not None:
+            require_weights(spec.encoder.name, **asked)
+    except MissingResourceError as error:
+        how = "--set encoder.settings.weights=FOLDER, or =scratch"
+        raise MissingResourceError(f"row '{spec.id}': {error} ({how})") from error
+
+
+def missing_encoder_weights(spec: ExperimentSpec) -> str:
+    """Why a row's encoder has no weights on this machine, in words; empty where it has, or needs none. Nothing is
+    downloaded."""
+    asked = _weights_of(spec)
+    return "" if asked is None else missing_here(spec.encoder.name, **asked)
+
+
+def _weights_of(spec: ExperimentSpec) -> dict[str, Any] | None:
+    """Which weights a row asks for; None for rows whose model has none but its own."""
+    if spec.ensemble is not None or spec.fusion is not None or spec.encoder.name not in PUBLISHED:
+        return None
+    settings = spec.encoder.settings
+    return {"weights": str(settings.get("weights", HUB)), "revision": settings.get("revision")}

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
+
+from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, now
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.meta_layer.fit_report import TrainingState
+
+SECONDS_BETWEEN_WRITES = 2.0
 
 
 class Callback(Protocol):
@@ -30,34 +36,26 @@ class Callback(Protocol):
 
 
 class Silent:
-    """Keeps the lines and says nothing."""
+    """Keeps the lines and facts, and says nothing."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.facts: list[tuple[str, dict[str, Any]]] = []
 
     def say(self, line: str) -> None:
-        """Keep the line."""
         self.lines.append(line)
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Keep the stage's name."""
         self.lines.append(name)
         yield lambda _: None
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        """Keep the facts."""
         self.facts.append((kind, facts))
 
 
 def training_reports(callback: Callback, fold: int | None = None) -> Callable[[TrainingState], None]:
-    """What `fit` tells its progress to, so that the callback hears of it.
-
-    Args:
-        callback: told `training` now and then and `epoch` after each epoch.
-        fold: number of the fold, from 1; None where there is one split.
-    """
+    """What `fit` tells its progress to: `training` now and then, and `epoch` after each epoch; `fold` from 1."""
 
     def report(state: TrainingState) -> None:
         facts = {name: value for name, value in vars(state).items() if name != "ended"}
@@ -66,3 +64,57 @@ def training_reports(callback: Callback, fold: int | None = None) -> Callable[[T
             callback.tell("epoch", {"fold": fold, "memory_bytes": state.memory_bytes, **state.ended})
 
     return report
+
+
+class ProgressFile:
+    """A callback that hands everything on and keeps progress.json of a run's folder up to date while it is running.
+
+    The file holds at, stage, done, total, fold, epoch, epochs, share, loss, windows_per_second, memory_bytes, seconds
+    and dollars (with a price an hour of the machine); what is not known is absent.
+    """
+
+    def __init__(self, callback: Callback, run: RunDirectory, price_per_hour: float | None = None) -> None:
+        self.callback, self.run, self.price_per_hour = callback, run, price_per_hour
+        self.began, self.written = time.perf_counter(), -math.inf
+        self.say = callback.say
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Hand the step on, and write how much of it is done."""
+        done = 0
+        self.written = -math.inf  # a step's beginning is always written
+        self._write({"stage": name, "done": 0, "total": total})
+        with self.callback.stage(name, total) as advance:
+
+            def count(units: int) -> None:
+                nonlocal done
+                done += units
+                advance(units)
+                self._write({"stage": name, "done": done, "total": total})
+
+            yield count
+
+    def tell(self, kind: str, facts: dict[str, Any]) -> None:
+        """Hand the facts on, and write those of the training."""
+        self.callback.tell(kind, facts)
+        if kind == "epoch":
+            self.run.require_there()
+        if kind == "training":
+            self._write({"stage": "training", **facts})
+
+    def close(self) -> None:
+        """Take the file away; one that is out of reach with its disk stays."""
+        with suppress(OSError):
+            (self.run.path / PROGRESS).unlink(missing_ok=True)
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        since = time.perf_counter()
+        if since - self.written < SECONDS_BETWEEN_WRITES:
+            return
+        self.run.require_there()
+        self.written = since
+        seconds, price = since - self.began, self.price_per_hour
+        dollars = None if price is None else round(seconds / 3600 * price, 4)
+        content = {"at": now(), **facts, "seconds": round(seconds, 1), "dollars": dollars}
+        # NaN (no batch has been looked at yet) is no JSON.
+        self.run.write_json(PROGRESS, {name: value for name, value in content.items() if value == value})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,14 +16,13 @@ from jaxtyping import Float, Int
 
 from meta_spliceai.errors import MissingPackageError
 from meta_spliceai.experiments.board.leaderboard import HEADLINES
-from meta_spliceai.experiments.run.describe_data import digest_of_splits
-from meta_spliceai.experiments.run.evaluate_task import evaluate_task
 from meta_spliceai.experiments.run.evidence import gather_evidence
 from meta_spliceai.experiments.run.job import Trained
-from meta_spliceai.experiments.run.kept_baselines import kept_or_computed
+from meta_spliceai.experiments.run.observed_sites import evaluate_task
 from meta_spliceai.experiments.run.prepare import Prepared, digest_of_test
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import code_version
+from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     ASSAY_SOURCE,
     BASE_MAX_WINDOW,
@@ -47,6 +49,8 @@ from meta_spliceai.splice_engine.meta_layer.targets import validated_delta
 from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
 from meta_spliceai.splice_engine.variants.windows import Windows
 
+_LOG = logging.getLogger(__name__)
+
 SCALES: dict[str, Scale] = {
     "validated-delta": "delta",
     "altering": "probability",
@@ -54,6 +58,8 @@ SCALES: dict[str, Scale] = {
     "magnitude": "rank",
 }
 """What the score of a model is that was trained on a target."""
+
+Rows = Int[np.ndarray, " rows"]
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,6 @@ def evaluate_run(
     evaluation, and the task's own metrics in `task`.
 
     Args:
-        spec: the row.
-        prepared: what it was trained on.
-        trained: its predictions on every row of the table.
         clock: measures "baselines" and "evaluation" apart: the former may be found in the cache.
     """
     with clock("baselines"):
@@ -108,77 +111,37 @@ def _baselines(
     spec: ExperimentSpec, prepared: Prepared
 ) -> tuple[dict[Scorer, Scores], tuple[str, ...], tuple[str, ...]]:
     """The baselines, the names of those that were computed now, and what had to be left out."""
-    table = prepared.table
-    scores: dict[Scorer, Scores] = {}
+    table, windows, annotation = prepared.table, prepared.windows, prepared.loaded.annotation
     computed: list[str] = []
     notes = []
-    try:
-        scores[POSITION] = _out_of_fold(
-            spec, prepared, POSITION, computed, lambda train, rows: _position(spec, prepared, train, rows)
+
+    def with_windows(rows: Rows) -> tuple[pd.DataFrame, Windows]:
+        cut = Windows(windows.ref[rows], windows.alt[rows], windows.real_bases[rows])
+        return table.iloc[rows].reset_index(drop=True), cut
+
+    def position(train: Rows, rows: Rows) -> Scores:
+        return position_only(
+            table.iloc[train], table.iloc[rows], spec.seed, annotation=annotation, negatives=spec.negatives
         )
+
+    def kmers(train: Rows, rows: Rows) -> Scores:
+        return kmers_and_position(
+            with_windows(train), with_windows(rows), spec.seed, annotation=annotation, negatives=spec.negatives
+        )
+
+    def source(train: Rows, rows: Rows) -> Scores:
+        return assay_source(table.iloc[train], table.iloc[rows], negatives=spec.negatives)
+
+    scores: dict[Scorer, Scores] = {}
+    try:
+        scores[POSITION] = _out_of_fold(spec, prepared, POSITION, computed, position)
     except MissingPackageError as error:
         notes.append(f"{POSITION.name} left out: {error}")
-    scores[KMERS_AND_POSITION] = _out_of_fold(
-        spec, prepared, KMERS_AND_POSITION, computed, lambda train, rows: _kmers(spec, prepared, train, rows)
-    )
+    scores[KMERS_AND_POSITION] = _out_of_fold(spec, prepared, KMERS_AND_POSITION, computed, kmers)
     scores |= _base_scorers(prepared)
     if len(table[["source", "method"]].drop_duplicates()) > 1:
-        scores[ASSAY_SOURCE] = _out_of_fold(
-            spec,
-            prepared,
-            ASSAY_SOURCE,
-            computed,
-            lambda train, rows: assay_source(table.iloc[train], table.iloc[rows], negatives=spec.negatives),
-        )
+        scores[ASSAY_SOURCE] = _out_of_fold(spec, prepared, ASSAY_SOURCE, computed, source)
     return scores, tuple(computed), tuple(notes)
-
-
-def _evaluated(
-    spec: ExperimentSpec, prepared: Prepared, trained: Trained, baselines: dict[Scorer, Scores]
-) -> RunEvaluation:
-    table, parts = prepared.table, prepared.parts
-    columns = trained.columns(trained.predictions)
-    scores = dict(baselines)
-    if "score" in columns:
-        scores[learned_scorer(spec, trained.model)] = Scores(
-            columns["score"].astype(np.float64),
-            columns.get("signed", np.full(len(table), np.nan)).astype(np.float64),
-        )
-    delta = validated_delta(table, prepared.scores)
-    target = target_magnitude(delta.values, delta.used)
-    frame = predictions_frame(table, target, scores)
-    frame = pd.concat([table, frame[[column for column in frame if column not in table]]], axis=1)
-    frame.insert(len(table.columns), "part", parts)
-    if len(prepared.splits) > 1:
-        frame.insert(len(table.columns) + 1, "fold", prepared.tested_in + 1)
-    named = {f"{spec.id}.{name}": values for name, values in columns.items() if name not in ("score", "signed")}
-    frame = pd.concat([frame, pd.DataFrame(named, index=frame.index)], axis=1)
-    tested = frame[parts == "test"]
-    scorers = list(scores)
-    evaluation = evaluate(
-        tested, scorers, BASE_MAX_WINDOW.name, n_boot=spec.bootstrap, seed=spec.seed, negatives=spec.negatives
-    )
-    summary = {
-        "digest": digest_of_test(tested, prepared.loaded.dataset.name, spec.negatives),
-        "negatives": list(spec.negatives),
-        "rows": len(tested),
-        "positives": int((tested["classification"] == SPLICE_ALTERING).sum()),
-        "groups": int(tested["group"].nunique()),
-    }
-    folds = (
-        [
-            evaluate(
-                rows, scorers, BASE_MAX_WINDOW.name, n_boot=0, seed=spec.seed, negatives=spec.negatives
-            ).metrics.assign(fold=fold)
-            for fold, rows in tested.groupby("fold")
-        ]
-        if "fold" in frame
-        else []
-    )
-    verdicts = [verdict.text for verdict in evaluation.verdicts()]
-    evidence = gather_evidence(spec, prepared, tested, scorers, columns)
-    task = evaluate_task(spec, prepared, columns)
-    return RunEvaluation(frame, evaluation, summary, verdicts, spread(folds), task, evidence)
 
 
 def _base_scorers(prepared: Prepared) -> dict[Scorer, Scores]:
@@ -200,29 +163,17 @@ def _out_of_fold(
     prepared: Prepared,
     scorer: Scorer,
     computed: list[str],
-    learn: Callable[[Int[np.ndarray, " train"], Int[np.ndarray, " rows"]], Scores],
+    learn: Callable[[Rows, Rows], Scores],
 ) -> Scores:
-    """A baseline that learns, for every row from what the split that tests it does not test.
-
-    It sees what a learned model sees: the training part, and the validation part, on which models are chosen. Rows that
-    no split tests are predicted by the first split's. Its scores are kept by content: rows of the catalogue that share
-    data, split and seed have them computed once.
-
-    Args:
-        spec: the row.
-        prepared: variants and splits.
-        scorer: which baseline.
-        computed: its name is added here if it is computed.
-        learn: from row numbers to learn from and row numbers to predict, to scores.
-    """
+    """A baseline that learns: every row is scored by what was learned on the other parts of the split that tests it;
+    rows that no split tests by the first one. Computed once, and its name then added to `computed`."""
 
     def compute() -> Float[np.ndarray, " rows"]:
         computed.append(scorer.name)
         score = np.full(len(prepared.table), np.nan)
         tested_in = prepared.tested_in
         for number, split in enumerate(prepared.splits):
-            wanted = (tested_in == number) | ((tested_in < 0) if number == 0 else False)
-            rows = np.flatnonzero(wanted)
+            rows = np.flatnonzero((tested_in == number) | ((tested_in < 0) & (number == 0)))
             if len(rows):
                 seen = np.union1d(split.indices("train"), split.indices("validation"))
                 score[rows] = learn(seen, rows).score
@@ -232,7 +183,7 @@ def _out_of_fold(
         scorer.name,
         code_version(),
         prepared.loaded.digest,
-        digest_of_splits(prepared),
+        prepared.split_digest,
         prepared.table["variant_id"].tolist(),
         spec.negatives,
         spec.window,
@@ -241,33 +192,67 @@ def _out_of_fold(
     return unsigned(kept_or_computed(depends_on, len(prepared.table), compute))
 
 
-def _position(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np.ndarray) -> Scores:
-    table = prepared.table
-    return position_only(
-        table.iloc[train],
-        table.iloc[rows],
-        spec.seed,
-        annotation=prepared.loaded.annotation,
-        negatives=spec.negatives,
-    )
+def kept_or_computed(
+    depends_on: Sequence[object], rows: int, compute: Callable[[], Float[np.ndarray, " rows"]]
+) -> Float[np.ndarray, " rows"]:
+    """The scores kept for these inputs (plain values that decide the scores), or computed now and kept, so that rows
+    sharing a test share them. A file that holds another number of them than `rows` is computed anew."""
+    key = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
+    path = cache_dir() / "baselines" / f"{key[:32]}.npy"
+    if path.is_file():
+        try:
+            kept = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            _LOG.warning("kept baseline %s cannot be read (%s); it is computed again", path, error)
+        else:
+            if kept.shape == (rows,) and kept.dtype == np.float64:
+                return kept
+            _LOG.warning("kept baseline %s holds %s %s; it is computed again", path, kept.dtype, kept.shape)
+    scores = np.asarray(compute(), dtype=np.float64)
+    with atomic_write(path, "wb") as handle:
+        np.save(handle, scores, allow_pickle=False)
+    return scores
 
 
-def _kmers(spec: ExperimentSpec, prepared: Prepared, train: np.ndarray, rows: np.ndarray) -> Scores:
-    seen, asked = (
-        (prepared.table.iloc[part].reset_index(drop=True), _windows_of(prepared, part)) for part in (train, rows)
-    )
-    return kmers_and_position(
-        seen,
-        asked,
-        spec.seed,
-        annotation=prepared.loaded.annotation,
-        negatives=spec.negatives,
-    )
+def _evaluated(
+    spec: ExperimentSpec, prepared: Prepared, trained: Trained, baselines: dict[Scorer, Scores]
+) -> RunEvaluation:
+    table, parts = prepared.table, prepared.parts
+    columns = trained.columns(trained.predictions)
+    scores = dict(baselines)
+    if "score" in columns:
+        scores[_learned_scorer(spec, trained.model)] = Scores(
+            columns["score"].astype(np.float64),
+            columns.get("signed", np.full(len(table), np.nan)).astype(np.float64),
+        )
+    delta = validated_delta(table, prepared.scores)
+    frame = predictions_frame(table, target_magnitude(delta.values, delta.used), scores)
+    frame = pd.concat([table, frame[[column for column in frame if column not in table]]], axis=1)
+    frame.insert(len(table.columns), "part", parts)
+    if len(prepared.splits) > 1:
+        frame.insert(len(table.columns) + 1, "fold", prepared.tested_in + 1)
+    named = {f"{spec.id}.{name}": values for name, values in columns.items() if name not in ("score", "signed")}
+    frame = pd.concat([frame, pd.DataFrame(named, index=frame.index)], axis=1)
+    tested = frame[parts == "test"]
+    scorers = list(scores)
 
+    def evaluated(rows: pd.DataFrame, resamples: int) -> Evaluation:
+        return evaluate(rows, scorers, BASE_MAX_WINDOW.name, n_boot=resamples, seed=spec.seed, negatives=spec.negatives)
 
-def _windows_of(prepared: Prepared, rows: Int[np.ndarray, " rows"]) -> Windows:
-    windows = prepared.windows
-    return Windows(windows.ref[rows], windows.alt[rows], windows.real_bases[rows])
+    evaluation = evaluated(tested, spec.bootstrap)
+    summary = {
+        "digest": digest_of_test(tested, prepared.loaded.dataset.name, spec.negatives),
+        "negatives": list(spec.negatives),
+        "rows": len(tested),
+        "positives": int((tested["classification"] == SPLICE_ALTERING).sum()),
+        "groups": int(tested["group"].nunique()),
+    }
+    by_fold = tested.groupby("fold") if "fold" in frame else ()
+    folds = [evaluated(rows, 0).metrics.assign(fold=fold) for fold, rows in by_fold]
+    verdicts = [verdict.text for verdict in evaluation.verdicts()]
+    evidence = gather_evidence(spec, prepared, tested, scorers, columns)
+    task = evaluate_task(spec, prepared, columns)
+    return RunEvaluation(frame, evaluation, summary, verdicts, spread(folds), task, evidence)
 
 
 def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:
@@ -298,13 +283,12 @@ def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:
     return found
 
 
-def learned_scorer(spec: ExperimentSpec, model: dict[str, Any]) -> Scorer:
+def _learned_scorer(spec: ExperimentSpec, model: dict[str, Any]) -> Scorer:
     """The row's line on a leaderboard."""
     if spec.fusion is not None:
         words = " and k-mers" if spec.fusion.words else ""
-        return Scorer(
-            spec.id, "learned", f"fusion of {', '.join(model['networks'])} with position{words}", "probability"
-        )
+        note = f"fusion of {', '.join(model['networks'])} with position{words}"
+        return Scorer(spec.id, "learned", note, "probability")
     what = model["predictor"] if spec.ensemble else f"{spec.encoder.name} with {spec.head.name}, {spec.window} nt"
     note = f"{what}, {model['parameters']:,} parameters, weights {model['weights']}"
     return Scorer(spec.id, "learned", note, SCALES[spec.target])

@@ -7,8 +7,9 @@ and the documents only draw it.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,10 @@ from jaxtyping import Float
 
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MissingPackageError
-from meta_spliceai.experiments.run.observed_sites import evaluate_observed_sites
+from meta_spliceai.experiments.run import observed_sites
+from meta_spliceai.experiments.run.observed_sites import plain, records
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.store.plain_values import plain, records
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import evaluate_calibration, reliability
 from meta_spliceai.splice_engine.meta_layer.evaluation.ceiling import replicate_ceiling
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering
@@ -37,16 +38,7 @@ EVIDENCE = "evidence.json"
 STRATA_METRICS = ("auprc", "auroc")
 MOST_RESAMPLES = 400
 """Resamples behind the intervals of strata and peaks at most: there are dozens of them, and none is the headline."""
-PARTS = (
-    "strata",
-    "within_position",
-    "gain_over_position",
-    "calibration",
-    "ceiling",
-    "peaks",
-    "localisation",
-    "effect_types",
-)
+PARTS = ("strata", "within_position", "gain_over_position", "calibration", "ceiling", *observed_sites.PARTS)
 """What evidence consists of; each part is a list of records."""
 
 FEWEST_IN_STRATUM = 20
@@ -63,57 +55,52 @@ def gather_evidence(
     """Everything beside the headline metrics, as plain values.
 
     Args:
-        spec: the row.
-        prepared: what it was trained on.
         tested: the test part with every scorer's columns, as `evaluate` reads it; its index says which rows of the
             table they are.
-        scorers: what is evaluated.
         columns: the model's predictions by name, one value a row of the table.
 
     Returns:
         the PARTS, each a list of records (or empty, with the reason in `reasons`), `seconds` by part; see
         docs/reference/metrics.md.
     """
+    found: dict[str, Any] = {"format": FORMAT, "negatives": list(spec.negatives), "rows": len(tested)}
     if spec.evidence == "none":
         why = "smoke runs leave it out" if spec.smoke else "left out as the row asks (evidence: none)"
         empty: dict[str, Any] = {part: [] for part in PARTS}
-        about = {"format": FORMAT, "negatives": list(spec.negatives), "rows": len(tested)}
-        return {**about, **empty, "reasons": dict.fromkeys(PARTS, why), "seconds": {}}
-    started = time.perf_counter()
+        return {**found, **empty, "reasons": dict.fromkeys(PARTS, why), "seconds": {}}
     seconds: dict[str, float] = {}
     reasons: dict[str, str] = {}
 
-    def took(part: str) -> None:
-        nonlocal started
-        seconds[part] = round(time.perf_counter() - started, 3)
-        started = time.perf_counter()
+    @contextmanager
+    def timed(part: str) -> Iterator[None]:
+        started = perf_counter()
+        yield
+        seconds[part] = round(perf_counter() - started, 3)
 
     rows = tested.reset_index(drop=True)
     evaluated = covering(scorers, rows)
     resamples = min(spec.bootstrap, MOST_RESAMPLES)
-    strata = strata_of(rows, prepared.loaded.annotation)
-    found: dict[str, Any] = {"format": FORMAT, "negatives": list(spec.negatives), "rows": len(rows)}
-    found["strata"] = records_of_strata(rows, evaluated, strata, spec.negatives, resamples, spec.seed)
-    took("strata")
-    found["within_position"] = records(
-        within_strata_auroc(
+    with timed("strata"):
+        strata = strata_of(rows, prepared.loaded.annotation)
+        found["strata"] = records_of_strata(rows, evaluated, strata, spec.negatives, resamples, spec.seed)
+    with timed("within_position"):
+        within = within_strata_auroc(
             rows, evaluated, strata["position"], n_boot=resamples, seed=spec.seed, negatives=spec.negatives
-        ).reset_index()
-    )
-    took("within_position")
-    try:
-        found["gain_over_position"] = _gains(rows, evaluated, prepared, spec, resamples, reasons)
-    except MissingPackageError as error:
-        found["gain_over_position"], reasons["gain_over_position"] = [], str(error)
-    took("gain_over_position")
-    found["calibration"] = _calibration(rows, evaluated, spec, resamples)
-    if not found["calibration"]:
-        reasons["calibration"] = "no scorer gives a probability, or the test has one class only"
-    took("calibration")
-    found["ceiling"] = _ceiling(rows, prepared.loaded, spec, reasons)
-    took("ceiling")
-    found |= evaluate_observed_sites(prepared, tested, spec, columns, resamples, reasons)
-    took("observed sites")
+        )
+        found["within_position"] = records(within.reset_index())
+    with timed("gain_over_position"):
+        try:
+            found["gain_over_position"] = _gains(rows, evaluated, prepared, spec, resamples, reasons)
+        except MissingPackageError as error:
+            found["gain_over_position"], reasons["gain_over_position"] = [], str(error)
+    with timed("calibration"):
+        found["calibration"] = _calibration(rows, evaluated, spec, resamples)
+        if not found["calibration"]:
+            reasons["calibration"] = "no scorer gives a probability, or the test has one class only"
+    with timed("ceiling"):
+        found["ceiling"] = _ceiling(rows, prepared.loaded, spec, reasons)
+    with timed("observed sites"):
+        found |= observed_sites.evaluate_observed_sites(prepared, tested, spec, columns, resamples, reasons)
     return {**found, "reasons": reasons, "seconds": seconds}
 
 
@@ -134,18 +121,13 @@ def records_of_strata(
         for stratum in sorted(set(values)):
             mine = values == stratum
             known = labels[mine & np.isfinite(labels)]
-            if len(known) >= FEWEST_IN_STRATUM and 0 < known.sum() < len(known):
+            n, positive = len(known), int(known.sum())
+            if n >= FEWEST_IN_STRATUM and 0 < positive < n:
                 large |= mine
                 continue
-            found.append(
-                {
-                    "stratification": str(column),
-                    "stratum": str(stratum),
-                    "n": len(known),
-                    "n_positive": int(known.sum()),
-                    "reason": f"{len(known)} rows, {int(known.sum())} of them positive: not evaluated",
-                }
-            )
+            why = f"{n} rows, {positive} of them positive: not evaluated"
+            about = {"stratification": str(column), "stratum": str(stratum)}
+            found.append({**about, "n": n, "n_positive": positive, "reason": why})
         if not large.any():
             continue
         table = evaluate_strata(
@@ -173,8 +155,8 @@ def _gains(
     """What each scorer adds to position: AUPRC and AUROC of position with it, and the paired gain."""
     place = position_features(rows, prepared.loaded.annotation)
     known = place["nearest"].notna().to_numpy()
-    labels = binary_labels(rows[known], spec.negatives)
-    sided = rows[known][np.isfinite(labels)]
+    here, features = rows[known].reset_index(drop=True), place[known].reset_index(drop=True)
+    sided = here[np.isfinite(binary_labels(here, spec.negatives))]
     altering = sided["classification"] == SPLICE_ALTERING
     positives, negatives = (sided.loc[side, "group"].nunique() for side in (altering, ~altering))
     if min(positives, negatives) < 5:
@@ -184,7 +166,6 @@ def _gains(
         )
         return []
     found = []
-    here, features = rows[known].reset_index(drop=True), place[known].reset_index(drop=True)
     for scorer in evaluated:
         if scorer.kind == "baseline":
             continue
@@ -210,7 +191,7 @@ def _calibration(
     rows: pd.DataFrame, evaluated: list[Scorer], spec: ExperimentSpec, resamples: int
 ) -> list[dict[str, Any]]:
     """Reliability curve, Brier score and calibration error of every scorer that states a probability."""
-    labels = binary_labels(rows, spec.negatives)
+    labels, groups = binary_labels(rows, spec.negatives), rows["group"].to_numpy()
     found = []
     for scorer in evaluated:
         if scorer.scale != "probability":
@@ -219,18 +200,9 @@ def _calibration(
         known = np.isfinite(labels) & np.isfinite(stated)
         if len(set(labels[known])) < 2 or stated[known].min() < 0 or stated[known].max() > 1:
             continue
-        summary = evaluate_calibration(
-            stated, labels, rows["group"].to_numpy(), n_boot=resamples, seed=spec.seed
-        ).reset_index()
-        found.append(
-            {
-                "scorer": scorer.name,
-                "kind": scorer.kind,
-                "n": int(known.sum()),
-                "summary": records(summary),
-                "curve": records(reliability(stated, labels)),
-            }
-        )
+        summary = evaluate_calibration(stated, labels, groups, n_boot=resamples, seed=spec.seed).reset_index()
+        about = {"scorer": scorer.name, "kind": scorer.kind, "n": int(known.sum())}
+        found.append({**about, "summary": records(summary), "curve": records(reliability(stated, labels))})
     return found
 
 
@@ -246,18 +218,8 @@ def _ceiling(rows: pd.DataFrame, loaded: Loaded, spec: ExperimentSpec, reasons: 
     if known.sum() < FEWEST_IN_STRATUM:
         reasons["ceiling"] = f"only {int(known.sum())} test variants were measured twice"
         return []
-    classes = [
-        np.array([name == SPLICE_ALTERING for name in loaded.dataset.classes_of(values[known])])
-        for values in (one, two)
-    ]
-    return records(
-        replicate_ceiling(
-            one[known],
-            two[known],
-            classes[0],
-            classes[1],
-            sided["group"].to_numpy()[known],
-            n_boot=min(spec.bootstrap, 1000),
-            seed=spec.seed,
-        ).reset_index()
-    )
+    one, two = one[known], two[known]
+    sides = [np.array([name == SPLICE_ALTERING for name in loaded.dataset.classes_of(mine)]) for mine in (one, two)]
+    groups, resamples = sided["group"].to_numpy()[known], min(spec.bootstrap, 1000)
+    found = replicate_ceiling(one, two, sides[0], sides[1], groups, n_boot=resamples, seed=spec.seed)
+    return records(found.reset_index())

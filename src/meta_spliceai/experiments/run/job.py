@@ -17,12 +17,6 @@ from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 
-ALL_PREDICTIONS = "all_predictions.npy"
-CHECKPOINTS = "checkpoints"
-FOLDS = "folds"
-FOLD_RECORD = "fold.json"
-MODEL = "model"
-
 
 class Clock:
     """Seconds spent in each step: those that passed, and those of the processor (all threads added up)."""
@@ -52,14 +46,11 @@ class Work:
     """A run from its beginning to its record.
 
     Attributes:
-        run: its folder.
-        spec: the row as it is run.
-        rows: the catalogue.
-        workspace: where the folder and the ledger are.
+        run, workspace: its folder; where the folder and the ledger are.
+        spec, rows: the row as it is run; the catalogue.
         device: "cpu" or "cuda".
         resume: go on after the last whole epoch.
-        callback: told what happens.
-        clock: measures steps.
+        callback, clock: told what happens; measures steps.
         price_per_hour: dollars an hour of a rented machine, if it is one.
     """
 
@@ -76,12 +67,7 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Work):
-    """A run that is ready to be trained, as procedures take it.
-
-    Attributes:
-        prepared: variants, base scores, labels, splits, windows.
-        run_member: runs another row, or finds its finished run; for ensembles.
-    """
+    """A run that is ready to be trained; `run_member` runs another row, or finds its finished run, for ensembles."""
 
     prepared: Prepared
     run_member: Callable[[str], RunDirectory]

@@ -1,4 +1,5 @@
-"""Predictions against observed splice sites: which appear and vanish, where, and of which kind.
+"""Predictions against observed splice sites: which appear and vanish, where, and of which kind; and the metrics of
+tasks that predict a place or a kind.
 
 Evaluated on test variants whose affected sites were observed (gold positions), and on Normal ones, where none is.
 Altering variants of unknown outcome say nothing here and are left out.
@@ -6,7 +7,7 @@ Altering variants of unknown outcome say nothing here and are left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +15,26 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.experiments.board.evidence_tables import ITSELF, NEARER_SITE, NO_CHANGE
+from meta_spliceai.experiments.board.evidence import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.store.plain_values import records
 from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.effect_types import evaluate_effect_types
 from meta_spliceai.splice_engine.meta_layer.evaluation.localisation import evaluate_localisation
 from meta_spliceai.splice_engine.meta_layer.evaluation.peaks import ObservedSites, evaluate_peaks
-from meta_spliceai.splice_engine.meta_layer.targets import EFFECT_TYPES, GOLD_COLUMNS, base_effect_type, gold_sites
+from meta_spliceai.splice_engine.meta_layer.targets import (
+    EFFECT_TYPES,
+    GOLD,
+    GOLD_COLUMNS,
+    MARKS,
+    TARGETS,
+    base_effect_type,
+    gold_sites,
+)
 from meta_spliceai.splice_engine.variants.table import NORMAL
 
 Columns = Mapping[str, Float[np.ndarray, " all"]]
+Deltas = Mapping[str, Float[np.ndarray, "rows positions 3"]]
 
 GOLD_KINDS = (("gained", "donor"), ("lost", "donor"), ("gained", "acceptor"), ("lost", "acceptor"))
 """What GOLD_COLUMNS hold, in their order."""
@@ -40,6 +49,18 @@ LIKELY = 0.5
 """Probability from which a model that states one calls a variant altering."""
 
 PARTS = ("peaks", "localisation", "effect_types")
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows as dictionaries of plain values; None for what is missing or no finite number."""
+    return [{str(name): plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it; None for NaN."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if value is None or value is pd.NA or (isinstance(value, float) and not np.isfinite(value)) else value
 
 
 @dataclass(frozen=True)
@@ -76,11 +97,8 @@ def evaluate_observed_sites(
     and as no Δ elsewhere.
 
     Args:
-        prepared: what the run was made from.
         tested: the test part; its index says which rows of the table they are.
-        spec: the row.
         columns: the model's predictions by name, one value a row of the table.
-        resamples: behind every interval.
         reasons: why a part is empty is added here.
 
     Returns:
@@ -91,14 +109,14 @@ def evaluate_observed_sites(
         one of them is right, and for any other call the nearest site's kind counts as missed.
     """
     found: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
-    why = ""
+    why, observed = "", None
     if not any(column in tested for column in GOLD_COLUMNS):
         why = f"{prepared.loaded.dataset.name} has no observed positions of splice sites"
     else:
         observed = _observed(tested)
         if not any(one.lost or one.gained for one in observed.sites):
             why = "no test variant has an observed position"
-    if why:
+    if why or observed is None:
         reasons.update(dict.fromkeys(PARTS, why))
         return found
     deltas: dict[str, Float[np.ndarray, "rows positions 3"]] = {}
@@ -107,9 +125,10 @@ def evaluate_observed_sites(
             reasons[f"peaks of {base.name}"] = "it does not tell acceptors from donors"
             continue
         mine = {base.name: scores.delta[observed.rows].astype(np.float64)}
+        unchanged = {}
         if scores is prepared.scores:
+            unchanged = {NO_CHANGE: np.zeros_like(mine[base.name])}
             mine |= _of_model(spec, columns, mine[base.name], observed.rows)
-        unchanged = {NO_CHANGE: np.zeros_like(mine[base.name])} if scores is prepared.scores else {}
         evaluated = evaluate_peaks(
             scores.ref[observed.rows].astype(np.float64),
             {**unchanged, **mine},
@@ -137,19 +156,11 @@ def _observed(tested: pd.DataFrame) -> _Observed:
         offsets = {
             kind: [(there - int(row["pos"])) * forward for there in places] for kind, places in gold[place].items()
         }
-        sites.append(
-            ObservedSites(
-                **{
-                    which: tuple(
-                        (GOLD_KINDS[kind][1], offset)
-                        for kind, mine in offsets.items()
-                        if GOLD_KINDS[kind][0] == which
-                        for offset in mine
-                    )
-                    for which in ("lost", "gained")
-                }
-            )
-        )
+        changed: dict[str, list[tuple[str, int]]] = {"lost": [], "gained": []}
+        for kind, mine in offsets.items():
+            which, site = GOLD_KINDS[kind]
+            changed[which] += [(site, offset) for offset in mine]
+        sites.append(ObservedSites(**{which: tuple(mine) for which, mine in changed.items()}))
         exon = [(int(site) - int(row["pos"])) * forward for site in row[["acceptor_pos", "donor_pos"]].dropna()]
         own.append(min(exon, key=abs, default=np.nan))
         near = sorted(offsets, key=lambda kind: min(map(abs, offsets[kind])))
@@ -165,7 +176,7 @@ def _observed(tested: pd.DataFrame) -> _Observed:
 
 def _of_model(
     spec: ExperimentSpec, columns: Columns, base: Float[np.ndarray, "rows positions 3"], rows: np.ndarray
-) -> dict[str, Float[np.ndarray, "rows positions 3"]]:
+) -> Deltas:
     """The model's Δ by its name; empty for a model that has none."""
     sides = [_column(columns, "validated-delta", f"delta_{site}") for site in ("acceptor", "donor")]
     if sides[0] is not None and sides[1] is not None:
@@ -185,11 +196,7 @@ def _column(columns: Columns, task: str, name: str) -> Float[np.ndarray, " all"]
 
 
 def _localised(
-    spec: ExperimentSpec,
-    columns: Columns,
-    deltas: Mapping[str, Float[np.ndarray, "rows positions 3"]],
-    observed: _Observed,
-    resamples: int,
+    spec: ExperimentSpec, columns: Columns, deltas: Deltas, observed: _Observed, resamples: int
 ) -> list[dict[str, Any]]:
     """Hit rates of where each network's |Δ| is largest, of a position head, and of two baselines."""
     reach = next(iter(deltas.values())).shape[1] // 2
@@ -199,8 +206,7 @@ def _localised(
     predicted = {ITSELF: np.zeros(len(gold)), NEARER_SITE: observed.own_site}
     for name, delta in deltas.items():
         size = np.abs(delta[:, :, [ACCEPTOR, DONOR]]).max(axis=2)
-        where = size.argmax(axis=1).astype(np.float64) - reach
-        predicted[name] = np.where(size.max(axis=1) > 0, where, np.nan)
+        predicted[name] = np.where(size.max(axis=1) > 0, size.argmax(axis=1).astype(np.float64) - reach, np.nan)
     offset = _column(columns, "position", "offset")
     if offset is not None:
         predicted[spec.id] = offset[observed.rows].astype(np.float64)
@@ -209,11 +215,7 @@ def _localised(
 
 
 def _kinds(
-    spec: ExperimentSpec,
-    columns: Columns,
-    deltas: Mapping[str, Float[np.ndarray, "rows positions 3"]],
-    observed: _Observed,
-    resamples: int,
+    spec: ExperimentSpec, columns: Columns, deltas: Deltas, observed: _Observed, resamples: int
 ) -> list[dict[str, Any]]:
     """Kind of each network's strongest |Δ| (no effect below 0.2) against the observed ones."""
     called = {
@@ -224,17 +226,65 @@ def _kinds(
     if kind is not None and score is not None:
         named = np.array(EFFECT_TYPES, dtype=object)[kind[observed.rows].astype(int)]
         called[spec.id] = np.where(score[observed.rows] >= LIKELY, named, NO_EFFECT)
+    several = sum(len(kinds) > 1 for kinds in observed.kinds)
     found = []
     for name, mine in called.items():
         right = [one if one in kinds else kinds[0] for one, kinds in zip(mine, observed.kinds, strict=True)]
-        evaluated = evaluate_effect_types(right, mine, observed.groups, KINDS, n_boot=resamples, seed=spec.seed)
-        found.append(
-            {
-                "scorer": name,
-                "n": len(right),
-                "several_observed": sum(len(kinds) > 1 for kinds in observed.kinds),
-                "metrics": records(evaluated.table.reset_index()),
-                "confusion": records(evaluated.confusion.reset_index()),
-            }
-        )
+        told = _told_apart(right, mine, observed.groups, KINDS, resamples, spec.seed)
+        found.append({"scorer": name, "n": len(right), "several_observed": several, **told})
+    return found
+
+
+def _told_apart(
+    right: Sequence[str],
+    called: Sequence[str] | np.ndarray,
+    groups: np.ndarray,
+    kinds: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    evaluated = evaluate_effect_types(right, called, groups, kinds, n_boot=resamples, seed=seed)
+    return {
+        "metrics": records(evaluated.table.reset_index()),
+        "confusion": records(evaluated.confusion.reset_index()),
+    }
+
+
+def evaluate_task(spec: ExperimentSpec, prepared: Prepared, columns: Columns) -> dict[str, Any]:
+    """The metrics of the tasks "effect-type" and "position" on the test part, by where the labels are from; empty for
+    rows that learn neither."""
+    found: dict[str, Any] = {}
+    for task, name in (("effect-type", "effect_type"), ("position", "offset")):
+        if spec.target not in (task, "multitask"):
+            continue
+        values = columns[name if name in columns else f"{task}.{name}"]
+        labels = TARGETS[task](prepared.table, prepared.scores)
+        test = (prepared.parts == "test") & labels.used
+        found[task] = {}
+        for mark in MARKS:
+            rows = test & (labels.marks == mark)
+            n, right = int(rows.sum()), labels.values[rows, 0].astype(int)
+            groups = prepared.table["group"].to_numpy()[rows]
+            if not n:
+                found[task][mark] = {"n": 0}
+            elif task == "effect-type":
+                told = _told_apart(
+                    [EFFECT_TYPES[kind] for kind in right],
+                    [EFFECT_TYPES[int(kind)] for kind in values[rows]],
+                    groups,
+                    EFFECT_TYPES,
+                    spec.bootstrap,
+                    spec.seed,
+                )
+                found[task][mark] = {"n": n, **told}
+            else:
+                predicted = {spec.id: values[rows].astype(np.float64)}
+                if mark == GOLD:  # on its own peaks the base network would be evaluated by itself
+                    sizes = np.abs(prepared.scores.delta[:, :, [ACCEPTOR, DONOR]]).max(axis=2)
+                    own = sizes.argmax(axis=1).astype(np.float64) - prepared.scores.distance
+                    predicted["base max_window"] = own[rows]
+                evaluated = evaluate_localisation(
+                    [[int(one)] for one in right], predicted, groups, n_boot=spec.bootstrap, seed=spec.seed
+                )
+                found[task][mark] = {"n": n, "hit_rates": records(evaluated)}
     return found

@@ -12,27 +12,30 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from meta_spliceai import resources
 from meta_spliceai.datasets import Loaded, load_dataset
-from meta_spliceai.errors import InputError
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.experiments.bundle.packed_scores import PackedScores, read_packed_scores
 from meta_spliceai.experiments.run.build import Wanted, make_splits, make_targets
 from meta_spliceai.experiments.run.callback import Callback
-from meta_spliceai.experiments.run.shipped_scores import shipped_scores
+from meta_spliceai.experiments.run.packaged_network import is_packaged, packaged_network
 from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.rows import scale_note
 from meta_spliceai.experiments.spec.smoke import MOST_ROWS, smoke_notes
 from meta_spliceai.files import cache_dir
+from meta_spliceai.resources.packaged import DESCRIPTION, SCORES
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.model import BaseIdentity, BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
 from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP, TrunkConfig
-from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData, TrunkReader, TrunkWindows
+from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkReader, TrunkWindows
 from meta_spliceai.splice_engine.variants.audit import Audit, audit_splits
 from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.families import genomic_places
@@ -42,17 +45,13 @@ from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
 
 NOT_DRAWN = "not drawn: the row asks for fewer"
 NO_LABEL = "not drawn: the row asks for Splice-altering and Normal only"
+BROUGHT_BY = "the package itself"
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The variants a row uses.
-
-    Attributes:
-        table: the variant table, fresh index.
-        coverage: from the rows of the source to the rows of the table.
-        notes: what a reader of the result must know, in words.
-    """
+    """The variants a row uses (fresh index), the account from the source's rows to them, and notes for a reader of the
+    result."""
 
     table: pd.DataFrame
     coverage: Coverage
@@ -104,6 +103,12 @@ class Prepared:
         return (self.scores, *(scores for _, scores in self.beside))
 
     @property
+    def split_digest(self) -> str:
+        """The split's digest; for several folds, one over all of them."""
+        digests = [split.digest for split in self.splits]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    @property
     def tested_in(self) -> Int[np.ndarray, " rows"]:
         """For every row, the 0-based number of the split in whose test part it is; -1 for none."""
         tested = np.full(len(self.table), -1)
@@ -123,10 +128,7 @@ def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed:
     """Draw the rows a row of the catalogue asks for.
 
     Args:
-        table: all usable variants of the data set.
         coverage: the account so far; its `used` is the table's length.
-        wanted: how many, and among which.
-        seed: of the draw.
         in_turn: take one variant of each chromosome in turn, for as long as there are any; of two such draws the larger
             one holds the smaller one.
 
@@ -148,7 +150,7 @@ def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed:
             f"{wanted.rows:,} variants were asked for; the data set has {len(there):,} usable ones: all are used"
         )
     elif wanted.rows is not None and wanted.rows < len(there):
-        picked = np.sort(_draw(table, there, wanted, seed, in_turn))
+        picked = np.sort(_draw(table, there, wanted.rows, wanted.balanced, seed, in_turn))
         left = np.setdiff1d(there, picked)
         drawn.leave_out(NOT_DRAWN, (describe(row) for _, row in table.iloc[left].iterrows()))
         notes.append(f"a subset: {len(picked):,} of {len(there):,} variants, drawn with seed {seed}")
@@ -157,7 +159,7 @@ def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed:
 
 
 def _draw(
-    table: pd.DataFrame, there: Int[np.ndarray, " usable"], wanted: DataSpec, seed: int, in_turn: bool
+    table: pd.DataFrame, there: Int[np.ndarray, " usable"], count: int, balanced: bool, seed: int, in_turn: bool
 ) -> Int[np.ndarray, " drawn"]:
     """Row numbers drawn without replacement; with `balanced`, half of them from either side (or all there are)."""
     random = np.random.default_rng(seed)
@@ -170,14 +172,11 @@ def _draw(
         turn = chromosomes.iloc[mixed].groupby(chromosomes.iloc[mixed]).cumcount().to_numpy()
         return mixed[turn.argsort(kind="stable")][:count]
 
-    if not wanted.balanced:
-        return some(there, wanted.rows or len(there))
+    if not balanced:
+        return some(there, count)
     classes = table["classification"].to_numpy()[there]
-    halves = []
-    for side in (SPLICE_ALTERING, NORMAL):
-        rows = there[classes == side]
-        halves.append(some(rows, min(len(rows), (wanted.rows or len(there)) // 2)))
-    return np.concatenate(halves)
+    sides = [there[classes == side] for side in (SPLICE_ALTERING, NORMAL)]
+    return np.concatenate([some(rows, min(len(rows), count // 2)) for rows in sides])
 
 
 def rows_and_splits(spec: ExperimentSpec, loaded: Loaded) -> tuple[Chosen, tuple[Split, ...]]:
@@ -194,14 +193,12 @@ def rows_and_splits(spec: ExperimentSpec, loaded: Loaded) -> tuple[Chosen, tuple
         chosen = choose_rows(loaded.variants, loaded.coverage, wanted, spec.seed, in_turn=spec.smoke)
         reach = spec.training.reach(spec.window)
         try:
-            splits = make_splits(Wanted(chosen.table, loaded.genome, reach, spec.split, spec.seed))
+            return chosen, tuple(make_splits(Wanted(chosen.table, loaded.genome, reach, spec.split, spec.seed)))
         except InputError:
             drawn = wanted.rows or len(loaded.variants)
             if not spec.smoke or drawn >= min(MOST_ROWS, len(loaded.variants)):
                 raise
             wanted = wanted.model_copy(update={"rows": 2 * drawn})
-            continue
-        return chosen, tuple(splits)
 
 
 def load_rows_of(wanted: DataSpec) -> Loaded:
@@ -219,41 +216,45 @@ def prepare(
 ) -> Prepared:
     """Everything up to training.
 
-    Args:
-        spec: the row.
-        loaded: its data set.
-        device: where the base network runs.
-        callback: told what happens.
-        clock: `with clock("base scores"):` measures a step.
-
     Raises:
         InputError, MissingResourceError, IntegrityError: data or weights that cannot be used.
     """
+    notes = list(smoke_notes(spec) if spec.smoke else scale_note(spec))
+
+    def note(words: str) -> None:
+        callback.say(words)
+        notes.append(words)
+
+    for words in notes:
+        callback.say(words)
     with clock("labels, split, windows"):
         chosen, splits = rows_and_splits(spec, loaded)
     table = chosen.table
-    notes = (*smoke_notes(spec), *chosen.notes) if spec.smoke else (*scale_note(spec), *chosen.notes)
-    for note in notes:
-        callback.say(note)
+    for words in chosen.notes:
+        note(words)
     reader = trunk = None
     if spec.trunk is not None:
         with clock("labels, split, windows"):
             reader = trunk_reader(spec.trunk, table, loaded.genome, loaded.annotation, device)
-        trunk = _read_trunk(reader, callback, clock)
+        trunk = reader.found()
+        if trunk is not None:
+            callback.say(f"trunk of {reader.network}: features of all {len(table):,} variants were in the cache")
+        else:  # only features that have to be computed make a step of their own
+            with clock(TRUNK_STEP), callback.stage(TRUNK_STEP, len(table)) as advance:
+                trunk = reader.read(_Steps(advance))
+            callback.say(
+                f"trunk of {reader.network}: features of {trunk.computed:,} of {len(table):,} variants computed"
+            )
     with clock("base scores"):
         found = [_score(network, table, loaded, device, callback) for network in spec.networks]
     (base, scores, _), *more = found
-    beside = tuple((network, its_scores) for network, its_scores, _ in more)
-    scored = tuple(now for _, _, now in found)
     for _, its_scores, _ in found:
         for words in _of_another_exactness(its_scores):
-            callback.say(words)
-            notes = (*notes, words)
+            note(words)
     with clock("labels, split, windows"):
         targets = make_targets(spec, table, scores)
         if targets.sources():
-            callback.say(targets.sources())
-            notes = (*notes, targets.sources())
+            note(targets.sources())
         reach = spec.training.reach(spec.window)
         windows = build_windows(table, loaded.genome, spec.window)
         wide = windows if reach == spec.window else build_windows(table, loaded.genome, reach)
@@ -267,7 +268,7 @@ def prepare(
             audit.require_clean()
     if leaks:
         told = ", ".join(dict.fromkeys(f"{leak.count} {leak.check}" for leak in leaks))
-        notes = (f"LEAKY SPLIT, allowed by split.allow_leaks: {told}", *notes)
+        notes.insert(0, f"LEAKY SPLIT, allowed by split.allow_leaks: {told}")
     return Prepared(
         loaded,
         table,
@@ -279,10 +280,10 @@ def prepare(
         audits,
         windows,
         wide,
-        notes,
-        beside,
-        scored,
-        None if reader is None else reader.base,
+        tuple(notes),
+        beside=tuple((network, its_scores) for network, its_scores, _ in more),
+        scored=tuple(now for _, _, now in found),
+        trunk=None if reader is None else reader.base,
     )
 
 
@@ -291,20 +292,6 @@ def trunk_reader(
 ) -> TrunkReader:
     """What reads a base network's hidden channels around these variants; features are kept in the user's cache."""
     return TrunkReader(reading, table, genome, annotation, cache_dir() / EMBEDDINGS, device)
-
-
-def _read_trunk(reader: TrunkReader, callback: Callback, clock: Callable[[str], Any]) -> TrunkData:
-    """The features, with what was done said; only features that had to be computed make a step of their own."""
-    variants = len(reader.table)
-    found = reader.found()
-    if found is not None:
-        callback.say(f"trunk of {reader.network}: features of all {variants:,} variants were in the cache")
-        return found
-    with clock(TRUNK_STEP), callback.stage(TRUNK_STEP, variants) as advance:
-        steps = _Steps(advance)
-        trunk = reader.read(steps)
-    callback.say(f"trunk of {reader.network}: features of {trunk.computed:,} of {variants:,} variants computed")
-    return trunk
 
 
 def _score(
@@ -341,6 +328,53 @@ def _score(
     return base.identity, scores, steps.scored
 
 
+def shipped_scores(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded) -> tuple[BaseIdentity, BaseScores] | None:
+    """The scores of these variants that travel with the package, and what the network is; None where those of some
+    variant did not travel.
+
+    They are found by the same key as in the cache: bases of both alleles, networks and distance. Another network,
+    distance or context is therefore not found, and is computed.
+
+    Raises:
+        IntegrityError: the packaged file is damaged.
+    """
+    if not is_packaged(wanted):
+        return None
+    about = packaged_network()
+    identity = BaseIdentity(
+        about["network"],
+        about["licence"],
+        about["citation"],
+        tuple(about["channels"]),
+        about["digest"],
+        about["flank"],
+        about["networks"],
+    )
+    keys = score_keys(table, loaded.genome, identity, wanted.distance, loaded.annotation)
+    packed = _packed()
+    if packed.digest != identity.digest or packed.distance != wanted.distance:
+        raise IntegrityError(f"{SCORES} holds scores of another network than {DESCRIPTION} says; install again")
+    if not packed.entries.keys() >= set(keys):
+        return None
+    found = [packed.entries[key] for key in keys]
+    scores = BaseScores(
+        np.stack([entry.ref for entry in found]),
+        np.stack([entry.alt for entry in found]),
+        wanted.distance,
+        identity.name,
+        identity.digest,
+        identity.channels,
+        digits=packed.digits,
+        brought_by=BROUGHT_BY,
+    )
+    return identity, scores
+
+
+@lru_cache(maxsize=1)
+def _packed() -> PackedScores:
+    return read_packed_scores(resources.resolve_file("packaged-human", SCORES))
+
+
 def _of_another_exactness(scores: BaseScores) -> Iterator[str]:
     """What a reader must know of scores that a bundle brought in fewer decimals, or that are not of float32."""
     if scores.digits is not None:
@@ -357,9 +391,7 @@ class _Steps:
     in the cache."""
 
     def __init__(self, advance: Callable[[int], None]) -> None:
-        self.advance = advance
-        self.seen = 0
-        self.scored = 0
+        self.advance, self.seen, self.scored = advance, 0, 0
 
     def __call__(self, done: int, total: int) -> None:
         if not self.scored:  # the first call tells how many were found

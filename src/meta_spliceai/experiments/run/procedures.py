@@ -19,19 +19,17 @@ import torch
 from meta_spliceai.errors import RunError
 from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.run.callback import training_reports
-from meta_spliceai.experiments.run.job import (
+from meta_spliceai.experiments.run.job import Clock, Job, Trained
+from meta_spliceai.experiments.run.utilisation import Product, in_words, put_together, rate_here, utilisation
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.workspace import (
     ALL_PREDICTIONS,
     CHECKPOINTS,
     FOLD_RECORD,
     FOLDS,
     MODEL,
-    Clock,
-    Job,
-    Trained,
+    RunDirectory,
 )
-from meta_spliceai.experiments.run.utilisation import Product, in_words, put_together, rate_here, utilisation
-from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.store.workspace import RunDirectory
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor

@@ -1,19 +1,155 @@
-"""What is kept of a finished run: its facts in run.json, its line in the ledger."""
+"""What is written down of a run: what went in (data.json, split.parquet), its facts in run.json, and its line in the
+ledger."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from meta_spliceai.experiments.board.leaderboard import HEADLINES
-from meta_spliceai.experiments.run.describe_data import digest_of_splits
 from meta_spliceai.experiments.run.evaluate_run import RunEvaluation
 from meta_spliceai.experiments.run.job import Trained, Work
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.run.utilisation import scoring_utilisation
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import at_scale
-from meta_spliceai.experiments.store.workspace import now
+from meta_spliceai.experiments.store.workspace import FOLDS, RunDirectory, now
+from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkWindows
+from meta_spliceai.splice_engine.variants.split_file import write_split
+from meta_spliceai.splice_engine.variants.splits import PARTS
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
+
+SPLIT = "split.parquet"
+
+_ABSOLUTE = re.compile(r"(?<![\w:/.~])(?:~|[A-Za-z]:)?[\\/](?:[^\s\\/'\",;()]+[\\/])+(?=[^\s\\/'\",;()])")
+"""Folders of an absolute path, up to the last part; not those of a URL or of a path within a repository."""
+
+
+def write_splits(run: RunDirectory, spec: ExperimentSpec, prepared: Prepared) -> None:
+    """Write split.parquet; in a cross-validation each fold has its own, and the pooled parts stand in the run's."""
+    data = {"name": spec.data.name, "options": dict(spec.data.options), "digest": prepared.loaded.digest}
+    if len(prepared.splits) == 1:
+        write_split(run.path / SPLIT, prepared.splits[0], prepared.table, data)
+        return
+    for number, split in enumerate(prepared.splits, start=1):
+        write_split(run.path / FOLDS / str(number) / SPLIT, split, prepared.table, data)
+    frame = prepared.table[["variant_id", "group"]]
+    run.write_frame(SPLIT, frame.assign(part=prepared.parts, fold=prepared.tested_in + 1))
+
+
+def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
+    """What went in, as plain values: data set, account of rows, base scores, labels, split; no folders."""
+    dataset, targets, first = prepared.loaded.dataset, prepared.targets, prepared.splits[0]
+    described: dict[str, Any] = {
+        "name": spec.split.name,
+        "digest": prepared.split_digest,
+        "description": first.description,
+        "coverage": first.coverage.to_json(),
+        "parts": _parts_in_numbers(prepared, prepared.parts),
+        "audit": prepared.audits[0].to_json(),
+    }
+    if len(prepared.splits) > 1:
+        described["description"] = f"{len(prepared.splits)} folds, pooled; {first.description}"
+        described["folds"] = [
+            {
+                "name": split.name,
+                "digest": split.digest,
+                "parts": _parts_in_numbers(prepared, split.parts),
+                "audit": audit.to_json(),
+            }
+            for split, audit in zip(prepared.splits, prepared.audits, strict=True)
+        ]
+    networks = [
+        {
+            "name": base.name,
+            "digest": base.digest,
+            "networks": base.size,
+            "distance": scores.distance,
+            "licence": base.licence,
+            "scored": scored,
+            "rounded_to_decimals": scores.digits,
+            "precision": scores.precision,
+            "precision_check": scores.check,
+        }
+        for base, scores, scored in zip(prepared.networks, prepared.all_scores, prepared.scored, strict=True)
+    ]
+    told = {
+        "data_set": dataset.name,
+        "title": dataset.title,
+        "digest": prepared.loaded.digest,
+        "build": dataset.build,
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "citation": dataset.citation,
+        "label_rule": dataset.rule_in_words,
+        "effect_label": dataset.effect,
+        "options": dict(prepared.loaded.options),
+        "origin": prepared.loaded.origin,
+        "checksums": dataset.checksums,
+        "about": dataset.notes,
+        "coverage": prepared.coverage.to_json(),
+        "n_variants": len(prepared.table),
+        "notes": list(prepared.notes),
+        "window": {"length": spec.window, "real_bases_least": int(prepared.windows.real_bases.min())},
+        "base": networks[0],
+        "beside": networks[1:],
+        "trunk": _trunk(prepared),
+        "negatives": list(spec.negatives),
+        "target": {"name": targets.task, "rule": targets.rule, "coverage": targets.coverage.to_json()},
+        "split": described,
+    }
+    return dict(without_folders(told))
+
+
+def _parts_in_numbers(prepared: Prepared, parts: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Variants, groups, altering and Normal of every part; for labels with two sources how many are from which."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in PARTS:
+        inside = np.flatnonzero(parts == part)
+        if not len(inside):
+            continue
+        rows = prepared.table.iloc[inside]
+        found[part] = {
+            "variants": len(rows),
+            "groups": int(rows["group"].nunique()),
+            "altering": int((rows["classification"] == SPLICE_ALTERING).sum()),
+            "normal": int((rows["classification"] == NORMAL).sum()),
+        }
+        sources = prepared.targets.counts_by_mark(inside)
+        if sources:
+            found[part]["labels"] = sources
+    return found
+
+
+def _trunk(prepared: Prepared) -> dict[str, Any] | None:
+    """The base network whose hidden channels are read, and where."""
+    if prepared.trunk is None or not isinstance(prepared.windows, TrunkWindows):
+        return None
+    base, read = prepared.trunk, prepared.windows.trunk
+    known = read.sites_known()
+    return {
+        "name": base.name,
+        "digest": base.digest,
+        "networks": len(base.networks),
+        "licence": base.licence,
+        "read_radius": read.reading.read_radius,
+        "site_reach": read.reading.site_reach,
+        "acceptors_read": known[0],
+        "donors_read": known[1],
+    }
+
+
+def without_folders(value: Any) -> Any:
+    """Plain values (dictionaries, whose keys stay as they are, lists, texts, numbers) with every absolute path in their
+    texts cut to its last part."""
+    if isinstance(value, str):
+        return _ABSOLUTE.sub("", value)
+    if isinstance(value, dict):
+        return {key: without_folders(one) for key, one in value.items()}
+    return [without_folders(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)
@@ -37,8 +173,6 @@ def record_result(
     """Write the run's facts and its line in the ledger; the state "finished" comes last.
 
     Args:
-        work: the run, all of its steps timed.
-        prepared, trained, evaluated: what its steps gave.
         peaks: taken before this is called, as measuring the device's rate takes memory of its own.
 
     Returns:
@@ -93,19 +227,8 @@ def _encoder(weights: str) -> tuple[str, ...]:
 
 
 FACTS_IN_LEDGER = (
-    "code",
-    "device",
-    "seconds",
-    "dollars",
-    "work",
-    "peak_memory_bytes",
-    "peak_gpu_memory_bytes",
-    "weights_origin",
-    "parameters",
-    "notes",
-    "verdicts",
-    "folds",
-    "task_metrics",
+    *("code", "device", "seconds", "dollars", "work", "peak_memory_bytes", "peak_gpu_memory_bytes", "weights_origin"),
+    *("parameters", "notes", "verdicts", "folds", "task_metrics"),
 )
 
 
@@ -125,7 +248,7 @@ def _ledger_line(
         "seed": spec.seed,
         "commit": commit,
         "data": {"name": loaded.dataset.name, "digest": loaded.digest, "rows": len(prepared.table)},
-        "split": {"name": spec.split.name, "folds": spec.split.folds, "digest": digest_of_splits(prepared)},
+        "split": {"name": spec.split.name, "folds": spec.split.folds, "digest": prepared.split_digest},
         "test": evaluated.test,
         **{name: facts[name] for name in FACTS_IN_LEDGER},
         "metrics": [record for record in metrics if record["metric"] in HEADLINES],

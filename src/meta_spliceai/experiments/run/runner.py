@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,27 +13,32 @@ import torch
 
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
-from meta_spliceai.experiments.run.callback import Callback, Silent
-from meta_spliceai.experiments.run.describe_data import describe_data, write_splits
-from meta_spliceai.experiments.run.encoder_weights import require_encoder_weights
-from meta_spliceai.experiments.run.ensemble import train_ensemble
+from meta_spliceai.experiments.run.build import require_encoder_weights
+from meta_spliceai.experiments.run.callback import Callback, ProgressFile, Silent
+from meta_spliceai.experiments.run.combine import fuse, train_ensemble
 from meta_spliceai.experiments.run.evaluate_run import evaluate_run
 from meta_spliceai.experiments.run.evidence import EVIDENCE
-from meta_spliceai.experiments.run.fuse import fuse
-from meta_spliceai.experiments.run.job import CHECKPOINTS, Clock, Job, Trained, Work
+from meta_spliceai.experiments.run.job import Clock, Job, Trained, Work
 from meta_spliceai.experiments.run.prepare import load_rows_of, prepare
 from meta_spliceai.experiments.run.procedures import train_fold, train_folds, train_single, write_all_predictions
-from meta_spliceai.experiments.run.record import Peaks, record_result
+from meta_spliceai.experiments.run.record import Peaks, describe_data, record_result, write_splits
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.spec.rows import check_members, member_of
-from meta_spliceai.experiments.store.address import code_version, mark_stale_runs, run_name
-from meta_spliceai.experiments.store.disk_errors import disk_error, what_to_do
-from meta_spliceai.experiments.store.environment import describe_environment
-from meta_spliceai.experiments.store.progress_file import ProgressFile
-from meta_spliceai.experiments.store.workspace import RunDirectory, State, Workspace, now
+from meta_spliceai.experiments.store.address import code_version, describe_environment, mark_stale_runs, run_name
+from meta_spliceai.experiments.store.workspace import (
+    CHECKPOINTS,
+    RunDirectory,
+    State,
+    Workspace,
+    disk_error,
+    now,
+    what_to_do,
+)
 from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory, peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+
+Rows = dict[str, ExperimentSpec]
 
 PROCEDURES: dict[str, Callable[[Job], Trained]] = {
     "single": train_single,
@@ -42,7 +47,6 @@ PROCEDURES: dict[str, Callable[[Job], Trained]] = {
     "fusion": fuse,
 }
 """How a result comes about: one model, one for each fold, finished rows combined, or base networks fused."""
-
 
 _begun: list[str] = []
 """Runs that this process has begun to compute: on a processor the peak of a later one is that of all of them."""
@@ -80,20 +84,16 @@ def run_experiment(
     resume: bool = False,
     *,
     fresh: bool = False,
-    rows: dict[str, ExperimentSpec] | None = None,
+    rows: Rows | None = None,
     callback: Callback | None = None,
     price_per_hour: float | None = None,
 ) -> Outcome:
     """Run one row, or return its result where it has been run before.
 
     Args:
-        spec: the row, its seed included.
-        workspace: where its folder and the ledger are.
-        device: "auto", "cpu" or "cuda".
         resume: go on with an interrupted or failed run from its last whole epoch.
         fresh: throw an unfinished run away and start over.
         rows: the catalogue (members of ensembles; whether the row is run as it stands there).
-        callback: told what happens.
         price_per_hour: dollars an hour of a rented machine; the record then says what the run cost.
 
     Raises:
@@ -127,10 +127,9 @@ def run_experiment(
     # Only now where the row has run here before: a result is read from a folder that only others may write to.
     workspace.require_writable()
     _require_weights(spec, workspace, rows)
-    with run.taken(), ExitStack() as threads:
+    with run.taken():
         _begin(run, spec, resume, fresh, callback)
-        threads.enter_context(_threads_of(run, callback))
-        callback = file = ProgressFile(callback, run, price_per_hour)
+        file = ProgressFile(callback, run, price_per_hour)
         work = Work(
             run=run,
             spec=spec,
@@ -138,19 +137,21 @@ def run_experiment(
             workspace=workspace,
             device=target_device,
             resume=resume,
-            callback=callback,
+            callback=file,
             clock=clock,
             price_per_hour=price_per_hour,
         )
-        callback.tell(
-            "run", {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed, "spec": spec.identity()}
-        )
-        try:
-            with _states(work, file):
-                _compute(work, loaded)
-        finally:
-            file.close()
-            callback.say(f"run directory: {run.path}")
+        with _threads_of(run, callback):
+            file.tell(
+                "run",
+                {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed, "spec": spec.identity()},
+            )
+            try:
+                with _states(work, file):
+                    _compute(work, loaded)
+            finally:
+                file.close()
+                callback.say(f"run directory: {run.path}")
     return Outcome(spec, run)
 
 
@@ -160,84 +161,54 @@ def prepare_for_parts(
     device: str,
     resume: bool,
     fresh: bool,
-    rows: dict[str, ExperimentSpec],
+    rows: Rows,
     callback: Callback,
 ) -> int:
     """Fill the caches that all parts of a run read (base scores), so that parts in parallel do not compute them twice.
 
-    Args:
-        spec: the row.
-        workspace: where its run is or will be.
-        device: "auto", "cpu" or "cuda".
-        resume, fresh: see `run_experiment`.
-        rows: the catalogue.
-        callback: told what happens.
-
     Returns:
         the number of folds to train by `train_part`; 0 where there are none, the run is finished, or it may not go on
         as it is (the run itself then says why, or throws away what is there).
-
-    Raises:
-        as `run_experiment`.
     """
-    _check_parts(spec, rows)
-    loaded = load_rows_of(spec.data)
-    run = workspace.run(run_name(spec, loaded.digest, code_version()))
+    run, loaded = _place_of(spec, workspace, rows)
     state = run.state()
     may_go_on = state == "new" or (state in ("interrupted", "failed") and resume) or (state == "failed" and not fresh)
     if spec.procedure != "cross-validation" or not may_go_on:
         return 0
     require_encoder_weights(spec)
-    prepared = prepare(spec, loaded, str(choose_device(device)), callback, Clock())
-    return len(prepared.splits)
+    return len(prepare(spec, loaded, str(choose_device(device)), callback, Clock()).splits)
 
 
 def train_part(
-    spec: ExperimentSpec,
-    workspace: Workspace,
-    number: int,
-    device: str,
-    rows: dict[str, ExperimentSpec],
-    callback: Callback,
+    spec: ExperimentSpec, workspace: Workspace, number: int, device: str, rows: Rows, callback: Callback
 ) -> None:
-    """Train one fold into its own folder; the run that is begun afterwards finds it finished.
-
-    Args:
-        spec: a row with folds.
-        workspace: where its run is or will be.
-        number: the fold, from 1.
-        device: "auto", "cpu" or "cuda".
-        rows: the catalogue.
-        callback: told what happens.
+    """Train one fold (from 1) into its own folder; the run that is begun afterwards finds it finished.
 
     Raises:
         RunError: another process trains this fold; training went wrong.
     """
-    _check_parts(spec, rows)
-    loaded = load_rows_of(spec.data)
-    run = workspace.run(run_name(spec, loaded.digest, code_version()))
-    target_device, clock = str(choose_device(device)), Clock()
-    prepared = prepare(spec, loaded, target_device, callback, clock)
-
-    def no_member(row_id: str) -> RunDirectory:
-        raise RunError(f"a fold of '{spec.id}' has no members, and '{row_id}' was asked for")
-
-    job = Job(
+    run, loaded = _place_of(spec, workspace, rows)
+    work = Work(
         run=run,
         spec=spec,
         rows=rows,
         workspace=workspace,
-        device=target_device,
+        device=str(choose_device(device)),
         resume=True,
         callback=callback,
-        clock=clock,
-        prepared=prepared,
-        run_member=no_member,
+        clock=Clock(),
     )
-    train_fold(job, number)
+    prepared = prepare(spec, loaded, work.device, callback, work.clock)
+    train_fold(Job(**vars(work), prepared=prepared, run_member=_member_runner(work)), number)
 
 
-def _check_parts(spec: ExperimentSpec, rows: dict[str, ExperimentSpec]) -> None:
+def _place_of(spec: ExperimentSpec, workspace: Workspace, rows: Rows) -> tuple[RunDirectory, Loaded]:
+    _check_parts(spec, rows)
+    loaded = load_rows_of(spec.data)
+    return workspace.run(run_name(spec, loaded.digest, code_version())), loaded
+
+
+def _check_parts(spec: ExperimentSpec, rows: Rows) -> None:
     offered = offered_parts()
     missing = missing_parts(spec, rows, offered)
     if missing:
@@ -246,7 +217,7 @@ def _check_parts(spec: ExperimentSpec, rows: dict[str, ExperimentSpec]) -> None:
         raise RunError(f"row '{spec.id}' cannot run: missing {', '.join(missing)} (at hand: {there})")
 
 
-def _require_weights(spec: ExperimentSpec, workspace: Workspace, rows: dict[str, ExperimentSpec]) -> None:
+def _require_weights(spec: ExperimentSpec, workspace: Workspace, rows: Rows) -> None:
     """Encoder weights of a row, or of those members of an ensemble that were never finished here."""
     if spec.ensemble is None:
         require_encoder_weights(spec)
@@ -294,15 +265,14 @@ def _threads_of(run: RunDirectory, callback: Callback) -> Iterator[None]:
     """The block on as many threads as the run was begun with: another number sums in another order, and a run that was
     interrupted would end with other numbers than one that was not."""
     begun, at_work = run.record()["threads"], torch.get_num_threads()
-    if begun == at_work:
-        yield
-        return
-    callback.say(f"going on with {begun} threads, as the run was begun, and not {at_work}")
-    torch.set_num_threads(begun)
+    if begun != at_work:
+        callback.say(f"going on with {begun} threads, as the run was begun, and not {at_work}")
+        torch.set_num_threads(begun)
     try:
         yield
     finally:
-        torch.set_num_threads(at_work)
+        if begun != at_work:
+            torch.set_num_threads(at_work)
 
 
 @contextmanager
@@ -328,26 +298,30 @@ def _states(work: Work, progress: ProgressFile) -> Iterator[None]:
         end("interrupted", str(stopped) or "stopped by the user")
         raise
     except Exception as error:
-        try:
-            run.require_there()
-        except RunError as gone:
-            end("failed", str(gone))
-            raise gone from error
-        disk = error if isinstance(error, OSError) else disk_error(error)
-        if disk is not None:
-            own_words = isinstance(error, MetaSpliceAIError)
-            what = str(error) if own_words else f"{disk.strerror or disk}: {disk.filename or run.path}"
-            end("failed", what)
-            raise RunError(f"run {run.name}: {what}; {what_to_do(disk)}") from error
-        if isinstance(error, MetaSpliceAIError):
-            end("failed", str(error))
+        reason, raised = _failure(run, error)
+        end("failed", reason)
+        if raised is error:
             raise
-        if is_out_of_memory(error):
-            end("failed", "out of memory")
-            hint = "use fewer variants (--limit) or a smaller window"
-            raise RunError(f"run {run.name}: out of memory; {hint}") from error
-        end("failed", f"{type(error).__name__}: {error}")
-        raise
+        raise raised from error
+
+
+def _failure(run: RunDirectory, error: Exception) -> tuple[str, Exception]:
+    """Why a run failed, for its record, and what its user is told."""
+    try:
+        run.require_there()
+    except RunError as gone:
+        return str(gone), gone
+    disk = error if isinstance(error, OSError) else disk_error(error)
+    if disk is not None:
+        own_words = isinstance(error, MetaSpliceAIError)
+        what = str(error) if own_words else f"{disk.strerror or disk}: {disk.filename or run.path}"
+        return what, RunError(f"run {run.name}: {what}; {what_to_do(disk)}")
+    if isinstance(error, MetaSpliceAIError):
+        return str(error), error
+    if is_out_of_memory(error):
+        hint = "use fewer variants (--limit) or a smaller window"
+        return "out of memory", RunError(f"run {run.name}: out of memory; {hint}")
+    return f"{type(error).__name__}: {error}", error
 
 
 def _compute(work: Work, loaded: Loaded) -> None:
@@ -382,10 +356,7 @@ def _compute(work: Work, loaded: Loaded) -> None:
 
 
 def _member_runner(work: Work) -> Callable[[str], RunDirectory]:
-    """What runs a member of an ensemble: the member's row as it stands, with the ensemble's seed and smallness.
-
-    Where the ensemble's own data, base network or split were changed from the catalogue, the member follows.
-    """
+    """What runs a member of an ensemble, or finds its finished run."""
 
     def run_member(row_id: str) -> RunDirectory:
         work.callback.say(f"member {row_id}")
@@ -403,9 +374,7 @@ class _Inner:
     """A callback for a run within a run: lines and steps are shown, the outer run's facts stay the outer run's."""
 
     def __init__(self, callback: Callback) -> None:
-        self.say = callback.say
-        self.stage = callback.stage
-        self.callback = callback
+        self.say, self.stage, self.callback = callback.say, callback.stage, callback
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         if kind == "training":

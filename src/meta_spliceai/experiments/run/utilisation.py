@@ -19,30 +19,44 @@ import torch
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory
 
+Product = Literal["float32", "tf32", "bfloat16"]
+"""What is multiplied: float32 in whole or in TF32, which is CUDA's alone, or bfloat16."""
+
 NO_MEMORY = "no memory was left to measure the device's rate"
+
+PROBE_SECONDS = 0.5
+"""How long products are repeated for one rate."""
+
+PROBE_SIZE = {"cpu": 1536, "cuda": 4096}
+"""Rows of the square matrices in a run, by kind of device: 28 MB on a CPU, at most 200 MB on CUDA."""
+
+AT_ONCE = {"cpu": 1, "cuda": 10}
+"""Products between two looks at the clock: on CUDA each look waits for the device."""
 
 
 def utilisation(operations: float, seconds: float, product: Product, device: str) -> dict[str, Any]:
     """One piece of work as it stands in a run's record.
 
     Args:
-        operations: floating-point operations, counted.
-        seconds: that they took.
+        operations: floating-point operations, counted, that took so many `seconds`.
         product: the matrix product whose rate is the limit.
-        device: "cpu" or "cuda".
 
     Returns:
         gflop, seconds, gflop_per_second; precision and limit_gflop_per_second, of the device's matrix product; share,
         of the one in the other; why, in words, where something of it is None.
     """
     limit = rate_here(product, device)
-    rate = operations / max(seconds, 1e-9)
+    return _work(operations / 1e9, seconds, product, None if limit is None else limit / 1e9)
+
+
+def _work(gflop: float, seconds: float, precision: str, limit: float | None) -> dict[str, Any]:
+    rate = gflop / max(seconds, 1e-9)
     return {
-        "gflop": operations / 1e9,
+        "gflop": gflop,
         "seconds": seconds,
-        "gflop_per_second": rate / 1e9,
-        "precision": product,
-        "limit_gflop_per_second": None if limit is None else limit / 1e9,
+        "gflop_per_second": rate,
+        "precision": precision,
+        "limit_gflop_per_second": limit,
         "share": None if limit is None else rate / limit,
         "why": NO_MEMORY if limit is None else "",
     }
@@ -50,8 +64,7 @@ def utilisation(operations: float, seconds: float, product: Product, device: str
 
 def not_counted(why: str) -> dict[str, Any]:
     """Work of which nothing was counted, and why: no zero, for there was some."""
-    unknown = ("gflop", "seconds", "gflop_per_second", "precision", "limit_gflop_per_second", "share")
-    return {**dict.fromkeys(unknown), "why": why}
+    return {**dict.fromkeys(_work(0, 1, "", None)), "why": why}
 
 
 def put_together(parts: Sequence[Mapping[str, Any]], no_share: str = "") -> dict[str, Any]:
@@ -69,42 +82,32 @@ def put_together(parts: Sequence[Mapping[str, Any]], no_share: str = "") -> dict
         return {**not_counted(no_share), "gflop": gflop}
     at_limit = [part["gflop"] / part["limit_gflop_per_second"] for part in parts if part["limit_gflop_per_second"]]
     known = len(at_limit) == len(parts) and gflop > 0
-    return {
-        "gflop": gflop,
-        "seconds": seconds,
-        "gflop_per_second": gflop / max(seconds, 1e-9),
-        "precision": ", ".join(dict.fromkeys(str(part["precision"]) for part in parts)),
-        "limit_gflop_per_second": gflop / math.fsum(at_limit) if known else None,
-        "share": math.fsum(at_limit) / max(seconds, 1e-9) if known else None,
-        "why": "" if known else NO_MEMORY,
-    }
+    precision = ", ".join(dict.fromkeys(str(part["precision"]) for part in parts))
+    return _work(gflop, seconds, precision, gflop / math.fsum(at_limit) if known else None)
 
 
 def scoring_utilisation(scores: Sequence[BaseScores], device: str) -> dict[str, Any]:
     """Base scoring of a run: of every network, without what was found in the cache."""
-    parts = [
-        utilisation(one.operations, one.seconds, _product_of(one, device), device) for one in scores if one.seconds
-    ]
+
+    def product_of(one: BaseScores) -> Product:
+        # A CPU multiplies the parts of bf16 in float32 (see `split_products`).
+        return "bfloat16" if one.precision == "bf16" and device != "cpu" else "float32"
+
+    parts = [utilisation(one.operations, one.seconds, product_of(one), device) for one in scores if one.seconds]
     return put_together(parts) if parts else not_counted("all base scores were found in the cache")
-
-
-def _product_of(scores: BaseScores, device: str) -> Product:
-    # A CPU multiplies the parts of bf16 in float32 (see `split_products`).
-    return "bfloat16" if scores.precision == "bf16" and device != "cpu" else "float32"
 
 
 def in_words(work: Mapping[str, Any]) -> str:
     """One piece of work as a sentence's end."""
-    if work["gflop"] is None:
-        return f"share of the limit not stated: {work['why']}"
-    counted = f"{_amount(work['gflop'])}FLOP counted"
-    if work["seconds"] is None:
-        return f"{counted}; share of the limit not stated: {work['why']}"
-    told = f"{counted} in {work['seconds']:.1f} s, {_amount(work['gflop_per_second'])}FLOP/s"
+    told = []
+    if work["gflop"] is not None:
+        told.append(f"{_amount(work['gflop'])}FLOP counted")
+        if work["seconds"] is not None:
+            told[0] += f" in {work['seconds']:.1f} s, {_amount(work['gflop_per_second'])}FLOP/s"
     if work["share"] is None:
-        return f"{told}; share of the limit not stated: {work['why']}"
+        return "; ".join([*told, f"share of the limit not stated: {work['why']}"])
     limit = _amount(work["limit_gflop_per_second"])
-    return f"{told}, {work['share']:.1%} of the device's {limit}FLOP/s in {work['precision']} matrix products"
+    return f"{told[0]}, {work['share']:.1%} of the device's {limit}FLOP/s in {work['precision']} matrix products"
 
 
 def _amount(giga: float) -> str:
@@ -121,31 +124,12 @@ def told_of(record: Mapping[str, Any]) -> list[str]:
     return [f"{step}: {in_words(work)}" for step, work in record.get("work", {}).items()]
 
 
-Product = Literal["float32", "tf32", "bfloat16"]
-"""What is multiplied: float32 in whole or in TF32, which is CUDA's alone, or bfloat16."""
-
-PROBE_SECONDS = 0.5
-"""How long products are repeated for one rate."""
-
-PROBE_SIZE = {"cpu": 1536, "cuda": 4096}
-"""Rows of the square matrices in a run, by kind of device: 28 MB on a CPU, at most 200 MB on CUDA."""
-
-AT_ONCE = {"cpu": 1, "cuda": 10}
-"""Products between two looks at the clock: on CUDA each look waits for the device."""
-
-
 @lru_cache(maxsize=16)
 def rate_here(product: Product, device: str) -> float | None:
     """Operations a second of a large matrix product on the device; measured once in a process, in about half a second.
+    None where there was no memory left for it.
 
     Memory that is held for it counts in the device's peak, so it is measured where no peak is being taken.
-
-    Args:
-        product: what is multiplied.
-        device: "cpu" or "cuda".
-
-    Returns:
-        the rate; None where there was no memory left for it.
     """
     place = torch.device(device)
     try:
@@ -157,14 +141,7 @@ def rate_here(product: Product, device: str) -> float | None:
 
 
 def product_rate(product: Product, device: torch.device, size: int, seconds: float = PROBE_SECONDS) -> float:
-    """Operations a second of a size × size × size product of random numbers: the best of several.
-
-    Args:
-        product: what is multiplied.
-        device: where.
-        size: rows and columns.
-        seconds: how long it is repeated.
-    """
+    """Operations a second of a size × size × size product of random numbers, repeated for so many seconds: the best."""
     numbers = torch.Generator(device).manual_seed(0)  # the caller's random numbers stay as they are
     dtype = torch.bfloat16 if product == "bfloat16" else torch.float32
     a, b = (torch.randn(size, size, device=device, generator=numbers).to(dtype) for _ in range(2))
@@ -177,13 +154,6 @@ def product_rate(product: Product, device: torch.device, size: int, seconds: flo
 
     with _tf32(product == "tf32"), torch.inference_mode():
         return repeats * 2 * size**3 / best_of(multiply, device, seconds)
-
-
-def copy_rate(device: torch.device, numbers: int) -> float:
-    """Bytes read and written a second in a copy of so many float32 numbers."""
-    source = torch.empty(numbers, device=device)
-    target = torch.empty_like(source)
-    return 2 * source.nbytes / best_of(lambda: target.copy_(source), device)
 
 
 def best_of(run: Callable[[], object], device: torch.device, seconds: float = PROBE_SECONDS) -> float:

@@ -1,12 +1,17 @@
-"""The address of a run, a hash of everything that decides its result; and runs whose inputs have changed since."""
+"""The address of a run, a hash of everything that decides its result; runs whose inputs have changed since; and the
+machine and the software that a run was made with."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import meta_spliceai
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
@@ -21,6 +26,19 @@ before for the same specification and data: every run made with the old number i
 
 `tests/experiments/test_golden_results.py` holds what each stage gives; a change that makes it fail either has a defect
 or needs a higher number here and new golden results."""
+
+PACKAGES = (
+    "meta-spliceai",
+    "torch",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "scipy",
+    "seqleak",
+    "pysam",
+    "spliceai",
+    "frame-alignment-checks",
+)
 
 
 def code_version() -> str:
@@ -39,13 +57,7 @@ def source_state() -> str:
 
 
 def run_name(spec: ExperimentSpec, data_digest: str, code: str) -> str:
-    """Name of the run's folder.
-
-    Args:
-        spec: the row as it is run, seed included.
-        data_digest: identity of the data set's content.
-        code: see `code_version`.
-    """
+    """Name of the run's folder."""
     facts = {"spec": spec.identity(), "data": data_digest, "code": code, **_own_weights(spec)}
     whole = json.dumps(facts, sort_keys=True)
     return f"{spec.id}-{hashlib.sha256(whole.encode()).hexdigest()[:HASH_LETTERS]}"
@@ -55,31 +67,22 @@ def _own_weights(spec: ExperimentSpec) -> dict[str, str]:
     """What is in the folder that a row names as its encoder's weights: another encoder there makes another run.
     Nothing for a row that names no folder, or one that is not there (the run itself then says so)."""
     named = spec.encoder.settings.get("weights")
-    if not isinstance(named, str) or named in ("hub", "scratch"):
-        return {}
-    for name in ("model.safetensors", "weights.ckpt"):
-        file = Path(named).expanduser() / name
-        if file.is_file():
-            return {"encoder weights": sha256_file(file)}
+    if isinstance(named, str) and named not in ("hub", "scratch"):
+        for name in ("model.safetensors", "weights.ckpt"):
+            file = Path(named).expanduser() / name
+            if file.is_file():
+                return {"encoder weights": sha256_file(file)}
     return {}
 
 
 def mark_stale_runs(
     workspace: Workspace, spec: ExperimentSpec, data_digest: str, code: str
 ) -> list[tuple[RunDirectory, str]]:
-    """Mark every finished run of this very specification that was made from other data or by other code.
+    """Mark every finished run of this very specification that was made from other data or by other code, and return
+    these with the reason in words.
 
     A run whose inputs are the current ones again (a file was put back) loses its mark. In a folder that may only be
     read nothing is marked.
-
-    Args:
-        workspace: the runs.
-        spec: the specification that is about to be run.
-        data_digest: identity of the data set's content now.
-        code: the code's version now.
-
-    Returns:
-        the runs that are stale, each with the reason in words.
     """
     identity = spec.identity()
     stale = []
@@ -97,3 +100,54 @@ def mark_stale_runs(
         if reason:
             stale.append((run, reason))
     return stale
+
+
+def describe_environment() -> dict[str, Any]:
+    """Python, packages, processor, cores, memory, GPU, and the commit where the source is a git checkout."""
+    import torch
+
+    gpu = None
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        gpu = {"name": card.name, "memory_bytes": card.total_memory, "cuda": torch.version.cuda}
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else None
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "code": code_version(),
+        "commit": _commit(),
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "memory_bytes": pages,
+        "gpu": gpu,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Commit of the checkout the package is imported from, with `-dirty` where files differ; None elsewhere."""
+    root = Path(meta_spliceai.__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -10,10 +10,9 @@ import pandas as pd
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.experiments.spec.read_yaml import read_text, read_yaml
-from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace, runs_in
+from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 
-TEST = "test"
 WANTED = ("spec.yaml", "data.json", "metrics.json")
 """Files that a finished run has."""
 
@@ -27,8 +26,7 @@ class RunRecord:
     """
 
     def __init__(self, directory: RunDirectory) -> None:
-        self.directory = directory
-        self.path = directory.path
+        self.directory, self.path = directory, directory.path
         self.name, self.row = directory.name, directory.row_id
         self.problems: list[str] = []
 
@@ -66,32 +64,28 @@ class RunRecord:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """environment.json."""
         return self._part("environment.json", self.directory.environment, {})
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """data.json."""
         return self._part("data.json", self.directory.data, {})
 
     @cached_property
     def evidence(self) -> dict[str, Any]:
-        """evidence.json: strata, position held fixed, calibration, ceiling, observed sites."""
         return self._part("evidence.json", self.directory.evidence, {})
 
     @cached_property
     def progress(self) -> dict[str, Any]:
         """progress.json of a run that is being worked on."""
-        return self._part("progress.json", self.directory.progress, {}) if self.state == "running" else {}
+        return self._part(PROGRESS, self.directory.progress, {}) if self.state == "running" else {}
 
     @cached_property
     def curves(self) -> pd.DataFrame | None:
-        """One row an epoch."""
         return self._part("curves.parquet", self.directory.read_curves, None)
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
-        """The evaluation of the test part."""
+        """metrics.json: the evaluation of the test part."""
         return self._part("metrics.json", lambda: Evaluation.from_json(self.directory.metrics()), None)
 
     def predictions(self) -> pd.DataFrame | None:
@@ -111,9 +105,7 @@ class RunRecord:
         """Why it is in its state."""
         if not self.info:
             return "; ".join(self.problems) or "run.json is missing: the run ended before it was recorded"
-        if self.state == "damaged":
-            return "; ".join(self._missing_or_damaged())
-        return self.directory.reason()
+        return "; ".join(self._missing_or_damaged()) if self.state == "damaged" else self.directory.reason()
 
     def _missing_or_damaged(self) -> list[str]:
         missing = [f"{name} is missing" for name in WANTED if not (self.path / name).exists()]
@@ -128,16 +120,11 @@ class RunRecord:
 
 def read_runs(workspace: Workspace) -> Iterator[RunRecord]:
     """Every run of the folder and of its ledgers by name, those among them that ended before they were recorded."""
-    found = {
-        run.name: run
-        for folder in (*reversed(workspace.ledgers), workspace.root)
-        for run in runs_in(folder, ("run.json", "spec.yaml", "metrics.json"))
-    }
-    return (RunRecord(found[name]) for name in sorted(found))
+    return map(RunRecord, workspace.runs(("run.json", "spec.yaml", "metrics.json")))
 
 
 def rows_of_test(predictions: pd.DataFrame | None) -> pd.DataFrame | None:
     """Predictions on the test part; all of them where the table does not name parts."""
     if predictions is None or "part" not in predictions:
         return predictions
-    return predictions[predictions["part"] == TEST].reset_index(drop=True)
+    return predictions[predictions["part"] == "test"].reset_index(drop=True)

@@ -21,7 +21,6 @@ from filelock import FileLock, Timeout
 from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.read_yaml import read_text, read_yaml
-from meta_spliceai.experiments.store.disk_errors import NOT_WRITABLE
 from meta_spliceai.experiments.store.ledger import LEDGER, Ledger, merged
 from meta_spliceai.experiments.store.tables import KEPT, kept_rows
 from meta_spliceai.files import atomic_write
@@ -30,16 +29,28 @@ State = Literal["new", "running", "finished", "failed", "interrupted", "damaged"
 STATES = ("running", "finished", "failed", "interrupted", "damaged")
 """States of runs that have begun; damaged: its run.json cannot be read."""
 
+PROGRESS = "progress.json"
+ALL_PREDICTIONS = "all_predictions.npy"
+CHECKPOINTS, FOLDS, MODEL = "checkpoints", "folds", "model"
+FOLD_RECORD = "fold.json"
+
 RUNS_VARIABLE = "META_SPLICEAI_RUNS"
 LEDGER_VARIABLE = "META_SPLICEAI_LEDGER"
 
 SECONDS_OF_A_LOOK = 0.5
 """How long a run's lock is waited for: a list of runs or a page holds it for a moment to see whether it is free."""
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_GONE = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO})
+
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run's folder, `<row>-<hash>`; every file in it is written whole or not at all."""
+    """One run's folder, `<row>-<hash>`; every file in it is written whole or not at all.
+
+    A file that is read and is not there raises a RunError, a damaged one an IntegrityError.
+    """
 
     path: Path
 
@@ -59,19 +70,15 @@ class RunDirectory:
         Of a damaged one, the state `damaged` with the reason: one bad file stops neither other runs nor a list of them.
         """
         file = self.path / "run.json"
-        if not file.exists():
-            return {}
         try:
-            return _read_json(file)
+            return _read_json(file) if file.exists() else {}
         except IntegrityError as error:
             return {"state": "damaged", "reason": str(error)}
 
     def state(self) -> State:
         """How far the run is. A run whose process is gone counts as interrupted, whatever it wrote last."""
         state = self.record().get("state", "new")
-        if state == "running" and not self.is_taken():
-            return "interrupted"
-        return state
+        return "interrupted" if state == "running" and not self.is_taken() else state
 
     def reason(self) -> str:
         """Why the run is in its state, in words; empty where there is nothing to say."""
@@ -92,12 +99,12 @@ class RunDirectory:
         try:
             _, values = read_yaml(str(file), read_text(file))
         except (OSError, InputError) as error:
-            raise IntegrityError(f"{file} is damaged ({_first_line(error)}); {REMEDY}") from error
+            raise _damaged(file, error) from error
         return parse_spec(values, str(file))
 
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json (`Evaluation.to_json`)."""
-        content = _read_json(self._finished_file("metrics.json"))
+        content = _read_json(self._existing("metrics.json"))
         for name in ("metrics", "differences"):
             if name not in content and "scorers" in content:
                 content[name] = kept_rows(self.path, name)
@@ -105,14 +112,12 @@ class RunDirectory:
 
     def data(self) -> dict[str, Any]:
         """The content of data.json: data set, content hash, coverage, base scores."""
-        return _read_json(self._finished_file("data.json"))
+        return _read_json(self._existing("data.json"))
 
     def evidence(self) -> dict[str, Any]:
         """The content of evidence.json (strata, calibration, ceiling, peaks); empty for runs that have none."""
         file = self.path / "evidence.json"
-        if not file.exists():
-            return {}
-        content = _read_json(file)
+        content = _read_json(file) if file.exists() else {}
         if content.get("strata") == KEPT:
             content["strata"] = [
                 {key: value for key, value in row.items() if row["scorer"] is not None or value is not None}
@@ -122,73 +127,67 @@ class RunDirectory:
 
     def progress(self) -> dict[str, Any]:
         """The content of progress.json: how far a run is that is being worked on."""
-        return _read_json(self._finished_file("progress.json"))
+        return _read_json(self._existing(PROGRESS))
 
     def environment(self) -> dict[str, Any]:
         """The content of environment.json."""
-        return _read_json(self._finished_file("environment.json"))
+        return _read_json(self._existing("environment.json"))
 
     def read_predictions(self) -> pd.DataFrame:
         """One row a test variant, `<scorer>.score` and `<scorer>.signed` for each scorer."""
-        return _read_frame(self._finished_file("predictions.parquet"))
+        return _read_frame(self._existing("predictions.parquet"))
+
+    def read_test(self) -> pd.DataFrame:
+        """The predictions of the test part."""
+        found = self.read_predictions()
+        return found[found["part"] == "test"].reset_index(drop=True)
 
     def read_curves(self) -> pd.DataFrame:
         """Losses and rates by epoch."""
-        return _read_frame(self._finished_file("curves.parquet"))
+        return _read_frame(self._existing("curves.parquet"))
 
     def read_split(self) -> pd.DataFrame:
         """Part of every variant."""
-        return _read_frame(self._finished_file("split.parquet"))
+        return _read_frame(self._existing("split.parquet"))
 
-    def _finished_file(self, name: str) -> Path:
+    def _existing(self, name: str) -> Path:
         file = self.path / name
         if not file.exists():
-            raise RunError(f"run {self.name} has no {name}: it is {self.state()}{_because(self.reason())}")
+            reason = self.reason()
+            raise RunError(f"run {self.name} has no {name}: it is {self.state()}{f' ({reason})' if reason else ''}")
         return file
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Hold the run, so that no other process works on it.
-
-        Raises:
-            RunError: another process holds it.
-        """
+        """Hold the run, so that no other process works on it; a RunError where another one does."""
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / "lock", timeout=SECONDS_OF_A_LOOK)
         try:
-            lock.acquire()
+            lock = FileLock(self.path / "lock", timeout=SECONDS_OF_A_LOOK).acquire()
         except Timeout as error:
             holder = self.record().get("pid", "unknown")
             raise RunError(f"run {self.name} is being worked on by another process (id {holder})") from error
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
 
     def is_taken(self) -> bool:
         """Whether a process holds the run now."""
         file = self.path / "lock"
         if not file.exists():
             return False
-        lock = FileLock(file, timeout=0)
         try:
-            lock.acquire()
+            with FileLock(file, timeout=0):
+                return False
         except Timeout:
             return True
         except OSError as error:
-            if error.errno not in NOT_WRITABLE:
+            if error.errno not in _NOT_WRITABLE:
                 raise
             # A colleague's run, or a disk mounted for reading: its lock can be looked at, not taken.
             return _held_by_another(file)
-        lock.release()
-        return False
 
     def require_there(self) -> None:
-        """Nothing, while the folder of a run that has begun is there: files written whole make a lost folder anew.
-
-        Raises:
-            RunError: it was deleted, or the disk that holds it was taken away.
-        """
+        """Refuse to go on where the folder of a run that has begun was deleted, or its disk taken away: files written
+        whole would make a lost folder anew."""
         if not (self.path / "run.json").is_file():
             raise RunError(
                 f"run {self.name}: its folder {self.path} is gone; put the disk back and go on with --resume, or, if "
@@ -233,11 +232,7 @@ class Workspace:
     @classmethod
     def default(cls, root: Path | None = None, ledgers: Sequence[Path] | None = None) -> Workspace:
         """The folder given, else META_SPLICEAI_RUNS, else ./runs; the same for ledgers, META_SPLICEAI_LEDGER (several
-        are separated as in PATH), else none.
-
-        Raises:
-            InputError: a folder that was named as a ledger holds none.
-        """
+        are separated as in PATH), else none. A folder named as a ledger that holds none is an InputError."""
         named = [Path(name) for name in os.environ.get(LEDGER_VARIABLE, "").split(os.pathsep) if name]
         for folder in named if ledgers is None else ledgers:
             if not (folder / LEDGER).is_file():
@@ -246,11 +241,7 @@ class Workspace:
         return cls(root or Path(os.environ.get(RUNS_VARIABLE) or "runs"), tuple(named if ledgers is None else ledgers))
 
     def require_writable(self) -> None:
-        """Make the folder if need be, and try it: a run should not compute for hours what cannot be written down.
-
-        Raises:
-            InputError: it cannot be made or written to.
-        """
+        """Make the folder if need be, and try it: a run should not compute for hours what cannot be written down."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root) as handle:
@@ -278,26 +269,21 @@ class Workspace:
 
     def own_runs(self) -> list[RunDirectory]:
         """Every run of `root`, by name."""
-        return runs_in(self.root)
+        return _runs_in(self.root, ("run.json",))
 
-    def runs(self) -> list[RunDirectory]:
+    def runs(self, marks: Sequence[str] = ("run.json",)) -> list[RunDirectory]:
         """Every run of `root` and of the further ledgers' folders, by name."""
-        found = {run.name: run for folder in (*reversed(self.ledgers), self.root) for run in runs_in(folder)}
+        found = {run.name: run for folder in (*reversed(self.ledgers), self.root) for run in _runs_in(folder, marks)}
         return [found[name] for name in sorted(found)]
 
     def find(self, name: str) -> RunDirectory:
-        """A run by its full name, by its row, by the start of its name, or by the path of its folder.
-
-        Raises:
-            InputError: none, with the nearest names.
-            RunError: several, or no run at all.
-        """
+        """A run by its full name, by its row, by the start of its name, or by the path of its folder."""
         runs = self.runs()
         if not runs:
             raise RunError(f"there is no run in {self.root}; give another folder with --runs-dir, or run a row first")
         wanted = Path(name).name
         exact = [run for run in runs if run.name == wanted]
-        of_row = exact or [run for run in runs if run.name.rpartition("-")[0] == wanted]
+        of_row = exact or [run for run in runs if run.row_id == wanted]
         begun = of_row or [run for run in runs if run.name.startswith(wanted)]
         if not begun:
             raise unknown_value("run", name, [run.name for run in runs], where=str(self.root))
@@ -318,7 +304,7 @@ def _held_by_another(file: Path) -> bool:
     return False
 
 
-def runs_in(folder: Path, marks: Sequence[str] = ("run.json",)) -> list[RunDirectory]:
+def _runs_in(folder: Path, marks: Sequence[str]) -> list[RunDirectory]:
     """The runs of a folder by name: its folders that hold one of these files."""
     if not folder.is_dir():
         return []
@@ -330,30 +316,42 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-REMEDY = "run its row again with --fresh, or delete its folder"
+def disk_error(error: BaseException | None) -> OSError | None:
+    """The failure of a disk (full, read-only, gone) that an exception is, or was raised from; None without one."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OSError) and error.errno in _FULL | _NOT_WRITABLE | _GONE:
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def what_to_do(error: OSError) -> str:
+    """What a user does about a disk that failed."""
+    if error.errno in _FULL:
+        return "free space there ('meta-spliceai runs prune' says which runs may go) and go on with --resume"
+    return "put it right and go on with --resume"
+
+
+def _damaged(file: Path, error: Exception) -> IntegrityError:
+    lines = str(error).strip().splitlines()
+    why = lines[0][:160] if lines else type(error).__name__
+    return IntegrityError(f"{file} is damaged ({why}); run its row again with --fresh, or delete its folder")
 
 
 def _read_frame(file: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(file)
     except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
-        raise IntegrityError(f"{file} is damaged ({_first_line(error)}); {REMEDY}") from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
+        raise _damaged(file, error) from error
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise IntegrityError(f"{file} is damaged ({_first_line(error)}); {REMEDY}") from error
+        raise _damaged(file, error) from error
     if not isinstance(content, dict):
-        raise IntegrityError(f"{file} is damaged (no JSON object); {REMEDY}")
+        raise _damaged(file, ValueError("no JSON object"))
     return content
-
-
-def _because(reason: str) -> str:
-    return f" ({reason})" if reason else ""

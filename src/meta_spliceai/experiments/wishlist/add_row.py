@@ -1,13 +1,14 @@
-"""A new row: checked against everything that can be known before it runs, and appended to the user's own YAML.
+"""New rows as YAML: one that is checked against everything that can be known before it runs, appended to the user's own
+file; and rows read from a document, one file a section.
 
-The file is added to as text, so that comments and the order of what stands there stay; what was written is read back
-before it takes the old file's place.
+A file is added to as text, so that comments and the order of what stands there stay; what was written is read back
+before it takes the old file's place. Only what differs from the defaults is written.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +19,14 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish, pars
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.spec.read_yaml import read_text, read_yaml
 from meta_spliceai.experiments.spec.rows import change, read_rows
-from meta_spliceai.experiments.wishlist.wishlist_document import (
-    MIDDLE,
-    CellError,
-    Priority,
-    plain,
-    read_hours,
-    read_vram,
-)
-from meta_spliceai.experiments.wishlist.write_rows import file_name, row_values
+from meta_spliceai.experiments.wishlist.read_wishlist import MIDDLE, CellError, plain, read_hours, read_vram
 from meta_spliceai.files import atomic_write
 
-PRIORITIES: tuple[Priority, ...] = ("high", "medium", "low")
 SECTION = "My experiments"
 
 
-def id_of(title: str) -> str:
-    """A row id made of a title's letters and digits."""
-    return re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-")
-
-
 def free_id(row_id: str, rows: Mapping[str, ExperimentSpec]) -> str:
-    """The id, if no row has it.
-
-    Raises:
-        InputError: it is taken, or not made of small letters, digits and dashes.
-    """
+    """The id, if no row has it and it is made of small letters, digits and dashes."""
     if row_id in rows:
         taken = rows[row_id]
         raise InputError(f"--id {row_id}: a row has this id already ('{taken.title}', section {taken.section})")
@@ -57,9 +40,6 @@ def one_of(kind: str, name: str, option: str, offered: Mapping[str, tuple[str, .
 
     Args:
         kind: "encoder", "data set", "head" … (see `parts`).
-        name: what was given; for a data set also several with a plus.
-        option: where it was given, for messages.
-        offered: names by kind.
     """
     for part in name.split("+") if kind == "data set" else [name]:
         if part not in offered[kind]:
@@ -79,8 +59,7 @@ def gigabytes(text: str) -> tuple[float | None, bool]:
 def from_to(text: str) -> tuple[float, float] | None:
     """`3`, `2-4`, `2-4h` or `30min`: hours from and to; None for nothing."""
     try:
-        found = read_hours(f"{text.strip()}h" if re.fullmatch(r"[\d.\s–-]*\d[\d.\s–-]*", text) else text)
-        return found and (round(found[0], 3), round(found[1], 3))
+        return read_hours(f"{text.strip()}h" if re.fullmatch(r"[\d.\s–-]*\d[\d.\s–-]*", text) else text)
     except CellError as error:
         raise InputError(f"--hours {text}: write it as 3h, 2-4h or 30min") from error
 
@@ -99,20 +78,20 @@ def split_of(data: str, rows: Mapping[str, ExperimentSpec]) -> dict[str, Any]:
     return found.model_dump(mode="json", exclude_defaults=True) if found else {}
 
 
-def new_row(values: dict[str, Any], assignments: list[str], rows: Mapping[str, ExperimentSpec]) -> ExperimentSpec:
-    """A row from plain values, with `--set` assignments over them; its target is the one that its head learns.
+def new_row(
+    values: dict[str, Any], assignments: list[str], rows: Mapping[str, ExperimentSpec], heads: Mapping[str, Any]
+) -> ExperimentSpec:
+    """A row from plain values, with `--set` assignments over them; its target is the one that its head (`HEADS`)
+    learns.
 
     Raises:
         InputError: a bad value, an unknown field, or a part that the code at hand does not offer.
     """
-    # Imported here: the models bring PyTorch, and the rest of this module does without.
-    from meta_spliceai.splice_engine.meta_layer.models import HEADS
-
     spec = parse_spec(values, f"row '{values['id']}'")
     if assignments:
         spec = change(spec, assignments)
     if spec.ensemble is None and not any(assignment.startswith("target=") for assignment in assignments):
-        spec = spec.model_copy(update={"target": getattr(HEADS.get(spec.head.name), "task", spec.target)})
+        spec = spec.model_copy(update={"target": getattr(heads.get(spec.head.name), "task", spec.target)})
     for member in spec.ensemble.members if spec.ensemble else ():
         if member not in rows:
             raise unknown_value("ensemble member", member, rows, where="--set ensemble.members")
@@ -144,7 +123,6 @@ def append_row(spec: ExperimentSpec, folder: Path, file: Path | None = None) -> 
     """Write a row into a user's own YAML, after the rows that are there.
 
     Args:
-        spec: the row.
         folder: the user's folder of the catalogue (`./wishlist`), made if need be.
         file: the file; where None, the one in the folder that holds the row's section, else a new one named after it.
 
@@ -155,16 +133,12 @@ def append_row(spec: ExperimentSpec, folder: Path, file: Path | None = None) -> 
         InputError: the file cannot be read, is of another section, or is written so that nothing can be appended.
     """
     path = file if file is not None else _file_of(spec.section, folder)
-    if not path.exists():
-        text = yaml.safe_dump(
-            {"section": spec.section, **({"purpose": spec.purpose} if spec.purpose else {})},
-            sort_keys=False, allow_unicode=True, width=110,
-        )  # fmt: skip
-        text += "rows:\n" + _block(row_values(spec, spec.purpose), 2)
-    else:
+    if path.exists():
         text = _appended(spec, path)
-    rows = read_rows(str(path), text)
-    place = next(place for row, place in rows if row.id == spec.id)
+    else:
+        head = {"section": spec.section, **({"purpose": spec.purpose} if spec.purpose else {})}
+        text = f"{_as_yaml(head)}rows:\n{_block(_values(spec, spec.purpose), 2)}"
+    place = next(place for row, place in read_rows(str(path), text) if row.id == spec.id)
     with atomic_write(path) as handle:
         handle.write(text)
     return path, int(place.rpartition(" ")[2])
@@ -175,7 +149,7 @@ def _file_of(section: str, folder: Path) -> Path:
         _, content = read_yaml(str(path), read_text(path))
         if isinstance(content, dict) and content.get("section") == section:
             return path
-    path = folder / file_name(section)
+    path = folder / _file_name(section)
     if path.exists():
         raise InputError(f"{path} holds another section than '{section}'; name a file with --file")
     return path
@@ -195,24 +169,25 @@ def _appended(spec: ExperimentSpec, path: Path) -> str:
     if sequence.flow_style:
         raise InputError(f"{path}: 'rows' is written in brackets; write its rows as lines that begin with '- ' first")
     lines = text.splitlines(keepends=True)
+
+    def is_note(line: str) -> bool:
+        return not line.strip() or line.lstrip().startswith("#")
+
     # The block ends where the next key begins; blank lines and comments between belong to what follows, except at the
     # end of the file, where nothing follows.
     end = sequence.end_mark.line
-    if end < len(lines) and any(line.strip() and not line.lstrip().startswith("#") for line in lines[end:]):
-        while end > 0 and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
-            end -= 1
-    else:
+    if all(map(is_note, lines[end:])):
         end = len(lines)
-    shared = content.get("defaults") or {}
+    else:
+        while end > 0 and is_note(lines[end - 1]):
+            end -= 1
     # What the file's rows share would lie under the new row too: blocks that it touches are written out.
-    values = row_values(spec, str(content.get("purpose", "")))
-    whole = spec.model_dump(mode="json")
-    values |= {key: whole[key] for key in shared if key in whole}
+    values, whole = _values(spec, str(content.get("purpose", ""))), spec.model_dump(mode="json")
+    values |= {key: whole[key] for key in content.get("defaults") or {} if key in whole}
     if spec.wish is not None and "column" in content:
         values["wish"] = {"column": spec.wish.column, **values.get("wish", {})}
     added = "".join([*lines[:end], "\n", _block(values, sequence.start_mark.column), *lines[end:]])
-    after = [row for row, _ in read_rows(str(path), added)]
-    if after[: len(before)] != before or after[len(before) :] != [spec]:
+    if [row for row, _ in read_rows(str(path), added)] != [*before, spec]:
         raise InputError(f"{path}: its 'defaults' would change the new row; name another file with --file")
     return added
 
@@ -221,3 +196,48 @@ def _block(values: dict[str, Any], indent: int) -> str:
     """A row as lines of YAML below `rows:`, the dash at a column."""
     text = yaml.safe_dump([values], sort_keys=False, allow_unicode=True, width=110 - indent, default_flow_style=None)
     return "".join(f"{' ' * indent}{line}\n" for line in text.splitlines())
+
+
+def rows_as_yaml(rows: Sequence[ExperimentSpec]) -> dict[str, str]:
+    """File name to text: the rows of each section in one file, in the order given."""
+    sections: dict[str, list[ExperimentSpec]] = {}
+    for spec in rows:
+        sections.setdefault(spec.section, []).append(spec)
+    files = {}
+    for section, members in sections.items():
+        purpose = members[0].purpose
+        whole = {"section": section, **({"purpose": purpose} if purpose else {})}
+        files[_file_name(section)] = _as_yaml({**whole, "rows": [_values(spec, purpose) for spec in members]})
+    return files
+
+
+def write_rows(rows: Sequence[ExperimentSpec], folder: Path, replace: bool = False) -> list[Path]:
+    """Write rows into a user's own folder of the catalogue (`./wishlist`), made if need be.
+
+    Raises:
+        InputError: a file is there already and `replace` is not set.
+    """
+    texts = {folder / name: text for name, text in rows_as_yaml(rows).items()}
+    for path in texts:
+        if path.exists() and not replace:
+            raise InputError(f"{path} is there already; write elsewhere with --out, or replace it with --force")
+    for path, text in texts.items():
+        with atomic_write(path) as handle:
+            handle.write(text)
+    return list(texts)
+
+
+def _as_yaml(content: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=110)
+
+
+def _file_name(section: str) -> str:
+    return f"{re.sub(r'[^a-z0-9]+', '_', section.casefold()).strip('_') or 'rows'}.yaml"
+
+
+def _values(spec: ExperimentSpec, purpose: str) -> dict[str, Any]:
+    """A row's fields that differ from their defaults, without the purpose where it is the file's own."""
+    values = spec.model_dump(mode="json", exclude_defaults=True, exclude={"section"})
+    if spec.purpose == purpose:
+        values.pop("purpose", None)
+    return values

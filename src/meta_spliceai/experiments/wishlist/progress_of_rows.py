@@ -18,7 +18,6 @@ class RowState:
     """One row and how far it is.
 
     Attributes:
-        spec: the row.
         state: wished (something is missing), runnable (it would start now, on this machine), or completed (the ledger
             holds a finished run of it as it stands).
         missing: for a wished row, the parts that the code does not have, or else what of its data and weights is not on
@@ -41,16 +40,12 @@ class RowState:
     def hours(self) -> str:
         """The wishlist's guess, hours."""
         wish = self.spec.wish
-        if not wish or not wish.hours:
-            return ""
-        low, high = (f"{hours:g}" for hours in wish.hours)
-        return low if low == high else f"{low}–{high}"
+        return "–".join(dict.fromkeys(f"{hours:g}" for hours in wish.hours)) if wish and wish.hours else ""
 
     @property
     def priority(self) -> str:
         """The wishlist's priority."""
-        wish = self.spec.wish
-        return (wish.priority or "") if wish else ""
+        return (self.spec.wish and self.spec.wish.priority) or ""
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain values."""

@@ -1,37 +1,36 @@
-"""From a wishlist in Markdown to entries of the catalogue, with an account of every row that is not understood."""
+"""From a wishlist in Markdown, as its owner writes it, to entries of the catalogue, with an account of every row that
+is not understood."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from meta_spliceai.errors import InputError, shown
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish, parse_spec
-from meta_spliceai.experiments.wishlist.wishlist_document import (
-    COMMAND,
-    EXPERIMENT,
-    MIDDLE,
-    PRIORITY,
-    STATE,
-    TIME,
-    VRAM,
-    CellError,
-    plain,
-    read_hours,
-    read_priority,
-    read_vram,
-    split_row,
-)
 
+STAR = "⭐"
+EXPERIMENT, VRAM, TIME, PRIORITY, COMMAND, STATE = "Experiment", "VRAM", "Time Est.", "Priority", "Command", "State"
 KNOWN_COLUMNS = (EXPERIMENT, VRAM, TIME, PRIORITY, COMMAND, STATE)
+MIDDLE: str = Wish.model_fields["column"].get_default()
+"""Heading of a section's middle column where the section does not name one."""
+
+Priority = Literal["high", "medium", "low"]
+PRIORITIES: dict[str, Priority] = {"high": "high", "medium": "medium", "low": "low"}
+
+_VRAM = re.compile(r"~?(\d{1,9}(?:\.\d+)?)\s*(\+?)\s*Gi?B\s*(\+?)", re.IGNORECASE)
+_HOURS = re.compile(
+    r"~?(\d{1,9}(?:\.\d+)?)(?:\s*(?:-|–|—|to)\s*(\d{1,9}(?:\.\d+)?))?\s*(h|hours?|hrs?|min|minutes?)", re.IGNORECASE
+)
 _TIME_HEADINGS = ("time est.", "time est", "time", "hours", "time estimate")
 _RULE = re.compile(r"\|?[\s:|-]+\|?")
 _HEADING = re.compile(r"(#{2,6})\s+(.*)")
 _SECTION_NUMBER = re.compile(r"^\d+[.)]\s*")
 _RUN_COMMAND = re.compile(r"meta-spliceai run ([a-z0-9][a-z0-9-]*)")
 _REMARK = re.compile(r"\*\*([^*]+)\*\*\s*:?\s*(.+)")
+_STRANGE = re.compile(r"[^\x00-\x7f]+")
 
 ENCODERS = (
     (re.compile(r"hyenadna-(tiny-1k|small-32k|medium-160k|medium-450k|large-1m)"), None),
@@ -42,6 +41,67 @@ ENCODERS = (
     (re.compile(r"validated\s?-?delta|gated\s?-?cnn"), "gated-cnn"),
 )
 """What in a row's first two cells names an encoder; the first rule that fits decides. None: the words themselves."""
+
+
+class CellError(ValueError):
+    """A cell that is not written as such cells are; the message says what is expected."""
+
+
+def read_vram(cell: str) -> tuple[float | None, bool]:
+    """Gigabytes, and whether the guess was written with a plus; None for an empty cell."""
+    if _is_empty(cell):
+        return None, False
+    found = _VRAM.fullmatch(cell.strip())
+    if found is None or float(found[1]) <= 0:
+        raise CellError(f"{VRAM} {shown(cell)} is not written as '12GB' or '48GB+'")
+    return float(found[1]), bool(found[2] or found[3])
+
+
+def read_hours(cell: str) -> tuple[float, float] | None:
+    """Hours from and to; None for an empty cell. Minutes are turned into hours with three decimals."""
+    if _is_empty(cell):
+        return None
+    found = _HOURS.fullmatch(cell.strip())
+    if found is None:
+        raise CellError(f"{TIME} {shown(cell)} is not written as '2-4h'")
+    unit = 60 if found[3].lower().startswith("m") else 1
+    low, high = (round(float(end) / unit, 3) for end in (found[1], found[2] or found[1]))
+    if not 0 < low <= high:
+        raise CellError(f"{TIME} '{cell}' does not go from a smaller number to a larger one")
+    return low, high
+
+
+def read_priority(cell: str) -> tuple[Priority | None, bool]:
+    """The priority, and whether it carries a star; None for an empty cell."""
+    starred = STAR in cell
+    word = cell.replace(STAR, "").replace("\ufe0f", "").strip()
+    if _is_empty(word):
+        return None, starred
+    if word.lower() not in PRIORITIES:
+        raise CellError(f"{PRIORITY} '{cell}' is none of HIGH, MEDIUM, LOW")
+    return PRIORITIES[word.lower()], starred
+
+
+def split_row(line: str) -> list[str]:
+    r"""The cells of a table's line; `\|` is a bar within a cell."""
+    inner = line.strip().removeprefix("|")
+    if inner.endswith("|") and not inner.endswith("\\|"):
+        inner = inner[:-1]
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", inner)]
+
+
+def plain(text: str) -> str:
+    """A title without case, spaces and signs, for comparing."""
+    return re.sub(r"[^a-z0-9]+", "", text.casefold())
+
+
+def id_of(title: str) -> str:
+    """A row id made of a title's letters and digits."""
+    return re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-")
+
+
+def _is_empty(cell: str) -> bool:
+    return cell.strip().strip("*_") in ("", "-", "–", "—", "?", "n/a", "N/A")
 
 
 @dataclass(frozen=True)
@@ -61,13 +121,7 @@ class ReadRow:
 
 @dataclass(frozen=True)
 class NotUnderstood:
-    """A row of a table that could not be turned into an entry.
-
-    Attributes:
-        line: 1-based line of the document.
-        text: the line.
-        reason: what is missing or wrong, in words.
-    """
+    """A row of a table that could not be turned into an entry: its 1-based line, the line, what is missing or wrong."""
 
     line: int
     text: str
@@ -91,11 +145,7 @@ class ReadDocument:
     mended: int = 0
 
 
-@dataclass
-class _Table:
-    line: int
-    headings: list[str]
-    rows: list[tuple[int, str]] = field(default_factory=list)
+NumberedLine = tuple[int, str]
 
 
 def read_wishlist(text: str, known: Mapping[str, ExperimentSpec]) -> ReadDocument:
@@ -104,76 +154,59 @@ def read_wishlist(text: str, known: Mapping[str, ExperimentSpec]) -> ReadDocumen
     A row of a table with the columns Experiment and VRAM, Time Est. or Priority is an experiment. One that the
     catalogue knows, by its command or its title, keeps everything the catalogue says and takes over the document's
     guesses; a new one is put together from what its cells name (see `ENCODERS` and `_details`).
-
-    Args:
-        text: the Markdown; mangled letters are mended first.
-        known: the catalogue.
     """
     text, mended = mend(text)
     document = ReadDocument(mended=mended)
-    by_title = {plain(spec.title): spec for spec in known.values()}
-    section, purpose = "", ""
+    section = ""
     remarks: dict[str, list[str]] = {}
-    tables: list[tuple[str, _Table]] = []
-    lines = text.splitlines()
-    number = 0
-    while number < len(lines):
-        line = lines[number]
-        heading = _HEADING.match(line)
-        if heading:
+    tables: list[tuple[str, str, list[NumberedLine]]] = []
+    lines = list(enumerate(text.splitlines(), start=1))
+    while lines:
+        _, line = lines.pop(0)
+        ruler = lines[0][1].strip() if lines else ""
+        if heading := _HEADING.match(line):
             section = _SECTION_NUMBER.sub("", heading[2].strip())
-        elif _starts_table(lines, number):
-            table = _Table(number + 1, split_row(line))
-            number += 2
-            while number < len(lines) and lines[number].lstrip().startswith("|"):
-                table.rows.append((number + 1, lines[number]))
-                number += 1
-            tables.append((section, table))
-            continue
+        elif line.lstrip().startswith("|") and "-" in ruler and _RULE.fullmatch(ruler):
+            lines.pop(0)
+            rows = []
+            while lines and lines[0][1].lstrip().startswith("|"):
+                rows.append(lines.pop(0))
+            tables.append((section, line, rows))
         elif (remark := _REMARK.fullmatch(line.strip())) and section:
             remarks.setdefault(section, []).append(f"{remark[1].strip(': ')}: {remark[2].strip()}")
-        number += 1
-    for section, table in tables:
-        purpose = " ".join(remarks.get(section, []))
-        _read_table(table, section, purpose, known, by_title, document)
+    for section, head, rows in tables:
+        _read_table(document, section, " ".join(remarks.get(section, [])), split_row(head), rows, known)
     return document
 
 
-def _starts_table(lines: list[str], number: int) -> bool:
-    following = lines[number + 1].strip() if number + 1 < len(lines) else ""
-    return lines[number].lstrip().startswith("|") and "-" in following and bool(_RULE.fullmatch(following))
-
-
 def _read_table(
-    table: _Table,
+    document: ReadDocument,
     section: str,
     purpose: str,
+    named: list[str],
+    rows: list[NumberedLine],
     known: Mapping[str, ExperimentSpec],
-    by_title: Mapping[str, ExperimentSpec],
-    document: ReadDocument,
 ) -> None:
-    headings = [_canonical(heading) for heading in table.headings]
+    """Read a table below a section's heading into the document; remarks below the heading are the rows' purpose."""
+    headings = [_canonical(heading) for heading in named]
     if EXPERIMENT not in headings or not {VRAM, TIME, PRIORITY} & set(headings):
-        if plain(table.headings[0]) == "gpu" or {"Date", "Result"} <= set(headings):
-            document.other_tables[section] = document.other_tables.get(section, 0) + len(table.rows)
+        if plain(named[0]) == "gpu" or {"Date", "Result"} <= set(headings):
+            document.other_tables[section] = document.other_tables.get(section, 0) + len(rows)
             return
-        reason = f"a table with the columns {', '.join(table.headings)} is not one of experiments"
-        document.not_understood.extend(NotUnderstood(line, text.strip(), reason) for line, text in table.rows)
+        reason = f"a table with the columns {', '.join(named)} is not one of experiments"
+        document.not_understood.extend(NotUnderstood(line, text.strip(), reason) for line, text in rows)
         return
-    taken = {row.spec.id for row in document.rows}
-    for line, text in table.rows:
+    for line, text in rows:
         cells = split_row(text)
         try:
             if len(cells) != len(headings):
                 raise CellError(f"{len(cells)} cells under {len(headings)} headings")
-            row = _read_row(dict(zip(headings, cells, strict=True)), line, section, purpose, known, by_title)
-            if row.spec.id in taken:
-                raise CellError(f"the row id '{row.spec.id}' stands in the document twice")
+            spec, status = _read_row(dict(zip(headings, cells, strict=True)), section, purpose, known)
+            if spec.id in [row.spec.id for row in document.rows]:
+                raise CellError(f"the row id '{spec.id}' stands in the document twice")
+            document.rows.append(ReadRow(line, spec, status))
         except CellError as error:
             document.not_understood.append(NotUnderstood(line, text.strip(), str(error)))
-            continue
-        taken.add(row.spec.id)
-        document.rows.append(row)
 
 
 def _canonical(heading: str) -> str:
@@ -183,13 +216,9 @@ def _canonical(heading: str) -> str:
 
 
 def _read_row(
-    cells: Mapping[str, str],
-    line: int,
-    section: str,
-    purpose: str,
-    known: Mapping[str, ExperimentSpec],
-    by_title: Mapping[str, ExperimentSpec],
-) -> ReadRow:
+    cells: Mapping[str, str], section: str, purpose: str, known: Mapping[str, ExperimentSpec]
+) -> tuple[ExperimentSpec, str]:
+    """A row as an entry of the catalogue, and its status."""
     title = cells[EXPERIMENT].strip()
     if not plain(title):
         raise CellError("the row has no title")
@@ -199,7 +228,8 @@ def _read_row(
     priority, starred = read_priority(cells.get(PRIORITY, ""))
     command = _RUN_COMMAND.search(cells.get(COMMAND, ""))
     spec = known.get(command[1]) if command else None
-    spec = spec or by_title.get(plain(title))
+    # Of several rows with one title the last.
+    spec = spec or next((one for one in list(known.values())[::-1] if plain(one.title) == plain(title)), None)
     wish = Wish(
         what=what,
         column=column,
@@ -212,9 +242,9 @@ def _read_row(
     )
     if spec is not None:
         changed = spec.model_copy(update={"wish": wish, "title": title})
-        return ReadRow(line, changed, "known" if changed == spec else "changed")
+        return changed, "known" if changed == spec else "changed"
     values = {
-        "id": command[1] if command else re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-"),
+        "id": command[1] if command else id_of(title),
         "title": title,
         "section": section,
         "purpose": purpose,
@@ -222,17 +252,14 @@ def _read_row(
         **_details(title, what, column),
     }
     try:
-        return ReadRow(line, parse_spec(values, "the row"), "new")
+        return parse_spec(values, "the row"), "new"
     except InputError as error:
         raise CellError(str(error)) from error
 
 
 def _details(title: str, what: str, column: str) -> dict[str, Any]:
-    """Fields of a new row, from its title and its middle column.
-
-    Raises:
-        CellError: no model is named, or the middle column says something that no field holds.
-    """
+    """Fields of a new row, from its title and its middle column; a CellError where no model is named, or the middle
+    column says something that no field holds."""
     words = f"{title} {what}".casefold()
     name = next((name or match[0] for rule, name in ENCODERS if (match := rule.search(words))), None)
     if name is None:
@@ -259,10 +286,6 @@ def _details(title: str, what: str, column: str) -> dict[str, Any]:
     return details
 
 
-WRONG_ENCODINGS = ("mac_roman", "cp1252", "latin-1")
-_STRANGE = re.compile(r"[^\x00-\x7f]+")
-
-
 def mend(text: str) -> tuple[str, int]:
     """The text with every mangled run of letters put right, and how many there were.
 
@@ -273,7 +296,7 @@ def mend(text: str) -> tuple[str, int]:
 
     def right(found: re.Match[str]) -> str:
         nonlocal count
-        for encoding in WRONG_ENCODINGS:
+        for encoding in ("mac_roman", "cp1252", "latin-1"):
             try:
                 mended = found[0].encode(encoding).decode("utf-8")
             except UnicodeError:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from meta_spliceai.experiments.board.shown import estimate, number
 from meta_spliceai.experiments.plan.gpu_prices import Market, PriceTable
+from meta_spliceai.experiments.spec.experiment import Wish
 from meta_spliceai.experiments.wishlist.progress_of_rows import STATES, RowState
-from meta_spliceai.experiments.wishlist.wishlist_document import (
+from meta_spliceai.experiments.wishlist.read_wishlist import (
     COMMAND,
-    COMPLETED,
     EXPERIMENT,
     MIDDLE,
-    NEWEST_PRICES,
-    PRICED,
     PRIORITY,
-    RECOMMENDED,
+    STAR,
     STATE,
     TIME,
     VRAM,
-    join_row,
-    write_guess,
+    read_hours,
 )
 
 RESULT_METRICS = (("auprc", "AUPRC"), ("spearman_effect", "Spearman r with the measured effect"))
+
+HOW_TO_ADD = """## 📝 How to Add New Experiments
+
+1. `meta-spliceai wishlist add` asks for model, data, VRAM, time estimate and priority, and writes the row to
+   `wishlist/*.yaml` of your own repository; or write it there, or read a line of a document like this one
+   with `meta-spliceai wishlist import FILE.md`
+2. `meta-spliceai plan ID` works out memory, hours and dollars
+3. Run it with `meta-spliceai run ID`; a finished run stands under Completed by itself at the next render
+"""
 
 
 def render_wishlist(
@@ -34,7 +41,6 @@ def render_wishlist(
     Args:
         rows: the wishlist's rows with their states, in the catalogue's order.
         finished: the ledger's `finished` entries, oldest first; those of rows run as wished stand under Completed.
-        prices: the wishlist's own GPUs and prices, of one day.
         market: what cards cost since.
     """
     counts = ", ".join(f"{sum(row.state == state for row in rows)} {state}" for state in STATES)
@@ -53,78 +59,81 @@ def render_wishlist(
     sections: dict[str, list[RowState]] = {}
     for row in rows:
         sections.setdefault(row.spec.section, []).append(row)
-    for number, (section, members) in enumerate(sections.items(), start=1):
-        lines += _section(number, section, members)
-    lines += _gpus(prices)
-    lines += _newest_prices(market)
-    lines += _completed(rows, finished)
-    lines += _how_to_add()
-    return "\n".join(lines).rstrip() + "\n"
+    for place, (section, members) in enumerate(sections.items(), start=1):
+        lines += _section(place, section, members)
+    return "\n".join([*lines, *_gpus(prices), *_newest_prices(market), *_completed(rows, finished), HOW_TO_ADD])
 
 
-def _section(number: int, section: str, members: Sequence[RowState]) -> list[str]:
-    wishes = [row.spec.wish for row in members if row.spec.wish is not None]
-    columns = list(dict.fromkeys(wish.column for wish in wishes))
-    heading = columns[0] if len(columns) == 1 else MIDDLE
-    lines = [f"### {number}. {section}", ""]
-    lines += _table_head((EXPERIMENT, heading, VRAM, TIME, PRIORITY, STATE, COMMAND))
-    for row in members:
-        wish = row.spec.wish
-        if wish is None:
-            continue
+def _section(place: int, section: str, members: Sequence[RowState]) -> list[str]:
+    wished = [(row, row.spec.wish) for row in members if row.spec.wish is not None]
+    columns = list(dict.fromkeys(wish.column for _, wish in wished))
+    table = []
+    for row, wish in wished:
         guess = write_guess(wish)
         state = f"{row.state}: {'; '.join(row.missing)}" if row.missing else row.state
         command = f"`meta-spliceai run {row.spec.id}`"
-        cells = (row.spec.title, wish.what or "-", guess.vram, guess.time, guess.priority, state, command)
-        lines.append(join_row(cells))
-    purposes = dict.fromkeys(row.spec.purpose for row in members if row.spec.purpose)
-    notes = dict.fromkeys(
-        f"{row.spec.title}: {row.spec.wish.note}" for row in members if row.spec.wish and row.spec.wish.note
-    )
-    lines += ["", *(f"**Purpose**: {purpose}  " for purpose in purposes), *(f"**Note**: {note}  " for note in notes)]
-    return [*lines, "", "---", ""]
+        table.append((row.spec.title, wish.what or "-", guess.vram, guess.time, guess.priority, state, command))
+    heading = columns[0] if len(columns) == 1 else MIDDLE
+    purposes = dict.fromkeys(f"**Purpose**: {row.spec.purpose}  " for row in members if row.spec.purpose)
+    notes = dict.fromkeys(f"**Note**: {row.spec.title}: {wish.note}  " for row, wish in wished if wish.note)
+    head = (EXPERIMENT, heading, VRAM, TIME, PRIORITY, STATE, COMMAND)
+    return [f"### {place}. {section}", "", *_table(head, table), "", *purposes, *notes, "", "---", ""]
+
+
+class Guess(NamedTuple):
+    """A row's guessed cost, as the cells of a table."""
+
+    vram: str
+    time: str
+    priority: str
+
+
+def write_guess(wish: Wish) -> Guess:
+    """The cells of a guess: `48GB+`, `2-4h`, `⭐ HIGH`; a dash where nothing was guessed."""
+
+    def from_to(ends: list[str]) -> str:
+        return ends[0] if ends[0] == ends[1] else "-".join(ends)
+
+    vram = f"{wish.vram_gb:g}GB{'+' if wish.vram_or_more else ''}" if wish.vram_gb else "-"
+    time = "-"
+    if wish.hours:
+        minutes = from_to([f"{hours * 60:.0f}" for hours in wish.hours]) + "min"
+        # Minutes only where they say the same when they are read back.
+        same = wish.hours[1] < 1 and round(wish.hours[0] * 60) > 0 and read_hours(minutes) == wish.hours
+        time = minutes if same else from_to([f"{hours:g}" for hours in wish.hours]) + "h"
+    priority = wish.priority.upper() if wish.priority else "-"
+    return Guess(vram, time, f"{STAR} {priority}" if wish.starred else priority)
 
 
 def _gpus(prices: PriceTable) -> list[str]:
-    lines = ["## 📊 GPU Recommendations", "", *_table_head(RECOMMENDED)]
-    lines += [join_row((card.gpu, f"{card.vram_gb:g}GB", card.suitable)) for card in prices.recommendations]
-    lines += ["", f"### {prices.provider} Pricing Reference (as of {prices.as_of})", "", *_table_head(PRICED)]
-    lines += [
-        join_row((card.gpu, f"{'~' if card.approximate else ''}${card.dollars_per_hour:.2f}", card.suitable or "-"))
+    suitable = [(card.gpu, f"{card.vram_gb:g}GB", card.suitable) for card in prices.recommendations]
+    priced = [
+        (card.gpu, f"{'~' if card.approximate else ''}${card.dollars_per_hour:.2f}", card.suitable or "-")
         for card in prices.prices
     ]
-    return [*lines, "", f"Source: {prices.source}.", ""]
+    lines = ["## 📊 GPU Recommendations", "", *_table(("GPU", "VRAM", "Suitable Experiments"), suitable)]
+    lines += ["", f"### {prices.provider} Pricing Reference (as of {prices.as_of})", ""]
+    return [*lines, *_table(("GPU", "$/hr", "Recommended For"), priced), "", f"Source: {prices.source}.", ""]
 
 
 def _newest_prices(market: Market) -> list[str]:
     """What `plan` counts with: the newest price of each card, the cheapest first."""
     offers = sorted(market.offers.values(), key=lambda offer: (offer.dollars_per_hour, offer.gpu))
-    lines = ["### Newest Known Prices", "", *_table_head(NEWEST_PRICES)]
-    lines += [
-        join_row(
-            (
-                offer.gpu,
-                f"{market.gpus[offer.gpu].vram_gb:g}GB",
-                f"{'~' if offer.approximate else ''}${offer.dollars_per_hour:.2f}",
-                offer.as_of,
-                offer.provider,
-            )
-        )
-        for offer in offers
-    ]
+    rows = []
+    for offer in offers:
+        price = f"{'~' if offer.approximate else ''}${offer.dollars_per_hour:.2f}"
+        rows.append((offer.gpu, f"{market.gpus[offer.gpu].vram_gb:g}GB", price, offer.as_of, offer.provider))
     sources = sorted({f"{offer.provider}: {offer.source}" for offer in offers})
-    return [*lines, "", f"Sources: {'; '.join(sources)}.", "", "---", ""]
+    table = _table(("GPU", "VRAM", "$/hr", "As of", "Provider"), rows)
+    return ["### Newest Known Prices", "", *table, "", f"Sources: {'; '.join(sources)}.", "", "---", ""]
 
 
 def _completed(rows: Sequence[RowState], finished: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = ["## ✅ Completed Experiments", "", *_table_head(COMPLETED)]
     by_run = {str(entry.get("run")): entry for entry in finished}
-    done = [(row, by_run[row.last_run]) for row in rows if row.last_run in by_run]
-    for row, entry in done:
-        lines.append(join_row((row.spec.title, str(entry.get("at", ""))[:10], _result(entry), _notes(entry))))
-    if not done:
-        lines.append(join_row(("*None yet*", "-", "-", "-")))
-    return [*lines, "", "---", ""]
+    done = [(row.spec.title, by_run[row.last_run]) for row in rows if row.last_run in by_run]
+    table = [(title, str(entry.get("at", ""))[:10], _result(entry), _notes(entry)) for title, entry in done]
+    lines = _table(("Experiment", "Date", "Result", "Notes"), table or [("*None yet*", "-", "-", "-")])
+    return ["## ✅ Completed Experiments", "", *lines, "", "---", ""]
 
 
 def _result(entry: Mapping[str, Any]) -> str:
@@ -137,25 +146,11 @@ def _result(entry: Mapping[str, Any]) -> str:
             if record.get("metric") == metric and record.get("estimate") is not None
         }
         if "learned" in values:
-            text = f"{label} {_interval(values['learned'])}"
-            if "base" in values:
-                text += (
-                    f" (base {values['base']['scorer'].removeprefix('base ')}: {_number(values['base']['estimate'])})"
-                )
+            text = f"{label} {estimate(values['learned'])}"
+            if base := values.get("base"):
+                text += f" (base {base['scorer'].removeprefix('base ')}: {number(base['estimate'])})"
             parts.append(text)
     return "; ".join(parts) or "-"
-
-
-def _interval(record: Mapping[str, Any]) -> str:
-    text = _number(record["estimate"])
-    if record.get("low") is None or record.get("high") is None:
-        return text
-    return f"{text} [{_number(record['low'])}, {_number(record['high'])}]"
-
-
-def _number(value: float) -> str:
-    text = f"{value:.3f}"
-    return "0.000" if float(text) == 0 else text.replace("-", "−")
 
 
 def _notes(entry: Mapping[str, Any]) -> str:
@@ -188,17 +183,11 @@ def _measured(entry: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _how_to_add() -> list[str]:
-    return [
-        "## 📝 How to Add New Experiments",
-        "",
-        "1. `meta-spliceai wishlist add` asks for model, data, VRAM, time estimate and priority, and writes the row to",
-        "   `wishlist/*.yaml` of your own repository; or write it there, or read a line of a document like this one",
-        "   with `meta-spliceai wishlist import FILE.md`",
-        "2. `meta-spliceai plan ID` works out memory, hours and dollars",
-        "3. Run it with `meta-spliceai run ID`; a finished run stands under Completed by itself at the next render",
-    ]
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    ruler = "|" + "|".join("-" * (len(heading) + 2) for heading in headings) + "|"
+    return [join_row(headings), ruler, *map(join_row, rows)]
 
 
-def _table_head(headings: Sequence[str]) -> list[str]:
-    return [join_row(tuple(headings)), "|" + "|".join("-" * (len(heading) + 2) for heading in headings) + "|"]
+def join_row(cells: Sequence[str]) -> str:
+    """One line of a table; a bar within a cell is escaped, a line break becomes a space."""
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

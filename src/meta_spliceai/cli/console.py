@@ -1,9 +1,11 @@
-"""The terminal as commands write to it: text is shown as it is, and style is given apart from it."""
+"""What commands print: text as it is, with style given apart from it; and JSON that every reader takes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pydantic_core
+import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -22,3 +24,13 @@ class PlainConsole(Console):
 def styled(*parts: str | tuple[str, str]) -> Text:
     """A text of parts, some with a style: ("finished", "green")."""
     return Text.assemble(*(printable(one) if isinstance(one, str) else (printable(one[0]), one[1]) for one in parts))
+
+
+def as_json(content: Any, indent: int | None = None) -> str:
+    """JSON with null for numbers that are not finite, which JSON does not have."""
+    return pydantic_core.to_json(content, indent=indent, inf_nan_mode="null").decode()
+
+
+def print_json(content: Any) -> None:
+    """What `--json` prints on standard output."""
+    typer.echo(as_json(content, indent=2))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from meta_spliceai.cli.plain_console import PlainConsole, styled
+from meta_spliceai.cli.console import PlainConsole, styled
 from meta_spliceai.cli.terminal import Terminal
 from tests.conftest import RunCli
 
@@ -82,4 +82,4 @@ def test_a_reason_with_brackets_ends_no_command(runs: Path, run_cli: RunCli) -> 
 def test_no_command_opens_another_console() -> None:
     folder = Path(__file__).resolve().parents[2] / "src" / "meta_spliceai" / "cli"
     with_console = [path.name for path in folder.glob("*.py") if "rich.console" in path.read_text(encoding="utf-8")]
-    assert with_console == ["plain_console.py"]
+    assert with_console == ["console.py"]
