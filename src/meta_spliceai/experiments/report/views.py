@@ -134,7 +134,9 @@ def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line
     found = []
     for line in board.lines:
         mine = by_line.get((line.run, line.scorer), {})
-        beaten, undecided, worse = [], [], []
+        beaten: list[str] = []
+        undecided: list[str] = []
+        worse: list[str] = []
         for rival in rivals if line.kind == "learned" else ():
             if rival in mine:
                 low, high = mine[rival]["low"], mine[rival]["high"]

@@ -126,7 +126,7 @@ class PassThrough:
         alleles = [text[start:stop] for start, stop in spans]
         # Most variants are one of twelve substitutions: each pair of alleles is looked at once.
         told = {pair: self._reasons(pair) for pair in set(alleles)}
-        added = [told[pair][one] for pair, one in zip(alleles, filled.tolist(), strict=True)]
+        added = [told[pair][1] if one else told[pair][0] for pair, one in zip(alleles, filled.tolist(), strict=True)]
         counts = np.array([told[pair][2] for pair in alleles], dtype=np.int64)
         cuts = np.where(filled, end, info) if self.reasons else end
         return Passed(lines.rows[passes], cuts, end, added, counts).where(counts > 0)
