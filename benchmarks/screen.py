@@ -6,7 +6,8 @@
 Scores a data set's alleles with SpliceAI's five networks and with its first alone. A screen would run the others
 only where the first shows any |Δ| above a threshold; what it loses are alleles whose |Δ| of all five is 0.1 or more
 and whose first network stays below. Prints one JSON object: for every threshold the share of alleles that all
-networks would score, and the share of those with |Δ| ≥ 0.1 that would be lost, with its exact 95 % interval (Clopper and Pearson).
+networks would score, and the share of those with |Δ| ≥ 0.1 that would be lost, with its exact 95 % interval (Clopper
+and Pearson).
 """
 
 from __future__ import annotations
