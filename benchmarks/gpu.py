@@ -45,13 +45,13 @@ from meta_spliceai.experiments.execute.durations import parse_duration
 from meta_spliceai.experiments.run.utilisation import best_of, product_rate, wait_for
 from meta_spliceai.experiments.store.address import code_version, describe_environment
 from meta_spliceai.experiments.store.keep_runs import keep_benchmark
+from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
-from meta_spliceai.splice_engine.base_layer.split_products import Precision
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
-from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.meta_layer.features import choose_device
+from meta_spliceai.splice_engine.meta_layer.memory import peak_memory, reset_peak
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 
 HERE = Path(__file__).resolve().parent

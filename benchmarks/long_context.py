@@ -22,14 +22,13 @@ import torch
 from meta_spliceai.experiments.plan.dry_trace import DryRun, dry_run
 from meta_spliceai.experiments.plan.gpu_prices import load_market
 from meta_spliceai.experiments.plan.machines import card
-from meta_spliceai.splice_engine.meta_layer.embedding_cache import frozen_features
+from meta_spliceai.splice_engine.meta_layer.features import WindowData, choose_device, frozen_features
+from meta_spliceai.splice_engine.meta_layer.memory import peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor, Predictor
-from meta_spliceai.splice_engine.meta_layer.peak_memory import peak_memory, reset_peak
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training import try_step
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.window_data import WindowData, choose_device
-from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import Coverage
 
 SPARE = 2.5e9
 """Bytes left to everything else on the machine."""

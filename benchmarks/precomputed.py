@@ -22,8 +22,7 @@ import numpy as np
 import pandas as pd
 import pysam
 
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
+from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
@@ -31,7 +30,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, score_to_partial
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
 INFO = FIELDS["spliceai"]
 ASKED = {"Base": "spliceai", "Weights": "", "Distance": "50", "Mask": "0", "Strict": "0", "Genes": ""}

@@ -26,8 +26,8 @@ from pathlib import Path
 from meta_spliceai.datasets.human import human_annotation, source_file
 from meta_spliceai.datasets.splicevardb import DATASET, read_splicevardb
 from meta_spliceai.splice_engine.genome.human_genome import human_genome
-from meta_spliceai.splice_engine.variants.allele_check import check_reference
-from meta_spliceai.splice_engine.variants.merge import merge_alleles
+from meta_spliceai.splice_engine.variants.alleles import check_reference
+from meta_spliceai.splice_engine.variants.alleles import merge_alleles
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 from meta_spliceai.splice_engine.variants.windows import build_windows
 path, fasta, build, window = sys.argv[1:]

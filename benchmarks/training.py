@@ -39,19 +39,18 @@ import torch
 
 import long_context
 from meta_spliceai.experiments.run.utilisation import product_rate
-from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
+from meta_spliceai.splice_engine.meta_layer.features import choose_device
 from meta_spliceai.splice_engine.meta_layer.models import (
     HyenaDNADeltaPredictor,
     Predictor,
     SimpleCNNDeltaPredictor,
     ValidatedDeltaPredictor,
 )
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.training import fit
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit
 from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
-from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
-from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import Coverage
 
 HERE = Path(__file__).resolve().parent
 

@@ -26,14 +26,12 @@ from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.spec.smoke import as_smoke
-from meta_spliceai.splice_engine.base_layer import model as base_model
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
+from meta_spliceai.splice_engine.base_layer import network as base_model
+from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
-from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData
-from meta_spliceai.splice_engine.meta_layer.training import Trainer, class_weights
-from meta_spliceai.splice_engine.meta_layer.window_data import IndexBatches, WindowData, draw_shifts
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.meta_layer.features import FeatureData, IndexBatches, WindowData, draw_shifts
+from meta_spliceai.splice_engine.meta_layer.trainer import Trainer, class_weights
 
 DEVICE = "elsewhere"
 VARIANTS, BATCH = 24, 8

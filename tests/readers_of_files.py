@@ -35,11 +35,11 @@ from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Se
 from meta_spliceai.splice_engine.base_layer.vcf.text import blocks
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.packed import PackedGenome
 from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.models.predictor import read_config
-from meta_spliceai.splice_engine.variants.split_file import read_split
+from meta_spliceai.splice_engine.variants.splits import read_split
 
 GENES = GeneAnnotation([Gene("UP", "1", "+", 5000, 9000, ((5000, 5200), (8800, 9000)))], "GRCh37", "toy genes")
 

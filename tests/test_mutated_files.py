@@ -31,12 +31,10 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import Totals
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.packed import write_packed
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.split_file import write_split
-from meta_spliceai.splice_engine.variants.splits import Split, split_digest
-from meta_spliceai.splice_engine.variants.table import as_variant_table
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.variants.splits import Split, split_digest, write_split
+from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table
 from tests.readers_of_files import READERS
 
 IN_CI, IN_ALL = 200, 10_000

@@ -25,22 +25,18 @@ from meta_spliceai.datasets import Loaded, cispliceai_validated, load_dataset
 from meta_spliceai.datasets.human import CONSTRUCT, GENOME, place_in_exons
 from meta_spliceai.experiments.bundle.packed_scores import write_packed_scores
 from meta_spliceai.files import atomic_write, sha256_file
-from meta_spliceai.resources.packaged import DESCRIPTION, FOLDER, SCORES, SEQUENCE, VARIANTS
-from meta_spliceai.resources.registry import DEVELOPMENT, Resource
+from meta_spliceai.resources.registry import DESCRIPTION, DEVELOPMENT, FOLDER, SCORES, SEQUENCE, VARIANTS, Resource
 from meta_spliceai.resources.resolve import resolve_choice
 from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scoring import score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.builds import GRCH38
 from meta_spliceai.splice_engine.genome.human_genome import REGIONS
 from meta_spliceai.splice_engine.genome.packed import Interval, write_packed
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
-from meta_spliceai.splice_engine.genome.source import JoinedSources, SequenceSource
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.liftover import Chain
-from meta_spliceai.splice_engine.variants.merge import merge_alleles
-from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, as_variant_table, describe
+from meta_spliceai.splice_engine.genome.source import GRCH38, JoinedSources, SequenceSource
+from meta_spliceai.splice_engine.variants.alleles import Chain, merge_alleles
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage, as_variant_table, describe
 
 ROOT = Path(__file__).resolve().parents[1] / "src"
 

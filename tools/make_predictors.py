@@ -25,11 +25,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.reductions import max_window
+from meta_spliceai.splice_engine.base_layer.scores import max_window
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import binary_labels
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_labels
 from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
 from meta_spliceai.splice_engine.meta_layer.shipped_predictor import FEATURES, predictor_features
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
+from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
 
 TOY_STAGES = (Stage(2, 5, 1), Stage(1, 11, 2), Stage(2, 21, 3))
 """A trunk that sees 148 bases to either side, with short and long kernels as the real one has."""

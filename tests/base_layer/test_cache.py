@@ -11,10 +11,10 @@ import pytest
 
 from meta_spliceai.splice_engine.base_layer import scoring
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import decode
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
 DISTANCE = 5
 
@@ -40,9 +40,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     for name in ("_full", "_incremental"):
         original = getattr(scoring, name)
 
-        def counting(genome: object, loci: list, original: object = original, **rest: object) -> object:
+        def counting(genome: object, loci: list, *rest: object, original: object = original) -> object:
             counts.append(len(loci))
-            return original(genome, loci, **rest)  # type: ignore[operator]
+            return original(genome, loci, *rest)  # type: ignore[operator]
 
         monkeypatch.setattr(scoring, name, counting)
     return counts

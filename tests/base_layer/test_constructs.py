@@ -7,13 +7,12 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.splice_engine.base_layer import incremental
-from meta_spliceai.splice_engine.base_layer.constructs import LONGEST_CONSTRUCT
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import Architecture
+from meta_spliceai.splice_engine.base_layer.changes import LONGEST_CONSTRUCT
+from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import decode
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
 from .conftest import TOY_STAGES, build_network
 

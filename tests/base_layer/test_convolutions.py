@@ -16,15 +16,14 @@ import torch
 
 from meta_spliceai.splice_engine.base_layer import compiled_convolution
 from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution
+from meta_spliceai.splice_engine.base_layer.changes import Workspace
 from meta_spliceai.splice_engine.base_layer.compiled_convolution import (
     CHANNELS,
     CompiledConvolution,
     NoCompiledCodeError,
     Track,
-    addresses,
     library,
 )
-from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 
 CPU = torch.device("cpu")
 FAR = 1 << 40
@@ -101,7 +100,7 @@ def test_compiled_equals_the_sum_over_taps(
     left = rng.normal(size=(radius + length, CHANNELS)).astype(np.float32)  # from -radius on
     right = rng.normal(size=(radius + length, CHANNELS)).astype(np.float32)  # from 0 on
     inside = rng.normal(size=(members, high - low, CHANNELS)).astype(np.float32)
-    one, other = (addresses([at] * members) for at in (left.ctypes.data + 128 * radius, right.ctypes.data))
+    one, other = (np.array([at] * members, np.uint64) for at in (left.ctypes.data + 128 * radius, right.ctypes.data))
     track = Track(
         one.ctypes.data,
         other.ctypes.data,
@@ -127,7 +126,7 @@ def test_a_constant_stands_for_all_positions(compiled: None) -> None:
     rng = np.random.default_rng(1)
     convolution, numbers = made(rng, 41, 25, 0.0)
     one = rng.normal(size=CHANNELS).astype(np.float32)
-    pointer = addresses([one.ctypes.data])
+    pointer = np.array([one.ctypes.data], np.uint64)
     track = Track(pointer.ctypes.data, pointer.ctypes.data, None, 0, 0, 0, 0)
     out = np.zeros((300, CHANNELS), np.float32)
     convolution.run(track, None, (out.ctypes.data, 0), 1, (0, 300))

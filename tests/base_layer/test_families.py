@@ -15,13 +15,18 @@ import torch
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError
 from meta_spliceai.resources import packaged_file
-from meta_spliceai.splice_engine.base_layer.channels import CHANNELS
-from meta_spliceai.splice_engine.base_layer.cispliceai import load_cispliceai
-from meta_spliceai.splice_engine.base_layer.families import load_base_model
+from meta_spliceai.splice_engine.base_layer.families import (
+    OPENSPLICEAI,
+    TISSUES,
+    gain_and_loss,
+    load_base_model,
+    load_cispliceai,
+    load_openspliceai,
+    load_pangolin,
+    module_names,
+)
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
-from meta_spliceai.splice_engine.base_layer.openspliceai import ARCHITECTURES, load_openspliceai
-from meta_spliceai.splice_engine.base_layer.pangolin import TISSUES, gain_and_loss, load_pangolin
-from meta_spliceai.splice_engine.base_layer.state_dict import module_names
+from meta_spliceai.splice_engine.base_layer.scores import CHANNELS
 from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.genome.sequence import encode
 
@@ -99,10 +104,10 @@ def test_gain_and_loss_are_extremes_over_tissues() -> None:
 def openspliceai_file(folder: Path, context: int, seed: int = 0) -> tuple[Path, SpliceAINetwork]:
     """A random network of one of OpenSpliceAI's architectures, written under OpenSpliceAI's names."""
     torch.manual_seed(seed)
-    network = SpliceAINetwork(ARCHITECTURES[context]).eval()
+    network = SpliceAINetwork(OPENSPLICEAI[context]).eval()
     names = {"first": "initial_conv", "first_skip": "initial_skip.conv", "head.conv": "final_conv"}
     unit = 0
-    for module in module_names(ARCHITECTURES[context]):
+    for module in module_names(OPENSPLICEAI[context]):
         if module.startswith("skips"):
             names[module] = f"residual_units.{unit}.conv"
             unit += 1

@@ -13,18 +13,17 @@ import pytest
 import torch
 
 from meta_spliceai.splice_engine.base_layer import incremental, kernel_choice
+from meta_spliceai.splice_engine.base_layer.changes import Workspace
 from meta_spliceai.splice_engine.base_layer.compiled_convolution import NOISE, NoCompiledCodeError, library
 from meta_spliceai.splice_engine.base_layer.compiled_network import CompiledNetwork
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.incremental import IncrementalScorer
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import Architecture
+from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
-from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
 from .conftest import TOY_STAGES, build_network
 

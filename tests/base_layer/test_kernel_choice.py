@@ -13,8 +13,7 @@ from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.splice_engine.base_layer import kernel_choice
 from meta_spliceai.splice_engine.base_layer.compiled_convolution import Library, NoCompiledCodeError
 from meta_spliceai.splice_engine.base_layer.incremental import IncrementalScorer
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import Architecture
+from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel
 from meta_spliceai.splice_engine.base_layer.torch_network import TorchNetwork
 
 from .conftest import TOY_STAGES, build_network

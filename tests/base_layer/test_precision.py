@@ -10,14 +10,13 @@ import torch
 
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.base_layer import scoring, split_products
+from meta_spliceai.splice_engine.base_layer import block_convolution, scoring
+from meta_spliceai.splice_engine.base_layer.block_convolution import _as_left, _as_right, _product
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import Architecture
+from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel
 from meta_spliceai.splice_engine.base_layer.scoring import LARGEST_CHANGE, score_variants
-from meta_spliceai.splice_engine.base_layer.split_products import as_left, as_right, product
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
 from .conftest import TOY_STAGES, build_network
 from .test_incremental import genome, random_variants
@@ -38,9 +37,9 @@ def test_a_split_product_is_nearly_that_of_float32(shape: tuple[int, ...]) -> No
     a = torch.randn(*batch, rows, inner, generator=generator)
     b = torch.randn(*batch, inner, columns, generator=generator)
     exact = a.double() @ b.double()
-    left, right = as_left(a), as_right(b)
+    left, right = _as_left(a), _as_right(b)
     assert left.dtype == right.dtype == torch.bfloat16
-    found = product(left, right)
+    found = _product(left, right)
     plain = a.bfloat16().float() @ b.bfloat16().float()
     assert found.dtype == torch.float32
     assert (found - exact).abs().max() < 2e-4
@@ -73,7 +72,7 @@ def test_where_the_numbers_differ_too_much_it_goes_on_in_float32_and_says_so(
 
     table = random_variants(genome, 30, seed=5)
     exact = score_variants(table, genome, wide_model, 12)
-    monkeypatch.setattr(split_products, "_parts", coarse)
+    monkeypatch.setattr(block_convolution, "_parts", coarse)
     found = score_variants(table, genome, wide_model, 12, precision="bf16", cache=ScoreCache(tmp_path))
     assert found.precision == "fp32"
     assert found.check.startswith("bf16 was asked for and not used: on 30 of 30 variants Δ differs from float32's by")

@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from meta_spliceai.errors import InputError, brief
-from meta_spliceai.splice_engine.base_layer import saturation, saturation_figure
-from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer import saturation
+from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.saturation import (
     KINDS,
     all_changes,
@@ -24,9 +23,10 @@ from meta_spliceai.splice_engine.base_layer.saturation import (
     stretch_of_gene,
     stretch_of_region,
 )
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
 SEQUENCE = "".join(np.random.default_rng(3).choice(list("ACGT"), 1200))
 
@@ -197,7 +197,7 @@ def drawn(annotation: GeneAnnotation, genome: MemoryGenome) -> tuple[pd.DataFram
 
 def test_the_matrix_has_a_cell_for_each_change(drawn: tuple[pd.DataFrame, saturation.Stretch]) -> None:
     table, stretch = drawn
-    values, names = saturation_figure.matrix(table, stretch)
+    values, names = saturation.matrix(table, stretch)
     assert names == ["A", "C", "G", "T"]
     assert values.shape == (4, 60)
     assert (np.isnan(values).sum(axis=0) == 1).all()  # the base itself
@@ -207,7 +207,7 @@ def test_the_matrix_has_a_cell_for_each_change(drawn: tuple[pd.DataFrame, satura
 
 def test_pooling_keeps_the_largest_with_its_sign() -> None:
     values = np.array([[0.1, -0.5, np.nan, 0.2, np.nan], [np.nan, np.nan, 0.3, 0.1, -0.9]])
-    pooled = saturation_figure.pooled(values, 2)
+    pooled = saturation.pooled(values, 2)
     np.testing.assert_array_equal(pooled, [[-0.5, 0.2, np.nan], [np.nan, 0.3, -0.9]])
 
 
@@ -217,10 +217,10 @@ def test_a_figure_is_drawn_and_the_same_each_time(
 ) -> None:
     table, stretch = drawn
     out = tmp_path / f"map{suffix}"
-    assert saturation_figure.draw(table, stretch, "toy", out) == 1
+    assert saturation.draw(table, stretch, "toy", out) == 1
     first = out.read_bytes()
     assert first.startswith(magic)
-    saturation_figure.draw(table, stretch, "toy", out)
+    saturation.draw(table, stretch, "toy", out)
     assert out.read_bytes() == first
     if suffix == ".svg":
         text = first.decode()
@@ -231,9 +231,9 @@ def test_a_figure_is_drawn_and_the_same_each_time(
 def test_long_stretches_say_how_many_bases_a_column_is(
     drawn: tuple[pd.DataFrame, saturation.Stretch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saturation_figure, "_COLUMNS_AT_MOST", 20)
+    monkeypatch.setattr(saturation, "_COLUMNS_AT_MOST", 20)
     out = tmp_path / "map.svg"
-    assert saturation_figure.draw(*drawn, "toy", out) == 3
+    assert saturation.draw(*drawn, "toy", out) == 3
     assert "largest |Δ| of 3 bases" in out.read_text()
 
 
@@ -248,13 +248,13 @@ def test_hostile_names_are_drawn_as_text(
     table, stretch = drawn
     named = replace(stretch, chrom=name, title=f"{name} of {name}")
     out = tmp_path / "map.svg"
-    saturation_figure.draw(table, named, name, out)
+    saturation.draw(table, named, name, out)
     words = "".join(ElementTree.parse(out).getroot().itertext())  # noqa: S314 (our own file)
     assert brief(name) in words
-    saturation_figure.draw(table, named, name, tmp_path / "map.png")
+    saturation.draw(table, named, name, tmp_path / "map.png")
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_another_kind_of_figure_is_refused(drawn: tuple[pd.DataFrame, saturation.Stretch], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"neither \.png nor \.svg"):
-        saturation_figure.draw(*drawn, "toy", tmp_path / "map.pdf")
+        saturation.draw(*drawn, "toy", tmp_path / "map.pdf")

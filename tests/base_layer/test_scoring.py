@@ -16,13 +16,13 @@ from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.base_layer import kernel_choice
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import align_alternative, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode, reverse_complement
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
 DISTANCE = 12
 

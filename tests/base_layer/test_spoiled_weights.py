@@ -13,12 +13,11 @@ import torch
 
 from meta_spliceai.errors import IntegrityError, RunError
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
-from meta_spliceai.splice_engine.base_layer.keras_weights import _in_keras_order, load_keras_weights
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork
+from meta_spliceai.splice_engine.base_layer.families import load_keras_weights, module_names
+from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from tests.base_layer.conftest import TOY_STAGES, build_network
 
 TOY = Architecture(TOY_STAGES, channels=8)
@@ -28,7 +27,9 @@ TABLE = pd.DataFrame([{"variant_id": "v", "chrom": "c", "pos": 401, "ref": "A", 
 
 def write_keras(network: SpliceAINetwork, path: Path) -> Path:
     """The network as Keras stores it: layers numbered as the published code makes them."""
-    convolutions, norms = _in_keras_order(network)
+    modules = [(name, network.get_submodule(name)) for name in module_names(network.architecture)]
+    convolutions = [module for name, module in modules if "norm" not in name]
+    norms = [module for name, module in modules if "norm" in name]
     with h5py.File(path, "w") as file:
         for number, module in enumerate(convolutions, start=1):
             group = file.create_group(f"model_weights/conv1d_{number}/conv1d_{number}")
@@ -64,7 +65,10 @@ def test_sound_keras_weights_are_read(keras_file: Path) -> None:
 def test_keras_weights_that_are_no_numbers(keras_file: Path, place: str, value: float) -> None:
     with h5py.File(keras_file, "r+") as file:
         file[f"model_weights/{place}"][0] = value
-    with pytest.raises(IntegrityError, match=rf"toy\.h5: layer {place.split('/')[0]}: .* not finite"):
+    with pytest.raises(
+        IntegrityError,
+        match=r"toy\.h5: stages\.0\.0\.(conv1\.weight|norm2\.running_mean) holds values that are not finite",
+    ):
         load_keras_weights(SpliceAINetwork(TOY), keras_file)
 
 

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 from meta_spliceai.cli import data
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError, LeakageError, MissingExtraError
-from meta_spliceai.splice_engine.variants.split_file import write_split
-from meta_spliceai.splice_engine.variants.splits import make_split, position_block_split
+from meta_spliceai.splice_engine.variants.splits import make_split, position_block_split, write_split
 
 pytestmark = pytest.mark.quickstart
 

@@ -25,9 +25,8 @@ import torch
 from meta_spliceai.cli.app import main
 from meta_spliceai.cli.score import conclude
 from meta_spliceai.splice_engine.base_layer import scoring
+from meta_spliceai.splice_engine.base_layer.families import OPENSPLICEAI, module_names
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
-from meta_spliceai.splice_engine.base_layer.openspliceai import ARCHITECTURES
-from meta_spliceai.splice_engine.base_layer.state_dict import module_names
 from meta_spliceai.splice_engine.base_layer.vcf import reasons, score_file, text
 
 LENGTH = 8000
@@ -125,7 +124,7 @@ class Bench:
 def write_weights(path: Path) -> None:
     """A random network under OpenSpliceAI's names whose probabilities move visibly with every base."""
     torch.manual_seed(0)
-    architecture = ARCHITECTURES[80]
+    architecture = OPENSPLICEAI[80]
     network = SpliceAINetwork(architecture)
     names = {"first": "initial_conv", "first_skip": "initial_skip.conv", "head.conv": "final_conv"}
     for module in module_names(architecture):

@@ -14,8 +14,8 @@ import pytest
 from meta_spliceai import resources
 from meta_spliceai.datasets import get, load_dataset
 from meta_spliceai.datasets.human import waiting_for
-from meta_spliceai.datasets.open_sources import build_open_sources
-from meta_spliceai.datasets.whereabouts import state_of
+from meta_spliceai.datasets.load import state_of
+from meta_spliceai.datasets.splicevardb import build_open_sources
 from meta_spliceai.errors import IntegrityError, MissingResourceError
 from meta_spliceai.resources import ResourceFile, registry
 from meta_spliceai.resources.registry import DEVELOPMENT, ORIGINAL

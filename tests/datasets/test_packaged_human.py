@@ -12,7 +12,7 @@ import meta_spliceai
 from meta_spliceai.datasets import Loaded, load_dataset
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode
-from meta_spliceai.splice_engine.variants.allele_check import check_reference
+from meta_spliceai.splice_engine.variants.alleles import check_reference
 from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,12 +9,10 @@ from meta_spliceai.datasets.human import source_file
 from meta_spliceai.datasets.splicevardb import DATASET, read_splicevardb
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta
-from meta_spliceai.splice_engine.variants.allele_check import check_reference
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.merge import merge_alleles
-from meta_spliceai.splice_engine.variants.table import as_variant_table
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.variants.alleles import check_reference, merge_alleles
+from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table
 
 HEADER = "variant_id\thg19\thg38\tgene\thgvs\tmethod\tclassification\tlocation\tdoi\n"
 

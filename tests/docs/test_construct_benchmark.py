@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, reverse_complement
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG, AT = 14_000, 7_000

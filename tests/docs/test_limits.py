@@ -11,7 +11,7 @@ from meta_spliceai.experiments.bundle import archive
 from meta_spliceai.experiments.report import serve
 from meta_spliceai.experiments.spec import read_yaml
 from meta_spliceai.splice_engine.base_layer.vcf import score_file, text
-from meta_spliceai.splice_engine.genome import packed, read_npz
+from meta_spliceai.splice_engine.genome import packed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "limits.md"
 
@@ -21,7 +21,7 @@ def _size(size: int) -> str:
 
 
 def test_the_page_of_limits_says_what_the_code_does() -> None:
-    variables = (text.LONGEST_RECORD, read_hostile.LARGEST_TEXT, read_hostile.LARGEST_TABLE, read_npz.LARGEST_ARRAY)
+    variables = (text.LONGEST_RECORD, read_hostile.LARGEST_TEXT, read_hostile.LARGEST_TABLE, packed.LARGEST_ARRAY)
     rows = [f"| {_size(size)} | `{variable}` |" for variable, size in variables]
     rows += [
         f"| {_size(text.LARGEST_HEADER)}, {text.MOST_HEADER_LINES:,} lines |",

@@ -21,11 +21,15 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.base_layer import families
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, as_variant_table
+from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.variants.table import (
+    LOW_FREQUENCY,
+    NORMAL,
+    SPLICE_ALTERING,
+    Coverage,
+    as_variant_table,
+)
 
 EXONS = 24
 VARIANTS_AN_EXON = 10

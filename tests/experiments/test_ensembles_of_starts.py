@@ -11,7 +11,7 @@ from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 
 
 @pytest.fixture

@@ -26,8 +26,7 @@ from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.spec.smoke import as_smoke
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer import families
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
+from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
 
 TREES = {"most_trees": 15, "learning_rate": 0.3, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}

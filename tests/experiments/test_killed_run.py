@@ -21,7 +21,7 @@ from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.splice_engine.meta_layer import checkpoints, training
+from meta_spliceai.splice_engine.meta_layer import trainer, training
 from tests.experiments.conftest import TOY_ROW, install_toy_bench
 from tests.killed import Lines, die_at_moments, killed_in
 
@@ -164,7 +164,7 @@ def die(folder: Path) -> None:
         procedures.fit = followed
         run_experiment(row, Workspace(folder / str(number)), "cpu", rows={row.id: row})
 
-    die_at_moments(work, {str(module.__file__) for module in (training, checkpoints, files)}, MOMENTS_OF_TRAINING)
+    die_at_moments(work, {str(module.__file__) for module in (training, trainer, files)}, MOMENTS_OF_TRAINING)
 
 
 @pytest.mark.slow

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.experiments.run.observed_sites import PARTS, evaluate_observed_sites
-from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR, BaseScores
 
 HALF = 10
 

@@ -18,8 +18,8 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts, needed_parts, offered_parts
 from meta_spliceai.experiments.spec.rows import change, load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.splits import Split, make_split
+from meta_spliceai.splice_engine.variants.table import Coverage
 
 
 def test_no_row_of_the_wishlist_misses_a_part() -> None:

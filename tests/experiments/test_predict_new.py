@@ -21,7 +21,7 @@ from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.spec.smoke import as_smoke
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.variants.allele_check import MISMATCH
+from meta_spliceai.splice_engine.variants.alleles import MISMATCH
 
 
 @pytest.fixture(scope="module")

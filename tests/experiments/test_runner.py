@@ -25,7 +25,7 @@ from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 from meta_spliceai.splice_engine.meta_layer.models import Predictor
-from meta_spliceai.splice_engine.variants.split_file import read_split
+from meta_spliceai.splice_engine.variants.splits import read_split
 
 Rows = dict[str, ExperimentSpec]
 

@@ -16,10 +16,9 @@ from meta_spliceai.experiments.run.prepare import choose_rows, rows_and_splits
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.spec.smoke import MOST_ROWS, ROWS, as_smoke
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
-from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.variants.splits import PARTS
-from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, as_variant_table
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage, as_variant_table
 
 SIDES = (SPLICE_ALTERING, NORMAL)
 

@@ -29,7 +29,7 @@ from meta_spliceai.experiments.spec.smoke import as_smoke
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS
 from meta_spliceai.splice_engine.meta_layer.models.composition import _base_trunk
-from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP
+from meta_spliceai.splice_engine.meta_layer.settings import TRUNK_STEP
 
 SETTINGS = {"members": 1, "hidden_dim": 8, "read_radius": 4, "site_reach": 70}
 TREES = {"most_trees": 15, "learning_rate": 0.3, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}

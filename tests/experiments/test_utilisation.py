@@ -28,7 +28,7 @@ from meta_spliceai.experiments.run.utilisation import (
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
-from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
+from meta_spliceai.splice_engine.meta_layer.training import FitReport
 from meta_spliceai.splice_engine.meta_layer.training_work import step_work, without_numbers
 from tests.conftest import RunCli
 

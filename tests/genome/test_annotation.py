@@ -1,4 +1,4 @@
-"""Reading gene annotations: coordinates, strands, both formats, and files that cannot be right."""
+"""Genes from tables and GTF, and the exon a variant tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError
-from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation, nearest_exon
 
 HEADER = "#NAME\tCHROM\tSTRAND\tTX_START\tTX_END\tEXON_START\tEXON_END"
 PLUS = "UP\t1\t+\t100\t400\t100,200,300,\t150,250,400,"
@@ -199,3 +199,36 @@ def test_gff3_is_named_as_such(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match=r"line [12]: this is GFF3, .*gffread genes\.gff3 -T -o genes\.gtf"):
         GeneAnnotation.named(str(path))
+
+
+EXONS = ((100, 200), (300, 310), (900, 1000))
+
+
+@pytest.mark.parametrize(
+    ("pos", "number", "acceptor", "donor", "distance"),
+    [
+        (150, 1, None, 200, 49),  # within an exon
+        (201, 1, None, 200, 1),
+        (251, 2, 301, 310, 50),
+        (305, 2, 301, 310, 4),
+        (600, 2, 301, 310, 290),
+        (610, 3, 901, None, 291),
+        (50, 1, None, 200, 51),
+    ],
+)
+def test_plus_strand(pos: int, number: int, acceptor: int | None, donor: int | None, distance: int) -> None:
+    exon, found = nearest_exon(Gene("g", "1", "+", 100, 1000, EXONS), pos)
+    assert (exon.number, exon.acceptor, exon.donor, found) == (number, acceptor, donor, distance)
+
+
+@pytest.mark.parametrize(
+    ("pos", "number", "acceptor", "donor"), [(150, 3, 200, None), (305, 2, 310, 301), (950, 1, None, 901)]
+)
+def test_minus_strand(pos: int, number: int, acceptor: int | None, donor: int | None) -> None:
+    exon, _ = nearest_exon(Gene("g", "1", "-", 100, 1000, EXONS), pos)
+    assert (exon.number, exon.acceptor, exon.donor) == (number, acceptor, donor)
+
+
+def test_within_a_long_exon_no_near_neighbour_is_preferred() -> None:
+    gene = Gene("g", "1", "+", 0, 2000, ((0, 100), (110, 2000)))
+    assert nearest_exon(gene, 1000)[0].number == 2

@@ -9,9 +9,8 @@ import pysam
 import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.splice_engine.genome import fasta_index
-from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
-from meta_spliceai.splice_engine.genome.fasta_index import place_in_cache
+from meta_spliceai.splice_engine.genome import fasta as fasta_module
+from meta_spliceai.splice_engine.genome.fasta import IndexedFasta, place_in_cache
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 
@@ -81,7 +80,7 @@ def test_no_fasta_at_all(tmp_path: Path, content: str) -> None:
 @pytest.fixture
 def read_only(fasta: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The FASTA in a folder that cannot be written to, whoever runs the test."""
-    monkeypatch.setattr(fasta_index.os, "access", lambda path, mode: Path(path) != fasta.parent)
+    monkeypatch.setattr(fasta_module.os, "access", lambda path, mode: Path(path) != fasta.parent)
     return fasta
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.packed import PackedGenome, joined, write_packed
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
 
 @pytest.fixture

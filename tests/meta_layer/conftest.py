@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.training import fit
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit
+from meta_spliceai.splice_engine.variants.table import Coverage
 
 WINDOW = 21
 

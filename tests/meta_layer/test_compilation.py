@@ -13,8 +13,8 @@ from meta_spliceai.errors import RunError
 from meta_spliceai.splice_engine.meta_layer import training
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor, Predictor, ValidatedDeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.training import fit
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 
 from .conftest import WINDOW, ToyTask
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
-from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor, ValidatedDeltaPredictor
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.trainer import parameter_groups, set_trained
+from meta_spliceai.splice_engine.meta_layer.training import FitReport
 
 from .conftest import WINDOW, ToyTask
 

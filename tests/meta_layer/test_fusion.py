@@ -11,8 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR, BaseScores
 from meta_spliceai.splice_engine.meta_layer.evaluation import Scorer, evaluate, predictions_frame
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     BASE_MAX_WINDOW,

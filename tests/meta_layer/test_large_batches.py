@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups
-from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
+from meta_spliceai.splice_engine.meta_layer.memory import OutOfMemory
 from meta_spliceai.splice_engine.meta_layer.models import SimpleCNNDeltaPredictor
-from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
-from meta_spliceai.splice_engine.meta_layer.training import fit
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.trainer import parameter_groups
+from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit
 
 from .conftest import WINDOW, ToyTask
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from meta_spliceai.cli import pretrain as command
 from meta_spliceai.errors import InputError, IntegrityError, RunError
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import reverse_complement
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer import pretraining, pretraining_corpus
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.models.encoders import hyenadna

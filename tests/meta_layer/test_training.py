@@ -14,13 +14,12 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
-from meta_spliceai.splice_engine.meta_layer.checkpoints import load_best, write_best
-from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
+from meta_spliceai.splice_engine.meta_layer.features import rows_at_a_time, validation_rows
 from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor, ValidatedDeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
-from meta_spliceai.splice_engine.meta_layer.training import class_weights, fit, pearson
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.window_data import rows_at_a_time, validation_rows
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.trainer import class_weights, pearson
+from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, load_best, write_best
 
 from .conftest import WINDOW, ToyTask
 
@@ -312,9 +311,9 @@ import numpy as np, torch
 from meta_spliceai.splice_engine.meta_layer.models import ValidatedDeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training import fit
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.window_data import rows_at_a_time, validation_rows
-from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.features import rows_at_a_time, validation_rows
+from meta_spliceai.splice_engine.variants.table import Coverage
 
 class Windows:
     pass

@@ -14,7 +14,7 @@ from meta_spliceai.splice_engine.meta_layer.models import (
     SimpleCNNDeltaPredictor,
     ValidatedDeltaPredictor,
 )
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.training_work import (
     StepWork,
     step_work,

@@ -16,27 +16,23 @@ from sklearn.metrics import roc_auc_score
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.splice_engine.base_layer import families
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import Architecture, SpliceAINetwork, Stage
+from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage, trunk_of
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
-from meta_spliceai.splice_engine.base_layer.trunk import trunk_of
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
-from meta_spliceai.splice_engine.meta_layer import trunk_features
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.meta_layer import prediction as trunk_features
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, HEADS, ComposedPredictor, Predictor
 from meta_spliceai.splice_engine.meta_layer.models.composition import _base_trunk
-from meta_spliceai.splice_engine.meta_layer.prediction import predict
-from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.training import fit
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.trunk_config import TrunkConfig
-from meta_spliceai.splice_engine.meta_layer.trunk_features import (
+from meta_spliceai.splice_engine.meta_layer.prediction import (
     TrunkReader,
     TrunkWindows,
     places_read,
+    predict,
     trunk_columns,
 )
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import as_variant_table
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig, TrunkConfig
+from meta_spliceai.splice_engine.meta_layer.targets import Targets
+from meta_spliceai.splice_engine.meta_layer.training import fit
+from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table
 from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
 
 ROWS, WINDOW, WIDTH = 256, 41, 6

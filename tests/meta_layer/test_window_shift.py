@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.one_hot import one_hot
-from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.meta_layer.features import WindowData, draw_shifts
 from meta_spliceai.splice_engine.meta_layer.models import (
     ComposedPredictor,
     HyenaDNADeltaPredictor,
@@ -21,8 +21,8 @@ from meta_spliceai.splice_engine.meta_layer.models import (
 from meta_spliceai.splice_engine.meta_layer.models.composition import PairReadout
 from meta_spliceai.splice_engine.meta_layer.models.heads import MultitaskHead, PositionHead
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.window_data import WindowData, draw_shifts
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.training import FitReport
 from meta_spliceai.splice_engine.variants.windows import build_windows
 
 from .conftest import WINDOW, ToyTask, ToyWindows

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError, LeakageError
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import reverse_complement
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.variants.audit import Audit, audit_split, audit_splits
-from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.splits import Split, split_digest
+from meta_spliceai.splice_engine.variants.table import Coverage
 
 Make = Callable[..., pd.DataFrame]
 RNG = np.random.default_rng(0)

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import encode, reverse_complement
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.variants.audit import audit_split, audit_splits
-from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.families import canonical_kmers, exon_families, exon_groups, gene_families
 from meta_spliceai.splice_engine.variants.splits import gene_folds, group_split, make_split
+from meta_spliceai.splice_engine.variants.table import Coverage
 
 Make = Callable[..., pd.DataFrame]
 RNG = np.random.default_rng(0)

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.variants.coverage import EXAMPLES_KEPT, Coverage
-from meta_spliceai.splice_engine.variants.table import SCHEMA, as_variant_table, describe
+from meta_spliceai.splice_engine.variants.table import EXAMPLES_KEPT, SCHEMA, Coverage, as_variant_table, describe
 
 
 def rows(**changes: object) -> pd.DataFrame:

@@ -29,7 +29,7 @@ def list_data_sets(as_json: AsJson = False) -> None:
       meta-spliceai data list --json
     """
     from meta_spliceai import datasets
-    from meta_spliceai.datasets.whereabouts import state_of
+    from meta_spliceai.datasets.load import state_of
 
     found = [datasets.get(name) for name in datasets.names()]
     states = [state_of(dataset) for dataset in found]
@@ -69,7 +69,7 @@ def show(
       meta-spliceai data show splicevardb --set path=my-download.tsv
     """
     from meta_spliceai import datasets
-    from meta_spliceai.datasets.whereabouts import files_in_words, state_of
+    from meta_spliceai.datasets.load import files_in_words, state_of
 
     dataset = datasets.get(name)
     state = state_of(dataset)
@@ -127,7 +127,7 @@ def get(
       meta-spliceai data get --all --dry-run
     """
     from meta_spliceai import datasets
-    from meta_spliceai.datasets.whereabouts import get_named, plan_of
+    from meta_spliceai.datasets.load import get_named, plan_of
     from meta_spliceai.errors import InputError, MetaSpliceAIError, MissingResourceError
 
     if bool(names) == everything:
@@ -215,7 +215,7 @@ def audit(
     from meta_spliceai import datasets
     from meta_spliceai.errors import InputError, IntegrityError
     from meta_spliceai.splice_engine.variants.audit import audit_split
-    from meta_spliceai.splice_engine.variants.split_file import read_split
+    from meta_spliceai.splice_engine.variants.splits import read_split
 
     path = split / "split.parquet" if split.is_dir() else split
     stored = read_split(path)

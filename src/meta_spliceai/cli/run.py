@@ -194,7 +194,7 @@ def run(
     expected: list[Expected] = []
     if every or seconds is not None:
         from meta_spliceai.experiments.execute.all_rows import Admission, fates, longer_last, order_rows
-        from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+        from meta_spliceai.splice_engine.meta_layer.features import choose_device
 
         resume = resume or not fresh
         expected = longer_last(order_rows(specs, workspace, rows, choose_device(device).type), seconds)

@@ -69,7 +69,7 @@ def saturate(
     import torch
 
     from meta_spliceai.splice_engine.base_layer import saturation
-    from meta_spliceai.splice_engine.base_layer.saturation_figure import check_drawable, draw
+    from meta_spliceai.splice_engine.base_layer.saturation import check_drawable, draw
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import check_annotation
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 

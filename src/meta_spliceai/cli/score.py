@@ -14,7 +14,7 @@ from meta_spliceai.cli.guard_paths import VARIANTS, Reads, Writes
 from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Threads
 
 if TYPE_CHECKING:
-    from meta_spliceai.splice_engine.base_layer.model import BaseModel
+    from meta_spliceai.splice_engine.base_layer.network import BaseModel
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import Totals
 
 
@@ -100,7 +100,7 @@ def score(
 
     import torch
 
-    from meta_spliceai.splice_engine.base_layer.split_products import PRECISIONS
+    from meta_spliceai.splice_engine.base_layer.block_convolution import PRECISIONS
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import Settings
     from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import score_vcf
 
@@ -162,7 +162,7 @@ def genome_of(annotation: str) -> Path:
 def announced_model(base: str, device: str) -> BaseModel:
     """The base model on its device, its licence said on standard error."""
     from meta_spliceai.splice_engine.base_layer.families import load_base_model
-    from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+    from meta_spliceai.splice_engine.meta_layer.features import choose_device
 
     model = load_base_model(base, choose_device(device))
     _say(f"base model {model.name}: weights under {model.licence}; please cite {model.citation}")

@@ -15,10 +15,9 @@ from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.read_hostile import LARGEST_TABLE, limit, one_error
-from meta_spliceai.splice_engine.genome.builds import GRCH37
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING
+from meta_spliceai.splice_engine.genome.source import GRCH37
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
 ALTERING_SCORE = -2.0
 NORMAL_SCORE = -0.5
@@ -79,7 +78,7 @@ def load(
     """
     source = human.source_file(DATASET, path)
     where = str(source.path)
-    rows = human.as_read(read_sheet(source.path), source, COLUMNS, first_line=HEADER_ROW + 1)
+    rows = read_sheet(source.path)
     coverage = Coverage(len(rows))
     rows = human.without(
         rows, human.numbers(rows, "mean.rna.score", where).isna(), NO_SCORE, coverage, "transcript_variant"
@@ -117,7 +116,7 @@ def read_sheet(path: Path) -> pd.DataFrame:
     """The first sheet as text, empty cells as ""; the header is the third row.
 
     Raises:
-        InputError: a column twice, or more than is read.
+        InputError: a column missing or twice, or more than is read.
         IntegrityError: no Excel file, or a damaged one.
     """
     import openpyxl  # not on a machine that only trains
@@ -138,11 +137,7 @@ def read_sheet(path: Path) -> pd.DataFrame:
     while lines and not any(lines[-1]):
         lines.pop()
     rows = pd.DataFrame(lines, columns=header, dtype=object)
-    rows.index = pd.RangeIndex(HEADER_ROW + 1, len(rows) + HEADER_ROW + 1)
-    twice = [name for name in COLUMNS if header.count(name) > 1]
-    if twice:
-        raise InputError(f"{path}: column {', '.join(twice)} stands more than once; leave one of them")
-    return rows
+    return human.as_read(rows, path, COLUMNS, header, first_line=HEADER_ROW + 1)
 
 
 def _as_text(value: object) -> str:

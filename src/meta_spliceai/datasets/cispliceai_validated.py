@@ -9,10 +9,9 @@ import pandas as pd
 from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.builds import GRCH38
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
+from meta_spliceai.splice_engine.genome.source import GRCH38
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage
 
 GOLD = {"AL": "acceptors_lost", "DL": "donors_lost", "AG": "acceptors_gained", "DG": "donors_gained"}
 """The file's column: ours. 1-based GRCh38 positions joined by ";", empty where the outcome is not known."""

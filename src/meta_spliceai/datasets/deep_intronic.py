@@ -8,10 +8,9 @@ import pandas as pd
 
 from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
-from meta_spliceai.splice_engine.genome.builds import GRCH37, build_name
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, UNKNOWN
+from meta_spliceai.splice_engine.genome.source import GRCH37, build_name
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, UNKNOWN, Coverage
 
 POPULATION = ("gnomAD_v2.1",)
 """Sources that are population data: nobody has assayed these variants."""
@@ -55,14 +54,13 @@ def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, ann
     rows = read_source(source)
     coverage = Coverage(len(rows))
     column = "Position_hg19" if wanted == GRCH37 else "Position_hg38"
-    nowhere = human.numbers(rows, column, str(source.path), whole=True).isna()
-    rows = human.without(rows, nowhere, human.NO_COORDINATE, coverage, "HGVSc")
-    pos = human.whole_numbers(rows, column, str(source.path))
+    pos = human.numbers(rows, column, str(source.path), least=1)
+    rows = human.without(rows, pos.isna(), human.NO_COORDINATE, coverage, "HGVSc")
     frame = pd.DataFrame(
         {
             "variant_id": [f"deep-intronic-{line}" for line in rows.index],
             "chrom": rows["Chromosome"],
-            "pos": pos,
+            "pos": pos[rows.index].astype("int64"),
             "ref": rows["Ref"],
             "alt": rows["Alt"],
             "gene": rows["Gene_name"],

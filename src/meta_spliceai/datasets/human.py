@@ -15,7 +15,7 @@ import lzma
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,37 +26,28 @@ from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.errors import InputError, MissingExtraError, shown, unknown_value
 from meta_spliceai.files import sha256_file
 from meta_spliceai.read_hostile import LARGEST_TABLE, limit, one_error, text_lines
-from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.builds import GRCH37, GRCH38, build_name
+from meta_spliceai.splice_engine.genome.annotation import NO_GENE, TWO_STRANDS, GeneAnnotation, find_tested_exon
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 from meta_spliceai.splice_engine.genome.human_genome import genome_in_words, human_genome
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
-from meta_spliceai.splice_engine.genome.source import SequenceSource
-from meta_spliceai.splice_engine.variants.allele_check import NO_SEQUENCE, check_reference
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.liftover import Chain, lift_over
-from meta_spliceai.splice_engine.variants.merge import merge_alleles
-from meta_spliceai.splice_engine.variants.table import as_variant_table, describe
-from meta_spliceai.splice_engine.variants.tested_exon import NO_GENE, TWO_STRANDS, find_tested_exon
+from meta_spliceai.splice_engine.genome.source import GRCH37, GRCH38, MemoryGenome, SequenceSource, build_name
+from meta_spliceai.splice_engine.variants.alleles import NO_SEQUENCE, Chain, check_reference, lift_over, merge_alleles
+from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table, describe
 
 LIFT_OVER_CHAIN = "hg19-to-hg38-chain"
 """The resource: UCSC's chain from GRCh37 to GRCh38."""
 
 NO_COORDINATE = "no coordinate in this build"
+NOT_IN_ONE_GENE = "not in exactly one gene of the target build's annotation by its name and strand"
 
 GENOME, CONSTRUCT = "genome", "construct"
 CONTEXTS = (GENOME, CONSTRUCT)
 
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
+COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
-@dataclass(frozen=True)
-class Source:
-    """The file a data set is read from.
-
-    Attributes:
-        origin: which one it is, in words for results: edition or the user's own, name, checksum.
-    """
+class Source(NamedTuple):
+    """The file a data set is read from; `origin`: which one it is, in words for results (edition or the user's own,
+    name, checksum)."""
 
     dataset: DataSet
     path: Path
@@ -97,11 +88,8 @@ def source_file(dataset: DataSet, path: str | Path | None) -> Source:
 
 
 def read_rows(source: Source, separator: str, columns: Sequence[str]) -> pd.DataFrame:
-    """A delimited text file as text, empty fields as "", indexed by line number (the header is line 1).
-
-    Raises:
-        InputError: no such table, or a missing column (naming those found).
-    """
+    """A delimited text file as text, empty fields as "", indexed by line number (the header is line 1); InputError for
+    no such table, or a missing column."""
     lines = list(text_lines(source.path, LARGEST_TABLE))
     text = io.StringIO("\n".join(lines))
     try:
@@ -109,22 +97,20 @@ def read_rows(source: Source, separator: str, columns: Sequence[str]) -> pd.Data
         header = next(csv.reader(lines[:1], delimiter=separator))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError, csv.Error) as error:
         raise InputError(f"{source.path} is no table of the expected format: {str(error).strip()}") from error
-    twice = [column for column in columns if header.count(column) > 1]
+    return as_read(rows, source.path, columns, header, first_line=2)
+
+
+def as_read(
+    rows: pd.DataFrame, path: Path, columns: Sequence[str], header: Sequence[str], first_line: int
+) -> pd.DataFrame:
+    """The rows, indexed by their line in the file, once every column is there, and no more than once."""
+    twice = [column for column in columns if list(header).count(column) > 1]
     if twice:
-        raise InputError(f"{source.path}: column {', '.join(twice)} stands more than once; leave one of them")
-    return as_read(rows, source, columns, first_line=2)
-
-
-def as_read(rows: pd.DataFrame, source: Source, columns: Sequence[str], first_line: int) -> pd.DataFrame:
-    """The rows, indexed by their line in the file, once every column is there.
-
-    Raises:
-        InputError: a missing column.
-    """
+        raise InputError(f"{path}: column {', '.join(twice)} stands more than once; leave one of them")
     missing = [column for column in columns if column not in rows]
     if missing:
         found = ", ".join(map(str, list(rows.columns)[:20]))
-        raise InputError(f"{source.path}: column {', '.join(missing)} missing; found {found}")
+        raise InputError(f"{path}: column {', '.join(missing)} missing; found {found}")
     return rows.set_axis(pd.RangeIndex(first_line, len(rows) + first_line))
 
 
@@ -134,6 +120,10 @@ def without(
     """The rows that are not bad; the others are counted, each by its line and what stands in the column `named`."""
     coverage.leave_out(reason, [f"line {line}: {name}" for line, name in rows[named][bad].items()])
     return rows[~bad]
+
+
+_UNPACKERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+"""First bytes of a compressed R object, and what reads it."""
 
 
 def read_r_object(path: Path) -> pd.DataFrame:
@@ -148,21 +138,7 @@ def read_r_object(path: Path) -> pd.DataFrame:
         import pyreadr
     except ImportError as error:
         raise MissingExtraError(f"reading {path.name}, an R object,", "r-objects") from error
-    _refuse_more_than_a_table(path)
-    with one_error(path, "give an R file", (pyreadr.custom_errors.LibrdataError, pyreadr.custom_errors.PyreadrError)):
-        content = pyreadr.read_r(str(path))
-    if len(content) != 1:
-        raise InputError(f"{path} holds {len(content)} data frames ({', '.join(map(str, content))}), expected one")
-    frame = next(iter(content.values()))
-    return frame.astype(object).where(frame.notna(), "").astype(str)
-
-
-_UNPACKERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
-"""First bytes of a compressed R object, and what reads it."""
-
-
-def _refuse_more_than_a_table(path: Path) -> None:
-    """R's reader takes whatever a file unpacks to: that is found out before, piece by piece."""
+    # R's reader takes whatever a file unpacks to: that is found out before, piece by piece.
     with path.open("rb") as handle:
         unpack = _UNPACKERS.get(handle.read(2), open)
     allowed, held = limit(LARGEST_TABLE), 0
@@ -171,36 +147,31 @@ def _refuse_more_than_a_table(path: Path) -> None:
             held += len(piece)
     if held > allowed:
         raise InputError(f"{path} holds more than {allowed:,} bytes; set {LARGEST_TABLE[0]} to allow more")
+    with one_error(path, "give an R file", (pyreadr.custom_errors.LibrdataError, pyreadr.custom_errors.PyreadrError)):
+        content = pyreadr.read_r(str(path))
+    if len(content) != 1:
+        raise InputError(f"{path} holds {len(content)} data frames ({', '.join(map(str, content))}), expected one")
+    frame = next(iter(content.values()))
+    return frame.astype(object).where(frame.notna(), "").astype(str)
 
 
-def numbers(rows: pd.DataFrame, column: str, where: str, *, whole: bool = False) -> pd.Series:
-    """A text column as numbers; "" and NA are missing.
-
-    Args:
-        whole: the numbers are coordinates: above 0, of at most 12 digits, without a fraction.
-
-    Raises:
-        InputError: something that is no number, with its line.
-    """
+def numbers(rows: pd.DataFrame, column: str, where: str, *, least: int | None = None) -> pd.Series:
+    """A text column as numbers; "" and NA are missing. With `least` they are whole, not below it, and of at most 12
+    digits. InputError for anything else, with its line."""
     text = rows[column].astype(str).str.strip()
     text = text.mask(text.isin(["", "NA", "NaN", "nan", "None"]))
     values = pd.to_numeric(text, errors="coerce")
     bad = values.isna() & text.notna()
-    if whole:
-        bad |= values.notna() & ~(values.between(1, 10**12 - 1) & (values % 1 == 0))
-    _refuse(bad, rows, column, where, "a 1-based coordinate" if whole else "a number")
+    if least is not None:
+        bad |= values.notna() & ~(values.between(least, 10**12 - 1) & (values % 1 == 0))
+    _refuse(bad, rows, column, where, {None: "a number", 0: "a whole number"}.get(least, "a 1-based coordinate"))
     return values
 
 
 def whole_numbers(rows: pd.DataFrame, column: str, where: str, least: int = 1) -> pd.Series:
-    """A text column as whole numbers of at most 12 digits, none missing.
-
-    Raises:
-        InputError: anything else, with its line.
-    """
-    values = pd.to_numeric(rows[column].astype(str).str.strip(), errors="coerce")
-    bad = ~(values.between(least, 10**12 - 1) & (values % 1 == 0))
-    _refuse(bad, rows, column, where, "a 1-based coordinate" if least else "a whole number")
+    """As `numbers`, whole and none missing."""
+    values = numbers(rows, column, where, least=least)
+    _refuse(values.isna(), rows, column, where, "a 1-based coordinate" if least else "a whole number")
     return values.astype("int64")
 
 
@@ -214,11 +185,7 @@ def _refuse(bad: pd.Series, rows: pd.DataFrame, column: str, where: str, expecte
 
 
 def only(rows: pd.DataFrame, column: str, choices: Sequence[str], where: str) -> pd.Series:
-    """A column of a closed set of words.
-
-    Raises:
-        InputError: another word, with its line.
-    """
+    """A column of a closed set of words; InputError for another word, with its line."""
     bad = ~rows[column].isin(choices)
     if bad.any():
         line = bad.idxmax()
@@ -227,11 +194,7 @@ def only(rows: pd.DataFrame, column: str, choices: Sequence[str], where: str) ->
 
 
 def check_context(value: str, choices: Sequence[str], dataset: DataSet) -> None:
-    """Nothing, if the value of the option `context` is one of the choices.
-
-    Raises:
-        InputError: it is not.
-    """
+    """InputError where the value of the option `context` is none of the choices."""
     if value not in choices:
         raise unknown_value("context", value, choices, f"data set {dataset.name}")
 
@@ -250,21 +213,17 @@ def human_annotation(build: str, annotation: str | None = None) -> GeneAnnotatio
     return genes
 
 
-NOT_IN_ONE_GENE = "not in exactly one gene of the target build's annotation by its name and strand"
-
-
 def in_one_gene(frame: pd.DataFrame, coverage: Coverage, annotation: GeneAnnotation) -> tuple[pd.DataFrame, Coverage]:
     """Lifted rows whose gene is over them in the target build too; the others, which no network can score, counted.
 
     Genes change between the builds' annotations: some end earlier, some are gone or are named otherwise.
     """
+    inside = np.zeros(len(frame), dtype=bool)
     places = zip(frame["chrom"], frame["pos"], frame["strand"], frame["gene"], strict=True)
-    genes = [
-        [one for one in annotation.overlapping(chrom, int(pos)) if one.strand == strand and gene in ("", one.name)]
-        for chrom, pos, strand, gene in places
-    ]
+    for at, (chrom, pos, strand, gene) in enumerate(places):
+        there = [one.name for one in annotation.overlapping(chrom, int(pos)) if one.strand == strand]
+        inside[at] = sum(gene in ("", name) for name in there) == 1
     account = Coverage(len(frame))
-    inside = np.array([len(found) == 1 for found in genes], dtype=bool)
     account.leave_out(NOT_IN_ONE_GENE, (describe(row) for _, row in frame[~inside].iterrows()))
     return frame[inside].reset_index(drop=True), coverage.then(account)
 
@@ -272,14 +231,12 @@ def in_one_gene(frame: pd.DataFrame, coverage: Coverage, annotation: GeneAnnotat
 def place_in_exons(
     rows: pd.DataFrame, annotation: GeneAnnotation, coverage: Coverage, *, strand_known: bool
 ) -> pd.DataFrame:
-    """Rows with gene, strand, group and the tested exon's two sites filled from the annotation, and their places on the
-    genome kept as `genome_chrom` and `genome_pos`, also for when they are lifted over or moved into constructs.
+    """Rows (variant_id, chrom, pos, gene, which may be "", and strand if it is known) with gene, strand, group and the
+    tested exon's two sites filled from the annotation, and their places on the genome kept as `genome_chrom` and
+    `genome_pos`, also for when they are lifted over or moved into constructs.
 
-    Args:
-        rows: variant_id, chrom, pos, gene (may be ""), and strand if it is known.
-        coverage: rows that no gene is found for are left out in it, unless the strand is known: then gene stays as it
-            is, sites stay unknown, and the group is the gene or, without one, the chromosome's 100-kb bin.
-    """
+    Rows that no gene is found for are left out in `coverage`, unless the strand is known: then gene stays as it is,
+    sites stay unknown, and the group is the gene or, without one, the chromosome's 100-kb bin."""
     strands = rows["strand"] if strand_known else [""] * len(rows)
     exons = [
         find_tested_exon(annotation, chrom, int(pos), gene, strand)
@@ -335,11 +292,8 @@ def finish_lifted(
     *,
     one_gene: bool = True,
 ) -> Loaded:
-    """`finish` in the build that is asked for, of variants placed in GRCh37.
-
-    Args:
-        one_gene: lifted variants that are not in exactly one gene are left out and counted.
-    """
+    """`finish` in the build that is asked for, of variants placed in GRCh37; with `one_gene`, lifted variants that are
+    not in exactly one gene are left out and counted."""
     wanted = build_name(asked.build)
     sequence = human_genome(wanted, asked.genome)
     genes = human_annotation(wanted, asked.annotation if wanted == GRCH37 else None)
@@ -350,6 +304,11 @@ def finish_lifted(
         if one_gene:
             frame, coverage = in_one_gene(frame, coverage, genes)
     return finish(frame, coverage, source, sequence, genes, {**options, "build": wanted})
+
+
+def on_strand(alleles: pd.Series, minus: Bool[pd.Series, " rows"]) -> pd.Series:
+    """Single bases as the other strand has them, where the row says so."""
+    return alleles.where(~minus, alleles.str.translate(COMPLEMENT))
 
 
 def finish_reporter(frame: pd.DataFrame, coverage: Coverage, source: Source, context: str, asked: Asked) -> Loaded:
@@ -368,33 +327,22 @@ def finish_reporter(frame: pd.DataFrame, coverage: Coverage, source: Source, con
     frame["acceptor_pos"], frame["donor_pos"] = frame["exon_acceptor"], frame["exon_donor"]
     if context == GENOME:
         return finish_lifted(frame.drop(columns=own), coverage, source, asked, {"context": context})
-    library = constructs(frame["construct"], frame["construct_sequence"], source.dataset)
+    name = f"{source.dataset.name} constructs"
+    pairs = frame[["construct", "construct_sequence"]].drop_duplicates()
+    twice = pairs["construct"].duplicated()
+    if twice.any():
+        first = pairs["construct"][twice].iloc[0]
+        raise InputError(f"data set {source.dataset.name}: construct {first} has two sequences")
+    library = MemoryGenome(dict(pairs.itertuples(index=False, name=None)), build=name, name=name)
     minus = frame["strand"] == "-"
     length = (frame["exon_donor"] - frame["exon_acceptor"]).abs() + 1
     frame = frame.assign(
         chrom=frame["construct"],
         pos=frame["construct_pos"] + 1,
-        ref=frame["ref"].where(~minus, frame["ref"].str.translate(_COMPLEMENT)),
-        alt=frame["alt"].where(~minus, frame["alt"].str.translate(_COMPLEMENT)),
+        ref=on_strand(frame["ref"], minus),
+        alt=on_strand(frame["alt"], minus),
         strand="+",
         acceptor_pos=(frame["exon_first"] + 1).astype("Int64"),
         donor_pos=(frame["exon_first"] + length).astype("Int64"),
     ).drop(columns=own)
     return finish(frame, coverage, source, library, None, {"context": context})
-
-
-def constructs(names: pd.Series, sequences: pd.Series, dataset: DataSet) -> MemoryGenome:
-    """Constructs as a genome: one contig a construct, in transcript orientation.
-
-    Raises:
-        InputError: one name for two sequences.
-    """
-    pairs = pd.DataFrame({"name": names, "sequence": sequences}).drop_duplicates()
-    twice = pairs["name"].duplicated()
-    if twice.any():
-        raise InputError(f"data set {dataset.name}: construct {pairs['name'][twice].iloc[0]} has two sequences")
-    return MemoryGenome(
-        dict(zip(pairs["name"], pairs["sequence"], strict=True)),
-        build=f"{dataset.name} constructs",
-        name=f"{dataset.name} constructs",
-    )

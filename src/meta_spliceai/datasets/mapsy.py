@@ -9,10 +9,9 @@ from jaxtyping import Float
 from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.builds import GRCH37
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING
+from meta_spliceai.splice_engine.genome.source import GRCH37
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
 ADAPTER = 15
 """Bases of the library's own adapters at either end of the 200-nt sequences; 170 between them are genomic."""
@@ -25,8 +24,6 @@ COLUMNS = (
     "log2_vivo_ratio", "log2_vitro_ratio", "Vivo_WT_Spliced", "Vivo_MUT_Spliced", "Vivo_WT_Input", "Vivo_MUT_Input",
     "Vitro_WT_Spliced", "Vitro_MUT_Spliced", "Vitro_WT_Input", "Vitro_MUT_Input",
 )  # fmt: skip
-
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 def label_by_both_assays(
@@ -143,8 +140,8 @@ def read_variants(source: human.Source) -> pd.DataFrame:
             "variant_id": rows["ID"],
             "chrom": rows["chr"],
             "pos": place["pos"],
-            "ref": place["ref"].where(~minus, place["ref"].str.translate(_COMPLEMENT)),
-            "alt": place["alt"].where(~minus, place["alt"].str.translate(_COMPLEMENT)),
+            "ref": human.on_strand(place["ref"], minus),
+            "alt": human.on_strand(place["alt"], minus),
             "strand": rows["strand"],
             "gene": "",
             "classification": label_by_both_assays(*arrays),

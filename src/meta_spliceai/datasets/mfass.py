@@ -9,10 +9,9 @@ from jaxtyping import Float
 from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.builds import GRCH37
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING
+from meta_spliceai.splice_engine.genome.source import GRCH37
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
 ALTERING_DPSI = -0.5
 NORMAL_DPSI = 0.03
@@ -69,7 +68,6 @@ def load(
     """MFASS as a variant table, windows from the chromosome or from the 170 bases of the reporter (one contig an exon).
 
     Args:
-        context, build, genome, annotation, chain: as `datasets.human` says.
         path: the user's own file: the R object (`.RData`), or its content as TSV.
 
     Columns beside the schema's: exon_id, region (exon, upstr_intron, downstr_intron), genome_chrom and genome_pos
@@ -85,7 +83,8 @@ def read_mutants(source: human.Source) -> tuple[pd.DataFrame, Coverage]:
     """The measured single variants with GRCh37 coordinates and alleles on the plus strand, and their constructs."""
     where = str(source.path)
     if source.path.suffix.lower() in (".rdata", ".rda", ".rds"):
-        rows = human.as_read(human.read_r_object(source.path), source, COLUMNS, first_line=1)
+        rows = human.read_r_object(source.path)
+        rows = human.as_read(rows, source.path, COLUMNS, list(rows.columns), first_line=1)
     else:
         rows = human.read_rows(source, "\t", COLUMNS)
     coverage = Coverage(len(rows))

@@ -16,11 +16,10 @@ import pandas as pd
 from meta_spliceai import resources
 from meta_spliceai.datasets.human import CONSTRUCT, CONTEXTS, GENOME, check_context
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
-from meta_spliceai.resources.packaged import DESCRIPTION, SEQUENCE, VARIANTS
-from meta_spliceai.splice_engine.genome.builds import GRCH38
+from meta_spliceai.resources.registry import DESCRIPTION, SEQUENCE, VARIANTS
 from meta_spliceai.splice_engine.genome.packed import PackedGenome
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import as_variant_table, describe
+from meta_spliceai.splice_engine.genome.source import GRCH38
+from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table, describe
 
 EITHER = "either"
 

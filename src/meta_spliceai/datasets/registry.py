@@ -17,8 +17,7 @@ from meta_spliceai import resources
 from meta_spliceai.errors import unknown_value
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import SCHEMA
+from meta_spliceai.splice_engine.variants.table import SCHEMA, Coverage
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,6 @@ class Loaded:
 
     Attributes:
         variants: the variant table, classes set (see `variants.table`), every reference allele checked.
-        coverage: what became of every row of the source.
-        genome: the bases around the variants.
-        annotation: the genes, where the data set has them.
-        dataset: what was loaded.
         options: the options it was loaded with (context, build …), as a result must show them.
         origin: what it was read from, in words: a bundle, or the edition of its file and the genome.
     """
@@ -45,7 +40,6 @@ class Loaded:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the variants (the schema's columns), the options and the genome's content."""
         hashed = hashlib.sha256(self.genome.digest.encode())
         hashed.update(repr(sorted(self.options.items())).encode())
         hashed.update(self.variants[list(SCHEMA)].to_csv(index=False).encode())
@@ -64,17 +58,13 @@ class DataSet:
     """What a data set is, before anything is read.
 
     Attributes:
-        name: what it is asked for by.
-        title: one line.
         resource: name of the resource that holds its files (source, licence, citation and checksums stand there).
         build: "GRCh37", "GRCh38", or the construct the measurements were made in.
         rows: rows its source file holds (of two editions, the development copy).
         effect: unit and sign of the column `effect`.
         label_rule: the function that gives the classes; its docstring is the rule in words.
-        loader: reads it; keyword options as its signature says.
         evidence: the numbers the label rule is argued from, computed from the loaded data; None if it has none.
         replicates: columns with the effect as each of two replicates has it; the label rule takes either alone.
-        notes: what a reader of results must know.
         built: how its file is found and put together on this machine, where it is made of other data sets.
         members: of a combination ("mfass+mapsy"), which has no resource of its own.
     """
@@ -95,7 +85,6 @@ class DataSet:
 
     @property
     def source(self) -> str:
-        """Where the files come from, as the resource says."""
         return self._told("source")
 
     @property
@@ -105,7 +94,6 @@ class DataSet:
 
     @property
     def citation(self) -> str:
-        """Whom to cite."""
         return self._told("citation")
 
     def _told(self, what: str) -> str:
@@ -115,7 +103,6 @@ class DataSet:
 
     @property
     def checksums(self) -> dict[str, str]:
-        """File: SHA-256."""
         if self.members:
             return {path: sha256 for member in self.members for path, sha256 in member.checksums.items()}
         files = resources.get(self.resource).files
@@ -137,11 +124,8 @@ _DATASETS: dict[str, DataSet] = {}
 
 
 def register(dataset: DataSet) -> DataSet:
-    """Make a data set known under its name, and return it.
-
-    Raises:
-        ValueError: the name is taken, or the label rule is not documented (defects, not a user's errors).
-    """
+    """Make a data set known under its name, and return it; ValueError for a defect: the name is taken, or the label
+    rule is not documented."""
     if dataset.name in _DATASETS:
         raise ValueError(f"two data sets are named '{dataset.name}'")
     if not dataset.rule_in_words:
@@ -151,16 +135,11 @@ def register(dataset: DataSet) -> DataSet:
 
 
 def get(name: str) -> DataSet:
-    """The data set of that name.
-
-    Raises:
-        InputError: no such data set; the nearest names are given.
-    """
+    """The data set of that name; InputError with the nearest names where there is none."""
     if name not in _DATASETS:
         raise unknown_value("data set", name, names())
     return _DATASETS[name]
 
 
 def names() -> list[str]:
-    """Names of all data sets, sorted."""
     return sorted(_DATASETS)

@@ -8,19 +8,28 @@ proportional to inclusion, with an arbitrary unit; it cannot rise above the valu
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
 from meta_spliceai import resources
-from meta_spliceai.datasets.allowlisted_pickle import read_arrays
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.errors import IntegrityError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import encode
-from meta_spliceai.splice_engine.variants.allele_check import check_reference
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, as_variant_table
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.variants.alleles import check_reference
+from meta_spliceai.splice_engine.variants.table import (
+    LOW_FREQUENCY,
+    NORMAL,
+    SPLICE_ALTERING,
+    Coverage,
+    as_variant_table,
+)
 
 TABLE_FILE = "frame_alignment_checks/data/saturation_mutagenesis_Supplemental_Table_S2.xlsx"
 MINIGENE_FILE = "frame_alignment_checks/data/minigene_WT1_5.pkl"
@@ -79,12 +88,6 @@ def label_by_relative_inclusion(
     - All effects of a background share the error of its one wild type. Within a background they can be ranked more
       finely than their classes say.
 
-    Args:
-        inclusion: EI of the mutant, above 0.
-        wildtype_inclusion: EI of the wild type of the same background, above 0.
-
-    Returns:
-        one class a variant.
     """
     change = np.log2(inclusion / wildtype_inclusion)
     seen_change = np.log2(np.maximum(inclusion, FLOOR_EI) / np.maximum(wildtype_inclusion, FLOOR_EI))
@@ -99,9 +102,6 @@ def measurement_noise(table: pd.DataFrame) -> pd.DataFrame:
 
     Robust standard deviation = 1.4826 times the median absolute deviation. Mutations within the hexamer are left out,
     because they are not the same mutation in two backgrounds.
-
-    Args:
-        table: the variants of wt1-exon5 (columns background, site, sites_mutated, alt, inclusion).
 
     Returns:
         columns: estimate (in words), values (how many), sd_of_one_value, sd_of_an_effect (a difference of two values;
@@ -142,18 +142,52 @@ def _robust_sd(values: Float[np.ndarray, ...]) -> float:
 
 
 def read_table() -> pd.DataFrame:
-    """The spreadsheet's 5,560 rows: table_row, background, site, sequence (90 nt), inclusion (EI).
-
-    Its checksum is compared, so that its values need not be.
-
-    Raises:
-        MissingExtraError, IntegrityError: the package is absent, or its file is another one.
-    """
+    """The spreadsheet's 5,560 rows: table_row, background, site, sequence (90 nt), inclusion (EI). Its checksum is
+    compared, so that its values need not be."""
     sheet = pd.read_excel(resources.resolve_file("wt1-exon5", TABLE_FILE), header=0)
     ours = {next(column for column in sheet if str(column).startswith(one)): name for one, name in _COLUMNS.items()}
     rows = sheet[list(ours)].rename(columns=ours)
     rows = rows[rows["table_row"].notna()].reset_index(drop=True)  # the sheet ends in lines of medians
     return rows.astype({"table_row": "int64", "site": "int64", "inclusion": "float64"})
+
+
+_RECONSTRUCT = np.zeros(0).__reduce__()[0]
+_SCALAR = np.float64(0).__reduce__()[0]
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    # numpy 1 and numpy 2 name the module differently
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy.core.multiarray", "scalar"): _SCALAR,
+    ("numpy._core.multiarray", "scalar"): _SCALAR,
+}
+"""(module, name) as written in the pickle: what it stands for. Nothing else can be named by a pickle that is read."""
+
+
+class _ArraysOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it names {module}.{name}") from None
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """A third party's pickled dictionary of numpy arrays and scalars, and of plain Python values; nothing is run.
+
+    Raises:
+        IntegrityError: the file is truncated, is no such dictionary, or names anything but numpy's arrays and scalars.
+    """
+    try:
+        with path.open("rb") as handle:
+            content = _ArraysOnly(handle).load()
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        raise IntegrityError(f"{path} is not a pickle of arrays and cannot be read: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise IntegrityError(f"{path} holds a {type(content).__name__}, expected a dictionary with names as keys")
+    return content
 
 
 def read_minigene() -> tuple[UInt8[np.ndarray, " length"], tuple[tuple[int, int], ...], tuple[int, int]]:
@@ -198,7 +232,6 @@ def _constructs(
     exons: tuple[tuple[int, int], ...],
     exon: tuple[int, int],
 ) -> tuple[MemoryGenome, GeneAnnotation]:
-    """The ten constructs and their exons."""
     wild_types = rows[rows["site"] == 0]
     first = exon[0] - BEFORE_EXON
     contigs, genes = {}, []

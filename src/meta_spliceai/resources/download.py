@@ -33,7 +33,6 @@ class _BrokeOff(Exception):
 
 
 def offline() -> bool:
-    """Whether META_SPLICEAI_OFFLINE forbids downloads."""
     return os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0")
 
 
@@ -41,12 +40,10 @@ def download(address: str, target: Path, what: str, expected: Sequence[ResourceF
     """Bring the file at an address to `target`.
 
     Bytes gather in `target`.part, which a later call goes on with where the server can (HTTP Range); a connection that
-    breaks off is taken up again as long as that brings anything. A second process waits for the first.
+    breaks off is taken up again as long as that brings anything. A second process waits for the first. What stands at
+    `target` already is left alone.
 
     Args:
-        address: http or https.
-        target: where the file will stand; what stands there already is left alone.
-        what: the file in the user's words.
         expected: what may come, by size and SHA-256; anything, if empty (the caller then checks the content).
 
     Raises:

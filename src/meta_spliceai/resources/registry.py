@@ -10,6 +10,13 @@ from typing import Any
 
 from meta_spliceai.errors import unknown_value
 
+FOLDER = "meta_spliceai/datasets/packaged"
+VARIANTS = f"{FOLDER}/variants.parquet"
+SEQUENCE = f"{FOLDER}/sequence.npz"
+SCORES = f"{FOLDER}/scores-cispliceai.npz"
+DESCRIPTION = f"{FOLDER}/description.json"
+"""The files of the resource packaged-human, inside this package, that `tools/make_packaged_data.py` makes."""
+
 ORIGINAL, DEVELOPMENT = "original", "development copy"
 """Editions: the authors' own file at a pinned commit, and a copy of it without chromosomes 1 and 9."""
 
@@ -21,7 +28,6 @@ class ResourceFile:
     Attributes:
         path: its place under a mirror and under the cache, e.g. "mapsy/mapsy.txt" (also its name in messages).
         sha256: checksum of the bytes, hexadecimal; always compared before the file is used.
-        size: bytes.
         url: where to download these bytes (or, ending in .gz where `path` does not, these bytes gzipped); None where
             there is no such place.
         edition: which edition of the resource it is; empty where there is only one. Editions stand in for each other:
@@ -40,12 +46,9 @@ class Resource:
     """A named set of files from one source.
 
     Attributes:
-        name: what it is asked for by.
-        title: one line on what it is.
         source: public URL, with the commit where it is known, or "PyPI <package> <version>".
         licence: SPDX name or the source's own words; "none stated" where the source says nothing.
         citation: author, year, DOI.
-        files: its files.
         how_to_get: what a user does when it is neither in a mirror nor downloadable (sites that want a login, say).
         package: name of the installed Python package that carries the files ("" for all other resources); the files'
             paths are then those the package lists.
@@ -66,11 +69,7 @@ class Resource:
         return (self.files,) if any(entry.edition for entry in self.files) else tuple((one,) for one in self.files)
 
     def file(self, path: str) -> ResourceFile:
-        """The file at `path`.
-
-        Raises:
-            InputError: the resource has no such file; the message lists those it has.
-        """
+        """The file at `path`; InputError where the resource has none."""
         for candidate in self.files:
             if candidate.path == path:
                 return candidate
@@ -92,27 +91,19 @@ _RESOURCES = {
 
 
 def register(resource: Resource) -> Resource:
-    """Make a further resource known under its name (data sets and networks of other packages), and return it.
-
-    Raises:
-        ValueError: another resource has the name already.
-    """
+    """Make a further resource known under its name (data sets and networks of other packages), and return it;
+    ValueError where another resource has the name already."""
     if _RESOURCES.setdefault(resource.name, resource) != resource:
         raise ValueError(f"two resources are named '{resource.name}'")
     return resource
 
 
 def get(name: str) -> Resource:
-    """The resource of that name.
-
-    Raises:
-        InputError: no such resource; the message names the nearest ones.
-    """
+    """The resource of that name; InputError with the nearest names where there is none."""
     if name not in _RESOURCES:
         raise unknown_value("resource", name, names())
     return _RESOURCES[name]
 
 
 def names() -> list[str]:
-    """Names of all resources, sorted."""
     return sorted(_RESOURCES)

@@ -25,9 +25,26 @@ BUNDLE_INDEX = "bundle/index.json"
 
 OWN_PACKAGE = "meta-spliceai"
 
+ENCODERS = {
+    "hyenadna-tiny-1k": ("LongSafari/hyenadna-tiny-1k-seqlen-hf", "e8c1effa8673814e257e627d2e1eda9ea5a373f6"),
+    "hyenadna-small-32k": ("LongSafari/hyenadna-small-32k-seqlen-hf", "8fe770c78eb13fe33bf81501612faeddf4d6f331"),
+    "hyenadna-medium-160k": ("LongSafari/hyenadna-medium-160k-seqlen-hf", "7ebf71773d22c0ede2cc55cb2be15ee8c289e1ce"),
+    "hyenadna-medium-450k": ("LongSafari/hyenadna-medium-450k-seqlen-hf", "42dedd4d374eac0fb8168549e546a3472fbd27ae"),
+    "hyenadna-large-1m": ("LongSafari/hyenadna-large-1m-seqlen-hf", "0a629abf9c7f85b4ec9aa6a1aefa3adcf1907446"),
+}
+"""Pre-trained encoders on the model hub: repository and commit. The hub could not be reached when they were written
+down; several public projects that pin the same repositories name the same commits."""
+
+BUNDLED = "bundle/encoders"
+"""Where an opened bundle keeps checkpoints, `<name>/<commit>`, under the folder that it is opened in."""
+
+WEIGHTS = "model.safetensors"
+"""The weights in the hub's format."""
+
+HUB_FILES = ("config.json", WEIGHTS)
+
 _CHECKED: dict[tuple[str, int, int], str] = {}
 """(path, modification time in ns, bytes): SHA-256, so that a file is hashed once a process and not once a use."""
-
 
 _WATCHED: list[dict[str, Path]] = []
 """Who is told of every file that is handed out."""
@@ -113,22 +130,13 @@ def package_at_hand(distribution: str, paths: Sequence[str]) -> bool:
 
 
 def verified(path: Path, sha256: str, what: str = "") -> Path:
-    """The path itself, once its bytes have the checksum.
-
-    Args:
-        path: an existing file.
-        sha256: what its bytes must hash to.
-        what: the file in the user's words, for the message; the path if empty.
-
-    Raises:
-        IntegrityError: the bytes differ (truncated, altered, or another version).
-    """
+    """The path of a file itself, once its bytes have the checksum; `what`: the file in the user's words.
+    IntegrityError: the bytes differ (truncated, altered, or another version)."""
     _which(path, [ResourceFile(str(path), sha256, 0)], what or str(path))
     return path
 
 
 def _which(path: Path, entries: Sequence[ResourceFile], what: str) -> ResourceFile:
-    """Which of some files this one is, by its checksum."""
     sha256 = sha256_once(path)
     for entry in entries:
         if entry.sha256 == sha256:
@@ -147,26 +155,17 @@ def resolve_file(resource_name: str, path: str) -> Path:
     each folder of META_SPLICEAI_MIRROR, then in the cache, then downloaded into the cache: from the mirrors that are
     web addresses, then from its pinned URL (not when META_SPLICEAI_OFFLINE is set).
 
-    Args:
-        resource_name: a registered resource.
-        path: one of its files, as registered.
-
     Raises:
-        InputError: unknown resource or file.
         IntegrityError: a file was found, or downloaded, whose checksum is wrong.
         MissingExtraError: the package that carries it is not installed.
         MissingResourceError: it is nowhere, and cannot be downloaded; the message names the ways out.
-        RunError: the disk is full.
     """
     resource = get(resource_name)
     return resolve_choice(resource, [resource.file(path)]).path
 
 
 def resolve_edition(resource_name: str) -> Found:
-    """The edition of a resource that is at hand first, or else the one that can be downloaded.
-
-    Raises: as `resolve_file`.
-    """
+    """The edition of a resource that is at hand first, or else the one that can be downloaded."""
     resource = get(resource_name)
     return resolve_choice(resource, resource.files)
 
@@ -206,17 +205,12 @@ def _cache_of(resource: Resource) -> Path:
 
 
 def resolve_choice(resource: Resource, entries: Sequence[ResourceFile]) -> Found:
-    """Whichever of some interchangeable files can be had.
-
-    Raises: as `resolve_file`.
-    """
     found = find_here(resource, entries) or _downloaded(resource, entries)
     handed_out(found.entry.path, found.path)
     return found
 
 
 def _downloaded(resource: Resource, entries: Sequence[ResourceFile]) -> Found:
-    """The first of some interchangeable files that an address serves, in the cache."""
     why = []
     for address, entry in addresses_of(entries):
         cached, what = _cache_of(resource) / entry.path, f"{resource.name}: {entry.path}"
@@ -242,7 +236,6 @@ def _downloaded(resource: Resource, entries: Sequence[ResourceFile]) -> Found:
 
 
 def _unpacked(zipped: Path, target: Path, entry: ResourceFile, what: str) -> None:
-    """Gunzip a download to its place, and remove it."""
     try:
         with gzip.open(zipped) as source, atomic_write(target, "wb") as handle:
             hashed = hashlib.sha256()
@@ -261,12 +254,7 @@ def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Pa
     """A file that an installed Python package carries, found without importing the package.
 
     Where the package is not installed, the file is looked for under the mirror folders, at the same path: an opened
-    bundle brings the weights of networks there.
-
-    Args:
-        distribution: the package's name on PyPI, e.g. "spliceai".
-        path: the file's path as the package lists it, e.g. "spliceai/models/spliceai1.h5".
-        extra: the extra of this project that installs the package, for the message.
+    bundle brings the weights of networks there. `extra`: the extra of this project that installs the package.
 
     Raises:
         MissingExtraError: the package is not installed.
@@ -288,3 +276,21 @@ def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Pa
             f"install it again: pip install --force-reinstall {distribution}"
         )
     return handed_out(path, found)
+
+
+def folder_at_hand(name: str, revision: str | None = None) -> Path | None:
+    """The folder of a published checkpoint, named by its commit, where it is on this machine: brought by an opened
+    bundle, or in the hub's local cache. None where it is not; nothing is downloaded."""
+    repository, pinned = ENCODERS[name]
+    commit = revision or pinned
+    for mirror in mirror_folders():
+        folder = mirror / BUNDLED / name / commit
+        if all((folder / file).is_file() for file in HUB_FILES):
+            return folder
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = [try_to_load_from_cache(repository, file, revision=commit) for file in HUB_FILES]
+    there = [Path(file) for file in found if isinstance(file, str)]
+    return there[0].parent if len(there) == len(HUB_FILES) else None

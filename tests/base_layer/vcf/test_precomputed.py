@@ -12,7 +12,7 @@ import pysam
 import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError, MetaSpliceAIError
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import Settings

@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
-from meta_spliceai.splice_engine.base_layer.channels import DONOR
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import DONOR, BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf import reasons, score_file, text
 from meta_spliceai.splice_engine.base_layer.vcf.bgzf import END_BLOCK, compress
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
@@ -26,8 +25,8 @@ from meta_spliceai.splice_engine.base_layer.vcf.score_file import (
 )
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
 Make = Callable[..., FileScorer]
 Write = Callable[..., Path]

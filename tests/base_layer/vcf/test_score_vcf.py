@@ -131,7 +131,7 @@ def test_a_few_variants_of_either_strand_are_those_of_spliceais_command(
 
 @pytest.mark.slow
 def test_pangolin_gives_what_pangolins_command_printed(toy_files: dict[str, Path], mirror: Path) -> None:
-    from meta_spliceai.splice_engine.base_layer.pangolin import gain_and_loss
+    from meta_spliceai.splice_engine.base_layer.families import gain_and_loss
 
     expected = json.loads((mirror / "vectors/pangolin/expected_unmasked_D50.json").read_text())
     table = pd.DataFrame(expected)[["chrom", "pos", "ref", "alt", "strand"]]

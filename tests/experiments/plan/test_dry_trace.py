@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from meta_spliceai.experiments.plan import dry_trace
 from meta_spliceai.experiments.plan.dry_trace import DryRun, dry_run
 from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor, QuantileEnsemble
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 
 CONFIG = TrainingConfig()
 SMALL: dict[str, Any] = {"encoder": "simple-cnn", "window": 41, "encoder_settings": {"hidden_dim": 8, "layers": 3}}

@@ -15,7 +15,7 @@ from meta_spliceai.experiments.run.prepare import digest_of_test
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
-from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import Coverage
 
 from .browser import Browser, find_chromium
 

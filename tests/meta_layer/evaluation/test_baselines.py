@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR, BaseScores
 from meta_spliceai.splice_engine.meta_layer.evaluation import (
     Scorer,
     evaluate,

@@ -12,13 +12,13 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from meta_spliceai.splice_engine.meta_layer.evaluation import OperatingPoints, Scorer, evaluate
-from meta_spliceai.splice_engine.meta_layer.evaluation.correlation import (
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     pearson_sums,
     rank_correlation,
+    rank_scores,
     sort_once,
     weigh_ranks,
 )
-from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
 
 POINTS = OperatingPoints(tops=(7, 60))

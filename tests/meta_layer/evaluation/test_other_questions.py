@@ -15,12 +15,16 @@ from sklearn.metrics import (
 )
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
-from meta_spliceai.splice_engine.meta_layer.evaluation.ceiling import call_agreement, replicate_ceiling
-from meta_spliceai.splice_engine.meta_layer.evaluation.effect_types import evaluate_effect_types
-from meta_spliceai.splice_engine.meta_layer.evaluation.localisation import evaluate_localisation
-from meta_spliceai.splice_engine.meta_layer.evaluation.peaks import ObservedSites, evaluate_peaks
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, share
+from meta_spliceai.splice_engine.meta_layer.evaluation.sites import (
+    ObservedSites,
+    call_agreement,
+    evaluate_effect_types,
+    evaluate_localisation,
+    evaluate_peaks,
+    replicate_ceiling,
+)
 
 KINDS = ("donor loss", "acceptor loss", "donor gain", "acceptor gain")
 
@@ -33,11 +37,11 @@ def test_share_and_its_interval_against_resamples_drawn_one_by_one() -> None:
     plan = plan_resamples(groups, 200, 1)
     found = share(hits, of, plan, "nothing there")
     drawn = [hits @ w / (of @ w) for w in plan.counts[:, plan.unit]]
-    assert found.estimate == pytest.approx(hits.sum() / of.sum())
-    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
+    assert found["estimate"] == pytest.approx(hits.sum() / of.sum())
+    assert (found["low"], found["high"]) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
     empty = share(hits, np.zeros(60), plan, "nothing there")
-    assert np.isnan(empty.estimate)
-    assert empty.reason == "nothing there"
+    assert np.isnan(empty["estimate"])
+    assert empty["reason"] == "nothing there"
 
 
 def test_localisation_by_hand() -> None:

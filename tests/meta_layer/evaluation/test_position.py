@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import position_only
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import changed_span, position_features
+from meta_spliceai.splice_engine.meta_layer.evaluation.position import changed_span, position_features
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 
 EXON = (101, 200)

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.sequence import encode
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import assay_source, kmers_and_position
+from meta_spliceai.splice_engine.meta_layer.evaluation.position import count_kmers, kmer_changes
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
-from meta_spliceai.splice_engine.meta_layer.kmers import count_kmers, kmer_changes
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 from meta_spliceai.splice_engine.variants.windows import Windows
 

@@ -12,9 +12,14 @@ from sklearn.metrics import roc_auc_score
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.evaluation import Scorer, evaluate
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import position_features
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_held import gain_over_position, within_strata_auroc
-from meta_spliceai.splice_engine.meta_layer.evaluation.strata import evaluate_strata, position_bins, strata_of
+from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
+from meta_spliceai.splice_engine.meta_layer.evaluation.strata import (
+    evaluate_strata,
+    gain_over_position,
+    position_bins,
+    strata_of,
+    within_strata_auroc,
+)
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 
 Predictions = Callable[..., pd.DataFrame]

@@ -14,7 +14,7 @@ import torch
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError
 from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.meta_layer import models
-from meta_spliceai.splice_engine.meta_layer.embedding_cache import frozen_features
+from meta_spliceai.splice_engine.meta_layer.features import WindowData, frozen_features
 from meta_spliceai.splice_engine.meta_layer.models import (
     ENCODERS,
     HEADS,
@@ -27,9 +27,8 @@ from meta_spliceai.splice_engine.meta_layer.models import (
 )
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import TARGETS
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.window_data import WindowData
 
 WINDOW = 31
 SMALL = {

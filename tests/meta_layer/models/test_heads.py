@@ -18,8 +18,8 @@ from meta_spliceai.splice_engine.meta_layer.models.heads import (
     PositionHead,
     QuantileHead,
 )
-from meta_spliceai.splice_engine.meta_layer.training import class_weights
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.trainer import class_weights
 
 CHANNELS, POSITIONS, INPUTS, ROWS = 6, 11, 20, 5
 CONFIG = TrainingConfig()

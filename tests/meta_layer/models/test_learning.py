@@ -11,11 +11,10 @@ from sklearn.metrics import roc_auc_score
 
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, ComposedPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
+from meta_spliceai.splice_engine.meta_layer.settings import TRUNK, TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training import fit
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK
-from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import Coverage
 
 WINDOW, VARIANTS, STEPS, ALTERING = 41, 256, 200, 64
 GUANINE, THYMINE = 2, 3

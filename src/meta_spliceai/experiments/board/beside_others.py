@@ -28,8 +28,7 @@ from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering, evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
-from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, Scorer
 from meta_spliceai.splice_engine.meta_layer.evaluation.strata import strata_of
 from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
 

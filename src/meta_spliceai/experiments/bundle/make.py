@@ -14,8 +14,8 @@ import pandas as pd
 
 from meta_spliceai import __version__
 from meta_spliceai.datasets import Loaded
-from meta_spliceai.datasets.bundled import FOLDER as DATA
-from meta_spliceai.datasets.bundled import store_dataset
+from meta_spliceai.datasets.load import FOLDER as DATA
+from meta_spliceai.datasets.load import store_dataset
 from meta_spliceai.errors import InputError, MetaSpliceAIError
 from meta_spliceai.experiments.bundle.archive import write_archive
 from meta_spliceai.experiments.bundle.packed_scores import DIGITS, write_packed_scores
@@ -30,12 +30,12 @@ from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.experiments.store.workspace import now
 from meta_spliceai.files import atomic_write
 from meta_spliceai.resources import files_used
-from meta_spliceai.resources.hub import BUNDLED as ENCODERS
-from meta_spliceai.resources.hub import HUB_FILES, folder_at_hand
+from meta_spliceai.resources.resolve import BUNDLED as ENCODERS
+from meta_spliceai.resources.resolve import HUB_FILES, folder_at_hand
 from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
 from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scoring import digest_in, score_keys
 from meta_spliceai.splice_engine.genome.packed import Interval
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import HUB, PUBLISHED

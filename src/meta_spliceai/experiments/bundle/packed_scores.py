@@ -14,7 +14,7 @@ from jaxtyping import Float32, UInt8
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
-from meta_spliceai.splice_engine.genome.read_npz import read_npz
+from meta_spliceai.splice_engine.genome.packed import read_npz
 
 DIGITS = range(3, 8)
 """Decimals to which scores may be rounded: below, a Δ is no longer what it was; above, float32 has no more."""

@@ -23,9 +23,14 @@ from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.files import sha256_file
-from meta_spliceai.splice_engine.meta_layer.embedding_cache import SHARE_OF_DEVICE, frozen_features
-from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP
-from meta_spliceai.splice_engine.meta_layer.window_data import PREDICTED_AT_ONCE, rows_at_a_time, validation_rows
+from meta_spliceai.splice_engine.meta_layer.features import (
+    PREDICTED_AT_ONCE,
+    SHARE_OF_DEVICE,
+    frozen_features,
+    rows_at_a_time,
+    validation_rows,
+)
+from meta_spliceai.splice_engine.meta_layer.settings import TRUNK_STEP
 
 HYENADNA = "hyenadna"
 """How the names of encoders begin whose weights are published, and which are frozen unless told otherwise."""

@@ -28,10 +28,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
-from meta_spliceai.splice_engine.meta_layer.models.encoders.base_trunk import BaseTrunk
+from meta_spliceai.splice_engine.meta_layer.models.composition import BaseTrunk
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.trainer import parameter_groups, set_trained
 from meta_spliceai.splice_engine.meta_layer.training_work import FOURIER, fourier_work
 
 BATCH = 1_000_003

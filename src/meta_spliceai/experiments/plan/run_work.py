@@ -12,10 +12,10 @@ from meta_spliceai import datasets
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.machines import Machine
 from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
+from meta_spliceai.splice_engine.base_layer.block_convolution import products_in
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED
-from meta_spliceai.splice_engine.base_layer.split_products import products_in
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
 FOUND = "base scores found"

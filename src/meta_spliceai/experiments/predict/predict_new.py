@@ -16,24 +16,21 @@ from meta_spliceai.experiments.run.combine import columns, features_of, predict_
 from meta_spliceai.experiments.run.prepare import trunk_reader
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
-from meta_spliceai.splice_engine.base_layer.channels import CHANNELS
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.reductions import max_window, own_site
+from meta_spliceai.splice_engine.base_layer.scores import CHANNELS, max_window, own_site
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
-from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, find_tested_exon
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, fit_calibration
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import binary_labels
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_labels
+from meta_spliceai.splice_engine.meta_layer.features import choose_device
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.prediction import predict
+from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, predict
+from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
-from meta_spliceai.splice_engine.meta_layer.trunk_config import TrunkConfig
-from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkWindows
-from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
-from meta_spliceai.splice_engine.variants.allele_check import compare_reference
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.tested_exon import find_tested_exon
+from meta_spliceai.splice_engine.variants.alleles import compare_reference
+from meta_spliceai.splice_engine.variants.table import Coverage
 from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
 
 OWN_FOLDS = "the training rows, by models that had not seen their gene (the fusion's own folds)"

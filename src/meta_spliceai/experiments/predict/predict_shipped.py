@@ -14,14 +14,14 @@ from meta_spliceai.experiments.predict.predict_new import NewVariants, Predicted
 from meta_spliceai.experiments.predict.read_variants import usable_alleles
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.reductions import max_window
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.genome.source import SequenceSource
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import position_features
+from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
+from meta_spliceai.splice_engine.meta_layer.features import choose_device
 from meta_spliceai.splice_engine.meta_layer.shipped_predictor import (
     DEFAULT,
     ShippedPredictor,
@@ -29,7 +29,6 @@ from meta_spliceai.splice_engine.meta_layer.shipped_predictor import (
     predictor_features,
 )
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
-from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 
 IN_DOMAIN = "in"
 

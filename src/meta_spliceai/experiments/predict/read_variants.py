@@ -9,9 +9,8 @@ import pandas as pd
 
 from meta_spliceai.errors import InputError, MissingPackageError, shown
 from meta_spliceai.read_hostile import LARGEST_TABLE, LONGEST_LINE, one_error, text_lines
-from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, find_tested_exon
 from meta_spliceai.splice_engine.variants.table import UNKNOWN, as_variant_table
-from meta_spliceai.splice_engine.variants.tested_exon import find_tested_exon
 
 NEEDED = ("chrom", "pos", "ref", "alt")
 OPTIONAL = ("strand", "gene", "variant_id")

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
-from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import rank_scores
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
 
 GRID = 51  # points of a curve: recall, or false-positive rate, from 0 to 1

@@ -19,7 +19,7 @@ from meta_spliceai.experiments.report.plots import PlannedPoint, Plot
 from meta_spliceai.experiments.report.ranking_curves import Band, RankingCurves, ranking_curves
 from meta_spliceai.experiments.store.run_record import RunRecord, rows_of_test
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, binary_labels
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, binary_labels
 
 HEADLINE = "auprc"
 TABLE_METRICS = (

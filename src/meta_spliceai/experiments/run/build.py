@@ -14,7 +14,7 @@ from meta_spliceai.errors import InputError, MissingResourceError, unknown_value
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, SplitSpec
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.source import SequenceSource
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, POSITIVE, binary_labels
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, POSITIVE, binary_labels
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, HEADS, ComposedPredictor, QuantileEnsemble
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
     HUB,
@@ -24,7 +24,6 @@ from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights imp
 )
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.targets import TARGETS, Targets
-from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.families import exon_families, gene_families
 from meta_spliceai.splice_engine.variants.splits import (
     PARTS,
@@ -39,7 +38,7 @@ from meta_spliceai.splice_engine.variants.splits import (
     position_block_split,
     spliceai_clean_split,
 )
-from meta_spliceai.splice_engine.variants.table import describe
+from meta_spliceai.splice_engine.variants.table import Coverage, describe
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, now
 
 if TYPE_CHECKING:
-    from meta_spliceai.splice_engine.meta_layer.fit_report import TrainingState
+    from meta_spliceai.splice_engine.meta_layer.trainer import TrainingState
 
 SECONDS_BETWEEN_WRITES = 2.0
 

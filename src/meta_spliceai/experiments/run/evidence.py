@@ -23,14 +23,17 @@ from meta_spliceai.experiments.run.observed_sites import plain, records
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import evaluate_calibration, reliability
-from meta_spliceai.splice_engine.meta_layer.evaluation.ceiling import replicate_ceiling
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import position_features
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_held import gain_over_position, within_strata_auroc
-from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import binary_labels
-from meta_spliceai.splice_engine.meta_layer.evaluation.strata import evaluate_strata, strata_of
+from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, binary_labels
+from meta_spliceai.splice_engine.meta_layer.evaluation.sites import replicate_ceiling
+from meta_spliceai.splice_engine.meta_layer.evaluation.strata import (
+    evaluate_strata,
+    gain_over_position,
+    strata_of,
+    within_strata_auroc,
+)
 from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
 
 FORMAT = 1

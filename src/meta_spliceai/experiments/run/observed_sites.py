@@ -18,10 +18,13 @@ from jaxtyping import Float
 from meta_spliceai.experiments.board.evidence import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR
-from meta_spliceai.splice_engine.meta_layer.evaluation.effect_types import evaluate_effect_types
-from meta_spliceai.splice_engine.meta_layer.evaluation.localisation import evaluate_localisation
-from meta_spliceai.splice_engine.meta_layer.evaluation.peaks import ObservedSites, evaluate_peaks
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR
+from meta_spliceai.splice_engine.meta_layer.evaluation.sites import (
+    ObservedSites,
+    evaluate_effect_types,
+    evaluate_localisation,
+    evaluate_peaks,
+)
 from meta_spliceai.splice_engine.meta_layer.targets import (
     EFFECT_TYPES,
     GOLD,

@@ -8,7 +8,7 @@ from typing import Any
 
 from meta_spliceai import resources
 from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
-from meta_spliceai.resources.packaged import DESCRIPTION
+from meta_spliceai.resources.registry import DESCRIPTION
 
 
 @lru_cache(maxsize=1)

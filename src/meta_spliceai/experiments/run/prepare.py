@@ -23,24 +23,22 @@ from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, Experi
 from meta_spliceai.experiments.spec.rows import scale_note
 from meta_spliceai.experiments.spec.smoke import MOST_ROWS, smoke_notes
 from meta_spliceai.files import cache_dir
-from meta_spliceai.resources.packaged import DESCRIPTION, SCORES
+from meta_spliceai.resources.registry import DESCRIPTION, SCORES
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.model import BaseIdentity, BaseModel
+from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
-from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES
+from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, TrunkReader, TrunkWindows
+from meta_spliceai.splice_engine.meta_layer.settings import TRUNK_STEP, TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK_STEP, TrunkConfig
-from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkReader, TrunkWindows
 from meta_spliceai.splice_engine.variants.audit import Audit, audit_splits
-from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.families import genomic_places
 from meta_spliceai.splice_engine.variants.splits import Split
-from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, describe
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage, describe
 from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
 
 NOT_DRAWN = "not drawn: the row asks for fewer"

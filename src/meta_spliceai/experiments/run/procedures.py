@@ -31,13 +31,12 @@ from meta_spliceai.experiments.store.workspace import (
     RunDirectory,
 )
 from meta_spliceai.files import atomic_write
-from meta_spliceai.splice_engine.meta_layer.fit_report import FitReport
+from meta_spliceai.splice_engine.meta_layer.features import choose_device
+from meta_spliceai.splice_engine.meta_layer.memory import OutOfMemory
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
-from meta_spliceai.splice_engine.meta_layer.training import fit, precision_of, try_step
+from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, precision_of, try_step
 from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
-from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 from meta_spliceai.splice_engine.variants.splits import Split
 
 SIDE_BY_SIDE = "folds were trained side by side on one device"

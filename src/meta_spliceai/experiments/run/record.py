@@ -17,9 +17,8 @@ from meta_spliceai.experiments.run.utilisation import scoring_utilisation
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import at_scale
 from meta_spliceai.experiments.store.workspace import FOLDS, RunDirectory, now
-from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkWindows
-from meta_spliceai.splice_engine.variants.split_file import write_split
-from meta_spliceai.splice_engine.variants.splits import PARTS
+from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows
+from meta_spliceai.splice_engine.variants.splits import PARTS, write_split
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 SPLIT = "split.parquet"

@@ -35,8 +35,8 @@ from meta_spliceai.experiments.store.workspace import (
     now,
     what_to_do,
 )
-from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory, peak_memory, reset_peak
-from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
+from meta_spliceai.splice_engine.meta_layer.features import choose_device
+from meta_spliceai.splice_engine.meta_layer.memory import is_out_of_memory, peak_memory, reset_peak
 
 Rows = dict[str, ExperimentSpec]
 

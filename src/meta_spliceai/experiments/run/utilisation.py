@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory
+from meta_spliceai.splice_engine.meta_layer.memory import is_out_of_memory
 
 Product = Literal["float32", "tf32", "bfloat16"]
 """What is multiplied: float32 in whole or in TF32, which is CUDA's alone, or bfloat16."""
@@ -90,7 +90,7 @@ def scoring_utilisation(scores: Sequence[BaseScores], device: str) -> dict[str, 
     """Base scoring of a run: of every network, without what was found in the cache."""
 
     def product_of(one: BaseScores) -> Product:
-        # A CPU multiplies the parts of bf16 in float32 (see `split_products`).
+        # A CPU multiplies the parts of bf16 in float32 (see `block_convolution`).
         return "bfloat16" if one.precision == "bf16" and device != "cpu" else "float32"
 
     parts = [utilisation(one.operations, one.seconds, product_of(one), device) for one in scores if one.seconds]

@@ -7,17 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from meta_spliceai import datasets
-from meta_spliceai.datasets.combined import options_of
-from meta_spliceai.datasets.whereabouts import state_of
+from meta_spliceai.datasets.load import options_of, state_of
 from meta_spliceai.errors import MissingResourceError, install_extra
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.resources.download import OFFLINE_VARIABLE, offline
-from meta_spliceai.resources.hub import ENCODERS, folder_at_hand
-from meta_spliceai.resources.resolve import at_hand, package_at_hand
-from meta_spliceai.splice_engine.genome.builds import GRCH38, build_name
+from meta_spliceai.resources.resolve import ENCODERS, at_hand, folder_at_hand, package_at_hand
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
+from meta_spliceai.splice_engine.genome.source import GRCH38, build_name
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.store.workspace import Workspace

@@ -15,9 +15,7 @@ from pydantic_core import ErrorDetails
 
 from meta_spliceai.errors import InputError, shown
 from meta_spliceai.splice_engine.meta_layer.fusion_config import FusionConfig
-from meta_spliceai.splice_engine.meta_layer.settings import Bounded
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.trunk_config import MEMBERS, TRUNK, TrunkConfig
+from meta_spliceai.splice_engine.meta_layer.settings import MEMBERS, TRUNK, Bounded, TrainingConfig, TrunkConfig
 
 
 class Block(Bounded):

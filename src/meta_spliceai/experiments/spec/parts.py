@@ -17,7 +17,7 @@ from meta_spliceai.errors import MetaSpliceAIError
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Procedure
 from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.files import atomic_write, cache_dir
-from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK
+from meta_spliceai.splice_engine.meta_layer.settings import TRUNK
 
 _REGISTRIES = "meta_spliceai.experiments.run.runner"
 """The module that loads every registry."""

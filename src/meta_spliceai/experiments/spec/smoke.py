@@ -7,7 +7,7 @@ from typing import Any
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
-from meta_spliceai.splice_engine.meta_layer.trunk_config import TRUNK
+from meta_spliceai.splice_engine.meta_layer.settings import TRUNK
 
 ROWS = 96
 MOST_ROWS = 8 * ROWS

@@ -1,4 +1,4 @@
-"""Long dilated convolutions as a few dense matrix products.
+"""Long dilated convolutions as a few dense matrix products, in float32 or nearly as exact on bfloat16 hardware.
 
 A block of `rows` outputs of a k-tap convolution needs rows + k - 1 = N inputs. By the convolution theorem it is a
 product at each of N frequencies. A frequency's complex product of a 32-channel vector and a 32×32 matrix is three real
@@ -8,6 +8,13 @@ is a third of the direct work, and all of it is dense matrix products, which is 
 
 Layout: activations are [positions, batch, channels]. With dilation d, position p = n·d + r; so the same memory is also
 the matrix [n, (r, batch, channels)], one row a step of d, and dilation costs nothing.
+
+On bfloat16 hardware: a float32 number is the sum of two bfloat16 numbers but for 2^-17 of it. Of the four products of
+two such sums, the three that matter are one bfloat16 product of three times the inner length, summed in float32:
+
+    a·b ≈ [a_high, a_low, a_high] · [b_high; b_high; b_low]
+
+One bfloat16 number in the place of each (2^-9) is not enough for Δ: `docs/how-to/score-a-vcf.md` has the measurement.
 """
 
 from __future__ import annotations
@@ -15,14 +22,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import BFloat16, Float, Float32, Float64
 from torch import Tensor
 
-from meta_spliceai.splice_engine.base_layer.split_products import Precision, as_left, as_right, product
-from meta_spliceai.splice_engine.base_layer.workspace import Workspace
+from meta_spliceai.splice_engine.base_layer.changes import Workspace
+
+Precision = Literal["fp32", "bf16"]
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+
 
 _MOST_ROWS = 96
 """Longest block considered: beyond it the transforms cost more than the products save."""
@@ -75,9 +87,6 @@ def convolution_operations(taps: int, channels: int, dilation: int, length: int,
     """Floating-point operations of a convolution by blocks, whole blocks included.
 
     Args:
-        taps, channels, dilation: of the convolution.
-        length: positions to compute.
-        batch: members.
         rows: outputs (in steps of the dilation) of a block; chosen for the least work if None.
     """
     blocks, rows = _cut(taps, channels, dilation, length, rows)
@@ -94,7 +103,7 @@ def _cut(taps: int, channels: int, dilation: int, length: int, rows: int | None)
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One convolution for blocks of one size; matrices in parts (see `split_products`) where products are bfloat16."""
+    """One convolution for blocks of one size; matrices in parts (see above) where products are bfloat16."""
 
     into: Float[Tensor, "points length"]
     weights: Float[Tensor, "points channels channels"]
@@ -110,8 +119,6 @@ class BlockConvolution:
     Args:
         weights: [taps, channels in, channels out], in double precision.
         bias: [channels out], in double precision.
-        dilation: positions between taps.
-        device: where it runs.
         precision: of its products; sums are in float32 always.
     """
 
@@ -132,17 +139,16 @@ class BlockConvolution:
         self._prepared: dict[int, _Prepared] = {}
 
     def prepared(self, rows: int) -> _Prepared:
-        """The matrices for blocks of `rows` outputs, made once."""
         if rows not in self._prepared:
             into, of_taps, back = _matrices(self.taps, rows)
             length = rows + self.taps - 1
             points = self._tensor(np.tensordot(of_taps, self._weights, axes=1))
             self._prepared[rows] = _Prepared(
-                as_left(self._tensor(into)) if self._split else self._tensor(into),
-                as_right(points) if self._split else points,
+                _as_left(self._tensor(into)) if self._split else self._tensor(into),
+                _as_right(points) if self._split else points,
                 # A constant is the zeroth frequency alone, and the way back divides that by the length.
                 self._tensor(self._bias * length),
-                as_left(self._tensor(back)) if self._split else self._tensor(back),
+                _as_left(self._tensor(back)) if self._split else self._tensor(back),
                 len(points),
                 length,
             )
@@ -167,10 +173,7 @@ class BlockConvolution:
         Args:
             x: contiguous; with room for whole blocks (see `positions`), and zeros are written behind its inputs.
             out: contiguous; with room for whole blocks. What is behind `length` is not to be used.
-            length: positions to compute.
             rows: outputs (in steps of the dilation) of a block; chosen for the least work if None.
-            workspace: scratch memory.
-            add: to what `out` holds.
         """
         blocks, rows = _cut(self.taps, len(self._bias), self.dilation, length, rows)
         positions = blocks * rows * self.dilation
@@ -219,10 +222,10 @@ class BlockConvolution:
             width = inputs.shape[1]
             target = out[start : start + count * step]
             if self._split:
-                at_points = product(prepared.into, as_right(inputs))
-                products = product(as_left(at_points.view(points, width // channels, channels)), prepared.weights)
+                at_points = _product(prepared.into, _as_right(inputs))
+                products = _product(_as_left(at_points.view(points, width // channels, channels)), prepared.weights)
                 products[0].add_(prepared.bias)
-                result = product(prepared.back, as_right(products.view(points, width)))
+                result = _product(prepared.back, _as_right(products.view(points, width)))
                 _put(result, target, count, rows, columns, add=add)
                 continue
             at_points = torch.mm(prepared.into, inputs, out=workspace.take("at points", points, width))
@@ -259,3 +262,36 @@ def _put(
         target.add_(turned)
     else:
         target.copy_(turned)
+
+
+def products_in(precision: Precision) -> int:
+    return 3 if precision == "bf16" else 1
+
+
+def _as_left(a: Float32[Tensor, "*batch rows inner"]) -> BFloat16[Tensor, "*batch rows three_inner"]:
+    high, low = _parts(a)
+    return torch.cat([high, low, high], dim=-1)
+
+
+def _as_right(b: Float32[Tensor, "*batch inner columns"]) -> BFloat16[Tensor, "*batch three_inner columns"]:
+    high, low = _parts(b)
+    return torch.cat([high, high, low], dim=-2)
+
+
+def _product(
+    left: BFloat16[Tensor, "*batch rows three_inner"], right: BFloat16[Tensor, "*batch three_inner columns"]
+) -> Float32[Tensor, "*batch rows columns"]:
+    """The product of two matrices in parts, summed in float32.
+
+    A CPU has no such product: there the parts, which float32 holds exactly, are multiplied in float32. The numbers are
+    those of a GPU but for the order of summation; the time is not.
+    """
+    if left.device.type == "cpu":
+        return left.float() @ right.float()
+    multiply = torch.mm if left.ndim == 2 else torch.bmm
+    return multiply(left, right, out_dtype=torch.float32)
+
+
+def _parts(x: Float32[Tensor, "*shape"]) -> tuple[BFloat16[Tensor, "*shape"], BFloat16[Tensor, "*shape"]]:
+    high = x.to(torch.bfloat16)
+    return high, (x - high).to(torch.bfloat16)

@@ -33,12 +33,8 @@ _CHECK = 16
 
 
 class Entry(NamedTuple):
-    """One variant's scores in the cache.
-
-    Attributes:
-        ref, alt: probabilities [positions, channels].
-        digits: decimals to which they were rounded (for a bundle); None: as they were computed.
-    """
+    """One variant's probabilities in the cache; `digits`: decimals to which they were rounded (for a bundle), None
+    where they are as they were computed."""
 
     ref: Float32[np.ndarray, "positions channels"]
     alt: Float32[np.ndarray, "positions channels"]
@@ -48,14 +44,7 @@ class Entry(NamedTuple):
 def content_key(
     ref: UInt8[np.ndarray, " bases"], alt: UInt8[np.ndarray, " other"], strand: str, digest: str, distance: int
 ) -> bytes:
-    """The key of one variant's scores.
-
-    Args:
-        ref, alt: all bases the scores depend on, plus strand, as codes.
-        strand: of the gene.
-        digest: of the base model.
-        distance: positions to either side.
-    """
+    """The key of one variant's scores; `ref` and `alt` are all bases they depend on, plus strand, as codes."""
     hashed = hashlib.sha256(f"{digest} {distance} {strand} {len(ref)} {len(alt)}\n".encode())
     hashed.update(ref.tobytes())
     hashed.update(alt.tobytes())
@@ -63,15 +52,8 @@ def content_key(
 
 
 class ScoreCache:
-    """A folder of score blocks.
-
-    Attributes:
-        damaged: entries and blocks found damaged so far; each was left out.
-
-    Args:
-        folder: made when the first block is written.
-        beside: folders that are read as well and never written to.
-    """
+    """A folder of score blocks, made when the first one is written, and folders `beside` it that are read as well and
+    never written to. `damaged` counts entries and blocks found damaged so far; each was left out."""
 
     def __init__(self, folder: Path, beside: Sequence[Path] = ()) -> None:
         self.folder = folder
@@ -84,13 +66,6 @@ class ScoreCache:
         return cls(cache_dir() / "scores", [folder / BUNDLED for folder in mirror_folders()])
 
     def read(self, keys: Sequence[bytes], digest: str, distance: int) -> dict[bytes, Entry]:
-        """Reference and alternative probabilities of those keys that are in the cache.
-
-        Args:
-            keys: from `content_key`.
-            digest: of the base model.
-            distance: positions to either side.
-        """
         wanted = set(keys)
         found: dict[bytes, Entry] = {}
         blocks = f"{self._stem(digest, distance)}-*.scores"
@@ -109,17 +84,8 @@ class ScoreCache:
         distance: int,
         digits: int | None = None,
     ) -> None:
-        """Add one block with these entries.
-
-        Args:
-            keys, ref, alt: one of each a variant.
-            digest: of the base model.
-            distance: positions to either side.
-            digits: decimals to which the scores were rounded; None: not at all.
-
-        Raises:
-            RunError: the disk is full or the folder cannot be written to.
-        """
+        """Add one block with these entries, rounded to so many decimals (`digits`; None: not at all); RunError where
+        the disk is full or the folder cannot be written to."""
         if not keys:
             return
         entries, positions, channels = ref.shape

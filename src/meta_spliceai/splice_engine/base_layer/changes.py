@@ -1,4 +1,5 @@
-"""Variants in transcript coordinates, and what a batch of them has in common.
+"""Variants in transcript coordinates, what a batch of them has in common, and what both ways of running a network on
+them (`compiled_network`, `torch_network`) share: scratch memory, and the parts in double precision.
 
 Transcript coordinates are the 0-based plus-strand position on plus genes and its negative on minus genes, so that they
 run along the transcript and differ from window to window by nothing but their origin.
@@ -6,10 +7,17 @@ run along the transcript and differ from window to window by nothing but their o
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, Float32, Float64, UInt8
+from torch import Tensor
+
+from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, reverse_complement
 
 
 @dataclass(frozen=True)
@@ -17,10 +25,8 @@ class Change:
     """One variant in transcript coordinates.
 
     Attributes:
-        row: where its results go.
         group: variants share a reference only within a group (contig, strand and gene limits).
         at: first reference coordinate that is replaced (or before which bases are inserted).
-        removed: reference bases replaced.
         inserted: codes put in their place, along the transcript.
         ref_outputs: (start, end) of the reference positions asked for.
         alt_outputs: (start, end) of the alternative's positions asked for, in the alternative's own coordinates: those
@@ -39,6 +45,33 @@ class Change:
     def shift(self) -> int:
         """Alternative coordinate minus reference coordinate behind the change."""
         return len(self.inserted) - self.removed
+
+
+LONGEST_CONSTRUCT = 512
+"""Bases. A library of constructs has thousands of short contigs with a dozen variants each, and a reference costs as
+much as about eight alternatives. But all share one reference: the contig of N alone. Put into it, a construct's wild
+type is one change and each of its mutants another. Above this length a wild type of its own is the cheaper
+reference."""
+
+
+def bare(group: int, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+    return np.full(end - start, N_CODE, dtype=np.uint8)
+
+
+def in_bare(row: int, codes: UInt8[np.ndarray, " bases"], length: int, strand: str, start: int, outputs: int) -> Change:
+    """A construct as a change of N.
+
+    Args:
+        codes: the construct's bases, plus strand, with the allele in question.
+        length: bases of its wild type, whose place it takes.
+        start: first position asked for, in the 0-based plus-strand coordinates of `codes`.
+    """
+    last = start + outputs - 1
+    if strand == "+":
+        return Change(row, 0, 0, length, codes, (0, 1), (start, last + 1))
+    # transcript coordinates are negative plus-strand ones; behind the change they are shifted by the added bases
+    shift = len(codes) - length
+    return Change(row, 0, 1 - length, length, reverse_complement(codes), (0, 1), (shift - last, shift - start + 1))
 
 
 @dataclass(frozen=True)
@@ -60,7 +93,6 @@ class Shape:
 
     @property
     def wanted(self) -> tuple[int, int]:
-        """Outputs, relative to the change."""
         return -self.lead, self.core + self.tail
 
 
@@ -91,8 +123,6 @@ class Members:
 
     Attributes:
         changes: (index of its window, change) of each.
-        windows: of the job.
-        codes: bases of each window.
         first: coordinate of each window's first base.
     """
 
@@ -122,3 +152,45 @@ class Members:
             core[place, :inserted] = change.inserted
             core[place, inserted:] = self.codes[index][behind : behind + self.shape.core - inserted]
         return core
+
+
+class Workspace:
+    """Named float32 buffers on one device, each as large as its largest use so far: fresh pages cost more than the
+    arithmetic done on them. What a buffer holds when it is taken is whatever its last use left there, always finite."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._buffers: dict[str, Tensor] = {}
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """The named buffer in this shape; a later `take` of the same name is the same memory."""
+        size = math.prod(shape)
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.numel() < size:
+            buffer = torch.zeros(size, device=self.device)
+            self._buffers[name] = buffer
+        return buffer[:size].view(shape)
+
+
+class DoubleHead:
+    """A network's head in double precision: its few operations choose their order of summation by batch and threads."""
+
+    def __init__(self, network: SpliceAINetwork) -> None:
+        self._module = copy.deepcopy(network.head).double()
+        self.products = sum(p.numel() for p in self._module.parameters() if p.dim() > 1)
+
+    def __call__(
+        self, hidden: Float[Tensor, "batch positions channels"]
+    ) -> Float32[np.ndarray, "batch positions outputs"]:
+        outputs = self._module(hidden.transpose(1, 2).double())
+        return outputs.transpose(1, 2).float().cpu().numpy()
+
+
+def affine(norm: torch.nn.BatchNorm1d) -> tuple[Float64[np.ndarray, " channels"], Float64[np.ndarray, " channels"]]:
+    """A normalisation in evaluation mode as scale and shift, in double precision."""
+    weight, bias, mean, variance = (
+        tensor.detach().double().cpu().numpy()  # type: ignore[union-attr]
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    )
+    scale = weight / np.sqrt(variance + norm.eps)
+    return scale, bias - mean * scale

@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt64
+from jaxtyping import Float32, Float64, Int64
 
 from meta_spliceai.files import cache_dir, who_else_may_write
 
@@ -47,13 +47,7 @@ class NoCompiledCodeError(Exception):
 
 @dataclass(frozen=True)
 class Library:
-    """The compiled code.
-
-    Attributes:
-        convolve: its only function.
-        lanes: floats of a vector.
-        instruction_set: what it was compiled for.
-    """
+    """The compiled code: its only function, floats of a vector, and what it was compiled for."""
 
     convolve: Callable[..., int]
     lanes: int
@@ -61,25 +55,24 @@ class Library:
 
 
 def library() -> Library:
-    """The compiled code, made where it is not yet in the cache.
-
-    Raises:
-        NoCompiledCodeError: no compiler, or it failed, or the result cannot be kept or loaded.
-    """
+    """The compiled code, made where it is not yet in the cache; NoCompiledCodeError: no compiler, or it failed, or the
+    result cannot be kept or loaded."""
     return _library(os.environ.get("CXX"), str(cache_dir()))
 
 
 @lru_cache(maxsize=4)
 def _library(compiler_wanted: str | None, folder: str) -> Library:
-    compiler = _compiler(compiler_wanted)
+    compiler = next(filter(None, map(shutil.which, (compiler_wanted or "c++", "c++", "g++", "clang++"))), None)
+    if compiler is None:
+        raise NoCompiledCodeError("no C++ compiler here")
     flags = (*_FLAGS, "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native")
     try:
-        version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
+        version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
         identity = "\n".join([SOURCE.read_text(), *flags, version, processor()])
         digest = hashlib.sha256(identity.encode()).hexdigest()[:24]
         target = Path(folder) / "compiled" / f"convolution-{digest}.so"
         if not target.is_file():
-            _compile([*compiler, *flags], target)
+            _compile([compiler, *flags], target)
         foreign = who_else_may_write(target)
         if foreign:
             raise NoCompiledCodeError(
@@ -87,22 +80,13 @@ def _library(compiler_wanted: str | None, folder: str) -> Library:
             )
         loaded = ctypes.CDLL(str(target))
     except subprocess.CalledProcessError as error:
-        raise NoCompiledCodeError(f"{compiler[0]} failed: {error.stderr.strip().splitlines()[-1:]}") from error
+        raise NoCompiledCodeError(f"{compiler} failed: {error.stderr.strip().splitlines()[-1:]}") from error
     except OSError as error:
         raise NoCompiledCodeError(f"the compiled code cannot be kept or loaded: {error}") from error
     loaded.instruction_set.restype = ctypes.c_char_p
     loaded.lanes.restype = ctypes.c_long
     loaded.convolve.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_long] * 4 + [ctypes.c_void_p]
     return Library(loaded.convolve, loaded.lanes(), loaded.instruction_set().decode())
-
-
-def _compiler(wanted: str | None) -> list[str]:
-    """The command of a C++ compiler."""
-    for name in filter(None, (wanted, "c++", "g++", "clang++")):
-        found = shutil.which(name)
-        if found is not None:
-            return [found]
-    raise NoCompiledCodeError("no C++ compiler here")
 
 
 def processor() -> str:
@@ -151,16 +135,8 @@ class _Convolution(ctypes.Structure):
 
 
 class CompiledConvolution:
-    """One normalisation, activation and dilated convolution of 32 channels, centred on its output.
-
-    Args:
-        weights: [taps, channels in, channels out], in double precision; an odd number of taps.
-        bias: [channels out].
-        scale, shift: of the normalisation.
-        slope: of the activation below zero; 1 for none.
-        dilation: positions between taps.
-        reference_rows: outputs of a block in references, whose blocks lie on a grid.
-    """
+    """One normalisation (scale, shift), activation (slope below zero; 1 for none) and dilated convolution of 32
+    channels and an odd number of taps, centred on its output."""
 
     def __init__(
         self,
@@ -202,17 +178,11 @@ class CompiledConvolution:
         which begins at `positions[0]` or a multiple of `span` behind it.
 
         Args:
-            track: input.
             residual: what is added; may lie where `out` does.
             out: address of the first member's position 0, and floats from one member to the next.
-            members: how many.
-            positions: start and end.
             reference: in blocks of `reference_rows` rather than as costs least.
         """
-        length = positions[1] - positions[0]
-        block = (
-            (self.reference_rows, self.reference_size) if reference else best_block(self.taps, self.dilation, length)
-        )
+        block = self._block(positions[1] - positions[0], reference)
         # Held by name while the compiled code reads it: another thread may be making it too.
         prepared = self._prepared.get(block) or self._prepare(block)
         added = None if residual is None else ctypes.addressof(residual)
@@ -224,12 +194,13 @@ class CompiledConvolution:
 
     def operations(self, length: int, *, reference: bool = False) -> float:
         """Floating-point operations of its products at so many positions, whole blocks included."""
-        block = (
-            (self.reference_rows, self.reference_size) if reference else best_block(self.taps, self.dilation, length)
-        )
-        if not block[1]:
+        rows, size = self._block(length, reference)
+        if not size:
             return 2.0 * length * self.taps * CHANNELS**2
-        return 8.0 * _signals(self.dilation, length, block[0]) * block[1] * CHANNELS**2
+        return 8.0 * _signals(self.dilation, length, rows) * size * CHANNELS**2
+
+    def _block(self, length: int, reference: bool) -> tuple[int, int]:
+        return (self.reference_rows, self.reference_size) if reference else best_block(self.taps, self.dilation, length)
 
     def _prepare(self, block: tuple[int, int]) -> tuple[_Convolution, list[np.ndarray]]:
         """Weights at the points of a transform, with the factor of the way back, as the compiled code reads them."""
@@ -312,8 +283,3 @@ def _transform(
         order += remaining % radix * left
         remaining = remaining // radix
     return np.array(turns, np.float32), np.array([*_radices(size), 0], np.int64), order
-
-
-def addresses(values: list[int]) -> UInt64[np.ndarray, " members"]:
-    """Pointers for a track; to be held by name as long as it is used."""
-    return np.array(values, np.uint64)

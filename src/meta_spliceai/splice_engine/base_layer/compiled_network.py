@@ -15,17 +15,14 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from meta_spliceai.splice_engine.base_layer.changes import Members, Shape, Window
+from meta_spliceai.splice_engine.base_layer.changes import DoubleHead, Members, Shape, Window, Workspace, affine
 from meta_spliceai.splice_engine.base_layer.compiled_convolution import (
     CHANNELS,
     LONGEST,
     CompiledConvolution,
     Track,
-    addresses,
 )
-from meta_spliceai.splice_engine.base_layer.double_precision import DoubleHead, affine
 from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork
-from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 
 _STRIDE = 4 * CHANNELS  # bytes from one position to the next
@@ -53,13 +50,8 @@ class _Level:
 
 @dataclass(frozen=True)
 class Reference:
-    """The references of some windows.
-
-    Attributes:
-        levels: of each window: the residual stream before the first block, then of each block the first convolution's
-            output and the stream after it.
-        outputs: each window's outputs.
-    """
+    """The references of some windows; `levels`: of each window the residual stream before the first block, then of each
+    block the first convolution's output and the stream after it."""
 
     levels: list[list[_Level]]
     outputs: list[Float32[np.ndarray, "positions outputs"]]
@@ -81,8 +73,6 @@ class _Layer:
 
 
 class CompiledNetwork:
-    """One network, ready to compute references and alternatives."""
-
     grid = 1
     most_windows: int | None = 1
 
@@ -104,7 +94,6 @@ class CompiledNetwork:
 
     @staticmethod
     def fits(network: SpliceAINetwork) -> bool:
-        """Whether the compiled code knows such a network."""
         kernels = [stage.kernel for stage in network.architecture.stages]
         width = network.architecture.channels
         return width == CHANNELS and all(kernel % 2 == 1 and kernel <= LONGEST for kernel in kernels)
@@ -157,7 +146,6 @@ class CompiledNetwork:
     def reference(
         self, windows: Sequence[Window], codes: Sequence[UInt8[np.ndarray, " bases"]], workspace: Workspace
     ) -> Reference:
-        """All activations of the windows, and their outputs."""
         levels, outputs = [], []
         for number, (window, bases) in enumerate(zip(windows, codes, strict=True)):
             if (bases == N_CODE).all():
@@ -225,17 +213,12 @@ class CompiledNetwork:
             """A level of all members, with the part inside the zone from a buffer."""
             of = [reference.levels[window][level] for window, _, _ in places]
             left, right = (
-                addresses([one.address(place[side]) for one, place in zip(of, places, strict=True)]) for side in (1, 2)
+                np.array([one.address(place[side]) for one, place in zip(of, places, strict=True)], np.uint64)
+                for side in (1, 2)
             )
-            made = Track(
-                left.ctypes.data,
-                right.ctypes.data,
-                inside.ctypes.data - lowest * _STRIDE,
-                of[0].step,
-                room * CHANNELS,
-                *zone,
-            )
-            made.held = (left, right)
+            first = inside.ctypes.data - lowest * _STRIDE
+            made = Track(left.ctypes.data, right.ctypes.data, first, of[0].step, room * CHANNELS, *zone)
+            made.held = (left, right)  # as long as the track is used
             return made
 
         wanted = shape.wanted
@@ -284,7 +267,6 @@ def _array(workspace: Workspace, name: str, positions: int) -> Activations:
 
 
 def _numbers(conv: object) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [taps, channels in, channels out] and bias of a convolution, in double precision."""
     weight, bias = (tensor.detach().double().cpu().numpy() for tensor in (conv.weight, conv.bias))  # type: ignore[attr-defined]
     return weight.transpose(2, 1, 0), bias
 

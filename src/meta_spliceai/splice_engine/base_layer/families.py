@@ -1,23 +1,29 @@
-"""The base models by name, and where their weights come from."""
+"""The base models by name: where their weights are from, and how others' files become our networks.
+
+All published code makes the layers of a network in one order, that of `module_names`; files differ in what they call
+them. SpliceAI's are Keras files, CI-SpliceAI's a frozen TensorFlow graph, OpenSpliceAI's and Pangolin's PyTorch state
+dicts. Every reader gives the tensors under our names, and `load_state` compares names, shapes and values.
+"""
 
 from __future__ import annotations
 
+import pickle
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import h5py
+import numpy as np
 import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
 
 from meta_spliceai import resources
-from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.errors import InputError, IntegrityError, unknown_value
 from meta_spliceai.resources import packaged_file, resolve_file, verified
-from meta_spliceai.splice_engine.base_layer.cispliceai import MEMBERS as CISPLICEAI_MEMBERS
-from meta_spliceai.splice_engine.base_layer.cispliceai import load_cispliceai
-from meta_spliceai.splice_engine.base_layer.keras_weights import load_keras_weights
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture, SpliceAINetwork
-from meta_spliceai.splice_engine.base_layer.openspliceai import load_openspliceai
-from meta_spliceai.splice_engine.base_layer.pangolin import REPLICATES, TISSUE_INDEX, TISSUES, load_pangolin
+from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture, BaseModel, SpliceAINetwork
+from meta_spliceai.splice_engine.base_layer.tensorflow_graph import read_constants
 
 Loader = Callable[[Sequence[int] | None, Path | None], BaseModel]
 """Members wanted (None: all), and the path of the user's own weights (None: the published ones) -> model on the CPU."""
@@ -31,32 +37,305 @@ SPLICEAI_FILES = {
 }
 """SHA-256 of the five networks as PyPI package `spliceai` 1.3.1 carries them."""
 
-CISPLICEAI_FILES = {
-    "cispliceai/data/CI-SpliceAI.pb": "34330c2fd844f73cbf2f8acef85f519cabc4350016e6f19ac2b935aa53b43d06",
+CISPLICEAI_FILE = "cispliceai/data/CI-SpliceAI.pb"
+CISPLICEAI_SHA256 = "34330c2fd844f73cbf2f8acef85f519cabc4350016e6f19ac2b935aa53b43d06"
+"""Of the frozen graph of five networks as PyPI package `cispliceai` 1.2.2 carries it."""
+CISPLICEAI_MEMBERS = 5
+
+KERAS = Architecture(SPLICEAI_STAGES, norm_eps=1e-3)
+
+OPENSPLICEAI = {
+    context: Architecture(SPLICEAI_STAGES[:stages], slope=0.1)
+    for context, stages in ((80, 1), (400, 2), (2000, 3), (10000, 4))
 }
-"""SHA-256 of the frozen graph of five networks as PyPI package `cispliceai` 1.2.2 carries it."""
+"""Context in nucleotides (both sides together): architecture, with LeakyReLU."""
+
+TISSUES = ("heart", "liver", "brain", "testis")
+"""Channels of Pangolin's scores."""
+
+TISSUE_INDEX = {"heart": 0, "liver": 2, "brain": 4, "testis": 6}
+"""Number in the published file names; the head of tissue `i` is `conv_last<i + 1>`."""
+
+PANGOLIN = Architecture(SPLICEAI_STAGES, outputs=1)
+
+_COUNTER = "num_batches_tracked"
+"""A normalisation's training counter: of no meaning when scoring, left out on both sides."""
+
+_MOST_VALUES = 1 << 24
+"""Of one Keras layer's weights; the largest of a published network has 42,000."""
 
 
-def chosen_members(name: str, available: int, members: Sequence[int] | None) -> list[int]:
-    """The 0-based members to load; all of them for None.
+def module_names(architecture: Architecture) -> list[str]:
+    """Names of all layers with weights of a `SpliceAINetwork`, in the order in which published code makes them."""
+    names = ["first", "first_skip"]
+    for number, stage in enumerate(architecture.stages):
+        for block in range(stage.blocks):
+            names += [f"stages.{number}.{block}.{part}" for part in ("norm1", "conv1", "norm2", "conv2")]
+        names.append(f"skips.{number}")
+    return [*names, "head.conv"]
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Fill a network, in place, with exactly the tensors it has.
 
     Raises:
-        InputError: none asked for, or one that is not there.
+        IntegrityError: a tensor is missing, superfluous, of another shape, or not finite.
     """
-    if members is None:
-        return list(range(available))
-    wrong = [member for member in members if not 0 <= member < available]
-    if wrong or not members:
-        raise InputError(f"base model {name} has members 0 to {available - 1}; asked for {list(members)}")
-    return list(members)
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
+    given = {name: tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
+    for problem, names in (("lacks", wanted.keys() - given.keys()), ("has besides", given.keys() - wanted.keys())):
+        if names:
+            listed = ", ".join(sorted(names)[:3])
+            raise IntegrityError(f"{where} {problem} {len(names)} tensors ({listed} …); it is of another architecture")
+    for name, target in wanted.items():
+        value = given[name]
+        if tuple(value.shape) != tuple(target.shape):
+            raise IntegrityError(f"{where}: {name} has shape {tuple(value.shape)}, expected {tuple(target.shape)}")
+        if not torch.isfinite(value).all():
+            raise IntegrityError(f"{where}: {name} holds values that are not finite; fetch the file again")
+        with torch.no_grad():
+            target.copy_(value)
 
 
-def files_at(path: Path, pattern: str, family: str) -> list[Path]:
-    """The weight files a user points to: the file itself, or those in a folder whose name matches, sorted by name.
+# SpliceAI: Keras files.
+
+_KERAS_PARTS = {
+    "conv1d": {"kernel": "weight", "bias": "bias"},
+    "batch_normalization": {
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    },
+}
+
+
+def load_keras_weights(network: SpliceAINetwork, path: Path) -> None:
+    """Fill a network with the weights of a Keras file (.h5), in place; layers of a kind are numbered as they are made.
 
     Raises:
-        InputError: nothing there that can be of this family.
+        IntegrityError: no readable HDF5 file, another number of layers, or what `load_state` refuses.
     """
+    layers = _keras_layers(path)
+    state: dict[str, Tensor] = {}
+    for kind, parts in _KERAS_PARTS.items():
+        modules = [name for name in module_names(network.architecture) if ("norm" in name) == (kind != "conv1d")]
+        found = [name for name in layers if re.fullmatch(rf"{kind}_\d+", name)]
+        if len(found) != len(modules):
+            raise IntegrityError(f"{path}: {len(found)} {kind} layers, expected {len(modules)}")
+        found.sort(key=lambda name: int(name.rsplit("_", 1)[-1]))
+        for layer, module in zip(found, modules, strict=True):
+            for theirs, values in layers[layer].items():
+                state[f"{module}.{parts.get(theirs, theirs)}"] = _turned(values)
+    load_state(network, state, str(path))
+
+
+def _turned(values: Float32[np.ndarray, "*shape"]) -> Tensor:
+    """Kernels are (position, in, out) in TensorFlow, (out, in, position) in PyTorch; vectors stay."""
+    return torch.from_numpy(np.array(values.transpose(2, 1, 0) if values.ndim == 3 else values))
+
+
+def _keras_layers(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Layer name -> weight name ("kernel", "beta" …) -> values."""
+    layers: dict[str, dict[str, np.ndarray]] = {}
+
+    def collect(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            if item.size > _MOST_VALUES:
+                raise ValueError(f"{name} claims {item.size:,} values")
+            weight = name.rsplit("/", 1)[-1].split(":")[0]
+            layers.setdefault(name.split("/")[0], {})[weight] = np.asarray(item[...], dtype=np.float32)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file["model_weights"].visititems(collect)
+    # h5py's ways of saying that the bytes are not right, or that something else than numbers stands there
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
+        raise IntegrityError(f"{path} cannot be read as a Keras weight file: {error}; fetch it again") from error
+    return layers
+
+
+# CI-SpliceAI: a frozen TensorFlow graph that calls one Keras model five times with five sets of weights.
+
+
+def load_cispliceai(path: Path) -> tuple[SpliceAINetwork, ...]:
+    """The five networks of a frozen CI-SpliceAI graph, in the order of their calls."""
+    constants = read_constants(path)
+    networks = []
+    for member in range(CISPLICEAI_MEMBERS):
+        network = SpliceAINetwork(KERAS)
+        load_state(network, _member_state(constants, member, path), f"{path}: network {member}")
+        networks.append(network)
+    return tuple(networks)
+
+
+def _member_state(constants: Mapping[str, np.ndarray], member: int, path: Path) -> dict[str, Tensor]:
+    """The weights of one call of the model: constants carry the suffix `_k` (none for the first call) behind the name
+    of the operation they feed."""
+    call = f"_{member}" if member else ""
+
+    def constant(name: str) -> np.ndarray:
+        if name not in constants:
+            raise IntegrityError(f"{path} lacks the constant {name}; it is not CI-SpliceAI's graph")
+        return constants[name]
+
+    state: dict[str, Tensor] = {}
+    convolutions = norms = 0
+    for module in module_names(KERAS):
+        if "norm" in module:
+            norms += 1
+            layer = f"model_1/batch_normalization_{norms}/batchnorm{call}"
+            eps = constant(f"{layer}/add/y")
+            if not np.allclose(eps, KERAS.norm_eps, rtol=1e-6, atol=0):
+                raise IntegrityError(f"{path}: {layer} adds {eps} to the variance, expected {KERAS.norm_eps}")
+            names = {
+                "weight": f"{layer}/mul/ReadVariableOp/resource",
+                "bias": f"{layer}/ReadVariableOp_2/resource",
+                "running_mean": f"{layer}/ReadVariableOp_1/resource",
+                "running_var": f"{layer}/ReadVariableOp/resource",
+            }
+        else:
+            convolutions += 1
+            layer = f"model_1/conv1d_{convolutions}"
+            names = {
+                "weight": f"{layer}/conv1d{call}/ExpandDims_1/ReadVariableOp/resource",
+                "bias": f"{layer}/BiasAdd{call}/ReadVariableOp/resource",
+            }
+        state.update({f"{module}.{part}": _turned(constant(name)) for part, name in names.items()})
+    return state
+
+
+# OpenSpliceAI and Pangolin: PyTorch state dicts.
+
+
+def load_openspliceai(path: Path) -> SpliceAINetwork:
+    """One network of OpenSpliceAI; how much context it sees is read off its layers. Their `residual_units` count blocks
+    and skip connections in one row: four blocks, a skip, four blocks, a skip …
+    """
+    state = _read_torch_state(path)
+    units = {int(found.group(1)) for name in state if (found := re.match(r"residual_units\.(\d+)\.", name))}
+    for architecture in OPENSPLICEAI.values():
+        if units == set(range(sum(stage.blocks + 1 for stage in architecture.stages))):
+            break
+    else:
+        contexts = ", ".join(f"{context} nt" for context in OPENSPLICEAI)
+        raise IntegrityError(
+            f"{path} has {len(units)} residual units, which is none of OpenSpliceAI's architectures ({contexts})"
+        )
+    per_stage = architecture.stages[0].blocks + 1
+
+    def theirs(module: str) -> str:
+        match module.split("."):
+            case ["stages", stage, block, part]:
+                unit = int(stage) * per_stage + int(block)
+                return f"residual_units.{unit}.{part.replace('norm', 'batchnorm')}"
+            case ["skips", stage]:
+                return f"residual_units.{int(stage) * per_stage + per_stage - 1}.conv"
+        return {"first": "initial_conv", "first_skip": "initial_skip.conv", "head.conv": "final_conv"}[module]
+
+    network = SpliceAINetwork(architecture)
+    load_state(network, _renamed(state, architecture, theirs, path), str(path))
+    return network
+
+
+class SiteHead(nn.Module):
+    """Probability that a position is a splice site: the second of two softmax outputs."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(channels, 2, 1)
+
+    def forward(self, x: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch 1 length"]:
+        return torch.softmax(self.conv(x), dim=1)[:, 1:]
+
+
+def load_pangolin(path: Path, tissue: str) -> SpliceAINetwork:
+    """One network of Pangolin with the head of the tissue it was trained on last.
+
+    A published file carries eight heads: for four tissues the probability that a position is a splice site, and its
+    usage. Its last training was on one tissue, whose index stands in the file's name
+    (`final.<replicate>.<index>.3.v2`), and only that tissue's probability is used (channels 1, 4, 7 and 10 of the
+    published code's twelve).
+    """
+    state = _read_torch_state(path)
+    heads = [f"conv_last{number + 1}" for number in range(2 * len(TISSUES))]
+    missing = [name for name in heads if f"{name}.weight" not in state]
+    if missing:
+        raise IntegrityError(f"{path} lacks the heads {', '.join(missing)}; it is not one of Pangolin's networks")
+
+    def theirs(module: str) -> str:
+        match module.split("."):
+            case ["stages", stage, block, part]:
+                number = int(stage) * PANGOLIN.stages[0].blocks + int(block)
+                return f"resblocks.{number}.{part.replace('norm', 'bn')}"
+            case ["skips", stage]:
+                return f"convs.{stage}"
+        return {"first": "conv1", "first_skip": "skip", "head.conv": heads[TISSUE_INDEX[tissue]]}[module]
+
+    network = SpliceAINetwork(PANGOLIN, head=SiteHead(PANGOLIN.channels))
+    load_state(network, _renamed(state, PANGOLIN, theirs, path), str(path))
+    return network
+
+
+class GainAndLoss(NamedTuple):
+    """Pangolin's result: largest and smallest Δ over the tissues at each position (Zeng and Li 2022,
+    10.1186/s13059-022-02664-4); loss is negative where a site weakens."""
+
+    gain: Float32[np.ndarray, "variants positions"]
+    loss: Float32[np.ndarray, "variants positions"]
+
+
+def gain_and_loss(delta: Float32[np.ndarray, "variants positions tissues"]) -> GainAndLoss:
+    """From Δ of each tissue, which is that of its replicates' mean."""
+    return GainAndLoss(gain=delta.max(axis=2), loss=delta.min(axis=2))
+
+
+def _read_torch_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a PyTorch state dict, on the CPU. Nothing but tensors is unpickled (`weights_only`).
+
+    Raises:
+        IntegrityError: the file is truncated, holds something else than tensors by name, or wants code to be run.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # PyTorch's own words are left out: they advise to read the file unsafely.
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "damaged, or no tensors alone"
+        raise IntegrityError(f"{path} cannot be read as PyTorch weights ({why}); fetch it again") from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise IntegrityError(f"{path} holds no state dict (tensors by name), so it is not a file of weights")
+    return dict(state)
+
+
+def _renamed(
+    state: Mapping[str, Tensor], architecture: Architecture, theirs: Callable[[str], str], path: Path
+) -> dict[str, Tensor]:
+    """A state dict under our names; `theirs` gives their module's name for ours, both without ".weight"."""
+    ours: dict[str, Tensor] = {}
+    for module in module_names(architecture):
+        name = theirs(module)
+        found = {key.rpartition(".")[2]: value for key, value in state.items() if key.rpartition(".")[0] == name}
+        if not found:
+            raise IntegrityError(f"{path} lacks the layer {name}; it is of another architecture")
+        ours.update({f"{module}.{part}": value for part, value in found.items()})
+    return ours
+
+
+# The families by name.
+
+
+def _chosen(family: str, available: Sequence[Path | str], members: Sequence[int] | None) -> list[int]:
+    """The 0-based members to load, all of them for None; InputError for none, or one that is not there."""
+    wanted = list(range(len(available))) if members is None else list(members)
+    if not wanted or not all(0 <= member < len(available) for member in wanted):
+        raise InputError(f"base model {family} has members 0 to {len(available) - 1}; asked for {list(members or ())}")
+    return wanted
+
+
+def _files_at(path: Path, pattern: str, family: str) -> list[Path]:
+    """The weight files a user points to: the file itself, or those in a folder whose name matches, sorted by name."""
     if path.is_file():
         return [path]
     found = sorted(file for file in path.glob("*") if re.fullmatch(pattern, file.name)) if path.is_dir() else []
@@ -69,32 +348,25 @@ def files_at(path: Path, pattern: str, family: str) -> list[Path]:
 
 def _spliceai(members: Sequence[int] | None, path: Path | None) -> BaseModel:
     if path is None:
-        packaged = list(SPLICEAI_FILES.items())
-        chosen = [packaged[member] for member in chosen_members("spliceai", len(packaged), members)]
-        files = [verified(packaged_file("spliceai", name), sha256, name) for name, sha256 in chosen]
+        chosen = [list(SPLICEAI_FILES)[member] for member in _chosen("spliceai", list(SPLICEAI_FILES), members)]
+        files = [verified(packaged_file("spliceai", name), SPLICEAI_FILES[name], name) for name in chosen]
     else:
-        there = files_at(path, r"spliceai.*\.h5", "spliceai")
-        files = [there[member] for member in chosen_members("spliceai", len(there), members)]
-    networks = []
-    for file in files:
-        network = SpliceAINetwork(Architecture(SPLICEAI_STAGES, norm_eps=1e-3))
+        there = _files_at(path, r"spliceai.*\.h5", "spliceai")
+        files = [there[member] for member in _chosen("spliceai", there, members)]
+    networks = tuple(SpliceAINetwork(KERAS) for _ in files)
+    for network, file in zip(networks, files, strict=True):
         load_keras_weights(network, file)
-        networks.append(network)
-    return BaseModel(
-        "spliceai",
-        tuple(networks),
-        licence="CC BY-NC 4.0 (non-commercial use)",
-        citation="Jaganathan et al. 2019, 10.1016/j.cell.2018.12.015",
-    )
+    licence = "CC BY-NC 4.0 (non-commercial use)"
+    return BaseModel("spliceai", networks, licence, citation="Jaganathan et al. 2019, 10.1016/j.cell.2018.12.015")
 
 
 def _cispliceai(members: Sequence[int] | None, path: Path | None) -> BaseModel:
-    chosen = chosen_members("cispliceai", CISPLICEAI_MEMBERS, members)
+    chosen = _chosen("cispliceai", [CISPLICEAI_FILE] * CISPLICEAI_MEMBERS, members)
     if path is None:
-        (packaged, sha256), *_ = CISPLICEAI_FILES.items()
-        path = verified(packaged_file("cispliceai", packaged, extra="cispliceai"), sha256, packaged)
+        carried = packaged_file("cispliceai", CISPLICEAI_FILE, extra="cispliceai")
+        path = verified(carried, CISPLICEAI_SHA256, CISPLICEAI_FILE)
     else:
-        (path,) = files_at(path, r"CI-SpliceAI\.pb", "cispliceai")
+        (path,) = _files_at(path, r"CI-SpliceAI\.pb", "cispliceai")
     networks = load_cispliceai(path)
     return BaseModel(
         "cispliceai",
@@ -107,12 +379,12 @@ def _cispliceai(members: Sequence[int] | None, path: Path | None) -> BaseModel:
 def _openspliceai(members: Sequence[int] | None, path: Path | None) -> BaseModel:
     resource = resources.get("openspliceai-mane-10000nt")
     if path is None:
-        chosen = chosen_members("openspliceai", len(resource.files), members)
-        files = [resolve_file(resource.name, resource.files[member].path) for member in chosen]
+        names = [one.path for one in resource.files]
+        files = [resolve_file(resource.name, names[member]) for member in _chosen("openspliceai", names, members)]
     else:
-        there = files_at(path, r".*\.pt", "openspliceai")
-        files = [there[member] for member in chosen_members("openspliceai", len(there), members)]
-    networks = tuple(load_openspliceai(file) for file in files)
+        there = _files_at(path, r".*\.pt", "openspliceai")
+        files = [there[member] for member in _chosen("openspliceai", there, members)]
+    networks = tuple(map(load_openspliceai, files))
     contexts = sorted({2 * network.flank for network in networks})
     if len(contexts) != 1:
         raise InputError(f"{path}: networks for different contexts ({contexts} nt); give a folder with one kind")
@@ -120,28 +392,23 @@ def _openspliceai(members: Sequence[int] | None, path: Path | None) -> BaseModel
 
 
 def _pangolin(members: Sequence[int] | None, path: Path | None) -> BaseModel:
-    of_name = {f"final.{r}.{TISSUE_INDEX[t]}.3.v2": t for t in TISSUES for r in REPLICATES}
+    """Tissues as slots: Pangolin does not tell acceptors from donors, and its channels are the tissues."""
+    of_name = {f"final.{r}.{TISSUE_INDEX[t]}.3.v2": t for t in TISSUES for r in (1, 2, 3)}
+    names = list(of_name)
     if path is None:
-        names = list(of_name)
-        chosen = [names[member] for member in chosen_members("pangolin", len(names), members)]
-        files = [resolve_file("pangolin", f"pangolin/{name}") for name in chosen]
+        files = [resolve_file("pangolin", f"pangolin/{names[one]}") for one in _chosen("pangolin", names, members)]
     else:
-        there = files_at(path, r"final\.[123]\.[0246]\.3\.v2", "pangolin")
+        there = _files_at(path, r"final\.[123]\.[0246]\.3\.v2", "pangolin")
         strange = [file.name for file in there if file.name not in of_name]
         if strange:
             raise InputError(f"{strange[0]} does not say which tissue it is of; names are {', '.join(of_name)}")
-        there.sort(key=lambda file: list(of_name).index(file.name))
-        files = [there[member] for member in chosen_members("pangolin", len(there), members)]
+        there.sort(key=lambda file: names.index(file.name))
+        files = [there[member] for member in _chosen("pangolin", there, members)]
     tissues = [of_name[file.name] for file in files]
     channels = tuple(tissue for tissue in TISSUES if tissue in tissues)
-    return BaseModel(
-        "pangolin",
-        tuple(load_pangolin(file, tissue) for file, tissue in zip(files, tissues, strict=True)),
-        licence="GPL-3.0",
-        citation=resources.get("pangolin").citation,
-        channels=channels,
-        slots=tuple(channels.index(tissue) for tissue in tissues),
-    )
+    networks = tuple(load_pangolin(file, tissue) for file, tissue in zip(files, tissues, strict=True))
+    slots = tuple(map(channels.index, tissues))
+    return BaseModel("pangolin", networks, "GPL-3.0", resources.get("pangolin").citation, channels, slots)
 
 
 FAMILIES: dict[str, Loader] = {
@@ -159,13 +426,10 @@ def load_base_model(name: str, device: str | torch.device = "cpu", members: Sequ
     Args:
         name: one of FAMILIES (the published weights, checked by their checksums), or "family:path" for weights of the
             user's own: a file, or a folder of files named as the family's published ones (checked by their shapes).
-        device: where its networks are put.
         members: 0-based members of the ensemble; all by default.
 
     Raises:
-        InputError: unknown name or member.
         MissingExtraError, MissingResourceError: the weights are not there.
-        IntegrityError: a weight file is not what it should be.
     """
     family, colon, path = name.partition(":")
     if family not in FAMILIES or (colon and not path):

@@ -17,35 +17,51 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from meta_spliceai.splice_engine.base_layer.changes import Change, Members, Shape, Window, shape_of
+from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
+from meta_spliceai.splice_engine.base_layer.changes import Change, Members, Shape, Window, Workspace, shape_of
 from meta_spliceai.splice_engine.base_layer.compiled_network import CompiledNetwork
 from meta_spliceai.splice_engine.base_layer.kernel_choice import chosen
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.split_products import Precision
-from meta_spliceai.splice_engine.base_layer.tally import Tally
+from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.torch_network import TorchNetwork
-from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 
 _MOST_A_JOB = 192
 """Changes that share one computation of their reference, which costs about as much as eight of them."""
 
 _FEWEST_A_JOB = 16
 
-
 Fetch = Callable[[int, int, int], UInt8[np.ndarray, " length"]]
 """(group, start, end) -> codes of the transcript coordinates [start, end)."""
 
 Result = tuple[int, Float32[np.ndarray, "positions channels"], Float32[np.ndarray, "outputs channels"]]
 """(row, probabilities at `ref_outputs`, probabilities at `alt_outputs`)."""
+
+
+@dataclass
+class Tally:
+    """Floating-point operations of products and convolutions (a multiplication and an addition are two) so far, and
+    seconds spent on them with all that had to be done beside them."""
+
+    operations: float = 0.0
+    seconds: float = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -71,11 +87,8 @@ class IncrementalScorer:
     """Scores changes with every network of a model.
 
     Args:
-        model: the networks.
         distance: positions to either side that are usually asked for (shapes are made for it; others work too).
-        batch_size: alternatives run at once.
         precision: of the products that alternatives take; references are always in float32.
-        tally: where operations are counted.
     """
 
     def __init__(
@@ -228,7 +241,6 @@ class IncrementalScorer:
         return reference.outputs, alternatives
 
     def _results(self, job: _Job, found: list[Outputs]) -> list[Result]:
-        """Means over the networks, in their order, at what was asked for."""
         refs = [self._mean([one[0][index] for one in found]) for index in range(len(job.windows))]
         results: list[Result] = []
         for number, members in enumerate(job.batches):

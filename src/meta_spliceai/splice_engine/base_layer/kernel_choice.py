@@ -22,6 +22,7 @@ import torch
 from meta_spliceai.errors import RunError, unknown_value
 from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution
+from meta_spliceai.splice_engine.base_layer.changes import Workspace
 from meta_spliceai.splice_engine.base_layer.compiled_convolution import (
     CHANNELS,
     NOISE,
@@ -32,7 +33,6 @@ from meta_spliceai.splice_engine.base_layer.compiled_convolution import (
     library,
     processor,
 )
-from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,14 +52,6 @@ _REPEATS = 3
 
 @dataclass(frozen=True)
 class Choice:
-    """What convolutions on the CPU run on.
-
-    Attributes:
-        name: "compiled" or "pytorch".
-        why: in words.
-        instruction_set: of the compiled code; empty in PyTorch.
-    """
-
     name: str
     why: str
     instruction_set: str = ""
@@ -70,11 +62,7 @@ class Choice:
 
 
 def ask_for(kernel: str) -> None:
-    """Let this process, and those it starts, use a kernel.
-
-    Raises:
-        InputError: not one of `KERNELS`.
-    """
+    """Let this process, and those it starts, use a kernel; InputError for one that is not of `KERNELS`."""
     if kernel not in KERNELS:
         raise unknown_value("kernel", kernel, KERNELS)
     os.environ[VARIABLE] = kernel
@@ -120,7 +108,6 @@ def _compiled_or_not(asked: str, folder: Path) -> Choice:
 
 
 def faster(seconds: dict[str, float], instruction_set: str) -> Choice:
-    """The choice that measured times make; PyTorch's where they are equal."""
     compiled, pytorch = seconds["compiled"], seconds["pytorch"]
     told = f"measured here: compiled {1000 * compiled:.1f} ms, PyTorch {1000 * pytorch:.1f} ms"
     return Choice("compiled", told, instruction_set) if compiled < pytorch else Choice("pytorch", told)

@@ -1,4 +1,5 @@
-"""SpliceAI-shaped networks: a residual trunk of dilated convolutions, with a pointwise head.
+"""SpliceAI-shaped networks (a residual trunk of dilated convolutions, with a pointwise head), and base models: networks
+whose outputs are averaged, with name, licence and identity.
 
 The shape is that of Jaganathan et al. 2019 (10.1016/j.cell.2018.12.015), figure 1. The original pads its
 convolutions with zeros and then crops `flank` positions from either end; no output it keeps ever saw that padding, so
@@ -7,12 +8,16 @@ the unpadded convolutions here give the same numbers with less work.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+from meta_spliceai.errors import IntegrityError
+from meta_spliceai.splice_engine.base_layer.scores import CHANNELS
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,8 @@ class Architecture:
     """What distinguishes one SpliceAI-shaped network from another.
 
     Attributes:
-        stages: the trunk, from the bases to the head.
-        channels: width of the trunk.
         slope: of the activation below zero: 0 is ReLU (SpliceAI), 0.1 LeakyReLU (OpenSpliceAI).
         norm_eps: what the batch normalisation adds to the variance: Keras 1e-3, PyTorch 1e-5.
-        outputs: channels of a softmax head.
     """
 
     stages: tuple[Stage, ...]
@@ -79,14 +81,11 @@ class ResidualBlock(nn.Module):
 
 
 class SoftmaxHead(nn.Module):
-    """Probabilities of neither, acceptor and donor at each position from the trunk's output there."""
-
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.Conv1d(channels, outputs, 1)
 
     def forward(self, x: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch outputs length"]:
-        """Softmax over the outputs."""
         return torch.softmax(self.conv(x), dim=1)
 
 
@@ -98,7 +97,6 @@ class SpliceAINetwork(nn.Module):
     softmax head).
 
     Args:
-        architecture: trunk and activation.
         head: a pointwise module [batch, channels, length] -> [batch, outputs, length]; a softmax over
             `architecture.outputs` by default.
     """
@@ -118,7 +116,6 @@ class SpliceAINetwork(nn.Module):
 
     @property
     def flank(self) -> int:
-        """Bases on either side that an output position sees."""
         return self.architecture.flank
 
     def operations(self, length: int) -> float:
@@ -134,11 +131,7 @@ class SpliceAINetwork(nn.Module):
         return total + 2.0 * outputs * sum(at_outputs)
 
     def forward(self, x: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch outputs shorter"]:
-        """Probabilities at the inner length - 2·flank positions.
-
-        Raises:
-            ValueError: the input is not longer than 2·flank.
-        """
+        """Probabilities at the inner length - 2·flank positions; ValueError for an input not longer than 2·flank."""
         outputs = x.shape[-1] - 2 * self.flank
         if outputs < 1:
             raise ValueError(f"{x.shape[-1]} bases are too few: the network sees {self.flank} to either side")
@@ -154,3 +147,124 @@ class SpliceAINetwork(nn.Module):
                 stream = block(stream)
             collected = collected + skip(inner(stream))
         return self.head(collected)
+
+
+@dataclass(frozen=True)
+class BaseIdentity:
+    """What a base model is, without its weights: all that a result says of it and that its scores are found by."""
+
+    name: str
+    licence: str
+    citation: str
+    channels: tuple[str, ...]
+    digest: str
+    flank: int
+    size: int
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """Networks that score together.
+
+    A network's outputs are averaged with those of the other networks of its slot, in probability space. The ensembles
+    of SpliceAI, OpenSpliceAI and CI-SpliceAI have one slot; Pangolin has one slot a tissue, three networks each.
+
+    Attributes:
+        networks: members, in evaluation mode, on one device, all with the same flank and number of outputs.
+        channels: names of the scores' channels: each slot's outputs, slots one after the other.
+        slots: slot of each network; all in slot 0 by default.
+        digest: identity of architecture and weights (SHA-256, hexadecimal), computed when empty.
+
+    Raises:
+        IntegrityError: a weight is not finite.
+    """
+
+    name: str
+    networks: tuple[SpliceAINetwork, ...]
+    licence: str
+    citation: str
+    channels: tuple[str, ...] = CHANNELS
+    slots: tuple[int, ...] = ()
+    digest: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.networks:
+            raise ValueError(f"base model {self.name} has no networks")
+        if not self.slots:
+            object.__setattr__(self, "slots", (0,) * len(self.networks))
+        if len(self.slots) != len(self.networks) or set(self.slots) != set(range(max(self.slots) + 1)):
+            raise ValueError(f"base model {self.name}: slots {self.slots} for {len(self.networks)} networks")
+        if len(self.channels) % (max(self.slots) + 1):
+            raise ValueError(f"base model {self.name}: {len(self.channels)} channels in {max(self.slots) + 1} slots")
+        if len({network.flank for network in self.networks}) != 1:
+            raise ValueError(f"base model {self.name}: its networks see different flanks")
+        _require_finite(self.name, self.networks)
+        for network in self.networks:
+            network.eval().requires_grad_(False)
+        if not self.digest:
+            object.__setattr__(self, "digest", networks_digest(self.networks))
+
+    @property
+    def identity(self) -> BaseIdentity:
+        own = (self.name, self.licence, self.citation, self.channels, self.digest)
+        return BaseIdentity(*own, self.flank, len(self.networks))
+
+    @property
+    def flank(self) -> int:
+        """Bases on either side that an output position sees (5,000 for the published 10,000-nt networks)."""
+        return self.networks[0].flank
+
+    @property
+    def outputs(self) -> int:
+        return len(self.channels) // (max(self.slots) + 1)
+
+    @property
+    def device(self) -> torch.device:
+        return self.networks[0].first.weight.device
+
+
+def _require_finite(model: str, networks: tuple[SpliceAINetwork, ...]) -> None:
+    for number, network in enumerate(networks):
+        for name, tensor in network.state_dict().items():
+            if not torch.isfinite(tensor).all() or (name.endswith("running_var") and (tensor < 0).any()):
+                raise IntegrityError(
+                    f"base model {model}, network {number}: {name} holds values that are not finite, or a negative "
+                    "variance; fetch its weights again"
+                )
+
+
+def networks_digest(networks: tuple[SpliceAINetwork, ...]) -> str:
+    """SHA-256 over the architectures and weights of networks, in order."""
+    total = hashlib.sha256()
+    for network in networks:
+        total.update(f"{network.architecture} {network.head}".encode())
+        for name, tensor in sorted(network.state_dict().items()):
+            total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def trunk_of(model: BaseModel) -> BaseModel:
+    """The model without its heads, whose "probabilities" are what these read: the sum of skip connections, 32 channels
+    a network.
+
+    Channels of different networks mean different things, so that nothing is averaged: each network is a slot of its
+    own. Everything that scores a model (incremental or full) works on it, alignment of insertions and deletions
+    included: deleted positions are 0, inserted ones are folded into `pos` by the maximum of each channel.
+    """
+    bare = []
+    for network in model.networks:
+        trunk = SpliceAINetwork(network.architecture, head=nn.Identity())
+        weights = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("head.")}
+        trunk.load_state_dict(weights, assign=True)
+        bare.append(trunk)
+    networks = tuple(bare)
+    width = networks[0].architecture.channels
+    return replace(
+        model,
+        name=f"{model.name}-trunk",
+        networks=networks,
+        channels=tuple(f"{number}.{channel}" for number in range(len(networks)) for channel in range(width)),
+        slots=tuple(range(len(networks))),
+        digest=networks_digest(networks),
+    )

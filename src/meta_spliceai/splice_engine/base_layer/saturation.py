@@ -1,46 +1,53 @@
-"""Every single-base change of a stretch of sequence, scored: the dense case, where neighbours share most work."""
+"""Every single-base change of a stretch of sequence, scored (the dense case, where neighbours share most work), and its
+heat map: a column a base, a row a change, colour for what is won or lost."""
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Float
 
-from meta_spliceai.errors import InputError
-from meta_spliceai.files import whole_file
-from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.pangolin import gain_and_loss
-from meta_spliceai.splice_engine.base_layer.reductions import max_window
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.colours import LOSS_TO_GAIN
+from meta_spliceai.errors import InputError, MissingPackageError, brief
+from meta_spliceai.files import atomic_write, whole_file
+from meta_spliceai.splice_engine.base_layer.families import gain_and_loss
+from meta_spliceai.splice_engine.base_layer.network import BaseModel
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR, BaseScores, max_window
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 
 KINDS = ("substitution", "deletion", "insertion")
+_CHANGES_A_SITE = {"substitution": 3, "deletion": 1, "insertion": 4}
 _POSITIONS_AT_ONCE = 5_000_000
 """Rows times window positions scored in one call: bounds the memory that scores take."""
 
 _SITES_AT_MOST_AT_ONCE = 2000
 
+FORMATS = ("png", "svg")
+_COLUMNS_A_PANEL = 120
+_COLUMNS_AT_MOST = 2400
+_ROWS = ("A", "C", "G", "T", "-", "+A", "+C", "+G", "+T")
+
+Progress = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
 class Stretch:
-    """What is saturated: bases [start, end) of the plus strand, 0-based, within one gene.
-
-    Attributes:
-        chrom: contig.
-        gene: the gene whose strand and limits the networks see.
-        title: in words, for the figure.
-    """
+    """What is saturated: bases [start, end) of the plus strand, 0-based, within one gene, whose strand and limits the
+    networks see; `title`: in words, for the figure."""
 
     chrom: str
     start: int
@@ -53,12 +60,7 @@ class Stretch:
 
 
 def stretch_of_region(text: str, annotation: GeneAnnotation, gene: str | None) -> Stretch:
-    """The stretch of "chrom:start-end" (1-based, both ends included; commas allowed).
-
-    Args:
-        text: the region.
-        annotation: must have a gene there.
-        gene: which one, where several overlap.
+    """The stretch of "chrom:start-end" (1-based, both ends included; commas allowed); `gene` where several overlap.
 
     Raises:
         InputError: not a region, no gene there, or several and none named; a region that reaches out of the gene.
@@ -89,14 +91,8 @@ def stretch_of_region(text: str, annotation: GeneAnnotation, gene: str | None) -
 
 
 def stretch_of_exon(text: str, annotation: GeneAnnotation, around: int) -> Stretch:
-    """The stretch of "GENE:NUMBER", exons counted from 1 in transcript order, with bases on either side.
-
-    Args:
-        around: bases of intron to add on either side, cut at the gene's ends.
-
-    Raises:
-        InputError: unknown gene, or it has no such exon.
-    """
+    """The stretch of "GENE:NUMBER", exons counted from 1 in transcript order, with `around` bases of intron on either
+    side, cut at the gene's ends; InputError for an unknown gene, or one that has no such exon."""
     name, _, number = text.rpartition(":")
     if not name or not number.isdigit():
         raise InputError(f"exon '{text}' is not of the form GENE:NUMBER, e.g. BRCA1:11")
@@ -111,11 +107,7 @@ def stretch_of_exon(text: str, annotation: GeneAnnotation, around: int) -> Stret
 
 
 def stretch_of_gene(name: str, annotation: GeneAnnotation) -> Stretch:
-    """A whole gene.
-
-    Raises:
-        InputError: unknown gene, or one that stands at several places.
-    """
+    """A whole gene; InputError for an unknown one, or one that stands at several places."""
     gene = annotation.gene(name)
     title = f"{name} {gene.chrom}:{gene.start + 1:,}-{gene.end:,} ({gene.strand})"
     return Stretch(gene.chrom, gene.start, gene.end, gene, title)
@@ -159,12 +151,8 @@ def numbers_of(scores: BaseScores, table: pd.DataFrame) -> pd.DataFrame:
     minus = table["strand"].to_numpy() == "-"
     delta[minus] = delta[minus, ::-1]
     if scores.channels == CHANNELS:
-        kinds = {
-            "AG": delta[:, :, ACCEPTOR],
-            "AL": -delta[:, :, ACCEPTOR],
-            "DG": delta[:, :, DONOR],
-            "DL": -delta[:, :, DONOR],
-        }
+        of_site = {"A": delta[:, :, ACCEPTOR], "D": delta[:, :, DONOR]}
+        kinds = {f"{site}{way}": sign * of for site, of in of_site.items() for way, sign in (("G", 1), ("L", -1))}
         signs = dict.fromkeys(kinds, 1)
     else:
         both = gain_and_loss(delta)
@@ -172,9 +160,6 @@ def numbers_of(scores: BaseScores, table: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, np.ndarray] = {f"DS_{name}": signs[name] * values.max(axis=1) for name, values in kinds.items()}
     columns |= {f"DP_{n}": (v.argmax(axis=1) - scores.distance).astype(np.int32) for n, v in kinds.items()}
     return pd.DataFrame({**columns, "delta": max_window(scores)})
-
-
-Progress = Callable[[int, int], None]
 
 
 def saturate(
@@ -188,20 +173,8 @@ def saturate(
     kinds: Sequence[str] = KINDS[:1],
     progress: Progress | None = None,
 ) -> int:
-    """Score every change of a stretch and write a Parquet file, a row a change, whole or not at all.
-
-    Args:
-        stretch: what to saturate.
-        genome: the reference.
-        annotation: where the stretch's gene is from.
-        model: the networks.
-        out: the Parquet file.
-        distance: positions to either side that are looked at.
-        kinds: of KINDS.
-        progress: told of (sites done, sites in all).
-
-    Returns:
-        Rows written. Memory is bounded: the table is written piece by piece.
+    """Score every change (of `kinds`) of a stretch and write a Parquet file, a row a change, whole or not at all;
+    `progress` is told of (sites done, sites in all). Returns the rows written. Memory is bounded.
 
     Raises:
         InputError: a stretch without any known base.
@@ -218,12 +191,8 @@ def saturate(
                 piece = pd.concat([table, numbers_of(scores, table)], axis=1).drop(columns="variant_id")
                 arrow = pa.Table.from_pandas(piece, preserve_index=False)
                 if writer is None:
-                    note = {
-                        "model": model.name,
-                        "weights": model.digest,
-                        "licence": model.licence,
-                        "title": stretch.title,
-                    }
+                    note = {"model": model.name, "weights": model.digest, "licence": model.licence}
+                    note["title"] = stretch.title
                     schema = arrow.schema.with_metadata({**(arrow.schema.metadata or {}), **note})
                     writer = pq.ParquetWriter(temporary, schema)
                 writer.write_table(arrow.cast(writer.schema))
@@ -237,8 +206,95 @@ def saturate(
 
 
 def _pieces(stretch: Stretch, distance: int, kinds: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Consecutive parts of a stretch that are scored together."""
-    a_site = sum({"substitution": 3, "deletion": 1, "insertion": 4}[kind] for kind in kinds)
+    a_site = sum(_CHANGES_A_SITE[kind] for kind in kinds)
     size = min(_SITES_AT_MOST_AT_ONCE, max(1, _POSITIONS_AT_ONCE // (a_site * (2 * distance + 1))))
     for start in range(stretch.start, stretch.end, size):
         yield start, min(start + size, stretch.end)
+
+
+def check_drawable(out: Path) -> str:
+    """The kind of figure, "png" or "svg", once it is sure that it can be drawn.
+
+    Raises:
+        InputError: another kind of file.
+        MissingPackageError: matplotlib is not installed.
+    """
+    kind = out.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise InputError(f"figure '{out}' is neither .png nor .svg")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingPackageError(f"drawing {out}", "matplotlib")
+    return kind
+
+
+def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> int:
+    """Draw the table that `saturate` wrote (its columns `site`, `base`, `delta`) into a .png or .svg file.
+
+    Returns:
+        Bases that one column stands for: 1, or more for a long stretch, of which the largest |Δ| is shown.
+    """
+    kind = check_drawable(out)
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    values, names = matrix(table, stretch)
+    bases = math.ceil(values.shape[1] / _COLUMNS_AT_MOST)
+    shown = pooled(values, bases)
+    per_panel = _COLUMNS_A_PANEL if bases == 1 else 4 * _COLUMNS_A_PANEL
+    panels = math.ceil(shown.shape[1] / per_panel)
+    limit = max(0.1, float(np.nanmax(np.abs(shown))))
+    colours = LinearSegmentedColormap.from_list("loss to gain", LOSS_TO_GAIN)
+    look: Any = {"aspect": "auto", "cmap": colours, "vmin": -limit, "vmax": limit, "interpolation": "nearest"}
+    # Names are text: dollar signs in them begin no formula.
+    settings: Any = {"font.size": 7, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none", "text.parse_math": False}
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=(12, panels * (0.16 * len(names) + 0.5) + 1.0), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
+        for panel, axis in enumerate(axes):
+            left = panel * per_panel
+            piece = shown[:, left : left + per_panel]
+            # Half a column to either side, so that a base's number stands under its middle.
+            edge = stretch.start + left * bases + 0.5
+            extent = (edge, edge + piece.shape[1] * bases, len(names) - 0.5, -0.5)
+            image = axis.imshow(piece, extent=extent, **look)
+            axis.set_xlim(edge, edge + per_panel * bases)
+            axis.set_yticks(range(len(names)), names)
+            axis.set_facecolor("0.92")
+            axis.ticklabel_format(axis="x", style="plain", useOffset=False)
+            for start, end in stretch.gene.exons:  # a bar above the map
+                ends = [start + 0.5, end + 0.5]
+                axis.plot(ends, [-0.9, -0.9], color="black", lw=3, solid_capstyle="butt", clip_on=True)
+            axis.set_ylim(len(names) - 0.5, -1.3)
+        axes[-1].set_xlabel(f"position on {brief(stretch.chrom)} (plus strand); black bars are exons")
+        each = "" if bases == 1 else f"; each column is the largest |Δ| of {bases} bases"
+        figure.suptitle(f"{brief(stretch.title)}: {brief(model_name)}{each}")
+        bar = figure.colorbar(image, ax=axes, fraction=0.015, pad=0.01)
+        bar.set_label("Δ of largest |Δ|")
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        with atomic_write(out, "wb") as handle:
+            figure.savefig(handle, format=kind, dpi=150, metadata=metadata)
+    return bases
+
+
+def matrix(table: pd.DataFrame, stretch: Stretch) -> tuple[Float[np.ndarray, "changes bases"], list[str]]:
+    """Δ by change and base, NaN where there is no such change, and the rows' names."""
+    names = [name for name in _ROWS if (table["base"] == name).any()]
+    values = np.full((len(names), len(stretch)), np.nan)
+    row = table["base"].map({name: place for place, name in enumerate(names)}).to_numpy()
+    values[row, table["site"].to_numpy() - stretch.start - 1] = table["delta"].to_numpy()
+    return values, names
+
+
+def pooled(values: Float[np.ndarray, "changes bases"], bases: int) -> Float[np.ndarray, "changes columns"]:
+    """Each `bases` neighbouring columns as one: the value of the largest magnitude, NaN where all are."""
+    if bases == 1:
+        return values
+    columns = math.ceil(values.shape[1] / bases)
+    padded = np.full((len(values), columns * bases), np.nan)
+    padded[:, : values.shape[1]] = values
+    grouped = padded.reshape(len(values), columns, bases)
+    chosen = np.nan_to_num(np.abs(grouped), nan=-1.0).argmax(axis=2)
+    return np.take_along_axis(grouped, chosen[:, :, None], axis=2)[:, :, 0]

@@ -1,18 +1,26 @@
-"""What the base layer hands on: probabilities of reference and alternative around each variant."""
+"""What the base layer hands on: probabilities of reference and alternative around each variant, and what they are
+reduced to, one number a variant."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float32, Int
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.read_hostile import one_error
-from meta_spliceai.splice_engine.base_layer.channels import CHANNELS
-from meta_spliceai.splice_engine.genome.read_npz import read_npz
+from meta_spliceai.splice_engine.genome.packed import read_npz
+
+CHANNELS = ("neither", "acceptor", "donor")
+"""The order of a base network's output channels, the same everywhere in the package."""
+NEITHER, ACCEPTOR, DONOR = range(3)
+
+_STORED = ("ref", "alt", "distance", "model", "digest", "channels", "digits")
 
 
 @dataclass(frozen=True)
@@ -24,13 +32,9 @@ class BaseScores:
     behind `pos`, are 0; inserted positions are folded into `pos` by their maximum.
 
     Attributes:
-        ref, alt: probabilities [variants, 2·distance + 1, channels].
         distance: positions to either side of `pos`.
-        model: name of the base model.
-        digest: identity of its weights.
         channels: names of the channels; `CHANNELS` (neither, acceptor, donor) except for models that have others.
         digits: decimals to which the scores of some rows were rounded (those that a bundle brought); None: of none.
-        brought_by: where rounded scores came from, in words.
         precision: of the products that alternatives took, fp32 or bf16.
         check: what was measured of another precision than fp32, in words; empty for fp32 that was asked for.
         operations, seconds: floating-point operations done to get them, and how long that took, of the whole table
@@ -63,49 +67,27 @@ class BaseScores:
 
     @property
     def delta(self) -> Float32[np.ndarray, "variants positions channels"]:
-        """Δ: alternative minus reference."""
         return self.alt - self.ref
 
-    def channel(self, name: str) -> int:
-        """Index of a channel.
-
-        Raises:
-            InputError: the model has no such channel (Pangolin, for one, does not tell acceptors from donors).
-        """
-        if name not in self.channels:
-            raise InputError(f"base model {self.model} has no channel '{name}'; it has {', '.join(self.channels)}")
-        return self.channels.index(name)
-
     def take(self, rows: Int[np.ndarray, " chosen"]) -> BaseScores:
-        """The scores of some rows, in the order given."""
         return replace(self, ref=self.ref[rows], alt=self.alt[rows])
 
     def save(self, path: Path) -> None:
-        """Write the scores to one file (.npz), whole or not at all."""
+        values: Any = {name: np.array(getattr(self, name)) for name in _STORED if name != "digits"}
+        values["digits"] = np.array(-1 if self.digits is None else self.digits)
         with atomic_write(path, "wb") as handle:
-            np.savez_compressed(
-                handle,
-                ref=self.ref,
-                alt=self.alt,
-                distance=np.array(self.distance),
-                model=np.array(self.model),
-                digest=np.array(self.digest),
-                channels=np.array(self.channels),
-                digits=np.array(-1 if self.digits is None else self.digits),
-            )
+            np.savez_compressed(handle, **values)
 
     @classmethod
     def load(cls, path: Path) -> BaseScores:
         """Read what `save` wrote.
 
         Raises:
-            InputError: there is no such file.
             IntegrityError: the file is truncated, altered or of another kind.
         """
         if not path.is_file():
             raise InputError(f"no scores at {path}")
-        names = ("ref", "alt", "distance", "model", "digest", "channels", "digits")
-        stored = read_npz(path, names, "base scores")
+        stored = read_npz(path, _STORED, "base scores")
         with one_error(path, "delete it and score again"):
             digits = int(stored["digits"])
             return cls(
@@ -117,3 +99,54 @@ class BaseScores:
                 tuple(str(name) for name in stored["channels"]),
                 None if digits < 0 else digits,
             )
+
+
+def max_window(scores: BaseScores) -> Float32[np.ndarray, " variants"]:
+    """The signed Δ of largest |Δ| over all positions and all channels that mean a splice site."""
+    sites = [index for index, name in enumerate(scores.channels) if name != CHANNELS[NEITHER]]
+    delta = (scores.alt[:, :, sites] - scores.ref[:, :, sites]).reshape(len(scores), -1)
+    return _strongest(delta)
+
+
+def own_site(scores: BaseScores, table: pd.DataFrame) -> Float32[np.ndarray, " variants"]:
+    """The signed Δ of largest |Δ| among Δacceptor at `acceptor_pos` and Δdonor at `donor_pos`.
+
+    A site that is unknown, or farther than the scores reach, is left aside; with neither left the value is NaN. What a
+    network without acceptor and donor channels says of either is told by `site_probabilities`. The table's rows are the
+    scores', in their order."""
+    rows = np.arange(len(scores))
+    delta = np.full((len(scores), 2), np.nan, dtype=np.float32)
+    for place, site in enumerate(("acceptor", "donor")):
+        index, reached = _index_of_site(table, f"{site}_pos", scores.distance)
+        ref, alt = site_probabilities(scores, site)
+        delta[reached, place] = (alt[rows, index] - ref[rows, index])[reached]
+    known = ~np.isnan(delta)
+    value = _strongest(np.where(known, delta, np.float32(0)))
+    return np.where(known.any(axis=1), value, np.float32(np.nan))
+
+
+def site_probabilities(
+    scores: BaseScores, site: str
+) -> tuple[Float32[np.ndarray, "variants positions"], Float32[np.ndarray, "variants positions"]]:
+    """Reference and alternative probability of one kind of site, "acceptor" or "donor".
+
+    A network that does not tell them apart (Pangolin: one probability of any site for each tissue) gives the mean of
+    its channels for both.
+    """
+    if site in scores.channels:
+        channel = scores.channels.index(site)
+        return scores.ref[:, :, channel], scores.alt[:, :, channel]
+    channels = [number for number, name in enumerate(scores.channels) if name != CHANNELS[NEITHER]]
+    return scores.ref[:, :, channels].mean(axis=2), scores.alt[:, :, channels].mean(axis=2)
+
+
+def _index_of_site(table: pd.DataFrame, column: str, distance: int) -> tuple[np.ndarray, np.ndarray]:
+    """Index of a site on the scores' position axis (0 where it is not in reach), and whether it is in reach."""
+    site = table[column].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+    ahead = (site - table["pos"].to_numpy()) * np.where(table["strand"].to_numpy() == "-", -1, 1)
+    reached = np.abs(ahead) <= distance  # False for NaN
+    return np.where(reached, ahead + distance, 0).astype(np.int64), reached
+
+
+def _strongest(delta: Float32[np.ndarray, "variants places"]) -> Float32[np.ndarray, " variants"]:
+    return delta[np.arange(len(delta)), np.abs(delta).argmax(axis=1)]

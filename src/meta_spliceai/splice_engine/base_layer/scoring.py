@@ -7,10 +7,9 @@ annotation, bases outside the gene are N. For genes on the minus strand both are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -19,13 +18,12 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from meta_spliceai.errors import InputError, RunError, unknown_value
+from meta_spliceai.splice_engine.base_layer.block_convolution import PRECISIONS, Precision
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache, content_key
-from meta_spliceai.splice_engine.base_layer.constructs import LONGEST_CONSTRUCT, bare, in_bare
-from meta_spliceai.splice_engine.base_layer.incremental import Change, IncrementalScorer, Result
-from meta_spliceai.splice_engine.base_layer.model import BaseIdentity, BaseModel
+from meta_spliceai.splice_engine.base_layer.changes import LONGEST_CONSTRUCT, Change, bare, in_bare
+from meta_spliceai.splice_engine.base_layer.incremental import IncrementalScorer, Result, Tally
+from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.base_layer.split_products import PRECISIONS, Precision
-from meta_spliceai.splice_engine.base_layer.tally import Tally
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
@@ -35,7 +33,8 @@ from meta_spliceai.splice_engine.variants.table import describe
 Progress = Callable[[int, int], None]
 """Called with (variants done, variants in all) while scoring."""
 
-_METHODS = ("incremental", "full")
+Outputs = Float32[np.ndarray, "variants positions channels"]
+
 _FULL_BATCH = 8
 _INCREMENTAL_BATCH = {"cpu": 8, "cuda": 64}
 """By kind of device. On a CPU, what its caches hold; a GPU is told of each of some 300 products a network and batch,
@@ -56,10 +55,8 @@ class Locus:
     """One variant, ready to be scored. All positions are 0-based, on the plus strand.
 
     Attributes:
-        contig: as the genome names it.
         start: the base at `pos`.
         ref, alt: alleles as codes.
-        strand: of the gene.
         gene_start, gene_end: bases outside [gene_start, gene_end) are N to the networks; None for no limits.
     """
 
@@ -79,9 +76,13 @@ class Locus:
     @property
     def neighbourhood(self) -> tuple[str, str, int, int, int]:
         """Sorts variants that can share a reference next to each other."""
-        none = -1
-        limits = (none, none) if self.gene_start is None or self.gene_end is None else (self.gene_start, self.gene_end)
+        limits = (-1, -1) if self.gene_start is None or self.gene_end is None else (self.gene_start, self.gene_end)
         return self.contig, self.strand, *limits, self.start
+
+    @property
+    def turn(self) -> slice:
+        """Turns positions of the plus strand into those along the transcript, and back."""
+        return slice(None, None, -1 if self.strand == "-" else 1)
 
     def alt_outputs(self, distance: int) -> int:
         """Positions of the alternative sequence, from `pos` - distance on, that have a place in the aligned scores."""
@@ -106,8 +107,6 @@ def score_variants(
 
     Args:
         table: a variant table (chrom, pos, ref, alt on the plus strand, strand and gene); alleles may hold N.
-        genome: where the bases come from.
-        model: the networks.
         distance: positions to either side of `pos` (SpliceAI's -D).
         annotation: with it, bases outside the row's gene are N, as SpliceAI's command has it; without, all bases are
             seen. A row without a gene's name takes the only gene there on its strand.
@@ -115,8 +114,8 @@ def score_variants(
         method: "incremental" computes only what a variant changes; "full" runs the networks on both whole windows.
             Both give the same numbers up to float noise.
         batch_size: windows (full) or alternatives (incremental) run at once; chosen for the machine by default.
-        precision: "fp32", or "bf16" for the alternatives' products (see `split_products`; references stay in float32).
-            It is first compared with float32 on a sample of the variants; where a Δ differs by more than
+        precision: "fp32", or "bf16" for the alternatives' products (see `block_convolution`; references stay in
+            float32). It is first compared with float32 on a sample of the variants; where a Δ differs by more than
             `LARGEST_CHANGE` all are scored in float32. `check` and `precision` of the scores say what was done. Scores
             of one precision are not found in the cache for another.
         check_on: variants in that sample.
@@ -129,8 +128,71 @@ def score_variants(
         RunError: the cache cannot be written to; a PyTorch that has no such products on CUDA; a score that
             is no number.
     """
-    if method not in _METHODS:
-        raise unknown_value("scoring method", method, _METHODS)
+    _check_asked(model, distance, method, batch_size, precision)
+    loci = list(_loci(table, genome, annotation))
+    shape = (len(loci), 2 * distance + 1, len(model.channels))
+    empty = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    scores = BaseScores(*empty, distance, model.name, model.digest, model.channels, precision=precision)
+    digest = digest_in(model, precision)
+    keys, todo = [], list(range(len(loci)))
+    if cache is not None:
+        keys = [_key(locus, genome, digest, model.flank, distance) for locus in loci]
+        todo, digits = _fill_from_cache(scores, keys, digest, cache)
+        scores = replace(scores, digits=digits)
+    tally = Tally()
+    if precision != "fp32":
+        told = "compared with float32 when they were scored"
+        if todo:
+            with tally.timed():
+                some = [loci[row] for row in todo]
+                change, checked = largest_change(genome, some, model, distance, precision, check_on, tally)
+            told = f"on {checked:,} of {len(todo):,} variants Δ differs from float32's by at most {change:.1g}"
+            if not change <= LARGEST_CHANGE:
+                same = {"annotation": annotation, "cache": cache, "batch_size": batch_size, "progress": progress}
+                exact = score_variants(table, genome, model, distance, **same)  # type: ignore[arg-type]
+                return replace(
+                    exact,
+                    check=f"{precision} was asked for and not used: {told}, more than {LARGEST_CHANGE:g}",
+                    operations=exact.operations + tally.operations,
+                    seconds=exact.seconds + tally.seconds,
+                )
+        scores = replace(scores, check=f"{precision}: {told}")
+    done = len(loci) - len(todo)
+
+    def advance(finished: int) -> None:
+        nonlocal done
+        done += finished
+        if progress is not None:
+            progress(done, len(loci))
+
+    if todo:
+        advance(0)
+    if method == "incremental":
+        scorer = IncrementalScorer(model, distance, batch_size or _batch_for(model), precision, tally)
+        todo.sort(key=lambda row: loci[row].neighbourhood)
+    for chunk in _chunks(todo, _SAVE_EVERY * torch.get_num_threads()):
+        some = [loci[row] for row in chunk]
+        with _whole_precision(), tally.timed():
+            if method == "full":
+                results = _full(genome, some, model, distance, batch_size or _FULL_BATCH, tally, advance)
+            else:
+                results = _incremental(genome, some, distance, scorer, advance)
+            ref, alt = _laid_out(some, distance, len(model.channels), results)
+        broken = np.flatnonzero(~(np.isfinite(ref).all(axis=(1, 2)) & np.isfinite(alt).all(axis=(1, 2))))
+        if broken.size:
+            raise RunError(
+                f"{model.name}: the scores of {broken.size} of {len(chunk)} variants are no numbers, first of "
+                f"{describe(table.iloc[chunk[int(broken[0])]])}; its weights are spoiled: fetch them again"
+            )
+        scores.ref[chunk], scores.alt[chunk] = ref, alt
+        if cache is not None:
+            cache.write([keys[row] for row in chunk], ref, alt, digest, distance)
+    return replace(scores, operations=tally.operations, seconds=tally.seconds)
+
+
+def _check_asked(model: BaseModel, distance: int, method: str, batch_size: int | None, precision: str) -> None:
+    if method not in ("incremental", "full"):
+        raise unknown_value("scoring method", method, ("incremental", "full"))
     if distance < 1:
         raise InputError(f"distance {distance} is not a number of positions of at least 1")
     if batch_size is not None and batch_size < 1:
@@ -141,61 +203,6 @@ def score_variants(
         raise InputError(f"precision {precision} is for method incremental; method {method} has fp32 only")
     if precision != "fp32" and model.device.type == "cuda" and "dtype" not in torch.ops.aten.bmm.overloads():
         raise RunError(f"precision {precision} on CUDA needs PyTorch 2.8 or newer, not {torch.__version__}; use fp32")
-    loci = list(_loci(table, genome, annotation))
-    shape = (len(loci), 2 * distance + 1, len(model.channels))
-    scores = BaseScores(
-        np.zeros(shape, np.float32), np.zeros(shape, np.float32), distance, model.name, model.digest, model.channels
-    )
-    digest = digest_in(model, precision)
-    keys = [_key(locus, genome, digest, model.flank, distance) for locus in loci] if cache is not None else []
-    todo, digits = (
-        _fill_from_cache(scores, keys, digest, cache) if cache is not None else (list(range(len(loci))), None)
-    )
-    scores = replace(scores, digits=digits, precision=precision)
-    if precision != "fp32":
-        scores = replace(scores, check=f"{precision}: compared with float32 when they were scored")
-    tally = Tally()
-    if precision != "fp32" and todo:
-        with tally.timed():
-            some = [loci[row] for row in todo]
-            change, checked = largest_change(genome, some, model, distance, precision, check_on, tally)
-        told = f"on {checked:,} of {len(todo):,} variants Δ differs from float32's by at most {change:.1g}"
-        if not change <= LARGEST_CHANGE:
-            exact = score_variants(
-                table,
-                genome,
-                model,
-                distance,
-                annotation=annotation,
-                cache=cache,
-                batch_size=batch_size,
-                progress=progress,
-            )
-            return replace(
-                exact,
-                check=f"{precision} was asked for and not used: {told}, more than {LARGEST_CHANGE:g}",
-                operations=exact.operations + tally.operations,
-                seconds=exact.seconds + tally.seconds,
-            )
-        scores = replace(scores, check=f"{precision}: {told}")
-    done = len(loci) - len(todo)
-    if progress is not None and todo:
-        progress(done, len(loci))
-    if method == "full":
-        score = partial(_full, model=model, distance=distance, batch_size=batch_size or _FULL_BATCH, tally=tally)
-    else:
-        scorer = IncrementalScorer(model, distance, batch_size or _batch_for(model), precision, tally)
-        score = partial(_incremental, model=model, distance=distance, scorer=scorer)
-        todo.sort(key=lambda row: loci[row].neighbourhood)
-    for chunk in _chunks(todo, _SAVE_EVERY * torch.get_num_threads()):
-        with _whole_precision(), tally.timed():
-            ref, alt = score(genome, [loci[row] for row in chunk], advance=_advance(progress, done, len(loci)))
-        _check_numbers(ref, alt, table, chunk, model)
-        scores.ref[chunk], scores.alt[chunk] = ref, alt
-        if cache is not None:
-            cache.write([keys[row] for row in chunk], ref, alt, digest, distance)
-        done += len(chunk)
-    return replace(scores, operations=tally.operations, seconds=tally.seconds)
 
 
 def largest_change(
@@ -207,14 +214,8 @@ def largest_change(
     check_on: int = CHECKED,
     tally: Tally | None = None,
 ) -> tuple[float, int]:
-    """By how much Δ differs between a precision and float32, at most, and on how many variants that was measured.
-
-    Args:
-        loci: the variants.
-        check_on: how many of them, spread evenly, are scored both ways.
-        tally: where operations are counted.
-        (others as for `score_variants`)
-    """
+    """By how much Δ differs between a precision and float32, at most, and on how many variants that was measured:
+    `check_on` of them, spread evenly, are scored both ways."""
     ordered = sorted(loci, key=lambda locus: locus.neighbourhood)
     places = np.unique(np.linspace(0, len(ordered) - 1, check_on).round().astype(int))
     some = [ordered[place] for place in places]
@@ -223,34 +224,14 @@ def largest_change(
     for one in pair:
         scorer = IncrementalScorer(model, distance, _batch_for(model), one, tally)
         with _whole_precision():
-            ref, alt = _incremental(genome, some, model=model, distance=distance, scorer=scorer, advance=lambda _: None)
+            results = _incremental(genome, some, distance, scorer, lambda _: None)
+            ref, alt = _laid_out(some, distance, len(model.channels), results)
         deltas.append(alt - ref)
     return float(np.abs(deltas[1] - deltas[0]).max()), len(some)
 
 
-def _check_numbers(
-    ref: Float32[np.ndarray, "some positions channels"],
-    alt: Float32[np.ndarray, "some positions channels"],
-    table: pd.DataFrame,
-    rows: Sequence[int],
-    model: BaseModel,
-) -> None:
-    """Raise RunError for scores that are not finite: weights whose products overflow, or a defect."""
-    broken = np.flatnonzero(~(np.isfinite(ref).all(axis=(1, 2)) & np.isfinite(alt).all(axis=(1, 2))))
-    if broken.size:
-        raise RunError(
-            f"{model.name}: the scores of {broken.size} of {len(rows)} variants are no numbers, first of "
-            f"{describe(table.iloc[rows[int(broken[0])]])}; its weights are spoiled: fetch them again"
-        )
-
-
 def _batch_for(model: BaseModel) -> int:
     return _INCREMENTAL_BATCH.get(model.device.type, _INCREMENTAL_BATCH["cuda"])
-
-
-def digest_in(model: BaseModel | BaseIdentity, precision: Precision) -> str:
-    """Identity of networks and precision, by which the cache keeps scores apart."""
-    return model.digest if precision == "fp32" else f"{model.digest} {precision}"
 
 
 @contextmanager
@@ -265,31 +246,15 @@ def _whole_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(products)
 
 
-def _advance(progress: Progress | None, done: int, of: int) -> Callable[[int], None]:
-    """What to call with the number of variants just finished."""
-    count = done
-
-    def advance(finished: int) -> None:
-        nonlocal count
-        count += finished
-        if progress is not None:
-            progress(count, of)
-
-    return advance
-
-
 def align_alternative(
     raw: Float32[np.ndarray, "outputs channels"], shift: int, distance: int
 ) -> Float32[np.ndarray, "positions channels"]:
-    """Lay the alternative's outputs on the reference's positions, both from `pos` - distance on, plus strand.
+    """Lay the alternative's outputs (`Locus.alt_outputs` of them) on the reference's positions, both from `pos` -
+    distance on, plus strand.
 
     Deleted positions, which follow `pos`, become 0. Inserted positions are folded into `pos` by the maximum of each
-    channel. This is what SpliceAI does for insertions and deletions; a delins follows the difference in length.
-
-    Args:
-        raw: at the alternative's positions; `Locus.alt_outputs` of them.
-        shift: length of the alternative allele minus that of the reference allele.
-        distance: positions to either side.
+    channel. This is what SpliceAI does for insertions and deletions; a delins follows the difference in length
+    (`shift`, alternative minus reference).
     """
     if shift > 0:
         folded = raw[distance : distance + shift + 1].max(axis=0, keepdims=True)
@@ -308,8 +273,7 @@ def _loci(table: pd.DataFrame, genome: SequenceSource, annotation: GeneAnnotatio
             raise InputError(
                 f"{describe(row)}: {genome.name} has other bases there; leave such rows out with check_reference"
             )
-        gene = None if annotation is None else _gene_of(row, annotation)
-        bounds = (None, None) if gene is None else gene
+        bounds = (None, None) if annotation is None else _gene_of(row, annotation)
         yield Locus(contigs[row["chrom"]], start, ref, encode(row["alt"]), row["strand"], *bounds)
 
 
@@ -328,7 +292,7 @@ def _gene_of(row: pd.Series, annotation: GeneAnnotation) -> tuple[int, int]:
     return here[0].start, here[0].end
 
 
-def plus_bases(genome: SequenceSource, locus: Locus, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+def _plus_bases(genome: SequenceSource, locus: Locus, start: int, end: int) -> UInt8[np.ndarray, " length"]:
     """Bases [start, end) of the plus strand, N outside the gene's limits."""
     codes = genome.fetch(locus.contig, start, end)
     if locus.gene_start is not None and locus.gene_end is not None:
@@ -337,7 +301,7 @@ def plus_bases(genome: SequenceSource, locus: Locus, start: int, end: int) -> UI
     return codes
 
 
-def plus_windows(
+def _plus_windows(
     genome: SequenceSource, locus: Locus, distance: int, flank: int
 ) -> tuple[UInt8[np.ndarray, " ref_length"], UInt8[np.ndarray, " alt_length"]]:
     """Both sequences that the scores depend on, plus strand.
@@ -348,10 +312,15 @@ def plus_windows(
     left = locus.start - distance - flank
     ref_length = 2 * (distance + flank) + 1
     alt_length = locus.alt_outputs(distance) + 2 * flank
-    codes = plus_bases(genome, locus, left, left + max(ref_length, alt_length - locus.shift))
+    codes = _plus_bases(genome, locus, left, left + max(ref_length, alt_length - locus.shift))
     before = distance + flank
     alt = np.concatenate([codes[:before], locus.alt, codes[before + len(locus.ref) :]])
     return codes[:ref_length], alt[:alt_length]
+
+
+def digest_in(model: BaseModel | BaseIdentity, precision: Precision) -> str:
+    """Identity of networks and precision, by which the cache keeps scores apart."""
+    return model.digest if precision == "fp32" else f"{model.digest} {precision}"
 
 
 def score_keys(
@@ -368,7 +337,7 @@ def score_keys(
 
 
 def _key(locus: Locus, genome: SequenceSource, digest: str, flank: int, distance: int) -> bytes:
-    ref, alt = plus_windows(genome, locus, distance, flank)
+    ref, alt = _plus_windows(genome, locus, distance, flank)
     alleles = f"{locus.strand}{len(locus.ref)}>{len(locus.alt)}"
     return content_key(ref, alt, alleles, digest, distance)
 
@@ -384,8 +353,7 @@ def _fill_from_cache(
             scores.ref[row], scores.alt[row], _ = found[key]
         else:
             todo.append(row)
-    rounded = [entry.digits for entry in found.values() if entry.digits is not None]
-    return todo, min(rounded, default=None)
+    return todo, min((entry.digits for entry in found.values() if entry.digits is not None), default=None)
 
 
 def _chunks(rows: list[int], size: int) -> Iterator[list[int]]:
@@ -393,58 +361,82 @@ def _chunks(rows: list[int], size: int) -> Iterator[list[int]]:
         yield rows[at : at + size]
 
 
+def _laid_out(
+    loci: Sequence[Locus], distance: int, channels: int, results: Iterable[Result]
+) -> tuple[Outputs, Outputs]:
+    """Reference and alternative of all variants, the alternative on the reference's positions."""
+    ref = np.empty((len(loci), 2 * distance + 1, channels), np.float32)
+    alt = np.empty_like(ref)
+    for row, ref_outputs, alt_outputs in results:
+        turn = loci[row].turn
+        ref[row] = ref_outputs
+        alt[row] = align_alternative(alt_outputs[turn], loci[row].shift, distance)[turn]
+    return ref, alt
+
+
 def _full(
     genome: SequenceSource,
     loci: Sequence[Locus],
-    *,
     model: BaseModel,
     distance: int,
     batch_size: int,
     tally: Tally,
     advance: Callable[[int], None],
-) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
-    """Every window through every network, whole."""
-    ref = np.empty((len(loci), 2 * distance + 1, len(model.channels)), np.float32)
-    alt = np.empty_like(ref)
+) -> Iterator[Result]:
     for some in _chunks(list(range(len(loci))), 4 * batch_size):
         sequences: list[np.ndarray] = []
         for row in some:
-            both = plus_windows(genome, loci[row], distance, model.flank)
+            both = _plus_windows(genome, loci[row], distance, model.flank)
             sequences += both if loci[row].strand == "+" else [reverse_complement(codes) for codes in both]
         outputs = predict_sequences(sequences, model, batch_size)
         distinct = {codes.tobytes() for codes in sequences}
         tally.operations += sum(network.operations(len(codes)) for codes in distinct for network in model.networks)
-        for place, row in enumerate(some):
-            turn = slice(None, None, -1 if loci[row].strand == "-" else 1)
-            ref[row] = outputs[2 * place]
-            alt[row] = align_alternative(outputs[2 * place + 1][turn], loci[row].shift, distance)[turn]
+        yield from zip(some, outputs[::2], outputs[1::2], strict=True)
         advance(len(some))
-    return ref, alt
+
+
+def predict_sequences(
+    sequences: Sequence[UInt8[np.ndarray, " _"]], model: BaseModel, batch_size: int
+) -> list[Float32[np.ndarray, "_ channels"]]:
+    """The model's probabilities at the inner length - 2·flank positions of each sequence (transcript orientation).
+
+    Equal sequences are run once; sequences of one length share batches; one network is run at a time.
+    """
+    by_length: dict[int, list[bytes]] = {}
+    for codes in dict.fromkeys(codes.tobytes() for codes in sequences):
+        by_length.setdefault(len(codes), []).append(codes)
+    outputs: dict[bytes, np.ndarray] = {}
+    for length, group in by_length.items():
+        for at in range(0, len(group), batch_size):
+            batch = group[at : at + batch_size]
+            stacked = torch.from_numpy(np.frombuffer(b"".join(batch), np.uint8).reshape(-1, length).copy())
+            x = one_hot(stacked.to(model.device))
+            with torch.inference_mode():
+                each = [network(x) for network in model.networks]
+                of_slot = [
+                    torch.stack([output for output, of in zip(each, model.slots, strict=True) if of == slot]).mean(
+                        dim=0
+                    )
+                    for slot in range(max(model.slots) + 1)
+                ]
+            outputs.update(zip(batch, torch.cat(of_slot, dim=1).movedim(1, 2).cpu().numpy(), strict=True))
+    return [outputs[codes.tobytes()] for codes in sequences]
 
 
 def _incremental(
     genome: SequenceSource,
     loci: Sequence[Locus],
-    *,
-    model: BaseModel,
     distance: int,
     scorer: IncrementalScorer,
     advance: Callable[[int], None],
-) -> tuple[Float32[np.ndarray, "variants positions channels"], Float32[np.ndarray, "variants positions channels"]]:
-    """What each variant changes, through every network."""
-    ref = np.empty((len(loci), 2 * distance + 1, len(model.channels)), np.float32)
-    alt = np.empty_like(ref)
+) -> Iterator[Result]:
     lengths = genome.contigs()
     parts: dict[bool, list[int]] = {True: [], False: []}
     for row, locus in enumerate(loci):
         parts[locus.gene_start is None and lengths[locus.contig] <= LONGEST_CONSTRUCT].append(row)
     for rows, scored in ((parts[True], _in_constructs), (parts[False], _in_sequence)):
-        for number, ref_outputs, alt_outputs in scored(genome, [loci[row] for row in rows], distance, scorer, advance):
-            row = rows[number]
-            turn = slice(None, None, -1 if loci[row].strand == "-" else 1)
-            ref[row] = ref_outputs
-            alt[row] = align_alternative(alt_outputs[turn], loci[row].shift, distance)[turn]
-    return ref, alt
+        for number, wildtype, mutant in scored(genome, [loci[row] for row in rows], distance, scorer, advance):
+            yield rows[number], wildtype, mutant
 
 
 def _in_constructs(
@@ -454,7 +446,7 @@ def _in_constructs(
     scorer: IncrementalScorer,
     advance: Callable[[int], None],
 ) -> Iterator[Result]:
-    """Wild types and mutants of short contigs, both as changes of a contig of N (see `constructs`)."""
+    """Wild types and mutants of short contigs, both as changes of a contig of N (see `LONGEST_CONSTRUCT`)."""
     wildtypes: dict[tuple[str, str], int] = {}
     changes = []
     lengths = genome.contigs()
@@ -472,9 +464,8 @@ def _in_constructs(
         found.update((row, outputs) for row, _, outputs in results)
         advance(sum(row < len(loci) for row, _, _ in results))
     for row, locus in enumerate(loci):
-        turn = slice(None, None, -1 if locus.strand == "-" else 1)
-        wildtype = found[wildtypes[locus.contig, locus.strand]][turn]
-        yield row, wildtype[locus.start : locus.start + 2 * distance + 1][turn], found[row]
+        wildtype = found[wildtypes[locus.contig, locus.strand]][locus.turn]
+        yield row, wildtype[locus.start : locus.start + 2 * distance + 1][locus.turn], found[row]
 
 
 def _in_sequence(
@@ -484,7 +475,6 @@ def _in_sequence(
     scorer: IncrementalScorer,
     advance: Callable[[int], None],
 ) -> Iterator[Result]:
-    """Variants of long contigs, as changes of their neighbourhood."""
     groups: dict[tuple[str, str, int, int], int] = {}
     first_of_group: list[Locus] = []
     changes = []
@@ -497,8 +487,8 @@ def _in_sequence(
     def fetch(group: int, start: int, end: int) -> UInt8[np.ndarray, " length"]:
         locus = first_of_group[group]
         if locus.strand == "+":
-            return plus_bases(genome, locus, start, end)
-        return reverse_complement(plus_bases(genome, locus, 1 - end, 1 - start))
+            return _plus_bases(genome, locus, start, end)
+        return reverse_complement(_plus_bases(genome, locus, 1 - end, 1 - start))
 
     for results in scorer.score(changes, fetch):
         yield from results
@@ -506,8 +496,8 @@ def _in_sequence(
 
 
 def _change(genome: SequenceSource, locus: Locus, distance: int, row: int, group: int) -> Change:
-    """A variant in transcript coordinates (see `incremental`), without the bases its two alleles share at the ends."""
-    ref = plus_bases(genome, locus, locus.start, locus.start + len(locus.ref))
+    """A variant in transcript coordinates (see `changes`), without the bases its two alleles share at the ends."""
+    ref = _plus_bases(genome, locus, locus.start, locus.start + len(locus.ref))
     alt = locus.alt
     shortest = min(len(ref), len(alt))
     same = ref[:shortest] == alt[:shortest]
@@ -524,37 +514,3 @@ def _change(genome: SequenceSource, locus: Locus, distance: int, row: int, group
     outputs = (-locus.start - distance, -locus.start + distance + 1)
     alt_outputs = (locus.shift - last, locus.shift - first + 1)
     return Change(row, group, 1 - end, end - start, reverse_complement(inserted), outputs, alt_outputs)
-
-
-def predict_sequences(
-    sequences: Sequence[UInt8[np.ndarray, " _"]], model: BaseModel, batch_size: int
-) -> list[Float32[np.ndarray, "_ channels"]]:
-    """The model's probabilities at the inner length - 2·flank positions of each sequence (transcript orientation).
-
-    Equal sequences are run once; sequences of one length share batches; one network is run at a time.
-    """
-    unique: dict[bytes, int] = {}
-    place = [unique.setdefault(codes.tobytes(), len(unique)) for codes in sequences]
-    by_length: dict[int, list[bytes]] = {}
-    for codes in unique:
-        by_length.setdefault(len(codes), []).append(codes)
-    outputs: list[np.ndarray] = [np.empty(0)] * len(unique)
-    for length, group in by_length.items():
-        for at in range(0, len(group), batch_size):
-            batch = group[at : at + batch_size]
-            stacked = torch.from_numpy(np.frombuffer(b"".join(batch), np.uint8).reshape(-1, length).copy())
-            x = one_hot(stacked.to(model.device))
-            with torch.inference_mode():
-                slots = combine(model, [network(x) for network in model.networks])
-            for one, values in zip(batch, slots.movedim(1, 2).cpu().numpy(), strict=True):
-                outputs[unique[one]] = values
-    return [outputs[index] for index in place]
-
-
-def combine(model: BaseModel, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Mean over each slot's networks, slots side by side on the channel axis (1)."""
-    slots = []
-    for slot in range(max(model.slots) + 1):
-        members = [output for output, of in zip(outputs, model.slots, strict=True) if of == slot]
-        slots.append(torch.stack(members).mean(dim=0))
-    return torch.cat(slots, dim=1)

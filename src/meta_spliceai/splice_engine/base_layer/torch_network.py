@@ -12,22 +12,20 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution, convolution_operations
-from meta_spliceai.splice_engine.base_layer.changes import Members, Shape, Window
-from meta_spliceai.splice_engine.base_layer.double_precision import DoubleHead, affine
+from meta_spliceai.splice_engine.base_layer.block_convolution import (
+    BlockConvolution,
+    Precision,
+    convolution_operations,
+    products_in,
+)
+from meta_spliceai.splice_engine.base_layer.changes import DoubleHead, Members, Shape, Window, Workspace, affine
 from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork
-from meta_spliceai.splice_engine.base_layer.split_products import Precision, products_in
-from meta_spliceai.splice_engine.base_layer.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class _BlockPlan:
-    """One residual block's work on a batch of alternatives; (start, end) relative to the change.
-
-    Attributes:
-        before, between, after: zone of the block's input, of its first and of its second convolution.
-        need, need_between: what the two convolutions read.
-    """
+    """One residual block's work on a batch of alternatives; (start, end) relative to the change: zones of the block's
+    input, of its first and of its second convolution, and what the two convolutions read."""
 
     before: tuple[int, int]
     between: tuple[int, int]
@@ -38,13 +36,8 @@ class _BlockPlan:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The work on a batch of alternatives of one shape.
-
-    Attributes:
-        blocks: one for each residual block.
-        lowest: where the buffers begin, relative to the change.
-        stream, entered, middle: positions each buffer must hold.
-    """
+    """The work on a batch of alternatives of one shape: where the buffers begin, relative to the change (`lowest`), and
+    positions that each of them must hold (`stream`, `entered`, `middle`)."""
 
     blocks: list[_BlockPlan]
     lowest: int
@@ -60,7 +53,6 @@ class Reference:
     Attributes:
         streams: the residual stream before each block, and after the last one.
         middles: the input of each block's second convolution.
-        outputs: each window's outputs.
     """
 
     streams: list[Tensor]
@@ -69,12 +61,8 @@ class Reference:
 
 
 class _PreparedBlock:
-    """One residual block with its normalisations folded into its convolutions.
-
-    Attributes:
-        first, second: its convolutions.
-        first_changed, second_changed: the same for alternatives, in their precision.
-    """
+    """One residual block with its normalisations folded into its convolutions (`…_changed`: those for alternatives, in
+    their precision)."""
 
     def __init__(self, block: ResidualBlock, depth: int, reach: int, precision: Precision) -> None:
         """`depth` and `reach`: positions seen to either side before the block, and those its input reaches."""
@@ -120,12 +108,10 @@ class _PreparedBlock:
         return max(1, (self.stage.kernel - 1) // 2)
 
     def operations(self, positions: int, batch: int, rows: int | None) -> float:
-        """Of either convolution in float32; see `convolution_operations`."""
         stage = self.stage
         return convolution_operations(stage.kernel, self.channels, stage.dilation, positions, batch, rows)
 
     def enter(self, stream: Tensor, out: Tensor) -> None:
-        """The input of the first convolution."""
         if self.low is not None:
             torch.clamp(stream, self.low, self.high, out=out)
         else:
@@ -144,7 +130,6 @@ class TorchNetwork:
     """One network, ready to compute references and alternatives.
 
     Args:
-        network: in evaluation mode, on its device.
         precision: of the products that alternatives take; references are always in float32.
     """
 
@@ -177,7 +162,6 @@ class TorchNetwork:
         return start - self._flank, end + self._flank
 
     def _plan(self, shape: Shape) -> _Plan:
-        """Zones and block sizes for a shape, made once."""
         if shape in self._plans:
             return self._plans[shape]
         blocks = []
@@ -201,7 +185,6 @@ class TorchNetwork:
         return self._plans[shape]
 
     def operations(self, windows: Sequence[Window], shapes: Mapping[Shape, int]) -> float:
-        """Floating-point operations of the products for references and for so many alternatives of each shape."""
         total = 0.0
         for window in windows:
             positions = window.end - window.start + 2 * self._flank
@@ -303,14 +286,8 @@ class _Fringe:
         self._window, self._left, self._right = (torch.tensor(one, device=device) for one in (window, left, right))
 
     def fill(self, level: Tensor, reach: int, buffer: Tensor, zone: tuple[int, int], need: tuple[int, int]) -> None:
-        """Put the reference's values on either side of the zone.
-
-        Args:
-            level: the reference's activations [positions, windows, channels]; the first is `reach` before the windows.
-            reach: positions to either side of the windows' outputs.
-            buffer: [need, batch, channels], whose part inside the zone is left alone.
-            zone, need: (start, end) relative to the change.
-        """
+        """Put the reference's values (`level`, [positions, windows, channels], the first `reach` positions before the
+        windows' outputs) on either side of the zone into `buffer` [need, batch, channels]."""
         windows, channels = level.shape[1:]
         flat = level.view(-1, channels)
         for change, low, high in (
@@ -348,5 +325,4 @@ def _float32(values: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _pointwise(conv: torch.nn.Conv1d) -> tuple[Float[Tensor, "channels channels"], Float[Tensor, " channels"]]:
-    """A one-tap convolution as a matrix to multiply with from the right, and its bias."""
     return conv.weight.detach()[:, :, 0].T.contiguous(), conv.bias.detach()  # type: ignore[union-attr]

@@ -37,10 +37,7 @@ class Gene:
 
     Attributes:
         name: symbol or identifier, as the source gives it.
-        chrom: contig, as the source names it.
-        strand: "+" or "-".
-        start: first base of the transcript, 0-based, plus strand.
-        end: one past its last base.
+        start, end: of the transcript, 0-based half-open, plus strand.
         exons: (start, end) pairs, 0-based half-open, plus strand, ascending by start.
     """
 
@@ -73,9 +70,7 @@ class GeneAnnotation:
     """A set of genes, looked up by place or by name.
 
     Attributes:
-        genes: in the source's order.
         build: "GRCh37", "GRCh38" or what the source says.
-        name: path or packaged table, for messages.
     """
 
     def __init__(self, genes: Iterable[Gene], build: str, name: str) -> None:
@@ -98,7 +93,6 @@ class GeneAnnotation:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all genes: equal for equal content, whatever file it came from."""
         digest = hashlib.sha256()
         for gene in self.genes:
             line = (gene.name, bare_contig(gene.chrom), gene.strand, gene.start, gene.end, gene.exons)
@@ -132,11 +126,8 @@ class GeneAnnotation:
         return [self._by_contig[contig][hit] for hit in np.flatnonzero((starts < end) & (start < ends))]
 
     def gene(self, name: str, chrom: str | None = None) -> Gene:
-        """The gene of this name (on this contig, where one is given).
-
-        Raises:
-            InputError: no such gene (the nearest names are given), or several on different places.
-        """
+        """The gene of this name (on this contig, where one is given); InputError for no such gene (the nearest names
+        are given), or several on different places."""
         found = self._by_name.get(name)
         if not found:
             near = difflib.get_close_matches(name, self._by_name, n=3, cutoff=0.6)
@@ -159,27 +150,17 @@ class GeneAnnotation:
 
     @classmethod
     def named(cls, what: str, build: str | None = None) -> GeneAnnotation:
-        """What `--annotation` takes: "grch37", "grch38", a table in SpliceAI's format, or a GTF (either may be .gz).
-
-        Args:
-            what: name of a packaged table or path of a file; a file's kind is seen from its first line.
-            build: build of a user's file ("GRCh37", "GRCh38"), if known.
-
-        Raises:
-            InputError: neither a known name nor a readable file.
-        """
+        """What `--annotation` takes: "grch37", "grch38", a table in SpliceAI's format, or a GTF (either may be .gz; its
+        kind is seen from its first line, its build is the one given)."""
         packaged = PACKAGED_TABLES.get(what.lower())
         if packaged is not None:
             return cls.from_spliceai_table(packaged_file("spliceai", packaged[1]), packaged[0])
         path = Path(what)
         if not path.is_file():
-            raise unknown_value(
-                "annotation", what, [*PACKAGED_TABLES, "path of a table", "path of a GTF"], "--annotation"
-            )
-        first = next(text_lines(path), "")
-        if first.startswith("#NAME"):
-            return cls.from_spliceai_table(path, build or "unknown build")
-        return cls.from_gtf(path, build or "unknown build")
+            known = [*PACKAGED_TABLES, "path of a table", "path of a GTF"]
+            raise unknown_value("annotation", what, known, "--annotation")
+        read = cls.from_spliceai_table if next(text_lines(path), "").startswith("#NAME") else cls.from_gtf
+        return read(path, build or "unknown build")
 
     @classmethod
     def from_spliceai_table(cls, path: Path, build: str) -> GeneAnnotation:
@@ -245,17 +226,15 @@ class GeneAnnotation:
             if fields[2] != "exon":
                 continue
             chrom, strand, attributes = fields[0], fields[6], fields[8]
-            gene_id = _attribute(attributes, "gene_id")
-            transcript_id = _attribute(attributes, "transcript_id")
+            gene_id, transcript_id = (_attribute(attributes, key) for key in ("gene_id", "transcript_id"))
             if gene_id is None or transcript_id is None:
                 raise InputError(f"{path}, line {number}: an exon without gene_id or transcript_id")
             where = f"{path}, line {number} ({transcript_id})"
             exon = (_integer(fields[3], "start", where) - 1, _integer(fields[4], "end", where))
             of_gene = transcripts.setdefault((gene_id, chrom), {})
             if transcript_id not in of_gene:
-                of_gene[transcript_id] = _Transcript(
-                    _attribute(attributes, "gene_name") or gene_id, chrom, strand, _rank(attributes), where, []
-                )
+                name = _attribute(attributes, "gene_name") or gene_id
+                of_gene[transcript_id] = _Transcript(name, chrom, strand, _rank(attributes), where, [])
             of_gene[transcript_id].exons.append(exon)
         if not transcripts:
             raise InputError(f"{path}: no exon line; give a GTF with exons, or a table in SpliceAI's format")
@@ -264,8 +243,6 @@ class GeneAnnotation:
 
 @dataclass
 class _Transcript:
-    """A GTF transcript while its exon lines are being read."""
-
     gene_name: str
     chrom: str
     strand: str
@@ -281,7 +258,6 @@ def bare_contig(chrom: str) -> str:
 
 
 def _integers(text: str, what: str, where: str) -> list[int]:
-    """Coordinates separated by commas."""
     parts = text.rstrip(",").split(",")
     if all(map(str.isdecimal, parts)) and max(map(len, parts)) <= 12:
         return list(map(int, parts))  # a human annotation has 400,000 of them
@@ -295,7 +271,6 @@ def _integer(text: str, what: str, where: str) -> int:
 
 
 def _checked_gene(gene: Gene, where: str) -> Gene:
-    """The gene, if its strand, span and exons can be right."""
     if gene.strand not in ("+", "-"):
         raise InputError(f"{where}: strand '{gene.strand}' is neither + nor -")
     if not gene.start < gene.end:
@@ -307,7 +282,6 @@ def _checked_gene(gene: Gene, where: str) -> Gene:
 
 
 def _attribute(attributes: str, key: str) -> str | None:
-    """Value of one GTF attribute (`key "value";`), or None."""
     found = re.search(rf'(?:^|[;\s]){key}\s+"?([^";]+)"?', attributes)
     return found.group(1) if found else None
 
@@ -324,3 +298,55 @@ def _representative(transcripts: Iterable[_Transcript]) -> Gene:
     exons = tuple(sorted(chosen.exons))
     gene = Gene(chosen.gene_name, chosen.chrom, chosen.strand, exons[0][0], max(end for _, end in exons), exons)
     return _checked_gene(gene, chosen.where)
+
+
+NO_GENE = "no gene at the variant (strand not known)"
+TWO_STRANDS = "genes on both strands equally near (strand not known)"
+
+
+@dataclass(frozen=True)
+class TestedExon:
+    """The exon nearest to a variant: 1-based positions of its first and last base in transcript order (None at the
+    transcription's start and end), and its 1-based number in that order."""
+
+    __test__ = False  # its name begins with "Test", but it is none
+
+    gene: Gene
+    acceptor: int | None
+    donor: int | None
+    number: int
+
+
+def nearest_exon(gene: Gene, pos: int) -> tuple[TestedExon, int]:
+    """The exon of a gene whose edge is nearest to a position (1-based), and that distance in bases (0 = an edge base).
+
+    Within an exon that is the exon itself: the edges of others lie beyond its own.
+    """
+    distances = [min(abs(pos - (start + 1)), abs(pos - end)) for start, end in gene.exons]
+    best = distances.index(min(distances))
+    start, end = gene.exons[best]
+    low, high = None if best == 0 else start + 1, None if best == len(gene.exons) - 1 else end
+    if gene.strand == "+":
+        return TestedExon(gene, low, high, best + 1), distances[best]
+    return TestedExon(gene, high, low, len(gene.exons) - best), distances[best]
+
+
+def find_tested_exon(
+    annotation: GeneAnnotation, chrom: str, pos: int, named_gene: str = "", strand: str = ""
+) -> TestedExon | str:
+    """The exon a variant (1-based) most likely tests, where its source does not say: among the genes over the position
+    (only those on `strand`, if it is known) of the one the source names, if it is there, otherwise of the gene with the
+    nearest exon edge.
+
+    Returns:
+        the exon, or the reason why there is none: `NO_GENE`, or `TWO_STRANDS` when genes of both strands are equally
+        near, so that neither can be preferred.
+    """
+    genes = [gene for gene in annotation.overlapping(chrom, pos) if strand in ("", gene.strand)]
+    genes = [gene for gene in genes if gene.name == named_gene] or genes
+    if not genes:
+        return NO_GENE
+    found = [nearest_exon(gene, pos) for gene in genes]
+    nearest = min(distance for _, distance in found)
+    near = [exon for exon, distance in found if distance == nearest]
+    return near[0] if len({exon.gene.strand for exon in near}) == 1 else TWO_STRANDS

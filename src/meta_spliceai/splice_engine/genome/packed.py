@@ -7,7 +7,10 @@ own: what it does not hold is N, as in a FASTA file of regions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import io
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from jaxtyping import Int64, UInt8
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write
-from meta_spliceai.splice_engine.genome.read_npz import read_npz
+from meta_spliceai.read_hostile import limit, one_error
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 
@@ -29,6 +32,36 @@ _INTEGERS = ("contig", "start", "end", "n_start", "n_end", "lengths")
 
 MOST_BASES = 2**29
 """Bases that a packed genome may hold; they take a byte each in memory."""
+
+LARGEST_ARRAY = "META_SPLICEAI_LARGEST_ARRAY", 2**30
+"""Bytes. The largest of a bundle, base scores of twelve channels of all MFASS variants, has a quarter of it."""
+
+
+def read_npz(path: Path, names: Sequence[str], what: str) -> dict[str, np.ndarray]:
+    """The arrays of these names from an `.npz` file that anybody may have made: nothing is unpickled, and no more is
+    read than it may hold.
+
+    Raises:
+        IntegrityError: cut off, altered, an array too large or of Python objects, or one that is missing.
+    """
+    with one_error(f"{path} holds no {what}: it"), zipfile.ZipFile(path) as pack:
+        return {name: _read_array(pack, f"{name}.npy") for name in names}
+
+
+def _read_array(pack: zipfile.ZipFile, member: str) -> np.ndarray:
+    most = limit(LARGEST_ARRAY)
+    with pack.open(member) as handle:
+        content = handle.read(most + 1)
+    stream = io.BytesIO(content)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, by_column, dtype = read_header[np.lib.format.read_magic(stream)](stream)
+    left = len(content) - stream.tell()
+    # What an array claims to hold is compared before anything of that size is made.
+    if len(content) > most:
+        raise ValueError(f"{member} holds more than {most:,} bytes; set {LARGEST_ARRAY[0]} to allow more")
+    if dtype.hasobject or prod(shape) * dtype.itemsize != left:
+        raise ValueError(f"{member} does not hold the {shape} of {dtype} that it says")
+    return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape, order="F" if by_column else "C")
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:
@@ -71,19 +104,8 @@ class StretchedGenome(SequenceSource):
 
 
 def write_packed(genome: SequenceSource, intervals: Iterable[Interval], path: Path) -> int:
-    """Write stretches of a genome into one file of plain arrays.
-
-    Args:
-        genome: where the bases come from.
-        intervals: what to keep; contigs by the genome's own names. What lies outside a contig need not be kept.
-        path: the file (`.npz`, no pickle).
-
-    Returns:
-        bases kept.
-
-    Raises:
-        InputError: a contig the genome does not have.
-    """
+    """Write stretches of a genome into one file of plain arrays (`.npz`, no pickle); the number of bases kept. What
+    lies outside a contig is not kept; InputError for a contig that the genome does not have by this name."""
     lengths = genome.contigs()
     inside = [(contig, max(start, 0), min(end, lengths[contig])) for contig, start, end in intervals]
     kept = joined(one for one in inside if one[1] < one[2])
@@ -112,14 +134,9 @@ class PackedGenome(StretchedGenome):
     """Stretches of a genome that `write_packed` kept.
 
     Args:
-        path: the file.
-        name: of the genome they are from, for messages.
-        build: its build.
-        digest: its identity. What is read here is what that genome holds, so results have its address.
+        name, build, digest: of the genome they are from. What is read here is what that genome holds, so results have
+            its address.
         sparse: bases between and beyond the stretches are N, and not an error.
-
-    Raises:
-        IntegrityError: the file is damaged, or its arrays do not fit each other.
     """
 
     def __init__(self, path: Path, name: str, build: str, digest: str, sparse: bool = False) -> None:

@@ -1,4 +1,5 @@
-"""A sparse genome: a FASTA file of regions, named by where they lie; N everywhere else."""
+"""Sparse genomes, N everywhere else: a FASTA file of regions, named by where they lie, and whole human genes that a
+Python package carries."""
 
 from __future__ import annotations
 
@@ -13,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from meta_spliceai import resources
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write, cache_dir, sha256_file
 from meta_spliceai.read_hostile import LARGEST_TABLE, MALFORMED, one_error, text_lines
-from meta_spliceai.splice_engine.genome.builds import check_lengths
 from meta_spliceai.splice_engine.genome.packed import StretchedGenome, joined
-from meta_spliceai.splice_engine.genome.sequence import encode
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
+from meta_spliceai.splice_engine.genome.source import GRCH37, build_name, check_lengths
 
 _HEADER = re.compile(r"(\S+):(\d{1,12})-(\d{1,12})")
 _LAYOUT = 1
@@ -32,19 +34,20 @@ Record = tuple[str, int, int, UInt8[np.ndarray, " length"]]
 Regions = dict[str, list[tuple[int, int, int]]]
 """Contig: start (0-based), end and place among all codes of each region, ascending."""
 
+PACKAGED = resources.get("packaged-genes")
+SEQUENCE_FILE = "frame_alignment_checks/data/relevant_validation_genes.npz"
+PLACES_FILE = "frame_alignment_checks/data/relevant_validation_genes_transcript_coords.json"
+
 
 class SparseGenome(StretchedGenome):
     """Regions as one genome, N everywhere else; stored in the cache as one array of codes with an index, and mapped.
 
     Args:
-        name: for messages.
-        build: "GRCh37", "GRCh38", or another name.
         key: identity of the source's content; names the cache's folder.
         records: gives the regions; called only when the cache does not hold them. Overlapping ones must agree.
 
     Raises:
         InputError: a region beyond the end of its chromosome in that build.
-        IntegrityError: overlapping regions disagree.
     """
 
     def __init__(self, name: str, build: str, key: str, records: Callable[[], Iterator[Record]]) -> None:
@@ -67,10 +70,6 @@ class RegionFasta(SparseGenome):
 
     The first opening reads the whole file into the cache, keyed by the file's content; later openings map it.
 
-    Args:
-        path: the file.
-        build: "GRCh37" or "GRCh38".
-
     Raises:
         InputError: no such file, or a header that is no region (with its record's number).
         IntegrityError: truncated, a region whose length is not what its name says, overlapping regions that disagree.
@@ -87,13 +86,40 @@ class RegionFasta(SparseGenome):
         return type(self), (self.path, self.build)
 
 
-def holds_regions(path: Path) -> bool:
-    """Whether a FASTA file's first record is named by a region.
+class PackagedGenes(SparseGenome):
+    """The packaged genes with known coordinates as a genome in GRCh37, N between them: real sequence without a
+    download.
 
     Raises:
-        InputError: no such file.
-        IntegrityError: damaged gzip.
+        InputError: another build.
     """
+
+    def __init__(self, build: str = GRCH37) -> None:
+        if build_name(build) != GRCH37:
+            raise InputError(f"the packaged genes are sequence of GRCh37, not of {build}; use build=GRCh37 for them")
+        sequence, places = (resources.resolve_file(PACKAGED.name, file) for file in (SEQUENCE_FILE, PLACES_FILE))
+        key = PACKAGED.file(SEQUENCE_FILE).sha256[:16] + PACKAGED.file(PLACES_FILE).sha256[:16]
+        super().__init__("packaged genes", GRCH37, key, lambda: _packaged_records(sequence, places))
+
+    def __reduce__(self) -> tuple[type[PackagedGenes], tuple[str]]:
+        """Another process maps the cached array itself."""
+        return type(self), (self.build,)
+
+
+def _packaged_records(sequence: Path, places: Path) -> Iterator[Record]:
+    """Arrays run along the transcript: the first base is `hg19_start` on + and `hg19_end` on - (1-based)."""
+    with np.load(sequence, allow_pickle=False) as arrays:
+        for number, place in json.loads(places.read_text(encoding="utf-8")).items():
+            bases = arrays[f"x{number}"]
+            codes = bases.argmax(axis=1).astype(np.uint8)
+            codes[bases.sum(axis=1) == 0] = N_CODE
+            start, end = int(place["hg19_start"]) - 1, int(place["hg19_end"])
+            yield place["chrom"], start, end, reverse_complement(codes) if place["strand"] == "-" else codes
+
+
+def holds_regions(path: Path) -> bool:
+    """Whether a FASTA file's first record is named by a region; InputError for no such file, IntegrityError for damaged
+    gzip."""
     if not Path(path).is_file():
         raise InputError(f"no FASTA file at {path}; check the path")
     with Path(path).open("rb") as handle:
@@ -172,9 +198,9 @@ def _store(codes: UInt8[np.ndarray, " bases"], regions: Regions, folder: Path) -
     """Write codes first and the index last: a folder with an index is a whole one."""
     with atomic_write(folder / "codes", "wb") as handle:
         handle.write(codes.tobytes())
-    digest = hashlib.sha256(codes.tobytes()).hexdigest()
+    digest = _digest(hashlib.sha256(codes.tobytes()).hexdigest(), regions)
     with atomic_write(folder / "index.json") as handle:
-        json.dump({"codes": digest, "digest": _digest(digest, regions), "regions": regions}, handle)
+        json.dump({"digest": digest, "regions": regions}, handle)
 
 
 def _digest(codes: str, regions: Regions) -> str:

@@ -40,7 +40,6 @@ def encode(sequence: str) -> UInt8[np.ndarray, " length"]:
 
 
 def decode(codes: UInt8[np.ndarray, " length"]) -> str:
-    """Codes as upper-case letters."""
     return _DECODE[codes].tobytes().decode("ascii")
 
 

@@ -1,4 +1,5 @@
-"""Where bases come from: one small interface, whatever holds the sequence."""
+"""Where bases come from: one small interface, whatever holds the sequence; sequence in memory; and the human builds,
+with the lengths of their chromosomes, so that one is not taken for the other."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.sequence import N_CODE
+from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode
 
 _GAP = 4000
 """Bases between two places from which on reading them apart is quicker than reading all in between."""
@@ -22,9 +23,7 @@ class SequenceSource(ABC):
     """A genome, a sparse genome or a construct.
 
     Attributes:
-        name: path or data set, for messages.
         build: "GRCh37", "GRCh38" or a construct's name.
-        digest: identity of the content (a hash), for caches and data hashes.
     """
 
     digest: str
@@ -40,24 +39,15 @@ class SequenceSource(ABC):
         return dict(self._lengths)
 
     def resolve(self, chrom: str) -> str:
-        """The contig's own name, asked for with or without "chr".
-
-        Raises:
-            InputError: no such contig; the nearest names are given.
-        """
+        """The contig's own name, asked for with or without "chr"; InputError with the nearest names where there is
+        none."""
         if chrom not in self._resolved:
             self._resolved[chrom] = find_contig(chrom, self._lengths, f"{self.name} ({self.build})")
         return self._resolved[chrom]
 
     def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        """Codes of [start, end), 0-based half-open, plus strand; N outside the contig or where nothing is known.
-
-        Returns:
-            a new array.
-
-        Raises:
-            InputError: no such contig, or end before start.
-        """
+        """Codes of [start, end), 0-based half-open, plus strand, in a new array; N outside the contig or where nothing
+        is known. InputError: no such contig, or end before start."""
         contig = self.resolve(chrom)
         if end < start:
             raise InputError(f"an interval must not end before it starts: [{start}, {end})")
@@ -94,16 +84,8 @@ def gather(
 
 
 def find_contig(chrom: str, contigs: Collection[str], where: str) -> str:
-    """The name under which a contig is stored, asked for with or without "chr" (and M or MT for the mitochondrion).
-
-    Args:
-        chrom: as the user's table writes it.
-        contigs: names there are.
-        where: the source in words, for the message.
-
-    Raises:
-        InputError: none of the spellings is there.
-    """
+    """The name under which a contig is stored, asked for with or without "chr" (and M or MT for the mitochondrion);
+    InputError where none of the spellings is there."""
     bare = chrom[3:] if chrom[:3].lower() == "chr" else chrom
     spellings = [chrom, bare, f"chr{bare}"]
     if bare in ("M", "MT"):
@@ -141,3 +123,86 @@ class JoinedSources(SequenceSource):
 
     def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
         return self._parts[contig].fetch(contig, start, end)
+
+
+class MemoryGenome(SequenceSource):
+    """Contigs in memory (constructs, toys for tests): bases as a string, or as codes (uint8, A 0, C 1, G 2, T 3, N 4),
+    plus strand. InputError: a letter that is no nucleotide, or codes above 4."""
+
+    def __init__(self, contigs: Mapping[str, str | UInt8[np.ndarray, " length"]], build: str, name: str) -> None:
+        self._contigs: dict[str, UInt8[np.ndarray, " length"]] = {}
+        hashed = hashlib.sha256(build.encode())
+        for contig, bases in contigs.items():
+            codes = encode(bases) if isinstance(bases, str) else np.array(bases, dtype=np.uint8)
+            if codes.ndim != 1 or (codes.size and int(codes.max()) > N_CODE):
+                raise InputError(f"contig '{contig}' of {name} is not one row of codes 0 to {N_CODE}")
+            self._contigs[contig] = codes
+            hashed.update(f"\n{contig}\t{len(codes)}\n".encode())
+            hashed.update(codes.tobytes())
+        super().__init__(name, build, {contig: len(codes) for contig, codes in self._contigs.items()})
+        self.digest = hashed.hexdigest()
+
+    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        return self._contigs[contig][start:end]
+
+
+GRCH37, GRCH38 = "GRCh37", "GRCh38"
+
+_SPELLINGS = {
+    GRCH37: ("grch37", "hg19", "37", "b37", "hs37d5"),
+    GRCH38: ("grch38", "hg38", "38", "b38"),
+}
+
+# Lengths as the UCSC chain file hg19ToHg38 gives them for both builds (assembly reports GCF_000001405.13 and .26).
+_LENGTHS = {
+    GRCH37: (
+        249250621, 243199373, 198022430, 191154276, 180915260, 171115067, 159138663, 146364022, 141213431, 135534747,
+        135006516, 133851895, 115169878, 107349540, 102531392, 90354753, 81195210, 78077248, 59128983, 63025520,
+        48129895, 51304566, 155270560, 59373566,
+    ),
+    GRCH38: (
+        248956422, 242193529, 198295559, 190214555, 181538259, 170805979, 159345973, 145138636, 138394717, 133797422,
+        135086622, 133275309, 114364328, 107043718, 101991189, 90338345, 83257441, 80373285, 58617616, 64444167,
+        46709983, 50818468, 156040895, 57227415,
+    ),
+}  # fmt: skip
+_CHROMOSOMES = (*(str(number) for number in range(1, 23)), "X", "Y")
+
+CHROMOSOME_LENGTHS: dict[str, dict[str, int]] = {
+    build: dict(zip(_CHROMOSOMES, lengths, strict=True)) for build, lengths in _LENGTHS.items()
+}
+"""Build: chromosome without "chr": bases."""
+
+
+def build_name(spelling: str) -> str:
+    """ "GRCh37" or "GRCh38" from any usual spelling (hg19, hg38, 37, GRCh38 …); InputError for any other."""
+    for build, spellings in _SPELLINGS.items():
+        if spelling.lower() in spellings:
+            return build
+    raise unknown_value("genome build", spelling, ("GRCh37", "hg19", "GRCh38", "hg38"))
+
+
+def check_lengths(contigs: Mapping[str, int], build: str, where: str, *, whole: bool) -> None:
+    """Compare contig lengths with those of the build that was named; another build than the two human ones (a
+    construct, another species) and names that are no chromosome are passed over.
+
+    Args:
+        whole: the contigs are whole chromosomes, so that lengths must be equal; otherwise they must not be longer.
+
+    Raises:
+        InputError: a length that does not fit; the message says which build it fits, if one.
+    """
+    if build not in CHROMOSOME_LENGTHS:
+        return
+    for name, length in contigs.items():
+        chromosome = name[3:] if name.startswith("chr") else name
+        expected = CHROMOSOME_LENGTHS[build].get(chromosome)
+        if expected is None or length == expected or (not whole and length < expected):
+            continue
+        fits = [other for other, known in CHROMOSOME_LENGTHS.items() if known[chromosome] == length]
+        if whole and not fits:
+            continue  # a cut-out or a toy with a chromosome's name: alleles are compared row by row anyway
+        raise InputError(
+            f"{where} is not {build}: its {name} has {length:,} bases, {build} has {expected:,}"
+            + (f"; that is the length in {fits[0]}, so name that build" if fits else "; name the right build")
+        )

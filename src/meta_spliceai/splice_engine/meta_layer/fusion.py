@@ -24,8 +24,7 @@ from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.boosting import Trees, grow
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, fit_calibration
-from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scores
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, binary_labels, training_labels
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, Scores, binary_labels, training_labels
 from meta_spliceai.splice_engine.meta_layer.fusion_config import FusionConfig
 
 ARRAYS = "fusion.npz"

@@ -9,12 +9,10 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.base_layer.reductions import site_probabilities
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, site_probabilities
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import REGIONS, position_features
-from meta_spliceai.splice_engine.meta_layer.kmers import kmer_changes
-from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData, trunk_columns
+from meta_spliceai.splice_engine.meta_layer.evaluation.position import REGIONS, kmer_changes, position_features
+from meta_spliceai.splice_engine.meta_layer.prediction import TrunkData, trunk_columns
 from meta_spliceai.splice_engine.variants.windows import Windows
 
 SITES = ("acceptor", "donor")

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
-from meta_spliceai.splice_engine.meta_layer.checkpoints import LAST, read_checkpoint
+from meta_spliceai.splice_engine.meta_layer.features import choose_device
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import BASE_TOKENS, HyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
     WEIGHTS,
@@ -30,8 +30,8 @@ from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights imp
 )
 from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus, MarkovModel
 from meta_spliceai.splice_engine.meta_layer.settings import Settings
+from meta_spliceai.splice_engine.meta_layer.trainer import LAST, read_checkpoint
 from meta_spliceai.splice_engine.meta_layer.training import epoch_seed
-from meta_spliceai.splice_engine.meta_layer.window_data import choose_device
 
 CURVES = "curves.parquet"
 

@@ -14,8 +14,7 @@ from jaxtyping import Float
 from scipy.special import expit
 
 from meta_spliceai.errors import IntegrityError, unknown_value
-from meta_spliceai.splice_engine.base_layer.reductions import max_window
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 
 DEFAULT = "fusion-open"

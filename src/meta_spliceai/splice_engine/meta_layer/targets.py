@@ -10,14 +10,14 @@ import pandas as pd
 from jaxtyping import Bool, Float32, Int
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, DONOR
-from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.variants.table import (
     CONFLICTING,
     LOW_FREQUENCY,
     NORMAL,
     SPLICE_ALTERING,
     UNKNOWN,
+    Coverage,
     describe,
 )
 
@@ -47,10 +47,7 @@ class Targets:
 
     Attributes:
         values: one row a variant; NaN where there is no label.
-        used: rows that have a label.
-        coverage: rows read, left out for each reason, and used.
         task: the head these labels are for.
-        rule: the label rule in words, for results.
         marks: for rules with two sources of labels, where each row's comes from ("gold": observed, "base": the base
             network's own peak, "": no label); None for rules with one source.
     """
@@ -92,14 +89,7 @@ def validated_delta(table: pd.DataFrame, scores: Deltas) -> Targets:
 
     Splice-altering rows get the base network's Δ (neither, acceptor, donor) at the position where |Δ acceptor| or
     |Δ donor| is largest; the first such position counts when several are equal. Normal rows get zero. All other
-    classes are left out and counted.
-
-    Args:
-        table: a variant table of n rows.
-        scores: base scores of the same rows, in the same order.
-
-    Raises:
-        InputError: scores of another number of rows; a Δ that is not a number.
+    classes are left out and counted. InputError: scores of another number of rows; a Δ that is not a number.
     """
     classes = table["classification"].to_numpy(dtype=object)
     altering = classes == SPLICE_ALTERING
@@ -172,10 +162,8 @@ def gold_sites(table: pd.DataFrame) -> list[dict[int, list[int]]]:
             try:
                 rows[i][kind] = [int(part) for part in places]
             except ValueError as error:
-                name = describe(table.iloc[i])
-                raise InputError(
-                    f"{column} of {name} is '{cell}'; positions are whole numbers joined by ';'"
-                ) from error
+                told = f"{column} of {describe(table.iloc[i])} is '{cell}'"
+                raise InputError(f"{told}; positions are whole numbers joined by ';'") from error
     return rows
 
 

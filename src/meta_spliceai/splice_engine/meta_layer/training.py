@@ -5,337 +5,122 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Int
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
 
-from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.files import atomic_write, cache_dir
-from meta_spliceai.splice_engine.meta_layer.checkpoints import (
-    LAST,
-    load_best,
-    read_checkpoint,
-    trained_state,
-    write_best,
-)
-from meta_spliceai.splice_engine.meta_layer.embedding_cache import FeatureData
-from meta_spliceai.splice_engine.meta_layer.fine_tuning import parameter_groups, set_trained
-from meta_spliceai.splice_engine.meta_layer.fit_report import FeatureWork, FitReport, TrainingState, training_bar
-from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.out_of_memory import OutOfMemory
-from meta_spliceai.splice_engine.meta_layer.peak_memory import is_out_of_memory, peak_memory, reset_peak
-from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, model_inputs
-from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkData
-from meta_spliceai.splice_engine.meta_layer.window_data import (
+from meta_spliceai.splice_engine.meta_layer.features import (
+    FeatureData,
     IndexBatches,
     WindowData,
     WindowPair,
     check_shift,
     choose_device,
-    draw_shifts,
     validation_rows,
 )
-
-FINITE_CHECK_STEPS = 25
-"""On CUDA the loss is looked at every so many steps: each look waits for the device."""
-
-SECONDS_BETWEEN_REPORTS = 1.0
-"""A running loss is reported this often at most, for the same reason."""
+from meta_spliceai.splice_engine.meta_layer.memory import OutOfMemory, is_out_of_memory, peak_memory, reset_peak
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
+from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, TrunkData, model_inputs
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.targets import Targets
+from meta_spliceai.splice_engine.meta_layer.trainer import (
+    BEST,
+    LAST,
+    Callback,
+    Trainer,
+    TrainRows,
+    epoch_seed,
+    precision_of,
+    set_trained,
+    trained_state,
+    training_bar,
+)
 
 MOST_VERSIONS = 64
 """Versions that are compiled of one function before PyTorch gives up: batch sizes times layers that unfreeze."""
 
-Callback = Callable[[TrainingState], None]
-TrainRows = Int[np.ndarray, " t"]
+
+@dataclass(frozen=True)
+class FeatureWork:
+    """Distinct sequences of a frozen encoder's features; those that were not in the cache; and the seconds for
+    computing, reading and checking them, and for waiting where another process computes them."""
+
+    sequences: int
+    computed: int
+    seconds: float
+
+    def in_words(self) -> str:
+        """What was computed and what was found."""
+        found = self.sequences - self.computed
+        return f"{self.computed:,} sequences read, {found:,} found in the cache, {self.seconds:.1f} s"
 
 
-@dataclass
-class _History:
-    """What has happened so far; with weights and optimiser, all that resuming needs.
+@dataclass(frozen=True)
+class FitReport:
+    """What a training run did.
 
     Attributes:
-        curves: a line an epoch, see `FitReport`.
-        best: the lowest validation loss.
-        best_to_stop: the one that patience counts from, which only a fall of more than `min_improvement` replaces.
-        waited: epochs since then.
-        finished: why training ended, in words; empty while it goes on.
+        curves: one row an epoch: epoch (from 1), train_loss, val_loss, val_r (Pearson r of predictions and labels
+            over all outputs; NaN where it is not defined), learning_rate, seconds, windows_per_second.
+        best_epoch: the epoch (from 1) with the lowest validation loss; the predictor holds its weights.
+        windows_per_second: variants (pairs of windows) trained on per second, forward and backward, without validation.
+        resumed_from: the epoch after which this process went on; None if it started from the beginning.
+        classes: training rows of each of the task's classes, by name; empty for a task without classes.
+        rate: in words, the learning rate where it was scaled to the batch; "" where it was not.
+        features: a frozen encoder's features, which are not in `seconds`; None where the encoder is trained.
     """
 
-    curves: list[dict[str, float]] = field(default_factory=list)
-    best: float = math.inf
-    best_to_stop: float = math.inf
-    waited: int = 0
-    finished: str = ""
-
-    def add(self, line: dict[str, float], config: TrainingConfig) -> bool:
-        """Take up an epoch; whether it is the best one so far."""
-        self.curves.append(line)
-        loss = line["val_loss"]
-        if loss < self.best_to_stop - config.min_improvement:
-            self.best_to_stop, self.waited = loss, 0
-        else:
-            self.waited += 1
-        if config.patience and self.waited >= config.patience:
-            self.finished = f"validation loss no better for {config.patience} epochs"
-        elif len(self.curves) == config.epochs:
-            self.finished = f"all {config.epochs} epochs done"
-        if loss < self.best:
-            self.best = loss
-            return True
-        return False
-
-
-class Trainer:
-    """One predictor (trained in place, on the labels' device), its data, and the optimiser, whose learning rate falls
-    over `steps` steps in all."""
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        data: WindowData | FeatureData,
-        labels: Float[Tensor, "n labels"],
-        train_rows: TrainRows,
-        config: TrainingConfig,
-        steps: int,
-    ) -> None:
-        self.device = labels.device
-        self.predictor = predictor.to(self.device)
-        self.data, self.labels, self.config, self.steps = data, labels, config, steps
-        self.train_rows = len(train_rows)
-        set_trained(predictor, config, None)
-        self.trained = {name for name, p in predictor.named_parameters() if p.requires_grad}
-        rows = torch.from_numpy(train_rows).to(self.device)
-        predictor.head.learn_scale(labels[rows])
-        self.weights = class_weights(predictor, labels, rows) if config.balance == "classes" else None
-        self.compiled: Callable[..., Tensor] | None = None
-        if config.compile != "none":
-            work: Callable[..., Any] = predictor.compare if data.encoded else predictor.forward
-            mode = None if config.compile == "default" else config.compile
-            # The last batch of an epoch may be smaller and gets a version of its own: code for any size is slower.
-            self.compiled = torch.compile(work, dynamic=False, mode=mode)
-        self.optimizer = torch.optim.AdamW(parameter_groups(predictor, config), lr=config.highest_rate, fused=True)
-        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.steps_done = 0
-        self.history = _History()
-        self.bfloat16 = precision_of(config, self.device) == "bfloat16"
+    curves: pd.DataFrame
+    best_epoch: int
+    epochs_run: int
+    seconds: float
+    windows_per_second: float
+    peak_memory_bytes: int
+    resumed_from: int | None
+    stopped_because: str
+    train_rows: int
+    val_rows: int
+    device: str
+    precision: str
+    classes: dict[str, int]
+    balance: str
+    rate: str
+    features: FeatureWork | None
 
     @property
-    def epoch(self) -> int:
-        """The epoch that is running, from 0."""
-        return len(self.history.curves)
+    def step_seconds(self) -> float:
+        """Time spent in training steps: the epochs without their validation."""
+        return self.train_rows * self.epochs_run / self.windows_per_second
 
-    def set_rate(self) -> None:
-        """The learning rate of the next step: it climbs in proportion, then falls as a cosine."""
-        step, warmup = self.steps_done, max(1, round(self.config.warmup_fraction * self.steps))
-        if step < warmup:
-            factor = (step + 1) / warmup
-        else:
-            factor = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about training that belong on a result."""
+        return tuple(words for words in (self.imbalance(), self.rate) if words)
 
-    def predict(self, rows: Int[Tensor, " batch"], shift: Int[Tensor, " batch"] | None = None) -> Tensor:
-        """The prediction for some rows, their windows moved by `shift`."""
-        if isinstance(self.data, FeatureData):
-            inputs: tuple[Tensor, ...] = self.data.pair(rows)
-        else:
-            inputs = self.data.pair(rows, shift)
-        if shift is not None:
-            inputs = (*inputs, shift)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            if self.compiled is not None and self.predictor.training:
-                prediction: Tensor = self.compiled(*inputs)
-            else:
-                prediction = self.predictor.compare(*inputs) if self.data.encoded else self.predictor(*inputs)
-        return prediction.float()
+    def imbalance(self) -> str:
+        if not self.classes:
+            return ""
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.classes.items())
+        how = {"none": "each row weighs the same in the loss", "classes": "each class weighs the same in the loss"}
+        return f"trained on {counts}; {how[self.balance]}"
 
-    def batch_loss(self, rows: Int[Tensor, " batch"], shifts: Int[Tensor, " n"] | None = None) -> Float[Tensor, ""]:
-        weights = None if self.weights is None else self.weights[rows]
-        labels, shift = self.labels[rows], None
-        if shifts is not None:
-            shift = shifts[rows]
-            labels = self.predictor.head.moved(labels, shift)
-        prediction = self.predict(rows, shift)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            return self.predictor.loss(prediction, labels, self.config, weights)
-
-    def train_epoch(self, batches: IndexBatches, callback: Callback | None = None) -> tuple[float, float]:
-        """One pass over the training rows: mean training loss, and variants trained on per second."""
-        set_trained(self.predictor, self.config, self.epoch)
-        self.predictor.train()
-        # Dropout of an epoch depends on the seed and the epoch alone: a resumed run goes on as the unbroken one would.
-        seed = epoch_seed(self.config.own_seed, self.epoch)
-        torch.manual_seed(seed)
-        shifts = None
-        if self.config.window_shift:
-            shifts = draw_shifts(len(self.labels), self.config.window_shift, seed ^ 2, self.device)
-        total, windows = torch.zeros((), device=self.device), 0
-        started, reported = time.perf_counter(), 0.0
-        for number, rows in enumerate(batches):
-            loss = self.batch_loss(rows, shifts)
-            # A step in pieces is that of their rows at once, also where an epoch's last pieces are smaller or fewer.
-            piece = number % self.config.accumulate
-            in_step = min(self.config.rows_a_step, self.train_rows - (number - piece) * self.config.batch_size)
-            (loss * (len(rows) / in_step)).backward()
-            if piece + 1 == self.config.accumulate or number + 1 == len(batches):
-                self.step()
-            total += loss.detach() * len(rows)
-            windows += len(rows)
-            if self.device.type == "cpu" or number % FINITE_CHECK_STEPS == 0:
-                self.check_finite(loss.detach())
-            now = time.perf_counter()
-            if callback is not None and now - reported >= SECONDS_BETWEEN_REPORTS:
-                reported = now
-                done, speed = (number + 1) / len(batches), windows / (now - started)
-                self._report(callback, self.epoch + 1, self.epoch + done, float(loss.detach()), speed)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.check_finite(total)
-        return float(total) / windows, windows / (time.perf_counter() - started)
-
-    def step(self) -> None:
-        """One step of the optimiser with the gradients gathered so far."""
-        if self.config.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(self.predictor.parameters(), self.config.gradient_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.steps_done += 1
-        self.set_rate()
-
-    def check_finite(self, loss: Tensor) -> None:
-        if not math.isfinite(float(loss)):
-            clip = self.config.gradient_clip
-            raise RunError(
-                f"the training loss became {float(loss)} in epoch {self.epoch + 1}; lower learning_rate "
-                f"({self.config.highest_rate:g}) or "
-                + (f"gradient_clip ({clip:g})" if clip else "clip the gradient (gradient_clip=1; it is 0, not clipped)")
-            )
-
-    @torch.inference_mode()
-    def validate(self, batches: IndexBatches) -> tuple[float, float]:
-        """Loss over all validation rows, and Pearson's r of predictions and labels (NaN where it is not defined).
-
-        One loss over all rows at once: the mean of batch means would depend on the batch size. Classes keep their
-        natural weight, whatever the balance in training.
-        """
-        self.predictor.eval()
-        predictions = torch.cat([self.predict(rows) for rows in batches])
-        labels = self.labels[batches.rows]
-        loss = float(self.predictor.loss(predictions, labels, self.config))
-        if not math.isfinite(loss):
-            raise RunError(f"the validation loss became {loss} in epoch {self.epoch + 1}; lower learning_rate")
-        pair = self.predictor.head.comparable(predictions, labels)
-        return loss, math.nan if pair is None else pearson(*pair)
-
-    def run(
-        self, train: IndexBatches, validation: IndexBatches, save: Callable[[bool], None], callback: Callback | None
-    ) -> None:
-        """Epochs until training has ended; after each, `save` is called with whether it was the best one."""
-        self.set_rate()
-        while not self.history.finished:
-            started = time.perf_counter()
-            train_loss, speed = self.train_epoch(train, callback)
-            val_loss, val_r = self.validate(validation)
-            line = {
-                "epoch": self.epoch + 1,
-                "train_loss": train_loss,
-                "val_loss": val_loss,
-                "val_r": val_r,
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "seconds": time.perf_counter() - started,
-                "windows_per_second": speed,
-            }
-            save(self.history.add(line, self.config))
-            if callback is not None:
-                self._report(callback, self.epoch, self.epoch, train_loss, speed, line)
-
-    def _report(
-        self,
-        callback: Callback,
-        epoch: int,
-        done: float,
-        loss: float,
-        speed: float,
-        ended: dict[str, float] | None = None,
-    ) -> None:
-        epochs = self.config.epochs
-        callback(TrainingState(epoch, epochs, done / epochs, loss, speed, peak_memory(self.device), ended))
-
-    def state(self) -> dict[str, Any]:
-        """Everything that resuming needs, as tensors and plain values."""
-        model, optimizer = trained_state(self.predictor, self.trained), self.optimizer.state_dict()
-        return {"history": vars(self.history), "steps_done": self.steps_done, "model": model, "optimizer": optimizer}
-
-    def resume(self, path: Path, identity: str) -> int | None:
-        """Go on from the checkpoint of the last whole epoch: its number, None where there is none.
-
-        Raises:
-            RunError: it is of another run.
-            IntegrityError: it is damaged.
-        """
-        if not path.exists():
-            return None
-        state = read_checkpoint(path)
-        _refuse_other_run(str(state.get("identity")), identity, path)
-        self.history = _History(**state["history"])
-        self.steps_done = state["steps_done"]
-        self.predictor.load_state_dict(state["model"], strict=False)
-        self.optimizer.load_state_dict(state["optimizer"])
-        return self.epoch
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed for one epoch (from 0), unrelated to those of other epochs and seeds."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "little")
-
-
-def class_weights(
-    predictor: Predictor, labels: Float[Tensor, "n labels"], rows: Int[Tensor, " t"]
-) -> Float[Tensor, " n"] | None:
-    """A weight for each row, so that every class has the same share of the training loss and the mean weight is 1.
-    A row whose class is not known weighs 1; None for a task without classes."""
-    classes = predictor.head.classes(labels)
-    if classes is None:
-        return None
-    seen = classes[rows]
-    counts = torch.bincount(seen[seen >= 0], minlength=max(1, int(classes.max()) + 1)).float()
-    present = (counts > 0).sum()
-    shares = torch.where(counts > 0, counts.sum() / (present * counts.clamp_min(1)), counts)
-    return torch.where(classes >= 0, shares[classes.clamp_min(0)], torch.ones_like(shares[:1]))
-
-
-def _count_classes(predictor: Predictor, targets: Targets, rows: TrainRows) -> dict[str, int]:
-    """Training rows of each of the task's classes, by name; empty for a task without classes."""
-    classes = predictor.head.classes(torch.from_numpy(np.asarray(targets.values[rows], np.float32)))
-    if classes is None:
-        return {}
-    names = predictor.head.class_names
-    counts = torch.bincount(classes[classes >= 0], minlength=len(names)).tolist()
-    return dict(zip(names, counts, strict=True))
-
-
-def pearson(predictions: Float[Tensor, "*shape"], labels: Float[Tensor, "*shape"]) -> float:
-    """Pearson's r over all numbers; NaN if there are fewer than two or either side is constant."""
-    if predictions.numel() < 2:
-        return math.nan
-    a, b = predictions.double().flatten(), labels.double().flatten()
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(a.norm() * b.norm())
-    return float(a @ b) / scale if scale > 0 else math.nan
+    def to_json(self) -> dict[str, Any]:
+        plain = {name: value for name, value in vars(self).items() if name != "curves"}
+        return {**plain, "features": None if self.features is None else asdict(self.features)}
 
 
 def _checked_rows(
@@ -376,16 +161,29 @@ def _identity(
     return json.dumps(settings, sort_keys=True)
 
 
-def _refuse_other_run(found: str, expected: str, path: Path) -> None:
-    if found == expected:
-        return
+def write_last(state: dict[str, Any], path: Path) -> None:
+    with atomic_write(path, "wb") as handle:
+        torch.save(state, handle)
+
+
+def write_best(model: nn.Module, names: set[str], folder: Path) -> None:
+    with atomic_write(folder / BEST, "wb") as handle:
+        handle.write(save(trained_state(model, names)))
+
+
+def load_best(model: nn.Module, names: set[str], folder: Path) -> None:
+    """Put the best weights into the model; IntegrityError where the file is gone, damaged, or of another model."""
+    path = folder / BEST
     try:
-        before, now = json.loads(found), json.loads(expected)
-    except ValueError:
-        raise RunError(f"checkpoint {path} is no checkpoint of this version; start over in an empty folder") from None
-    different = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    words = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in different)
-    raise RunError(f"checkpoint {path} is of another run ({words}); start over in an empty folder")
+        state = load(path.read_bytes())
+    except (FileNotFoundError, SafetensorError) as error:
+        raise IntegrityError(f"best weights {path} cannot be read ({error}); delete the checkpoints") from error
+    if state.keys() != names:
+        raise IntegrityError(f"best weights {path} belong to another model; delete the checkpoints to start over")
+    broken = next((name for name, tensor in state.items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise IntegrityError(f"best weights {path}: {broken} is not finite; delete the checkpoints to start over")
+    model.load_state_dict(state, strict=False)
 
 
 def _check_compiler(mode: str, device: torch.device) -> None:
@@ -438,12 +236,8 @@ def try_step(
     batch_size: int,
     cache: Path | None = None,
 ) -> None:
-    """One training step of `batch_size` rows, forward, backward and optimiser, to see whether it fits; it spoils the
-    predictor. The other arguments are those of `fit`.
-
-    Raises:
-        OutOfMemory: it does not fit.
-    """
+    """One training step of `batch_size` rows, forward, backward and optimiser, to see whether it fits (OutOfMemory
+    where it does not); it spoils the predictor. The other arguments are those of `fit`."""
     place = choose_device(device)
     plain = config.model_copy(update={"compile": "none", "batch_size": batch_size})
     with _out_of_memory_explained(place, plain, predictor.window):
@@ -453,12 +247,6 @@ def try_step(
         rows = np.asarray(train_idx[:batch_size], np.int64)
         trainer = Trainer(predictor, data, labels, rows, plain, steps=1)
         trainer.train_epoch(IndexBatches(rows, batch_size, place))
-
-
-def precision_of(config: TrainingConfig, device: torch.device) -> Literal["bfloat16", "float32"]:
-    """What training multiplies in on a device."""
-    half = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-    return "bfloat16" if half else "float32"
 
 
 class FitOptions(TypedDict, total=False):
@@ -493,17 +281,12 @@ def fit(
     Args:
         windows: codes of both alleles, transcript orientation, n rows of the predictor's window length; with
             `config.window_shift` so many bases more on either side.
-        targets: labels of the same n rows.
-        train_idx: rows to train on; each must have a label.
         val_idx: rows that decide on early stopping and the best epoch. Groups shared with the training rows would
             make the stop too late, so the caller's split keeps them apart.
         directory: the checkpoints' folder (`last.ckpt`, `best.safetensors`).
-        device: "auto", "cpu" or "cuda".
 
     Raises:
-        InputError: rows that do not fit (see the message).
         RunError: the loss is no longer a number; out of memory; a checkpoint of another run; no CUDA device.
-        IntegrityError: a damaged checkpoint.
         KeyboardInterrupt: the user stopped it; the last whole epoch can be resumed.
     """
     place, progress = choose_device(device), options.get("progress", True)
@@ -539,25 +322,35 @@ def fit(
             callback = stack.enter_context(training_bar(type(predictor).__name__))
         rows_at_once = validation_rows(config.batch_size, predictor.window)
 
-        def save(best: bool) -> None:
+        def keep(best: bool) -> None:
             # In this order: a process killed between the two repeats the epoch and writes the same best weights again.
             if best:
                 write_best(predictor, trainer.trained, folder)
             write_last({"identity": identity, **trainer.state()}, folder / LAST)
 
-        trainer.run(batches, IndexBatches(val_rows, rows_at_once, place), save, callback)
+        trainer.run(batches, IndexBatches(val_rows, rows_at_once, place), keep, callback)
     set_trained(predictor, config, None)
     load_best(predictor, trainer.trained, folder)
     predictor.eval()
-    classes = _count_classes(predictor, targets, train_rows)
+    known = predictor.head.classes(torch.from_numpy(np.asarray(targets.values[train_rows], np.float32)))
+    names = predictor.head.class_names
+    counts = [] if known is None else torch.bincount(known[known >= 0], minlength=len(names)).tolist()
+    classes = dict(zip(names, counts, strict=True)) if counts else {}
     return _report(trainer, resumed_from=resumed_from, val_rows=len(val_rows), classes=classes, features=features)
 
 
 def _report(trainer: Trainer, **others: Any) -> FitReport:
-    """What a trainer that is done says of its own work."""
+    config, meant = trainer.config, trainer.config.learning_rate_for_batch
     curves = pd.DataFrame(trainer.history.curves)
     curves["epoch"] = curves["epoch"].astype("int64")
     trained = (trainer.train_rows / curves["windows_per_second"]).sum()
+    rate = ""
+    if meant is not None:
+        ratio = f"{config.rows_a_step}/{meant}"
+        rate = (
+            f"learning rate {config.highest_rate:.3g}: {config.learning_rate:g}, meant for {meant} variants a step, "
+            f"times {f'√({ratio})' if config.rate_rule == 'sqrt' else ratio}"
+        )
     return FitReport(
         curves=curves,
         best_epoch=int(curves["epoch"][curves["val_loss"].idxmin()]),
@@ -568,26 +361,8 @@ def _report(trainer: Trainer, **others: Any) -> FitReport:
         stopped_because=trainer.history.finished,
         train_rows=trainer.train_rows,
         device=str(trainer.device),
-        precision=precision_of(trainer.config, trainer.device),
-        balance=trainer.config.balance,
-        rate=_scaled_rate(trainer.config),
+        precision=precision_of(config, trainer.device),
+        balance=config.balance,
+        rate=rate,
         **others,
-    )
-
-
-def write_last(state: dict[str, Any], path: Path) -> None:
-    """Replace the checkpoint of the last whole epoch."""
-    with atomic_write(path, "wb") as handle:
-        torch.save(state, handle)
-
-
-def _scaled_rate(config: TrainingConfig) -> str:
-    meant = config.learning_rate_for_batch
-    if meant is None:
-        return ""
-    ratio = f"{config.rows_a_step}/{meant}"
-    scale = f"√({ratio})" if config.rate_rule == "sqrt" else ratio
-    return (
-        f"learning rate {config.highest_rate:.3g}: {config.learning_rate:g}, meant for {meant} variants a step, times "
-        f"{scale}"
     )

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from meta_spliceai.splice_engine.meta_layer.fine_tuning import set_trained
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import BothStrandsHyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.trainer import set_trained
 
 
 class StepWork(NamedTuple):
@@ -68,7 +68,6 @@ def fourier_work(transform: Any, args: Sequence[Any], made: Tensor) -> tuple[int
 
 
 def _counted(transform: Any) -> Callable[..., int]:
-    """A transform's operations as PyTorch's counter asks for them."""
 
     def operations(*args: Any, out_val: Any = None, **_: Any) -> int:
         return round(math.prod(fourier_work(transform, args, out_val)))

@@ -12,6 +12,7 @@ import pandas as pd
 from meta_spliceai.errors import InputError, LeakageError
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.variants.alleles import allele_keys
 from meta_spliceai.splice_engine.variants.families import (
     NEAR_IDENTICAL,
     WindowKmers,
@@ -21,7 +22,6 @@ from meta_spliceai.splice_engine.variants.families import (
     in_constructs,
     window_kmers,
 )
-from meta_spliceai.splice_engine.variants.merge import allele_keys
 from meta_spliceai.splice_engine.variants.splits import PARTS, UNITS, Split, split_digest
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
@@ -47,19 +47,15 @@ _MEANING = {
 }
 
 _ALWAYS = ("shared variants", "shared sequences")
-_LEAKS: dict[str, tuple[str, ...]] = {
+_OF_EXONS = (*_ALWAYS, "shared exons", "overlapping windows", "near-identical windows")
+_OF_GENES = (*_OF_EXONS, "shared groups", "shared genes", "paralogs")
+_LEAKS = {
     "group": (*_ALWAYS, "shared groups"),
     "site": (*_ALWAYS, "shared sites"),
-    "exon": (*_ALWAYS, "shared exons", "overlapping windows", "near-identical windows"),
-    "gene": (
-        *_ALWAYS, "shared groups", "shared genes", "shared exons", "overlapping windows", "near-identical windows",
-        "paralogs",
-    ),
-    "chromosome": (
-        *_ALWAYS, "shared chromosomes", "shared groups", "shared genes", "shared exons", "overlapping windows",
-        "near-identical windows", "paralogs",
-    ),
-}  # fmt: skip
+    "exon": _OF_EXONS,
+    "gene": _OF_GENES,
+    "chromosome": (*_OF_GENES, "shared chromosomes"),
+}
 """What a split promises by its unit. Everything else that is shared is told as a note: it is by design, and a reader
 must know it (a split by site tests new mutations of a known exon, not new exons)."""
 
@@ -69,7 +65,6 @@ class Finding:
     """One thing the parts share, or one imbalance.
 
     Attributes:
-        check: its name.
         severity: "leak" (the split promised otherwise) or "note".
         count: rows concerned in the later of the two parts, or what the example says.
         examples: up to three, in words.
@@ -88,14 +83,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """All findings of one split.
+    """All findings of one split, leaks first.
 
     Attributes:
-        split: its name.
-        digest: its hash.
         unit: what it promises to keep apart.
-        window: bases of the windows compared.
-        findings: leaks first.
         not_done: checks that could not be made, and why.
     """
 
@@ -108,15 +99,10 @@ class Audit:
 
     @property
     def leaks(self) -> tuple[Finding, ...]:
-        """Findings that break the split's promise."""
         return tuple(finding for finding in self.findings if finding.severity == LEAK)
 
     def require_clean(self) -> None:
-        """Nothing, if there is no leak.
-
-        Raises:
-            LeakageError: there is one; the message names each with a count and an example.
-        """
+        """LeakageError if there is a leak; the message names each with a count and an example."""
         if not self.leaks:
             return
         told = "; ".join(f"{leak.count} {leak.check} (first {leak.examples[0]})" for leak in self.leaks)
@@ -126,16 +112,8 @@ class Audit:
         )
 
     def to_json(self) -> dict[str, object]:
-        """Plain values, for a run's data.json."""
-        return {
-            "split": self.split,
-            "digest": self.digest,
-            "unit": self.unit,
-            "window": self.window,
-            "clean": not self.leaks,
-            "not_done": list(self.not_done),
-            "findings": [asdict(finding) for finding in self.findings],
-        }
+        told = {**asdict(self), "not_done": list(self.not_done), "findings": [asdict(one) for one in self.findings]}
+        return {**told, "clean": not self.leaks}
 
 
 Found = list[tuple[str, int, tuple[str, ...]]]
@@ -150,13 +128,8 @@ def audit_split(table: pd.DataFrame, split: Split, genome: SequenceSource | None
     longer than 401 bases, their middle) and paralogous genes; class and source imbalance; groups with one member.
 
     Args:
-        table: the split's variants, in its order.
-        split: the split.
         genome: where windows come from; without it the two sequence checks are named as not done.
         window: odd number of bases, that of the model.
-
-    Raises:
-        InputError: the split is of another table, or has an unknown unit.
     """
     return audit_splits(table, [split], genome, window)[0]
 
@@ -164,10 +137,7 @@ def audit_split(table: pd.DataFrame, split: Split, genome: SequenceSource | None
 def audit_splits(
     table: pd.DataFrame, splits: Sequence[Split], genome: SequenceSource | None = None, window: int = 201
 ) -> list[Audit]:
-    """`audit_split` for several splits of one table (the folds of a cross-validation): sequence is compared once.
-
-    Args, Raises: as `audit_split`.
-    """
+    """`audit_split` for several splits of one table (the folds of a cross-validation): sequence is compared once."""
     for split in splits:
         if split.unit not in UNITS:
             raise InputError(f"split {split.name}: unit '{split.unit}' is none of {', '.join(UNITS)}")
@@ -194,7 +164,10 @@ def _audited(
         found += _near_identical(table, split.parts, seen)
         if split.unit != "site":  # its groups are sites of one exon, not genes
             found += _paralogs(rows, parts, families.iloc[used].reset_index(drop=True))
-    found += [*_imbalances(rows, parts), *_single_members(rows)]
+    found += _imbalances(rows, parts)
+    single = sorted(rows["group"][~rows["group"].duplicated(keep=False)].astype(str))
+    if single:
+        found.append(("single-member groups", len(single), tuple(single[:EXAMPLES])))
     findings = [
         Finding(check, LEAK if check in _LEAKS[split.unit] else NOTE, count, examples)
         for check, count, examples in found
@@ -336,8 +309,3 @@ def _imbalances(rows: pd.DataFrame, parts: np.ndarray) -> Found:
             )
             found.append(("source tells class", int(lonely.to_numpy().sum()), words[:EXAMPLES]))
     return found
-
-
-def _single_members(rows: pd.DataFrame) -> Found:
-    single = sorted(rows["group"][~rows["group"].duplicated(keep=False)].astype(str))
-    return [("single-member groups", len(single), tuple(single[:EXAMPLES]))] if single else []

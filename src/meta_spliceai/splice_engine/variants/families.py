@@ -76,7 +76,6 @@ def gene_families(
     Args:
         table: a variant table with the column `group`; `genome_chrom` and `genome_pos` are used where the variants
             stand in constructs.
-        genome: where the windows come from.
         window: odd number of bases, that of the models.
         seen: `window_kmers` of the same arguments, where they are at hand.
 
@@ -99,12 +98,8 @@ def gene_families(
 def exon_families(
     table: pd.DataFrame, genome: SequenceSource, window: int = 501, apart: int = NEIGHBOURING_EXONS
 ) -> pd.Series:
-    """A family for each variant: the exons that must not be separated, by the rules of `gene_families`.
-
-    Args:
-        table, genome, window: as `gene_families`.
-        apart: exons with fewer bases between them stay together.
-    """
+    """A family for each variant: the exons that must not be separated, by the rules of `gene_families`; exons with
+    fewer than `apart` bases between them stay together."""
     return gene_families(table.assign(group=exon_groups(table, max(apart, window))), genome, window)
 
 
@@ -143,7 +138,6 @@ def in_constructs(table: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
 
 
 def _joined(count: int, edges: Int64[np.ndarray, "edges 2"]) -> Int64[np.ndarray, " units"]:
-    """The component of each of `count` units."""
     links = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
     return connected_components(links, directed=False)[1].astype(np.int64)
 
@@ -171,12 +165,7 @@ def _known_elsewhere(
     kmers: Int64[np.ndarray, " kmers"], of_row: Int64[np.ndarray, " kmers"], family: Int64[np.ndarray, " rows"]
 ) -> Int64[np.ndarray, "pairs 2"]:
     """For every family with a window that the other families know, the pair of it and the one that knows most of it.
-
-    Args:
-        kmers: number of every k-mer of the windows, equal for equal ones.
-        of_row: the row it stands in.
-        family: of every row.
-    """
+    `kmers`: number of every k-mer of the windows, equal for equal ones; `of_row`: the row it stands in."""
     families = int(family.max()) + 1
     kmer_of_family = np.unique(kmers * families + family[of_row])  # each k-mer once a family, ordered by k-mer
     owners = kmer_of_family % families
@@ -232,13 +221,9 @@ def _alike(table: pd.DataFrame, genome: SequenceSource, codes: np.ndarray, windo
 def canonical_kmers(
     windows: UInt8[np.ndarray, "rows length"], k: int = K
 ) -> tuple[UInt64[np.ndarray, " kmers"], Int64[np.ndarray, " kmers"]]:
-    """The k-mers of every window, and the row each comes from; those with an N are left out.
+    """The k-mers (of at most 31 bases) of every window, and the row each comes from; those with an N are left out.
 
     A k-mer and its reverse complement are the same number (the smaller of the two), so that strand does not matter.
-
-    Args:
-        windows: codes.
-        k: bases in a k-mer, at most 31.
     """
     kmers = [np.empty(0, dtype=np.uint64)]
     rows = [np.empty(0, dtype=np.int64)]

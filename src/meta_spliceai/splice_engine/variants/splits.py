@@ -1,21 +1,29 @@
-"""Which rows train, which stop the training, which are tested: always whole groups, always as data with a hash."""
+"""Which rows train, which stop the training, which are tested: always whole groups, always as data with a hash, and
+kept in a Parquet file that says so."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Int64
 
-from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.errors import InputError, IntegrityError, unknown_value
+from meta_spliceai.files import atomic_write
+from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
-from meta_spliceai.splice_engine.variants.coverage import Coverage
 from meta_spliceai.splice_engine.variants.families import genomic_places
-from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
+from meta_spliceai.splice_engine.variants.table import NORMAL, SCHEMA, SPLICE_ALTERING, Coverage, as_variant_table
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 PARTS = (TRAIN, VALIDATION, TEST)
@@ -29,17 +37,19 @@ UNITS = ("group", "site", "exon", "gene", "chromosome")
 SPLICEAI_HELD_OUT = ("1", "3", "5", "7", "9")
 """Chromosomes SpliceAI's family of networks was not trained on (Jaganathan 2019, 10.1016/j.cell.2018.12.015)."""
 
+HEADER = b"meta_spliceai.split"
+
+_ALSO_KEPT = ("genome_chrom", "genome_pos", "sites_mutated", "sequence")
+"""Columns beside the schema's that an audit reads."""
+
 
 @dataclass(frozen=True)
 class Split:
     """A table's rows, each in one part or left out.
 
     Attributes:
-        name: how results name it.
         parts: "train", "validation", "test" or "" (left out), one a row of the table, in its order.
         digest: SHA-256 over each variant's identity and part: equal for equal splits of equal variants.
-        description: how it was made, in words.
-        coverage: rows used, and why others were left out.
         unit: what the split keeps apart, and so what an audit holds it to: "group" (the table's groups), "site"
             (mutated sites), "exon", "gene" or "chromosome".
     """
@@ -52,11 +62,7 @@ class Split:
     unit: str = "group"
 
     def indices(self, part: str) -> Int64[np.ndarray, " rows"]:
-        """Row numbers (0-based) of a part, ascending.
-
-        Raises:
-            InputError: no such part.
-        """
+        """Row numbers (0-based) of a part, ascending; InputError for no such part."""
         if part not in PARTS:
             raise unknown_value("part", part, PARTS, f"split {self.name}")
         return np.flatnonzero(self.parts == part)
@@ -78,13 +84,8 @@ def make_split(
     unit: str = "group",
     may_lack: Sequence[str] = (),
 ) -> Split:
-    """A split, once every part that has rows at all has both classes, as far as the table has them.
-
-    Args:
-        table: the variants.
-        parts: one of PARTS or "" a row.
-        name, description, coverage, unit: as in `Split`.
-        may_lack: parts that need not hold every class (the one chromosome of a leave-one-out fold).
+    """A split, once every part that has rows at all has both classes, as far as the table has them; `may_lack`: parts
+    that need not (the one chromosome of a leave-one-out fold).
 
     Raises:
         InputError: no training rows, or a part without one of the classes; the message says which and what to change.
@@ -117,12 +118,9 @@ def _checked_fractions(fractions: Mapping[str, float], name: str) -> dict[str, f
 
 
 def _deal(sizes: Sequence[int], fractions: Mapping[str, float], seed: int, name: str, what: str) -> np.ndarray:
-    """Deal whole units out to parts: in random order, each to the part it leaves furthest below its share; then single
-    units move for as long as that brings the parts nearer to their shares.
-
-    Returns:
-        the part of each unit; an InputError where there are fewer than parts.
-    """
+    """The part of each unit: whole units dealt out in random order, each to the part it leaves furthest below its
+    share; then single units move for as long as that brings the parts nearer to their shares. An InputError where there
+    are fewer units than parts."""
     wanted = [part for part in PARTS if fractions[part] > 0]
     if len(sizes) < len(wanted):
         raise InputError(
@@ -170,10 +168,7 @@ def group_split(
     """Whole groups (column `group`) to parts, so that no group is in two.
 
     Args:
-        table: a variant table.
         fractions: share of rows of each part, e.g. {"train": 0.7, "validation": 0.15, "test": 0.15}; scaled to one.
-        seed: order in which groups are dealt.
-        name: of the split.
         families: what to keep together instead of the column `group`, one text a row (`gene_families`).
         unit: what is kept apart by that (see `Split`).
 
@@ -183,7 +178,8 @@ def group_split(
     shares = _checked_fractions(fractions, name)
     codes, groups = _factorized(table, families, name)
     dealt = _deal(np.bincount(codes, minlength=len(groups)).tolist(), shares, seed, name, "groups")
-    description = f"{len(groups)} {_kind(unit, families)} dealt whole to parts {_in_words(shares)}, seed {seed}"
+    told = ", ".join(f"{part} {share:.0%}" for part, share in shares.items() if share > 0)
+    description = f"{len(groups)} {_kind(unit, families)} dealt whole to parts {told}, seed {seed}"
     return make_split(table, dealt[codes], name, description, Coverage(len(table)), unit=unit)
 
 
@@ -207,8 +203,6 @@ def chromosome_split(
         seed: which chromosomes become validation.
         validation: share of the rows outside the test, or the chromosomes themselves.
         families: from `gene_families`; None to take the column `group`.
-        name: of the split.
-        may_lack: as `make_split`.
 
     Raises:
         InputError: a chromosome that no variant is on (those there are, are named), a chromosome in two parts, too few
@@ -251,13 +245,9 @@ def spliceai_clean_split(
 def chromosome_folds(
     table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None, name: str = "chromosome-folds"
 ) -> list[Split]:
-    """k-fold cross-validation over groups of whole chromosomes of similar size.
+    """k-fold cross-validation (at least 3) over groups of whole chromosomes of similar size.
 
     In fold i, group i is the test and group i + 1 the validation; every row with its whole family is tested once.
-
-    Args:
-        folds: at least 3, for test, validation and training to differ.
-        table, seed, families, name: as `chromosome_split`.
 
     Raises:
         InputError: fewer chromosomes than folds, or a fold with a part without a class, by its number.
@@ -294,24 +284,14 @@ def leave_one_chromosome_out(
 
 
 def position_block_split(
-    table: pd.DataFrame,
-    fractions: Mapping[str, float],
-    seed: int,
-    name: str = "position-blocks",
-    block: int = 5,
+    table: pd.DataFrame, fractions: Mapping[str, float], seed: int, name: str = "position-blocks", block: int = 5
 ) -> Split:
     """Contiguous blocks of mutated sites to parts, so that no mutated site is in two parts.
 
     The sites that occur are cut into blocks of about `block` neighbours, and whole blocks are dealt to the parts. A
     variant that changes sites of two parts (a double substitution across a border) is left out and counted. The same
-    sequence in two parts is an error, whatever the sites say.
-
-    Args:
-        table: a variant table with a column `sites_mutated`: numbers joined by ";" ("7" or "7;8").
-        fractions: share of rows of each part; scaled to one.
-        seed: order in which blocks are dealt.
-        name: of the split.
-        block: sites in a block.
+    sequence in two parts is an error, whatever the sites say. The table's column `sites_mutated` holds numbers joined
+    by ";" ("7" or "7;8"); fractions and seed are as in `group_split`.
 
     Raises:
         InputError: no such column, a malformed entry (with its row), fewer blocks than parts, a part without a class,
@@ -359,16 +339,8 @@ def _factorized(table: pd.DataFrame, families: pd.Series | None, name: str) -> t
 
 
 def _folds(codes: np.ndarray, what: str, folds: int, seed: int, name: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and parts of each fold. Whole units go to folds, largest first, each to the one with fewest rows so far;
-    equal ones in random order.
-
-    Args:
-        codes: number of each row's unit.
-        what: the units in words.
-
-    Raises:
-        InputError: fewer than three folds, or fewer units than folds.
-    """
+    """Name and parts of each fold. Whole units (their number is each row's code) go to folds, largest first, each to
+    the one with fewest rows so far; equal ones in random order. InputError: fewer than three folds, or fewer units."""
     sizes = np.bincount(codes)
     if folds < 3:
         raise InputError(f"split {name}: {folds} folds; at least 3, for test, validation and training to differ")
@@ -393,7 +365,6 @@ def _without_relatives(
     description: str,
     may_lack: Sequence[str] = (),
 ) -> Split:
-    """A chromosome split with every row left out whose family has a member in validation or test."""
     codes, _ = _factorized(table, families, name)
     in_test = np.isin(codes, codes[parts == TEST]) & (parts != TEST)
     in_validation = np.isin(codes, codes[parts == VALIDATION]) & (parts == TRAIN)
@@ -405,7 +376,6 @@ def _without_relatives(
 
 
 def _chromosomes(table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
-    """The chromosome of each row, and all of them in their usual order."""
     chrom = genomic_places(table)[0].to_numpy()
     return chrom, sorted(set(chrom), key=lambda one: (int(one), "") if one.isdigit() else (1000, one))
 
@@ -438,5 +408,52 @@ def _refuse_shared_sequences(table: pd.DataFrame, parts: np.ndarray, name: str) 
         )
 
 
-def _in_words(shares: Mapping[str, float]) -> str:
-    return ", ".join(f"{part} {share:.0%}" for part, share in shares.items() if share > 0)
+class StoredSplit(NamedTuple):
+    """A split read from a file, its variants, and the data set, options and digest it was made for, so that the
+    sequence can be loaded again (may be empty)."""
+
+    split: Split
+    table: pd.DataFrame
+    data: dict[str, Any]
+
+
+def write_split(path: Path, split: Split, table: pd.DataFrame, data: Mapping[str, object] | None = None) -> None:
+    """Write a split of a table (in its order) to a `.parquet` file, whole or not at all: every variant's part, and in
+    the header what it is and its hash. `data`: {"name": data set, "options": {...}, "digest": ...}, for an audit.
+    InputError where the split is of another table."""
+    if split_digest(table, split.parts) != split.digest:
+        raise InputError(f"split {split.name} was not made of these {len(table)} variants")
+    frame = table[[*SCHEMA, *[column for column in _ALSO_KEPT if column in table]]].assign(part=split.parts)
+    told = {name: getattr(split, name) for name in ("name", "digest", "description", "unit")}
+    header = {**told, "coverage": split.coverage.to_json(), "data": dict(data or {})}
+    stored = pa.Table.from_pandas(frame, preserve_index=False)
+    stored = stored.replace_schema_metadata({**(stored.schema.metadata or {}), HEADER: json.dumps(header).encode()})
+    buffer = io.BytesIO()
+    pq.write_table(stored, buffer)
+    with atomic_write(Path(path), "wb") as handle:
+        handle.write(buffer.getvalue())
+
+
+def read_split(path: Path) -> StoredSplit:
+    """Read a split and compare its hash."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no split at {path}; give a .parquet file written with a run or by write_split")
+    with one_error(f"{path}, read as a split,", "make the split anew", also=(pa.ArrowException,)):
+        stored = pq.read_table(path)
+        metadata = stored.schema.metadata or {}
+        if HEADER not in metadata:
+            raise InputError(f"{path} is a Parquet file without a split's header; splits are written by write_split")
+        header = json.loads(metadata[HEADER])
+        frame = stored.to_pandas()
+        parts = frame["part"].to_numpy(dtype=object)
+        table = as_variant_table(frame.drop(columns="part"), str(path))
+        if split_digest(table, parts) != header["digest"]:
+            raise IntegrityError(
+                f"{path}: its rows are not those of its hash {header['digest'][:12]}…; make the split anew"
+            )
+        if not set(np.unique(parts.astype(str))) <= {*PARTS, LEFT_OUT}:
+            raise IntegrityError(f"{path}: column 'part' holds other words than {', '.join(PARTS)}")
+        coverage = Coverage.from_json(header["coverage"])
+        split = Split(header["name"], parts, header["digest"], header["description"], coverage, header["unit"])
+        return StoredSplit(split, table, dict(header["data"]))

@@ -1,6 +1,10 @@
-"""The one variant table: a pandas frame with one schema, whatever the source."""
+"""The one variant table (a pandas frame with one schema, whatever the source), and what became of every row of it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -34,15 +38,15 @@ SCHEMA: dict[str, str] = {
 """Column: meaning. Readers may add columns of their own; these are always there, in this order, first."""
 
 _TEXT = ("variant_id", "chrom", "ref", "alt", "strand", "gene", "classification", "source", "method", "group")
+_NUMBERS = {"pos": "int64", "effect": "float64", "acceptor_pos": "Int64", "donor_pos": "Int64"}
 _OPTIONAL = {"acceptor_pos": pd.NA, "donor_pos": pd.NA, "effect": float("nan")}
+
+EXAMPLES_KEPT = 5
 
 
 def as_variant_table(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The frame with the schema's columns first, in the schema's types, and a fresh index.
-
-    Args:
-        frame: at least the schema's columns; `effect`, `acceptor_pos` and `donor_pos` may be absent (unknown).
-        where: the source in words, for messages.
+    """The frame with the schema's columns first, in the schema's types, and a fresh index; `effect`, `acceptor_pos` and
+    `donor_pos` may be absent (unknown). `where`: the source in words, for messages.
 
     Raises:
         InputError: a missing column, a duplicated `variant_id`, a position below 1, an allele not made of A, C, G, T,
@@ -58,10 +62,8 @@ def as_variant_table(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     table = table[[*SCHEMA, *[column for column in table if column not in SCHEMA]]].reset_index(drop=True)
     for column in _TEXT:
         table[column] = table[column].astype("string").fillna("").astype(object)
-    table["pos"] = table["pos"].astype("int64")
-    table["effect"] = table["effect"].astype("float64")
-    table["acceptor_pos"] = table["acceptor_pos"].astype("Int64")
-    table["donor_pos"] = table["donor_pos"].astype("Int64")
+    for column, kind in _NUMBERS.items():
+        table[column] = table[column].astype(kind)
 
     def refuse(bad: pd.Series, column: str, rule: str) -> None:
         if bad.any():
@@ -82,5 +84,55 @@ def as_variant_table(frame: pd.DataFrame, where: str) -> pd.DataFrame:
 
 
 def describe(row: pd.Series) -> str:
-    """One variant in words: name and alleles, for messages and coverage examples."""
     return f"{row['variant_id']} ({row['chrom']}:{row['pos']} {row['ref']}>{row['alt']})"
+
+
+@dataclass
+class Coverage:
+    """The account of a table's rows. `read == used + left out` holds at every moment.
+
+    Attributes:
+        examples: up to five rows in words for each reason, so that a user can find them in the source.
+    """
+
+    read: int
+    left_out: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def used(self) -> int:
+        return self.read - sum(self.left_out.values())
+
+    def leave_out(self, reason: str, rows: Iterable[str]) -> None:
+        """Count rows under a reason; each row is one line that names it and says what is wrong with it."""
+        lines = list(rows)
+        if len(lines) > self.used:
+            raise ValueError(f"{len(lines)} rows left out as '{reason}', but only {self.used} remain")
+        self.add(reason, len(lines), lines)
+
+    def add(self, reason: str, count: int, examples: list[str]) -> None:
+        """Count rows under a reason, of which examples are at hand."""
+        if count:
+            self.left_out[reason] = self.left_out.get(reason, 0) + count
+            kept = self.examples.setdefault(reason, [])
+            kept.extend(examples[: EXAMPLES_KEPT - len(kept)])
+
+    def then(self, later: Coverage) -> Coverage:
+        if later.read != self.used:
+            raise ValueError(f"the later step read {later.read} rows, but {self.used} were handed on")
+        joined = Coverage(self.read, dict(self.left_out), {k: list(v) for k, v in self.examples.items()})
+        for reason, count in later.left_out.items():
+            joined.add(reason, count, later.examples.get(reason, []))
+        return joined
+
+    def to_frame(self) -> pd.DataFrame:
+        lines = [("read", self.read), *self.left_out.items(), ("used", self.used)]
+        return pd.DataFrame(lines, columns=["rows", "count"])
+
+    @classmethod
+    def from_json(cls, account: Mapping[str, Any]) -> Coverage:
+        examples = {reason: list(lines) for reason, lines in account["examples"].items()}
+        return cls(account["read"], dict(account["left_out"]), examples)
+
+    def to_json(self) -> dict[str, object]:
+        return {"read": self.read, "used": self.used, "left_out": self.left_out, "examples": self.examples}

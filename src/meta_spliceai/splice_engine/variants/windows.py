@@ -15,13 +15,9 @@ from meta_spliceai.splice_engine.genome.source import SequenceSource
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of one length, one row a variant, in the order of the table they were cut for.
-
-    Attributes:
-        ref: codes (A 0, C 1, G 2, T 3, N 4) in transcript orientation; the base at `pos` stands at index length // 2.
-        alt: the same with the alternative allele in place of the reference allele.
-        real_bases: how many bases of the reference window are known (not N).
-    """
+    """Windows of one length, one row a variant, in the order of the table they were cut for: codes (A 0, C 1, G 2, T 3,
+    N 4) in transcript orientation, the base at `pos` at index length // 2, and how many bases of the reference window
+    are known (not N)."""
 
     ref: UInt8[np.ndarray, "variants length"]
     alt: UInt8[np.ndarray, "variants length"]
@@ -32,23 +28,17 @@ class Windows:
 
     @property
     def length(self) -> int:
-        """Bases in a window."""
         return self.ref.shape[1]
 
 
 def build_windows(table: pd.DataFrame, genome: SequenceSource, length: int) -> Windows:
-    """Cut the windows of every variant.
+    """Cut the windows (of an odd number of bases) of every variant.
 
     On the plus strand, with h = length // 2: the reference window is [pos - 1 - h, pos + h) (0-based, half-open); the
     alternative one is the h bases before `pos`, the alternative allele, then the bases behind the reference allele,
     cut to `length`: a deletion pulls further bases in, an insertion pushes bases out. Both are then
     reverse-complemented for genes on the minus strand, which leaves the base at `pos` at index h. N stands where the
-    sequence runs out. The reference allele is not compared with the genome here: `allele_check` does that.
-
-    Args:
-        table: a variant table (chrom, pos, ref, alt on the plus strand, strand of the gene).
-        genome: where the bases come from.
-        length: odd number of bases.
+    sequence runs out. The reference allele is not compared with the genome here: `check_reference` does that.
 
     Raises:
         InputError: an even or non-positive length, or a contig the genome lacks.
@@ -57,19 +47,16 @@ def build_windows(table: pd.DataFrame, genome: SequenceSource, length: int) -> W
         raise InputError(f"a window's length must be odd and positive, so that the variant is at its centre: {length}")
     half = length // 2
     ref = np.empty((len(table), length), dtype=np.uint8)
-    alt = np.empty((len(table), length), dtype=np.uint8)
+    alt = np.empty_like(ref)
     contig_of = {chrom: genome.resolve(chrom) for chrom in table["chrom"].unique()}
-    alleles: dict[str, UInt8[np.ndarray, " allele"]] = {}
+    alleles = {allele: encode(allele) for allele in table["alt"].unique()}
     columns = zip(table["chrom"], table["pos"], table["ref"], table["alt"], strict=True)
     for at, (chrom, pos, ref_allele, alt_allele) in enumerate(columns):
         start = pos - 1 - half
         behind = half + len(ref_allele)  # first base behind the reference allele, counted from `start`
         around = genome.fetch(contig_of[chrom], start, start + length + len(ref_allele))
         ref[at] = around[:length]
-        if alt_allele not in alleles:
-            alleles[alt_allele] = encode(alt_allele)
-        changed = np.concatenate([around[:half], alleles[alt_allele], around[behind:]])
-        alt[at] = changed[:length]
+        alt[at] = np.concatenate([around[:half], alleles[alt_allele], around[behind:]])[:length]
     minus = np.flatnonzero((table["strand"] == "-").to_numpy())
     for rows in np.array_split(minus, max(1, len(minus) * length // 20_000_000)):  # bounded extra memory
         ref[rows] = reverse_complement(ref[rows])

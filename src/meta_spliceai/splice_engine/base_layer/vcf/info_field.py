@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from meta_spliceai.errors import unknown_value
-from meta_spliceai.splice_engine.base_layer.channels import ACCEPTOR, CHANNELS, DONOR
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
-from meta_spliceai.splice_engine.base_layer.pangolin import gain_and_loss
+from meta_spliceai.splice_engine.base_layer.families import gain_and_loss
+from meta_spliceai.splice_engine.base_layer.network import BaseModel
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR
 from meta_spliceai.splice_engine.genome.annotation import Gene
 
 NOISE = 1e-5

@@ -20,7 +20,7 @@ from jaxtyping import UInt64
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.read_hostile import one_error
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField
 from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, TextVariants, declared

@@ -20,8 +20,8 @@ from jaxtyping import Float, UInt8
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.read_hostile import one_error
+from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf, reasons
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rendered
 from meta_spliceai.splice_engine.base_layer.vcf.pass_through import Passed, PassThrough

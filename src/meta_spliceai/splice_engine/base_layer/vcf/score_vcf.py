@@ -18,10 +18,10 @@ import torch
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError, RunError, unknown_value
 from meta_spliceai.files import place_of
-from meta_spliceai.splice_engine.base_layer.model import BaseModel
+from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
+from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED, score_variants
-from meta_spliceai.splice_engine.base_layer.split_products import Precision
 from meta_spliceai.splice_engine.base_layer.vcf.bcf import check_convertible, to_bcf
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import field_of
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable

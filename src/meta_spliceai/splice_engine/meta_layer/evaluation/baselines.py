@@ -11,15 +11,19 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.errors import InputError, MissingPackageError
-from meta_spliceai.splice_engine.base_layer.reductions import max_window, own_site
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window, own_site
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.boosting import grow
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import REGIONS, position_features
-from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, Scores, signed_scores, unsigned
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, training_labels
+from meta_spliceai.splice_engine.meta_layer.evaluation.position import REGIONS, kmer_changes, position_features
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
+    NEGATIVES,
+    Scorer,
+    Scores,
+    signed_scores,
+    training_labels,
+    unsigned,
+)
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
-from meta_spliceai.splice_engine.meta_layer.kmers import kmer_changes
 from meta_spliceai.splice_engine.variants.windows import Windows
 
 PREVALENCE = Scorer("prevalence", "baseline", "the same for every variant: what knowing nothing gives", "probability")
@@ -103,7 +107,6 @@ def position_only(
 
     Raises:
         InputError: no splice site known for any training row, a side without a variant, an empty test part.
-        MissingPackageError: seqleak is not installed.
     """
     seqleak = load_seqleak("position alone as a baseline")
     y = training_labels(train_table, "training part", negatives)

@@ -43,7 +43,6 @@ class Calibration:
     y: Float[np.ndarray, " corners"]
 
     def apply(self, probability: Rows) -> Rows:
-        """The calibrated probabilities; NaN stays NaN."""
         if self.method == "temperature":
             return 1 / (1 + np.exp(-(_log_odds(probability) / self.y[0])))
         return np.interp(probability, self.x, self.y)
@@ -53,7 +52,6 @@ class Calibration:
 
     @classmethod
     def from_arrays(cls, stored: Mapping[str, np.ndarray], where: str) -> Calibration:
-        """The map that `arrays` gave; IntegrityError if it is none."""
         whole = {"method", "x", "y"} <= set(stored) and str(stored["method"]) in METHODS and len(stored["y"])
         if not whole or any(stored[axis].dtype.kind != "f" or not np.isfinite(stored[axis]).all() for axis in "xy"):
             raise IntegrityError(f"{where}: does not hold a calibration; the file is damaged")

@@ -12,16 +12,18 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.splice_engine.meta_layer.evaluation.correlation import (
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
+    Metric,
+    OperatingPoints,
     PearsonSums,
+    RankedScores,
     SortedOnce,
     pearson_sums,
     rank_correlation,
+    rank_scores,
     sort_once,
     weigh_ranks,
 )
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import Metric, OperatingPoints
-from meta_spliceai.splice_engine.meta_layer.evaluation.ranking import RankedScores, rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import (
     LEVEL,
     NAN,
@@ -35,9 +37,15 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.result import (
     Evaluation,
     tidy,
 )
-from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, check_predictions
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES, POSITIVE, binary_labels, check_negatives
-from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
+    NEGATIVES,
+    POSITIVE,
+    Scorer,
+    binary_labels,
+    check_negatives,
+    check_predictions,
+)
+from meta_spliceai.splice_engine.variants.table import Coverage
 
 CELLS_AT_ONCE = 400_000
 """Resamples × rows worked on at a time; more no longer fits the cache of one core."""
@@ -88,10 +96,8 @@ def evaluate(
     Args:
         predictions: one row a test variant: the columns PREDICTION_COLUMNS and, for each scorer, `{name}.score` and
             (optional) `{name}.signed`.
-        scorers: what to evaluate.
         reference: the scorer all others are compared with, besides every baseline and base scorer; None for none.
         n_boot: bootstrap resamples over `group`; 0 for no intervals.
-        seed: of the resamples.
         points: recalls, list lengths, thresholds and false-positive rates.
         negatives: classes of the negative side (MFASS's own question has Low-frequency there as well).
         fewest_scored: share of the rows that a scorer must score to be evaluated.
@@ -135,8 +141,6 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _View:
-    """The rows of one kind of metric."""
-
     kept: Bool[np.ndarray, " rows"]
     unit: Int[np.ndarray, " kept"]
     truth: Float[np.ndarray, " kept"]
@@ -147,8 +151,6 @@ class _View:
 
 @dataclass(frozen=True)
 class _Part:
-    """One scorer, sorted and summed once."""
-
     scorer: Scorer
     ranked: RankedScores
     pearson: Mapping[str, PearsonSums]

@@ -1,9 +1,17 @@
-"""Which numbers a scorer is evaluated by: name, meaning, rows it is computed on, and pitfalls."""
+"""Which numbers a scorer is evaluated by, and how they are computed on many resamples at once.
+
+A resample changes how often a row counts, never the order of the scores. So each scorer is sorted once, and every
+resample needs one cumulative sum of the rows' multiplicities. The binary metrics change only where a positive stands:
+the arrays after the cumulative sum have one column a run of tied scores that holds a positive.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
 
 
 @dataclass(frozen=True)
@@ -11,8 +19,6 @@ class Metric:
     """One number of the evaluation.
 
     Attributes:
-        name: key in tables and JSON.
-        label: heading for readers.
         rows: which rows it is computed on: "binary" (the two sides, see `sides`), "target" (rows with a validated Δ)
             or "effect" (rows with a measured effect, whatever their class).
         pitfall: what a reader must know before quoting it; empty if nothing.
@@ -85,3 +91,205 @@ class OperatingPoints:
 
 NO_POINTS = OperatingPoints((), (), (), ())
 """For AUROC and AUPRC alone."""
+
+
+@dataclass(frozen=True)
+class RankedScores:
+    """Scores sorted from high to low, rows of equal score forming one run.
+
+    Attributes:
+        unit: group of each row, in sorted order.
+        positive_unit: group of each positive row, in sorted order.
+        positive_run_start: index, among the positives, of the first one of each run that holds a positive.
+        first: index of the first row of each such run.
+        last: index of the last row of each such run.
+        positive_scores: scores of the positives, in sorted order.
+    """
+
+    unit: Int[np.ndarray, " rows"]
+    positive_unit: Int[np.ndarray, " positives"]
+    positive_run_start: Int[np.ndarray, " runs"]
+    first: Int[np.ndarray, " runs"]
+    last: Int[np.ndarray, " runs"]
+    positive_scores: Float[np.ndarray, " positives"]
+
+    def at(
+        self, counts: Int[np.ndarray, "resamples groups"], points: OperatingPoints
+    ) -> dict[str, Float[np.ndarray, " resamples"]]:
+        """Every binary metric on every resample; NaN where a resample lacks a class.
+
+        Definitions, with TP, FP the positives and negatives at or above a score, P and N all of them:
+        AUROC is the Mann-Whitney statistic, ties counting one half. AUPRC is average precision,
+        Σ (recall step × precision), one step a distinct score, without interpolation. Precision at recall r is that
+        of the highest threshold with TP ≥ r P. Precision at the top k shares out the run of ties that k falls into
+        evenly, and is undefined when a resample holds fewer than k rows. The detection rate at a false-positive
+        rate f is the largest TP / P of a threshold with FP ≤ f N.
+        """
+        resamples = len(counts)
+        total = np.cumsum(np.take(counts, self.unit, axis=1), axis=1, dtype=np.int32)
+        rows = total[:, -1].astype(np.float64) if total.shape[1] else np.zeros(resamples)
+        weight = np.take(counts, self.positive_unit, axis=1)
+        runs = len(self.first)
+        if runs == 0:
+            return {m.name: np.full(resamples, np.nan) for m in points.metrics() if m.rows == "binary"}
+        here = np.add.reduceat(weight, self.positive_run_start, axis=1).astype(np.float64)
+        true = np.cumsum(here, axis=1)
+        through = total[:, self.last].astype(np.float64)
+        before = np.where(self.first > 0, total[:, np.maximum(self.first - 1, 0)], 0).astype(np.float64)
+        positives = true[:, -1]
+        negatives = rows - positives
+        false = through - true
+        false_here = (through - before) - here
+
+        with np.errstate(invalid="ignore", divide="ignore"):
+            both = np.where((positives > 0) & (negatives > 0), 1.0, np.nan)
+            values = {
+                "auroc": both
+                * (here * (negatives[:, None] - false + 0.5 * false_here)).sum(axis=1)
+                / (positives * negatives),
+                "auprc": both * (here * (true / np.maximum(through, 1))).sum(axis=1) / positives,
+            }
+            each = np.arange(resamples)
+            for recall in points.recalls:
+                needed = np.maximum(np.ceil(recall * positives - 1e-9), 1)
+                run = np.argmax(true >= needed[:, None], axis=1)
+                values[f"precision_at_recall_{100 * recall:g}"] = both * true[each, run] / through[each, run]
+            for top in points.tops:
+                share = np.clip((top - before) / np.maximum(through - before, 1), 0, 1)
+                enough = np.where(rows >= top, 1.0, np.nan)
+                values[f"precision_top_{top}"] = both * enough * (here * share).sum(axis=1) / top
+            for threshold in points.thresholds:
+                reached = self.positive_scores >= threshold
+                values[f"detection_rate_at_{threshold:g}"] = both * weight[:, reached].sum(axis=1) / positives
+            for rate in points.false_positive_rates:
+                allowed = np.floor(rate * negatives + 1e-9)
+                found = np.where(false <= allowed[:, None], true, 0).max(axis=1)
+                values[f"detection_rate_at_fpr_{100 * rate:g}"] = both * found / positives
+        return values
+
+
+def rank_scores(
+    positive: Bool[np.ndarray, " rows"], score: Float[np.ndarray, " rows"], unit: Int[np.ndarray, " rows"]
+) -> RankedScores:
+    """Sort the scores of one scorer once; `score` is finite, higher = more likely positive."""
+    order = np.argsort(-score, kind="stable")
+    ordered, is_positive = score[order], positive[order]
+    new_run = np.ones(len(ordered), dtype=bool)
+    new_run[1:] = ordered[1:] != ordered[:-1]
+    run_first = np.flatnonzero(new_run)
+    run_last = np.append(run_first[1:], len(ordered)) - 1
+    run = (np.cumsum(new_run) - 1)[is_positive]
+    held, start = np.unique(run, return_index=True)
+    return RankedScores(
+        unit=unit[order],
+        positive_unit=unit[order][is_positive],
+        positive_run_start=start,
+        first=run_first[held],
+        last=run_last[held],
+        positive_scores=ordered[is_positive],
+    )
+
+
+Rows = Float[np.ndarray, " rows"]
+Units = Int[np.ndarray, " rows"]
+PerResample = Float[np.ndarray, " resamples"]
+Ranks = Float[np.ndarray, "resamples rows"]
+
+NO_SPREAD = 1e-12
+"""Variance, as a share of the variance over all rows, at or below which a resample counts as constant."""
+
+
+class PearsonSums(NamedTuple):
+    """Sums of 1, x, y, x², y², xy of each group; a resample's r is a function of their weighted totals."""
+
+    sums: Float[np.ndarray, "groups 6"]
+
+    def at(self, counts: Int[np.ndarray, "resamples groups"]) -> PerResample:
+        """r on every resample; NaN where fewer than two rows are drawn or one side is constant."""
+        return _r(*(counts.astype(np.float64) @ self.sums).T)
+
+
+def pearson_sums(x: Rows, y: Rows, unit: Units, groups: int) -> PearsonSums:
+    """The group sums of x and y, both centred and scaled first, so that no digits are lost in the differences."""
+    x, y = _standard(x), _standard(y)
+    columns = (np.ones_like(x), x, y, x * x, y * y, x * y)
+    return PearsonSums(np.stack([np.bincount(unit, weights=c, minlength=groups) for c in columns], axis=1))
+
+
+class SortedOnce(NamedTuple):
+    """One variable sorted once: ranks on any resample follow from one cumulative sum of multiplicities."""
+
+    unit: Units
+    run_last: Int[np.ndarray, " runs"]
+    run_of_row: Units
+
+    def ranks(self, counts: Int[np.ndarray, "resamples groups"]) -> Ranks:
+        """Midranks, in row order, among the rows as drawn (a row drawn twice counts twice)."""
+        through = np.cumsum(np.take(counts, self.unit, axis=1), axis=1, dtype=np.int32)[:, self.run_last]
+        middle = through.astype(np.float64)
+        middle[:, 1:] += through[:, :-1]
+        middle += 1
+        middle *= 0.5
+        return np.take(middle, self.run_of_row, axis=1)
+
+
+def sort_once(x: Rows, unit: Units) -> SortedOnce:
+    order = np.argsort(x, kind="stable")
+    new_run = np.ones(len(x), dtype=bool)
+    new_run[1:] = x[order][1:] != x[order][:-1]
+    run_last = np.append(np.flatnonzero(new_run)[1:], len(x)) - 1
+    run_of_row = np.empty(len(x), dtype=np.int64)
+    run_of_row[order] = np.cumsum(new_run) - 1
+    return SortedOnce(unit[order], run_last, run_of_row)
+
+
+class WeightedRanks(NamedTuple):
+    """Ranks of the truth on a few resamples, centred and weighted once for all scorers.
+
+    Attributes:
+        middle: mean of the midranks of the rows drawn, (n + 1) / 2, whatever the ties.
+        scale: 1 / n, which keeps squares near 1.
+        square: Σ weights × centred, scaled ranks².
+    """
+
+    weights: Int[np.ndarray, "resamples rows"]
+    n: PerResample
+    middle: Float[np.ndarray, "resamples 1"]
+    scale: Float[np.ndarray, "resamples 1"]
+    weighted: Ranks
+    square: PerResample
+
+
+def weigh_ranks(ranks: Ranks, weights: Int[np.ndarray, "resamples rows"]) -> WeightedRanks:
+    n = weights.sum(axis=1, dtype=np.int64).astype(np.float64)
+    middle, scale = ((n + 1) / 2)[:, None], (1 / np.maximum(n, 1))[:, None]
+    centred = (ranks - middle) * scale
+    weighted = centred * weights
+    return WeightedRanks(weights, n, middle, scale, weighted, np.einsum("br,br->b", weighted, centred))
+
+
+def rank_correlation(ranks: Ranks, truth: WeightedRanks) -> PerResample:
+    """Spearman's r: Pearson's r of the midranks, which is exact under ties. Both ranks are of the same drawn rows."""
+    centred = ranks - truth.middle
+    centred *= truth.scale
+    xy = np.einsum("br,br->b", truth.weighted, centred)
+    centred *= centred
+    xx = np.einsum("br,br->b", truth.weights, centred)
+    zero = np.zeros_like(truth.n)
+    return _r(truth.n, zero, zero, xx, truth.square, xy)
+
+
+def _standard(values: Rows) -> Rows:
+    """Mean 0 and standard deviation 1; a constant stays constant."""
+    centred = values - values.mean()
+    return np.zeros_like(centred) if np.ptp(values) == 0 else centred / centred.std()
+
+
+def _r(
+    n: PerResample, x: PerResample, y: PerResample, xx: PerResample, yy: PerResample, xy: PerResample
+) -> PerResample:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        var_x, var_y = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2
+        r = (xy / n - x * y / n**2) / np.sqrt(var_x * var_y)
+    defined = (n >= 2) & (var_x > NO_SPREAD) & (var_y > NO_SPREAD)
+    return np.where(defined, np.clip(r, -1, 1), np.nan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,6 @@ class ResamplingPlan:
 
     Attributes:
         unit: the group's number of every row.
-        labels: the groups in sorted order.
         counts: how often each group is in each resample; rows sum to the number of groups.
     """
 
@@ -60,16 +59,9 @@ class ResamplingPlan:
 
 
 def plan_resamples(groups: pd.Series | np.ndarray, n_boot: int, seed: int) -> ResamplingPlan:
-    """Draw the resamples once, for all metrics and scorers.
-
-    Args:
-        groups: the group of every row, none missing or empty.
-        n_boot: number of resamples; 0 for none.
-        seed: the draws are those of `seqleak.Resample(groups, method="cluster", n_boot=..., seed=...)`.
-
-    Raises:
-        InputError: a row without a group, a negative number of resamples.
-    """
+    """Draw the resamples (0 for none) once, for all metrics and scorers; the draws are those of
+    `seqleak.Resample(groups, method="cluster", n_boot=..., seed=...)`. InputError: a row without a group, a negative
+    number of resamples."""
     values = pd.Series(np.asarray(groups, dtype=object))
     bad = values.isna() | (values.astype(str) == "")
     if bad.any():
@@ -92,93 +84,63 @@ def plan_resamples(groups: pd.Series | np.ndarray, n_boot: int, seed: int) -> Re
     return ResamplingPlan(unit.astype(np.int64), np.asarray(labels), counts)
 
 
-class Interval(NamedTuple):
-    """Percentile interval of bootstrap replicates, with what stands against it."""
-
-    low: float
-    high: float
-    undefined: int
-    reason: str
-
-
-def percentile_interval(
-    replicates: Replicates, n_groups: int, why_undefined: str = "", undefined_allowed: float = UNDEFINED_ALLOWED
-) -> Interval:
-    """The central interval of the replicates; NaN with a reason where the resampling cannot give one.
+def with_interval(
+    estimate: float,
+    replicates: Replicates,
+    n_groups: int,
+    lacking: str,
+    undefined: str,
+    allowed: float = UNDEFINED_ALLOWED,
+) -> dict[str, Any]:
+    """An estimate and the central interval of its bootstrap replicates, as a row of a table: estimate, low, high, and a
+    reason where something is not given.
 
     Args:
         replicates: the metric on each resample, NaN where it is undefined there.
         n_groups: groups resampled; with a single one every resample is the data themselves.
-        why_undefined: what a resample lacks when the metric is undefined on it, in words.
-        undefined_allowed: share of resamples on which it may be; the others then say what groups would give that
-            define it.
+        lacking: what a resample lacks when the metric is undefined on it, in words.
+        undefined: the reason where the estimate itself is NaN.
+        allowed: share of resamples on which the metric may be undefined; the others then say what groups would give
+            that define it.
     """
-    n_boot = len(replicates)
-    if n_boot == 0:
-        return Interval(NAN, NAN, 0, "no interval: no resamples were asked for")
-    undefined = int(np.isnan(replicates).sum())
-    if n_groups < 2:
-        return Interval(NAN, NAN, undefined, "no interval: all evaluated rows are in one group")
-    reason = f"undefined on {undefined} of {n_boot} resamples{f' ({why_undefined})' if why_undefined else ''}"
-    if undefined > undefined_allowed * n_boot:
-        return Interval(NAN, NAN, undefined, f"no interval: {reason}")
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(replicates[~np.isnan(replicates)], [tail, 100 - tail])
-    return Interval(float(low), float(high), undefined, reason if undefined else "")
-
-
-def with_interval(
-    estimate: float, replicates: Replicates, n_groups: int, lacking: str, undefined: str
-) -> dict[str, Any]:
-    """An estimate with low, high and reason, as a row of a table; all NaN, with `undefined` as the reason, where the
-    estimate is. `lacking`: what a resample lacks on which it is undefined."""
     if np.isnan(estimate):
         return {"estimate": NAN, "low": NAN, "high": NAN, "reason": undefined}
-    interval = percentile_interval(replicates, n_groups, lacking)
-    return {"estimate": float(estimate), "low": interval.low, "high": interval.high, "reason": interval.reason}
-
-
-class Share(NamedTuple):
-    """hits / of, and where new groups would put it. NaN, with a reason, where nothing could hit.
-
-    `groups`: groups in which something could hit; the interval rests on these, however many others were drawn.
-    """
-
-    estimate: float
-    low: float
-    high: float
-    hits: float
-    of: float
-    groups: int
-    reason: str
+    row = {"estimate": float(estimate), "low": NAN, "high": NAN}
+    lost = int(np.isnan(replicates).sum())
+    told = f"undefined on {lost} of {len(replicates)} resamples{f' ({lacking})' if lacking else ''}"
+    if not len(replicates):
+        return {**row, "reason": "no interval: no resamples were asked for"}
+    if n_groups < 2:
+        return {**row, "reason": "no interval: all evaluated rows are in one group"}
+    if lost > allowed * len(replicates):
+        return {**row, "reason": f"no interval: {told}"}
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(replicates[~np.isnan(replicates)], [tail, 100 - tail])
+    return {**row, "low": float(low), "high": float(high), "reason": told if lost else ""}
 
 
 def share(
     hits: Float[np.ndarray, " rows"], of: Float[np.ndarray, " rows"], plan: ResamplingPlan, nothing: str
-) -> Share:
-    """The share Σ hits / Σ of, bootstrapped over the plan's groups.
+) -> dict[str, Any]:
+    """The share Σ hits / Σ of, bootstrapped over the plan's groups, as a row of a table: estimate, low, high, hits, of,
+    groups (in which something could hit; the interval rests on these, however many others were drawn) and reason, which
+    is `nothing` where nothing could hit.
 
     Resamples in which nothing could hit say nothing about the share and are left aside: the interval is that of a
     sample of groups with something to hit. Where few groups have that, it is about as wide as their shares lie apart,
-    and where a single one has, there is none.
-
-    Args:
-        hits: of each row; counts, so a row may hit several times.
-        of: how often each row could have hit.
-        plan: the resamples.
-        nothing: the reason given where Σ of is 0.
+    and where a single one has, there is none. A row may hit, and could have hit, several times.
     """
     by_group = np.stack([np.bincount(plan.unit, weights=w, minlength=plan.n_groups) for w in (hits, of)], axis=1)
     hit, could = (float(total) for total in by_group.sum(axis=0))
-    if could == 0:
-        return Share(NAN, NAN, NAN, hit, 0.0, 0, nothing)
     groups = int((by_group[:, 1] > 0).sum())
+    told = {"hits": hit, "of": could, "groups": groups}
     if groups == 1 and plan.n_groups > 1:
         where = plan.labels[by_group[:, 1].argmax()]
         why = f"no interval: all {could:g} that could be hit are in one group ({where})"
-        return Share(hit / could, NAN, NAN, hit, could, 1, why)
+        return {"estimate": hit / could, "low": NAN, "high": NAN, **told, "reason": why}
     drawn = plan.counts.astype(np.float64) @ by_group
     with np.errstate(invalid="ignore", divide="ignore"):
         replicates = np.where(drawn[:, 1] > 0, drawn[:, 0] / drawn[:, 1], np.nan)
-    interval = percentile_interval(replicates, plan.n_groups, nothing, undefined_allowed=1.0)
-    return Share(hit / could, interval.low, interval.high, hit, could, groups, interval.reason)
+    estimate = hit / could if could else NAN
+    bounded = with_interval(estimate, replicates, plan.n_groups, nothing, nothing, allowed=1.0)
+    return {**{key: bounded[key] for key in ("estimate", "low", "high")}, **told, "reason": bounded["reason"]}

@@ -11,7 +11,7 @@ import pandas as pd
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import KINDS, Scorer
-from meta_spliceai.splice_engine.variants.coverage import Coverage
+from meta_spliceai.splice_engine.variants.table import Coverage
 
 METRIC_COLUMNS = (
     "scorer",
@@ -53,13 +53,11 @@ class Evaluation:
     """An evaluation of several scorers on the same rows.
 
     Attributes:
-        scorers: what was evaluated, in the order given.
         metrics: one row a scorer and metric, columns METRIC_COLUMNS. `estimate` NaN: undefined, see `reason`;
             `low`/`high` NaN: no interval, see `reason`. `n_positive` and `prevalence` are for binary metrics only.
             `seed_sd` is the standard deviation between the trainings of a model trained several times.
         differences: one row a scorer, reference and metric, columns DIFFERENCE_COLUMNS: scorer minus reference on
             the same rows and the same resamples.
-        coverage: from the rows read to the rows of binary metrics, with every reason.
         settings: what was asked for: classes, resamples, seed, level, reference, operating points, rows.
     """
 
@@ -70,14 +68,12 @@ class Evaluation:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def value(self, scorer: str, metric: str) -> pd.Series:
-        """The row of one scorer and metric."""
         found = self.metrics[(self.metrics["scorer"] == scorer) & (self.metrics["metric"] == metric)]
         if found.empty:
             self._refuse(scorer, metric)
         return found.iloc[0]
 
     def difference(self, scorer: str, reference: str, metric: str) -> pd.Series:
-        """The paired difference scorer − reference in one metric."""
         table = self.differences
         found = table[(table["scorer"] == scorer) & (table["reference"] == reference) & (table["metric"] == metric)]
         if found.empty:
@@ -150,7 +146,6 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
-        """The evaluation that `to_json` wrote; InputError where a part is missing."""
         missing = [name for name in cls.__dataclass_fields__ if name not in values]
         if missing:
             raise InputError(f"metrics: {', '.join(missing)} missing; the file is not one that an evaluation wrote")

@@ -1,22 +1,52 @@
-"""The same evaluation within parts of the test: by region, by kind of variant, by source, by distance to the site."""
+"""The same evaluation within parts of the test (by region, kind of variant, source, distance to the site), and how much
+a scorer tells that position does not: AUROC with position held fixed, and the gain over position.
+
+The latter two follow seqleak (0.4.1), with one difference. seqleak averages over genomes, each of which holds thousands
+of items; a gene or exon here holds a handful, mostly of one class, so that its own AUROC is undefined. Variants of
+different genes are therefore compared with each other, and the genes are resampled. The within-stratum AUROC is that
+of `seqleak.within_auc(compare="across_groups")`, to which it is held in a test; computed from sorted scores it needs
+no matrix of groups × groups.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
+from scipy.special import ndtri
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import FEWEST_SCORED, evaluate, rows_in_common
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
-from meta_spliceai.splice_engine.meta_layer.evaluation.position_features import position_features
-from meta_spliceai.splice_engine.meta_layer.evaluation.result import METRIC_COLUMNS
-from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, check_predictions
-from meta_spliceai.splice_engine.meta_layer.evaluation.sides import NEGATIVES
+from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import PLACE, load_seqleak, position_design
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import (
+    CELLS_AT_ONCE,
+    FEWEST_SCORED,
+    evaluate,
+    rows_in_common,
+)
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
+    NO_POINTS,
+    OperatingPoints,
+    RankedScores,
+    rank_scores,
+)
+from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import (
+    ResamplingPlan,
+    plan_resamples,
+    with_interval,
+)
+from meta_spliceai.splice_engine.meta_layer.evaluation.result import METRIC_COLUMNS, Evaluation
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
+    NEGATIVES,
+    Scorer,
+    binary_labels,
+    check_predictions,
+)
 
 COARSE = {
     "canonical acceptor": "canonical ±2",
@@ -118,3 +148,140 @@ def evaluate_strata(
             tables.append(found.assign(stratification=stratification, stratum=stratum))
     columns: list[Any] = ["stratification", "stratum", *METRIC_COLUMNS]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+Rows = Float[np.ndarray, " rows"]
+
+
+def within_strata_auroc(
+    predictions: pd.DataFrame,
+    scorers: Sequence[Scorer],
+    strata: pd.Series | np.ndarray,
+    *,
+    n_boot: int = 2000,
+    seed: int = 0,
+    negatives: Sequence[str] = NEGATIVES,
+) -> pd.DataFrame:
+    """AUROC in which a positive is compared only with negatives of its own stratum.
+
+    Σ over strata of the Mann-Whitney statistic / Σ of positives × negatives. With strata of position, a scorer that
+    knows position only reads 0.5.
+
+    The arguments are those of `evaluate`; rows without a score of the scorer are left aside for that scorer, and
+    counted, and a model trained several times is evaluated training by training.
+
+    Returns:
+        A row a scorer: estimate, low, high, pairs (compared), n, n_left_aside, reason; index: scorer.
+    """
+    frame = check_predictions(predictions, scorers)
+    if len(strata) != len(frame):
+        raise InputError(f"strata: {len(strata)} rows for {len(frame)} predictions; one a row is needed")
+    code = pd.factorize(np.asarray(strata, dtype=object).astype(str), sort=True)[0]
+    y = binary_labels(frame, negatives)
+    rows = []
+    for scorer in (one for given in scorers for one in given.trainings()):
+        score = frame[scorer.score_column].to_numpy()
+        kept = ~np.isnan(y) & ~np.isnan(score)
+        plan = plan_resamples(frame["group"][kept], n_boot, seed)
+        held = _hold(y[kept], score[kept], code[kept], plan)
+        chunks = plan.chunks(max(1, CELLS_AT_ONCE // max((len(part.truth) for part in held), default=1)))
+        value = np.concatenate([_won(held, counts) for counts in (plan.everything, *chunks)])
+        lacking, undefined = "no stratum with both classes", "no stratum holds both classes"
+        rows.append(
+            {
+                "scorer": scorer.name,
+                **with_interval(value[0], value[1:], plan.n_groups, lacking, undefined),
+                "pairs": float(sum(part.truth.sum() * (1 - part.truth).sum() for part in held)),
+                "n": int(kept.sum()),
+                "n_left_aside": int((~np.isnan(y) & np.isnan(score)).sum()),
+            }
+        )
+    return pd.DataFrame(rows).set_index("scorer")
+
+
+class _Held(NamedTuple):
+    truth: Rows
+    positives: Float[np.ndarray, " groups"]
+    negatives: Float[np.ndarray, " groups"]
+    ranked: RankedScores
+
+
+def _hold(y: Rows, score: Rows, stratum: Int[np.ndarray, " rows"], plan: ResamplingPlan) -> list[_Held]:
+    held = []
+    for number in np.unique(stratum):
+        here = stratum == number
+        truth, unit = y[here], plan.unit[here]
+        if 0 < truth.sum() < len(truth):
+            positives, negatives = (
+                np.bincount(unit, weights=side, minlength=plan.n_groups) for side in (truth, 1 - truth)
+            )
+            held.append(_Held(truth, positives, negatives, rank_scores(truth == 1, score[here], unit)))
+    return held
+
+
+def _won(held: list[_Held], counts: Int[np.ndarray, "chunk groups"]) -> Float[np.ndarray, " chunk"]:
+    """Σ U / Σ pairs on a few resamples; NaN where no stratum holds both classes."""
+    won, pairs = np.zeros(len(counts)), np.zeros(len(counts))
+    for part in held:
+        product = (counts @ part.positives) * (counts @ part.negatives)
+        auroc = part.ranked.at(counts, NO_POINTS)["auroc"]
+        won += np.where(product > 0, auroc * product, 0.0)
+        pairs += product
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(pairs > 0, won / pairs, np.nan)
+
+
+def gain_over_position(
+    predictions: pd.DataFrame,
+    scorer: Scorer,
+    features: pd.DataFrame,
+    *,
+    folds: int = 5,
+    n_boot: int = 2000,
+    seed: int = 0,
+    negatives: Sequence[str] = NEGATIVES,
+) -> Evaluation:
+    """What a scorer adds to position: position with it against position without it, both out of fold.
+
+    `seqleak.position_model` is fitted on the evaluated rows themselves in folds that split no group, once on position
+    alone and once with the scorer's score as a further column (its normal score, so that its scale does not matter).
+
+    Args:
+        scorer: whose gain is asked for; of a model trained several times, the mean score.
+        features: position features of the same rows (see `position_features`); no row without a known site.
+
+    Returns:
+        An evaluation of "position" and "position + {scorer}", whose paired difference is the gain.
+
+    Raises:
+        InputError: features of other rows, fewer groups than folds, a row without a known site.
+    """
+    position_model = load_seqleak("the gain over position").position_model
+    frame = check_predictions(predictions, [scorer])
+    if len(features) != len(frame):
+        raise InputError(f"position features: {len(features)} rows for {len(frame)} predictions")
+    y = binary_labels(frame, negatives)
+    columns_of_scorer = [one.score_column for one in scorer.trainings()]
+    score = frame[columns_of_scorer].mean(axis=1, skipna=False).to_numpy()
+    kept = ~np.isnan(y) & ~np.isnan(score)
+    place = features.reset_index(drop=True)[kept].reset_index(drop=True)
+    if place["nearest"].isna().any():
+        row = int(np.flatnonzero(place["nearest"].isna())[0])
+        raise InputError(
+            f"gain over position: no splice site is known for evaluated row {row + 1}; leave such rows out"
+        )
+    rows = frame[kept].reset_index(drop=True)
+    if rows["group"].nunique() < folds:
+        raise InputError(f"gain over position: {rows['group'].nunique()} groups, fewer than the {folds} folds")
+    design = position_design(place)
+    columns, groups = place[[*PLACE, "region"]], rows["group"].to_numpy()
+
+    def fitted(extra: Rows | None) -> Rows:
+        return np.asarray(position_model(columns, y[kept], groups, spec=design, extra=extra, folds=folds, seed=seed))
+
+    ranks = pd.Series(score[kept]).rank(method="average").to_numpy()
+    normal = np.asarray(ndtri((ranks - 0.5) / len(ranks)))
+    position = Scorer("position", "baseline", "position, out of fold on the evaluated rows", "rank")
+    both = Scorer(f"position + {scorer.name}", "learned", "the same with the scorer's score", "rank")
+    scored = rows.assign(**{position.score_column: fitted(None), both.score_column: fitted(normal)})
+    return evaluate(scored, [position, both], position.name, n_boot, seed, negatives=negatives)

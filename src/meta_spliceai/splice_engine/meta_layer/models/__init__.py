@@ -1,9 +1,8 @@
 """The named predictors, each a thin composition of an encoder and a head, and the registries to make others."""
 
-from meta_spliceai.splice_engine.meta_layer.models.composition import ENCODERS, ComposedPredictor
-from meta_spliceai.splice_engine.meta_layer.models.ensembles import QuantileEnsemble, WeightedEnsemble
-from meta_spliceai.splice_engine.meta_layer.models.heads import HEADS
-from meta_spliceai.splice_engine.meta_layer.models.named import (
+from meta_spliceai.splice_engine.meta_layer.models.composition import (
+    ENCODERS,
+    ComposedPredictor,
     DeltaMagnitudePredictor,
     EffectTypeClassifier,
     HyenaDNADeltaPredictor,
@@ -13,6 +12,8 @@ from meta_spliceai.splice_engine.meta_layer.models.named import (
     UnifiedSpliceClassifier,
     ValidatedDeltaPredictor,
 )
+from meta_spliceai.splice_engine.meta_layer.models.ensembles import QuantileEnsemble, WeightedEnsemble
+from meta_spliceai.splice_engine.meta_layer.models.heads import HEADS
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 
 __all__ = [

@@ -1,4 +1,5 @@
-"""Any encoder with any head: the registries, and the predictor that joins two of their entries."""
+"""Any encoder with any head: the registries, the predictor that joins two of their entries, and the named
+predictors."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.splice_engine.meta_layer.models.encoders.base_trunk import BaseTrunk
 from meta_spliceai.splice_engine.meta_layer.models.encoders.cnn import GatedCNNEncoder, SimpleCNNEncoder
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import BothStrandsHyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
@@ -23,10 +23,11 @@ from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights imp
     PUBLISHED,
     SCRATCH,
     load_hyenadna,
+    model_config,
 )
 from meta_spliceai.splice_engine.meta_layer.models.heads import HEADS
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor, Shift, seeded
-from meta_spliceai.splice_engine.meta_layer.trunk_config import MEMBERS, READ_RADIUS, SITE_REACH, TRUNK, TrunkConfig
+from meta_spliceai.splice_engine.meta_layer.settings import MEMBERS, READ_RADIUS, SITE_REACH, TRUNK, TrunkConfig
 
 
 class Place(NamedTuple):
@@ -56,9 +57,31 @@ class Encoding:
     sites: bool = False
 
 
-class _Projection(nn.Module):
-    """Norm, linear map to fewer channels, GELU, at each position."""
+class BaseTrunk(nn.Module):
+    """Stands for features that come with the windows (see `trunk_features`).
 
+    A base network sees 5,000 bases to either side of a position, which no row's window holds. So features are computed
+    from the genome before training, and a predictor with this encoder has no weights of the network.
+
+    Attributes:
+        positions: places: the acceptor, the variant and `read_radius` bases to either side of it, the donor.
+        channels: those of each network one after the other, and one that is 1 where the place is known.
+    """
+
+    def __init__(self, reading: TrunkConfig, networks: int, width: int) -> None:
+        super().__init__()
+        self.reading = reading
+        self.positions = reading.positions
+        self.channels = networks * width + 1
+
+    def forward(self, onehot: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch channels positions"]:
+        raise InputError(
+            f"the trunk of {self.reading.family} is computed from the genome, not from a window of "
+            f"{onehot.shape[-1]} bases; give `fit` and `predict` windows with their features (`TrunkWindows.joined`)"
+        )
+
+
+class _Projection(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         # No scale of the norm's own: the linear map has one, and features that are kept then take no gradient.
@@ -91,7 +114,6 @@ class PairReadout(nn.Module):
         self.normed = normed
 
     def forward(self, ref: Features, alt: Features, shift: Shift = None) -> Float[Tensor, "batch out_features"]:
-        """The comparison. The variant stands in the middle, or `shift` places before it."""
         difference = alt - ref
         summed = difference.sum(-1) / math.sqrt(difference.shape[-1])
         extremes = difference.amax(-1), difference.amin(-1)
@@ -202,12 +224,7 @@ class ComposedPredictor(Predictor):
     Args:
         encoder, head: names in ENCODERS and HEADS.
         window: bases in the window (odd, the variant in the middle).
-        seed: of all random weights.
         encoder_settings, head_settings: what differs from their defaults.
-
-    Raises:
-        InputError: an unknown name or setting, a bad value.
-        MissingResourceError: pretrained weights that cannot be had.
     """
 
     def __init__(
@@ -255,3 +272,141 @@ class ComposedPredictor(Predictor):
 def blank_settings(encoder: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Settings with which the encoder is built without looking for its pretrained weights."""
     return {**settings, "weights": SCRATCH} if encoder in PUBLISHED else settings
+
+
+class _CNNDeltaPredictor(ComposedPredictor):
+    """Δ from a CNN.
+
+    Args:
+        window: bases in the window (odd, the variant in the middle); dilations follow it.
+        hidden_dim: channels of the encoder and width of the head.
+        kernel: taps of each convolution (odd).
+    """
+
+    encoder_name: ClassVar[str]
+
+    def __init__(self, window: int, hidden_dim: int, layers: int, kernel: int, dropout: float, seed: int) -> None:
+        settings = {"hidden_dim": hidden_dim, "layers": layers, "kernel": kernel}
+        super().__init__(self.encoder_name, "delta", window, seed, settings, {"dropout": dropout})
+        self.config = {"window": window, **settings, "dropout": dropout, "seed": seed}
+
+
+class ValidatedDeltaPredictor(_CNNDeltaPredictor):
+    """Δ of the three channels from a gated dilated residual CNN that reads reference and alternative."""
+
+    encoder_name = "gated-cnn"
+
+    def __init__(
+        self,
+        window: int = 501,
+        hidden_dim: int = 128,
+        layers: int = 6,
+        kernel: int = 7,
+        dropout: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(window, hidden_dim, layers, kernel, dropout, seed)
+
+
+class SimpleCNNDeltaPredictor(_CNNDeltaPredictor):
+    """Δ of the three channels from a plain dilated CNN that reads reference and alternative."""
+
+    encoder_name = "simple-cnn"
+
+    def __init__(
+        self,
+        window: int = 101,
+        hidden_dim: int = 64,
+        layers: int = 4,
+        kernel: int = 11,
+        dropout: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(window, hidden_dim, layers, kernel, dropout, seed)
+
+
+class HyenaDNADeltaPredictor(ComposedPredictor):
+    """Δ of the three channels from HyenaDNA on both strands of reference and alternative.
+
+    Args:
+        model_name: a published size: hyenadna-tiny-1k, -small-32k, -medium-160k, -medium-450k, -large-1m.
+        freeze_encoder: the encoder's weights stay as they are and its features are computed once; otherwise it is
+            fine-tuned as the training settings say.
+        encoder_settings: `weights` ("hub", a local folder, or "scratch": random; only when asked for, and written on
+            every result), `revision` (another commit on the hub than the pinned one), `read_radius` (features are read
+            up to this many bases from the variant; None for the whole window), `gradient_checkpointing` (less memory in
+            fine-tuning, a third more time).
+
+    Raises:
+        InputError: a bad value, or a folder that holds another size.
+        MissingResourceError: the weights cannot be had; the message names the ways out.
+    """
+
+    def __init__(
+        self,
+        model_name: str = "hyenadna-small-32k",
+        hidden_dim: int = 256,
+        freeze_encoder: bool = True,
+        window: int = 501,
+        dropout: float = 0.1,
+        seed: int = 0,
+        **encoder_settings: Any,
+    ) -> None:
+        model_config(model_name)  # refuses names that are no HyenaDNA
+        given = {"weights": HUB, "revision": None, "read_radius": 32, "gradient_checkpointing": False}
+        settings = {"hidden_dim": hidden_dim, "freeze_encoder": freeze_encoder, **given, **encoder_settings}
+        super().__init__(model_name, "delta", window, seed, settings, {"dropout": dropout})
+        self.config = {"model_name": model_name, "window": window, **settings, "dropout": dropout, "seed": seed}
+
+
+class _TaskPredictor(ComposedPredictor):
+    """One task on any encoder.
+
+    Args:
+        window: bases in the window (odd, the variant in the middle).
+        encoder: a name in ENCODERS.
+        encoder_settings: the encoder's own settings (hidden_dim, layers, weights …).
+    """
+
+    head_name: ClassVar[str]
+
+    def __init__(
+        self,
+        window: int = 501,
+        encoder: str = "gated-cnn",
+        dropout: float = 0.1,
+        seed: int = 0,
+        **encoder_settings: Any,
+    ) -> None:
+        super().__init__(encoder, self.head_name, window, seed, encoder_settings, {"dropout": dropout})
+        self.config = {"window": window, "encoder": encoder, "dropout": dropout, "seed": seed, **encoder_settings}
+
+
+class SpliceInducingClassifier(_TaskPredictor):
+    """Whether a variant alters splicing (step 1); predicts log odds, see BinaryHead."""
+
+    head_name = "binary"
+
+
+class EffectTypeClassifier(_TaskPredictor):
+    """Which kind of effect an altering variant has (step 2); see EffectTypeHead."""
+
+    head_name = "effect-type"
+
+
+class PositionLocalizer(_TaskPredictor):
+    """Where the affected site lies (step 3); see PositionHead."""
+
+    head_name = "position"
+
+
+class DeltaMagnitudePredictor(_TaskPredictor):
+    """How large the effect is (step 4); see MagnitudeHead."""
+
+    head_name = "magnitude"
+
+
+class UnifiedSpliceClassifier(_TaskPredictor):
+    """All tasks on one encoder; see MultitaskHead."""
+
+    head_name = "multitask"

@@ -38,13 +38,9 @@ class QuantileEnsemble(Predictor):
     10.3982/ECTA7880). The direction is the members' mean.
 
     Args:
-        window: bases in the window (odd, the variant in the middle).
         quantiles: increasing numbers between 0 and 1.
-        encoder: a name in ENCODERS.
-        dropout: share dropped in the heads in training.
         seed: of the first member; each further one takes the next.
         score: `middle` or `mean`, as in QuantileHead.
-        encoder_settings: the encoders' own settings.
     """
 
     def __init__(
@@ -160,12 +156,10 @@ class WeightedEnsemble(nn.Module):
         return total
 
     def columns(self, predictions: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
-        """What the predictions mean, as the members say."""
         first: Predictor = self.members[0]  # type: ignore[assignment]
         return first.columns(predictions)
 
     def describe(self) -> dict[str, Any]:
-        """The members' descriptions and weights."""
         return {
             "predictor": type(self).__name__,
             "window": self.window,
@@ -198,8 +192,6 @@ class WeightedEnsemble(nn.Module):
         """Read what `save_pretrained` wrote.
 
         Raises:
-            MissingResourceError: no ensemble there, or a member is gone.
-            IntegrityError: config.json is damaged, or a member is.
             InputError: the folder holds a single predictor.
         """
         folder = Path(folder)
@@ -224,9 +216,6 @@ def fit_shares(
     Non-negative least squares with a heavily weighed row that asks for the sum (Breiman 1996, "Stacked regressions",
     10.1007/BF00117832, for why weights must not be negative). The rows are the validation part's: members trained on a
     row look better on it than they are.
-
-    Raises:
-        InputError: shapes that do not fit; a number that is none.
     """
     if predictions.ndim != 3 or predictions.shape[1:] != labels.shape or not labels.size:
         raise InputError(f"predictions of shape {predictions.shape} do not fit labels of shape {labels.shape}")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import EFFECT_TYPES
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 Compared = Float[Tensor, "batch inputs"]
@@ -34,9 +34,7 @@ class Head(nn.Module):
     """What every head is.
 
     Attributes:
-        task: the target it is trained on.
         class_names: names of the classes that `classes` numbers; none where the task has no classes.
-        outputs: numbers in a prediction.
         labels: numbers in a label; NaN in a label means "not known".
     """
 
@@ -69,7 +67,6 @@ class Head(nn.Module):
         return counted.sum() / known.sum().clamp_min(1)
 
     def classes(self, labels: Labels) -> Int[Tensor, " batch"] | None:
-        """The class of each row (−1 where it is not known); None where the task has no classes."""
         return None
 
     def moved(self, labels: Labels, shift: Int[Tensor, " batch"]) -> Labels:
@@ -80,7 +77,6 @@ class Head(nn.Module):
         """Take the training labels' scale, where the head's predictions are in the labels' own unit."""
 
     def comparable(self, prediction: Prediction, labels: Labels) -> tuple[Tensor, Tensor] | None:
-        """The parts of predictions and labels whose correlation is worth a look; None where there are none."""
         return None
 
     def columns(self, predictions: Predictions) -> Columns:
@@ -90,8 +86,6 @@ class Head(nn.Module):
 
 
 class _TwoLayerHead(Head):
-    """A head whose prediction is two layers on the comparison."""
-
     def __init__(self, inputs: int, channels: int, positions: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.layers = two_layers(inputs, channels, self.outputs, dropout)
@@ -162,7 +156,6 @@ class DeltaHead(_TwoLayerHead):
         return regression_costs(prediction, labels, config)
 
     def classes(self, labels: Labels) -> Int[Tensor, " batch"]:
-        """0 for a Δ of zero (Normal), 1 for any other."""
         return _delta_classes(labels)
 
     def comparable(self, prediction: Prediction, labels: Labels) -> tuple[Tensor, Tensor]:
@@ -225,7 +218,6 @@ class QuantileHead(Head):
         return torch.cat((sizes, raw[:, -1:].tanh()), dim=1).flatten(1)
 
     def costs(self, prediction: Prediction, labels: Labels, config: TrainingConfig) -> Costs:
-        """Pinball loss of the sizes, and the squared error of the direction weighted with the label's size."""
         split = prediction.unflatten(1, (-1, 3))
         sizes, direction = split[:, :-1], split[:, -1]
         known = ~labels.isnan().any(1)
@@ -240,12 +232,10 @@ class QuantileHead(Head):
         return _delta_classes(labels)
 
     def comparable(self, prediction: Prediction, labels: Labels) -> tuple[Tensor, Tensor]:
-        """The size that becomes the score, with its direction, against Δ."""
         split = prediction.unflatten(1, (-1, 3))
         return split[:, self._scored()].mean(1) * split[:, -1], labels
 
     def _scored(self) -> slice:
-        """Which quantiles the score is the mean of."""
         if self.score == "mean":
             return slice(0, len(self.quantiles))
         middle = int(np.abs(np.asarray(self.quantiles) - 0.5).argmin())
@@ -294,7 +284,6 @@ class PositionHead(Head):
         return scores[:, :, 0]
 
     def costs(self, prediction: Prediction, labels: Labels, config: TrainingConfig) -> Costs:
-        """Divergence to the softened target; an offset beyond the positions read counts as not known."""
         offsets = torch.arange(self.outputs, device=prediction.device) - self.outputs // 2
         known = labels[:, 0].abs() <= self.outputs // 2  # False for NaN
         place = labels[:, 0].where(known, labels.new_zeros(()))
@@ -345,11 +334,9 @@ class MagnitudeHead(_TwoLayerHead):
         return super().forward(compared, ref, alt).float() * self.scale
 
     def costs(self, prediction: Prediction, labels: Labels, config: TrainingConfig) -> Costs:
-        """Huber or squared error of both numbers, each in units of its scale."""
         return regression_costs(prediction / self.scale, labels / self.scale, config)
 
     def comparable(self, prediction: Prediction, labels: Labels) -> tuple[Tensor, Tensor]:
-        """The measured effect where it is known."""
         known = ~labels[:, 0].isnan()
         return prediction[known, :1], labels[known, :1]
 
@@ -413,13 +400,11 @@ class MultitaskHead(Head):
         return total
 
     def costs(self, prediction: Prediction, labels: Labels, config: TrainingConfig) -> Costs:
-        """Plain sum of the tasks' costs in each row."""
         each = [head.costs(own, own_labels, config) for head, own, own_labels in self._parts(prediction, labels)]
         costs, known = zip(*each, strict=True)
         return torch.stack(costs).sum(0), torch.stack(known).any(0)
 
     def classes(self, labels: Labels) -> Int[Tensor, " batch"]:
-        """Altering or not."""
         return self.heads["altering"].classes(self._split(labels, "labels")[1])  # type: ignore[operator]
 
     def moved(self, labels: Labels, shift: Int[Tensor, " batch"]) -> Labels:
@@ -431,7 +416,6 @@ class MultitaskHead(Head):
             head.learn_scale(own)
 
     def comparable(self, prediction: Prediction, labels: Labels) -> tuple[Tensor, Tensor]:
-        """Δ where it is known."""
         delta, wanted = self._split(prediction, "outputs")[0], self._split(labels, "labels")[0]
         known = ~wanted.isnan().any(1)
         return delta[known], wanted[known]
@@ -465,11 +449,7 @@ OF_ALTERING = ("effect-type", "position")
 
 
 def two_layers(inputs: int, hidden_dim: int, outputs: int, dropout: float) -> nn.Sequential:
-    """Norm, linear, GELU, dropout, linear. The last layer starts small, so that training starts near a zero output.
-
-    Raises:
-        InputError: a dropout outside [0, 1).
-    """
+    """Norm, linear, GELU, dropout, linear. The last layer starts small, so that training starts near a zero output."""
     if not 0 <= dropout < 1:
         raise InputError(f"dropout {dropout} is not in [0, 1)")
     last = nn.Linear(hidden_dim, outputs)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.models.heads import Head
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -40,7 +40,6 @@ class Predictor(nn.Module):
 
     Attributes:
         window: bases the predictor reads (odd; the variant in the middle).
-        config: the constructor's arguments.
         weights: where the weights come from, in words ("scratch", a folder, a checkpoint's name and revision).
         encoder_frozen: the encoder is never trained, so that its features can be computed once and kept.
         positions: places around the window's middle whose features are compared.
@@ -89,7 +88,6 @@ class Predictor(nn.Module):
         return self
 
     def compare(self, ref: Features, alt: Features, shift: Shift = None) -> Float[Tensor, "batch outputs"]:
-        """The prediction from two sequences' features."""
         ref, alt = self.project(ref), self.project(alt)
         compared = self.readout(ref, alt, shift)
         if self.sites:
@@ -118,7 +116,6 @@ class Predictor(nn.Module):
         config: TrainingConfig,
         weights: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, ""]:
-        """What the prediction costs against the labels; the head decides how."""
         return self.head.loss(prediction, labels, config, weights)
 
     def columns(self, predictions: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
@@ -127,11 +124,9 @@ class Predictor(nn.Module):
         return self.head.columns(predictions)
 
     def parameter_count(self) -> int:
-        """Numbers that make up the model, trained or frozen."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def describe(self) -> dict[str, Any]:
-        """The model in plain values: class, config, parameter counts, receptive field, origin of the weights."""
         return {
             "predictor": type(self).__name__,
             "config": self.config,
@@ -189,7 +184,6 @@ class Predictor(nn.Module):
 
 
 def write_description(folder: Path, described: dict[str, Any], card: str) -> None:
-    """Write config.json and the model card of a predictor or an ensemble."""
     with atomic_write(folder / CONFIG_FILE) as handle:
         json.dump({"format": FORMAT, **described}, handle, indent=2, ensure_ascii=False)
     with atomic_write(folder / CARD_FILE) as handle:
@@ -197,13 +191,7 @@ def write_description(folder: Path, described: dict[str, Any], card: str) -> Non
 
 
 def read_config(folder: Path, fields: dict[str, type]) -> dict[str, Any]:
-    """What config.json of a saved predictor or ensemble says; `fields` must be there, each with its type.
-
-    Raises:
-        MissingResourceError: it is not there.
-        IntegrityError: it is damaged, or lacks a field.
-        InputError: it is of another kind, or in the format of another version.
-    """
+    """What config.json of a saved predictor or ensemble says; `fields` must be there, each with its type."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise MissingResourceError(f"no saved predictor in {folder}: {CONFIG_FILE} is missing")

@@ -71,7 +71,6 @@ class _WindowEncoder(nn.Module):
 
     Args:
         window: bases in the window (odd); dilations follow it, so that the middle position sees all of it.
-        hidden_dim: channels.
         layers: convolutions after the gated encoder's entry, all convolutions of the plain one.
         kernel: taps of each convolution (odd).
 

@@ -10,14 +10,12 @@ import pytest
 import torch
 
 from meta_spliceai.errors import RunError
-from meta_spliceai.splice_engine.meta_layer import embedding_cache
-from meta_spliceai.splice_engine.meta_layer.embedding_cache import frozen_features
-from meta_spliceai.splice_engine.meta_layer.fit_report import FeatureWork
+from meta_spliceai.splice_engine.meta_layer import features
+from meta_spliceai.splice_engine.meta_layer.features import WindowData, frozen_features
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
-from meta_spliceai.splice_engine.meta_layer.training import fit
-from meta_spliceai.splice_engine.meta_layer.training_config import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.window_data import WindowData
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.training import FeatureWork, fit
 
 from .conftest import WINDOW, ToyTask
 
@@ -34,14 +32,14 @@ def new_predictor(seed: int = 0) -> HyenaDNADeltaPredictor:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many sequences the encoder was given, call by call."""
     calls: list[int] = []
-    encode = embedding_cache._encode
+    encode = features._encode
 
     def counting(predictor: object, sequences: np.ndarray, *rest: object) -> np.ndarray:
         calls.append(len(sequences))
         return encode(predictor, sequences, *rest)
 
-    monkeypatch.setattr(embedding_cache, "_encode", counting)
-    monkeypatch.setattr(embedding_cache, "BLOCK", 50)
+    monkeypatch.setattr(features, "_encode", counting)
+    monkeypatch.setattr(features, "BLOCK", 50)
     return calls
 
 
@@ -91,7 +89,7 @@ def test_an_interruption_keeps_finished_blocks_and_damage_is_noticed(
     toy_task: ToyTask, tmp_path: Path, counted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, data = new_predictor(), WindowData.on_device(toy_task.windows, CPU)
-    encode = embedding_cache._encode
+    encode = features._encode
     left = iter([True, True, False])
 
     def cut(*args: object) -> np.ndarray:
@@ -100,7 +98,7 @@ def test_an_interruption_keeps_finished_blocks_and_damage_is_noticed(
         return encode(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(embedding_cache, "_encode", cut)
+        patched.setattr(features, "_encode", cut)
         with pytest.raises(KeyboardInterrupt):
             frozen_features(model, data, tmp_path)
     assert frozen_features(model, data, tmp_path, write=False) is None

@@ -1,4 +1,5 @@
-"""Where a variant stands: distances to the splice sites around it, in transcript orientation, and the region's name.
+"""Where a variant stands (distances to the splice sites around it, in transcript orientation, and the region's name)
+and what it does to the k-mers around it.
 
 Sites are given as the exon's own bases: `acceptor_pos` is its first base, `donor_pos` its last, in transcript order.
 `to_acceptor` and `to_donor` are 0 there, positive into the exon, negative into the intron, so −1 and −2 are the
@@ -7,14 +8,16 @@ canonical AG or GT.
 
 from __future__ import annotations
 
-from itertools import takewhile
+from itertools import product, takewhile
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.sequence import N_CODE
+from meta_spliceai.splice_engine.variants.windows import Windows
 
 CANONICAL = 2
 """Intronic bases of a site that are almost never anything but AG or GT."""
@@ -42,7 +45,6 @@ def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = N
 
     Args:
         table: variant table (`pos` 1-based, alleles on the plus strand, `strand` of the gene).
-        annotation: genes, for rows without a tested exon.
 
     Returns:
         Columns `to_acceptor`, `to_donor`; `nearest`, the distance of smaller magnitude; `nearest_is_donor`, 1.0 if that
@@ -114,7 +116,6 @@ def _shared(one: str, other: str) -> int:
 
 
 def _positions(column: pd.Series) -> Float[np.ndarray, " rows"]:
-    """Positions as floats, NaN where unknown."""
     return np.array(column.astype("Int64").to_numpy(dtype=np.float64, na_value=np.nan))
 
 
@@ -152,3 +153,36 @@ def _regions(
         region[of_site & intronic & (depth > 0) & (depth <= CANONICAL)] = f"canonical {site}"
     region[~has_sites] = "no site known"
     return region
+
+
+LONGEST, REACH = 3, 10
+"""Longest k-mer that is counted, and bases to either side of the variant: farther ones are the same in both alleles."""
+
+
+def count_kmers(codes: UInt8[np.ndarray, "rows length"], k: int) -> Int[np.ndarray, "rows kmers"]:
+    """How often each k-mer stands in each row (those with an N are not counted), in alphabetical order."""
+    rows, length = codes.shape
+    if length < k:
+        return np.zeros((rows, 4**k), dtype=np.int64)
+    pieces = np.lib.stride_tricks.sliding_window_view(codes, k, axis=1)
+    index = np.minimum(pieces, 3) @ 4 ** np.arange(k)[::-1] + 4**k * np.arange(rows)[:, None]
+    real = (pieces < N_CODE).all(axis=2)
+    return np.bincount(index[real], minlength=rows * 4**k).reshape(rows, 4**k)
+
+
+def kmer_changes(windows: Windows) -> pd.DataFrame:
+    """Counts of each k-mer in the alternative minus the reference window, and of bases and pairs in the reference.
+
+    Returns:
+        Columns `Δ{k-mer}` for k-mers of 1 to LONGEST bases, `near {k-mer}` for those of 1 and 2 bases in the reference.
+    """
+    centre = windows.length // 2
+    near = slice(max(0, centre - REACH), min(windows.length, centre + REACH + 1))
+    columns: dict[str, np.ndarray] = {}
+    for k in range(1, LONGEST + 1):
+        ref, alt = count_kmers(windows.ref[:, near], k), count_kmers(windows.alt[:, near], k)
+        for number, letters in enumerate(product("ACGT", repeat=k)):
+            columns[f"Δ{''.join(letters)}"] = (alt - ref)[:, number].astype(np.float64)
+            if k <= 2:
+                columns[f"near {''.join(letters)}"] = ref[:, number].astype(np.float64)
+    return pd.DataFrame(columns)

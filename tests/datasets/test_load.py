@@ -1,17 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from meta_spliceai import datasets
-from meta_spliceai.datasets import DataSet, Loaded, combined, registry
+from meta_spliceai import datasets, resources
+from meta_spliceai.datasets import DataSet, Loaded, registry
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
-from meta_spliceai.splice_engine.variants.coverage import Coverage
-from meta_spliceai.splice_engine.variants.table import as_variant_table
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table
 
 GENOME = MemoryGenome({"1": "A" * 50}, build="toy", name="toy")
 
@@ -89,8 +89,8 @@ class Chain:
 def test_chromosomes_and_constructs_are_one_genome_with_places_in_one_build(
     make: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(combined, "Chain", Chain)
-    monkeypatch.setattr(combined.resources, "resolve_edition", lambda name: SimpleNamespace(path=name))
+    monkeypatch.setattr(import_module("meta_spliceai.datasets.load"), "Chain", Chain)
+    monkeypatch.setattr(resources, "resolve_edition", lambda name: SimpleNamespace(path=name))
     chromosomes = MemoryGenome({"chr1": "A" * 50}, build="GRCh38", name="chromosomes")
     make("one", [(1, "Normal"), (2, "Normal")], chromosomes, "GRCh38", genome_chrom="1", genome_pos=[1, 2])
     library = MemoryGenome({"exon": "C" + "A" * 9}, build="two's constructs", name="library")

@@ -11,20 +11,20 @@ import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.builds import CHROMOSOME_LENGTHS
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
-from meta_spliceai.splice_engine.genome.get_genome import get_genome, splice_site_share
 from meta_spliceai.splice_engine.genome.human_genome import (
     NoGenome,
     cached_genome,
     genome_in_words,
+    get_genome,
     human_genome,
     needed_genome,
+    splice_site_share,
     whole_genome,
 )
-from meta_spliceai.splice_engine.genome.memory import MemoryGenome
 from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta
 from meta_spliceai.splice_engine.genome.sequence import decode
+from meta_spliceai.splice_engine.genome.source import CHROMOSOME_LENGTHS, MemoryGenome
 from tests.conftest import RunCli
 from tests.file_server import FileServer
 

@@ -1,0 +1,366 @@
+"""Is the effect right: its kind (confusion, F1 of each), its place (does a predicted change fall where one was
+observed), and the biological reading: with Δ added to the base scores, do sites appear and vanish where they were seen
+to? And how well could anything do: the labels' own agreement, as a line above every model. A measurement repeats itself
+only so far; a model that matched one replicate no better than the other replicate does has nothing left to learn from
+these labels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
+    NO_POINTS,
+    pearson_sums,
+    rank_correlation,
+    rank_scores,
+    sort_once,
+    weigh_ranks,
+)
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, share, with_interval
+
+
+class EffectTypes(NamedTuple):
+    """How well a classifier of several kinds does.
+
+    Attributes:
+        confusion: observed kinds as rows, predicted ones as columns.
+        table: a row for `macro F1`, `accuracy` and `F1 of …`: estimate, low, high, n, reason.
+    """
+
+    confusion: pd.DataFrame
+    table: pd.DataFrame
+
+
+def evaluate_effect_types(
+    observed: Sequence[str] | np.ndarray,
+    predicted: Sequence[str] | np.ndarray,
+    groups: np.ndarray,
+    kinds: Sequence[str],
+    *,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> EffectTypes:
+    """Confusion and F1 with group-bootstrap intervals.
+
+    F1 of a kind is 2 TP / (2 TP + FP + FN); macro F1 is the plain mean over the kinds that are observed or predicted,
+    so that a rare kind counts as much as a common one. A resample in which a kind is neither observed nor predicted
+    leaves it out of the mean, as scikit-learn does.
+
+    Raises:
+        InputError: a kind outside the list, no variants, different numbers of rows.
+    """
+    if len(observed) != len(predicted) or len(observed) != len(groups):
+        raise InputError(
+            f"effect types: {len(observed)} observed, {len(predicted)} predicted, {len(groups)} groups; one each a "
+            "variant is needed"
+        )
+    if not len(observed):
+        raise InputError("effect types: no variants; there is nothing to evaluate")
+    number = {kind: place for place, kind in enumerate(kinds)}
+    for what, values in (("observed effect type", observed), ("predicted effect type", predicted)):
+        for row, value in enumerate(values):
+            if value not in number:
+                raise unknown_value(what, value, kinds, f"row {row + 1}")
+    k = len(kinds)
+    plan = plan_resamples(groups, n_boot, seed)
+    cell = np.array([number[o] * k + number[p] for o, p in zip(observed, predicted, strict=True)])
+    by_group = np.bincount(plan.unit * k * k + cell, minlength=plan.n_groups * k * k).reshape(plan.n_groups, k * k)
+    counts = by_group.sum(axis=0).reshape(k, k)
+    whole = _scores(counts[None].astype(np.float64))
+    drawn = _scores((plan.counts.astype(np.float64) @ by_group).reshape(-1, k, k))
+    sizes = [counts.sum(), counts.sum(), *counts.sum(axis=1)]
+    rows = []
+    for place, name in enumerate(["macro F1", "accuracy", *(f"F1 of {kind}" for kind in kinds)]):
+        lacking, undefined = "kind neither observed nor predicted", "neither observed nor predicted"
+        bounded = with_interval(whole[place][0], drawn[place], plan.n_groups, lacking, undefined)
+        rows.append({"metric": name, **bounded, "n": int(sizes[place])})
+    confusion = pd.DataFrame(counts, index=pd.Index(kinds, name="observed"), columns=pd.Index(kinds, name="predicted"))
+    return EffectTypes(confusion, pd.DataFrame(rows).set_index("metric"))
+
+
+def _scores(confusion: Float[np.ndarray, "resamples kinds kinds"]) -> list[Float[np.ndarray, " resamples"]]:
+    true = np.einsum("rkk->rk", confusion)
+    touched = confusion.sum(axis=1) + confusion.sum(axis=2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        f1 = np.where(touched > 0, 2 * true / touched, np.nan)
+        present = (touched > 0).sum(axis=1)
+        macro = np.where(present > 0, np.nansum(f1, axis=1) / present, np.nan)
+        accuracy = true.sum(axis=1) / confusion.sum(axis=(1, 2))
+    return [macro, accuracy, *f1.T]
+
+
+TOLERANCES = (0, 1, 5)
+"""Bases by which a prediction may miss and still count."""
+
+
+def evaluate_localisation(
+    gold: Sequence[Sequence[int]],
+    predicted: Mapping[str, Float[np.ndarray, " variants"]],
+    groups: np.ndarray,
+    *,
+    tolerances: Sequence[int] = TOLERANCES,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Hit rates of predicted against observed positions.
+
+    A variant is hit if its predicted position lies within the tolerance of any of its observed ones. A variant without
+    a prediction (NaN) is a miss: the observation is there and the scorer did not find it. Variants without an observed
+    position are not evaluated, and are counted.
+
+    Args:
+        gold: observed positions of each variant (bases from the variant, transcript orientation); empty if none known.
+        predicted: for each scorer the position it gives each variant, in the same coordinates.
+
+    Returns:
+        A row a scorer and tolerance: scorer, tolerance, estimate, low, high, n (evaluated), n_without_gold,
+        n_without_prediction, reason.
+    """
+    if any(tolerance < 0 for tolerance in tolerances):
+        raise InputError(f"tolerances {', '.join(map(str, tolerances))}: none may be negative")
+    known = np.array([len(positions) > 0 for positions in gold], dtype=bool)
+    plan = plan_resamples(groups, n_boot, seed)
+    if len(plan.unit) != len(gold):
+        raise InputError(f"localisation: {len(plan.unit)} groups for {len(gold)} variants")
+    rows = []
+    for scorer, positions in predicted.items():
+        if np.shape(positions) != (len(gold),):
+            raise InputError(f"localisation: {scorer} gives {np.shape(positions)} positions for {len(gold)} variants")
+        miss = np.array(
+            [
+                np.inf if np.isnan(mine) or not len(theirs) else min(abs(mine - one) for one in theirs)
+                for mine, theirs in zip(positions, gold, strict=True)
+            ]
+        )
+        counts = {
+            "n": int(known.sum()),
+            "n_without_gold": int((~known).sum()),
+            "n_without_prediction": int((known & np.isnan(positions)).sum()),
+        }
+        for tolerance in tolerances:
+            hits = (miss <= tolerance).astype(np.float64)
+            found = share(hits, known.astype(np.float64), plan, "no observed position")
+            bounds = {key: found[key] for key in ("estimate", "low", "high")}
+            rows.append({"scorer": scorer, "tolerance": tolerance, **bounds, **counts, "reason": found["reason"]})
+    return pd.DataFrame(rows)
+
+
+CHANNEL_OF = {"acceptor": ACCEPTOR, "donor": DONOR}
+PEAK = 0.5
+"""Probability from which a position counts as a splice site."""
+
+Sites = Bool[np.ndarray, "variants positions 2"]
+
+
+@dataclass(frozen=True)
+class ObservedSites:
+    """Sites seen to be lost and gained by one variant: (site, offset), site "acceptor" or "donor", offset in bases
+    from the variant in transcript orientation."""
+
+    lost: tuple[tuple[str, int], ...] = ()
+    gained: tuple[tuple[str, int], ...] = ()
+
+
+def evaluate_peaks(
+    reference: Float[np.ndarray, "variants positions 3"],
+    delta: Mapping[str, Float[np.ndarray, "variants positions 3"]],
+    observed: Sequence[ObservedSites],
+    groups: np.ndarray,
+    *,
+    peak: float = PEAK,
+    tolerance: int = 0,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Peaks of base + Δ against what was observed.
+
+    A peak is a position of the acceptor or donor channel with base + Δ at or above `peak`. What should be there is
+    the reference's peaks, less those observed lost, plus those observed gained.
+
+    Args:
+        reference: base probabilities of the reference sequence, centre = the variant, transcript orientation.
+        delta: for each scorer its Δ at the same positions.
+        observed: for each variant the sites lost and gained; both empty for a variant observed to change nothing.
+        tolerance: bases by which a peak may miss an observed site.
+
+    Returns:
+        Rows scorer × metric with estimate, low, high, hits, of, groups, reason. `peak_precision`: predicted peaks that
+        should be there; `peak_recall`: expected ones that are; `gain_detection`: gained sites that were no reference
+        peak and are one now; `loss_detection`: lost sites that were a reference peak and are none any more;
+        `false_gain_rate`: variants with no gained site observed that get a new peak. Sites outside the positions given
+        can neither hit nor miss, and are in `out_of_reach`.
+    """
+    variants, positions = reference.shape[:2]
+    if positions % 2 == 0 or reference.ndim != 3 or reference.shape[2] != 3:
+        raise InputError(f"peaks: reference of shape {reference.shape}; (variants, odd positions, 3) is needed")
+    if len(observed) != variants or len(groups) != variants:
+        raise InputError(f"peaks: {variants} variants, {len(observed)} observations, {len(groups)} groups; one each")
+    if not 0 < peak < 1 or tolerance < 0:
+        raise InputError(f"peaks: threshold {peak:g} and tolerance {tolerance}; 0 < threshold < 1, tolerance ≥ 0")
+    plan = plan_resamples(groups, n_boot, seed)
+    half = positions // 2
+    before = _sites(reference) >= peak
+    lost, out_of_reach = _marked(observed, "lost", before.shape, half)
+    gained, out_of_reach_too = _marked(observed, "gained", before.shape, half)
+    lost_here = _widened(lost, tolerance) & before
+    gained_here = gained & ~_widened(before, tolerance)
+    expected = (before & ~lost_here) | gained
+    any_gain = np.array([bool(sites.gained) for sites in observed])
+    rows = []
+    for scorer, change in delta.items():
+        if change.shape != reference.shape:
+            raise InputError(f"peaks: Δ of {scorer} has shape {change.shape}, the reference {reference.shape}")
+        after = _sites(reference + change) >= peak
+        right = after & _widened(expected, tolerance)
+        met = _widened(after, tolerance)
+        new = after & ~before & ~_widened(gained, tolerance)
+        no_gain = "no gained site observed that the reference lacks"
+        marks = {
+            "peak_precision": (right, after, "no peak predicted"),
+            "peak_recall": (met & expected, expected, "no peak expected"),
+            "gain_detection": (met & gained_here, gained_here, no_gain),
+            "loss_detection": (lost_here & ~after, lost_here, "no reference peak lost"),
+        }
+        counts = {name: (_per_variant(a), _per_variant(b), nothing) for name, (a, b, nothing) in marks.items()}
+        false_gains = (_per_variant(new) > 0) * ~any_gain * 1.0
+        counts["false_gain_rate"] = (false_gains, ~any_gain * 1.0, "every variant has a gained site")
+        for metric, (hits, of, nothing) in counts.items():
+            found = share(hits, of, plan, nothing)
+            rows.append({"scorer": scorer, "metric": metric, **found, "out_of_reach": out_of_reach + out_of_reach_too})
+    return pd.DataFrame(rows)
+
+
+def _sites(values: Float[np.ndarray, "variants positions 3"]) -> Float[np.ndarray, "variants positions 2"]:
+    return values[:, :, list(CHANNEL_OF.values())]
+
+
+def _marked(observed: Sequence[ObservedSites], which: str, shape: tuple[int, ...], half: int) -> tuple[Sites, int]:
+    marked, outside = np.zeros(shape, dtype=bool), 0
+    order = list(CHANNEL_OF)
+    for row, sites in enumerate(observed):
+        for site, offset in getattr(sites, which):
+            if site not in CHANNEL_OF:
+                raise InputError(f"peaks: kind of site '{site}' at variant {row + 1}; choices: {', '.join(order)}")
+            if abs(offset) > half:
+                outside += 1
+            else:
+                marked[row, half + offset, order.index(site)] = True
+    return marked, outside
+
+
+def _widened(marked: Sites, tolerance: int) -> Sites:
+    wide = marked.copy()
+    for step in range(1, tolerance + 1):
+        wide[:, step:] |= marked[:, :-step]
+        wide[:, :-step] |= marked[:, step:]
+    return wide
+
+
+def _per_variant(marked: Sites) -> Float[np.ndarray, " variants"]:
+    return marked.sum(axis=(1, 2)).astype(np.float64)
+
+
+CHUNK = 50
+"""Resamples at a time."""
+
+
+def replicate_ceiling(
+    one: Float[np.ndarray, " rows"],
+    two: Float[np.ndarray, " rows"],
+    altering_one: Bool[np.ndarray, " rows"],
+    altering_two: Bool[np.ndarray, " rows"],
+    groups: np.ndarray,
+    *,
+    loss_is_negative: bool = True,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Agreement of two replicates of the measured effect.
+
+    Args:
+        one, two: the effect as each replicate has it; rows with NaN in either are left aside.
+        altering_one, altering_two: the class by the data set's own rule applied to each replicate alone.
+        loss_is_negative: an altering effect is a negative one, so that −effect ranks; else |effect| does.
+
+    Returns:
+        Rows (index `metric`), with estimate, low, high, n, reason:
+        `pearson`, `spearman` between the replicates; `reliability` of their mean, 2r / (1 + r) (Spearman 1910, Brown
+        1910); `best_pearson`, √reliability, the most that any predictor can correlate with the mean (attenuation,
+        Spearman 1904); `auroc` and `auprc` of one replicate's effect for the other's classes, both ways averaged;
+        `kappa` of the two classes (Cohen 1960).
+    """
+    sizes = {len(one), len(two), len(altering_one), len(altering_two), len(groups)}
+    if len(sizes) > 1:
+        raise InputError(f"replicates: {', '.join(map(str, sorted(sizes)))} rows; all must be the same rows")
+    known = ~(np.isnan(one) | np.isnan(two))
+    if not known.any():
+        raise InputError("replicates: no row was measured twice; there is no ceiling to be had from them")
+    one, two = one[known], two[known]
+    calls = np.asarray(altering_one, dtype=bool)[known], np.asarray(altering_two, dtype=bool)[known]
+    plan = plan_resamples(np.asarray(groups, dtype=object)[known], n_boot, seed)
+    sums = pearson_sums(one, two, plan.unit, plan.n_groups)
+    ranks = sort_once(one, plan.unit), sort_once(two, plan.unit)
+    height = (lambda effect: -effect) if loss_is_negative else np.abs
+    ranked = rank_scores(calls[1], height(one), plan.unit), rank_scores(calls[0], height(two), plan.unit)
+
+    def at(counts: np.ndarray) -> dict[str, Float[np.ndarray, " resamples"]]:
+        r = sums.at(counts)
+        weights = counts[:, plan.unit]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            reliability = 2 * r / (1 + r)
+            best = np.sqrt(np.where(reliability >= 0, reliability, np.nan))
+        binary = [side.at(counts, NO_POINTS) for side in ranked]
+        return {
+            "pearson": r,
+            "spearman": rank_correlation(ranks[0].ranks(counts), weigh_ranks(ranks[1].ranks(counts), weights)),
+            "reliability": reliability,
+            "best_pearson": best,
+            "auroc": (binary[0]["auroc"] + binary[1]["auroc"]) / 2,
+            "auprc": (binary[0]["auprc"] + binary[1]["auprc"]) / 2,
+            "kappa": _kappa(calls, weights),
+        }
+
+    whole = at(plan.everything)
+    pieces = [at(counts) for counts in plan.chunks(CHUNK)]
+    rows = []
+    for metric, value in whole.items():
+        drawn = np.concatenate([piece[metric] for piece in pieces]) if pieces else np.empty(0)
+        undefined = "constant replicates, or a class without a variant"
+        bounded = with_interval(value[0], drawn, plan.n_groups, "constant, or a class not drawn", undefined)
+        rows.append({"metric": metric, **bounded, "n": len(one)})
+    return pd.DataFrame(rows).set_index("metric")
+
+
+def call_agreement(calls: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Agreement of several calls of the same variants (sources or methods), over all pairs of calls of a variant.
+
+    Args:
+        calls: the classes each variant was given; variants with fewer than two are left aside.
+
+    Returns:
+        `variants` and `pairs` compared, `agreement` (share of pairs that agree), NaN without any pair.
+    """
+    compared = [list(itertools.combinations(given, 2)) for given in calls if len(given) > 1]
+    agree = [first == second for pairs in compared for first, second in pairs]
+    agreement = sum(agree) / len(agree) if agree else float("nan")
+    return {"variants": len(compared), "pairs": len(agree), "agreement": agreement}
+
+
+def _kappa(
+    calls: tuple[Bool[np.ndarray, " rows"], Bool[np.ndarray, " rows"]], weights: np.ndarray
+) -> Float[np.ndarray, " resamples"]:
+    n = weights.sum(axis=1).astype(np.float64)
+    one, two = (weights[:, side].sum(axis=1) / n for side in calls)
+    both = (weights[:, calls[0] == calls[1]]).sum(axis=1) / n
+    chance = one * two + (1 - one) * (1 - two)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(chance < 1, (both - chance) / (1 - chance), np.nan)
