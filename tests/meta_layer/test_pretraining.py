@@ -276,7 +276,7 @@ def test_the_command_writes_an_encoder(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     fasta.write_text("".join(f">chr{i}\n{''.join(rng.choice(list('ACGT'), 400))}\n" for i in (2, 3)))
     app = typer.Typer()
-    command.register(app)
+    app.command()(command.pretrain)
     arguments = ["--out", tmp_path / "encoder", "--sequence", fasta, "--steps", 2, "--length", 64]
     done = CliRunner().invoke(app, [str(word) for word in arguments])
     assert done.exit_code == 0, done.output
