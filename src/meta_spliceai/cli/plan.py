@@ -13,7 +13,8 @@ from meta_spliceai.cli.console import PlainConsole, print_json, styled
 from meta_spliceai.cli.options import MOST_DOLLARS, AsJson, Assignments, Ledgers, Prices, RunsDir
 
 if TYPE_CHECKING:
-    from meta_spliceai.experiments.plan.planner import Plan, Planner, RowPlan
+    from meta_spliceai.experiments.plan.choose import Plan, RowPlan
+    from meta_spliceai.experiments.plan.planner import Planner
 
 
 def plan(
@@ -139,7 +140,7 @@ def _unless_nan(number: float, form: str) -> str:
 
 
 def _show(made: Plan, left_out: str) -> None:
-    from meta_spliceai.experiments.plan.planner import in_short
+    from meta_spliceai.experiments.plan.choose import in_short
 
     console = PlainConsole()
     table = _table("Plan", "row", "GB", "hours", "$", "batch", "card", "why")
@@ -173,7 +174,7 @@ def _show(made: Plan, left_out: str) -> None:
 
 
 def _cells(made: Plan, row: RowPlan) -> list[str | Text]:
-    from meta_spliceai.experiments.plan.planner import in_short
+    from meta_spliceai.experiments.plan.choose import in_short
 
     offer = made.chosen.get(row.spec.id, row.best)
     colour = {"completed": "green", "out of memory": "red", "cannot run": "yellow"}.get(row.state)

@@ -31,7 +31,7 @@ from meta_spliceai.experiments.execute.on_cloud import (
     wheel_name,
 )
 from meta_spliceai.experiments.plan import planner
-from meta_spliceai.experiments.plan.planner import Offered, RowPlan
+from meta_spliceai.experiments.plan.choose import Offered, RowPlan
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 SKY_PYTHON = "SKY_PYTHON"

@@ -1,4 +1,4 @@
-"""Plans of rows of every kind, on cards, from the runs kept in this repository: equal to what is kept."""
+"""Plans of rows of every kind on several cards, within limits and without: equal to what is kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ ROWS = ("simple-cnn-501", "mfass-fusion", "hyenadna-cv5", "cnn-hyenadna-ensemble
 """A CNN, a fusion, folds with a frozen pretrained encoder, an ensemble."""
 
 CARDS = ("RTX 4090", "A100 80GB", "H100")
-RESULTS = Path(__file__).parents[3] / "results"
 WORDS = ("why", "notes")
 """What is said in words may change."""
 
@@ -46,7 +45,7 @@ def test_plans_are_the_kept_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(data_facts, "load_rows_of", not_there)  # rows are counted as declared on every machine
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
     rows = load_rows(own=None)
-    planner = Planner(Workspace(tmp_path / "runs", (RESULTS,)), rows, today=date(2026, 11, 29))
+    planner = Planner(Workspace(tmp_path / "runs"), rows, today=date(2026, 11, 29))
     market = planner.market
     planner.__dict__["market"] = type(market)({name: market.gpus[name] for name in CARDS}, market.offers)
     specs = [rows[row_id] for row_id in ROWS]

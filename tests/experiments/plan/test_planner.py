@@ -10,9 +10,10 @@ import pytest
 
 from meta_spliceai.errors import InputError, MissingResourceError
 from meta_spliceai.experiments.plan import data_facts
+from meta_spliceai.experiments.plan.choose import RowPlan
 from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, parts_of
 from meta_spliceai.experiments.plan.gpu_prices import load_market
-from meta_spliceai.experiments.plan.planner import Planner, RowPlan
+from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.plan.run_work import (
     FOUND,
     NETWORK_BYTES,

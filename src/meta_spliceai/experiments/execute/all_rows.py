@@ -110,7 +110,8 @@ def order_rows(
     """The rows as they are best run on "cpu" or "cuda": those that others share caches with first, then by priority,
     then the cheap ones; an ensemble after its members. The workspace's finished runs calibrate the planner."""
     # Slow to load, and only needed where rows have to be put in order.
-    from meta_spliceai.experiments.plan.planner import Planner, priority_of
+    from meta_spliceai.experiments.plan.choose import priority_of
+    from meta_spliceai.experiments.plan.planner import Planner
 
     planner = Planner(workspace, dict(rows))
     by_id = {spec.id: spec for spec in specs}

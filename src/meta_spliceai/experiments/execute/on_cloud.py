@@ -21,7 +21,7 @@ import yaml
 
 import meta_spliceai
 from meta_spliceai.errors import InputError, MissingExtraError, RunError
-from meta_spliceai.experiments.plan.planner import Offered, RowPlan
+from meta_spliceai.experiments.plan.choose import Offered, RowPlan
 
 CLOUDS = ("runpod", "aws", "gcp", "azure", "lambda", "nebius", "vast", "kubernetes")
 
