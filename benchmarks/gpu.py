@@ -40,8 +40,8 @@ import pandas as pd
 import torch
 
 import training
+from meta_spliceai.cli.options import parse_duration
 from meta_spliceai.errors import MetaSpliceAIError, MissingExtraError, MissingResourceError
-from meta_spliceai.experiments.execute.durations import parse_duration
 from meta_spliceai.experiments.run.utilisation import best_of, product_rate, wait_for
 from meta_spliceai.experiments.store.address import code_version, describe_environment
 from meta_spliceai.experiments.store.keep_runs import keep_benchmark

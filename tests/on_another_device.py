@@ -24,8 +24,7 @@ from torch.utils import backend_registration
 
 from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.spec.rows import load_rows
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import as_smoke, load_rows
 from meta_spliceai.splice_engine.base_layer import network as base_model
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -193,3 +194,24 @@ def _user_cache() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def cached_json(kind: str, made_from: Any, count: Callable[[], Any]) -> Any:
+    """What `count` returns (plain values in a dictionary), counted once for everything it is made from and kept in the
+    cache. A file that is cut off is counted again; a cache that cannot be written to costs seconds, no more.
+
+    Args:
+        kind: folder in the cache.
+        made_from: plain values.
+        count: counts it.
+    """
+    address = hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    file = cache_dir() / kind / f"{address}.json"
+    with suppress(OSError, ValueError):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(kept, dict):
+            return kept
+    numbers = count()
+    with suppress(OSError, RunError), atomic_write(file) as handle:
+        json.dump(numbers, handle)
+    return numbers

@@ -13,10 +13,9 @@ import typer
 from meta_spliceai.cli.app import app
 from meta_spliceai.cli.bundle import size_in_bytes
 from meta_spliceai.cli.console import print_json
+from meta_spliceai.cli.options import parse_duration
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.execute.durations import parse_duration
-from meta_spliceai.experiments.spec.rows import change, load_rows
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import as_smoke, change, load_rows
 from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig
 from tests.conftest import RunCli
 
@@ -107,11 +106,11 @@ def test_a_smoke_run_keeps_what_was_set() -> None:
 
 
 def test_run_smoke_with_set_runs_what_was_set(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from meta_spliceai.experiments.execute import place
+    from meta_spliceai.experiments.execute import all_rows
 
     seen: list[Any] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(place, "run_at", lambda place, requests, *_: seen.extend(requests) or [])
+    monkeypatch.setattr(all_rows, "run_at", lambda place, requests, *_: seen.extend(requests) or [])
     run_cli(["run", "wt1-simple-cnn", "--smoke", "--set", "training.epochs=4", "--limit", "50", "--seed", "3"])
     (request,) = seen
     assert request.spec.smoke

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.cli import run as run_command
-from meta_spliceai.cli.bundle import size_in_bytes
+from meta_spliceai.cli.options import size_in_bytes
 from meta_spliceai.errors import InputError
 from tests.conftest import RunCli
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from meta_spliceai.experiments.spec import at_hand
-from meta_spliceai.experiments.spec.at_hand import lacking
+from meta_spliceai.experiments.spec import parts
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.spec.rows import load_rows
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.parts import lacking
+from meta_spliceai.experiments.spec.rows import as_smoke, load_rows
 from tests.conftest import RunCli
 
 ROWS = load_rows(own=None)
@@ -27,8 +26,8 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing but the package: no mirror, no network, an empty cache of the hub, no package that carries networks."""
     monkeypatch.delenv("META_SPLICEAI_MIRROR", raising=False)
     monkeypatch.setenv("META_SPLICEAI_OFFLINE", "1")
-    monkeypatch.setattr(at_hand, "folder_at_hand", lambda name, revision=None: None)
-    monkeypatch.setattr(at_hand, "package_at_hand", lambda distribution, paths: False)
+    monkeypatch.setattr(parts, "folder_at_hand", lambda name, revision=None: None)
+    monkeypatch.setattr(parts, "package_at_hand", lambda distribution, paths: False)
 
 
 def changed(row_id: str, **blocks: dict[str, object]) -> ExperimentSpec:
@@ -46,7 +45,7 @@ def test_every_row_without_published_weights_starts_on_a_bare_machine() -> None:
 def test_weights_of_the_hub_can_be_downloaded_with_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("META_SPLICEAI_OFFLINE")
     assert [spec.id for spec in WISHED if lacking(spec, ROWS)] == []
-    monkeypatch.setattr(at_hand.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(parts.importlib.util, "find_spec", lambda name: None)
     (line,) = lacking(ROWS["hyenadna-small-quantile"], ROWS)
     assert "pip install 'huggingface-hub>=0.26'" in line
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.experiments.run.runner import run_experiment
-from meta_spliceai.experiments.spec.rows import load_rows
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import as_smoke, load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 

@@ -17,8 +17,7 @@ from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_n
 from meta_spliceai.experiments.predict.read_variants import NO_STRAND, NOT_BASES, read_variants
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import parse_spec
-from meta_spliceai.experiments.spec.rows import change
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import as_smoke, change
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.variants.alleles import MISMATCH

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.execute.queue import InProcess, run_queue
-from meta_spliceai.experiments.execute.request import Request
+from meta_spliceai.experiments.execute.queue import InProcess, Request, run_queue
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec

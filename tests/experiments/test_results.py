@@ -13,7 +13,7 @@ from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.report.site import build_report
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import as_smoke
 from meta_spliceai.experiments.store.keep_runs import keep_benchmark, keep_runs
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from tests.conftest import RunCli

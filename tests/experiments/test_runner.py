@@ -19,8 +19,7 @@ from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.prepare import load_rows_of, rows_and_splits
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.spec.rows import at_scale, change, member_of
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import as_smoke, at_scale, change, member_of
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation

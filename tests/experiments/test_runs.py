@@ -17,8 +17,7 @@ from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows,
 from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.spec.rows import change
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import as_smoke, change
 from meta_spliceai.experiments.store.address import mark_stale_runs
 from meta_spliceai.experiments.store.keep_runs import Sorted, export_run, keep_runs
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace

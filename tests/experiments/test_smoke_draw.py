@@ -14,8 +14,7 @@ from meta_spliceai.datasets.registry import Loaded
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.run.prepare import choose_rows, rows_and_splits
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
-from meta_spliceai.experiments.spec.rows import change
-from meta_spliceai.experiments.spec.smoke import MOST_ROWS, ROWS, as_smoke
+from meta_spliceai.experiments.spec.rows import MOST_SMOKE_ROWS, SMOKE_ROWS, as_smoke, change
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.variants.splits import PARTS
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage, as_variant_table
@@ -46,7 +45,7 @@ def test_rare_test_chromosomes_are_drawn_with_both_classes(toy_row: ExperimentSp
     loaded = on_chromosomes(sides)
     row = change(toy_row, ["split.name=spliceai-clean", f"training.seed={seed}"])
     chosen, (split,) = rows_and_splits(as_smoke(row), loaded)
-    assert len(chosen.table) == ROWS
+    assert len(chosen.table) == SMOKE_ROWS
     for part in PARTS:
         labels = chosen.table["classification"].to_numpy()[split.indices(part)]
         assert min((labels == side).sum() for side in SIDES) >= 4, part
@@ -57,7 +56,7 @@ def test_every_chromosome_left_out_has_the_classes_that_the_data_set_has_there(t
     loaded = on_chromosomes(sides)
     row = change(toy_row, ["split.name=chromosome", "split.folds=chromosome"])
     chosen, splits = rows_and_splits(as_smoke(row), loaded)
-    assert len(chosen.table) == ROWS
+    assert len(chosen.table) == SMOKE_ROWS
     for split in splits:
         tested = chosen.table.iloc[split.indices("test")]
         (chrom,) = set(tested["chrom"])
@@ -72,7 +71,7 @@ def test_a_draw_grows_until_every_part_has_both_classes_and_no_further(toy_row: 
         chosen, (split,) = rows_and_splits(as_smoke(change(row, [f"training.seed={seed}"])), loaded)
         assert set(chosen.table["classification"].to_numpy()[split.indices("test")]) == set(SIDES)
         lengths.add(len(chosen.table))
-    assert lengths <= {ROWS, 2 * ROWS, 4 * ROWS}
+    assert lengths <= {SMOKE_ROWS, 2 * SMOKE_ROWS, 4 * SMOKE_ROWS}
     assert len(lengths) > 1
     with pytest.raises(InputError, match=r"no variant is on chromosome 'chr999'"):
         rows_and_splits(as_smoke(change(row, ["split.test_chromosomes=[chr999]"])), loaded)
@@ -99,4 +98,4 @@ def test_a_split_with_an_empty_part_is_refused_before_anything_is_scored(toy_row
     row = change(toy_row, ["split.name=chromosome", "split.test_chromosomes=[chr1]"])
     with pytest.raises(InputError, match=r"fill 2 parts|has no validation part"):
         rows_and_splits(row, loaded)
-    assert MOST_ROWS >= 4 * ROWS
+    assert MOST_SMOKE_ROWS >= 4 * SMOKE_ROWS

@@ -16,16 +16,14 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.bundle.make import _stretches
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.demand import Batch, ToCompute, demand_of
-from meta_spliceai.experiments.plan.machines import processor
-from meta_spliceai.experiments.plan.run_work import feature_count
+from meta_spliceai.experiments.plan.run_work import feature_count, processor
 from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_new
 from meta_spliceai.experiments.predict.read_variants import read_variants
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.parts import missing_parts
-from meta_spliceai.experiments.spec.rows import change
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import as_smoke, change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS
 from meta_spliceai.splice_engine.meta_layer.models.composition import _base_trunk
@@ -138,7 +136,7 @@ def test_a_fusion_sees_the_trunk_at_both_sites_and_the_variant(
 
 def test_a_plan_counts_the_networks_work_and_bundles_carry_it(toy_values: dict[str, Any], folder: Path) -> None:
     spec = trunk_row(toy_values)
-    parts = Parts(rows=240, folds=((120, 50),), tested=70, neighbourhoods=10, spread=0, source="", exact=True)
+    parts = Parts(rows=240, folds=((120, 50),), tested=70, neighbourhoods=10)
 
     def steps(row: ExperimentSpec, computed: float) -> dict[str, float]:
         work = ToCompute(features=computed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +9,8 @@ import typer
 
 from meta_spliceai.cli.console import print_json
 from meta_spliceai.cli.guard_paths import Reads, Writes
-from meta_spliceai.cli.options import MOST_ROWS, AsJson
-
-_UNITS = {"B": 1, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
+from meta_spliceai.cli.options import MOST_ROWS, AsJson, size_in_bytes
+from meta_spliceai.errors import InputError
 
 group = typer.Typer(help="One file with all that rows need, for a machine with no network.", no_args_is_help=True)
 
@@ -67,7 +65,6 @@ def make(
           -o most.zip
       meta-spliceai bundle make --all --limit 2000 --max-size 20MB -o small.zip
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.spec.rows import change, find_row, load_rows
 
     most = size_in_bytes(max_size)
@@ -75,25 +72,23 @@ def make(
         raise InputError("name the rows to pack, or give --all for every row that can be run")
     if without and not every:
         raise InputError(f"--without {without[0]}: rows are taken from --all; give it too, or name the rows to pack")
+    if score_digits is not None and not scores:
+        raise InputError("--score-digits rounds base scores and --no-scores packs none; give one of them")
     rows = load_rows()
     chosen = [find_row(rows, row_id) for row_id in ids or ()]
+    unwanted = {find_row(rows, row_id).id for row_id in without or ()}
 
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.experiments.bundle.make import Options, make_bundle, with_members
     from meta_spliceai.experiments.spec.parts import missing_parts
 
     if every:
-        unwanted = {find_row(rows, row_id).id for row_id in without or ()}
-        chosen = [
-            spec
-            for spec in rows.values()
-            if unwanted.isdisjoint(one.id for one in with_members([spec], rows)) and not missing_parts(spec, rows)
-        ]
+        members = {spec.id: {one.id for one in with_members([spec], rows)} for spec in rows.values()}
+        wanted = [spec for spec in rows.values() if unwanted.isdisjoint(members[spec.id])]
+        chosen = [spec for spec in wanted if not missing_parts(spec, rows)]
     if limit is not None:
         rows = {row_id: change(spec, [f"data.rows={limit}"]) for row_id, spec in rows.items()}
         chosen = [rows[spec.id] for spec in chosen]
-    if score_digits is not None and not scores:
-        raise InputError("--score-digits rounds base scores and --no-scores packs none; give one of them")
     options = Options(most, scores, score_digits, wheels, leave_out=every)
     made = make_bundle(chosen, rows, out, Terminal(), options)
     if as_json:
@@ -151,21 +146,6 @@ def open_(
     typer.echo(str(open_bundle(file, into).folder))
 
 
-def size_in_bytes(text: str) -> int:
-    """Bytes of a size such as "45MB" (powers of ten).
-
-    Raises:
-        InputError: not a number with a unit, or nothing.
-    """
-    from meta_spliceai.errors import InputError, shown
-
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?[bB])", text.strip())
-    size = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
-    if not 1 <= size <= 1e15:
-        raise InputError(f"--max-size {shown(text)}: write a number and a unit, for example 45MB")
-    return int(size)
-
-
 def _scores_told(network: dict[str, Any]) -> str:
     """How many of a network's scores are in it, how exact they are, and why others are not."""
     if network["left_out"]:
@@ -177,28 +157,28 @@ def _scores_told(network: dict[str, Any]) -> str:
 
 def _tell(index: dict[str, Any]) -> None:
     """What is in it, what is not, and what the other machine must have."""
+    lines = []
     for data in index["data"]:
         options = "".join(f" {key}={value}" for key, value in data["options"].items())
-        typer.echo(
-            f"  data set {data['name']}{options}: {data['variants']:,} variants, {data['bases'] / 1e6:.1f} million "
+        lines.append(
+            f"data set {data['name']}{options}: {data['variants']:,} variants, {data['bases'] / 1e6:.1f} million "
             f"bases around them; licence: {data['licence']}"
         )
     for network in index["networks"]:
         members = "" if network["members"] is None else f" (networks {', '.join(map(str, network['members']))})"
-        typer.echo(
-            f"  {network['name']}{members}, D {network['distance']}, {network['precision']}: {_scores_told(network)}; "
+        lines.append(
+            f"{network['name']}{members}, D {network['distance']}, {network['precision']}: {_scores_told(network)}; "
             f"licence: {network['licence']}"
         )
-    for encoder in index["encoders"]:
-        typer.echo(f"  weights of {encoder}")
-    for missing in index["missing"]:
-        typer.echo(f"  not in it: {missing}")
-    typer.echo(f"  packages the other machine needs: {' '.join(index['wheels']['needed'])}")
+    lines += [f"weights of {encoder}" for encoder in index["encoders"]]
+    lines += [f"not in it: {missing}" for missing in index["missing"]]
+    lines.append(f"packages the other machine needs: {' '.join(index['wheels']['needed'])}")
     packed = index["wheels"]["packed"]
     if packed:
-        typer.echo(f"  in it as wheels: {' '.join(packed)}")
-        typer.echo("  there: python -m meta_spliceai.experiments.bundle.wheels BUNDLE SITE, and SITE on PYTHONPATH")
+        lines.append(f"in it as wheels: {' '.join(packed)}")
+        lines.append("there: python -m meta_spliceai.experiments.bundle.wheels BUNDLE SITE, and SITE on PYTHONPATH")
     for package, what in index["wheels"]["better_with"].items():
-        if any(name.startswith(f"{package}-") for name in packed):
-            continue
-        typer.echo(f"  without {package} there, left out: {what}")
+        if not any(name.startswith(f"{package}-") for name in packed):
+            lines.append(f"without {package} there, left out: {what}")
+    for line in lines:
+        typer.echo(f"  {line}")

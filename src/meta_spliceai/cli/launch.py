@@ -10,6 +10,8 @@ import typer
 
 from meta_spliceai.cli.guard_paths import Reads, Writes
 from meta_spliceai.cli.options import Assignments, Prices, RunsDir, Seed
+from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.files import atomic_write
 
 DEFAULT_VOLUME = "meta-spliceai"
 
@@ -60,13 +62,13 @@ def launch(
       meta-spliceai launch validated-delta-50k --cloud aws \\
           --bucket s3://my-lab-runs --yes
     """
-    from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.execute.on_cloud import (
         CLOUDS,
         IMAGE,
         Rental,
         build_wheel,
         choose_offer,
+        cost_of,
         make_task,
         sky_command,
         submit,
@@ -74,8 +76,7 @@ def launch(
         wheel_name,
     )
     from meta_spliceai.experiments.plan.planner import Planner
-    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, change, find_row, load_rows
-    from meta_spliceai.experiments.spec.smoke import as_smoke
+    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, as_smoke, change, find_row, load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
     if cloud not in CLOUDS:
@@ -105,20 +106,19 @@ def launch(
     task = make_task(rental, offer)
     typer.echo(f"# {out}")
     typer.echo(task_as_yaml(task))
-    for row_id, offered in offer.rows.items():
-        dollars = offered.hours * offer.dollars_per_hour
+    for row_id, offered in offer.items():
         typer.echo(
-            f"{row_id}: {offered.hours:.2f} h (at most {offered.hours_most:.2f}), ${dollars:.2f}; "
+            f"{row_id}: {offered.hours:.2f} h (at most {offered.hours_most:.2f}), ${offered.dollars or 0:.2f}; "
             f"{offered.peak_bytes / 1e9:.1f} GB at batch {offered.batch_size}; {offered.why}"
         )
+    first = next(iter(offer.values()))
+    rate = first.dollars_per_hour or 0.0
+    hours, most = (sum(getattr(one, name) for one in offer.values()) for name in ("hours", "hours_most"))
     typer.echo(
-        f"offer: {offer.gpu} at ${offer.dollars_per_hour:.2f} an hour on demand "
-        f"({offer.provider}, {offer.as_of}{'' if not spot else '; spot costs less'})"
+        f"offer: {first.gpu} at ${rate:.2f} an hour on demand "
+        f"({first.provider}, {first.as_of}{'' if not spot else '; spot costs less'})"
     )
-    typer.echo(
-        f"cost: ${offer.hours * offer.dollars_per_hour:.2f} for {offer.hours:.2f} h, at most "
-        f"${offer.hours_most * offer.dollars_per_hour:.2f}, storage not counted"
-    )
+    typer.echo(f"cost: ${cost_of(offer):.2f} for {hours:.2f} h, at most ${most * rate:.2f}, storage not counted")
     for warning in plan.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if dry_run:
@@ -133,8 +133,6 @@ def launch(
         typer.confirm("submit it?", abort=True)
     if wheel is None:
         build_wheel(rental.wheel.parent)
-    from meta_spliceai.files import atomic_write
-
     with atomic_write(out) as handle:
         handle.write(task_as_yaml(task))
     submit(command, out, task["name"])

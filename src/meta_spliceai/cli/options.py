@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, WEIGHTS, Reads
+from meta_spliceai.errors import InputError, shown, unknown_value
 
 LARGEST_SEED = 2**32 - 1
 """What NumPy, scikit-learn and PyTorch all take."""
@@ -98,7 +100,33 @@ def require_device(device: str) -> None:
     Raises:
         InputError: not one of `DEVICES`.
     """
-    from meta_spliceai.errors import unknown_value
-
     if device not in DEVICES:
         raise unknown_value("device", device, DEVICES, where="--device")
+
+
+LONGEST = 366 * 24 * 3600.0  # seconds
+
+_BYTES = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000}
+
+
+def parse_duration(text: str, where: str) -> float:
+    """Seconds of a duration such as "9m", "1h30m" or "540s": whole or decimal numbers, each with h, m or s, in this
+    order. InputError, which names the option `where`: something else, or no time at all."""
+    number = r"(\d+(?:\.\d+)?)"
+    match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s)?", text.strip().lower())
+    parts = zip(match.groups(), (3600.0, 60.0, 1.0), strict=True) if match else ()
+    seconds = sum(float(part) * unit for part, unit in parts if part is not None)
+    if not 0 < seconds <= LONGEST:
+        raise InputError(
+            f"{where} {shown(text)}: write a duration above zero with its unit: 9m, 1h30m, 540s (at most a year)"
+        )
+    return seconds
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes of a size such as "45MB" (powers of ten); InputError: not a number with a unit, or nothing."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?b)", text.strip().lower())
+    size = float(match[1]) * _BYTES[match[2]] if match else 0.0
+    if not 1 <= size <= 1e15:
+        raise InputError(f"--max-size {shown(text)}: write a number and a unit, for example 45MB")
+    return int(size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich import box
@@ -72,6 +72,7 @@ def plan(
     specs = [change(row, assignments) if assignments else row for row in wanted]
     workspace = Workspace.default(runs_dir, ledgers)
 
+    from meta_spliceai.experiments.plan.gpu_prices import refresh_prices
     from meta_spliceai.experiments.plan.planner import Planner
 
     planner = Planner(workspace, rows, prices)
@@ -79,17 +80,31 @@ def plan(
         _check(planner, as_json)
         return
     if refresh:
-        _refresh(planner)
+        file, found, left_out = refresh_prices(planner.market)
+        for line in (f"prices kept in {file}: {'; '.join(found)}", *(f"left out: {line}" for line in left_out)):
+            typer.echo(line, err=True)
         planner = Planner(workspace, rows, prices)
     made = planner.rows(specs, gpu, budget, deadline)
     if as_json:
         print_json(made.to_json())
-        return
-    _show(made, limited=budget is not None or deadline is not None)
+    else:
+        _show(made, "not counted" if budget is None and deadline is None else "not bought")
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A table of numbers, apart from the columns of words."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        justify: Literal["left", "right"] = "left" if column in ("run", "row", "card", "why", "rests on") else "right"
+        wraps = column in ("run", "row", "rests on")
+        table.add_column(column, overflow="fold" if wraps else "ellipsis", justify=justify, no_wrap=not wraps)
+    return table
 
 
 def _check(planner: Planner, as_json: bool) -> None:
-    from meta_spliceai.experiments.plan.scatter import scatter, verdicts
+    import pandas as pd
+
+    from meta_spliceai.experiments.plan.calibrate import scatter, verdicts
 
     frame = scatter(planner)
     if as_json:
@@ -100,21 +115,19 @@ def _check(planner: Planner, as_json: bool) -> None:
     if frame.empty:
         console.print(f"no finished run in {planner.workspace.root}; run a row first, or name a folder with --runs-dir")
         return
-    table = Table(title="Planned and measured", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for heading in ("GB", "planned", "off", "s", "planned", "off"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("rests on", overflow="fold")
+    table = _table("Planned and measured", "run", "GB", "planned", "off", "s", "planned", "off", "rests on")
     for line in frame.to_dict("records"):
+        memory, seconds = ("" if pd.isna(line[name]) else line[name] for name in ("memory_rests_on", "seconds_rest_on"))
+        rests = memory if seconds.partition(": ")[2] == memory else f"{memory}; {seconds}"
         table.add_row(
             str(line["run"]),
-            _gigabytes(line["memory_measured"]),
-            _gigabytes(line["memory_calibrated"]),
-            _off(line["memory_error"]),
-            f"{line['seconds_measured']:.1f}",
-            f"{line['seconds_calibrated']:.1f}",
-            _off(line["seconds_error"]),
-            _rests(line),
+            _unless_nan(line["memory_measured"] / 1e9, "{:.2f}"),
+            _unless_nan(line["memory_calibrated"] / 1e9, "{:.2f}"),
+            _unless_nan(line["memory_error"], "{:+.0%}"),
+            _unless_nan(line["seconds_measured"], "{:.1f}"),
+            _unless_nan(line["seconds_calibrated"], "{:.1f}"),
+            _unless_nan(line["seconds_error"], "{:+.0%}"),
+            rests or "nothing",
         )
     console.print(table)
     console.print("Each run is planned from all others, itself left out. Reading data is not in the seconds.")
@@ -122,65 +135,33 @@ def _check(planner: Planner, as_json: bool) -> None:
         console.print(verdict, highlight=False)
 
 
-def _rests(line: dict[str, Any]) -> str:
-    """On which other runs a line's two predictions rest."""
-    memory, seconds = (
-        str(line[name]) if line[name] == line[name] else "" for name in ("memory_rests_on", "seconds_rest_on")
-    )
-    _, _, what = seconds.partition(": ")
-    return (memory if what == memory else f"{memory}; {seconds}") or "nothing"
+def _unless_nan(number: float, form: str) -> str:
+    return "-" if number != number else form.format(number)
 
 
-def _gigabytes(number: float) -> str:
-    return "-" if number != number else f"{number / 1e9:.2f}"
-
-
-def _off(error: float) -> str:
-    return "-" if error != error else f"{error:+.0%}"
-
-
-def _refresh(planner: Planner) -> None:
-    from meta_spliceai.experiments.plan.refresh_prices import refresh_prices
-
-    file, found, left_out = refresh_prices(planner.market)
-    typer.echo(f"prices kept in {file}: {'; '.join(found)}", err=True)
-    for line in left_out:
-        typer.echo(f"left out: {line}", err=True)
-
-
-def _show(made: Plan, limited: bool) -> None:
+def _show(made: Plan, left_out: str) -> None:
     from meta_spliceai.experiments.plan.choose import in_short
 
     console = PlainConsole()
-    table = Table(title="Plan", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("row", overflow="fold")
-    for heading in ("GB", "hours", "$", "batch"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("card", no_wrap=True)
-    table.add_column("why", no_wrap=True)
+    table = _table("Plan", "row", "GB", "hours", "$", "batch", "card", "why")
     for row in made.rows:
         table.add_row(*_cells(made, row))
     table.add_section()
-    dollars = "no price" if made.dollars is None else in_short(made.dollars)
     table.add_row(
         styled((f"{len(made.chosen)} of {len(made.rows)} rows", "bold")),
         f"{made.peak_bytes / 1e9:.2f}",
         in_short(made.hours),
-        dollars,
+        "no price" if made.dollars is None else in_short(made.dollars),
     )
     console.print(table)
     notes: dict[str, list[str]] = {}
     for row in made.rows:
         for note in row.notes:
             notes.setdefault(note, []).append(row.spec.id)
-        if row.best is not None and row.state != "cannot run":
-            notes.setdefault(row.best.why, [])
     for note, users in notes.items():
-        if users:
-            console.print(f"{_named(users)}: {note}", highlight=False)
+        console.print(f"{_named(users)}: {note}", highlight=False)
     for row_id, why in made.left_out.items():
-        kind = (f"not {'bought' if limited else 'counted'}", "yellow")
-        console.print(styled(kind, f": {row_id}: {why}"), highlight=False)
+        console.print(styled((left_out, "yellow"), f": {row_id}: {why}"), highlight=False)
     if made.unpriced:
         console.print(
             f"no price: {_named(made.unpriced)}; give one with --prices FILE, or refresh with --refresh-prices",
@@ -196,16 +177,15 @@ def _cells(made: Plan, row: RowPlan) -> list[str | Text]:
     from meta_spliceai.experiments.plan.choose import in_short
 
     offer = made.chosen.get(row.spec.id, row.best)
-    name = styled((row.spec.id, "" if row.spec.id in made.chosen else "dim"))
-    if row.state != "planned":
-        colour = {"completed": "green", "out of memory": "red", "cannot run": "yellow"}[row.state]
-        name = styled((row.spec.id, "" if row.spec.id in made.chosen else "dim"), "\n  ", (row.state, colour))
+    colour = {"completed": "green", "out of memory": "red", "cannot run": "yellow"}.get(row.state)
+    state: list[str | tuple[str, str]] = [] if colour is None else ["\n  ", (row.state, colour)]
+    name = styled((row.spec.id, "" if row.spec.id in made.chosen else "dim"), *state)
     if offer is None:
         least = min((one.peak_bytes for one in row.offers), default=0)
         return [name, f"{least / 1e9:.2f}" if least else "-", "-", "-", "-", "none fits", "-"]
     dollars = "no price" if offer.dollars is None else in_short(offer.dollars)
     batch = f"{offer.batch_size}" + (f" × {offer.accumulate}" if offer.accumulate > 1 else "")
-    basis = offer.time_basis if offer.time_basis == offer.memory_basis else f"{offer.memory_basis}, {offer.time_basis}"
+    basis = ", ".join(dict.fromkeys((offer.memory_basis, offer.time_basis)))
     return [name, f"{offer.peak_bytes / 1e9:.2f}", in_short(offer.hours), dollars, batch, offer.gpu, basis]
 
 

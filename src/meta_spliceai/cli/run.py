@@ -23,6 +23,7 @@ from meta_spliceai.cli.options import (
     Limit,
     RunsDir,
     Seed,
+    parse_duration,
     require_device,
 )
 
@@ -143,11 +144,8 @@ def run(
           --slurm gpus_per_node=1
     """
     from meta_spliceai.errors import InputError
-    from meta_spliceai.experiments.execute.durations import parse_duration
-    from meta_spliceai.experiments.spec.at_hand import require_something
-    from meta_spliceai.experiments.spec.parts import missing_parts
-    from meta_spliceai.experiments.spec.rows import at_scale, change, find_row, load_rows
-    from meta_spliceai.experiments.spec.smoke import as_smoke
+    from meta_spliceai.experiments.spec.parts import missing_parts, require_something
+    from meta_spliceai.experiments.spec.rows import as_smoke, at_scale, change, find_row, load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
     require_device(device)
@@ -183,8 +181,8 @@ def run(
         require_something(specs, workspace, rows)
 
     from meta_spliceai.cli.terminal import make_screen
-    from meta_spliceai.experiments.execute.place import Place, run_at
-    from meta_spliceai.experiments.execute.request import Request
+    from meta_spliceai.experiments.execute.all_rows import Place, run_at
+    from meta_spliceai.experiments.execute.queue import Request
     from meta_spliceai.experiments.tracking import check_loggers
 
     place = Place(executor, jobs, ray_address, gpus_per_run, tuple(slurm or ()))
@@ -263,8 +261,7 @@ def quickstart(
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.errors import RunError
     from meta_spliceai.experiments.board.leaderboard import boards
-    from meta_spliceai.experiments.execute.queue import InProcess, run_queue
-    from meta_spliceai.experiments.execute.request import Request
+    from meta_spliceai.experiments.execute.queue import InProcess, Request, run_queue
     from meta_spliceai.experiments.report.site import build_report
     from meta_spliceai.experiments.spec.rows import change, find_row, load_rows
     from meta_spliceai.experiments.store.workspace import Workspace

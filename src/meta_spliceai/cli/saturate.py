@@ -56,7 +56,7 @@ def saturate(
           -A grch38 -o smn1.parquet
     """
     from meta_spliceai.errors import InputError
-    from meta_spliceai.experiments.spec.at_hand import require_networks
+    from meta_spliceai.experiments.spec.parts import require_networks
     from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 
     refuse_suffix(out, (".parquet",))

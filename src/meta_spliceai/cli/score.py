@@ -88,7 +88,7 @@ def score(
           -D 500 > out.vcf
     """
     from meta_spliceai.errors import InputError, unknown_value
-    from meta_spliceai.experiments.spec.at_hand import require_networks
+    from meta_spliceai.experiments.spec.parts import require_networks
 
     if source == "-" and sys.stdin.isatty():
         raise InputError("no input: give a VCF or BCF, or pipe one in; meta-spliceai score --help shows how")

@@ -193,8 +193,8 @@ def test_rows_that_make_the_file_too_large_are_left_out_where_that_is_asked_for(
     assert made.index["rows"] == ["toy-row"]
     assert [data["name"] for data in made.index["data"]] == ["toy"]
     assert made.bytes < whole.bytes
-    assert [line.split(":")[0] for line in sorted(made.missing)] == ["row toy-pair", "row toy-wide"]
-    assert any("left out so that the file has no more than" in line for line in made.missing)
+    assert [line.split(":")[0] for line in sorted(made.index["missing"])] == ["row toy-pair", "row toy-wide"]
+    assert any("left out so that the file has no more than" in line for line in made.index["missing"])
     assert list(open_bundle(made.path, tmp_path / "mirror").rows) == ["toy-row"]
     with pytest.raises(InputError, match="are allowed"):  # not one row fits
         make_bundle(specs, catalogue, tmp_path / "c.zip", Silent(), Options(most_bytes=500, leave_out=True))
@@ -229,8 +229,8 @@ def test_rows_that_cannot_be_packed_are_left_out_where_that_is_asked_for(rows: R
         make_bundle([catalogue["toy-pair"]], catalogue, tmp_path / "b.zip", Silent())
     made = make_bundle([catalogue["toy-pair"]], catalogue, tmp_path / "b.zip", Silent(), Options(leave_out=True))
     assert made.index["rows"] == ["toy-row"]
-    assert [line.split(":")[0] for line in made.missing] == ["row toy-wide", "row toy-pair"]
-    assert "its member toy-wide is not in the bundle" in made.missing[1]
+    assert [line.split(":")[0] for line in made.index["missing"]] == ["row toy-wide", "row toy-pair"]
+    assert "its member toy-wide is not in the bundle" in made.index["missing"][1]
     with pytest.raises(InputError, match="no row can be packed: data set toy takes no options"):
         make_bundle([bad], {bad.id: bad}, tmp_path / "c.zip", Silent(), Options(leave_out=True))
 
@@ -345,13 +345,13 @@ def test_a_row_whose_encoder_has_no_weights_here_is_left_out_unless_it_is_named(
     catalogue = {**rows, far.id: far, hub.id: hub}
     made = make_bundle(list(catalogue.values()), catalogue, tmp_path / "all.zip", Silent(), Options(leave_out=True))
     assert made.index["rows"] == ["toy-row"]
-    assert sorted(made.missing) == [
+    assert sorted(made.index["missing"]) == [
         "row toy-hub: no weights of hyenadna-small-32k (not in the hub's cache here)",
         "row toy-pair: its member toy-wide is not in the bundle",
         "row toy-wide: no weights of hyenadna-small-32k (the folder encoders/mine is not packed)",
     ]
     named = make_bundle([hub], catalogue, tmp_path / "one.zip", Silent())
     assert named.index["rows"] == ["toy-hub"]
-    assert named.missing == ["weights of hyenadna-small-32k (not in the hub's cache here): needed by toy-hub"]
+    assert named.index["missing"] == ["weights of hyenadna-small-32k (not in the hub's cache here): needed by toy-hub"]
     with pytest.raises(InputError, match="no row can be packed: no weights of hyenadna-small-32k"):
         make_bundle([hub], catalogue, tmp_path / "none.zip", Silent(), Options(leave_out=True))

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
+from meta_spliceai.cli.options import parse_duration
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.execute.all_rows import Admission, Expected, Fate, fates, longer_last, order_rows
-from meta_spliceai.experiments.execute.durations import parse_duration
-from meta_spliceai.experiments.execute.queue import InProcess, run_queue
-from meta_spliceai.experiments.execute.request import Request
+from meta_spliceai.experiments.execute.queue import InProcess, Request, run_queue
 from meta_spliceai.experiments.run.runner import Outcome, run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import as_smoke
 from meta_spliceai.experiments.store.workspace import Workspace
 
 Rows = dict[str, ExperimentSpec]

@@ -24,6 +24,7 @@ from meta_spliceai.experiments.execute.on_cloud import (
     Offer,
     Rental,
     choose_offer,
+    cost_of,
     make_task,
     sky_command,
     task_as_yaml,
@@ -81,8 +82,7 @@ def plan_of(spec: ExperimentSpec, *offers: Offered, state: Any = "planned", note
 @pytest.fixture
 def offer() -> Offer:
     """Two rows on an RTX 4090."""
-    rows = {"toy-row": offered("RTX 4090", 1.0, 0.44), "toy-43": offered("RTX 4090", 0.5, 0.44)}
-    return Offer("RTX 4090", rows, 0.44, "2025-12", "somebody")
+    return {"toy-row": offered("RTX 4090", 1.0, 0.44), "toy-43": offered("RTX 4090", 0.5, 0.44)}
 
 
 def rental(**more: Any) -> Rental:
@@ -143,8 +143,12 @@ def test_the_cheapest_card_that_has_room_for_every_row_is_chosen(toy_row: Experi
         plan_of(other, offered("cheap", 1, 0.2, fits=False), offered("middle", 1, 0.5), offered("dear", 0.1, 9.0)),
     ]
     best = choose_offer(plans, "runpod")
-    assert (best.gpu, best.hours, best.hours_most, best.dollars_per_hour) == ("middle", 2, 4, 0.5)
-    assert choose_offer(plans, "runpod", "dear").gpu == "dear"
+    assert list(best) == [toy_row.id, "other"]
+    assert {(one.gpu, one.hours, one.hours_most, one.dollars_per_hour) for one in best.values()} == {
+        ("middle", 1, 2, 0.5)
+    }
+    assert cost_of(best) == 1
+    assert {one.gpu for one in choose_offer(plans, "runpod", "dear").values()} == {"dear"}
     with pytest.raises(RunError, match="no cheap with a price known at runpod has room for toy-row, other"):
         choose_offer(plans, "runpod", "cheap")
     with pytest.raises(RunError, match="no card"):
@@ -153,8 +157,8 @@ def test_the_cheapest_card_that_has_room_for_every_row_is_chosen(toy_row: Experi
         choose_offer([plan_of(toy_row, state="cannot run", notes=("missing encoder",))], "runpod")
 
 
-def test_runpods_cards_have_names_of_their_own(offer: Offer) -> None:
-    h100 = Offer("H100", offer.rows, 2.0, "2026-11", "somebody")
+def test_runpods_cards_have_names_of_their_own() -> None:
+    h100 = {"toy-row": offered("H100", 1.0, 2.0)}
     assert make_task(rental(), h100)["resources"]["accelerators"] == "H100-SXM:1"
     assert make_task(rental(cloud="aws"), h100)["resources"]["accelerators"] == "H100:1"
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from meta_spliceai.experiments.execute.local import Local, worker_environments
-from meta_spliceai.experiments.execute.queue import TIME_LIMIT, run_queue
-from meta_spliceai.experiments.execute.request import Request
+from meta_spliceai.experiments.execute.queue import TIME_LIMIT, Request, run_queue
 from meta_spliceai.experiments.run.procedures import Span, shared_seconds
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
@@ -82,7 +81,7 @@ from tests.experiments.execute import toys
 toys.install()
 from meta_spliceai.experiments.execute.local import Local
 from meta_spliceai.experiments.execute.queue import run_queue
-from meta_spliceai.experiments.execute.request import Request
+from meta_spliceai.experiments.execute.queue import Request
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.spec.experiment import parse_spec
 from meta_spliceai.experiments.run.callback import Silent

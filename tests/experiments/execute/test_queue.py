@@ -12,14 +12,16 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.execute import queue
 from meta_spliceai.experiments.execute.queue import (
     TIME_LIMIT,
+    Answer,
     Executor,
     InProcess,
+    Message,
+    Request,
     Task,
     make_tasks,
     note_lost_run,
     run_queue,
 )
-from meta_spliceai.experiments.execute.request import Answer, Message, Request
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change

@@ -18,8 +18,7 @@ import pytest
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.execute import on_ray
 from meta_spliceai.experiments.execute.on_ray import Ray
-from meta_spliceai.experiments.execute.queue import run_queue
-from meta_spliceai.experiments.execute.request import Answer, Request
+from meta_spliceai.experiments.execute.queue import Answer, Request, run_queue
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change

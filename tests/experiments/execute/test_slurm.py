@@ -17,8 +17,7 @@ import pytest
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.execute import on_slurm
 from meta_spliceai.experiments.execute.on_slurm import Resumable, Slurm, parse_settings
-from meta_spliceai.experiments.execute.queue import Task, run_queue
-from meta_spliceai.experiments.execute.request import Answer, Request
+from meta_spliceai.experiments.execute.queue import Answer, Request, Task, run_queue
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import Outcome
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec

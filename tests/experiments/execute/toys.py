@@ -13,7 +13,7 @@ from typing import Any
 
 from meta_spliceai.experiments.execute.on_ray import serve_request
 from meta_spliceai.experiments.execute.on_slurm import run_request
-from meta_spliceai.experiments.execute.request import Answer, Message, Request
+from meta_spliceai.experiments.execute.queue import Answer, Message, Request
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.files import atomic_write
 

@@ -13,8 +13,15 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
-from meta_spliceai.experiments.plan.gpu_prices import Market, load_market, load_prices, read_history, refreshed_file
-from meta_spliceai.experiments.plan.refresh_prices import price_table, refresh_prices
+from meta_spliceai.experiments.plan.gpu_prices import (
+    Market,
+    load_market,
+    load_prices,
+    price_table,
+    read_history,
+    refresh_prices,
+    refreshed_file,
+)
 
 OWN = """history:
   - as_of: 2024-01-05

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meta_spliceai.experiments.plan.machines import CONVOLUTIONS_SHARE, processor
+from meta_spliceai.experiments.plan.run_work import CONVOLUTIONS_SHARE, processor
 
 
 def test_scoring_follows_what_was_measured() -> None:

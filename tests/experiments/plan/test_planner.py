@@ -13,17 +13,18 @@ from meta_spliceai.experiments.plan import data_facts
 from meta_spliceai.experiments.plan.choose import RowPlan
 from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, parts_of
 from meta_spliceai.experiments.plan.gpu_prices import load_market
-from meta_spliceai.experiments.plan.machines import card, processor
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.plan.run_work import (
     FOUND,
     NETWORK_BYTES,
+    card,
     evaluating_seconds,
     feature_count,
     features_seconds,
     found_seconds,
     held_bytes,
     passing_bytes,
+    processor,
     score_bytes,
     scoring_work,
     trees_seconds,
@@ -203,7 +204,7 @@ def test_a_fusions_features_are_as_many_as_those_of_the_runs_kept_in_this_reposi
 def test_networks_of_a_fusion_weigh_what_their_scores_do_because_features_are_made_one_network_at_a_time() -> None:
     rows = load_rows()
     one, four = rows["mfass-fusion"], rows["mfass-fusion-all-networks"]
-    parts = Parts(1000, ((800, 0),), 200, 0, 0, "made up", True)
+    parts = Parts(1000, ((800, 0),), 200)
     more = held_bytes(four, parts) - held_bytes(one, parts)
     assert more == 3 * (score_bytes(one, parts) + 5 * NETWORK_BYTES)
     few, many = passing_bytes(one, parts), passing_bytes(four, parts)
@@ -215,7 +216,7 @@ def test_networks_of_a_fusion_weigh_what_their_scores_do_because_features_are_ma
 
 def test_a_short_runs_seconds_are_not_all_fixed() -> None:
     spec = load_rows()["observed-sites-fusion-clean"]
-    few, many = (Parts(20 * tested, ((19 * tested, 0),), tested, 0, 0, "made up", True) for tested in (50, 5000))
+    few, many = (Parts(20 * tested, ((19 * tested, 0),), tested) for tested in (50, 5000))
     assert evaluating_seconds(spec, few) < 1.5 < 5 < evaluating_seconds(spec, many)
     assert found_seconds(spec, few) < 2 < 10 < found_seconds(spec, many)
 

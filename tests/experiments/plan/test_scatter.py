@@ -11,11 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from meta_spliceai.experiments.plan.calibrate import Calibration, Kind, Point
+from meta_spliceai.experiments.plan.calibrate import COLUMNS, Calibration, Kind, Point, measured_runs, scatter, verdicts
 from meta_spliceai.experiments.plan.planner import Planner
-from meta_spliceai.experiments.plan.records import measured_runs
 from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND
-from meta_spliceai.experiments.plan.scatter import COLUMNS, scatter, verdicts
 from meta_spliceai.experiments.run import runner
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec

@@ -7,7 +7,6 @@ index does not name.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -15,7 +14,7 @@ import stat
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from meta_spliceai.errors import InputError, IntegrityError
@@ -35,7 +34,6 @@ BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
 _STORED = (".parquet", ".safetensors", ".whl")  # compressed already, or not compressible: kept as they are
 
 _DIRECTORY_ENTRY = 46
-_CHUNK = 1 << 20
 
 
 def write_archive(folder: Path, paths: Iterable[Path], about: Mapping[str, Any], out: Path) -> dict[str, int]:
@@ -62,7 +60,7 @@ def write_archive(folder: Path, paths: Iterable[Path], about: Mapping[str, Any],
         pack.writestr(_entry(INDEX), index)
         for name, path in files.items():
             with path.open("rb") as source, pack.open(_entry(name), "w", force_zip64=False) as member:
-                shutil.copyfileobj(source, member, _CHUNK)
+                shutil.copyfileobj(source, member)
         return {entry.filename: entry.compress_size for entry in pack.infolist()}
 
 
@@ -85,16 +83,14 @@ def read_index(file: Path) -> dict[str, Any]:
 
 
 def extract(file: Path, folder: Path) -> dict[str, Any]:
-    """Write every member of a bundle into a new folder, its size and digest compared; returns the index.
-
-    Raises:
-        InputError, IntegrityError: as `read_index`; what was written so far is then not to be used.
-    """
+    """Write every member of a bundle into a new folder, its size and digest compared; returns the index. Raises as
+    `read_index`; what was written so far is then not to be used."""
     with opened(file) as pack:
         index = _checked_index(pack, file)
-        write_member(pack, INDEX, folder / INDEX)
+        write_member(pack, INDEX, folder)
         for name, about in index["members"].items():
-            if write_member(pack, name, folder / name) != about["sha256"]:
+            write_member(pack, name, folder)
+            if sha256_file(folder / name) != about["sha256"]:
                 raise damaged(file, f"{name} does not have the digest that the index says")
     return index
 
@@ -108,12 +104,7 @@ def require_bundle(file: Path) -> Path:
 
 @contextmanager
 def opened(file: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip file to read; whatever is wrong with it in the block is an error of this package's.
-
-    Raises:
-        InputError: no such file.
-        IntegrityError: damaged.
-    """
+    """A zip file to read; InputError where it is not there, IntegrityError for whatever is wrong in the block."""
     require_bundle(file)
     try:
         if _bytes_of_directory(file) > MOST_MEMBERS * (_DIRECTORY_ENTRY + 250):
@@ -137,14 +128,10 @@ def _bytes_of_directory(file: Path) -> int:
 
 def checked_entries(pack: zipfile.ZipFile, file: Path, part: re.Pattern[str], most_bytes: int) -> list[zipfile.ZipInfo]:
     """The members, once all of them are plain files whose paths stay inside and do not clash: each part of a path
-    matches `part`, and unpacked they take no more than `most_bytes` all together.
-
-    Raises:
-        IntegrityError: they are not.
-    """
+    matches `part`, and unpacked they take no more than `most_bytes` all together. Otherwise IntegrityError."""
     entries = [entry for entry in pack.infolist() if not entry.is_dir()]
     names = [entry.filename for entry in entries]
-    folders = {name[:at] for name in names for at, letter in enumerate(name) if letter == "/"}
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     if len(pack.infolist()) > MOST_MEMBERS or sum(entry.file_size for entry in entries) > most_bytes:
         raise damaged(file, f"unpacked it would take more than {most_bytes:,} bytes or {MOST_MEMBERS:,} files")
     for entry in pack.infolist():
@@ -163,8 +150,7 @@ def _checked_index(pack: zipfile.ZipFile, file: Path) -> dict[str, Any]:
     sizes = {one.filename: one.file_size for one in checked_entries(pack, file, BUNDLE_NAME, LARGEST_UNPACKED)}
     if sizes.get(INDEX, LARGEST_INDEX + 1) > LARGEST_INDEX:
         raise damaged(file, f"it has no {INDEX}, or one that is larger than any is")
-    with pack.open(INDEX) as member:
-        index: dict[str, Any] = json.loads(member.read(LARGEST_INDEX + 1))
+    index: dict[str, Any] = json.loads(pack.read(INDEX))
     if index["format"] != FORMAT:
         raise InputError(
             f"{file} is a bundle of format {str(index['format'])[:20]}, this version reads {FORMAT}; make it again"
@@ -178,17 +164,10 @@ def _checked_index(pack: zipfile.ZipFile, file: Path) -> dict[str, Any]:
     return index
 
 
-def write_member(pack: zipfile.ZipFile, name: str, path: Path) -> str:
-    """Write one member to a file, no more of it than was announced; its SHA-256."""
-    hashed, left = hashlib.sha256(), pack.getinfo(name).file_size
-    with pack.open(name) as member, atomic_write(path, "wb") as handle:
-        while piece := member.read(_CHUNK):
-            left -= len(piece)
-            if left < 0:
-                raise zipfile.BadZipFile(f"{name} is larger than it says")
-            hashed.update(piece)
-            handle.write(piece)
-    return hashed.hexdigest()
+def write_member(pack: zipfile.ZipFile, name: str, folder: Path) -> None:
+    """Write one member into a folder; zipfile reads no more of it than was announced."""
+    with pack.open(name) as member, atomic_write(folder / name, "wb") as handle:
+        shutil.copyfileobj(member, handle)
 
 
 def damaged(file: Path, why: str) -> IntegrityError:

@@ -24,8 +24,7 @@ from meta_spliceai.experiments.bundle.wheels import FOLDER as WHEELS
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.prepare import choose_rows, load_rows_of
 from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
-from meta_spliceai.experiments.spec.rows import find_row
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.experiments.spec.rows import as_smoke, find_row
 from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.experiments.store.workspace import now
 from meta_spliceai.files import atomic_write
@@ -88,11 +87,6 @@ class Made:
     bytes: int
     parts: dict[str, int]
     index: dict[str, Any]
-
-    @property
-    def missing(self) -> list[str]:
-        """What could not be packed; the rows that need it will say so."""
-        return list(self.index["missing"])
 
 
 def with_members(specs: Sequence[ExperimentSpec], rows: Mapping[str, ExperimentSpec]) -> list[ExperimentSpec]:
@@ -184,8 +178,8 @@ class Content:
     def add(self, path: Path, row_ids: Iterable[str], source: Path | None = None) -> None:
         """Remember which rows need a file of the folder; copied from its source, where there is one."""
         if source is not None and not path.exists():
-            with atomic_write(path, "wb") as handle:
-                handle.write(source.read_bytes())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, path)
         self._needed_by.setdefault(path, set()).update(row_ids)
 
     def files(self) -> dict[Path, set[str]]:
@@ -205,9 +199,8 @@ class Content:
                 self.left_out[spec.id] = f"its member {lost} is not in the bundle"
         self.rows = [spec for spec in self.rows if spec.id not in gone]
 
-    def _with_ensembles(self, row_ids: Iterable[str]) -> set[str]:
-        gone = set(row_ids)
-        return gone | {one.id for one in self.rows if one.ensemble and not gone.isdisjoint(one.ensemble.members)}
+    def _with_ensembles(self, row_ids: set[str]) -> set[str]:
+        return row_ids | {one.id for one in self.rows if one.ensemble and not row_ids.isdisjoint(one.ensemble.members)}
 
     def leave_out_dearest_rows(self, why: str) -> bool:
         """Leave out the rows that take most space each which no other row needs; false where no row would be left."""
@@ -245,8 +238,7 @@ class _Packing:
     def pack_encoders(self) -> None:
         """Copy the pretrained encoders that are here; rows without theirs are left out, or told of."""
         for spec in list(self.content.rows):
-            name = spec.encoder.name
-            weights = str(spec.encoder.settings.get("weights", HUB))
+            name, weights = spec.encoder.name, str(spec.encoder.settings.get("weights", HUB))
             if spec.ensemble or spec.fusion or name not in PUBLISHED or weights == "scratch":
                 continue
             there = folder_at_hand(name) if weights == HUB else None
@@ -294,10 +286,10 @@ class _Packing:
             read = [] if spec.trunk_network is None else [spec.trunk_network]  # its features are computed there
             for wanted in (*spec.networks, *as_smoke(spec).networks, *read):
                 self._model(wanted, spec.id)
+        neighbours = table.sort_values(["chrom", "strand", "pos", "alt"])
         for wanted in dict.fromkeys(_scored(one) for spec in group for one in spec.networks):
             model, _ = self._models[wanted.name, wanted.members]
             digest = digest_in(model, wanted.precision)
-            neighbours = table.sort_values(["chrom", "strand", "pos", "alt"])
             keys = score_keys(
                 neighbours, loaded.genome, model, wanted.distance, loaded.annotation, precision=wanted.precision
             )
@@ -358,24 +350,25 @@ class _Packing:
     def write(self, draft: Path, out: Path) -> Made:
         """Write the file, as it is to be at `out`."""
         folder, needed = self.content.folder, self.content.files()
+        ids = [spec.id for spec in self.content.rows]
         wanted = {_scored(one) for spec in self.content.rows for one in spec.networks}
         networks = [told for network, told in self._networks.items() if network in wanted]
         scores = [path for path, told in self._scores.items() if told in networks]
         with atomic_write(folder / ROWS) as handle:
             json.dump([spec.model_dump(mode="json") for spec in self.content.rows], handle, ensure_ascii=False)
-        ids = [spec.id for spec in self.content.rows]
         missing = [f"row {row_id}: {why}" for row_id, why in self.content.left_out.items()]
         for what, wanting in self.absent.items():
             if needed_by := [row_id for row_id in wanting if row_id in ids]:
                 missing.append(f"{what}: needed by {', '.join(needed_by)}")
+        folders = {parent for path in needed for parent in path.parents}
         index = {
             "made": now(),
             "version": __version__,
             "code": code_version(),
             "rows": ids,
-            "data": [told for place, told in self.data.items() if any(place in path.parents for path in needed)],
+            "data": [told for place, told in self.data.items() if place in folders],
             "networks": networks,
-            "encoders": [name for name, at in self.encoders.items() if any(at in path.parents for path in needed)],
+            "encoders": [name for name, at in self.encoders.items() if at in folders],
             "missing": missing,
             "wheels": {"needed": versions(NEEDED), "better_with": BETTER_WITH, "packed": self.wheels},
         }

@@ -41,19 +41,17 @@ def write_packed_scores(
     """
     keys = list(entries)
     blocks = [keys[at : at + _AT_ONCE] for at in range(0, len(keys), _AT_ONCE)]
-    planes = np.concatenate([_pack([entries[key] for key in block], digits) for block in blocks], axis=3)
     arrays = {
         "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1),
-        "planes": planes,
+        "planes": np.concatenate([_pack([entries[key] for key in block], digits) for block in blocks], axis=3),
         "digest": np.array(digest),
         "distance": np.array(distance, np.int64),
         "digits": np.array(-1 if digits is None else digits, np.int64),
     }
-    method = zipfile.ZIP_DEFLATED if digits is None else zipfile.ZIP_LZMA
     with atomic_write(path, "wb") as handle, zipfile.ZipFile(handle, "w") as pack:
         for name, array in arrays.items():
             entry = zipfile.ZipInfo(f"{name}.npy")  # its fixed date makes the same content the same file
-            entry.compress_type = method
+            entry.compress_type = zipfile.ZIP_DEFLATED if digits is None else zipfile.ZIP_LZMA
             with pack.open(entry, "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
@@ -79,11 +77,7 @@ def unpack_scores(path: Path, cache: ScoreCache) -> int:
 
 
 def read_packed_scores(path: Path) -> PackedScores:
-    """What `write_packed_scores` wrote.
-
-    Raises:
-        IntegrityError: the file is damaged, or its arrays do not fit each other.
-    """
+    """What `write_packed_scores` wrote; IntegrityError: the file is damaged, or its arrays do not fit each other."""
     arrays = read_npz(path, ("keys", "planes", "digest", "distance", "digits"), "base scores")
     keys, planes = arrays["keys"], arrays["planes"]
     if any(arrays[name].shape or arrays[name].dtype != np.int64 for name in ("distance", "digits")):
@@ -91,13 +85,10 @@ def read_packed_scores(path: Path) -> PackedScores:
     digest, distance = str(arrays["digest"]), int(arrays["distance"])
     digits = None if int(arrays["digits"]) < 0 else int(arrays["digits"])
     if (
-        keys.dtype != np.uint8
-        or planes.dtype != np.uint8
-        or keys.ndim != 2
-        or keys.shape[1] != 32
+        {keys.dtype, planes.dtype} != {np.dtype(np.uint8)}
+        or keys.shape[1:] != (32,)
         or planes.ndim != 5
-        or planes.shape[:1] + planes.shape[2:4] != (4, 2, len(keys))
-        or planes.shape[4] != 2 * distance + 1
+        or planes.shape[:1] + planes.shape[2:] != (4, 2, len(keys), 2 * distance + 1)
         or (digits is not None and digits not in DIGITS)
         or not re.fullmatch("[0-9a-f]{64}", digest)  # it becomes part of a file's name
     ):

@@ -38,10 +38,7 @@ class OpenedBundle:
 def open_bundle(file: Path, into: Path | None = None) -> OpenedBundle:
     """Check a bundle and unpack it, or find what was unpacked of the same file before.
 
-    Args:
-        file: the bundle.
-        into: a folder that is new, empty, or holds this bundle; by default one in the cache, named by the file's
-            content.
+    `into`: a folder that is new, empty, or holds this bundle; by default one in the cache, named by the file's content.
 
     Raises:
         InputError: no bundle there, or the folder holds something else.
@@ -72,12 +69,8 @@ def open_bundle(file: Path, into: Path | None = None) -> OpenedBundle:
 
 
 def read_opened(folder: Path) -> OpenedBundle:
-    """A bundle that was opened into a folder.
-
-    Raises:
-        InputError: the folder is no opened bundle, or a row in it cannot be used by this version.
-        IntegrityError: its index or rows are damaged.
-    """
+    """A bundle that was opened into a folder; InputError where it is none, or has a row that this version cannot use,
+    IntegrityError where its index or rows are damaged."""
     if not (folder / INDEX).is_file():
         raise InputError(f"{folder} is no opened bundle; open one with: meta-spliceai bundle open FILE --into {folder}")
     try:

@@ -44,27 +44,25 @@ def versions(packages: Sequence[str]) -> list[str]:
 
 
 def pack_wheels(wheels: Path, folder: Path) -> list[str]:
-    """Copy the wheels that the other machine needs; their names.
-
-    Raises:
-        InputError: one is missing, or there in two versions.
-    """
+    """Copy the wheels that the other machine needs; their names. InputError: one is missing, or there in two
+    versions."""
     found: dict[str, list[Path]] = {}
     for path in sorted(wheels.glob("*.whl")):
         found.setdefault(package_of(path.name), []).append(path)
-    missing = [package for package in NEEDED if package not in found]
-    if missing:
+    if missing := [package for package in NEEDED if package not in found]:
         raise InputError(
             f"--wheels {wheels}: no wheel of {', '.join(missing)}; get them with: python -m pip download --no-deps "
             f"--only-binary=:all: --python-version 3.12 -d {wheels} {' '.join(versions(missing))}"
         )
-    wanted = [path for package in (*NEEDED, *BETTER_WITH) for path in found.get(package, [])]
-    for path in wanted:
-        if len(found[package_of(path.name)]) > 1:
-            raise InputError(f"--wheels {wheels}: {package_of(path.name)} is there in two versions; leave one")
+    packed = []
+    for package in (*NEEDED, *(name for name in BETTER_WITH if name in found)):
+        path, *others = found[package]
+        if others:
+            raise InputError(f"--wheels {wheels}: {package} is there in two versions; leave one")
         with atomic_write(folder / FOLDER / path.name, "wb") as handle:
             handle.write(path.read_bytes())
-    return [path.name for path in wanted]
+        packed.append(path.name)
+    return packed
 
 
 def unpack_wheels(bundle: Path, site: Path) -> list[str]:
@@ -83,7 +81,7 @@ def unpack_wheels(bundle: Path, site: Path) -> list[str]:
             _refuse_other_python(wheel)
             with opened(wheel) as pack:
                 for entry in checked_entries(pack, wheel, _MEMBER, LARGEST_UNPACKED):
-                    write_member(pack, entry.filename, site / entry.filename)
+                    write_member(pack, entry.filename, site)
     return [wheel.name for wheel in wheels]
 
 

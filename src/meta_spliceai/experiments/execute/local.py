@@ -21,8 +21,7 @@ from typing import Any
 
 import torch
 
-from meta_spliceai.experiments.execute.queue import Executor, Task
-from meta_spliceai.experiments.execute.request import Answer, Message, Request, Sender, carry_out
+from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Sender, Task, carry_out
 from meta_spliceai.experiments.run.callback import Callback
 
 LAST_LINES = 20
@@ -43,23 +42,22 @@ class Local(Executor):
         self._prepare = prepare
         gpus = torch.cuda.device_count() if jobs > 1 else 0
         self._environments = worker_environments(jobs, os.environ, gpus)
-        self._workers: list[_Worker | None] = [None] * jobs
+        self._workers: dict[int, _Worker] = {}
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers:
-            if worker is not None:
-                worker.end()
+        for worker in self._workers.values():
+            worker.end()
 
     def has_room(self) -> bool:
-        return len(self._busy()) < len(self._workers)
+        return len(self._busy()) < len(self._environments)
 
     def _busy(self) -> list[_Worker]:
-        return [worker for worker in self._workers if worker is not None and worker.key is not None]
+        return [worker for worker in self._workers.values() if worker.key is not None]
 
     def begin(self, task: Task, callback: Callback) -> None:
-        idle = [number for number, worker in enumerate(self._workers) if worker is None or worker.key is None]
-        number = next((number for number in idle if self._workers[number] is not None), idle[0])
-        worker = self._workers[number]
+        idle = [number for number, worker in self._workers.items() if worker.key is None]
+        number = idle[0] if idle else len(self._workers)
+        worker = self._workers.get(number)
         if worker is None or not worker.process.is_alive():
             if worker is not None:
                 worker.end()
@@ -73,14 +71,13 @@ class Local(Executor):
         found: list[tuple[str, Message | Answer]] = []
         for ready in wait(list(busy), timeout=seconds):
             worker = busy[ready]  # type: ignore[index]
-            if worker.key is None:
-                continue
+            key = str(worker.key)
             try:
                 message = worker.connection.recv()
             except (EOFError, OSError, pickle.UnpicklingError):  # ended, perhaps within a message
                 message = Answer(error=worker.why_gone(), lost=True)
-                found += [(worker.key, {"say": f"  {line}"}) for line in worker.last_words()]
-            found.append((worker.key, message))
+                found += [(key, {"say": f"  {line}"}) for line in worker.last_words()]
+            found.append((key, message))
             if isinstance(message, Answer):
                 worker.key = None
         return found
@@ -102,7 +99,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, self.log, prepare))
-        with _set_in_environment(environment):
+        with _environment(environment):
             self.process.start()
         theirs.close()
 
@@ -127,15 +124,15 @@ class _Worker:
 
 
 @contextmanager
-def _set_in_environment(values: Mapping[str, str]) -> Iterator[None]:
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """Environment variables for a process that starts in the block: libraries read some when they are loaded."""
-    before = {name: os.environ.get(name) for name in values}
+    before = dict(os.environ)
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _serve(connection: Connection, log: Path, prepare: Callable[[], None] | None) -> None:
@@ -154,10 +151,7 @@ def _serve(connection: Connection, log: Path, prepare: Callable[[], None] | None
                 message = connection.recv()
             except (EOFError, OSError):
                 message = "the queue that started it is gone"
-            if isinstance(message, Request):
-                requests.put(message)
-            else:
-                reasons.append(message)
+            (requests.put if isinstance(message, Request) else reasons.append)(message)
         os.kill(os.getpid(), signal.SIGINT)
 
     def interrupt(number: int, frame: Any) -> None:

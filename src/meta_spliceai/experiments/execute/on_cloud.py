@@ -41,25 +41,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,61}[A-Za-z0-9]")
 _BUCKET = re.compile(r"(s3|gs|r2|nebius)://[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*(:[A-Za-z0-9._-]+|@sha256:[0-9a-f]{64})")
 
+Offer = dict[str, Offered]
+"""By its id what each row comes to on one card, the same for all."""
 
-@dataclass(frozen=True)
-class Offer:
-    """A card that all rows fit, what each row comes to on it, and its price with its day and whose it is. Hours are
-    those of the rows one after the other, expected and if no training stops early."""
 
-    gpu: str
-    rows: dict[str, Offered]
-    dollars_per_hour: float
-    as_of: str
-    provider: str
-
-    @property
-    def hours(self) -> float:
-        return sum(offered.hours for offered in self.rows.values())
-
-    @property
-    def hours_most(self) -> float:
-        return sum(offered.hours_most for offered in self.rows.values())
+def wheel_name() -> str:
+    return f"meta_spliceai-{meta_spliceai.__version__}-py3-none-any.whl"
 
 
 @dataclass(frozen=True)
@@ -91,46 +78,44 @@ class Rental:
             raise InputError("give --volume NAME or --bucket s3://NAME: runs on a rented machine would be lost with it")
         if self.volume is not None and self.bucket is not None:
             raise InputError("--volume and --bucket: runs lie in one place; give one of them")
-        if self.volume is not None and not _NAME.fullmatch(self.volume):
-            raise InputError(f"--volume '{self.volume}': letters, digits, dots, dashes and underscores")
-        if self.bucket is not None and not _BUCKET.fullmatch(self.bucket):
-            raise InputError(f"--bucket '{self.bucket}': write s3://NAME, gs://NAME, r2://NAME or nebius://NAME")
-        if not _IMAGE.fullmatch(self.image):
-            raise InputError(f"--image '{self.image}': an image with its tag or digest, such as {IMAGE}")
+        for option, value, allowed, words in (
+            ("--volume", self.volume, _NAME, "letters, digits, dots, dashes and underscores"),
+            ("--bucket", self.bucket, _BUCKET, "write s3://NAME, gs://NAME, r2://NAME or nebius://NAME"),
+            ("--image", self.image, _IMAGE, f"an image with its tag or digest, such as {IMAGE}"),
+        ):
+            if value is not None and not allowed.fullmatch(value):
+                raise InputError(f"{option} '{value}': {words}")
 
 
 def choose_offer(plans: Sequence[RowPlan], cloud: str, gpu: str | None = None) -> Offer:
-    """The card on which all rows together cost least, or the one named.
-
-    Raises:
-        RunError: a row that cannot run; no card that has a price and on which every row fits.
-    """
+    """The card on which all rows together cost least, or the one named; RunError: a row that cannot run, or no card
+    that has a price and on which every row fits."""
+    by_card: dict[str, Offer] = {}
     for plan in plans:
         if plan.state == "cannot run":
             raise RunError(f"row '{plan.spec.id}' cannot run: {'; '.join(plan.notes)}")
-    by_card: dict[str, dict[str, Offered]] = {}
-    for plan in plans:
-        for offered in plan.offers:
-            if offered.fits and offered.dollars_per_hour is not None and gpu in (None, offered.gpu):
+        for offered in plan.for_sale:
+            if offered.dollars_per_hour is not None and gpu in (None, offered.gpu):
                 by_card.setdefault(offered.gpu, {})[plan.spec.id] = offered
-    wanted = {plan.spec.id for plan in plans}
-    found = []
-    for card, rows in by_card.items():
-        one = next(iter(rows.values()))
-        if rows.keys() == wanted:
-            found.append(Offer(card, rows, one.dollars_per_hour or 0.0, one.as_of, one.provider))
+    found = [rows for rows in by_card.values() if len(rows) == len({plan.spec.id for plan in plans})]
     if not found:
         which = f"no {gpu}" if gpu is not None else "no card"
         raise RunError(
             f"{which} with a price known at {cloud} has room for {', '.join(plan.spec.id for plan in plans)}; "
             "`meta-spliceai plan` shows which fit, `plan --refresh-prices` fetches prices, --prices FILE takes yours"
         )
-    return min(found, key=lambda offer: (offer.hours * offer.dollars_per_hour, offer.hours))
+    return min(found, key=lambda rows: (cost_of(rows), sum(one.hours for one in rows.values())))
+
+
+def cost_of(offer: Offer) -> float:
+    """Dollars of all rows."""
+    return sum(one.dollars or 0.0 for one in offer.values())
 
 
 def make_task(rental: Rental, offer: Offer) -> dict[str, Any]:
     """The job as SkyPilot's YAML has it."""
-    name = SKY_NAMES.get(offer.gpu, offer.gpu.replace(" ", ""))
+    card = next(iter(offer.values()))
+    name = SKY_NAMES.get(card.gpu, card.gpu.replace(" ", ""))
     name = RUNPOD_NAMES.get(name, name) if rental.cloud == "runpod" else name
     wheel = f"{WHEELS}/{rental.wheel.name}"
     mounts: dict[str, Any] = {wheel: str(rental.wheel)}
@@ -141,7 +126,7 @@ def make_task(rental: Rental, offer: Offer) -> dict[str, Any]:
         mounts[MOUNT] = {"source": rental.bucket, "mode": "MOUNT_CACHED"}
     run = ["meta-spliceai", "run", *rental.ids, *rental.options]
     run += ["--resume", "--device", "cuda", "--progress", "lines", "--runs-dir", f"{MOUNT}/runs"]
-    task: dict[str, Any] = {
+    return {
         "name": f"meta-spliceai-{rental.ids[0]}"[:60],
         "resources": {
             "infra": rental.cloud,
@@ -153,15 +138,13 @@ def make_task(rental: Rental, offer: Offer) -> dict[str, Any]:
         "envs": {
             "META_SPLICEAI_CACHE": f"{MOUNT}/cache",
             "META_SPLICEAI_MIRROR": f"{MOUNT}/mirror",
-            "META_SPLICEAI_PRICE_PER_HOUR": f"{offer.dollars_per_hour:g}",
+            "META_SPLICEAI_PRICE_PER_HOUR": f"{card.dollars_per_hour:g}",
         },
         "file_mounts": mounts,
         "setup": f"set -e\npython -m pip install --quiet {shlex.quote(f'{wheel}[{EXTRAS}]')}\n",
         "run": f"set -e\nmkdir -p {MOUNT}/runs {MOUNT}/cache ~/meta-spliceai\ncd ~/meta-spliceai\n{shlex.join(run)}\n",
+        **({"volumes": {MOUNT: rental.volume}} if rental.volume is not None else {}),
     }
-    if rental.volume is not None:
-        task["volumes"] = {MOUNT: rental.volume}
-    return task
 
 
 class _Dumper(yaml.SafeDumper):
@@ -178,39 +161,21 @@ def task_as_yaml(task: dict[str, Any]) -> str:
     return yaml.dump(task, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def wheel_name() -> str:
-    return f"meta_spliceai-{meta_spliceai.__version__}-py3-none-any.whl"
-
-
-def build_wheel(folder: Path) -> Path:
-    """Build the wheel from the checkout that this package is imported from.
-
-    Raises:
-        InputError: the package was not imported from a checkout.
-        RunError: pip could not build it.
-    """
+def build_wheel(folder: Path) -> None:
+    """Build the wheel from the checkout that this package is imported from; InputError without one, RunError where pip
+    could not build it."""
     root = Path(meta_spliceai.__file__).resolve().parents[2]
     if not (root / "pyproject.toml").is_file():
         raise InputError(f"no source of meta-spliceai here to build {wheel_name()} from; give it with --wheel FILE")
     folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(root)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    wheel = folder / wheel_name()
-    if done.returncode or not wheel.is_file():
-        raise RunError(f"building {wheel.name} failed: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
-    return wheel
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or not (folder / wheel_name()).is_file():
+        raise RunError(f"building {wheel_name()} failed: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
 
 
 def sky_command() -> str:
-    """SkyPilot's command, beside this Python or on the path.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """SkyPilot's command, beside this Python or on the path; MissingExtraError where it is not installed."""
     beside = Path(sys.executable).with_name("sky")
     found = str(beside) if beside.is_file() else shutil.which("sky")
     if found is None:
@@ -219,11 +184,8 @@ def sky_command() -> str:
 
 
 def submit(command: str, task: Path, name: str) -> None:
-    """Hand the job's YAML file to SkyPilot (`sky_command`), which prints what it does.
-
-    Raises:
-        RunError: SkyPilot did not take it; it has said why.
-    """
+    """Hand the job's YAML file to SkyPilot (`sky_command`), which prints what it does; RunError where it did not take
+    it, of which it has said why."""
     done = subprocess.run([command, "jobs", "launch", "--yes", "--detach-run", "--name", name, str(task)], check=False)
     if done.returncode:
         raise RunError(

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
-from meta_spliceai.experiments.execute.queue import Executor, Screen, Task
-from meta_spliceai.experiments.execute.request import Answer, Message, Request, Sender, carry_out
+from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Screen, Sender, Task, carry_out
 from meta_spliceai.experiments.run.callback import Callback
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -68,6 +67,7 @@ class Ray(Executor):
         except InputError:
             ray.shutdown()
             raise
+        self._share = f"a core and {self._gpus:g} GPU" if self._gpus else "a core"
         known = address is not None and address != "auto"
         self._head = str(address if known else ray.get_runtime_context().gcs_address)
         self._head_answered = time.monotonic()
@@ -83,9 +83,10 @@ class Ray(Executor):
 
     def collect(self, seconds: float) -> list[tuple[str, Message | Answer]]:
         """What tasks say, answers, and tasks that are lost with their process, their machine or the whole cluster."""
-        done, _ = self._ray.wait(list(self._pending), timeout=min(seconds, SECONDS_BETWEEN_LOOKS))
+        wait = min(seconds, SECONDS_BETWEEN_LOOKS)
+        done, _ = self._ray.wait(list(self._pending), timeout=wait)
         if not self._head_answers():  # Whatever asks for it now would wait until Ray ends this process.
-            time.sleep(min(seconds, SECONDS_BETWEEN_LOOKS))
+            time.sleep(wait)
             return self._give_up(self.broken) if self.broken else []
         found: list[tuple[str, Message | Answer]] = []
         try:
@@ -99,7 +100,7 @@ class Ray(Executor):
             self._lose_head()
             return self._give_up(self.broken)
         if not done and self._nowhere_to_run():
-            return [*found, *self._give_up(f"no machine of the cluster is left that has {self._share()}")]
+            found += self._give_up(f"no machine of the cluster is left that has {self._share}")
         return found
 
     def interrupt(self, reason: str) -> None:
@@ -147,29 +148,20 @@ class Ray(Executor):
                 return False
         if self._alone_since is None:
             self._alone_since = time.monotonic()
-            self._screen.say(f"no machine of the cluster has {self._share()}; waiting for one")
+            self._screen.say(f"no machine of the cluster has {self._share}; waiting for one")
         return time.monotonic() - self._alone_since >= SECONDS_WITHOUT_A_MACHINE
-
-    def _share(self) -> str:
-        return f"a core and {self._gpus:g} GPU" if self._gpus else "a core"
 
     def _give_up(self, reason: str) -> list[tuple[str, Message | Answer]]:
         if not self.broken:
             for reference in self._pending:
                 self._ray.cancel(reference, force=True)
-        lost: list[tuple[str, Message | Answer]] = [
-            (key, Answer(error=reason, lost=True)) for key in self._pending.values()
-        ]
+        keys = list(self._pending.values())
         self._pending.clear()
-        return lost
+        return [(key, Answer(error=reason, lost=True)) for key in keys]
 
 
 def connect(address: str | None) -> Any:
-    """The module `ray`, connected to a cluster, or to one that is started here.
-
-    Raises:
-        MissingExtraError, MissingResourceError, InputError: as `Ray`.
-    """
+    """The module `ray`, connected to a cluster, or to one that is started here; raises as `Ray`."""
     # Ray reports its use to its makers unless told not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is not None and has_token():
@@ -179,12 +171,12 @@ def connect(address: str | None) -> Any:
         import ray
     except ModuleNotFoundError as error:
         raise MissingExtraError("--executor ray", "ray") from error
-    if address not in (None, "auto"):
-        _check_address(str(address))
-    dashboard = False if address is None else None
     try:
+        if address not in (None, "auto"):
+            _knock(str(address))
+        dashboard = False if address is None else None
         ray.init(address or "local", include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise MissingResourceError(f"--ray-address {address}: no Ray cluster there ({error}); {GUARDED}") from error
     return ray
 
@@ -195,15 +187,12 @@ def has_token() -> bool:
     return named or (Path.home() / ".ray" / "auth_token").is_file()
 
 
-def _check_address(address: str) -> None:
+def _knock(address: str) -> None:
     """See that somebody answers at the address: Ray itself ends the whole process where nobody does."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 2**16:
         raise InputError(f"--ray-address {address}: write auto, HOST:PORT or ray://HOST:PORT")
-    try:
-        socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
-    except OSError as error:
-        raise MissingResourceError(f"--ray-address {address}: no Ray cluster there ({error})") from error
+    socket.create_connection((host, int(port)), timeout=SECONDS_TO_CONNECT).close()
 
 
 def _gpus_for_each(ray: Any, requests: Sequence[Request], wanted: float | None) -> float:

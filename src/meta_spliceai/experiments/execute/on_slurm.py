@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError, unknown_value
-from meta_spliceai.experiments.execute.queue import Executor, Screen, Task
-from meta_spliceai.experiments.execute.request import Answer, Message, Request, Sender, carry_out
+from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Screen, Sender, Task, carry_out
 from meta_spliceai.experiments.run.callback import Callback
 
 CLUSTERS = ("slurm", "local", "debug")
@@ -36,17 +35,13 @@ ENDED = re.compile(
 """States of squeue in which a job has ended; in all others it may still answer."""
 
 NEVER_STARTS = {
-    "AccountNotAllowed": "--slurm account",
-    "AssocMaxWallDurationPerJobLimit": "--slurm timeout_min",
-    "BadConstraints": "--slurm constraint",
-    "InvalidAccount": "--slurm account",
-    "InvalidQOS": "--slurm qos",
-    "PartitionNodeLimit": "--slurm partition",
-    "PartitionTimeLimit": "--slurm timeout_min",
-    "QOSMaxWallDurationPerJobLimit": "--slurm timeout_min",
-    "QOSNotAllowed": "--slurm qos",
+    "timeout_min": ("AssocMaxWallDurationPerJobLimit", "PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit"),
+    "account": ("AccountNotAllowed", "InvalidAccount"),
+    "qos": ("InvalidQOS", "QOSNotAllowed"),
+    "partition": ("PartitionNodeLimit",),
+    "constraint": ("BadConstraints",),
 }
-"""Reasons for which a job waits for ever, and the setting to change."""
+"""The setting to change, and reasons for which a job waits for ever without that."""
 
 
 class Slurm(Executor):
@@ -56,7 +51,7 @@ class Slurm(Executor):
     Args:
         runs_dir: folder of runs, which the nodes must see; the jobs' output goes into its folder `slurm`.
         screen: told of jobs' numbers, why a job waits, and that Slurm does not answer, each once.
-        settings: `key=value`, see `SETTINGS`.
+        settings: `key=value`, see `parse_settings`.
         entry: what a job does.
 
     Raises:
@@ -86,7 +81,7 @@ class Slurm(Executor):
         try:
             job = self._submitit.submit(Resumable(self._entry), task.request)
         except RuntimeError as error:  # What submitit makes of a refusal by sbatch.
-            self._ended.append((task.key, Answer(error=f"Slurm does not take the job: {' '.join(str(error).split())}")))
+            self._ended.append((task.key, Answer(error=f"Slurm does not take the job: {_one_line(error)}")))
             return
         self._jobs[task.key] = (task, job)
         self._screen.say(f"{task.label}: job {job.job_id}, output in {job.paths.stdout}")
@@ -120,18 +115,19 @@ class Slurm(Executor):
         clusters keep no accounting."""
         if not self._real or not self._jobs or time.monotonic() - self._asked < SECONDS_BETWEEN_QUESTIONS:
             return {}
-        states = self._ask()
+        states, found = self._ask(), {}
         self._asked = time.monotonic()
-        found = {}
         for key, (task, job) in self._jobs.items() if states is not None else ():
             state, why = (states or {}).get(job.job_id, ("", ""))
             if job.paths.result_pickle.exists() or (state and not ENDED.fullmatch(state)):
                 self._silent_since.pop(key, None)
-                if state == "PENDING" and why in NEVER_STARTS:
-                    job.cancel()
-                    found[key] = f"can never start ({why}): change {NEVER_STARTS[why]}"
-                elif state == "PENDING":
-                    self._say_once(key, f"{task.label}: waits in Slurm's queue ({why})")
+                if state == "PENDING":
+                    change = next((setting for setting, reasons in NEVER_STARTS.items() if why in reasons), "")
+                    if change:
+                        job.cancel()
+                        found[key] = f"can never start ({why}): change --slurm {change}"
+                    else:
+                        self._say_once(key, f"{task.label}: waits in Slurm's queue ({why})")
             elif self._asked - self._silent_since.setdefault(key, self._asked) >= PATIENCE_SECONDS:
                 words = f"ended as {state} ({why})" if why not in ("", "None") else f"ended as {state}"
                 found[key] = f"{words if state else 'is gone from the queue'} without an answer"
@@ -143,8 +139,8 @@ class Slurm(Executor):
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         except (OSError, subprocess.SubprocessError) as error:
-            said = getattr(error, "stderr", "") or str(error)
-            self._say_once("", f"squeue does not answer ({' '.join(str(said).split())}); waiting")
+            said = getattr(error, "stderr", "") or error
+            self._say_once("", f"squeue does not answer ({_one_line(said)}); waiting")
             return None
         self._said.pop("", None)
         lines = [line.split("|", 2) for line in done.stdout.splitlines() if line.count("|") >= 2]
@@ -154,6 +150,10 @@ class Slurm(Executor):
         if self._said.get(about) != line:
             self._said[about] = line
             self._screen.say(line)
+
+
+def _one_line(said: object) -> str:
+    return " ".join(str(said).split())
 
 
 class Resumable:
@@ -183,11 +183,8 @@ def run_request(request: Request) -> Answer:
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """`key=value` as values of the kind that each key takes.
-
-    Raises:
-        InputError: not of that form, an unknown key, a value of the wrong kind.
-    """
+    """`key=value` as values of the kind that each key takes; InputError names what is not of that form, an unknown key,
+    or a value of the wrong kind."""
     values: dict[str, Any] = {}
     for setting in settings:
         key, sign, text = setting.partition("=")

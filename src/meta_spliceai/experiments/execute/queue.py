@@ -1,4 +1,5 @@
-"""One queue for all executors: begin what can begin, pass on what runs say, and give every row an outcome."""
+"""One queue for all executors: rows as values that travel between processes and machines, what begins when, what runs
+say meanwhile, and an outcome for every row."""
 
 from __future__ import annotations
 
@@ -8,23 +9,165 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
-from meta_spliceai.errors import RunError
-from meta_spliceai.experiments.execute.request import Answer, Message, Receiver, Request, carry_out
+from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.run.callback import Callback
-from meta_spliceai.experiments.run.runner import Outcome
+from meta_spliceai.experiments.run.runner import Outcome, prepare_for_parts, run_experiment, train_part
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.tracking import tracked
 
 TIME_LIMIT = "stopped at the time limit"
 SECONDS_TO_STOP = 60.0  # how long runs may take to write down what is done after they were told to stop
 SECONDS_BETWEEN_LOOKS = 600.0
+SECONDS_BETWEEN_ADVANCES = 0.25
 
-Admit = Callable[[Request, float], str]
-"""Asked with the seconds left before a row begins, where there is a deadline: why it may not begin, or nothing."""
+Message = dict[str, Any]
+"""What a run tells its callback, as plain values: a line, a stage's begin, advance and end, or facts."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A row and everything that its run needs to know.
+
+    Attributes:
+        rows: the catalogue, for members of ensembles.
+        runs_dir: folder of runs and ledger.
+        device: "auto", "cpu" or "cuda".
+        resume, fresh: see `run_experiment`.
+        track, tracking_uri: loggers beside the ledger, and where they write to (see `tracking`).
+        price_per_hour: dollars an hour of the machine, where it is rented.
+        part: None for the whole run, 0 for what its folds share, n for its nth fold.
+    """
+
+    spec: ExperimentSpec
+    rows: dict[str, ExperimentSpec]
+    runs_dir: Path
+    device: str = "auto"
+    resume: bool = False
+    fresh: bool = False
+    track: tuple[str, ...] = ()
+    tracking_uri: str | None = None
+    price_per_hour: float | None = None
+    part: int | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request.
+
+    Attributes:
+        run: name of the run's folder; None where it never began.
+        reused: it was finished before.
+        error: why it failed, for the user; None for a finished run or part.
+        folds: for part 0: folds that can be trained as parts.
+        lost: its process is gone and may have left the run without a state.
+    """
+
+    run: str | None = None
+    reused: bool = False
+    error: str | None = None
+    folds: int = 0
+    lost: bool = False
+
+    def outcome(self, request: Request) -> Outcome:
+        """As the runner itself would have returned it."""
+        run = Workspace(request.runs_dir).run(self.run) if self.run is not None else None
+        return Outcome(request.spec, run, self.reused, RunError(self.error) if self.error is not None else None)
+
+
+def carry_out(request: Request, callback: Callback) -> Answer:
+    """Do what the request asks for in this process; every executor ends up here.
+
+    A failure that the user can act on is an answer; a defect keeps its traceback. KeyboardInterrupt: it was stopped,
+    and what is done is kept.
+    """
+    spec, workspace, device = request.spec, Workspace(request.runs_dir), request.device
+    try:
+        if request.part == 0:
+            folds = prepare_for_parts(spec, workspace, device, request.resume, request.fresh, request.rows, callback)
+            return Answer(folds=folds)
+        if request.part is not None:
+            train_part(spec, workspace, request.part, device, request.rows, callback)
+            return Answer()
+        outcome = run_experiment(
+            spec,
+            workspace,
+            device,
+            request.resume,
+            fresh=request.fresh,
+            rows=request.rows,
+            callback=tracked(callback, request.track, workspace, request.tracking_uri),
+            price_per_hour=request.price_per_hour,
+        )
+    except MetaSpliceAIError as error:
+        return Answer(error=str(error))
+    return Answer(outcome.run.name if outcome.run is not None else None, outcome.reused)
+
+
+class Sender:
+    """A callback that turns everything it hears into messages; advances are sent a few times a second."""
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self.send = send
+
+    def say(self, line: str) -> None:
+        self.send({"say": line})
+
+    def tell(self, kind: str, facts: dict[str, Any]) -> None:
+        self.send({"tell": kind, "facts": facts})
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        self.send({"stage": name, "total": total})
+        held, sent = 0, time.monotonic()
+
+        def advance(units: int) -> None:
+            nonlocal held, sent
+            held += units
+            if time.monotonic() - sent >= SECONDS_BETWEEN_ADVANCES:
+                self.send({"advance": held})
+                held, sent = 0, time.monotonic()
+
+        try:
+            yield advance
+        finally:
+            self.send({"advance": held})
+            self.send({"stage-end": name})
+
+
+class Receiver:
+    """Turns messages back into calls of a callback; `run` is the folder that the run has told of."""
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+        self.run: str | None = None
+        self._stages: list[tuple[ExitStack, Callable[[int], None]]] = []
+
+    def receive(self, message: Message) -> None:
+        if "say" in message:
+            self.callback.say(message["say"])
+        elif "stage" in message:
+            stack = ExitStack()
+            self._stages.append((stack, stack.enter_context(self.callback.stage(message["stage"], message["total"]))))
+        elif "advance" in message and self._stages:
+            self._stages[-1][1](message["advance"])
+        elif "stage-end" in message and self._stages:
+            self._stages.pop()[0].close()
+        elif "tell" in message:
+            if message["tell"] == "run":
+                self.run = message["facts"]["run"]
+            self.callback.tell(message["tell"], message["facts"])
+
+    def close(self) -> None:
+        """End whatever the other side has left open, because it is gone."""
+        while self._stages:
+            self._stages.pop()[0].close()
 
 
 class Screen(Protocol):
@@ -148,6 +291,10 @@ class InProcess(Executor):
 
     def interrupt(self, reason: str) -> None:
         return  # nothing runs while somebody asks
+
+
+Admit = Callable[[Request, float], str]
+"""Asked with the seconds left before a row begins, where there is a deadline: why it may not begin, or nothing."""
 
 
 def run_queue(
@@ -280,9 +427,9 @@ class _Queue:
         row = next(task for task in self.tasks.values() if prepared.key in task.needs)
         parts = [row.fold(number) for number in range(1, folds + 1)]
         row.needs += tuple(part.key for part in parts)
-        for one in (*parts, *list(self.tasks.values())[list(self.tasks).index(row.key) :]):
-            self.tasks.pop(one.key, None)
-            self.tasks[one.key] = one
+        tasks = list(self.tasks.values())
+        at = tasks.index(row)
+        self.tasks = {task.key: task for task in (*tasks[:at], *parts, *tasks[at:])}
 
 
 def note_lost_run(workspace: Workspace, name: str, reason: str) -> str:

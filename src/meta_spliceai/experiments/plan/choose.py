@@ -3,15 +3,14 @@ deadline."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Literal
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.plan.calibrate import Basis
-from meta_spliceai.experiments.plan.gpu_prices import Market
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 State = Literal["planned", "completed", "out of memory", "cannot run"]
@@ -55,13 +54,12 @@ class Offered:
     why: str
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            **vars(self),
-            "hours": round(self.hours, 5),
-            "hours_most": round(self.hours_most, 5),
-            "dollars": None if self.dollars is None else round(self.dollars, 5),
-            "steps": {name: round(seconds, 3) for name, seconds in self.steps.items()},
-        }
+        rounded = {name: _rounded(getattr(self, name)) for name in ("hours", "hours_most", "dollars")}
+        return {**vars(self), **rounded, "steps": {name: round(seconds, 3) for name, seconds in self.steps.items()}}
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 5)
 
 
 @dataclass(frozen=True)
@@ -87,14 +85,12 @@ class RowPlan:
     def best(self) -> Offered | None:
         """The cheapest that fits; the fastest of those that fit where none has a price; None where none fits."""
         fitting = [offer for offer in self.offers if offer.fits]
-        priced = [offer for offer in fitting if offer.dollars is not None]
-        return min(priced or fitting, key=lambda offer: (offer.dollars or 0.0, offer.hours), default=None)
+        return min(self.for_sale or fitting, key=lambda offer: (offer.dollars or 0.0, offer.hours), default=None)
 
     @property
-    def too_large(self) -> str:
-        """Why it fits no machine."""
-        least = min(self.offers, key=lambda offer: offer.peak_bytes)
-        return f"needs {least.peak_bytes / 1e9:.1f} GB at batch {least.batch_size}, more than any card asked for has"
+    def for_sale(self) -> list[Offered]:
+        """Machines that it fits and that have a price."""
+        return [offer for offer in self.offers if offer.fits and offer.dollars is not None]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -175,8 +171,8 @@ class Plan:
             "total": {
                 "rows": len(self.chosen),
                 "peak_bytes": self.peak_bytes,
-                "hours": round(self.hours, 5),
-                "dollars": None if self.dollars is None else round(self.dollars, 5),
+                "hours": _rounded(self.hours),
+                "dollars": _rounded(self.dollars),
                 "unpriced": list(self.unpriced),
             },
             "prices": list(self.prices),
@@ -185,20 +181,14 @@ class Plan:
 
 
 def choose(
-    plans: Sequence[RowPlan],
-    market: Market,
-    today: date,
-    budget: float | None = None,
-    deadline: float | None = None,
-) -> Plan:
-    """The best plan within a budget (dollars) and a deadline (hours, the rows run one after the other).
+    plans: Sequence[RowPlan], budget: float | None = None, deadline: float | None = None
+) -> tuple[dict[str, Offered], dict[str, str]]:
+    """On which card each row is bought within a budget (dollars) and a deadline (hours, the rows run one after the
+    other), and why others are left out.
 
     Every row begins on its cheapest card. Where the hours are too many, the row that gains most hours a dollar moves to
     a faster card; where none can, and where the dollars are too many, the row of least priority is left out, of those
     the one that costs most. What is left out comes back where it still fits.
-
-    Raises:
-        InputError: a budget or deadline that is not above zero.
     """
     for name, value, unit in (("--budget", budget, "dollars"), ("--deadline", deadline, "hours")):
         if value is not None and not value > 0:
@@ -212,62 +202,44 @@ def choose(
         elif plan.state == "cannot run":
             left_out[row_id] = "; ".join(plan.notes)
         elif best is None:
-            left_out[row_id] = plan.too_large
+            least = min(plan.offers, key=lambda offer: offer.peak_bytes)
+            need = f"{least.peak_bytes / 1e9:.1f} GB at batch {least.batch_size}"
+            left_out[row_id] = f"needs {need}, more than any card asked for has"
         elif budget is not None and best.dollars is None:
             left_out[row_id] = "no price for a card that it fits; give one with --prices FILE"
         else:
             chosen[row_id] = best
     wanted = {plan.spec.id: plan for plan in plans if plan.spec.id in chosen}
-    left_out |= _meet(wanted, chosen, budget, deadline)
-    old = market.old_prices(today)
-    return Plan(tuple(plans), chosen, left_out, (old,) if old else ())
 
+    def left() -> tuple[float, float]:
+        """Dollars and hours that are left; below zero for too many."""
+        return (
+            math.inf if budget is None else budget - sum(offer.dollars or 0.0 for offer in chosen.values()),
+            math.inf if deadline is None else deadline - sum(offer.hours for offer in chosen.values()),
+        )
 
-def _meet(
-    wanted: dict[str, RowPlan], chosen: dict[str, Offered], budget: float | None, deadline: float | None
-) -> dict[str, str]:
-    """Change `chosen` until it keeps both limits; rows that are not in it any more, and why."""
-
-    def hours() -> float:
-        return sum(offer.hours for offer in chosen.values())
-
-    def dollars() -> float:
-        return sum(offer.dollars or 0.0 for offer in chosen.values())
-
-    def too_long() -> bool:
-        return deadline is not None and hours() > deadline
-
-    def too_dear() -> bool:
-        return budget is not None and dollars() > budget
-
-    while too_long() and _speed_up(wanted, chosen):
+    while left()[1] < 0 and _speed_up(wanted, chosen):
         pass
     dropped: dict[str, Offered] = {}
-    while too_long() or too_dear():
-        cost = "hours" if too_long() else "dollars"
+    while min(left()) < 0:
+        cost = "hours" if left()[1] < 0 else "dollars"
         worst = max(chosen, key=lambda row_id: (priority_of(wanted[row_id].spec), getattr(chosen[row_id], cost) or 0.0))
         dropped[worst] = chosen.pop(worst)
-    left_out = {}
     for row_id in sorted(dropped, key=lambda one: (priority_of(wanted[one].spec), dropped[one].dollars or 0.0)):
-        for offer in sorted(_fitting(wanted[row_id]), key=lambda one: (one.dollars or 0.0, one.hours)):
+        for offer in sorted(wanted[row_id].for_sale, key=lambda one: (one.dollars or 0.0, one.hours)):
             chosen[row_id] = offer
-            if not too_long() and not too_dear():
+            if min(left()) >= 0:
                 break
             del chosen[row_id]
         if row_id not in chosen:
-            offer, words = wanted[row_id].best or dropped[row_id], []
-            if budget is not None:
-                left = in_short(budget - dollars())
-                words.append(f"${in_short(offer.dollars or 0)} on {offer.gpu} with ${left} of ${budget:g} left")
-            if deadline is not None:
-                left = in_short(deadline - hours())
-                words.append(f"{in_short(offer.hours)} h on {offer.gpu} with {left} of {deadline:g} h left")
-            left_out[row_id] = f"does not fit: {' and '.join(words)}"
-    return left_out
-
-
-def _fitting(plan: RowPlan) -> list[Offered]:
-    return [offer for offer in plan.offers if offer.fits and offer.dollars is not None]
+            offer, (dollars, hours) = wanted[row_id].best or dropped[row_id], left()
+            words = (
+                f"${in_short(offer.dollars or 0)} with ${in_short(dollars)} left",
+                f"{in_short(offer.hours)} h with {in_short(hours)} h left",
+            )
+            limits = [one for one, limit in zip(words, (budget, deadline), strict=True) if limit is not None]
+            left_out[row_id] = f"does not fit: {' and '.join(limits)} on {offer.gpu}"
+    return chosen, left_out
 
 
 def _speed_up(wanted: dict[str, RowPlan], chosen: dict[str, Offered]) -> bool:
@@ -275,7 +247,7 @@ def _speed_up(wanted: dict[str, RowPlan], chosen: dict[str, Offered]) -> bool:
     moves = [
         (((offer.dollars or 0.0) - (now.dollars or 0.0)) / (now.hours - offer.hours), row_id, offer)
         for row_id, now in chosen.items()
-        for offer in _fitting(wanted[row_id])
+        for offer in wanted[row_id].for_sale
         if offer.hours < now.hours
     ]
     if moves:

@@ -10,9 +10,9 @@ import pandas as pd
 
 from meta_spliceai import datasets
 from meta_spliceai.errors import IntegrityError, MissingExtraError, MissingResourceError
-from meta_spliceai.experiments.plan.kept_numbers import cached
 from meta_spliceai.experiments.run.prepare import load_rows_of
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
+from meta_spliceai.files import cached_json
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 NEAR = 1000  # variants at most so far apart share the reference's activations in base scoring
@@ -43,7 +43,7 @@ class DataFacts:
     exact: bool
 
     def of_class(self, *classes: str) -> int:
-        return sum(count for counts in self.by_chromosome.values() for name, count in counts.items() if name in classes)
+        return sum(counts.get(name, 0) for counts in self.by_chromosome.values() for name in classes)
 
 
 @dataclass(frozen=True)
@@ -54,33 +54,26 @@ class Parts:
         rows: variants in the row's table (base scores, windows and predictions are made for all of them).
         folds: labelled variants in the train and in the validation part of every model that is trained.
         tested: variants in the test parts.
-        neighbourhoods, spread, source, exact: see `DataFacts`, for the rows drawn.
+        neighbourhoods, spread: see `DataFacts`, for the rows drawn.
     """
 
     rows: int
     folds: tuple[tuple[int, int], ...]
     tested: int
-    neighbourhoods: int
-    spread: int
-    source: str
-    exact: bool
+    neighbourhoods: int = 0
+    spread: int = 0
 
 
 def facts_of(wanted: DataSpec) -> DataFacts:
     """The data set in numbers, whatever a row draws from it: counted once and kept in the cache; where its files are
-    not at hand, as declared.
-
-    Raises:
-        InputError: an unknown data set or option.
-    """
-    whole = wanted.model_copy(update={"rows": None, "labelled_only": False, "balanced": False})
+    not at hand, as declared. InputError: an unknown data set or option."""
     described, paths = datasets.get(wanted.name), [value for value in wanted.options.values() if isinstance(value, str)]
     files = [(path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in paths if os.path.isfile(path)]
     # Where files are looked for decides how much there is.
     mirror = os.environ.get("META_SPLICEAI_MIRROR", "")
     made_from = [wanted.name, dict(wanted.options), described.checksums, mirror, NEAR, files]
     try:
-        return DataFacts(**cached("data", made_from, lambda: asdict(count(whole))))
+        return DataFacts(**cached_json("plan/data", made_from, lambda: asdict(_count(wanted))))
     except (MissingResourceError, MissingExtraError, IntegrityError) as error:
         rows = max(1, described.rows)
         half = {SPLICE_ALTERING: rows // 2, NORMAL: rows - rows // 2}
@@ -88,9 +81,9 @@ def facts_of(wanted: DataSpec) -> DataFacts:
         return DataFacts(rows, {"all": half}, rows, 0, 0.0, why, False)
 
 
-def count(wanted: DataSpec) -> DataFacts:
+def _count(wanted: DataSpec) -> DataFacts:
     started = time.process_time()  # of the processor: how busy this computer is says nothing about another one
-    loaded = load_rows_of(wanted)
+    loaded = load_rows_of(wanted.model_copy(update={"rows": None, "labelled_only": False, "balanced": False}))
     seconds = round(time.process_time() - started, 3)
     table = loaded.variants
     # Constructs have contigs of their own; the chromosome of the genome decides about splits.
@@ -117,31 +110,28 @@ def parts_of(spec: ExperimentSpec, facts: DataFacts) -> Parts:
     The split itself is not made: groups are taken to fall into parts in their shares, which a real split follows to a
     few per cent.
     """
-    data = spec.data
-    classes = (SPLICE_ALTERING, NORMAL)
-    rows = facts.of_class(*classes) if data.labelled_only or data.balanced else facts.rows
+    data, rows = spec.data, facts.rows
     if data.balanced:
         rows = 2 * min(facts.of_class(SPLICE_ALTERING), facts.of_class(NORMAL))
+    elif data.labelled_only:
+        rows = facts.of_class(SPLICE_ALTERING, NORMAL)
     drawn = min(rows, data.rows or rows)
     share = drawn / max(1, rows)
-    labelled = _labelled(spec, facts) / max(1, facts.rows if not data.labelled_only else rows)
+    labelled = _labelled(spec, facts) / max(1, rows if data.labelled_only else facts.rows)
     shares = _shares(spec, facts)
     folds = tuple((round(drawn * labelled * train), round(drawn * labelled * val)) for train, val, _ in shares)
     tested = round(drawn * min(1.0, sum(test for _, _, test in shares)))
-    source = facts.source if drawn == facts.rows else f"{drawn:,} of {facts.source}"
     # Of neighbours drawn at random fewer remain near each other.
     alone = facts.neighbourhoods + (facts.rows - facts.neighbourhoods) * (1 - share)
     neighbourhoods = max(1, round(min(drawn, alone * drawn / max(1, facts.rows))))
-    return Parts(drawn, folds, tested, neighbourhoods, round(facts.spread * share), source, facts.exact)
+    return Parts(drawn, folds, tested, neighbourhoods, round(facts.spread * share))
 
 
 def _labelled(spec: ExperimentSpec, facts: DataFacts) -> int:
     """Variants the target can use."""
     if spec.target in ("effect-type", "position"):
         return facts.of_class(SPLICE_ALTERING)
-    if spec.target == "magnitude":
-        return facts.rows
-    return facts.of_class(SPLICE_ALTERING, NORMAL)
+    return facts.rows if spec.target == "magnitude" else facts.of_class(SPLICE_ALTERING, NORMAL)
 
 
 def _shares(spec: ExperimentSpec, facts: DataFacts) -> list[tuple[float, float, float]]:

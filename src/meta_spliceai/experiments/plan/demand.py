@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,17 +12,14 @@ from typing import Any, NamedTuple
 import torch
 
 from meta_spliceai.experiments.plan import dry_trace, run_work
-from meta_spliceai.experiments.plan.calibrate import Kind
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.dry_trace import DryRun, dry_run
-from meta_spliceai.experiments.plan.kept_numbers import cached
-from meta_spliceai.experiments.plan.machines import STEP_SECONDS, Machine
-from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND, FOUND, FOUND_BYTES_SECOND
+from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND, FOUND, FOUND_BYTES_SECOND, Machine
 from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import source_state
-from meta_spliceai.files import sha256_file
+from meta_spliceai.files import cached_json, sha256_file
 from meta_spliceai.splice_engine.meta_layer.features import (
     PREDICTED_AT_ONCE,
     SHARE_OF_DEVICE,
@@ -36,6 +33,7 @@ HYENADNA = "hyenadna"
 """How the names of encoders begin whose weights are published, and which are frozen unless told otherwise."""
 
 READING_SECONDS = 10.0  # assumed time to read a data set that was never read here
+STEP_SECONDS = 1.5e-3  # assumed, of the training loop around each step
 
 
 class Batch(NamedTuple):
@@ -63,8 +61,7 @@ class ToCompute(NamedTuple):
     features: float = 1.0
 
 
-@dataclass(frozen=True)
-class Demand:
+class Demand(NamedTuple):
     """What one row needs on one machine.
 
     Attributes:
@@ -86,28 +83,11 @@ class Demand:
         return {**self.steps, "training": once + share * self.epoch_seconds}
 
 
-def family_of(spec: ExperimentSpec) -> str:
-    """Kind of model whose runs are alike in speed."""
-    if spec.ensemble is not None:
-        return "ensemble"
-    if spec.procedure == "fusion":
-        return "fusion"
-    return spec.encoder.name + (", fine-tuned" if spec.encoder.settings.get("freeze_encoder") is False else "")
-
-
 def is_frozen(spec: ExperimentSpec) -> bool:
     """Whether a row trains on a frozen encoder's features, which are computed once and kept."""
     trains = spec.ensemble is None and spec.procedure != "fusion"
-    return (
-        trains and spec.encoder.name.startswith(HYENADNA) and spec.encoder.settings.get("freeze_encoder") is not False
-    )
-
-
-def kind_of(spec: ExperimentSpec, device: str) -> Kind:
-    """What a row's measurements on a device are alike in."""
-    fields = spec.identity()
-    fields["training"].pop("seed")
-    return Kind(device, family_of(spec), spec.data.name, json.dumps(fields, sort_keys=True))
+    frozen = spec.encoder.settings.get("freeze_encoder") is not False
+    return trains and frozen and spec.encoder.name.startswith(HYENADNA)
 
 
 @cache
@@ -132,7 +112,7 @@ def trace_row(spec: ExperimentSpec, machine: Machine) -> DryRun:
         def trace() -> dict[str, Any]:
             return asdict(dry_run(lambda: build_predictor(spec), spec.training, mixed=mixed, cuda=machine.cuda))
 
-        _TRACED[key] = DryRun.from_json(cached("trace", made_from, trace))
+        _TRACED[key] = DryRun.from_json(cached_json("plan/trace", made_from, trace))
     return _TRACED[key]
 
 
@@ -140,12 +120,7 @@ _TRACED: dict[str, DryRun] = {}  # dry runs of this process
 
 
 def demand_of(
-    spec: ExperimentSpec,
-    parts: Parts,
-    machine: Machine,
-    batch: Batch,
-    work: ToCompute,
-    reading: float = 0.0,
+    spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, work: ToCompute, reading: float = 0.0
 ) -> Demand:
     """What a row needs on a machine; an ensemble's members are not in it.
 
@@ -195,14 +170,10 @@ def _training(
     spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, embedded: float
 ) -> tuple[dict[str, float], float, dict[str, float]]:
     """Training and predicting: seconds by step, those of them that go with the epochs, and bytes held by phase."""
-    dry, config = trace_row(spec, machine), spec.training
+    dry = trace_row(spec, machine)
     validated = validation_rows(batch.size, spec.window)
     answered = rows_at_a_time(PREDICTED_AT_ONCE, spec.window)
-    step, check, answer = (
-        dry.training.at(batch.size),
-        dry.validation.at(validated),
-        dry.validation.at(answered),
-    )
+    step, check, answer = dry.training.at(batch.size), dry.validation.at(validated), dry.validation.at(answered)
     most_validated = max((validation for _, validation in parts.folds), default=1) or 1
     phases = {
         # When the last gradient is there, so are all others, the weights and both moments, however small the batch.
@@ -215,12 +186,12 @@ def _training(
         -(-train // batch.size) * seconds_step + -(-validation // validated) * seconds_check
         for train, validation in parts.folds
     )
-    epoch_seconds = per_epoch * config.epochs
+    epoch_seconds = per_epoch * spec.training.epochs
     steps = {
         "training": epoch_seconds + len(parts.folds) * 1.0,
         "predicting": len(parts.folds) * -(-parts.rows // answered) * machine.seconds(answer),
     }
-    held = 2.0 * parts.rows * (spec.window + 2 * getattr(config, "window_shift", 0))
+    held = 2.0 * parts.rows * spec.training.reach(spec.window)
     if dry.feature_bytes:
         kept = 2.0 * parts.rows * dry.feature_bytes
         if dry.embedding and embedded:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,8 +51,7 @@ def _size(number: int, factor: float = 1) -> Size:
     return (number * factor, 0) if rest else (0, each * factor)
 
 
-@dataclass(frozen=True)
-class Traced:
+class Traced(NamedTuple):
     """One pass at one batch size: most bytes held at one time; of each operation in order its floating-point operations
     and the bytes it reads and writes, whether a matrix unit does it (products and convolutions), and whether on 16-bit
     numbers."""
@@ -83,13 +82,8 @@ class Pass:
         held, work = np.array(self.held).reshape(-1, 2), np.array(self.work, dtype=np.float64).reshape(-1, 6)
         changes = held @ (1, batch)
         changes = np.sign(changes) * np.ceil(np.abs(changes) / self.rounding) * self.rounding
-        return Traced(
-            int(changes.cumsum().max(initial=0)),
-            work[:, :2] @ (1.0, batch),
-            work[:, 2:4] @ (1.0, batch),
-            work[:, 4] > 0,
-            work[:, 5] > 0,
-        )
+        flops, moved = work[:, :2] @ (1.0, batch), work[:, 2:4] @ (1.0, batch)
+        return Traced(int(changes.cumsum().max(initial=0)), flops, moved, work[:, 4] > 0, work[:, 5] > 0)
 
 
 @dataclass(frozen=True)
@@ -142,8 +136,7 @@ class _Account(TorchDispatchMode):
             # oneDNN has an order of its own for one-dimensional convolutions, in which the output stands once more; an
             # input that is not contiguous is copied as well.
             self._for_a_moment(made[0], *([] if args[0].is_contiguous() else [args[0]]))
-        returned = func._schema.returns
-        views = [value.alias_info is not None and not value.alias_info.is_write for value in returned]
+        views = [value.alias_info is not None and not value.alias_info.is_write for value in func._schema.returns]
         if not views or not all(views):
             self._count(packet, args, kwargs, out, made)
         return out
@@ -163,8 +156,7 @@ class _Account(TorchDispatchMode):
         self.made.held.append((-once, -each))
 
     def _for_a_moment(self, *tensors: Tensor) -> None:
-        sizes = [_size(tensor.nbytes) for tensor in tensors]
-        once, each = sum(size[0] for size in sizes), sum(size[1] for size in sizes)
+        once, each = (sum(sizes) for sizes in zip(*(_size(tensor.nbytes) for tensor in tensors), strict=True))
         self.made.held.extend([(once, each), (-once, -each)])
 
     def _count(self, packet: Any, args: Any, kwargs: Any, out: Any, made: list[Tensor]) -> None:
@@ -211,27 +203,22 @@ def dry_run(build: Callable[[], Predictor], config: TrainingConfig, *, mixed: bo
         predictor = build()
         set_trained(predictor, config, None)
         frozen = predictor.encoder_frozen
-        encoder: Any = predictor.encoder if frozen else None
+        encoder: Any = predictor.encoder if frozen else None  # models trained side by side have several
+        training = _training(predictor, config, mixed, cuda)
+        validation, embedding = _forward(predictor, cuda, lambda: _predict(predictor, mixed)), None
         # Features that come with the windows are computed before training, by a base network (see `demand`).
-        embeds = frozen and not isinstance(encoder, BaseTrunk)
-        return DryRun(
-            training=_training(predictor, config, mixed, _Account(cuda)),
-            validation=_forward(predictor, _Account(cuda), lambda: _predict(predictor, mixed)),
-            embedding=_forward(
-                predictor, _Account(cuda), lambda: encoder(torch.zeros((BATCH, 4, predictor.window))).mT.half()
-            )
-            if embeds
-            else None,
-            parameters=predictor.parameter_count(),
-            trained=sum(p.numel() for p in predictor.parameters() if p.requires_grad),
-            feature_bytes=2 * int(encoder.positions) * int(encoder.channels) if frozen else 0,
-        )
+        if frozen and not isinstance(encoder, BaseTrunk):
+            shape = (BATCH, 4, predictor.window)
+            embedding = _forward(predictor, cuda, lambda: encoder(torch.zeros(shape)).mT.half())
+        trained = sum(p.numel() for p in predictor.parameters() if p.requires_grad)
+        feature_bytes = 2 * int(encoder.positions) * int(encoder.channels) if frozen else 0
+        return DryRun(training, validation, embedding, predictor.parameter_count(), trained, feature_bytes)
 
 
 def _predict(predictor: Predictor, mixed: bool) -> Tensor:
     """Predictions of a batch: of one-hot bases of both alleles, or of a frozen encoder's features of them."""
     frozen = predictor.encoder_frozen
-    encoder: Any = predictor.encoder if frozen else None  # models trained side by side have several
+    encoder: Any = predictor.encoder if frozen else None
     shape = (BATCH, int(encoder.positions), int(encoder.channels)) if frozen else (BATCH, 4, predictor.window)
     pair = torch.zeros(shape), torch.zeros(shape)
     with _precision(mixed):
@@ -239,7 +226,7 @@ def _predict(predictor: Predictor, mixed: bool) -> Tensor:
         return predicted.float()
 
 
-def _training(predictor: Predictor, config: TrainingConfig, mixed: bool, account: _Account) -> Pass:
+def _training(predictor: Predictor, config: TrainingConfig, mixed: bool, cuda: bool) -> Pass:
     """One step from the second on: the optimiser has its moments, and the gradients of the step before are held until
     the backward pass begins (as Lightning does it)."""
     predictor.train()
@@ -247,6 +234,7 @@ def _training(predictor: Predictor, config: TrainingConfig, mixed: bool, account
     moments = [torch.empty_like(p) for p in trained for _ in range(2)]
     for parameter in trained:
         parameter.grad = torch.empty_like(parameter)
+    account = _Account(cuda)
     account.see(*predictor.parameters(), *predictor.buffers(), *moments, *(p.grad for p in trained))
     with account:
         labels = torch.zeros((BATCH, predictor.head.labels))
@@ -259,14 +247,15 @@ def _training(predictor: Predictor, config: TrainingConfig, mixed: bool, account
     # The fused AdamW is one pass over weights, gradients and both moments, in place; clipping one over gradients.
     touched = float(sum(p.nbytes for p in trained))
     account.made.work.append((3 * touched, 0.0, 9 * touched, 0.0, False, False))
-    made = Pass(list(account.made.held), account.made.work, account.made.rounding)
+    made = replace(account.made, held=list(account.made.held))  # what is freed from here on is no part of the step
     predictor.zero_grad(set_to_none=True)
     return made
 
 
-def _forward(predictor: Predictor, account: _Account, call: Callable[[], Tensor]) -> Pass:
+def _forward(predictor: Predictor, cuda: bool, call: Callable[[], Tensor]) -> Pass:
     predictor.eval()
+    account = _Account(cuda)
     account.see(*predictor.parameters(), *predictor.buffers())
     with account, torch.no_grad():
         call()
-    return Pass(list(account.made.held), account.made.work, account.made.rounding)
+    return replace(account.made, held=list(account.made.held))

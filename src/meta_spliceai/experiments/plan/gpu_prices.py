@@ -1,22 +1,29 @@
-"""GPUs and their prices as dated data."""
+"""Cards and what an hour of them costs as dated data: packaged, refreshed from SkyPilot's catalogue, the user's."""
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
+import sys
 from calendar import monthrange
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from meta_spliceai.errors import InputError, MissingResourceError, unknown_value
+from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError, RunError, unknown_value
 from meta_spliceai.experiments.spec.experiment import Block, explain, first_problem
 from meta_spliceai.experiments.spec.read_yaml import line_of, read_text, read_yaml
 from meta_spliceai.experiments.spec.rows import OWN_PRICES
-from meta_spliceai.files import cache_dir
+from meta_spliceai.files import atomic_write, cache_dir
 
 OLD_AFTER_DAYS = 60  # prices older than this are named as old in every plan
 
@@ -50,12 +57,11 @@ class PriceTable(Block):
     @field_validator("as_of", mode="before")
     @classmethod
     def _a_day(cls, value: object) -> str:
-        text = str(value)  # YAML reads an unquoted 2026-01-31 as a date
         try:
-            first_day(text)
+            _first_day(str(value))  # YAML reads an unquoted 2026-01-31 as a date
         except ValueError as error:
             raise ValueError("not a day of the calendar; YYYY-MM or YYYY-MM-DD") from error
-        return text
+        return str(value)
 
 
 class Gpu(Block):
@@ -84,14 +90,13 @@ class PriceHistory(Block):
         return self
 
 
+def _first_day(as_of: str) -> date:
+    return datetime.strptime(as_of, "%Y-%m-%d" if as_of.count("-") > 1 else "%Y-%m").date()
+
+
 @dataclass(frozen=True)
 class Offer:
-    """What an hour of a card costs, on which day (or in which month), and whose price it is.
-
-    Attributes:
-        gpu: the card's name as in `Market.gpus`.
-        approximate: written with a ~ in its source.
-    """
+    """What an hour of a card costs, on which day (or in which month), and whose price it is."""
 
     gpu: str
     dollars_per_hour: float
@@ -100,19 +105,16 @@ class Offer:
     provider: str
     source: str
 
-    def days_old(self, today: date) -> int:
-        """Days since the price was written down; a month counts from its last day."""
-        return max(0, (today - last_day(self.as_of)).days)
+    @property
+    def day(self) -> date:
+        """The day, or the month's last."""
+        first = _first_day(self.as_of)
+        return first if self.as_of.count("-") > 1 else first.replace(day=monthrange(first.year, first.month)[1])
 
 
 @dataclass(frozen=True)
 class Market:
-    """Cards and what they cost now, as far as is known.
-
-    Attributes:
-        gpus: by name.
-        offers: the price that counts for each card that has one: from the user's file, else the newest.
-    """
+    """Cards by name, and the price that counts for each that has one: from the user's file, else the newest."""
 
     gpus: dict[str, Gpu]
     offers: dict[str, Offer]
@@ -125,11 +127,7 @@ class Market:
         return None
 
     def find(self, name: str, where: str = "") -> Gpu:
-        """The card of this name or alias.
-
-        Raises:
-            InputError: no such card; the nearest names are given.
-        """
+        """As `known`; InputError with the nearest names where there is no such card."""
         if (gpu := self.known(name)) is None:
             raise unknown_value("GPU", name, self.gpus, where=where)
         return gpu
@@ -140,30 +138,19 @@ class Market:
 
     def old_prices(self, today: date) -> str:
         """A warning that names the prices' day where some are old; empty where none is."""
-        old = [offer for offer in self.offers.values() if offer.days_old(today) > OLD_AFTER_DAYS]
+        old = {one.gpu: one for one in self.offers.values() if (today - one.day).days > OLD_AFTER_DAYS}
         if not old:
             return ""
-        days = max(offer.days_old(today) for offer in old)
-        named = ", ".join(f"{offer.gpu} ({offer.as_of})" for offer in sorted(old, key=lambda offer: offer.gpu))
+        days = max((today - offer.day).days for offer in old.values())
         return (
-            f"prices are up to {days} days old (more than {OLD_AFTER_DAYS}): {named}; "
+            f"prices are up to {days} days old (more than {OLD_AFTER_DAYS}): "
+            f"{', '.join(f'{name} ({old[name].as_of})' for name in sorted(old))}; "
             "refresh with `meta-spliceai plan --refresh-prices`, or give your own with --prices FILE"
         )
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]|nvidia|geforce", "", name.lower())
-
-
-def first_day(as_of: str) -> date:
-    """The day, or the month's first."""
-    return datetime.strptime(as_of, "%Y-%m-%d" if as_of.count("-") > 1 else "%Y-%m").date()
-
-
-def last_day(as_of: str) -> date:
-    """The day, or the month's last."""
-    first = first_day(as_of)
-    return first if as_of.count("-") > 1 else first.replace(day=monthrange(first.year, first.month)[1])
 
 
 def refreshed_file() -> Path:
@@ -181,7 +168,7 @@ def load_market(own: Path | None = None, *, refreshed: bool = True, cloud: str =
     """Cards and prices: the packaged ones, those refreshed since, and the user's own over both.
 
     Args:
-        own: the user's file (`--prices`); by default `./wishlist/gpus.yaml` where there is one.
+        own: the user's file (`--prices`); `./wishlist/gpus.yaml` is read before it where there is one.
         refreshed: with what was refreshed on this machine; without it, all who share a catalogue see the same.
         cloud: only what this provider asks ("runpod": RunPod's clouds); the user's own prices count everywhere.
 
@@ -214,7 +201,7 @@ def _check_own(path: Path, history: PriceHistory, market: Market) -> None:
 
     for table, prices in enumerate(history.history):
         # One day of grace: it may be tomorrow already where the price was read.
-        if (first_day(prices.as_of) - date.today()).days > 1:
+        if (_first_day(prices.as_of) - date.today()).days > 1:
             raise InputError(
                 f"{place('history', table, 'as_of')} = '{prices.as_of}': this day is still to come; the day on which "
                 "the prices were read, YYYY-MM or YYYY-MM-DD"
@@ -227,19 +214,16 @@ def _check_own(path: Path, history: PriceHistory, market: Market) -> None:
 
 def _newest_offers(histories: Sequence[PriceHistory], market: Market, cloud: str = "") -> dict[str, Offer]:
     """For each card that is known, the newest of its prices (of this provider); of two of one day the lower."""
-    found: dict[str, list[Offer]] = {}
+    newest: dict[str, Offer] = {}
     for table in (table for history in histories for table in history.history):
-        if not table.provider.lower().startswith(cloud):
-            continue
-        for price in table.prices:
-            gpu = market.known(price.gpu)
-            if gpu is not None:  # a card nobody described cannot be planned for
-                told = (price.dollars_per_hour, price.approximate, table.as_of, table.provider, table.source)
-                found.setdefault(gpu.name, []).append(Offer(gpu.name, *told))
-    return {
-        name: max(offers, key=lambda offer: (last_day(offer.as_of), -offer.dollars_per_hour))
-        for name, offers in found.items()
-    }
+        for price in table.prices if table.provider.lower().startswith(cloud) else ():
+            if (gpu := market.known(price.gpu)) is not None:  # a card nobody described cannot be planned for
+                origin = table.as_of, table.provider, table.source
+                offer = Offer(gpu.name, price.dollars_per_hour, price.approximate, *origin)
+                newest[gpu.name] = max(
+                    newest.get(gpu.name, offer), offer, key=lambda one: (one.day, -one.dollars_per_hour)
+                )
+    return newest
 
 
 def _packaged() -> PriceHistory:
@@ -252,19 +236,129 @@ def _read_file(path: Path) -> PriceHistory:
 
 
 def read_history(text: str, where: str) -> PriceHistory:
-    """Cards and prices from YAML.
-
-    Raises:
-        InputError: names `where`, the line, the field, the value and what is allowed.
-    """
+    """Cards and prices from YAML; InputError names `where`, the line, the field, the value and what is allowed."""
     tree, content = read_yaml(where, text)
     try:
         return PriceHistory.model_validate(content)
     except ValidationError as error:
         problem = first_problem(error)
         place = f"{where}, line {line_of(tree, problem['loc'])}" if tree is not None else where
-        allowed = ""
-        if problem["type"] == "missing":
-            fields = {**PriceTable.model_fields, **Price.model_fields, **Gpu.model_fields}
-            allowed = f": {fields[name].description}" if (name := str(problem["loc"][-1])) in fields else ""
+        fields = {**PriceTable.model_fields, **Price.model_fields, **Gpu.model_fields}
+        missing = fields.get(str(problem["loc"][-1])) if problem["type"] == "missing" else None
+        allowed = f": {missing.description}" if missing is not None else ""
         raise InputError(f"{place}: {explain(error, PriceHistory)}{allowed}") from error
+
+
+# Prices from SkyPilot's catalogue: one CSV a provider, kept current by that project. Columns read (schema of
+# github.com/skypilot-org/skypilot-catalog): AcceleratorName, AcceleratorCount, Price (US dollars an hour on demand,
+# empty where there is none).
+
+PROVIDERS = ("runpod", "lambda", "vast", "nebius", "aws", "gcp", "azure", "fluidstack", "paperspace", "cudo")
+"""Providers looked for; one without a catalogue at hand is left out and named."""
+
+FRESH_HOURS = 7  # SkyPilot's catalogues are renewed every seven hours
+
+ASK = """
+import json, os, sys
+from datetime import UTC, datetime
+import requests
+from sky.catalog import common
+
+def ask(provider, hours):
+    name = f"{provider}/vms.csv"
+    path = common.get_catalog_path(name)
+    before = os.path.getmtime(path) if os.path.exists(path) else None
+    try:
+        common.read_catalog(name, pull_frequency_hours=hours).columns  # read, and renewed, when first looked at
+    except (requests.RequestException, OSError, ValueError) as error:
+        return {"error": " ".join(str(error).split())[:200]}
+    # Where a renewal fails, SkyPilot goes on with its file and dates it today: ask what it wrote when it last fetched.
+    fetched = os.path.join(os.path.dirname(os.path.dirname(path)), ".meta", f"{name}.md5")
+    known = os.path.exists(fetched) and not common.is_catalog_modified(name)
+    seconds = os.path.getmtime(fetched) if known else before or os.path.getmtime(path)
+    return {"file": path, "day": datetime.fromtimestamp(seconds, UTC).date().isoformat()}
+
+hours, *providers = sys.argv[1:]
+print(json.dumps({provider: ask(provider, int(hours)) for provider in providers}))
+"""
+"""Run by the Python that has SkyPilot, which need not be ours: each provider's catalogue and the day it was fetched."""
+
+NEEDED = ("AcceleratorName", "AcceleratorCount", "Price")
+
+
+def refresh_prices(market: Market, providers: Iterable[str] = PROVIDERS) -> tuple[Path, list[str], list[str]]:
+    """Ask SkyPilot for its catalogues and keep the lowest on-demand price of every card we know, a table a provider.
+
+    Returns:
+        the file written, what was found in words, and what was left out in words.
+
+    Raises:
+        MissingExtraError: SkyPilot is not installed.
+        MissingResourceError: no catalogue can be had (no network and none on the disk).
+        RunError: SkyPilot itself failed.
+        InputError: a catalogue in another format.
+    """
+    command = [_sky_python(), "-c", ASK, str(FRESH_HOURS), *providers]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        why = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        raise RunError(f"SkyPilot could not be asked for prices ({why[:200]}); give your own with --prices FILE")
+    tables, found, left_out = [], [], []
+    for provider, answer in json.loads(lines[-1]).items():
+        if "error" in answer:
+            left_out.append(f"{provider}: no catalogue ({answer['error']})")
+            continue
+        table = price_table(Path(answer["file"]), provider, market, answer["day"])
+        if table["prices"]:
+            tables.append(table)
+            found.append(f"{provider}: {len(table['prices'])} cards, {table['as_of']}")
+        else:
+            left_out.append(f"{provider}: no card we know, or no price")
+    if not tables:
+        why = "; ".join(left_out)
+        raise MissingResourceError(f"SkyPilot's catalogue gave no price ({why}); give your own with --prices FILE")
+    with atomic_write(refreshed_file()) as handle:
+        handle.write("# Written by `meta-spliceai plan --refresh-prices`.\n")
+        yaml.safe_dump({"history": tables}, handle, sort_keys=False)
+    return refreshed_file(), found, left_out
+
+
+def _sky_python() -> str:
+    """The Python that has SkyPilot: this one, or that of the command `sky` on the path (its dependencies may contradict
+    those of other packages, so that it is often installed apart)."""
+    if find_spec("sky") is not None:
+        return sys.executable
+    if (command := shutil.which("sky")) is not None:
+        first = Path(command).read_bytes().partition(b"\n")[0].decode(errors="replace").strip()
+        if first.startswith("#!") and Path(first[2:]).is_file():
+            return first[2:]
+    raise MissingExtraError("refreshing prices from SkyPilot's catalogue", "cloud")
+
+
+def price_table(file: Path, provider: str, market: Market, day: str) -> dict[str, Any]:
+    """One provider's lowest on-demand price of each card in the market, from a `vms.csv` in SkyPilot's format, as an
+    entry of the history of prices; InputError where a column is missing, or a price is no number."""
+    import pandas as pd  # slow, and only needed here
+
+    frame = pd.read_csv(file)
+    missing = [column for column in NEEDED if column not in frame]
+    if missing:
+        raise InputError(f"{file}: column {', '.join(missing)} missing; found {', '.join(frame.columns)}")
+    price = pd.to_numeric(frame["Price"], errors="coerce")
+    broken = price.isna() & frame["Price"].notna()
+    if broken.any():
+        line = int(broken.idxmax()) + 2
+        raise InputError(f"{file}, line {line}: Price = {frame['Price'][line - 2]!r} is no number")
+    single = frame[(frame["AcceleratorCount"] == 1) & (price > 0)]
+    lowest = price[single.index].groupby(single["AcceleratorName"].astype(str).map(market.name_of)).min()
+    return {
+        "as_of": day,
+        "provider": provider,
+        "source": f"SkyPilot's catalogue, {provider}/vms.csv",
+        "prices": [
+            {"gpu": name, "dollars_per_hour": round(float(dollars), 4)}
+            for name, dollars in lowest.items()
+            if name in market.gpus
+        ],
+    }

@@ -9,21 +9,21 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 
-from meta_spliceai.experiments.plan.calibrate import Calibrated, Calibration, Point
+from meta_spliceai.experiments.plan.calibrate import (
+    Calibrated,
+    Calibration,
+    Kind,
+    Measured,
+    Point,
+    device_key,
+    measured_runs,
+    out_of_memory,
+)
 from meta_spliceai.experiments.plan.choose import Offered, Plan, RowPlan, State, choose
 from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, parts_of
-from meta_spliceai.experiments.plan.demand import (
-    Batch,
-    Demand,
-    ToCompute,
-    batches_of,
-    cache_keys,
-    demand_of,
-    kind_of,
-)
+from meta_spliceai.experiments.plan.demand import Batch, Demand, ToCompute, batches_of, cache_keys, demand_of
 from meta_spliceai.experiments.plan.gpu_prices import Market, load_market
-from meta_spliceai.experiments.plan.machines import CPU, Machine, card, processor, this_processor
-from meta_spliceai.experiments.plan.records import Measured, device_key, measured_runs, out_of_memory
+from meta_spliceai.experiments.plan.run_work import CPU, Machine, card, processor, this_processor
 from meta_spliceai.experiments.run.build import missing_encoder_weights
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts
@@ -108,7 +108,7 @@ class Planner:
             run: the run; one on a card that nobody described says only how soon its training stopped.
             only_epochs: only how soon its training stopped.
         """
-        kind = kind_of(run.spec, self.market.name_of(run.device))
+        kind = Kind.of(run.spec, self.market.name_of(run.device))
         stopping = run.epoch_share if run.spec.training.patience else None
         if only_epochs or (run.cuda and self.market.known(run.device) is None):
             return Point(run.run, kind, None, {}, stopping)
@@ -122,22 +122,12 @@ class Planner:
         memory = (demand.peak_bytes, float(run.peak_bytes)) if run.own_peak else None
         return Point(run.run, kind, memory, steps, stopping)
 
-    def machines(self, gpu: str | None = None) -> list[Machine]:
-        """All cards, or the one named ("cpu" for the processor at hand).
-
-        Raises:
-            InputError: no such card.
-        """
-        if gpu is None:
-            return [card(one) for one in self.market.gpus.values()]
-        return [this_processor() if gpu.lower() == CPU else card(self.market.find(gpu, "--gpu"))]
-
     def row(self, spec: ExperimentSpec, gpu: str | None = None, paid: frozenset[str] = frozenset()) -> RowPlan:
         """Plan one row.
 
         Args:
             spec: the row.
-            gpu: only on this card, or on "cpu".
+            gpu: only on this card, or on "cpu", the processor at hand.
             paid: what earlier rows of a plan have computed already (see `cache_keys`), and ids of rows planned
                 beside it, whose runs an ensemble takes as they are.
 
@@ -147,6 +137,9 @@ class Planner:
         missing = missing_parts(spec, self.rows_by_id)
         if missing:
             return RowPlan(spec, "cannot run", (), (f"missing: {', '.join(missing)}",))
+        machines = [card(one) for one in self.market.gpus.values()]
+        if gpu is not None:
+            machines = [this_processor() if gpu.lower() == CPU else card(self.market.find(gpu, "--gpu"))]
         facts = self.facts(spec.data)
         parts = parts_of(spec, facts)
         keys, kept = cache_keys(spec, parts.rows), paid | self._kept
@@ -155,9 +148,10 @@ class Planner:
             baselines=keys.baselines not in kept,
             features=0.0 if keys.features in kept else 1.0,
         )
-        offers = tuple(self._offer(spec, parts, machine, work, paid) for machine in self.machines(gpu))
-        free = self._free_members(spec, paid)
-        encoders = [spec] if spec.ensemble is None else self._members(spec)
+        offers = tuple(self._offer(spec, parts, machine, work, paid) for machine in machines)
+        members = self._members(spec)
+        free = [member.id for member in members if self._is_free(member, paid)]
+        encoders = [spec] if spec.ensemble is None else members
         failed = self._failed.get(spec.id, "")
         notes = [
             "" if facts.exact else facts.source,
@@ -174,29 +168,26 @@ class Planner:
         self, spec: ExperimentSpec, parts: Parts, machine: Machine, work: ToCompute, paid: frozenset[str]
     ) -> Offered:
         device = machine.name if machine.cuda else self._here
-        kind, calibration = kind_of(spec, device), self.calibration(machine.cuda)
-        batch, demand, peak = self._at_a_batch_that_fits(spec, parts, machine, work)
-        share = calibration.epochs(kind) if spec.training.patience else None
-        expected = demand.at_share(share.value if share else 1.0)
-        calibrated = {step: calibration.step(kind, step, seconds) for step, seconds in expected.items()}
+        kind, calibration = Kind.of(spec, device), self.calibration(machine.cuda)
+        batch, demand, peak = self._at_a_batch_that_fits(spec, parts, machine, work, kind)
+        share = calibration.epochs(kind).value if spec.training.patience else 1.0
+        calibrated = {step: calibration.step(kind, step, took) for step, took in demand.at_share(share).items()}
         steps = {step: number.value for step, number in calibrated.items()}
         longest = sum(calibration.step(kind, step, seconds).value for step, seconds in demand.steps.items())
         # The step that takes longest decides what the hours are called.
-        step = max(calibrated, key=lambda name: calibrated[name].value)
-        time_basis, memory_basis = calibrated[step].basis, peak.basis
-        peak_bytes = int(peak.value)
-        why = f"memory: dry trace (peak in {demand.phase}){_on(peak)}; "
-        why += f"{step}{_on(calibrated[step])}" if calibrated[step].sources else f"time {machine.assumed}"
+        step = max(steps, key=lambda name: steps[name])
+        time_basis, memory_basis, peak_bytes = calibrated[step].basis, peak.basis, int(peak.value)
+        speed = f"{step}{_on(calibrated[step])}" if calibrated[step].sources else f"time {machine.assumed}"
+        why = f"memory: dry trace (peak in {demand.phase}){_on(peak)}; {speed}"
         for member in self._members(spec):
-            if member.id not in self._free_members(spec, paid):
+            if not self._is_free(member, paid):
                 own = self.row(member, machine.name, paid).offers[0]
                 steps[f"member {member.id}"] = own.hours * 3600
                 longest += own.hours_most * 3600
                 if own.peak_bytes > peak_bytes:
                     peak_bytes, memory_basis = own.peak_bytes, own.memory_basis
         fits = peak_bytes <= machine.memory_bytes
-        same = [run for run in self._done(spec) if self.market.name_of(run.device) == device]
-        if same:
+        if same := [run for run in self._done(spec) if self.market.name_of(run.device) == device]:
             latest = max(same, key=lambda run: run.at)
             time_basis = memory_basis = "measured"
             steps, longest, peak_bytes, fits = dict(latest.seconds), latest.total_seconds, latest.peak_bytes, True
@@ -224,19 +215,16 @@ class Planner:
         )
 
     def _at_a_batch_that_fits(
-        self, spec: ExperimentSpec, parts: Parts, machine: Machine, work: ToCompute
+        self, spec: ExperimentSpec, parts: Parts, machine: Machine, work: ToCompute, kind: Kind
     ) -> tuple[Batch, Demand, Calibrated]:
         """The row's own batch or the largest half of it that fits, else its own."""
-        kind = kind_of(spec, machine.name if machine.cuda else self._here)
-        reading, calibration = self.facts(spec.data).load_seconds, self.calibration(machine.cuda)
-        tried = []
-        for batch in batches_of(spec):
+        reading, tried = self.facts(spec.data).load_seconds, []
+        for batch in batches_of(spec) if spec.ensemble is None else [Batch.of(spec)]:
             demand = demand_of(spec, parts, machine, batch, work, reading)
-            tried.append((batch, demand, calibration.memory(kind, demand.peak_bytes, machine.cuda)))
-            if tried[-1][2].value <= machine.memory_bytes:
+            peak = self.calibration(machine.cuda).memory(kind, demand.peak_bytes, machine.cuda)
+            tried.append((batch, demand, peak))
+            if peak.value <= machine.memory_bytes:
                 return tried[-1]
-            if spec.ensemble is not None:
-                break
         return tried[0]
 
     @cached_property
@@ -253,8 +241,8 @@ class Planner:
         members = spec.ensemble.members if spec.ensemble is not None else ()
         return [member_of(spec, row, self.rows_by_id) for row in members]
 
-    def _free_members(self, spec: ExperimentSpec, paid: frozenset[str]) -> list[str]:
-        return [member.id for member in self._members(spec) if member.id in paid or self._done(member)]
+    def _is_free(self, member: ExperimentSpec, paid: frozenset[str]) -> bool:
+        return member.id in paid or bool(self._done(member))
 
     def rows(
         self,
@@ -275,7 +263,8 @@ class Planner:
             if plan.state != "cannot run":
                 paid |= set(filter(None, cache_keys(spec, plan.drawn)))
             plans.append(plan)
-        return choose(plans, self.market, self.today, budget, deadline)
+        old = self.market.old_prices(self.today)
+        return Plan(tuple(plans), *choose(plans, budget, deadline), (old,) if old else ())
 
 
 def _identity(spec: ExperimentSpec) -> str:

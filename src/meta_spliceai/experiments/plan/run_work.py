@@ -1,23 +1,48 @@
-"""Seconds and bytes of what a run does beside training networks: base scores, trees, baselines, evaluation, tables.
+"""How fast a machine does counted work, and seconds and bytes of what a run does beside training networks: base scores,
+trees, baselines, evaluation, tables.
 
-Every constant is an assumption, taken once from processor seconds on a two-core machine (Xeon at 2.8 GHz), and
-corrected by finished runs as all estimates are.
+Every constant is an assumption, corrected by finished runs as all estimates are. Those about a run's steps were taken
+once from processor seconds on a two-core machine (Xeon at 2.8 GHz).
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
 
 from meta_spliceai import datasets
 from meta_spliceai.experiments.plan.data_facts import Parts
-from meta_spliceai.experiments.plan.machines import Machine
+from meta_spliceai.experiments.plan.dry_trace import Traced
+from meta_spliceai.experiments.plan.gpu_prices import Gpu
 from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
 from meta_spliceai.splice_engine.base_layer.block_convolution import products_in
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
+from meta_spliceai.splice_engine.base_layer.kernel_choice import measured_rate
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
+# Of machines.
+MATRIX_SHARE = 0.30  # of a card's matrix rate that training reaches
+BANDWIDTH_SHARE = 0.60  # of a memory's bandwidth that elementwise work reaches
+LAUNCH_SECONDS = 8e-6  # in which PyTorch issues one operation: no operation is shorter
+CORE_FLOPS = 40e9  # float32 operations a second of one processor core
+CORE_BANDWIDTH = 6e9  # bytes a second of one processor core
+CONVOLUTIONS_SHARE = 0.75  # of base scoring's time on a processor in its convolutions, whose rate is measured
+SCORING_SHARE = 0.10  # of a card's float32 rate that base scoring reaches; of its bfloat16 rate with precision bf16
+USABLE = 0.93  # of advertised memory that a training may fill: the context and fragmentation take the rest
+
+CUBLAS_BYTES = 8_519_680
+CUBLAS_BYTES_HOPPER = 33_554_432
+"""Workspace PyTorch gives cuBLAS once (CUBLAS_WORKSPACE_CONFIG's default: 8 MiB and a bit, 32 MiB on Hopper)."""
+
+CPU = "cpu"
+
+# Of a run's steps.
 FOUND = "base scores found"
 """The step "base scores" of a run that found them all in the cache: another work, which calibrates nothing else."""
 
@@ -29,22 +54,95 @@ POSITION_FEATURES, NETWORK_FEATURES, POOLED_FEATURES, KMER_FEATURES = 14, 35, 21
 
 TRUNK_FEATURES = 6  # features of a fusion for each hidden channel of a network: three places, reference and change
 FOUND_BYTES_SECOND = 600e6  # how fast what is found in a cache is read and checked
-
-LEFT_BEHIND = 200e6
-"""What training leaves behind in a process: code that oneDNN made for its shapes, pieces of freed memory."""
+LEFT_BEHIND = 200e6  # bytes that training leaves in a process: oneDNN's code for its shapes, pieces of freed memory
+NETWORK_BYTES = 2_900_000  # one of SpliceAI's networks (about 700,000 numbers)
 
 KEPT_ACTIVATIONS, BESIDE_REFERENCE = 33, 1.6
 """Activations kept of each reference for the alternatives to take from, and what base scoring held in all beside them
 (in a run of 566 variants on one thread)."""
-
-NETWORK_BYTES = 2_900_000  # one of SpliceAI's networks (about 700,000 numbers)
 
 ENSEMBLES = {"spliceai": 5, "cispliceai": 5, "openspliceai": 5, "pangolin": 12}
 """Networks of the families with SpliceAI's trunk, so that their weights need not be read to count work."""
 
 
 @dataclass(frozen=True)
-class ScoringWork:
+class Machine:
+    """A card, or this computer's processor.
+
+    Rates are floating-point operations a second: `half` of matrix units on 16-bit numbers, `whole` of everything else,
+    `scoring` and `scoring_half` of incremental base scoring in float32 and in parts of bfloat16. `memory_bytes` is
+    usable: what the driver takes is left out; `held_bytes` is what libraries hold whatever runs; `assumed` says what
+    was assumed.
+    """
+
+    name: str
+    cuda: bool
+    memory_bytes: int
+    half: float
+    whole: float
+    bandwidth: float
+    scoring: float
+    scoring_half: float
+    held_bytes: int
+    assumed: str
+
+    def seconds(self, traced: Traced) -> float:
+        """What one traced pass takes: each operation as long as its arithmetic, its memory traffic or its launch,
+        whichever is longest (the roofline, Williams, Waterman and Patterson 2009, 10.1145/1498765.1498785)."""
+        rate = np.where(traced.matrix & traced.half, self.half, self.whole)
+        each = np.maximum(traced.flops / rate, traced.moved / self.bandwidth)
+        return float(np.maximum(each, LAUNCH_SECONDS).sum())
+
+
+def card(gpu: Gpu) -> Machine:
+    """A card by its data sheet. PyTorch's convolutions use TF32 by default, its matrix products do not; training runs
+    in bfloat16 anyway."""
+    return Machine(
+        name=gpu.name,
+        cuda=True,
+        memory_bytes=int(gpu.vram_gb * 1e9 * USABLE),
+        half=gpu.bf16_tflops * 1e12 * MATRIX_SHARE,
+        whole=gpu.fp32_tflops * 1e12 * MATRIX_SHARE,
+        bandwidth=gpu.bandwidth_gb_s * 1e9 * BANDWIDTH_SHARE,
+        scoring=gpu.fp32_tflops * 1e12 * SCORING_SHARE,
+        scoring_half=gpu.bf16_tflops * 1e12 * SCORING_SHARE,
+        held_bytes=CUBLAS_BYTES_HOPPER if gpu.name.startswith("H") else CUBLAS_BYTES,
+        assumed=(
+            f"data sheet × assumed {MATRIX_SHARE:.0%} of arithmetic and {BANDWIDTH_SHARE:.0%} of bandwidth, "
+            f"{SCORING_SHARE:.0%} of arithmetic in base scoring"
+        ),
+    )
+
+
+def processor(threads: int, memory_bytes: int, convolutions: float | None = None) -> Machine:
+    """A processor with so many of PyTorch's threads at work in a computer of so much memory; `convolutions`: operations
+    a second and thread that base networks' convolutions came to there."""
+    rate = threads * CORE_FLOPS
+    measured = "" if convolutions is None else f"; convolutions measured at {convolutions / 1e9:.0f} GFLOP/s a thread"
+    return Machine(
+        name=CPU,
+        cuda=False,
+        memory_bytes=int(memory_bytes * USABLE),
+        half=rate,
+        whole=rate,
+        bandwidth=threads * CORE_BANDWIDTH,
+        scoring=rate if convolutions is None else threads * convolutions * CONVOLUTIONS_SHARE,
+        scoring_half=rate,  # a processor multiplies the parts in float32
+        held_bytes=0,
+        assumed=(
+            f"assumed {CORE_FLOPS / 1e9:.0f} GFLOP/s and {CORE_BANDWIDTH / 1e9:.0f} GB/s a thread, {threads} threads"
+            f"{measured}"
+        ),
+    )
+
+
+def this_processor() -> Machine:
+    """The computer at hand, with PyTorch's present number of threads."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else 8e9
+    return processor(torch.get_num_threads(), int(memory), measured_rate())
+
+
+class ScoringWork(NamedTuple):
     """Floating-point operations of base scoring: of float32 numbers, and of those in parts of bfloat16."""
 
     whole: float
@@ -102,6 +200,7 @@ def shape_of(base: BaseSpec) -> tuple[Architecture, int]:
 
 
 def feature_count(spec: ExperimentSpec) -> int:
+    """Features that a fusion's trees are grown on."""
     networks, fusion = len(spec.networks), spec.fusion
     count = POSITION_FEATURES + networks * NETWORK_FEATURES + (POOLED_FEATURES if networks > 1 else 0)
     if fusion is not None and fusion.words:

@@ -20,8 +20,7 @@ from meta_spliceai.experiments.run.build import Wanted, make_splits, make_target
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.packaged_network import is_packaged, packaged_network
 from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, ExperimentSpec
-from meta_spliceai.experiments.spec.rows import scale_note
-from meta_spliceai.experiments.spec.smoke import MOST_ROWS, smoke_notes
+from meta_spliceai.experiments.spec.rows import MOST_SMOKE_ROWS, scale_note, smoke_notes
 from meta_spliceai.files import cache_dir
 from meta_spliceai.resources.registry import DESCRIPTION, SCORES
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
@@ -181,7 +180,7 @@ def rows_and_splits(spec: ExperimentSpec, loaded: Loaded) -> tuple[Chosen, tuple
     """The variants a row draws, and who of them is trained on and tested.
 
     A smoke run draws a few, from every chromosome in turn; where a part of the split would be empty or lack a class, it
-    draws twice as many, and again, up to `MOST_ROWS`.
+    draws twice as many, and again, up to `MOST_SMOKE_ROWS`.
 
     Raises:
         InputError: no usable row; a split that cannot be made of these rows.
@@ -194,7 +193,7 @@ def rows_and_splits(spec: ExperimentSpec, loaded: Loaded) -> tuple[Chosen, tuple
             return chosen, tuple(make_splits(Wanted(chosen.table, loaded.genome, reach, spec.split, spec.seed)))
         except InputError:
             drawn = wanted.rows or len(loaded.variants)
-            if not spec.smoke or drawn >= min(MOST_ROWS, len(loaded.variants)):
+            if not spec.smoke or drawn >= min(MOST_SMOKE_ROWS, len(loaded.variants)):
                 raise
             wanted = wanted.model_copy(update={"rows": 2 * drawn})
 

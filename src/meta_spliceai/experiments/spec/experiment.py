@@ -334,15 +334,8 @@ class ExperimentSpec(Block):
 
 
 def parse_spec(values: dict[str, Any], where: str) -> ExperimentSpec:
-    """A row from plain values.
-
-    Args:
-        values: as read from YAML.
-        where: file and row, for messages.
-
-    Raises:
-        InputError: the first bad field with its value and what is allowed.
-    """
+    """A row from plain values, as read from YAML; InputError names `where` (file and row), the first bad field, its
+    value and what is allowed."""
     try:
         return ExperimentSpec.model_validate(values)
     except ValidationError as error:
@@ -350,27 +343,21 @@ def parse_spec(values: dict[str, Any], where: str) -> ExperimentSpec:
 
 
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """The first complaint of pydantic as one line: field, value, rule; and how many more there are.
-
-    Args:
-        error: what pydantic raised.
-        model: what was validated; a row where absent.
-    """
-    problems = error.errors(include_url=False)
-    first = first_problem(error)
+    """The first complaint of pydantic about a `model` (a row where absent) as one line: field, value, rule; and how
+    many more there are."""
+    first, count = first_problem(error), error.error_count()
     field = ".".join(str(part) for part in first["loc"]) or "the row as a whole"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(first["loc"][:-1], model or ExperimentSpec)
-        message = f"no such field; fields here: {', '.join(known)}" if known else "no such field"
-        return _with_rest(f"field '{field}': {message}", len(problems))
+    given, message = first["input"], str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "missing":
-        return _with_rest(f"field '{field}' is missing", len(problems))
-    given = first["input"]
-    value = "" if isinstance(given, dict) else f" = {given.isoformat() if isinstance(given, date) else shown(given)}"
-    if isinstance(given, date):
-        message += "; YAML takes this for a date, so write it in quotes"
-    return _with_rest(f"field '{field}'{value}: {message[:1].lower()}{message[1:]}", len(problems))
+        said = f"field '{field}' is missing"
+    elif first["type"] == "extra_forbidden":
+        known = _fields_at(first["loc"][:-1], model or ExperimentSpec)
+        said = f"field '{field}': no such field" + (f"; fields here: {', '.join(known)}" if known else "")
+    else:
+        value = "" if isinstance(given, dict) else f" = {given if isinstance(given, date) else shown(given)}"
+        said = f"field '{field}'{value}: {message[:1].lower()}{message[1:]}"
+        said += "; YAML takes this for a date, so write it in quotes" if isinstance(given, date) else ""
+    return said if count == 1 else f"{said} (and {count - 1} more)"
 
 
 def first_problem(error: ValidationError) -> ErrorDetails:
@@ -380,42 +367,26 @@ def first_problem(error: ValidationError) -> ErrorDetails:
     return next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
 
 
-def _with_rest(line: str, count: int) -> str:
-    return line if count == 1 else f"{line} (and {count - 1} more)"
-
-
-def fields() -> dict[str, str]:
+def fields(model: type[BaseModel] | None = None, prefix: str = "") -> dict[str, str]:
     """Every field of a row by its dotted name, with what it means: what `--set` takes."""
     found: dict[str, str] = {}
-
-    def walk(model: type[BaseModel], prefix: str) -> None:
-        for name, info in model.model_fields.items():
-            inner = _model_of(info.annotation)
-            if inner is not None:
-                walk(inner, f"{prefix}{name}.")
-            else:
-                found[f"{prefix}{name}"] = info.description or ""
-
-    walk(ExperimentSpec, "")
+    for name, info in (model or ExperimentSpec).model_fields.items():
+        inner = _model_of(info.annotation)
+        # A list is set as a whole.
+        block = inner is not None and get_origin(info.annotation) is not tuple
+        found |= fields(inner, f"{prefix}{name}.") if block else {f"{prefix}{name}": info.description or ""}
     return found
 
 
-def _fields_at(location: tuple[int | str, ...], whole: type[BaseModel]) -> list[str]:
-    model: type[BaseModel] | None = whole
+def _fields_at(location: tuple[int | str, ...], model: type[BaseModel] | None) -> list[str]:
     for part in location:
-        if isinstance(part, int):  # an entry of a list: the model is that of its entries already
-            continue
-        info = model.model_fields.get(part) if model is not None else None
-        annotation = info.annotation if info is not None else None
-        entries = get_origin(annotation) is tuple
-        model = _model_of(get_args(annotation)[0] if entries else annotation)
+        if isinstance(part, str):  # a number is an entry of a list: the model is that of its entries already
+            info = model.model_fields.get(part) if model is not None else None
+            model = _model_of(info.annotation if info is not None else None)
     return list(model.model_fields) if model is not None else []
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
-    if get_origin(annotation) is tuple:  # a list is set as a whole
-        return None
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+    """The model of a field, or of a list's entries; None for plain values."""
+    candidates = (annotation, *get_args(annotation))
+    return next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)

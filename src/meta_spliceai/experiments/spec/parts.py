@@ -1,26 +1,50 @@
-"""What the code at hand can put together, and what a row still misses.
+"""What the code at hand can put together, what a row still misses of it, and what of a row's data and weights is not on
+this machine. Nothing is read or downloaded to say so.
 
-Every list here is read off the registry of the room that offers the parts: a row becomes runnable by itself when its
+Every list of parts is read off the registry of the room that offers them: a row becomes runnable by itself when its
 last part is registered there.
 """
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
-from typing import get_args
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, get_args
 
-from meta_spliceai.errors import MetaSpliceAIError
-from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Procedure
+from meta_spliceai import datasets
+from meta_spliceai.datasets.load import options_of, state_of
+from meta_spliceai.errors import MissingResourceError, install_extra
+from meta_spliceai.experiments.run.packaged_network import travel_with_package
+from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec, Procedure
+from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.experiments.store.address import source_state
-from meta_spliceai.files import atomic_write, cache_dir
+from meta_spliceai.files import cached_json
+from meta_spliceai.resources.download import OFFLINE_VARIABLE, offline
+from meta_spliceai.resources.resolve import ENCODERS, at_hand, folder_at_hand, package_at_hand
+from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
+from meta_spliceai.splice_engine.genome.source import GRCH38, build_name
 from meta_spliceai.splice_engine.meta_layer.settings import TRUNK
+
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.store.workspace import Workspace
 
 _REGISTRIES = "meta_spliceai.experiments.run.runner"
 """The module that loads every registry."""
+
+_PUBLIC = {"splicevardb-open", "mfass", "mapsy", "cispliceai-validated", "deep-intronic", "brca1-sge"}
+"""Data sets that are read from their authors' files, and whose genes and sequence come from elsewhere."""
+
+_USERS_OWN = "splicevardb"
+
+_PACKAGES = {
+    "spliceai": ("quickstart", "spliceai/models/spliceai1.h5"),
+    "cispliceai": ("cispliceai", "cispliceai/data/CI-SpliceAI.pb"),
+}
+"""Base networks that a Python package of the same name carries: the extra that installs it, and a file of theirs, which
+a bundle brings in the package's place."""
+
+_RESOURCE_OF = {"openspliceai": "openspliceai-mane-10000nt", "pangolin": "pangolin"}
 
 
 def offered_parts() -> dict[str, tuple[str, ...]]:
@@ -32,27 +56,13 @@ def offered_parts() -> dict[str, tuple[str, ...]]:
     """
     if _REGISTRIES in sys.modules:
         return _read_registries()
-    file = cache_dir() / "parts" / f"{source_state()}.json"
-    kept = _kept_parts(file)
-    if kept is None:
-        kept = _read_registries()
-        with suppress(OSError, MetaSpliceAIError), atomic_write(file) as handle:
-            json.dump(kept, handle)  # a cache that cannot be written to costs seconds, no more
-    return kept
 
-
-def _kept_parts(file: Path) -> dict[str, tuple[str, ...]] | None:
-    """The names in a file of the cache; None without a whole one."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return {str(kind): tuple(map(str, names)) for kind, names in content.items()}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError):
-        return None
+    kept = cached_json("parts", source_state(), _read_registries)
+    return {kind: tuple(names) for kind, names in kept.items()}
 
 
 def _read_registries() -> dict[str, tuple[str, ...]]:
     # Imported here: each of these rooms brings PyTorch, and a spec can be read and checked without it.
-    from meta_spliceai import datasets
     from meta_spliceai.experiments.run.build import ENCODERS, FOLDERS, HEAD_NAMES, SPLITTERS, TARGETS
     from meta_spliceai.splice_engine.base_layer.families import FAMILIES
 
@@ -69,12 +79,7 @@ def _read_registries() -> dict[str, tuple[str, ...]]:
 
 
 def needed_parts(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> Iterator[tuple[str, str]]:
-    """The parts a row needs, as (kind, name); those of an ensemble's members included.
-
-    Args:
-        spec: the row.
-        rows: the catalogue, in which members are looked up.
-    """
+    """The parts a row needs, as (kind, name); those of an ensemble's members, found in the catalogue, included."""
     for name in spec.data.name.split("+"):  # "a+b" is both sets together
         yield "data set", name
     for network in spec.networks:
@@ -84,20 +89,98 @@ def needed_parts(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> It
     if spec.ensemble is not None:
         for member in spec.ensemble.members:
             yield from needed_parts(rows[member], rows)
-        return
-    if spec.fusion is not None:
-        return
-    if spec.encoder.name.endswith(TRUNK):
-        yield "base network", spec.encoder.name.removesuffix(TRUNK)
-    yield "encoder", spec.encoder.name
-    yield "head", spec.head.name
-    yield "target", spec.target
+    elif spec.fusion is None:
+        if spec.encoder.name.endswith(TRUNK):
+            yield "base network", spec.encoder.name.removesuffix(TRUNK)
+        yield "encoder", spec.encoder.name
+        yield "head", spec.head.name
+        yield "target", spec.target
 
 
 def missing_parts(
     spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], offered: Mapping[str, tuple[str, ...]] | None = None
 ) -> list[str]:
     """What a row needs and the code at hand does not offer, in words, each once; empty for a runnable row."""
-    at_hand = offered_parts() if offered is None else offered
-    missing = [f"{kind} '{name}'" for kind, name in needed_parts(spec, rows) if name not in at_hand[kind]]
+    here = offered_parts() if offered is None else offered
+    missing = [f"{kind} '{name}'" for kind, name in needed_parts(spec, rows) if name not in here[kind]]
     return list(dict.fromkeys(missing))
+
+
+def lacking(spec: ExperimentSpec, rows: dict[str, ExperimentSpec], begun: Set[str] = frozenset()) -> list[str]:
+    """What a row would miss if it were started now, as "WHAT on this machine: HOW TO GET IT"; empty where it would
+    start. Parts that only this process knows (a data set or a network of a test's own) are taken to be there; members
+    of ensembles are looked up in `rows`, and lack nothing where they have a run (`begun`)."""
+    found = [*_data(spec.data), *_networks(spec)]
+    if spec.ensemble is None:
+        found += _encoder(spec, "; or run it with random ones: --set encoder.settings.weights=scratch")
+    else:
+        for member in (member_of(spec, row_id, rows) for row_id in spec.ensemble.members if row_id not in begun):
+            found += [*_data(member.data), *_networks(member), *_encoder(member, "")]
+    return list(dict.fromkeys(found))
+
+
+def _data(data: DataSpec) -> Iterator[str]:
+    for name in data.name.split("+"):
+        if name == _USERS_OWN and "path" not in data.options:
+            yield "download of SpliceVarDB on this machine: give yours with --set data.options.path=FILE"
+        elif name in _PUBLIC:
+            yield from _public(name, options_of(name, data.options))
+
+
+def _public(name: str, options: Mapping[str, object]) -> Iterator[str]:
+    """Of a data set of others: its file, the genome around it, the genes."""
+    if "path" not in options:
+        state = state_of(datasets.get(name))
+        if not state.here:
+            yield f"data set {name} on this machine: {state.get}"
+    build = build_name(str(options.get("build", GRCH38)))
+    on_chromosomes = options.get("context") != "construct" and options.get("genome", AUTO) == AUTO
+    if on_chromosomes and whole_genome(build) is None and not at_hand("human-regions"):
+        yield f"genome of {build} on this machine: meta-spliceai data get {build.lower()}"
+    if "annotation" not in options and not package_at_hand("spliceai", ["spliceai/annotations/grch37.txt"]):
+        yield f"table of genes on this machine: {install_extra('quickstart')}"
+
+
+def _networks(spec: ExperimentSpec) -> Iterator[str]:
+    for network in spec.networks:
+        if not (network is spec.base and travel_with_package(spec)):
+            yield from lacking_network(network.name)
+
+
+def lacking_network(name: str) -> Iterator[str]:
+    """As `lacking`, of the published weights of one family of base networks."""
+    what = f"base network {name} on this machine"
+    extra, file = _PACKAGES.get(name, ("", ""))
+    if extra and not package_at_hand(name, [file]):
+        yield f"{what}: {install_extra(extra)}"
+    elif name in _RESOURCE_OF and offline() and not at_hand(_RESOURCE_OF[name]):
+        yield f"{what}: unset {OFFLINE_VARIABLE}, it is then downloaded"
+
+
+def _encoder(spec: ExperimentSpec, otherwise: str) -> Iterator[str]:
+    settings = spec.encoder.settings
+    if spec.fusion is not None or spec.encoder.name not in ENCODERS or settings.get("weights", "hub") != "hub":
+        return
+    revision = settings.get("revision")
+    if folder_at_hand(spec.encoder.name, None if revision is None else str(revision)) is not None:
+        return
+    what = f"weights of {spec.encoder.name} on this machine"
+    if importlib.util.find_spec("huggingface_hub") is None:
+        yield f"{what}: {install_extra('hyena')}{otherwise}"
+    elif offline():
+        yield f"{what}: unset {OFFLINE_VARIABLE}, the run then begins by downloading them{otherwise}"
+
+
+def require_networks(name: str) -> None:
+    """Raise MissingResourceError where the published weights of a family of base networks are not here."""
+    for what in lacking_network(name):
+        raise MissingResourceError(f"no {what}")
+
+
+def require_something(specs: Sequence[ExperimentSpec], workspace: Workspace, rows: dict[str, ExperimentSpec]) -> None:
+    """Raise MissingResourceError where none of some rows would start: rows are then not begun one by one, which takes
+    the libraries that they train with. A row that has a run may be shown, or go on."""
+    begun = {run.row_id for run in workspace.own_runs()}
+    lacks = [[] if spec.id in begun else lacking(spec, rows, begun) for spec in specs]
+    if lacks and all(lacks):
+        raise MissingResourceError(f"row '{specs[0].id}': no {lacks[0][0]}")

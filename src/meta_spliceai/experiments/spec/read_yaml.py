@@ -16,11 +16,7 @@ MOST_VALUES = 100_000
 
 
 def read_text(path: Path) -> str:
-    """A file's text.
-
-    Raises:
-        InputError: it is no text.
-    """
+    """A file's text; InputError where it is none."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -40,9 +36,9 @@ def read_yaml(name: str, text: str) -> tuple[yaml.Node | None, Any]:
     try:
         loader = yaml.SafeLoader(text)
         tree = loader.get_single_node()
-        if tree is not None:
-            _check_size(name, tree)
-        content = None if tree is None else loader.construct_document(tree)
+        if tree is not None and _checked_size(name, tree, {}) > MOST_VALUES:
+            raise InputError(f"{name}: more than {MOST_VALUES:,} values, with what its aliases (*name) repeat")
+        return tree, None if tree is None else loader.construct_document(tree)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
         mark = getattr(error, "problem_mark", None)
         where = f"{name}, line {mark.line + 1}" if mark is not None else name
@@ -50,9 +46,29 @@ def read_yaml(name: str, text: str) -> tuple[yaml.Node | None, Any]:
         raise InputError(f"{where}: not valid YAML ({problem})") from error
     except RecursionError as error:
         raise InputError(f"{name}: not valid YAML (nested too deeply)") from error
-    if tree is not None:
-        _check_doubled(name, tree)
-    return tree, content
+
+
+def _checked_size(name: str, node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Values in a node, with what each alias repeats, once no key stands twice in one block (YAML's reader would keep
+    the last one without a word). `sizes`: of nodes seen before."""
+    if id(node) in sizes:
+        return sizes[id(node)]
+    sizes[id(node)] = MOST_VALUES + 1  # for a block within itself, which never ends
+    parts: list[yaml.Node] = [] if isinstance(node, yaml.ScalarNode) else node.value
+    if isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise InputError(f"{name}, line {line}: the name of a field is a word, not a block")
+            if key.value in first:
+                raise InputError(
+                    f"{name}, line {line}: field '{key.value}' stands twice, first on line {first[key.value]}"
+                )
+            first[key.value] = line
+        parts = [*chain(*node.value)]
+    sizes[id(node)] = 1 + sum(_checked_size(name, part, sizes) for part in parts)
+    return sizes[id(node)]
 
 
 def line_of(tree: yaml.Node, path: Sequence[object]) -> int:
@@ -77,42 +93,3 @@ def nodes_along(tree: yaml.Node, path: Sequence[object]) -> list[yaml.Node]:
         else:
             break
     return nodes
-
-
-def _check_size(name: str, tree: yaml.Node) -> None:
-    """Aliases may stand for no more than a file of a user's own can hold; each repeats all that it names."""
-    sizes: dict[int, int] = {}
-
-    def size(node: yaml.Node) -> int:
-        if id(node) not in sizes:
-            sizes[id(node)] = MOST_VALUES + 1  # for a block within itself, which never ends
-            parts = [*chain(*node.value)] if isinstance(node, yaml.MappingNode) else node.value
-            sizes[id(node)] = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(map(size, parts)))
-        return sizes[id(node)]
-
-    if size(tree) > MOST_VALUES:
-        raise InputError(f"{name}: more than {MOST_VALUES:,} values, with what its aliases (*name) repeat")
-
-
-def _check_doubled(name: str, tree: yaml.Node) -> None:
-    """A key that stands twice in one block: YAML's reader would keep the last one without a word."""
-    waiting, seen = [tree], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            waiting.extend(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            first: dict[str, int] = {}
-            for key, value in node.value:
-                waiting.append(value)
-                line = key.start_mark.line + 1
-                if not isinstance(key, yaml.ScalarNode):
-                    raise InputError(f"{name}, line {line}: the name of a field is a word, not a block")
-                if key.value in first:
-                    raise InputError(
-                        f"{name}, line {line}: field '{key.value}' stands twice, first on line {first[key.value]}"
-                    )
-                first[key.value] = line

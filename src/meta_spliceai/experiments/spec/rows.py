@@ -1,4 +1,4 @@
-"""The catalogue's rows: read from YAML, found by id, changed by `--set`."""
+"""The catalogue's rows: read from YAML, found by id, changed by `--set`, at laptop scale, in miniature."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.experiments.spec.experiment import ENSEMBLE_TARGET, ExperimentSpec, explain, fields, first_problem
+from meta_spliceai.experiments.run.packaged_network import travel_with_package
+from meta_spliceai.experiments.spec.experiment import (
+    ENSEMBLE_TARGET,
+    ExperimentSpec,
+    explain,
+    fields,
+    first_problem,
+    parse_spec,
+)
 from meta_spliceai.experiments.spec.read_yaml import line_of, nodes_along, read_text, read_yaml
-from meta_spliceai.experiments.spec.smoke import as_smoke
+from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TRUNK
 
 OWN_FOLDER = Path("wishlist")
 """A user's own rows, `./wishlist/*.yaml`, laid over the packaged ones."""
@@ -29,8 +38,8 @@ SCALES = ("full", "laptop")
 _FILE_KEYS = {"section", "purpose", "column", "defaults", "rows"}
 """A file's section, the question its rows answer, the heading of the wishlist's middle column, what its rows share."""
 
-
-_FORM = "a catalogue file has a 'section' and a list of 'rows'"
+Placed = tuple[ExperimentSpec, str]
+"""A row with its place ("wishlist/mine.yaml, line 3")."""
 
 
 def load_rows(own: Path | None = OWN_FOLDER) -> dict[str, ExperimentSpec]:
@@ -40,8 +49,8 @@ def load_rows(own: Path | None = OWN_FOLDER) -> dict[str, ExperimentSpec]:
         own: folder with further YAML files; a row there takes the place of a packaged one with the same id.
 
     Raises:
-        InputError: a file that is no YAML, an unknown or bad field, the same id twice, an ensemble whose members are
-            unknown or go round in a circle; names file, line, row and field.
+        InputError: a file that is no YAML, an unknown or bad field, the same id twice, an ensemble of rows
+            that cannot be combined; names file, line, row and field.
     """
     packaged = files("meta_spliceai.experiments.catalogue")
     found = _read_all(
@@ -52,16 +61,13 @@ def load_rows(own: Path | None = OWN_FOLDER) -> dict[str, ExperimentSpec]:
         own_rows = (path for path in own.iterdir() if _is_yaml(path) and path.name != OWN_PRICES.name)
         found |= _read_all((str(path), read_text(path)) for path in own_rows)
     rows = {row_id: spec for row_id, (spec, _) in found.items()}
-    _check_ensembles(rows, {row_id: place for row_id, (_, place) in found.items()})
+    for row_id, (spec, place) in found.items():
+        check_members(spec, rows, f"{place}, row '{row_id}'")
     return rows
 
 
 def find_row(rows: dict[str, ExperimentSpec], row_id: str) -> ExperimentSpec:
-    """The row with this id.
-
-    Raises:
-        InputError: no such row; the nearest ids are named.
-    """
+    """The row with this id; InputError names the nearest ids where there is none."""
     if row_id not in rows:
         raise unknown_value("row id", row_id, rows)
     return rows[row_id]
@@ -85,44 +91,25 @@ def change(spec: ExperimentSpec, assignments: Sequence[str]) -> ExperimentSpec:
         if not sign or not name:
             raise InputError(f"--set {assignment}: write field=value, for example --set training.epochs=5")
         _assign(values, name, read_yaml(f"--set {assignment}", text)[1])
-    try:
-        return ExperimentSpec.model_validate(values)
-    except ValidationError as error:
-        raise InputError(f"--set {' '.join(assignments)}: {explain(error)}") from error
+    return parse_spec(values, f"--set {' '.join(assignments)}")
 
 
 def at_scale(spec: ExperimentSpec, scale: str) -> ExperimentSpec:
-    """The row at one of its two sizes.
-
-    Args:
-        spec: the row as it stands in the catalogue.
-        scale: `full`, the row itself, or `laptop`, with the values of its block `laptop`.
-
-    Raises:
-        InputError: no such scale, or a value of the block `laptop` that is not allowed.
-    """
+    """The row as it stands in the catalogue at one of its two sizes: `full`, the row itself, or `laptop`, with the
+    values of its block `laptop`. InputError: no such scale, or a value there that is not allowed."""
     if scale not in SCALES:
         raise unknown_value("scale", scale, SCALES, where="--scale")
     if scale == "full":
         return spec
     values = _merged(spec.model_dump(mode="json"), spec.laptop) | {"scale": scale}
-    try:
-        return ExperimentSpec.model_validate(values)
-    except ValidationError as error:
-        raise InputError(f"row '{spec.id}', block 'laptop': {explain(error)}") from error
+    return parse_spec(values, f"row '{spec.id}', block 'laptop'")
 
 
 def member_of(spec: ExperimentSpec, row_id: str, rows: dict[str, ExperimentSpec]) -> ExperimentSpec:
     """A member of an ensemble as it is run for it: with the ensemble's seed and smallness, and with the ensemble's
     data, base network, split or training settings where those were changed from the catalogue.
 
-    Args:
-        spec: the ensemble.
-        row_id: the member.
-        rows: the catalogue.
-
-    Raises:
-        InputError: no such row.
+    InputError: no such row in the catalogue.
     """
     member = find_row(rows, row_id)
     own = rows.get(spec.id)
@@ -181,9 +168,9 @@ def _is_yaml(entry: Traversable) -> bool:
     return entry.name.endswith((".yaml", ".yml"))
 
 
-def _read_all(texts: Iterable[tuple[str, str]]) -> dict[str, tuple[ExperimentSpec, str]]:
+def _read_all(texts: Iterable[tuple[str, str]]) -> dict[str, Placed]:
     """Rows with their places by id; the files in the order of their names."""
-    rows: dict[str, tuple[ExperimentSpec, str]] = {}
+    rows: dict[str, Placed] = {}
     for name, text in sorted(texts):
         for spec, place in read_rows(name, text):
             if spec.id in rows:
@@ -192,8 +179,8 @@ def _read_all(texts: Iterable[tuple[str, str]]) -> dict[str, tuple[ExperimentSpe
     return rows
 
 
-def read_rows(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
-    """The rows of one file, each with its place ("wishlist/mine.yaml, line 3").
+def read_rows(name: str, text: str) -> list[Placed]:
+    """The rows of one file, each with its place.
 
     Args:
         name: the file, for messages.
@@ -203,13 +190,14 @@ def read_rows(name: str, text: str) -> list[tuple[ExperimentSpec, str]]:
         InputError: no YAML, a field that is unknown, doubled or bad; names file, line, row, field and what is allowed.
     """
     tree, content = read_yaml(name, text)
+    form = InputError(f"{name}: a catalogue file has a 'section' and a list of 'rows'")
     if tree is None or not isinstance(content, dict):
-        raise InputError(f"{name}: {_FORM}")
+        raise form
     for key in content:
         if key not in _FILE_KEYS:
             raise unknown_value("field", key, sorted(_FILE_KEYS), where=f"{name}, line {line_of(tree, (key,))}")
     if not isinstance(content.get("rows"), list) or "section" not in content:
-        raise InputError(f"{name}: {_FORM}")
+        raise form
     defaults = content.get("defaults") or {}
     if not isinstance(defaults, dict):
         raise InputError(
@@ -251,25 +239,6 @@ def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _check_ensembles(rows: Mapping[str, ExperimentSpec], places: Mapping[str, str]) -> None:
-    def visit(row_id: str, path: tuple[str, ...]) -> None:
-        where = f"{places[(path or (row_id,))[-1]]}, row '{(path or (row_id,))[-1]}': field 'ensemble.members'"
-        if row_id in path:
-            circle = " → ".join([*path[path.index(row_id) :], row_id])
-            raise InputError(f"{where}: the ensemble goes round in a circle: {circle}; leave one of them out")
-        ensemble = rows[row_id].ensemble
-        for member in ensemble.members if ensemble else ():
-            if member not in rows:
-                raise unknown_value(
-                    "ensemble member", member, rows, where=f"{places[row_id]}, row '{row_id}', field 'ensemble.members'"
-                )
-            visit(member, (*path, row_id))
-
-    for row_id, spec in rows.items():
-        visit(row_id, ())
-        check_members(spec, rows, f"{places[row_id]}, row '{row_id}'")
-
-
 def check_members(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], where: str) -> None:
     """Whether the rows that an ensemble names can be combined at all; nothing for other rows.
 
@@ -296,3 +265,58 @@ def check_members(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], wher
             why = f"learns '{member.target}'; only rows that learn '{ENSEMBLE_TARGET}' predict the same"
         if why:
             raise InputError(f"{where}: field 'ensemble.members': '{member_id}' {why}")
+
+
+SMOKE_ROWS = 96
+MOST_SMOKE_ROWS = 8 * SMOKE_ROWS
+"""Variants that a smoke run draws at first, from every chromosome in turn, and at most: a draw is doubled for as long
+as some part of the split would lack a class (see `prepare.rows_and_splits`)."""
+
+SMOKE_WINDOW = 101
+SMOKE_HIDDEN = 8
+SMALL_TREES = {"most_trees": 10, "learning_rate": 0.3, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}
+
+SMOKE_NOTE = (
+    f"a smoke run: a few variants, one base network where scores must be computed, windows of at most {SMOKE_WINDOW} "
+    "bases, tiny sizes, one epoch, random initial weights, where nothing else was asked for; it shows that the row "
+    "runs and says nothing about its model"
+)
+
+
+def smoke_notes(spec: ExperimentSpec) -> tuple[str, ...]:
+    """What a reader of a smoke run's result must know."""
+    if spec.procedure in ("single", "cross-validation") and spec.encoder.settings.get("weights") == "scratch":
+        scratch = "has random weights (weights=scratch) in place of the published ones"
+        return (SMOKE_NOTE, f"a smoke run: the encoder {spec.encoder.name} {scratch}")
+    return (SMOKE_NOTE,)
+
+
+def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
+    """The row in miniature, to see that it runs, and never a result: everything small; encoder, head, target and split
+    stay what they are. A pretrained encoder gets random weights, because a smoke run downloads nothing."""
+    settings: dict[str, Any] = {**spec.encoder.settings, "hidden_dim": SMOKE_HIDDEN}
+    if spec.encoder.name.startswith("hyenadna"):
+        settings["weights"] = "scratch"
+    elif spec.encoder.name.endswith(TRUNK):
+        settings["members"] = 1
+    else:
+        settings.pop("layers", None)
+    fusion = spec.fusion
+    if fusion is not None:
+        trees = fusion.settings.model_copy(update={"trees": BoostingConfig.from_mapping(SMALL_TREES)})
+        beside = tuple(network.model_copy(update={"members": (0,)}) for network in fusion.beside)
+        fusion = fusion.model_copy(update={"beside": beside, "settings": trees})
+    training = {"epochs": 1, "batch_size": 16, "accumulate": 1, "patience": 0, "precision": "float32"}
+    drawn = {"rows": SMOKE_ROWS, "labelled_only": True, "balanced": True}
+    small = {
+        "smoke": True,
+        "data": spec.data.model_copy(update=drawn),
+        "base": spec.base if travel_with_package(spec) else spec.base.model_copy(update={"members": (0,)}),
+        "window": min(spec.window, SMOKE_WINDOW),
+        "encoder": spec.encoder.model_copy(update={"settings": settings}),
+        "training": spec.training.model_copy(update=training),
+        "bootstrap": 20,
+        "evidence": "none",
+        "fusion": fusion,
+    }
+    return spec.model_copy(update=small)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from meta_spliceai.experiments.spec.at_hand import lacking
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.spec.parts import missing_parts
+from meta_spliceai.experiments.spec.parts import lacking, missing_parts
 from meta_spliceai.experiments.store.workspace import Workspace
 
 STATES = ("wished", "runnable", "completed")

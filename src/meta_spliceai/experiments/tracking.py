@@ -1,21 +1,41 @@
-"""A callback that also writes what it is told to loggers: parameters, metrics of every epoch, final metrics, places."""
+"""What is kept of a run beside the ledger: MLflow, or one of Lightning's other loggers, told parameters, metrics of
+every epoch, final metrics and places."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from meta_spliceai.errors import RunError
+from meta_spliceai.errors import MissingExtraError, MissingPackageError, RunError, unknown_value
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.store.ledger import LOCK_SECONDS
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.tracking.loggers import FOLDER, check_loggers, make_logger
 from meta_spliceai.files import atomic_write
+
+FOLDER = "tracking"  # folder beside the runs for what is written to files
+
+USERS_MLFLOW = os.environ.get("MLFLOW_TRACKING_URI")
+"""The server that the user has set for all programs; read here, because MLflow sets the variable itself later."""
+
+LOGGERS = {
+    "mlflow": "MLFlowLogger",
+    "csv": "CSVLogger",
+    "tensorboard": "TensorBoardLogger",
+    "wandb": "WandbLogger",
+    "comet": "CometLogger",
+}
+"""Lightning's class by short name."""
+
+NEEDS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",), "comet": ("comet_ml",)}
+"""Modules that a logger needs beside Lightning; TensorBoard's file writer has two."""
 
 RECORD = "tracking.json"
 """File of a run that holds each logger's own id of it, so that a resumed run goes on where it was logged before."""
@@ -26,19 +46,34 @@ ARTEFACTS = ("spec.yaml", "metrics.json", "predictions.parquet", "curves.parquet
 ENDS = {"finished": "success", "failed": "failed", "interrupted": "failed"}  # a run's state in Lightning's words
 
 
-def tracked(callback: Callback, names: Sequence[str], workspace: Workspace, uri: str | None = None) -> Callback:
-    """The callback, or one around it that writes to the loggers asked for.
-
-    Args:
-        callback: hears everything as before.
-        names: loggers, see `LOGGERS`.
-        workspace: files of loggers lie in its folder `tracking`.
-        uri: where loggers that can write elsewhere write to.
+def check_loggers(names: Sequence[str]) -> tuple[str, ...]:
+    """The loggers asked for, by short names or by names of Lightning's classes, as short names, once it is sure that
+    each can be made.
 
     Raises:
         InputError: no such logger.
-        MissingExtraError, MissingPackageError: a logger is not installed.
+        MissingExtraError, MissingPackageError: it is not installed.
     """
+    by_class = {f"lightning.pytorch.loggers.{one}": name for name, one in LOGGERS.items()}
+    found = []
+    for given in names:
+        name = by_class.get(given, given)
+        if name not in LOGGERS:
+            raise unknown_value("logger", given, LOGGERS, where="--track")
+        missing = [module for module in NEEDS.get(name, ()) if find_spec(module) is None]
+        if name == "tensorboard" and find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
+            missing = ["tensorboard"]
+        if find_spec("lightning") is None or (missing and name == "mlflow"):
+            raise MissingExtraError(f"tracking with {name}", "tracking")
+        if missing:
+            raise MissingPackageError(f"tracking with {name}", missing[0])
+        found.append(name)
+    return tuple(dict.fromkeys(found))
+
+
+def tracked(callback: Callback, names: Sequence[str], workspace: Workspace, uri: str | None = None) -> Callback:
+    """The callback, or one around it that writes to the loggers asked for. Files of loggers lie in the workspace's
+    folder `tracking`; `uri`: where loggers that can write elsewhere write to. Raises as `check_loggers`."""
     known = check_loggers(names)
     return Tracked(callback, known, workspace.root / FOLDER, uri) if known else callback
 
@@ -80,19 +115,48 @@ class Tracked:
             try:
                 # One at a time: workers that begin together would both make MLflow's tables.
                 with FileLock(self.folder / "lock", timeout=LOCK_SECONDS):
-                    logger = make_logger(name, self.folder, facts["run"], facts["row"], self.uri, known.get(name))
+                    logger = self._make(name, facts["run"], facts["row"], known.get(name))
                     logger.log_hyperparams(parameters)
                     known[name] = str(logger.version)
-            except failures() as error:
+            except _failures() as error:
                 raise RunError(f"--track {name}: {_first_line(error)}; put it right, or run without it") from error
             self.loggers[name] = logger
         with atomic_write(record) as handle:
             json.dump(known, handle, indent=2)
 
+    def _make(self, name: str, run: str, row: str, known: str | None) -> Any:
+        """One of Lightning's loggers for a run; `known`: its own id of an earlier part of the run."""
+        # MLflow reports its use to its makers unless told not to.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from lightning.pytorch import loggers
+
+        folder = self.folder.absolute()
+        settings: dict[str, Any]
+        if name == "mlflow":
+            for chatty in ("mlflow", "alembic", "lightning.pytorch.loggers.mlflow"):
+                logging.getLogger(chatty).setLevel(logging.ERROR)
+            uri = self.uri or USERS_MLFLOW
+            settings = {
+                "experiment_name": "meta-spliceai",
+                "run_name": run,
+                "tracking_uri": uri or f"sqlite:///{folder}/mlflow.db",
+                "tags": {"row": row},
+                "artifact_location": None if uri else (folder / "mlflow-artifacts").as_uri(),
+                "run_id": known,
+            }
+        elif name == "wandb":
+            settings = {"name": run, "save_dir": folder, "version": run, "project": "meta-spliceai", "group": row}
+        elif name == "comet":
+            settings = {"project": "meta-spliceai", "name": run}
+        else:
+            settings = {"save_dir": self.uri or folder, "name": name, "version": run}
+            settings |= {"default_hp_metric": False} if name == "tensorboard" else {}
+        return getattr(loggers, LOGGERS[name])(**settings)
+
     def _end(self, facts: dict[str, Any]) -> None:
         if facts["state"] == "finished":
             # Names of their own: "seconds" is each epoch's.
-            values = {f"run/{name}": value for name, value in facts.items()} | final_metrics(facts["metrics"])
+            values = {f"run/{name}": value for name, value in facts.items()} | _final_metrics(facts["metrics"])
             places = {f"artefact.{name}": str(self.path / name) for name in ARTEFACTS if (self.path / name).exists()}
             self._each(lambda logger: logger.log_metrics(_numbers(values)))
             self._each(lambda logger: logger.log_hyperparams(places))
@@ -103,12 +167,12 @@ class Tracked:
         for name, logger in list(self.loggers.items()):
             try:
                 write(logger)
-            except failures() as error:
+            except _failures() as error:
                 del self.loggers[name]
                 self.callback.say(f"tracking with {name} has stopped ({_first_line(error)}); the ledger goes on")
 
 
-def final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
+def _final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     """Every metric of the learned model, as `test/<metric>` with `_low` and `_high` where it has an interval."""
     found: dict[str, float] = {}
     for record in metrics["metrics"]:
@@ -122,14 +186,11 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values by dotted names."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
 
 
-def failures() -> tuple[type[Exception], ...]:
+def _failures() -> tuple[type[Exception], ...]:
     """What loggers raise when their place cannot be written to or is not there."""
     try:
         from mlflow.exceptions import MlflowException
