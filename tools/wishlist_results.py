@@ -392,7 +392,11 @@ def _forest(axis: Any, results: Sequence[Result]) -> None:
         axis.errorbar(value["estimate"], row, xerr=around, fmt="o", color=KINDS["learned"], ms=4)
         if base is not None:
             axis.plot(base["estimate"], row, "D", color=KINDS["base"], ms=4, mfc="white")
-    axis.set_yticks(range(len(results)), [f"{_named(one)}, {one.entry['data']['name']}" for one in results])
+    labels = []
+    for one in results:
+        origin = one.entry["weights_origin"]  # what an own encoder saw stands in the table
+        labels.append(f"{_named(one).replace(origin, origin.split(' (')[0])}, {one.entry['data']['name']}")
+    axis.set_yticks(range(len(results)), labels)
     axis.invert_yaxis()
     axis.set_xlabel("AUPRC: learned model with its 95 % interval, base network (diamond)")
     axis.grid(axis="x", alpha=0.3)
