@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_spliceai.experiments.board.shown import DASH, Table, as_markdown, duration, estimate, memory, number
+from meta_spliceai.experiments.plan.choose import in_short
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
@@ -207,7 +208,11 @@ def take_plans(root: Path) -> None:
     offers = {row.id: planner.row(row).best for row in rows.values() if row.wish is not None}
     kept = {
         "runs": json.loads(foreseen.to_json(orient="index", double_precision=1)),
-        "rows": {row_id: offer.to_json() for row_id, offer in offers.items() if offer is not None},
+        "rows": {
+            row_id: {name: offer.to_json()[name] for name in ("gpu", "hours", "dollars", "time_basis")}
+            for row_id, offer in offers.items()
+            if offer is not None
+        },
     }
     (root / PLANS).write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -249,7 +254,7 @@ def rows_in_words(root: Path) -> str:
         one = completed.get(row.id)
         came_out = "not run as wished yet" if one is None else _outcome(one)
         offer = offers.get(row.id)
-        price = "" if offer is None or offer["dollars"] is None else f" and ${offer['dollars']:.2f}"
+        price = "" if offer is None or offer["dollars"] is None else f" and ${in_short(offer['dollars'])}"
         cost = (
             "no card that the planner knows holds it"
             if offer is None
@@ -392,7 +397,11 @@ def _forest(axis: Any, results: Sequence[Result]) -> None:
         axis.errorbar(value["estimate"], row, xerr=around, fmt="o", color=KINDS["learned"], ms=4)
         if base is not None:
             axis.plot(base["estimate"], row, "D", color=KINDS["base"], ms=4, mfc="white")
-    axis.set_yticks(range(len(results)), [f"{_named(one)}, {one.entry['data']['name']}" for one in results])
+    labels = []
+    for one in results:
+        origin = one.entry["weights_origin"]  # what an own encoder saw stands in the table
+        labels.append(f"{_named(one).replace(origin, origin.split(' (')[0])}, {one.entry['data']['name']}")
+    axis.set_yticks(range(len(results)), labels)
     axis.invert_yaxis()
     axis.set_xlabel("AUPRC: learned model with its 95 % interval, base network (diamond)")
     axis.grid(axis="x", alpha=0.3)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+import pytest
 
 from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices
 from meta_spliceai.experiments.spec.rows import load_rows
@@ -12,6 +15,9 @@ from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
 from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+from wishlist_results import Result, _outcome  # noqa: E402
+
 COMPLETED = "## ✅ Completed Experiments"
 
 
@@ -36,3 +42,21 @@ def test_the_document_reads_back_as_the_catalogues_rows() -> None:
     found = read_wishlist((ROOT / "WISHLIST.md").read_text(encoding="utf-8"), rows)
     wished = {spec.id for spec in rows.values() if spec.wish is not None}
     assert {(row.spec.id, row.status) for row in found.rows} == {(row_id, "known") for row_id in wished}
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ((0.5, 0.6, 0.7), "a GPU is not worth it on these data"),
+        ((0.9, 0.92, 0.95), "worth running on a GPU"),
+        ((0.7, 0.82, 0.9), "the test is too small to tell them apart"),
+    ],
+)
+def test_whether_a_gpu_would_pay_follows_from_the_interval(interval: tuple[float, ...], words: str) -> None:
+    low, middle, high = interval
+    learned = {"scorer": "model", "kind": "learned", "metric": "auprc", "estimate": middle, "low": low, "high": high}
+    base = {"scorer": "base max_window", "kind": "base", "metric": "auprc", "estimate": 0.8, "low": 0.7, "high": 0.9}
+    entry = {"row": "simple-cnn-501", "metrics": [learned, base], "test": {"rows": 1234}}
+    said = _outcome(Result(entry, load_rows(own=None)["simple-cnn-501"]))
+    assert said.startswith(f"AUPRC {middle:.3f} [{low:.3f}, {high:.3f}] on 1,234 tested variants at full scale")
+    assert words in said
