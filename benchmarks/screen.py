@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Would one network be enough to see which alleles the other four need not score?
 
-    META_SPLICEAI_MIRROR=FOLDERS python benchmarks/screen.py [--data mfass] [--context construct] [--rows N]
+    META_SPLICEAI_MIRROR=FOLDERS python benchmarks/screen.py [--data mfass] [--context construct] [--rows N] [--out F]
 
 Scores a data set's alleles with SpliceAI's five networks and with its first alone. A screen would run the others
 only where the first shows any |Δ| above a threshold; what it loses are alleles whose |Δ| of all five is 0.1 or more
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--data", default="mfass")
     parser.add_argument("--context", default="construct")
     parser.add_argument("--rows", type=int, help="so many alleles, drawn at random; all by default")
+    parser.add_argument("--out", type=Path, help="folder for screen.json and screen.md")
     given = parser.parse_args()
     loaded = load_dataset(given.data, **({"context": given.context} if given.context else {}))
     table = loaded.variants
@@ -63,27 +66,47 @@ def main() -> None:
         )
         largest.append(largest_delta(scores))
     whole, first = largest
-    strong = int((whole >= STRONG).sum())
+    strong = whole >= STRONG
     screens = []
     for threshold in THRESHOLDS:
-        lost = int(((whole >= STRONG) & (first <= threshold)).sum())
-        interval = binomtest(lost, strong).proportion_ci() if strong else None
+        lost = int((strong & (first <= threshold)).sum())
+        interval = binomtest(lost, int(strong.sum())).proportion_ci()
         screens.append(
             {
                 "threshold": threshold,
-                "share_scored_by_all": round(float((first > threshold).mean()), 4),
+                "scored_by_all": round(float((first > threshold).mean()), 4),
                 "lost": lost,
-                "share_lost": round(lost / max(strong, 1), 5),
-                "interval": interval and [round(interval.low, 5), round(interval.high, 5)],
+                "share_lost": round(lost / int(strong.sum()), 5),
+                "interval": [round(interval.low, 5), round(interval.high, 5)],
+                "largest_lost": round(float(whole[first <= threshold].max(initial=0)), 3),
             }
         )
-    counts = {"alleles": len(table), "with_delta_of_0.1": strong, "largest_lost": _largest_lost(whole, first)}
-    print(json.dumps({**vars(given), **counts, "screens": screens}))
+    result = {
+        **{name: value for name, value in vars(given).items() if name != "out"},
+        "alleles": len(table),
+        "strong": int(strong.sum()),
+        "screens": screens,
+    }
+    print(json.dumps(result))
+    if given.out is not None:
+        (given.out / "screen.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        (given.out / "screen.md").write_text(in_markdown(result), encoding="utf-8")
 
 
-def _largest_lost(whole: Float32[np.ndarray, " alleles"], first: Float32[np.ndarray, " alleles"]) -> float:
-    """The largest |Δ| of all networks among alleles that a screen at 0.02 would lose."""
-    return round(float(whole[first <= 0.02].max(initial=0)), 3)
+def in_markdown(result: dict[str, Any]) -> str:
+    """The result as a table."""
+    lines = [
+        f"{result['alleles']:,} alleles of {result['data']}, of which {result['strong']:,} have |Δ| ≥ {STRONG}.",
+        "",
+        "| largest change above | scored by all five | lost | share lost [95 % interval] | largest of the lost |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in result["screens"]:
+        low, high = one["interval"]
+        share = f"{one['share_lost']:.2%} [{low:.2%}, {high:.2%}]"
+        scored = f"{one['scored_by_all']:.1%}"
+        lines.append(f"| {one['threshold']} | {scored} | {one['lost']} | {share} | {one['largest_lost']:.2f} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

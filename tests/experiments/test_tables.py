@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from meta_spliceai.cli import leaderboard as cli_leaderboard
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.board.shown import (
@@ -22,6 +25,7 @@ from meta_spliceai.experiments.board.shown import (
 )
 from meta_spliceai.experiments.store import tables
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
+from tests.conftest import RunCli
 
 
 def metric(scorer: str, kind: str, value: float | None, name: str = "auprc") -> dict[str, Any]:
@@ -90,6 +94,53 @@ def test_a_board_shows_every_base_network_that_its_runs_were_compared_with(tmp_p
     assert [line.verdicts[0].split(":")[0] for line in board.lines if line.scorer == "two"] == [
         "beats cispliceai max_window"
     ]
+
+
+def test_a_baseline_that_only_later_runs_have_stands_on_the_board(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for name, others in (("one", ["a"]), ("two", ["a", "b"]), ("three", ["b", "a"]), ("four", ["c"])):
+        run = finish(workspace, name, 0.7)
+        scorers = [metric(other, "baseline", len(name) / 10) for other in others]
+        run.write_json("metrics.json", {"metrics": [*scorers, metric(name, "learned", 0.7)]})
+    for _ in range(2):  # read from the runs, then from the table
+        [board] = boards(workspace)
+        found = {line.scorer: (line.run, line.values["auprc"].estimate) for line in board.lines}
+        learned = {name: (name, 0.7) for name in ("one", "two", "three", "four")}
+        assert found == {"a": ("one", 0.3), "b": ("two", 0.3), "c": ("four", 0.4), **learned}
+
+
+def test_the_terminal_shows_the_best_of_many_models_and_says_how_many_are_left_out(
+    tmp_path: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_leaderboard, "MOST_LEARNED", 2)
+    workspace = Workspace(tmp_path)
+    for place, name in enumerate(("worst", "best", "middle", "low")):
+        finish(workspace, name, (0.1, 0.9, 0.5, 0.2)[place], verdicts=[f"verdict on {name}"])
+    code, out, _ = run_cli(["leaderboard", "--runs-dir", str(tmp_path)])
+    assert code == 0
+    assert [name in out for name in ("best", "middle", "low ", "worst", "position alone")] == [True] * 2 + [
+        False
+    ] * 2 + [True]
+    assert "  2 more learned models, of lower AUPRC, are not shown; --json has them all" in out
+    code, out, _ = run_cli(["leaderboard", "--json", "--runs-dir", str(tmp_path)])
+    assert len(json.loads(out)[0]["lines"]) == 5
+
+
+def test_a_leaderboard_loads_no_pandas(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    finish(workspace, "one", 0.4)
+    boards(workspace)
+    code = f"""
+import sys
+from meta_spliceai.cli import main
+try:
+    main(["leaderboard", "--json", "--runs-dir", {str(tmp_path)!r}])
+except SystemExit:
+    print("pandas" in sys.modules)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert '"scorer": "one"' in said
+    assert said.splitlines()[-1] == "False"
 
 
 def test_a_ledger_that_was_rewritten_is_read_from_its_start(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pysam
 import pytest
 
@@ -37,6 +38,30 @@ def test_reads_through_an_index_it_makes(fasta: Path) -> None:
 def test_bgzipped(fasta: Path) -> None:
     pysam.tabix_compress(str(fasta), f"{fasta}.gz")
     assert decode(IndexedFasta(Path(f"{fasta}.gz"), "toy").fetch("chr1", 3, 7)) == "TNAC"
+
+
+def test_single_bases_are_those_of_fetched_stretches(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    path = tmp_path / "many.fa"
+    bases = {name: "".join(random.choice(list("ACGTacgtNR"), size)) for name, size in (("1", 30_011), ("2", 60))}
+    lines = {name: "\n".join(text[at : at + 50] for at in range(0, len(text), 50)) for name, text in bases.items()}
+    path.write_text("".join(f">{name}\n{text}\n" for name, text in lines.items()))
+    pysam.tabix_compress(str(path), f"{path}.gz")
+    for genome in (IndexedFasta(path, "toy"), IndexedFasta(Path(f"{path}.gz"), "toy")):
+        for name, text in bases.items():
+            places = random.integers(0, len(text), 200)
+            assert np.array_equal(genome.bases_at(f"chr{name}", places), genome.fetch(name, 0, len(text))[places])
+            assert genome.bases_at(name, places[:0]).size == 0
+
+
+def test_single_bases_of_a_file_that_was_changed_are_an_error(fasta: Path) -> None:
+    genome = IndexedFasta(fasta, "toy")
+    fasta.write_text(TEXT.replace("acgtR", "ac-tR"))
+    with pytest.raises(IntegrityError, match="no bases where its index has them"):
+        genome.bases_at("chr1", np.array([0, 7]))
+    fasta.write_text(TEXT[:15])
+    with pytest.raises(IntegrityError, match="ends at byte 15; was it changed"):
+        genome.bases_at("chr1", np.array([0, 7]))
 
 
 def test_digest_follows_content_and_is_remembered(fasta: Path) -> None:

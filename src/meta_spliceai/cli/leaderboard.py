@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
@@ -141,6 +142,9 @@ def _strata_of(board: Board, kinds: Collection[str] = ("baseline", "base", "exte
     return [strata_table(board.strata, "auprc", names.__contains__)] if names else []
 
 
+MOST_LEARNED = 100
+"""Learned models of a board that the terminal shows."""
+
 METRIC_WIDTH = 24
 """Characters that a metric with its interval takes in the terminal, spaces included."""
 
@@ -148,10 +152,13 @@ METRIC_WIDTH = 24
 def print_board(board: Board, console: PlainConsole) -> None:
     """One leaderboard as a table in the terminal, with what must be known to read it.
 
-    As many metrics as the terminal is wide; all of them are in `--json` and on the page.
+    As many metrics as the terminal is wide, and the best of very many models; all are in `--json` and on the page.
     """
     from meta_spliceai.experiments.board.leaderboard import SHOWN, board_table, coverage_in_words, evaluated_on
 
+    learned = [line for line in board.lines if line.kind == "learned"]
+    left_out = len(learned[MOST_LEARNED:])
+    board = replace(board, lines=board.lines[: len(board.lines) - left_out])
     table = board_table(board)
     priced = any(line.dollars is not None for line in board.lines)
     names = max(len(line.scorer) for line in board.lines)
@@ -172,6 +179,8 @@ def print_board(board: Board, console: PlainConsole) -> None:
         text += [("\n" + kind, "dim"), *(aligned(row) for _, row in part), "\n"]
     console.print(styled("\n", (board.data, "bold"), f": {evaluated_on(board)}"), highlight=False)
     console.print(styled(*text), no_wrap=True, overflow="ellipsis", highlight=False)
+    if left_out:
+        console.print(f"  {left_out:,} more learned models, of lower AUPRC, are not shown; --json has them all")
     if board.coverage:
         console.print(f"  data: {coverage_in_words(board.coverage)}", highlight=False)
     for note in board.notes:

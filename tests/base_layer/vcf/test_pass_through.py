@@ -12,7 +12,7 @@ import pytest
 from meta_spliceai.splice_engine.base_layer.vcf import text
 from meta_spliceai.splice_engine.base_layer.vcf.pass_through import Passed, PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer
-from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.annotation import NO_GENE, SEVERAL_GENES, Gene, GeneAnnotation
 from tests.base_layer.vcf.test_score_file import scored
 
 Make = Callable[..., FileScorer]
@@ -67,16 +67,18 @@ def test_a_file_is_scored_as_record_by_record(
     assert sum(passed) > 50
 
 
-def test_covered_says_for_many_positions_what_overlapping_says_of_each() -> None:
+def test_the_only_gene_is_found_for_many_positions_as_for_each() -> None:
     random = np.random.default_rng(0)
     starts = random.integers(0, 900, 40)
     genes = [
-        Gene(f"G{number}", "chr1", "+", int(start), int(end), ((int(start), int(end)),))
-        for number, (start, end) in enumerate(zip(starts, starts + random.integers(1, 25, 40), strict=True))
+        Gene(f"G{number}", "chr1" if number % 3 else "2", "+", int(start), int(end), ((int(start), int(end)),))
+        for number, (start, end) in enumerate(zip(starts, starts + random.integers(1, 40, 40), strict=True))
     ]
     annotation = GeneAnnotation(genes, "toy", "toy")
-    pos = np.arange(0, 1000)
-    expected = [bool(annotation.overlapping("1", int(one))) for one in pos]
-    assert annotation.covered("1", pos).tolist() == expected
-    assert 0 < sum(expected) < len(expected)
-    assert not annotation.covered("2", pos).any()
+    for chrom in ("1", "chr2", "3"):
+        found = annotation.only(chrom, np.arange(0, 1000)).tolist()
+        for pos, place in enumerate(found):
+            there = annotation.overlapping(chrom, pos)
+            expected = genes.index(there[0]) if len(there) == 1 else SEVERAL_GENES if there else NO_GENE
+            assert place == expected, (chrom, pos)
+        assert {NO_GENE} < set(found) or chrom == "3"

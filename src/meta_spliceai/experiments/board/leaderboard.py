@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from meta_spliceai.experiments.board.shown import DASH, Table, dollars, duration, estimate, memory
-from meta_spliceai.experiments.store.tables import KINDS, Facts, facts_of, finished_runs, tidy
+from meta_spliceai.experiments.store.tables import KINDS, Facts, among, facts_of, finished_runs, tidy
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
-from meta_spliceai.splice_engine.variants.table import NORMAL
 
 HEADLINES = (
     "auprc",
@@ -30,8 +32,8 @@ SHOWN = {
 }
 """The metrics for the terminal with their headings, the most telling first: a narrow one shows fewer."""
 
-NEGATIVES = (NORMAL,)
-"""The negative side of runs that do not name theirs."""
+NEGATIVES = ("Normal",)
+"""The negative side of runs that do not name theirs (`variants.table.NORMAL`, whose pandas takes half a second)."""
 
 COLUMNS = ("run", "scorer", "kind", "metric", "estimate", "low", "high", "n", "prevalence")
 """What a line takes from the table of metrics."""
@@ -182,13 +184,7 @@ def boards_of(workspace: Workspace, names: Sequence[str]) -> list[Board]:
 
 
 def _boards(workspace: Workspace, known: Facts, runs: Sequence[dict[str, Any]], metrics: Sequence[str]) -> list[Board]:
-    records: dict[str, list[tuple[Any, ...]]] = {run["run"]: [] for run in runs}
-    table = tidy(workspace, "metrics", {*metrics, "auprc"}, known)
-    if runs:
-        columns = [table[name].to_pylist() for name in COLUMNS]
-        for record in zip(*columns, strict=True):
-            if record[0] in records:
-                records[record[0]].append(record)
+    records = _records(tidy(workspace, "metrics", {*metrics, "auprc"}, known, COLUMNS), runs)
     found: dict[tuple[str, str], Board] = {}
     rivals: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for run in runs:
@@ -211,6 +207,29 @@ def _boards(workspace: Workspace, known: Facts, runs: Sequence[dict[str, Any]], 
     for board in found.values():
         board.lines = by_kind_and_auprc(board.lines)
     return sorted(found.values(), key=lambda board: (board.data, board.split, board.test_digest))
+
+
+def _records(table: pa.Table, runs: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[Any, ...]]]:
+    """Metrics of each run, as far as they may be shown: with several thousand runs, reading all of them takes seconds.
+
+    Of runs on one board with one base network and the same scorers beside their own models, only the first one's
+    metrics of these scorers are.
+    """
+    beside: dict[str, set[str]] = {run["run"]: set() for run in runs}
+    learned = among(table["kind"], ("learned",))
+    others = table.filter(pc.invert(learned))
+    for name, scorer in set(zip(others["run"].to_pylist(), others["scorer"].to_pylist(), strict=True)):
+        beside.setdefault(name, set()).add(scorer)
+    first: dict[Hashable, str] = {}
+    for run in runs:
+        first.setdefault((test_of(run), run["base"], frozenset(beside[run["run"]])), run["run"])
+    shown = table.filter(pc.or_(learned, among(table["run"], set(first.values()))))
+    columns = [shown[name].to_pylist() for name in COLUMNS]
+    records: dict[str, list[tuple[Any, ...]]] = {run["run"]: [] for run in runs}
+    for record in zip(*columns, strict=True):
+        if record[0] in records:
+            records[record[0]].append(record)
+    return records
 
 
 def _empty_board(run: Mapping[str, Any]) -> Board:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,13 @@ def finished_runs(workspace: Workspace, known: Facts | None = None) -> list[dict
     return merged(list((known or facts_of(workspace)).values()))
 
 
-def tidy(workspace: Workspace, name: str, metrics: Iterable[str] = (), known: Facts | None = None) -> pa.Table:
+def tidy(
+    workspace: Workspace,
+    name: str,
+    metrics: Iterable[str] = (),
+    known: Facts | None = None,
+    columns: Sequence[str] = (),
+) -> pa.Table:
     """A tidy table of all finished runs; a run of the folder itself goes before one of the same name in a ledger.
 
     Args:
@@ -86,18 +92,29 @@ def tidy(workspace: Workspace, name: str, metrics: Iterable[str] = (), known: Fa
         name: metrics, differences or strata.
         metrics: only these; all where empty.
         known: see `facts_of`; looked up where absent.
+        columns: only these, `run` and `metric` among them; all where empty.
     """
     parts: list[pa.Table] = []
     seen: set[str] = set()
     for folder, runs in (known or facts_of(workspace)).items():
-        table = _tidy(folder, name, runs, write=folder == workspace.root)
+        table = _tidy(folder, name, runs, folder == workspace.root, columns or SCHEMAS[name].names)
         if seen:
-            table = table.filter(pc.invert(pc.is_in(table["run"], pa.array(sorted(seen), pa.string()))))
+            table = table.filter(pc.invert(among(table["run"], seen)))
         seen |= set(pc.unique(table["run"]).to_pylist())
         parts.append(table)
     whole = pa.concat_tables(parts)
     wanted = list(metrics)
-    return whole.filter(pc.is_in(whole["metric"], pa.array(wanted, pa.string()))) if wanted else whole
+    return whole.filter(among(whole["metric"], wanted)) if wanted else whole
+
+
+def among(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedArray:
+    """Whether each text is one of the values.
+
+    They are taken from the column: arrow looks for pandas, which takes half a second to load, when it is given others.
+    """
+    distinct = pc.unique(column)
+    found = [distinct.slice(place, 1) for place, value in enumerate(distinct.to_pylist()) if value in values]
+    return pc.is_in(column, pa.concat_arrays([distinct.slice(0, 0), *found]))
 
 
 def kept_rows(run: Path, name: str) -> list[dict[str, Any]]:
@@ -124,9 +141,9 @@ def _without_run(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "run"}
 
 
-def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: bool) -> pa.Table:
+def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: bool, columns: Sequence[str]) -> pa.Table:
     path = folder / FOLDER / f"{name}.parquet"
-    table, known = _read(path, SCHEMAS[name])
+    table, known = _read(path, SCHEMAS[name], columns)
     stamps = {facts["run"]: _stamp(f"{folder}/{facts['run']}/{SOURCES[name]}") for facts in runs}
     wanted = {facts["run"]: f"{facts['at']} {stamps[facts['run']]}" for facts in runs}
     for run in wanted:
@@ -134,6 +151,7 @@ def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: boo
             wanted[run] = KEPT
     if wanted == known:
         return table
+    table, known = _read(path, SCHEMAS[name])
     changed = [run for run, signature in wanted.items() if known.get(run) != signature]
     fresh = {run: _rows_of(folder / run / SOURCES[name], name) for run in changed}
     without = [run for run, rows in fresh.items() if rows is None]
@@ -144,7 +162,7 @@ def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: boo
     table = _replaced(table, {**gone, **{run: rows or [] for run, rows in fresh.items()}}, SCHEMAS[name])
     if write:
         _write(path, table, wanted)
-    return table
+    return table.select(columns)
 
 
 def _rows_of(file: Path, name: str) -> list[dict[str, Any]] | None:
@@ -292,22 +310,18 @@ def _replaced(table: pa.Table, rows: Mapping[str, Sequence[Mapping[str, Any]]], 
     return pa.concat_tables([rest, pa.Table.from_pylist(new, schema)])
 
 
-def _read(path: Path, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]]:
-    """A table and what it was made from; an empty one where there is none, or where it has another layout."""
-    empty = schema.empty_table()
-    if not path.is_file():
-        return empty, {}
+def _read(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
+    """A table (or some columns) and what it was made from; an empty one where there is none, or of another layout."""
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException):
-        return empty, {}
-    metadata = table.schema.metadata or {}
-    if table.schema.names != schema.names or b"made_from" not in metadata:
-        return empty, {}
-    try:
-        return table.replace_schema_metadata(None).cast(schema), dict(json.loads(metadata[b"made_from"]))
-    except (ValueError, TypeError, RecursionError, pa.ArrowException):
-        return empty, {}
+        with pq.ParquetFile(path) as file:
+            metadata = file.schema_arrow.metadata or {}
+            if file.schema_arrow.names == schema.names and b"made_from" in metadata:
+                table = file.read(columns=wanted.names).select(wanted.names).replace_schema_metadata(None)
+                return table.cast(wanted), dict(json.loads(metadata[b"made_from"]))
+    except (OSError, ValueError, TypeError, RecursionError, pa.ArrowException):
+        pass
+    return wanted.empty_table(), {}
 
 
 def _write(path: Path, table: pa.Table, made_from: Mapping[str, Any]) -> None:

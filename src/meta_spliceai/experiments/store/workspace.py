@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 import pyarrow
 import yaml
 from filelock import FileLock, Timeout
@@ -24,6 +23,9 @@ from meta_spliceai.experiments.spec.read_yaml import read_text, read_yaml
 from meta_spliceai.experiments.store.ledger import LEDGER, Ledger, merged
 from meta_spliceai.experiments.store.tables import KEPT, kept_rows
 from meta_spliceai.files import atomic_write
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 State = Literal["new", "running", "finished", "failed", "interrupted", "damaged"]
 STATES = ("running", "finished", "failed", "interrupted", "damaged")
@@ -341,6 +343,8 @@ def _damaged(file: Path, error: Exception) -> IntegrityError:
 
 
 def _read_frame(file: Path) -> pd.DataFrame:
+    import pandas as pd  # here, because a leaderboard needs no frame, and this takes half a second
+
     try:
         return pd.read_parquet(file)
     except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:

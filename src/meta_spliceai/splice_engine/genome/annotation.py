@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.read_hostile import text_lines
@@ -29,6 +29,8 @@ PACKAGED_TABLES = {
     "grch38": ("GRCh38", "spliceai/annotations/grch38.txt"),
 }
 """Name on the command line: (build, file inside the PyPI package `spliceai`)."""
+
+NO_GENE, SEVERAL_GENES = -1, -2
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,16 @@ class GeneAnnotation:
             )
         self._by_contig: dict[str, list[Gene]] = {}
         self._by_name: dict[str, list[Gene]] = {}
-        for gene in self.genes:
+        places: dict[str, list[int]] = {}
+        for place, gene in enumerate(self.genes):
             self._by_contig.setdefault(bare_contig(gene.chrom), []).append(gene)
+            places.setdefault(bare_contig(gene.chrom), []).append(place)
             self._by_name.setdefault(gene.name, []).append(gene)
         self._spans = {
             contig: np.array([(gene.start, gene.end) for gene in genes], dtype=np.int64).T.copy()
             for contig, genes in self._by_contig.items()
         }
+        self._places = {contig: np.array(here, dtype=np.int64) for contig, here in places.items()}
 
     @cached_property
     def digest(self) -> str:
@@ -106,16 +111,30 @@ class GeneAnnotation:
         """
         return self.within(chrom, pos - 1, pos)
 
-    def covered(self, chrom: str, pos: Int64[np.ndarray, " positions"]) -> Bool[np.ndarray, " positions"]:
-        """Whether `overlapping` finds any gene, for many positions (1-based) of one contig."""
-        spans = self._spans.get(bare_contig(chrom))
-        if spans is None:
-            return np.zeros(len(pos), dtype=bool)
-        order = np.argsort(spans[0], kind="stable")
-        # The last end of any gene that starts there or before.
-        starts, ends = spans[0][order], np.maximum.accumulate(spans[1][order])
-        before = np.searchsorted(starts, pos, side="left")
-        return (before > 0) & (ends[before - 1] >= pos)
+    def only(self, chrom: str, pos: Int64[np.ndarray, " positions"]) -> Int64[np.ndarray, " positions"]:
+        """For many positions (1-based) of one contig the place in `genes` of the only gene that `overlapping` finds;
+        NO_GENE where it finds none, SEVERAL_GENES where it finds more."""
+        contig = bare_contig(chrom)
+        if contig not in self._edges:
+            return np.full(len(pos), NO_GENE)
+        edges, counts, places = self._edges[contig]
+        at = np.searchsorted(edges, pos - 1, side="right")
+        return np.where(counts[at] == 1, places[at], np.where(counts[at] == 0, NO_GENE, SEVERAL_GENES))
+
+    @cached_property
+    def _edges(self) -> dict[str, tuple[Int64[np.ndarray, " edges"], ...]]:
+        """Of each contig the places where a gene begins or ends, ascending; and from before the first of them on how
+        many genes there are, and the sum of their places in `genes`."""
+        found = {}
+        for contig, (starts, ends) in self._spans.items():
+            edges, one = np.concatenate([starts, ends]), np.ones(len(starts), dtype=np.int64)
+            order = np.argsort(edges, kind="stable")
+            steps = (
+                np.concatenate([one, -one])[order],
+                np.concatenate([self._places[contig], -self._places[contig]])[order],
+            )
+            found[contig] = edges[order], *(np.concatenate([[0], np.cumsum(step)]) for step in steps)
+        return found
 
     def within(self, chrom: str, start: int, end: int) -> list[Gene]:
         """The genes that share a base with [start, end) (0-based half-open), in the source's order."""

@@ -1,10 +1,13 @@
-"""Lines of a VCF that no gene concerns: most of a genome's variants, found by the block and not record by record."""
+"""Lines of a VCF that need no network, found by the block and not record by record: those outside all genes, which most
+of a genome's variants are, and those whose scores stand in a table."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress
 
 import numpy as np
@@ -12,8 +15,9 @@ from jaxtyping import Bool, Int64, UInt8
 
 from meta_spliceai.splice_engine.base_layer.vcf import reasons
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField
-from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, Block
-from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
+from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, Block, info_safe
+from meta_spliceai.splice_engine.genome.annotation import NO_GENE, SEVERAL_GENES, Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 
 _ALLELES = re.compile(rb"[ACGT]++\t([ACGTN]++(?:,[ACGTN]++)*+)")
@@ -30,17 +34,20 @@ _CODES = np.frombuffer(bytes.maketrans(b"ACGT", bytes(range(4))), dtype=np.uint8
 Places = Int64[np.ndarray, " lines"]
 Chosen = Bool[np.ndarray, " lines"]
 Text = UInt8[np.ndarray, " bytes"]
+_Entry = tuple[bytes, bytes, int]
+"""What is written into an empty INFO and behind a filled one, and of how many alleles; 0 where a line is not plain."""
 
 
 @dataclass(frozen=True)
 class Passed:
-    """Lines of a block that hold nothing to be scored.
+    """Lines of a block that need no network.
 
     Attributes:
         rows: which, ascending.
         cuts, resumes: where each line's text ends before what is added, and goes on behind it.
         added: to each line.
         alleles: of each line.
+        looked_up: their scores stood in a table; else they lie outside all genes.
     """
 
     rows: Places
@@ -48,11 +55,13 @@ class Passed:
     resumes: Places
     added: list[bytes]
     alleles: Places
+    looked_up: Chosen
 
     def where(self, chosen: Chosen) -> Passed:
         """Some of the lines."""
         added = list(compress(self.added, chosen.tolist()))
-        return Passed(self.rows[chosen], self.cuts[chosen], self.resumes[chosen], added, self.alleles[chosen])
+        rest = self.alleles[chosen], self.looked_up[chosen]
+        return Passed(self.rows[chosen], self.cuts[chosen], self.resumes[chosen], added, *rest)
 
     def text(self, block: Block, others: Places, lines: list[bytes]) -> bytes:
         """The block as it is written: these lines with what is added to them, and `lines` in place of the others."""
@@ -89,7 +98,7 @@ class _Lines:
 
 @dataclass(frozen=True)
 class PassThrough:
-    """Finds the lines of one file that hold nothing to be scored, and gives them their reason.
+    """Finds the lines of one file that need no network, and what is added to them.
 
     Attributes:
         genome: the reference.
@@ -97,7 +106,8 @@ class PassThrough:
         info: how scores, and reasons for there being none, are written.
         longest: reference allele that is scored, in bases.
         margin: bases to either side of a variant that the contig must have.
-        reasons: write the reason into INFO; else lines stay as they are.
+        strict: only what SpliceAI's own command scores, and no reasons in INFO.
+        tables: of scores; the first that has an allele counts.
     """
 
     genome: SequenceSource
@@ -105,10 +115,11 @@ class PassThrough:
     info: InfoField
     longest: int
     margin: int
-    reasons: bool
+    strict: bool
+    tables: Sequence[ScoreTable] = ()
 
     def find(self, block: Block, contig: Callable[[bytes], str | None]) -> Passed:
-        """The lines of a block that no gene concerns.
+        """The lines of a block that need no network.
 
         Args:
             block: of the file.
@@ -116,31 +127,62 @@ class PassThrough:
         """
         text, data = block.text, np.frombuffer(block.text, dtype=np.uint8)
         lines = self._lines(block, data)
-        passes = np.zeros(len(lines.rows), dtype=bool)
+        genes, passes = np.full(len(lines.rows), SEVERAL_GENES), np.zeros(len(lines.rows), dtype=bool)
         for name, places in _by_contig(text, data, lines):
             if known := contig(name):
-                passes[places] = self._outside(known, data, lines, places)
-        info, end = lines.stops[passes, INFO - 1] + 1, lines.end[passes]
+                genes[places] = self.annotation.only(known, lines.pos[places])
+                here = places[(genes[places] == NO_GENE) | ((genes[places] >= 0) & bool(self.tables))]
+                passes[here] = self._matches(known, data, lines, here)
+        info, end, inside = lines.stops[passes, INFO - 1] + 1, lines.end[passes], genes[passes] >= 0
         filled = (end - info > 1) | ((end - info == 1) & (data[np.minimum(info, len(data) - 1)] != ord(".")))
         spans = zip((lines.stops[passes, 2] + 1).tolist(), lines.stops[passes, 4].tolist(), strict=True)
         alleles = [text[start:stop] for start, stop in spans]
         # Most variants are one of twelve substitutions: each pair of alleles is looked at once.
         told = {pair: self._reasons(pair) for pair in set(alleles)}
-        added = [told[pair][1] if one else told[pair][0] for pair, one in zip(alleles, filled.tolist(), strict=True)]
-        counts = np.array([told[pair][2] for pair in alleles], dtype=np.int64)
-        cuts = np.where(filled, end, info) if self.reasons else end
-        return Passed(lines.rows[passes], cuts, end, added, counts).where(counts > 0)
+        entries = [told[pair] for pair in alleles]
+        for place, row in zip(np.flatnonzero(inside).tolist(), np.flatnonzero(passes)[inside].tolist(), strict=True):
+            chrom = text[lines.starts[row] : lines.stops[row, 0]].decode("latin-1")
+            entries[place] = self._look_up(
+                chrom, int(lines.pos[row]), alleles[place], self.annotation.genes[genes[row]]
+            )
+        added = [entry[1] if one else entry[0] for entry, one in zip(entries, filled.tolist(), strict=True)]
+        counts = np.array([entry[2] for entry in entries], dtype=np.int64)
+        cuts = np.where(filled | (self.strict & ~inside), end, info)
+        return Passed(lines.rows[passes], cuts, end, added, counts, inside).where(counts > 0)
 
-    def _reasons(self, alleles: bytes) -> tuple[bytes, bytes, int]:
-        """What is written into an empty INFO and behind a filled one for REF and ALT, and how many alleles there are;
-        0 where they are not made of upper-case bases."""
+    def _reasons(self, alleles: bytes) -> _Entry:
+        """What is written of REF and ALT outside all genes."""
         match = _ALLELES.fullmatch(alleles)
         if match is None:
             return b"", b"", 0
         alts = match[1].decode().split(",")
         told = ",".join(f"{alt}||{reasons.in_info(reasons.NOT_IN_GENE)}" for alt in alts)
-        entry = f"{self.info.reason_key}={told}".encode() if self.reasons else b""
-        return entry, b";" + entry if entry else b"", len(alts)
+        entry = b"" if self.strict else f"{self.info.reason_key}={told}".encode()
+        return entry, entry and b";" + entry, len(alts)
+
+    def _look_up(self, chrom: str, pos: int, alleles: bytes, gene: Gene) -> _Entry:
+        """What is written of REF and ALT in a gene, where tables have the scores of all alleles."""
+        match = _ALLELES.fullmatch(alleles)
+        if match is None or gene.name in self.twice:
+            return b"", b"", 0
+        ref, alts = alleles.decode().split("\t")
+        symbol, told = info_safe(gene.name), []
+        for alt in alts.split(","):
+            if self.strict and len(ref) > 1 and len(alt) > 1:
+                return b"", b"", 0
+            found = (table.find(chrom, pos, ref, alt, symbol) for table in self.tables)
+            text = next((one for one in found if one is not None), None)
+            if text is None:
+                return b"", b"", 0
+            told.append(f"{alt}|{symbol}|{text}")
+        sources = ",".join(["precomputed"] * len(told))
+        entry = f"{self.info.key}={','.join(told)};{self.info.source_key}={sources}".encode()
+        return entry, b";" + entry, len(told)
+
+    @cached_property
+    def twice(self) -> Collection[str]:
+        """Names of several genes, which a table does not tell apart."""
+        return {name for name, count in Counter(gene.name for gene in self.annotation.genes).items() if count > 1}
 
     def _lines(self, block: Block, data: Text) -> _Lines:
         text, bounds, width = block.text, block.bounds, block.variants.width
@@ -170,15 +212,12 @@ class PassThrough:
             pos += digit * np.int64(10 ** (back - 1))
         return _Lines(rows[fits], pos[fits], starts[fits], stops[fits], end[fits])
 
-    def _outside(self, contig: str, data: Text, lines: _Lines, places: Places) -> Chosen:
-        """Which of these lines are in no gene and have the genome's bases as their reference allele."""
-        pos, begin = lines.pos[places], lines.stops[places, 2] + 1
-        lengths = lines.stops[places, 3] - begin
-        starts, ends = pos - 1, pos - 1 + lengths
+    def _matches(self, contig: str, data: Text, lines: _Lines, places: Places) -> Chosen:
+        """Which of these lines have the genome's bases as their reference allele."""
+        begin = lines.stops[places, 2] + 1
+        lengths, starts = lines.stops[places, 3] - begin, lines.pos[places] - 1
         size = self.genome.contigs()[contig]
-        fits = ~self.annotation.covered(contig, pos) & (starts >= self.margin) & (ends <= size)
-        if self.margin:
-            fits &= pos + self.margin <= size
+        fits = (starts >= self.margin) & (starts + np.maximum(lengths, self.margin + 1) <= size)
         asked = np.flatnonzero(fits)
         if asked.size:
             lengths, firsts = lengths[asked], np.cumsum(lengths[asked]) - lengths[asked]

@@ -33,13 +33,18 @@ AGREE = ("Base", "Weights", "Distance", "Mask", "Strict", "Genes")
 LARGEST_INDEX = 2**28
 """Bytes of an index, decompressed; that of every substitution of the genome has some 10 MB."""
 CHECKED_BEFORE_STOPPING = 100
+_MOST_CHECKED = 1000
+"""Places whose reference base is compared with the variant's."""
 _STATISTICS = 37450
 """Number of the bin that holds no places."""
 _WINDOW = 14
 """A tabix index has a place for each 2**14 bases."""
-_NEAR = 500
+_NEAR = 1500
 """Bytes that are searched from end to end rather than halved again."""
 _KEPT_BLOCKS = 64
+_KEPT_FIRSTS = 4096
+_HEAD_OF_BLOCK = 512
+"""Bytes of a block's text among which the first line should begin."""
 _LONGEST_STRETCH = 2**24
 """Bytes of the lines at one position; there are a few hundred."""
 _HEAD = re.compile(rb"\x1f\x8b\x08\x04.{6}\x06\x00BC\x02\x00(..)", re.DOTALL)
@@ -83,25 +88,26 @@ class ScoreTable:
         self._bars = info.columns.count("|") - 2
         self._contigs = _read_index(index)
         self._texts: dict[int, tuple[bytes, int]] = {}
+        self._firsts: dict[tuple[int, bytes], int | None] = {}
         self._window: tuple[bytes, int] = b"", -1
         self._blocks: list[int] = []
         self._held: tuple[bytes, int, int, bytes] = b"", 0, 0, b""
         self._last: tuple[str, int, list[tuple[bytes, bytes]]] = "", 0, []
-        self.checked = self.mismatched = 0
+        self._bases: dict[tuple[str, int], bool] = {}
 
     def find(self, chrom: str, pos: int, ref: str, alt: str, symbol: str) -> str | None:
         """The scores and positions of an allele (upper case) and gene; None where the table does not have them once."""
         if self._last[:2] != (chrom, pos):
             lines = self._lines(chrom, pos)
             self._last = chrom, pos, lines
-            self.checked += bool(lines)
-            self.mismatched += bool(lines) and lines[0][0][:1] != ref[:1].encode()
+            if lines and len(self._bases) < _MOST_CHECKED:
+                self._bases[chrom, pos] = lines[0][0][:1] == ref[:1].encode()
         wanted, start = ref.encode(), f"{alt}|{symbol}|".encode()
         found = {
             entry[len(start) :]
-            for reference, line in self._last[2]
+            for reference, info in self._last[2]
             if reference == wanted
-            for entry in self._entries(line, start)
+            for entry in self._entries(info, start)
         }
         text = found.pop() if len(found) == 1 else b""
         return text.decode() if text.count(b"|") == self._bars and _ENTRY.fullmatch(text) else None
@@ -112,37 +118,38 @@ class ScoreTable:
         Raises:
             InputError: they have.
         """
-        if self.checked >= CHECKED_BEFORE_STOPPING and self.mismatched > self.checked / 2:
+        checked, mismatched = len(self._bases), list(self._bases.values()).count(False)
+        if checked >= CHECKED_BEFORE_STOPPING and mismatched > checked / 2:
             raise InputError(
-                f"{self.mismatched} of the first {self.checked} variants have another reference base in {self.path}: "
+                f"{mismatched} of the first {checked} variants have another reference base in {self.path}: "
                 "it is a table of another build; name that of the variants' build"
             )
 
     def _lines(self, chrom: str, pos: int) -> list[tuple[bytes, bytes]]:
-        """Reference allele in upper case and line of each record at a position."""
+        """Reference allele in upper case and INFO of each record at a position."""
         contig = self._contigs.get(bare_contig(chrom))
         if contig is None:
             return []
         name, first, last, text = self._held
         if name != contig.name or not first < pos < last:
             text = self._text_around(contig, pos)
+            first, last = self._held[1:3]
         start = b"\n%b\t%d\t" % (contig.name, pos)
-        at = text.find(start, *_near(text, contig.name, pos))
+        at = text.find(start, *_near(text, contig.name, pos, (pos - first) / max(last - first, 1)))
         found = []
         while at >= 0:
             end = text.find(b"\n", at + 1)
-            line = text[at + 1 : end if end >= 0 else len(text)]
-            if line.count(b"\t") < INFO:
+            fields = text[at + 1 : end if end >= 0 else len(text)].split(b"\t", INFO + 1)
+            if len(fields) <= INFO:
                 raise IntegrityError(f"{self.path}, {chrom}:{pos}: a record of fewer than 8 columns; get the file anew")
-            found.append((line.split(b"\t", 4)[3].upper(), line))
+            found.append((fields[3].upper(), fields[INFO].rstrip()))
             at = end if text.startswith(start, end) else -1
         return found
 
-    def _entries(self, line: bytes, start: bytes) -> list[bytes]:
+    def _entries(self, info: bytes, start: bytes) -> list[bytes]:
         """A record's entries that begin with allele and symbol, the allele in upper case."""
-        if start.upper() not in line.upper():
+        if start not in info and start.upper() not in info.upper():
             return []
-        info = line.split(b"\t", INFO + 1)[INFO].rstrip()
         entries = [one[len(self._key) :] for one in info.split(b";") if one.startswith(self._key)]
         parted = [one.partition(b"|") for one in b",".join(entries).split(b",")]
         upper = [allele.upper() + bar + rest for allele, bar, rest in parted]
@@ -165,13 +172,9 @@ class ScoreTable:
         while left < right:  # the last block whose first line stands before the position
             share = min(max((pos - low) / max(high - low, 1), 0), 1)
             middle = min(left + max(1, int(share * (right - left + 1))), right)
-            text, _ = self._text(self._blocks[middle])
-            here = _first_place(text, contig.name)
+            here = self._first_in(self._blocks[middle], contig.name)
             if here is not None and here < pos:
                 left, low = middle, here
-                last = _place(_last_line(text), contig.name)
-                if last is not None and last >= pos:
-                    break
             else:
                 right, high = middle - 1, high if here is None else here
         skipped = int(contig.windows[number]) & 0xFFFF if left == 0 else 0
@@ -207,6 +210,17 @@ class ScoreTable:
             raise IntegrityError(f"{self.path}: no compressed block where its index has one; index it anew")
         return int(struct.unpack("<H", head[1])[0]) + 1
 
+    def _first_in(self, start: int, name: bytes) -> int | None:
+        """Position of the first line that begins in a block, of which only the beginning is inflated."""
+        if (start, name) not in self._firsts:
+            if len(self._firsts) >= _KEPT_FIRSTS:
+                self._firsts.clear()
+            end = start + self._size(start)
+            head = bgzf.inflate_head(self._bytes[start:end], _HEAD_OF_BLOCK, str(self.path))
+            first = _first_place(head, name)
+            self._firsts[start, name] = _first_place(self._text(start)[0], name) if first is None else first
+        return self._firsts[start, name]
+
     def _text(self, start: int) -> tuple[bytes, int]:
         """A block's text, and where the next block begins."""
         if start not in self._texts:
@@ -230,11 +244,17 @@ def _first_place(text: bytes, name: bytes) -> int | None:
     return _place(text[start : start + len(name) + 20], name) if start else None
 
 
-def _near(text: bytes, name: bytes, pos: int) -> tuple[int, int]:
-    """Between which bytes the first record at a position begins, if there is one; records stand in order."""
+def _near(text: bytes, name: bytes, pos: int, share: float) -> tuple[int, int]:
+    """Between which bytes the first record at a position begins, if there is one; records stand in order.
+
+    Args:
+        share: of the text that should stand before it, if records lay evenly.
+    """
     low, high = 0, len(text)
+    guess = int(len(text) * min(max(share, 0), 1))
+    tried = [guess + _NEAR // 2, guess - _NEAR // 2]
     while high - low > _NEAR:
-        middle = (low + high) // 2
+        middle = min(max(tried.pop(), low), high) if tried else (low + high) // 2
         line_end = text.find(b"\n", middle, high)
         here = None if line_end < 0 else _place(text[line_end + 1 : line_end + len(name) + 20], name)
         if here is None or here >= pos:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -188,13 +187,11 @@ class FileScorer:
         self._keyed = GeneAnnotation(
             [replace(gene, name=key) for gene, key in self._keys.items()], annotation.build, annotation.name
         )
-        named = Counter(gene.name for gene in annotation.genes)
-        self._twice = {name for name, count in named.items() if count > 1}
         self._contigs: dict[str, str | None] = {}
         self._lengths = genome.contigs()
         strict = settings.strict
         margin = flank + settings.distance if strict else 0
-        self._pass_through = PassThrough(genome, annotation, info, 2 * settings.distance, margin, reasons=not strict)
+        self._pass_through = PassThrough(genome, annotation, info, 2 * settings.distance, margin, strict, precomputed)
 
     def block(self, block: Block) -> bytes:
         """The records' text with scores put in, in their order.
@@ -205,12 +202,7 @@ class FileScorer:
         passed = self._passed(block)
         others = np.delete(np.arange(len(block)), passed.rows)
         planned = [self._plan(block.record(row)) for row in others.tolist()]
-        if alleles := int(passed.alleles.sum()):
-            totals = self.totals
-            totals.records += len(passed.rows)
-            totals.checked += len(passed.rows)
-            totals.alleles += alleles
-            totals.unscored[reasons.NOT_IN_GENE] += alleles
+        self._count(passed)
         self._stop_at_another_build()
         jobs = [entry for plan in planned for entry in plan.entries if isinstance(entry, _Job)]
         found = self._look_up(jobs) if self.precomputed else {}
@@ -218,18 +210,29 @@ class FileScorer:
         return passed.text(block, others, [self._write(plan, texts, found) for plan in planned])
 
     def _passed(self, block: Block) -> Passed:
-        """The lines outside all genes."""
+        """The lines that need no network."""
         passed = self._pass_through.find(block, lambda chrom: self._contig(chrom.decode("latin-1")))
         # The examples of the reason are taken from records that are looked at one by one.
         missing = EXAMPLES_KEPT - len(self.totals.examples.get(reasons.NOT_IN_GENE, ()))
-        return passed.where(np.arange(len(passed.rows)) >= missing) if missing > 0 else passed
+        return passed.where(passed.looked_up | (np.cumsum(~passed.looked_up) > missing)) if missing > 0 else passed
+
+    def _count(self, passed: Passed) -> None:
+        totals, found = self.totals, int(passed.alleles[passed.looked_up].sum())
+        totals.records += len(passed.rows)
+        totals.checked += len(passed.rows)
+        totals.alleles += int(passed.alleles.sum())
+        totals.alleles_scored += found
+        totals.scores += found
+        totals.looked_up += found
+        if outside := int(passed.alleles.sum()) - found:
+            totals.unscored[reasons.NOT_IN_GENE] += outside
 
     def _look_up(self, jobs: list[_Job]) -> dict[_Job, str]:
         """Text of the entries that a table has; two genes of one name are not told apart there, and are computed."""
         texts = {}
         for job in jobs:
             symbol = info_safe(job.gene.name)
-            for table in () if job.gene.name in self._twice else self.precomputed:
+            for table in () if job.gene.name in self._pass_through.twice else self.precomputed:
                 found = table.find(job.chrom, job.pos, job.ref, job.alt, symbol)
                 if found is not None:
                     texts[job] = f"{job.shown}|{symbol}|{found}"
@@ -504,12 +507,12 @@ def score_to_partial(
                     "give the same input, or run again without --resume"
                 )
             continue
-        scores = scorer.totals.scores
+        computed = scorer.totals.scores - scorer.totals.looked_up
         waiting += pack(scorer.block(block))
         account.records += len(block)
         account.digest = digest.hexdigest()
         account.stats = dict(vars(scorer.totals))
-        if scorer.totals.scores > scores or len(waiting) > _KEPT_WITHOUT_SCORES:
+        if scorer.totals.scores - scorer.totals.looked_up > computed or len(waiting) > _KEPT_WITHOUT_SCORES:
             partial.append(bytes(waiting), account)
             waiting.clear()
         if report is not None:
