@@ -62,37 +62,30 @@ def train_folds(job: Job) -> Trained:
 
     Each fold has a folder of its own, and its file fold.json is written last: a resumed run trains only what is left.
     """
-    predictions: np.ndarray | None = None
-    curves, reports, models, works, peak = [], [], [], [], 0
-    spans: list[Span] = []
-    notes: list[str] = []
-    for number, split in enumerate(job.prepared.splits, start=1):
-        trained = train_fold(job, number)
-        if predictions is None:
-            # Rows that no fold tests keep the first fold's predictions; they are not evaluated.
-            predictions = trained.predictions.copy()
-        tested = split.indices("test")
-        predictions[tested] = trained.predictions[tested]
-        columns = trained.columns
-        curves.append(trained.curves.assign(fold=number))
-        reports.append(trained.training)
-        models.append(trained.model)
-        works.append(trained.work)
-        record = job.run.path / FOLDS / str(number) / FOLD_RECORD
-        spans.append(Span(*json.loads(record.read_text(encoding="utf-8"))["span"]))
-        if number == 1:
-            notes = [f"fold 1: {note} (further folds: training.folds)" for note in trained.notes]
-        peak = max(peak, trained.peak_memory_bytes)
-    if predictions is None:
+    splits = job.prepared.splits
+    folds = [train_fold(job, number) for number in range(1, len(splits) + 1)]
+    if not folds:
         raise RunError(f"row '{job.spec.id}': the split has no folds")
-    shared = shared_seconds(spans)
+    # Rows that no fold tests keep the first fold's predictions; they are not evaluated.
+    predictions = folds[0].predictions.copy()
+    for split, fold in zip(splits, folds, strict=True):
+        tested = split.indices("test")
+        predictions[tested] = fold.predictions[tested]
+    records = [job.run.path / FOLDS / str(number) / FOLD_RECORD for number in range(1, len(splits) + 1)]
+    shared = shared_seconds([Span(*json.loads(file.read_text(encoding="utf-8"))["span"]) for file in records])
     # Folds trained side by side on one machine took less time together than one after the other.
     job.clock.add({"training": -min(shared, job.clock.seconds["training"])}, {})
-    training = {"folds": reports, "side_by_side": shared > 0}
-    # Nor is the rate that a fold measured beside others the device's own.
-    work = put_together(works, no_share=SIDE_BY_SIDE if shared else "")
+    curves = [fold.curves.assign(fold=number) for number, fold in enumerate(folds, start=1)]
     return Trained(
-        predictions, columns, pd.concat(curves, ignore_index=True), models[0], training, peak, work, tuple(notes)
+        predictions,
+        folds[0].columns,
+        pd.concat(curves, ignore_index=True),
+        folds[0].model,
+        {"folds": [fold.training for fold in folds], "side_by_side": shared > 0},
+        max(fold.peak_memory_bytes for fold in folds),
+        # Nor is the rate that a fold measured beside others the device's own.
+        put_together([fold.work for fold in folds], no_share=SIDE_BY_SIDE if shared else ""),
+        tuple(f"fold 1: {note} (further folds: training.folds)" for note in folds[0].notes),
     )
 
 
@@ -119,11 +112,8 @@ def shared_seconds(spans: Collection[Span]) -> float:
 
 
 def train_fold(job: Job, number: int) -> Trained:
-    """The model of one fold, trained or, where its fold.json stands, read; the time it took is added to the clock.
-
-    Args:
-        job: the cross-validation.
-        number: the fold, from 1.
+    """The model of one fold (from 1), trained or, where its fold.json stands, read; the time it took is added to the
+    clock.
 
     Raises:
         RunError: another process trains this fold.
@@ -157,8 +147,7 @@ def train_fold(job: Job, number: int) -> Trained:
             "work": trained.work,
             "notes": trained.notes,
             "span": Span(_boot(), began, time.monotonic()),
-            "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
-            "cpu_seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.cpu_seconds.items()},
+            **clock.in_record(),
         }
         fold.write_json(FOLD_RECORD, record)
         shutil.rmtree(fold.path / CHECKPOINTS, ignore_errors=True)

@@ -198,8 +198,7 @@ def _facts(
     ]
     return {
         "seconds": round(seconds, 3),
-        "seconds_by_step": {step: round(spent, 3) for step, spent in work.clock.seconds.items()},
-        "cpu_seconds_by_step": {step: round(spent, 3) for step, spent in work.clock.cpu_seconds.items()},
+        **work.clock.in_record(),
         "baselines_computed": list(evaluated.baselines_computed),
         "price_per_hour": price,
         "dollars": None if price is None else round(seconds / 3600 * price, 4),
