@@ -168,8 +168,9 @@ def compare(
     named = [workspace.find(name) for name in names]
 
     from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows
-    from meta_spliceai.experiments.board.leaderboard import HEADLINES, SHOWN
+    from meta_spliceai.experiments.board.leaderboard import SHOWN
     from meta_spliceai.experiments.board.shown import estimate
+    from meta_spliceai.experiments.store.tables import HEADLINES
 
     evaluation = compare_on_shared_rows(named)
     if as_json:

@@ -8,19 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from meta_spliceai.experiments.board.shown import DASH, Table, dollars, duration, estimate, memory
-from meta_spliceai.experiments.store.tables import KINDS, facts_of, finished_runs, tidy
+from meta_spliceai.experiments.store.tables import HEADLINES, KINDS, facts_of, finished_runs, tidy
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.variants.table import NORMAL
-
-HEADLINES = (
-    "auprc",
-    "auroc",
-    "spearman_effect",
-    "pearson_effect",
-    "pearson_validated_delta",
-    "detection_rate_at_fpr_5",
-)
-"""The metrics that a ledger line carries; all others are in the run's metrics.json."""
 
 SHOWN = {
     "auprc": "AUPRC",

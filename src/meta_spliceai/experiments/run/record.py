@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from meta_spliceai.experiments.board.leaderboard import HEADLINES
 from meta_spliceai.experiments.run.evaluate_run import RunEvaluation
 from meta_spliceai.experiments.run.job import Trained, Work
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.run.utilisation import scoring_utilisation
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import at_scale
+from meta_spliceai.experiments.store.tables import HEADLINES
 from meta_spliceai.experiments.store.workspace import FOLDS, RunDirectory, now
 from meta_spliceai.splice_engine.meta_layer.trunk_features import TrunkWindows
 from meta_spliceai.splice_engine.variants.split_file import write_split
