@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from meta_spliceai.cli import run as cli_run
 from meta_spliceai.experiments.spec import rows as rows_module
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from tests.conftest import RunCli
@@ -19,7 +20,7 @@ def test_quickstart_ends_with_a_leaderboard_and_a_page_and_uses_what_is_there(
     run_cli: RunCli,
 ) -> None:
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(quickstart, "ROWS", ("toy-row",))
+    monkeypatch.setattr(cli_run, "QUICKSTART_ROWS", ("toy-row",))
     monkeypatch.setattr(rows_module, "load_rows", lambda *_: catalogue)
     arguments = ["quickstart", "--mutants", "220", "--device", "cpu", "--runs-dir", str(tmp_path / "runs")]
     code, out, err = run_cli(arguments)

@@ -11,7 +11,6 @@ from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices, 
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.wishlist.add_row import rows_as_yaml, write_rows
-from meta_spliceai.experiments.wishlist.progress_of_rows import RowState
 from meta_spliceai.experiments.wishlist.read_wishlist import (
     CellError,
     mend,
@@ -21,7 +20,7 @@ from meta_spliceai.experiments.wishlist.read_wishlist import (
     read_wishlist,
     split_row,
 )
-from meta_spliceai.experiments.wishlist.render_wishlist import join_row, render_wishlist, write_guess
+from meta_spliceai.experiments.wishlist.render_wishlist import RowState, join_row, render_wishlist, write_guess
 
 HEAD = "### 1. A section\n\n| Experiment | Model | VRAM | Time Est. | Priority |\n|---|---|---|---|---|\n"
 

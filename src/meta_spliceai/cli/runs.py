@@ -116,7 +116,7 @@ def show(
         print_json({"run": run.name, **record, "spec": spec, "metrics": metrics})
         return
     from meta_spliceai.experiments.board.evidence import evidence_in_short
-    from meta_spliceai.experiments.board.leaderboard import boards_of
+    from meta_spliceai.experiments.board.leaderboard import boards
     from meta_spliceai.experiments.run.utilisation import told_of
 
     console = PlainConsole()
@@ -145,7 +145,7 @@ def show(
             console.print(f"  {line}", highlight=False, soft_wrap=True, style="red" if "LEAKY" in line else None)
         for line in told_of(record):
             console.print(f"  {line}", highlight=False, soft_wrap=True)
-    for board in boards_of(Workspace.default(runs_dir, ledgers), [run.name]):
+    for board in boards(Workspace.default(runs_dir, ledgers), names=[run.name]):
         print_board(board, console)
 
 
@@ -168,8 +168,9 @@ def compare(
     named = [workspace.find(name) for name in names]
 
     from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows
-    from meta_spliceai.experiments.board.leaderboard import HEADLINES, SHOWN
+    from meta_spliceai.experiments.board.leaderboard import SHOWN
     from meta_spliceai.experiments.board.shown import estimate
+    from meta_spliceai.experiments.store.tables import HEADLINES
 
     evaluation = compare_on_shared_rows(named)
     if as_json:

@@ -51,7 +51,7 @@ def wishlist(
     from meta_spliceai.errors import unknown_value
     from meta_spliceai.experiments.spec.rows import load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
-    from meta_spliceai.experiments.wishlist.progress_of_rows import STATES, state_of_rows
+    from meta_spliceai.experiments.wishlist.render_wishlist import STATES, state_of_rows
 
     if state is not None and state not in STATES:
         raise unknown_value("state", state, STATES, where="--state")
@@ -268,8 +268,7 @@ def render(
     from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices
     from meta_spliceai.experiments.spec.rows import load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
-    from meta_spliceai.experiments.wishlist.progress_of_rows import state_of_rows
-    from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist
+    from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist, state_of_rows
     from meta_spliceai.files import atomic_write
 
     workspace = Workspace.default(runs_dir, ledgers)

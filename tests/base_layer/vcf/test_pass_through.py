@@ -12,7 +12,7 @@ import pytest
 from meta_spliceai.splice_engine.base_layer.vcf import text
 from meta_spliceai.splice_engine.base_layer.vcf.pass_through import Passed, PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer
-from meta_spliceai.splice_engine.genome.annotation import NO_GENE, SEVERAL_GENES, Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.annotation import IN_NONE, IN_SEVERAL, Gene, GeneAnnotation
 from tests.base_layer.vcf.test_score_file import scored
 
 Make = Callable[..., FileScorer]
@@ -79,6 +79,6 @@ def test_the_only_gene_is_found_for_many_positions_as_for_each() -> None:
         found = annotation.only(chrom, np.arange(0, 1000)).tolist()
         for pos, place in enumerate(found):
             there = annotation.overlapping(chrom, pos)
-            expected = genes.index(there[0]) if len(there) == 1 else SEVERAL_GENES if there else NO_GENE
+            expected = genes.index(there[0]) if len(there) == 1 else IN_SEVERAL if there else IN_NONE
             assert place == expected, (chrom, pos)
-        assert {NO_GENE} < set(found) or chrom == "3"
+        assert {IN_NONE} < set(found) or chrom == "3"

@@ -13,7 +13,6 @@ from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError, MissingResourceError
 from meta_spliceai.experiments.board.external_scores import ScoreFile, join_scores
 from meta_spliceai.experiments.board.leaderboard import (
-    HEADLINES,
     Board,
     Line,
     by_kind_and_auprc,
@@ -24,6 +23,7 @@ from meta_spliceai.experiments.board.leaderboard import (
 from meta_spliceai.experiments.run.evidence import MOST_RESAMPLES, records_of_strata
 from meta_spliceai.experiments.run.prepare import digest_of_test, load_rows_of
 from meta_spliceai.experiments.store.keep_runs import PREDICTIONS
+from meta_spliceai.experiments.store.tables import HEADLINES
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering, evaluate

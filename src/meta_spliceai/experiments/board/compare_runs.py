@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.board.leaderboard import HEADLINES, Board, Line, by_kind_and_auprc, folder_of, lines_of
+from meta_spliceai.experiments.board.leaderboard import Board, Line, by_kind_and_auprc, folder_of, lines_of
+from meta_spliceai.experiments.store.tables import HEADLINES
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.experiments.tracking import flat
 from meta_spliceai.files import atomic_write

@@ -7,17 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line, boards, coverage_in_words, evaluated_on
-from meta_spliceai.experiments.board.shown import DASH, Table, as_markdown, duration, estimate, number
+from meta_spliceai.experiments.board.shown import DASH, NO_CHANGE, Table, as_markdown, duration, estimate, number
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 
 Record = Mapping[str, Any]
 STATED = ("brier", "brier_skill", "calibration_error")
-
-ITSELF, NEARER_SITE = "the variant itself", "the exon's nearer site"
-"""Answers to "where?" that know nothing of the variant's effect: baselines of the hit rates."""
-
-NO_CHANGE = "no change"
-"""The reference's sites, as the row's base network sees them, left as they are: baseline of the peaks."""
 
 MEANINGS = {
     "peak precision": "of the sites predicted, those that are there",

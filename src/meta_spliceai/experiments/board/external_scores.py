@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -299,21 +300,17 @@ def _parquet_rows(file: ScoreFile) -> Iterator[Row]:
     if size > limit(LARGEST_TEXT):
         raise InputError(f"{file.path} holds {size:,} bytes; set {LARGEST_TEXT[0]} to allow more")
     wanted = [None if place is None else names[place] for place in _columns(file, names)]
-    number, batches = 0, None
-    while True:
+
+    def rows() -> Iterator[tuple[Any, ...]]:
         with one_error(f"{file.path}, read as Parquet,", also=(pa.ArrowException,)):
-            batches = batches or opened.iter_batches(1 << 16, columns=[name for name in wanted if name is not None])
-            batch = next(batches, None)
-            if batch is None:
-                return
-            chroms, positions, refs, alts, genes, scores = (
-                [""] * len(batch) if name is None else batch.column(name).to_pylist() for name in wanted
-            )
-        for chrom, pos, ref, alt, gene, score in zip(chroms, positions, refs, alts, genes, scores, strict=True):
-            number += 1
-            where = f"{file.path}, row {number}"
-            texts = isinstance(ref, str) and isinstance(alt, str) and isinstance(chrom, str | int)
-            if not texts or not isinstance(pos, int) or isinstance(pos, bool):
-                what = shown((chrom, pos, ref, alt))
-                raise InputError(f"{where}: {what} is no variant: pos is a whole number, chrom, ref and alt are texts")
-            yield where, str(chrom), pos, ref, alt, str(gene or ""), score
+            for batch in opened.iter_batches(1 << 16, columns=[name for name in wanted if name is not None]):
+                columns = ([""] * len(batch) if name is None else batch.column(name).to_pylist() for name in wanted)
+                yield from zip(*columns, strict=True)
+
+    for number, (chrom, pos, ref, alt, gene, score) in enumerate(rows(), start=1):
+        where = f"{file.path}, row {number}"
+        texts = isinstance(ref, str) and isinstance(alt, str) and isinstance(chrom, str | int)
+        if not texts or not isinstance(pos, int) or isinstance(pos, bool):
+            what = shown((chrom, pos, ref, alt))
+            raise InputError(f"{where}: {what} is no variant: pos is a whole number, chrom, ref and alt are texts")
+        yield where, str(chrom), pos, ref, alt, str(gene or ""), score

@@ -11,18 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meta_spliceai.experiments.board.shown import DASH, Table, dollars, duration, estimate, memory
-from meta_spliceai.experiments.store.tables import KINDS, Facts, among, facts_of, finished_runs, tidy
+from meta_spliceai.experiments.store.tables import HEADLINES, KINDS, among, facts_of, finished_runs, tidy
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
-
-HEADLINES = (
-    "auprc",
-    "auroc",
-    "spearman_effect",
-    "pearson_effect",
-    "pearson_validated_delta",
-    "detection_rate_at_fpr_5",
-)
-"""The metrics that a ledger line carries; all others are in the run's metrics.json."""
 
 SHOWN = {
     "auprc": "AUPRC",
@@ -132,58 +122,30 @@ class Board:
         return None
 
     def to_json(self) -> dict[str, Any]:
-        """The board as plain values."""
-        return {
-            "data": self.data,
-            "split": self.split,
-            "negatives": list(self.negatives),
-            "ceiling": {name: {**vars(value)} for name, value in self.ceiling.items()},
-            "test_digest": self.test_digest,
-            "rows": self.rows,
-            "positives": self.positives,
-            "groups": self.groups,
-            "base": self.base,
-            "coverage": self.coverage,
-            "prevalence": self.prevalence,
-            "notes": self.notes,
-            "scores": self.scores,
-            "strata": self.strata,
-            "lines": [
-                {
-                    "scorer": line.scorer,
-                    "kind": line.kind,
-                    "run": line.run,
-                    "row": line.row,
-                    "rows": line.rows,
-                    "seconds": line.seconds,
-                    "peak_memory_bytes": line.peak_memory_bytes,
-                    "dollars": line.dollars,
-                    "verdicts": list(line.verdicts),
-                    **{name: {**vars(value)} for name, value in line.values.items()},
-                }
-                for line in self.lines
-            ],
-        }
+        """The board as plain values; metrics of a line stand beside its other fields."""
+        lines = [
+            {
+                **{name: value for name, value in vars(line).items() if name != "values"},
+                "verdicts": list(line.verdicts),
+                **{name: {**vars(value)} for name, value in line.values.items()},
+            }
+            for line in self.lines
+        ]
+        ceiling = {name: {**vars(value)} for name, value in self.ceiling.items()}
+        plain = {**vars(self), "negatives": list(self.negatives), "ceiling": ceiling, "prevalence": self.prevalence}
+        return {**plain, "lines": lines}
 
 
-def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES) -> list[Board]:
-    """One board for every test that a finished run of the ledger was evaluated on; smoke runs stand on none.
+def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES, names: Sequence[str] | None = None) -> list[Board]:
+    """One board for every test that a finished run of the ledger was evaluated on.
 
     Args:
-        workspace: the folder of runs and its ledgers.
         metrics: what its lines hold.
+        names: of runs, where only these are wanted, smoke runs included; those stand on no other board.
     """
     known = facts_of(workspace)
-    return _boards(workspace, known, [run for run in finished_runs(workspace, known) if not run.get("smoke")], metrics)
-
-
-def boards_of(workspace: Workspace, names: Sequence[str]) -> list[Board]:
-    """Boards of some finished runs only, smoke runs included; their notes say what they are."""
-    known = facts_of(workspace)
-    return _boards(workspace, known, [run for run in finished_runs(workspace, known) if run["run"] in names], HEADLINES)
-
-
-def _boards(workspace: Workspace, known: Facts, runs: Sequence[dict[str, Any]], metrics: Sequence[str]) -> list[Board]:
+    runs = finished_runs(workspace, known)
+    runs = [run for run in runs if (not run.get("smoke") if names is None else run["run"] in names)]
     records = _records(tidy(workspace, "metrics", {*metrics, "auprc"}, known, COLUMNS), runs)
     found: dict[tuple[str, str], Board] = {}
     rivals: dict[tuple[str, str], set[tuple[str, str]]] = {}

@@ -12,8 +12,8 @@ import pandas as pd
 from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.run.combine import columns, features_of, predict_fusion
 from meta_spliceai.experiments.run.prepare import trunk_reader
+from meta_spliceai.experiments.run.procedures import features_of, fusion_columns, predict_fusion
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
@@ -160,7 +160,7 @@ def _fused(run: RunDirectory, new: NewVariants, variants: pd.DataFrame) -> dict[
     if spec.split.folds is not None:
         folders = sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
     each = [predict_fusion(Fusion.load(folder), features) for folder in folders]
-    found: dict[str, np.ndarray] = dict(columns(np.mean(each, axis=0).astype(np.float32)))
+    found: dict[str, np.ndarray] = dict(fusion_columns(np.mean(each, axis=0).astype(np.float32)))
     for one in scores:
         found[f"{one.model}.delta_max_window"] = max_window(one)
         found[f"{one.model}.delta_own_site"] = own_site(one, with_exon)

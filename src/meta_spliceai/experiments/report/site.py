@@ -39,7 +39,7 @@ from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.experiments.store.run_record import RunRecord, read_runs
 from meta_spliceai.experiments.store.tables import finished_runs, tidy
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.wishlist.progress_of_rows import STATES, RowState, state_of_rows
+from meta_spliceai.experiments.wishlist.render_wishlist import STATES, RowState, state_of_rows
 from meta_spliceai.files import atomic_write
 
 INDEX, COMPARE, STATE = "index.html", "compare.html", "state.json"

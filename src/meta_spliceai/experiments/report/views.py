@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.experiments.board.evidence import ITSELF, NEARER_SITE, NO_CHANGE, crossed, records
+from meta_spliceai.experiments.board.evidence import crossed, records
 from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line
-from meta_spliceai.experiments.board.shown import dollars, estimate, memory, number
+from meta_spliceai.experiments.board.shown import ITSELF, NEARER_SITE, NO_CHANGE, dollars, estimate, memory, number
 from meta_spliceai.experiments.report import plots
 from meta_spliceai.experiments.report.plots import PlannedPoint, Plot
 from meta_spliceai.experiments.report.ranking_curves import Band, RankingCurves, ranking_curves

@@ -15,13 +15,13 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from meta_spliceai.errors import MissingPackageError
-from meta_spliceai.experiments.board.leaderboard import HEADLINES
 from meta_spliceai.experiments.run.evidence import gather_evidence
 from meta_spliceai.experiments.run.job import Trained
 from meta_spliceai.experiments.run.observed_sites import evaluate_task
 from meta_spliceai.experiments.run.prepare import Prepared, digest_of_test
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import code_version
+from meta_spliceai.experiments.store.tables import HEADLINES
 from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     ASSAY_SOURCE,

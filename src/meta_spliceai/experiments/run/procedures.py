@@ -1,4 +1,5 @@
-"""How a result comes about: one model trained, or one for each fold."""
+"""How a result comes about: one model trained, or one for each fold; finished rows combined as an ensemble; base
+networks, position and k-mers fused."""
 
 from __future__ import annotations
 
@@ -10,17 +11,26 @@ from collections.abc import Collection
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Float32
+from scipy.stats import spearmanr
 
 from meta_spliceai.errors import RunError
 from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.run.callback import training_reports
 from meta_spliceai.experiments.run.job import Clock, Job, Trained
-from meta_spliceai.experiments.run.utilisation import Product, in_words, put_together, rate_here, utilisation
+from meta_spliceai.experiments.run.utilisation import (
+    Product,
+    in_words,
+    not_counted,
+    put_together,
+    rate_here,
+    utilisation,
+)
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import (
     ALL_PREDICTIONS,
@@ -31,15 +41,23 @@ from meta_spliceai.experiments.store.workspace import (
     RunDirectory,
 )
 from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import target_magnitude
 from meta_spliceai.splice_engine.meta_layer.features import choose_device
-from meta_spliceai.splice_engine.meta_layer.memory import OutOfMemory
+from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, fit_fusion
+from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
+from meta_spliceai.splice_engine.meta_layer.memory import OutOfMemory, peak_memory
+from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares, prediction_names
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.prediction import predict
+from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, predict
 from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, precision_of, try_step
 from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
 from meta_spliceai.splice_engine.variants.splits import Split
+from meta_spliceai.splice_engine.variants.windows import Windows
 
 SIDE_BY_SIDE = "folds were trained side by side on one device"
+TREES = "scikit-learn grows the trees, whose operations nobody counts"
 
 
 class Span(NamedTuple):
@@ -61,37 +79,30 @@ def train_folds(job: Job) -> Trained:
 
     Each fold has a folder of its own, and its file fold.json is written last: a resumed run trains only what is left.
     """
-    predictions: np.ndarray | None = None
-    curves, reports, models, works, peak = [], [], [], [], 0
-    spans: list[Span] = []
-    notes: list[str] = []
-    for number, split in enumerate(job.prepared.splits, start=1):
-        trained = train_fold(job, number)
-        if predictions is None:
-            # Rows that no fold tests keep the first fold's predictions; they are not evaluated.
-            predictions = trained.predictions.copy()
-        tested = split.indices("test")
-        predictions[tested] = trained.predictions[tested]
-        columns = trained.columns
-        curves.append(trained.curves.assign(fold=number))
-        reports.append(trained.training)
-        models.append(trained.model)
-        works.append(trained.work)
-        record = job.run.path / FOLDS / str(number) / FOLD_RECORD
-        spans.append(Span(*json.loads(record.read_text(encoding="utf-8"))["span"]))
-        if number == 1:
-            notes = [f"fold 1: {note} (further folds: training.folds)" for note in trained.notes]
-        peak = max(peak, trained.peak_memory_bytes)
-    if predictions is None:
+    splits = job.prepared.splits
+    folds = [train_fold(job, number) for number in range(1, len(splits) + 1)]
+    if not folds:
         raise RunError(f"row '{job.spec.id}': the split has no folds")
-    shared = shared_seconds(spans)
+    # Rows that no fold tests keep the first fold's predictions; they are not evaluated.
+    predictions = folds[0].predictions.copy()
+    for split, fold in zip(splits, folds, strict=True):
+        tested = split.indices("test")
+        predictions[tested] = fold.predictions[tested]
+    records = [job.run.path / FOLDS / str(number) / FOLD_RECORD for number in range(1, len(splits) + 1)]
+    shared = shared_seconds([Span(*json.loads(file.read_text(encoding="utf-8"))["span"]) for file in records])
     # Folds trained side by side on one machine took less time together than one after the other.
     job.clock.add({"training": -min(shared, job.clock.seconds["training"])}, {})
-    training = {"folds": reports, "side_by_side": shared > 0}
-    # Nor is the rate that a fold measured beside others the device's own.
-    work = put_together(works, no_share=SIDE_BY_SIDE if shared else "")
+    curves = [fold.curves.assign(fold=number) for number, fold in enumerate(folds, start=1)]
     return Trained(
-        predictions, columns, pd.concat(curves, ignore_index=True), models[0], training, peak, work, tuple(notes)
+        predictions,
+        folds[0].columns,
+        pd.concat(curves, ignore_index=True),
+        folds[0].model,
+        {"folds": [fold.training for fold in folds], "side_by_side": shared > 0},
+        max(fold.peak_memory_bytes for fold in folds),
+        # Nor is the rate that a fold measured beside others the device's own.
+        put_together([fold.work for fold in folds], no_share=SIDE_BY_SIDE if shared else ""),
+        tuple(f"fold 1: {note} (further folds: training.folds)" for note in folds[0].notes),
     )
 
 
@@ -118,11 +129,8 @@ def shared_seconds(spans: Collection[Span]) -> float:
 
 
 def train_fold(job: Job, number: int) -> Trained:
-    """The model of one fold, trained or, where its fold.json stands, read; the time it took is added to the clock.
-
-    Args:
-        job: the cross-validation.
-        number: the fold, from 1.
+    """The model of one fold (from 1), trained or, where its fold.json stands, read; the time it took is added to the
+    clock.
 
     Raises:
         RunError: another process trains this fold.
@@ -156,8 +164,7 @@ def train_fold(job: Job, number: int) -> Trained:
             "work": trained.work,
             "notes": trained.notes,
             "span": Span(_boot(), began, time.monotonic()),
-            "seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.seconds.items()},
-            "cpu_seconds_by_step": {step: round(seconds, 3) for step, seconds in clock.cpu_seconds.items()},
+            **clock.in_record(),
         }
         fold.write_json(FOLD_RECORD, record)
         shutil.rmtree(fold.path / CHECKPOINTS, ignore_errors=True)
@@ -259,3 +266,201 @@ def write_all_predictions(run: RunDirectory, trained: Trained) -> None:
     """Keep the model's predictions on every row of the table, for ensembles and resumed cross-validations."""
     with atomic_write(run.path / ALL_PREDICTIONS, "wb") as handle:
         np.save(handle, trained.predictions, allow_pickle=False)
+
+
+def train_ensemble(job: Job) -> Trained:
+    """Combine the members' predictions; members that have not been run are run first.
+
+    Only rows that learn validated Δ can be members: there the predictions of all models mean the same. Weights are
+    fitted on the labels of the validation part alone; of quantiles what becomes the score, with its direction, is
+    compared with them.
+
+    Raises:
+        RunError: members that were trained on another split, or whose predictions mean different things.
+    """
+    ensemble = job.spec.ensemble
+    if ensemble is None:
+        raise RunError(f"row '{job.spec.id}' names no members")
+    members = [job.run_member(row_id) for row_id in ensemble.members]
+    each = [_predictions_of(member, job) for member in members]
+    predictors = [Predictor.from_pretrained(member.path / MODEL) for member in members]
+    names = [prediction_names(one) for one in predictors]
+    for row_id, theirs in zip(ensemble.members, names, strict=True):
+        if theirs != names[0]:
+            raise RunError(
+                f"row '{job.spec.id}': members predict different things: '{row_id}' gives {', '.join(theirs)}, the "
+                f"first one {', '.join(names[0])}; combine rows with one head"
+            )
+    predictions = np.stack(each)
+    (split,) = job.prepared.splits
+    validation = split.indices("validation")
+    fitted_on = validation[job.prepared.targets.used[validation]]
+    weights = np.full(len(members), 1 / len(members))
+    if ensemble.combine == "weighted":
+        labels = job.prepared.targets.values[fitted_on]
+        sides = [_beside_labels(predictors[0], one[fitted_on], labels) for one in predictions]
+        weights = fit_shares(np.stack(sides), labels)
+    columns = predictors[0].columns
+    combined = np.tensordot(weights, predictions, axes=1).astype(np.float32)
+    shares = {row_id: float(weight) for row_id, weight in zip(ensemble.members, weights, strict=True)}
+    job.callback.say("weights: " + ", ".join(f"{row_id} {weight:.3f}" for row_id, weight in shares.items()))
+    records = [member.record() for member in members]
+    origins = (f"{row_id}: {record['weights_origin']}" for row_id, record in zip(shares, records, strict=True))
+    model: dict[str, Any] = {
+        "predictor": "ensemble of " + ", ".join(ensemble.members),
+        "parameters": sum(record["parameters"] for record in records),
+        "weights": "; ".join(origins),
+        "member_weights": shares,
+        "members": [member.name for member in members],
+    }
+    curves = [member.read_curves().assign(member=row_id) for row_id, member in zip(shares, members, strict=True)]
+    apart = disagreement(predictions, weights.tolist())
+    checked = _checked_against_error(job, apart, columns(combined)["score"])
+    r = checked["spearman_with_error"]
+    note = (
+        f"the members' predictions differ by {checked['mean']:.3f} on average (standard deviation); rank correlation "
+        f"with the ensemble's error on {checked['rows']:,} test variants: {'not defined' if r is None else f'{r:.2f}'}"
+    )
+    job.callback.say(note)
+    return Trained(
+        combined,
+        lambda values: {**columns(values), "disagreement": apart},
+        pd.concat(curves, ignore_index=True),
+        model,
+        {"combine": ensemble.combine, "disagreement": checked},
+        max(record["peak_memory_bytes"] for record in records),
+        not_counted("the members were trained in runs of their own, whose records have theirs"),
+        (note,),
+    )
+
+
+def _beside_labels(
+    predictor: Predictor, predictions: Float[np.ndarray, "rows outputs"], labels: Float[np.ndarray, "rows 3"]
+) -> Float[np.ndarray, "rows 3"]:
+    """The part of the predictions that stands beside the labels (see `Head.comparable`)."""
+    pair = predictor.head.comparable(torch.from_numpy(predictions), torch.from_numpy(labels))
+    if pair is None:
+        raise RunError(f"predictions of {predictor.head.task} cannot be held against validated Δ; use combine: mean")
+    return pair[0].numpy()
+
+
+def _predictions_of(member: RunDirectory, job: Job) -> Float[np.ndarray, "rows outputs"]:
+    """The member's predictions, once it is sure that it was trained and tested on the same rows."""
+    theirs = member.read_split()
+    ours = job.prepared.table["variant_id"].to_numpy()
+    same_rows = len(theirs) == len(ours) and (theirs["variant_id"].to_numpy() == ours).all()
+    if not same_rows or (theirs["part"].to_numpy() != job.prepared.parts).any():
+        raise RunError(
+            f"{member.name} was trained on another split than {job.run.name}; give both rows the same data and split"
+        )
+    return np.load(member.path / ALL_PREDICTIONS, allow_pickle=False)
+
+
+def _checked_against_error(
+    job: Job, apart: Float[np.ndarray, " rows"], score: Float[np.ndarray, " rows"]
+) -> dict[str, Any]:
+    """How far the members are apart on the test part, and whether that tells where the ensemble errs.
+
+    `mean`: mean over test rows. `spearman_with_error`: rank correlation with the ensemble's absolute error against the
+    validated Δ's magnitude; None where it is not defined. `rows`: test rows whose Δ is known.
+    """
+    (split,) = job.prepared.splits
+    test = split.indices("test")
+    apart, score = apart[test], score[test]
+    target = target_magnitude(job.prepared.targets.values[test], job.prepared.targets.used[test])
+    known = np.isfinite(target)
+    error = np.abs(score[known] - target[known])
+    r = None
+    if known.sum() > 2 and np.ptp(apart[known]) > 0 and np.ptp(error) > 0:
+        r = float(spearmanr(apart[known], error).statistic)
+    return {"mean": float(apart.mean()), "spearman_with_error": r, "rows": int(known.sum())}
+
+
+def fuse(job: Job) -> Trained:
+    """One fusion, or one a fold, by trees that learn from measured labels; every row that a fold tests is predicted by
+    the fusion that did not see it.
+
+    The predictions are two numbers a row: the probability of Splice-altering, and the predicted effect (NaN without a
+    model of it).
+    """
+    spec, prepared = job.spec, job.prepared
+    started = time.perf_counter()
+    with job.clock("features"):
+        features = features_of(spec, prepared.table, prepared.all_scores, prepared.windows, prepared.loaded.annotation)
+    networks = [scores.model for scores in prepared.all_scores]
+    job.callback.say(f"fusing {', '.join(networks)}: {features.shape[1]} features, {len(features):,} variants")
+    predictions: np.ndarray | None = None
+    cards = []
+    fusion: Fusion | None = None
+    with job.callback.stage("fusions", len(prepared.splits)) as advance:
+        for number, split in enumerate(prepared.splits, start=1):
+            folder = job.run.path / MODEL if len(prepared.splits) == 1 else job.run.path / FOLDS / str(number) / MODEL
+            with job.clock("training"):
+                fusion = _fit_fusion(job, features, split, folder)
+            mine = predict_fusion(fusion, features)
+            if predictions is None:
+                # Rows that no fold tests keep the first fold's predictions; they are not evaluated.
+                predictions = mine
+            tested = split.indices("test")
+            predictions[tested] = mine[tested]
+            cards.append({"split": split.name, "tested": len(tested), **fusion.card})
+            advance(1)
+    if predictions is None or fusion is None:
+        raise RunError(f"row '{spec.id}': the split has no folds")
+    model = {
+        "predictor": "fusion",
+        "parameters": sum(len(part.value) for part in (fusion.altering, fusion.effect) if part is not None),
+        "weights": "learned from measured labels: gradient-boosted trees",
+        "networks": networks,
+        "features": list(fusion.features),
+    }
+    training = {"seconds": round(time.perf_counter() - started, 3), "fusions": cards}
+    curves = pd.DataFrame({"fold": range(1, len(cards) + 1), "valid_loss": [c["classes"]["log_loss"] for c in cards]})
+    return Trained(
+        predictions, fusion_columns, curves, model, training, peak_memory(choose_device("cpu")), not_counted(TREES)
+    )
+
+
+def features_of(
+    spec: ExperimentSpec,
+    table: pd.DataFrame,
+    scores: tuple[BaseScores, ...],
+    windows: Windows,
+    annotation: GeneAnnotation | None,
+) -> pd.DataFrame:
+    """What the row's fusion sees of some variants: of those it learns from, and of new ones alike."""
+    words = spec.fusion is not None and spec.fusion.words
+    trunk = windows.trunk if isinstance(windows, TrunkWindows) else None
+    return fusion_features(table, scores, windows if words else None, annotation, trunk)
+
+
+def predict_fusion(fusion: Fusion, features: pd.DataFrame) -> Float32[np.ndarray, "n 2"]:
+    """Probability and predicted effect of every row."""
+    found = fusion.predict(features)
+    return np.stack([found.score, found.signed], axis=1).astype(np.float32)
+
+
+def fusion_columns(predictions: Float32[np.ndarray, "n 2"]) -> dict[str, Float32[np.ndarray, " n"]]:
+    """The predictions by name, as a predictor names its own: `score`, a probability; `signed`, the predicted effect."""
+    return {"score": predictions[:, 0], "signed": predictions[:, 1]}
+
+
+def _fit_fusion(job: Job, features: pd.DataFrame, split: Split, folder: Path) -> Fusion:
+    """The fusion of one split: fitted and kept, or found where an interrupted run left it."""
+    spec = job.spec
+    if spec.fusion is None:
+        raise RunError(f"row '{spec.id}' names no base networks to fuse")
+    if job.resume and (folder / "fusion.json").is_file():
+        job.callback.say(f"{split.name} is finished already")
+        return Fusion.load(folder)
+
+    def part(rows: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return features.iloc[rows].reset_index(drop=True), job.prepared.table.iloc[rows].reset_index(drop=True)
+
+    rows, validation = split.indices("train"), split.indices("validation")
+    if spec.fusion.validation == "learn":
+        rows = np.sort(np.concatenate([rows, validation]))
+    held = part(validation) if spec.fusion.validation == "calibrate" else None
+    fusion = fit_fusion(*part(rows), spec.seed, spec.fusion.settings, negatives=spec.negatives, validation=held)
+    fusion.save(folder)
+    return fusion

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from meta_spliceai.experiments.board.leaderboard import HEADLINES
 from meta_spliceai.experiments.run.evaluate_run import RunEvaluation
 from meta_spliceai.experiments.run.job import Trained, Work
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.run.utilisation import scoring_utilisation
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import at_scale
+from meta_spliceai.experiments.store.tables import HEADLINES
 from meta_spliceai.experiments.store.workspace import FOLDS, RunDirectory, now
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows
 from meta_spliceai.splice_engine.variants.splits import PARTS, write_split
@@ -197,8 +197,7 @@ def _facts(
     ]
     return {
         "seconds": round(seconds, 3),
-        "seconds_by_step": {step: round(spent, 3) for step, spent in work.clock.seconds.items()},
-        "cpu_seconds_by_step": {step: round(spent, 3) for step, spent in work.clock.cpu_seconds.items()},
+        **work.clock.in_record(),
         "baselines_computed": list(evaluated.baselines_computed),
         "price_per_hour": price,
         "dollars": None if price is None else round(seconds / 3600 * price, 4),

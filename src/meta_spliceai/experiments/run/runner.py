@@ -15,12 +15,18 @@ from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.run.build import require_encoder_weights
 from meta_spliceai.experiments.run.callback import Callback, ProgressFile, Silent
-from meta_spliceai.experiments.run.combine import fuse, train_ensemble
 from meta_spliceai.experiments.run.evaluate_run import evaluate_run
 from meta_spliceai.experiments.run.evidence import EVIDENCE
 from meta_spliceai.experiments.run.job import Clock, Job, Trained, Work
 from meta_spliceai.experiments.run.prepare import load_rows_of, prepare
-from meta_spliceai.experiments.run.procedures import train_fold, train_folds, train_single, write_all_predictions
+from meta_spliceai.experiments.run.procedures import (
+    fuse,
+    train_ensemble,
+    train_fold,
+    train_folds,
+    train_single,
+    write_all_predictions,
+)
 from meta_spliceai.experiments.run.record import Peaks, describe_data, record_result, write_splits
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts

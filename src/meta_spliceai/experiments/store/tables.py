@@ -30,6 +30,15 @@ if TYPE_CHECKING:
 FOLDER = "tables"
 KINDS = ("baseline", "base", "external", "learned")
 """Of scorers, in the order in which a leaderboard lists them."""
+HEADLINES = (
+    "auprc",
+    "auroc",
+    "spearman_effect",
+    "pearson_effect",
+    "pearson_validated_delta",
+    "detection_rate_at_fpr_5",
+)
+"""The metrics that a ledger line carries; all others are in the run's metrics.json."""
 KEPT = "kept"
 """Signature of a run whose rows stand in the table alone."""
 

@@ -30,7 +30,7 @@ PACKAGED_TABLES = {
 }
 """Name on the command line: (build, file inside the PyPI package `spliceai`)."""
 
-NO_GENE, SEVERAL_GENES = -1, -2
+IN_NONE, IN_SEVERAL = -1, -2
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ class GeneAnnotation:
 
     def only(self, chrom: str, pos: Int64[np.ndarray, " positions"]) -> Int64[np.ndarray, " positions"]:
         """For many positions (1-based) of one contig the place in `genes` of the only gene that `overlapping` finds;
-        NO_GENE where it finds none, SEVERAL_GENES where it finds more."""
+        IN_NONE where it finds none, IN_SEVERAL where it finds more."""
         contig = bare_contig(chrom)
         if contig not in self._edges:
-            return np.full(len(pos), NO_GENE)
+            return np.full(len(pos), IN_NONE)
         edges, counts, places = self._edges[contig]
         at = np.searchsorted(edges, pos - 1, side="right")
-        return np.where(counts[at] == 1, places[at], np.where(counts[at] == 0, NO_GENE, SEVERAL_GENES))
+        return np.where(counts[at] == 1, places[at], np.where(counts[at] == 0, IN_NONE, IN_SEVERAL))
 
     @cached_property
     def _edges(self) -> dict[str, tuple[Int64[np.ndarray, " edges"], ...]]:

@@ -17,7 +17,7 @@ from meta_spliceai.splice_engine.base_layer.vcf import reasons
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, Block, info_safe
-from meta_spliceai.splice_engine.genome.annotation import NO_GENE, SEVERAL_GENES, Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.annotation import IN_NONE, IN_SEVERAL, Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 
 _ALLELES = re.compile(rb"[ACGT]++\t([ACGTN]++(?:,[ACGTN]++)*+)")
@@ -127,11 +127,11 @@ class PassThrough:
         """
         text, data = block.text, np.frombuffer(block.text, dtype=np.uint8)
         lines = self._lines(block, data)
-        genes, passes = np.full(len(lines.rows), SEVERAL_GENES), np.zeros(len(lines.rows), dtype=bool)
+        genes, passes = np.full(len(lines.rows), IN_SEVERAL), np.zeros(len(lines.rows), dtype=bool)
         for name, places in _by_contig(text, data, lines):
             if known := contig(name):
                 genes[places] = self.annotation.only(known, lines.pos[places])
-                here = places[(genes[places] == NO_GENE) | ((genes[places] >= 0) & bool(self.tables))]
+                here = places[(genes[places] == IN_NONE) | ((genes[places] >= 0) & bool(self.tables))]
                 passes[here] = self._matches(known, data, lines, here)
         info, end, inside = lines.stops[passes, INFO - 1] + 1, lines.end[passes], genes[passes] >= 0
         filled = (end - info > 1) | ((end - info == 1) & (data[np.minimum(info, len(data) - 1)] != ord(".")))
