@@ -67,6 +67,10 @@ def test_a_gzip_bomb_comes_out_in_pieces() -> None:
     assert max(len(piece) for piece in pieces) <= 1 << 20
 
 
-def test_bytes_behind_the_last_block_are_refused() -> None:
-    with pytest.raises(IntegrityError, match="a compressed block is damaged"):
-        read(compress(TEXT) + END_BLOCK + b"more")
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [(b"more", "truncated within a compressed block"), (b"more than a block's head", "a compressed block is damaged")],
+)
+def test_bytes_behind_the_last_block_are_refused(more: bytes, message: str) -> None:
+    with pytest.raises(IntegrityError, match=message):
+        read(compress(TEXT) + END_BLOCK + more)
