@@ -57,7 +57,6 @@ class Commands(TyperGroup):
     """The group of all commands; what a command raises becomes a line for the user and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -32,5 +32,4 @@ def as_json(content: Any, indent: int | None = None) -> str:
 
 
 def print_json(content: Any) -> None:
-    """What `--json` prints on standard output."""
     typer.echo(as_json(content, indent=2))

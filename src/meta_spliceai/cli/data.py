@@ -178,7 +178,6 @@ def check(
 
 
 def _options(given: list[str] | None) -> dict[str, object]:
-    """key=value texts as a loader's options."""
     from meta_spliceai.errors import InputError
 
     options: dict[str, object] = {}
@@ -238,7 +237,6 @@ def audit(
 
 
 def _print(found: Audit, description: str) -> None:
-    """The findings as text, leaks first."""
     typer.echo(f"split {found.split} ({found.unit}): {description}")
     typer.echo(f"hash  {found.digest}\n")
     for finding in found.findings:

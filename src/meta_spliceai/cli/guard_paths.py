@@ -72,7 +72,6 @@ class GuardedCommand(TyperCommand):
     """A command that is refused before it does anything if it would write over what it reads, or a number is none."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Check the paths that were given, then run the command."""
         for option in self.params:
             for value in _values(ctx.params.get(option.name)):
                 if isinstance(ctx.params[option.name], float) and not math.isfinite(float(value)):

@@ -221,7 +221,6 @@ def run(
 
 
 def _tell(ends: Sequence[Fate]) -> None:
-    """The table of rows: done, left, failed."""
     table = Table("row", "state", "why", box=box.SIMPLE_HEAD, pad_edge=False)
     for end in ends:
         table.add_row(end.row_id, end.state, end.why)

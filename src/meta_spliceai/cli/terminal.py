@@ -88,11 +88,9 @@ class Terminal:
         self.pace = ("", 0.0, 0.0)  # what is trained, since when, and what share of it was done then
 
     def row(self, label: str) -> Callback:
-        """A callback of one row."""
         return Terminal(self.console, self.price_per_hour, label=label if self.several else "", bars=self.bars)
 
     def say(self, line: str) -> None:
-        """Print one line."""
         self.console.print(self._named(line), highlight=False, soft_wrap=True)
 
     def _named(self, line: str) -> str:
@@ -122,7 +120,6 @@ class Terminal:
         self.say(f"{name}: {time.perf_counter() - started:.1f} s")
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        """Show how training goes on."""
         if kind == "epoch":
             self.validation = f"{facts['val_loss']:.4f}"
         elif kind == "training":
@@ -181,11 +178,9 @@ class JsonLines:
         self.began = time.perf_counter()
 
     def row(self, label: str) -> Callback:
-        """A callback whose events carry the row's id."""
         return JsonLines(self.price_per_hour, self.write, label)
 
     def say(self, line: str) -> None:
-        """An event `line`."""
         self._emit("line", {"line": line})
 
     @contextmanager
@@ -206,7 +201,6 @@ class JsonLines:
         self._emit("step-end", {"step": name, "seconds": round(time.perf_counter() - started, 3)})
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        """An event of this kind."""
         price = self.price_per_hour
         dollars = {} if price is None else {"dollars": round((time.perf_counter() - self.began) / 3600 * price, 4)}
         self._emit(kind, {**facts, **dollars})
@@ -215,7 +209,6 @@ class JsonLines:
         self.write(as_json({"at": now(), "row": self.label or None, "event": event, **facts}))
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
-        """An event `outcome` for every row."""
         for outcome in outcomes:
             record = outcome.run.record() if outcome.run is not None else {}
             facts = {
@@ -235,20 +228,17 @@ class Quiet:
     """Shows nothing but errors and what came out."""
 
     def say(self, line: str) -> None:
-        """Errors only."""
         if line.startswith("error"):
             typer.echo(line, err=True)
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Nothing."""
         yield lambda _: None
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         """Nothing."""
 
     def row(self, label: str) -> Callback:
-        """The same for every row."""
         return self
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:

@@ -90,7 +90,6 @@ def build_report(
 
 
 def run_page(name: str) -> str:
-    """File name of a run's page."""
     return f"run-{name}.html"
 
 

@@ -116,7 +116,6 @@ class Standing:
 
     @property
     def summary(self) -> str:
-        """One sentence about a learned model."""
         phrases = {"beats": self.beaten, "is not shown to beat": self.open, "is worse than": self.worse}
         said = [f"{words} {', '.join(names)}" for words, names in phrases.items() if names]
         return "; ".join(said) or "was not compared with any baseline"
@@ -372,7 +371,6 @@ def without_number(evidence: Record) -> list[str]:
 
 
 def reliability_plot(evidence: Record) -> Plot | None:
-    """Stated probabilities against observed shares."""
     return plots.reliability(
         [(record["scorer"], record["kind"], record.get("curve") or []) for record in records(evidence, "calibration")]
     )

@@ -61,7 +61,6 @@ class Wanted:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of each part."""
         return dict(zip(PARTS, self.spec.fractions, strict=True))
 
     @property

@@ -41,7 +41,6 @@ class Clock:
                 kept[step] = kept.get(step, 0.0) + more
 
     def in_record(self) -> dict[str, dict[str, float]]:
-        """The seconds as a record has them."""
         named = {"seconds_by_step": self.seconds, "cpu_seconds_by_step": self.cpu_seconds}
         return {name: {step: round(spent, 3) for step, spent in steps.items()} for name, steps in named.items()}
 

@@ -239,7 +239,6 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
 
 
 def _trained_on(job: Job, split: Split, report: FitReport) -> str:
-    """What the model card says of training."""
     dataset, targets = job.prepared.loaded.dataset, job.prepared.targets
     lines = [
         f"Run `{job.run.name}`, row `{job.spec.id}` ({job.spec.title}), seed {job.spec.seed}.",
@@ -254,7 +253,6 @@ def _trained_on(job: Job, split: Split, report: FitReport) -> str:
 
 
 def _product_of_training(spec: ExperimentSpec, device: str) -> Product:
-    """The matrix product that is training's limit."""
     place = choose_device(device)
     precision = precision_of(spec.training, place)
     # On CUDA convolutions of float32 numbers run in TF32, unless that was switched off.
@@ -435,7 +433,6 @@ def features_of(
 
 
 def predict_fusion(fusion: Fusion, features: pd.DataFrame) -> Float32[np.ndarray, "n 2"]:
-    """Probability and predicted effect of every row."""
     found = fusion.predict(features)
     return np.stack([found.score, found.signed], axis=1).astype(np.float32)
 

@@ -79,7 +79,6 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Whether the row has no result."""
         return self.error is not None
 
 
@@ -331,7 +330,6 @@ def _failure(run: RunDirectory, error: Exception) -> tuple[str, Exception]:
 
 
 def _compute(work: Work, loaded: Loaded) -> None:
-    """Prepare, train, evaluate, record."""
     run, spec, callback = work.run, work.spec, work.callback
     rows_before = len(_begun)
     _begun.append(run.name)

@@ -57,7 +57,6 @@ def source_state() -> str:
 
 
 def run_name(spec: ExperimentSpec, data_digest: str, code: str) -> str:
-    """Name of the run's folder."""
     facts = {"spec": spec.identity(), "data": data_digest, "code": code, **_own_weights(spec)}
     whole = json.dumps(facts, sort_keys=True)
     return f"{spec.id}-{hashlib.sha256(whole.encode()).hexdigest()[:HASH_LETTERS]}"

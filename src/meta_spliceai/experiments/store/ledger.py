@@ -106,7 +106,6 @@ class Damage:
     torn: bool
 
     def describe(self) -> str:
-        """The damage in words."""
         what = "the last line was cut off while it was written" if self.torn else "this line is no event"
         return f"line {self.line}: {what} ({self.text!r})"
 
@@ -171,7 +170,6 @@ class Ledger:
         return self.read()[0]
 
     def damage(self) -> list[Damage]:
-        """Lines that could not be read."""
         return self.read()[1]
 
     def finished(self) -> list[dict[str, Any]]:

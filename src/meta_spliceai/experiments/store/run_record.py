@@ -43,7 +43,6 @@ class RunRecord:
 
     @cached_property
     def info(self) -> dict[str, Any]:
-        """run.json."""
         found = self.directory.record()
         if found.get("state") == "damaged":
             self.problems.append(f"run.json: {found.get('reason', '')}")
@@ -102,7 +101,6 @@ class RunRecord:
 
     @cached_property
     def reason(self) -> str:
-        """Why it is in its state."""
         if not self.info:
             return "; ".join(self.problems) or "run.json is missing: the run ended before it was recorded"
         return "; ".join(self._missing_or_damaged()) if self.state == "damaged" else self.directory.reason()

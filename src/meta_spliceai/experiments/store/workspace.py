@@ -63,7 +63,6 @@ class RunDirectory:
 
     @property
     def row_id(self) -> str:
-        """Id of the row that was run."""
         return self.name.rpartition("-")[0]
 
     def record(self) -> dict[str, Any]:
@@ -94,7 +93,6 @@ class RunDirectory:
         return str(self.record().get("stale", ""))
 
     def spec(self) -> ExperimentSpec:
-        """The experiment as it was run."""
         file = self.path / "spec.yaml"
         if not file.exists():
             raise RunError(f"{file} is missing; the run did not begin")
@@ -132,7 +130,6 @@ class RunDirectory:
         return _read_json(self._existing(PROGRESS))
 
     def environment(self) -> dict[str, Any]:
-        """The content of environment.json."""
         return _read_json(self._existing("environment.json"))
 
     def read_predictions(self) -> pd.DataFrame:
@@ -140,16 +137,13 @@ class RunDirectory:
         return _read_frame(self._existing("predictions.parquet"))
 
     def read_test(self) -> pd.DataFrame:
-        """The predictions of the test part."""
         found = self.read_predictions()
         return found[found["part"] == "test"].reset_index(drop=True)
 
     def read_curves(self) -> pd.DataFrame:
-        """Losses and rates by epoch."""
         return _read_frame(self._existing("curves.parquet"))
 
     def read_split(self) -> pd.DataFrame:
-        """Part of every variant."""
         return _read_frame(self._existing("split.parquet"))
 
     def _existing(self, name: str) -> Path:
@@ -172,7 +166,6 @@ class RunDirectory:
             yield
 
     def is_taken(self) -> bool:
-        """Whether a process holds the run now."""
         file = self.path / "lock"
         if not file.exists():
             return False
@@ -202,18 +195,15 @@ class RunDirectory:
         self.write_json("run.json", record)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Write one JSON file of the run."""
         with atomic_write(self.path / name) as handle:
             json.dump(content, handle, indent=2, ensure_ascii=False, allow_nan=False)
             handle.write("\n")
 
     def write_yaml(self, name: str, content: dict[str, Any]) -> None:
-        """Write one YAML file of the run."""
         with atomic_write(self.path / name) as handle:
             yaml.safe_dump(content, handle, sort_keys=False, allow_unicode=True)
 
     def write_frame(self, name: str, frame: pd.DataFrame) -> None:
-        """Write one Parquet table of the run."""
         with atomic_write(self.path / name, "wb") as handle:
             frame.to_parquet(handle, index=False)
 
@@ -258,7 +248,6 @@ class Workspace:
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger of the runs of `root`."""
         return Ledger(self.root / LEDGER)
 
     def finished(self) -> list[dict[str, Any]]:

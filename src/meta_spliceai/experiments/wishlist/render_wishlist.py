@@ -59,23 +59,19 @@ class RowState:
 
     @property
     def vram(self) -> str:
-        """The wishlist's guess, GB."""
         wish = self.spec.wish
         return f"{wish.vram_gb:g}{'+' if wish.vram_or_more else ''}" if wish and wish.vram_gb else ""
 
     @property
     def hours(self) -> str:
-        """The wishlist's guess, hours."""
         wish = self.spec.wish
         return "–".join(dict.fromkeys(f"{hours:g}" for hours in wish.hours)) if wish and wish.hours else ""
 
     @property
     def priority(self) -> str:
-        """The wishlist's priority."""
         return (self.spec.wish and self.spec.wish.priority) or ""
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain values."""
         return {
             "id": self.spec.id,
             "title": self.spec.title,
