@@ -30,7 +30,7 @@ from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 DISTANCE = 150
 SEEN = 50
 """Positions to either side that count, as for `score -D 50`; more are scored, so that a row's scores can be used."""
-THRESHOLDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+THRESHOLDS = (0.001, 0.005, 0.02, 0.05)
 STRONG = 0.1
 
 
@@ -47,7 +47,9 @@ def main() -> None:
     parser.add_argument("--data", default="mfass")
     parser.add_argument("--context", default="construct")
     parser.add_argument("--rows", type=int, help="so many alleles, drawn at random; all by default")
-    parser.add_argument("--out", type=Path, help="folder for screen.json and screen.md")
+    parser.add_argument(
+        "--out", type=Path, help="folder for screen-DATA.json, and for screen.md, a table of all of them"
+    )
     given = parser.parse_args()
     loaded = load_dataset(given.data, **({"context": given.context} if given.context else {}))
     table = loaded.variants
@@ -89,23 +91,26 @@ def main() -> None:
     }
     print(json.dumps(result))
     if given.out is not None:
-        (given.out / "screen.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        (given.out / "screen.md").write_text(in_markdown(result), encoding="utf-8")
+        (given.out / f"screen-{given.data}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(given.out.glob("screen-*.json"))]
+        (given.out / "screen.md").write_text(in_markdown(results), encoding="utf-8")
 
 
-def in_markdown(result: dict[str, Any]) -> str:
-    """The result as a table."""
+def in_markdown(results: list[dict[str, Any]]) -> str:
+    """All kept results in one table."""
     lines = [
-        f"{result['alleles']:,} alleles of {result['data']}, of which {result['strong']:,} have |Δ| ≥ {STRONG}.",
-        "",
-        "| largest change above | scored by all five | lost | share lost [95 % interval] | largest of the lost |",
-        "| ---: | ---: | ---: | ---: | ---: |",
+        f"| data | alleles | with a Δ of {STRONG} | threshold | scored by all five | lost | share lost | largest |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for one in result["screens"]:
-        low, high = one["interval"]
-        share = f"{one['share_lost']:.2%} [{low:.2%}, {high:.2%}]"
-        scored = f"{one['scored_by_all']:.1%}"
-        lines.append(f"| {one['threshold']} | {scored} | {one['lost']} | {share} | {one['largest_lost']:.2f} |")
+    for result in results:
+        name = f"{result['data']} ({result['context'] or 'genome'})"
+        for one in result["screens"]:
+            low, high = one["interval"]
+            share = f"{one['share_lost']:.2%} [{low:.2%}, {high:.2%}]"
+            numbers = (
+                f"{one['threshold']} | {one['scored_by_all']:.0%} | {one['lost']} | {share} | {one['largest_lost']:.2f}"
+            )
+            lines.append(f"| {name} | {result['alleles']:,} | {result['strong']:,} | {numbers} |")
     return "\n".join(lines) + "\n"
 
 
