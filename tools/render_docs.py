@@ -301,6 +301,7 @@ FILES = {
     "benchmark-base-layer": Path("benchmarks/results/base_layer_short.md"),
     "benchmark-construct-context": Path("benchmarks/results/construct_context.md"),
     "benchmark-learning": Path("benchmarks/results/learning.md"),
+    "benchmark-whole-genome": Path("benchmarks/results/whole_genome.md"),
 }
 """Blocks that hold a file another command wrote."""
 LEDGER = Path("results")
