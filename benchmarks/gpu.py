@@ -47,7 +47,7 @@ from meta_spliceai.experiments.store.address import code_version, describe_envir
 from meta_spliceai.experiments.store.keep_runs import keep_benchmark
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
-from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.features import choose_device
@@ -219,9 +219,7 @@ def measure_scoring(
             genome,
             model,
             DISTANCE,
-            method=method,  # type: ignore[arg-type]
-            precision=precision,
-            check_on=1,
+            how=Computation(method, precision=precision, check_on=1),  # type: ignore[arg-type]
         )
         wait_for(device)
         seconds = time.perf_counter() - started

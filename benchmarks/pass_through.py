@@ -23,8 +23,8 @@ import pandas as pd
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
-from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, score_to_partial
-from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 
@@ -67,7 +67,7 @@ def measure(fasta: Path, vcf: Path, out: Path) -> float:
     begin = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     with vcf.open("rb") as stream, Unfinished(out) as unfinished:
         variants = open_variants(stream, vcf.name)
-        score_to_partial(variants, scorer, unfinished, False, [], {}, False, None)
+        fill(variants, scorer, unfinished, False, [], {}, False, None)
         unfinished.put_in_place(None)
     return resource.getrusage(resource.RUSAGE_SELF).ru_utime - begin
 

@@ -27,8 +27,8 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
-from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, score_to_partial
-from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
@@ -103,7 +103,7 @@ def main() -> None:
                 scorer = FileScorer(genome, genes, no_network, INFO, Settings(), 5000, [table])
                 with vcf.open("rb") as stream, Unfinished(folder / "out.vcf") as unfinished:
                     variants = open_variants(stream, vcf.name, list(INFO.definitions()))
-                    score_to_partial(variants, scorer, unfinished, False, [], {}, False, None)
+                    fill(variants, scorer, unfinished, False, [], {}, False, None)
                     unfinished.put_in_place(None)
 
             seconds = {work.__name__: user_seconds(work, given.repeats) for work in (look_up, whole)}

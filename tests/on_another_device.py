@@ -27,7 +27,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import as_smoke, load_rows
 from meta_spliceai.splice_engine.base_layer import network as base_model
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
-from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.features import FeatureData, IndexBatches, WindowData, draw_shifts
 from meta_spliceai.splice_engine.meta_layer.trainer import Trainer, class_weights
@@ -179,7 +179,7 @@ def scoring(method: str, precision: str, slope: float) -> None:
         for network in networks:
             network.to(DEVICE)
         assert model.device.type == DEVICE
-        score_variants(table, genome, model, 12, method=method, precision=precision)  # type: ignore[arg-type]
+        score_variants(table, genome, model, 12, how=Computation(method, precision=precision))  # type: ignore[arg-type]
 
 
 def mistake() -> None:

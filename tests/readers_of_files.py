@@ -31,9 +31,8 @@ from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
-from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, totals_of
-from meta_spliceai.splice_engine.base_layer.vcf.text import blocks
-from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, totals_of
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.packed import PackedGenome
 from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
@@ -102,7 +101,7 @@ def _scored(path: Path) -> None:
     info = next(iter(FIELDS.values())) if isinstance(FIELDS, dict) else FIELDS[0]
     scorer = FileScorer(genome, GENES, _no_scores, info, Settings(), 5000)
     with path.open("rb") as stream:
-        for block in islice(blocks(open_variants(stream, str(path))), 50):
+        for block in islice(open_variants(stream, str(path)).blocks(), 50):
             scorer.block(block)
 
 

@@ -29,8 +29,7 @@ from meta_spliceai.experiments.store.ledger import Ledger
 from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
-from meta_spliceai.splice_engine.base_layer.vcf.score_file import Totals
-from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Totals
 from meta_spliceai.splice_engine.genome.packed import write_packed
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.variants.splits import Split, split_digest, write_split
@@ -199,7 +198,7 @@ def valid() -> dict[str, tuple[str, bytes]]:
         "rows.yaml": ("rows", yaml.safe_dump({"section": "s", "rows": [row]}).encode()),
         "spec.yaml": ("run", yaml.safe_dump(row).encode()),
         "ledger.jsonl": ("ledger", _written(_ledger)),
-        "account.json": ("account", json.dumps({"format": 1, **asdict(account)}).encode()),
+        "account.json": ("account", json.dumps(asdict(account)).encode()),
         "config.json": ("predictor", b'{"format": 1, "predictor": "ComposedPredictor", "config": {"window": 101}}'),
         "scores.npz": ("scores", _written(BaseScores(SCORES, SCORES, 50, "toy", "0" * 64).save)),
         "packed-scores.npz": (

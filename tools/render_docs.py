@@ -302,6 +302,7 @@ FILES = {
     "benchmark-construct-context": Path("benchmarks/results/construct_context.md"),
     "benchmark-learning": Path("benchmarks/results/learning.md"),
     "benchmark-screen": Path("benchmarks/results/screen.md"),
+    "benchmark-whole-genome": Path("benchmarks/results/whole_genome.md"),
 }
 """Blocks that hold a file another command wrote."""
 LEDGER = Path("results")

@@ -9,7 +9,7 @@ import pytest
 from meta_spliceai.splice_engine.base_layer import incremental
 from meta_spliceai.splice_engine.base_layer.changes import LONGEST_CONSTRUCT
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel
-from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
@@ -49,7 +49,7 @@ def test_equal_to_the_full_forward(
     if channels == 32:
         model = BaseModel("toy", (build_network(Architecture(TOY_STAGES), 1),), "", "")
     table = every_kind(library)
-    full = score_variants(table, library, model, distance, method="full")
+    full = score_variants(table, library, model, distance, how=Computation("full"))
     fast = score_variants(table, library, model, distance)
     assert np.abs(full.delta).max() > 0.05
     assert np.abs(full.ref - fast.ref).max() < 1e-5
@@ -82,7 +82,7 @@ def test_a_gene_on_a_short_contig_keeps_its_limits(library: MemoryGenome, toy_ba
     row = {"chrom": "short", "pos": 30, "ref": base, "alt": "ACGT"["ACGT".index(base) - 1], "strand": "+", "gene": "G"}
     table = pd.DataFrame([{**row, "variant_id": "v"}])
     fast = score_variants(table, library, toy_base_model, 12, annotation=annotation)
-    full = score_variants(table, library, toy_base_model, 12, method="full", annotation=annotation)
+    full = score_variants(table, library, toy_base_model, 12, how=Computation("full"), annotation=annotation)
     free = score_variants(table, library, toy_base_model, 12)
     assert np.abs(full.alt - fast.alt).max() < 1e-5
     assert np.abs(free.alt - fast.alt).max() > 1e-3

@@ -20,7 +20,7 @@ from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.incremental import IncrementalScorer
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
@@ -85,7 +85,7 @@ def test_equals_the_full_forward(genome: MemoryGenome, slope: float, distance: i
     architecture = Architecture(TOY_STAGES, channels=channels, slope=slope)
     model = BaseModel("toy", tuple(build_network(architecture, seed) for seed in (3, 4)), "", "")
     table = random_variants(genome, 120 if channels == 8 else 40, seed=distance)
-    full = score_variants(table, genome, model, distance, method="full")
+    full = score_variants(table, genome, model, distance, how=Computation("full"))
     fast = score_variants(table, genome, model, distance)
     assert np.abs(full.delta).max() > 0.05
     assert largest_difference(full, fast) < TOLERANCE
@@ -97,7 +97,7 @@ def test_equals_the_full_forward_near_gene_ends(genome: MemoryGenome, wide_model
     annotation = GeneAnnotation(genes, "toy", "toy annotation")
     for low, high in ((301, 310), (490, 520)):
         table = random_variants(genome, 40, seed=low, low=low, high=high)
-        full = score_variants(table, genome, wide_model, 12, method="full", annotation=annotation)
+        full = score_variants(table, genome, wide_model, 12, how=Computation("full"), annotation=annotation)
         fast = score_variants(table, genome, wide_model, 12, annotation=annotation)
         assert largest_difference(full, fast) < TOLERANCE
         unlimited = score_variants(table, genome, wide_model, 12)
@@ -110,7 +110,7 @@ def test_equals_the_full_forward_for_several_slots(genome: MemoryGenome) -> None
     networks = tuple(build_network(architecture, seed) for seed in (5, 6, 7))
     model = BaseModel("toy", networks, "", "", channels=("a", "b", "c", "d"), slots=(0, 0, 1))
     table = random_variants(genome, 20, seed=2)
-    full = score_variants(table, genome, model, 12, method="full")
+    full = score_variants(table, genome, model, 12, how=Computation("full"))
     fast = score_variants(table, genome, model, 12)
     assert full.alt.shape == (20, 25, 4)
     assert largest_difference(full, fast) < TOLERANCE
@@ -161,7 +161,7 @@ def test_company_changes_nothing(genome: MemoryGenome, wide_model: BaseModel, ke
     table = random_variants(genome, 90, seed=21)
     together = score_variants(table, genome, wide_model, 12)
     for batch_size in (1, 3, 16):
-        other = score_variants(table.iloc[::-1], genome, wide_model, 12, batch_size=batch_size)
+        other = score_variants(table.iloc[::-1], genome, wide_model, 12, how=Computation(batch_size=batch_size))
         assert_same_numbers(kernel, rows_of(other, slice(None, None, -1)), together, batch_size)
     for row in range(0, 90, 9):
         alone = score_variants(table.iloc[[row]], genome, wide_model, 12)
@@ -221,7 +221,7 @@ def test_the_five_real_networks_equal_their_full_forward(mirror: Path) -> None:
     table = pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", "strand"])
     table = table.assign(gene="", variant_id=[f"v{row}" for row in range(len(table))])
     model = load_base_model("spliceai")
-    full = score_variants(table, genome, model, 50, method="full")
+    full = score_variants(table, genome, model, 50, how=Computation("full"))
     fast = score_variants(table, genome, model, 50)
     assert np.abs(full.delta).max() > 0.2
     assert largest_difference(full, fast) < TOLERANCE

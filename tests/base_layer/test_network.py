@@ -25,7 +25,7 @@ from meta_spliceai.splice_engine.base_layer.network import (
     SpliceAINetwork,
     trunk_of,
 )
-from meta_spliceai.splice_engine.base_layer.scoring import align_alternative, score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import Computation, align_alternative, score_variants
 from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
@@ -248,7 +248,7 @@ def test_hidden_channels_are_those_of_the_plain_forward(
     method: str, table: pd.DataFrame, genome: MemoryGenome, toy_base_model: BaseModel
 ) -> None:
     trunk = trunk_of(toy_base_model)
-    scores = score_variants(table, genome, trunk, DISTANCE, method=method)  # type: ignore[arg-type]
+    scores = score_variants(table, genome, trunk, DISTANCE, how=Computation(method))  # type: ignore[arg-type]
     assert scores.ref.shape == (len(table), 2 * DISTANCE + 1, 2 * 8)
     for number, row in table.iterrows():
         ref, alt = plain(row, genome, toy_base_model)

@@ -15,7 +15,7 @@ from meta_spliceai.splice_engine.base_layer.block_convolution import _as_left, _
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel
-from meta_spliceai.splice_engine.base_layer.scoring import LARGEST_CHANGE, score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import LARGEST_CHANGE, Computation, score_variants
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
 from .conftest import TOY_STAGES, build_network
@@ -53,7 +53,7 @@ def test_scores_stay_near_those_of_float32(genome: MemoryGenome, slope: float, d
     model = BaseModel("toy", networks, "", "")
     table = random_variants(genome, 80, seed=distance)
     exact = score_variants(table, genome, model, distance)
-    fast = score_variants(table, genome, model, distance, precision="bf16")
+    fast = score_variants(table, genome, model, distance, how=Computation(precision="bf16"))
     assert np.abs(exact.delta).max() > 0.05
     change = np.abs(fast.delta - exact.delta).max()
     assert 0 < change < LARGEST_CHANGE / 10  # other numbers, but hardly so
@@ -73,7 +73,7 @@ def test_where_the_numbers_differ_too_much_it_goes_on_in_float32_and_says_so(
     table = random_variants(genome, 30, seed=5)
     exact = score_variants(table, genome, wide_model, 12)
     monkeypatch.setattr(block_convolution, "_parts", coarse)
-    found = score_variants(table, genome, wide_model, 12, precision="bf16", cache=ScoreCache(tmp_path))
+    found = score_variants(table, genome, wide_model, 12, how=Computation(precision="bf16"), cache=ScoreCache(tmp_path))
     assert found.precision == "fp32"
     assert found.check.startswith("bf16 was asked for and not used: on 30 of 30 variants Δ differs from float32's by")
     assert found.check.endswith("more than 0.001")
@@ -87,19 +87,19 @@ def test_the_sample_is_as_large_as_asked_for_and_not_a_number_is_no_agreement(
     genome: MemoryGenome, wide_model: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = random_variants(genome, 30, seed=6)
-    found = score_variants(table, genome, wide_model, 12, precision="bf16", check_on=5)
+    found = score_variants(table, genome, wide_model, 12, how=Computation(precision="bf16", check_on=5))
     assert "on 5 of 30 variants" in found.check
     monkeypatch.setattr(scoring, "largest_change", lambda *_: (float("nan"), 5))
-    assert score_variants(table, genome, wide_model, 12, precision="bf16").precision == "fp32"
+    assert score_variants(table, genome, wide_model, 12, how=Computation(precision="bf16")).precision == "fp32"
 
 
 def test_precisions_are_kept_apart_in_the_cache(genome: MemoryGenome, wide_model: BaseModel, tmp_path: Path) -> None:
     table = random_variants(genome, 20, seed=7)
     cache = ScoreCache(tmp_path)
     exact = score_variants(table, genome, wide_model, 12, cache=cache)
-    fast = score_variants(table, genome, wide_model, 12, cache=cache, precision="bf16")
+    fast = score_variants(table, genome, wide_model, 12, cache=cache, how=Computation(precision="bf16"))
     assert not np.array_equal(fast.alt, exact.alt)
-    again = score_variants(table, genome, wide_model, 12, cache=cache, precision="bf16")
+    again = score_variants(table, genome, wide_model, 12, cache=cache, how=Computation(precision="bf16"))
     assert np.array_equal(again.alt, fast.alt)
     assert again.check == "bf16: compared with float32 when they were scored"
     assert np.array_equal(score_variants(table, genome, wide_model, 12, cache=cache).alt, exact.alt)
@@ -108,9 +108,9 @@ def test_precisions_are_kept_apart_in_the_cache(genome: MemoryGenome, wide_model
 def test_bad_requests(genome: MemoryGenome, wide_model: BaseModel) -> None:
     table = random_variants(genome, 2, seed=8)
     with pytest.raises(InputError, match="unknown precision 'fp8'"):
-        score_variants(table, genome, wide_model, 12, precision="fp8")  # type: ignore[arg-type]
+        score_variants(table, genome, wide_model, 12, how=Computation(precision="fp8"))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="bf16 is for method incremental; method full has fp32 only"):
-        score_variants(table, genome, wide_model, 12, precision="bf16", method="full")
+        score_variants(table, genome, wide_model, 12, how=Computation("full", precision="bf16"))
 
 
 @pytest.mark.slow
@@ -122,7 +122,9 @@ def test_spliceai_s_first_network_on_measured_variants(mirror: Path) -> None:
     table = altering.iloc[::200].reset_index(drop=True)
     model = load_base_model("spliceai", members=[0])
     exact = score_variants(table, loaded.genome, model, 50, annotation=loaded.annotation)
-    fast = score_variants(table, loaded.genome, model, 50, annotation=loaded.annotation, precision="bf16", check_on=2)
+    fast = score_variants(
+        table, loaded.genome, model, 50, annotation=loaded.annotation, how=Computation(precision="bf16", check_on=2)
+    )
     assert np.abs(exact.delta).max() > 0.1
     assert 0 < np.abs(fast.delta - exact.delta).max() < LARGEST_CHANGE
     assert fast.precision == "bf16"

@@ -24,7 +24,7 @@ from meta_spliceai.splice_engine.base_layer.saturation import (
     stretch_of_region,
 )
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
-from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
@@ -97,7 +97,7 @@ def test_rows_equal_variants_scored_one_by_one(
     assert rows == len(table) == 20 * 8
     assert seen == [(7, 20), (14, 20), (20, 20)]
     some = table.iloc[::23].assign(variant_id=lambda frame: frame.index.astype(str))
-    scores = score_variants(some, genome, toy_base_model, 15, annotation=annotation, method="full")
+    scores = score_variants(some, genome, toy_base_model, 15, annotation=annotation, how=Computation("full"))
     turn = -1 if name == "DOWN" else 1
     for place, row in enumerate(some.itertuples()):
         delta = scores.delta[place][::turn]

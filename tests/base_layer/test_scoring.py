@@ -18,7 +18,7 @@ from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.base_layer.scoring import align_alternative, score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import Computation, align_alternative, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode, reverse_complement
@@ -165,8 +165,8 @@ def test_wrong_reference_allele_is_refused(genome: MemoryGenome, bases: np.ndarr
     ("options", "message"),
     [
         ({"distance": 0}, "distance 0"),
-        ({"method": "fast"}, "did you mean|Choices"),
-        ({"batch_size": 0}, "batch size 0"),
+        ({"how": Computation("fast")}, "did you mean|Choices"),
+        ({"how": Computation(batch_size=0)}, "batch size 0"),
     ],
 )
 def test_bad_options_name_themselves(
@@ -297,9 +297,7 @@ def test_operations_are_those_that_pytorch_counts(
                 genome,
                 toy_base_model,
                 12,
-                method=method,  # type: ignore[arg-type]
-                precision=precision,  # type: ignore[arg-type]
-                check_on=3,
+                how=Computation(method, precision=precision, check_on=3),  # type: ignore[arg-type]
             )
     finally:
         torch.set_num_threads(threads)

@@ -16,7 +16,7 @@ from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_keras_weights, module_names
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from tests.base_layer.conftest import TOY_STAGES, build_network
 
@@ -126,7 +126,7 @@ def test_scores_that_are_no_numbers_are_an_error_and_are_not_kept(toy_base_model
         model.networks[0].first.weight.mul_(3e38)
     for method in ("incremental", "full"):
         with pytest.raises(RunError, match=r"scores of 1 of 1 variants are no numbers, first of .*c:401"):
-            score_variants(TABLE, GENOME, model, 5, cache=ScoreCache(tmp_path), method=method)
+            score_variants(TABLE, GENOME, model, 5, cache=ScoreCache(tmp_path), how=Computation(method))
     assert not list(tmp_path.iterdir())
 
 

@@ -273,6 +273,27 @@ def wait_for_blocks(process: subprocess.Popen, out: Path, records: int) -> int:
     return json.loads(account.read_text())["records"]
 
 
+def test_shards_are_merged_to_the_bytes_of_one_run(bench: Bench, tmp_path: Path) -> None:
+    source, whole, merged = bench.folder / "in.vcf", tmp_path / "whole.vcf.gz", tmp_path / "merged.vcf.gz"
+    bench.vcf(60)
+    regions = ("--regions", "chr1", "--regions", "chr2:1-4,000")
+    assert bench.run(source, "-o", whole, *regions).returncode == 0
+    made = [tmp_path / f"p{number}.vcf.gz" for number in (1, 2, 3)]
+    for number, piece in enumerate(made, start=1):
+        done = bench.run(source, "-o", piece, "--shard", f"{number}/3", *regions)
+        assert done.returncode == 0, done.stderr.decode()
+    with pytest.raises(SystemExit) as ended:
+        main(["merge", str(merged), *map(str, made[::-1])])
+    assert not ended.value.code
+    assert merged.read_bytes() == whole.read_bytes()
+    kept = [line.split("\t")[:2] for line in source.read_text().splitlines() if line[0] != "#"]
+    with pysam.VariantFile(str(whole)) as file:
+        count = sum(1 for _ in file)
+    assert count == sum(contig == "chr1" or int(pos) <= 4000 for contig, pos in kept) < 60
+    bench.fails(source, "-o", tmp_path / "p.bcf", "--shard", "1/3", saying="a shard is written as a VCF")
+    bench.fails("--shard", "1/3", "-o", tmp_path / "p.vcf", saying="--shard needs a file", stdin=source.read_bytes())
+
+
 @pytest.mark.parametrize("kind", ["vcf", "vcf.gz"])
 def test_a_killed_process_resumes_to_the_same_bytes(bench: Bench, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "BLOCK_RECORDS", 50)

@@ -16,7 +16,7 @@ from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board.evidence import evidence_in_short
 from meta_spliceai.experiments.board.leaderboard import boards
-from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_new
+from meta_spliceai.experiments.predict.predict_new import NewVariants, RunModel, predict_all
 from meta_spliceai.experiments.predict.read_variants import read_variants
 from meta_spliceai.experiments.run.evaluate_run import kept_or_computed
 from meta_spliceai.experiments.run.runner import run_experiment
@@ -152,7 +152,9 @@ def test_new_variants_are_scored_fused_and_described(run: RunDirectory, folder: 
     path = tmp_path / "new.tsv"
     rows.to_csv(path, sep="\t", index=False)
     alleles, variants = read_variants(path, None)
-    predicted = predict_new(run, Workspace(folder / "runs"), NewVariants(alleles, variants, toy.genome, device="cpu"))
+    predicted = predict_all(
+        RunModel(run, Workspace(folder / "runs")), NewVariants(alleles, variants, toy.genome, device="cpu")
+    )
     frame, kept = predicted.table, run.read_predictions().iloc[:12]
     np.testing.assert_allclose(frame["toy.delta_own_site"], kept["base own_site.signed"], atol=1e-6)
     np.testing.assert_allclose(frame["tissues.delta_max_window"], kept["tissues max_window.signed"], atol=1e-6)
@@ -169,7 +171,7 @@ def test_new_variants_are_scored_fused_and_described(run: RunDirectory, folder: 
     rows.drop(columns=["acceptor_pos", "donor_pos"]).to_csv(path, sep="\t", index=False)
     alleles, variants = read_variants(path, None)
     with pytest.raises(InputError, match="give genes with --annotation, or columns acceptor_pos and donor_pos"):
-        predict_new(run, Workspace(folder / "runs"), NewVariants(alleles, variants, toy.genome, device="cpu"))
+        predict_all(RunModel(run, Workspace(folder / "runs")), NewVariants(alleles, variants, toy.genome, device="cpu"))
 
 
 def test_a_site_that_is_no_number_is_named(tmp_path: Path) -> None:

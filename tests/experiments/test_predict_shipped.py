@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,26 +13,44 @@ import pytest
 
 import meta_spliceai
 from meta_spliceai.cli import main
-from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.predict.write_predictions import check_output, write_predictions
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.experiments.predict import output_files, read_variants
+from meta_spliceai.experiments.predict.output_files import check_output
+from meta_spliceai.experiments.predict.predict_new import NewVariants
+from meta_spliceai.experiments.predict.write_predictions import Inputs, predict_file
+from meta_spliceai.splice_engine.base_layer.vcf import pieces, text
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut
+from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.shipped_predictor import FEATURES, load_shipped
 
 VCF = (
     '##fileformat=VCFv4.2\n##contig=<ID=chr2>\n##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
     "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS1\n"
-    "chr2\t10\trs1\tA\tC,G\t5\tPASS\tX=1\tGT\t1/2\nchr2\t20\t.\tT\t.\t.\t.\t.\tGT\t0/0\n"
+    "chr2\t25\trs1\tA\tC,<DEL>\t5\tPASS\tX=1\tGT\t1/2\nchr2\t30\t.\tA\t.\t.\t.\t.\tGT\t0/0\n"
 )
 
 
+class Toy:
+    """A model whose probability is the position's last two digits."""
+
+    def __init__(self) -> None:
+        self.card: dict[str, Any] = {"title": "toy", "split": 'a "b"', "model": "toy", "notes": []}
+        names = ("p_altering", "p_low", "p_high", "in_domain", "effect_type", "effect_pos")
+        self.columns: dict[str, type] = {name: str if name in ("in_domain", "effect_type") else float for name in names}
+
+    def values(self, new: NewVariants, variants: pd.DataFrame) -> dict[str, Any]:
+        p = (variants["pos"] % 100).to_numpy() / 100
+        kind = np.array(["donor loss"] * len(p), dtype=object)
+        return {"p_altering": p, "p_low": p / 3, "p_high": p / 7 + 0.8, "in_domain": ["in"] * len(p),
+                "effect_type": kind, "effect_pos": np.full(len(p), -3)}  # fmt: skip
+
+
 @pytest.fixture
-def predictions() -> pd.DataFrame:
-    both = {"chrom": "chr2", "gene": "G;1", "p_altering": 0.25, "p_low": 0.2, "p_high": 0.3, "in_domain": "in"}
-    rows = [
-        {**both, "alt": "C", "reason": "", "effect_type": "donor loss", "effect_pos": -3.0},
-        {**both, "alt": "G", "reason": "reference mismatch"},
-        {**both, "alt": ".", "gene": "", "reason": "alleles are not made of bases"},
-    ]
-    return pd.DataFrame(rows)
+def inputs() -> Inputs:
+    """A genome of A with a gene of an awkward name."""
+    genome = MemoryGenome({"chr2": "A" * 90_000, "chr3": "A" * 1000}, "toy", "toy.fa")
+    return Inputs(genome, GeneAnnotation([Gene("G;1", "2", "+", 5, 80_000, ((5, 80_000),))], "toy", "toy"))
 
 
 def test_probabilities_have_bounds_and_lie_within_their_interval() -> None:
@@ -54,25 +75,115 @@ def test_an_unknown_name_says_which_there_are() -> None:
         meta_spliceai.load_predictor("fusion-opn")
 
 
-def test_a_vcf_is_annotated_in_place(tmp_path: Path, predictions: pd.DataFrame) -> None:
+def test_a_vcf_is_annotated_in_place(tmp_path: Path, inputs: Inputs) -> None:
     source, out = tmp_path / "in.vcf", tmp_path / "out.vcf"
     source.write_text(VCF)
-    write_predictions(predictions, {"title": "toy", "split": 'a "b"', "model": "toy"}, source, out)
+    totals = predict_file(Toy(), source, out, inputs)
     lines = out.read_text().splitlines()
     assert sum(line.startswith("##INFO=<ID=MSAI,") for line in lines) == 1
     first, second = (line.split("\t") for line in lines[-2:])
-    assert first[7] == "X=1;MSAI=C|G%3B1|0.2500|0.2000|0.3000|in|donor_loss|-3,G|G%3B1|.|.|.|reference_mismatch|.|."
+    entry = "|G%3B1|0.2500|0.0833|0.8357|in|donor_loss|-3"
+    assert first[7] == f"X=1;MSAI=C{entry},<DEL>|.|.|.|.|alleles_are_not_made_of_A%2C_C%2C_G%2C_T|.|."
     assert first[9] == "1/2"
-    assert second[7] == "MSAI=.|.|.|.|.|alleles_are_not_made_of_bases|.|."
+    assert second[7] == "MSAI=.|.|.|.|.|alleles_are_not_made_of_A%2C_C%2C_G%2C_T|.|."
+    assert (totals.records, totals.alleles, totals.alleles_scored) == (2, 3, 1)
+    assert json.loads((tmp_path / "out.vcf.card.json").read_text()) == Toy().card
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["in.vcf", "out.vcf", "out.vcf.card.json"]
 
 
-@pytest.mark.parametrize(("suffix", "reader"), [(".csv", pd.read_csv), (".parquet", pd.read_parquet)])
-def test_a_table_is_written_by_its_suffix(
-    tmp_path: Path, predictions: pd.DataFrame, suffix: str, reader: object
+def many(path: Path, count: int = 300) -> Path:
+    """A file with records in and outside the gene, of which none at its beginning can be predicted."""
+    head, _, _ = VCF.partition("chr2\t25")
+    places = [("chr3", pos) for pos in range(10, 40)] + [("chr2", 10 + 90 * number) for number in range(count)]
+    alts = ("C", "G,T", "<DEL>")
+    lines = [f"{c}\t{pos}\t.\tA\t{alts[at % 3]}\t.\t.\t.\tGT\t0/1\n" for at, (c, pos) in enumerate(places)]
+    path.write_text(head + "".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".tsv", ".csv", ".parquet"])
+@pytest.mark.parametrize("from_table", [False, True])
+def test_merged_pieces_are_the_whole_output_to_the_byte(
+    tmp_path: Path, inputs: Inputs, suffix: str, from_table: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / f"out{suffix}"
-    write_predictions(predictions, {}, tmp_path / "in.vcf", out)
-    assert list(reader(out)["alt"]) == ["C", "G", "."]  # type: ignore[operator]
+    for module in (text, read_variants):
+        monkeypatch.setattr(module, "BLOCK_RECORDS", 20)
+    monkeypatch.setattr(output_files, "ROWS_A_GROUP", 64)
+    monkeypatch.setattr(pieces, "NEIGHBOURS", 80)
+    source = many(tmp_path / "in.vcf")
+    if from_table:
+        if "vcf" in suffix:
+            return
+        table = tmp_path / "in.csv"
+        rows = [line.split("\t") for line in source.read_text().splitlines() if line[0] != "#"]
+        table.write_text("chrom,pos,ref,alt\n" + "".join(f"{r[0]},{r[1]},{r[3]},C\n" for r in rows))
+        source = table
+    whole = tmp_path / f"whole{suffix}"
+    predict_file(Toy(), source, whole, inputs)
+    made = []
+    for number in (3, 1, 4, 2):
+        made.append(tmp_path / f"p{number}{suffix}")
+        predict_file(Toy(), source, made[-1], replace(inputs, cut=Cut(shard=(number, 4))))
+    assert all(len(one.read_bytes()) > 100 for one in made)
+    merged = tmp_path / f"merged{suffix}"
+    output_files.merge_pieces(merged, made)
+    assert merged.read_bytes() == whole.read_bytes()
+    assert output_files.card_of(merged).read_bytes() == output_files.card_of(whole).read_bytes()
+    made[1].write_bytes(whole.read_bytes())
+    with pytest.raises((InputError, IntegrityError), match=r"p1\."):
+        output_files.merge_pieces(merged, made)
+    if "vcf" not in suffix:
+        output_files.card_of(made[2]).unlink()
+        with pytest.raises(InputError, match=r"p4.* has no p4.*card\.json beside it"):
+            output_files.merge_pieces(merged, made)
+
+
+def test_a_killed_prediction_goes_on_to_the_same_bytes(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "BLOCK_RECORDS", 20)
+    source, out = many(tmp_path / "in.vcf"), tmp_path / "out.parquet"
+    predict_file(Toy(), source, tmp_path / "whole.parquet", inputs)
+    dying, answered = Toy(), [0]
+    real = dying.values
+
+    def values(new: NewVariants, variants: pd.DataFrame) -> dict[str, Any]:
+        answered[0] += 1
+        if answered[0] > 5:
+            raise KeyboardInterrupt
+        return real(new, variants)
+
+    monkeypatch.setattr(dying, "values", values)
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(dying, source, out, inputs)
+    assert not out.exists()
+    again, seen = Toy(), [0]
+    ask = again.values
+
+    def counting(new: NewVariants, variants: pd.DataFrame) -> dict[str, Any]:
+        seen[0] += 1
+        return ask(new, variants)
+
+    monkeypatch.setattr(again, "values", counting)
+    totals = predict_file(again, source, out, inputs, resume=True)
+    assert seen[0] < 13
+    assert totals.records == 330
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_an_input_of_which_nothing_can_be_predicted_leaves_nothing(tmp_path: Path, inputs: Inputs) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("chrom,pos,ref,alt\nchr3,50,A,C\n")
+    with pytest.raises(InputError, match="none of 1 alleles can be used: no gene"):
+        predict_file(Toy(), source, tmp_path / "out.csv", inputs)
+    source.write_text("chrom,pos,ref,alt\nchr8,50,A,C\n")
+    genes = GeneAnnotation([Gene("H", "8", "+", 5, 800, ((5, 800),))], "toy", "toy")
+    with pytest.raises(InputError, match="none of 1 alleles can be used: contig not in genome"):
+        predict_file(Toy(), source, tmp_path / "out.csv", replace(inputs, annotation=genes))
+    source.write_text("chrom,pos,ref,alt\n")
+    with pytest.raises(InputError, match="holds no variant"):
+        predict_file(Toy(), source, tmp_path / "out.csv", inputs)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_a_suffix_that_says_no_format_is_refused_before_anything_is_computed(

@@ -17,7 +17,7 @@ from meta_spliceai.experiments.bundle.make import _stretches
 from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.demand import Batch, ToCompute, demand_of
 from meta_spliceai.experiments.plan.run_work import feature_count, processor
-from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_new
+from meta_spliceai.experiments.predict.predict_new import NewVariants, RunModel, predict_all
 from meta_spliceai.experiments.predict.read_variants import read_variants
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
@@ -103,14 +103,16 @@ def test_new_variants_are_predicted_as_in_the_run(
     toy = load_dataset("toy")
     path = tmp_path / "new.tsv"
     toy.variants.iloc[40:70][COLUMNS].to_csv(path, sep="\t", index=False)
-    predicted = predict_new(
-        run, Workspace(folder / "runs"), NewVariants(*read_variants(path, None), toy.genome, device="cpu")
+    predicted = predict_all(
+        RunModel(run, Workspace(folder / "runs")), NewVariants(*read_variants(path, None), toy.genome, device="cpu")
     )
     kept = run.read_predictions().iloc[40:70]
     np.testing.assert_allclose(predicted.table["score"], kept["toy-trunk-row.score"], atol=1e-5)
     toy.variants.iloc[40:70][COLUMNS[:-2]].to_csv(path, sep="\t", index=False)
     with pytest.raises(InputError, match="give genes with --annotation, or columns acceptor_pos and donor_pos"):
-        predict_new(run, Workspace(folder / "runs"), NewVariants(*read_variants(path, None), toy.genome, device="cpu"))
+        predict_all(
+            RunModel(run, Workspace(folder / "runs")), NewVariants(*read_variants(path, None), toy.genome, device="cpu")
+        )
 
 
 def test_a_fusion_sees_the_trunk_at_both_sites_and_the_variant(
@@ -128,8 +130,8 @@ def test_a_fusion_sees_the_trunk_at_both_sites_and_the_variant(
     toy = load_dataset("toy")
     path = tmp_path / "new.tsv"
     toy.variants.iloc[:12][COLUMNS].to_csv(path, sep="\t", index=False)
-    predicted = predict_new(
-        run, Workspace(folder / "runs"), NewVariants(*read_variants(path, None), toy.genome, device="cpu")
+    predicted = predict_all(
+        RunModel(run, Workspace(folder / "runs")), NewVariants(*read_variants(path, None), toy.genome, device="cpu")
     )
     assert predicted.table["p_altering"].between(0, 1).all()
 

@@ -17,6 +17,7 @@ from meta_spliceai.cli import (
     data,
     launch,
     leaderboard,
+    merge,
     plan,
     predict,
     pretrain,
@@ -97,6 +98,7 @@ for command in (
     pretrain.pretrain,
     data.audit,
     score.score,
+    merge.merge,
     saturate.saturate,
 ):
     app.command()(command)
@@ -158,6 +160,6 @@ def _complain(line: str) -> None:
 
 
 def _way_to_resume(arguments: Sequence[str]) -> str:
-    if arguments[:1] in (["run"], ["score"]) and "--resume" not in arguments:
+    if arguments[:1] in (["run"], ["score"], ["predict"]) and "--resume" not in arguments:
         return f"; go on with: meta-spliceai {shlex.join(arguments)} --resume"
     return "; the same command goes on from there" if arguments[:1] in (["run"], ["quickstart"]) else ""

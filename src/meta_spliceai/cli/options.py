@@ -75,6 +75,20 @@ Distance = Annotated[
     int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases to either side of a variant, 1 to 4999.")
 ]
 
+Regions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--regions",
+        metavar="WHERE",
+        help="Only records whose POS lies in chr1:1000-2000, a contig, or a BED file; may be repeated.",
+    ),
+    Reads(),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="N/M", help="Only the Nth of M pieces, of equal work; `merge` joins them."),
+]
+
 
 def _ask_for_kernel(kernel: str | None) -> str | None:
     if kernel is not None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meta_spliceai.cli.console import as_json
 from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, VARIANTS, Writes
-from meta_spliceai.cli.options import Device, Kernel, RunsDir
+from meta_spliceai.cli.options import Device, Kernel, Regions, RunsDir, Shard
+from meta_spliceai.cli.score import Progress
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
@@ -24,7 +24,7 @@ def predict(
         typer.Option(
             "-o", "--output", "--out", metavar="OUT", help="By suffix: .vcf, .vcf.gz, .tsv, .csv or .parquet."
         ),
-        Writes((".card.json",)),
+        Writes((".card.json", ".partial", ".partial.json", ".partial.lock")),
     ],
     model: Annotated[
         str, typer.Option("--model", metavar="NAME|RUN", help="A predictor of the package, or a finished run.")
@@ -51,6 +51,9 @@ def predict(
     device: Device = "auto",
     runs_dir: RunsDir = None,
     kernel: Kernel = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
+    regions: Regions = None,
+    shard: Shard = None,
 ) -> None:
     """Predict whether new variants alter splicing.
 
@@ -69,46 +72,43 @@ def predict(
       meta-spliceai predict patients.vcf -o out.tsv -R hg38.fa -A grch38 \\
           --model validated-delta-50k
     """
-    from meta_spliceai.experiments.predict.write_predictions import check_output, write_predictions
+    from meta_spliceai.experiments.predict.output_files import check_output
     from meta_spliceai.experiments.store.workspace import Workspace
+    from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut
     from meta_spliceai.splice_engine.meta_layer.shipped_predictor import load_shipped, names
 
+    cut = Cut.asked(regions, shard)
     # Before the libraries that a prediction needs are loaded: a name that is none is said at once.
     workspace = Workspace.default(runs_dir)
     shipped = load_shipped(model) if model in names() else None
     check_output(out, source, shipped is not None)
     found = None if shipped is not None else _run_named(workspace, model, names())
 
+    from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.datasets.human import human_annotation
-    from meta_spliceai.experiments.predict.read_variants import read_variants
-    from meta_spliceai.files import atomic_write
+    from meta_spliceai.experiments.predict.predict_new import Model, RunModel
+    from meta_spliceai.experiments.predict.predict_shipped import ShippedModel
+    from meta_spliceai.experiments.predict.write_predictions import Inputs, predict_file
     from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
 
     genes = None if annotation is None else human_annotation(build, annotation)
     genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)
-    alleles, variants = read_variants(source, genes)
-
-    from meta_spliceai.cli.terminal import Terminal
-    from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_new
-    from meta_spliceai.experiments.predict.predict_shipped import predict_shipped
-
     terminal = Terminal()
-    new = NewVariants(alleles, variants, genome, genes, device)
-    if shipped is not None:
-        terminal.say(f"model {shipped.title}")
-        predicted = predict_shipped(shipped, new)
-    elif found is not None:
-        predicted = predict_new(found, workspace, new)
-    write_predictions(predicted.table, predicted.card, source, out)
-    with atomic_write(out.with_name(f"{out.name}.card.json")) as handle:
-        handle.write(as_json(predicted.card, indent=2) + "\n")
-        handle.write("\n")
-    account = predicted.coverage
-    used = model if found is None else found.name
-    terminal.say(f"{account.read:,} alleles, {account.used:,} predicted by {used}: {out}")
-    for reason, count in account.left_out.items():
-        terminal.say(f"  {count:,} without a prediction: {reason}, e.g. {account.examples[reason][0]}")
-    for note in predicted.card["notes"]:
+    applied: Model
+    if found is not None:
+        used, applied = found.name, RunModel(found, workspace, device)
+    else:
+        used, applied = model, ShippedModel(load_shipped(model), device)
+        terminal.say(f"model {applied.card['title']}")
+    progress = Progress()
+    try:
+        totals = predict_file(applied, source, out, Inputs(genome, genes, device, cut), resume, progress)
+    finally:
+        progress.end()
+    terminal.say(f"{totals.alleles:,} alleles, {totals.alleles_scored:,} predicted by {used}: {out}")
+    for reason, count in totals.unscored.items():
+        terminal.say(f"  {count:,} without a prediction: {reason}, e.g. {totals.examples[reason][0]}")
+    for note in applied.card["notes"]:
         terminal.say(f"  note: {note}")
     if found is not None and found.stale():
         terminal.say(f"  note: {found.name} is stale: {found.stale()}")

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meta_spliceai.cli.guard_paths import VARIANTS, Reads, Writes
-from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Threads
+from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Regions, Shard, Threads
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.network import BaseModel
-    from meta_spliceai.splice_engine.base_layer.vcf.score_file import Totals
+    from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Totals
 
 
 def score(
@@ -64,6 +64,8 @@ def score(
     output_type: Annotated[
         str | None, typer.Option("--output-type", metavar="v|z|b", help="VCF, bgzipped VCF or BCF (default: by name).")
     ] = None,
+    regions: Regions = None,
+    shard: Shard = None,
 ) -> None:
     """Score the variants of a VCF or BCF with SpliceAI or one of its relatives.
 
@@ -84,14 +86,17 @@ def score(
           --device cuda --precision bf16
       meta-spliceai score in.vcf.gz -o out.vcf.gz -A grch38 \\
           --precomputed spliceai_scores.raw.snv.hg38.vcf.gz
+      meta-spliceai score in.vcf.gz -o piece3.vcf.gz -A grch38 --shard 3/40
       bcftools view -r chr17 in.bcf | meta-spliceai score -R hg38.fa -A grch38 \\
           -D 500 > out.vcf
     """
     from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.spec.parts import require_networks
+    from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut
 
     if source == "-" and sys.stdin.isatty():
         raise InputError("no input: give a VCF or BCF, or pipe one in; meta-spliceai score --help shows how")
+    cut = Cut.asked(regions, shard)
     special = Path(out).exists() and not Path(out).is_file()  # a pipe or a device, whose name says nothing
     if out != "-" and output_type is None and not special:
         refuse_suffix(out, (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"), "or say the format with --output-type v|z|b")
@@ -102,7 +107,7 @@ def score(
 
     from meta_spliceai.splice_engine.base_layer.block_convolution import PRECISIONS
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import Settings
-    from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import score_vcf
+    from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import Options, score_vcf
 
     chosen = next((one for one in PRECISIONS if one == precision), None)
     if chosen is None:
@@ -119,10 +124,8 @@ def score(
             annotation,
             model,
             Settings(distance=distance, mask=mask, strict=strict, replace=replace, precision=chosen),
-            output_type=output_type,
-            resume=resume,
-            report=progress,
-            precomputed=precomputed or (),
+            Options(output_type, resume, precomputed or (), cut),
+            progress,
         )
     finally:
         progress.end()

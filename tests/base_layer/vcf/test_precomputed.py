@@ -17,7 +17,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.pass_through import Passed, PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import Settings
-from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import score_vcf
+from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import Options, score_vcf
 
 INFO = FIELDS["spliceai"]
 ASKED = {"Base": "spliceai", "Weights": "w", "Distance": "50", "Mask": "0", "Strict": "0", "Genes": "g"}
@@ -225,7 +225,7 @@ def test_half_from_a_table_is_what_computing_gives(
     kept = "".join([*(line for line in lines if line.startswith("#")), *records[::2]])
     table = index(kept, tmp_path / "half.vcf.gz")
     account = score_vcf(
-        str(toy["vcf"]), str(mixed), toy["fasta"], toy["genes"], toy_base_model, settings, precomputed=[table]
+        str(toy["vcf"]), str(mixed), toy["fasta"], toy["genes"], toy_base_model, settings, Options(precomputed=[table])
     )
     computed, found = infos(whole), infos(mixed)
     assert [info["toy"] for info in found] == [info["toy"] for info in computed]
@@ -240,7 +240,7 @@ def test_half_from_a_table_is_what_computing_gives(
     with pytest.raises(InputError, match="holds scores with Distance=30, and Distance=40"):
         score_vcf(
             str(toy["vcf"]), str(mixed), toy["fasta"], toy["genes"], toy_base_model, Settings(distance=40, mask=mask),
-            precomputed=[table],
+            Options(precomputed=[table]),
         )  # fmt: skip
 
 

@@ -17,13 +17,9 @@ from meta_spliceai.splice_engine.base_layer.scores import DONOR, BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf import reasons, score_file, text
 from meta_spliceai.splice_engine.base_layer.vcf.bgzf import END_BLOCK, compress
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
-from meta_spliceai.splice_engine.base_layer.vcf.score_file import (
-    FileScorer,
-    check_annotation,
-    score_stream,
-    score_to_partial,
-)
-from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, check_annotation, score_stream
+from meta_spliceai.splice_engine.base_layer.vcf.text import Block
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
@@ -284,7 +280,7 @@ def run(
     """Score to a file as the command does; records taken over."""
     with path.open("rb") as stream, Unfinished(out) as unfinished:
         variants = open_variants(stream, path.name)
-        taken = score_to_partial(variants, scorer, unfinished, packed, [], {"name": name}, resume, None)
+        taken = fill(variants, scorer, unfinished, packed, [], {"name": name}, resume, None)
         unfinished.put_in_place(None)
     return taken
 
@@ -313,7 +309,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     block = scorer.block
     done = 0
 
-    def dying(records: list) -> list[bytes]:
+    def dying(records: Block) -> bytes:
         nonlocal done
         if done == blocks_before:
             raise Killed
@@ -345,7 +341,7 @@ def interrupted(
     scorer = make_scorer()
     calls = iter([scorer.block, scorer.block])
 
-    def dying(records: list) -> list[bytes]:
+    def dying(records: Block) -> bytes:
         step = next(calls, None)
         if step is None:
             raise Killed

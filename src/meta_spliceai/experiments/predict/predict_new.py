@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scores import CHANNELS, max_window, own_site
-from meta_spliceai.splice_engine.base_layer.scoring import score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, find_tested_exon
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, fit_calibration
@@ -29,7 +29,7 @@ from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
-from meta_spliceai.splice_engine.variants.alleles import compare_reference
+from meta_spliceai.splice_engine.variants.alleles import NO_CONTIG, compare_reference
 from meta_spliceai.splice_engine.variants.table import Coverage
 from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
 
@@ -47,6 +47,7 @@ class NewVariants:
         genome: of the variants' build.
         annotation: genes, for the tested exon of variants that do not say acceptor_pos and donor_pos.
         device: "auto", "cpu" or "cuda".
+        cache: where base scores are looked for and kept; None: they are computed.
     """
 
     alleles: pd.DataFrame
@@ -54,22 +55,32 @@ class NewVariants:
     genome: SequenceSource
     annotation: GeneAnnotation | None = None
     device: str = "auto"
+    cache: ScoreCache | None = field(default_factory=ScoreCache.default)
 
     def checked(self) -> tuple[pd.DataFrame, Coverage, pd.DataFrame]:
         """All alleles with the reason why one cannot be predicted, the account of them, and the usable variants.
 
         Raises:
-            InputError: no variant is usable, or the reference alleles say that the build is another.
+            InputError: the reference alleles say that the build is another.
         """
         coverage = Coverage(len(self.alleles))
         for reason, rows in self.alleles[self.alleles["reason"] != ""].groupby("reason"):
             coverage.leave_out(str(reason), [_in_words(self.alleles, row) for row in rows.index])
-        if self.variants.empty:
-            raise InputError(f"none of {len(self.alleles)} alleles can be used: {', '.join(coverage.left_out)}")
-        reasons, account = compare_reference(self.variants, self.genome, [row + 1 for row in self.variants["row"]])
         table = self.alleles.copy()
+        absent = self.variants[~self.variants["chrom"].map(self._has_contig).astype(bool)]
+        if len(absent) == len(self.variants):  # a block of a genome may be all of contigs that the FASTA lacks
+            table.loc[absent["row"], "reason"] = NO_CONTIG
+            coverage.leave_out(NO_CONTIG, [_in_words(self.alleles, row) for row in absent["row"]])
+            return table, coverage, self.variants.iloc[:0]
+        reasons, account = compare_reference(self.variants, self.genome, [row + 1 for row in self.variants["row"]])
         table.loc[self.variants["row"], "reason"] = reasons
         return table, coverage.then(account), self.variants[reasons == ""].reset_index(drop=True)
+
+    def _has_contig(self, chrom: str) -> bool:
+        try:
+            return bool(self.genome.resolve(chrom))
+        except InputError:
+            return False
 
     def windows(self, variants: pd.DataFrame, length: int, trunk: TrunkConfig | None) -> Windows:
         """Windows of some variants, with a base network's hidden channels for a model that reads those."""
@@ -82,10 +93,11 @@ class NewVariants:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a run says of new variants.
+    """What a model says of new variants.
 
     Attributes:
-        table: every allele of the input in its order; for those that could be predicted the run's columns.
+        table: every allele of the input in its order, and the model's columns, which are empty for those that could not
+            be predicted.
         coverage: alleles read, predicted, and each reason for the others.
         card: what the model is: row, training data, split, metrics, licences, calibration.
     """
@@ -95,78 +107,185 @@ class Predicted:
     card: dict[str, Any]
 
 
-def predict_new(run: RunDirectory, workspace: Workspace, new: NewVariants) -> Predicted:
-    """Apply a finished run.
+class Model(Protocol):
+    """What predicts: a finished run, or a predictor of the package, opened once for any number of blocks.
+
+    Attributes:
+        card: what it is.
+        columns: what it says of a variant, by name: `str` or `float`.
+    """
+
+    card: dict[str, Any]
+    columns: dict[str, type]
+
+    def values(self, new: NewVariants, variants: pd.DataFrame) -> Mapping[str, Any]:
+        """Its columns for usable variants."""
+
+
+def predict_block(model: Model, new: NewVariants) -> Predicted:
+    """What a model says of some variants.
+
+    Raises:
+        InputError: the reference alleles say that the build is another.
+    """
+    table, coverage, checked = new.checked()
+    values = model.values(new, checked) if len(checked) else {}
+    table = table.assign(**{name: None if kind is str else np.nan for name, kind in model.columns.items()})
+    for name, found in values.items():
+        if name not in table:
+            raise RuntimeError(f"{name} is not among the model's columns, which every block has")
+        table.loc[checked["row"], name] = found
+    return Predicted(table, coverage, model.card)
+
+
+def predict_all(model: Model, new: NewVariants) -> Predicted:
+    """As `predict_block`, of all variants that there are.
+
+    Raises:
+        InputError: none of them can be predicted, too.
+    """
+    predicted = predict_block(model, new)
+    require_one(predicted.coverage.read, predicted.coverage.left_out)
+    return predicted
+
+
+def require_one(alleles: int, left_out: Mapping[str, int]) -> None:
+    """Refuse an input of which nothing can be predicted.
+
+    Raises:
+        InputError: there is none.
+    """
+    if alleles == sum(left_out.values()):
+        raise InputError(f"none of {alleles} alleles can be used: {', '.join(left_out)}")
+
+
+class RunModel:
+    """A finished run.
 
     The probability is the run's score, calibrated on rows the model was not trained on: the validation part, or, for a
     cross-validation, all out-of-fold rows. A run whose head gives no score gives no probability. A fusion states a
     calibrated probability itself; its base networks score the variants first, and their Δ stand beside it. What a run
-    reads of a base network's hidden channels is computed for the variants in the same way as for its own.
+    reads of a base network's hidden channels is computed for the variants in the same way as for its own. A fusion, and
+    a model that reads hidden channels, need genes, or the columns acceptor_pos and donor_pos, to know the tested exon.
 
     Args:
         run: a finished run.
         workspace: where the members of an ensemble are.
-        new: the variants; a fusion, and a model that reads hidden channels, need genes, or the columns acceptor_pos
-            and donor_pos, to know the tested exon.
+        device: "auto", "cpu" or "cuda".
 
     Raises:
         RunError: the run is not finished, or is a smoke run.
-        InputError: no variant is usable, or the reference alleles say that the build is another; a fusion without
-            genes.
     """
-    if run.state() != "finished":
-        raise RunError(f"run {run.name} is {run.state()}; only a finished run can predict")
-    if run.record().get("smoke"):
-        raise RunError(f"run {run.name} is a smoke run and predicts nothing; run the row without --smoke")
-    table, coverage, checked = new.checked()
-    if len(checked):
-        if run.spec().fusion is not None:
-            predictions = _fused(run, new, checked)
-            table.loc[checked["row"], "p_altering"] = predictions["score"].astype(np.float64)
+
+    def __init__(self, run: RunDirectory, workspace: Workspace, device: str = "auto") -> None:
+        if run.state() != "finished":
+            raise RunError(f"run {run.name} is {run.state()}; only a finished run can predict")
+        if run.record().get("smoke"):
+            raise RunError(f"run {run.name} is a smoke run and predicts nothing; run the row without --smoke")
+        self._run, self._spec = run, run.spec()
+        self._fusions: list[Fusion] = []
+        self._calibration: Calibration | None = None
+        if self._spec.fusion is not None:
+            on = str(choose_device(device))
+            self._bases = [load_base_model(one.name, device=on, members=one.members) for one in self._spec.networks]
+            self._fusions = [Fusion.load(folder) for folder in _models_of(run)]
             calibrated_on = OWN_FOLDS
+            self.columns: dict[str, type] = dict.fromkeys(
+                ("p_altering", *fusion_columns(np.zeros((0, 2), np.float32))), float
+            )
+            for base in self._bases:
+                self.columns |= {f"{base.name}.delta_max_window": float, f"{base.name}.delta_own_site": float}
+                if base.channels == CHANNELS:  # networks that do not tell acceptors from donors name no kind of effect
+                    self.columns[f"{base.name}.effect_type"] = str
         else:
-            predictions = _predictions(run, workspace, new, checked)
-            calibration, calibrated_on = _calibration(run)
-            if calibration is not None and "score" in predictions:
-                table.loc[checked["row"], "p_altering"] = calibration.apply(predictions["score"].astype(np.float64))
-        for name, values in predictions.items():
-            table.loc[checked["row"], name] = values
-    else:
-        calibrated_on = "nothing: no allele was predicted"
-    return Predicted(table, coverage, model_card(run, calibrated_on))
+            self._members = _members_of(run, workspace)
+            nothing = np.zeros((0, self._members[0].predictors[0].head.outputs), np.float32)
+            named = self._members[0].predictors[0].columns(nothing)
+            self._calibration, calibrated_on = _calibration(run)
+            p = ("p_altering",) if self._calibration is not None and "score" in named else ()
+            self.columns = dict.fromkeys((*p, *named), float)
+        self.card = model_card(run, calibrated_on)
 
+    def values(self, new: NewVariants, variants: pd.DataFrame) -> Mapping[str, Any]:
+        """The run's columns; folds are averaged, members weighed as in the run.
 
-def _fused(run: RunDirectory, new: NewVariants, variants: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Base scores, then the fusion (the mean over folds), then each network's Δ and kind of effect by name."""
-    spec = run.spec()
-    with_exon = _with_known_exon(run, variants, new.annotation)
-    device = str(choose_device(new.device))
-    bases = [load_base_model(one.name, device=device, members=one.members) for one in spec.networks]
-    scores = tuple(
-        score_variants(
-            with_exon,
-            new.genome,
-            base,
-            spec.base.distance,
-            annotation=new.annotation,
-            cache=ScoreCache.default(),
-            precision=spec.base.precision,
+        Raises:
+            InputError: the run reads where in its exon a variant stands, which is not known of all.
+        """
+        if self._fusions:
+            return self._fused(new, variants)
+        weights = [member.weight for member in self._members]
+        mean = np.tensordot(weights, np.stack([one.predict(new, variants) for one in self._members]), axes=1)
+        found = dict(self._members[0].predictors[0].columns(mean.astype(np.float32)))
+        if "p_altering" in self.columns and self._calibration is not None:
+            found["p_altering"] = self._calibration.apply(found["score"].astype(np.float64))
+        return found
+
+    def _fused(self, new: NewVariants, variants: pd.DataFrame) -> dict[str, Any]:
+        """Base scores, then the fusion (the mean over folds), then each network's Δ and kind of effect by name."""
+        spec = self._spec
+        with_exon = _with_known_exon(self._run, variants, new.annotation)
+        scores = tuple(
+            score_variants(
+                with_exon,
+                new.genome,
+                base,
+                spec.base.distance,
+                annotation=new.annotation,
+                cache=new.cache,
+                how=Computation(precision=spec.base.precision),
+            )
+            for base in self._bases
         )
-        for base in bases
-    )
-    windows = new.windows(with_exon, spec.window, spec.trunk)
-    features = features_of(spec, with_exon, scores, windows, new.annotation)
-    folders = [run.path / MODEL]
-    if spec.split.folds is not None:
-        folders = sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
-    each = [predict_fusion(Fusion.load(folder), features) for folder in folders]
-    found: dict[str, np.ndarray] = dict(fusion_columns(np.mean(each, axis=0).astype(np.float32)))
-    for one in scores:
-        found[f"{one.model}.delta_max_window"] = max_window(one)
-        found[f"{one.model}.delta_own_site"] = own_site(one, with_exon)
-        if one.channels == CHANNELS:  # networks that do not tell acceptors from donors name no kind of effect
-            found[f"{one.model}.effect_type"] = np.array(base_effect_type(one.delta), dtype=object)
-    return found
+        features = features_of(spec, with_exon, scores, new.windows(with_exon, spec.window, spec.trunk), new.annotation)
+        each = [predict_fusion(fusion, features) for fusion in self._fusions]
+        found: dict[str, Any] = dict(fusion_columns(np.mean(each, axis=0).astype(np.float32)))
+        found["p_altering"] = found["score"].astype(np.float64)
+        for one in scores:
+            found[f"{one.model}.delta_max_window"] = max_window(one)
+            found[f"{one.model}.delta_own_site"] = own_site(one, with_exon)
+            if one.channels == CHANNELS:
+                found[f"{one.model}.effect_type"] = np.array(base_effect_type(one.delta), dtype=object)
+        return found
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A run whose models say something together.
+
+    Attributes:
+        predictors: one a fold; the mean counts.
+        weight: of the mean, in an ensemble.
+    """
+
+    run: RunDirectory
+    predictors: list[Predictor]
+    weight: float
+
+    def predict(self, new: NewVariants, variants: pd.DataFrame) -> Float32[np.ndarray, "n outputs"]:
+        spec = self.run.spec()
+        if spec.trunk is not None:
+            variants = _with_known_exon(self.run, variants, new.annotation)
+        windows = new.windows(variants, spec.window, spec.trunk)
+        return np.mean([predict(one, windows, new.device) for one in self.predictors], axis=0)
+
+
+def _members_of(run: RunDirectory, workspace: Workspace) -> list[_Member]:
+    if run.spec().ensemble is None:
+        return [_Member(run, [Predictor.from_pretrained(folder) for folder in _models_of(run)], 1.0)]
+    model = run.record()["model"]
+    found = [workspace.find(name) for name in model["members"]]
+    return [
+        _Member(one, [Predictor.from_pretrained(one.path / MODEL)], model["member_weights"][one.row_id])
+        for one in found
+    ]
+
+
+def _models_of(run: RunDirectory) -> list[Path]:
+    """The folders of a run's models, one a fold."""
+    if run.spec().split.folds is None:
+        return [run.path / MODEL]
+    return sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
 
 
 def _with_known_exon(run: RunDirectory, variants: pd.DataFrame, annotation: GeneAnnotation | None) -> pd.DataFrame:
@@ -233,36 +352,6 @@ def model_card(run: RunDirectory, calibrated_on: str) -> dict[str, Any]:
 def _in_words(alleles: pd.DataFrame, row: int) -> str:
     allele = alleles.loc[row]
     return f"row {row + 1}: {allele['chrom']}:{allele['pos']} {allele['ref']}>{allele['alt']}"
-
-
-def _predictions(
-    run: RunDirectory, workspace: Workspace, new: NewVariants, variants: pd.DataFrame
-) -> dict[str, Float32[np.ndarray, " n"]]:
-    """The run's columns for new variants; folds are averaged, members weighed as in the run."""
-    spec = run.spec()
-    if spec.ensemble is not None:
-        model = run.record()["model"]
-        members = [workspace.find(name) for name in model["members"]]
-        weights = [model["member_weights"][member.row_id] for member in members]
-        each = [_raw(one, [one.path / MODEL], new, variants)[0] for one in members]
-        predictor = Predictor.from_pretrained(members[0].path / MODEL)
-        return predictor.columns(np.tensordot(weights, np.stack(each), axes=1).astype(np.float32))
-    folders = [run.path / MODEL]
-    if spec.split.folds is not None:
-        folders = sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
-    each = _raw(run, folders, new, variants)
-    return Predictor.from_pretrained(folders[0]).columns(np.mean(each, axis=0).astype(np.float32))
-
-
-def _raw(
-    run: RunDirectory, folders: Sequence[Path], new: NewVariants, variants: pd.DataFrame
-) -> list[Float32[np.ndarray, "n outputs"]]:
-    """What each of a run's models says of new variants."""
-    spec = run.spec()
-    if spec.trunk is not None:
-        variants = _with_known_exon(run, variants, new.annotation)
-    windows = new.windows(variants, spec.window, spec.trunk)
-    return [predict(Predictor.from_pretrained(folder), windows, new.device) for folder in folders]
 
 
 def _calibration(run: RunDirectory) -> tuple[Calibration | None, str]:

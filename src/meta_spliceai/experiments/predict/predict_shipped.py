@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ import pandas as pd
 from jaxtyping import Int
 
 from meta_spliceai.datasets.human import human_annotation
-from meta_spliceai.experiments.predict.predict_new import NewVariants, Predicted, with_tested_exon
+from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_all, with_tested_exon
 from meta_spliceai.experiments.predict.read_variants import usable_alleles
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
@@ -33,26 +33,30 @@ from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
 IN_DOMAIN = "in"
 
 
-def predict_shipped(predictor: ShippedPredictor, new: NewVariants) -> Predicted:
-    """Apply a predictor of the package.
+class ShippedModel:
+    """A predictor of the package with its network, to be applied.
 
-    Returns:
-        as `predict_new`; columns p_altering, p_low, p_high, in_domain ("in", or reasons joined by "&"), effect_type,
-        effect_pos (bases from `pos` along the chromosome) and the network's delta_max_window.
-
-    Raises:
-        InputError: no variant is usable, or the reference alleles say that the build is another.
+    Columns: p_altering, p_low, p_high, in_domain ("in", or reasons joined by "&"), effect_type, effect_pos (bases from
+    `pos` along the chromosome) and the network's delta_max_window.
     """
-    table, coverage, checked = new.checked()
-    if len(checked):
-        genes = new.annotation
-        known = with_tested_exon(checked, genes)
-        network = load_base_model(predictor.network, device=str(choose_device(new.device)))
-        scores = score_variants(
-            known, new.genome, network, predictor.distance, annotation=genes, cache=ScoreCache.default()
-        )
+
+    def __init__(self, predictor: ShippedPredictor, device: str = "auto") -> None:
+        self._predictor = predictor
+        self._network = load_base_model(predictor.network, device=str(choose_device(device)))
+        self.card: dict[str, Any] = {"model": predictor.name, **predictor.card}
+        self._delta = f"{self._network.name}.delta_max_window"
+        numbers = ("p_altering", "p_low", "p_high", "effect_pos", self._delta)
+        texts = {"in_domain": str, "effect_type": str}
+        order = (*numbers[:3], *texts, *numbers[3:])
+        self.columns: dict[str, type] = {name: texts.get(name, float) for name in order}
+
+    def values(self, new: NewVariants, variants: pd.DataFrame) -> Mapping[str, Any]:
+        """Its columns, and `gene`: that of the tested exon."""
+        genes, predictor = new.annotation, self._predictor
+        known = with_tested_exon(variants, genes)
+        scores = score_variants(known, new.genome, self._network, predictor.distance, annotation=genes, cache=new.cache)
         p, low, high = predictor.probability(predictor_features(known, scores, genes))
-        found: dict[str, Any] = {
+        return {
             "gene": known["gene"].to_numpy(),
             "p_altering": p,
             "p_low": low,
@@ -60,11 +64,8 @@ def predict_shipped(predictor: ShippedPredictor, new: NewVariants) -> Predicted:
             "in_domain": _domain(predictor, known, new.genome, genes),
             "effect_type": np.array(base_effect_type(scores.delta), dtype=object),
             "effect_pos": _offset_of_peak(scores, known),
-            f"{scores.model}.delta_max_window": max_window(scores),
+            self._delta: max_window(scores),
         }
-        for name, values in found.items():
-            table.loc[checked["row"], name] = values
-    return Predicted(table, coverage, {"model": predictor.name, **predictor.card})
 
 
 class LoadedPredictor:
@@ -81,7 +82,7 @@ class LoadedPredictor:
         build: str = "GRCh38",
         device: str = "auto",
     ) -> pd.DataFrame:
-        """One row an allele, in the table's order, with the columns of `predict_shipped`.
+        """One row an allele, in the table's order, with the columns of `ShippedModel`.
 
         Args:
             table: chrom, pos (1-based), ref, alt on the plus strand; strand, gene, acceptor_pos, donor_pos if known.
@@ -95,7 +96,9 @@ class LoadedPredictor:
         if isinstance(genome, str | Path):
             genome = human_genome(build, needed_genome(build) if str(genome) == AUTO else genome)
         alleles, variants = usable_alleles(table, genes, "table")
-        return predict_shipped(self.shipped, NewVariants(alleles, variants, genome, genes, device)).table
+        return predict_all(
+            ShippedModel(self.shipped, device), NewVariants(alleles, variants, genome, genes, device)
+        ).table
 
 
 def load_predictor(name: str = DEFAULT) -> LoadedPredictor:

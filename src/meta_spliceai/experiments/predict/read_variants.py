@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
-from meta_spliceai.errors import InputError, MissingPackageError, shown
+from meta_spliceai.errors import InputError, shown
 from meta_spliceai.read_hostile import LARGEST_TABLE, LONGEST_LINE, one_error, text_lines
+from meta_spliceai.splice_engine.base_layer.vcf.reader import reopened
+from meta_spliceai.splice_engine.base_layer.vcf.text import BLOCK_RECORDS, Block, TextVariants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, find_tested_exon
 from meta_spliceai.splice_engine.variants.table import UNKNOWN, as_variant_table
 
@@ -22,8 +28,148 @@ NO_STRAND = "no strand: give it in the table, or genes with --annotation"
 _VCF = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 
 
+Row = tuple[int, list[str]]
+"""Number of a row's last line in the file, 1-based, and its fields."""
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """Rows that follow one another."""
+
+    rows: list[Row]
+
+    @cached_property
+    def text(self) -> bytes:
+        """Their content, by which a run that goes on knows them."""
+        return "\n".join("\t".join(fields) for _, fields in self.rows).encode()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class TableVariants:
+    """The rows of a table, separated by tabs or commas, gzipped or not.
+
+    Attributes:
+        columns: of the table.
+        rows: those that are still to be read.
+
+    Raises:
+        InputError: no such file, a column that is missing or stands twice.
+        IntegrityError: a truncated or damaged file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.rows = self._read(path)
+        _, names = next(self.rows, (0, []))
+        self.columns = [name.strip() for name in names]
+        missing = [name for name in NEEDED if name not in self.columns]
+        if missing:
+            raise InputError(f"{path}: column {', '.join(missing)} missing; found {', '.join(self.columns)}")
+        twice = [name for name in (*NEEDED, *OPTIONAL, *SITES) if self.columns.count(name) > 1]
+        if twice:
+            raise InputError(f"{path}: column {', '.join(twice)} stands more than once; leave one of them")
+
+    def _read(self, path: Path) -> Iterator[Row]:
+        csv.field_size_limit(LONGEST_LINE)
+        lines = text_lines(path, LARGEST_TABLE)
+        with one_error(f"{path}, read as a table,"):
+            first = next(lines, None)
+            if first is None:
+                return
+            yield 1, next(csv.reader([first], delimiter="\t" if "\t" in first else ","), [])
+            reader = csv.reader(lines, delimiter="\t" if "\t" in first else ",")
+            yield from ((1 + reader.line_num, fields) for fields in reader if fields)
+
+    def placed(self) -> Iterator[tuple[Row, str, int, int]]:
+        """Each row still to be read, its contig and position, and the one allele that it has."""
+        return self._placed(self.rows)
+
+    def _placed(self, rows: Iterator[Row]) -> Iterator[tuple[Row, str, int, int]]:
+        chrom, pos = self.columns.index("chrom"), self.columns.index("pos")
+        for number, fields in rows:
+            if len(fields) <= max(chrom, pos) or not re.fullmatch(_POSITION, fields[pos]):
+                self.frame(TableBlock([(number, fields)]), 0)  # says what is wrong with its position
+                raise InputError(f"{self.name}, line {number}: fewer fields than the header has columns")
+            yield (number, fields), fields[chrom], int(fields[pos]), 1
+
+    def blocks(self) -> Iterator[TableBlock]:
+        """Rows in blocks."""
+        held: list[Row] = []
+        for row in self.rows:
+            held.append(row)
+            if len(held) >= BLOCK_RECORDS:
+                yield TableBlock(held)
+                held = []
+        if held:
+            yield TableBlock(held)
+
+    def frame(self, block: TableBlock, first: int) -> pd.DataFrame:
+        """The rows' alleles, numbered from `first` on."""
+        numbers, index = [number for number, _ in block.rows], pd.RangeIndex(first, first + len(block))
+        frame = pd.DataFrame(
+            {
+                name: [fields[at] if at < len(fields) else "" for _, fields in block.rows]
+                for at, name in enumerate(self.columns)
+            },
+            index=index,
+            dtype=str,
+        )
+        for name in OPTIONAL:
+            if name not in frame:
+                frame[name] = ""
+        frame["strand"] = frame["strand"].replace(".", "")
+        for name in ("pos", *SITES):
+            if name in frame:
+                bad = ~frame[name].str.fullmatch(_POSITION if name == "pos" else f"({_POSITION})?")
+                if bad.any():
+                    place = int(bad.to_numpy().argmax())
+                    allowed = "1-based" if name == "pos" else "1-based, or nothing"
+                    raise InputError(
+                        f"{self.name}, line {numbers[place]}: {name} {shown(str(frame[name].iloc[place]))} is no "
+                        f"position (a whole number, {allowed}, at most 12 digits)"
+                    )
+        frame["pos"] = frame["pos"].astype("int64")
+        return frame
+
+
+Variants = TextVariants | TableVariants
+
+
+def open_file(path: Path) -> Variants:
+    """A file of variants, opened: VCF, gzipped VCF or BCF by its name's ending, else a table (see `read_variants`).
+
+    Raises:
+        InputError: no such file, no VCF, a missing column.
+        IntegrityError: a truncated or damaged file.
+    """
+    if not path.is_file():
+        raise InputError(f"no file of variants at {path}")
+    return reopened(str(path)) if path.name.lower().endswith(_VCF) else TableVariants(path)
+
+
+def alleles_of(
+    source: Variants, block: Block | TableBlock, annotation: GeneAnnotation | None, first: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every allele of a block and the usable ones, as `read_variants`; the first allele has the number `first`."""
+    if isinstance(block, TableBlock):
+        if not isinstance(source, TableVariants):
+            raise TypeError("rows of a table are not a VCF's")
+        return _with_reasons(source.frame(block, first), annotation, source.name)
+    rows: list[tuple[str, int, str, str, str, str, str]] = []
+    for record in block:
+        name = record.raw.split(b"\t", 3)[2].decode("latin-1")
+        # A record without alternative alleles (`.`) has nothing to predict, but it is accounted for.
+        given = "" if name == "." else name
+        rows.extend((record.chrom, record.pos, record.ref, alt, "", "", given) for alt in record.alts or (".",))
+    frame = pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", *OPTIONAL])
+    frame.index = pd.RangeIndex(first, first + len(rows))
+    return _with_reasons(frame, annotation, source.name)
+
+
 def read_variants(path: Path, annotation: GeneAnnotation | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a file of variants.
+    """Read a file of variants whole.
 
     Args:
         path: VCF, gzipped VCF or BCF (by its name's ending), or a table with a header, separated by tabs or commas
@@ -39,12 +185,13 @@ def read_variants(path: Path, annotation: GeneAnnotation | None) -> tuple[pd.Dat
         InputError: no such file, a missing column, a position that is no number (with its line).
         IntegrityError: a truncated or damaged file.
     """
-    if not path.is_file():
-        raise InputError(f"no file of variants at {path}")
-    alleles = _read_vcf(path) if path.name.endswith(_VCF) else _read_table(path)
-    if alleles.empty:
+    source = open_file(path)
+    parts: list[tuple[pd.DataFrame, pd.DataFrame]] = []
+    for block in source.blocks():
+        parts.append(alleles_of(source, block, annotation, sum(len(alleles) for alleles, _ in parts)))
+    if not parts:
         raise InputError(f"{path} holds no variant")
-    return _with_reasons(alleles, annotation, str(path))
+    return pd.concat([alleles for alleles, _ in parts]), pd.concat([one for _, one in parts], ignore_index=True)
 
 
 def usable_alleles(
@@ -97,8 +244,10 @@ def _find_strands(alleles: pd.DataFrame, annotation: GeneAnnotation | None) -> N
     """Fill in strand, gene and, where there is no strand, the reason."""
     found = [
         (strand, gene, reason) if reason else _strand_of(number, chrom, int(pos), strand, gene, annotation)
-        for number, (chrom, pos, strand, gene, reason) in enumerate(
-            zip(*(alleles[name] for name in ("chrom", "pos", "strand", "gene", "reason")), strict=True), start=1
+        for number, chrom, pos, strand, gene, reason in zip(
+            alleles.index + 1,
+            *(alleles[name] for name in ("chrom", "pos", "strand", "gene", "reason")),
+            strict=True,
         )
     ]
     for place, name in enumerate(("strand", "gene", "reason")):
@@ -119,61 +268,4 @@ def _strand_of(
     return (strand, gene, exon) if isinstance(exon, str) else (exon.gene.strand, exon.gene.name, "")
 
 
-def _read_vcf(path: Path) -> pd.DataFrame:
-    try:
-        import pysam
-    except ImportError as error:
-        raise MissingPackageError(f"reading {path}, a VCF or BCF,", "pysam") from error
-    rows: list[tuple[str, int, str, str, str, str, str]] = []
-    verbosity = pysam.set_verbosity(0)  # a header without contigs is no error, and is said once a contig
-    try:
-        with one_error(f"{path}, read as VCF or BCF,"), pysam.VariantFile(str(path)) as file:
-            for record in file:
-                # A record without alternative alleles (`.`) has nothing to predict, but it is accounted for.
-                alts = record.alts or (".",)
-                name = record.id or ""
-                rows.extend((record.chrom, record.pos, record.ref or ".", alt, "", "", name) for alt in alts)
-    finally:
-        pysam.set_verbosity(verbosity)
-    return pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", *OPTIONAL])
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    lines = list(text_lines(path, LARGEST_TABLE))
-    csv.field_size_limit(LONGEST_LINE)
-    with one_error(f"{path}, read as a table,"):
-        rows = list(csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ","))
-    names = [name.strip() for name in rows[0]] if rows else []
-    missing = [name for name in NEEDED if name not in names]
-    if missing:
-        raise InputError(f"{path}: column {', '.join(missing)} missing; found {', '.join(names)}")
-    twice = [name for name in (*NEEDED, *OPTIONAL, *SITES) if names.count(name) > 1]
-    if twice:
-        raise InputError(f"{path}: column {', '.join(twice)} stands more than once; leave one of them")
-    frame = pd.DataFrame(
-        {name: [row[at] if at < len(row) else "" for row in rows[1:] if row] for at, name in enumerate(names)},
-        dtype=str,
-    )
-    for name in OPTIONAL:
-        if name not in frame:
-            frame[name] = ""
-    frame["strand"] = frame["strand"].replace(".", "")
-    _check_positions(path, frame, "pos", _POSITION, "a whole number, 1-based")
-    frame["pos"] = frame["pos"].astype("int64")
-    for site in SITES:
-        if site in frame:
-            _check_positions(path, frame, site, f"({_POSITION})?", "a whole number, 1-based, or nothing")
-    return frame
-
-
 _POSITION = "[1-9][0-9]{0,11}"
-
-
-def _check_positions(path: Path, frame: pd.DataFrame, column: str, form: str, allowed: str) -> None:
-    bad = ~frame[column].str.fullmatch(form)
-    if bad.any():
-        line = int(bad.idxmax())
-        raise InputError(
-            f"{path}, line {line + 2}: {column} {shown(str(frame[column][line]))} is no position ({allowed}, at most "
-            "12 digits)"
-        )

@@ -2,94 +2,172 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+from pydantic_core import to_json
 
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
-from meta_spliceai.files import atomic_write, whole_file
-from meta_spliceai.splice_engine.base_layer.vcf import bgzf
-from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
-from meta_spliceai.splice_engine.base_layer.vcf.text import blocks, declared, info_safe
+from meta_spliceai.experiments.predict.output_files import VCF_SUFFIXES, as_parquet, write_card
+from meta_spliceai.experiments.predict.predict_new import Model, NewVariants, Predicted, predict_block, require_one
+from meta_spliceai.experiments.predict.read_variants import TableBlock, Variants, alleles_of, open_file
+from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, take
+from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextVariants, declared, info_safe
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Totals, Unfinished, fill
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.genome.source import SequenceSource
 
 KEY = "MSAI"
 COLUMNS = "ALLELE|SYMBOL|P|LOW|HIGH|DOMAIN|TYPE|POS"
-VCF_SUFFIXES = (".vcf", ".vcf.gz")
-TABLE_SUFFIXES = (".tsv", ".csv", ".parquet")
+CACHED = 100_000
+"""Alleles of an input whose base scores are looked for, and kept, in the cache: each look reads all of it."""
 
 
-def check_output(out: Path, source: Path, annotates: bool) -> None:
-    """Refuse an output that could not be written, before anything is computed.
+@dataclass(frozen=True)
+class Inputs:
+    """What a file of variants is predicted with, beside the model.
+
+    Attributes:
+        genome, annotation, device: as `NewVariants`.
+        cut: which of the records are predicted and written.
+    """
+
+    genome: SequenceSource
+    annotation: GeneAnnotation | None = None
+    device: str = "auto"
+    cut: Cut = WHOLE
+
+
+def predict_file(
+    model: Model, source: Path, out: Path, inputs: Inputs, resume: bool = False, report: Report | None = None
+) -> Totals:
+    """Predict a file of variants, block by block; beside OUT, OUT.card.json says what the model is.
 
     Args:
-        annotates: the model gives what INFO MSAI holds.
+        source: see `read_variants`.
+        out: see `check_output`; it appears when it is whole.
+        resume: go on with what an interrupted run to the same output left.
+        report: told of the totals after each block.
 
     Raises:
-        InputError: another suffix, or a VCF where the input is none, or the model's columns do not fit.
+        InputError: nothing can be predicted (of a whole input), or what the modules called raise.
     """
-    name = out.name.lower()
-    if name.endswith(TABLE_SUFFIXES):
-        return
-    if not name.endswith(VCF_SUFFIXES):
-        raise InputError(
-            f"-o {out}: the suffix says no format; use one of {', '.join((*VCF_SUFFIXES, *TABLE_SUFFIXES))}"
-        )
-    if not source.name.lower().endswith((".vcf", ".vcf.gz", ".vcf.bgz")):
-        raise InputError(f"-o {out}: {source} is no VCF that could be annotated; name a table, as out.tsv")
-    if not annotates:
-        raise InputError(f"-o {out}: a run's columns are a table's; name out.tsv, out.csv or out.parquet")
+    variants, cut, name = open_file(source), inputs.cut, out.name.lower()
+    piece = take(variants, lambda: open_file(source), str(source), cut, inputs.annotation, inputs.genome)
+    writer = PredictionWriter(model, inputs, out)
+    with Unfinished(out) as unfinished:
+        header = writer.header(variants, piece)
+        said = (__version__, model.card, piece, header.decode("latin-1"), inputs.genome.digest, name.rpartition(".")[2])
+        genes = "none" if inputs.annotation is None else inputs.annotation.digest
+        identity = {"model and input": hashlib.sha256(to_json(said)).hexdigest(), "annotation": genes}
+        fill(variants, writer, unfinished, name.endswith(".vcf.gz"), piece, identity, resume, report)
+        totals = writer.totals
+        if cut == WHOLE and not totals.alleles_scored:
+            unfinished.discard()
+            if not totals.alleles:
+                raise InputError(f"{source} holds no variant")
+            require_one(totals.alleles, totals.unscored)
+        parquet = partial(as_parquet, columns=model.columns) if name.endswith(".parquet") else None
+        unfinished.put_in_place(parquet)
+    card = model.card | ({"regions": piece[0]} if cut.regions else {})
+    if cut.shard is not None:
+        card |= {"piece": {"line": piece[-1], "records": totals.records, "rows": totals.alleles}}
+    write_card(out, card)
+    return totals
 
 
-def write_predictions(table: pd.DataFrame, card: dict[str, Any], source: Path, out: Path) -> None:
-    """Write the predictions, whole or not at all.
+class PredictionWriter:
+    """Makes an output's text of an input's records, block by block (see `fill`).
 
     Args:
-        table: one row an allele, in the input's order.
-        card: of the model; its title stands in a VCF's header.
-        source: the input, whose records a VCF takes over.
-        out: see `check_output`.
+        model: predicts.
+        inputs: genome and genes; base scores of a whole input are looked for in the cache, and kept there, as long as
+            that is quick.
+        out: by whose suffix a table's columns are separated. The text of a .parquet is that of a .csv with every digit,
+            from which `as_parquet` makes it.
     """
-    name = out.name.lower()
-    if name.endswith(VCF_SUFFIXES):
-        _annotate(table, card, source, out)
-    elif name.endswith(".parquet"):
-        with whole_file(out) as temporary:
-            table.to_parquet(temporary, index=False)
-    else:
-        with atomic_write(out) as handle:
-            table.to_csv(handle, sep="," if name.endswith(".csv") else "\t", index=False, float_format="%.6g")
 
+    def __init__(self, model: Model, inputs: Inputs, out: Path) -> None:
+        self.totals = Totals()
+        self._model, self._inputs, self._name = model, inputs, out.name.lower()
+        self._source: Variants | None = None
 
-def _annotate(table: pd.DataFrame, card: dict[str, Any], source: Path, out: Path) -> None:
-    definition = (
-        f'##INFO=<ID={KEY},Number=.,Type=String,Description="meta-spliceai: probability of altered splicing with its '
-        f'interval, or in DOMAIN the reason for none. Format: {COLUMNS}">'
-    )
-    said = re.sub(r'["\\]', "'", f"{card['title']}. {card['split']}")
-    extra = [f'##meta_spliceai_predict=<Version={__version__},Model={card["model"]},Card="{said}">']
-    packed = out.name.lower().endswith(".gz")
-    pack = bgzf.compress if packed else bytes
-    entries = _entries(table)
-    with source.open("rb") as stream, atomic_write(out, "wb") as handle:
-        variants = open_variants(stream, str(source))
-        if variants.binary:
-            raise InputError(f"{source} is a BCF by its content; name a table, as out.tsv")
-        if KEY in declared(variants.header):
+    def header(self, source: Variants, provenance: Sequence[str]) -> bytes:
+        """What stands before the first record.
+
+        Raises:
+            InputError: the input declares MSAI already.
+        """
+        self._source = source
+        if not self._name.endswith(VCF_SUFFIXES):
+            nothing = Block(source, [], []) if isinstance(source, TextVariants) else TableBlock([])
+            return self._as_text(self._predicted(nothing).table, header=True)
+        if not isinstance(source, TextVariants):
+            raise InputError(f"{source.name} is no VCF that could be annotated; name a table, as out.tsv")
+        if KEY in declared(source.header):
             raise InputError(
-                f"{source} already declares INFO {KEY}; take it out first (bcftools annotate -x INFO/{KEY})"
+                f"{source.name} already declares INFO {KEY}; take it out first (bcftools annotate -x INFO/{KEY})"
             )
-        handle.write(pack(variants.header_with({KEY: definition}, extra)))
-        for block in blocks(variants):
-            records = list(block)
-            told = (",".join(next(entries) for _ in record.alts or (".",)) for record in records)
-            lines = [record.with_info([(KEY, text)]) for record, text in zip(records, told, strict=True)]
-            handle.write(pack(b"".join(lines)))
-        if packed:
-            handle.write(bgzf.END_BLOCK)
+        definition = (
+            f'##INFO=<ID={KEY},Number=.,Type=String,Description="meta-spliceai: probability of altered splicing with '
+            f'its interval, or in DOMAIN the reason for none. Format: {COLUMNS}">'
+        )
+        card = self._model.card
+        said = re.sub(r'["\\]', "'", f"{card['title']}. {card['split']}")
+        line = f'##meta_spliceai_predict=<Version={__version__},Model={card["model"]},Card="{said}">'
+        return source.header_with({KEY: definition}, [line, *provenance])
+
+    def block(self, block: Block | TableBlock) -> bytes:
+        """The text of a block's records.
+
+        Raises:
+            InputError: most reference alleles differ from the genome: another build.
+        """
+        predicted = self._predicted(block)
+        self._count(predicted, len(block))
+        if isinstance(block, TableBlock) or not self._name.endswith(VCF_SUFFIXES):
+            return self._as_text(predicted.table)
+        entries = _entries(predicted.table)
+        told = [(record, ",".join(next(entries) for _ in record.alts or (".",))) for record in block]
+        return b"".join(record.with_info([(KEY, text)]) for record, text in told)
+
+    def _predicted(self, block: Block | TableBlock) -> Predicted:
+        if self._source is None:
+            raise RuntimeError("the header comes first")
+        given, first = self._inputs, self.totals.alleles
+        alleles, variants = alleles_of(self._source, block, given.annotation, first)
+        cache = ScoreCache.default() if given.cut == WHOLE and first < CACHED else None
+        new = NewVariants(alleles, variants, given.genome, given.annotation, given.device, cache)
+        return predict_block(self._model, new)
+
+    def _count(self, predicted: Predicted, records: int) -> None:
+        totals, account = self.totals, predicted.coverage
+        totals.records += records
+        totals.alleles += account.read
+        totals.alleles_scored += account.used
+        totals.scores += account.used
+        for reason, count in account.left_out.items():
+            for example in account.examples[reason]:
+                totals.leave_out(example, reason)
+            totals.unscored[reason] += count - len(account.examples[reason])
+
+    def _as_text(self, table: pd.DataFrame, header: bool = False) -> bytes:
+        exact = self._name.endswith(".parquet")
+        text = table.to_csv(
+            sep="\t" if self._name.endswith(".tsv") else ",",
+            index=False,
+            header=header,
+            float_format=None if exact else "%.6g",
+            lineterminator="\n",
+        )
+        return str(text).encode()
 
 
 def _entries(table: pd.DataFrame) -> Iterator[str]:

@@ -27,7 +27,7 @@ from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.base_layer.scoring import score_keys, score_variants
+from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES
@@ -316,8 +316,7 @@ def _score(
             wanted.distance,
             annotation=loaded.annotation,
             cache=cache,
-            method=wanted.method,
-            precision=wanted.precision,
+            how=Computation(wanted.method, precision=wanted.precision),
             progress=steps,
         )
     if not steps.scored:

@@ -89,6 +89,27 @@ class Locus:
         return max(distance + 1, 2 * distance + 1 + self.shift)
 
 
+@dataclass(frozen=True)
+class Computation:
+    """How scores are computed.
+
+    Attributes:
+        method: "incremental" computes only what a variant changes; "full" runs the networks on both whole windows.
+            Both give the same numbers up to float noise.
+        batch_size: windows (full) or alternatives (incremental) run at once; chosen for the machine by default.
+        precision: "fp32", or "bf16" for the alternatives' products (see `block_convolution`; references stay in
+            float32). It is first compared with float32 on a sample of the variants; where a Δ differs by more than
+            `LARGEST_CHANGE` all are scored in float32. `check` and `precision` of the scores say what was done. Scores
+            of one precision are not found in the cache for another.
+        check_on: variants in that sample.
+    """
+
+    method: Literal["incremental", "full"] = "incremental"
+    batch_size: int | None = None
+    precision: Precision = "fp32"
+    check_on: int = CHECKED
+
+
 def score_variants(
     table: pd.DataFrame,
     genome: SequenceSource,
@@ -97,10 +118,7 @@ def score_variants(
     *,
     annotation: GeneAnnotation | None = None,
     cache: ScoreCache | None = None,
-    method: Literal["incremental", "full"] = "incremental",
-    batch_size: int | None = None,
-    precision: Precision = "fp32",
-    check_on: int = CHECKED,
+    how: Computation = Computation(),
     progress: Progress | None = None,
 ) -> BaseScores:
     """Probabilities of reference and alternative at every position within ±distance of each variant.
@@ -111,14 +129,6 @@ def score_variants(
         annotation: with it, bases outside the row's gene are N, as SpliceAI's command has it; without, all bases are
             seen. A row without a gene's name takes the only gene there on its strand.
         cache: scores found there are used, and new ones added.
-        method: "incremental" computes only what a variant changes; "full" runs the networks on both whole windows.
-            Both give the same numbers up to float noise.
-        batch_size: windows (full) or alternatives (incremental) run at once; chosen for the machine by default.
-        precision: "fp32", or "bf16" for the alternatives' products (see `block_convolution`; references stay in
-            float32). It is first compared with float32 on a sample of the variants; where a Δ differs by more than
-            `LARGEST_CHANGE` all are scored in float32. `check` and `precision` of the scores say what was done. Scores
-            of one precision are not found in the cache for another.
-        check_on: variants in that sample.
         progress: called with (variants done, variants in all): first with those found in the cache, then as further
             ones are done; not at all where all were found.
 
@@ -128,35 +138,26 @@ def score_variants(
         RunError: the cache cannot be written to; a PyTorch that has no such products on CUDA; a score that
             is no number.
     """
-    _check_asked(model, distance, method, batch_size, precision)
+    _check_asked(model, distance, how)
     loci = list(_loci(table, genome, annotation))
     shape = (len(loci), 2 * distance + 1, len(model.channels))
     empty = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    scores = BaseScores(*empty, distance, model.name, model.digest, model.channels, precision=precision)
-    digest = digest_in(model, precision)
+    scores = BaseScores(*empty, distance, model.name, model.digest, model.channels, precision=how.precision)
+    digest = digest_in(model, how.precision)
     keys, todo = [], list(range(len(loci)))
     if cache is not None:
         keys = [_key(locus, genome, digest, model.flank, distance) for locus in loci]
         todo, digits = _fill_from_cache(scores, keys, digest, cache)
         scores = replace(scores, digits=digits)
     tally = Tally()
-    if precision != "fp32":
-        told = "compared with float32 when they were scored"
-        if todo:
-            with tally.timed():
-                some = [loci[row] for row in todo]
-                change, checked = largest_change(genome, some, model, distance, precision, check_on, tally)
-            told = f"on {checked:,} of {len(todo):,} variants Δ differs from float32's by at most {change:.1g}"
-            if not change <= LARGEST_CHANGE:
-                same = {"annotation": annotation, "cache": cache, "batch_size": batch_size, "progress": progress}
-                exact = score_variants(table, genome, model, distance, **same)  # type: ignore[arg-type]
-                return replace(
-                    exact,
-                    check=f"{precision} was asked for and not used: {told}, more than {LARGEST_CHANGE:g}",
-                    operations=exact.operations + tally.operations,
-                    seconds=exact.seconds + tally.seconds,
-                )
-        scores = replace(scores, check=f"{precision}: {told}")
+    if how.precision != "fp32":
+        told, used = _compared([loci[row] for row in todo], genome, model, distance, how, tally)
+        if not used:
+            same = {"annotation": annotation, "cache": cache, "how": replace(how, precision="fp32")}
+            exact = score_variants(table, genome, model, distance, **same, progress=progress)  # type: ignore[arg-type]
+            operations, seconds = exact.operations + tally.operations, exact.seconds + tally.seconds
+            return replace(exact, check=told, operations=operations, seconds=seconds)
+        scores = replace(scores, check=told)
     done = len(loci) - len(todo)
 
     def advance(finished: int) -> None:
@@ -167,14 +168,14 @@ def score_variants(
 
     if todo:
         advance(0)
-    if method == "incremental":
-        scorer = IncrementalScorer(model, distance, batch_size or _batch_for(model), precision, tally)
+    if how.method == "incremental":
+        scorer = IncrementalScorer(model, distance, how.batch_size or _batch_for(model), how.precision, tally)
         todo.sort(key=lambda row: loci[row].neighbourhood)
     for chunk in _chunks(todo, _SAVE_EVERY * torch.get_num_threads()):
         some = [loci[row] for row in chunk]
         with _whole_precision(), tally.timed():
-            if method == "full":
-                results = _full(genome, some, model, distance, batch_size or _FULL_BATCH, tally, advance)
+            if how.method == "full":
+                results = _full(genome, some, model, distance, how.batch_size or _FULL_BATCH, tally, advance)
             else:
                 results = _incremental(genome, some, distance, scorer, advance)
             ref, alt = _laid_out(some, distance, len(model.channels), results)
@@ -190,19 +191,37 @@ def score_variants(
     return replace(scores, operations=tally.operations, seconds=tally.seconds)
 
 
-def _check_asked(model: BaseModel, distance: int, method: str, batch_size: int | None, precision: str) -> None:
-    if method not in ("incremental", "full"):
-        raise unknown_value("scoring method", method, ("incremental", "full"))
+def _check_asked(model: BaseModel, distance: int, how: Computation) -> None:
+    if how.method not in ("incremental", "full"):
+        raise unknown_value("scoring method", how.method, ("incremental", "full"))
     if distance < 1:
         raise InputError(f"distance {distance} is not a number of positions of at least 1")
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch size {batch_size} is not at least 1")
-    if precision not in PRECISIONS:
-        raise unknown_value("precision", precision, PRECISIONS)
-    if precision != "fp32" and method != "incremental":
-        raise InputError(f"precision {precision} is for method incremental; method {method} has fp32 only")
-    if precision != "fp32" and model.device.type == "cuda" and "dtype" not in torch.ops.aten.bmm.overloads():
-        raise RunError(f"precision {precision} on CUDA needs PyTorch 2.8 or newer, not {torch.__version__}; use fp32")
+    if how.batch_size is not None and how.batch_size < 1:
+        raise InputError(f"batch size {how.batch_size} is not at least 1")
+    if how.precision not in PRECISIONS:
+        raise unknown_value("precision", how.precision, PRECISIONS)
+    if how.precision == "fp32":
+        return
+    if how.method != "incremental":
+        raise InputError(f"precision {how.precision} is for method incremental; method {how.method} has fp32 only")
+    if model.device.type == "cuda" and "dtype" not in torch.ops.aten.bmm.overloads():
+        raise RunError(
+            f"precision {how.precision} on CUDA needs PyTorch 2.8 or newer, not {torch.__version__}; use fp32"
+        )
+
+
+def _compared(
+    loci: Sequence[Locus], genome: SequenceSource, model: BaseModel, distance: int, how: Computation, tally: Tally
+) -> tuple[str, bool]:
+    """What is said of another precision than float32, and whether it may be used."""
+    if not loci:
+        return f"{how.precision}: compared with float32 when they were scored", True
+    with tally.timed():
+        change, checked = largest_change(genome, loci, model, distance, how.precision, how.check_on, tally)
+    told = f"on {checked:,} of {len(loci):,} variants Δ differs from float32's by at most {change:.1g}"
+    if change <= LARGEST_CHANGE:
+        return f"{how.precision}: {told}", True
+    return f"{how.precision} was asked for and not used: {told}, more than {LARGEST_CHANGE:g}", False
 
 
 def largest_change(

@@ -6,27 +6,24 @@ that neighbours share work, and the records are written in the order in which th
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.read_hostile import one_error
+from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf, reasons
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rendered
 from meta_spliceai.splice_engine.base_layer.vcf.pass_through import Passed, PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
-from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextRecord, TextVariants, blocks, declared, info_safe
-from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Unfinished, restored
+from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextRecord, TextVariants, declared, info_safe
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import EXAMPLES_KEPT, Report, Totals
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode, encode
 from meta_spliceai.splice_engine.genome.source import SequenceSource
@@ -41,24 +38,12 @@ MISMATCHES_TO_STOP = 0.5
 CHECKED_BEFORE_STOPPING = 100
 """From this many records on, more mismatches than that fraction mean another build."""
 
-EXAMPLES_KEPT = 5
-
-
-_KEPT_WITHOUT_SCORES = 1 << 20
-"""Bytes of output that are held back before they are counted as written, where no networks were needed for them."""
-
 
 class Scorer(Protocol):
-    """What turns a table of variants into scores."""
+    """Scores rows (chrom, pos, ref, alt, strand, gene), neighbours side by side; `gene` names genes of the annotation.
+    `alone`: one row whose scores must not depend on anything else (batch, threads, earlier calls)."""
 
-    def __call__(self, table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores:
-        """Score rows (chrom, pos, ref, alt, strand, gene).
-
-        Args:
-            table: rows, neighbours side by side.
-            annotation: genes by the names in the table's column `gene`.
-            alone: one row whose scores must not depend on anything else (batch, threads, earlier calls).
-        """
+    def __call__(self, table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores: ...
 
 
 @dataclass(frozen=True)
@@ -78,44 +63,6 @@ class Settings:
     strict: bool = False
     replace: bool = False
     precision: Precision = "fp32"
-
-
-@dataclass
-class Totals:
-    """Running counts of a file. `alleles == alleles_scored + sum(unscored.values())` at every moment.
-
-    Attributes:
-        records: records read.
-        alleles: alternative alleles read (a record without any counts as one).
-        alleles_scored: alleles with at least one score.
-        scores: entries written: one an allele and gene.
-        unscored: alleles without a score, by reason.
-        examples: up to five alleles for each reason.
-        checked: records whose reference allele was compared with the genome.
-        mismatched: those that differ.
-        computed_alone: entries near a rounding border, computed again one by one.
-        replaced: records that held an older entry under the same key.
-        looked_up: entries taken from tables.
-    """
-
-    records: int = 0
-    alleles: int = 0
-    alleles_scored: int = 0
-    scores: int = 0
-    unscored: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-    checked: int = 0
-    mismatched: int = 0
-    computed_alone: int = 0
-    replaced: int = 0
-    looked_up: int = 0
-
-    def leave_out(self, record: TextRecord, alt: str, reason: str) -> None:
-        """Count one allele under a reason."""
-        self.unscored[reason] = self.unscored.get(reason, 0) + 1
-        kept = self.examples.setdefault(reason, [])
-        if len(kept) < EXAMPLES_KEPT:
-            kept.append(f"{record.chrom}:{record.pos} {record.ref[:30]}>{alt[:30]}")
 
 
 @dataclass(frozen=True)
@@ -192,6 +139,24 @@ class FileScorer:
         strict = settings.strict
         margin = flank + settings.distance if strict else 0
         self._pass_through = PassThrough(genome, annotation, info, 2 * settings.distance, margin, strict, precomputed)
+
+    def header(self, source: TextVariants, provenance: Sequence[str]) -> bytes:
+        """The output's header.
+
+        Raises:
+            InputError: the input declares our INFO key already, and replacing was not asked for.
+        """
+        definitions = self.info.definitions()
+        if self.info.key in declared(source.header) and not self.settings.replace:
+            raise InputError(
+                f"{source.name} already declares INFO {self.info.key}, so that it may hold such scores; add --replace "
+                "to overwrite them, or take them out first"
+            )
+        if self.settings.strict:
+            definitions = {self.info.key: definitions[self.info.key]}
+        if self.precomputed:
+            definitions |= self.info.source_definition()
+        return source.header_with(definitions, provenance)
 
     def block(self, block: Block) -> bytes:
         """The records' text with scores put in, in their order.
@@ -272,7 +237,7 @@ class FileScorer:
         totals.alleles += len(alts)
 
         def leave_out(alt: str, reason: str, symbol: str = "") -> None:
-            totals.leave_out(record, alt, reason)
+            totals.leave_out(f"{record.chrom}:{record.pos} {record.ref[:30]}>{alt[:30]}", reason)
             plan.unscored.append(f"{info_safe(alt)}|{info_safe(symbol)}|{reasons.in_info(reason)}")
 
         reason = reasons.NO_ALTERNATIVE if not record.alts else self._reason_of_record(record)
@@ -431,9 +396,6 @@ _INTRON_ENDS = {"+": {("GT", "AG"), ("GC", "AG"), ("AT", "AC")}, "-": {("CT", "A
 """First and last two bases of an intron on the plus strand, for genes of either strand."""
 
 
-Report = Callable[[Totals], None]
-
-
 def score_stream(
     variants: TextVariants,
     scorer: FileScorer,
@@ -442,19 +404,10 @@ def score_stream(
     provenance: list[str],
     report: Report | None,
 ) -> None:
-    """Score to a stream, block by block; what was written cannot be taken back.
-
-    Args:
-        variants: the input.
-        scorer: of this input.
-        sink: where bytes go.
-        packed: compress them (BGZF).
-        provenance: lines to put into the header.
-        report: told of the totals after each block.
-    """
+    """Score to a stream, block by block; what was written cannot be taken back. Arguments as for `fill`."""
     pack = bgzf.compress if packed else bytes
-    sink.write(pack(header_of(variants, scorer, provenance)))
-    for block in blocks(variants):
+    sink.write(pack(scorer.header(variants, provenance)))
+    for block in variants.blocks():
         sink.write(pack(scorer.block(block)))
         sink.flush()
         if report is not None:
@@ -462,96 +415,3 @@ def score_stream(
     if packed:
         sink.write(bgzf.END_BLOCK)
     sink.flush()
-
-
-def score_to_partial(
-    variants: TextVariants,
-    scorer: FileScorer,
-    partial: Unfinished,
-    packed: bool,
-    provenance: list[str],
-    identity: dict[str, Any],
-    resume: bool,
-    report: Report | None,
-) -> int:
-    """Score into the partial file of an output, going on from the last whole block where asked to.
-
-    Args:
-        identity: all that the output's text depends on besides the records; a partial file of another is refused.
-        resume: go on with what an interrupted run left.
-        (others as for `score_stream`)
-
-    Returns:
-        Records taken over from the interrupted run.
-
-    Raises:
-        InputError: the input is not the one that the interrupted run read.
-    """
-    account = partial.read_account(identity) if resume else None
-    taken_over = 0 if account is None else account.records
-    account = account or Account(identity)
-    if taken_over:
-        scorer.totals = totals_of(account, partial.account_path)
-    pack = bgzf.compress if packed else bytes
-    partial.begin(account, pack(header_of(variants, scorer, provenance)))
-    digest = hashlib.sha256()
-    skipped = 0
-    waiting = bytearray()
-    for block in blocks(variants):
-        digest.update(block.text)
-        if skipped < taken_over:
-            skipped += len(block)
-            if skipped >= taken_over and (skipped > taken_over or digest.hexdigest() != account.digest):
-                raise InputError(
-                    f"{variants.name} is not what the interrupted run read: its first {taken_over} records differ; "
-                    "give the same input, or run again without --resume"
-                )
-            continue
-        computed = scorer.totals.scores - scorer.totals.looked_up
-        waiting += pack(scorer.block(block))
-        account.records += len(block)
-        account.digest = digest.hexdigest()
-        account.stats = dict(vars(scorer.totals))
-        if scorer.totals.scores - scorer.totals.looked_up > computed or len(waiting) > _KEPT_WITHOUT_SCORES:
-            partial.append(bytes(waiting), account)
-            waiting.clear()
-        if report is not None:
-            report(scorer.totals)
-    if skipped < taken_over:
-        raise InputError(
-            f"{variants.name} has fewer records ({skipped}) than the interrupted run wrote ({taken_over}); "
-            "give the same input, or run again without --resume"
-        )
-    if waiting:
-        partial.append(bytes(waiting), account)
-    partial.finish(bgzf.END_BLOCK if packed else b"")
-    return taken_over
-
-
-def totals_of(account: Account, path: Path) -> Totals:
-    """The running totals of an account that was stored at a path.
-
-    Raises:
-        RunError: they are damaged.
-    """
-    with one_error(path, "run again without --resume", kind=RunError):
-        return restored(Totals, account.stats)
-
-
-def header_of(variants: TextVariants, scorer: FileScorer, provenance: list[str]) -> bytes:
-    """The output's header.
-
-    Raises:
-        InputError: the input declares our INFO key already, and replacing was not asked for.
-    """
-    definitions = scorer.info.definitions()
-    if scorer.info.key in declared(variants.header) and not scorer.settings.replace:
-        raise InputError(
-            f"{variants.name} already declares INFO {scorer.info.key}, so that it may hold such scores; add --replace "
-            "to overwrite them, or take them out first"
-        )
-    if scorer.settings.strict:
-        definitions = {scorer.info.key: definitions[scorer.info.key]}
-    if scorer.precomputed:
-        definitions |= scorer.info.source_definition()
-    return variants.header_with(definitions, provenance)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,21 +22,14 @@ from meta_spliceai.files import place_of
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.base_layer.scoring import CHECKED, score_variants
-from meta_spliceai.splice_engine.base_layer.vcf.bcf import check_convertible, to_bcf
+from meta_spliceai.splice_engine.base_layer.scoring import CHECKED, Computation, score_variants
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import field_of
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, take
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
-from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
-from meta_spliceai.splice_engine.base_layer.vcf.score_file import (
-    FileScorer,
-    Settings,
-    Totals,
-    check_annotation,
-    score_stream,
-    score_to_partial,
-)
+from meta_spliceai.splice_engine.base_layer.vcf.reader import check_convertible, open_variants, reopened, to_bcf
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, check_annotation, score_stream
 from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
-from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 
@@ -46,6 +40,23 @@ OUTPUT_TYPES = ("v", "z", "b")
 """VCF text, bgzipped VCF, BCF."""
 
 MISMATCHES_TO_WARN = 0.05
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a file is read and written.
+
+    Attributes:
+        output_type: v, z or b; by default from the output's name.
+        resume: go on with what an interrupted run to the same output left.
+        precomputed: tables of scores (see `ScoreTable`); only what they do not have is computed.
+        cut: which of the records are scored and written.
+    """
+
+    output_type: str | None = None
+    resume: bool = False
+    precomputed: Sequence[Path] = ()
+    cut: Cut = WHOLE
 
 
 class ModelScorer:
@@ -68,24 +79,16 @@ class ModelScorer:
         Raises:
             RunError: another precision than float32 changes scores too much; a file is not to hold both.
         """
-        if not alone:
-            scores = score_variants(
-                table,
-                self.genome,
-                self.model,
-                self.distance,
-                annotation=annotation,
-                precision=self.precision,
-                check_on=CHECKED // 8 if self.check else CHECKED,
-            )
-            if scores.precision != self.precision:
-                raise RunError(f"{self.model.name}: {scores.check}; score again with --precision fp32")
-            self.check = self.check or scores.check
-            return scores
-        with one_thread():
-            return score_variants(
-                table, self.genome, self.model, self.distance, annotation=annotation, method="full", batch_size=1
-            )
+        if alone:
+            with one_thread():
+                how = Computation("full", batch_size=1)
+                return score_variants(table, self.genome, self.model, self.distance, annotation=annotation, how=how)
+        how = Computation(precision=self.precision, check_on=CHECKED // 8 if self.check else CHECKED)
+        scores = score_variants(table, self.genome, self.model, self.distance, annotation=annotation, how=how)
+        if scores.precision != self.precision:
+            raise RunError(f"{self.model.name}: {scores.check}; score again with --precision fp32")
+        self.check = self.check or scores.check
+        return scores
 
 
 @contextmanager
@@ -120,11 +123,8 @@ def score_vcf(
     annotation: str,
     model: BaseModel,
     settings: Settings,
-    *,
-    output_type: str | None = None,
-    resume: bool = False,
-    report: Callable[[Totals], None] | None = None,
-    precomputed: Sequence[Path] = (),
+    options: Options = Options(),
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Score a file of variants.
 
@@ -135,10 +135,8 @@ def score_vcf(
         annotation: "grch37", "grch38", or path of a table or GTF.
         model: the networks.
         settings: distance, mask, strictness.
-        output_type: v, z or b; by default from the output's name.
-        resume: go on with what an interrupted run to the same output left.
+        options: kind of output, resuming, tables, pieces.
         report: told of the totals after each block.
-        precomputed: tables of scores (see `ScoreTable`); only what they do not have is computed.
 
     Returns:
         The account: counts, reasons, settings, time.
@@ -147,13 +145,17 @@ def score_vcf(
         InputError, IntegrityError, MissingExtraError, RunError: one line each; see the modules called.
     """
     started = time.monotonic()
-    kind = output_type_of(out, output_type)
+    kind = output_type_of(out, options.output_type)
     to_stream = out == STREAM or (Path(out).exists() and not Path(out).is_file() and not Path(out).is_dir())
-    if to_stream and resume:
+    if to_stream and options.resume:
         raise InputError("--resume needs a file to go on with; name it with -o FILE")
+    if options.cut.shard is not None and kind == "b":
+        raise InputError(
+            "a shard is written as a VCF: name it NAME.vcf.gz; merge then writes a BCF if OUT ends in .bcf"
+        )
     if not 1 <= settings.distance <= 4999:
         raise InputError(f"--distance {settings.distance} is outside 1 to 4999")
-    for read in (source, str(reference), f"{reference}.fai", annotation, *map(str, precomputed)):
+    for read in (source, str(reference), f"{reference}.fai", annotation, *map(str, options.precomputed)):
         if not to_stream and read != STREAM and place_of(Path(out)) == place_of(Path(read)):
             raise InputError(f"{out} is the same file as {read}, which is read; name another output")
     genes = GeneAnnotation.named(annotation)
@@ -162,23 +164,26 @@ def score_vcf(
     field = field_of(model)
     networks = ModelScorer(model, genome, settings.distance, settings.precision)
     asked = _asked(model, settings, genes)
-    tables = [ScoreTable(path, field, model, asked) for path in precomputed]
+    tables = [ScoreTable(path, field, model, asked) for path in options.precomputed]
     scorer = FileScorer(genome, genes, networks, field, settings, model.flank, tables)
-    provenance = [_provenance(asked, model, settings, genes, reference, precomputed)]
+    provenance = [_provenance(asked, model, settings, genes, reference, options.precomputed)]
     taken_over = 0
     with _opened(source) as stream:
-        name = "standard input" if source == STREAM else source
-        variants = open_variants(stream, name)
+        variants = open_variants(stream, "standard input" if source == STREAM else source)
         if source != STREAM and kind == "b" and not variants.binary:
             check_convertible(Path(source))
+        piece = take(variants, lambda: reopened(source), source, options.cut, genes, genome)
+        provenance += piece
         if to_stream:
             _to_stream(variants, scorer, out, kind, provenance, report)
         else:
-            identity = _identity(variants, model, settings, genes, reference, kind)
-            identity |= {f"table {path.name}": _state(path) for path in precomputed}
-            taken_over = _to_file(variants, scorer, Path(out), kind, provenance, identity, resume, report)
+            identity = _identity(variants, model, settings, genes, reference, kind) | {"piece": " ".join(piece)}
+            identity |= {f"table {path.name}": _state(path) for path in options.precomputed}
+            with Unfinished(Path(out)) as partial:
+                taken_over = fill(variants, scorer, partial, kind != "v", provenance, identity, options.resume, report)
+                partial.put_in_place(to_bcf if kind == "b" else None)
     account = _account(scorer, model, genes, source, out, reference, taken_over, time.monotonic() - started)
-    return {**account, "precision_check": networks.check}
+    return {**account, "piece": piece, "precision_check": networks.check}
 
 
 def _to_stream(
@@ -187,7 +192,7 @@ def _to_stream(
     out: str,
     kind: str,
     provenance: list[str],
-    report: Callable[[Totals], None] | None,
+    report: Report | None,
 ) -> None:
     with _sink(out) as sink:
         if kind != "b":
@@ -199,25 +204,8 @@ def _to_stream(
                 score_stream(variants, scorer, handle, True, provenance, report)
             to_bcf(scored, converted)
             with converted.open("rb") as handle:
-                while piece := handle.read(1 << 20):
-                    sink.write(piece)
+                shutil.copyfileobj(handle, sink)
             sink.flush()
-
-
-def _to_file(
-    variants: TextVariants,
-    scorer: FileScorer,
-    out: Path,
-    kind: str,
-    provenance: list[str],
-    identity: dict[str, Any],
-    resume: bool,
-    report: Callable[[Totals], None] | None,
-) -> int:
-    with Unfinished(out) as unfinished:
-        taken_over = score_to_partial(variants, scorer, unfinished, kind != "v", provenance, identity, resume, report)
-        unfinished.put_in_place(to_bcf if kind == "b" else None)
-    return taken_over
 
 
 @contextmanager

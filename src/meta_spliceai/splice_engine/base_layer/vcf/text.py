@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, count
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Int64
@@ -32,6 +32,13 @@ BLOCK_BYTES = 1 << 25
 """What is scored together has so many records, or takes so many bytes, at most."""
 MOST_ALTERNATIVES = 2**16 - 2
 """Alternative alleles of a record: as many as a BCF can hold beside the reference."""
+
+
+Line = tuple[int, bytes]
+"""Number of a line in its file, 1-based, and the line as it stands there, line end included."""
+
+_PLACE = re.compile(rb"([^\t]*+)\t([0-9]{1,10}+)\t[^\t]*+\t[^\t]*+\t([^\t]*+)\t")
+"""CHROM, POS and ALT."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,11 @@ def _key(entry: bytes) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """Records that follow one another: their lines, and the number of the first of them."""
+    """Records that follow one another: their lines, and the numbers of these."""
 
     variants: TextVariants
     raws: list[bytes]
-    first: int
+    numbers: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.raws)
@@ -99,7 +106,7 @@ class Block:
 
     def record(self, place: int) -> TextRecord:
         """The record at a place (0-based) in the block, read."""
-        return self.variants.record(self.raws[place], self.first + place)
+        return self.variants.record(self.raws[place], self.numbers[place])
 
 
 class TextVariants:
@@ -122,6 +129,7 @@ class TextVariants:
         self._lists = split_lines(chunks, name)
         self.header = self._read_header()
         self.first = len(self.header) + 1
+        self._chosen: Iterator[Line] | None = None
         self.width = self.header[-1].count(b"\t") + 1
 
     def _read_header(self) -> list[bytes]:
@@ -158,12 +166,71 @@ class TextVariants:
             for place in range(len(lines)):
                 yield lines, place
 
-    def lists(self) -> Iterator[list[bytes]]:
-        """The lines of the records, as they stand in the file, in lists of any length."""
-        return self._lists
+    @property
+    def rows(self) -> Iterator[Line]:
+        """Lines of records that are to be read; to be asked for once."""
+        return enumerate(chain.from_iterable(self._lists), start=self.first) if self._chosen is None else self._chosen
+
+    @rows.setter
+    def rows(self, chosen: Iterator[Line]) -> None:
+        self._chosen = chosen
 
     def __iter__(self) -> Iterator[TextRecord]:
-        return map(self.record, chain.from_iterable(self._lists), count(self.first))
+        return (self.record(line, number) for number, line in self.rows)
+
+    def placed(self) -> Iterator[tuple[Line, str, int, int]]:
+        """Each line still to be read, its contig and position, and how many alternative alleles made of bases it has.
+
+        Raises:
+            InputError: a line that is no record.
+        """
+        return self._placed(self.rows)
+
+    def _placed(self, rows: Iterator[Line]) -> Iterator[tuple[Line, str, int, int]]:
+        for number, line in rows:
+            found = _PLACE.match(line)
+            if found is None:
+                self.record(line, number)
+                raise RuntimeError(f"line {number} is a record without a place")
+            alt = found[3]
+            alleles = 0 if alt == b"." else alt.count(b",") + 1 - alt.count(b"<")
+            yield (number, line), found[1].decode("latin-1"), int(found[2]), alleles
+
+    def blocks(self) -> Iterator[Block]:
+        """Records in blocks; where a block ends depends on the records alone."""
+        if self._chosen is not None:
+            yield from self._blocks_of(self._chosen)
+            return
+        held: list[bytes] = []
+        first = self.first
+        for lines in self._lists:
+            held += lines
+            begin = 0
+            while begin < len(held):
+                sizes = np.cumsum([len(raw) for raw in held[begin : begin + BLOCK_RECORDS]])
+                end = begin + min(BLOCK_RECORDS, int(np.searchsorted(sizes, BLOCK_BYTES)) + 1)
+                if end > len(held):
+                    break
+                yield Block(self, held[begin:end], range(first + begin, first + end))
+                begin = end
+            first += begin
+            del held[:begin]
+        if held:
+            yield Block(self, held, range(first, first + len(held)))
+
+    def _blocks_of(self, rows: Iterator[Line]) -> Iterator[Block]:
+        raws: list[bytes] = []
+        numbers: list[int] = []
+        size = 0
+        for number, raw in rows:
+            raws.append(raw)
+            numbers.append(number)
+            size += len(raw)
+            if len(raws) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
+                yield Block(self, raws, numbers)
+                raws, numbers, size = [], [], 0
+        if raws:
+            yield Block(self, raws, numbers)
 
     def record(self, line: bytes, number: int) -> TextRecord:
         """One line, read.
@@ -191,28 +258,24 @@ class TextVariants:
         return TextRecord(line, number, chrom.decode("latin-1"), int(pos), ref.decode("latin-1"), alts)
 
     def header_with(self, info: dict[str, str], extra: Sequence[str]) -> bytes:
-        """The header with INFO definitions put in; see `header_with`."""
-        return b"".join(header_with(self.header, info, extra))
+        """The header with INFO definitions: each in place of an old one of the same ID, else before the column line.
 
-
-def blocks(variants: TextVariants) -> Iterator[Block]:
-    """Records in blocks; where a block ends depends on the records alone."""
-    held: list[bytes] = []
-    first = variants.first
-    for lines in variants.lists():
-        held += lines
-        begin = 0
-        while begin < len(held):
-            sizes = np.cumsum([len(raw) for raw in held[begin : begin + BLOCK_RECORDS]])
-            end = begin + min(BLOCK_RECORDS, int(np.searchsorted(sizes, BLOCK_BYTES)) + 1)
-            if end > len(held):
-                break
-            yield Block(variants, held[begin:end], first + begin)
-            begin = end
-        first += begin
-        del held[:begin]
-    if held:
-        yield Block(variants, held, first)
+        Args:
+            info: ID: the whole definition line, without line end.
+            extra: further lines (without line end), put before the column line unless the very same line is there.
+        """
+        line_end = b"\r\n" if self.header[-1].endswith(b"\r\n") else b"\n"
+        lines = list(self.header)
+        known = declared(lines)
+        new = []
+        for key, definition in info.items():
+            line = definition.encode() + line_end
+            if key in known:
+                lines[known[key]] = line
+            else:
+                new.append(line)
+        new += [line.encode() + line_end for line in extra if line.encode() + line_end not in lines]
+        return b"".join([*lines[:-1], *new, lines[-1]])
 
 
 def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[list[bytes]]:
@@ -255,25 +318,3 @@ def declared(header: Sequence[bytes], kind: bytes = b"INFO") -> dict[str, int]:
         if match:
             found[match.group(1).decode("latin-1")] = index
     return found
-
-
-def header_with(header: Sequence[bytes], info: dict[str, str], extra: Sequence[str]) -> list[bytes]:
-    """A header with INFO definitions: each in place of an old one of the same ID, else before the column line.
-
-    Args:
-        header: lines with their line ends, the column line last.
-        info: ID: the whole definition line, without line end.
-        extra: further lines (without line end), put before the column line unless the very same line is there.
-    """
-    line_end = b"\r\n" if header[-1].endswith(b"\r\n") else b"\n"
-    lines = list(header)
-    known = declared(header)
-    new = []
-    for key, definition in info.items():
-        line = definition.encode() + line_end
-        if key in known:
-            lines[known[key]] = line
-        else:
-            new.append(line)
-    new += [line.encode() + line_end for line in extra if line.encode() + line_end not in lines]
-    return [*lines[:-1], *new, lines[-1]]

@@ -8,12 +8,14 @@ counted block are cut off when a run goes on. Nothing is written twice and nothi
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import filelock
 from pydantic import TypeAdapter
@@ -21,9 +23,83 @@ from pydantic import TypeAdapter
 from meta_spliceai.errors import InputError, RunError, shown
 from meta_spliceai.files import atomic_write
 from meta_spliceai.read_hostile import one_error
+from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 
-_FORMAT = 1
+EXAMPLES_KEPT = 5
+_KEPT_WITHOUT_SCORES = 1 << 20
+"""Bytes of output that are held back before they are counted as written, where nothing was computed for them."""
+
 T = TypeVar("T")
+B_co = TypeVar("B_co", bound="SomeBlock", covariant=True)
+
+
+@dataclass
+class Totals:
+    """Running counts of a file. `alleles == alleles_scored + sum(unscored.values())` at every moment.
+
+    Attributes:
+        records: records read.
+        alleles: alternative alleles read (a record without any counts as one).
+        alleles_scored: alleles with at least one score.
+        scores: entries written: one an allele and gene.
+        unscored: alleles without a score, by reason.
+        examples: up to five alleles for each reason.
+        checked: records whose reference allele was compared with the genome.
+        mismatched: those that differ.
+        computed_alone: entries near a rounding border, computed again one by one.
+        replaced: records that held an older entry under the same key.
+        looked_up: entries taken from tables.
+    """
+
+    records: int = 0
+    alleles: int = 0
+    alleles_scored: int = 0
+    scores: int = 0
+    unscored: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    checked: int = 0
+    mismatched: int = 0
+    computed_alone: int = 0
+    replaced: int = 0
+    looked_up: int = 0
+
+    def leave_out(self, example: str, reason: str) -> None:
+        """Count one allele, in words, under a reason."""
+        self.unscored[reason] = self.unscored.get(reason, 0) + 1
+        kept = self.examples.setdefault(reason, [])
+        if len(kept) < EXAMPLES_KEPT:
+            kept.append(example)
+
+
+class SomeBlock(Protocol):
+    """Records that are written together."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def text(self) -> bytes: ...
+
+
+class Source(Protocol[B_co]):
+    """An opened input, whose blocks depend on the records alone."""
+
+    @property
+    def name(self) -> str: ...
+
+    def blocks(self) -> Iterator[B_co]: ...
+
+
+class Writer(Protocol):
+    """What makes an output's text of an input's header and blocks, and counts in `totals`."""
+
+    totals: Totals
+
+    def header(self, source: Any, provenance: Sequence[str]) -> bytes: ...
+
+    def block(self, block: Any) -> bytes: ...
+
+
+Report = Callable[[Totals], None]
 
 
 @dataclass
@@ -74,13 +150,12 @@ class Unfinished:
     def __enter__(self) -> Unfinished:
         if self.out.is_dir():
             raise InputError(f"{self.out} is a folder; name the output file")
-        try:
+        with self._explaining():
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(blocking=False)
-        except filelock.Timeout:
-            raise RunError(f"another process is writing {self.out}; wait for it or name another output") from None
-        except OSError as error:
-            raise self._explained(error) from error
+            try:
+                self._lock.acquire(blocking=False)
+            except filelock.Timeout:
+                raise RunError(f"another process is writing {self.out}; wait for it or name another output") from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,10 +176,7 @@ class Unfinished:
             return None
         with one_error(self.account_path, f"delete it and {self.partial.name}, and start again", kind=RunError):
             stored = json.loads(self.account_path.read_text(encoding="utf-8"))
-            version = stored.pop("format")
-            account = restored(Account, stored) if version == _FORMAT else Account({})
-        if version != _FORMAT:
-            raise RunError(f"{self.partial} was begun by another version of this package; run again without --resume")
+            account = restored(Account, stored)
         for key in sorted({*account.settings, *settings}):
             if account.settings.get(key) != settings.get(key):
                 raise InputError(
@@ -118,7 +190,7 @@ class Unfinished:
 
     def begin(self, account: Account, header: bytes) -> None:
         """Open the partial file: anew with the header, or behind the last whole block of an interrupted run."""
-        try:
+        with self._explaining():
             if account.records:
                 self._handle = self.partial.open("r+b")
                 self._handle.truncate(account.size)
@@ -126,53 +198,50 @@ class Unfinished:
             else:
                 self._handle = self.partial.open("wb")
                 self.append(header, account)
-        except OSError as error:
-            raise self._explained(error) from error
 
     def append(self, data: bytes, account: Account) -> None:
         """Write a whole block and count it; `account` already holds the records it stands for."""
-        handle = self._handle
-        if handle is None:
-            raise RuntimeError("the partial file is not open")
-        try:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        except OSError as error:
-            raise self._explained(error) from error
+        self.finish(data)
         account.size += len(data)
-        if not self.partial.exists():  # an open file may still be written to; the account would begin a folder anew
-            raise self._explained(FileNotFoundError(errno.ENOENT, "gone", str(self.partial)))
-        try:
-            with atomic_write(self.account_path) as stream:
-                json.dump({"format": _FORMAT, **asdict(account)}, stream)
-        except RunError as error:  # the disk is full, or the folder is gone
-            cause = error.__cause__
-            raise self._explained(cause) if isinstance(cause, OSError) else error from error
+        with self._explaining():
+            if not self.partial.exists():  # an open file may still be written to; the account would begin a folder anew
+                raise FileNotFoundError(errno.ENOENT, "gone", str(self.partial))
+            try:
+                with atomic_write(self.account_path) as stream:
+                    json.dump(asdict(account), stream)
+            except RunError as error:  # the disk is full, or the folder is gone
+                raise error.__cause__ if isinstance(error.__cause__, OSError) else error from error
 
     def finish(self, end: bytes) -> None:
         """Write what stands behind the last record, so that the partial file is whole."""
-        handle = self._handle
-        if handle is None:
+        if self._handle is None:
             raise RuntimeError("the partial file is not open")
-        try:
-            handle.write(end)
-            handle.flush()
-            os.fsync(handle.fileno())
-        except OSError as error:
-            raise self._explained(error) from error
+        with self._explaining():
+            self._handle.write(end)
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
 
     def put_in_place(self, convert: Callable[[Path, Path], None] | None) -> None:
         """Turn the whole partial file into the output: by renaming it, or by a conversion that is itself atomic."""
-        try:
+        with self._explaining():
             if convert is None:
                 os.replace(self.partial, self.out)
             else:
                 convert(self.partial, self.out)
                 self.partial.unlink()
+        self.account_path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Keep nothing of what was written."""
+        self.partial.unlink(missing_ok=True)
+        self.account_path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise self._explained(error) from error
-        self.account_path.unlink(missing_ok=True)
 
     def _explained(self, error: OSError) -> Exception:
         if error.errno == errno.ENOSPC:
@@ -188,3 +257,81 @@ class Unfinished:
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             return RunError(f"{self.out.parent} cannot be written to ({error.strerror}); name another output")
         return error
+
+
+def fill(
+    source: Source[SomeBlock],
+    writer: Writer,
+    partial: Unfinished,
+    packed: bool,
+    provenance: Sequence[str],
+    identity: dict[str, Any],
+    resume: bool,
+    report: Report | None,
+) -> int:
+    """Write all of an input into the partial file of an output, going on from the last whole block where asked to.
+
+    Args:
+        source: the input.
+        writer: makes the text.
+        packed: compress it (BGZF).
+        provenance: lines to put into the header.
+        identity: all that the text depends on besides the records; a partial file of another is refused.
+        resume: go on with what an interrupted run left.
+        report: told of the totals after each block.
+
+    Returns:
+        Records taken over from the interrupted run.
+
+    Raises:
+        InputError: the input is not the one that the interrupted run read.
+    """
+    account = partial.read_account(identity) if resume else None
+    taken_over = 0 if account is None else account.records
+    account = account or Account(identity)
+    if taken_over:
+        writer.totals = totals_of(account, partial.account_path)
+    pack = bgzf.compress if packed else bytes
+    partial.begin(account, pack(writer.header(source, provenance)))
+    digest = hashlib.sha256()
+    skipped = 0
+    waiting = bytearray()
+    for block in source.blocks():
+        digest.update(block.text)
+        if skipped < taken_over:
+            skipped += len(block)
+            if skipped >= taken_over and (skipped > taken_over or digest.hexdigest() != account.digest):
+                raise InputError(
+                    f"{source.name} is not what the interrupted run read: its first {taken_over} records differ; "
+                    "give the same input, or run again without --resume"
+                )
+            continue
+        computed = writer.totals.scores - writer.totals.looked_up
+        waiting += pack(writer.block(block))
+        account.records += len(block)
+        account.digest = digest.hexdigest()
+        account.stats = dict(vars(writer.totals))
+        if writer.totals.scores - writer.totals.looked_up > computed or len(waiting) > _KEPT_WITHOUT_SCORES:
+            partial.append(bytes(waiting), account)
+            waiting.clear()
+        if report is not None:
+            report(writer.totals)
+    if skipped < taken_over:
+        raise InputError(
+            f"{source.name} has fewer records ({skipped}) than the interrupted run wrote ({taken_over}); "
+            "give the same input, or run again without --resume"
+        )
+    if waiting:
+        partial.append(bytes(waiting), account)
+    partial.finish(bgzf.END_BLOCK if packed else b"")
+    return taken_over
+
+
+def totals_of(account: Account, path: Path) -> Totals:
+    """The running totals of an account that was stored at a path.
+
+    Raises:
+        RunError: they are damaged.
+    """
+    with one_error(path, "run again without --resume", kind=RunError):
+        return restored(Totals, account.stats)

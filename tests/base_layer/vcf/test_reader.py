@@ -14,7 +14,7 @@ import pysam.bcftools
 import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.splice_engine.base_layer.vcf import bcf
+from meta_spliceai.splice_engine.base_layer.vcf import reader
 from meta_spliceai.splice_engine.base_layer.vcf.bgzf import read_blocks
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
 
@@ -53,7 +53,7 @@ def plain(packed: bytes) -> bytes:
 
 def text_of(data: bytes, piece: int = 4096) -> bytes:
     pieces = (data[at : at + piece] for at in range(0, len(data), piece))
-    return b"".join(bcf.as_text(pieces, "in.bcf"))
+    return b"".join(reader.as_text(pieces, "in.bcf"))
 
 
 @pytest.mark.parametrize("form", ["packed", "plain"])
@@ -113,12 +113,12 @@ def test_an_input_that_breaks_off_is_no_shorter_file(plain: bytes) -> None:
         raise OSError(5, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output error"):
-        list(bcf.as_text(pieces(), "in.bcf"))
+        list(reader.as_text(pieces(), "in.bcf"))
 
 
 def test_who_stops_reading_leaves_no_process(plain: bytes) -> None:
     record = plain[9 + int.from_bytes(plain[5:9], "little") :]
-    many = bcf.as_text([plain, *[record] * 100_000], "in.bcf")
+    many = reader.as_text([plain, *[record] * 100_000], "in.bcf")
     next(many)
     began = time.monotonic()
     many.close()

@@ -1,0 +1,192 @@
+"""The files that predictions stand in: known by their suffix, with a card beside them, in one piece or in many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from csv import reader
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_json
+
+from meta_spliceai.errors import InputError
+from meta_spliceai.files import atomic_write, whole_file
+from meta_spliceai.read_hostile import one_error
+from meta_spliceai.splice_engine.base_layer.vcf.merge import merge_vcfs
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import Part, Piece, counted, in_order, require_count
+
+VCF_SUFFIXES = (".vcf", ".vcf.gz")
+TABLE_SUFFIXES = (".tsv", ".csv", ".parquet")
+ROWS_A_GROUP = 100_000
+"""Of a Parquet file."""
+
+
+def check_output(out: Path, source: Path, annotates: bool) -> None:
+    """Refuse an output that could not be written, before anything is computed.
+
+    Args:
+        annotates: the model gives what INFO MSAI holds.
+
+    Raises:
+        InputError: another suffix, or a VCF where the input is none, or the model's columns do not fit.
+    """
+    name = out.name.lower()
+    if name.endswith(TABLE_SUFFIXES):
+        return
+    if not name.endswith(VCF_SUFFIXES):
+        raise InputError(
+            f"-o {out}: the suffix says no format; use one of {', '.join((*VCF_SUFFIXES, *TABLE_SUFFIXES))}"
+        )
+    if not source.name.lower().endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
+        raise InputError(f"-o {out}: {source} is no VCF that could be annotated; name a table, as out.tsv")
+    if not annotates:
+        raise InputError(f"-o {out}: a run's columns are a table's; name out.tsv, out.csv or out.parquet")
+
+
+def card_of(out: Path) -> Path:
+    """Where the card of an output stands."""
+    return out.with_name(f"{out.name}.card.json")
+
+
+def write_card(out: Path, card: dict[str, Any]) -> None:
+    """Write what the model is beside an output."""
+    with atomic_write(card_of(out), "wb") as handle:
+        handle.write(to_json(card, indent=2, inf_nan_mode="null") + b"\n")
+
+
+def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
+    """Put together what `score` or `predict` wrote with --shard, as one run would have written it.
+
+    Args:
+        out: .vcf, .vcf.gz or .bcf of VCFs; .tsv, .csv or .parquet of tables in the same format.
+        pieces: in any order; tables have their cards beside them.
+
+    Returns:
+        how many, and of what: records or rows.
+
+    Raises:
+        InputError: a piece is missing, doubled, of another run or kind, or none.
+        IntegrityError: a piece is truncated, or has not all of its records.
+    """
+    name = out.name.lower()
+    if not name.endswith((*VCF_SUFFIXES, ".bcf", *TABLE_SUFFIXES)):
+        raise InputError(f"{out}: the suffix says no format; use that of the pieces")
+    if not name.endswith(TABLE_SUFFIXES):
+        records = merge_vcfs(out, pieces)
+        if card_of(pieces[0]).is_file():
+            write_card(out, _card_and_piece(pieces[0])[0])
+        return records, "records"
+    cards = {path: _card_and_piece(path) for path in pieces}
+    parts = []
+    for path, (card, said) in cards.items():
+        if path.suffix.lower() != out.suffix.lower():
+            raise InputError(f"{path} is no {out.suffix}, as {out} is; pieces and output have one format")
+        parts.append(Part(path, Piece.read(said["line"], card_of(path)), [json.dumps(card), _head_of(path)]))
+    tables = []
+    for part, expected in in_order(parts):
+        require_count(part.path, int(cards[part.path][1]["records"]), expected)
+        tables.append((part.path, int(cards[part.path][1]["rows"])))
+    if name.endswith(".parquet"):
+        from pyarrow import parquet
+
+        write_parquet(out, parquet.read_schema(tables[0][0]), chain.from_iterable(_batches(*table) for table in tables))
+    else:
+        with atomic_write(out, "wb") as sink:
+            sink.write(parts[0].common[-1].encode())
+            for path, count in tables:
+                with path.open("rb") as stream:
+                    next(stream)
+                    sink.writelines(counted(stream, path, count))
+    write_card(out, cards[tables[0][0]][0])
+    return sum(count for _, count in tables), "rows"
+
+
+def _card_and_piece(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The card of a file's model, and what it says of the piece.
+
+    Raises:
+        InputError: there is none, or it is that of no piece.
+        IntegrityError: it is damaged.
+    """
+    file = card_of(path)
+    if not file.is_file():
+        raise InputError(f"{path} has no {file.name} beside it, which says what piece it is; keep them together")
+    with one_error(file, "make the piece anew"):
+        card = dict(json.loads(file.read_text(encoding="utf-8")))
+        piece = card.pop("piece", None)
+        if piece is not None:
+            piece = {"line": str(piece["line"]), "records": int(piece["records"]), "rows": int(piece["rows"])}
+    if piece is None:
+        raise InputError(f"{path} is no piece: its card names none; name files that predict wrote with --shard")
+    return card, piece
+
+
+def _head_of(path: Path) -> str:
+    """What all pieces of a table have in common: the line of its columns, or its schema."""
+    if path.suffix.lower() == ".parquet":
+        from pyarrow import parquet
+
+        with one_error(path, "make the piece anew"):
+            return str(parquet.read_schema(path))
+    with path.open("rb") as stream:
+        return stream.readline(1 << 20).decode("utf-8", "replace")
+
+
+def _batches(path: Path, rows: int) -> Iterator[Any]:
+    from pyarrow import parquet
+
+    with one_error(path, "make the piece anew"), parquet.ParquetFile(path) as file:
+        require_count(path, file.metadata.num_rows, rows)
+        yield from file.iter_batches()
+
+
+def as_parquet(text: Path, out: Path, columns: dict[str, type]) -> None:
+    """Make a Parquet file of the text that a `PredictionWriter` wrote for it.
+
+    Args:
+        columns: of the model.
+    """
+    import pyarrow as pa
+    from pyarrow import compute, csv
+
+    with text.open(encoding="utf-8") as stream:
+        names = next(reader(stream))
+    kinds = {"pos": pa.int64()} | {name: pa.float64() for name, kind in columns.items() if kind is float}
+    types = {name: kinds.get(name, pa.string()) for name in names}
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        options = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False)
+        with csv.open_csv(text, convert_options=options) as found:
+            for batch in found:
+                arrays = [
+                    compute.if_else(compute.equal(array, ""), None, array) if columns.get(name) is str else array
+                    for name, array in zip(names, batch.columns, strict=True)
+                ]
+                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    schema = pa.schema(list(types.items()))
+    write_parquet(out, schema, batches())
+
+
+def write_parquet(out: Path, schema: Any, batches: Iterable[Any]) -> int:
+    """Write record batches, whole or not at all, in groups of rows that do not depend on where one batch ends.
+
+    Returns:
+        rows written.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows, held = 0, pa.Table.from_batches([], schema)
+    with whole_file(out) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        for batch in batches:
+            rows += batch.num_rows
+            held = pa.concat_tables([held, pa.Table.from_batches([batch], schema)])
+            while held.num_rows >= ROWS_A_GROUP:
+                writer.write_table(held.slice(0, ROWS_A_GROUP).combine_chunks())
+                held = held.slice(ROWS_A_GROUP)
+        if held.num_rows or not rows:
+            writer.write_table(held.combine_chunks())
+    return rows
