@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, dropwhile, takewhile
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import sha256_file
@@ -186,7 +186,7 @@ class Rows(Protocol[T]):
 
 
 def take(
-    source: Rows[T], again: Callable[[], Rows[T]], path: str, cut: Cut, genes: GeneAnnotation | None,
+    source: Rows[Any], again: Callable[[], Rows[Any]], path: str, cut: Cut, genes: GeneAnnotation | None,
     genome: SequenceSource,
 ) -> list[str]:  # fmt: skip
     """Leave in a source only what is to be taken.
