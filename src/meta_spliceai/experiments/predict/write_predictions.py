@@ -18,7 +18,7 @@ from meta_spliceai.experiments.predict.output_files import VCF_SUFFIXES, as_parq
 from meta_spliceai.experiments.predict.predict_new import Model, NewVariants, Predicted, predict_block, require_one
 from meta_spliceai.experiments.predict.read_variants import TableBlock, Variants, alleles_of, open_file
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
-from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, take
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, Rows, take
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextVariants, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Totals, Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -60,7 +60,8 @@ def predict_file(
         InputError: nothing can be predicted (of a whole input), or what the modules called raise.
     """
     variants, cut, name = open_file(source), inputs.cut, out.name.lower()
-    piece = take(variants, lambda: open_file(source), str(source), cut, inputs.annotation, inputs.genome)
+    rows: Rows[Any] = variants
+    piece = take(rows, lambda: open_file(source), str(source), cut, inputs.annotation, inputs.genome)
     writer = PredictionWriter(model, inputs, out)
     with Unfinished(out) as unfinished:
         header = writer.header(variants, piece)
