@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 from meta_spliceai.errors import IntegrityError
 
@@ -54,7 +55,7 @@ def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[byt
                 )
             try:
                 text = inflater.decompress(held, _MOST_AT_ONCE)
-            except isal_zlib.error as error:
+            except IsalError as error:
                 raise IntegrityError(
                     f"{name}: a compressed block is damaged ({error}); fetch the file again"
                 ) from error
@@ -71,7 +72,7 @@ def inflate(block: bytes, name: str) -> bytes:
     """Text of one whole block, its checksum compared."""
     try:
         return isal_zlib.decompress(block, wbits=31)
-    except isal_zlib.error as error:
+    except IsalError as error:
         raise IntegrityError(f"{name}: a compressed block is damaged ({error}); fetch the file again") from error
 
 
