@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, cast
 
 from isal import isal_zlib
 
@@ -26,9 +26,11 @@ _MAX_TEXT = 0xFF00
 _LARGEST_BODY = 0x10000 - 26
 _LEVEL = 2
 """Of 0 to 3. A VCF becomes as small as with zlib's 6, in less than a tenth of the time."""
-_DAMAGED: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # isal's own stub calls it an instance
 _MOST_AT_ONCE = 1 << 20
 """Bytes of text that are unpacked at once: a few bytes that stand for gigabytes come out piece by piece."""
+
+
+_Damaged = cast(type[Exception], isal_zlib.error)  # its stub gives an instance
 
 
 def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[bytes]:
@@ -55,7 +57,7 @@ def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[byt
                 )
             try:
                 text = inflater.decompress(held, _MOST_AT_ONCE)
-            except _DAMAGED as error:
+            except _Damaged as error:
                 raise IntegrityError(
                     f"{name}: a compressed block is damaged ({error}); fetch the file again"
                 ) from error
@@ -72,7 +74,7 @@ def inflate(block: bytes, name: str) -> bytes:
     """Text of one whole block, its checksum compared."""
     try:
         return isal_zlib.decompress(block, wbits=31)
-    except _DAMAGED as error:
+    except _Damaged as error:
         raise IntegrityError(f"{name}: a compressed block is damaged ({error}); fetch the file again") from error
 
 
