@@ -104,6 +104,8 @@ def shape_of(base: BaseSpec) -> tuple[Architecture, int]:
 def feature_count(spec: ExperimentSpec) -> int:
     networks, fusion = len(spec.networks), spec.fusion
     count = POSITION_FEATURES + networks * NETWORK_FEATURES + (POOLED_FEATURES if networks > 1 else 0)
+    if fusion is not None:
+        count += len(fusion.scores)
     if fusion is not None and fusion.words:
         count += KMER_FEATURES
     if fusion is not None and fusion.trunk:

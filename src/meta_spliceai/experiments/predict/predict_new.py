@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.run.combine import columns, features_of, predict_fusion
+from meta_spliceai.experiments.run.combine import columns, external_scores, features_of, predict_fusion
 from meta_spliceai.experiments.run.prepare import trunk_reader
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
@@ -140,7 +140,8 @@ def predict_new(run: RunDirectory, workspace: Workspace, new: NewVariants) -> Pr
 
 
 def _fused(run: RunDirectory, new: NewVariants, variants: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Base scores, then the fusion (the mean over folds), then each network's Δ and kind of effect by name."""
+    """Base scores, then the fusion (the mean over folds), then other tools' scores and each network's Δ and kind of
+    effect by name."""
     spec = run.spec()
     with_exon = _with_known_exon(run, variants, new.annotation)
     device = str(choose_device(new.device))
@@ -159,11 +160,15 @@ def _fused(run: RunDirectory, new: NewVariants, variants: pd.DataFrame) -> dict[
     )
     windows = new.windows(with_exon, spec.window, spec.trunk)
     features = features_of(spec, with_exon, scores, windows, new.annotation)
+    external, _ = external_scores(spec, with_exon, "the input")
+    features = pd.concat([features, external], axis=1)
     folders = [run.path / MODEL]
     if spec.split.folds is not None:
         folders = sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
     each = [predict_fusion(Fusion.load(folder), features) for folder in folders]
     found: dict[str, np.ndarray] = dict(columns(np.mean(each, axis=0).astype(np.float32)))
+    for name in external:
+        found[name.replace(": ", ".")] = external[name].to_numpy()
     for one in scores:
         found[f"{one.model}.delta_max_window"] = max_window(one)
         found[f"{one.model}.delta_own_site"] = own_site(one, with_exon)

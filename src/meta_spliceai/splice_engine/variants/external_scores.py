@@ -1,4 +1,4 @@
-"""Scores of a tool that is not run here, from its own file, joined to variants that were tested."""
+"""Scores of a tool that is not run here, from its own file, joined to variants."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ScoreFile:
     """A tool's file of scores: a VCF (`column` is INFO/KEY), a table or a Parquet file.
 
     Attributes:
-        name: the tool's name on the leaderboard.
+        name: the tool's name.
         path: the file.
         column: which score; empty where the file has only one.
     """
@@ -57,11 +57,11 @@ class ScoreFile:
         """NAME=FILE, NAME=FILE:COLUMN or NAME=FILE:INFO/KEY."""
         name, _, rest = text.partition("=")
         if not name.strip() or not rest:
-            raise InputError(f"--scores {text}: write NAME=FILE, NAME=FILE:COLUMN or NAME=FILE:INFO/KEY")
+            raise InputError(f"scores {text}: write NAME=FILE, NAME=FILE:COLUMN or NAME=FILE:INFO/KEY")
         path, _, column = ("", "", "") if Path(rest).is_file() else rest.rpartition(":")
         found = cls(name.strip(), Path(path or rest), column)
         if not found.path.is_file():
-            raise InputError(f"--scores {name}: no file at {found.path}; check the path")
+            raise InputError(f"scores {name}: no file at {found.path}; check the path")
         if not found.path.name.lower().endswith((*VCF, *TABLE, *PARQUET)):
             raise InputError(f"{found.path}: its name must end in {', '.join((*VCF, *TABLE, *PARQUET))}")
         return found
@@ -131,8 +131,8 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
                 scores[row] = of_genes.get(str(gene), max(of_genes.values()))
     if np.isnan(scores).all():
         raise InputError(
-            f"{file.path} has no score for any of the {len(table):,} tested variants of {data} ({read:,} rows at their "
-            "positions); are build and alleles the same? Choose another data set with --data, or leave the file out"
+            f"{file.path} has no score for any of the {len(table):,} variants of {data} ({read:,} rows at their "
+            "positions); are build and alleles the same?"
         )
     return Joined(scores, other)
 
