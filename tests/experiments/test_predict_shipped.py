@@ -12,7 +12,12 @@ import meta_spliceai
 from meta_spliceai.cli import main
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.predict.write_predictions import check_output, write_predictions
-from meta_spliceai.splice_engine.meta_layer.shipped_predictor import FEATURES, load_shipped
+from meta_spliceai.splice_engine.meta_layer.shipped_predictor import (
+    RISING,
+    feature_names,
+    load_shipped,
+    names,
+)
 
 VCF = (
     '##fileformat=VCFv4.2\n##contig=<ID=chr2>\n##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
@@ -32,21 +37,34 @@ def predictions() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_probabilities_have_bounds_and_lie_within_their_interval() -> None:
-    shipped = load_shipped()
-    extreme = np.array([[-1e3] * len(FEATURES), [1e3] * len(FEATURES), [0.0] * len(FEATURES)])
+@pytest.mark.parametrize("name", names())
+def test_probabilities_have_bounds_and_lie_within_their_interval(name: str) -> None:
+    shipped = load_shipped(name)
+    columns = feature_names(list(shipped.networks))
+    extreme = pd.DataFrame([[-1e3] * len(columns), [1e3] * len(columns), [0.0] * len(columns)], columns=columns)
     p, low, high = shipped.probability(extreme)
     assert ((p > 1e-4) & (p < 1 - 1e-4)).all()
     assert ((low <= p) & (p <= high)).all()
     assert high[2] > low[2]
+    unknown = shipped.probability(extreme.iloc[2:].assign(in_exon=np.nan, nearest=np.nan))[0]
+    assert np.isfinite(unknown).all()
 
 
-def test_a_larger_change_never_lowers_the_probability() -> None:
-    shipped = load_shipped()
-    odds = np.linspace(-9, 9, 50)
-    x = np.zeros((50, len(FEATURES)))
-    x[:, 0], x[:, 1] = odds, np.maximum(odds + 3, 0)
-    assert (np.diff(shipped.probability(x)[0]) >= 0).all()
+@pytest.mark.parametrize("name", names())
+def test_a_larger_change_never_lowers_the_probability(name: str) -> None:
+    shipped = load_shipped(name)
+    delta = np.linspace(0.001, 0.999, 50)
+    odds = np.log(delta / (1 - delta))
+    changed = {"log-odds of |Δ|": odds, "log-odds of |Δ| above 0.05": np.maximum(odds + 3, 0)}
+    x = pd.DataFrame(
+        np.zeros((50, len(feature_names(list(shipped.networks))))), columns=feature_names(list(shipped.networks))
+    )
+    for network in shipped.networks:
+        for feature, sign in RISING.items():
+            x[f"{network}: {feature}"] = changed.get(feature, sign * delta)
+    p = shipped.probability(x)[0]
+    assert (np.diff(p) >= 0).all()
+    assert p[-1] > p[0] + 0.3
 
 
 def test_an_unknown_name_says_which_there_are() -> None:

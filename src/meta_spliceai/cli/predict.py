@@ -54,9 +54,9 @@ def predict(
 ) -> None:
     """Predict whether new variants alter splicing.
 
-    Without --model the predictor that travels with the package is used; it
-    needs CI-SpliceAI's networks (the extra `cispliceai`) and no download. A VCF
-    is annotated in place: INFO
+    Two predictors travel with the package: fusion-open (CI-SpliceAI's networks,
+    the extra `cispliceai`; used without --model) and fusion-spliceai
+    (SpliceAI's, the extra `quickstart`). A VCF is annotated in place: INFO
     MSAI=ALLELE|SYMBOL|P|LOW|HIGH|DOMAIN|TYPE|POS. A table has one line an
     allele, in the input's order: the probability, or the reason why there is
     none. A finished run writes tables only. Beside OUT, OUT.card.json says what

@@ -39,7 +39,8 @@ def predict_shipped(predictor: ShippedPredictor, new: NewVariants) -> Predicted:
 
     Returns:
         as `predict_new`; columns p_altering, p_low, p_high, in_domain ("in", or reasons joined by "&"), effect_type,
-        effect_pos (bases from `pos` along the chromosome) and the network's delta_max_window.
+        effect_pos (bases from `pos` along the chromosome), both of the first network, and each network's
+        delta_max_window.
 
     Raises:
         InputError: no variant is usable, or the reference alleles say that the build is another.
@@ -48,20 +49,28 @@ def predict_shipped(predictor: ShippedPredictor, new: NewVariants) -> Predicted:
     if len(checked):
         genes = new.annotation
         known = with_tested_exon(checked, genes)
-        network = load_base_model(predictor.network, device=str(choose_device(new.device)))
-        scores = score_variants(
-            known, new.genome, network, predictor.distance, annotation=genes, cache=ScoreCache.default()
-        )
-        p, low, high = predictor.probability(predictor_features(known, scores, genes))
+        device, cache = str(choose_device(new.device)), ScoreCache.default()
+        base = [
+            score_variants(
+                known,
+                new.genome,
+                load_base_model(name, device=device, members=members),
+                predictor.distance,
+                annotation=genes,
+                cache=cache,
+            )
+            for name, members in predictor.networks.items()
+        ]
+        p, low, high = predictor.probability(predictor_features(known, base, genes))
         found: dict[str, Any] = {
             "gene": known["gene"].to_numpy(),
             "p_altering": p,
             "p_low": low,
             "p_high": high,
             "in_domain": _domain(predictor, known, new.genome, genes),
-            "effect_type": np.array(base_effect_type(scores.delta), dtype=object),
-            "effect_pos": _offset_of_peak(scores, known),
-            f"{scores.model}.delta_max_window": max_window(scores),
+            "effect_type": np.array(base_effect_type(base[0].delta), dtype=object),
+            "effect_pos": _offset_of_peak(base[0], known),
+            **{f"{scores.model}.delta_max_window": max_window(scores) for scores in base},
         }
         for name, values in found.items():
             table.loc[checked["row"], name] = values
