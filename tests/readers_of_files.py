@@ -15,7 +15,6 @@ from meta_spliceai.datasets import brca1_sge, cispliceai_validated, deep_introni
 from meta_spliceai.datasets.human import source_file
 from meta_spliceai.datasets.registry import Loaded
 from meta_spliceai.datasets.splicevardb import DATASET, read_splicevardb
-from meta_spliceai.experiments.board.external_scores import ScoreFile, join_scores
 from meta_spliceai.experiments.board.leaderboard import board_table, boards
 from meta_spliceai.experiments.board.shown import as_markdown
 from meta_spliceai.experiments.bundle.packed_scores import read_packed_scores
@@ -38,6 +37,7 @@ from meta_spliceai.splice_engine.genome.packed import PackedGenome
 from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.models.predictor import read_config
+from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
 from meta_spliceai.splice_engine.variants.splits import read_split
 
 GENES = GeneAnnotation([Gene("UP", "1", "+", 5000, 9000, ((5000, 5200), (8800, 9000)))], "GRCh37", "toy genes")

@@ -15,12 +15,12 @@ import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments.board.beside_others import beside_runs
-from meta_spliceai.experiments.board.external_scores import ScoreFile, join_scores
 from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
 from tests.conftest import RunCli
 from tests.experiments.conftest import load_toy
 
@@ -143,7 +143,7 @@ def test_a_variant_in_a_construct_is_found_on_either_strand_of_the_genome(tmp_pa
         ("x.tsv", table().replace("0.25", "inf"), "", "line 4: the score is 'inf'"),
         ("x.tsv", table(rows=[*ROWS, ("1", 100, "A", "G", 0.6)]), "", "line 7: a second score of 1:100 A>G, 0.6 after"),
         ("x.tsv", table(rows=[("1", 100, "G", "A", 1), ("1", 200, "A", "C", 1)]), "", "another build; lift"),
-        ("x.tsv", table(rows=[("5", 100, "G", "A", 1)]), "", r"any of the 4 tested variants of toy \(b37\)"),
+        ("x.tsv", table(rows=[("5", 100, "G", "A", 1)]), "", r"any of the 4 variants of toy \(b37\)"),
         ("x.tsv", table().replace("\t0.25", ""), "", "line 4: 4 columns where the first line names 5"),
         ("x.tsv", vcf(), "", "is a VCF, which its name does not say"),
         ("x.vcf", table(), "INFO/S", "is no VCF"),

@@ -23,6 +23,7 @@ from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.parts import missing_parts, needed_parts
 from meta_spliceai.experiments.spec.rows import as_smoke, change
+from meta_spliceai.experiments.store.address import run_name
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer import families
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
@@ -174,6 +175,33 @@ def test_new_variants_are_scored_fused_and_described(run: RunDirectory, folder: 
         predict_all(RunModel(run, Workspace(folder / "runs")), NewVariants(alleles, variants, toy.genome, device="cpu"))
 
 
+def test_another_tools_score_is_learned_from_and_its_gaps_are_said(
+    run: RunDirectory, folder: Path, toy_values: dict[str, Any], tmp_path: Path
+) -> None:
+    toy, path = load_dataset("toy"), tmp_path / "tool.csv"
+    scored = toy.variants.iloc[40:].assign(score=lambda rows: -rows["effect"])
+    scored[["chrom", "pos", "ref", "alt", "score"]].to_csv(path, index=False)
+    spec = change(fusion_row(toy_values), [f'fusion.scores=["tool={path}"]'])
+    workspace = Workspace(folder / "with a tool")
+    mine = run_experiment(spec, workspace, "cpu", rows={}).run
+    assert mine is not None
+    assert any("tool (tool.csv) scores 200 of 240 variants" in note for note in mine.record()["notes"])
+    losses = [[fold["classes"]["log_loss"] for fold in one.record()["training"]["fusions"]] for one in (run, mine)]
+    assert (np.array(losses[1]) < losses[0]).all()
+    rows = toy.variants.iloc[35:50][["chrom", "pos", "ref", "alt", "strand", "acceptor_pos", "donor_pos"]]
+    rows.to_csv(tmp_path / "new.csv", index=False)
+    new = NewVariants(*read_variants(tmp_path / "new.csv", None), toy.genome, device="cpu")
+    predicted = predict_all(RunModel(mine, workspace, "cpu"), new).table
+    assert predicted["tool.score"].isna().tolist() == [True] * 5 + [False] * 10
+    assert predicted["p_altering"].between(0, 1).all()
+    name = run_name(spec, "data", "code")
+    path.write_text(path.read_text().replace("chr1", "1"))
+    assert run_name(spec, "data", "code") != name
+    path.unlink()
+    with pytest.raises(InputError, match="scores tool: no file at"):
+        RunModel(mine, workspace, "cpu")
+
+
 def test_a_site_that_is_no_number_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
     path.write_text("chrom,pos,ref,alt,acceptor_pos\nchr1,5,A,C,\nchr1,5,A,C,six\n")
@@ -206,6 +234,7 @@ def test_the_leaderboard_is_written_as_markdown_html_and_json(
     ("changed", "words"),
     [
         ({"fusion": {"beside": ["toy"]}}, "base network 'toy' is given twice"),
+        ({"fusion": {"scores": ["a=x.tsv", "a=y.tsv"]}}, "no name is given twice"),
         ({"fusion": {"besides": []}}, r"field 'fusion\.besides': no such field; fields here: beside, words"),
         ({"fusion": {"settings": {"trees": {"folds": 1}}}}, r"'fusion\.settings\.trees\.folds' = 1"),
         ({"fusion": {}, "ensemble": {"members": ["a", "b"]}}, "a fusion or an ensemble, not both"),

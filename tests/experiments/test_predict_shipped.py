@@ -22,7 +22,12 @@ from meta_spliceai.splice_engine.base_layer.vcf import pieces, text
 from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
-from meta_spliceai.splice_engine.meta_layer.shipped_predictor import FEATURES, load_shipped
+from meta_spliceai.splice_engine.meta_layer.shipped_predictor import (
+    RISING,
+    feature_names,
+    load_shipped,
+    names,
+)
 
 VCF = (
     '##fileformat=VCFv4.2\n##contig=<ID=chr2>\n##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
@@ -53,21 +58,34 @@ def inputs() -> Inputs:
     return Inputs(genome, GeneAnnotation([Gene("G;1", "2", "+", 5, 80_000, ((5, 80_000),))], "toy", "toy"))
 
 
-def test_probabilities_have_bounds_and_lie_within_their_interval() -> None:
-    shipped = load_shipped()
-    extreme = np.array([[-1e3] * len(FEATURES), [1e3] * len(FEATURES), [0.0] * len(FEATURES)])
+@pytest.mark.parametrize("name", names())
+def test_probabilities_have_bounds_and_lie_within_their_interval(name: str) -> None:
+    shipped = load_shipped(name)
+    columns = feature_names(list(shipped.networks))
+    extreme = pd.DataFrame([[-1e3] * len(columns), [1e3] * len(columns), [0.0] * len(columns)], columns=columns)
     p, low, high = shipped.probability(extreme)
     assert ((p > 1e-4) & (p < 1 - 1e-4)).all()
     assert ((low <= p) & (p <= high)).all()
     assert high[2] > low[2]
+    unknown = shipped.probability(extreme.iloc[2:].assign(in_exon=np.nan, nearest=np.nan))[0]
+    assert np.isfinite(unknown).all()
 
 
-def test_a_larger_change_never_lowers_the_probability() -> None:
-    shipped = load_shipped()
-    odds = np.linspace(-9, 9, 50)
-    x = np.zeros((50, len(FEATURES)))
-    x[:, 0], x[:, 1] = odds, np.maximum(odds + 3, 0)
-    assert (np.diff(shipped.probability(x)[0]) >= 0).all()
+@pytest.mark.parametrize("name", names())
+def test_a_larger_change_never_lowers_the_probability(name: str) -> None:
+    shipped = load_shipped(name)
+    delta = np.linspace(0.001, 0.999, 50)
+    odds = np.log(delta / (1 - delta))
+    changed = {"log-odds of |Δ|": odds, "log-odds of |Δ| above 0.05": np.maximum(odds + 3, 0)}
+    x = pd.DataFrame(
+        np.zeros((50, len(feature_names(list(shipped.networks))))), columns=feature_names(list(shipped.networks))
+    )
+    for network in shipped.networks:
+        for feature, sign in RISING.items():
+            x[f"{network}: {feature}"] = changed.get(feature, sign * delta)
+    p = shipped.probability(x)[0]
+    assert (np.diff(p) >= 0).all()
+    assert p[-1] > p[0] + 0.3
 
 
 def test_an_unknown_name_says_which_there_are() -> None:

@@ -9,7 +9,7 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.splice_engine.meta_layer.boosting import Trees, _as_arrays, grow
+from meta_spliceai.splice_engine.meta_layer.boosting import Trees, grow, trees_of
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 
 SMALL = BoostingConfig(most_trees=40, learning_rate=0.2, leaves=6, fewest_in_leaf=5, folds=3, seeds=2)
@@ -27,12 +27,12 @@ def test_arrays_predict_what_scikit_learn_predicts() -> None:
     x, y, _ = toy()
     fresh, _, _ = toy(seed=9)
     classifier = HistGradientBoostingClassifier(max_iter=30, random_state=0).fit(x, y)
-    np.testing.assert_allclose(_as_arrays([classifier], 4).raw(fresh), classifier.decision_function(fresh), atol=1e-9)
+    np.testing.assert_allclose(trees_of([classifier], 4).raw(fresh), classifier.decision_function(fresh), atol=1e-9)
     regressor = HistGradientBoostingRegressor(max_iter=30, random_state=0).fit(x, x[:, 0] * 2)
-    np.testing.assert_allclose(_as_arrays([regressor], 4).raw(fresh), regressor.predict(fresh), atol=1e-9)
+    np.testing.assert_allclose(trees_of([regressor], 4).raw(fresh), regressor.predict(fresh), atol=1e-9)
     both = [HistGradientBoostingClassifier(max_iter=n, random_state=n).fit(x, y) for n in (10, 20)]
     mean = np.mean([model.decision_function(fresh) for model in both], axis=0)
-    np.testing.assert_allclose(_as_arrays(both, 4).raw(fresh), mean, atol=1e-9)
+    np.testing.assert_allclose(trees_of(both, 4).raw(fresh), mean, atol=1e-9)
 
 
 def test_round_trip_through_a_file_without_pickle() -> None:

@@ -15,10 +15,10 @@ from meta_spliceai.cli.console import PlainConsole, print_json, styled
 from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
 
 if TYPE_CHECKING:
-    from meta_spliceai.experiments.board.external_scores import ScoreFile
     from meta_spliceai.experiments.board.leaderboard import Board
     from meta_spliceai.experiments.board.shown import Table as Texts
     from meta_spliceai.experiments.store.workspace import Workspace
+    from meta_spliceai.splice_engine.variants.external_scores import ScoreFile
 
 
 def leaderboard(
@@ -77,7 +77,7 @@ def leaderboard(
         raise InputError("give one of --pool-starts and --scores")
     files: list[ScoreFile] = []
     if scores:
-        from meta_spliceai.experiments.board.external_scores import ScoreFile
+        from meta_spliceai.splice_engine.variants.external_scores import ScoreFile
 
         files = [ScoreFile.parse(text) for text in scores]
     workspace = Workspace.default(runs_dir, ledgers)

@@ -57,9 +57,9 @@ def predict(
 ) -> None:
     """Predict whether new variants alter splicing.
 
-    Without --model the predictor that travels with the package is used; it
-    needs CI-SpliceAI's networks (the extra `cispliceai`) and no download. A VCF
-    is annotated in place: INFO
+    Two predictors travel with the package: fusion-open (CI-SpliceAI's networks,
+    the extra `cispliceai`; used without --model) and fusion-spliceai
+    (SpliceAI's, the extra `quickstart`). A VCF is annotated in place: INFO
     MSAI=ALLELE|SYMBOL|P|LOW|HIGH|DOMAIN|TYPE|POS. A table has one line an
     allele, in the input's order: the probability, or the reason why there is
     none. A finished run writes tables only. Beside OUT, OUT.card.json says what
@@ -86,10 +86,11 @@ def predict(
 
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.datasets.human import human_annotation
-    from meta_spliceai.experiments.predict.predict_new import Model, RunModel
+    from meta_spliceai.experiments.predict.predict_new import RunModel
     from meta_spliceai.experiments.predict.predict_shipped import ShippedModel
     from meta_spliceai.experiments.predict.write_predictions import Inputs, predict_file
     from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
+    from meta_spliceai.splice_engine.meta_layer.boosting import Model
 
     genes = None if annotation is None else human_annotation(build, annotation)
     genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)

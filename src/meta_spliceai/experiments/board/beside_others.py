@@ -11,7 +11,6 @@ import pandas as pd
 
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError, MissingResourceError
-from meta_spliceai.experiments.board.external_scores import ScoreFile, join_scores
 from meta_spliceai.experiments.board.leaderboard import (
     Board,
     Line,
@@ -30,6 +29,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering,
 from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, Scorer
 from meta_spliceai.splice_engine.meta_layer.evaluation.strata import strata_of
+from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
 from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
 
 

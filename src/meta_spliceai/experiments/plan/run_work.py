@@ -203,6 +203,8 @@ def feature_count(spec: ExperimentSpec) -> int:
     """Features that a fusion's trees are grown on."""
     networks, fusion = len(spec.networks), spec.fusion
     count = POSITION_FEATURES + networks * NETWORK_FEATURES + (POOLED_FEATURES if networks > 1 else 0)
+    if fusion is not None:
+        count += len(fusion.scores)
     if fusion is not None and fusion.words:
         count += KMER_FEATURES
     if fusion is not None and fusion.trunk:

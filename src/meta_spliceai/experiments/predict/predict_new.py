@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.run.prepare import trunk_reader
-from meta_spliceai.experiments.run.procedures import features_of, fusion_columns, predict_fusion
+from meta_spliceai.experiments.run.procedures import external_scores, features_of, fusion_columns, predict_fusion
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
@@ -30,6 +30,7 @@ from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, pred
 from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
 from meta_spliceai.splice_engine.variants.alleles import NO_CONTIG, compare_reference
+from meta_spliceai.splice_engine.variants.external_scores import ScoreFile
 from meta_spliceai.splice_engine.variants.table import Coverage
 from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
 
@@ -193,6 +194,7 @@ class RunModel:
             self.columns: dict[str, type] = dict.fromkeys(
                 ("p_altering", *fusion_columns(np.zeros((0, 2), np.float32))), float
             )
+            self.columns |= {f"{ScoreFile.parse(text).name}.score": float for text in self._spec.fusion.scores}
             for base in self._bases:
                 self.columns |= {f"{base.name}.delta_max_window": float, f"{base.name}.delta_own_site": float}
                 if base.channels == CHANNELS:  # networks that do not tell acceptors from donors name no kind of effect
@@ -222,7 +224,8 @@ class RunModel:
         return found
 
     def _fused(self, new: NewVariants, variants: pd.DataFrame) -> dict[str, Any]:
-        """Base scores, then the fusion (the mean over folds), then each network's Δ and kind of effect by name."""
+        """Base scores, then the fusion (the mean over folds), then other tools' scores and each network's Δ and kind of
+        effect by name."""
         spec = self._spec
         with_exon = _with_known_exon(self._run, variants, new.annotation)
         scores = tuple(
@@ -238,9 +241,12 @@ class RunModel:
             for base in self._bases
         )
         features = features_of(spec, with_exon, scores, new.windows(with_exon, spec.window, spec.trunk), new.annotation)
+        external, _ = external_scores(spec, with_exon, "the input", whole=False)
+        features = pd.concat([features, external], axis=1)
         each = [predict_fusion(fusion, features) for fusion in self._fusions]
         found: dict[str, Any] = dict(fusion_columns(np.mean(each, axis=0).astype(np.float32)))
         found["p_altering"] = found["score"].astype(np.float64)
+        found |= {name.replace(": ", "."): external[name].to_numpy() for name in external}
         for one in scores:
             found[f"{one.model}.delta_max_window"] = max_window(one)
             found[f"{one.model}.delta_own_site"] = own_site(one, with_exon)

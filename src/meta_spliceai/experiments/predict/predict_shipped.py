@@ -34,18 +34,19 @@ IN_DOMAIN = "in"
 
 
 class ShippedModel:
-    """A predictor of the package with its network, to be applied.
+    """A predictor of the package with its networks, to be applied.
 
     Columns: p_altering, p_low, p_high, in_domain ("in", or reasons joined by "&"), effect_type, effect_pos (bases from
-    `pos` along the chromosome) and the network's delta_max_window.
+    `pos` along the chromosome), both of the first network, and each network's delta_max_window.
     """
 
     def __init__(self, predictor: ShippedPredictor, device: str = "auto") -> None:
         self._predictor = predictor
-        self._network = load_base_model(predictor.network, device=str(choose_device(device)))
+        on = str(choose_device(device))
+        self._networks = [load_base_model(name, device=on, members=of) for name, of in predictor.networks.items()]
         self.card: dict[str, Any] = {"model": predictor.name, **predictor.card}
-        self._delta = f"{self._network.name}.delta_max_window"
-        numbers = ("p_altering", "p_low", "p_high", "effect_pos", self._delta)
+        deltas = [f"{network.name}.delta_max_window" for network in self._networks]
+        numbers = ("p_altering", "p_low", "p_high", "effect_pos", *deltas)
         texts = {"in_domain": str, "effect_type": str}
         order = (*numbers[:3], *texts, *numbers[3:])
         self.columns: dict[str, type] = {name: texts.get(name, float) for name in order}
@@ -54,7 +55,10 @@ class ShippedModel:
         """Its columns, and `gene`: that of the tested exon."""
         genes, predictor = new.annotation, self._predictor
         known = with_tested_exon(variants, genes)
-        scores = score_variants(known, new.genome, self._network, predictor.distance, annotation=genes, cache=new.cache)
+        scores = [
+            score_variants(known, new.genome, network, predictor.distance, annotation=genes, cache=new.cache)
+            for network in self._networks
+        ]
         p, low, high = predictor.probability(predictor_features(known, scores, genes))
         return {
             "gene": known["gene"].to_numpy(),
@@ -62,9 +66,9 @@ class ShippedModel:
             "p_low": low,
             "p_high": high,
             "in_domain": _domain(predictor, known, new.genome, genes),
-            "effect_type": np.array(base_effect_type(scores.delta), dtype=object),
-            "effect_pos": _offset_of_peak(scores, known),
-            self._delta: max_window(scores),
+            "effect_type": np.array(base_effect_type(scores[0].delta), dtype=object),
+            "effect_pos": _offset_of_peak(scores[0], known),
+            **{f"{one.model}.delta_max_window": max_window(one) for one in scores},
         }
 
 

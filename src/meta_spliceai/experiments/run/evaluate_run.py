@@ -287,8 +287,8 @@ def _learned_scorer(spec: ExperimentSpec, model: dict[str, Any]) -> Scorer:
     """The row's line on a leaderboard."""
     if spec.fusion is not None:
         words = " and k-mers" if spec.fusion.words else ""
-        note = f"fusion of {', '.join(model['networks'])} with position{words}"
-        return Scorer(spec.id, "learned", note, "probability")
+        fused = ", ".join([*model["networks"], *model["scores"]])
+        return Scorer(spec.id, "learned", f"fusion of {fused} with position{words}", "probability")
     what = model["predictor"] if spec.ensemble else f"{spec.encoder.name} with {spec.head.name}, {spec.window} nt"
     note = f"{what}, {model['parameters']:,} parameters, weights {model['weights']}"
     return Scorer(spec.id, "learned", note, SCALES[spec.target])

@@ -53,11 +53,14 @@ from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, predict
 from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, precision_of, try_step
 from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
+from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
 from meta_spliceai.splice_engine.variants.splits import Split
 from meta_spliceai.splice_engine.variants.windows import Windows
 
 SIDE_BY_SIDE = "folds were trained side by side on one device"
 TREES = "scikit-learn grows the trees, whose operations nobody counts"
+SCORE = ": score"
+"""How the feature that holds another tool\'s score ends; it begins with the tool\'s name."""
 
 
 class Span(NamedTuple):
@@ -385,6 +388,10 @@ def fuse(job: Job) -> Trained:
     started = time.perf_counter()
     with job.clock("features"):
         features = features_of(spec, prepared.table, prepared.all_scores, prepared.windows, prepared.loaded.annotation)
+        external, notes = external_scores(spec, prepared.table, spec.data.name)
+        features = pd.concat([features, external], axis=1)
+    for note in notes:
+        job.callback.say(note)
     networks = [scores.model for scores in prepared.all_scores]
     job.callback.say(f"fusing {', '.join(networks)}: {features.shape[1]} features, {len(features):,} variants")
     predictions: np.ndarray | None = None
@@ -410,13 +417,13 @@ def fuse(job: Job) -> Trained:
         "parameters": sum(len(part.value) for part in (fusion.altering, fusion.effect) if part is not None),
         "weights": "learned from measured labels: gradient-boosted trees",
         "networks": networks,
+        "scores": [name.removesuffix(SCORE) for name in external],
         "features": list(fusion.features),
     }
     training = {"seconds": round(time.perf_counter() - started, 3), "fusions": cards}
     curves = pd.DataFrame({"fold": range(1, len(cards) + 1), "valid_loss": [c["classes"]["log_loss"] for c in cards]})
-    return Trained(
-        predictions, fusion_columns, curves, model, training, peak_memory(choose_device("cpu")), not_counted(TREES)
-    )
+    peak = peak_memory(choose_device("cpu"))
+    return Trained(predictions, fusion_columns, curves, model, training, peak, not_counted(TREES), notes)
 
 
 def features_of(
@@ -426,10 +433,39 @@ def features_of(
     windows: Windows,
     annotation: GeneAnnotation | None,
 ) -> pd.DataFrame:
-    """What the row's fusion sees of some variants: of those it learns from, and of new ones alike."""
+    """What the row's fusion sees of some variants: of those it learns from, and of new ones alike; see
+    `external_scores` for what other tools say."""
     words = spec.fusion is not None and spec.fusion.words
     trunk = windows.trunk if isinstance(windows, TrunkWindows) else None
     return fusion_features(table, scores, windows if words else None, annotation, trunk)
+
+
+def external_scores(
+    spec: ExperimentSpec, table: pd.DataFrame, data: str, whole: bool = True
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The scores of `fusion.scores`, a column each, NaN where a file has none; and in words how many have one.
+
+    Args:
+        data: what the variants are, for messages.
+        whole: see `join_scores`.
+
+    Raises:
+        InputError: a file that is not there or cannot be used, or (of whole data) has no score for any variant.
+        IntegrityError: a damaged file.
+    """
+    found, notes = pd.DataFrame(index=table.index), []
+    for text in () if spec.fusion is None else spec.fusion.scores:
+        file = ScoreFile.parse(text)
+        joined = join_scores(file, table, data, whole)
+        found[f"{file.name}{SCORE}"] = joined.score
+        origin = f"{file.name} ({file.path.name}{f', {file.column}' * bool(file.column)})"
+        scored = int(np.isfinite(joined.score).sum())
+        notes.append(
+            f"{origin} scores {scored:,} of {len(table):,} variants; of the others the trees know that it is missing"
+        )
+        if joined.other_reference:
+            notes.append(f"{origin}: {joined.other_reference:,} rows with another reference base were left out")
+    return found, tuple(notes)
 
 
 def predict_fusion(fusion: Fusion, features: pd.DataFrame) -> Float32[np.ndarray, "n 2"]:

@@ -102,12 +102,25 @@ class FusionSpec(Block):
         description="give the trees the last hidden channels of the row's own `base` as well, at the exon's two sites "
         "and at the variant: of the reference, and alternative minus reference",
     )
+    scores: tuple[str, ...] = Field(
+        (),
+        description="scores of tools that are not run here, given to the trees beside Δ: each NAME=FILE, "
+        "NAME=FILE:COLUMN or NAME=FILE:INFO/KEY, as `leaderboard --scores` takes them",
+    )
     validation: Literal["learn", "calibrate"] = Field(
         "learn",
         description="what the validation part is for: learn from it too (the number of trees and the calibration come "
         "from folds within the training rows) or calibrate (the last repair is fitted there)",
     )
     settings: FusionConfig = Field(FusionConfig.model_validate({}), description="how the trees are grown")
+
+    @field_validator("scores")
+    @classmethod
+    def _named_apart(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [text.partition("=")[0] for text in value]
+        if not all("=" in text for text in value) or len(set(names)) < len(names):
+            raise ValueError("each is NAME=FILE, and no name is given twice")
+        return value
 
     @field_validator("beside", mode="before")
     @classmethod
@@ -277,7 +290,10 @@ class ExperimentSpec(Block):
     def identity(self) -> dict[str, Any]:
         """The fields that decide a result: not the title, the section, the purpose or the wish, and of the scale only
         what it changed."""
-        return self.model_dump(mode="json", exclude={"title", "section", "purpose", "wish", "scale", "laptop"})
+        found = self.model_dump(mode="json", exclude={"title", "section", "purpose", "wish", "scale", "laptop"})
+        if self.fusion is not None and not self.fusion.scores:
+            del found["fusion"]["scores"]  # so that runs keep the address that they had before there was such a field
+        return found
 
     @property
     def networks(self) -> tuple[BaseSpec, ...]:

@@ -57,21 +57,25 @@ def source_state() -> str:
 
 
 def run_name(spec: ExperimentSpec, data_digest: str, code: str) -> str:
-    facts = {"spec": spec.identity(), "data": data_digest, "code": code, **_own_weights(spec)}
+    facts = {"spec": spec.identity(), "data": data_digest, "code": code, **_own_files(spec)}
     whole = json.dumps(facts, sort_keys=True)
     return f"{spec.id}-{hashlib.sha256(whole.encode()).hexdigest()[:HASH_LETTERS]}"
 
 
-def _own_weights(spec: ExperimentSpec) -> dict[str, str]:
-    """What is in the folder that a row names as its encoder's weights: another encoder there makes another run.
-    Nothing for a row that names no folder, or one that is not there (the run itself then says so)."""
-    named = spec.encoder.settings.get("weights")
-    if isinstance(named, str) and named not in ("hub", "scratch"):
-        for name in ("model.safetensors", "weights.ckpt"):
-            file = Path(named).expanduser() / name
-            if file.is_file():
-                return {"encoder weights": sha256_file(file)}
-    return {}
+def _own_files(spec: ExperimentSpec) -> dict[str, str]:
+    """What is in the files that a row names: the folder of its encoder's weights, and other tools' scores. Nothing for
+    a file that is not there (the run itself then says so)."""
+    files: dict[str, Path] = {}
+    if spec.fusion is not None:
+        for text in spec.fusion.scores:
+            path = Path(text.partition("=")[2])
+            files[f"scores {text}"] = path if path.is_file() else Path(str(path).rpartition(":")[0])
+    weights = spec.encoder.settings.get("weights")
+    if isinstance(weights, str) and weights not in ("hub", "scratch"):
+        folder = Path(weights).expanduser()
+        whole = folder / "model.safetensors"
+        files["encoder weights"] = whole if whole.is_file() else folder / "weights.ckpt"
+    return {name: sha256_file(path) for name, path in files.items() if path.is_file()}
 
 
 def mark_stale_runs(

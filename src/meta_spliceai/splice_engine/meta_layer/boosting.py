@@ -163,7 +163,7 @@ def grow(
     # Each tree saw (folds − 1) / folds of the rows; with all rows the same fit takes a little longer.
     n_trees = min(config.most_trees, round((best + 1) * config.folds / (config.folds - 1)))
     models = [_fitted(config, n_trees, seed + number, regression, x, y) for number in range(config.seeds)]
-    return Grown(_as_arrays(models, x.shape[1]), staged[best], n_trees, float(losses[best]))
+    return Grown(trees_of(models, x.shape[1]), staged[best], n_trees, float(losses[best]))
 
 
 def _enough(found: int, what: str, folds: int) -> None:
@@ -191,7 +191,7 @@ def _fitted(config: BoostingConfig, trees: int, seed: int, regression: bool, x: 
     return model.fit(np.where(np.isnan(x).all(axis=0), 0.0, x), y)
 
 
-def _as_arrays(models: list[Model], features: int) -> Trees:
+def trees_of(models: list[Model], features: int) -> Trees:
     """The nodes of all trees, one behind the other, with absolute child indices.
 
     scikit-learn keeps them in `_predictors`; that a walk over the arrays gives its own predictions is tested.

@@ -1,8 +1,10 @@
-"""Predictors that travel with the package: a logistic regression on a base network's Δ, read from JSON."""
+"""Predictors that travel with the package: base networks' Δ and position, weighed by a regression and by trees."""
 
 from __future__ import annotations
 
 import json
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -16,45 +18,85 @@ from scipy.special import expit
 from meta_spliceai.errors import IntegrityError, unknown_value
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
+from meta_spliceai.splice_engine.meta_layer.boosting import Trees
 
 DEFAULT = "fusion-open"
-FEATURES = ("log-odds of |Δ|", "log-odds of |Δ| above 0.05", "own sites' log-odds", "in exon", "log of spread")
+POSITION = ("in_exon", "to_acceptor", "to_donor", "nearest", "length change")
+LINEAR = ("log-odds of |Δ|", "log-odds of |Δ| above 0.05", "log of spread", "own log-odds")
+RISING = {
+    "log-odds of |Δ|": 1,
+    "log-odds of |Δ| above 0.05": 1,
+    "strongest |Δ|": 1,
+    "loss": -1,
+    "own least Δ": -1,
+    "gain acceptor": 1,
+    "gain donor": 1,
+}
+"""Features of a network in which the trees may only rise (1) or fall (-1)."""
+OF_NETWORK = tuple(dict.fromkeys((*LINEAR, *RISING, "own exon Δ")))
 LEAST_DELTA = 1e-4
 """|Δ| below this says nothing more: log-odds are taken from here on."""
+SOURCES = 4
+"""The trees' last features: 1 for the source a variant was measured in, else 0."""
 
 
 def predictor_features(
-    table: pd.DataFrame, scores: BaseScores, annotation: GeneAnnotation | None = None
-) -> Float[np.ndarray, "variants features"]:
-    """FEATURES of each variant; an unknown own site, or exon, counts as no change there, and as no exon."""
+    table: pd.DataFrame, base: Sequence[BaseScores], annotation: GeneAnnotation | None = None
+) -> pd.DataFrame:
+    """POSITION, and OF_NETWORK of each network, as `feature_names` calls them; NaN where an own site or an exon is not
+    known."""
     from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features  # brings PyTorch
 
-    found = fusion_features(table, (scores,), annotation=annotation)
-    kept = np.clip(np.abs(max_window(scores)).astype(np.float64), LEAST_DELTA, 1 - LEAST_DELTA)
-    odds = np.log(kept) - np.log1p(-kept)
-    own = found[f"{scores.model}: own log-odds"].fillna(0).to_numpy()
-    spread = sum(found[f"{scores.model}: spread of log-odds {site}"].to_numpy() for site in ("acceptor", "donor"))
-    exon = found["in_exon"].fillna(0).to_numpy()
-    return np.column_stack([odds, np.maximum(odds + 3, 0), own, exon, np.log(spread + LEAST_DELTA)])
+    found = fusion_features(table, base, annotation=annotation)
+    features = {name: found[name] for name in POSITION}
+    for scores in base:
+        name = scores.model
+        kept = np.clip(np.abs(max_window(scores)).astype(np.float64), LEAST_DELTA, 1 - LEAST_DELTA)
+        odds = np.log(kept) - np.log1p(-kept)
+        spread = sum(found[f"{name}: spread of log-odds {site}"] for site in ("acceptor", "donor"))
+        made = {LINEAR[0]: odds, LINEAR[1]: np.maximum(odds + 3, 0), LINEAR[2]: np.log(spread + LEAST_DELTA)}
+        for feature in OF_NETWORK:
+            one = f"{name}: {feature}"
+            features[one] = made[feature] if feature in made else found[one]
+    return pd.DataFrame(features)
+
+
+def feature_names(networks: Sequence[str]) -> list[str]:
+    return [*POSITION, *(f"{name}: {feature}" for name in networks for feature in OF_NETWORK)]
+
+
+def linear_columns(networks: Sequence[str]) -> list[str]:
+    """The features that the logistic regression weighs; NaN counts as 0 there: no exon, no change of an own site."""
+    return ["in_exon", *(f"{name}: {feature}" for name in networks for feature in LINEAR)]
 
 
 @dataclass(frozen=True)
 class ShippedPredictor:
     """A predictor as it stands in the package.
 
+    Of `linear` and `trees` the first is the predictor; the others are its members, learned from genes drawn with
+    replacement, whose spread is the interval.
+
     Attributes:
-        weights: intercept and a weight a feature.
-        members: the same of models trained on genes drawn with replacement; their spread is the interval.
+        networks: base networks by name, with their 0-based members (None: all).
+        source: in which of the sources a user's variants count as measured.
+        share: of the regression in the log-odds; the rest is the trees'. With 1 there are no trees.
+        linear: intercept and a weight a feature of `linear_columns`.
+        trees: of all features and the sources.
+        platt: intercept and slope that make the trees' raw value log-odds.
         least, greatest: bounds of the probability, 1 in as many as there were training variants of the side, plus 2.
         domain: largest |length change| and distance from an exon's edge (bases) in training.
         card: training data, metrics, licences.
     """
 
     name: str
-    network: str
+    networks: dict[str, list[int] | None]
     distance: int
-    weights: Float[np.ndarray, " terms"]
-    members: Float[np.ndarray, "members terms"]
+    source: int
+    share: float
+    linear: Float[np.ndarray, "models terms"]
+    trees: tuple[Trees, ...]
+    platt: tuple[float, float]
     least: float
     greatest: float
     domain: dict[str, int]
@@ -66,16 +108,24 @@ class ShippedPredictor:
         return str(self.card["title"])
 
     def probability(
-        self, features: Float[np.ndarray, "variants features"]
+        self, features: pd.DataFrame
     ) -> tuple[Float[np.ndarray, " variants"], Float[np.ndarray, " variants"], Float[np.ndarray, " variants"]]:
-        """Probability of Splice-altering, and the lower and upper end of the members' 95 % interval."""
-        x = np.column_stack([np.ones(len(features)), features])
-        p = self._bounded(x @ self.weights)
-        low, high = np.percentile(self._bounded(x @ self.members.T), [2.5, 97.5], axis=1)
-        return p, np.minimum(low, p), np.maximum(high, p)
+        """Probability of Splice-altering, and the lower and upper end of the members' 95 % interval.
 
-    def _bounded(self, odds: Float[np.ndarray, " *shape"]) -> Float[np.ndarray, " *shape"]:
-        return np.clip(expit(odds), self.least, self.greatest)
+        Args:
+            features: as `predictor_features` gives them for these networks.
+        """
+        x = features[linear_columns(list(self.networks))].fillna(0).to_numpy()
+        odds = self.share * (self.linear[:, :1] + self.linear[:, 1:] @ x.T)
+        if self.trees:
+            own = np.eye(SOURCES)[np.full(len(x), self.source)]
+            every = np.column_stack([features[feature_names(list(self.networks))].to_numpy(dtype=np.float64), own])
+            raw = np.stack([one.raw(every) for one in self.trees])
+            odds = odds + (1 - self.share) * (self.platt[0] + self.platt[1] * raw)
+        each = np.clip(expit(odds), self.least, self.greatest)
+        p = each[0]
+        low, high = np.percentile(each[1:], [2.5, 97.5], axis=0)
+        return p, np.minimum(low, p), np.maximum(high, p)
 
 
 def names() -> list[str]:
@@ -88,13 +138,20 @@ def load_shipped(name: str = DEFAULT) -> ShippedPredictor:
         raise unknown_value("predictor", name, names())
     try:
         stored = json.loads((_folder() / f"{name}.json").read_text(encoding="utf-8"))
-        stored["weights"], stored["members"] = np.array(stored["weights"], float), np.array(stored["members"], float)
-        found = ShippedPredictor(name=name, **stored)
-    except (ValueError, TypeError, KeyError) as error:
+        with (_folder() / f"{name}.npz").open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        linear = arrays.pop("linear").astype(np.float64)
+        grown: dict[str, dict[str, np.ndarray]] = {}
+        for key, values in arrays.items():
+            number, _, part = key.partition(".")
+            grown.setdefault(number, {})[part] = values
+        trees = tuple(Trees.from_arrays(parts, f"predictor {name}") for parts in grown.values())
+        found = ShippedPredictor(name=name, linear=linear, trees=trees, **stored)
+        terms = len(linear_columns(list(found.networks))) + 1
+        if linear.ndim != 2 or linear.shape[1] != terms or len(trees) not in (0, len(linear)):
+            raise ValueError(f"{linear.shape} weights and {len(trees)} models of trees")
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise IntegrityError(f"predictor {name} of the package is damaged ({error}); install again") from error
-    terms = len(FEATURES) + 1
-    if found.weights.shape != (terms,) or found.members.shape[1:] != (terms,):
-        raise IntegrityError(f"predictor {name} of the package does not have {terms} weights; install again")
     return found
 
 

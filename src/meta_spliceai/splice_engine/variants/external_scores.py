@@ -1,4 +1,4 @@
-"""Scores of a tool that is not run here, from its own file, joined to variants that were tested."""
+"""Scores of a tool that is not run here, from its own file, joined to variants."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ APART = 5000
 """Bases between two tested variants from which on an indexed file is read in two pieces."""
 ANCHORS = 100
 """Bases before a variant that an indexed file is read from: its row may begin with so many that both alleles share."""
+ENOUGH = 100
+"""Rows of a file at the places of a part of the variants from which on they say whether the build is another."""
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 Allele = tuple[str, int, str, str]
@@ -44,7 +46,7 @@ class ScoreFile:
     """A tool's file of scores: a VCF (`column` is INFO/KEY), a table or a Parquet file.
 
     Attributes:
-        name: the tool's name on the leaderboard.
+        name: the tool's name.
         path: the file.
         column: which score; empty where the file has only one.
     """
@@ -58,11 +60,11 @@ class ScoreFile:
         """NAME=FILE, NAME=FILE:COLUMN or NAME=FILE:INFO/KEY."""
         name, _, rest = text.partition("=")
         if not name.strip() or not rest:
-            raise InputError(f"--scores {text}: write NAME=FILE, NAME=FILE:COLUMN or NAME=FILE:INFO/KEY")
+            raise InputError(f"scores {text}: write NAME=FILE, NAME=FILE:COLUMN or NAME=FILE:INFO/KEY")
         path, _, column = ("", "", "") if Path(rest).is_file() else rest.rpartition(":")
         found = cls(name.strip(), Path(path or rest), column)
         if not found.path.is_file():
-            raise InputError(f"--scores {name}: no file at {found.path}; check the path")
+            raise InputError(f"scores {name}: no file at {found.path}; check the path")
         if not found.path.name.lower().endswith((*VCF, *TABLE, *PARQUET)):
             raise InputError(f"{found.path}: its name must end in {', '.join((*VCF, *TABLE, *PARQUET))}")
         return found
@@ -81,7 +83,7 @@ class Joined:
     other_reference: int
 
 
-def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
+def join_scores(file: ScoreFile, table: pd.DataFrame, data: str, whole: bool = True) -> Joined:
     """The scores that a file has for the variants of a table.
 
     Contigs match with and without "chr", alleles once the bases that both share at their ends are taken away. A variant
@@ -90,6 +92,9 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
 
     Args:
         table: variants: chrom, pos, ref, alt, gene; genome_chrom and genome_pos where they stand in constructs.
+        data: what they are, for messages.
+        whole: whether they are all there are. Of a part, such as a block of a VCF, none needs to have a score, and what
+            is said of the build needs at least `ENOUGH` rows.
 
     Raises:
         InputError: a missing column, a score that is no finite number, two scores of one variant (and gene), another
@@ -120,7 +125,7 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
                     f"{where}: a second score of {chrom}:{pos} {ref}>{alt}{f' ({gene})' * bool(gene)}, {score:g} after "
                     f"{known[gene]:g}; leave one"
                 )
-    if other > read / 2:
+    if other > read / 2 and (whole or read >= ENOUGH):
         raise InputError(
             f"{other:,} of {read:,} rows of {file.path} at positions of {data} have another reference base "
             f"({first_other}): they are of another build; lift the file over"
@@ -130,10 +135,10 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
         for allele in alleles:
             if of_genes := found.get(allele):
                 scores[row] = of_genes.get(str(gene), max(of_genes.values()))
-    if np.isnan(scores).all():
+    if whole and np.isnan(scores).all():
         raise InputError(
-            f"{file.path} has no score for any of the {len(table):,} tested variants of {data} ({read:,} rows at their "
-            "positions); are build and alleles the same? Choose another data set with --data, or leave the file out"
+            f"{file.path} has no score for any of the {len(table):,} variants of {data} ({read:,} rows at their "
+            "positions); are build and alleles the same?"
         )
     return Joined(scores, other)
 
