@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.run.prepare import trunk_reader
-from meta_spliceai.experiments.run.procedures import features_of, predict_fusion
+from meta_spliceai.experiments.run.procedures import features_of, fusion_columns, predict_fusion
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.channels import CHANNELS
