@@ -314,7 +314,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     block = scorer.block
     done = 0
 
-    def dying(records: list) -> list[bytes]:
+    def dying(records: text.Block) -> bytes:
         nonlocal done
         if done == blocks_before:
             raise Killed
@@ -346,7 +346,7 @@ def interrupted(
     scorer = make_scorer()
     calls = iter([scorer.block, scorer.block])
 
-    def dying(records: list) -> list[bytes]:
+    def dying(records: text.Block) -> bytes:
         step = next(calls, None)
         if step is None:
             raise Killed
