@@ -268,7 +268,13 @@ def test_records_written_by_the_block_are_those_written_one_by_one(
     def run(name: str) -> tuple[bytes, dict[str, Any]]:
         out = tmp_path / name
         account = score_vcf(
-            str(toy["vcf"]), str(out), toy["fasta"], toy["genes"], toy_base_model, settings, precomputed=[table]
+            str(toy["vcf"]),
+            str(out),
+            toy["fasta"],
+            toy["genes"],
+            toy_base_model,
+            settings,
+            Options(precomputed=[table]),
         )
         return out.read_bytes(), {k: v for k, v in account.items() if "second" not in k and k != "output"}
 
