@@ -84,16 +84,17 @@ def predict(
     check_output(out, source, shipped is not None)
     found = None if shipped is not None else _run_named(workspace, model, names())
 
-    from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.datasets.human import human_annotation
-    from meta_spliceai.experiments.predict.predict_new import RunModel
-    from meta_spliceai.experiments.predict.predict_shipped import ShippedModel
-    from meta_spliceai.experiments.predict.write_predictions import Inputs, predict_file
     from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
-    from meta_spliceai.splice_engine.meta_layer.boosting import Model
 
     genes = None if annotation is None else human_annotation(build, annotation)
     genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)
+
+    from meta_spliceai.cli.terminal import Terminal
+    from meta_spliceai.experiments.predict.predict_new import Model, RunModel
+    from meta_spliceai.experiments.predict.predict_shipped import ShippedModel
+    from meta_spliceai.experiments.predict.write_predictions import Inputs, predict_file
+
     terminal = Terminal()
     applied: Model
     if found is not None:
