@@ -57,9 +57,10 @@ def predict(
 ) -> None:
     """Predict whether new variants alter splicing.
 
-    Two predictors travel with the package: fusion-open (CI-SpliceAI's networks,
-    the extra `cispliceai`; used without --model) and fusion-spliceai
-    (SpliceAI's, the extra `quickstart`). A VCF is annotated in place: INFO
+    Three predictors travel with the package: fusion-open (CI-SpliceAI's
+    networks, the extra `cispliceai`; used without --model), fusion-spliceai
+    (SpliceAI's, the extra `quickstart`) and fusion (SpliceAI's and Pangolin's,
+    which are downloaded once). A VCF is annotated in place: INFO
     MSAI=ALLELE|SYMBOL|P|LOW|HIGH|DOMAIN|TYPE|POS. A table has one line an
     allele, in the input's order: the probability, or the reason why there is
     none. A finished run writes tables only. Beside OUT, OUT.card.json says what
