@@ -1,113 +1,23 @@
-"""Gradient-boosted trees that know about groups, and that are written to disk as plain arrays.
+"""Gradient-boosted trees that know about groups.
 
 scikit-learn grows the trees. The number of trees is chosen on folds that never split a group, because early stopping
-on random rows would stop on rows that resemble the training rows. A fitted model is kept as arrays (no pickle), so
-that loading a file can run no code.
+on random rows would stop on rows that resemble the training rows. A fitted model is kept as arrays (`trees`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
+from meta_spliceai.splice_engine.meta_layer.trees import OF_A_NODE, Rows, Table, Trees
 
 Model: TypeAlias = HistGradientBoostingClassifier | HistGradientBoostingRegressor
-Table = Float[np.ndarray, "rows features"]
-Rows = Float[np.ndarray, " rows"]
-
-OF_A_NODE = ("feature", "threshold", "nan_left", "left", "right", "value")
-
-
-@dataclass(frozen=True)
-class Trees:
-    """An average of additive tree models, as arrays.
-
-    A node with `left` −1 is a leaf. A row goes left where its feature is at or below the threshold, or where it is
-    NaN and `nan_left` says so. The raw value is the baseline plus the leaves' values, summed over the trees and
-    averaged over the seeds.
-
-    Attributes:
-        root: index of each tree's first node.
-        baseline: of each seed's model, averaged.
-        models: number of seeds averaged.
-    """
-
-    feature: Int[np.ndarray, " nodes"]
-    threshold: Float[np.ndarray, " nodes"]
-    nan_left: Bool[np.ndarray, " nodes"]
-    left: Int[np.ndarray, " nodes"]
-    right: Int[np.ndarray, " nodes"]
-    value: Float[np.ndarray, " nodes"]
-    root: Int[np.ndarray, " trees"]
-    baseline: float
-    models: int
-    features: int
-
-    def raw(self, x: Table) -> Rows:
-        """The model's raw value: log-odds of a classifier, the prediction itself of a regressor.
-
-        Raises:
-            InputError: another number of features than the model was grown on.
-        """
-        if x.ndim != 2 or x.shape[1] != self.features:
-            raise InputError(f"the trees were grown on {self.features} features, but got an array of shape {x.shape}")
-        total = np.zeros(len(x))
-        rows = np.arange(len(x))
-        for root in self.root:
-            node = np.full(len(x), root)
-            active = rows
-            while len(active):
-                here = node[active]
-                inner = self.left[here] >= 0
-                active, here = active[inner], here[inner]
-                seen = x[active, self.feature[here]]
-                goes_left = np.where(np.isnan(seen), self.nan_left[here], seen <= self.threshold[here])
-                node[active] = np.where(goes_left, self.left[here], self.right[here])
-            total += self.value[node]
-        return self.baseline + total / self.models
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Everything, as arrays to be written."""
-        return {name: np.asarray(value) for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_arrays(cls, stored: Mapping[str, np.ndarray], where: str) -> Trees:
-        """The trees that `arrays` gave.
-
-        Raises:
-            IntegrityError: an array is missing, a node points outside the model or back to itself, or a value is
-                not finite.
-        """
-        missing = [name for name in cls.__annotations__ if name not in stored]
-        if missing:
-            raise IntegrityError(f"{where}: {', '.join(missing)} missing; the file does not hold a whole tree model")
-        parts = {name: np.asarray(stored[name]) for name in (*OF_A_NODE, "root")}
-        nodes, features = len(parts["feature"]), int(stored["features"])
-        whole = all(len(parts[name]) == nodes for name in OF_A_NODE)
-        inner = parts["left"] >= 0 if whole else np.zeros(nodes, dtype=bool)
-        index = np.arange(nodes)
-        sound = (
-            whole
-            and bool(np.all((parts["root"] >= 0) & (parts["root"] < nodes)))
-            # Children behind their parent: a walk down the tree always ends.
-            and bool(np.all(parts["left"][inner] > index[inner]) and np.all(parts["right"][inner] > index[inner]))
-            and bool(np.all(parts["left"] < nodes) and np.all(parts["right"] < nodes))
-            and bool(np.all((parts["feature"] >= 0) & (parts["feature"] < features)))
-            and int(stored["models"]) >= 1
-            and bool(np.isfinite(parts["value"]).all() and np.isfinite(stored["baseline"]))
-            and not np.isnan(parts["threshold"]).any()
-        )
-        if not sound:
-            raise IntegrityError(f"{where}: the trees' nodes do not fit together; the file is damaged")
-        return cls(**parts, baseline=float(stored["baseline"]), models=int(stored["models"]), features=features)
 
 
 @dataclass(frozen=True)

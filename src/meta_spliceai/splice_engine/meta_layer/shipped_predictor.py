@@ -18,7 +18,7 @@ from scipy.special import expit
 from meta_spliceai.errors import IntegrityError, unknown_value
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.meta_layer.boosting import Trees
+from meta_spliceai.splice_engine.meta_layer.trees import Trees
 
 DEFAULT = "fusion-open"
 POSITION = ("in_exon", "to_acceptor", "to_donor", "nearest", "length change")
