@@ -102,7 +102,7 @@ def main() -> None:
                 table = ScoreTable(folder / "scores.raw.vcf.gz", INFO, model, ASKED)
                 scorer = FileScorer(genome, genes, no_network, INFO, Settings(), 5000, [table])
                 with vcf.open("rb") as stream, Unfinished(folder / "out.vcf") as unfinished:
-                    variants = open_variants(stream, vcf.name, list(INFO.definitions()))
+                    variants = open_variants(stream, vcf.name)
                     fill(variants, scorer, unfinished, False, [], {}, False, None)
                     unfinished.put_in_place(None)
 

@@ -37,7 +37,7 @@ STRONG = 0.1
 def largest_delta(scores: BaseScores) -> Float32[np.ndarray, " alleles"]:
     """The largest |Δ| of acceptor and donor near each allele."""
     middle = slice(DISTANCE - SEEN, DISTANCE + SEEN + 1)
-    sites = [scores.channel("acceptor"), scores.channel("donor")]
+    sites = [scores.channels.index(name) for name in ("acceptor", "donor")]
     return np.abs(scores.delta[:, middle, sites]).max(axis=(1, 2))
 
 
