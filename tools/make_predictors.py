@@ -8,11 +8,13 @@ cross-validation over those, and by the log loss on each source, averaged over t
 predicts the block's chromosomes, each learned from all others. What is shipped is the way that is best over all blocks,
 learned from all rows.
 
-Run: python tools/make_predictors.py   (twenty minutes on two cores, without base scores)
+Run: python tools/make_predictors.py [NAME ...]   (five minutes for each on two cores, without base scores)
+     python tools/make_predictors.py --render     (the page alone, from the kept results)
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,9 +62,10 @@ USERS = list(SOURCES).index("CI-SpliceAI validated")
 NETWORKS: dict[str, list[int] | None] = {"cispliceai": None, "spliceai": None, "pangolin": [0, 3, 6, 9]}
 """Base networks by name, with the members that are run: of Pangolin one a tissue."""
 PREDICTORS = {
-    "fusion-open": ("cispliceai",),
-    "fusion-spliceai": ("spliceai",),
     "fusion": ("spliceai", "pangolin"),
+    "fusion-spliceai": ("spliceai",),
+    "fusion-open": ("cispliceai", "pangolin"),
+    "fusion-cispliceai": ("cispliceai",),
 }
 CHOSEN = "chosen on the other chromosomes"
 Rows = np.ndarray
@@ -212,6 +215,23 @@ FITS: dict[str, Fit] = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="make these alone")
+    parser.add_argument("--render", action="store_true", help="make none, write the page")
+    given = parser.parse_args()
+    if unknown := set(given.names) - set(PREDICTORS):
+        parser.error(f"no predictor {', '.join(sorted(unknown))}; there are {', '.join(PREDICTORS)}")
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if given.render or given.names else {}
+    if not given.render:
+        results |= made(given.names or list(PREDICTORS))
+    results = {name: results[name] for name in PREDICTORS}
+    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    explored = json.loads(EXPLORED.read_text(encoding="utf-8"))
+    RESULTS.with_suffix(".md").write_text(rendered(results, explored), encoding="utf-8")
+
+
+def made(names: list[str]) -> dict[str, Any]:
+    """Predictors written into the package, and what is known of each."""
     loaded = load_dataset("splicevardb-open")
     y = binary_labels(loaded.variants)
     table = loaded.variants[~np.isnan(y)].reset_index(drop=True)
@@ -225,14 +245,12 @@ def main() -> None:
     networks = {name: np.abs(max_window(one)).astype(np.float64) for name, one in scores.items()}
     results: dict[str, Any] = {}
     licences = {name: model.licence for name, model in models.items()}
-    for name, used in PREDICTORS.items():
+    for name in names:
+        used = PREDICTORS[name]
         data = data_of(table, y[~np.isnan(y)], [scores[one] for one in used], loaded.annotation)
         results[name] = evaluated(data, networks, used)
         ship(name, data, results[name], licences)
-    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    RESULTS.with_suffix(".md").write_text(
-        rendered(results, json.loads(EXPLORED.read_text(encoding="utf-8"))), encoding="utf-8"
-    )
+    return results
 
 
 def data_of(table: pd.DataFrame, y: Rows, base: list[BaseScores], annotation: Any) -> Data:
@@ -382,10 +400,11 @@ def card_of(name: str, found: dict[str, Any], licences: dict[str, str]) -> dict[
 
 def rendered(results: dict[str, Any], explored: list[dict[str, Any]]) -> str:
     lines = ["# The predictors that travel with the package", "",
-             "Rendered by `tools/make_predictors.py` from `predictors.json`.", ""]  # fmt: skip
+             "Rendered by `tools/make_predictors.py` from `predictors.json`.", "", *summary(results)]  # fmt: skip
     for name, found in results.items():
         card = card_of(name, found, dict.fromkeys(NETWORKS, ""))
         lines += [f"## {name}", "", f"{card['training_data']}. {card['split']}.", "", *bars(found), ""]
+        lines += ["<details><summary>Every way of fitting that was tried</summary>", ""]
         lines += ["| way of fitting | log loss | rows | n | AUPRC | best network | difference (95 %) | calibration "
                   "error | by chance |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
         for way, views in found["tried"].items():
@@ -396,7 +415,7 @@ def rendered(results: dict[str, Any], explored: list[dict[str, Any]]) -> str:
                 f"{one['calibration_error']:.3f} | {one['by_chance']:.3f} |"
                 for view, one in views.items()
             ]
-        lines += [""]
+        lines += ["", "</details>", ""]
     lines += [
         "## Looked at before",
         "",
@@ -427,6 +446,21 @@ def rendered(results: dict[str, Any], explored: list[dict[str, Any]]) -> str:
         "probabilities are all true would read on these rows, on average.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def summary(results: dict[str, Any]) -> list[str]:
+    """One line a predictor: AUPRC minus the best network's, and how many bars hold."""
+    lines = ["AUPRC minus that of the best single network on the same variants (95 % intervals over genes), with "
+             "chromosomes held out in turn, and how many of the ten bars hold:", "",
+             f"| predictor | networks | {' | '.join(['pooled', *SOURCES])} | calibration error, pooled | bars held |",
+             f"| --- | --- |{' --- |' * (len(SOURCES) + 3)}"]  # fmt: skip
+    for name, found in results.items():
+        views = found["tried"][CHOSEN]
+        cells = [f"{one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" for one in views.values()]
+        held = sum(line.count("**holds**") for line in bars(found))
+        error = f"{views['pooled']['calibration_error']:.3f}"
+        lines += [f"| {name} | {', '.join(found['networks'])} | {' | '.join(cells)} | {error} | {held} of 10 |"]
+    return [*lines, ""]
 
 
 def bars(found: dict[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ def predict(
     ],
     model: Annotated[
         str, typer.Option("--model", metavar="NAME|RUN", help="A predictor of the package, or a finished run.")
-    ] = "fusion-open",
+    ] = "fusion-cispliceai",
     annotation: Annotated[
         str | None,
         typer.Option(
@@ -57,10 +57,11 @@ def predict(
 ) -> None:
     """Predict whether new variants alter splicing.
 
-    Three predictors travel with the package: fusion-open (CI-SpliceAI's
-    networks, the extra `cispliceai`; used without --model), fusion-spliceai
-    (SpliceAI's, the extra `quickstart`) and fusion (SpliceAI's and Pangolin's,
-    which are downloaded once). A VCF is annotated in place: INFO
+    Four predictors travel with the package: fusion-cispliceai, which runs
+    CI-SpliceAI's networks (the extra `cispliceai`) and is used without --model,
+    fusion-spliceai (SpliceAI's, the extra `quickstart`), and the same two with
+    Pangolin's networks beside them, which are downloaded once: fusion-open and
+    fusion. A VCF is annotated in place: INFO
     MSAI=ALLELE|SYMBOL|P|LOW|HIGH|DOMAIN|TYPE|POS. A table has one line an
     allele, in the input's order: the probability, or the reason why there is
     none. A finished run writes tables only. Beside OUT, OUT.card.json says what
@@ -70,6 +71,7 @@ def predict(
 
       meta-spliceai predict in.vcf -o out.vcf -R hg38.fa -A grch38
       meta-spliceai predict in.vcf.gz -o out.parquet -R hg38.fa -A grch38
+      meta-spliceai predict in.vcf -o out.vcf -R hg38.fa -A grch38 --model fusion
       meta-spliceai predict patients.vcf -o out.tsv -R hg38.fa -A grch38 \\
           --model validated-delta-50k
     """

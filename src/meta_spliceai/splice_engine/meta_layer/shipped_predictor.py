@@ -20,7 +20,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.trees import Trees
 
-DEFAULT = "fusion-open"
+DEFAULT = "fusion-cispliceai"
 POSITION = ("in_exon", "to_acceptor", "to_donor", "nearest", "length change")
 LINEAR = ("log-odds of |Δ|", "log-odds of |Δ| above 0.05", "log of spread", "own log-odds")
 RISING = {
