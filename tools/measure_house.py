@@ -23,11 +23,12 @@ SOURCE = ROOT / "src" / "meta_spliceai"
 FUNCTION_LINES, ARGUMENTS = 80, 8
 
 SLOW_OR_OPTIONAL = {
-    "alembic", "altair", "fcntl", "h5py", "huggingface_hub", "lightgbm", "lightning", "matplotlib", "mlflow",
-    "openpyxl", "pandas", "plotly", "pooch", "pyarrow", "pyreadr", "pysam", "ray", "requests", "scipy", "sklearn",
-    "sky", "sqlalchemy", "submitit", "torch", "tqdm",
+    "alembic", "altair", "fcntl", "filelock", "h5py", "huggingface_hub", "lightgbm", "lightning", "matplotlib",
+    "mlflow", "openpyxl", "pandas", "plotly", "pooch", "pyarrow", "pyreadr", "pysam", "ray", "requests", "scipy",
+    "seqleak", "sklearn", "sky", "sqlalchemy", "submitit", "torch", "tqdm",
 }  # fmt: skip
-"""Libraries that a function may import itself: extras, slow ones, and fcntl, which Windows lacks."""
+"""Libraries that a function may import itself: extras, slow ones, fcntl, which Windows lacks, and what a machine that
+only opened a bundle may lack."""
 
 
 @dataclass(frozen=True)

@@ -202,15 +202,7 @@ def pretrain(
     bits, markov = _last_look(model, held_out, corpus, config)
     curves = pd.DataFrame(state["curves"])
     origin = _in_words(corpus, config, bits, markov)
-    facts = {
-        "sequence": Path(corpus.name).name,
-        "held_out": list(corpus.held_out_names),
-        "settings": config.model_dump(),
-        "held_out_bits": bits,
-        "markov_bits": {str(order): value for order, value in markov.items()},
-        "pretrained": bits < min(markov.values()),
-    }
-    write_hub_format(model.encoder, model.head, folder, origin, facts)
+    write_hub_format(model.encoder, model.head, folder, origin, _card(corpus, config, bits, markov))
     with atomic_write(folder / CURVES, "wb") as handle:
         curves.to_parquet(handle)
     (folder / LAST).unlink(missing_ok=True)
@@ -223,6 +215,18 @@ def pretrain(
         resumed_from,
         origin,
     )
+
+
+def _card(corpus: Corpus, config: PretrainingConfig, bits: float, markov: dict[int, float]) -> dict[str, Any]:
+    """What an encoder's config.json says of its training."""
+    return {
+        "sequence": Path(corpus.name).name,
+        "held_out": list(corpus.held_out_names),
+        "settings": config.model_dump(),
+        "held_out_bits": bits,
+        "markov_bits": {str(order): value for order, value in markov.items()},
+        "pretrained": bits < min(markov.values()),
+    }
 
 
 def _last_look(
