@@ -38,7 +38,7 @@ toys.install_toy_bench()
 
 import torch
 torch.set_num_threads(1)
-from meta_spliceai.experiments.store import environment
+from meta_spliceai.experiments.store import address
 from meta_spliceai.experiments.run import prepare
 from meta_spliceai.experiments.run import procedures
 from meta_spliceai.experiments.run import runner
@@ -76,7 +76,7 @@ owner, name, before = {
     "marking": (RunDirectory, "mark", True),
 }[moment]
 die_at(owner, name, before)
-runner.code_version = environment.code_version = lambda: sys.argv[5]
+runner.code_version = address.code_version = lambda: sys.argv[5]
 row = parse_spec(toys.TOY_ROW, "test")
 runner.run_experiment(row, Workspace(runs), "cpu", rows={row.id: row})
 """
