@@ -109,10 +109,10 @@ def test_every_row(bare: dict[str, str], tmp_path: Path, mirror: Path) -> None:
     packaged_data()
     rows = load_rows(own=None)
     # The weights of four networks alone are larger than a bundle may be; no other row needs as much. Rows that are
-    # named are packed without their encoders' weights, which a smoke run does not read.
+    # named are packed without their encoders' weights, which a smoke run does not read. All rows together are a little
+    # larger than `bundle --all` makes a file by default, which leaves out rows and names them.
     wanted = [row for row in rows.values() if row.id != "mfass-fusion-all-networks"]
-    made = make_bundle(wanted, rows, tmp_path / "all.zip", Silent(), Options(scores=False))
-    assert made.bytes < 46_000_000
+    made = make_bundle(wanted, rows, tmp_path / "all.zip", Silent(), Options(most_bytes=50_000_000, scores=False))
     assert set(made.index["rows"]) == {row.id for row in wanted}
     done = run_there(["run", "--all", "--smoke", "--bundle", str(tmp_path / "all.zip")], bare, tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
