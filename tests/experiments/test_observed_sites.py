@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta_spliceai.experiments.run.observed_sites import PARTS, evaluate_observed_sites
+from meta_spliceai.experiments.run.observed_sites import PARTS, evaluate_observed_sites, quantile_coverage
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR, BaseScores
 
 HALF = 10
@@ -161,3 +161,20 @@ def test_what_cannot_be_judged_says_why(scores: BaseScores, tested: pd.DataFrame
     assert {record["scorer"] for record in found["peaks"]} == {"no change", "toy"}
     assert reasons == {"peaks of tissues": "it does not tell acceptors from donors"}
     assert tuple(scores.channels) == tuple(CHANNELS)
+
+
+def test_the_share_of_effects_below_each_predicted_quantile(scores: BaseScores, tested: pd.DataFrame) -> None:
+    """Validated |Δ| of the four variants at (acceptor, donor): (0, 0.8), (0.6, 0), (0.7, 0), (0, 0)."""
+    row = prepared(scores)
+    row.table, row.parts = tested, np.array(["test"] * 4)
+    levels = {"q50": [0.0, 0.0, 0.0, 0.0], "q90": [0.65, 0.65, 0.65, 0.65]}
+    columns = {f"{level}_{site}": np.array(values) for level, values in levels.items() for site in CHANNELS}
+    found = quantile_coverage(spec(bootstrap=20), row, columns)["quantiles"]["metrics"]
+    told = {(one["of"], one["metric"]): (one["estimate"], one["n"]) for one in found}
+    assert told == {
+        ("all", "at or below the 50 % quantile"): (pytest.approx(5 / 8), 4),
+        ("all", "at or below the 90 % quantile"): (pytest.approx(6 / 8), 4),
+        ("Splice-altering", "at or below the 50 % quantile"): (pytest.approx(3 / 6), 3),
+        ("Splice-altering", "at or below the 90 % quantile"): (pytest.approx(4 / 6), 3),
+    }
+    assert quantile_coverage(spec(bootstrap=20), row, {"score": np.zeros(4)}) == {}

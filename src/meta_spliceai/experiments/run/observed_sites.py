@@ -7,6 +7,7 @@ Altering variants of unknown outcome say nothing here and are left out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from meta_spliceai.experiments.board.shown import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR
+from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, share
 from meta_spliceai.splice_engine.meta_layer.evaluation.sites import (
     ObservedSites,
     evaluate_effect_types,
@@ -34,7 +36,7 @@ from meta_spliceai.splice_engine.meta_layer.targets import (
     base_effect_type,
     gold_sites,
 )
-from meta_spliceai.splice_engine.variants.table import NORMAL
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 Columns = Mapping[str, Float[np.ndarray, " all"]]
 Deltas = Mapping[str, Float[np.ndarray, "rows positions 3"]]
@@ -52,6 +54,9 @@ LIKELY = 0.5
 """Probability from which a model that states one calls a variant altering."""
 
 PARTS = ("peaks", "localisation", "effect_types")
+
+QUANTILE = re.compile(r"q[0-9.]+_acceptor")
+"""A predicted quantile's column, named once a quantile."""
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -254,9 +259,9 @@ def _told_apart(
 
 
 def evaluate_task(spec: ExperimentSpec, prepared: Prepared, columns: Columns) -> dict[str, Any]:
-    """The metrics of the tasks "effect-type" and "position" on the test part, by where the labels are from; empty for
-    rows that learn neither."""
-    found: dict[str, Any] = {}
+    """The metrics of the tasks "effect-type" and "position" on the test part, by where the labels are from, and the
+    coverage of predicted quantiles; empty for rows that learn none of these."""
+    found = quantile_coverage(spec, prepared, columns)
     for task, name in (("effect-type", "effect_type"), ("position", "offset")):
         if spec.target not in (task, "multitask"):
             continue
@@ -291,3 +296,34 @@ def evaluate_task(spec: ExperimentSpec, prepared: Prepared, columns: Columns) ->
                 )
                 found[task][mark] = {"n": n, "hit_rates": records(evaluated)}
     return found
+
+
+def quantile_coverage(spec: ExperimentSpec, prepared: Prepared, columns: Columns) -> dict[str, Any]:
+    """Share of validated |Δ| of the test part, acceptor and donor together, that lies at or below each predicted
+    quantile (well calibrated: the quantile's own level); for all variants and for Splice-altering ones alone, as most
+    others are 0. Empty for rows that predict no quantiles."""
+    quantiles = sorted({float(name[1:].split("_")[0]) for name in columns if QUANTILE.fullmatch(name)})
+    if not quantiles:
+        return {}
+    labels = TARGETS["validated-delta"](prepared.table, prepared.scores)
+    test = (prepared.parts == "test") & labels.used
+    measured = []
+    for group, chosen in (
+        ("all", test),
+        (SPLICE_ALTERING, test & (prepared.table["classification"] == SPLICE_ALTERING).to_numpy()),
+    ):
+        if not chosen.any():
+            continue
+        plan = plan_resamples(prepared.table["group"].to_numpy()[chosen], spec.bootstrap, spec.seed)
+        both = np.full(int(chosen.sum()), 2.0)
+        for quantile in quantiles:
+            covered = np.zeros(len(both))
+            for channel in (ACCEPTOR, DONOR):
+                predicted = columns[f"q{quantile:g}_{CHANNELS[channel]}"][chosen]
+                covered += np.abs(labels.values[chosen, channel]) <= predicted
+            shared = share(covered, both, plan, "no variant")
+            bounds = {key: plain(shared[key]) for key in ("estimate", "low", "high", "reason")}
+            measured.append(
+                {"metric": f"at or below the {quantile:g} % quantile", "of": group, **bounds, "n": len(both)}
+            )
+    return {"quantiles": {"metrics": measured}}
