@@ -173,21 +173,33 @@ def folds_table(root: Path) -> str:
 
 
 def tasks_table(root: Path) -> str:
-    """What the multi-step rows reach in their own tasks, against observed labels and against the base network's."""
-    rows = [
-        (_named(one), task, labels, metric["metric"], str(metric.get("n", found.get("n", DASH))), estimate(metric))
-        for one in on_the_wishlist(read_results(root))
-        for task, parts in (one.entry.get("task_metrics") or {}).items()
-        for labels, found in _parts(parts)
-        for metric in found.get("metrics", ())
-    ]
+    """What the multi-step rows reach in their own tasks, against observed labels and against the base network's; where
+    sites were observed, the base network's own strongest peak stands beside the row."""
+    rows = []
+    for one in on_the_wishlist(read_results(root)):
+        for task, parts in (one.entry.get("task_metrics") or {}).items():
+            for labels, found in _parts(parts):
+                for metric in found.get("metrics", ()):
+                    of = f" of {metric['of']} variants" if "of" in metric else ""
+                    rows.append(
+                        (_named(one), task, labels, f"{metric['metric']}{of}", str(metric["n"]), estimate(metric))
+                    )
+                for rate in found.get("hit_rates", ()):
+                    within = "at the base" if rate["tolerance"] == 0 else f"within {rate['tolerance']} nt"
+                    model = _named(one) if rate["scorer"] == one.row else f"base network, beside {_named(one)}"
+                    rows.append((model, task, labels, f"hit rate {within}", str(rate["n"]), estimate(rate)))
+        effect = one.value(one.learned, "pearson_effect") if one.spec.target == "magnitude" else None
+        if effect is not None:
+            rows.append(
+                (_named(one), "magnitude", "measured", "Pearson r with ΔPSI", str(effect["n"]), estimate(effect))
+            )
     return as_markdown(Table(("row", "task", "labels", "metric", "tested", "value"), rows, 4))
 
 
 def _parts(parts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """(labels, result) of a task: observed labels and the base network's stand apart; measured effects are one."""
+    """(labels, result) of a task: observed labels and the base network's stand apart; others are one."""
     if "metrics" in parts:
-        return [("measured", parts)]
+        return [("validated Δ", parts)]
     names = {"gold": "observed", "base": "base network's"}
     return [(names.get(name, name), found) for name, found in parts.items() if isinstance(found, dict)]
 
