@@ -74,7 +74,8 @@ class Result:
 
 @cache
 def read_results(root: Path) -> tuple[Result, ...]:
-    """The newest kept run of each row, data set, scale and window, in the order in which they finished; read once."""
+    """The newest kept run of each row, data set, scale, window, weights and start, in the order in which they finished;
+    read once."""
     workspace = Workspace(root / LEDGER)
     newest: dict[tuple[Any, ...], Result] = {}
     for entry in workspace.finished():
@@ -82,7 +83,8 @@ def read_results(root: Path) -> tuple[Result, ...]:
         if entry.get("smoke") or not run.path.is_dir():
             continue
         spec = run.spec()
-        key = (spec.id, spec.data.name, spec.scale, spec.window, str(spec.encoder.settings.get("weights")))
+        weights = str(spec.encoder.settings.get("weights"))
+        key = (spec.id, spec.data.name, spec.scale, spec.window, weights, spec.training.start)
         newest[key] = Result(entry, spec)
     return tuple(newest.values())
 
@@ -142,19 +144,26 @@ def completed_table(root: Path) -> str:
 
 
 def curve_table(root: Path) -> str:
-    """The learning curve: training variants, AUPRC, AUROC, and the base network's AUPRC."""
-    rows = [
-        (
-            one.entry["data"]["name"],
-            f"{trained_on:,}",
-            one.auprc,
-            estimate(one.value(one.learned, "auroc")),
-            _alone(one.best("base")),
-            duration(one.entry["seconds"]),
+    """The learning curve: training variants, AUPRC of the first start and over the starts, AUROC, and the base
+    network's AUPRC."""
+    columns = ("data", "trained on", "AUPRC, first start", "AUPRC of all starts: mean (smallest, largest)", "AUROC",
+               "base network", "time")  # fmt: skip
+    rows = []
+    for trained_on, starts in learning_curve(root):
+        one, values = starts[0], [_auprc(start) for start in starts]
+        spread = f"{number(sum(values) / len(values))} ({number(min(values))}, {number(max(values))})"
+        rows.append(
+            (
+                one.entry["data"]["name"],
+                f"{trained_on:,}",
+                one.auprc,
+                f"{spread} of {len(values)}" if len(values) > 1 else DASH,
+                estimate(one.value(one.learned, "auroc")),
+                _alone(one.best("base")),
+                duration(one.entry["seconds"]),
+            )
         )
-        for trained_on, one in learning_curve(root)
-    ]
-    return as_markdown(Table(("data", "trained on", "AUPRC", "AUROC", "base network", "time"), rows, 1))
+    return as_markdown(Table(columns, rows, 1))
 
 
 def folds_table(root: Path) -> str:
@@ -303,16 +312,25 @@ BLOCKS = {
 }
 
 
-def learning_curve(root: Path) -> list[tuple[int, Result]]:
-    """(training variants, run) of the learning curve's rows, the data set with the most points first."""
+def learning_curve(root: Path) -> list[tuple[int, list[Result]]]:
+    """(training variants, runs from their different starts, the first one first) of the learning curve's rows; the data
+    set with the most points first."""
     workspace = Workspace(root / LEDGER)
-    points = []
-    for one in read_results(root):
+    points: dict[tuple[str, int], list[Result]] = {}
+    for one in sorted(read_results(root), key=lambda one: one.spec.training.start):
         if one.row.startswith(CURVE):
             training = workspace.run(str(one.entry["run"])).record()["training"]
-            points.append((int(training["train_rows"]), one))
-    data = [one.entry["data"]["name"] for _, one in points]
-    return sorted(points, key=lambda point: (-data.count(point[1].entry["data"]["name"]), point[0]))
+            points.setdefault((one.entry["data"]["name"], int(training["train_rows"])), []).append(one)
+    data = [name for name, _ in points]
+    in_order = sorted(points, key=lambda point: (-data.count(point[0]), point[1]))
+    return [(trained_on, points[name, trained_on]) for name, trained_on in in_order]
+
+
+def _auprc(one: Result) -> float:
+    found = one.value(one.learned, "auprc")
+    if found is None:
+        raise SystemExit(f"{one.entry['run']}: no AUPRC of the learned model")
+    return float(found["estimate"])
 
 
 def _alone(value: dict[str, Any] | None) -> str:
@@ -338,9 +356,13 @@ def draw(root: Path) -> list[Path]:
     results = on_the_wishlist(read_results(root))
     context = [one for one in results if one.row in ("simple-cnn-501", "simple-cnn-1001")]
     curve = learning_curve(root)
-    curve = [point for point in curve if point[1].entry["data"]["name"] == curve[0][1].entry["data"]["name"]]
+    curve = [
+        (trained_on, starts)
+        for trained_on, starts in curve
+        if starts[0].entry["data"]["name"] == curve[0][1][0].entry["data"]["name"]
+    ]
     pictures: dict[str, Any] = {
-        "context": lambda axis: _curve(axis, sorted((one.spec.window, one) for one in context), "window, nt"),
+        "context": lambda axis: _curve(axis, sorted((one.spec.window, [one]) for one in context), "window, nt"),
         "data": lambda axis: _curve(axis, curve, "labelled variants trained on"),
         "folds": lambda axis: _folds(axis, [one for one in results if one.entry.get("folds")]),
         "rows": lambda axis: _forest(axis, [one for one in results if one.value(one.learned, "auprc")]),
@@ -357,13 +379,15 @@ def draw(root: Path) -> list[Path]:
     return written
 
 
-def _curve(axis: Any, points: Sequence[tuple[int, Result]], label: str) -> None:
-    """AUPRC of the learned model with its interval along x, beside the base network and the best baseline."""
+def _curve(axis: Any, points: Sequence[tuple[int, list[Result]]], label: str) -> None:
+    """AUPRC of the learned model's first start with its interval along x, its other starts as single points, beside the
+    base network and the best baseline."""
     from meta_spliceai.colours import KINDS
 
     places = [place for place, _ in points]
     for kind, name in (("learned", "learned model"), ("base", "base network"), ("baseline", "best baseline")):
-        found = [one.value(one.learned, "auprc") if kind == "learned" else one.best(kind) for _, one in points]
+        first = [starts[0] for _, starts in points]
+        found = [one.value(one.learned, "auprc") if kind == "learned" else one.best(kind) for one in first]
         known = [(place, value) for place, value in zip(places, found, strict=True) if value]
         middle = [value["estimate"] for _, value in known]
         around = [
@@ -372,6 +396,8 @@ def _curve(axis: Any, points: Sequence[tuple[int, Result]], label: str) -> None:
         ]
         axis.errorbar([place for place, _ in known], middle, yerr=around if kind == "learned" else None,
                       fmt="o-" if kind == "learned" else "--", color=KINDS[kind], label=name)  # fmt: skip
+    others = [(place, _auprc(one)) for place, starts in points for one in starts[1:]]
+    axis.plot([place for place, _ in others], [value for _, value in others], "x", color=KINDS["learned"], ms=4)
     axis.set_xscale("log")
     axis.set_xticks(places, [f"{place:,}" for place in places], minor=False)
     axis.set_xticks([], minor=True)
