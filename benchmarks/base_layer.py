@@ -335,7 +335,7 @@ def _worker(vcf: str, fasta: str, annotation: str, distance: str, networks: str,
     torch.set_num_threads(int(threads))
     genes = GeneAnnotation.from_spliceai_table(Path(annotation), "as given") if Path(annotation).read_text() else None
     with pysam.VariantFile(vcf) as handle:
-        rows = [(record.chrom, record.pos, record.id, record.ref, record.alts[0]) for record in handle]
+        rows = [(record.chrom, record.pos, record.id, *(record.alleles or ())[:2]) for record in handle]
     table = pd.DataFrame(rows, columns=["chrom", "pos", "variant_id", "ref", "alt"])
     table["gene"], table["strand"] = "", "+"
     if genes is not None:

@@ -63,7 +63,8 @@ def write_table(path: Path, fasta: str, build: str, rows: int) -> None:
 
     genome, genes = human_genome(build, fasta), human_annotation(build)
     random = np.random.default_rng(0)
-    lines, seen = [], set()
+    lines: list[str] = []
+    seen: set[tuple[str, int]] = set()
     while len(lines) < rows:
         gene = genes.genes[random.integers(len(genes.genes))]
         if gene.chrom not in genome.contigs() and f"chr{gene.chrom}" not in genome.contigs():

@@ -296,9 +296,10 @@ def evaluated(data: Data, networks: dict[str, Rows], used: tuple[str, ...]) -> d
             pairs[name][other, every[test][within == one]] = odds[within == one]
     held[BOTH] = (held["regression, weights by source"] + held[TREES]) / 2
     pairs[BOTH] = (pairs["regression, weights by source"] + pairs[TREES]) / 2
-    best = [
-        min(pairs, key=lambda name, b=block: loss_of(pairs[name][b], data, data.block != b)) for block in range(BLOCKS)
-    ]
+    best = []
+    for block in range(BLOCKS):
+        losses = {name: loss_of(odds[block], data, data.block != block) for name, odds in pairs.items()}
+        best.append(min(losses, key=losses.__getitem__))
     held[CHOSEN] = np.choose(data.block, [held[name] for name in best])
     views = {"pooled": np.ones(len(data.y), bool)}
     views |= {name: data.source == number for number, name in enumerate(SOURCES)}
@@ -369,7 +370,7 @@ def ship(name: str, data: Data, found: dict[str, Any], licences: dict[str, str])
         "card": card_of(name, found, licences),
     }
     (SHIPPED / f"{name}.json").write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    np.savez_compressed(SHIPPED / f"{name}.npz", **arrays)
+    np.savez_compressed(SHIPPED / f"{name}.npz", allow_pickle=False, **arrays)
 
 
 def card_of(name: str, found: dict[str, Any], licences: dict[str, str]) -> dict[str, Any]:

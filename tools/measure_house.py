@@ -110,11 +110,9 @@ def hidden_imports(files: list[Path]) -> list[str]:
     found = set()
     for file, function in functions(files):
         for node in ast.walk(function):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module or ""]
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             for name in names:
                 if name.partition(".")[0] not in SLOW_OR_OPTIONAL and not _waits_for_a_command(file, name):
                     found.add(f"{file.relative_to(ROOT)}:{node.lineno}: {name}")

@@ -442,8 +442,8 @@ def _command(path: tuple[str, ...], command: Any) -> list[str]:
     for option in options:
         names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
         default = option.default
-        shown = default not in (None, False, (), "") and not callable(default) and "default" not in str(option.help)
-        lines.append(f"| {names} | {_cell(option.help)}{f' Default: `{default}`.' if shown else ''} |")
+        told = default not in (None, False, (), "") and not callable(default) and "default" not in str(option.help)
+        lines.append(f"| {names} | {_cell(option.help)}{f' Default: `{default}`.' if told else ''} |")
     return [*lines, ""]
 
 

@@ -103,7 +103,7 @@ def rows_table(root: Path) -> str:
     """Every kept run of a wishlist's row: what came out, what it took; what was not run as wished is open."""
     columns = ("row", "data: variants, tested", "scale", "AUPRC", "base network", "best baseline", "r with validated Δ",
                "r with the measured effect", "time, memory")  # fmt: skip
-    rows = []
+    rows: list[tuple[str, ...]] = []
     results = on_the_wishlist(read_results(root))
     for one in results:
         entry, base, rival = one.entry, one.best("base"), one.best("baseline")
