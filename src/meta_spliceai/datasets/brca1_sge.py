@@ -113,12 +113,8 @@ def load(
 
 
 def read_sheet(path: Path) -> pd.DataFrame:
-    """The first sheet as text, empty cells as ""; the header is the third row.
-
-    Raises:
-        InputError: a column missing or twice, or more than is read.
-        IntegrityError: no Excel file, or a damaged one.
-    """
+    """The first sheet as text, empty cells as ""; the header is the third row. InputError: a column missing or twice,
+    or more than is read; IntegrityError: no Excel file, or a damaged one."""
     import openpyxl  # not on a machine that only trains
 
     remedy, allowed = "give the authors' Excel file", limit(LARGEST_TABLE)

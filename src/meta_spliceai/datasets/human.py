@@ -72,12 +72,8 @@ class Asked:
 
 
 def source_file(dataset: DataSet, path: str | Path | None) -> Source:
-    """The user's own file, or the edition of the registered one that is at hand, checked.
-
-    Raises:
-        InputError: the user's file is not there.
-        MissingResourceError, IntegrityError: no edition can be had, or what is there is damaged.
-    """
+    """The user's own file, or the edition of the registered one that is at hand, checked. InputError: the user's file
+    is not there; MissingResourceError, IntegrityError: no edition can be had, or what is there is damaged."""
     if path is None:
         found = resources.resolve_edition(dataset.resource)
         edition, sha256 = found.entry.edition or "registered file", found.entry.sha256
@@ -127,13 +123,9 @@ _UNPACKERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz
 
 
 def read_r_object(path: Path) -> pd.DataFrame:
-    """The one data frame in an R file (.RData, .rds), missing values as "" and everything as text.
-
-    Raises:
-        MissingExtraError: no reader for R's files is installed.
-        InputError: not exactly one data frame in it, or more than is read.
-        IntegrityError: no R file, or a damaged one.
-    """
+    """The one data frame in an R file (.RData, .rds), missing values as "" and everything as text. MissingExtraError:
+    no reader for R's files is installed; InputError: not exactly one data frame in it, or more than is read;
+    IntegrityError: no R file, or a damaged one."""
     try:
         import pyreadr
     except ImportError as error:
@@ -200,12 +192,8 @@ def check_context(value: str, choices: Sequence[str], dataset: DataSet) -> None:
 
 
 def human_annotation(build: str, annotation: str | None = None) -> GeneAnnotation:
-    """The genes of a build: SpliceAI's packaged table, or a user's own.
-
-    Raises:
-        InputError: another build's annotation.
-        MissingExtraError: the package with the tables is not installed.
-    """
+    """The genes of a build: SpliceAI's packaged table, or a user's own. InputError: another build's annotation;
+    MissingExtraError: the package with the tables is not installed."""
     build = build_name(build)
     genes = GeneAnnotation.named(annotation or build.lower(), build)
     if build_name(genes.build) != build:

@@ -90,12 +90,8 @@ def _load(source: human.Source, build: str, genome: str, annotation: str | None)
 
 def read_splicevardb(source: human.Source, build: str, annotation: GeneAnnotation) -> tuple[pd.DataFrame, Coverage]:
     """The file's variants in a build, with strand, gene and exon from that build's genes, before alleles that stand in
-    several rows are merged.
-
-    Raises:
-        InputError: a missing column, a malformed coordinate, an allele not made of A, C, G, T, or an unknown class
-            (with its line).
-    """
+    several rows are merged. InputError: a missing column, a malformed coordinate, an allele not made of A, C, G, T, or
+    an unknown class (with its line)."""
     where = str(source.path)
     rows = human.read_rows(source, "\t", COLUMNS)
     human.only(rows, "classification", CLASSES, where)
@@ -130,12 +126,8 @@ def _built_at() -> Path:
 
 
 def _open_sources() -> human.Source:
-    """The development copy from a mirror, or the table that was built on this machine.
-
-    Raises:
-        MissingResourceError: neither is there; the message names the command that builds it.
-        IntegrityError: the table is not the one that was built.
-    """
+    """The development copy from a mirror, or the table that was built on this machine. MissingResourceError: neither is
+    there; the message names the command that builds it. IntegrityError: the table is not the one that was built."""
     resource = resources.get(_OPEN_NAME)
     if find_here(resource, resource.files) is not None:
         return human.source_file(OPEN, None)

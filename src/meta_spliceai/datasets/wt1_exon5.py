@@ -176,10 +176,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """A third party's pickled dictionary of numpy arrays and scalars, and of plain Python values; nothing is run.
-
-    Raises:
-        IntegrityError: the file is truncated, is no such dictionary, or names anything but numpy's arrays and scalars.
-    """
+    IntegrityError: the file is truncated, is no such dictionary, or names anything but numpy's arrays and scalars."""
     try:
         with path.open("rb") as handle:
             content = _ArraysOnly(handle).load()

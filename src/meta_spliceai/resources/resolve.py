@@ -153,12 +153,9 @@ def resolve_file(resource_name: str, path: str) -> Path:
 
     A resource that an installed package carries is read from there. Any other is looked for as `<folder>/<path>` under
     each folder of META_SPLICEAI_MIRROR, then in the cache, then downloaded into the cache: from the mirrors that are
-    web addresses, then from its pinned URL (not when META_SPLICEAI_OFFLINE is set).
-
-    Raises:
-        IntegrityError: a file was found, or downloaded, whose checksum is wrong.
-        MissingExtraError: the package that carries it is not installed.
-        MissingResourceError: it is nowhere, and cannot be downloaded; the message names the ways out.
+    web addresses, then from its pinned URL (not when META_SPLICEAI_OFFLINE is set). IntegrityError: a file was found,
+    or downloaded, whose checksum is wrong. MissingExtraError: the package that carries it is not installed.
+    MissingResourceError: it is nowhere, and cannot be downloaded; the message names the ways out.
     """
     resource = get(resource_name)
     return resolve_choice(resource, [resource.file(path)]).path
@@ -171,12 +168,8 @@ def resolve_edition(resource_name: str) -> Found:
 
 
 def find_here(resource: Resource, entries: Sequence[ResourceFile]) -> Found | None:
-    """The first of some interchangeable files that is on this machine; None if there is none.
-
-    Raises:
-        IntegrityError: one is there, and is not what it should be.
-        MissingExtraError: the package that carries it is not installed.
-    """
+    """The first of some interchangeable files that is on this machine; None if there is none. IntegrityError: one is
+    there, and is not what it should be; MissingExtraError: the package that carries it is not installed."""
     if resource.package:
         carried = packaged_file(resource.package, entries[0].path)
         return Found(carried, _which(carried, entries, f"{resource.name}: {entries[0].path}"))
@@ -255,10 +248,8 @@ def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Pa
 
     Where the package is not installed, the file is looked for under the mirror folders, at the same path: an opened
     bundle brings the weights of networks there. `extra`: the extra of this project that installs the package.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-        IntegrityError: it is, but without that file (another version, or a damaged installation).
+    MissingExtraError: the package is not installed; IntegrityError: it is, but without that file (another version, or a
+    damaged installation).
     """
     if distribution == OWN_PACKAGE:  # also where it runs from a checkout, and no distribution is installed
         return handed_out(path, Path(__file__).resolve().parents[2] / path)

@@ -76,11 +76,8 @@ def module_names(architecture: Architecture) -> list[str]:
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Fill a network, in place, with exactly the tensors it has.
-
-    Raises:
-        IntegrityError: a tensor is missing, superfluous, of another shape, or not finite.
-    """
+    """Fill a network, in place, with exactly the tensors it has. IntegrityError: a tensor is missing, superfluous, of
+    another shape, or not finite."""
     wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
     given = {name: tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
     for problem, names in (("lacks", wanted.keys() - given.keys()), ("has besides", given.keys() - wanted.keys())):
@@ -112,10 +109,7 @@ _KERAS_PARTS = {
 
 def load_keras_weights(network: SpliceAINetwork, path: Path) -> None:
     """Fill a network with the weights of a Keras file (.h5), in place; layers of a kind are numbered as they are made.
-
-    Raises:
-        IntegrityError: no readable HDF5 file, another number of layers, or what `load_state` refuses.
-    """
+    IntegrityError: no readable HDF5 file, another number of layers, or what `load_state` refuses."""
     layers = _keras_layers(path)
     state: dict[str, Tensor] = {}
     for kind, parts in _KERAS_PARTS.items():
@@ -292,10 +286,7 @@ def gain_and_loss(delta: Float32[np.ndarray, "variants positions tissues"]) -> G
 
 def _read_torch_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a PyTorch state dict, on the CPU. Nothing but tensors is unpickled (`weights_only`).
-
-    Raises:
-        IntegrityError: the file is truncated, holds something else than tensors by name, or wants code to be run.
-    """
+    IntegrityError: the file is truncated, holds something else than tensors by name, or wants code to be run."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     # PyTorch's own words are left out: they advise to read the file unsafely.

@@ -61,10 +61,7 @@ class Stretch:
 
 def stretch_of_region(text: str, annotation: GeneAnnotation, gene: str | None) -> Stretch:
     """The stretch of "chrom:start-end" (1-based, both ends included; commas allowed); `gene` where several overlap.
-
-    Raises:
-        InputError: not a region, no gene there, or several and none named; a region that reaches out of the gene.
-    """
+    InputError: not a region, no gene there, or several and none named; a region that reaches out of the gene."""
     match = re.fullmatch(r"([^:\s]+):([\d,]+)-([\d,]+)", text)
     if not match:
         raise InputError(
@@ -174,12 +171,8 @@ def saturate(
     progress: Progress | None = None,
 ) -> int:
     """Score every change (of `kinds`) of a stretch and write a Parquet file, a row a change, whole or not at all;
-    `progress` is told of (sites done, sites in all). Returns the rows written. Memory is bounded.
-
-    Raises:
-        InputError: a stretch without any known base.
-        RunError: the disk is full, or the folder cannot be written to.
-    """
+    `progress` is told of (sites done, sites in all). Returns the rows written. Memory is bounded. InputError: a stretch
+    without any known base; RunError: the disk is full, or the folder cannot be written to."""
     alone = GeneAnnotation([stretch.gene], annotation.build, annotation.name)
     writer: pq.ParquetWriter | None = None
     rows = 0
@@ -213,12 +206,8 @@ def _pieces(stretch: Stretch, distance: int, kinds: Sequence[str]) -> Iterator[t
 
 
 def check_drawable(out: Path) -> str:
-    """The kind of figure, "png" or "svg", once it is sure that it can be drawn.
-
-    Raises:
-        InputError: another kind of file.
-        MissingPackageError: matplotlib is not installed.
-    """
+    """The kind of figure, "png" or "svg", once it is sure that it can be drawn. InputError: another kind of file;
+    MissingPackageError: matplotlib is not installed."""
     kind = out.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise InputError(f"figure '{out}' is neither .png nor .svg")

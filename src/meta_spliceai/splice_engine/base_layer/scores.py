@@ -80,11 +80,7 @@ class BaseScores:
 
     @classmethod
     def load(cls, path: Path) -> BaseScores:
-        """Read what `save` wrote.
-
-        Raises:
-            IntegrityError: the file is truncated, altered or of another kind.
-        """
+        """Read what `save` wrote. IntegrityError: the file is truncated, altered or of another kind."""
         if not path.is_file():
             raise InputError(f"no scores at {path}")
         stored = read_npz(path, _STORED, "base scores")

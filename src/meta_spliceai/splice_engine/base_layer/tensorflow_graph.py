@@ -34,11 +34,8 @@ class _WireError(Exception):
 
 
 def read_constants(path: Path) -> dict[str, Float32[np.ndarray, "*shape"]]:
-    """All float32 constants of a frozen graph, by node name.
-
-    Raises:
-        IntegrityError: the bytes are no frozen graph, or end too early.
-    """
+    """All float32 constants of a frozen graph, by node name. IntegrityError: the bytes are no frozen graph, or end too
+    early."""
     constants: dict[str, np.ndarray] = {}
     try:
         for node in _all(memoryview(path.read_bytes()), 1):

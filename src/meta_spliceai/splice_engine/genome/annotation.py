@@ -186,9 +186,7 @@ class GeneAnnotation:
         """Read SpliceAI's table format: tab-separated, one transcript a line, exons as comma-separated lists.
 
         Starts (TX_START, EXON_START) are 0-based, ends are 1-based inclusive, so that a pair is half-open as it stands.
-
-        Raises:
-            InputError: a column is missing or a line cannot be right; the message names line and value.
+        InputError: a column is missing or a line cannot be right; the message names line and value.
         """
         lines = text_lines(path)
         header = next(lines, "").split("\t")
@@ -222,10 +220,8 @@ class GeneAnnotation:
         """Read a GTF (GENCODE, Ensembl, RefSeq): for each gene one transcript, taken by its `exon` lines.
 
         The transcript is the one tagged MANE_Select, else Ensembl_canonical, else the one with the most exonic bases
-        (the first in the file among equals). Gene and exons are 1-based inclusive in the file.
-
-        Raises:
-            InputError: no exon line, or a line that is no GTF; the message names it.
+        (the first in the file among equals). Gene and exons are 1-based inclusive in the file. InputError: no exon
+        line, or a line that is no GTF; the message names it.
         """
         transcripts: dict[tuple[str, str], dict[str, _Transcript]] = {}
         for number, line in enumerate(text_lines(path), start=1):

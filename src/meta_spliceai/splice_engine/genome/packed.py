@@ -39,11 +39,8 @@ LARGEST_ARRAY = "META_SPLICEAI_LARGEST_ARRAY", 2**30
 
 def read_npz(path: Path, names: Sequence[str], what: str) -> dict[str, np.ndarray]:
     """The arrays of these names from an `.npz` file that anybody may have made: nothing is unpickled, and no more is
-    read than it may hold.
-
-    Raises:
-        IntegrityError: cut off, altered, an array too large or of Python objects, or one that is missing.
-    """
+    read than it may hold. IntegrityError: cut off, altered, an array too large or of Python objects, or one that is
+    missing."""
     with one_error(f"{path} holds no {what}: it"), zipfile.ZipFile(path) as pack:
         return {name: _read_array(pack, f"{name}.npy") for name in names}
 

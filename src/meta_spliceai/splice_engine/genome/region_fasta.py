@@ -69,10 +69,8 @@ class RegionFasta(SparseGenome):
     """Regions `>chr1:946174-948232` (1-based inclusive, plus strand; plain or gzipped) as one genome.
 
     The first opening reads the whole file into the cache, keyed by the file's content; later openings map it.
-
-    Raises:
-        InputError: no such file, or a header that is no region (with its record's number).
-        IntegrityError: truncated, a region whose length is not what its name says, overlapping regions that disagree.
+    InputError: no such file, or a header that is no region (with its record's number); IntegrityError: truncated, a
+    region whose length is not what its name says, overlapping regions that disagree.
     """
 
     def __init__(self, path: Path, build: str) -> None:
@@ -88,11 +86,7 @@ class RegionFasta(SparseGenome):
 
 class PackagedGenes(SparseGenome):
     """The packaged genes with known coordinates as a genome in GRCh37, N between them: real sequence without a
-    download.
-
-    Raises:
-        InputError: another build.
-    """
+    download. InputError: another build."""
 
     def __init__(self, build: str = GRCH37) -> None:
         if build_name(build) != GRCH37:

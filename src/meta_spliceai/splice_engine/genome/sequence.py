@@ -26,11 +26,8 @@ _COMPLEMENT = np.array([3, 2, 1, 0, 4], dtype=np.uint8)
 
 
 def encode(sequence: str) -> UInt8[np.ndarray, " length"]:
-    """Bases as codes (A 0, C 1, G 2, T 3, N 4); lower case is read as upper, IUPAC ambiguity as N.
-
-    Raises:
-        InputError: a letter that is no nucleotide, with its 0-based place.
-    """
+    """Bases as codes (A 0, C 1, G 2, T 3, N 4); lower case is read as upper, IUPAC ambiguity as N. InputError: a letter
+    that is no nucleotide, with its 0-based place."""
     # A bytearray, so that the codes can be written to; its translation is quicker than a look-up by NumPy.
     codes = np.frombuffer(bytearray(sequence.encode("latin-1", "replace")).translate(_ENCODE), dtype=np.uint8)
     if codes.size and codes.max() == _NO_BASE:

@@ -58,11 +58,8 @@ class SequenceSource(ABC):
         return cut
 
     def bases_at(self, chrom: str, positions: Int64[np.ndarray, " bases"]) -> UInt8[np.ndarray, " bases"]:
-        """Codes of single bases (0-based, in any order); what lies near each other is read together.
-
-        Raises:
-            InputError: no such contig.
-        """
+        """Codes of single bases (0-based, in any order); what lies near each other is read together. InputError: no
+        such contig."""
         return gather(positions, partial(self.fetch, chrom))
 
     @abstractmethod
@@ -100,11 +97,8 @@ def find_contig(chrom: str, contigs: Collection[str], where: str) -> str:
 
 
 class JoinedSources(SequenceSource):
-    """Sources that have no contig in common as one: chromosomes and constructs.
-
-    Raises:
-        InputError: two of them have a contig of one name.
-    """
+    """Sources that have no contig in common as one: chromosomes and constructs. InputError: two of them have a contig
+    of one name."""
 
     def __init__(self, sources: Sequence[SequenceSource], build: str) -> None:
         self._parts: dict[str, SequenceSource] = {}

@@ -153,12 +153,8 @@ class IndexBatches:
 
 
 def choose_device(device: str) -> torch.device:
-    """The device to work on: "cpu", "cuda" (or "cuda:1"), or "auto" for CUDA where there is one.
-
-    Raises:
-        InputError: an unknown name.
-        RunError: CUDA was asked for and this machine has none.
-    """
+    """The device to work on: "cpu", "cuda" (or "cuda:1"), or "auto" for CUDA where there is one. InputError: an unknown
+    name; RunError: CUDA was asked for and this machine has none."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name, _, number = device.partition(":")

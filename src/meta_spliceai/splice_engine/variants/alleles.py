@@ -35,11 +35,9 @@ def check_reference(table: pd.DataFrame, genome: SequenceSource) -> tuple[pd.Dat
 
     Reasons: "contig not in genome", "no reference sequence at the variant" (N, as in a sparse genome between its
     regions), "reference mismatch" (each example names row, expected and found bases). Rows keep their order and get a
-    fresh index; `chrom` is left as the table writes it.
-
-    Raises:
-        InputError: no contig of the table is in the genome, or so many rows mismatch that the table belongs to
-            another build or has its alleles on the gene's strand; the message says which of the two it looks like.
+    fresh index; `chrom` is left as the table writes it. InputError: no contig of the table is in the genome, or so many
+    rows mismatch that the table belongs to another build or has its alleles on the gene's strand; the message says
+    which of the two it looks like.
     """
     reasons, coverage = compare_reference(table, genome)
     return table[reasons == ""].reset_index(drop=True), coverage

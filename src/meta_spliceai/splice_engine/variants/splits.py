@@ -85,11 +85,8 @@ def make_split(
     may_lack: Sequence[str] = (),
 ) -> Split:
     """A split, once every part that has rows at all has both classes, as far as the table has them; `may_lack`: parts
-    that need not (the one chromosome of a leave-one-out fold).
-
-    Raises:
-        InputError: no training rows, or a part without one of the classes; the message says which and what to change.
-    """
+    that need not (the one chromosome of a leave-one-out fold). InputError: no training rows, or a part without one of
+    the classes; the message says which and what to change."""
     if not (parts == TRAIN).any():
         raise InputError(f"split {name}: the training part is empty; use fewer or smaller other parts")
     labels = table["classification"].to_numpy()
@@ -248,9 +245,7 @@ def chromosome_folds(
     """k-fold cross-validation (at least 3) over groups of whole chromosomes of similar size.
 
     In fold i, group i is the test and group i + 1 the validation; every row with its whole family is tested once.
-
-    Raises:
-        InputError: fewer chromosomes than folds, or a fold with a part without a class, by its number.
+    InputError: fewer chromosomes than folds, or a fold with a part without a class, by its number.
     """
     chrom, there = _chromosomes(table)
     splits = []
@@ -291,11 +286,8 @@ def position_block_split(
     The sites that occur are cut into blocks of about `block` neighbours, and whole blocks are dealt to the parts. A
     variant that changes sites of two parts (a double substitution across a border) is left out and counted. The same
     sequence in two parts is an error, whatever the sites say. The table's column `sites_mutated` holds numbers joined
-    by ";" ("7" or "7;8"); fractions and seed are as in `group_split`.
-
-    Raises:
-        InputError: no such column, a malformed entry (with its row), fewer blocks than parts, a part without a class,
-            one sequence in two parts.
+    by ";" ("7" or "7;8"); fractions and seed are as in `group_split`. InputError: no such column, a malformed entry
+    (with its row), fewer blocks than parts, a part without a class, one sequence in two parts.
     """
     shares = _checked_fractions(fractions, name)
     if "sites_mutated" not in table:

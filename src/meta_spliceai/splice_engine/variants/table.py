@@ -46,12 +46,9 @@ EXAMPLES_KEPT = 5
 
 def as_variant_table(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """The frame with the schema's columns first, in the schema's types, and a fresh index; `effect`, `acceptor_pos` and
-    `donor_pos` may be absent (unknown). `where`: the source in words, for messages.
-
-    Raises:
-        InputError: a missing column, a duplicated `variant_id`, a position below 1, an allele not made of A, C, G, T,
-            ref equal to alt, a strand other than + and -, an unknown class. The first offending row is named.
-    """
+    `donor_pos` may be absent (unknown). `where`: the source in words, for messages. InputError: a missing column, a
+    duplicated `variant_id`, a position below 1, an allele not made of A, C, G, T, ref equal to alt, a strand other than
+    + and -, an unknown class. The first offending row is named."""
     table = frame.copy()
     for column, default in _OPTIONAL.items():
         if column not in table:

@@ -35,13 +35,11 @@ def build_windows(table: pd.DataFrame, genome: SequenceSource, length: int) -> W
     """Cut the windows (of an odd number of bases) of every variant.
 
     On the plus strand, with h = length // 2: the reference window is [pos - 1 - h, pos + h) (0-based, half-open); the
-    alternative one is the h bases before `pos`, the alternative allele, then the bases behind the reference allele,
-    cut to `length`: a deletion pulls further bases in, an insertion pushes bases out. Both are then
-    reverse-complemented for genes on the minus strand, which leaves the base at `pos` at index h. N stands where the
-    sequence runs out. The reference allele is not compared with the genome here: `check_reference` does that.
-
-    Raises:
-        InputError: an even or non-positive length, or a contig the genome lacks.
+    alternative one is the h bases before `pos`, the alternative allele, then the bases behind the reference allele, cut
+    to `length`: a deletion pulls further bases in, an insertion pushes bases out. Both are then reverse-complemented
+    for genes on the minus strand, which leaves the base at `pos` at index h. N stands where the sequence runs out. The
+    reference allele is not compared with the genome here: `check_reference` does that. InputError: an even or
+    non-positive length, or a contig the genome lacks.
     """
     if length < 1 or length % 2 == 0:
         raise InputError(f"a window's length must be odd and positive, so that the variant is at its centre: {length}")

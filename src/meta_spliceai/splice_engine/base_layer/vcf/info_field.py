@@ -200,11 +200,7 @@ FIELDS = {
 
 
 def field_of(model: BaseModel) -> InfoField:
-    """The INFO field of a base model's scores.
-
-    Raises:
-        InputError: a model for which no field is defined.
-    """
+    """The INFO field of a base model's scores. InputError: a model for which no field is defined."""
     if model.name in FIELDS:
         return FIELDS[model.name]
     if model.channels == CHANNELS:

@@ -77,11 +77,7 @@ class Cut:
 
     @classmethod
     def asked(cls, regions: Sequence[str] | None, shard: str | None) -> Cut:
-        """What the command line says.
-
-        Raises:
-            InputError: a shard that is none.
-        """
+        """What the command line says. InputError: a shard that is none."""
         if shard is None:
             return cls(tuple(regions or ()))
         found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", shard)
@@ -90,12 +86,8 @@ class Cut:
         return cls(tuple(regions or ()), (int(found[1]), int(found[2])))
 
     def stretches(self, genome: SequenceSource) -> Stretches | None:
-        """The regions; None for all of the genome.
-
-        Raises:
-            InputError: one that is neither a file, nor a region, nor a contig of the genome; a BED file's line that is
-                none.
-        """
+        """The regions; None for all of the genome. InputError: one that is neither a file, nor a region, nor a contig
+        of the genome; a BED file's line that is none."""
         if not self.regions:
             return None
         return Stretches(one for text in self.regions for one in _stretches_of(text, genome))
@@ -160,11 +152,7 @@ class Piece:
 
     @classmethod
     def read(cls, line: str, where: object) -> Piece:
-        """What `str` gave.
-
-        Raises:
-            IntegrityError: it did not.
-        """
+        """What `str` gave. IntegrityError: it did not."""
         found = _PIECE.fullmatch(line.removeprefix(PIECE))
         if found is None:
             raise IntegrityError(f"{where}: its line {PIECE} is damaged; make the piece anew")
@@ -258,11 +246,8 @@ class Part:
 
 
 def in_order(parts: Iterable[Part]) -> list[tuple[Part, int]]:
-    """The pieces by their number, each with the records it must hold.
-
-    Raises:
-        InputError: one is missing, doubled, or of another input or run; it is named.
-    """
+    """The pieces by their number, each with the records it must hold. InputError: one is missing, doubled, or of
+    another input or run; it is named."""
     found: dict[int, Part] = {}
     first: Part | None = None
     for part in parts:
@@ -297,11 +282,7 @@ def in_order(parts: Iterable[Part]) -> list[tuple[Part, int]]:
 
 
 def counted(rows: Iterable[T], path: Path, expected: int) -> Iterator[T]:
-    """The rows of a piece.
-
-    Raises:
-        IntegrityError: more or fewer than expected.
-    """
+    """The rows of a piece. IntegrityError: more or fewer than expected."""
     held = 0
     for row in rows:
         held += 1
@@ -310,10 +291,6 @@ def counted(rows: Iterable[T], path: Path, expected: int) -> Iterator[T]:
 
 
 def require_count(path: Path, held: int, expected: int) -> None:
-    """Refuse a piece that has not all that it should have.
-
-    Raises:
-        IntegrityError: it has not.
-    """
+    """Refuse a piece that has not all that it should have. IntegrityError: it has not."""
     if held != expected:
         raise IntegrityError(f"{path} has {held:,} records and should have {expected:,}; make this piece anew")

@@ -159,11 +159,8 @@ class _Stream:
 
 
 def check_convertible(source: Path) -> None:
-    """Whether a VCF can be written as BCF, found out by doing it, before hours of scoring.
-
-    Raises:
-        InputError: the header does not declare every contig and key that its records use.
-    """
+    """Whether a VCF can be written as BCF, found out by doing it, before hours of scoring. InputError: the header does
+    not declare every contig and key that its records use."""
     if said := _bcftools_view("-O", "u", "-o", os.devnull, str(source)):
         raise InputError(
             f"{source} cannot be written as BCF: {said}; declare every contig and key in its header (bcftools "
@@ -172,12 +169,8 @@ def check_convertible(source: Path) -> None:
 
 
 def to_bcf(source: Path, out: Path) -> None:
-    """Write a finished VCF as BCF, whole or not at all.
-
-    Raises:
-        RunError: it could not be written: a full disk, or a contig or key that the header does not declare.
-        OSError: the folder cannot be written to.
-    """
+    """Write a finished VCF as BCF, whole or not at all. RunError: it could not be written: a full disk, or a contig or
+    key that the header does not declare; OSError: the folder cannot be written to."""
     # Not pysam's own record writer: it adds END to records of symbolic alleles behind the header's back.
     with whole_file(out) as temporary:
         if said := _bcftools_view("-O", "b", "-o", str(temporary), str(source)):

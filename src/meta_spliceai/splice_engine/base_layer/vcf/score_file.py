@@ -141,11 +141,7 @@ class FileScorer:
         self._pass_through = PassThrough(genome, annotation, info, 2 * settings.distance, margin, strict, precomputed)
 
     def header(self, source: TextVariants, provenance: Sequence[str]) -> bytes:
-        """The output's header.
-
-        Raises:
-            InputError: the input declares our INFO key already, and replacing was not asked for.
-        """
+        """The output's header. InputError: the input declares our INFO key already, and replacing was not asked for."""
         definitions = self.info.definitions()
         if self.info.key in declared(source.header) and not self.settings.replace:
             raise InputError(
@@ -159,11 +155,8 @@ class FileScorer:
         return source.header_with(definitions, provenance)
 
     def block(self, block: Block) -> bytes:
-        """The records' text with scores put in, in their order.
-
-        Raises:
-            InputError: most reference alleles differ from the genome: another build.
-        """
+        """The records' text with scores put in, in their order. InputError: most reference alleles differ from the
+        genome: another build."""
         passed = self._passed(block)
         others = np.delete(np.arange(len(block)), passed.rows)
         planned = [self._plan(block.record(row)) for row in others.tolist()]
@@ -364,10 +357,8 @@ def _reason_of_allele(alt: str) -> str:
 def check_annotation(annotation: GeneAnnotation, genome: SequenceSource) -> None:
     """Compare the annotation's introns with the genome: they begin with GT or GC and end with AG, with few exceptions.
 
-    Up to 200 introns spread over the annotation are looked at. Nothing is said about fewer than 50.
-
-    Raises:
-        InputError: fewer than half of them do: annotation and genome are of different builds.
+    Up to 200 introns spread over the annotation are looked at. Nothing is said about fewer than 50. InputError: fewer
+    than half of them do: annotation and genome are of different builds.
     """
     lengths = genome.contigs()
     spliced = [gene for gene in annotation.genes if len(gene.exons) > 1]

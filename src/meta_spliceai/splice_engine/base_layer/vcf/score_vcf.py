@@ -75,10 +75,7 @@ class ModelScorer:
 
     def __call__(self, table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores:
         """Scores of all rows; `alone`: by a full forward pass on one thread, which nothing around can influence.
-
-        Raises:
-            RunError: another precision than float32 changes scores too much; a file is not to hold both.
-        """
+        RunError: another precision than float32 changes scores too much; a file is not to hold both."""
         if alone:
             with one_thread():
                 how = Computation("full", batch_size=1)
@@ -103,11 +100,7 @@ def one_thread() -> Iterator[None]:
 
 
 def output_type_of(out: str, given: str | None) -> str:
-    """v (VCF), z (bgzipped VCF) or b (BCF): as given, else by the file's name, else v.
-
-    Raises:
-        InputError: another letter.
-    """
+    """v (VCF), z (bgzipped VCF) or b (BCF): as given, else by the file's name, else v. InputError: another letter."""
     if given is not None:
         if given not in OUTPUT_TYPES:
             raise unknown_value("output type", given, OUTPUT_TYPES, "--output-type")

@@ -180,10 +180,7 @@ class TextVariants:
 
     def placed(self) -> Iterator[tuple[Line, str, int, int]]:
         """Each line still to be read, its contig and position, and how many alternative alleles made of bases it has.
-
-        Raises:
-            InputError: a line that is no record.
-        """
+        InputError: a line that is no record."""
         return self._placed(self.rows)
 
     def _placed(self, rows: Iterator[Line]) -> Iterator[tuple[Line, str, int, int]]:
@@ -233,11 +230,7 @@ class TextVariants:
             yield Block(self, raws, numbers)
 
     def record(self, line: bytes, number: int) -> TextRecord:
-        """One line, read.
-
-        Raises:
-            InputError: it is no record.
-        """
+        """One line, read. InputError: it is no record."""
         if not line.strip():
             raise InputError(f"{self.name}, line {number} is empty; a VCF has a record on every line")
         width = line.count(b"\t") + 1
@@ -279,11 +272,8 @@ class TextVariants:
 
 
 def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[list[bytes]]:
-    """Lines, each with its line end, from pieces of text: those that end in a piece together.
-
-    Raises:
-        IntegrityError: a line is longer than any record.
-    """
+    """Lines, each with its line end, from pieces of text: those that end in a piece together. IntegrityError: a line is
+    longer than any record."""
     pieces: list[bytes] = []
     held, longest = 0, limit(LONGEST_RECORD)
     for chunk in chunks:

@@ -122,11 +122,7 @@ class Account:
 
 
 def restored(kind: type[T], stored: Mapping[str, Any]) -> T:
-    """What was stored of a dataclass: all fields, no others, each of its own type.
-
-    Raises:
-        ValueError: something else.
-    """
+    """What was stored of a dataclass: all fields, no others, each of its own type. ValueError: something else."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     if stored.keys() != names:
         raise ValueError(f"fields missing or unknown: {shown(sorted(stored.keys() ^ names))}")
@@ -166,12 +162,9 @@ class Unfinished:
         self._lock.release()
 
     def read_account(self, settings: dict[str, Any]) -> Account | None:
-        """The account of an interrupted run with the same settings, or None where there is none.
-
-        Raises:
-            InputError: it was made with other settings; the first difference is named.
-            RunError: the partial file is shorter than its account says.
-        """
+        """The account of an interrupted run with the same settings, or None where there is none. InputError: it was
+        made with other settings; the first difference is named. RunError: the partial file is shorter than its account
+        says."""
         if not self.account_path.is_file() or not self.partial.is_file():
             return None
         with one_error(self.account_path, f"delete it and {self.partial.name}, and start again", kind=RunError):
@@ -328,10 +321,6 @@ def fill(
 
 
 def totals_of(account: Account, path: Path) -> Totals:
-    """The running totals of an account that was stored at a path.
-
-    Raises:
-        RunError: they are damaged.
-    """
+    """The running totals of an account that was stored at a path. RunError: they are damaged."""
     with one_error(path, "run again without --resume", kind=RunError):
         return restored(Totals, account.stats)

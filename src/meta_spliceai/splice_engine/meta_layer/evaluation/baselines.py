@@ -72,9 +72,7 @@ def assay_source(
 
     A number near 1 here means that the classes come from different experiments: a model can then score well by
     recognising the experiment. `columns`: what names the source; the combination of their values is looked up.
-
-    Raises:
-        InputError: a missing column, a side without a training variant, a class nobody knows.
+    InputError: a missing column, a side without a training variant, a class nobody knows.
     """
     for column in columns:
         for name, table in (("training part", train_table), ("test part", test_table)):
@@ -103,10 +101,8 @@ def position_only(
     kind), the exon/intron flag and the region's name; fitted by `seqleak.position_model` on the training rows only.
     The probability is calibrated to the training part's prevalence.
 
-    `annotation`: genes, for rows without a tested exon. `negatives`: the classes of the other side.
-
-    Raises:
-        InputError: no splice site known for any training row, a side without a variant, an empty test part.
+    `annotation`: genes, for rows without a tested exon. `negatives`: the classes of the other side. InputError: no
+    splice site known for any training row, a side without a variant, an empty test part.
     """
     seqleak = load_seqleak("position alone as a baseline")
     y = training_labels(train_table, "training part", negatives)
@@ -185,10 +181,7 @@ def kmers_and_position(
     """Probability of Splice-altering from k-mers (k ≤ 3) and position, learned on the training part.
 
     Of both parts are needed the variant table and windows, row by row the same variants; `annotation`: genes, for rows
-    without a tested exon.
-
-    Raises:
-        InputError: windows of another number of rows, a side without a variant, too few groups.
+    without a tested exon. InputError: windows of another number of rows, a side without a variant, too few groups.
     """
     table = train[0]
     y = training_labels(table, "training part", negatives)

@@ -62,9 +62,7 @@ def fit_calibration(probability: Rows, y: Rows, method: Method = "isotonic") -> 
     """Fit on validation rows.
 
     `probability` is stated by the model ("isotonic" takes any score), `y` is 1 or 0; rows with NaN are left aside.
-
-    Raises:
-        InputError: an unknown method, a validation part without one of the classes, a probability outside 0 to 1.
+    InputError: an unknown method, a validation part without one of the classes, a probability outside 0 to 1.
     """
     if method not in METHODS:
         raise unknown_value("calibration", method, METHODS)

@@ -43,11 +43,8 @@ def binary_labels(table: pd.DataFrame, negatives: Sequence[str] = NEGATIVES) -> 
 def training_labels(
     table: pd.DataFrame, where: str, negatives: Sequence[str] = NEGATIVES
 ) -> Float[np.ndarray, " rows"]:
-    """`binary_labels` of a part to learn from.
-
-    Raises:
-        InputError: a class nobody knows, or a side without a variant; the message names the part.
-    """
+    """`binary_labels` of a part to learn from. InputError: a class nobody knows, or a side without a variant; the
+    message names the part."""
     classes = table["classification"]
     strange = ~classes.isin(CLASSES)
     if strange.any():
@@ -160,10 +157,7 @@ def predictions_frame(
     table: pd.DataFrame, target: Float[np.ndarray, " rows"] | None, scores: Mapping[Scorer, Scores]
 ) -> pd.DataFrame:
     """The frame `evaluate` reads: names, groups, classes and effects of the test table, then every scorer's columns.
-
-    Raises:
-        InputError: a score or the target does not have one value a row.
-    """
+    InputError: a score or the target does not have one value a row."""
     frame = table[[column for column in PREDICTION_COLUMNS if column != "target"]].reset_index(drop=True).copy()
     frame["target"] = np.nan if target is None else _one_a_row(target, len(frame), "target")
     for scorer, values in scores.items():
@@ -181,11 +175,8 @@ def _one_a_row(values: Float[np.ndarray, " rows"], rows: int, what: str) -> Floa
 
 def check_predictions(predictions: pd.DataFrame, scorers: Sequence[Scorer]) -> pd.DataFrame:
     """The predictions with a fresh index and float columns; a scorer without a signed column gets NaN there.
-
-    Raises:
-        InputError: no rows or scorers, a name twice, a missing column, a class nobody knows, a duplicated variant,
-            an infinite score. The first offending row is named.
-    """
+    InputError: no rows or scorers, a name twice, a missing column, a class nobody knows, a duplicated variant, an
+    infinite score. The first offending row is named."""
     if not scorers:
         raise InputError("no scorer to evaluate; give at least one")
     columns = [training for scorer in scorers for training in scorer.trainings()]

@@ -189,11 +189,7 @@ class WeightedEnsemble(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Self:
-        """Read what `save_pretrained` wrote.
-
-        Raises:
-            InputError: the folder holds a single predictor.
-        """
+        """Read what `save_pretrained` wrote. InputError: the folder holds a single predictor."""
         folder = Path(folder)
         shares = read_config(folder, {"shares": list})["shares"]
         members = [Predictor.from_pretrained(folder / f"member-{i}") for i in range(len(shares))]

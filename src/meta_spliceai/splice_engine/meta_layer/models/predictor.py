@@ -152,12 +152,9 @@ class Predictor(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Self:
         """Read what `save_pretrained` wrote. Called on Predictor, any saved class; on a subclass, only that one.
-
-        Raises:
-            MissingResourceError: the folder or one of the two files is not there.
-            IntegrityError: a file is truncated or altered, the weights do not fit the config or are no numbers.
-            InputError: the folder holds another predictor, one of an unknown class, or an ensemble of finished ones.
-        """
+        MissingResourceError: the folder or one of the two files is not there; IntegrityError: a file is truncated or
+        altered, the weights do not fit the config or are no numbers; InputError: the folder holds another predictor,
+        one of an unknown class, or an ensemble of finished ones."""
         folder = Path(folder)
         saved = read_config(folder, {"predictor": str, "config": dict, "weights": str})
         path, name = folder / CONFIG_FILE, saved["predictor"]

@@ -141,10 +141,8 @@ def plan_dilations(window: int, layers: int, kernel: int) -> tuple[int, ...]:
     """The gentlest geometric dilations with which the middle position sees every base of the window.
 
     The first layer has dilation 1. Each later dilation is the growth factor's power, rounded, and never so large that
-    the layers before it leave a gap between its taps: then no base in the window is skipped.
-
-    Raises:
-        InputError: an even window or kernel; so few layers that no dilations without gaps cover the window.
+    the layers before it leave a gap between its taps: then no base in the window is skipped. InputError: an even window
+    or kernel; so few layers that no dilations without gaps cover the window.
     """
     if window < 1 or window % 2 == 0:
         raise InputError(f"window {window} is not an odd positive number of bases")

@@ -226,11 +226,8 @@ class HyenaDNA(nn.Module):
             return known @ table[BASE_TOKENS[0] : N_TOKEN] + (1 - known.sum(-1, keepdim=True)) * table[N_TOKEN]
 
     def forward(self, embedded: Hidden) -> Hidden:
-        """Hidden states after the final norm; position i has seen positions 0 to i.
-
-        Raises:
-            InputError: the sequence is longer than the model's position tables.
-        """
+        """Hidden states after the final norm; position i has seen positions 0 to i. InputError: the sequence is longer
+        than the model's position tables."""
         if embedded.shape[1] > self.config.max_seq_len:
             raise InputError(
                 f"a sequence of {embedded.shape[1]} bases is longer than this HyenaDNA's {self.config.max_seq_len}"

@@ -201,11 +201,8 @@ def _short(error: BaseException) -> str:
 
 def read_folder(folder: Path, gradient_checkpointing: bool = False) -> tuple[HyenaDNA, str]:
     """A model from a folder in the hub's or the original format, and the SHA-256 of its weights file.
-
-    Raises:
-        MissingResourceError: config.json or the weights file is not there, or may not be read.
-        IntegrityError: a file is damaged, or the weights are not those of the config's model.
-    """
+    MissingResourceError: config.json or the weights file is not there, or may not be read; IntegrityError: a file is
+    damaged, or the weights are not those of the config's model."""
     config, weights_file = read_config(folder), _weights_file(folder)
     if _content(weights_file, 64).startswith(b"version https://git-lfs"):
         raise IntegrityError(f"{weights_file} is Git LFS's note of where the file is; run git lfs pull in {folder}")
@@ -224,12 +221,8 @@ def read_folder(folder: Path, gradient_checkpointing: bool = False) -> tuple[Hye
 
 def read_config(folder: Path) -> HyenaConfig:
     """The shape of the model in a folder, from either format's config.json; the original keeps the filter's part under
-    `layer`, and some of it under other names.
-
-    Raises:
-        MissingResourceError: config.json or the weights file is not there, or may not be read.
-        IntegrityError: config.json does not describe a HyenaDNA.
-    """
+    `layer`, and some of it under other names. MissingResourceError: config.json or the weights file is not there, or
+    may not be read; IntegrityError: config.json does not describe a HyenaDNA."""
     _weights_file(folder)
     path = folder / "config.json"
     try:
@@ -343,11 +336,8 @@ def _empty_dict(*_: Any) -> dict[Any, Any]:
 
 def read_original(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint in the authors' own format, by the names they have in the hub's format without its
-    prefix ("backbone.layers.0.…"). Nothing that the file names is run.
-
-    Raises:
-        IntegrityError: the file is truncated, is no checkpoint, or names what no checkpoint of a HyenaDNA holds.
-    """
+    prefix ("backbone.layers.0.…"). Nothing that the file names is run. IntegrityError: the file is truncated, is no
+    checkpoint, or names what no checkpoint of a HyenaDNA holds."""
     try:
         with torch.serialization.safe_globals(_stand_ins(path)):
             content = torch.load(path, map_location="cpu", weights_only=True)
