@@ -33,10 +33,9 @@ import numpy as np
 import pandas as pd
 
 from meta_spliceai.datasets import load_dataset
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, own_site, site_probabilities
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache, own_site, site_probabilities
 from meta_spliceai.splice_engine.base_layer.scoring import predict_sequences, score_variants
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, reverse_complement
 from meta_spliceai.splice_engine.genome.source import MemoryGenome, SequenceSource

@@ -22,9 +22,8 @@ from jaxtyping import Float32
 from scipy.stats import binomtest
 
 from meta_spliceai.datasets import load_dataset
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 
 DISTANCE = 150

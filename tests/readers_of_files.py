@@ -26,8 +26,7 @@ from meta_spliceai.experiments.store.ledger import LEDGER
 from meta_spliceai.experiments.store.run_record import RunRecord
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings
@@ -80,7 +79,7 @@ def _run(path: Path) -> None:
 
 
 def _cached(path: Path) -> None:
-    folder = placed(path, f"{'0' * 16}-50-x.scores").parent
+    folder = placed(path, f"{'0' * 16}-50-x.npz").parent
     ScoreCache(folder).read([b"\0" * 32], "0" * 64, 50)
 
 

@@ -26,8 +26,7 @@ from meta_spliceai.errors import MetaSpliceAIError
 from meta_spliceai.experiments.bundle.packed_scores import write_packed_scores
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.ledger import Ledger
-from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, Entry, ScoreCache
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Totals
 from meta_spliceai.splice_engine.genome.packed import write_packed
@@ -224,7 +223,7 @@ def valid() -> dict[str, tuple[str, bytes]]:
             "external scores",
             _written(lambda path: pd.read_csv(io.BytesIO(EXTERNAL)).to_parquet(path, index=False)),
         ),
-        "x.scores": (
+        "scores-kept.npz": (
             "score cache",
             _written(lambda path: ScoreCache(path.parent).write(KEYS, SCORES, SCORES, "0" * 64, 50)),
         ),

@@ -33,9 +33,8 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from meta_spliceai.datasets import load_dataset
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache, max_window
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.meta_layer.boosting import trees_of
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error

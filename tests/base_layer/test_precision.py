@@ -12,9 +12,9 @@ from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer import block_convolution, scoring
 from meta_spliceai.splice_engine.base_layer.block_convolution import _as_left, _as_right, _product
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel
+from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import LARGEST_CHANGE, Computation, score_variants
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 

@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from meta_spliceai.errors import IntegrityError, RunError
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_keras_weights, module_names
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from tests.base_layer.conftest import TOY_STAGES, build_network
@@ -146,9 +145,9 @@ def test_base_scores_hold_numbers(tmp_path: Path) -> None:
 
 def test_kept_scores_that_are_no_numbers_are_computed_again(toy_base_model: BaseModel, tmp_path: Path) -> None:
     first = score_variants(TABLE, GENOME, toy_base_model, 5, cache=ScoreCache(tmp_path))
-    (block,) = tmp_path.glob("*.scores")
+    (block,) = tmp_path.glob("*.npz")
     cache = ScoreCache(tmp_path)
-    (key, entry), *_ = cache.read([block.read_bytes()[39:71]], toy_base_model.digest, 5).items()
+    (key, entry), *_ = cache.read([np.load(block)["keys"][0].tobytes()], toy_base_model.digest, 5).items()
     block.unlink()
     spoiled = np.full_like(entry.ref, np.nan)[None]
     cache.write([key], spoiled, spoiled, toy_base_model.digest, 5)

@@ -9,7 +9,7 @@ import pytest
 
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.experiments.bundle.packed_scores import unpack_scores, write_packed_scores
-from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
+from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache
 
 DIGEST = "ab" * 32
 
@@ -90,7 +90,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(IntegrityError, match="holds no base scores"):
         unpack_scores(file, ScoreCache(tmp_path / "cache"))
-    assert not list((tmp_path / "cache").glob("*.scores"))
+    assert not list((tmp_path / "cache").glob("*.npz"))
 
 
 def test_scores_beside_the_cache_are_read_and_left_alone(tmp_path: Path) -> None:
@@ -99,11 +99,11 @@ def test_scores_beside_the_cache_are_read_and_left_alone(tmp_path: Path) -> None
     keys = list(wanted)
     ref, alt = (np.stack([wanted[key][side] for key in keys]) for side in (0, 1))
     beside.write(keys, ref, alt, DIGEST, 5)
-    (block,) = (tmp_path / "beside").glob("*.scores")
+    (block,) = (tmp_path / "beside").glob("*.npz")
     both = ScoreCache(tmp_path / "own", [tmp_path / "beside"])
     assert both.read(keys, DIGEST, 5).keys() == set(keys)
     block.write_bytes(block.read_bytes()[:-9] + b"123456789")
-    assert len(both.read(keys, DIGEST, 5)) == 2
+    assert not both.read(keys, DIGEST, 5)
     assert block.exists()
     assert both.damaged == 1
 

@@ -13,7 +13,7 @@ from jaxtyping import Float32, UInt8
 
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.files import atomic_write
-from meta_spliceai.splice_engine.base_layer.cache import Entry, ScoreCache
+from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache
 from meta_spliceai.splice_engine.genome.packed import read_npz
 
 DIGITS = range(3, 8)

@@ -21,8 +21,8 @@ from meta_spliceai.files import cache_dir, sha256_file
 from meta_spliceai.read_hostile import MALFORMED
 from meta_spliceai.resources.resolve import BUNDLE_INDEX as INDEX
 from meta_spliceai.resources.resolve import MIRROR_VARIABLE
-from meta_spliceai.splice_engine.base_layer.cache import BUNDLED as SCORES
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.scores import BUNDLED as SCORES
+from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.run.prepare import trunk_reader
 from meta_spliceai.experiments.run.procedures import external_scores, features_of, fusion_columns, predict_fusion
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.scores import CHANNELS, max_window, own_site
+from meta_spliceai.splice_engine.base_layer.scores import CHANNELS, ScoreCache, max_window, own_site
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, find_tested_exon
 from meta_spliceai.splice_engine.genome.source import SequenceSource

@@ -18,7 +18,7 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.predict.output_files import VCF_SUFFIXES, as_parquet, write_card
 from meta_spliceai.experiments.predict.predict_new import Model, NewVariants, Predicted, predict_block, require_one
 from meta_spliceai.experiments.predict.read_variants import TableBlock, Variants, alleles_of, open_file
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
+from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
 from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, Rows, take
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextVariants, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Totals, Unfinished, fill

@@ -23,10 +23,9 @@ from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, Experi
 from meta_spliceai.experiments.spec.rows import MOST_SMOKE_ROWS, scale_note, smoke_notes
 from meta_spliceai.files import cache_dir
 from meta_spliceai.resources.registry import DESCRIPTION, SCORES
-from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource

@@ -1,20 +1,35 @@
-"""What the base layer hands on: probabilities of reference and alternative around each variant, and what they are
-reduced to, one number a variant."""
+"""What the base layer hands on: probabilities of reference and alternative around each variant, what they are reduced
+to, one number a variant, and the cache of them on disk, where they are found again by content.
+
+The key of a variant's scores is a hash of everything they depend on: the bases of both sequences, the weights and the
+distance. What is found can therefore not be out of date. Scores are kept in blocks, files written whole and never
+changed, so two processes that score at once cannot disturb each other: each adds blocks of its own, and reads those of
+both.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Int, UInt8
 
-from meta_spliceai.errors import InputError
-from meta_spliceai.files import atomic_write
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.read_hostile import one_error
+from meta_spliceai.resources.resolve import mirror_folders
 from meta_spliceai.splice_engine.genome.packed import read_npz
+
+_LOG = logging.getLogger(__name__)
+
+BUNDLED = "bundle/scores"
+"""Where an opened bundle keeps its scores, under the folder that it is opened in."""
 
 CHANNELS = ("neither", "acceptor", "donor")
 """The order of a base network's output channels, the same everywhere in the package."""
@@ -146,3 +161,86 @@ def _index_of_site(table: pd.DataFrame, column: str, distance: int) -> tuple[np.
 
 def _strongest(delta: Float32[np.ndarray, "variants places"]) -> Float32[np.ndarray, " variants"]:
     return delta[np.arange(len(delta)), np.abs(delta).argmax(axis=1)]
+
+
+class Entry(NamedTuple):
+    """One variant's probabilities in the cache; `digits`: decimals to which they were rounded (for a bundle), None
+    where they are as they were computed."""
+
+    ref: Float32[np.ndarray, "positions channels"]
+    alt: Float32[np.ndarray, "positions channels"]
+    digits: int | None = None
+
+
+def content_key(
+    ref: UInt8[np.ndarray, " bases"], alt: UInt8[np.ndarray, " other"], strand: str, digest: str, distance: int
+) -> bytes:
+    """The key of one variant's scores; `ref` and `alt` are all bases they depend on, plus strand, as codes."""
+    hashed = hashlib.sha256(f"{digest} {distance} {strand} {len(ref)} {len(alt)}\n".encode())
+    hashed.update(ref.tobytes())
+    hashed.update(alt.tobytes())
+    return hashed.digest()
+
+
+class ScoreCache:
+    """A folder of score blocks, made when the first one is written, and folders `beside` it that are read as well and
+    never written to. `damaged` counts blocks found damaged so far (a zip archive's checksums say so); each was left
+    out, and its scores are computed again."""
+
+    def __init__(self, folder: Path, beside: Sequence[Path] = ()) -> None:
+        self.folder = folder
+        self.beside = tuple(beside)
+        self.damaged = 0
+
+    @classmethod
+    def default(cls) -> ScoreCache:
+        """The user's own cache, and the scores that opened bundles among the mirror folders bring."""
+        return cls(cache_dir() / "scores", [folder / BUNDLED for folder in mirror_folders()])
+
+    def read(self, keys: Sequence[bytes], digest: str, distance: int) -> dict[bytes, Entry]:
+        wanted = set(keys)
+        found: dict[bytes, Entry] = {}
+        for path in [one for folder in (self.folder, *self.beside) for one in sorted(folder.glob("*.npz"))]:
+            if len(found) < len(wanted) and path.name.startswith(f"{digest[:16]}-{distance}-"):
+                found.update(self._read_block(path, wanted - found.keys(), 2 * distance + 1))
+        return found
+
+    def write(
+        self,
+        keys: Sequence[bytes],
+        ref: Float32[np.ndarray, "entries positions channels"],
+        alt: Float32[np.ndarray, "entries positions channels"],
+        digest: str,
+        distance: int,
+        digits: int | None = None,
+    ) -> None:
+        """Add one block with these entries, rounded to so many decimals (`digits`; None: not at all); RunError where
+        the disk is full or the folder cannot be written to."""
+        if keys:
+            joined = b"".join(keys)
+            name = hashlib.sha256(joined).hexdigest()[:24]
+            with atomic_write(self.folder / f"{digest[:16]}-{distance}-{name}.npz", "wb") as handle:
+                decimals = np.array([-1 if digits is None else digits])
+                np.savez(
+                    handle, keys=np.array([list(key) for key in keys], np.uint8), ref=ref, alt=alt, digits=decimals
+                )
+
+    def _read_block(self, path: Path, wanted: set[bytes], positions: int) -> dict[bytes, Entry]:
+        """The wanted entries of one block; one that is not whole is removed, so that it can be written anew."""
+        try:
+            with one_error(path), np.load(path, allow_pickle=False) as block:
+                keys, ref, alt, (decimals,) = (block[name] for name in ("keys", "ref", "alt", "digits"))
+                if ref.shape != alt.shape or ref.shape[:2] != (len(keys), positions):
+                    raise ValueError("its arrays do not fit together")
+                if not (np.isfinite(ref).all() and np.isfinite(alt).all()):
+                    raise ValueError("a score is no number")
+                digits = None if decimals < 0 else int(decimals)
+        except IntegrityError as error:
+            self.damaged += 1
+            own = path.parent == self.folder
+            _LOG.warning("score cache: %s%s; its scores are computed again", error, " (removed)" if own else "")
+            if own:
+                path.unlink(missing_ok=True)
+            return {}
+        rows = ((row, key.tobytes()) for row, key in enumerate(keys))
+        return {key: Entry(ref[row], alt[row], digits) for row, key in rows if key in wanted}
