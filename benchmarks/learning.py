@@ -37,15 +37,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from meta_spliceai.datasets import load_dataset
-from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.base_layer.network import one_hot
 from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.trainer import TrainingState
 from meta_spliceai.splice_engine.meta_layer.training import fit
-from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage
-from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
+from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage, Windows, build_windows
 
 HERE = Path(__file__).resolve().parent
 TEST_CHROMOSOMES = ("2", "3", "4", "5", "7")

@@ -29,7 +29,7 @@ from meta_spliceai.splice_engine.genome.human_genome import human_genome
 from meta_spliceai.splice_engine.variants.alleles import check_reference
 from meta_spliceai.splice_engine.variants.alleles import merge_alleles
 from meta_spliceai.splice_engine.variants.table import as_variant_table
-from meta_spliceai.splice_engine.variants.windows import build_windows
+from meta_spliceai.splice_engine.variants.table import build_windows
 path, fasta, build, window = sys.argv[1:]
 steps = {}
 def step(name, last):

@@ -32,8 +32,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, totals_of
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.packed import PackedGenome
-from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta, holds_regions
+from meta_spliceai.splice_engine.genome.packed import PackedGenome, RegionFasta, holds_regions
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.models.predictor import read_config
 from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores

@@ -38,8 +38,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.meta_layer.boosting import trees_of
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, rank_scores
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, plan_resamples, rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_labels
 from meta_spliceai.splice_engine.meta_layer.shipped_predictor import RISING, linear_columns, predictor_features
 

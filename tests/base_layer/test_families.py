@@ -25,9 +25,8 @@ from meta_spliceai.splice_engine.base_layer.families import (
     load_pangolin,
     module_names,
 )
-from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
+from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork, one_hot
 from meta_spliceai.splice_engine.base_layer.scores import CHANNELS
-from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.genome.sequence import encode
 
 GRAPH = "cispliceai/data/CI-SpliceAI.pb"

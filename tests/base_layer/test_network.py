@@ -23,10 +23,10 @@ from meta_spliceai.splice_engine.base_layer.network import (
     Architecture,
     BaseModel,
     SpliceAINetwork,
+    one_hot,
     trunk_of,
 )
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, align_alternative, score_variants
-from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.variants.table import as_variant_table

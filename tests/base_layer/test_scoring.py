@@ -15,11 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.base_layer import compiled_convolution
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.network import BaseModel
+from meta_spliceai.splice_engine.base_layer.network import BaseModel, one_hot
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, align_alternative, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode, reverse_complement
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 

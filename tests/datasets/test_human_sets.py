@@ -24,8 +24,7 @@ from meta_spliceai.datasets.human import NOT_IN_ONE_GENE, in_one_gene, read_r_ob
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.variants.table import Coverage
-from meta_spliceai.splice_engine.variants.windows import build_windows
+from meta_spliceai.splice_engine.variants.table import Coverage, build_windows
 
 RNG = np.random.default_rng(0)
 COMPLEMENT = str.maketrans("ACGT", "TGCA")

@@ -15,8 +15,7 @@ from meta_spliceai.datasets.wt1_exon5 import read_arrays
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.variants.splits import position_block_split
-from meta_spliceai.splice_engine.variants.table import SCHEMA
-from meta_spliceai.splice_engine.variants.windows import build_windows
+from meta_spliceai.splice_engine.variants.table import SCHEMA, build_windows
 
 pytestmark = pytest.mark.quickstart
 

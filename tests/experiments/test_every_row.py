@@ -10,7 +10,7 @@ import pytest
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.rows import as_smoke, load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Evaluation
 
 ROWS = load_rows(own=None)
 

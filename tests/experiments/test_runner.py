@@ -22,7 +22,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import as_smoke, at_scale, change, member_of
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.render_wishlist import state_of_rows
-from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Evaluation
 from meta_spliceai.splice_engine.meta_layer.models import Predictor
 from meta_spliceai.splice_engine.variants.splits import read_split
 
@@ -102,7 +102,7 @@ def test_saved_weights_give_the_saved_predictions(
     from meta_spliceai.datasets import load_dataset
     from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import scores_from_delta
     from meta_spliceai.splice_engine.meta_layer.prediction import predict
-    from meta_spliceai.splice_engine.variants.windows import build_windows
+    from meta_spliceai.splice_engine.variants.table import build_windows
 
     run = run_experiment(toy_row, workspace, "cpu", rows=catalogue).run
     assert run is not None
@@ -385,7 +385,7 @@ def test_every_row_is_answered_by_the_fold_that_did_not_see_it(
     from meta_spliceai.datasets import load_dataset
     from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import scores_from_delta
     from meta_spliceai.splice_engine.meta_layer.prediction import predict
-    from meta_spliceai.splice_engine.variants.windows import build_windows
+    from meta_spliceai.splice_engine.variants.table import build_windows
 
     run = run_experiment(change(toy_row, ["split.folds=3"]), workspace, "cpu", rows=catalogue).run
     assert run is not None

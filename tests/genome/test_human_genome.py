@@ -22,7 +22,7 @@ from meta_spliceai.splice_engine.genome.human_genome import (
     splice_site_share,
     whole_genome,
 )
-from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta
+from meta_spliceai.splice_engine.genome.packed import RegionFasta
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.genome.source import CHROMOSOME_LENGTHS, MemoryGenome
 from tests.conftest import RunCli

@@ -13,9 +13,9 @@ import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError
 from meta_spliceai.files import cache_dir, sha256_file
-from meta_spliceai.splice_engine.genome import region_fasta
+from meta_spliceai.splice_engine.genome import packed
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.region_fasta import PackagedGenes, RegionFasta, holds_regions
+from meta_spliceai.splice_engine.genome.packed import PackagedGenes, RegionFasta, holds_regions
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 
@@ -125,7 +125,7 @@ def test_files_that_cannot_be_right(tmp_path: Path, text: str, error: type[Excep
 def test_overlapping_records_take_time_in_proportion() -> None:
     records = ((f"chr{1 + at % 2}", at, at + 50, np.zeros(50, np.uint8)) for at in range(150_000))
     began = time.process_time()
-    codes, regions = region_fasta._join(records, "toy")
+    codes, regions = packed._join(records, "toy")
     assert time.process_time() - began < 3  # a copy of what is joined for each record would take a minute
     assert [end - start for parts in regions.values() for start, end, _ in parts] == [150_048, 150_048]
     assert len(codes) == 2 * 150_048
@@ -134,7 +134,7 @@ def test_overlapping_records_take_time_in_proportion() -> None:
 def test_records_apart_take_time_in_proportion() -> None:
     records = (("chr1", 100 * at, 100 * at + 50, np.zeros(50, np.uint8)) for at in range(60_000))
     began = time.process_time()
-    _, regions = region_fasta._join(records, "toy")
+    _, regions = packed._join(records, "toy")
     assert time.process_time() - began < 3  # an array of all starts for each record would take minutes
     assert len(regions["chr1"]) == 60_000
 

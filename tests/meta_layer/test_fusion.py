@@ -23,8 +23,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibr
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, fit_fusion
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig, FusionConfig
 from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
-from meta_spliceai.splice_engine.variants.table import as_variant_table
-from meta_spliceai.splice_engine.variants.windows import Windows
+from meta_spliceai.splice_engine.variants.table import Windows, as_variant_table
 
 CONFIG = FusionConfig(
     trees=BoostingConfig(most_trees=30, learning_rate=0.25, leaves=6, fewest_in_leaf=10, folds=3, seeds=1)

@@ -18,9 +18,8 @@ from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.splice_engine.genome.sequence import reverse_complement
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer import pretraining, pretraining_corpus
-from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
-from meta_spliceai.splice_engine.meta_layer.models.encoders import hyenadna
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaConfig
+from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor, hyenadna
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna import HyenaConfig
 from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, PretrainingReport, pretrain
 from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus, MarkovModel, corpus_of, packaged_genes
 

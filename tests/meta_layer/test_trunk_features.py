@@ -32,8 +32,7 @@ from meta_spliceai.splice_engine.meta_layer.prediction import (
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig, TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training import fit
-from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table
-from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
+from meta_spliceai.splice_engine.variants.table import Coverage, Windows, as_variant_table, build_windows
 
 ROWS, WINDOW, WIDTH = 256, 41, 6
 READING = TrunkConfig(family="toy-trunk-base", members=(0, 1), read_radius=4, site_reach=30)

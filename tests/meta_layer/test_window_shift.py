@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.base_layer.network import one_hot
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.features import WindowData, draw_shifts
 from meta_spliceai.splice_engine.meta_layer.models import (
@@ -23,7 +23,7 @@ from meta_spliceai.splice_engine.meta_layer.models.heads import MultitaskHead, P
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.training import FitReport
-from meta_spliceai.splice_engine.variants.windows import build_windows
+from meta_spliceai.splice_engine.variants.table import build_windows
 
 from .conftest import WINDOW, ToyTask, ToyWindows
 

@@ -13,7 +13,7 @@ import requests
 
 from meta_spliceai.errors import IntegrityError, MissingResourceError, RunError
 from meta_spliceai.resources import ResourceFile
-from meta_spliceai.resources.download import download
+from meta_spliceai.resources.resolve import download
 from tests.file_server import FileServer
 
 CONTENT = bytes(range(256)) * 40

@@ -9,7 +9,7 @@ import pytest
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
-from meta_spliceai.splice_engine.variants.windows import build_windows
+from meta_spliceai.splice_engine.variants.table import build_windows
 
 Make = Callable[..., pd.DataFrame]
 GENOME = MemoryGenome({"chr1": "AACCGGTTACGT"}, build="toy", name="toy")

@@ -10,8 +10,7 @@ import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.base_layer.vcf import pieces, text
-from meta_spliceai.splice_engine.base_layer.vcf.merge import merge_vcfs
-from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut, Stretches, take
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut, Stretches, merge_vcfs, take
 from meta_spliceai.splice_engine.base_layer.vcf.reader import reopened
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, fill

@@ -14,8 +14,9 @@ import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.splice_engine.base_layer.scores import DONOR, BaseScores
-from meta_spliceai.splice_engine.base_layer.vcf import reasons, score_file, text
+from meta_spliceai.splice_engine.base_layer.vcf import score_file, text
 from meta_spliceai.splice_engine.base_layer.vcf.bgzf import END_BLOCK, compress
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import Reason
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, check_annotation, score_stream
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block
@@ -63,22 +64,22 @@ def test_every_kind_of_allele_gets_a_score_or_its_reason(sequence: str, make_sco
         (("chr1", 1500, sequence[1499:1502], "GATTACA"), None),
         (("chr1", 1500, base, "N"), None),
         (("chr1", 1500, base, base), None),
-        (("chr1", 1500, other, base), reasons.MISMATCH),
-        (("chr1", 5999, "NNNN", "A"), reasons.MISMATCH),
-        (("chr1", 0, "N", "A"), reasons.MISMATCH),
-        (("chr1", 9999, "A", "C"), reasons.MISMATCH),
-        (("chr1", 500, sequence[499], other), reasons.NOT_IN_GENE),
-        (("chr2", 1500, base, other), reasons.NOT_IN_GENE),
-        (("chr7", 1500, base, other), reasons.CONTIG_ABSENT),
-        (("chr1", 1500, sequence[1499:1540], base), reasons.TOO_LONG),
-        (("chr1", 1500, base, "<DEL>"), reasons.SYMBOLIC),
-        (("chr1", 1500, base, "*"), reasons.SPANNING),
-        (("chr1", 1500, base, "G]17:198982]"), reasons.BREAKEND),
-        (("chr1", 1500, base, "G."), reasons.BREAKEND),
-        (("chr1", 1500, base, "Q"), reasons.BAD_ALLELE),
-        (("chr1", 1500, "-", "A"), reasons.BAD_REFERENCE),
-        (("chr1", 1500, base, "."), reasons.NO_ALTERNATIVE),
-        (("chr1", 1500, base, "A" * 10_001), reasons.ALLELE_TOO_LONG),
+        (("chr1", 1500, other, base), Reason.MISMATCH),
+        (("chr1", 5999, "NNNN", "A"), Reason.MISMATCH),
+        (("chr1", 0, "N", "A"), Reason.MISMATCH),
+        (("chr1", 9999, "A", "C"), Reason.MISMATCH),
+        (("chr1", 500, sequence[499], other), Reason.NOT_IN_GENE),
+        (("chr2", 1500, base, other), Reason.NOT_IN_GENE),
+        (("chr7", 1500, base, other), Reason.CONTIG_ABSENT),
+        (("chr1", 1500, sequence[1499:1540], base), Reason.TOO_LONG),
+        (("chr1", 1500, base, "<DEL>"), Reason.SYMBOLIC),
+        (("chr1", 1500, base, "*"), Reason.SPANNING),
+        (("chr1", 1500, base, "G]17:198982]"), Reason.BREAKEND),
+        (("chr1", 1500, base, "G."), Reason.BREAKEND),
+        (("chr1", 1500, base, "Q"), Reason.BAD_ALLELE),
+        (("chr1", 1500, "-", "A"), Reason.BAD_REFERENCE),
+        (("chr1", 1500, base, "."), Reason.NO_ALTERNATIVE),
+        (("chr1", 1500, base, "A" * 10_001), Reason.ALLELE_TOO_LONG),
     ]
     scorer = make_scorer()
     found = infos(scored(write_vcf(*(case for case, _ in cases)), scorer))
@@ -94,8 +95,8 @@ def test_every_kind_of_allele_gets_a_score_or_its_reason(sequence: str, make_sco
     assert totals.alleles_scored == 7
     assert totals.alleles_scored + sum(totals.unscored.values()) == totals.alleles
     assert set(totals.unscored) == {reason for _, reason in cases if reason}
-    assert totals.examples[reasons.SYMBOLIC] == [f"chr1:1500 {base}><DEL>"]
-    assert set(totals.unscored) <= set(reasons.ALL)
+    assert totals.examples[Reason.SYMBOLIC] == [f"chr1:1500 {base}><DEL>"]
+    assert set(totals.unscored) <= set(Reason)
 
 
 def test_multi_allelic_records_and_overlapping_genes(sequence: str, make_scorer: Make, write_vcf: Write) -> None:
@@ -147,10 +148,10 @@ def test_strict_scores_what_spliceai_scores_and_leaves_the_rest_blank(
     assert found[2:] == [{".": ""}] * 3
     assert scorer.totals.alleles_scored == 1
     assert set(scorer.totals.unscored) == {
-        reasons.DELINS,
-        reasons.LOWER_CASE,
-        reasons.SYMBOLIC,
-        reasons.NOT_IN_GENE,
+        Reason.DELINS,
+        Reason.LOWER_CASE,
+        Reason.SYMBOLIC,
+        Reason.NOT_IN_GENE,
     }
 
 

@@ -14,12 +14,12 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from meta_spliceai.splice_engine.meta_layer.evaluation import OperatingPoints, Scorer, evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     pearson_sums,
+    plan_resamples,
     rank_correlation,
     rank_scores,
     sort_once,
     weigh_ranks,
 )
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
 
 POINTS = OperatingPoints(tops=(7, 60))
 

@@ -16,10 +16,9 @@ from sklearn.metrics import (
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, share
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import plan_resamples, share
 from meta_spliceai.splice_engine.meta_layer.evaluation.sites import (
     ObservedSites,
-    call_agreement,
     evaluate_effect_types,
     evaluate_localisation,
     evaluate_peaks,
@@ -54,10 +53,6 @@ def test_localisation_by_hand() -> None:
     assert table["n_without_prediction"].iloc[0] == 1
     none = evaluate_localisation([[], []], {"model": np.zeros(2)}, np.arange(2), n_boot=5)
     assert none["reason"].iloc[0] == "no observed position"
-    with pytest.raises(InputError, match="none may be negative"):
-        evaluate_localisation(gold, predicted, np.arange(5), tolerances=(-1,))
-    with pytest.raises(InputError, match="for 5 variants"):
-        evaluate_localisation(gold, {"model": np.zeros(4)}, np.arange(5))
 
 
 def test_effect_types_equal_scikit_learn() -> None:
@@ -85,12 +80,6 @@ def test_a_kind_that_never_occurs_is_stated() -> None:
     assert np.isnan(table.loc["F1 of c", "estimate"])
     assert table.loc["F1 of c", "reason"] == "neither observed nor predicted"
     assert table.loc["macro F1", "estimate"] == pytest.approx((0.8 + 0) / 2)
-    with pytest.raises(InputError, match="unknown predicted effect type 'd' in row 2"):
-        evaluate_effect_types(["a", "b"], ["a", "d"], [1, 2], ["a", "b"])
-    with pytest.raises(InputError, match="2 observed, 1 predicted"):
-        evaluate_effect_types(["a", "b"], ["a"], [1, 2], ["a", "b"])
-    with pytest.raises(InputError, match="no variants"):
-        evaluate_effect_types([], [], [], ["a"])
 
 
 def replicates(rows: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -125,14 +114,6 @@ def test_the_ceiling_counts_only_what_was_measured_twice() -> None:
     assert "a class without a variant" in table.loc["auroc", "reason"]
     with pytest.raises(InputError, match="no row was measured twice"):
         replicate_ceiling(np.full(400, np.nan), two, one < 0, two < 0, groups)
-    with pytest.raises(InputError, match="all must be the same rows"):
-        replicate_ceiling(one[1:], two, one < 0, two < 0, groups)
-
-
-def test_agreement_of_several_calls() -> None:
-    calls = [["A", "A"], ["A", "B"], ["A"], [], ["B", "B", "A"]]
-    assert call_agreement(calls) == {"variants": 3, "pairs": 5, "agreement": 0.4}
-    assert np.isnan(call_agreement([["A"]])["agreement"])
 
 
 def peaks() -> tuple[np.ndarray, np.ndarray, list[ObservedSites]]:
@@ -202,7 +183,7 @@ def test_a_share_has_an_interval_over_the_groups_in_which_something_can_be_hit()
     assert found["reason"] == "no interval: all 1 that could be hit are in one group (0)"
 
 
-def test_peaks_out_of_reach_are_counted_and_bad_input_is_refused() -> None:
+def test_peaks_out_of_reach_are_counted() -> None:
     reference, delta, observed = peaks()
     far = [ObservedSites(gained=(("donor", 11),)), *observed[1:]]
     table = evaluate_peaks(reference, {"model": delta}, far, np.arange(3), n_boot=5)
@@ -211,11 +192,3 @@ def test_peaks_out_of_reach_are_counted_and_bad_input_is_refused() -> None:
     assert (
         nobody.set_index("metric").loc["gain_detection", "reason"] == "no gained site observed that the reference lacks"
     )
-    with pytest.raises(InputError, match="kind of site 'branch' at variant 1"):
-        evaluate_peaks(reference, {"m": delta}, [ObservedSites(lost=(("branch", 0),)), *observed[1:]], np.arange(3))
-    with pytest.raises(InputError, match="Δ of m has shape"):
-        evaluate_peaks(reference, {"m": delta[:, :5]}, observed, np.arange(3))
-    with pytest.raises(InputError, match="odd positions"):
-        evaluate_peaks(reference[:, :20], {"m": delta[:, :20]}, observed, np.arange(3))
-    with pytest.raises(InputError, match="3 variants, 2 observations"):
-        evaluate_peaks(reference, {"m": delta}, observed[:2], np.arange(3))

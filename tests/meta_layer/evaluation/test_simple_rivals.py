@@ -9,13 +9,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.sequence import encode
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import assay_source, kmers_and_position
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import count_kmers, kmer_changes
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
-from meta_spliceai.splice_engine.variants.table import as_variant_table
-from meta_spliceai.splice_engine.variants.windows import Windows
+from meta_spliceai.splice_engine.variants.table import Windows, as_variant_table
 
 SMALL = BoostingConfig(most_trees=30, learning_rate=0.2, leaves=6, fewest_in_leaf=5, folds=3, seeds=1)
 
@@ -87,8 +85,6 @@ def test_the_assay_source_of_an_unseen_source_is_the_overall_share() -> None:
     one.loc[0, "classification"] = "Splice-altering"
     seen = assay_source(one, test.assign(source="single", method="single")).score[0]
     assert seen == pytest.approx((1 + (one["classification"] == "Splice-altering").mean()) / 2)
-    with pytest.raises(InputError, match="test part: column 'assay' missing"):
-        assay_source(train.assign(assay="x"), test, ["assay"])
 
 
 def test_kmers_and_position_learns_kmers_without_seeing_the_test_labels() -> None:
@@ -100,5 +96,3 @@ def test_kmers_and_position_learns_kmers_without_seeing_the_test_labels() -> Non
     np.testing.assert_array_equal(
         kmers_and_position((train, train_windows), (blind, test_windows), config=SMALL).score, scores
     )
-    with pytest.raises(InputError, match="test part: 300 variants but 600 windows"):
-        kmers_and_position((train, train_windows), (test, train_windows), config=SMALL)

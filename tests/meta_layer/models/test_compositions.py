@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError
-from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.base_layer.network import one_hot
 from meta_spliceai.splice_engine.meta_layer import models
 from meta_spliceai.splice_engine.meta_layer.features import WindowData, frozen_features
 from meta_spliceai.splice_engine.meta_layer.models import (

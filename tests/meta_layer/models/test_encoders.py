@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.models.encoders.cnn import (
+from meta_spliceai.splice_engine.meta_layer.models.cnn import (
     GatedCNNEncoder,
     SimpleCNNEncoder,
     plan_dilations,

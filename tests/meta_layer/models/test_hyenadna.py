@@ -11,16 +11,16 @@ import torch
 from safetensors.torch import load
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.base_layer.network import one_hot
 from meta_spliceai.splice_engine.genome.sequence import encode, reverse_complement
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import (
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna import (
     BASE_TOKENS,
     N_TOKEN,
     BothStrandsHyenaDNA,
     HyenaConfig,
     HyenaDNA,
 )
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (
     PUBLISHED,
     model_config,
     read_folder,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.base_layer.network import one_hot
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor, Predictor
 
 WINDOW = 31

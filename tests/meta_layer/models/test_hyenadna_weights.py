@@ -21,8 +21,8 @@ from torch import nn
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaDNA
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna import HyenaDNA
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (
     PUBLISHED,
     load_hyenadna,
     model_config,

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError
-from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.base_layer.network import one_hot
 from meta_spliceai.splice_engine.meta_layer.models import (
     Predictor,
     SimpleCNNDeltaPredictor,

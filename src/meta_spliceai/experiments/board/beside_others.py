@@ -26,8 +26,7 @@ from meta_spliceai.experiments.store.tables import HEADLINES
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering, evaluate
-from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
-from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, Scorer
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, Evaluation, Scorer
 from meta_spliceai.splice_engine.meta_layer.evaluation.strata import strata_of
 from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
 from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING

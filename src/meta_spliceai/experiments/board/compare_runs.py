@@ -19,8 +19,7 @@ from meta_spliceai.experiments.tracking import flat
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import BASE_MAX_WINDOW
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
-from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
-from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, PREDICTION_COLUMNS, Scorer
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, PREDICTION_COLUMNS, Evaluation, Scorer
 
 WORDS = ("title", "section", "purpose", "wish")
 """Fields of a row that say what it is called and wished for, and change nothing of a run."""

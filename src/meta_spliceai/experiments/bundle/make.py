@@ -37,7 +37,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BUNDLED as SCORES
 from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import digest_in, score_keys
 from meta_spliceai.splice_engine.genome.packed import Interval
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import HUB, PUBLISHED
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import HUB, PUBLISHED
 
 ROWS = "bundle/rows.json"
 

@@ -14,8 +14,7 @@ from pydantic_core import to_json
 from meta_spliceai.errors import InputError
 from meta_spliceai.files import atomic_write, whole_file
 from meta_spliceai.read_hostile import one_error
-from meta_spliceai.splice_engine.base_layer.vcf.merge import merge_vcfs
-from meta_spliceai.splice_engine.base_layer.vcf.pieces import Part, Piece, counted, in_order, require_count
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import Part, Piece, counted, in_order, merge_vcfs, require_count
 
 VCF_SUFFIXES = (".vcf", ".vcf.gz")
 TABLE_SUFFIXES = (".tsv", ".csv", ".parquet")

@@ -30,8 +30,7 @@ from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
 from meta_spliceai.splice_engine.variants.alleles import NO_CONTIG, compare_reference
 from meta_spliceai.splice_engine.variants.external_scores import ScoreFile
-from meta_spliceai.splice_engine.variants.table import Coverage
-from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
+from meta_spliceai.splice_engine.variants.table import Coverage, Windows, build_windows
 
 OWN_FOLDS = "the training rows, by models that had not seen their gene (the fusion's own folds)"
 FEWEST_TO_CALIBRATE = 200

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, rank_scores
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, plan_resamples, rank_scores
 
 GRID = 51  # points of a curve: recall, or false-positive rate, from 0 to 1
 RESAMPLES = 200  # resamples behind a band; the intervals of the metrics come from the run's own, more numerous ones

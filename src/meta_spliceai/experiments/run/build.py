@@ -16,7 +16,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, POSITIVE, binary_labels
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, HEADS, ComposedPredictor, QuantileEnsemble
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (
     HUB,
     PUBLISHED,
     missing_here,

@@ -36,8 +36,8 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     position_only,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
-from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
+    Evaluation,
     Scale,
     Scorer,
     Scores,
@@ -46,8 +46,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     unsigned,
 )
 from meta_spliceai.splice_engine.meta_layer.targets import validated_delta
-from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
-from meta_spliceai.splice_engine.variants.windows import Windows
+from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING, Windows
 
 _LOG = logging.getLogger(__name__)
 

@@ -36,8 +36,14 @@ from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.variants.audit import Audit, audit_splits
 from meta_spliceai.splice_engine.variants.families import genomic_places
 from meta_spliceai.splice_engine.variants.splits import Split
-from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage, describe
-from meta_spliceai.splice_engine.variants.windows import Windows, build_windows
+from meta_spliceai.splice_engine.variants.table import (
+    NORMAL,
+    SPLICE_ALTERING,
+    Coverage,
+    Windows,
+    build_windows,
+    describe,
+)
 
 NOT_DRAWN = "not drawn: the row asks for fewer"
 NO_LABEL = "not drawn: the row asks for Splice-altering and Normal only"

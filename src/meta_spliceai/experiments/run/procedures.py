@@ -55,7 +55,7 @@ from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, prec
 from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
 from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
 from meta_spliceai.splice_engine.variants.splits import Split
-from meta_spliceai.splice_engine.variants.windows import Windows
+from meta_spliceai.splice_engine.variants.table import Windows
 
 SIDE_BY_SIDE = "folds were trained side by side on one device"
 TREES = "scikit-learn grows the trees, whose operations nobody counts"

@@ -20,8 +20,14 @@ from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec, 
 from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.files import cached_json
-from meta_spliceai.resources.download import OFFLINE_VARIABLE, offline
-from meta_spliceai.resources.resolve import ENCODERS, at_hand, folder_at_hand, package_at_hand
+from meta_spliceai.resources.resolve import (
+    ENCODERS,
+    OFFLINE_VARIABLE,
+    at_hand,
+    folder_at_hand,
+    offline,
+    package_at_hand,
+)
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
 from meta_spliceai.splice_engine.genome.source import GRCH38, build_name
 from meta_spliceai.splice_engine.meta_layer.settings import TRUNK

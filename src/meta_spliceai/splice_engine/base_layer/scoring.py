@@ -21,10 +21,9 @@ from meta_spliceai.errors import InputError, RunError, unknown_value
 from meta_spliceai.splice_engine.base_layer.block_convolution import PRECISIONS, Precision
 from meta_spliceai.splice_engine.base_layer.changes import LONGEST_CONSTRUCT, Change, bare, in_bare
 from meta_spliceai.splice_engine.base_layer.incremental import IncrementalScorer, Result, Tally
-from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel
+from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel, one_hot
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache, content_key
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.one_hot import one_hot
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.variants.table import describe

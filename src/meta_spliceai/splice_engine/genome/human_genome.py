@@ -17,11 +17,10 @@ from jaxtyping import UInt8
 from meta_spliceai import resources
 from meta_spliceai.errors import InputError, IntegrityError, MissingPackageError, MissingResourceError, RunError
 from meta_spliceai.files import cache_dir
-from meta_spliceai.resources.download import download, progress_bar
-from meta_spliceai.resources.resolve import find_here, mirror_addresses, mirror_folders
+from meta_spliceai.resources.resolve import download, find_here, mirror_addresses, mirror_folders, progress_bar
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
-from meta_spliceai.splice_engine.genome.region_fasta import PackagedGenes, RegionFasta, SparseGenome, holds_regions
+from meta_spliceai.splice_engine.genome.packed import PackagedGenes, RegionFasta, SparseGenome, holds_regions
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, reverse_complement
 from meta_spliceai.splice_engine.genome.source import (
     CHROMOSOME_LENGTHS,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from meta_spliceai.errors import InputError, RunError, unknown_value
 from meta_spliceai.files import atomic_write
-from meta_spliceai.splice_engine.genome.one_hot import one_hot
+from meta_spliceai.splice_engine.base_layer.network import one_hot
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 

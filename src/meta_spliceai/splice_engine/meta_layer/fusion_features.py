@@ -13,7 +13,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores, site_proba
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import REGIONS, kmer_changes, position_features
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkData, trunk_columns
-from meta_spliceai.splice_engine.variants.windows import Windows
+from meta_spliceai.splice_engine.variants.table import Windows
 
 SITES = ("acceptor", "donor")
 NEAR_CERTAIN = 1e-4

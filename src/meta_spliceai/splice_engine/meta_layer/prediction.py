@@ -43,7 +43,7 @@ from meta_spliceai.splice_engine.meta_layer.models.ensembles import WeightedEnse
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.trainer import counting_bar
-from meta_spliceai.splice_engine.variants.windows import Windows
+from meta_spliceai.splice_engine.variants.table import Windows
 
 EMBEDDINGS = "embeddings"
 """Folder in the cache for the features of frozen encoders."""

@@ -22,8 +22,8 @@ from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.meta_layer.features import choose_device
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import BASE_TOKENS, HyenaDNA
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna import BASE_TOKENS, HyenaDNA
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (
     WEIGHTS,
     model_config,
     write_hub_format,

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.resources.resolve import packaged_file
-from meta_spliceai.splice_engine.genome.region_fasta import RegionFasta
+from meta_spliceai.splice_engine.genome.packed import RegionFasta
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 

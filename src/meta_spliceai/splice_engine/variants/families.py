@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.genome.source import SequenceSource
-from meta_spliceai.splice_engine.variants.windows import build_windows
+from meta_spliceai.splice_engine.variants.table import build_windows
 
 CONTAINMENT = 0.2
 """Share of the smaller gene's k-mers found in the other one from which the two are relatives (about 93 % identity)."""

@@ -9,6 +9,7 @@ verdict whether noise up to `NOISE` could change its text; the few entries for w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from jaxtyping import Float
@@ -26,6 +27,26 @@ _SPLICEAI_COLUMNS = "ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_
 _PANGOLIN_COLUMNS = "ALLELE|SYMBOL|DS_GAIN|DS_LOSS|DP_GAIN|DP_LOSS"
 
 Delta = Float[np.ndarray, "positions channels"]
+
+
+class Reason(StrEnum):
+    """Why an allele has no score, in the words used in statistics and (with underscores) in INFO."""
+
+    NO_ALTERNATIVE = "no alternative allele"
+    CONTIG_ABSENT = "contig not in reference"
+    MISMATCH = "reference mismatch"
+    BAD_REFERENCE = "reference allele not made of bases"
+    NOT_IN_GENE = "not in a gene"
+    TOO_LONG = "reference too long"
+    SYMBOLIC = "symbolic allele"
+    BREAKEND = "breakend"
+    SPANNING = "spanning deletion"
+    BAD_ALLELE = "allele not made of bases"
+    ALLELE_TOO_LONG = "alternative too long"
+    # What SpliceAI's own command leaves out; only under strict compatibility.
+    DELINS = "several bases replaced by several"
+    NEAR_END = "near contig end"
+    LOWER_CASE = "lower-case reference"
 
 
 @dataclass(frozen=True)

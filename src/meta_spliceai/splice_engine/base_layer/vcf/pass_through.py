@@ -13,8 +13,7 @@ from itertools import compress
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from meta_spliceai.splice_engine.base_layer.vcf import reasons
-from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Reason
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, Block, info_safe
 from meta_spliceai.splice_engine.genome.annotation import IN_NONE, IN_SEVERAL, Gene, GeneAnnotation
@@ -156,7 +155,7 @@ class PassThrough:
         if match is None:
             return b"", b"", 0
         alts = match[1].decode().split(",")
-        told = ",".join(f"{alt}||{reasons.in_info(reasons.NOT_IN_GENE)}" for alt in alts)
+        told = ",".join(f"{alt}||{Reason.NOT_IN_GENE.replace(' ', '_')}" for alt in alts)
         entry = b"" if self.strict else f"{self.info.reason_key}={told}".encode()
         return entry, entry and b";" + entry, len(alts)
 

@@ -9,6 +9,7 @@ piece says in its header which shard of what it is, and `merge` puts the pieces 
 from __future__ import annotations
 
 import re
+import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +18,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.files import sha256_file
+from meta_spliceai.files import sha256_file, whole_file
 from meta_spliceai.read_hostile import text_lines
+from meta_spliceai.splice_engine.base_layer.vcf import bgzf
+from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants, to_bcf
+from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, bare_contig
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 
@@ -294,3 +298,57 @@ def require_count(path: Path, held: int, expected: int) -> None:
     """Refuse a piece that has not all that it should have. IntegrityError: it has not."""
     if held != expected:
         raise IntegrityError(f"{path} has {held:,} records and should have {expected:,}; make this piece anew")
+
+
+def merge_vcfs(out: Path, pieces: Sequence[Path]) -> int:
+    """Join pieces that `--shard` made; the header is theirs without the line that names the piece.
+
+    Args:
+        out: .vcf, .vcf.gz or .bcf.
+        pieces: in any order.
+
+    Returns:
+        records written.
+
+    Raises:
+        InputError: a piece is missing, doubled, of another run, or none.
+        IntegrityError: a piece is truncated, or has not all of its records.
+    """
+    ordered = in_order(map(_part_of, pieces))
+    header = [line.encode("latin-1") for line in ordered[0][0].common]
+    merged = TextVariants(header, str(out))
+    merged.rows = enumerate(_records(ordered), start=merged.first)
+    bcf = out.name.lower().endswith(".bcf")
+    pack = bgzf.compress if bcf or out.name.lower().endswith((".gz", ".bgz")) else bytes
+    records = 0
+    with whole_file(out) as temporary, tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        text = Path(folder) / "merged.vcf.gz" if bcf else temporary
+        with text.open("wb") as sink:
+            sink.write(pack(b"".join(header)))
+            for block in merged.blocks():
+                sink.write(pack(block.text))
+                records += len(block.raws)
+            sink.write(bgzf.END_BLOCK if pack is bgzf.compress else b"")
+        if bcf:
+            to_bcf(text, temporary)
+    return records
+
+
+def _part_of(path: Path) -> Part:
+    with path.open("rb") as stream:
+        header = [line.decode("latin-1") for line in open_variants(stream, str(path)).header]
+    named = [line for line in header if line.startswith(PIECE)]
+    if len(named) != 1:
+        raise InputError(
+            f"{path} has {len(named)} header lines {PIECE}, where a piece has one; name files that score or predict "
+            "wrote with --shard"
+        )
+    piece = Piece.read(named[0].rstrip("\r\n"), path)
+    return Part(path, piece, [line for line in header if line not in named])
+
+
+def _records(ordered: Sequence[tuple[Part, int]]) -> Iterator[bytes]:
+    for part, expected in ordered:
+        with part.path.open("rb") as stream:
+            rows = open_variants(stream, str(part.path)).rows
+            yield from (line for _, line in counted(rows, part.path, expected))

@@ -18,8 +18,8 @@ from jaxtyping import Float, UInt8
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.base_layer.vcf import bgzf, reasons
-from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rendered
+from meta_spliceai.splice_engine.base_layer.vcf import bgzf
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Reason, Rendered
 from meta_spliceai.splice_engine.base_layer.vcf.pass_through import Passed, PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextRecord, TextVariants, declared, info_safe
@@ -171,7 +171,7 @@ class FileScorer:
         """The lines that need no network."""
         passed = self._pass_through.find(block, lambda chrom: self._contig(chrom.decode("latin-1")))
         # The examples of the reason are taken from records that are looked at one by one.
-        missing = EXAMPLES_KEPT - len(self.totals.examples.get(reasons.NOT_IN_GENE, ()))
+        missing = EXAMPLES_KEPT - len(self.totals.examples.get(Reason.NOT_IN_GENE, ()))
         return passed.where(passed.looked_up | (np.cumsum(~passed.looked_up) > missing)) if missing > 0 else passed
 
     def _count(self, passed: Passed) -> None:
@@ -183,7 +183,7 @@ class FileScorer:
         totals.scores += found
         totals.looked_up += found
         if outside := int(passed.alleles.sum()) - found:
-            totals.unscored[reasons.NOT_IN_GENE] += outside
+            totals.unscored[Reason.NOT_IN_GENE] += outside
 
     def _look_up(self, jobs: list[_Job]) -> dict[_Job, str]:
         """Text of the entries that a table has; two genes of one name are not told apart there, and are computed."""
@@ -231,9 +231,9 @@ class FileScorer:
 
         def leave_out(alt: str, reason: str, symbol: str = "") -> None:
             totals.leave_out(f"{record.chrom}:{record.pos} {record.ref[:30]}>{alt[:30]}", reason)
-            plan.unscored.append(f"{info_safe(alt)}|{info_safe(symbol)}|{reasons.in_info(reason)}")
+            plan.unscored.append(f"{info_safe(alt)}|{info_safe(symbol)}|{reason.replace(' ', '_')}")
 
-        reason = reasons.NO_ALTERNATIVE if not record.alts else self._reason_of_record(record)
+        reason = Reason.NO_ALTERNATIVE if not record.alts else self._reason_of_record(record)
         if reason:
             for alt in alts:
                 leave_out(alt, reason)
@@ -241,9 +241,9 @@ class FileScorer:
         genes = self.annotation.overlapping(record.chrom, record.pos)
         ref = decode(encode(record.ref))
         for alt in record.alts:
-            reason = _reason_of_allele(alt) or ("" if genes else reasons.NOT_IN_GENE)
+            reason = _reason_of_allele(alt) or ("" if genes else Reason.NOT_IN_GENE)
             if not reason and self.settings.strict and len(ref) > 1 and len(alt) > 1:
-                reason = reasons.DELINS
+                reason = Reason.DELINS
                 plan.entries += [f"{alt}|{info_safe(gene.name)}|{self.info.unscored()}" for gene in genes]
             if reason:
                 leave_out(alt, reason)
@@ -259,9 +259,9 @@ class FileScorer:
         """Why no allele of the record can be scored, or "". Counts the comparison with the genome."""
         contig = self._contig(record.chrom)
         if contig is None:
-            return reasons.CONTIG_ABSENT
+            return Reason.CONTIG_ABSENT
         if not re.fullmatch(r"[ACGTNRYSWKMBDHVU]+", record.ref, re.IGNORECASE):
-            return reasons.BAD_REFERENCE
+            return Reason.BAD_REFERENCE
         start = record.pos - 1
         codes = encode(record.ref)
         length = self._lengths[contig]
@@ -269,15 +269,15 @@ class FileScorer:
         self.totals.checked += 1
         if not inside or not np.array_equal(self.genome.fetch(contig, start, start + len(codes)), codes):
             self.totals.mismatched += 1
-            return reasons.MISMATCH
+            return Reason.MISMATCH
         if len(codes) > 2 * self.settings.distance:
-            return reasons.TOO_LONG
+            return Reason.TOO_LONG
         if self.settings.strict:
             reach = self.flank + self.settings.distance
             if record.ref != record.ref.upper():
-                return reasons.LOWER_CASE
+                return Reason.LOWER_CASE
             if start - reach < 0 or start + reach + 1 > length:
-                return reasons.NEAR_END
+                return Reason.NEAR_END
         return ""
 
     def _contig(self, chrom: str) -> str | None:
@@ -291,7 +291,7 @@ class FileScorer:
     def _stop_at_another_build(self) -> None:
         checked, mismatched = self.totals.checked, self.totals.mismatched
         if checked >= CHECKED_BEFORE_STOPPING and mismatched > MISMATCHES_TO_STOP * checked:
-            example = self.totals.examples[reasons.MISMATCH][0]
+            example = self.totals.examples[Reason.MISMATCH][0]
             raise InputError(
                 f"{mismatched} of the first {checked} records have another reference base than {self.genome.name} "
                 f"(first: {example}); variants and FASTA are of different builds: give the FASTA of the variants' build"
@@ -342,15 +342,15 @@ def _as_spliceai_cuts(
 def _reason_of_allele(alt: str) -> str:
     """Why an allele cannot be scored whatever the gene, or ""."""
     if alt == "*":
-        return reasons.SPANNING
+        return Reason.SPANNING
     if "<" in alt or ">" in alt:
-        return reasons.SYMBOLIC
+        return Reason.SYMBOLIC
     if "[" in alt or "]" in alt or alt.startswith(".") or alt.endswith("."):
-        return reasons.BREAKEND
+        return Reason.BREAKEND
     if not re.fullmatch(r"[ACGTN]+", alt, re.IGNORECASE):
-        return reasons.BAD_ALLELE
+        return Reason.BAD_ALLELE
     if len(alt) > LONGEST_ALTERNATIVE:
-        return reasons.ALLELE_TOO_LONG
+        return Reason.ALLELE_TOO_LONG
     return ""
 
 

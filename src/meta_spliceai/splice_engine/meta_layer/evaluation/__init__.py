@@ -2,10 +2,11 @@
 
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import Metric, OperatingPoints
-from meta_spliceai.splice_engine.meta_layer.evaluation.result import Evaluation, Verdict
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
+    Evaluation,
     Scorer,
     Scores,
+    Verdict,
     predictions_frame,
     scores_from_delta,
     signed_scores,

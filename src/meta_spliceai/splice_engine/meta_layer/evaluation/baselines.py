@@ -24,7 +24,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     unsigned,
 )
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
-from meta_spliceai.splice_engine.variants.windows import Windows
+from meta_spliceai.splice_engine.variants.table import Windows
 
 PREVALENCE = Scorer("prevalence", "baseline", "the same for every variant: what knowing nothing gives", "probability")
 POSITION = Scorer("position alone", "baseline", "distance to the exon's sites, exon or intron, region", "probability")
@@ -64,7 +64,6 @@ def base_own_site(scores: BaseScores, table: pd.DataFrame) -> Scores:
 def assay_source(
     train_table: pd.DataFrame,
     test_table: pd.DataFrame,
-    columns: Sequence[str] = ("source", "method"),
     *,
     negatives: Sequence[str] = NEGATIVES,
 ) -> Scores:
@@ -74,14 +73,12 @@ def assay_source(
     recognising the experiment. `columns`: what names the source; the combination of their values is looked up.
     InputError: a missing column, a side without a training variant, a class nobody knows.
     """
-    for column in columns:
-        for name, table in (("training part", train_table), ("test part", test_table)):
-            if column not in table:
-                raise InputError(f"{name}: column '{column}' missing; the assay source cannot be looked up")
     y = training_labels(train_table, "training part", negatives)
     kept = ~np.isnan(y)
     overall = float(y[kept].mean())
-    learned, asked = (part[list(columns)].astype(str).agg("\t".join, axis=1) for part in (train_table, test_table))
+    learned, asked = (
+        part[["source", "method"]].astype(str).agg("\t".join, axis=1) for part in (train_table, test_table)
+    )
     known = pd.Series(y[kept]).groupby(learned.to_numpy(dtype=object)[kept])
     share = (known.sum() + PRIOR_WEIGHT * overall) / (known.count() + PRIOR_WEIGHT)
     return unsigned(asked.map(share).fillna(overall).to_numpy(dtype=np.float64))
@@ -185,18 +182,16 @@ def kmers_and_position(
     """
     table = train[0]
     y = training_labels(table, "training part", negatives)
-    x = _kmers_and_place(*train, annotation, "training part")
+    x = _kmers_and_place(*train, annotation)
     kept = ~np.isnan(y)
     grown = grow(x[kept], y[kept], table["group"].to_numpy()[kept], seed, config)
-    raw = grown.trees.raw(_kmers_and_place(*test, annotation, "test part"))
+    raw = grown.trees.raw(_kmers_and_place(*test, annotation))
     return unsigned(1 / (1 + np.exp(-raw)))
 
 
 def _kmers_and_place(
-    table: pd.DataFrame, windows: Windows, annotation: GeneAnnotation | None, part: str
+    table: pd.DataFrame, windows: Windows, annotation: GeneAnnotation | None
 ) -> Float[np.ndarray, "rows features"]:
-    if len(table) != len(windows):
-        raise InputError(f"{part}: {len(table)} variants but {len(windows)} windows; they must be the same rows")
     place = position_features(table, annotation)
     region = place["region"].map({name: number for number, name in enumerate(REGIONS)}).to_numpy(dtype=np.float64)
     return np.column_stack([place[PLACE].to_numpy(dtype=np.float64), region, kmer_changes(windows).to_numpy()])

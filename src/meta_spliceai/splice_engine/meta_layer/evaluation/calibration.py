@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
 from meta_spliceai.errors import InputError, IntegrityError, unknown_value
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, with_interval
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import plan_resamples, with_interval
 
 Method = Literal["temperature", "isotonic"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -167,8 +167,6 @@ def evaluate_calibration(
 
 def _both_known(probability: Rows, y: Rows, where: str) -> tuple[Rows, Rows]:
     p, y = np.asarray(probability, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if p.shape != y.shape:
-        raise InputError(f"{where}: {p.shape} probabilities but {y.shape} labels; one label a probability is needed")
     known = ~(np.isnan(p) | np.isnan(y))
     if not known.any():
         raise InputError(f"{where}: no row has both a probability and a class; calibration cannot be evaluated")
@@ -185,8 +183,6 @@ def _probabilities(p: Rows, where: str) -> None:
 
 
 def _bins_of_equal_size(p: Rows, bins: int) -> np.ndarray:
-    if bins < 1:
-        raise InputError(f"bins is {bins}; one is the least")
     last = [len(p) * cut // bins - 1 for cut in range(1, bins)]
     edges = np.unique(np.sort(p)[[place for place in last if place >= 0]])
     return np.unique(np.searchsorted(edges, p, side="left"), return_inverse=True)[1]

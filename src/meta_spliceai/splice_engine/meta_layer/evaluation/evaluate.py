@@ -13,37 +13,33 @@ from jaxtyping import Bool, Float, Int
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
+    LEVEL,
+    NAN,
     Metric,
     OperatingPoints,
     PearsonSums,
     RankedScores,
+    ResamplingPlan,
     SortedOnce,
     pearson_sums,
+    plan_resamples,
     rank_correlation,
     rank_scores,
     sort_once,
     weigh_ranks,
-)
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import (
-    LEVEL,
-    NAN,
-    ResamplingPlan,
-    plan_resamples,
     with_interval,
 )
-from meta_spliceai.splice_engine.meta_layer.evaluation.result import (
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     DIFFERENCE_COLUMNS,
     METRIC_COLUMNS,
-    Evaluation,
-    tidy,
-)
-from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     NEGATIVES,
     POSITIVE,
+    Evaluation,
     Scorer,
     binary_labels,
     check_negatives,
     check_predictions,
+    tidy,
 )
 from meta_spliceai.splice_engine.variants.table import Coverage
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
-from meta_spliceai.splice_engine.variants.windows import Windows
+from meta_spliceai.splice_engine.variants.table import Windows
 
 CANONICAL = 2
 """Intronic bases of a site that are almost never anything but AG or GT."""

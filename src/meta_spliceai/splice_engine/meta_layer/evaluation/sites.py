@@ -6,7 +6,6 @@ these labels."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,17 +14,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     NO_POINTS,
     pearson_sums,
+    plan_resamples,
     rank_correlation,
     rank_scores,
+    share,
     sort_once,
     weigh_ranks,
+    with_interval,
 )
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, share, with_interval
 
 
 class EffectTypes(NamedTuple):
@@ -53,21 +54,9 @@ def evaluate_effect_types(
 
     F1 of a kind is 2 TP / (2 TP + FP + FN); macro F1 is the plain mean over the kinds that are observed or predicted,
     so that a rare kind counts as much as a common one. A resample in which a kind is neither observed nor predicted
-    leaves it out of the mean, as scikit-learn does. InputError: a kind outside the list, no variants, different numbers
-    of rows.
+    leaves it out of the mean, as scikit-learn does.
     """
-    if len(observed) != len(predicted) or len(observed) != len(groups):
-        raise InputError(
-            f"effect types: {len(observed)} observed, {len(predicted)} predicted, {len(groups)} groups; one each a "
-            "variant is needed"
-        )
-    if not len(observed):
-        raise InputError("effect types: no variants; there is nothing to evaluate")
     number = {kind: place for place, kind in enumerate(kinds)}
-    for what, values in (("observed effect type", observed), ("predicted effect type", predicted)):
-        for row, value in enumerate(values):
-            if value not in number:
-                raise unknown_value(what, value, kinds, f"row {row + 1}")
     k = len(kinds)
     plan = plan_resamples(groups, n_boot, seed)
     cell = np.array([number[o] * k + number[p] for o, p in zip(observed, predicted, strict=True)])
@@ -123,16 +112,10 @@ def evaluate_localisation(
         A row a scorer and tolerance: scorer, tolerance, estimate, low, high, n (evaluated), n_without_gold,
         n_without_prediction, reason.
     """
-    if any(tolerance < 0 for tolerance in tolerances):
-        raise InputError(f"tolerances {', '.join(map(str, tolerances))}: none may be negative")
     known = np.array([len(positions) > 0 for positions in gold], dtype=bool)
     plan = plan_resamples(groups, n_boot, seed)
-    if len(plan.unit) != len(gold):
-        raise InputError(f"localisation: {len(plan.unit)} groups for {len(gold)} variants")
     rows = []
     for scorer, positions in predicted.items():
-        if np.shape(positions) != (len(gold),):
-            raise InputError(f"localisation: {scorer} gives {np.shape(positions)} positions for {len(gold)} variants")
         miss = np.array(
             [
                 np.inf if np.isnan(mine) or not len(theirs) else min(abs(mine - one) for one in theirs)
@@ -197,15 +180,8 @@ def evaluate_peaks(
         `false_gain_rate`: variants with no gained site observed that get a new peak. Sites outside the positions given
         can neither hit nor miss, and are in `out_of_reach`.
     """
-    variants, positions = reference.shape[:2]
-    if positions % 2 == 0 or reference.ndim != 3 or reference.shape[2] != 3:
-        raise InputError(f"peaks: reference of shape {reference.shape}; (variants, odd positions, 3) is needed")
-    if len(observed) != variants or len(groups) != variants:
-        raise InputError(f"peaks: {variants} variants, {len(observed)} observations, {len(groups)} groups; one each")
-    if not 0 < peak < 1 or tolerance < 0:
-        raise InputError(f"peaks: threshold {peak:g} and tolerance {tolerance}; 0 < threshold < 1, tolerance ≥ 0")
     plan = plan_resamples(groups, n_boot, seed)
-    half = positions // 2
+    half = reference.shape[1] // 2
     before = _sites(reference) >= peak
     lost, out_of_reach = _marked(observed, "lost", before.shape, half)
     gained, out_of_reach_too = _marked(observed, "gained", before.shape, half)
@@ -215,8 +191,6 @@ def evaluate_peaks(
     any_gain = np.array([bool(sites.gained) for sites in observed])
     rows = []
     for scorer, change in delta.items():
-        if change.shape != reference.shape:
-            raise InputError(f"peaks: Δ of {scorer} has shape {change.shape}, the reference {reference.shape}")
         after = _sites(reference + change) >= peak
         right = after & _widened(expected, tolerance)
         met = _widened(after, tolerance)
@@ -246,8 +220,6 @@ def _marked(observed: Sequence[ObservedSites], which: str, shape: tuple[int, ...
     order = list(CHANNEL_OF)
     for row, sites in enumerate(observed):
         for site, offset in getattr(sites, which):
-            if site not in CHANNEL_OF:
-                raise InputError(f"peaks: kind of site '{site}' at variant {row + 1}; choices: {', '.join(order)}")
             if abs(offset) > half:
                 outside += 1
             else:
@@ -278,7 +250,6 @@ def replicate_ceiling(
     altering_two: Bool[np.ndarray, " rows"],
     groups: np.ndarray,
     *,
-    loss_is_negative: bool = True,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -287,7 +258,6 @@ def replicate_ceiling(
     Args:
         one, two: the effect as each replicate has it; rows with NaN in either are left aside.
         altering_one, altering_two: the class by the data set's own rule applied to each replicate alone.
-        loss_is_negative: an altering effect is a negative one, so that −effect ranks; else |effect| does.
 
     Returns:
         Rows (index `metric`), with estimate, low, high, n, reason:
@@ -296,9 +266,6 @@ def replicate_ceiling(
         Spearman 1904); `auroc` and `auprc` of one replicate's effect for the other's classes, both ways averaged;
         `kappa` of the two classes (Cohen 1960).
     """
-    sizes = {len(one), len(two), len(altering_one), len(altering_two), len(groups)}
-    if len(sizes) > 1:
-        raise InputError(f"replicates: {', '.join(map(str, sorted(sizes)))} rows; all must be the same rows")
     known = ~(np.isnan(one) | np.isnan(two))
     if not known.any():
         raise InputError("replicates: no row was measured twice; there is no ceiling to be had from them")
@@ -307,8 +274,8 @@ def replicate_ceiling(
     plan = plan_resamples(np.asarray(groups, dtype=object)[known], n_boot, seed)
     sums = pearson_sums(one, two, plan.unit, plan.n_groups)
     ranks = sort_once(one, plan.unit), sort_once(two, plan.unit)
-    height = (lambda effect: -effect) if loss_is_negative else np.abs
-    ranked = rank_scores(calls[1], height(one), plan.unit), rank_scores(calls[0], height(two), plan.unit)
+    # An altering effect is a negative one.
+    ranked = rank_scores(calls[1], -one, plan.unit), rank_scores(calls[0], -two, plan.unit)
 
     def at(counts: np.ndarray) -> dict[str, Float[np.ndarray, " resamples"]]:
         r = sums.at(counts)
@@ -336,21 +303,6 @@ def replicate_ceiling(
         bounded = with_interval(value[0], drawn, plan.n_groups, "constant, or a class not drawn", undefined)
         rows.append({"metric": metric, **bounded, "n": len(one)})
     return pd.DataFrame(rows).set_index("metric")
-
-
-def call_agreement(calls: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Agreement of several calls of the same variants (sources or methods), over all pairs of calls of a variant.
-
-    Args:
-        calls: the classes each variant was given; variants with fewer than two are left aside.
-
-    Returns:
-        `variants` and `pairs` compared, `agreement` (share of pairs that agree), NaN without any pair.
-    """
-    compared = [list(itertools.combinations(given, 2)) for given in calls if len(given) > 1]
-    agree = [first == second for pairs in compared for first, second in pairs]
-    agreement = sum(agree) / len(agree) if agree else float("nan")
-    return {"variants": len(compared), "pairs": len(agree), "agreement": agreement}
 
 
 def _kappa(

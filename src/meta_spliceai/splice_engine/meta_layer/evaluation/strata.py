@@ -32,17 +32,16 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     NO_POINTS,
     OperatingPoints,
     RankedScores,
-    rank_scores,
-)
-from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import (
     ResamplingPlan,
     plan_resamples,
+    rank_scores,
     with_interval,
 )
-from meta_spliceai.splice_engine.meta_layer.evaluation.result import METRIC_COLUMNS, Evaluation
+from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
+    METRIC_COLUMNS,
     NEGATIVES,
+    Evaluation,
     Scorer,
     binary_labels,
     check_predictions,
@@ -124,12 +123,7 @@ def evaluate_strata(
 
     Returns:
         Columns stratification, stratum and those of `Evaluation.metrics`; stratum sizes are in `n`.
-
-    Raises:
-        InputError: strata of other rows, or missing for a row.
     """
-    if len(strata) != len(predictions):
-        raise InputError(f"strata: {len(strata)} rows for {len(predictions)} predictions; one a row is needed")
     frame = check_predictions(predictions, scorers)
     marked = frame.assign(_row=np.arange(len(frame)))
     rows, left_out, _ = rows_in_common(marked, scorers, FEWEST_SCORED)
@@ -137,9 +131,6 @@ def evaluate_strata(
     tables: list[pd.DataFrame] = []
     for stratification in strata.columns:
         values = strata[stratification].to_numpy(dtype=object)
-        if pd.isna(values).any():
-            row = int(np.flatnonzero(pd.isna(values))[0])
-            raise InputError(f"strata: no '{stratification}' at row {row + 1}; every row is in some stratum")
         mine = pd.Series(values[rows["_row"].to_numpy()].astype(str))
         for stratum in sorted(mine.unique()):
             part = rows[(mine == stratum).to_numpy()].drop(columns="_row")
@@ -174,8 +165,6 @@ def within_strata_auroc(
         A row a scorer: estimate, low, high, pairs (compared), n, n_left_aside, reason; index: scorer.
     """
     frame = check_predictions(predictions, scorers)
-    if len(strata) != len(frame):
-        raise InputError(f"strata: {len(strata)} rows for {len(frame)} predictions; one a row is needed")
     code = pd.factorize(np.asarray(strata, dtype=object).astype(str), sort=True)[0]
     y = binary_labels(frame, negatives)
     rows = []
@@ -254,12 +243,10 @@ def gain_over_position(
         An evaluation of "position" and "position + {scorer}", whose paired difference is the gain.
 
     Raises:
-        InputError: features of other rows, fewer groups than folds, a row without a known site.
+        InputError: fewer groups than folds, a row without a known site.
     """
     position_model = load_seqleak("the gain over position").position_model
     frame = check_predictions(predictions, [scorer])
-    if len(features) != len(frame):
-        raise InputError(f"position features: {len(features)} rows for {len(frame)} predictions")
     y = binary_labels(frame, negatives)
     columns_of_scorer = [one.score_column for one in scorer.trainings()]
     score = frame[columns_of_scorer].mean(axis=1, skipna=False).to_numpy()

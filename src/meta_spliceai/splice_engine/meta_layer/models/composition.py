@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.splice_engine.meta_layer.models.encoders.cnn import GatedCNNEncoder, SimpleCNNEncoder
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import BothStrandsHyenaDNA
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import (
+from meta_spliceai.splice_engine.meta_layer.models.cnn import GatedCNNEncoder, SimpleCNNEncoder
+from meta_spliceai.splice_engine.meta_layer.models.heads import HEADS
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna import BothStrandsHyenaDNA
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (
     HUB,
     PUBLISHED,
     SCRATCH,
     load_hyenadna,
     model_config,
 )
-from meta_spliceai.splice_engine.meta_layer.models.heads import HEADS
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor, Shift, seeded
 from meta_spliceai.splice_engine.meta_layer.settings import MEMBERS, READ_RADIUS, SITE_REACH, TRUNK, TrunkConfig
 

@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write, sha256_file
-from meta_spliceai.resources.download import OFFLINE_VARIABLE, offline
-from meta_spliceai.resources.resolve import ENCODERS, HUB_FILES, WEIGHTS, folder_at_hand
-from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna import HyenaConfig, HyenaDNA
+from meta_spliceai.resources.resolve import ENCODERS, HUB_FILES, OFFLINE_VARIABLE, WEIGHTS, folder_at_hand, offline
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna import HyenaConfig, HyenaDNA
 
 HUB = "hub"
 SCRATCH = "scratch"
