@@ -130,7 +130,7 @@ def test_within_strata_auroc_equals_seqleak_and_takes_position_away() -> None:
 
 
 def test_within_strata_auroc_states_what_it_left_aside_and_what_it_cannot_say() -> None:
-    frame, features = positioned()
+    frame, _ = positioned()
     frame.loc[:19, "other.score"] = np.nan
     by_class = frame["classification"]
     table = within_strata_auroc(frame, [OTHER], by_class, n_boot=10)
