@@ -20,7 +20,7 @@ from meta_spliceai.experiments.board.shown import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR
-from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, share
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import plan_resamples, share
 from meta_spliceai.splice_engine.meta_layer.evaluation.sites import (
     ObservedSites,
     evaluate_effect_types,
