@@ -19,7 +19,7 @@ from meta_spliceai.splice_engine.genome.human_genome import (
     get_genome,
     human_genome,
     needed_genome,
-    splice_site_share,
+    splice_sites_read,
     whole_genome,
 )
 from meta_spliceai.splice_engine.genome.packed import RegionFasta
@@ -128,10 +128,10 @@ def test_a_mirror_folder_may_hold_it(tmp_path: Path, sequence: dict[str, str], m
 
 def test_share_of_splice_sites(sequence: dict[str, str]) -> None:
     genome = MemoryGenome(sequence, build="GRCh38", name="toy")
-    assert splice_site_share(genome, GENES) == 1.0
+    assert splice_sites_read(genome, GENES) == (8, 8)
     wrong = {**sequence, "1": sequence["1"][:200] + "AA" + sequence["1"][202:]}
-    assert splice_site_share(MemoryGenome(wrong, build="GRCh38", name="toy"), GENES) == 7 / 8
-    assert splice_site_share(MemoryGenome({"1": "N" * 3000, "2": "N" * 2000}, build="x", name="x"), GENES) == 0.0
+    assert splice_sites_read(MemoryGenome(wrong, build="GRCh38", name="toy"), GENES) == (7, 8)
+    assert splice_sites_read(MemoryGenome({"1": "N" * 3000, "2": "N" * 2000}, build="x", name="x"), GENES) == (0, 0)
 
 
 def test_the_variable_comes_first_then_the_cache_then_regions_then_none(

@@ -70,8 +70,8 @@ def saturate(
 
     from meta_spliceai.splice_engine.base_layer import saturation
     from meta_spliceai.splice_engine.base_layer.saturation import check_drawable, draw
-    from meta_spliceai.splice_engine.base_layer.vcf.score_file import check_annotation
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
+    from meta_spliceai.splice_engine.genome.human_genome import check_annotation
 
     if figure is not None:
         check_drawable(figure)  # before hours of scoring, not after

@@ -18,10 +18,11 @@ from meta_spliceai.splice_engine.base_layer.vcf import score_file, text
 from meta_spliceai.splice_engine.base_layer.vcf.bgzf import END_BLOCK, compress
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import Reason
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
-from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, check_annotation, score_stream
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, score_stream
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
+from meta_spliceai.splice_engine.genome.human_genome import check_annotation
 from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
 from meta_spliceai.splice_engine.genome.source import MemoryGenome
 
@@ -270,7 +271,7 @@ def introns(build_shift: int, strand: str, count: int = 60) -> tuple[GeneAnnotat
 @pytest.mark.parametrize("strand", ["+", "-"])
 def test_an_annotation_of_another_build_is_told_before_scoring(strand: str) -> None:
     check_annotation(*introns(0, strand))
-    with pytest.raises(InputError, match=r"genes\.txt \(GRCh37\) does not fit b\.fa: \d+ of \d+ introns"):
+    with pytest.raises(InputError, match=r"genes\.txt \(GRCh37\) does not fit b\.fa: \d+ of \d+ splice sites"):
         check_annotation(*introns(13, strand))
     check_annotation(*introns(13, strand, count=20))  # too few to say
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -223,7 +224,8 @@ def _check(genome: IndexedFasta, genes: GeneAnnotation) -> None:
             raise InputError(
                 f"{genome.name} is not {genome.build}: chromosome {chromosome} {has}, {genome.build} has {expected:,}"
             )
-    share = splice_site_share(genome, genes)
+    right, known = splice_sites_read(genome, genes)
+    share = right / max(known, 1)
     if share < LEAST_SHARE:
         raise InputError(
             f"{genome.name} is not {genome.build}: {share:.1%} of the introns' ends in {Path(genes.name).name} read GT "
@@ -231,9 +233,9 @@ def _check(genome: IndexedFasta, genes: GeneAnnotation) -> None:
         )
 
 
-def splice_site_share(genome: SequenceSource, genes: GeneAnnotation, most: int = MOST_SITES) -> float:
-    """Share of an annotation's donors that are followed by GT and acceptors that AG precedes, where bases are known; at
-    most so many are looked at, evenly over the annotation."""
+def splice_sites_read(genome: SequenceSource, genes: GeneAnnotation, most: int = MOST_SITES) -> tuple[int, int]:
+    """How many of an annotation's donors are followed by GT and acceptors preceded by AG, and of how many the bases are
+    known; at most so many are looked at, evenly over the annotation."""
     sites = [
         (gene, site, motif)
         for gene in genes.genes
@@ -243,9 +245,20 @@ def splice_site_share(genome: SequenceSource, genes: GeneAnnotation, most: int =
     known = right = 0
     for gene, site, motif in sites[:: max(1, len(sites) // most)]:
         behind = (motif == "GT") == (gene.strand == "+")  # the intron's two bases lie above the exon's edge
-        codes = genome.fetch(gene.chrom, site if behind else site - 3, site + 2 if behind else site - 1)
-        if (codes == N_CODE).any():
-            continue
-        known += 1
-        right += decode(codes if gene.strand == "+" else np.asarray(reverse_complement(codes))) == motif
-    return right / known if known else 0.0
+        with suppress(InputError):  # a contig that the genome lacks
+            codes = genome.fetch(gene.chrom, site if behind else site - 3, site + 2 if behind else site - 1)
+            if (codes != N_CODE).all():
+                known += 1
+                right += decode(codes if gene.strand == "+" else np.asarray(reverse_complement(codes))) == motif
+    return right, known
+
+
+def check_annotation(annotation: GeneAnnotation, genome: SequenceSource) -> None:
+    """Compare the annotation's splice sites with the genome; nothing is said about fewer than 100 of them. InputError:
+    fewer than half fit: annotation and genome are of different builds."""
+    right, known = splice_sites_read(genome, annotation, most=400)
+    if known >= 100 and right < 0.5 * known:
+        raise InputError(
+            f"{annotation.name} ({annotation.build}) does not fit {genome.name}: {right} of {known} splice sites have "
+            "the bases that introns begin and end with; give an annotation and a FASTA of the same build"
+        )

@@ -13,7 +13,7 @@ from typing import IO, Protocol
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
@@ -352,39 +352,6 @@ def _reason_of_allele(alt: str) -> str:
     if len(alt) > LONGEST_ALTERNATIVE:
         return Reason.ALLELE_TOO_LONG
     return ""
-
-
-def check_annotation(annotation: GeneAnnotation, genome: SequenceSource) -> None:
-    """Compare the annotation's introns with the genome: they begin with GT or GC and end with AG, with few exceptions.
-
-    Up to 200 introns spread over the annotation are looked at. Nothing is said about fewer than 50. InputError: fewer
-    than half of them do: annotation and genome are of different builds.
-    """
-    lengths = genome.contigs()
-    spliced = [gene for gene in annotation.genes if len(gene.exons) > 1]
-    looked_at = fitting = 0
-    for gene in spliced[:: max(1, len(spliced) // 200)]:
-        try:
-            contig = genome.resolve(gene.chrom)
-        except InputError:
-            continue
-        start, end = gene.exons[0][1], gene.exons[1][0]
-        if not 0 <= start < end - 3 < lengths[contig]:
-            continue
-        ends: list[UInt8[np.ndarray, " 2"]] = [genome.fetch(contig, at, at + 2) for at in (start, end - 2)]
-        if any((codes > 3).any() for codes in ends):
-            continue
-        looked_at += 1
-        fitting += tuple(map(decode, ends)) in _INTRON_ENDS[gene.strand]
-    if looked_at >= 50 and fitting < 0.5 * looked_at:
-        raise InputError(
-            f"{annotation.name} ({annotation.build}) does not fit {genome.name}: {fitting} of {looked_at} introns have "
-            "the bases that introns begin and end with; give an annotation and a FASTA of the same build"
-        )
-
-
-_INTRON_ENDS = {"+": {("GT", "AG"), ("GC", "AG"), ("AT", "AC")}, "-": {("CT", "AC"), ("CT", "GC"), ("GT", "AT")}}
-"""First and last two bases of an intron on the plus strand, for genes of either strand."""
 
 
 def score_stream(

@@ -27,11 +27,12 @@ from meta_spliceai.splice_engine.base_layer.vcf.info_field import field_of
 from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, take
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.reader import check_convertible, open_variants, reopened, to_bcf
-from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, check_annotation, score_stream
+from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, score_stream
 from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
+from meta_spliceai.splice_engine.genome.human_genome import check_annotation
 
 STREAM = "-"
 """Standard input or output."""

@@ -11,16 +11,16 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
 import filelock
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
-from meta_spliceai.errors import InputError, RunError, shown
+from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.files import atomic_write
 from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
@@ -29,7 +29,6 @@ EXAMPLES_KEPT = 5
 _KEPT_WITHOUT_SCORES = 1 << 20
 """Bytes of output that are held back before they are counted as written, where nothing was computed for them."""
 
-T = TypeVar("T")
 B_co = TypeVar("B_co", bound="SomeBlock", covariant=True)
 
 
@@ -50,6 +49,8 @@ class Totals:
         replaced: records that held an older entry under the same key.
         looked_up: entries taken from tables.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     records: int = 0
     alleles: int = 0
@@ -111,22 +112,15 @@ class Account:
         records: input records written out.
         size: bytes of the partial file that hold them (header included).
         digest: SHA-256 of those input records.
-        stats: running totals.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     settings: dict[str, Any]
     records: int = 0
     size: int = 0
     digest: str = ""
-    stats: dict[str, Any] = field(default_factory=dict)
-
-
-def restored(kind: type[T], stored: Mapping[str, Any]) -> T:
-    """What was stored of a dataclass: all fields, no others, each of its own type. ValueError: something else."""
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if stored.keys() != names:
-        raise ValueError(f"fields missing or unknown: {shown(sorted(stored.keys() ^ names))}")
-    return TypeAdapter(kind).validate_json(json.dumps(stored), strict=True)
+    totals: Totals = field(default_factory=Totals)
 
 
 class Unfinished:
@@ -168,8 +162,7 @@ class Unfinished:
         if not self.account_path.is_file() or not self.partial.is_file():
             return None
         with one_error(self.account_path, f"delete it and {self.partial.name}, and start again", kind=RunError):
-            stored = json.loads(self.account_path.read_text(encoding="utf-8"))
-            account = restored(Account, stored)
+            account = TypeAdapter(Account).validate_json(self.account_path.read_bytes(), strict=True)
         for key in sorted({*account.settings, *settings}):
             if account.settings.get(key) != settings.get(key):
                 raise InputError(
@@ -197,12 +190,10 @@ class Unfinished:
         self.finish(data)
         account.size += len(data)
         with self._explaining():
-            if not self.partial.exists():  # an open file may still be written to; the account would begin a folder anew
-                raise FileNotFoundError(errno.ENOENT, "gone", str(self.partial))
             try:
                 with atomic_write(self.account_path) as stream:
                     json.dump(asdict(account), stream)
-            except RunError as error:  # the disk is full, or the folder is gone
+            except RunError as error:  # the disk is full
                 raise error.__cause__ if isinstance(error.__cause__, OSError) else error from error
 
     def finish(self, end: bytes) -> None:
@@ -234,22 +225,15 @@ class Unfinished:
         try:
             yield
         except OSError as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: OSError) -> Exception:
-        if error.errno == errno.ENOSPC:
-            return RunError(
-                f"no space left on the disk that holds {self.out.parent}; the blocks written so far are kept in "
-                f"{self.partial.name}: free some space and run again with --resume"
-            )
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE) or not self.out.parent.is_dir():
-            return RunError(
-                f"the folder of the output, {self.out.parent}, went away while it was written to; make it or mount it "
-                f"again: with {self.partial.name} in it, the same command with --resume goes on"
-            )
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            return RunError(f"{self.out.parent} cannot be written to ({error.strerror}); name another output")
-        return error
+            if error.errno == errno.ENOSPC:
+                raise RunError(
+                    f"no space left on the disk that holds {self.out.parent}; the blocks written so far are kept in "
+                    f"{self.partial.name}: free some space and run again with --resume"
+                ) from error
+            raise RunError(
+                f"{self.out.parent} cannot be written to ({error.strerror}); make it writable and go on with --resume, "
+                "or name another output"
+            ) from error
 
 
 def fill(
@@ -280,10 +264,10 @@ def fill(
         InputError: the input is not the one that the interrupted run read.
     """
     account = partial.read_account(identity) if resume else None
-    taken_over = 0 if account is None else account.records
     account = account or Account(identity)
+    taken_over = account.records
     if taken_over:
-        writer.totals = totals_of(account, partial.account_path)
+        writer.totals = account.totals
     pack = bgzf.compress if packed else bytes
     partial.begin(account, pack(writer.header(source, provenance)))
     digest = hashlib.sha256()
@@ -303,7 +287,7 @@ def fill(
         waiting += pack(writer.block(block))
         account.records += len(block)
         account.digest = digest.hexdigest()
-        account.stats = dict(vars(writer.totals))
+        account.totals = writer.totals
         if writer.totals.scores - writer.totals.looked_up > computed or len(waiting) > _KEPT_WITHOUT_SCORES:
             partial.append(bytes(waiting), account)
             waiting.clear()
@@ -318,9 +302,3 @@ def fill(
         partial.append(bytes(waiting), account)
     partial.finish(bgzf.END_BLOCK if packed else b"")
     return taken_over
-
-
-def totals_of(account: Account, path: Path) -> Totals:
-    """The running totals of an account that was stored at a path. RunError: they are damaged."""
-    with one_error(path, "run again without --resume", kind=RunError):
-        return restored(Totals, account.stats)
