@@ -114,13 +114,8 @@ class _Prepared:
 
 
 class BlockConvolution:
-    """One dilated convolution, ready to be run on blocks of any size.
-
-    Args:
-        weights: [taps, channels in, channels out], in double precision.
-        bias: [channels out], in double precision.
-        precision: of its products; sums are in float32 always.
-    """
+    """One dilated convolution, ready to be run on blocks of any size: weights [taps, channels in, channels out] and
+    bias in double precision; `precision` is that of its products, sums are in float32 always."""
 
     def __init__(
         self,

@@ -412,16 +412,10 @@ FAMILIES: dict[str, Loader] = {
 
 
 def load_base_model(name: str, device: str | torch.device = "cpu", members: Sequence[int] | None = None) -> BaseModel:
-    """A base model by name, ready to score.
-
-    Args:
-        name: one of FAMILIES (the published weights, checked by their checksums), or "family:path" for weights of the
-            user's own: a file, or a folder of files named as the family's published ones (checked by their shapes).
-        members: 0-based members of the ensemble; all by default.
-
-    Raises:
-        MissingExtraError, MissingResourceError: the weights are not there.
-    """
+    """A base model by name, ready to score: one of FAMILIES (the published weights, checked by their checksums), or
+    "family:path" for the user's own weights: a file, or a folder of files named as the published ones (checked by their
+    shapes). `members`: 0-based members of the ensemble; all by default. MissingExtraError, MissingResourceError: the
+    weights are not there."""
     family, colon, path = name.partition(":")
     if family not in FAMILIES or (colon and not path):
         raise unknown_value("base model", name, [*FAMILIES, *(f"{family}:PATH" for family in FAMILIES)])

@@ -84,12 +84,8 @@ Outputs = tuple[list[Float32[np.ndarray, "positions outputs"]], list[Float32[np.
 
 
 class IncrementalScorer:
-    """Scores changes with every network of a model.
-
-    Args:
-        distance: positions to either side that are usually asked for (shapes are made for it; others work too).
-        precision: of the products that alternatives take; references are always in float32.
-    """
+    """Scores changes with every network of a model. `distance`: positions to either side that are usually asked for
+    (others work too); `precision`: of the products that alternatives take; references are always in float32."""
 
     def __init__(
         self,

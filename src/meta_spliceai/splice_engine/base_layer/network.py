@@ -45,12 +45,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What distinguishes one SpliceAI-shaped network from another.
-
-    Attributes:
-        slope: of the activation below zero: 0 is ReLU (SpliceAI), 0.1 LeakyReLU (OpenSpliceAI).
-        norm_eps: what the batch normalisation adds to the variance: Keras 1e-3, PyTorch 1e-5.
-    """
+    """What distinguishes one SpliceAI-shaped network from another: `slope` of the activation below zero (0 is ReLU,
+    SpliceAI; 0.1 LeakyReLU, OpenSpliceAI), `norm_eps` that the batch normalisation adds to the variance (Keras 1e-3,
+    PyTorch 1e-5)."""
 
     stages: tuple[Stage, ...]
     channels: int = 32
@@ -102,12 +99,8 @@ class SpliceAINetwork(nn.Module):
     """A SpliceAI-shaped network.
 
     Inputs are one-hot bases in transcript orientation, channels A, C, G, T; N is a column of zeros. Outputs are given
-    for the positions that have `flank` bases on either side, channels as the head orders them (`CHANNELS` for the
-    softmax head).
-
-    Args:
-        head: a pointwise module [batch, channels, length] -> [batch, outputs, length]; a softmax over
-            `architecture.outputs` by default.
+    for the positions that have `flank` bases on either side. `head`: a pointwise module [batch, channels, length] ->
+    [batch, outputs, length]; a softmax over `architecture.outputs` (channels as `CHANNELS`) by default.
     """
 
     def __init__(self, architecture: Architecture, head: nn.Module | None = None) -> None:

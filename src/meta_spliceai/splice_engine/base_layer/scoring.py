@@ -50,13 +50,8 @@ _SAVE_EVERY = 384
 
 @dataclass(frozen=True)
 class Locus:
-    """One variant, ready to be scored. All positions are 0-based, on the plus strand.
-
-    Attributes:
-        start: the base at `pos`.
-        ref, alt: alleles as codes.
-        gene_start, gene_end: bases outside [gene_start, gene_end) are N to the networks; None for no limits.
-    """
+    """One variant, ready to be scored: `start` is the base at `pos`, alleles are codes; bases outside [gene_start,
+    gene_end) are N to the networks (None: no limits). All positions are 0-based, on the plus strand."""
 
     contig: str
     start: int

@@ -48,12 +48,8 @@ class _Plan:
 
 @dataclass(frozen=True)
 class Reference:
-    """The references of windows of one length; activations are [positions, windows, channels].
-
-    Attributes:
-        streams: the residual stream before each block, and after the last one.
-        middles: the input of each block's second convolution.
-    """
+    """The references of windows of one length; activations are [positions, windows, channels]: the residual stream
+    before each block and after the last one, and the input of each block's second convolution."""
 
     streams: list[Tensor]
     middles: list[Tensor]

@@ -35,13 +35,8 @@ IN_NONE, IN_SEVERAL = -1, -2
 
 @dataclass(frozen=True)
 class Gene:
-    """One gene, by one transcript: where it lies and which exons it has.
-
-    Attributes:
-        name: symbol or identifier, as the source gives it.
-        start, end: of the transcript, 0-based half-open, plus strand.
-        exons: (start, end) pairs, 0-based half-open, plus strand, ascending by start.
-    """
+    """One gene, by one transcript: its name as the source gives it, where the transcript lies, and its exons,
+    ascending; all 0-based half-open, plus strand."""
 
     name: str
     chrom: str
@@ -351,12 +346,8 @@ def find_tested_exon(
 ) -> TestedExon | str:
     """The exon a variant (1-based) most likely tests, where its source does not say: among the genes over the position
     (only those on `strand`, if it is known) of the one the source names, if it is there, otherwise of the gene with the
-    nearest exon edge.
-
-    Returns:
-        the exon, or the reason why there is none: `NO_GENE`, or `TWO_STRANDS` when genes of both strands are equally
-        near, so that neither can be preferred.
-    """
+    nearest exon edge. Or the reason why there is none: `NO_GENE`, or `TWO_STRANDS` when genes of both strands are
+    equally near."""
     genes = [gene for gene in annotation.overlapping(chrom, pos) if strand in ("", gene.strand)]
     genes = [gene for gene in genes if gene.name == named_gene] or genes
     if not genes:

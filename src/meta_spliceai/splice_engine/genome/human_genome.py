@@ -92,12 +92,9 @@ def needed_genome(build: str) -> Path:
 
 
 def human_genome(build: str, genome: str | Path = AUTO) -> SequenceSource:
-    """The reference sequence of a build (in any spelling).
-
-    Args:
-        genome: "auto" (`whole_genome`, else the sparse regions where they are at hand, else `NoGenome`), "regions",
-            "packaged-genes", or a FASTA file: a whole genome, or one whose records are regions.
-    """
+    """The reference sequence of a build (in any spelling): "auto" (`whole_genome`, else the sparse regions where they
+    are at hand, else `NoGenome`), "regions", "packaged-genes", or a FASTA file: a whole genome, or one whose records
+    are regions."""
     build = build_name(build)
     if str(genome) == REGIONS:
         return RegionFasta(resources.resolve_file(_REGIONS.name, _REGION_FILES[build]), build)

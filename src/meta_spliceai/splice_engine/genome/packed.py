@@ -135,13 +135,9 @@ def write_packed(genome: SequenceSource, intervals: Iterable[Interval], path: Pa
 
 
 class PackedGenome(StretchedGenome):
-    """Stretches of a genome that `write_packed` kept.
-
-    Args:
-        name, build, digest: of the genome they are from. What is read here is what that genome holds, so results have
-            its address.
-        sparse: bases between and beyond the stretches are N, and not an error.
-    """
+    """Stretches of a genome that `write_packed` kept. `name`, `build` and `digest` are of that genome: what is read
+    here is what it holds, so results have its address. `sparse`: bases between and beyond the stretches are N, and not
+    an error."""
 
     def __init__(self, path: Path, name: str, build: str, digest: str, sparse: bool = False) -> None:
         self.path, self.digest, self.sparse = Path(path), digest, sparse
@@ -200,15 +196,10 @@ PLACES_FILE = "frame_alignment_checks/data/relevant_validation_genes_transcript_
 
 
 class SparseGenome(StretchedGenome):
-    """Regions as one genome, N everywhere else; stored in the cache as one array of codes with an index, and mapped.
-
-    Args:
-        key: identity of the source's content; names the cache's folder.
-        records: gives the regions; called only when the cache does not hold them. Overlapping ones must agree.
-
-    Raises:
-        InputError: a region beyond the end of its chromosome in that build.
-    """
+    """Regions as one genome, N everywhere else; stored in the cache as one array of codes with an index (in a folder
+    named by the `key`, the identity of the source's content), and mapped. `records` gives the regions, which must agree
+    where they overlap; it is called only when the cache does not hold them. InputError: a region beyond the end of its
+    chromosome in that build."""
 
     def __init__(self, name: str, build: str, key: str, records: Callable[[], Iterator[Record]]) -> None:
         folder = cache_dir() / "genomes" / f"regions-{_LAYOUT}-{key[:32]}"

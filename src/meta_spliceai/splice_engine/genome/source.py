@@ -177,15 +177,9 @@ def build_name(spelling: str) -> str:
 
 
 def check_lengths(contigs: Mapping[str, int], build: str, where: str, *, whole: bool) -> None:
-    """Compare contig lengths with those of the build that was named; another build than the two human ones (a
-    construct, another species) and names that are no chromosome are passed over.
-
-    Args:
-        whole: the contigs are whole chromosomes, so that lengths must be equal; otherwise they must not be longer.
-
-    Raises:
-        InputError: a length that does not fit; the message says which build it fits, if one.
-    """
+    """Compare contig lengths with those of the build that was named: `whole` chromosomes must have the same, others
+    none longer. Another build than the two human ones, and names that are no chromosome, are passed over. InputError: a
+    length that does not fit; the message says which build it fits, if one."""
     if build not in CHROMOSOME_LENGTHS:
         return
     for name, length in contigs.items():

@@ -68,13 +68,8 @@ class Stretches:
 
 @dataclass(frozen=True)
 class Cut:
-    """What is taken of an input.
-
-    Attributes:
-        regions: "chr1:1,000-2,000" (1-based, both ends included), a contig, or a BED file; none: all records. A record
-            is taken if its POS lies in one of them.
-        shard: which one, from 1, of how many.
-    """
+    """What is taken of an input: records whose POS lies in one of the `regions` ("chr1:1,000-2,000", 1-based and both
+    ends included, a contig, or a BED file; none: all records), and which `shard` of these, from 1, of how many."""
 
     regions: tuple[str, ...] = ()
     shard: tuple[int, int] | None = None
@@ -136,14 +131,8 @@ def _stretches_of(text: str, genome: SequenceSource) -> Iterator[tuple[str, int,
 
 @dataclass(frozen=True)
 class Piece:
-    """Which part of what input a file holds.
-
-    Attributes:
-        shard: number, from 1, and how many there are.
-        before: records of the shards before it.
-        records: of all shards.
-        digest: SHA-256 of the input file.
-    """
+    """Which part of what input a file holds: the shard (number from 1, and how many there are), records of the shards
+    before it and of all shards, and SHA-256 of the input file."""
 
     shard: tuple[int, int]
     before: int
@@ -181,21 +170,10 @@ def take(
     source: Rows[Any], again: Callable[[], Rows[Any]], path: str, cut: Cut, genes: GeneAnnotation | None,
     genome: SequenceSource,
 ) -> list[str]:  # fmt: skip
-    """Leave in a source only what is to be taken.
-
-    Args:
-        source: the input, just opened.
-        again: opens it a second time: all of it is read once to know how much work it is.
-        path: of the input.
-        genes: outside of which records are no work; None: all of them are the same work.
-        genome: whose contigs regions may name.
-
-    Returns:
-        lines for the output's header: the regions, then the piece.
-
-    Raises:
-        InputError: a bad region; a shard of standard input; what reading the input raises.
-    """
+    """Leave in a source, just opened, only what is to be taken; lines for the output's header: the regions, then the
+    piece. `again` opens it a second time: all of it is read once to know how much work it is. Records outside `genes`
+    are no work (None: all are the same work). InputError: a bad region; a shard of standard input; what reading the
+    input raises."""
     regions = cut.stretches(genome)
     lines = cut.header_line()
     if cut.shard is None:
@@ -301,19 +279,9 @@ def require_count(path: Path, held: int, expected: int) -> None:
 
 
 def merge_vcfs(out: Path, pieces: Sequence[Path]) -> int:
-    """Join pieces that `--shard` made; the header is theirs without the line that names the piece.
-
-    Args:
-        out: .vcf, .vcf.gz or .bcf.
-        pieces: in any order.
-
-    Returns:
-        records written.
-
-    Raises:
-        InputError: a piece is missing, doubled, of another run, or none.
-        IntegrityError: a piece is truncated, or has not all of its records.
-    """
+    """Join pieces that `--shard` made, in any order, into a .vcf, .vcf.gz or .bcf; how many records it has. The header
+    is theirs without the line that names the piece. InputError: a piece is missing, doubled, of another run, or none;
+    IntegrityError: a piece is truncated, or has not all of its records."""
     ordered = in_order(map(_part_of, pieces))
     header = [line.encode("latin-1") for line in ordered[0][0].common]
     merged = TextVariants(header, str(out))

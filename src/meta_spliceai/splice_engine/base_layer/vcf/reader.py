@@ -37,16 +37,8 @@ _VIEW = (sys.executable, "-P", "-c", _CODE)  # -P: no module of the user's folde
 
 
 def open_variants(stream: IO[bytes], name: str) -> TextVariants:
-    """The records of a stream whose kind is seen from its first bytes.
-
-    Args:
-        stream: opened for reading bytes; need not be seekable.
-        name: for messages.
-
-    Raises:
-        InputError: no VCF (empty, no header).
-        IntegrityError: truncated or damaged.
-    """
+    """The records of a stream (it need not be seekable) whose kind is seen from its first bytes. InputError: no VCF
+    (empty, no header); IntegrityError: truncated or damaged."""
     head = stream.read(_PIECE)
     chunks: Iterator[bytes]
     if head.startswith(GZIP_MAGIC):
@@ -77,16 +69,8 @@ def reopened(path: str) -> TextVariants:
 
 
 def as_text(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """The text of a BCF as `bcftools view` writes it, in pieces.
-
-    Args:
-        chunks: the bytes, decompressed, in pieces of any size.
-        name: file name for messages.
-
-    Raises:
-        InputError: a header larger than any.
-        IntegrityError: truncated, damaged, or a record longer than any.
-    """
+    """The text of a BCF, given decompressed, as `bcftools view` writes it, in pieces. InputError: a header larger than
+    any; IntegrityError: truncated, damaged, or a record longer than any."""
     command = (*_VIEW, "-O", "v", "-")
     with (
         tempfile.TemporaryFile() as said,

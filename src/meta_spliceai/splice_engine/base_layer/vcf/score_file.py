@@ -48,15 +48,9 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """How a file is scored.
-
-    Attributes:
-        distance: positions to either side of a variant.
-        mask: leave out gains of annotated sites and losses of others.
-        strict: only what SpliceAI's own command scores, and no reasons in INFO.
-        replace: overwrite INFO entries under the same key that the input already has.
-        precision: of the products behind the scores (see `score_variants`).
-    """
+    """How a file is scored: `distance` positions to either side of a variant; `mask`: leave out gains of annotated
+    sites and losses of others; `strict`: only what SpliceAI's own command scores, and no reasons in INFO; `replace`:
+    overwrite INFO entries under the same key; `precision` of the products behind the scores (see `score_variants`)."""
 
     distance: int = 50
     mask: bool = False
@@ -99,17 +93,8 @@ class _Planned:
 
 
 class FileScorer:
-    """Scores the records of one file.
-
-    Args:
-        genome: the reference.
-        annotation: the genes.
-        scorer: computes scores.
-        info: how they are written.
-        settings: how the file is scored.
-        flank: bases that the networks see on either side, for strict compatibility near a contig's end.
-        precomputed: tables of scores; what the first of them has is not computed.
-    """
+    """Scores the records of one file. `flank`: bases that the networks see on either side, for strict compatibility
+    near a contig's end; `precomputed`: tables of scores, what the first of them has is not computed."""
 
     def __init__(
         self,

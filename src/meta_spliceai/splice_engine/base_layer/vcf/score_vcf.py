@@ -45,14 +45,9 @@ MISMATCHES_TO_WARN = 0.05
 
 @dataclass(frozen=True)
 class Options:
-    """How a file is read and written.
-
-    Attributes:
-        output_type: v, z or b; by default from the output's name.
-        resume: go on with what an interrupted run to the same output left.
-        precomputed: tables of scores (see `ScoreTable`); only what they do not have is computed.
-        cut: which of the records are scored and written.
-    """
+    """How a file is read and written: as v, z or b (by default from the output's name), going on with what an
+    interrupted run to the same output left (`resume`), computing only what the `precomputed` tables do not have, and
+    only the records of a `cut`."""
 
     output_type: str | None = None
     resume: bool = False
@@ -120,23 +115,15 @@ def score_vcf(
     options: Options = Options(),
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Score a file of variants.
+    """Score a VCF, bgzipped VCF or BCF; returns the account (counts, reasons, settings, time).
 
     Args:
-        source: path of a VCF, gzipped or bgzipped VCF or BCF; "-" for standard input.
-        out: path of the output; "-" for standard output. A file appears only when it is whole.
+        source, out: paths, or "-" for standard input and output. A file appears only when it is whole.
         reference: FASTA of the variants' build; its index is made if need be.
         annotation: "grch37", "grch38", or path of a table or GTF.
-        model: the networks.
-        settings: distance, mask, strictness.
-        options: kind of output, resuming, tables, pieces.
         report: told of the totals after each block.
 
-    Returns:
-        The account: counts, reasons, settings, time.
-
-    Raises:
-        InputError, IntegrityError, MissingExtraError, RunError: one line each; see the modules called.
+    InputError, IntegrityError, MissingExtraError, RunError: one line each; see the modules called.
     """
     started = time.monotonic()
     kind = output_type_of(out, options.output_type)

@@ -43,12 +43,7 @@ _PLACE = re.compile(rb"([^\t]*+)\t([0-9]{1,10}+)\t[^\t]*+\t[^\t]*+\t([^\t]*+)\t"
 
 @dataclass(frozen=True)
 class TextRecord:
-    """One line of a VCF.
-
-    Attributes:
-        raw: the line as it stands in the file, line end included.
-        number: line number in the file, 1-based.
-    """
+    """One line of a VCF: `raw` as it stands in the file, line end included; `number` of the line, 1-based."""
 
     raw: bytes
     number: int
@@ -110,18 +105,9 @@ class Block:
 
 
 class TextVariants:
-    """The records of a VCF text stream.
-
-    Args:
-        chunks: the text, in pieces of any size.
-        name: file name for messages.
-        binary: the text is that of a BCF.
-
-    Attributes:
-        header: the header's lines as they stand in the file, the column line last.
-        first: number of the first record's line, 1-based.
-        width: columns.
-    """
+    """The records of a VCF text stream, given in pieces of any size (`binary`: it is that of a BCF). `header`: its
+    lines as they stand in the file, the column line last; `first`: number of the first record's line, 1-based; `width`:
+    columns."""
 
     def __init__(self, chunks: Iterable[bytes], name: str, binary: bool = False) -> None:
         self.name = name
@@ -251,12 +237,8 @@ class TextVariants:
         return TextRecord(line, number, chrom.decode("latin-1"), int(pos), ref.decode("latin-1"), alts)
 
     def header_with(self, info: dict[str, str], extra: Sequence[str]) -> bytes:
-        """The header with INFO definitions: each in place of an old one of the same ID, else before the column line.
-
-        Args:
-            info: ID: the whole definition line, without line end.
-            extra: further lines (without line end), put before the column line unless the very same line is there.
-        """
+        """The header with INFO definitions (ID: the whole line without its end), each in place of an old one of the
+        same ID, and `extra` lines, unless the very same line is there; new lines stand before the column line."""
         line_end = b"\r\n" if self.header[-1].endswith(b"\r\n") else b"\n"
         lines = list(self.header)
         known = declared(lines)

@@ -105,14 +105,8 @@ Report = Callable[[Totals], None]
 
 @dataclass
 class Account:
-    """What the partial output stands for.
-
-    Attributes:
-        settings: everything that the text of the output depends on, besides the records.
-        records: input records written out.
-        size: bytes of the partial file that hold them (header included).
-        digest: SHA-256 of those input records.
-    """
+    """What the partial output stands for: `settings` that its text depends on besides the records, input `records`
+    written out and their SHA-256, and bytes of the partial file that hold them (`size`, header included)."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -124,11 +118,7 @@ class Account:
 
 
 class Unfinished:
-    """The partial output of one run; use as a context manager, so that no second run writes to it.
-
-    Args:
-        out: where the finished file will stand.
-    """
+    """The partial output of one run; use as a context manager, so that no second run writes to it."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -246,23 +236,10 @@ def fill(
     resume: bool,
     report: Report | None,
 ) -> int:
-    """Write all of an input into the partial file of an output, going on from the last whole block where asked to.
-
-    Args:
-        source: the input.
-        writer: makes the text.
-        packed: compress it (BGZF).
-        provenance: lines to put into the header.
-        identity: all that the text depends on besides the records; a partial file of another is refused.
-        resume: go on with what an interrupted run left.
-        report: told of the totals after each block.
-
-    Returns:
-        Records taken over from the interrupted run.
-
-    Raises:
-        InputError: the input is not the one that the interrupted run read.
-    """
+    """Write all of an input into the partial file of an output, going on from the last whole block where asked to
+    (`resume`); records taken over from the interrupted run. `identity`: all that the text depends on besides the
+    records; a partial file of another is refused. `packed`: compress it (BGZF). `report` is told of the totals after
+    each block. InputError: the input is not the one that the interrupted run read."""
     account = partial.read_account(identity) if resume else None
     account = account or Account(identity)
     taken_over = account.records
