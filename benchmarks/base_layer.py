@@ -325,8 +325,8 @@ def _worker(vcf: str, fasta: str, annotation: str, distance: str, networks: str,
     import pysam
     import torch
 
-    from meta_spliceai.splice_engine.base_layer.compiled_convolution import chosen
     from meta_spliceai.splice_engine.base_layer.families import load_base_model
+    from meta_spliceai.splice_engine.base_layer.kernel_choice import chosen
     from meta_spliceai.splice_engine.base_layer.scoring import score_variants
     from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta

@@ -12,7 +12,7 @@ import pysam
 import pytest
 import torch
 
-from meta_spliceai.splice_engine.base_layer import compiled_convolution, incremental
+from meta_spliceai.splice_engine.base_layer import incremental, kernel_choice
 from meta_spliceai.splice_engine.base_layer.changes import Workspace
 from meta_spliceai.splice_engine.base_layer.compiled_convolution import NOISE, NoCompiledCodeError, library
 from meta_spliceai.splice_engine.base_layer.compiled_network import CompiledNetwork
@@ -72,7 +72,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
             library()
         except NoCompiledCodeError as error:
             pytest.skip(str(error))
-    monkeypatch.setenv(compiled_convolution.VARIABLE, request.param)
+    monkeypatch.setenv(kernel_choice.VARIABLE, request.param)
     return request.param
 
 
@@ -185,7 +185,7 @@ def test_where_all_bases_are_n_nothing_is_computed(
     genome: MemoryGenome, wide_model: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond a gene's ends lie constants: the fewer bases a gene has, the fewer positions of its reference are made."""
-    monkeypatch.setenv(compiled_convolution.VARIABLE, "compiled")
+    monkeypatch.setenv(kernel_choice.VARIABLE, "compiled")
     network = CompiledNetwork(wide_model.networks[0])
     made = []
     for layer in network._layers:

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.splice_engine.base_layer import compiled_convolution
+from meta_spliceai.splice_engine.base_layer import kernel_choice
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseModel, one_hot
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
@@ -277,7 +277,7 @@ def _read_fasta(path: Path) -> dict[str, str]:
 def test_operations_are_those_that_pytorch_counts(
     toy_base_model: BaseModel, monkeypatch: pytest.MonkeyPatch, method: str, precision: str
 ) -> None:
-    monkeypatch.setenv(compiled_convolution.VARIABLE, "pytorch")
+    monkeypatch.setenv(kernel_choice.VARIABLE, "pytorch")
     random = np.random.default_rng(5)
     genome = MemoryGenome({"c": random.integers(0, 4, 4000, dtype=np.uint8)}, "toy", "toy")
     rows = []

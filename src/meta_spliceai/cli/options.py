@@ -92,7 +92,7 @@ Shard = Annotated[
 
 def _ask_for_kernel(kernel: str | None) -> str | None:
     if kernel is not None:
-        from meta_spliceai.splice_engine.base_layer.compiled_convolution import ask_for
+        from meta_spliceai.splice_engine.base_layer.kernel_choice import ask_for
 
         ask_for(kernel)
     return kernel
@@ -103,7 +103,7 @@ Kernel = Annotated[
     typer.Option(
         "--kernel",
         callback=_ask_for_kernel,
-        help="Base networks on a CPU: compiled, pytorch, or auto: compiled where it can be (default).",
+        help="Base networks on a CPU: compiled, pytorch, or auto: the faster one, measured once (default).",
     ),
 ]
 

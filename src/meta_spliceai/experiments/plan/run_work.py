@@ -20,8 +20,8 @@ from meta_spliceai.experiments.plan.dry_trace import Traced
 from meta_spliceai.experiments.plan.gpu_prices import Gpu
 from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
 from meta_spliceai.splice_engine.base_layer.block_convolution import products_in
-from meta_spliceai.splice_engine.base_layer.compiled_convolution import measured_rate
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
+from meta_spliceai.splice_engine.base_layer.kernel_choice import measured_rate
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig

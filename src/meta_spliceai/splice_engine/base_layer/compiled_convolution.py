@@ -1,8 +1,7 @@
 """Normalisation, activation and convolution in one compiled pass; PyTorch's path is its oracle.
 
 The source beside this file is compiled for the machine's own processor into the cache when it is first wanted (a few
-seconds, once), and loaded through ctypes. It is the faster way on every processor it was tried on, so it is used unless
-PyTorch is asked for or there is no compiler.
+seconds, once), and loaded through ctypes. `kernel_choice` decides whether it is used.
 
 Compiled, a score depends on its variant alone, to the last bit. In PyTorch it may move by up to `NOISE` with batch,
 threads and neighbours, since matrix products may sum in another order for another shape (MKL on AMD does).
@@ -12,14 +11,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import json
-import logging
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,13 +24,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from meta_spliceai.errors import RunError, unknown_value
-from meta_spliceai.files import atomic_write, cache_dir, who_else_may_write
-
-_LOG = logging.getLogger(__name__)
-
-VARIABLE = "META_SPLICEAI_KERNEL"
-KERNELS = ("auto", "compiled", "pytorch")
+from meta_spliceai.files import cache_dir, who_else_may_write
 
 NOISE = 2e-6
 """By how much a score in PyTorch may move with what is computed beside it."""
@@ -293,83 +283,3 @@ def _transform(
         order += remaining % radix * left
         remaining = remaining // radix
     return np.array(turns, np.float32), np.array([*_radices(size), 0], np.int64), order
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """What convolutions on the CPU run on, "compiled" or "pytorch", and why."""
-
-    name: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.why})"
-
-
-def ask_for(kernel: str) -> None:
-    """Let this process, and those it starts, use a kernel; InputError for one that is not of `KERNELS`."""
-    if kernel not in KERNELS:
-        raise unknown_value("kernel", kernel, KERNELS)
-    os.environ[VARIABLE] = kernel
-
-
-def chosen() -> Kernel:
-    """What convolutions on the CPU run on; decided, and said in the log, once in a process. InputError: the environment
-    asks for something unknown; RunError: it asks for compiled code, and there is none."""
-    return _chosen(os.environ.get(VARIABLE) or "auto", str(cache_dir()), os.environ.get("CXX"))
-
-
-@lru_cache(maxsize=8)
-def _chosen(asked: str, folder: str, compiler: str | None) -> Kernel:
-    if asked not in KERNELS:
-        raise unknown_value("kernel", asked, KERNELS, where=VARIABLE)
-    kernel = Kernel("pytorch", "asked for")
-    if asked != "pytorch":
-        install = "install a C++ compiler (apt install g++, xcode-select --install, conda install cxx-compiler)"
-        try:
-            kernel = Kernel("compiled", f"for {library().instruction_set}")
-        except NoCompiledCodeError as error:
-            if asked == "compiled":
-                raise RunError(f"kernel 'compiled' cannot be had: {error}; {install}, or ask for 'auto'") from error
-            _LOG.warning("convolutions run in PyTorch, several times slower: %s; to change that, %s", error, install)
-            kernel = Kernel("pytorch", str(error))
-    moves = f"; scores may move by up to {NOISE:g} with batch, threads and neighbours"
-    _LOG.info("convolutions: %s%s", kernel, moves if kernel.name == "pytorch" else "")
-    if kernel.name == "compiled" and not _kept().is_file():
-        with atomic_write(_kept()) as handle:
-            json.dump(_timed(), handle)
-    return kernel
-
-
-def measured_rate() -> float | None:
-    """Operations of plain convolutions a second and thread that the compiled code comes to on this processor; None: it
-    was not used yet, or is not to be."""
-    if os.environ.get(VARIABLE) == "pytorch" or not _kept().is_file():
-        return None
-    return float(json.loads(_kept().read_text()))
-
-
-def _kept() -> Path:
-    """The file of the measured rate; its name changes with whatever that depends on."""
-    digest = hashlib.sha256(f"{SOURCE.read_text()} {processor()}".encode()).hexdigest()[:24]
-    return cache_dir() / "compiled" / f"rate-{digest}.json"
-
-
-def _timed(members: int = 8) -> float:
-    """Operations a second on one thread in convolutions such as scoring spends its time in."""
-    operations = seconds = 0.0
-    for taps, dilation, length in ((11, 4, 400), (21, 10, 1300), (41, 25, 3200)):
-        zeros, ones = np.zeros(CHANNELS), np.ones(CHANNELS)
-        weights = np.random.default_rng(0).normal(size=(taps, CHANNELS, CHANNELS))
-        convolution = CompiledConvolution(weights, zeros, ones, zeros, 0.0, dilation)
-        member = (length + 2 * convolution.radius) * CHANNELS
-        x, out = np.ones(members * member, np.float32), np.zeros(members * member, np.float32)
-        track = Track(None, None, x.ctypes.data, CHANNELS, member, 0, length + 2 * convolution.radius)
-        taken = []
-        for _ in range(4):
-            started = time.perf_counter()
-            positions = (convolution.radius, convolution.radius + length)
-            convolution.run(track, None, (out.ctypes.data, member), members, positions)
-            taken.append(time.perf_counter() - started)
-        operations, seconds = operations + 2.0 * members * taps * length * CHANNELS**2, seconds + min(taken)
-    return operations / seconds

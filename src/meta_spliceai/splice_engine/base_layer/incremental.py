@@ -30,8 +30,8 @@ from jaxtyping import Float32, UInt8
 
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.changes import Change, Members, Shape, Window, Workspace, shape_of
-from meta_spliceai.splice_engine.base_layer.compiled_convolution import chosen
 from meta_spliceai.splice_engine.base_layer.compiled_network import CompiledNetwork
+from meta_spliceai.splice_engine.base_layer.kernel_choice import chosen
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.torch_network import TorchNetwork
 
