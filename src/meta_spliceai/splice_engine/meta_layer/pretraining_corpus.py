@@ -30,15 +30,8 @@ _COUNTED_AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class Corpus:
-    """Stretches of bases, end to end in one array.
-
-    Attributes:
-        codes: all bases (codes 0 to 4).
-        starts, lengths: first base of each stretch in `codes`, and its bases.
-        held_out: stretches kept for validation.
-        held_out_names: their chromosomes, as they were asked for.
-        digest: SHA-256 of all but the name.
-    """
+    """Stretches of bases (codes 0 to 4), end to end in one array: first base and length of each, which are held out,
+    the held-out chromosomes as they were asked for, and SHA-256 of all but the name."""
 
     name: str
     codes: UInt8[np.ndarray, " bases"]
@@ -74,12 +67,8 @@ class Corpus:
 
 
 class MarkovModel:
-    """The chance of each base after the `order` bases before it, or after as many as are known (add-one smoothing).
-
-    Args:
-        kmers: counts of longer k-mers than the order, as `Corpus.kmers` gives them.
-        order: how many bases it looks back.
-    """
+    """The chance of each base after the `order` bases before it, or after as many as are known (add-one smoothing),
+    from counts of longer k-mers (`Corpus.kmers`)."""
 
     def __init__(self, kmers: Int[np.ndarray, "*bases"], order: int) -> None:
         counts = kmers.sum(axis=tuple(range(kmers.ndim - order - 1))) + 1

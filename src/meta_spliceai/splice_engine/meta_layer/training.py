@@ -250,13 +250,9 @@ def try_step(
 
 
 class FitOptions(TypedDict, total=False):
-    """How `fit` runs, without a part in what comes out.
-
-    Attributes:
-        resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.
-        progress: draw a bar if standard output is a terminal (the default); or a callback.
-        cache: folder for the features of a frozen encoder, which are computed once (default: in the user's cache).
-    """
+    """How `fit` runs, without a part in what comes out: going on after the last whole epoch found in `directory`
+    (`resume`), with a bar if standard output is a terminal (the default) or a callback, and where the features of a
+    frozen encoder are kept (by default in the user's cache)."""
 
     resume: bool
     progress: bool | Callback

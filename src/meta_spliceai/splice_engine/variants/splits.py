@@ -45,14 +45,9 @@ _ALSO_KEPT = ("genome_chrom", "genome_pos", "sites_mutated", "sequence")
 
 @dataclass(frozen=True)
 class Split:
-    """A table's rows, each in one part or left out.
-
-    Attributes:
-        parts: "train", "validation", "test" or "" (left out), one a row of the table, in its order.
-        digest: SHA-256 over each variant's identity and part: equal for equal splits of equal variants.
-        unit: what the split keeps apart, and so what an audit holds it to: "group" (the table's groups), "site"
-            (mutated sites), "exon", "gene" or "chromosome".
-    """
+    """A table's rows, each in one part ("train", "validation", "test") or left out (""). `digest`: SHA-256 over each
+    variant's identity and part; `unit`: what the split keeps apart, and so what an audit holds it to: "group" (the
+    table's groups), "site" (mutated sites), "exon", "gene" or "chromosome"."""
 
     name: str
     parts: np.ndarray
@@ -162,16 +157,9 @@ def group_split(
     families: pd.Series | None = None,
     unit: str = "group",
 ) -> Split:
-    """Whole groups (column `group`) to parts, so that no group is in two.
-
-    Args:
-        fractions: share of rows of each part, e.g. {"train": 0.7, "validation": 0.15, "test": 0.15}; scaled to one.
-        families: what to keep together instead of the column `group`, one text a row (`gene_families`).
-        unit: what is kept apart by that (see `Split`).
-
-    Raises:
-        InputError: fewer groups than parts, a part without a class, a row without a group, bad fractions.
-    """
+    """Whole groups (column `group`, or `families`, one text a row) to parts, so that none is in two; `fractions`: share
+    of rows of each part, scaled to one; `unit`: what is kept apart by that (see `Split`). InputError: fewer groups than
+    parts, a part without a class, a row without a group, bad fractions."""
     shares = _checked_fractions(fractions, name)
     codes, groups = _factorized(table, families, name)
     dealt = _deal(np.bincount(codes, minlength=len(groups)).tolist(), shares, seed, name, "groups")
@@ -189,21 +177,12 @@ def chromosome_split(
     name: str = "chromosome",
     may_lack: Sequence[str] = (),
 ) -> Split:
-    """Test on whole chromosomes; validation, for early stopping, on other whole chromosomes.
+    """Test on whole chromosomes (with or without "chr"; constructs go by `genome_chrom`); validation, for early
+    stopping, on other whole chromosomes: those named, or a share of the rows outside the test, which the seed chooses.
 
-    Rows outside the test whose family has a member in the test are left out and counted, and so are training rows with
-    a relative in validation.
-
-    Args:
-        table: a variant table; constructs go by their column `genome_chrom`.
-        test: chromosomes, with or without "chr".
-        seed: which chromosomes become validation.
-        validation: share of the rows outside the test, or the chromosomes themselves.
-        families: from `gene_families`; None to take the column `group`.
-
-    Raises:
-        InputError: a chromosome that no variant is on (those there are, are named), a chromosome in two parts, too few
-            chromosomes, or a part without a class.
+    Rows outside the test whose family (from `gene_families`; else column `group`) has a member in the test are left out
+    and counted, and so are training rows with a relative in validation. InputError: a chromosome that no variant is on
+    (those there are, are named), a chromosome in two parts, too few chromosomes, or a part without a class.
     """
     chrom, there = _chromosomes(table)
     wanted = _named(test, there, name)
