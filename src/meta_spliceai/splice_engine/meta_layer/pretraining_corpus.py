@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.resources.resolve import packaged_file
+from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.genome.packed import RegionFasta
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.genome.source import SequenceSource
@@ -128,8 +129,8 @@ def _genes() -> Iterator[Stretch]:
 
 
 def _join(name: str, stretches: Iterable[Stretch], hold_out: Sequence[str]) -> Corpus:
-    bare = {_bare(chrom) for chrom in hold_out}
-    kept = [(_bare(chrom), codes) for chrom, codes in stretches if len(codes)]
+    bare = {bare_contig(chrom) for chrom in hold_out}
+    kept = [(bare_contig(chrom), codes) for chrom, codes in stretches if len(codes)]
     unknown = bare - {chrom for chrom, _ in kept}
     if unknown:
         there = ", ".join(sorted({chrom for chrom, _ in kept})[:30])
@@ -148,7 +149,3 @@ def _join(name: str, stretches: Iterable[Stretch], hold_out: Sequence[str]) -> C
         if not corpus.bases(part):
             raise InputError(f"{name}: what is {words} has no known base, only N; hold out other chromosomes")
     return corpus
-
-
-def _bare(chrom: str) -> str:
-    return chrom[3:] if chrom.lower().startswith("chr") else chrom

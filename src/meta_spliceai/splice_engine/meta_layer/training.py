@@ -128,19 +128,15 @@ def _checked_rows(
 ) -> tuple[TrainRows, Int[np.ndarray, " v"]]:
     if len(targets.values) != n:
         raise InputError(f"{len(targets.values)} labels for {n} windows; both must follow the same table")
-    parts = {"training": np.asarray(train_idx, np.int64), "validation": np.asarray(val_idx, np.int64)}
-    for name, rows in parts.items():
+    train, validation = np.asarray(train_idx, np.int64), np.asarray(val_idx, np.int64)
+    for name, rows in (("training", train), ("validation", validation)):
         if not len(rows):
             raise InputError(f"the {name} part is empty; choose a split with rows in it")
-        if rows.min() < 0 or rows.max() >= n:
-            raise InputError(f"the {name} part names row {rows.max()} of a table of {n} rows")
-        without = int((~targets.used[rows]).sum())
-        if without:
+        if without := int((~targets.used[rows]).sum()):
             raise InputError(f"{without} of {len(rows)} rows of the {name} part have no label; leave them out before")
-    shared = np.intersect1d(parts["training"], parts["validation"])
-    if len(shared):
+    if len(shared := np.intersect1d(train, validation)):
         raise InputError(f"row {shared[0]} stands in the training and in the validation part ({len(shared)} shared)")
-    return parts["training"], parts["validation"]
+    return train, validation
 
 
 def _identity(

@@ -164,7 +164,8 @@ def group_split(
     codes, groups = _factorized(table, families, name)
     dealt = _deal(np.bincount(codes, minlength=len(groups)).tolist(), shares, seed, name, "groups")
     told = ", ".join(f"{part} {share:.0%}" for part, share in shares.items() if share > 0)
-    description = f"{len(groups)} {_kind(unit, families)} dealt whole to parts {told}, seed {seed}"
+    kind = "groups" if families is None else "exons" if unit == "exon" else "families of genes"
+    description = f"{len(groups)} {kind} dealt whole to parts {told}, seed {seed}"
     return make_split(table, dealt[codes], name, description, Coverage(len(table)), unit=unit)
 
 
@@ -240,7 +241,7 @@ def gene_folds(
 ) -> list[Split]:
     """As `chromosome_folds`, over whole groups or families."""
     codes, groups = _factorized(table, families, name)
-    kind, unit = _kind("gene", families), "group" if families is None else "gene"
+    kind, unit = ("groups", "group") if families is None else ("families of genes", "gene")
     return [
         make_split(table, parts, fold, f"{fold} of {len(groups)} {kind}, seed {seed}", Coverage(len(table)), unit)
         for fold, parts in _folds(codes, "groups", folds, seed, name)
@@ -285,7 +286,15 @@ def position_block_split(
     parts = np.array([next(iter(found)) if len(found) == 1 else LEFT_OUT for found in touched], dtype=object)
     coverage = Coverage(len(table))
     coverage.leave_out(STRADDLES, table["variant_id"][parts == LEFT_OUT])
-    _refuse_shared_sequences(table, parts, name)
+    if "sequence" in table:  # the same measured sequence in two parts is a leak, however it is named
+        used = table[["sequence", "variant_id"]].assign(part=parts)[parts != LEFT_OUT]
+        spread = used[used.groupby("sequence")["part"].transform("nunique") > 1]
+        if len(spread):
+            first = " and ".join(spread.sort_values("sequence", kind="stable")["variant_id"].head(2))
+            raise InputError(
+                f"split {name}: {len(spread)} rows have a sequence that is in two parts, first {first}; count such "
+                "sequences once"
+            )
     spans: dict[str, list[str]] = {part: [] for part in PARTS if part in part_of_block}
     for members, part in zip(blocks, part_of_block, strict=True):
         spans[part].append(f"{members[0]}-{members[-1]}")
@@ -359,24 +368,6 @@ def _named(asked: Sequence[str], there: Sequence[str], name: str) -> list[str]:
         if bare_contig(one) not in there:
             raise InputError(f"split {name}: no variant is on chromosome '{one}'; there are {', '.join(there)}")
     return [bare_contig(one) for one in asked]
-
-
-def _kind(unit: str, families: pd.Series | None) -> str:
-    return "groups" if families is None else {"exon": "exons"}.get(unit, "families of genes")
-
-
-def _refuse_shared_sequences(table: pd.DataFrame, parts: np.ndarray, name: str) -> None:
-    """The same measured sequence in two parts is a leak, however it is named."""
-    if "sequence" not in table:
-        return
-    used = pd.DataFrame({"sequence": table["sequence"], "part": parts, "id": table["variant_id"]})[parts != LEFT_OUT]
-    spread = used.groupby("sequence")["part"].transform("nunique") > 1
-    if spread.any():
-        first = used[spread].sort_values("sequence", kind="stable").head(2)
-        raise InputError(
-            f"split {name}: {int(spread.sum())} rows have a sequence that is in two parts, first "
-            f"{' and '.join(first['id'])}; count such sequences once"
-        )
 
 
 class StoredSplit(NamedTuple):
