@@ -11,7 +11,7 @@ import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.genome import fasta as fasta_module
-from meta_spliceai.splice_engine.genome.fasta import IndexedFasta, place_in_cache
+from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 
@@ -225,10 +225,3 @@ def test_a_sound_index_is_left_alone(fasta: Path) -> None:
     IndexedFasta(fasta, "toy")
     again = Path(f"{fasta}.fai").stat()
     assert (again.st_ino, again.st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
-
-
-@pytest.mark.parametrize("memory", ["", "{}", "0" * 63, "\xff" * 64])
-def test_a_damaged_memory_of_the_digest_is_not_believed(fasta: Path, memory: str) -> None:
-    digest = IndexedFasta(fasta, "toy").digest
-    place_in_cache(fasta).with_suffix(".sha256").write_text(memory, encoding="latin-1")
-    assert IndexedFasta(fasta, "toy").digest == digest

@@ -56,14 +56,9 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Asked:
-    """Options of the loaders of data sets that were published in GRCh37.
-
-    Attributes:
-        build: wanted of the genomic context; the source is lifted over to GRCh38.
-        genome: "auto", "regions", or a FASTA file of that build (see `human_genome`).
-        annotation: genes and exons of GRCh37; SpliceAI's table by default.
-        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
-    """
+    """Options of the loaders of data sets that were published in GRCh37: the build wanted of the genomic context (the
+    source is lifted over to GRCh38), "auto", "regions", or a FASTA file of that build (see `human_genome`), genes and
+    exons of GRCh37 (SpliceAI's table by default), and UCSC's hg19ToHg38 chain, instead of the registered one."""
 
     build: str
     genome: str

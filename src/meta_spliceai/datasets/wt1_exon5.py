@@ -188,13 +188,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 
 def read_minigene() -> tuple[UInt8[np.ndarray, " length"], tuple[tuple[int, int], ...], tuple[int, int]]:
-    """WT1 exons 4 to 6 with the introns between, in transcript orientation, from hg19.
-
-    Index i is base chr11:32438086 - (i - 1114), minus strand (1-based).
-
-    Returns:
-        codes; its exons (0-based half-open); exon 5.
-    """
+    """WT1 exons 4 to 6 with the introns between, in transcript orientation, from hg19: codes (index i is base
+    chr11:32438086 - (i - 1114), minus strand, 1-based), its exons (0-based half-open), and exon 5."""
     content = read_arrays(resources.resolve_file("wt1-exon5", MINIGENE_FILE))
     bases, labels = np.asarray(content["x"]), np.asarray(content["y"])
     starts = np.flatnonzero(labels[:, 1])  # acceptors; the first is the minigene's own beginning

@@ -315,14 +315,12 @@ def offline() -> bool:
 
 
 def download(address: str, target: Path, what: str, expected: Sequence[ResourceFile] = ()) -> Path:
-    """Bring the file at an address to `target`.
+    """Bring the file at an address to `target`; `expected`: what may come, by size and SHA-256 (anything, if empty: the
+    caller then checks the content).
 
     Bytes gather in `target`.part, which a later call goes on with where the server can (HTTP Range); a connection that
     breaks off is taken up again as long as that brings anything. A second process waits for the first. What stands at
     `target` already is left alone.
-
-    Args:
-        expected: what may come, by size and SHA-256; anything, if empty (the caller then checks the content).
 
     Raises:
         MissingResourceError: offline, no connection, no such file there, a web page instead of the file, or a

@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import re
 import sys
 import tempfile
 from functools import cached_property
@@ -22,7 +21,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingPackageError
-from meta_spliceai.files import atomic_write, cache_dir, sha256_file
+from meta_spliceai.files import cache_dir, cached_json, sha256_file
 from meta_spliceai.read_hostile import MALFORMED
 from meta_spliceai.splice_engine.genome.sequence import encode
 from meta_spliceai.splice_engine.genome.source import SequenceSource, check_lengths, gather
@@ -62,14 +61,8 @@ class IndexedFasta(SequenceSource):
     @cached_property
     def digest(self) -> str:  # type: ignore[override]  # read when it is asked for: it takes seconds
         """SHA-256 of the file; the cache remembers it for this state of the file."""
-        memory = place_in_cache(self.path).with_suffix(".sha256")
-        known = memory.read_bytes().decode("ascii", "replace") if memory.is_file() else ""
-        if re.fullmatch("[0-9a-f]{64}", known):
-            return known
-        digest = sha256_file(self.path)
-        with atomic_write(memory) as handle:
-            handle.write(digest)
-        return digest
+        state = str(place_in_cache(self.path))
+        return str(cached_json("genomes", state, lambda: {"sha256": sha256_file(self.path)})["sha256"])
 
     def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
         where = f"{self.name}, {contig}:{start + 1}-{end}"

@@ -142,9 +142,9 @@ class PackedGenome(StretchedGenome):
     def __init__(self, path: Path, name: str, build: str, digest: str, sparse: bool = False) -> None:
         self.path, self.digest, self.sparse = Path(path), digest, sparse
         arrays = read_npz(self.path, (*_INTEGERS, "bases", "names"), "packed genome")
-        damage = _damage(arrays)
-        if damage:
-            raise IntegrityError(f"{path} holds no packed genome ({damage}); open its bundle again")
+        with one_error(f"{path} holds no packed genome: it", "open its bundle again"):
+            if not _sound(arrays):
+                raise ValueError("its arrays do not fit each other")
         super().__init__(name, build, dict(zip(arrays["names"].tolist(), arrays["lengths"].tolist(), strict=True)))
         start, end = arrays["start"], arrays["end"]
         places = np.stack([start, end, np.cumsum(end - start) - (end - start)])
@@ -155,27 +155,25 @@ class PackedGenome(StretchedGenome):
         self._codes = codes
 
 
-def _damage(arrays: Mapping[str, np.ndarray]) -> str:
-    """How the arrays of a packed genome do not fit each other; "" where they do."""
+def _sound(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether the arrays of a packed genome fit each other."""
     contig, start, end, n_start, n_end, lengths = columns = [arrays[name] for name in _INTEGERS]
     names, packed = arrays["names"], arrays["bases"]
-    if any(column.dtype != np.int64 or column.ndim != 1 for column in columns):
-        return "its tables are no columns of whole numbers"
-    if names.dtype.kind != "U" or names.shape != lengths.shape or len(set(names.tolist())) < names.size:
-        return "its contigs have no names, or one name twice"
-    if not len(contig) == len(start) == len(end) or not ((contig >= 0) & (contig < len(names))).all():
-        return "a stretch lies on no contig"
-    following = (contig[1:] == contig[:-1]) & (start[1:] <= end[:-1])
-    if (start < 0).any() or (end <= start).any() or (end > lengths[contig]).any() or following.any():
-        return "its stretches are empty, overlap, or run past the end of their contig"
-    if (np.diff(contig) < 0).any():
-        return "its stretches are not in order"
-    total = int((end - start).sum())
-    if not 0 <= total <= MOST_BASES or packed.dtype != np.uint8 or packed.shape != (-(-total // 4),):
-        return f"{packed.size:,} bytes for {total:,} bases, of which {MOST_BASES:,} are allowed"
-    if n_start.shape != n_end.shape or (n_start < 0).any() or (n_end <= n_start).any() or (n_end > total).any():
-        return "its runs of N are no intervals"
-    return ""
+    total, further = int((end - start).sum()), np.diff(contig)
+    return bool(
+        all(column.dtype == np.int64 and column.ndim == 1 for column in columns)
+        and (names.dtype.kind, packed.dtype) == ("U", np.uint8)
+        and names.shape == lengths.shape
+        and len(set(names.tolist())) == names.size
+        and contig.shape == start.shape == end.shape
+        and n_start.shape == n_end.shape
+        and ((contig >= 0) & (contig < len(names)) & (start >= 0) & (end > start)).all()
+        and (end <= lengths[contig]).all()
+        and ((further > 0) | ((further == 0) & (start[1:] > end[:-1]))).all()
+        and 0 <= total <= MOST_BASES
+        and packed.shape == (-(-total // 4),)
+        and ((n_start >= 0) & (n_end > n_start) & (n_end <= total)).all()
+    )
 
 
 _HEADER = re.compile(r"(\S+):(\d{1,12})-(\d{1,12})")

@@ -167,14 +167,9 @@ def choose_device(device: str) -> torch.device:
 
 @dataclass(frozen=True)
 class FeatureData:
-    """Features of all windows: like WindowData, but a batch holds what the encoder made of them.
-
-    Attributes:
-        store: features of each distinct sequence.
-        ref_slot, alt_slot: for each variant, the place of its two sequences in the store.
-        name: content address of the store.
-        computed: sequences that were not in the cache and had to be read by the encoder.
-    """
+    """Features of all windows: like WindowData, but a batch holds what the encoder made of them. `store`: features of
+    each distinct sequence, by their content address `name`; `ref_slot`, `alt_slot`: places of a variant's two sequences
+    in it; `computed`: sequences that were not in the cache."""
 
     store: Float16[Tensor, "sequences positions channels"]
     ref_slot: Int[Tensor, " n"]
@@ -202,15 +197,12 @@ def frozen_features(
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureData | None:
-    """The frozen encoder's features of all windows, from the cache (`folder`) as far as they are there.
+    """The frozen encoder's features of all windows, from the cache (`folder`) as far as they are there; what is missing
+    is computed (`write`), or None is returned.
 
     The file is named by the encoder's weights, its settings and the distinct sequences. Blocks have checksums: a
     damaged or missing one is computed again. Finished blocks outlive an interruption. Two processes wait for each
     other.
-
-    Args:
-        write: compute what is missing; otherwise None is returned unless everything is there.
-        batch_size: sequences the encoder reads at a time, fewer where they are long.
     """
     joined = torch.cat((data.ref, data.alt)).cpu().numpy()
     sequences, places = np.unique(joined, axis=0, return_inverse=True)

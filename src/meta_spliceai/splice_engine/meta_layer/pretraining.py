@@ -72,9 +72,8 @@ class PretrainingReport:
     Attributes:
         curves: one row a look at the held-out sequence: step, train_bits, held_out_bits (cross entropy in bits a base;
             2 is knowing nothing), tokens_per_second, learning_rate.
-        held_out_bits: of the finished encoder, on `LAST_LOOK` times as much sequence as in `curves`.
-        markov_bits: of the same sequence, by Markov models (order: bits) counted on the training sequence.
-        tokens_per_second: the last look's.
+        held_out_bits, markov_bits: of the finished encoder on `LAST_LOOK` times as much sequence, and of Markov models
+            (by order) counted on the training sequence.
         tokens: bases trained on, those before an interruption included.
         resumed_from: step this process went on from; None if it started from the beginning.
         origin: what the encoder saw, in words, as stored beside the weights.
@@ -146,18 +145,13 @@ def pretrain(
     fresh: bool = False,
     progress: Callable[[int, float, float], None] | None = None,
 ) -> PretrainingReport:
-    """Train HyenaDNA to predict the next base, and write it in the model hub's own format.
+    """Train HyenaDNA to predict the next base, and write it in the model hub's own format: config.json and
+    model.safetensors (usable as `weights` of a predictor), curves.parquet, and last.ckpt while it runs, from which
+    `resume` goes on; `fresh` replaces an encoder or a checkpoint that is there. `progress` is called after each step
+    with the step, the training bits a base and the tokens a second.
 
-    Step n draws the same sequences whatever came before, so that an interrupted and resumed run ends as an unbroken
-    one does on the same device.
-
-    Args:
-        directory: gets config.json and model.safetensors (usable as `weights` of a predictor), curves.parquet, and
-            last.ckpt while it runs.
-        device: "auto", "cpu" or "cuda" (bfloat16 mixed precision).
-        resume: go on from last.ckpt; without one, start from the beginning.
-        fresh: start from the beginning in a folder that holds an encoder or a checkpoint, and replace them.
-        progress: called after each step with the step, the training bits a base and the tokens a second.
+    Step n draws the same sequences whatever came before, so that an interrupted and resumed run ends as an unbroken one
+    does on the same device.
 
     Raises:
         InputError: an unknown size, a length the size cannot read, no stretch of that length.

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.resources.resolve import packaged_file
+from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.genome.packed import RegionFasta
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.genome.source import SequenceSource
@@ -30,15 +31,8 @@ _COUNTED_AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class Corpus:
-    """Stretches of bases, end to end in one array.
-
-    Attributes:
-        codes: all bases (codes 0 to 4).
-        starts, lengths: first base of each stretch in `codes`, and its bases.
-        held_out: stretches kept for validation.
-        held_out_names: their chromosomes, as they were asked for.
-        digest: SHA-256 of all but the name.
-    """
+    """Stretches of bases (codes 0 to 4), end to end in one array: first base and length of each, which are held out,
+    the held-out chromosomes as they were asked for, and SHA-256 of all but the name."""
 
     name: str
     codes: UInt8[np.ndarray, " bases"]
@@ -74,12 +68,8 @@ class Corpus:
 
 
 class MarkovModel:
-    """The chance of each base after the `order` bases before it, or after as many as are known (add-one smoothing).
-
-    Args:
-        kmers: counts of longer k-mers than the order, as `Corpus.kmers` gives them.
-        order: how many bases it looks back.
-    """
+    """The chance of each base after the `order` bases before it, or after as many as are known (add-one smoothing),
+    from counts of longer k-mers (`Corpus.kmers`)."""
 
     def __init__(self, kmers: Int[np.ndarray, "*bases"], order: int) -> None:
         counts = kmers.sum(axis=tuple(range(kmers.ndim - order - 1))) + 1
@@ -139,8 +129,8 @@ def _genes() -> Iterator[Stretch]:
 
 
 def _join(name: str, stretches: Iterable[Stretch], hold_out: Sequence[str]) -> Corpus:
-    bare = {_bare(chrom) for chrom in hold_out}
-    kept = [(_bare(chrom), codes) for chrom, codes in stretches if len(codes)]
+    bare = {bare_contig(chrom) for chrom in hold_out}
+    kept = [(bare_contig(chrom), codes) for chrom, codes in stretches if len(codes)]
     unknown = bare - {chrom for chrom, _ in kept}
     if unknown:
         there = ", ".join(sorted({chrom for chrom, _ in kept})[:30])
@@ -159,7 +149,3 @@ def _join(name: str, stretches: Iterable[Stretch], hold_out: Sequence[str]) -> C
         if not corpus.bases(part):
             raise InputError(f"{name}: what is {words} has no known base, only N; hold out other chromosomes")
     return corpus
-
-
-def _bare(chrom: str) -> str:
-    return chrom[3:] if chrom.lower().startswith("chr") else chrom

@@ -43,14 +43,9 @@ class Deltas(Protocol):
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels aligned with a variant table.
-
-    Attributes:
-        values: one row a variant; NaN where there is no label.
-        task: the head these labels are for.
-        marks: for rules with two sources of labels, where each row's comes from ("gold": observed, "base": the base
-            network's own peak, "": no label); None for rules with one source.
-    """
+    """Labels of a task, one row a variant; NaN where there is no label. `marks`: for rules with two sources of labels,
+    where each row's comes from ("gold": observed, "base": the base network's own peak, "": no label); None for rules
+    with one source."""
 
     values: Labels
     used: Bool[np.ndarray, " n"]

@@ -39,13 +39,8 @@ SECONDS_BETWEEN_REPORTS = 1.0
 
 @dataclass(frozen=True)
 class TrainingState:
-    """How far training is.
-
-    Attributes:
-        epoch: the epoch that is running or has just ended, from 1.
-        share: share of all steps of all epochs that is done, 0 to 1.
-        ended: for an epoch that has ended, its line of the curves (train_loss, val_loss, val_r, learning_rate, …).
-    """
+    """How far training is: the epoch that is running or has just ended (from 1), the share of all steps that is done (0
+    to 1), and for an epoch that has `ended` its line of the curves."""
 
     epoch: int
     epochs: int
@@ -93,13 +88,9 @@ TrainRows = Int[np.ndarray, " t"]
 
 @dataclass
 class _History:
-    """What has happened so far; with weights and optimiser, all that resuming needs.
-
-    Attributes:
-        curves: a line an epoch, see `FitReport`.
-        best_to_stop: the one that patience counts from, which only a fall of more than `min_improvement` replaces.
-        finished: why training ended, in words; empty while it goes on.
-    """
+    """What has happened so far; with weights and optimiser, all that resuming needs. `best_to_stop`: the loss that
+    patience counts from, which only a fall of more than `min_improvement` replaces; `finished`: why training ended, in
+    words."""
 
     curves: list[dict[str, float]] = field(default_factory=list)
     best: float = math.inf

@@ -171,18 +171,10 @@ class Lifted(NamedTuple):
 
 
 class Chain:
-    """Aligned blocks of two builds, as in a UCSC chain file (https://genome.ucsc.edu/goldenPath/help/chain.html).
-
-    Where several chains cover a base, the one with the highest score is meant.
-
-    Args:
-        path: the file (`.chain`, plain or gzipped), from the old build to the new one.
-        backward: lead from the new build to the old one instead.
-
-    Raises:
-        InputError: no such file, or no chain file (with the line).
-        IntegrityError: truncated: a chain's blocks do not add up to its length (with the line).
-    """
+    """Aligned blocks of two builds, as in a UCSC chain file, plain or gzipped
+    (https://genome.ucsc.edu/goldenPath/help/chain.html); `backward` leads from the new build to the old one. Where
+    several chains cover a base, the one with the highest score is meant. InputError: no such file, or no chain file
+    (with the line); IntegrityError: a chain's blocks do not add up to its length (with the line)."""
 
     def __init__(self, path: Path, *, backward: bool = False) -> None:
         rows: dict[str, list[tuple[int, ...]]] = {}  # old start, old end, new base, direction, score, new contig
@@ -204,12 +196,8 @@ class Chain:
             self._reach[chrom] = np.maximum.accumulate(self._blocks[chrom][:, 1])
 
     def lift(self, chrom: str, pos: int) -> tuple[str, int, str] | None:
-        """A 1-based position of the old build in the new one.
-
-        Returns:
-            contig without "chr", 1-based position, and "+" or "-" (the new build's strand that reads like the old plus
-            strand); None where the base has no counterpart.
-        """
+        """A 1-based position of the old build in the new one: contig without "chr", 1-based position, and the new
+        build's strand that reads like the old plus strand; None where the base has no counterpart."""
         blocks = self._blocks.get(bare_contig(chrom))
         if blocks is None:
             return None

@@ -45,14 +45,9 @@ _ALSO_KEPT = ("genome_chrom", "genome_pos", "sites_mutated", "sequence")
 
 @dataclass(frozen=True)
 class Split:
-    """A table's rows, each in one part or left out.
-
-    Attributes:
-        parts: "train", "validation", "test" or "" (left out), one a row of the table, in its order.
-        digest: SHA-256 over each variant's identity and part: equal for equal splits of equal variants.
-        unit: what the split keeps apart, and so what an audit holds it to: "group" (the table's groups), "site"
-            (mutated sites), "exon", "gene" or "chromosome".
-    """
+    """A table's rows, each in one part ("train", "validation", "test") or left out (""). `digest`: SHA-256 over each
+    variant's identity and part; `unit`: what the split keeps apart, and so what an audit holds it to: "group" (the
+    table's groups), "site" (mutated sites), "exon", "gene" or "chromosome"."""
 
     name: str
     parts: np.ndarray
@@ -162,21 +157,15 @@ def group_split(
     families: pd.Series | None = None,
     unit: str = "group",
 ) -> Split:
-    """Whole groups (column `group`) to parts, so that no group is in two.
-
-    Args:
-        fractions: share of rows of each part, e.g. {"train": 0.7, "validation": 0.15, "test": 0.15}; scaled to one.
-        families: what to keep together instead of the column `group`, one text a row (`gene_families`).
-        unit: what is kept apart by that (see `Split`).
-
-    Raises:
-        InputError: fewer groups than parts, a part without a class, a row without a group, bad fractions.
-    """
+    """Whole groups (column `group`, or `families`, one text a row) to parts, so that none is in two; `fractions`: share
+    of rows of each part, scaled to one; `unit`: what is kept apart by that (see `Split`). InputError: fewer groups than
+    parts, a part without a class, a row without a group, bad fractions."""
     shares = _checked_fractions(fractions, name)
     codes, groups = _factorized(table, families, name)
     dealt = _deal(np.bincount(codes, minlength=len(groups)).tolist(), shares, seed, name, "groups")
     told = ", ".join(f"{part} {share:.0%}" for part, share in shares.items() if share > 0)
-    description = f"{len(groups)} {_kind(unit, families)} dealt whole to parts {told}, seed {seed}"
+    kind = "groups" if families is None else "exons" if unit == "exon" else "families of genes"
+    description = f"{len(groups)} {kind} dealt whole to parts {told}, seed {seed}"
     return make_split(table, dealt[codes], name, description, Coverage(len(table)), unit=unit)
 
 
@@ -189,21 +178,12 @@ def chromosome_split(
     name: str = "chromosome",
     may_lack: Sequence[str] = (),
 ) -> Split:
-    """Test on whole chromosomes; validation, for early stopping, on other whole chromosomes.
+    """Test on whole chromosomes (with or without "chr"; constructs go by `genome_chrom`); validation, for early
+    stopping, on other whole chromosomes: those named, or a share of the rows outside the test, which the seed chooses.
 
-    Rows outside the test whose family has a member in the test are left out and counted, and so are training rows with
-    a relative in validation.
-
-    Args:
-        table: a variant table; constructs go by their column `genome_chrom`.
-        test: chromosomes, with or without "chr".
-        seed: which chromosomes become validation.
-        validation: share of the rows outside the test, or the chromosomes themselves.
-        families: from `gene_families`; None to take the column `group`.
-
-    Raises:
-        InputError: a chromosome that no variant is on (those there are, are named), a chromosome in two parts, too few
-            chromosomes, or a part without a class.
+    Rows outside the test whose family (from `gene_families`; else column `group`) has a member in the test are left out
+    and counted, and so are training rows with a relative in validation. InputError: a chromosome that no variant is on
+    (those there are, are named), a chromosome in two parts, too few chromosomes, or a part without a class.
     """
     chrom, there = _chromosomes(table)
     wanted = _named(test, there, name)
@@ -261,7 +241,7 @@ def gene_folds(
 ) -> list[Split]:
     """As `chromosome_folds`, over whole groups or families."""
     codes, groups = _factorized(table, families, name)
-    kind, unit = _kind("gene", families), "group" if families is None else "gene"
+    kind, unit = ("groups", "group") if families is None else ("families of genes", "gene")
     return [
         make_split(table, parts, fold, f"{fold} of {len(groups)} {kind}, seed {seed}", Coverage(len(table)), unit)
         for fold, parts in _folds(codes, "groups", folds, seed, name)
@@ -306,7 +286,15 @@ def position_block_split(
     parts = np.array([next(iter(found)) if len(found) == 1 else LEFT_OUT for found in touched], dtype=object)
     coverage = Coverage(len(table))
     coverage.leave_out(STRADDLES, table["variant_id"][parts == LEFT_OUT])
-    _refuse_shared_sequences(table, parts, name)
+    if "sequence" in table:  # the same measured sequence in two parts is a leak, however it is named
+        used = table[["sequence", "variant_id"]].assign(part=parts)[parts != LEFT_OUT]
+        spread = used[used.groupby("sequence")["part"].transform("nunique") > 1]
+        if len(spread):
+            first = " and ".join(spread.sort_values("sequence", kind="stable")["variant_id"].head(2))
+            raise InputError(
+                f"split {name}: {len(spread)} rows have a sequence that is in two parts, first {first}; count such "
+                "sequences once"
+            )
     spans: dict[str, list[str]] = {part: [] for part in PARTS if part in part_of_block}
     for members, part in zip(blocks, part_of_block, strict=True):
         spans[part].append(f"{members[0]}-{members[-1]}")
@@ -380,24 +368,6 @@ def _named(asked: Sequence[str], there: Sequence[str], name: str) -> list[str]:
         if bare_contig(one) not in there:
             raise InputError(f"split {name}: no variant is on chromosome '{one}'; there are {', '.join(there)}")
     return [bare_contig(one) for one in asked]
-
-
-def _kind(unit: str, families: pd.Series | None) -> str:
-    return "groups" if families is None else {"exon": "exons"}.get(unit, "families of genes")
-
-
-def _refuse_shared_sequences(table: pd.DataFrame, parts: np.ndarray, name: str) -> None:
-    """The same measured sequence in two parts is a leak, however it is named."""
-    if "sequence" not in table:
-        return
-    used = pd.DataFrame({"sequence": table["sequence"], "part": parts, "id": table["variant_id"]})[parts != LEFT_OUT]
-    spread = used.groupby("sequence")["part"].transform("nunique") > 1
-    if spread.any():
-        first = used[spread].sort_values("sequence", kind="stable").head(2)
-        raise InputError(
-            f"split {name}: {int(spread.sum())} rows have a sequence that is in two parts, first "
-            f"{' and '.join(first['id'])}; count such sequences once"
-        )
 
 
 class StoredSplit(NamedTuple):

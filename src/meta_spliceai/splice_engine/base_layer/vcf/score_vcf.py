@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -189,27 +189,18 @@ def _to_stream(
             sink.flush()
 
 
-@contextmanager
-def _opened(source: str) -> Iterator[IO[bytes]]:
+def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
     if source == STREAM:
-        yield sys.stdin.buffer
-        return
+        return nullcontext(sys.stdin.buffer)
     path = Path(source)
-    if not path.exists():
-        raise InputError(f"no file {source}; give a VCF, a bgzipped VCF or a BCF, or - for standard input")
-    if path.is_dir():
-        raise InputError(f"{source} is a folder; give a VCF, a bgzipped VCF or a BCF")
-    with path.open("rb") as stream:
-        yield stream
+    if path.is_dir() or not path.exists():
+        wrong = f"{source} is a folder" if path.is_dir() else f"no file {source}"
+        raise InputError(f"{wrong}; give a VCF, a bgzipped VCF or a BCF, or - for standard input")
+    return path.open("rb")
 
 
-@contextmanager
-def _sink(out: str) -> Iterator[IO[bytes]]:
-    if out == STREAM:
-        yield sys.stdout.buffer
-        return
-    with open(out, "wb") as stream:
-        yield stream
+def _sink(out: str) -> AbstractContextManager[IO[bytes]]:
+    return nullcontext(sys.stdout.buffer) if out == STREAM else open(out, "wb")
 
 
 def _asked(model: BaseModel, settings: Settings, genes: GeneAnnotation) -> dict[str, str]:

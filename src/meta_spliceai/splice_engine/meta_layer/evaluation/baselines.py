@@ -67,12 +67,9 @@ def assay_source(
     *,
     negatives: Sequence[str] = NEGATIVES,
 ) -> Scores:
-    """Share of Splice-altering among the training variants of the same source and assay, for every test row.
-
-    A number near 1 here means that the classes come from different experiments: a model can then score well by
-    recognising the experiment. `columns`: what names the source; the combination of their values is looked up.
-    InputError: a missing column, a side without a training variant, a class nobody knows.
-    """
+    """Share of Splice-altering among the training variants of the same source and assay, for every test row. A number
+    near 1 here means that the classes come from different experiments: a model can then score well by recognising the
+    experiment. InputError: a side without a training variant, a class nobody knows."""
     y = training_labels(train_table, "training part", negatives)
     kept = ~np.isnan(y)
     overall = float(y[kept].mean())

@@ -82,14 +82,12 @@ def fit_calibration(probability: Rows, y: Rows, method: Method = "isotonic") -> 
 
 
 def reliability(probability: Rows, y: Rows, bins: int = 10) -> pd.DataFrame:
-    """The reliability curve: rows sorted by probability, cut into bins of equal size.
+    """The reliability curve: rows sorted by probability, cut into bins of equal size, since altering variants are rare
+    and bins of equal width nearly empty above 0.5. Rows of equal probability stay together, so there may be fewer bins
+    than asked for.
 
-    Equal size rather than equal width: altering variants are rare, and bins of equal width are nearly empty above 0.5.
-    Rows of equal probability stay together, so there may be fewer bins than asked for.
-
-    Returns:
-        A row a bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of positives),
-        `low`, `high` (95 % Wilson interval of the share, rows taken as independent).
+    A row a bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of positives), `low`,
+    `high` (95 % Wilson interval of the share, rows taken as independent).
     """
     p, y = _both_known(probability, y, "rows evaluated")
     _probabilities(p, "rows evaluated")
@@ -123,15 +121,12 @@ def calibration_error(probability: Rows, y: Rows, bins: int = 10) -> float:
 def evaluate_calibration(
     probability: Rows, y: Rows, groups: np.ndarray, *, bins: int = 10, n_boot: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """Brier score, the Brier score of the prevalence alone, and the calibration error, with group-bootstrap intervals.
+    """Rows `brier`, `brier_of_prevalence` (of the prevalence alone), `brier_skill` (1 − ratio of the two; higher is
+    better) and `calibration_error`, with group-bootstrap intervals.
 
-    The bins are those of all rows; a resample changes how many rows are in each. The calibration error of finite
-    data is above zero even for true probabilities, and its resamples lie higher still, so its interval is not centred
-    on the estimate.
-
-    Returns:
-        Rows `brier`, `brier_of_prevalence`, `brier_skill` (1 − ratio of the two; higher is better),
-        `calibration_error`; columns estimate, low, high, reason.
+    The bins are those of all rows; a resample changes how many rows are in each. The calibration error of finite data
+    is above zero even for true probabilities, and its resamples lie higher still, so its interval is not centred on the
+    estimate.
     """
     known = ~(np.isnan(probability) | np.isnan(y))
     p, truth = _both_known(probability, y, "rows evaluated")

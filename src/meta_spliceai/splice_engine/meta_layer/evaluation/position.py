@@ -38,13 +38,10 @@ REGIONS = (
 
 
 def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = None) -> pd.DataFrame:
-    """The position features of every variant, aligned with the table.
+    """The position features of every variant (`pos` 1-based, alleles on the plus strand), aligned with the table.
 
     The tested exon's own sites (`acceptor_pos`, `donor_pos`) are used where the table has both; else the nearest
     acceptor and donor of the annotated gene; else the row is marked "no site known" and its distances are NaN.
-
-    Args:
-        table: variant table (`pos` 1-based, alleles on the plus strand, `strand` of the gene).
 
     Returns:
         Columns `to_acceptor`, `to_donor`; `nearest`, the distance of smaller magnitude; `nearest_is_donor`, 1.0 if that

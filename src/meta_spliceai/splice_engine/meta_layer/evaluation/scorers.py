@@ -73,16 +73,11 @@ PREDICTION_COLUMNS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Scorer:
-    """One row of the leaderboard.
-
-    Attributes:
-        name: heading; its scores stand in the columns `{name}.score` and `{name}.signed`.
-        kind: "baseline", "base" (a base network's reduction), "external" (a tool that is not run here) or "learned".
-        scale: what its score is: "delta" (a Δ magnitude, to which Δ thresholds apply), "probability" (of being
-            Splice-altering) or "rank" (only the order means something).
-        seeds: for a model trained several times, the names whose columns hold the scores of each training. Its
-            numbers are then the mean over trainings, and its intervals hold the doubt about the training as well.
-    """
+    """One row of the leaderboard, whose scores stand in the columns `{name}.score` and `{name}.signed`. `kind`:
+    "baseline", "base" (a base network's reduction), "external" (a tool that is not run here) or "learned"; `scale`:
+    "delta" (to which Δ thresholds apply), "probability" (of being Splice-altering) or "rank" (only the order means
+    something); `seeds`: for a model trained several times, the names whose columns hold the scores of each training:
+    its numbers are then the mean over trainings, and its intervals hold the doubt about the training as well."""
 
     name: str
     kind: Kind
@@ -232,11 +227,8 @@ COUNTS = ("n", "n_positive", "n_groups", "undefined_resamples", "n_seeds")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One learned model against one baseline, in words.
-
-    Attributes:
-        beats: True if the whole interval is above zero, False if it is not, None if the difference is undefined.
-    """
+    """One learned model against one baseline, in words; `beats`: True if the whole interval is above zero, False if it
+    is not, None if the difference is undefined."""
 
     scorer: str
     rival: str
@@ -253,8 +245,7 @@ class Evaluation:
         metrics: one row a scorer and metric, columns METRIC_COLUMNS. `estimate` NaN: undefined, see `reason`;
             `low`/`high` NaN: no interval, see `reason`. `n_positive` and `prevalence` are for binary metrics only.
             `seed_sd` is the standard deviation between the trainings of a model trained several times.
-        differences: one row a scorer, reference and metric, columns DIFFERENCE_COLUMNS: scorer minus reference on
-            the same rows and the same resamples.
+        differences: scorer minus reference on the same rows and resamples, columns DIFFERENCE_COLUMNS.
         settings: what was asked for: classes, resamples, seed, level, reference, operating points, rows.
     """
 

@@ -30,12 +30,8 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
 
 
 class EffectTypes(NamedTuple):
-    """How well a classifier of several kinds does.
-
-    Attributes:
-        confusion: observed kinds as rows, predicted ones as columns.
-        table: a row for `macro F1`, `accuracy` and `F1 of …`: estimate, low, high, n, reason.
-    """
+    """How well a classifier of several kinds does: `confusion` (observed kinds as rows, predicted ones as columns), and
+    a `table` with a row for `macro F1`, `accuracy` and `F1 of …`: estimate, low, high, n, reason."""
 
     confusion: pd.DataFrame
     table: pd.DataFrame
@@ -98,19 +94,12 @@ def evaluate_localisation(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Hit rates of predicted against observed positions.
+    """Hit rates of predicted against observed positions (bases from the variant, transcript orientation; empty where
+    none is known), a row a scorer and tolerance.
 
     A variant is hit if its predicted position lies within the tolerance of any of its observed ones. A variant without
     a prediction (NaN) is a miss: the observation is there and the scorer did not find it. Variants without an observed
     position are not evaluated, and are counted.
-
-    Args:
-        gold: observed positions of each variant (bases from the variant, transcript orientation); empty if none known.
-        predicted: for each scorer the position it gives each variant, in the same coordinates.
-
-    Returns:
-        A row a scorer and tolerance: scorer, tolerance, estimate, low, high, n (evaluated), n_without_gold,
-        n_without_prediction, reason.
     """
     known = np.array([len(positions) > 0 for positions in gold], dtype=bool)
     plan = plan_resamples(groups, n_boot, seed)
@@ -162,23 +151,15 @@ def evaluate_peaks(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Peaks of base + Δ against what was observed.
+    """Peaks of base + Δ against what was observed, in transcript orientation with the variant in the middle; rows
+    scorer × metric with estimate, low, high, hits, of, groups, reason.
 
-    A peak is a position of the acceptor or donor channel with base + Δ at or above `peak`. What should be there is
-    the reference's peaks, less those observed lost, plus those observed gained.
-
-    Args:
-        reference: base probabilities of the reference sequence, centre = the variant, transcript orientation.
-        delta: for each scorer its Δ at the same positions.
-        observed: for each variant the sites lost and gained; both empty for a variant observed to change nothing.
-        tolerance: bases by which a peak may miss an observed site.
-
-    Returns:
-        Rows scorer × metric with estimate, low, high, hits, of, groups, reason. `peak_precision`: predicted peaks that
-        should be there; `peak_recall`: expected ones that are; `gain_detection`: gained sites that were no reference
-        peak and are one now; `loss_detection`: lost sites that were a reference peak and are none any more;
-        `false_gain_rate`: variants with no gained site observed that get a new peak. Sites outside the positions given
-        can neither hit nor miss, and are in `out_of_reach`.
+    A peak is a position of the acceptor or donor channel with base + Δ at or above `peak`. What should be there is the
+    reference's peaks, less those observed lost, plus those observed gained; a peak may miss an observed site by
+    `tolerance` bases. `peak_precision`: predicted peaks that should be there; `peak_recall`: expected ones that are;
+    `gain_detection`: gained sites that were no reference peak and are one now; `loss_detection`: lost sites that were a
+    reference peak and are none any more; `false_gain_rate`: variants with no gained site observed that get a new peak.
+    Sites outside the positions given can neither hit nor miss, and are in `out_of_reach`.
     """
     plan = plan_resamples(groups, n_boot, seed)
     half = reference.shape[1] // 2
@@ -253,18 +234,13 @@ def replicate_ceiling(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Agreement of two replicates of the measured effect.
+    """Agreement of two replicates of the measured effect (rows with NaN in either are left aside) and of the classes by
+    the data set's own rule applied to each alone: rows (index `metric`) with estimate, low, high, n, reason.
 
-    Args:
-        one, two: the effect as each replicate has it; rows with NaN in either are left aside.
-        altering_one, altering_two: the class by the data set's own rule applied to each replicate alone.
-
-    Returns:
-        Rows (index `metric`), with estimate, low, high, n, reason:
-        `pearson`, `spearman` between the replicates; `reliability` of their mean, 2r / (1 + r) (Spearman 1910, Brown
-        1910); `best_pearson`, √reliability, the most that any predictor can correlate with the mean (attenuation,
-        Spearman 1904); `auroc` and `auprc` of one replicate's effect for the other's classes, both ways averaged;
-        `kappa` of the two classes (Cohen 1960).
+    `pearson`, `spearman` between the replicates; `reliability` of their mean, 2r / (1 + r) (Spearman 1910, Brown 1910);
+    `best_pearson`, √reliability, the most that any predictor can correlate with the mean (attenuation, Spearman 1904);
+    `auroc` and `auprc` of one replicate's effect for the other's classes, both ways averaged; `kappa` of the two
+    classes (Cohen 1960).
     """
     known = ~(np.isnan(one) | np.isnan(two))
     if not known.any():

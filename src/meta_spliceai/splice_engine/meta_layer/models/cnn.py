@@ -67,16 +67,9 @@ class _PlainBlock(nn.Module):
 
 
 class _WindowEncoder(nn.Module):
-    """What both encoders share: the plan of dilations and the change between [b, 4, L] and the inner layout.
-
-    Args:
-        window: bases in the window (odd); dilations follow it, so that the middle position sees all of it.
-        layers: convolutions after the gated encoder's entry, all convolutions of the plain one.
-        kernel: taps of each convolution (odd).
-
-    Raises:
-        InputError: a bad number; too few layers for the window.
-    """
+    """What both encoders share: the plan of dilations, which follows the window (odd) so that the middle position sees
+    all of it, and the change between [b, 4, L] and the inner layout. InputError: a bad number; too few layers for the
+    window."""
 
     def __init__(self, window: int, hidden_dim: int, layers: int, kernel: int) -> None:
         super().__init__()

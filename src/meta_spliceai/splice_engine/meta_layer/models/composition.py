@@ -39,14 +39,9 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoding:
-    """An encoder, ready for a readout.
-
-    Attributes:
-        encoder: one-hot bases to features of `positions` positions around the middle.
-        project: features to `channels` channels, trained with the head.
-        weights: where the encoder's weights come from, in words.
-        sites: the encoder gives the exon's two sites too, one place before and one behind those positions.
-    """
+    """An encoder, ready for a readout: one-hot bases to features of `positions` positions around the middle (with
+    `sites` the exon's two sites too, one place before and one behind these), features to `channels` channels
+    (`project`, trained with the head), and where its weights come from, in words."""
 
     encoder: nn.Module
     project: nn.Module
@@ -58,14 +53,12 @@ class Encoding:
 
 
 class BaseTrunk(nn.Module):
-    """Stands for features that come with the windows (see `trunk_features`).
+    """Stands for features that come with the windows (see `TrunkData`): at the acceptor, the variant and `read_radius`
+    bases to either side of it, the donor; channels of each network one after the other, and one that is 1 where the
+    place is known.
 
     A base network sees 5,000 bases to either side of a position, which no row's window holds. So features are computed
     from the genome before training, and a predictor with this encoder has no weights of the network.
-
-    Attributes:
-        positions: places: the acceptor, the variant and `read_radius` bases to either side of it, the donor.
-        channels: those of each network one after the other, and one that is 1 where the place is known.
     """
 
     def __init__(self, reading: TrunkConfig, networks: int, width: int) -> None:

@@ -185,14 +185,9 @@ class _Backbone(nn.Module):
 
 
 class HyenaDNA(nn.Module):
-    """HyenaDNA with random weights; `load_hyenadna` gives one with the weights asked for.
-
-    Args:
-        config: shape.
-        gradient_checkpointing: recompute each layer in the backward pass instead of keeping its activations.
-
-    Memory is linear in the sequence length.
-    """
+    """HyenaDNA with random weights (`load_hyenadna` gives one with the weights asked for); memory is linear in the
+    sequence length. `gradient_checkpointing`: recompute each layer in the backward pass instead of keeping its
+    activations."""
 
     def __init__(self, config: HyenaConfig, gradient_checkpointing: bool = False) -> None:
         super().__init__()
@@ -242,15 +237,11 @@ class HyenaDNA(nn.Module):
 
 
 class BothStrandsHyenaDNA(nn.Module):
-    """HyenaDNA on the transcript and on its reverse complement.
+    """HyenaDNA on the transcript and on its reverse complement; only positions up to `radius` from the middle are given
+    out (None: all).
 
     At every position the first half of the channels has seen the bases up to and including it, the second half those
     from it on, read on the other strand; together they have seen the whole window.
-
-    Args:
-        model: HyenaDNA.
-        window: bases (at most as many as the model's position tables serve).
-        radius: only positions up to this far from the middle are given out; None for all.
     """
 
     def __init__(self, model: HyenaDNA, window: int, radius: int | None = None) -> None:
