@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,29 +29,17 @@ LARGEST_UNPACKED = 4 * 2**30 - 1
 """Bytes that a bundle may hold unpacked: what fits a zip file without its extensions for large ones."""
 
 BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
-"""What each part of a member's path is; that of a wheel's member may begin otherwise."""
+"""What each part of a member's path is."""
 
 _STORED = (".parquet", ".safetensors", ".whl")  # compressed already, or not compressible: kept as they are
 
 _DIRECTORY_ENTRY = 46
 
 
-def write_archive(folder: Path, paths: Iterable[Path], about: Mapping[str, Any], out: Path) -> dict[str, int]:
-    """Pack files into one, with an index of all it holds; the same content gives the same file.
-
-    Args:
-        folder: what their names in the file begin at.
-        paths: what is packed.
-        about: what the index says beside the members.
-        out: the file; an existing one is replaced when the new one is whole.
-
-    Returns:
-        member: bytes that it takes in the file.
-
-    Raises:
-        InputError: more than a bundle may hold.
-    """
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
+def write_archive(folder: Path, about: Mapping[str, Any], out: Path) -> dict[str, int]:
+    """Pack a folder's files into one, with an index of all it holds that begins with what it is `about`; the same
+    content gives the same file. Returns the bytes that each member takes in it; InputError: more than it may hold."""
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     if sum(path.stat().st_size for path in files.values()) > LARGEST_UNPACKED or len(files) >= MOST_MEMBERS:
         raise InputError(f"a bundle holds at most {LARGEST_UNPACKED / 2**30:.0f} GiB in {MOST_MEMBERS:,} files")
     members = {name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in files.items()}
@@ -78,20 +66,22 @@ def read_index(file: Path) -> dict[str, Any]:
         InputError: no such file, or a bundle of another version.
         IntegrityError: damaged, or made to do harm.
     """
-    with opened(file) as pack:
+    with _opened(file) as pack:
         return _checked_index(pack, file)
 
 
 def extract(file: Path, folder: Path) -> dict[str, Any]:
     """Write every member of a bundle into a new folder, its size and digest compared; returns the index. Raises as
     `read_index`; what was written so far is then not to be used."""
-    with opened(file) as pack:
+    with _opened(file) as pack:
         index = _checked_index(pack, file)
-        write_member(pack, INDEX, folder)
-        for name, about in index["members"].items():
-            write_member(pack, name, folder)
-            if sha256_file(folder / name) != about["sha256"]:
-                raise damaged(file, f"{name} does not have the digest that the index says")
+        digests = {name: about["sha256"] for name, about in index["members"].items()}
+        for name in (INDEX, *digests):
+            # zipfile reads no more of a member than was announced
+            with pack.open(name) as member, atomic_write(folder / name, "wb") as handle:
+                shutil.copyfileobj(member, handle)
+            if name != INDEX and sha256_file(folder / name) != digests[name]:
+                raise _damaged(file, f"{name} does not have the digest that the index says")
     return index
 
 
@@ -103,16 +93,16 @@ def require_bundle(file: Path) -> Path:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[zipfile.ZipFile]:
+def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
     """A zip file to read; InputError where it is not there, IntegrityError for whatever is wrong in the block."""
     require_bundle(file)
     try:
         if _bytes_of_directory(file) > MOST_MEMBERS * (_DIRECTORY_ENTRY + 250):
-            raise damaged(file, f"it has more than {MOST_MEMBERS:,} members")
+            raise _damaged(file, f"it has more than {MOST_MEMBERS:,} members")
         with zipfile.ZipFile(file) as pack:
             yield pack
     except MALFORMED as error:
-        raise damaged(file, f"{error or type(error).__name__}; cut off, altered, or another kind of file") from error
+        raise _damaged(file, f"{error or type(error).__name__}; cut off, altered, or another kind of file") from error
 
 
 def _bytes_of_directory(file: Path) -> int:
@@ -122,34 +112,33 @@ def _bytes_of_directory(file: Path) -> int:
         tail = handle.read()
     at = tail.rfind(b"PK\5\6")
     if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
-        raise damaged(file, "it is a zip file of the kind for more than 4 GiB")
+        raise _damaged(file, "it is a zip file of the kind for more than 4 GiB")
     return int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
 
 
-def checked_entries(pack: zipfile.ZipFile, file: Path, part: re.Pattern[str], most_bytes: int) -> list[zipfile.ZipInfo]:
-    """The members, once all of them are plain files whose paths stay inside and do not clash: each part of a path
-    matches `part`, and unpacked they take no more than `most_bytes` all together. Otherwise IntegrityError."""
+def _checked_sizes(pack: zipfile.ZipFile, file: Path) -> dict[str, int]:
+    """Bytes of each member, once all of them are plain files whose paths stay inside and do not clash, and no more than
+    a bundle may hold. Otherwise IntegrityError."""
     entries = [entry for entry in pack.infolist() if not entry.is_dir()]
-    names = [entry.filename for entry in entries]
-    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    if len(pack.infolist()) > MOST_MEMBERS or sum(entry.file_size for entry in entries) > most_bytes:
-        raise damaged(file, f"unpacked it would take more than {most_bytes:,} bytes or {MOST_MEMBERS:,} files")
+    sizes = {entry.filename: entry.file_size for entry in entries}
+    folders = {str(parent) for name in sizes for parent in PurePosixPath(name).parents}
+    if len(pack.infolist()) > MOST_MEMBERS or sum(entry.file_size for entry in entries) > LARGEST_UNPACKED:
+        raise _damaged(file, f"unpacked it would take more than {LARGEST_UNPACKED:,} bytes or {MOST_MEMBERS:,} files")
     for entry in pack.infolist():
         name, mode = entry.filename.removesuffix("/"), entry.external_attr >> 16
-        parts = name.split("/")
-        if entry.filename != entry.orig_filename or ".." in parts or not all(part.fullmatch(one) for one in parts):
-            raise damaged(file, f"a member's path is not one that it may have: {entry.filename[:200]!r}")
+        if entry.filename != entry.orig_filename or not all(map(BUNDLE_NAME.fullmatch, name.split("/"))):
+            raise _damaged(file, f"a member's path is not one that it may have: {entry.filename[:200]!r}")
         if entry.flag_bits & 1 or (stat.S_IFMT(mode) and not stat.S_ISREG(mode) and not entry.is_dir()):
-            raise damaged(file, f"a member is no plain file, or encrypted: {name!r}")
-    if len({name.lower() for name in names}) < len(names) or not folders.isdisjoint(names):
-        raise damaged(file, "it holds two members of one name")
-    return entries
+            raise _damaged(file, f"a member is no plain file, or encrypted: {name!r}")
+    if len({name.lower() for name in sizes}) < len(entries) or not folders.isdisjoint(sizes):
+        raise _damaged(file, "it holds two members of one name")
+    return sizes
 
 
 def _checked_index(pack: zipfile.ZipFile, file: Path) -> dict[str, Any]:
-    sizes = {one.filename: one.file_size for one in checked_entries(pack, file, BUNDLE_NAME, LARGEST_UNPACKED)}
+    sizes = _checked_sizes(pack, file)
     if sizes.get(INDEX, LARGEST_INDEX + 1) > LARGEST_INDEX:
-        raise damaged(file, f"it has no {INDEX}, or one that is larger than any is")
+        raise _damaged(file, f"it has no {INDEX}, or one that is larger than any is")
     index: dict[str, Any] = json.loads(pack.read(INDEX))
     if index["format"] != FORMAT:
         raise InputError(
@@ -157,19 +146,12 @@ def _checked_index(pack: zipfile.ZipFile, file: Path) -> dict[str, Any]:
         )
     named = {str(name): about["bytes"] for name, about in index["members"].items()}
     if strange := sorted({*named, INDEX} ^ sizes.keys()):
-        raise damaged(file, f"members and index differ: {', '.join(strange[:3])}")
+        raise _damaged(file, f"members and index differ: {', '.join(strange[:3])}")
     for name, size in named.items():
         if sizes[name] != size:
-            raise damaged(file, f"{name} has {sizes[name]:,} bytes, and {str(size)[:20]} by the index")
+            raise _damaged(file, f"{name} has {sizes[name]:,} bytes, and {str(size)[:20]} by the index")
     return index
 
 
-def write_member(pack: zipfile.ZipFile, name: str, folder: Path) -> None:
-    """Write one member into a folder; zipfile reads no more of it than was announced."""
-    with pack.open(name) as member, atomic_write(folder / name, "wb") as handle:
-        shutil.copyfileobj(member, handle)
-
-
-def damaged(file: Path, why: str) -> IntegrityError:
-    """The error for a bundle, or a wheel in it, that cannot be used."""
+def _damaged(file: Path, why: str) -> IntegrityError:
     return IntegrityError(f"{file} is no whole bundle: {why}; get it anew, or make it again; nothing of it was used")
