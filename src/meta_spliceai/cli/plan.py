@@ -43,7 +43,7 @@ def plan(
         bool, typer.Option("--check", "--scatter", help="Show how far off the plans of finished runs were, and end.")
     ] = False,
     refresh: Annotated[
-        bool, typer.Option("--refresh-prices", help="First fetch prices from SkyPilot's catalogue (extra 'cloud').")
+        bool, typer.Option("--refresh-prices", help="First fetch prices from SkyPilot's catalogue.")
     ] = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
@@ -104,7 +104,7 @@ def _table(title: str, *columns: str) -> Table:
 def _check(planner: Planner, as_json: bool) -> None:
     import pandas as pd
 
-    from meta_spliceai.experiments.plan.calibrate import scatter, verdicts
+    from meta_spliceai.experiments.plan.planner import scatter, verdicts
 
     frame = scatter(planner)
     if as_json:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from meta_spliceai.experiments.plan.calibrate import (
     Calibrated,
@@ -273,3 +277,75 @@ def _identity(spec: ExperimentSpec) -> str:
 
 def _on(number: Calibrated) -> str:
     return f", {number.basis} on {number.rests_on}" if number.sources else ""
+
+
+MEMORY_BAR, TIME_BAR = 0.15, 0.25  # relative errors within which a calibrated prediction counts as good
+
+COLUMNS = (
+    *("run", "row", "family", "device", "memory_measured", "memory_estimate", "memory_calibrated"),
+    *("seconds_measured", "seconds_estimate", "seconds_calibrated", "memory_error", "seconds_error"),
+    *("calibrated_on", "memory_rests_on", "seconds_rest_on"),
+)
+
+
+def scatter(planner: Planner) -> pd.DataFrame:
+    """Predicted and measured, one row a finished run that the planner looks at. Each is predicted from data sheets and
+    assumptions alone ("estimate"), and calibrated on all other runs, itself left out ("calibrated").
+
+    Returns:
+        memory_* in bytes of peak memory; seconds_* of all steps that can be compared; *_error relative to the measured
+        value, NaN where no other run was there to calibrate from; calibrated_on: other runs on the device;
+        memory_rests_on, seconds_rest_on: the nearest of them (for time, of the step that is to take longest).
+    """
+    return pd.DataFrame([_line(planner, run) for run in planner.runs], columns=list(COLUMNS))
+
+
+def _line(planner: Planner, run: Measured) -> dict[str, Any]:
+    point, others = planner.point(run), planner.calibration(run.cuda).without(run.run)
+    kind = point.kind
+    line: dict[str, Any] = {"run": run.run, "row": run.spec.id, "family": kind.family, "device": kind.device}
+    line["calibrated_on"] = sum(other.kind.device == kind.device for other in others.points)
+    if point.memory is not None:
+        estimate, measured = point.memory
+        memory = others.memory(kind, estimate, run.cuda)
+        line |= {"memory_measured": measured, "memory_estimate": estimate, "memory_calibrated": memory.value}
+        line |= {"memory_rests_on": memory.rests_on}
+        line["memory_error"] = memory.value / measured - 1 if memory.sources else math.nan
+    if not point.steps:
+        return line  # a card that nobody described
+    demand = planner.demand_of(run)
+    expected = demand.at_share(others.epochs(kind).value if run.spec.training.patience else 1.0)
+    found = {step: others.step(kind, step, expected[step]) for step in point.steps}
+    seconds, total = sum(took for _, took in point.steps.values()), sum(one.value for one in found.values())
+    longest = max(found, key=lambda step: found[step].value)
+    # A step of less than 1 % may go without anything to calibrate it from.
+    known = all(found[step].sources or took < 0.01 * run.total_seconds for step, (_, took) in point.steps.items())
+    return line | {
+        "seconds_measured": seconds,
+        "seconds_estimate": sum(demand.steps[step] for step in found),
+        "seconds_calibrated": total,
+        "seconds_rest_on": f"{longest}: {found[longest].rests_on}",
+        "seconds_error": total / seconds - 1 if known and seconds else math.nan,
+    }
+
+
+def verdicts(frame: pd.DataFrame) -> list[str]:
+    """Whether the bar is met, in words, for memory and for time."""
+    said = []
+    for column, bar, what in (("memory_error", MEMORY_BAR, "peak memory"), ("seconds_error", TIME_BAR, "time")):
+        errors = frame.set_index("run")[column].astype(float).dropna().abs()
+        if errors.empty:
+            said.append(f"{what}: not checked; it takes two finished runs on one device")
+            continue
+        outside = list(errors[errors > bar].sort_values(ascending=False).index)
+        shared = int(frame["memory_measured"].isna().sum()) if column == "memory_error" else 0
+        left = len(frame) - len(errors) - shared
+        parts = (
+            f"{what}: bar of {bar:.0%} {'not passed' if outside else 'passed'}: {len(errors) - len(outside)} of "
+            f"{len(errors)} runs within {bar:.0%}, median error {errors.median():.0%}, largest {errors.max():.0%}",
+            f"outside: {', '.join(outside)}" if outside else "",
+            f"{shared} not compared, their process had run other rows before" if shared else "",
+            f"{left} without anything to calibrate from" if left else "",
+        )
+        said.append("; ".join(filter(None, parts)))
+    return said
