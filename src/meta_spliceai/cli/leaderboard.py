@@ -8,10 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
-from meta_spliceai.cli.console import PlainConsole, print_json, styled
+from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
 from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
 
 if TYPE_CHECKING:
@@ -94,7 +92,7 @@ def leaderboard(
     if as_json:
         print_json([board.to_json() for board in found])
     elif as_markdown_ or as_html_:
-        for shown in [table for board in found for table in (board_table(board), *_strata_of(board))]:
+        for shown in [one for board in found for one in (board_table(board), *_strata_of(board))]:
             typer.echo(f"## {shown.title}\n\n{as_markdown(shown)}\n" if as_markdown_ else as_html(shown))
     else:
         console = PlainConsole()
@@ -159,13 +157,13 @@ def print_board(board: Board, console: PlainConsole) -> None:
     learned = [line for line in board.lines if line.kind == "learned"]
     left_out = len(learned[MOST_LEARNED:])
     board = replace(board, lines=board.lines[: len(board.lines) - left_out])
-    table = board_table(board)
+    drawn = board_table(board)
     priced = any(line.dollars is not None for line in board.lines)
     names = max(len(line.scorer) for line in board.lines)
     room = max(1, (console.width - names - (28 if priced else 20)) // METRIC_WIDTH)
     wanted = {*list(SHOWN.values())[:room], "time", "peak memory", *(["cost"] if priced else [])}
-    places = [0, *(place for place, column in enumerate(table.columns) if column in wanted)]
-    heading, *rows = [[row[place] for place in places] for row in (table.columns, *table.rows)]
+    places = [0, *(place for place, column in enumerate(drawn.columns) if column in wanted)]
+    heading, *rows = [[row[place] for place in places] for row in (drawn.columns, *drawn.rows)]
     heading[0] = ""
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
 
@@ -175,7 +173,7 @@ def print_board(board: Board, console: PlainConsole) -> None:
         return "\n" + row[0].ljust(widths[0]) + "".join(f"  {cell.rjust(width)}" for cell, width in rest)
 
     text: list[str | tuple[str, str]] = [(aligned(heading), "bold"), "\n" + "─" * (len(aligned(heading)) - 1)]
-    for kind, part in groupby(zip(table.kinds, rows, strict=True), lambda pair: pair[0]):
+    for kind, part in groupby(zip(drawn.kinds, rows, strict=True), lambda pair: pair[0]):
         text += [("\n" + kind, "dim"), *(aligned(row) for _, row in part), "\n"]
     console.print(styled("\n", (board.data, "bold"), f": {evaluated_on(board)}"), highlight=False)
     console.print(styled(*text), no_wrap=True, overflow="ellipsis", highlight=False)
@@ -190,7 +188,7 @@ def print_board(board: Board, console: PlainConsole) -> None:
         console.print("\n".join(verdicts), highlight=False)
     for strata in _strata_of(board, ("base", "external")):
         console.print(f"\n  {strata.title}")
-        inner = Table(*strata.columns, box=box.SIMPLE_HEAD, pad_edge=False)
+        inner = table(*strata.columns)
         for row in strata.rows:
             inner.add_row(*row)
         console.print(inner)

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
-from meta_spliceai.cli.console import PlainConsole
+from meta_spliceai.cli.console import PlainConsole, table
 from meta_spliceai.cli.guard_paths import Reads
 from meta_spliceai.cli.options import (
     LARGEST_SEED,
@@ -221,11 +219,11 @@ def run(
 
 
 def _tell(ends: Sequence[Fate]) -> None:
-    table = Table("row", "state", "why", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = table("row", "state", "why")
     for end in ends:
-        table.add_row(end.row_id, end.state, end.why)
+        shown.add_row(end.row_id, end.state, end.why)
     console = PlainConsole()
-    console.print(table)
+    console.print(shown)
     counts = {state: sum(end.state == state for end in ends) for state in ("done", "left", "failed")}
     console.print(", ".join(f"{count} {state}" for state, count in counts.items()), highlight=False)
     if counts["left"]:

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich import box
-from rich.table import Table
 
-from meta_spliceai.cli.console import PlainConsole, print_json, styled
+from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
 from meta_spliceai.cli.guard_paths import Reads, Writes
 from meta_spliceai.cli.options import MOST_ROWS, AsJson, Ledgers, RunsDir
 
@@ -64,27 +62,24 @@ def wishlist(
         return
 
     console = PlainConsole()
-    table = Table(title="Wishlist", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("id", no_wrap=True)
-    table.add_column("GB", justify="right", no_wrap=True)
-    table.add_column("hours", justify="right", no_wrap=True)
-    table.add_column("priority", no_wrap=True)
-    table.add_column("state")
+    numbers = ("GB", "hours")
+    whole = ("id", *numbers, "priority")
+    shown = table(*whole, "state", title="Wishlist", right=numbers, whole=whole)
     colours = {"wished": "yellow", "runnable": "cyan", "completed": "green"}
     section = None
     for row in found:
         if row.spec.section != section:
             section = row.spec.section
-            table.add_section()
-            table.add_row(styled((section, "bold")))
-        table.add_row(
+            shown.add_section()
+            shown.add_row(styled((section, "bold")))
+        shown.add_row(
             row.spec.id,
             row.vram,
             row.hours,
             row.priority,
             styled((row.state, colours[row.state]), f"\n{row.last_run}" if row.last_run else ""),
         )
-    console.print(table)
+    console.print(shown)
     missing: dict[str, list[str]] = {}
     for row in found:
         for part in row.missing:
