@@ -140,7 +140,7 @@ def open_(
       meta-spliceai bundle open bundle.zip --into mirror
       META_SPLICEAI_MIRROR=mirror meta-spliceai run validated-delta-10k
     """
-    from meta_spliceai.experiments.bundle.use import open_bundle
+    from meta_spliceai.experiments.bundle.archive import open_bundle
 
     typer.echo(str(open_bundle(file, into).folder))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 import pydantic_core
 import typer
@@ -33,7 +33,9 @@ def table(*columns: str, title: str | None = None, right: Collection[str] = (), 
     """An empty table: numbers stand at the `right` of their columns, and cells that are kept `whole` on one line."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", no_wrap=column in whole)
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        kept = column in whole
+        made.add_column(column, justify=justify, no_wrap=kept, overflow="ellipsis" if kept else "fold")
     return made
 
 

@@ -1,16 +1,21 @@
-"""`meta-spliceai leaderboard`: what came out, baselines first."""
+"""`meta-spliceai leaderboard`, `report` and `serve`: what came out, in the terminal, as a site of files, or on this
+machine while runs go on."""
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
+from meta_spliceai.cli.guard_paths import Writes
 from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
+from meta_spliceai.errors import InputError, unknown_value
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.board.leaderboard import Board
@@ -63,7 +68,6 @@ def leaderboard(
       meta-spliceai leaderboard --data mfass --scores cadd=cadd.tsv.gz:PHRED \\
           --scores mine=mine.vcf.gz:INFO/SCORE
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.board.leaderboard import board_table, boards
     from meta_spliceai.experiments.board.shown import as_html, as_markdown
     from meta_spliceai.experiments.store.tables import ledger_damage
@@ -75,13 +79,16 @@ def leaderboard(
         raise InputError("give one of --pool-starts and --scores")
     files: list[ScoreFile] = []
     if scores:
+        from meta_spliceai.experiments.board.beside_others import beside_none, beside_runs
         from meta_spliceai.splice_engine.variants.external_scores import ScoreFile
 
         files = [ScoreFile.parse(text) for text in scores]
     workspace = Workspace.default(runs_dir, ledgers)
     found = _selected(boards(workspace), workspace, data, split, bool(files))
+    if files and not found and data is None:
+        raise InputError(f"no finished run in {workspace.root} to set --scores beside; name a data set with --data")
     if files:
-        found = _beside(found, workspace, files, data)
+        found = [beside_runs(board, workspace, files) for board in found] or [beside_none(str(data), files)]
     if pool:
         from meta_spliceai.experiments.board.compare_runs import pool_starts
 
@@ -106,30 +113,18 @@ def _selected(
     found: list[Board], workspace: Workspace, data: str | None, split: str | None, external: bool
 ) -> list[Board]:
     """The boards of a data set and a split; with external scores, a data set need not have any."""
-    from meta_spliceai.errors import unknown_value
-
     where = f"the finished runs of {', '.join(map(str, (workspace.root, *workspace.ledgers)))}"
     if data is not None:
-        names = sorted({board.data for board in found})
-        if data not in names and not external:
-            raise unknown_value("data set", data, names, where=where)
-        found = [board for board in found if board.data == data]
+        named = [board for board in found if board.data == data]
+        if not named and not external:
+            raise unknown_value("data set", data, sorted({board.data for board in found}), where=where)
+        found = named
     if split is not None:
-        splits = sorted({board.split for board in found})
-        found = [board for board in found if board.split.startswith(split)]
-        if not found:
-            raise unknown_value("split", split, splits, where=where)
+        named = [board for board in found if board.split.startswith(split)]
+        if not named:
+            raise unknown_value("split", split, sorted({board.split for board in found}), where=where)
+        found = named
     return found
-
-
-def _beside(found: Sequence[Board], workspace: Workspace, files: Sequence[ScoreFile], data: str | None) -> list[Board]:
-    """The boards with external scores; or one of these alone, on a data set that no run was tested on."""
-    from meta_spliceai.errors import InputError
-    from meta_spliceai.experiments.board.beside_others import beside_none, beside_runs
-
-    if not found and data is None:
-        raise InputError(f"no finished run in {workspace.root} to set --scores beside; name a data set with --data")
-    return [beside_runs(board, workspace, files) for board in found] or [beside_none(str(data), files)]
 
 
 def _strata_of(board: Board, kinds: Collection[str] = ("baseline", "base", "external", "learned")) -> list[Texts]:
@@ -192,3 +187,103 @@ def print_board(board: Board, console: PlainConsole) -> None:
         for row in strata.rows:
             inner.add_row(*row)
         console.print(inner)
+
+
+DEFAULT_NAME = "report"
+Plan = Annotated[bool, typer.Option("--plan/--no-plan", help="Ask the planner what the rows that are left cost.")]
+
+
+def report(
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder for the site. Default: report beside the runs."),
+        Writes(folder="*.html"),
+    ] = None,
+    runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Write the leaderboard and the saturation map as a picture (.svg, .png) instead."),
+        Writes(),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    plan: Plan = True,
+) -> None:
+    """Write the site: a folder of pages, to open without a network or a server.
+
+    What is left and what it costs, a timeline, a leaderboard for each data set
+    and split, a page a run (curves, precision-recall and ROC with intervals,
+    calibration, strata, observed splice sites, saturation map, spec,
+    environment), and any two runs side by side. Pages whose runs have not
+    changed are left as they are. With --figure, the leaderboard and the map as
+    a picture.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai report --open
+      meta-spliceai report --runs-dir lab/runs --out site
+      meta-spliceai report --ledger results --out site
+      meta-spliceai report --figure docs/images/quickstart.svg
+    """
+    from meta_spliceai.experiments.report.figure import write_figure
+    from meta_spliceai.experiments.report.site import build_report
+    from meta_spliceai.experiments.report.views import NOTHING_PLANNED
+    from meta_spliceai.experiments.store.workspace import Workspace
+
+    workspace = Workspace.default(runs_dir, ledgers)
+    if figure is not None:
+        typer.echo(str(write_figure(workspace, figure)))
+        return
+    left = NOTHING_PLANNED
+    if plan:
+        from meta_spliceai.experiments.report.left import what_is_left  # brings PyTorch
+
+        left = what_is_left(workspace)
+    page = build_report(workspace, out if out is not None else workspace.root / DEFAULT_NAME, left=left)
+    typer.echo(str(page))
+    if open_:
+        webbrowser.open(page.resolve().as_uri())
+
+
+def serve(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port on this machine; 0: any free one.")
+    ] = 8765,
+    runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
+    plan: Plan = True,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Show the site of `report` on this machine, and keep it current.
+
+    Pages reload by themselves when a run begins, ends or changes; runs that
+    are being worked on show how far they are. It listens on 127.0.0.1 only,
+    keeps its pages in a temporary folder, and answers at most 32 connections
+    at a time. Ctrl-C ends it.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai serve --open
+      meta-spliceai serve --runs-dir lab/runs --port 9000
+    """
+    from meta_spliceai.experiments.report.left import what_is_left
+    from meta_spliceai.experiments.report.serve import HOST, LiveSite, make_server
+    from meta_spliceai.experiments.report.serve import serve as answer
+    from meta_spliceai.experiments.store.workspace import Workspace
+
+    site = LiveSite(Workspace.default(runs_dir, ledgers), what_is_left if plan else None)
+    server = make_server(site, port)
+    try:
+        typer.echo("building the site", err=True)
+        site.refresh()
+        address = f"http://{HOST}:{server.server_address[1]}/"
+        typer.echo(address)
+        typer.echo("Ctrl-C ends it", err=True)
+        if open_:
+            webbrowser.open(address)
+        answer(site, server, lambda line: typer.echo(line, err=True))
+    except KeyboardInterrupt:
+        typer.echo("ended", err=True)
+    finally:
+        server.server_close()
+        site.close()

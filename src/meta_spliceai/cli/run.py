@@ -1,7 +1,9 @@
-"""`meta-spliceai run` and `quickstart`: rows of the catalogue become finished runs."""
+"""`meta-spliceai run`, `quickstart` and `launch`: rows of the catalogue become finished runs, here or on a machine that
+is rented for them."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meta_spliceai.cli.console import PlainConsole, table
-from meta_spliceai.cli.guard_paths import Reads
+from meta_spliceai.cli.guard_paths import Reads, Writes
 from meta_spliceai.cli.options import (
     LARGEST_SEED,
     MOST_DOLLARS,
@@ -19,11 +21,14 @@ from meta_spliceai.cli.options import (
     Device,
     Kernel,
     Limit,
+    Prices,
     RunsDir,
     Seed,
     parse_duration,
     require_device,
 )
+from meta_spliceai.errors import InputError, RunError, unknown_value
+from meta_spliceai.files import atomic_write
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.execute.all_rows import Expected, Fate
@@ -34,6 +39,7 @@ EXIT_ROWS_LEFT = 3
 PRICE_VARIABLE = "META_SPLICEAI_PRICE_PER_HOUR"
 """Dollars an hour of this machine; `launch` sets it on the machines that it rents."""
 
+DEFAULT_VOLUME = "meta-spliceai"
 QUICKSTART_ROWS = ("wt1-validated-delta", "wt1-simple-cnn")
 
 
@@ -141,7 +147,6 @@ def run(
       meta-spliceai run simple-cnn-501 --executor slurm --slurm partition=gpu \\
           --slurm gpus_per_node=1
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.spec.parts import missing_parts, require_something
     from meta_spliceai.experiments.spec.rows import as_smoke, at_scale, change, find_row, load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
@@ -158,7 +163,7 @@ def run(
     if bundle is None:
         rows = load_rows()
     else:
-        from meta_spliceai.experiments.bundle.use import tell_origin, use_bundle
+        from meta_spliceai.experiments.bundle.archive import tell_origin, use_bundle
 
         opened = use_bundle(bundle)
         rows = opened.rows
@@ -179,7 +184,7 @@ def run(
         require_something(specs, workspace, rows)
 
     from meta_spliceai.cli.terminal import make_screen
-    from meta_spliceai.experiments.execute.all_rows import Place, run_at
+    from meta_spliceai.experiments.execute.place import Place, run_at
     from meta_spliceai.experiments.execute.queue import Request
     from meta_spliceai.experiments.tracking import check_loggers
 
@@ -200,22 +205,17 @@ def run(
         Request(spec, rows, workspace.root, device, resume, fresh, loggers, tracking_uri, price_per_hour)
         for spec in specs
     ]
-    if not expected:
-        outcomes = run_at(place, requests, screen)
-        screen.conclude(outcomes)
-        if any(outcome.failed for outcome in outcomes):
-            raise typer.Exit(2)
-        return
-    admission = Admission(expected, workspace, seconds)
+    admission = Admission(expected, workspace, seconds) if expected else None
     outcomes = run_at(place, requests, screen, None if seconds is None else began + seconds, admission)
     screen.conclude(outcomes)
-    ends = fates(expected, outcomes, admission.refused)
-    if progress != "json":
-        _tell(ends)
-    if any(end.state == "failed" for end in ends):
-        raise typer.Exit(2)
-    if any(end.state == "left" for end in ends):
-        raise typer.Exit(EXIT_ROWS_LEFT)
+    failed, left = any(outcome.failed for outcome in outcomes), False
+    if admission is not None:
+        ends = fates(expected, outcomes, admission.refused)
+        failed, left = (any(end.state == state for end in ends) for state in ("failed", "left"))
+        if progress != "json":
+            _tell(ends)
+    if failed or left:
+        raise typer.Exit(2 if failed else EXIT_ROWS_LEFT)
 
 
 def _tell(ends: Sequence[Fate]) -> None:
@@ -256,7 +256,6 @@ def quickstart(
     require_device(device)
     from meta_spliceai.cli.leaderboard import print_board
     from meta_spliceai.cli.terminal import Terminal
-    from meta_spliceai.errors import RunError
     from meta_spliceai.experiments.board.leaderboard import boards
     from meta_spliceai.experiments.execute.queue import InProcess, Request, run_queue
     from meta_spliceai.experiments.report.site import build_report
@@ -285,3 +284,126 @@ def quickstart(
     again = f"; {reused} of {len(outcomes)} runs were finished before and are shown as they are" if reused else ""
     console.print(f"done in {time.perf_counter() - started:.0f} s{again}", highlight=False)
     console.print(f"page: {page.resolve()}", highlight=False, soft_wrap=True)
+
+
+def launch(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Rows of `meta-spliceai wishlist`.")],
+    cloud: Annotated[str, typer.Option("--cloud", help="Whose machine: runpod, aws, gcp, azure, lambda …")] = "runpod",
+    spot: Annotated[
+        bool, typer.Option("--spot", help="A cheaper machine that may be taken away; the job goes on on another.")
+    ] = False,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="This card (default: where the rows cost least).")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the job, the offer and the cost; needs no account.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Submit without asking.")] = False,
+    assignments: Assignments = None,
+    seed: Seed = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="The rows in miniature, to see that the way works.")] = False,
+    volume: Annotated[
+        str | None, typer.Option("--volume", help=f"SkyPilot volume for runs and caches (default: {DEFAULT_VOLUME}).")
+    ] = None,
+    bucket: Annotated[
+        str | None, typer.Option("--bucket", help="Bucket for runs and caches instead: s3://NAME, gs://NAME …")
+    ] = None,
+    image: Annotated[str | None, typer.Option("--image", help="Container image, with its tag.")] = None,
+    wheel: Annotated[
+        Path | None, typer.Option("--wheel", help="This package's wheel (default: built from the checkout)."), Reads()
+    ] = None,
+    prices: Prices = None,
+    out: Annotated[Path, typer.Option("--out", help="Where the job's YAML is written."), Writes()] = Path(
+        "meta-spliceai-job.yaml"
+    ),
+    runs_dir: RunsDir = None,
+) -> None:
+    """Run rows on a rented machine, as a managed job of SkyPilot's.
+
+    The planner chooses the card on which the rows cost least. The job installs
+    this package's wheel and calls `meta-spliceai run ID... --resume`; runs,
+    caches and data lie on a volume or in a bucket, so that a machine that is
+    taken away costs at most an epoch. It costs money: what, is shown and
+    asked first. --dry-run only shows it.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai launch validated-delta-50k --cloud runpod --dry-run
+      meta-spliceai launch simple-cnn-501 validated-delta-10k --spot \\
+          --gpu "RTX 4090"
+      meta-spliceai launch validated-delta-50k --cloud aws \\
+          --bucket s3://my-lab-runs --yes
+    """
+    from meta_spliceai.experiments.execute.on_cloud import (
+        CLOUDS,
+        IMAGE,
+        Rental,
+        build_wheel,
+        choose_offer,
+        cost_of,
+        make_task,
+        sky_command,
+        submit,
+        task_as_yaml,
+        wheel_name,
+    )
+    from meta_spliceai.experiments.plan.planner import Planner
+    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, as_smoke, change, find_row, load_rows
+    from meta_spliceai.experiments.store.workspace import Workspace
+
+    if cloud not in CLOUDS:
+        raise unknown_value("cloud", cloud, CLOUDS, where="--cloud")
+    rows = load_rows()
+    wanted = [*(assignments or []), *([f"training.seed={seed}"] if seed is not None else [])]
+    chosen = [as_smoke(spec) if smoke else spec for spec in (find_row(rows, row_id) for row_id in ids)]
+    specs = [change(spec, wanted) if wanted else spec for spec in chosen]
+    options = [word for assignment in wanted for word in ("--set", assignment)] + (["--smoke"] if smoke else [])
+    rental = Rental(
+        tuple(ids),
+        tuple(options),
+        cloud,
+        spot,
+        volume if volume is not None or bucket is not None else DEFAULT_VOLUME,
+        bucket,
+        image or IMAGE,
+        wheel or out.parent / "dist" / wheel_name(),
+        OWN_FOLDER if OWN_FOLDER.is_dir() else None,
+    )
+    if wheel is not None and not wheel.is_file():
+        raise InputError(f"--wheel {wheel}: no such file")
+    planner = Planner(Workspace.default(runs_dir), rows, prices, cloud=cloud)
+    card = planner.market.find(gpu, "--gpu").name if gpu is not None else None
+    plan = planner.rows(specs, card)
+    offer = choose_offer(plan.rows, cloud, card)
+    task = make_task(rental, offer)
+    typer.echo(f"# {out}")
+    typer.echo(task_as_yaml(task))
+    for row_id, offered in offer.items():
+        typer.echo(
+            f"{row_id}: {offered.hours:.2f} h (at most {offered.hours_most:.2f}), ${offered.dollars or 0:.2f}; "
+            f"{offered.peak_bytes / 1e9:.1f} GB at batch {offered.batch_size}; {offered.why}"
+        )
+    first = next(iter(offer.values()))
+    rate = first.dollars_per_hour or 0.0
+    hours, most = (sum(getattr(one, name) for one in offer.values()) for name in ("hours", "hours_most"))
+    typer.echo(
+        f"offer: {first.gpu} at ${rate:.2f} an hour on demand "
+        f"({first.provider}, {first.as_of}{'' if not spot else '; spot costs less'})"
+    )
+    typer.echo(f"cost: ${cost_of(offer):.2f} for {hours:.2f} h, at most ${most * rate:.2f}, storage not counted")
+    for warning in plan.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if dry_run:
+        typer.echo("dry run: nothing was written or submitted")
+        return
+    command = sky_command()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError(
+                "launch costs money and asks first; there is no terminal to ask in: add --yes, or --dry-run"
+            )
+        typer.confirm("submit it?", abort=True)
+    if wheel is None:
+        build_wheel(rental.wheel.parent)
+    with atomic_write(out) as handle:
+        handle.write(task_as_yaml(task))
+    submit(command, out, task["name"])
+    typer.echo(f"submitted as {task['name']}; `sky jobs queue` and `sky jobs logs --name {task['name']}` show it")

@@ -12,6 +12,7 @@ from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
 from meta_spliceai.cli.guard_paths import Writes
 from meta_spliceai.cli.leaderboard import METRIC_WIDTH, print_board
 from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
+from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
 
 RECORDED = ("smoke", "seed", "seconds", "device", "started", "finished")
 """What `runs list` says of a run beside its state."""
@@ -36,7 +37,6 @@ def list_runs(
       meta-spliceai runs list
       meta-spliceai runs list --state failed --json
     """
-    from meta_spliceai.errors import unknown_value
     from meta_spliceai.experiments.store.workspace import STATES, Workspace
 
     if state is not None and state not in STATES:
@@ -87,7 +87,6 @@ def show(
       meta-spliceai runs show wt1-simple-cnn
       meta-spliceai runs show wt1-simple-cnn-0123456789ab --json
     """
-    from meta_spliceai.errors import IntegrityError
     from meta_spliceai.experiments.store.workspace import Workspace
 
     run = Workspace.default(runs_dir, ledgers).find(name)
@@ -225,7 +224,6 @@ def prune(
       meta-spliceai runs prune
       meta-spliceai runs prune --runs-dir lab/runs --yes
     """
-    from meta_spliceai.errors import RunError
     from meta_spliceai.experiments.store.keep_runs import remove_run, sort_runs
     from meta_spliceai.experiments.store.workspace import Workspace
 
@@ -300,7 +298,6 @@ def export(
       meta-spliceai runs export --into results
       meta-spliceai runs export --into results --predictions --no-labels
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)

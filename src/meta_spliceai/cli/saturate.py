@@ -11,6 +11,7 @@ import typer
 from meta_spliceai.cli.guard_paths import Writes
 from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Threads
 from meta_spliceai.cli.score import announced_model, genome_of, refuse_suffix
+from meta_spliceai.errors import InputError
 
 
 def saturate(
@@ -55,7 +56,6 @@ def saturate(
       meta-spliceai saturate --gene SMN1 --base cispliceai -R hg38.fa \\
           -A grch38 -o smn1.parquet
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.spec.parts import require_networks
     from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 

@@ -12,6 +12,7 @@ import typer
 from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
 from meta_spliceai.cli.guard_paths import Reads, Writes
 from meta_spliceai.cli.options import MOST_ROWS, AsJson, Ledgers, RunsDir
+from meta_spliceai.errors import InputError, MetaSpliceAIError, unknown_value
 
 DOCUMENT = Path("WISHLIST.md")
 
@@ -46,7 +47,6 @@ def wishlist(
     """
     if context.invoked_subcommand is not None:
         return
-    from meta_spliceai.errors import unknown_value
     from meta_spliceai.experiments.spec.rows import load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
     from meta_spliceai.experiments.wishlist.render_wishlist import STATES, state_of_rows
@@ -153,7 +153,6 @@ def add(
           --data wt1-exon5 \\
           --set ensemble.members='\\[wt1-simple-cnn, wt1-validated-delta]'
     """
-    from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.spec.parts import offered_parts
     from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
     from meta_spliceai.experiments.wishlist import add_row
@@ -233,8 +232,6 @@ def _on_terminal() -> bool:
 
 def _ask(question: str, check: Callable[[str], Checked], default: str) -> Checked:
     """Ask until the answer can be used; what is wrong with it is said."""
-    from meta_spliceai.errors import MetaSpliceAIError
-
     while True:
         answer = typer.prompt(question, default=default, show_default=bool(default))
         try:
@@ -298,7 +295,6 @@ def import_(
       meta-spliceai wishlist import GPU_EXPERIMENT_WISHLIST.md
       meta-spliceai wishlist import OTHER.md --out lab/wishlist --all
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
     from meta_spliceai.experiments.wishlist.add_row import write_rows
     from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist

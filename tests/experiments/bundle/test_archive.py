@@ -15,8 +15,7 @@ import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments.bundle import archive
-from meta_spliceai.experiments.bundle.archive import extract, read_index, write_archive
-from meta_spliceai.experiments.bundle.use import open_bundle
+from meta_spliceai.experiments.bundle.archive import extract, open_bundle, read_index, write_archive
 
 INDEX = "bundle/index.json"
 

@@ -17,9 +17,8 @@ from meta_spliceai.datasets import load_dataset, registry
 from meta_spliceai.datasets.registry import Loaded
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments.bundle import make
-from meta_spliceai.experiments.bundle.archive import read_index
+from meta_spliceai.experiments.bundle.archive import open_bundle, read_index, read_opened, use_bundle
 from meta_spliceai.experiments.bundle.make import Options, make_bundle, with_members
-from meta_spliceai.experiments.bundle.use import open_bundle, read_opened, use_bundle
 from meta_spliceai.experiments.run import prepare
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment

@@ -18,7 +18,7 @@ from meta_spliceai.datasets import Loaded
 from meta_spliceai.datasets.load import FOLDER as DATA
 from meta_spliceai.datasets.load import store_dataset
 from meta_spliceai.errors import InputError, MetaSpliceAIError
-from meta_spliceai.experiments.bundle.archive import write_archive
+from meta_spliceai.experiments.bundle.archive import ROWS, write_archive
 from meta_spliceai.experiments.bundle.packed_scores import DIGITS, write_packed_scores
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.prepare import choose_rows, load_rows_of
@@ -38,7 +38,6 @@ from meta_spliceai.splice_engine.base_layer.scoring import digest_in, score_keys
 from meta_spliceai.splice_engine.genome.packed import Interval
 from meta_spliceai.splice_engine.meta_layer.models.encoders.hyenadna_weights import HUB, PUBLISHED
 
-ROWS = "bundle/rows.json"
 WHEELS = "wheels"  # where wheels lie in the file
 
 SLACK = 4_352

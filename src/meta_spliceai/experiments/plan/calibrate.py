@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.demand import ToCompute, is_frozen
-from meta_spliceai.experiments.plan.run_work import CPU, FEATURES, FEATURES_FOUND, FOUND
+from meta_spliceai.experiments.plan.run_work import CPU, FEATURES, FEATURES_FOUND, FOUND, Parts
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.run_record import RunRecord
 from meta_spliceai.experiments.store.workspace import Workspace

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from meta_spliceai.experiments.plan import dry_trace, run_work
-from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.dry_trace import DryRun, dry_run
-from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND, FOUND, FOUND_BYTES_SECOND, Machine
+from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND, FOUND, FOUND_BYTES_SECOND, Machine, Parts
 from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec

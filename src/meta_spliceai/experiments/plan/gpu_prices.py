@@ -17,8 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from meta_spliceai.errors import InputError, MissingResourceError, unknown_value
 from meta_spliceai.experiments.spec.experiment import Block, explain, first_problem
-from meta_spliceai.experiments.spec.read_yaml import line_of, read_text, read_yaml
-from meta_spliceai.experiments.spec.rows import OWN_PRICES
+from meta_spliceai.experiments.spec.rows import OWN_PRICES, line_of, read_text, read_yaml
 from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.resources.download import download
 

@@ -24,10 +24,19 @@ from meta_spliceai.experiments.plan.calibrate import (
     out_of_memory,
 )
 from meta_spliceai.experiments.plan.choose import Offered, Plan, RowPlan, State, choose
-from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, parts_of
 from meta_spliceai.experiments.plan.demand import Batch, Demand, ToCompute, batches_of, cache_keys, demand_of
 from meta_spliceai.experiments.plan.gpu_prices import Market, load_market
-from meta_spliceai.experiments.plan.run_work import CPU, Machine, card, processor, this_processor
+from meta_spliceai.experiments.plan.run_work import (
+    CPU,
+    DataFacts,
+    Machine,
+    Parts,
+    card,
+    facts_of,
+    parts_of,
+    processor,
+    this_processor,
+)
 from meta_spliceai.experiments.run.build import missing_encoder_weights
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts
