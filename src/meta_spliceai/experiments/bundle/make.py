@@ -118,14 +118,8 @@ def make_bundle(
     callback: Callback,
     options: Options = Options(),
 ) -> Made:
-    """Pack what rows need into one file of plain data. Nothing is computed or downloaded here.
-
-    Args:
-        specs: the rows.
-        rows: the catalogue, for members of ensembles.
-        out: the file.
-        callback: told what happens.
-        options: how.
+    """Pack what rows need, found in the catalogue `rows` with members of ensembles, into one file of plain data.
+    Nothing is computed or downloaded here.
 
     Raises:
         InputError: no row (that can be packed), a file that would be too large (the message says what is), a number of

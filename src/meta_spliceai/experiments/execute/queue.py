@@ -287,9 +287,6 @@ def run_queue(
     """Run rows; ensembles wait for their members, and a row that fails stops no other.
 
     Args:
-        requests: the rows.
-        executor: where.
-        screen: shows what happens.
         deadline: a time of `time.monotonic()` at which whatever runs is interrupted and nothing new begins.
         admit: says which rows may not begin; they have no outcome.
 

@@ -168,9 +168,8 @@ def load_market(own: Path | None = None, *, refreshed: bool = True, cloud: str =
         refreshed: with what was refreshed on this machine; without it, all who share a catalogue see the same.
         cloud: only what this provider asks ("runpod": RunPod's clouds); the user's own prices count everywhere.
 
-    Raises:
-        MissingResourceError: the file named is not there.
-        InputError: a file that cannot be used; names file, line, field and what is allowed.
+    MissingResourceError: the file is not there; InputError: it cannot be used; names file, line, field and what is
+    allowed.
     """
     if own is not None and not own.is_file():
         raise MissingResourceError(f"no prices at {own}; write such a file (docs/how-to/plan-the-wishlist.md)")
@@ -256,14 +255,10 @@ NEEDED = ("AcceleratorName", "AcceleratorCount", "Price")
 
 
 def refresh_prices(market: Market, providers: Iterable[str] = PROVIDERS) -> tuple[Path, list[str], list[str]]:
-    """Download SkyPilot's catalogues and keep the lowest on-demand price of every card we know, a table a provider.
+    """Download SkyPilot's catalogues and keep the lowest on-demand price of every card we know, a table a provider: the
+    file written, what was found in words, and what was left out in words.
 
-    Returns:
-        the file written, what was found in words, and what was left out in words.
-
-    Raises:
-        MissingResourceError: no catalogue can be had.
-        InputError: a catalogue in another format.
+    MissingResourceError: no catalogue can be had; InputError: one in another format.
     """
     tables, found, left_out = [], [], []
     today = datetime.now(UTC).date().isoformat()
