@@ -21,27 +21,21 @@ def make(
     every: Annotated[bool, typer.Option("--all", help="Every row that can be run here.")] = False,
     without: Annotated[
         list[str] | None,
-        typer.Option("--without", metavar="ID", help="With --all: not this row, nor ensembles of it; may be repeated."),
+        typer.Option(metavar="ID", help="With --all: not this row, nor ensembles of it; may be repeated."),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The file."), Writes()] = Path("bundle.zip"),
     limit: Annotated[
-        int | None,
-        typer.Option("--limit", min=1, max=MOST_ROWS, metavar="N", help="N variants a row, drawn with its seed."),
+        int | None, typer.Option(min=1, max=MOST_ROWS, metavar="N", help="N variants a row, drawn with its seed.")
     ] = None,
-    max_size: Annotated[str, typer.Option("--max-size", metavar="SIZE", help="A larger file is refused.")] = "64MB",
+    max_size: Annotated[str, typer.Option(metavar="SIZE", help="A larger file is refused.")] = "64MB",
     scores: Annotated[
         bool, typer.Option("--scores/--no-scores", help="Pack the base scores that the cache holds.")
     ] = True,
     score_digits: Annotated[
-        int | None,
-        typer.Option(
-            "--score-digits", min=1, max=15, metavar="N", help="Decimals of base scores, 3 to 7 (default: exact)."
-        ),
+        int | None, typer.Option(min=1, max=15, metavar="N", help="Decimals of base scores, 3 to 7 (default: exact).")
     ] = None,
     wheels: Annotated[
-        Path | None,
-        typer.Option("--wheels", metavar="DIR", help="Pack the wheels in it that the machine needs."),
-        Reads(),
+        Path | None, typer.Option(metavar="DIR", help="Pack the wheels in it that the machine needs."), Reads()
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -126,9 +120,7 @@ def show(
 def open_(
     file: Annotated[Path, typer.Argument(help="A bundle."), Reads(what="bundle")],
     into: Annotated[
-        Path | None,
-        typer.Option("--into", metavar="DIR", help="A new folder (default: one in the cache)."),
-        Writes(folder="*"),
+        Path | None, typer.Option(metavar="DIR", help="A new folder (default: one in the cache)."), Writes(folder="*")
     ] = None,
 ) -> None:
     """Check a bundle and unpack it as a mirror: with META_SPLICEAI_MIRROR set to it, every command finds its data.

@@ -25,18 +25,16 @@ if TYPE_CHECKING:
 
 
 def leaderboard(
-    data: Annotated[str | None, typer.Option("--data", help="Only this data set.")] = None,
+    data: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Only tests held out like this: the name, or the start of it.")
+        str | None, typer.Option(help="Only tests held out like this: the name, or the start of it.")
     ] = None,
     pool: Annotated[
-        bool,
-        typer.Option("--pool-starts", help="One line for runs of a row that differ in training.start alone."),
+        bool, typer.Option("--pool-starts", help="One line for runs of a row that differ in training.start alone.")
     ] = False,
     scores: Annotated[
         list[str] | None,
         typer.Option(
-            "--scores",
             metavar="NAME=FILE[:COLUMN]",
             help="Another tool's scores: VCF (:INFO/KEY), TSV, CSV or Parquet with chrom, pos, ref, alt (gene).",
         ),
@@ -246,9 +244,7 @@ def report(
 
 
 def serve(
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port on this machine; 0: any free one.")
-    ] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any free one.")] = 8765,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
     plan: Plan = True,

@@ -20,19 +20,15 @@ def plan(
         list[str] | None, typer.Argument(metavar="[ID]...", help="Rows of `meta-spliceai wishlist` (default: all).")
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option("--gpu", metavar="NAME", help="Only this card, or cpu for the processor at hand.")
+        str | None, typer.Option(metavar="NAME", help="Only this card, or cpu for the processor at hand.")
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(
-            "--budget", min=0, max=MOST_DOLLARS, metavar="DOLLARS", help="Spend no more; say what does not fit."
-        ),
+        typer.Option(min=0, max=MOST_DOLLARS, metavar="DOLLARS", help="Spend no more; say what does not fit."),
     ] = None,
     deadline: Annotated[
         float | None,
-        typer.Option(
-            "--deadline", min=0, max=1_000_000, metavar="HOURS", help="Take no longer, one row after the other."
-        ),
+        typer.Option(min=0, max=1_000_000, metavar="HOURS", help="Take no longer, one row after the other."),
     ] = None,
     as_json: AsJson = False,
     prices: Prices = None,

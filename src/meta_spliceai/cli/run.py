@@ -51,14 +51,11 @@ def run(
         bool, typer.Option("--all", help="Every row that can be run, in the best order; goes on where it stopped.")
     ] = False,
     time_limit: Annotated[
-        str | None,
-        typer.Option(
-            "--time-limit", metavar="TIME", help="Stop cleanly after 9m, 1h30m …; exit code 3 if rows are left."
-        ),
+        str | None, typer.Option(metavar="TIME", help="Stop cleanly after 9m, 1h30m …; exit code 3 if rows are left.")
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option("--bundle", metavar="FILE", help="Take rows, data and weights from a bundle."),
+        typer.Option(metavar="FILE", help="Take rows, data and weights from a bundle."),
         Reads(what="bundle"),
     ] = None,
     assignments: Assignments = None,
@@ -69,7 +66,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw an unfinished run away and start over.")] = False,
     scale: Annotated[
-        str, typer.Option("--scale", help="full, or laptop: sizes with which a row ends in minutes on two cores.")
+        str, typer.Option(help="full, or laptop: sizes with which a row ends in minutes on two cores.")
     ] = "full",
     smoke: Annotated[
         bool,
@@ -77,13 +74,10 @@ def run(
             "--smoke", help="The row in miniature, to see that it runs; what --set names stays. Never a result."
         ),
     ] = False,
-    executor: Annotated[
-        str, typer.Option("--executor", help="local (this machine), ray (a cluster) or slurm.")
-    ] = "local",
+    executor: Annotated[str, typer.Option(help="local (this machine), ray (a cluster) or slurm.")] = "local",
     jobs: Annotated[
         int,
         typer.Option(
-            "--jobs",
             min=1,
             max=1024,
             metavar="N",
@@ -91,31 +85,24 @@ def run(
         ),
     ] = 1,
     ray_address: Annotated[
-        str | None, typer.Option("--ray-address", help="A Ray cluster (default: one is started on this machine).")
+        str | None, typer.Option(help="A Ray cluster (default: one is started on this machine).")
     ] = None,
     gpus_per_run: Annotated[
-        float | None,
-        typer.Option("--gpus-per-run", min=0, max=64, help="Share of a GPU for each run (ray), such as 0.25."),
+        float | None, typer.Option(min=0, max=64, help="Share of a GPU for each run (ray), such as 0.25.")
     ] = None,
     slurm: Annotated[
-        list[str] | None,
-        typer.Option("--slurm", metavar="KEY=VALUE", help="A setting of the Slurm job, such as partition=gpu."),
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the Slurm job, such as partition=gpu.")
     ] = None,
     track: Annotated[
-        list[str] | None,
-        typer.Option("--track", metavar="LOGGER", help="Also log to mlflow, csv, tensorboard, wandb or comet."),
+        list[str] | None, typer.Option(metavar="LOGGER", help="Also log to mlflow, csv, tensorboard, wandb or comet.")
     ] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option("--tracking-uri", help="Where to log (default: RUNS/tracking, MLflow in SQLite).")
+        str | None, typer.Option(help="Where to log (default: RUNS/tracking, MLflow in SQLite).")
     ] = None,
-    progress: Annotated[
-        str, typer.Option("--progress", help="auto (bars in a terminal), lines, json or quiet.")
-    ] = "auto",
+    progress: Annotated[str, typer.Option(help="auto (bars in a terminal), lines, json or quiet.")] = "auto",
     price_per_hour: Annotated[
         float | None,
-        typer.Option(
-            "--price-per-hour", min=0, max=MOST_DOLLARS, envvar=PRICE_VARIABLE, help="Dollars an hour of this machine."
-        ),
+        typer.Option(min=0, max=MOST_DOLLARS, envvar=PRICE_VARIABLE, help="Dollars an hour of this machine."),
     ] = None,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -233,12 +220,10 @@ def _tell(ends: Sequence[Fate]) -> None:
 def quickstart(
     mutants: Annotated[
         int | None,
-        typer.Option(
-            "--mutants", min=200, max=MOST_ROWS, metavar="N", help="Use N of the measured mutants, drawn with the seed."
-        ),
+        typer.Option(min=200, max=MOST_ROWS, metavar="N", help="Use N of the measured mutants, drawn with the seed."),
     ] = None,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The seed of everything.")] = 0,
     runs_dir: RunsDir = None,
 ) -> None:
     """Train and evaluate two models on measured mutants; ends with a page.
@@ -288,11 +273,11 @@ def quickstart(
 
 def launch(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Rows of `meta-spliceai wishlist`.")],
-    cloud: Annotated[str, typer.Option("--cloud", help="Whose machine: runpod, aws, gcp, azure, lambda …")] = "runpod",
+    cloud: Annotated[str, typer.Option(help="Whose machine: runpod, aws, gcp, azure, lambda …")] = "runpod",
     spot: Annotated[
         bool, typer.Option("--spot", help="A cheaper machine that may be taken away; the job goes on on another.")
     ] = False,
-    gpu: Annotated[str | None, typer.Option("--gpu", help="This card (default: where the rows cost least).")] = None,
+    gpu: Annotated[str | None, typer.Option(help="This card (default: where the rows cost least).")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the job, the offer and the cost; needs no account.")
     ] = False,
@@ -301,17 +286,17 @@ def launch(
     seed: Seed = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The rows in miniature, to see that the way works.")] = False,
     volume: Annotated[
-        str | None, typer.Option("--volume", help=f"SkyPilot volume for runs and caches (default: {DEFAULT_VOLUME}).")
+        str | None, typer.Option(help=f"SkyPilot volume for runs and caches (default: {DEFAULT_VOLUME}).")
     ] = None,
     bucket: Annotated[
-        str | None, typer.Option("--bucket", help="Bucket for runs and caches instead: s3://NAME, gs://NAME …")
+        str | None, typer.Option(help="Bucket for runs and caches instead: s3://NAME, gs://NAME …")
     ] = None,
-    image: Annotated[str | None, typer.Option("--image", help="Container image, with its tag.")] = None,
+    image: Annotated[str | None, typer.Option(help="Container image, with its tag.")] = None,
     wheel: Annotated[
-        Path | None, typer.Option("--wheel", help="This package's wheel (default: built from the checkout)."), Reads()
+        Path | None, typer.Option(help="This package's wheel (default: built from the checkout)."), Reads()
     ] = None,
     prices: Prices = None,
-    out: Annotated[Path, typer.Option("--out", help="Where the job's YAML is written."), Writes()] = Path(
+    out: Annotated[Path, typer.Option(help="Where the job's YAML is written."), Writes()] = Path(
         "meta-spliceai-job.yaml"
     ),
     runs_dir: RunsDir = None,

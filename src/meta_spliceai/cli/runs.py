@@ -23,8 +23,7 @@ group = typer.Typer(help="What has been run: list, show, compare, diff, prune, e
 @group.command("list")
 def list_runs(
     state: Annotated[
-        str | None,
-        typer.Option("--state", help="Only runs in this state: running, finished, failed, interrupted, damaged."),
+        str | None, typer.Option(help="Only runs in this state: running, finished, failed, interrupted, damaged.")
     ] = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
@@ -270,7 +269,7 @@ def export(
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option("--into", metavar="DIR", help="A ledger of finished runs without what is heavy, such as results."),
+        typer.Option(metavar="DIR", help="A ledger of finished runs without what is heavy, such as results."),
         Writes(folder="ledger.*"),
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="With --into: models too, of at most 20 MB each.")] = False,

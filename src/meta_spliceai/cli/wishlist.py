@@ -24,9 +24,7 @@ Checked = TypeVar("Checked")
 @group.callback(invoke_without_command=True)
 def wishlist(
     context: typer.Context,
-    state: Annotated[
-        str | None, typer.Option("--state", help="Only rows in this state: wished, runnable or completed.")
-    ] = None,
+    state: Annotated[str | None, typer.Option(help="Only rows in this state: wished, runnable or completed.")] = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
@@ -92,48 +90,40 @@ def wishlist(
 
 @group.command()
 def add(
-    title: Annotated[str | None, typer.Option("--title", help="What the row is called on the wishlist.")] = None,
+    title: Annotated[str | None, typer.Option(help="What the row is called on the wishlist.")] = None,
     row_id: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="Its name in `run ID` (default: made of the title).")
     ] = None,
-    section: Annotated[
-        str | None, typer.Option("--section", help="Section of the wishlist (default: My experiments).")
-    ] = None,
-    purpose: Annotated[str | None, typer.Option("--purpose", help="The question that the row answers.")] = None,
+    section: Annotated[str | None, typer.Option(help="Section of the wishlist (default: My experiments).")] = None,
+    purpose: Annotated[str | None, typer.Option(help="The question that the row answers.")] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="ENCODER", help="gated-cnn, simple-cnn, hyenadna-small-32k …")
+        str | None, typer.Option(metavar="ENCODER", help="gated-cnn, simple-cnn, hyenadna-small-32k …")
     ] = None,
-    head: Annotated[str | None, typer.Option("--head", help="delta, quantile, binary … (default: delta).")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="A data set of `meta-spliceai data list`.")] = None,
+    head: Annotated[str | None, typer.Option(help="delta, quantile, binary … (default: delta).")] = None,
+    data: Annotated[str | None, typer.Option(help="A data set of `meta-spliceai data list`.")] = None,
     samples: Annotated[
         int | None, typer.Option("--rows", min=1, max=MOST_ROWS, metavar="N", help="Number of variants (default: all).")
     ] = None,
     window: Annotated[
-        int | None,
-        typer.Option("--window", min=3, max=1_000_001, metavar="N", help="Bases of a window, odd (default: 501)."),
+        int | None, typer.Option(min=3, max=1_000_001, metavar="N", help="Bases of a window, odd (default: 501).")
     ] = None,
     split: Annotated[
-        str | None,
-        typer.Option("--split", help="What is held out together (default: as other rows on the data set do)."),
+        str | None, typer.Option(help="What is held out together (default: as other rows on the data set do).")
     ] = None,
-    vram: Annotated[
-        str | None, typer.Option("--vram", metavar="GB", help="Your guess of GPU memory: 12GB, 48GB+.")
-    ] = None,
-    hours: Annotated[
-        str | None, typer.Option("--hours", metavar="FROM-TO", help="Your guess of time: 3h, 2-4h, 30min.")
-    ] = None,
-    priority: Annotated[str | None, typer.Option("--priority", help="high, medium or low.")] = None,
+    vram: Annotated[str | None, typer.Option(metavar="GB", help="Your guess of GPU memory: 12GB, 48GB+.")] = None,
+    hours: Annotated[str | None, typer.Option(metavar="FROM-TO", help="Your guess of time: 3h, 2-4h, 30min.")] = None,
+    priority: Annotated[str | None, typer.Option(help="high, medium or low.")] = None,
     starred: Annotated[bool, typer.Option("--star", help="Mark it with a star.")] = False,
     what: Annotated[
-        str | None, typer.Option("--what", help="Words for the table's middle column (default: made of the row).")
+        str | None, typer.Option(help="Words for the table's middle column (default: made of the row).")
     ] = None,
-    note: Annotated[str, typer.Option("--note", help="A note beside the table.")] = "",
+    note: Annotated[str, typer.Option(help="A note beside the table.")] = "",
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Any other field, as in `run`; may be given several times."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="YAML file in ./wishlist (default: the one that holds the section).")
+        Path | None, typer.Option(help="YAML file in ./wishlist (default: the one that holds the section).")
     ] = None,
 ) -> None:
     """Add a row to your own wishlist: ./wishlist/*.yaml.
@@ -242,7 +232,7 @@ def _ask(question: str, check: Callable[[str], Checked], default: str) -> Checke
 
 @group.command()
 def render(
-    out: Annotated[Path, typer.Option("--out", help="The Markdown file to write."), Writes()] = DOCUMENT,
+    out: Annotated[Path, typer.Option(help="The Markdown file to write."), Writes()] = DOCUMENT,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -278,7 +268,7 @@ def import_(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the YAML files (default: ./wishlist, where rows are found)."),
+        typer.Option(help="Folder for the YAML files (default: ./wishlist, where rows are found)."),
         Writes(folder="*.yaml"),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Write the rows that the catalogue knows already, too.")] = False,
