@@ -32,6 +32,7 @@ from meta_spliceai.files import atomic_write
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.execute.all_rows import Expected, Fate
+    from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 EXIT_ROWS_LEFT = 3
 """Nothing failed, and the time limit left rows for the next time."""
@@ -135,7 +136,7 @@ def run(
           --slurm gpus_per_node=1
     """
     from meta_spliceai.experiments.spec.parts import missing_parts, require_something
-    from meta_spliceai.experiments.spec.rows import as_smoke, at_scale, change, find_row, load_rows
+    from meta_spliceai.experiments.spec.rows import find_row, load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
     require_device(device)
@@ -154,18 +155,10 @@ def run(
 
         opened = use_bundle(bundle)
         rows = opened.rows
-    wanted = list(assignments or [])
-    if limit is not None:
-        wanted.append(f"data.rows={limit}")
-    if seed is not None:
-        wanted.append(f"training.seed={seed}")
     # All rows are looked up and changed before the first one starts: a typing error must not show after hours.
     chosen = [spec for spec in rows.values() if not missing_parts(spec, rows)] if every else []
     chosen += [find_row(rows, row_id) for row_id in ids or ()]
-    # What is asked for by name goes before what --scale and --smoke make small.
-    chosen = [at_scale(spec, scale) for spec in chosen]
-    chosen = [as_smoke(spec) for spec in chosen] if smoke else chosen
-    specs = [change(spec, wanted) if wanted else spec for spec in chosen]
+    specs = _as_asked(chosen, _wanted(assignments, seed, limit), smoke, scale)
     workspace = Workspace.default(runs_dir)
     if executor == "local" and bundle is None:
         require_something(specs, workspace, rows)
@@ -203,6 +196,23 @@ def run(
             _tell(ends)
     if failed or left:
         raise typer.Exit(2 if failed else EXIT_ROWS_LEFT)
+
+
+def _wanted(assignments: list[str] | None, seed: int | None, limit: int | None = None) -> list[str]:
+    """What options set, as `--set` takes it."""
+    named = {"data.rows": limit, "training.seed": seed}
+    return [*(assignments or []), *(f"{field}={value}" for field, value in named.items() if value is not None)]
+
+
+def _as_asked(
+    specs: Sequence[ExperimentSpec], wanted: list[str], smoke: bool = False, scale: str = "full"
+) -> list[ExperimentSpec]:
+    """Rows as asked for: what is set by name goes before what --scale and --smoke make small."""
+    from meta_spliceai.experiments.spec.rows import as_smoke, at_scale, change
+
+    specs = [at_scale(spec, scale) for spec in specs]
+    specs = [as_smoke(spec) for spec in specs] if smoke else specs
+    return [change(spec, wanted) if wanted else spec for spec in specs]
 
 
 def _tell(ends: Sequence[Fate]) -> None:
@@ -244,13 +254,12 @@ def quickstart(
     from meta_spliceai.experiments.board.leaderboard import boards
     from meta_spliceai.experiments.execute.queue import InProcess, Request, run_queue
     from meta_spliceai.experiments.report.site import build_report
-    from meta_spliceai.experiments.spec.rows import change, find_row, load_rows
+    from meta_spliceai.experiments.spec.rows import find_row, load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
     started = time.perf_counter()
     rows = load_rows()
-    wanted = [f"data.rows={mutants}"] if mutants is not None else []
-    specs = [change(find_row(rows, row_id), [f"training.seed={seed}", *wanted]) for row_id in QUICKSTART_ROWS]
+    specs = _as_asked([find_row(rows, row_id) for row_id in QUICKSTART_ROWS], _wanted(None, seed, mutants))
     workspace = Workspace.default(runs_dir)
     terminal = Terminal()
     requests = [Request(spec, rows, workspace.root, device, resume=True) for spec in specs]
@@ -317,78 +326,51 @@ def launch(
       meta-spliceai launch validated-delta-50k --cloud aws \\
           --bucket s3://my-lab-runs --yes
     """
-    from meta_spliceai.experiments.execute.on_cloud import (
-        CLOUDS,
-        IMAGE,
-        Rental,
-        build_wheel,
-        choose_offer,
-        cost_of,
-        make_task,
-        sky_command,
-        submit,
-        task_as_yaml,
-        wheel_name,
-    )
+    from meta_spliceai.experiments.execute import on_cloud
     from meta_spliceai.experiments.plan.planner import Planner
-    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, as_smoke, change, find_row, load_rows
+    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, find_row, load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    if cloud not in CLOUDS:
-        raise unknown_value("cloud", cloud, CLOUDS, where="--cloud")
-    rows = load_rows()
-    wanted = [*(assignments or []), *([f"training.seed={seed}"] if seed is not None else [])]
-    chosen = [as_smoke(spec) if smoke else spec for spec in (find_row(rows, row_id) for row_id in ids)]
-    specs = [change(spec, wanted) if wanted else spec for spec in chosen]
-    options = [word for assignment in wanted for word in ("--set", assignment)] + (["--smoke"] if smoke else [])
-    rental = Rental(
-        tuple(ids),
-        tuple(options),
-        cloud,
-        spot,
-        volume if volume is not None or bucket is not None else DEFAULT_VOLUME,
-        bucket,
-        image or IMAGE,
-        wheel or out.parent / "dist" / wheel_name(),
-        OWN_FOLDER if OWN_FOLDER.is_dir() else None,
-    )
+    if cloud not in on_cloud.CLOUDS:
+        raise unknown_value("cloud", cloud, on_cloud.CLOUDS, where="--cloud")
     if wheel is not None and not wheel.is_file():
         raise InputError(f"--wheel {wheel}: no such file")
+    rows = load_rows()
+    wanted = _wanted(assignments, seed)
+    specs = _as_asked([find_row(rows, row_id) for row_id in ids], wanted, smoke)
+    rental = on_cloud.Rental(
+        ids=tuple(ids),
+        options=(*(word for assignment in wanted for word in ("--set", assignment)), *(["--smoke"] if smoke else [])),
+        cloud=cloud,
+        spot=spot,
+        volume=volume if volume is not None or bucket is not None else DEFAULT_VOLUME,
+        bucket=bucket,
+        image=image or on_cloud.IMAGE,
+        wheel=wheel or out.parent / "dist" / on_cloud.wheel_name(),
+        wishlist=OWN_FOLDER if OWN_FOLDER.is_dir() else None,
+    )
     planner = Planner(Workspace.default(runs_dir), rows, prices, cloud=cloud)
     card = planner.market.find(gpu, "--gpu").name if gpu is not None else None
     plan = planner.rows(specs, card)
-    offer = choose_offer(plan.rows, cloud, card)
-    task = make_task(rental, offer)
-    typer.echo(f"# {out}")
-    typer.echo(task_as_yaml(task))
-    for row_id, offered in offer.items():
-        typer.echo(
-            f"{row_id}: {offered.hours:.2f} h (at most {offered.hours_most:.2f}), ${offered.dollars or 0:.2f}; "
-            f"{offered.peak_bytes / 1e9:.1f} GB at batch {offered.batch_size}; {offered.why}"
-        )
-    first = next(iter(offer.values()))
-    rate = first.dollars_per_hour or 0.0
-    hours, most = (sum(getattr(one, name) for one in offer.values()) for name in ("hours", "hours_most"))
-    typer.echo(
-        f"offer: {first.gpu} at ${rate:.2f} an hour on demand "
-        f"({first.provider}, {first.as_of}{'' if not spot else '; spot costs less'})"
-    )
-    typer.echo(f"cost: ${cost_of(offer):.2f} for {hours:.2f} h, at most ${most * rate:.2f}, storage not counted")
+    offer = on_cloud.choose_offer(plan.rows, cloud, card)
+    task = on_cloud.make_task(rental, offer)
+    job = on_cloud.task_as_yaml(task)
+    typer.echo(f"# {out}\n{job}")
+    for line in on_cloud.cost_in_words(offer, spot):
+        typer.echo(line)
     for warning in plan.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if dry_run:
         typer.echo("dry run: nothing was written or submitted")
         return
-    command = sky_command()
+    command = on_cloud.sky_command()
+    if not yes and not sys.stdin.isatty():
+        raise InputError("launch costs money and asks first; there is no terminal to ask in: add --yes, or --dry-run")
     if not yes:
-        if not sys.stdin.isatty():
-            raise InputError(
-                "launch costs money and asks first; there is no terminal to ask in: add --yes, or --dry-run"
-            )
         typer.confirm("submit it?", abort=True)
     if wheel is None:
-        build_wheel(rental.wheel.parent)
+        on_cloud.build_wheel(rental.wheel.parent)
     with atomic_write(out) as handle:
-        handle.write(task_as_yaml(task))
-    submit(command, out, task["name"])
+        handle.write(job)
+    on_cloud.submit(command, out, task["name"])
     typer.echo(f"submitted as {task['name']}; `sky jobs queue` and `sky jobs logs --name {task['name']}` show it")
