@@ -125,13 +125,12 @@ def _refuse_shared_paths(
     read += [_Named("your wishlist", path, place_of(path)) for path in sorted(OWN_ROWS.glob("*.y*ml"))]
     runs = [Path(value) for _, role, value in reads if role.runs]
     written: list[_Named] = []
-    for option, role, value in named:
-        if not isinstance(role, Writes):
-            continue
+    writes = [(option, role, value) for option, role, value in named if isinstance(role, Writes)]
+    for option, output, value in writes:
         if value != STREAM:
-            _refuse_wrong_kind(option, role, Path(value))
-        outputs = list(_files(option, role, value))
-        for one in outputs:
+            _refuse_wrong_kind(option, output, Path(value))
+        found = list(_files(option, output, value))
+        for one in found:
             for other in (*written, *read):
                 if one.place is not None and one.place == other.place:
                     also = "reads" if other in read else "writes, too"
@@ -139,9 +138,9 @@ def _refuse_shared_paths(
                         f"{one.option} {one.path} is the same as {other.path} ({other.option}), which this command "
                         f"{also}; name another output"
                     )
-        written += outputs
-        if value != STREAM and role.folder:
-            _refuse_to_replace_within(Path(value), role.folder, option, read)
+        written += found
+        if value != STREAM and output.folder:
+            _refuse_to_replace_within(Path(value), output.folder, option, read)
         elif value != STREAM:
             _refuse_in_kept_folders(Path(value), option, runs)
 
