@@ -4,7 +4,7 @@ machine while runs go on."""
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -157,19 +157,14 @@ def print_board(board: Board, console: PlainConsole) -> None:
     wanted = {*list(SHOWN.values())[:room], "time", "peak memory", *(["cost"] if priced else [])}
     places = [0, *(place for place, column in enumerate(drawn.columns) if column in wanted)]
     heading, *rows = [[row[place] for place in places] for row in (drawn.columns, *drawn.rows)]
-    heading[0] = ""
-    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-
-    # Not a table of rich's, which takes seconds for thousands of lines.
-    def aligned(row: Sequence[str]) -> str:
-        rest = zip(row[1:], widths[1:], strict=True)
-        return "\n" + row[0].ljust(widths[0]) + "".join(f"  {cell.rjust(width)}" for cell, width in rest)
-
-    text: list[str | tuple[str, str]] = [(aligned(heading), "bold"), "\n" + "─" * (len(aligned(heading)) - 1)]
+    shown = table("", *heading[1:], right=heading[1:], whole=("", *heading[1:]))
     for kind, part in groupby(zip(drawn.kinds, rows, strict=True), lambda pair: pair[0]):
-        text += [("\n" + kind, "dim"), *(aligned(row) for _, row in part), "\n"]
+        shown.add_row(styled((kind, "dim")))
+        for _, row in part:
+            shown.add_row(*row)
+        shown.add_section()
     console.print(styled("\n", (board.data, "bold"), f": {evaluated_on(board)}"), highlight=False)
-    console.print(styled(*text), no_wrap=True, overflow="ellipsis", highlight=False)
+    console.print(shown, highlight=False)
     if left_out:
         console.print(f"  {left_out:,} more learned models, of lower AUPRC, are not shown; --json has them all")
     if board.coverage:
