@@ -20,8 +20,7 @@ from meta_spliceai.experiments.board.shown import as_markdown
 from meta_spliceai.experiments.bundle.packed_scores import read_packed_scores
 from meta_spliceai.experiments.plan.gpu_prices import load_market, read_history
 from meta_spliceai.experiments.predict.read_variants import read_variants
-from meta_spliceai.experiments.spec.read_yaml import read_text
-from meta_spliceai.experiments.spec.rows import load_rows, read_rows
+from meta_spliceai.experiments.spec.rows import load_rows, read_rows, read_text
 from meta_spliceai.experiments.store.ledger import LEDGER
 from meta_spliceai.experiments.store.run_record import RunRecord
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace

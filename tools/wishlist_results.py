@@ -218,8 +218,7 @@ def _parts(parts: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def take_plans(root: Path) -> None:
     """Keep what the planner says of every kept run, as if that run had not been, and of every row at full scale."""
-    from meta_spliceai.experiments.plan.calibrate import scatter
-    from meta_spliceai.experiments.plan.planner import Planner
+    from meta_spliceai.experiments.plan.planner import Planner, scatter
 
     rows = load_rows(own=None)
     planner = Planner(Workspace(root / LEDGER), rows)

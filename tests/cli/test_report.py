@@ -5,13 +5,13 @@ from __future__ import annotations
 import typer
 from typer.testing import CliRunner
 
-from meta_spliceai.cli import report
+from meta_spliceai.cli.leaderboard import report
 from meta_spliceai.errors import InputError
 
 
 def invoke(*arguments: str):
     app = typer.Typer()
-    app.command("report")(report.report)
+    app.command("report")(report)
     return CliRunner().invoke(app, list(arguments))
 
 

@@ -9,7 +9,7 @@ from meta_spliceai.datasets import brca1_sge
 from meta_spliceai.errors import LONGEST_MESSAGE
 from meta_spliceai.experiments.bundle import archive
 from meta_spliceai.experiments.report import serve
-from meta_spliceai.experiments.spec import read_yaml
+from meta_spliceai.experiments.spec.rows import read_yaml
 from meta_spliceai.splice_engine.base_layer.vcf import score_file, text
 from meta_spliceai.splice_engine.genome import packed
 

@@ -14,9 +14,8 @@ import pytest
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.bundle.make import _stretches
-from meta_spliceai.experiments.plan.data_facts import Parts
 from meta_spliceai.experiments.plan.demand import Batch, ToCompute, demand_of
-from meta_spliceai.experiments.plan.run_work import feature_count, processor
+from meta_spliceai.experiments.plan.run_work import Parts, feature_count, processor
 from meta_spliceai.experiments.predict.predict_new import NewVariants, RunModel, predict_all
 from meta_spliceai.experiments.predict.read_variants import read_variants
 from meta_spliceai.experiments.run.callback import Silent

@@ -18,30 +18,24 @@ group = typer.Typer(help="One file with all that rows need, for a machine with n
 @group.command()
 def make(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Rows of the wishlist.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every row that can be run here, as far as they fit.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every row that can be run here.")] = False,
     without: Annotated[
         list[str] | None,
-        typer.Option("--without", metavar="ID", help="With --all: not this row, nor ensembles of it; may be repeated."),
+        typer.Option(metavar="ID", help="With --all: not this row, nor ensembles of it; may be repeated."),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The file."), Writes()] = Path("bundle.zip"),
     limit: Annotated[
-        int | None,
-        typer.Option("--limit", min=1, max=MOST_ROWS, metavar="N", help="N variants a row, drawn with its seed."),
+        int | None, typer.Option(min=1, max=MOST_ROWS, metavar="N", help="N variants a row, drawn with its seed.")
     ] = None,
-    max_size: Annotated[str, typer.Option("--max-size", metavar="SIZE", help="A larger file is refused.")] = "46MB",
+    max_size: Annotated[str, typer.Option(metavar="SIZE", help="A larger file is refused.")] = "64MB",
     scores: Annotated[
         bool, typer.Option("--scores/--no-scores", help="Pack the base scores that the cache holds.")
     ] = True,
     score_digits: Annotated[
-        int | None,
-        typer.Option(
-            "--score-digits", min=1, max=15, metavar="N", help="Decimals of base scores, 3 to 7 (default: exact)."
-        ),
+        int | None, typer.Option(min=1, max=15, metavar="N", help="Decimals of base scores, 3 to 7 (default: exact).")
     ] = None,
     wheels: Annotated[
-        Path | None,
-        typer.Option("--wheels", metavar="DIR", help="Pack the wheels in it that the machine needs."),
-        Reads(),
+        Path | None, typer.Option(metavar="DIR", help="Pack the wheels in it that the machine needs."), Reads()
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -49,20 +43,19 @@ def make(
 
     Everything in the file is plain data with a checksum; nothing in it is run.
     A run from a bundle has the same address as the same run from the sources.
-    Where the file would be too large, base scores are left out, the largest
-    first, and computed there; with --all, rows are left out after them, those
-    first whose weights or data take most space each. What stays behind is
-    told. Rounded to N decimals scores take a small part of the space; a run
-    that uses them says so. With --all, a row whose encoder has no weights here
-    stays behind; a row that is named is packed without them, for a machine
-    that has them.
+    Rounded to N decimals, base scores take a small part of the space, and a
+    run that uses them says so; without them they are computed there. A file
+    of more than --max-size is an error that names its largest parts. With
+    --all, a row whose data or encoder's weights are not here stays behind, and
+    is told; a row that is named is packed without its encoder's weights, for a
+    machine that has them.
 
     [bold]Examples[/bold]
 
-      meta-spliceai bundle make --all --score-digits 5 -o bundle.zip
+      meta-spliceai bundle make --all --no-scores -o bundle.zip
       meta-spliceai bundle make validated-delta-10k simple-cnn-501 -o two.zip
       meta-spliceai bundle make --all --without mfass-fusion-all-networks \\
-          -o most.zip
+          --score-digits 5 -o most.zip
       meta-spliceai bundle make --all --limit 2000 --max-size 20MB -o small.zip
     """
     from meta_spliceai.experiments.spec.rows import change, find_row, load_rows
@@ -127,9 +120,7 @@ def show(
 def open_(
     file: Annotated[Path, typer.Argument(help="A bundle."), Reads(what="bundle")],
     into: Annotated[
-        Path | None,
-        typer.Option("--into", metavar="DIR", help="A new folder (default: one in the cache)."),
-        Writes(folder="*"),
+        Path | None, typer.Option(metavar="DIR", help="A new folder (default: one in the cache)."), Writes(folder="*")
     ] = None,
 ) -> None:
     """Check a bundle and unpack it as a mirror: with META_SPLICEAI_MIRROR set to it, every command finds its data.
@@ -141,15 +132,13 @@ def open_(
       meta-spliceai bundle open bundle.zip --into mirror
       META_SPLICEAI_MIRROR=mirror meta-spliceai run validated-delta-10k
     """
-    from meta_spliceai.experiments.bundle.use import open_bundle
+    from meta_spliceai.experiments.bundle.archive import open_bundle
 
     typer.echo(str(open_bundle(file, into).folder))
 
 
 def _scores_told(network: dict[str, Any]) -> str:
-    """How many of a network's scores are in it, how exact they are, and why others are not."""
-    if network["left_out"]:
-        return f"its scores ({network['left_out'] / 1e6:.1f} MB) would make the file too large and are computed there"
+    """How many of a network's scores are in it, and how exact they are."""
     rounded = f", rounded to {network['digits']} decimals" if network["digits"] and network["scores"] else ""
     rest = "" if network["scores"] == network["of"] else "; the rest is computed there"
     return f"{network['scores']:,} of {network['of']:,} scores{rounded}{rest}"
@@ -176,7 +165,7 @@ def _tell(index: dict[str, Any]) -> None:
     packed = index["wheels"]["packed"]
     if packed:
         lines.append(f"in it as wheels: {' '.join(packed)}")
-        lines.append("there: python -m meta_spliceai.experiments.bundle.wheels BUNDLE SITE, and SITE on PYTHONPATH")
+        lines.append("there: python -m zipfile -e BUNDLE NEW, python -m pip install --no-deps NEW/wheels/*.whl")
     for package, what in index["wheels"]["better_with"].items():
         if not any(name.startswith(f"{package}-") for name in packed):
             lines.append(f"without {package} there, left out: {what}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Literal
 
 import pydantic_core
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from meta_spliceai.errors import printable
@@ -24,6 +27,16 @@ class PlainConsole(Console):
 def styled(*parts: str | tuple[str, str]) -> Text:
     """A text of parts, some with a style: ("finished", "green")."""
     return Text.assemble(*(printable(one) if isinstance(one, str) else (printable(one[0]), one[1]) for one in parts))
+
+
+def table(*columns: str, title: str | None = None, right: Collection[str] = (), whole: Collection[str] = ()) -> Table:
+    """An empty table: numbers stand at the `right` of their columns, and cells that are kept `whole` on one line."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        kept = column in whole
+        made.add_column(column, justify=justify, no_wrap=kept, overflow="ellipsis" if kept else "fold")
+    return made
 
 
 def as_json(content: Any, indent: int | None = None) -> str:

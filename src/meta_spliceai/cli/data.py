@@ -12,6 +12,7 @@ from rich.table import Table
 from meta_spliceai.cli.console import PlainConsole, print_json
 from meta_spliceai.cli.guard_paths import Reads
 from meta_spliceai.cli.options import AsJson
+from meta_spliceai.errors import InputError, IntegrityError, MetaSpliceAIError, MissingResourceError
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.variants.audit import Audit
@@ -32,23 +33,15 @@ def list_data_sets(as_json: AsJson = False) -> None:
     from meta_spliceai.datasets.load import state_of
 
     found = [datasets.get(name) for name in datasets.names()]
-    states = [state_of(dataset) for dataset in found]
-    longest = max(len(dataset.name) for dataset in found)
     if as_json:
         keys = ("name", "title", "rows", "build", "licence", "source", "citation")
-        listed = [
-            {**{key: getattr(dataset, key) for key in keys}, **state._asdict()}
-            for dataset, state in zip(found, states, strict=True)
-        ]
-        print_json(listed)
+        print_json([{key: getattr(one, key) for key in keys} | state_of(one)._asdict() for one in found])
         return
-    table = Table(box=None)
-    for heading in ("name", "rows", "build", "here", "licence", "title"):
-        table.add_column(heading, no_wrap=heading == "name", min_width=longest if heading == "name" else None)
-    for dataset, state in zip(found, states, strict=True):
-        here = state.here or "no"
-        table.add_row(dataset.name, f"{dataset.rows:,}", dataset.build, here, dataset.licence, dataset.title)
-    PlainConsole().print(table)
+    shown = Table("name", "rows", "build", "here", "licence", "title", box=None)
+    shown.columns[0].no_wrap, shown.columns[0].min_width = True, max(len(one.name) for one in found)
+    for one in found:
+        shown.add_row(one.name, f"{one.rows:,}", one.build, state_of(one).here or "no", one.licence, one.title)
+    PlainConsole().print(shown)
 
 
 @group.command()
@@ -73,20 +66,11 @@ def show(
 
     dataset = datasets.get(name)
     state = state_of(dataset)
-    lines = [
-        ("name", dataset.name),
-        ("what", dataset.title),
-        ("source", dataset.source),
-        ("licence", dataset.licence),
-        ("cite", dataset.citation),
-        ("build", dataset.build),
-        ("rows", f"{dataset.rows:,}"),
-        ("effect", dataset.effect),
-        *(("file", words) for words in files_in_words(dataset)),
-        ("here", state.here or "no"),
-        *((("get", state.get),) if not state.here else ()),
-        *([("note", dataset.notes)] if dataset.notes else []),
-    ]
+    lines = [("name", dataset.name), ("what", dataset.title), ("source", dataset.source), ("licence", dataset.licence)]
+    lines += [("cite", dataset.citation), ("build", dataset.build), ("rows", f"{dataset.rows:,}")]
+    lines += [("effect", dataset.effect), *(("file", words) for words in files_in_words(dataset))]
+    lines += [("here", state.here)] if state.here else [("here", "no"), ("get", state.get)]
+    lines += [("note", dataset.notes)] if dataset.notes else []
     for key, value in lines:
         typer.echo(f"{key:8} {value}")
     typer.echo(f"\nlabel rule ({dataset.label_rule.__name__})\n\n{dataset.rule_in_words}")
@@ -128,7 +112,6 @@ def get(
     """
     from meta_spliceai import datasets
     from meta_spliceai.datasets.load import get_named, plan_of
-    from meta_spliceai.errors import InputError, MetaSpliceAIError, MissingResourceError
 
     if bool(names) == everything:
         raise InputError("name what to get, or give --all for every data set; meta-spliceai data list shows them")
@@ -138,7 +121,7 @@ def get(
             for line in plan_of(name):
                 typer.echo(line)
         return
-    failed: dict[str, MetaSpliceAIError] = {}
+    failed = []
     for name in wanted:
         try:
             for path in get_named(name):
@@ -146,7 +129,7 @@ def get(
         except MetaSpliceAIError as error:
             if len(wanted) == 1:
                 raise
-            failed[name] = error
+            failed.append(name)
             typer.echo(f"{name}: {error}", err=True)
     if failed:
         raise MissingResourceError(f"not here: {', '.join(failed)}; the lines above say why; all others are")
@@ -178,8 +161,6 @@ def check(
 
 
 def _options(given: list[str] | None) -> dict[str, object]:
-    from meta_spliceai.errors import InputError
-
     options: dict[str, object] = {}
     for text in given or []:
         key, equals, value = text.partition("=")
@@ -212,7 +193,6 @@ def audit(
       meta-spliceai audit my-split.parquet --window 501 --no-sequence --json
     """
     from meta_spliceai import datasets
-    from meta_spliceai.errors import InputError, IntegrityError
     from meta_spliceai.splice_engine.variants.audit import audit_split
     from meta_spliceai.splice_engine.variants.splits import read_split
 

@@ -78,7 +78,7 @@ class GuardedCommand(TyperCommand):
                     raise InputError(f"{max(option.opts, key=len)} {value}: write a finite number")
         if self.callback is not None:
             options = {str(one.name): max(one.opts, key=len) for one in self.params}
-            _refuse_shared_paths(self.callback, ctx.params, options)
+            _refuse_shared_paths(roles_of(self.callback), ctx.params, options)
         return super().invoke(ctx)
 
 
@@ -102,60 +102,55 @@ def roles_of(command: Any) -> dict[str, Reads | Writes]:
     }
 
 
-def _refuse_shared_paths(command: Any, given: Mapping[str, Any], options: Mapping[str, str]) -> None:
+def _refuse_shared_paths(
+    roles: Mapping[str, Reads | Writes], given: Mapping[str, Any], options: Mapping[str, str]
+) -> None:
     """Refuse paths of which one is written and read, or written twice; links of either kind are followed.
 
     Args:
-        command: the function behind the command, whose annotations hold the roles.
+        roles: of a command's parameters.
         given, options: its parameters' values, and their names on the command line.
     """
-    roles = roles_of(command)
-    reads: list[tuple[str, Reads, str]] = []
-    writes: list[tuple[str, Writes, str]] = []
-    for name, role in roles.items():
-        for value in _values(given[name]):
-            option = options.get(name, name)
-            if isinstance(role, Reads):
-                reads.append((option, role, value))
-            else:
-                writes.append((option, role, value))
+    named = [(options.get(name, name), role, value) for name, role in roles.items() for value in _values(given[name])]
+    reads = [(option, role, value) for option, role, value in named if isinstance(role, Reads)]
     if any(isinstance(role, Reads) and role.runs for role in roles.values()):
         reads.append(("folder of runs", Reads(runs=True), os.environ.get("META_SPLICEAI_RUNS") or "runs"))
     reads += [(name, Reads(FASTA.beside), os.environ[name]) for name in GENOME_VARIABLES if os.environ.get(name)]
-    written = [one for option, role, value in writes for one in _files(option, role, value)]
-    read = [one for option, role, value in reads for one in _files(option, role, value)]
-    read += [_Named("your wishlist", path, place_of(path)) for path in sorted(OWN_ROWS.glob("*.y*ml"))]
     for option, role, value in reads:
         path = value.partition(":")[2] if role.behind_colon else value
         if role.what and path not in ("", STREAM) and path.lower() not in role.names and not Path(path).exists():
             others = f"; give a path, or {' or '.join(role.names)}" if role.names else "; check the path"
             raise InputError(f"no {role.what} at {path} ({option}){others}")
-    files = [(option, role, Path(value)) for option, role, value in writes if value != STREAM]
-    for option, role, out in files:
-        _refuse_wrong_kind(option, role, out)
-    for number, one in enumerate(written):
-        for other in (*written[:number], *read):
-            if one.place is not None and one.place == other.place:
-                raise InputError(
-                    f"{one.option} {one.path} is the same as {other.path} ({other.option}), which this command "
-                    f"{'reads' if other in read else 'writes, too'}; name another output"
-                )
+    read = [one for named_by in reads for one in _files(*named_by)]
+    read += [_Named("your wishlist", path, place_of(path)) for path in sorted(OWN_ROWS.glob("*.y*ml"))]
     runs = [Path(value) for _, role, value in reads if role.runs]
-    for option, role, out in files:
-        if role.folder:
-            _refuse_to_replace_within(out, role.folder, option, read)
-        else:
-            _refuse_in_kept_folders(out, option, runs)
+    written: list[_Named] = []
+    writes = [(option, role, value) for option, role, value in named if isinstance(role, Writes)]
+    for option, output, value in writes:
+        if value != STREAM:
+            _refuse_wrong_kind(option, output, Path(value))
+        found = list(_files(option, output, value))
+        for one in found:
+            for other in (*written, *read):
+                if one.place is not None and one.place == other.place:
+                    also = "reads" if other in read else "writes, too"
+                    raise InputError(
+                        f"{one.option} {one.path} is the same as {other.path} ({other.option}), which this command "
+                        f"{also}; name another output"
+                    )
+        written += found
+        if value != STREAM and output.folder:
+            _refuse_to_replace_within(Path(value), output.folder, option, read)
+        elif value != STREAM:
+            _refuse_in_kept_folders(Path(value), option, runs)
 
 
 def _refuse_wrong_kind(option: str, role: Writes, out: Path) -> None:
     """Refuse a folder where a file is written, a file where a folder is, and a path below a file or in a folder that
     cannot be written to."""
-    page = out.suffix.lower() in (".html", ".htm")  # `report` writes a folder, or one page
-    if role.folder and not page and out.exists() and not out.is_dir():
-        raise InputError(f"{option} {out} is a file; name a folder")
-    if not role.folder and out.is_dir():
-        raise InputError(f"{option} {out} is a folder; name a file")
+    if out.exists() and out.is_dir() != bool(role.folder):
+        words = ("a file; name a folder", "a folder; name a file")
+        raise InputError(f"{option} {out} is {words[out.is_dir()]}")
     above = next(parent for parent in out.absolute().parents if parent.exists())
     if not above.is_dir():
         raise InputError(f"{option} {out}: {above} is a file and no folder; name another output")

@@ -1,18 +1,21 @@
-"""`meta-spliceai leaderboard`: what came out, baselines first."""
+"""`meta-spliceai leaderboard`, `report` and `serve`: what came out, in the terminal, as a site of files, or on this
+machine while runs go on."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import webbrowser
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
-from meta_spliceai.cli.console import PlainConsole, print_json, styled
+from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
+from meta_spliceai.cli.guard_paths import Writes
 from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
+from meta_spliceai.errors import InputError, unknown_value
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.board.leaderboard import Board
@@ -22,18 +25,16 @@ if TYPE_CHECKING:
 
 
 def leaderboard(
-    data: Annotated[str | None, typer.Option("--data", help="Only this data set.")] = None,
+    data: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Only tests held out like this: the name, or the start of it.")
+        str | None, typer.Option(help="Only tests held out like this: the name, or the start of it.")
     ] = None,
     pool: Annotated[
-        bool,
-        typer.Option("--pool-starts", help="One line for runs of a row that differ in training.start alone."),
+        bool, typer.Option("--pool-starts", help="One line for runs of a row that differ in training.start alone.")
     ] = False,
     scores: Annotated[
         list[str] | None,
         typer.Option(
-            "--scores",
             metavar="NAME=FILE[:COLUMN]",
             help="Another tool's scores: VCF (:INFO/KEY), TSV, CSV or Parquet with chrom, pos, ref, alt (gene).",
         ),
@@ -65,7 +66,6 @@ def leaderboard(
       meta-spliceai leaderboard --data mfass --scores cadd=cadd.tsv.gz:PHRED \\
           --scores mine=mine.vcf.gz:INFO/SCORE
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.board.leaderboard import board_table, boards
     from meta_spliceai.experiments.board.shown import as_html, as_markdown
     from meta_spliceai.experiments.store.tables import ledger_damage
@@ -77,13 +77,16 @@ def leaderboard(
         raise InputError("give one of --pool-starts and --scores")
     files: list[ScoreFile] = []
     if scores:
+        from meta_spliceai.experiments.board.beside_others import beside_none, beside_runs
         from meta_spliceai.splice_engine.variants.external_scores import ScoreFile
 
         files = [ScoreFile.parse(text) for text in scores]
     workspace = Workspace.default(runs_dir, ledgers)
     found = _selected(boards(workspace), workspace, data, split, bool(files))
+    if files and not found and data is None:
+        raise InputError(f"no finished run in {workspace.root} to set --scores beside; name a data set with --data")
     if files:
-        found = _beside(found, workspace, files, data)
+        found = [beside_runs(board, workspace, files) for board in found] or [beside_none(str(data), files)]
     if pool:
         from meta_spliceai.experiments.board.compare_runs import pool_starts
 
@@ -94,7 +97,7 @@ def leaderboard(
     if as_json:
         print_json([board.to_json() for board in found])
     elif as_markdown_ or as_html_:
-        for shown in [table for board in found for table in (board_table(board), *_strata_of(board))]:
+        for shown in [one for board in found for one in (board_table(board), *_strata_of(board))]:
             typer.echo(f"## {shown.title}\n\n{as_markdown(shown)}\n" if as_markdown_ else as_html(shown))
     else:
         console = PlainConsole()
@@ -108,30 +111,18 @@ def _selected(
     found: list[Board], workspace: Workspace, data: str | None, split: str | None, external: bool
 ) -> list[Board]:
     """The boards of a data set and a split; with external scores, a data set need not have any."""
-    from meta_spliceai.errors import unknown_value
-
     where = f"the finished runs of {', '.join(map(str, (workspace.root, *workspace.ledgers)))}"
     if data is not None:
-        names = sorted({board.data for board in found})
-        if data not in names and not external:
-            raise unknown_value("data set", data, names, where=where)
-        found = [board for board in found if board.data == data]
+        named = [board for board in found if board.data == data]
+        if not named and not external:
+            raise unknown_value("data set", data, sorted({board.data for board in found}), where=where)
+        found = named
     if split is not None:
-        splits = sorted({board.split for board in found})
-        found = [board for board in found if board.split.startswith(split)]
-        if not found:
-            raise unknown_value("split", split, splits, where=where)
+        named = [board for board in found if board.split.startswith(split)]
+        if not named:
+            raise unknown_value("split", split, sorted({board.split for board in found}), where=where)
+        found = named
     return found
-
-
-def _beside(found: Sequence[Board], workspace: Workspace, files: Sequence[ScoreFile], data: str | None) -> list[Board]:
-    """The boards with external scores; or one of these alone, on a data set that no run was tested on."""
-    from meta_spliceai.errors import InputError
-    from meta_spliceai.experiments.board.beside_others import beside_none, beside_runs
-
-    if not found and data is None:
-        raise InputError(f"no finished run in {workspace.root} to set --scores beside; name a data set with --data")
-    return [beside_runs(board, workspace, files) for board in found] or [beside_none(str(data), files)]
 
 
 def _strata_of(board: Board, kinds: Collection[str] = ("baseline", "base", "external", "learned")) -> list[Texts]:
@@ -159,26 +150,21 @@ def print_board(board: Board, console: PlainConsole) -> None:
     learned = [line for line in board.lines if line.kind == "learned"]
     left_out = len(learned[MOST_LEARNED:])
     board = replace(board, lines=board.lines[: len(board.lines) - left_out])
-    table = board_table(board)
+    drawn = board_table(board)
     priced = any(line.dollars is not None for line in board.lines)
     names = max(len(line.scorer) for line in board.lines)
     room = max(1, (console.width - names - (28 if priced else 20)) // METRIC_WIDTH)
     wanted = {*list(SHOWN.values())[:room], "time", "peak memory", *(["cost"] if priced else [])}
-    places = [0, *(place for place, column in enumerate(table.columns) if column in wanted)]
-    heading, *rows = [[row[place] for place in places] for row in (table.columns, *table.rows)]
-    heading[0] = ""
-    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-
-    # Not a table of rich's, which takes seconds for thousands of lines.
-    def aligned(row: Sequence[str]) -> str:
-        rest = zip(row[1:], widths[1:], strict=True)
-        return "\n" + row[0].ljust(widths[0]) + "".join(f"  {cell.rjust(width)}" for cell, width in rest)
-
-    text: list[str | tuple[str, str]] = [(aligned(heading), "bold"), "\n" + "─" * (len(aligned(heading)) - 1)]
-    for kind, part in groupby(zip(table.kinds, rows, strict=True), lambda pair: pair[0]):
-        text += [("\n" + kind, "dim"), *(aligned(row) for _, row in part), "\n"]
+    places = [0, *(place for place, column in enumerate(drawn.columns) if column in wanted)]
+    heading, *rows = [[row[place] for place in places] for row in (drawn.columns, *drawn.rows)]
+    shown = table("", *heading[1:], right=heading[1:], whole=("", *heading[1:]))
+    for kind, part in groupby(zip(drawn.kinds, rows, strict=True), lambda pair: pair[0]):
+        shown.add_row(styled((kind, "dim")))
+        for _, row in part:
+            shown.add_row(*row)
+        shown.add_section()
     console.print(styled("\n", (board.data, "bold"), f": {evaluated_on(board)}"), highlight=False)
-    console.print(styled(*text), no_wrap=True, overflow="ellipsis", highlight=False)
+    console.print(shown, highlight=False)
     if left_out:
         console.print(f"  {left_out:,} more learned models, of lower AUPRC, are not shown; --json has them all")
     if board.coverage:
@@ -190,7 +176,105 @@ def print_board(board: Board, console: PlainConsole) -> None:
         console.print("\n".join(verdicts), highlight=False)
     for strata in _strata_of(board, ("base", "external")):
         console.print(f"\n  {strata.title}")
-        inner = Table(*strata.columns, box=box.SIMPLE_HEAD, pad_edge=False)
-        for row in strata.rows:
-            inner.add_row(*row)
+        inner = table(*strata.columns)
+        for cells in strata.rows:
+            inner.add_row(*cells)
         console.print(inner)
+
+
+DEFAULT_NAME = "report"
+Plan = Annotated[bool, typer.Option("--plan/--no-plan", help="Ask the planner what the rows that are left cost.")]
+
+
+def report(
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder for the site. Default: report beside the runs."),
+        Writes(folder="*.html"),
+    ] = None,
+    runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Write the leaderboard and the saturation map as a picture (.svg, .png) instead."),
+        Writes(),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    plan: Plan = True,
+) -> None:
+    """Write the site: a folder of pages, to open without a network or a server.
+
+    What is left and what it costs, a timeline, a leaderboard for each data set
+    and split, a page a run (curves, precision-recall and ROC with intervals,
+    calibration, strata, observed splice sites, saturation map, spec,
+    environment), and any two runs side by side. Pages whose runs have not
+    changed are left as they are. With --figure, the leaderboard and the map as
+    a picture.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai report --open
+      meta-spliceai report --runs-dir lab/runs --out site
+      meta-spliceai report --ledger results --out site
+      meta-spliceai report --figure docs/images/quickstart.svg
+    """
+    from meta_spliceai.experiments.report.figure import write_figure
+    from meta_spliceai.experiments.report.site import build_report
+    from meta_spliceai.experiments.report.views import NOTHING_PLANNED
+    from meta_spliceai.experiments.store.workspace import Workspace
+
+    workspace = Workspace.default(runs_dir, ledgers)
+    if figure is not None:
+        typer.echo(str(write_figure(workspace, figure)))
+        return
+    left = NOTHING_PLANNED
+    if plan:
+        from meta_spliceai.experiments.report.left import what_is_left  # brings PyTorch
+
+        left = what_is_left(workspace)
+    page = build_report(workspace, out if out is not None else workspace.root / DEFAULT_NAME, left=left)
+    typer.echo(str(page))
+    if open_:
+        webbrowser.open(page.resolve().as_uri())
+
+
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any free one.")] = 8765,
+    runs_dir: RunsDir = None,
+    ledgers: Ledgers = None,
+    plan: Plan = True,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Show the site of `report` on this machine, and keep it current.
+
+    Pages reload by themselves when a run begins, ends or changes; runs that
+    are being worked on show how far they are. It listens on 127.0.0.1 only,
+    keeps its pages in a temporary folder, and answers at most 32 connections
+    at a time. Ctrl-C ends it.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai serve --open
+      meta-spliceai serve --runs-dir lab/runs --port 9000
+    """
+    from meta_spliceai.experiments.report.left import what_is_left
+    from meta_spliceai.experiments.report.serve import HOST, LiveSite, make_server
+    from meta_spliceai.experiments.report.serve import serve as answer
+    from meta_spliceai.experiments.store.workspace import Workspace
+
+    site = LiveSite(Workspace.default(runs_dir, ledgers), what_is_left if plan else None)
+    server = make_server(site, port)
+    try:
+        typer.echo("building the site", err=True)
+        site.refresh()
+        address = f"http://{HOST}:{server.server_address[1]}/"
+        typer.echo(address)
+        typer.echo("Ctrl-C ends it", err=True)
+        if open_:
+            webbrowser.open(address)
+        answer(site, server, lambda line: typer.echo(line, err=True))
+    except KeyboardInterrupt:
+        typer.echo("ended", err=True)
+    finally:
+        server.server_close()
+        site.close()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
-from meta_spliceai.cli.console import PlainConsole, print_json, styled
+from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
 from meta_spliceai.cli.options import MOST_DOLLARS, AsJson, Assignments, Ledgers, Prices, RunsDir
 
 if TYPE_CHECKING:
@@ -22,19 +20,15 @@ def plan(
         list[str] | None, typer.Argument(metavar="[ID]...", help="Rows of `meta-spliceai wishlist` (default: all).")
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option("--gpu", metavar="NAME", help="Only this card, or cpu for the processor at hand.")
+        str | None, typer.Option(metavar="NAME", help="Only this card, or cpu for the processor at hand.")
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(
-            "--budget", min=0, max=MOST_DOLLARS, metavar="DOLLARS", help="Spend no more; say what does not fit."
-        ),
+        typer.Option(min=0, max=MOST_DOLLARS, metavar="DOLLARS", help="Spend no more; say what does not fit."),
     ] = None,
     deadline: Annotated[
         float | None,
-        typer.Option(
-            "--deadline", min=0, max=1_000_000, metavar="HOURS", help="Take no longer, one row after the other."
-        ),
+        typer.Option(min=0, max=1_000_000, metavar="HOURS", help="Take no longer, one row after the other."),
     ] = None,
     as_json: AsJson = False,
     prices: Prices = None,
@@ -43,7 +37,7 @@ def plan(
         bool, typer.Option("--check", "--scatter", help="Show how far off the plans of finished runs were, and end.")
     ] = False,
     refresh: Annotated[
-        bool, typer.Option("--refresh-prices", help="First fetch prices from SkyPilot's catalogue (extra 'cloud').")
+        bool, typer.Option("--refresh-prices", help="First fetch prices from SkyPilot's catalogue.")
     ] = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
@@ -91,20 +85,10 @@ def plan(
         _show(made, "not counted" if budget is None and deadline is None else "not bought")
 
 
-def _table(title: str, *columns: str) -> Table:
-    """A table of numbers, apart from the columns of words."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        justify: Literal["left", "right"] = "left" if column in ("run", "row", "card", "why", "rests on") else "right"
-        wraps = column in ("run", "row", "rests on")
-        table.add_column(column, overflow="fold" if wraps else "ellipsis", justify=justify, no_wrap=not wraps)
-    return table
-
-
 def _check(planner: Planner, as_json: bool) -> None:
     import pandas as pd
 
-    from meta_spliceai.experiments.plan.calibrate import scatter, verdicts
+    from meta_spliceai.experiments.plan.planner import scatter, verdicts
 
     frame = scatter(planner)
     if as_json:
@@ -115,45 +99,40 @@ def _check(planner: Planner, as_json: bool) -> None:
     if frame.empty:
         console.print(f"no finished run in {planner.workspace.root}; run a row first, or name a folder with --runs-dir")
         return
-    table = _table("Planned and measured", "run", "GB", "planned", "off", "s", "planned", "off", "rests on")
+    numbers = ("GB", "planned", "off", "s", "planned", "off")
+    shown = table("run", *numbers, "rests on", title="Planned and measured", right=numbers, whole=numbers)
+    frame[["memory_measured", "memory_calibrated"]] /= 1e9
+    forms = {
+        **{"memory_measured": "{:.2f}", "memory_calibrated": "{:.2f}", "memory_error": "{:+.0%}"},
+        **{"seconds_measured": "{:.1f}", "seconds_calibrated": "{:.1f}", "seconds_error": "{:+.0%}"},
+    }
     for line in frame.to_dict("records"):
         memory, seconds = ("" if pd.isna(line[name]) else line[name] for name in ("memory_rests_on", "seconds_rest_on"))
         rests = memory if seconds.partition(": ")[2] == memory else f"{memory}; {seconds}"
-        table.add_row(
-            str(line["run"]),
-            _unless_nan(line["memory_measured"] / 1e9, "{:.2f}"),
-            _unless_nan(line["memory_calibrated"] / 1e9, "{:.2f}"),
-            _unless_nan(line["memory_error"], "{:+.0%}"),
-            _unless_nan(line["seconds_measured"], "{:.1f}"),
-            _unless_nan(line["seconds_calibrated"], "{:.1f}"),
-            _unless_nan(line["seconds_error"], "{:+.0%}"),
-            rests or "nothing",
-        )
-    console.print(table)
+        cells = ("-" if pd.isna(line[name]) else form.format(line[name]) for name, form in forms.items())
+        shown.add_row(line["run"], *cells, rests or "nothing")
+    console.print(shown)
     console.print("Each run is planned from all others, itself left out. Reading data is not in the seconds.")
     for verdict in verdicts(frame):
         console.print(verdict, highlight=False)
-
-
-def _unless_nan(number: float, form: str) -> str:
-    return "-" if number != number else form.format(number)
 
 
 def _show(made: Plan, left_out: str) -> None:
     from meta_spliceai.experiments.plan.choose import in_short
 
     console = PlainConsole()
-    table = _table("Plan", "row", "GB", "hours", "$", "batch", "card", "why")
+    numbers = ("GB", "hours", "$", "batch")
+    shown = table("row", *numbers, "card", "why", title="Plan", right=numbers, whole=(*numbers, "card", "why"))
     for row in made.rows:
-        table.add_row(*_cells(made, row))
-    table.add_section()
-    table.add_row(
+        shown.add_row(*_cells(made, row))
+    shown.add_section()
+    shown.add_row(
         styled((f"{len(made.chosen)} of {len(made.rows)} rows", "bold")),
         f"{made.peak_bytes / 1e9:.2f}",
         in_short(made.hours),
         "no price" if made.dollars is None else in_short(made.dollars),
     )
-    console.print(table)
+    console.print(shown)
     notes: dict[str, list[str]] = {}
     for row in made.rows:
         for note in row.notes:
@@ -162,13 +141,13 @@ def _show(made: Plan, left_out: str) -> None:
         console.print(f"{_named(users)}: {note}", highlight=False)
     for row_id, why in made.left_out.items():
         console.print(styled((left_out, "yellow"), f": {row_id}: {why}"), highlight=False)
+    lines = [f"price: {line}" for line in made.prices]
     if made.unpriced:
-        console.print(
-            f"no price: {_named(made.unpriced)}; give one with --prices FILE, or refresh with --refresh-prices",
-            highlight=False,
+        lines.insert(
+            0, f"no price: {_named(made.unpriced)}; give one with --prices FILE, or refresh with --refresh-prices"
         )
-    for line in made.prices:
-        console.print(f"price: {line}", highlight=False)
+    for line in lines:
+        console.print(line, highlight=False)
     for warning in made.warnings:
         console.print(styled(("warning", "bold yellow"), f": {warning}"), highlight=False)
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from meta_spliceai.cli.console import PlainConsole
 from meta_spliceai.cli.guard_paths import FASTA, Writes
 from meta_spliceai.cli.options import LARGEST_SEED
+from meta_spliceai.errors import InputError
 
 PACKAGED = "packaged"
 REGIONS = "regions"
@@ -53,7 +54,6 @@ def pretrain(
       meta-spliceai pretrain -o encoders/tiny --steps 1000 --length 512 --resume
       meta-spliceai run frozen-tiny-pretrained   # reads encoders/tiny
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
     from meta_spliceai.splice_engine.genome.human_genome import human_genome
     from meta_spliceai.splice_engine.genome.packed import RegionFasta, holds_regions
@@ -76,24 +76,15 @@ def pretrain(
 
     config = PretrainingConfig.from_mapping(
         {
-            "size": size,
-            "steps": steps,
-            "length": length,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "check_every": check_every,
+            **{"size": size, "steps": steps, "length": length, "batch_size": batch_size, "seed": seed},
+            **{"learning_rate": learning_rate, "check_every": check_every},
             "gradient_checkpointing": gradient_checkpointing,
-            "seed": seed,
         },
         "pretrain",
     )
-    console = PlainConsole(stderr=True)
-    console.print(
-        f"{corpus.name}: {corpus.bases(False):,} bases to train on, {corpus.bases(True):,} held out "
-        f"({', '.join(kept_back)})",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
+    known = f"{corpus.bases(False):,} bases to train on, {corpus.bases(True):,} held out"
+    console.print(f"{corpus.name}: {known} ({', '.join(kept_back)})")
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -108,19 +99,14 @@ def pretrain(
     def tell(step: int, bits: float, speed: float) -> None:
         bar.update(task, completed=step, bits=bits, speed=speed)
         if not console.is_terminal and (step % check_every == 0 or step == steps):
-            console.print(
-                f"step {step:,} of {steps:,}: {bits:.3f} bits a base in training, {speed:,.0f} tokens/s",
-                highlight=False,
-                soft_wrap=True,
-            )
+            console.print(f"step {step:,} of {steps:,}: {bits:.3f} bits a base in training, {speed:,.0f} tokens/s")
 
     with bar:
         report = train(corpus, config, out, device, resume, fresh, tell)
     went_on = f" (resumed after step {report.resumed_from:,})" if report.resumed_from is not None else ""
     typer.echo(f"{out}: {report.origin}{went_on}")
-    beside = "".join(
-        f"; {f'Markov model of order {order}' if order else 'base composition alone'}: {bits:.4f}"
-        for order, bits in report.markov_bits.items()
-    )
-    typer.echo(f"held-out sequence, bits a base: {report.held_out_bits:.4f}{beside}")
+    bits_of = {"held-out sequence, bits a base": report.held_out_bits}
+    for order, bits in report.markov_bits.items():
+        bits_of[f"Markov model of order {order}" if order else "base composition alone"] = bits
+    typer.echo("; ".join(f"{what}: {bits:.4f}" for what, bits in bits_of.items()))
     typer.echo(f"{report.tokens_per_second:,.0f} tokens/s")

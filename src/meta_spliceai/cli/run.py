@@ -1,18 +1,18 @@
-"""`meta-spliceai run` and `quickstart`: rows of the catalogue become finished runs."""
+"""`meta-spliceai run`, `quickstart` and `launch`: rows of the catalogue become finished runs, here or on a machine that
+is rented for them."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
-from meta_spliceai.cli.console import PlainConsole
-from meta_spliceai.cli.guard_paths import Reads
+from meta_spliceai.cli.console import PlainConsole, table
+from meta_spliceai.cli.guard_paths import Reads, Writes
 from meta_spliceai.cli.options import (
     LARGEST_SEED,
     MOST_DOLLARS,
@@ -21,14 +21,18 @@ from meta_spliceai.cli.options import (
     Device,
     Kernel,
     Limit,
+    Prices,
     RunsDir,
     Seed,
     parse_duration,
     require_device,
 )
+from meta_spliceai.errors import InputError, RunError, unknown_value
+from meta_spliceai.files import atomic_write
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.execute.all_rows import Expected, Fate
+    from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 EXIT_ROWS_LEFT = 3
 """Nothing failed, and the time limit left rows for the next time."""
@@ -36,6 +40,7 @@ EXIT_ROWS_LEFT = 3
 PRICE_VARIABLE = "META_SPLICEAI_PRICE_PER_HOUR"
 """Dollars an hour of this machine; `launch` sets it on the machines that it rents."""
 
+DEFAULT_VOLUME = "meta-spliceai"
 QUICKSTART_ROWS = ("wt1-validated-delta", "wt1-simple-cnn")
 
 
@@ -47,14 +52,11 @@ def run(
         bool, typer.Option("--all", help="Every row that can be run, in the best order; goes on where it stopped.")
     ] = False,
     time_limit: Annotated[
-        str | None,
-        typer.Option(
-            "--time-limit", metavar="TIME", help="Stop cleanly after 9m, 1h30m …; exit code 3 if rows are left."
-        ),
+        str | None, typer.Option(metavar="TIME", help="Stop cleanly after 9m, 1h30m …; exit code 3 if rows are left.")
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option("--bundle", metavar="FILE", help="Take rows, data and weights from a bundle."),
+        typer.Option(metavar="FILE", help="Take rows, data and weights from a bundle."),
         Reads(what="bundle"),
     ] = None,
     assignments: Assignments = None,
@@ -65,7 +67,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw an unfinished run away and start over.")] = False,
     scale: Annotated[
-        str, typer.Option("--scale", help="full, or laptop: sizes with which a row ends in minutes on two cores.")
+        str, typer.Option(help="full, or laptop: sizes with which a row ends in minutes on two cores.")
     ] = "full",
     smoke: Annotated[
         bool,
@@ -73,13 +75,10 @@ def run(
             "--smoke", help="The row in miniature, to see that it runs; what --set names stays. Never a result."
         ),
     ] = False,
-    executor: Annotated[
-        str, typer.Option("--executor", help="local (this machine), ray (a cluster) or slurm.")
-    ] = "local",
+    executor: Annotated[str, typer.Option(help="local (this machine), ray (a cluster) or slurm.")] = "local",
     jobs: Annotated[
         int,
         typer.Option(
-            "--jobs",
             min=1,
             max=1024,
             metavar="N",
@@ -87,31 +86,24 @@ def run(
         ),
     ] = 1,
     ray_address: Annotated[
-        str | None, typer.Option("--ray-address", help="A Ray cluster (default: one is started on this machine).")
+        str | None, typer.Option(help="A Ray cluster (default: one is started on this machine).")
     ] = None,
     gpus_per_run: Annotated[
-        float | None,
-        typer.Option("--gpus-per-run", min=0, max=64, help="Share of a GPU for each run (ray), such as 0.25."),
+        float | None, typer.Option(min=0, max=64, help="Share of a GPU for each run (ray), such as 0.25.")
     ] = None,
     slurm: Annotated[
-        list[str] | None,
-        typer.Option("--slurm", metavar="KEY=VALUE", help="A setting of the Slurm job, such as partition=gpu."),
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the Slurm job, such as partition=gpu.")
     ] = None,
     track: Annotated[
-        list[str] | None,
-        typer.Option("--track", metavar="LOGGER", help="Also log to mlflow, csv, tensorboard, wandb or comet."),
+        list[str] | None, typer.Option(metavar="LOGGER", help="Also log to mlflow, csv, tensorboard, wandb or comet.")
     ] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option("--tracking-uri", help="Where to log (default: RUNS/tracking, MLflow in SQLite).")
+        str | None, typer.Option(help="Where to log (default: RUNS/tracking, MLflow in SQLite).")
     ] = None,
-    progress: Annotated[
-        str, typer.Option("--progress", help="auto (bars in a terminal), lines, json or quiet.")
-    ] = "auto",
+    progress: Annotated[str, typer.Option(help="auto (bars in a terminal), lines, json or quiet.")] = "auto",
     price_per_hour: Annotated[
         float | None,
-        typer.Option(
-            "--price-per-hour", min=0, max=MOST_DOLLARS, envvar=PRICE_VARIABLE, help="Dollars an hour of this machine."
-        ),
+        typer.Option(min=0, max=MOST_DOLLARS, envvar=PRICE_VARIABLE, help="Dollars an hour of this machine."),
     ] = None,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -143,9 +135,8 @@ def run(
       meta-spliceai run simple-cnn-501 --executor slurm --slurm partition=gpu \\
           --slurm gpus_per_node=1
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.spec.parts import missing_parts, require_something
-    from meta_spliceai.experiments.spec.rows import as_smoke, at_scale, change, find_row, load_rows
+    from meta_spliceai.experiments.spec.rows import find_row, load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
     require_device(device)
@@ -160,28 +151,20 @@ def run(
     if bundle is None:
         rows = load_rows()
     else:
-        from meta_spliceai.experiments.bundle.use import tell_origin, use_bundle
+        from meta_spliceai.experiments.bundle.archive import tell_origin, use_bundle
 
         opened = use_bundle(bundle)
         rows = opened.rows
-    wanted = list(assignments or [])
-    if limit is not None:
-        wanted.append(f"data.rows={limit}")
-    if seed is not None:
-        wanted.append(f"training.seed={seed}")
     # All rows are looked up and changed before the first one starts: a typing error must not show after hours.
     chosen = [spec for spec in rows.values() if not missing_parts(spec, rows)] if every else []
     chosen += [find_row(rows, row_id) for row_id in ids or ()]
-    # What is asked for by name goes before what --scale and --smoke make small.
-    chosen = [at_scale(spec, scale) for spec in chosen]
-    chosen = [as_smoke(spec) for spec in chosen] if smoke else chosen
-    specs = [change(spec, wanted) if wanted else spec for spec in chosen]
+    specs = _as_asked(chosen, _wanted(assignments, seed, limit), smoke, scale)
     workspace = Workspace.default(runs_dir)
     if executor == "local" and bundle is None:
         require_something(specs, workspace, rows)
 
     from meta_spliceai.cli.terminal import make_screen
-    from meta_spliceai.experiments.execute.all_rows import Place, run_at
+    from meta_spliceai.experiments.execute.place import Place, run_at
     from meta_spliceai.experiments.execute.queue import Request
     from meta_spliceai.experiments.tracking import check_loggers
 
@@ -202,30 +185,42 @@ def run(
         Request(spec, rows, workspace.root, device, resume, fresh, loggers, tracking_uri, price_per_hour)
         for spec in specs
     ]
-    if not expected:
-        outcomes = run_at(place, requests, screen)
-        screen.conclude(outcomes)
-        if any(outcome.failed for outcome in outcomes):
-            raise typer.Exit(2)
-        return
-    admission = Admission(expected, workspace, seconds)
+    admission = Admission(expected, workspace, seconds) if expected else None
     outcomes = run_at(place, requests, screen, None if seconds is None else began + seconds, admission)
     screen.conclude(outcomes)
-    ends = fates(expected, outcomes, admission.refused)
-    if progress != "json":
-        _tell(ends)
-    if any(end.state == "failed" for end in ends):
-        raise typer.Exit(2)
-    if any(end.state == "left" for end in ends):
-        raise typer.Exit(EXIT_ROWS_LEFT)
+    failed, left = any(outcome.failed for outcome in outcomes), False
+    if admission is not None:
+        ends = fates(expected, outcomes, admission.refused)
+        failed, left = (any(end.state == state for end in ends) for state in ("failed", "left"))
+        if progress != "json":
+            _tell(ends)
+    if failed or left:
+        raise typer.Exit(2 if failed else EXIT_ROWS_LEFT)
+
+
+def _wanted(assignments: list[str] | None, seed: int | None, limit: int | None = None) -> list[str]:
+    """What options set, as `--set` takes it."""
+    named = {"data.rows": limit, "training.seed": seed}
+    return [*(assignments or []), *(f"{field}={value}" for field, value in named.items() if value is not None)]
+
+
+def _as_asked(
+    specs: Sequence[ExperimentSpec], wanted: list[str], smoke: bool = False, scale: str = "full"
+) -> list[ExperimentSpec]:
+    """Rows as asked for: what is set by name goes before what --scale and --smoke make small."""
+    from meta_spliceai.experiments.spec.rows import as_smoke, at_scale, change
+
+    specs = [at_scale(spec, scale) for spec in specs]
+    specs = [as_smoke(spec) for spec in specs] if smoke else specs
+    return [change(spec, wanted) if wanted else spec for spec in specs]
 
 
 def _tell(ends: Sequence[Fate]) -> None:
-    table = Table("row", "state", "why", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = table("row", "state", "why")
     for end in ends:
-        table.add_row(end.row_id, end.state, end.why)
+        shown.add_row(end.row_id, end.state, end.why)
     console = PlainConsole()
-    console.print(table)
+    console.print(shown)
     counts = {state: sum(end.state == state for end in ends) for state in ("done", "left", "failed")}
     console.print(", ".join(f"{count} {state}" for state, count in counts.items()), highlight=False)
     if counts["left"]:
@@ -235,12 +230,10 @@ def _tell(ends: Sequence[Fate]) -> None:
 def quickstart(
     mutants: Annotated[
         int | None,
-        typer.Option(
-            "--mutants", min=200, max=MOST_ROWS, metavar="N", help="Use N of the measured mutants, drawn with the seed."
-        ),
+        typer.Option(min=200, max=MOST_ROWS, metavar="N", help="Use N of the measured mutants, drawn with the seed."),
     ] = None,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The seed of everything.")] = 0,
     runs_dir: RunsDir = None,
 ) -> None:
     """Train and evaluate two models on measured mutants; ends with a page.
@@ -258,17 +251,15 @@ def quickstart(
     require_device(device)
     from meta_spliceai.cli.leaderboard import print_board
     from meta_spliceai.cli.terminal import Terminal
-    from meta_spliceai.errors import RunError
     from meta_spliceai.experiments.board.leaderboard import boards
     from meta_spliceai.experiments.execute.queue import InProcess, Request, run_queue
     from meta_spliceai.experiments.report.site import build_report
-    from meta_spliceai.experiments.spec.rows import change, find_row, load_rows
+    from meta_spliceai.experiments.spec.rows import find_row, load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
     started = time.perf_counter()
     rows = load_rows()
-    wanted = [f"data.rows={mutants}"] if mutants is not None else []
-    specs = [change(find_row(rows, row_id), [f"training.seed={seed}", *wanted]) for row_id in QUICKSTART_ROWS]
+    specs = _as_asked([find_row(rows, row_id) for row_id in QUICKSTART_ROWS], _wanted(None, seed, mutants))
     workspace = Workspace.default(runs_dir)
     terminal = Terminal()
     requests = [Request(spec, rows, workspace.root, device, resume=True) for spec in specs]
@@ -287,3 +278,99 @@ def quickstart(
     again = f"; {reused} of {len(outcomes)} runs were finished before and are shown as they are" if reused else ""
     console.print(f"done in {time.perf_counter() - started:.0f} s{again}", highlight=False)
     console.print(f"page: {page.resolve()}", highlight=False, soft_wrap=True)
+
+
+def launch(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Rows of `meta-spliceai wishlist`.")],
+    cloud: Annotated[str, typer.Option(help="Whose machine: runpod, aws, gcp, azure, lambda …")] = "runpod",
+    spot: Annotated[
+        bool, typer.Option("--spot", help="A cheaper machine that may be taken away; the job goes on on another.")
+    ] = False,
+    gpu: Annotated[str | None, typer.Option(help="This card (default: where the rows cost least).")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the job, the offer and the cost; needs no account.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Submit without asking.")] = False,
+    assignments: Assignments = None,
+    seed: Seed = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="The rows in miniature, to see that the way works.")] = False,
+    volume: Annotated[
+        str | None, typer.Option(help=f"SkyPilot volume for runs and caches (default: {DEFAULT_VOLUME}).")
+    ] = None,
+    bucket: Annotated[
+        str | None, typer.Option(help="Bucket for runs and caches instead: s3://NAME, gs://NAME …")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="Container image, with its tag.")] = None,
+    wheel: Annotated[
+        Path | None, typer.Option(help="This package's wheel (default: built from the checkout)."), Reads()
+    ] = None,
+    prices: Prices = None,
+    out: Annotated[Path, typer.Option(help="Where the job's YAML is written."), Writes()] = Path(
+        "meta-spliceai-job.yaml"
+    ),
+    runs_dir: RunsDir = None,
+) -> None:
+    """Run rows on a rented machine, as a managed job of SkyPilot's.
+
+    The planner chooses the card on which the rows cost least. The job installs
+    this package's wheel and calls `meta-spliceai run ID... --resume`; runs,
+    caches and data lie on a volume or in a bucket, so that a machine that is
+    taken away costs at most an epoch. It costs money: what, is shown and
+    asked first. --dry-run only shows it.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai launch validated-delta-50k --cloud runpod --dry-run
+      meta-spliceai launch simple-cnn-501 validated-delta-10k --spot \\
+          --gpu "RTX 4090"
+      meta-spliceai launch validated-delta-50k --cloud aws \\
+          --bucket s3://my-lab-runs --yes
+    """
+    from meta_spliceai.experiments.execute import on_cloud
+    from meta_spliceai.experiments.plan.planner import Planner
+    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, find_row, load_rows
+    from meta_spliceai.experiments.store.workspace import Workspace
+
+    if cloud not in on_cloud.CLOUDS:
+        raise unknown_value("cloud", cloud, on_cloud.CLOUDS, where="--cloud")
+    if wheel is not None and not wheel.is_file():
+        raise InputError(f"--wheel {wheel}: no such file")
+    rows = load_rows()
+    wanted = _wanted(assignments, seed)
+    specs = _as_asked([find_row(rows, row_id) for row_id in ids], wanted, smoke)
+    rental = on_cloud.Rental(
+        ids=tuple(ids),
+        options=(*(word for assignment in wanted for word in ("--set", assignment)), *(["--smoke"] if smoke else [])),
+        cloud=cloud,
+        spot=spot,
+        volume=volume if volume is not None or bucket is not None else DEFAULT_VOLUME,
+        bucket=bucket,
+        image=image or on_cloud.IMAGE,
+        wheel=wheel or out.parent / "dist" / on_cloud.wheel_name(),
+        wishlist=OWN_FOLDER if OWN_FOLDER.is_dir() else None,
+    )
+    planner = Planner(Workspace.default(runs_dir), rows, prices, cloud=cloud)
+    card = planner.market.find(gpu, "--gpu").name if gpu is not None else None
+    plan = planner.rows(specs, card)
+    offer = on_cloud.choose_offer(plan.rows, cloud, card)
+    task = on_cloud.make_task(rental, offer)
+    job = on_cloud.task_as_yaml(task)
+    typer.echo(f"# {out}\n{job}")
+    for line in on_cloud.cost_in_words(offer, spot):
+        typer.echo(line)
+    for warning in plan.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if dry_run:
+        typer.echo("dry run: nothing was written or submitted")
+        return
+    command = on_cloud.sky_command()
+    if not yes and not sys.stdin.isatty():
+        raise InputError("launch costs money and asks first; there is no terminal to ask in: add --yes, or --dry-run")
+    if not yes:
+        typer.confirm("submit it?", abort=True)
+    if wheel is None:
+        on_cloud.build_wheel(rental.wheel.parent)
+    with atomic_write(out) as handle:
+        handle.write(job)
+    on_cloud.submit(command, out, task["name"])
+    typer.echo(f"submitted as {task['name']}; `sky jobs queue` and `sky jobs logs --name {task['name']}` show it")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
-from meta_spliceai.cli.console import PlainConsole, print_json, styled
+from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
 from meta_spliceai.cli.guard_paths import Writes
 from meta_spliceai.cli.leaderboard import METRIC_WIDTH, print_board
 from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
+from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
+
+RECORDED = ("smoke", "seed", "seconds", "device", "started", "finished")
+"""What `runs list` says of a run beside its state."""
 
 group = typer.Typer(help="What has been run: list, show, compare, diff, prune, export.", no_args_is_help=True)
 
@@ -21,8 +23,7 @@ group = typer.Typer(help="What has been run: list, show, compare, diff, prune, e
 @group.command("list")
 def list_runs(
     state: Annotated[
-        str | None,
-        typer.Option("--state", help="Only runs in this state: running, finished, failed, interrupted, damaged."),
+        str | None, typer.Option(help="Only runs in this state: running, finished, failed, interrupted, damaged.")
     ] = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
@@ -35,31 +36,17 @@ def list_runs(
       meta-spliceai runs list
       meta-spliceai runs list --state failed --json
     """
-    from meta_spliceai.errors import unknown_value
     from meta_spliceai.experiments.store.workspace import STATES, Workspace
 
     if state is not None and state not in STATES:
         raise unknown_value("state", state, STATES, where="--state")
     workspace = Workspace.default(runs_dir, ledgers)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for run in workspace.runs():
         if state is None or run.state() == state:
-            record = run.record()
-            rows.append(
-                {
-                    "run": run.name,
-                    "row": run.row_id,
-                    "state": run.state(),
-                    "reason": run.reason(),
-                    "stale": run.stale(),
-                    "smoke": bool(record.get("smoke")),
-                    "seed": record.get("seed"),
-                    "seconds": record.get("seconds"),
-                    "device": record.get("device"),
-                    "started": record.get("started"),
-                    "finished": record.get("finished"),
-                }
-            )
+            found = {"run": run.name, "row": run.row_id, "state": run.state(), "reason": run.reason()}
+            record = {"smoke": False, **run.record()}
+            rows.append({**found, "stale": run.stale(), **{key: record.get(key) for key in RECORDED}})
     if as_json:
         print_json(rows)
         return
@@ -70,11 +57,7 @@ def list_runs(
     if not rows:
         console.print(f"no runs in {workspace.root}")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("run", no_wrap=True)
-    table.add_column("state")
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("finished (UTC)", no_wrap=True)
+    shown = table("run", "state", "time", "finished (UTC)", right=["time"], whole=("run", "time", "finished (UTC)"))
     for row in rows:
         words = [str(row["state"]) + (" (smoke)" if row["smoke"] else "")]
         words += [str(row["reason"])] if row["reason"] else []
@@ -82,8 +65,8 @@ def list_runs(
         seconds = "" if row["seconds"] is None else duration(row["seconds"])
         # To the minute; --json has it to the second.
         finished = str(row["finished"] or "")[:16].replace("T", " ")
-        table.add_row(str(row["run"]), "\n".join(words), seconds, finished)
-    console.print(table)
+        shown.add_row(str(row["run"]), "\n".join(words), seconds, finished)
+    console.print(shown)
 
 
 @group.command()
@@ -103,7 +86,6 @@ def show(
       meta-spliceai runs show wt1-simple-cnn
       meta-spliceai runs show wt1-simple-cnn-0123456789ab --json
     """
-    from meta_spliceai.errors import IntegrityError
     from meta_spliceai.experiments.store.workspace import Workspace
 
     run = Workspace.default(runs_dir, ledgers).find(name)
@@ -123,18 +105,8 @@ def show(
     console.print(
         styled((run.name, "bold"), f": {record['state']}" + (f" ({record['reason']})" if record["reason"] else ""))
     )
-    for key in (
-        "title",
-        "started",
-        "finished",
-        "seconds",
-        "device",
-        "threads",
-        "seed",
-        "code",
-        "weights_origin",
-        "parameters",
-    ):
+    first = ("title", "started", "finished", "seconds", "device", "threads", "seed")
+    for key in (*first, "code", "weights_origin", "parameters"):
         if record.get(key) is not None:
             console.print(f"  {key}: {record[key]}", highlight=False)
     console.print(f"  folder: {run.path}", highlight=False, soft_wrap=True)
@@ -183,18 +155,15 @@ def compare(
     # As many as the terminal is wide, those that leaderboards show first.
     order = [name for name in SHOWN if name in evaluated] + [name for name in evaluated if name not in SHOWN]
     widest = max(len(scorer.name) for scorer in evaluation.scorers)
-    shown = order[: max(1, (console.width - widest - 2) // METRIC_WIDTH)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for metric in shown:
-        table.add_column(SHOWN.get(metric, metric.replace("_", " ")), justify="right", no_wrap=True)
+    wanted = order[: max(1, (console.width - widest - 2) // METRIC_WIDTH)]
+    headings = [SHOWN.get(metric, metric.replace("_", " ")) for metric in wanted]
+    shown = table("", *headings, right=headings, whole=("", *headings))
     for scorer in evaluation.scorers:
         mine = found[found["scorer"] == scorer.name].set_index("metric")
-        cells = [estimate(mine.loc[metric].to_dict()) for metric in shown]
-        table.add_row(scorer.name, *cells)
-    console.print(table)
-    if len(shown) < len(order):
-        console.print(f"  {len(order) - len(shown)} further metrics: in a wider terminal, or with --json")
+        shown.add_row(scorer.name, *(estimate(mine.loc[metric].to_dict()) for metric in wanted))
+    console.print(shown)
+    if len(wanted) < len(order):
+        console.print(f"  {len(order) - len(wanted)} further metrics: in a wider terminal, or with --json")
     for verdict in evaluation.verdicts():
         console.print(f"  {verdict.scorer} {verdict.text}", highlight=False)
 
@@ -224,8 +193,7 @@ def diff(
 
     tables = diff_runs(*pair)
     if as_json:
-        records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
-        print_json(records)
+        print_json({name: json.loads(found.to_json(orient="records")) for name, found in tables.items()})
         return
     console = PlainConsole()
     if tables["fields"].empty and tables["environment"].empty:
@@ -233,16 +201,10 @@ def diff(
     for name, found in tables.items():
         if found.empty:
             continue
-        table = Table(*[str(column) for column in found.columns], box=box.SIMPLE_HEAD, pad_edge=False, title=name)
+        shown = table(*map(str, found.columns), title=name)
         for row in found.itertuples(index=False):
-            table.add_row(*[_shown(value) for value in row])
-        console.print(table)
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+            shown.add_row(*(f"{one:.4g}" if isinstance(one, float) else "" if one is None else str(one) for one in row))
+        console.print(shown)
 
 
 @group.command()
@@ -261,7 +223,6 @@ def prune(
       meta-spliceai runs prune
       meta-spliceai runs prune --runs-dir lab/runs --yes
     """
-    from meta_spliceai.errors import RunError
     from meta_spliceai.experiments.store.keep_runs import remove_run, sort_runs
     from meta_spliceai.experiments.store.workspace import Workspace
 
@@ -308,7 +269,7 @@ def export(
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option("--into", metavar="DIR", help="A ledger of finished runs without what is heavy, such as results."),
+        typer.Option(metavar="DIR", help="A ledger of finished runs without what is heavy, such as results."),
         Writes(folder="ledger.*"),
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="With --into: models too, of at most 20 MB each.")] = False,
@@ -336,7 +297,6 @@ def export(
       meta-spliceai runs export --into results
       meta-spliceai runs export --into results --predictions --no-labels
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)

@@ -11,27 +11,24 @@ import typer
 from meta_spliceai.cli.guard_paths import Writes
 from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Threads
 from meta_spliceai.cli.score import announced_model, genome_of, refuse_suffix
+from meta_spliceai.errors import InputError
 
 
 def saturate(
     out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (Parquet)."), Writes()],
     annotation: Annotation,
     reference: Reference = None,
-    region: Annotated[
-        str | None, typer.Option("--region", metavar="CHR:START-END", help="1-based, both ends included.")
-    ] = None,
+    region: Annotated[str | None, typer.Option(metavar="CHR:START-END", help="1-based, both ends included.")] = None,
     exon: Annotated[
-        str | None, typer.Option("--exon", metavar="GENE:NUMBER", help="Exons count from 1 along the transcript.")
+        str | None, typer.Option(metavar="GENE:NUMBER", help="Exons count from 1 along the transcript.")
     ] = None,
     gene: Annotated[
-        str | None, typer.Option("--gene", metavar="NAME", help="A whole gene; with --region: which gene there.")
+        str | None, typer.Option(metavar="NAME", help="A whole gene; with --region: which gene there.")
     ] = None,
-    around: Annotated[
-        int, typer.Option("--around", min=0, max=1_000_000, help="With --exon: bases added on either side.")
-    ] = 50,
+    around: Annotated[int, typer.Option(min=0, max=1_000_000, help="With --exon: bases added on either side.")] = 50,
     indels: Annotated[bool, typer.Option("--indels", help="Also 1-base deletions and insertions.")] = False,
     figure: Annotated[
-        Path | None, typer.Option("--figure", metavar="FILE", help="Heat map to draw (.png or .svg)."), Writes()
+        Path | None, typer.Option(metavar="FILE", help="Heat map to draw (.png or .svg)."), Writes()
     ] = None,
     base: Base = "spliceai",
     distance: Distance = 50,
@@ -55,7 +52,6 @@ def saturate(
       meta-spliceai saturate --gene SMN1 --base cispliceai -R hg38.fa \\
           -A grch38 -o smn1.parquet
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.spec.parts import require_networks
     from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 

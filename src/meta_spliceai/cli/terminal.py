@@ -4,16 +4,14 @@ lines for machines (those on stdout), or nothing."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from meta_spliceai.cli.console import PlainConsole, as_json
 from meta_spliceai.errors import unknown_value
-from meta_spliceai.experiments.execute.queue import Screen
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.runner import Outcome
 from meta_spliceai.experiments.store.workspace import now
@@ -23,14 +21,7 @@ SECONDS_BETWEEN_LINES = 15
 WAYS = ("auto", "lines", "json", "quiet")
 
 
-class ConcludingScreen(Screen, Protocol):
-    """A screen that also shows what came out."""
-
-    def conclude(self, outcomes: Sequence[Outcome]) -> None:
-        """Show what came out."""
-
-
-def make_screen(way: str, price_per_hour: float | None = None, several: bool = False) -> ConcludingScreen:
+def make_screen(way: str, price_per_hour: float | None = None, several: bool = False) -> Terminal | JsonLines | Quiet:
     """The screen for `--progress`.
 
     Args:
@@ -62,7 +53,7 @@ class _Bars(Progress):
             self.stop()
 
 
-class Terminal:
+class Terminal(Callback):
     """A callback that draws bars where somebody can see them and prints a line now and then where not.
 
     `row` gives callbacks for several rows at a time, whose lines and bars carry the row's name.
@@ -84,6 +75,7 @@ class Terminal:
         self.bars = bars or _Bars(*columns, *times, console=self.console, transient=True)
         self.began = self.last_line = time.perf_counter()
         self.validation = "-"
+        self.steps: dict[str, TaskID] = {}
         self.training: tuple[str, TaskID] | None = None
         self.pace = ("", 0.0, 0.0)  # what is trained, since when, and what share of it was done then
 
@@ -96,36 +88,31 @@ class Terminal:
     def _named(self, line: str) -> str:
         return f"{self.label}: {line}" if self.label else line
 
-    @contextmanager
-    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Show one step; the callable takes the number of units done since its last call."""
-        self._end_training()
-        started, done = time.perf_counter(), 0
-        task = self.bars.begin(self._named(name), total) if self.console.is_terminal else None
-
-        def advance(units: int) -> None:
-            nonlocal done
-            done += units
-            text = f"{done:,}" + (f" of {total:,}" if total else "")
-            if task is not None:
-                self.bars.update(task, completed=done, text=text)
-            elif self._due():
-                self.say(f"{name}: {text}")
-
-        try:
-            yield advance
-        finally:
-            if task is not None:
-                self.bars.end(task)
-        self.say(f"{name}: {time.perf_counter() - started:.1f} s")
-
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        if kind == "epoch":
+        if kind == "step":
+            self._show_step(**facts)
+        elif kind == "step-end":
+            if (task := self.steps.pop(facts["step"], None)) is not None:
+                self.bars.end(task)
+            if facts["seconds"] is not None:
+                self.say(f"{facts['step']}: {facts['seconds']:.1f} s")
+        elif kind == "epoch":
             self.validation = f"{facts['val_loss']:.4f}"
         elif kind == "training":
             self._show_training(facts)
         elif kind == "end":
             self._end_training()
+
+    def _show_step(self, step: str, done: int, total: int | None) -> None:
+        text = f"{done:,}" + (f" of {total:,}" if total else "") if done else ""
+        if not done:
+            self._end_training()
+        if self.console.is_terminal:
+            if step not in self.steps:
+                self.steps[step] = self.bars.begin(self._named(step), total)
+            self.bars.update(self.steps[step], completed=done, text=text)
+        elif done and self._due():
+            self.say(f"{step}: {text}")
 
     def _show_training(self, facts: dict[str, Any]) -> None:
         what = "training" if facts["fold"] is None else f"training fold {facts['fold']}"
@@ -164,11 +151,10 @@ class Terminal:
         self.training, self.pace = None, ("", 0.0, 0.0)
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
-        """Print the rows that have a result, on stdout."""
         conclude_in_words(outcomes)
 
 
-class JsonLines:
+class JsonLines(Callback):
     """One JSON object a line on stdout for everything that happens: at (UTC), row, event and what belongs to it."""
 
     def __init__(
@@ -183,26 +169,10 @@ class JsonLines:
     def say(self, line: str) -> None:
         self._emit("line", {"line": line})
 
-    @contextmanager
-    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Events `step`, at most one a second, and `step-end`."""
-        started = last = time.perf_counter()
-        done = 0
-        self._emit("step", {"step": name, "done": 0, "total": total})
-
-        def advance(units: int) -> None:
-            nonlocal done, last
-            done += units
-            if time.perf_counter() - last >= 1:
-                last = time.perf_counter()
-                self._emit("step", {"step": name, "done": done, "total": total})
-
-        yield advance
-        self._emit("step-end", {"step": name, "seconds": round(time.perf_counter() - started, 3)})
-
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        price = self.price_per_hour
-        dollars = {} if price is None else {"dollars": round((time.perf_counter() - self.began) / 3600 * price, 4)}
+        dollars: dict[str, float] = {}
+        if self.price_per_hour is not None and not kind.startswith("step"):
+            dollars["dollars"] = round((time.perf_counter() - self.began) / 3600 * self.price_per_hour, 4)
         self._emit(kind, {**facts, **dollars})
 
     def _emit(self, event: str, facts: dict[str, Any]) -> None:
@@ -224,25 +194,17 @@ class JsonLines:
             JsonLines(None, self.write, outcome.spec.id)._emit("outcome", facts)
 
 
-class Quiet:
+class Quiet(Callback):
     """Shows nothing but errors and what came out."""
 
     def say(self, line: str) -> None:
         if line.startswith("error"):
             typer.echo(line, err=True)
 
-    @contextmanager
-    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        yield lambda _: None
-
-    def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        """Nothing."""
-
     def row(self, label: str) -> Callback:
         return self
 
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
-        """Print the rows that have a result, on stdout."""
         conclude_in_words(outcomes)
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich import box
-from rich.table import Table
 
-from meta_spliceai.cli.console import PlainConsole, print_json, styled
+from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
 from meta_spliceai.cli.guard_paths import Reads, Writes
 from meta_spliceai.cli.options import MOST_ROWS, AsJson, Ledgers, RunsDir
+from meta_spliceai.errors import InputError, MetaSpliceAIError, unknown_value
 
 DOCUMENT = Path("WISHLIST.md")
 
@@ -25,9 +24,7 @@ Checked = TypeVar("Checked")
 @group.callback(invoke_without_command=True)
 def wishlist(
     context: typer.Context,
-    state: Annotated[
-        str | None, typer.Option("--state", help="Only rows in this state: wished, runnable or completed.")
-    ] = None,
+    state: Annotated[str | None, typer.Option(help="Only rows in this state: wished, runnable or completed.")] = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
@@ -48,7 +45,6 @@ def wishlist(
     """
     if context.invoked_subcommand is not None:
         return
-    from meta_spliceai.errors import unknown_value
     from meta_spliceai.experiments.spec.rows import load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
     from meta_spliceai.experiments.wishlist.render_wishlist import STATES, state_of_rows
@@ -64,27 +60,24 @@ def wishlist(
         return
 
     console = PlainConsole()
-    table = Table(title="Wishlist", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("id", no_wrap=True)
-    table.add_column("GB", justify="right", no_wrap=True)
-    table.add_column("hours", justify="right", no_wrap=True)
-    table.add_column("priority", no_wrap=True)
-    table.add_column("state")
+    numbers = ("GB", "hours")
+    whole = ("id", *numbers, "priority")
+    shown = table(*whole, "state", title="Wishlist", right=numbers, whole=whole)
     colours = {"wished": "yellow", "runnable": "cyan", "completed": "green"}
     section = None
     for row in found:
         if row.spec.section != section:
             section = row.spec.section
-            table.add_section()
-            table.add_row(styled((section, "bold")))
-        table.add_row(
+            shown.add_section()
+            shown.add_row(styled((section, "bold")))
+        shown.add_row(
             row.spec.id,
             row.vram,
             row.hours,
             row.priority,
             styled((row.state, colours[row.state]), f"\n{row.last_run}" if row.last_run else ""),
         )
-    console.print(table)
+    console.print(shown)
     missing: dict[str, list[str]] = {}
     for row in found:
         for part in row.missing:
@@ -97,48 +90,40 @@ def wishlist(
 
 @group.command()
 def add(
-    title: Annotated[str | None, typer.Option("--title", help="What the row is called on the wishlist.")] = None,
+    title: Annotated[str | None, typer.Option(help="What the row is called on the wishlist.")] = None,
     row_id: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="Its name in `run ID` (default: made of the title).")
     ] = None,
-    section: Annotated[
-        str | None, typer.Option("--section", help="Section of the wishlist (default: My experiments).")
-    ] = None,
-    purpose: Annotated[str | None, typer.Option("--purpose", help="The question that the row answers.")] = None,
+    section: Annotated[str | None, typer.Option(help="Section of the wishlist (default: My experiments).")] = None,
+    purpose: Annotated[str | None, typer.Option(help="The question that the row answers.")] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="ENCODER", help="gated-cnn, simple-cnn, hyenadna-small-32k …")
+        str | None, typer.Option(metavar="ENCODER", help="gated-cnn, simple-cnn, hyenadna-small-32k …")
     ] = None,
-    head: Annotated[str | None, typer.Option("--head", help="delta, quantile, binary … (default: delta).")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="A data set of `meta-spliceai data list`.")] = None,
+    head: Annotated[str | None, typer.Option(help="delta, quantile, binary … (default: delta).")] = None,
+    data: Annotated[str | None, typer.Option(help="A data set of `meta-spliceai data list`.")] = None,
     samples: Annotated[
         int | None, typer.Option("--rows", min=1, max=MOST_ROWS, metavar="N", help="Number of variants (default: all).")
     ] = None,
     window: Annotated[
-        int | None,
-        typer.Option("--window", min=3, max=1_000_001, metavar="N", help="Bases of a window, odd (default: 501)."),
+        int | None, typer.Option(min=3, max=1_000_001, metavar="N", help="Bases of a window, odd (default: 501).")
     ] = None,
     split: Annotated[
-        str | None,
-        typer.Option("--split", help="What is held out together (default: as other rows on the data set do)."),
+        str | None, typer.Option(help="What is held out together (default: as other rows on the data set do).")
     ] = None,
-    vram: Annotated[
-        str | None, typer.Option("--vram", metavar="GB", help="Your guess of GPU memory: 12GB, 48GB+.")
-    ] = None,
-    hours: Annotated[
-        str | None, typer.Option("--hours", metavar="FROM-TO", help="Your guess of time: 3h, 2-4h, 30min.")
-    ] = None,
-    priority: Annotated[str | None, typer.Option("--priority", help="high, medium or low.")] = None,
+    vram: Annotated[str | None, typer.Option(metavar="GB", help="Your guess of GPU memory: 12GB, 48GB+.")] = None,
+    hours: Annotated[str | None, typer.Option(metavar="FROM-TO", help="Your guess of time: 3h, 2-4h, 30min.")] = None,
+    priority: Annotated[str | None, typer.Option(help="high, medium or low.")] = None,
     starred: Annotated[bool, typer.Option("--star", help="Mark it with a star.")] = False,
     what: Annotated[
-        str | None, typer.Option("--what", help="Words for the table's middle column (default: made of the row).")
+        str | None, typer.Option(help="Words for the table's middle column (default: made of the row).")
     ] = None,
-    note: Annotated[str, typer.Option("--note", help="A note beside the table.")] = "",
+    note: Annotated[str, typer.Option(help="A note beside the table.")] = "",
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Any other field, as in `run`; may be given several times."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="YAML file in ./wishlist (default: the one that holds the section).")
+        Path | None, typer.Option(help="YAML file in ./wishlist (default: the one that holds the section).")
     ] = None,
 ) -> None:
     """Add a row to your own wishlist: ./wishlist/*.yaml.
@@ -158,7 +143,6 @@ def add(
           --data wt1-exon5 \\
           --set ensemble.members='\\[wt1-simple-cnn, wt1-validated-delta]'
     """
-    from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.spec.parts import offered_parts
     from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
     from meta_spliceai.experiments.wishlist import add_row
@@ -238,8 +222,6 @@ def _on_terminal() -> bool:
 
 def _ask(question: str, check: Callable[[str], Checked], default: str) -> Checked:
     """Ask until the answer can be used; what is wrong with it is said."""
-    from meta_spliceai.errors import MetaSpliceAIError
-
     while True:
         answer = typer.prompt(question, default=default, show_default=bool(default))
         try:
@@ -250,7 +232,7 @@ def _ask(question: str, check: Callable[[str], Checked], default: str) -> Checke
 
 @group.command()
 def render(
-    out: Annotated[Path, typer.Option("--out", help="The Markdown file to write."), Writes()] = DOCUMENT,
+    out: Annotated[Path, typer.Option(help="The Markdown file to write."), Writes()] = DOCUMENT,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -286,7 +268,7 @@ def import_(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the YAML files (default: ./wishlist, where rows are found)."),
+        typer.Option(help="Folder for the YAML files (default: ./wishlist, where rows are found)."),
         Writes(folder="*.yaml"),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Write the rows that the catalogue knows already, too.")] = False,
@@ -303,7 +285,6 @@ def import_(
       meta-spliceai wishlist import GPU_EXPERIMENT_WISHLIST.md
       meta-spliceai wishlist import OTHER.md --out lab/wishlist --all
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
     from meta_spliceai.experiments.wishlist.add_row import write_rows
     from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist

@@ -78,7 +78,7 @@ def tracked(callback: Callback, names: Sequence[str], workspace: Workspace, uri:
     return Tracked(callback, known, workspace.root / FOLDER, uri) if known else callback
 
 
-class Tracked:
+class Tracked(Callback):
     """See `tracked`. A logger that cannot begin stops the run before any work; one that fails later is left, and said
     to be, because the ledger has everything and the work is not to be lost over it."""
 
@@ -89,9 +89,6 @@ class Tracked:
 
     def say(self, line: str) -> None:
         self.callback.say(line)
-
-    def stage(self, name: str, total: int | None = None) -> Any:
-        return self.callback.stage(name, total)
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         """Hand the facts on, and write them."""

@@ -17,9 +17,8 @@ from meta_spliceai.datasets import load_dataset, registry
 from meta_spliceai.datasets.registry import Loaded
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments.bundle import make
-from meta_spliceai.experiments.bundle.archive import read_index
-from meta_spliceai.experiments.bundle.make import Content, Options, make_bundle, with_members
-from meta_spliceai.experiments.bundle.use import open_bundle, read_opened, use_bundle
+from meta_spliceai.experiments.bundle.archive import open_bundle, read_index, read_opened, use_bundle
+from meta_spliceai.experiments.bundle.make import Options, make_bundle, with_members
 from meta_spliceai.experiments.run import prepare
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
@@ -137,21 +136,6 @@ def test_rounded_scores_travel_and_the_result_says_so(
         make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), Options(digits=2))
 
 
-def test_scores_that_make_the_file_too_large_stay_behind_and_it_says_so(
-    rows: Rows, workspace: Workspace, tmp_path: Path
-) -> None:
-    run_experiment(rows["toy-row"], workspace, "cpu", rows=rows)
-    whole = make_bundle([rows["toy-row"]], rows, tmp_path / "whole.zip", Silent())
-    file = whole.parts["base scores"]
-    made = make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), Options(most_bytes=whole.bytes - 1))
-    assert made.bytes < whole.bytes - 0.9 * file
-    (network,) = made.index["networks"]
-    assert (network["scores"], network["of"]) == (0, 240)
-    assert network["left_out"] == pytest.approx(file, rel=0.05)  # the zip shortens it a little
-    assert "base scores" not in made.parts
-    assert read_index(made.path)["networks"] == made.index["networks"]
-
-
 def test_a_row_that_draws_fewer_takes_fewer_bases(rows: Rows, tmp_path: Path) -> None:
     few = rows["toy-row"].model_copy(update={"data": rows["toy-row"].data.model_copy(update={"rows": 20})})
     all_of_them = make_bundle([rows["toy-row"]], rows, tmp_path / "all.zip", Silent())
@@ -162,62 +146,12 @@ def test_a_row_that_draws_fewer_takes_fewer_bases(rows: Rows, tmp_path: Path) ->
 
 
 def test_too_large_is_refused_with_what_is_large(rows: Rows, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"MB, 0\.0 MB are allowed: .*variants, genes and sequence"):
+    words = r"MB, 0\.0 MB are allowed: variants, genes and sequence .* largest files: bundle/data/0-toy/.*--max-size"
+    with pytest.raises(InputError, match=words):
         make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), Options(most_bytes=1_000))
     assert not (tmp_path / "b.zip").exists()
     with pytest.raises(InputError, match="no row was given"):
         make_bundle([], rows, tmp_path / "b.zip", Silent())
-
-
-def test_rows_that_make_the_file_too_large_are_left_out_where_that_is_asked_for(
-    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    toy = registry.get("toy")
-
-    def second() -> Loaded:
-        assert toy.loader is not None
-        return dataclasses.replace(toy.loader(), dataset=registry.get("toy-two"))
-
-    monkeypatch.setitem(registry._DATASETS, "toy-two", dataclasses.replace(toy, name="toy-two", loader=second))
-    data = rows["toy-wide"].data.model_copy(update={"name": "toy-two"})
-    catalogue = {**rows, "toy-wide": rows["toy-wide"].model_copy(update={"data": data})}
-    specs = list(catalogue.values())
-    whole = make_bundle(specs, catalogue, tmp_path / "whole.zip", Silent())
-    assert whole.index["rows"] == ["toy-row", "toy-wide", "toy-pair"]
-    with pytest.raises(InputError, match="are allowed"):
-        make_bundle(specs, catalogue, tmp_path / "b.zip", Silent(), Options(most_bytes=whole.bytes - 1))
-    made = make_bundle(
-        specs, catalogue, tmp_path / "b.zip", Silent(), Options(most_bytes=whole.bytes - 100, leave_out=True)
-    )
-    # Wider windows take more bases; the ensemble goes with its member.
-    assert made.index["rows"] == ["toy-row"]
-    assert [data["name"] for data in made.index["data"]] == ["toy"]
-    assert made.bytes < whole.bytes
-    assert [line.split(":")[0] for line in sorted(made.index["missing"])] == ["row toy-pair", "row toy-wide"]
-    assert any("left out so that the file has no more than" in line for line in made.index["missing"])
-    assert list(open_bundle(made.path, tmp_path / "mirror").rows) == ["toy-row"]
-    with pytest.raises(InputError, match="are allowed"):  # not one row fits
-        make_bundle(specs, catalogue, tmp_path / "c.zip", Silent(), Options(most_bytes=500, leave_out=True))
-
-
-def test_the_rows_that_free_most_each_go_first(toy_row: ExperimentSpec, tmp_path: Path) -> None:
-    def row(name: str, *members: str) -> ExperimentSpec:
-        values = {**toy_row.model_dump(mode="json"), "id": name}
-        return ExperimentSpec.model_validate(values | ({"ensemble": {"members": members}} if members else {}))
-
-    content = Content(tmp_path, [row("a"), row("b"), row("c"), row("bc", "b", "c"), row("d")])
-    for name, size, needed_by in (("shared", 900, "abcd"), ("small", 300, "a"), ("large", 500, "b")):
-        (tmp_path / name).write_bytes(bytes(size))
-        content.add(tmp_path / name, needed_by)
-    # `a` frees 300; `b` frees 500, and its ensemble goes with it: 250 each.
-    assert content.leave_out_dearest_rows("too large")
-    assert (list(content.left_out), tmp_path / "small" in content.files()) == (["a"], False)
-    assert content.leave_out_dearest_rows("too large")
-    assert content.left_out["b"] == "too large"
-    assert content.left_out["bc"] == "its member b is not in the bundle"
-    assert [spec.id for spec in content.rows] == ["c", "d"]
-    assert not content.leave_out_dearest_rows("too large")  # what is left is everybody's
-    assert content.files() == {tmp_path / "shared": {"c", "d"}}
 
 
 def test_rows_that_cannot_be_packed_are_left_out_where_that_is_asked_for(rows: Rows, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import torch
 
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MissingResourceError
-from meta_spliceai.experiments.plan import data_facts
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.spec.experiment import DataSpec
 from meta_spliceai.experiments.spec.rows import load_rows
@@ -42,7 +41,7 @@ def test_plans_are_the_kept_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def not_there(_: DataSpec) -> Loaded:
         raise MissingResourceError("not here")
 
-    monkeypatch.setattr(data_facts, "load_rows_of", not_there)  # rows are counted as declared on every machine
+    monkeypatch.setattr(run_work, "load_rows_of", not_there)  # rows are counted as declared on every machine
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
     rows = load_rows(own=None)
     planner = Planner(Workspace(tmp_path / "runs"), rows, today=date(2026, 11, 29))

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
-import sys
-from datetime import date
-from importlib.util import find_spec
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
+from meta_spliceai.errors import InputError, MissingResourceError
+from meta_spliceai.experiments.plan import gpu_prices
 from meta_spliceai.experiments.plan.gpu_prices import (
     Market,
     load_market,
@@ -22,6 +18,7 @@ from meta_spliceai.experiments.plan.gpu_prices import (
     refresh_prices,
     refreshed_file,
 )
+from tests.file_server import FileServer
 
 OWN = """history:
   - as_of: 2024-01-05
@@ -206,54 +203,21 @@ def test_a_catalogue_in_another_format_is_refused(tmp_path: Path, market: Market
         price_table(file, "runpod", market, "2026-09-21")
 
 
-@pytest.fixture
-def sky_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """SkyPilot itself, asked offline: its folder of catalogues holds what a test puts there. Returns that folder."""
-    python = sys.executable if find_spec("sky") is not None else os.environ.get("SKY_PYTHON")
-    if python is None:
-        pytest.skip("the extra 'cloud' is not installed (nor is SKY_PYTHON set to a Python that has it)")
-    if find_spec("sky") is None:  # installed apart, as by pipx: its command is on the path
-        command = tmp_path / "bin" / "sky"
-        command.parent.mkdir()
-        command.write_text(f"#!{python}\n")
-        command.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
-    for scheme in ("http", "https"):  # no network, wherever this runs
-        monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
-    code = "from sky.catalog import common; print(common.get_catalog_path(''))"
-    asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    return Path(asked.stdout.strip().splitlines()[-1])
-
-
-@pytest.mark.slow
-def test_skypilot_is_asked_and_its_prices_count(sky_on_path: Path, market: Market) -> None:
-    with pytest.raises(MissingResourceError, match=r"gave no price \(runpod: no catalogue \(.*give your own"):
-        refresh_prices(market, ["runpod"])
-    mended, stale = sky_on_path / "runpod" / "vms.csv", sky_on_path / "lambda" / "vms.csv"
-    for file in (mended, stale):
-        file.parent.mkdir(parents=True)
-        file.write_text(SKYPILOT)
-        os.utime(file, (1_790_000_000, 1_790_000_000))
-    # Fetched by SkyPilot long ago: it will try to renew the file, fail, and set the file's date to today.
-    fetched = sky_on_path / ".meta" / "lambda" / "vms.csv.md5"
-    fetched.parent.mkdir(parents=True)
-    fetched.write_text(hashlib.md5(SKYPILOT.encode(), usedforsecurity=False).hexdigest())
-    os.utime(fetched, (1_780_000_000, 1_780_000_000))
-    file, found, left_out = refresh_prices(market, ["runpod", "lambda", "vast"])
-    assert stale.stat().st_mtime > 1_790_000_000
-    assert found == ["runpod: 2 cards, 2026-09-21", "lambda: 2 cards, 2026-05-28"]
-    assert [line.partition(":")[0] for line in left_out] == ["vast"]
+def test_catalogues_are_fetched_and_their_prices_count(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FileServer() as server:
+        monkeypatch.setattr(gpu_prices, "CATALOGUE", server.address + "/{provider}/vms.csv")
+        with pytest.raises(MissingResourceError, match=r"gave no price \(runpod: no catalogue \(.*give your own"):
+            refresh_prices(market, ["runpod"])
+        server.files["/runpod/vms.csv"] = SKYPILOT.encode()
+        server.files["/lambda/vms.csv"] = SKYPILOT.splitlines()[0].encode()
+        file, found, left_out = refresh_prices(market, ["runpod", "lambda", "vast"])
+    today = datetime.now(UTC).date()
+    assert found == [f"runpod: 2 cards, {today}"]
+    assert [line.partition(" (")[0] for line in left_out] == [
+        "lambda: no card we know, or no price",
+        "vast: no catalogue",
+    ]
     assert file == refreshed_file()
     offer = load_market().offers["RTX 4090"]
-    assert (offer.provider, offer.dollars_per_hour, offer.as_of) == ("runpod", 0.4, "2026-09-21")
-    assert "RTX 4090 (2026-09-21)" in load_market().old_prices(date(2026, 11, 23))
-
-
-def test_without_skypilot_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, market: Market) -> None:
-    if find_spec("sky") is not None:
-        pytest.skip("SkyPilot is installed here")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingExtraError, match="cloud"):
-        refresh_prices(market)
+    assert (offer.provider, offer.dollars_per_hour, offer.as_of) == ("runpod", 0.4, str(today))
+    assert f"RTX 4090 ({today})" in load_market().old_prices(today + timedelta(days=61))

@@ -9,20 +9,22 @@ from typing import Any
 import pytest
 
 from meta_spliceai.errors import InputError, MissingResourceError
-from meta_spliceai.experiments.plan import data_facts
 from meta_spliceai.experiments.plan.choose import RowPlan
-from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, parts_of
 from meta_spliceai.experiments.plan.gpu_prices import load_market
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.plan.run_work import (
     FOUND,
     NETWORK_BYTES,
+    DataFacts,
+    Parts,
     card,
     evaluating_seconds,
+    facts_of,
     feature_count,
     features_seconds,
     found_seconds,
     held_bytes,
+    parts_of,
     passing_bytes,
     processor,
     score_bytes,
@@ -59,7 +61,7 @@ def test_data_that_are_not_at_hand_count_as_declared_and_say_so(
     def not_there(_: Any) -> Any:
         raise MissingResourceError("no such file; download it")
 
-    monkeypatch.setattr(data_facts, "load_rows_of", not_there)
+    monkeypatch.setattr(run_work, "load_rows_of", not_there)
     plan = planner.row(toy_row, gpu="Slow")
     assert plan.best is not None
     assert plan.notes == ("240 variants as declared, an upper bound; not at hand: no such file; download it",)

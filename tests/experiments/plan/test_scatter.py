@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from meta_spliceai.experiments.plan.calibrate import COLUMNS, Calibration, Kind, Point, measured_runs, scatter, verdicts
-from meta_spliceai.experiments.plan.planner import Planner
+from meta_spliceai.experiments.plan.calibrate import Calibration, Kind, Point, measured_runs
+from meta_spliceai.experiments.plan.planner import COLUMNS, Planner, scatter, verdicts
 from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND
 from meta_spliceai.experiments.run import runner
 from meta_spliceai.experiments.run.runner import run_experiment
@@ -233,15 +233,6 @@ def test_a_run_that_does_not_say_whether_it_found_its_features_teaches_nothing_a
     for run in planner.runs:
         assert not {"training", FEATURES, FEATURES_FOUND} & set(planner.point(run).steps)
         assert "evaluation" in planner.point(run).steps
-
-
-def test_a_row_is_foreseen_from_other_rows_as_if_it_had_never_been_run() -> None:
-    own = point("a", steps=trained(40))
-    other = point("b", "card", "cnn", "mfass", "another", steps=trained(20))
-    assert Calibration((own, other)).without_row(CNN).points == (other,)
-    line = dict.fromkeys(COLUMNS, math.nan) | {"run": "a", "memory_measured": 1.0, "seconds_error_by_other_rows": -0.4}
-    said = verdicts(pd.DataFrame([line, {**line, "seconds_error_by_other_rows": 0.1}]))
-    assert said[2:] == ["time predicted from other rows alone: 1 of 2 runs within 25%, median error 25%, largest 40%"]
 
 
 def test_runs_of_a_further_folder_count(two_runs: Workspace, planner: Planner, tmp_path: Path) -> None:

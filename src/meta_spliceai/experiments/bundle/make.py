@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,8 @@ from meta_spliceai.datasets import Loaded
 from meta_spliceai.datasets.load import FOLDER as DATA
 from meta_spliceai.datasets.load import store_dataset
 from meta_spliceai.errors import InputError, MetaSpliceAIError
-from meta_spliceai.experiments.bundle.archive import write_archive
+from meta_spliceai.experiments.bundle.archive import ROWS, write_archive
 from meta_spliceai.experiments.bundle.packed_scores import DIGITS, write_packed_scores
-from meta_spliceai.experiments.bundle.wheels import BETTER_WITH, NEEDED, pack_wheels, versions
-from meta_spliceai.experiments.bundle.wheels import FOLDER as WHEELS
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.prepare import choose_rows, load_rows_of
 from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
@@ -39,7 +38,7 @@ from meta_spliceai.splice_engine.base_layer.scoring import digest_in, score_keys
 from meta_spliceai.splice_engine.genome.packed import Interval
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import HUB, PUBLISHED
 
-ROWS = "bundle/rows.json"
+WHEELS = "wheels"  # where wheels lie in the file
 
 SLACK = 4_352
 """Bases beyond what a network sees of a variant: every layer of a reference is computed in blocks on a grid of its own,
@@ -57,22 +56,29 @@ PARTS = {
 }
 """Folder in the file: what it holds, in words; the first that fits."""
 
+NEEDED = ("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "jaxtyping", "wadler-lindig")
+"""Packages that must be on the other machine beside PyTorch, pandas, pyarrow, h5py, safetensors,
+scikit-learn, typer, rich, huggingface_hub and what these bring."""
+
+BETTER_WITH = {"seqleak": "position alone as a baseline, and the gain over position"}
+"""Packages without which something is left out there, and said to be."""
+
 
 @dataclass(frozen=True)
 class Options:
     """How a bundle is made.
 
     Attributes:
-        most_bytes: a larger file is not kept. Base scores are left out first, the largest before others.
+        most_bytes: a larger file is an error, which names what is large.
         scores: pack the base scores that the cache holds; the other machine computes the rest.
         digits: decimals to which base scores are rounded; whoever uses them is told. None: as they are.
         wheels: folder of wheels, of which those that the other machine needs are packed.
-        leave_out: rows whose data or weights are not here, cannot be used, or make the file too large, are left out and
-            listed among what is missing. Otherwise all rows are packed, or it is an error; only weights of encoders may
-            be missing then, because the other machine may have them, and are listed.
+        leave_out: rows whose data or weights are not here, or cannot be used, are left out and listed among what is
+            missing. Otherwise all rows are packed, or it is an error; only weights of encoders may be missing then,
+            because the other machine may have them, and are listed.
     """
 
-    most_bytes: int = 46_000_000
+    most_bytes: int = 64_000_000
     scores: bool = True
     digits: int | None = None
     wheels: Path | None = None
@@ -112,18 +118,12 @@ def make_bundle(
     callback: Callback,
     options: Options = Options(),
 ) -> Made:
-    """Pack what rows need into one file of plain data. Nothing is computed or downloaded here.
-
-    Args:
-        specs: the rows.
-        rows: the catalogue, for members of ensembles.
-        out: the file.
-        callback: told what happens.
-        options: how.
+    """Pack what rows need, found in the catalogue `rows` with members of ensembles, into one file of plain data.
+    Nothing is computed or downloaded here.
 
     Raises:
-        InputError: no row (that can be packed), the file would be too large even without scores (the message says what
-            is), a number of decimals that scores are not rounded to, or a folder that lacks a wheel.
+        InputError: no row (that can be packed), a file that would be too large (the message says what is), a number of
+            decimals that scores are not rounded to, or a folder that lacks a wheel.
         MissingResourceError, MissingExtraError, IntegrityError: data or weights that a row needs are not here.
     """
     if not specs:
@@ -133,162 +133,113 @@ def make_bundle(
             f"--score-digits {options.digits}: base scores are rounded to {DIGITS[0]} to {DIGITS[-1]} decimals"
         )
     with tempfile.TemporaryDirectory(prefix="meta-spliceai-bundle-") as temporary:
-        packing = _Packing(Content(Path(temporary) / "content", with_members(specs, rows)), options)
-        packing.pack_encoders()
+        packing = _Packing(Path(temporary) / "content", with_members(specs, rows), options)
+        packing.find_encoders()
         by_data: dict[str, list[ExperimentSpec]] = {}
-        for spec in packing.content.rows:
+        for spec in packing.rows:
             key = json.dumps([spec.data.name, dict(spec.data.options)], sort_keys=True)
             by_data.setdefault(key, []).append(spec)
         for group in by_data.values():
             packing.pack_data(group, callback)
-        if not packing.content.rows:
-            raise InputError(f"no row can be packed: {next(iter(packing.content.left_out.values()))}")
+        if not packing.rows:
+            raise InputError(f"no row can be packed: {next(iter(packing.left_out.values()))}")
         with callback.stage("base scores"):
             packing.pack_scores()
-        draft = Path(temporary) / "bundle"
         with callback.stage("packing"):
-            made = packing.write(draft, out)
-            while made.bytes > options.most_bytes and packing.shrink():
-                made = packing.write(draft, out)
-        if made.bytes > options.most_bytes:
-            told = ", ".join(f"{name} {share / 1e6:.1f} MB" for name, share in made.parts.items())
-            raise InputError(
-                f"the bundle would have {made.bytes / 1e6:.1f} MB, {options.most_bytes / 1e6:.1f} MB are allowed: "
-                f"{told}; take fewer rows, --limit N variants, or a larger --max-size"
-            )
-        with atomic_write(out, "wb") as handle, draft.open("rb") as source:
-            shutil.copyfileobj(source, handle)
-    return made
+            packing.pack_encoders()
+            return packing.write(out)
 
 
-class Content:
-    """The folder that becomes a bundle, and which rows need each of its files.
+class _Packing:
+    """A bundle in the making: the folder that becomes the file, and what its index says.
 
     Attributes:
         rows: the rows that can be packed, members before their ensembles.
         left_out: row: why it is left out, in words.
-    """
-
-    def __init__(self, folder: Path, rows: Sequence[ExperimentSpec]) -> None:
-        self.folder = folder
-        self.rows = list(rows)
-        self.left_out: dict[str, str] = {}
-        self._needed_by: dict[Path, set[str]] = {}
-
-    def add(self, path: Path, row_ids: Iterable[str], source: Path | None = None) -> None:
-        """Remember which rows need a file of the folder; copied from its source, where there is one."""
-        if source is not None and not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, path)
-        self._needed_by.setdefault(path, set()).update(row_ids)
-
-    def files(self) -> dict[Path, set[str]]:
-        """Files that rows need which are left, and those rows."""
-        left = {spec.id for spec in self.rows}
-        return {path: needed_by & left for path, needed_by in self._needed_by.items() if needed_by & left}
-
-    def leave_out(self, row_ids: Iterable[str], why: str) -> None:
-        """Leave rows out, with ensembles of them."""
-        asked = set(row_ids)
-        gone = self._with_ensembles(asked)
-        for spec in self.rows:
-            if spec.id in asked:
-                self.left_out[spec.id] = why
-            elif spec.id in gone and spec.ensemble:
-                lost = next(member for member in spec.ensemble.members if member in gone)
-                self.left_out[spec.id] = f"its member {lost} is not in the bundle"
-        self.rows = [spec for spec in self.rows if spec.id not in gone]
-
-    def _with_ensembles(self, row_ids: set[str]) -> set[str]:
-        return row_ids | {one.id for one in self.rows if one.ensemble and not row_ids.isdisjoint(one.ensemble.members)}
-
-    def leave_out_dearest_rows(self, why: str) -> bool:
-        """Leave out the rows that take most space each which no other row needs; false where no row would be left."""
-        files = self.files()
-        best: tuple[float, set[str]] = (0.0, set())
-        for needed_by in files.values():
-            gone = self._with_ensembles(needed_by)
-            freed = sum(path.stat().st_size for path, rows in files.items() if rows <= gone)
-            if len(gone) < len(self.rows):
-                best = max(best, (freed / len(gone), needed_by), key=lambda one: one[0])
-        self.leave_out(best[1], why)
-        return bool(best[1])
-
-
-class _Packing:
-    """A bundle in the making: its files, and what its index says of them.
-
-    Attributes:
         flank: positions to either side that the widest base network reads.
     """
 
-    def __init__(self, content: Content, options: Options) -> None:
-        self.content, self.options = content, options
+    def __init__(self, folder: Path, rows: Sequence[ExperimentSpec], options: Options) -> None:
+        self.folder, self.rows, self.options = folder, list(rows), options
+        self.left_out: dict[str, str] = {}
         self.flank = 0
-        self.wheels = pack_wheels(options.wheels, content.folder) if options.wheels is not None else []
-        self.data: dict[Path, dict[str, Any]] = {}
+        self.wheels = [] if options.wheels is None else pack_wheels(options.wheels, folder)
+        self.data: list[dict[str, Any]] = []
         self.encoders: dict[str, Path] = {}
         self.absent: dict[str, list[str]] = {}
         self._cache = ScoreCache.default() if options.scores else None
-        self._models: dict[tuple[str, tuple[int, ...] | None], tuple[BaseModel, dict[Path, Path]]] = {}
+        self._models: dict[tuple[str, tuple[int, ...] | None], BaseModel] = {}
         self._networks: dict[BaseSpec, dict[str, Any]] = {}
         self._entries: dict[BaseSpec, dict[bytes, Entry]] = {}
-        self._scores: dict[Path, dict[str, Any]] = {}
 
-    def pack_encoders(self) -> None:
-        """Copy the pretrained encoders that are here; rows without theirs are left out, or told of."""
-        for spec in list(self.content.rows):
+    def leave_out(self, row_ids: Sequence[str], why: str) -> None:
+        """Leave rows out, with ensembles of them."""
+        self.left_out |= dict.fromkeys(row_ids, why)
+        for spec in self.rows:
+            for member in spec.ensemble.members if spec.ensemble else ():
+                if member in self.left_out:
+                    self.left_out.setdefault(spec.id, f"its member {member} is not in the bundle")
+        self.rows = [spec for spec in self.rows if spec.id not in self.left_out]
+
+    def find_encoders(self) -> None:
+        """Find the pretrained encoders that are here; rows without theirs are left out, or told of."""
+        for spec in list(self.rows):
             name, weights = spec.encoder.name, str(spec.encoder.settings.get("weights", HUB))
             if spec.ensemble or spec.fusion or name not in PUBLISHED or weights == "scratch":
                 continue
             there = folder_at_hand(name) if weights == HUB else None
             why = "not in the hub's cache here" if weights == HUB else f"the folder {weights} is not packed"
             if there is not None:
-                self.encoders[name] = self.content.folder / ENCODERS / name
-                for file in HUB_FILES:
-                    self.content.add(self.encoders[name] / there.name / file, [spec.id], there / file)
+                self.encoders[name] = there
             elif self.options.leave_out:
                 # Without its encoder's weights a row's variants and scores would travel for nothing.
-                self.content.leave_out([spec.id], f"no weights of {name} ({why})")
+                self.leave_out([spec.id], f"no weights of {name} ({why})")
             else:
                 self.absent.setdefault(f"weights of {name} ({why})", []).append(spec.id)
 
+    def pack_encoders(self) -> None:
+        needed = {spec.encoder.name for spec in self.rows if not (spec.ensemble or spec.fusion)}
+        self.encoders = {name: there for name, there in self.encoders.items() if name in needed}
+        for name, there in self.encoders.items():
+            for file in HUB_FILES:
+                _copy(there / file, self.folder / ENCODERS / name / there.name / file)
+
     def pack_data(self, group: Sequence[ExperimentSpec], callback: Callback) -> None:
         """Pack one data set and the base networks of the rows that use it; without it, its rows are left out."""
-        wanted, ids = group[0].data, [spec.id for spec in group]
-        place = self.content.folder / DATA / f"{len(self.data)}-{wanted.name}"
+        wanted = group[0].data
         try:
             loaded = load_rows_of(wanted)
             table = _drawn_by(group, loaded)
             with callback.stage(f"data set {wanted.name}: {len(table):,} variants"):
                 self._pack_networks(group, loaded, table)
                 stretches = list(_stretches(group, loaded, table, self.flank))
-                bases, files = store_dataset(loaded, wanted.options, stretches, place)
+                place = self.folder / DATA / f"{len(self.data)}-{wanted.name}"
+                bases, _ = store_dataset(loaded, wanted.options, stretches, place)
         except MetaSpliceAIError as error:
             if not self.options.leave_out:
                 raise
-            self.content.leave_out(ids, str(error))
+            self.leave_out([spec.id for spec in group], str(error))
             return
-        for file in files:
-            self.content.add(file, ids)
-        self.data[place] = {
-            "name": wanted.name,
-            "options": dict(wanted.options),
-            "digest": loaded.digest,
-            "variants": len(table),
-            "bases": bases,
-            "licence": loaded.dataset.licence,
-        }
+        self.data.append(
+            {
+                "name": wanted.name,
+                "options": dict(wanted.options),
+                "digest": loaded.digest,
+                "variants": len(table),
+                "bases": bases,
+                "licence": loaded.dataset.licence,
+            }
+        )
 
     def _pack_networks(self, group: Sequence[ExperimentSpec], loaded: Loaded, table: pd.DataFrame) -> None:
         """Pack the networks of rows, and find their scores of these variants in the cache."""
         for spec in group:
             read = [] if spec.trunk_network is None else [spec.trunk_network]  # its features are computed there
             for wanted in (*spec.networks, *as_smoke(spec).networks, *read):
-                self._model(wanted, spec.id)
+                self._pack_network(wanted)
         neighbours = table.sort_values(["chrom", "strand", "pos", "alt"])
         for wanted in dict.fromkeys(_scored(one) for spec in group for one in spec.networks):
-            model, _ = self._models[wanted.name, wanted.members]
+            model = self._models[wanted.name, wanted.members]
             digest = digest_in(model, wanted.precision)
             keys = score_keys(
                 neighbours, loaded.genome, model, wanted.distance, loaded.annotation, precision=wanted.precision
@@ -304,14 +255,13 @@ class _Packing:
                 "digest": digest,
                 "precision": wanted.precision,
                 "digits": self.options.digits,
-                "left_out": 0,
             }
             known = self._networks.setdefault(wanted, {**told, "scores": 0, "of": 0})
             known["scores"] += len(found)
             known["of"] += len(set(keys))
             self._entries.setdefault(wanted, {}).update(found)
 
-    def _model(self, wanted: BaseSpec, row_id: str) -> None:
+    def _pack_network(self, wanted: BaseSpec) -> None:
         """Load a network once, and pack the files that were read for it."""
         if ":" in wanted.name:
             raise InputError(
@@ -321,12 +271,10 @@ class _Packing:
         which = (wanted.name, wanted.members)
         if which not in self._models:
             with files_used() as used:
-                model = load_base_model(wanted.name, members=wanted.members)
-            self._models[which] = model, {self.content.folder / path: Path(found) for path, found in used.items()}
-        model, files = self._models[which]
-        for path, source in files.items():
-            self.content.add(path, [row_id], source)
-        self.flank = max(self.flank, model.flank)
+                self._models[which] = load_base_model(wanted.name, members=wanted.members)
+            for path, found in used.items():
+                _copy(Path(found), self.folder / path)
+        self.flank = max(self.flank, self._models[which].flank)
 
     def pack_scores(self) -> None:
         """Write the scores into the folder, a file for each network."""
@@ -334,50 +282,79 @@ class _Packing:
             if entries:
                 told = self._networks[wanted]
                 name = f"{told['digest'][:16]}-{told['distance']}-{told['precision']}.npz"
-                path = self.content.folder / SCORES / name
-                self._scores[path] = told
+                path = self.folder / SCORES / name
                 write_packed_scores(entries, told["digest"], told["distance"], path, self.options.digits)
 
-    def shrink(self) -> bool:
-        """Leave something out that makes the file smaller, scores first, then rows; false where nothing may be."""
-        if self._scores:
-            largest = max(self._scores, key=lambda path: path.stat().st_size)
-            self._scores.pop(largest).update(scores=0, left_out=largest.stat().st_size)
-            return True
-        why = f"left out so that the file has no more than {self.options.most_bytes / 1e6:.1f} MB"
-        return self.options.leave_out and self.content.leave_out_dearest_rows(why)
-
-    def write(self, draft: Path, out: Path) -> Made:
-        """Write the file, as it is to be at `out`."""
-        folder, needed = self.content.folder, self.content.files()
-        ids = [spec.id for spec in self.content.rows]
-        wanted = {_scored(one) for spec in self.content.rows for one in spec.networks}
-        networks = [told for network, told in self._networks.items() if network in wanted]
-        scores = [path for path, told in self._scores.items() if told in networks]
-        with atomic_write(folder / ROWS) as handle:
-            json.dump([spec.model_dump(mode="json") for spec in self.content.rows], handle, ensure_ascii=False)
-        missing = [f"row {row_id}: {why}" for row_id, why in self.content.left_out.items()]
-        for what, wanting in self.absent.items():
-            if needed_by := [row_id for row_id in wanting if row_id in ids]:
-                missing.append(f"{what}: needed by {', '.join(needed_by)}")
-        folders = {parent for path in needed for parent in path.parents}
+    def write(self, out: Path) -> Made:
+        """Write the file; InputError where it is larger than it may be."""
+        ids = [spec.id for spec in self.rows]
+        with atomic_write(self.folder / ROWS) as handle:
+            json.dump([spec.model_dump(mode="json") for spec in self.rows], handle, ensure_ascii=False)
         index = {
             "made": now(),
             "version": __version__,
             "code": code_version(),
             "rows": ids,
-            "data": [told for place, told in self.data.items() if place in folders],
-            "networks": networks,
-            "encoders": [name for name, at in self.encoders.items() if at in folders],
-            "missing": missing,
+            "data": self.data,
+            "networks": list(self._networks.values()),
+            "encoders": list(self.encoders),
+            "missing": [
+                *(f"row {row_id}: {why}" for row_id, why in self.left_out.items()),
+                *(f"{what}: needed by {', '.join(wanting)}" for what, wanting in self.absent.items()),
+            ],
             "wheels": {"needed": versions(NEEDED), "better_with": BETTER_WITH, "packed": self.wheels},
         }
-        wheels = [folder / WHEELS / name for name in self.wheels]
+        draft = self.folder.with_name("bundle")
+        sizes = write_archive(self.folder, index, draft)
         parts: dict[str, int] = {}
-        for name, size in write_archive(folder, [*needed, *scores, *wheels, folder / ROWS], index, draft).items():
+        for name, size in sizes.items():
             words = next(words for place, words in PARTS.items() if name.startswith(place))
             parts[words] = parts.get(words, 0) + size
-        return Made(out, draft.stat().st_size, dict(sorted(parts.items(), key=lambda part: -part[1])), index)
+        parts = dict(sorted(parts.items(), key=lambda part: -part[1]))
+        made = Made(out, draft.stat().st_size, parts, index)
+        if made.bytes > self.options.most_bytes:
+            largest = sorted(sizes, key=lambda name: -sizes[name])[:5]
+            raise InputError(
+                f"the bundle would have {made.bytes / 1e6:.1f} MB, {self.options.most_bytes / 1e6:.1f} MB are allowed: "
+                f"{_sizes(parts)}; the largest files: {_sizes({name: sizes[name] for name in largest})}; take fewer "
+                "rows (--without), --limit N variants, --score-digits, --no-scores, or a larger --max-size"
+            )
+        _copy(draft, out)
+        return made
+
+
+def _sizes(parts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in parts.items())
+
+
+def _copy(source: Path, path: Path) -> None:
+    with source.open("rb") as handle, atomic_write(path, "wb") as copy:
+        shutil.copyfileobj(handle, copy)
+
+
+def versions(packages: Sequence[str]) -> list[str]:
+    return [f"{name}=={importlib.metadata.version(name)}" for name in packages]
+
+
+def pack_wheels(wheels: Path, folder: Path) -> list[str]:
+    """Copy the wheels that the other machine needs; their names. InputError: one is missing, or there in two
+    versions."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(wheels.glob("*.whl")):
+        found.setdefault(path.name.partition("-")[0].replace("_", "-").lower(), []).append(path)
+    if missing := [package for package in NEEDED if package not in found]:
+        raise InputError(
+            f"--wheels {wheels}: no wheel of {', '.join(missing)}; get them with: python -m pip download --no-deps "
+            f"--only-binary=:all: --python-version 3.12 -d {wheels} {' '.join(versions(missing))}"
+        )
+    packed = []
+    for package in (*NEEDED, *(name for name in BETTER_WITH if name in found)):
+        path, *others = found[package]
+        if others:
+            raise InputError(f"--wheels {wheels}: {package} is there in two versions; leave one")
+        _copy(path, folder / WHEELS / path.name)
+        packed.append(path.name)
+    return packed
 
 
 def _scored(base: BaseSpec) -> BaseSpec:

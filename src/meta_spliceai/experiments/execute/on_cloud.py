@@ -112,6 +112,23 @@ def cost_of(offer: Offer) -> float:
     return sum(one.dollars or 0.0 for one in offer.values())
 
 
+def cost_in_words(offer: Offer, spot: bool) -> list[str]:
+    """What every row takes, the card and its price, and what all rows cost."""
+    first = next(iter(offer.values()))
+    rate = first.dollars_per_hour or 0.0
+    hours, most = (sum(getattr(one, name) for one in offer.values()) for name in ("hours", "hours_most"))
+    dated = f"{first.provider}, {first.as_of}{'; spot costs less' if spot else ''}"
+    return [
+        *(
+            f"{row_id}: {one.hours:.2f} h (at most {one.hours_most:.2f}), ${one.dollars or 0:.2f}; "
+            f"{one.peak_bytes / 1e9:.1f} GB at batch {one.batch_size}; {one.why}"
+            for row_id, one in offer.items()
+        ),
+        f"offer: {first.gpu} at ${rate:.2f} an hour on demand ({dated})",
+        f"cost: ${cost_of(offer):.2f} for {hours:.2f} h, at most ${most * rate:.2f}, storage not counted",
+    ]
+
+
 def make_task(rental: Rental, offer: Offer) -> dict[str, Any]:
     """The job as SkyPilot's YAML has it."""
     card = next(iter(offer.values()))

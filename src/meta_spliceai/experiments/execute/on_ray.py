@@ -39,14 +39,11 @@ class Ray(Executor):
 
     Args:
         requests: the rows, for whether they want a GPU.
-        screen: told that no machine of the cluster can take a task.
         address: the cluster's; None to start one on this machine and to end it afterwards.
         gpus_per_run: GPUs, or a share of one, for each task; where absent, one if the cluster has any.
-        entry: what a task does.
 
     Raises:
-        MissingExtraError: Ray is not installed.
-        MissingResourceError: there is no cluster at the address.
+        MissingExtraError, MissingResourceError: Ray is not installed; there is no cluster at the address.
         InputError: more of a GPU is asked for than the cluster has.
     """
 

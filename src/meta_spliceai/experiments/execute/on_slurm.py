@@ -50,13 +50,10 @@ class Slurm(Executor):
 
     Args:
         runs_dir: folder of runs, which the nodes must see; the jobs' output goes into its folder `slurm`.
-        screen: told of jobs' numbers, why a job waits, and that Slurm does not answer, each once.
         settings: `key=value`, see `parse_settings`.
-        entry: what a job does.
 
     Raises:
-        MissingExtraError: submitit is not installed.
-        MissingResourceError: there is no Slurm on this machine.
+        MissingExtraError, MissingResourceError: submitit is not installed; there is no Slurm on this machine.
         InputError: an unknown setting or a value of the wrong kind.
     """
 

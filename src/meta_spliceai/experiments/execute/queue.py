@@ -9,7 +9,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,10 +25,9 @@ from meta_spliceai.experiments.tracking import tracked
 TIME_LIMIT = "stopped at the time limit"
 SECONDS_TO_STOP = 60.0  # how long runs may take to write down what is done after they were told to stop
 SECONDS_BETWEEN_LOOKS = 600.0
-SECONDS_BETWEEN_ADVANCES = 0.25
 
 Message = dict[str, Any]
-"""What a run tells its callback, as plain values: a line, a stage's begin, advance and end, or facts."""
+"""What a run tells its callback, as plain values: a line, or facts."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,8 @@ def carry_out(request: Request, callback: Callback) -> Answer:
     return Answer(outcome.run.name if outcome.run is not None else None, outcome.reused)
 
 
-class Sender:
-    """A callback that turns everything it hears into messages; advances are sent a few times a second."""
+class Sender(Callback):
+    """A callback that turns everything it hears into messages."""
 
     def __init__(self, send: Callable[[Message], None]) -> None:
         self.send = send
@@ -122,24 +121,6 @@ class Sender:
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         self.send({"tell": kind, "facts": facts})
 
-    @contextmanager
-    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        self.send({"stage": name, "total": total})
-        held, sent = 0, time.monotonic()
-
-        def advance(units: int) -> None:
-            nonlocal held, sent
-            held += units
-            if time.monotonic() - sent >= SECONDS_BETWEEN_ADVANCES:
-                self.send({"advance": held})
-                held, sent = 0, time.monotonic()
-
-        try:
-            yield advance
-        finally:
-            self.send({"advance": held})
-            self.send({"stage-end": name})
-
 
 class Receiver:
     """Turns messages back into calls of a callback; `run` is the folder that the run has told of."""
@@ -147,27 +128,25 @@ class Receiver:
     def __init__(self, callback: Callback) -> None:
         self.callback = callback
         self.run: str | None = None
-        self._stages: list[tuple[ExitStack, Callable[[int], None]]] = []
+        self._open: set[str] = set()
 
     def receive(self, message: Message) -> None:
         if "say" in message:
             self.callback.say(message["say"])
-        elif "stage" in message:
-            stack = ExitStack()
-            self._stages.append((stack, stack.enter_context(self.callback.stage(message["stage"], message["total"]))))
-        elif "advance" in message and self._stages:
-            self._stages[-1][1](message["advance"])
-        elif "stage-end" in message and self._stages:
-            self._stages.pop()[0].close()
         elif "tell" in message:
-            if message["tell"] == "run":
-                self.run = message["facts"]["run"]
-            self.callback.tell(message["tell"], message["facts"])
+            kind, facts = message["tell"], message["facts"]
+            if kind == "run":
+                self.run = facts["run"]
+            elif kind == "step":
+                self._open.add(facts["step"])
+            elif kind == "step-end":
+                self._open.discard(facts["step"])
+            self.callback.tell(kind, facts)
 
     def close(self) -> None:
-        """End whatever the other side has left open, because it is gone."""
-        while self._stages:
-            self._stages.pop()[0].close()
+        """End the steps that the other side has left open, because it is gone."""
+        for step in self._open:
+            self.callback.tell("step-end", {"step": step, "seconds": None})
 
 
 class Screen(Protocol):
@@ -308,9 +287,6 @@ def run_queue(
     """Run rows; ensembles wait for their members, and a row that fails stops no other.
 
     Args:
-        requests: the rows.
-        executor: where.
-        screen: shows what happens.
         deadline: a time of `time.monotonic()` at which whatever runs is interrupted and nothing new begins.
         admit: says which rows may not begin; they have no outcome.
 

@@ -15,20 +15,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-
-import pandas as pd
+from typing import Any, Literal, NamedTuple
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.plan.data_facts import Parts
-from meta_spliceai.experiments.plan.demand import Demand, ToCompute, is_frozen
-from meta_spliceai.experiments.plan.run_work import CPU, FEATURES, FEATURES_FOUND, FOUND
+from meta_spliceai.experiments.plan.demand import ToCompute, is_frozen
+from meta_spliceai.experiments.plan.run_work import CPU, FEATURES, FEATURES_FOUND, FOUND, Parts
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.run_record import RunRecord
 from meta_spliceai.experiments.store.workspace import Workspace
-
-if TYPE_CHECKING:
-    from meta_spliceai.experiments.plan.planner import Planner
 
 Basis = Literal["estimate", "calibrated", "measured"]
 
@@ -95,10 +89,6 @@ class Calibration:
         """As if one run had not been: for an honest look at the error."""
         return Calibration(tuple(point for point in self.points if point.run != run))
 
-    def without_row(self, kind: Kind) -> Calibration:
-        """As if a row had never been run, with any seed."""
-        return Calibration(tuple(point for point in self.points if point.kind.row != kind.row))
-
     def memory(self, kind: Kind, estimate: float, cuda: bool) -> Calibrated:
         """Peak memory: corrected by a factor on a card, by a sum in a process."""
         known = [(p, p.memory) for p in self.points if p.memory is not None and p.kind.device == kind.device]
@@ -121,14 +111,8 @@ class Calibration:
 
 
 def _nearest(kind: Kind, off: list[tuple[Point, float]], by_model: bool, apply: Callable[[float], float]) -> Calibrated:
-    """A number corrected by the nearest runs, drawn towards the wider circles.
-
-    Args:
-        kind: of the row.
-        off: runs, and by how much each says its estimate was off.
-        by_model: whether the kind of model matters.
-        apply: the number corrected by so much; by 0 where there are no runs.
-    """
+    """A number corrected by the nearest runs, drawn towards the wider circles: `off` is by how much each run says
+    its estimate was off, `by_model` whether the kind of model matters, `apply` the number corrected by so much."""
     model = [one for one in off if not by_model or one[0].kind.family == kind.family]
     of = f" of {kind.family}" if by_model else ""
     circles = (
@@ -268,92 +252,3 @@ def out_of_memory(workspace: Workspace) -> dict[str, str]:
             said = (str(record.get("changed_at", "")), f"run {run.name}: {reason}" if failed else "")
             latest[run.row_id] = max(latest.get(run.row_id, ("", "")), said, key=lambda one: one[0])
     return {row: said for row, (_, said) in latest.items() if said}
-
-
-MEMORY_BAR, TIME_BAR = 0.15, 0.25  # relative errors within which a calibrated prediction counts as good
-
-COLUMNS = (
-    *("run", "row", "family", "device", "memory_measured", "memory_estimate", "memory_calibrated"),
-    *("seconds_measured", "seconds_estimate", "seconds_calibrated", "memory_error", "seconds_error"),
-    *("memory_error_by_other_rows", "seconds_error_by_other_rows"),
-    *("calibrated_on", "memory_rests_on", "seconds_rest_on"),
-)
-
-
-def scatter(planner: Planner) -> pd.DataFrame:
-    """Predicted and measured, one row a finished run that the planner looks at. Each is predicted from data sheets and
-    assumptions alone ("estimate"), and calibrated on all other runs, itself left out ("calibrated").
-
-    Returns:
-        memory_* in bytes of peak memory; seconds_* of all steps that can be compared; *_error relative to the measured
-        value, NaN where no other run was there to calibrate from; *_error_by_other_rows: as if the row had never been
-        run with any seed; calibrated_on: other runs on the device; memory_rests_on, seconds_rest_on: the nearest of
-        them (for time, of the step that is to take longest).
-    """
-    return pd.DataFrame([_line(planner, run) for run in planner.runs], columns=list(COLUMNS))
-
-
-def _line(planner: Planner, run: Measured) -> dict[str, Any]:
-    point, everything = planner.point(run), planner.calibration(run.cuda)
-    kind = point.kind
-    others, strangers = everything.without(run.run), everything.without_row(kind)
-    line: dict[str, Any] = {"run": run.run, "row": run.spec.id, "family": kind.family, "device": kind.device}
-    line["calibrated_on"] = sum(other.kind.device == kind.device for other in others.points)
-    if not point.steps and point.memory is None:
-        return line  # a card that nobody described
-    if point.memory is not None:
-        estimate, measured = point.memory
-        memory, by_strangers = (known.memory(kind, estimate, run.cuda) for known in (others, strangers))
-        line |= {"memory_measured": measured, "memory_estimate": estimate, "memory_calibrated": memory.value}
-        line |= {"memory_rests_on": memory.rests_on}
-        for column, found in (("memory_error", memory), ("memory_error_by_other_rows", by_strangers)):
-            line[column] = found.value / measured - 1 if found.sources else math.nan
-    demand = planner.demand_of(run)
-    by_other_rows = _seconds(run, point, demand, strangers)["seconds_error"]
-    return line | _seconds(run, point, demand, others) | {"seconds_error_by_other_rows": by_other_rows}
-
-
-def _seconds(run: Measured, point: Point, demand: Demand, others: Calibration) -> dict[str, Any]:
-    """The columns about seconds, of all steps that can be compared."""
-    expected = demand.at_share(others.epochs(point.kind).value if run.spec.training.patience else 1.0)
-    found = {step: others.step(point.kind, step, expected[step]) for step in point.steps}
-    measured, total = sum(took for _, took in point.steps.values()), sum(one.value for one in found.values())
-    longest = max(found, key=lambda step: found[step].value, default="")
-    # A step of less than 1 % may go without anything to calibrate it from.
-    known = all(found[step].sources or took[1] < 0.01 * run.total_seconds for step, took in point.steps.items())
-    return {
-        "seconds_measured": measured,
-        "seconds_estimate": sum(demand.steps[step] for step in found),
-        "seconds_calibrated": total,
-        "seconds_rest_on": f"{longest}: {found[longest].rests_on}" if longest else "",
-        "seconds_error": total / measured - 1 if known and measured else math.nan,
-    }
-
-
-def verdicts(frame: pd.DataFrame) -> list[str]:
-    """Whether the bar is met, in words, for memory and for time; then how far off they are where a row is predicted
-    from other rows alone, which no bar is set for."""
-    said, alone = [], []
-    for column, bar, what in (("memory_error", MEMORY_BAR, "peak memory"), ("seconds_error", TIME_BAR, "time")):
-        errors = frame.set_index("run")[column].astype(float).dropna().abs()
-        outside = list(errors[errors > bar].sort_values(ascending=False).index)
-        line = f"{what}: not checked; it takes two finished runs on one device"
-        if len(errors):
-            line = f"{what}: bar of {bar:.0%} {'not passed' if outside else 'passed'}: {_within(errors, bar)}"
-            line += f"; outside: {', '.join(outside)}" if outside else ""
-            shared = int(frame["memory_measured"].isna().sum()) if column == "memory_error" else 0
-            line += f"; {shared} not compared, their process had run other rows before" if shared else ""
-            left = len(frame) - len(errors) - shared
-            line += f"; {left} without anything to calibrate from" if left else ""
-        said.append(line)
-        errors = frame[f"{column}_by_other_rows"].astype(float).dropna().abs()
-        alone += [f"{what} predicted from other rows alone: {_within(errors, bar)}"] if len(errors) else []
-    return said + alone
-
-
-def _within(errors: pd.Series, bar: float) -> str:
-    inside = int((errors <= bar).sum())
-    return (
-        f"{inside} of {len(errors)} runs within {bar:.0%}, median error {errors.median():.0%}, "
-        f"largest {errors.max():.0%}"
-    )

@@ -93,16 +93,9 @@ class RowPlan:
         return [offer for offer in self.offers if offer.fits and offer.dollars is not None]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "id": self.spec.id,
-            "title": self.spec.title,
-            "section": self.spec.section,
-            "state": self.state,
-            "best": None if self.best is None else self.best.to_json(),
-            "offers": [offer.to_json() for offer in self.offers],
-            "notes": list(self.notes),
-            "wish": None if self.spec.wish is None else self.spec.wish.model_dump(mode="json"),
-        }
+        best, offers = self.best, [offer.to_json() for offer in self.offers]
+        own = {"state": self.state, "best": best and best.to_json(), "offers": offers, "notes": list(self.notes)}
+        return {**self.spec.listed(), **own}
 
 
 @dataclass(frozen=True)

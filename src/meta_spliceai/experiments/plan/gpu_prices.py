@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
-import sys
+import tempfile
 from calendar import monthrange
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError, RunError, unknown_value
+from meta_spliceai.errors import InputError, MissingResourceError, unknown_value
 from meta_spliceai.experiments.spec.experiment import Block, explain, first_problem
-from meta_spliceai.experiments.spec.read_yaml import line_of, read_text, read_yaml
-from meta_spliceai.experiments.spec.rows import OWN_PRICES
+from meta_spliceai.experiments.spec.rows import OWN_PRICES, line_of, read_text, read_yaml
 from meta_spliceai.files import atomic_write, cache_dir
+from meta_spliceai.resources.resolve import download
 
 OLD_AFTER_DAYS = 60  # prices older than this are named as old in every plan
 
@@ -172,9 +168,8 @@ def load_market(own: Path | None = None, *, refreshed: bool = True, cloud: str =
         refreshed: with what was refreshed on this machine; without it, all who share a catalogue see the same.
         cloud: only what this provider asks ("runpod": RunPod's clouds); the user's own prices count everywhere.
 
-    Raises:
-        MissingResourceError: the file named is not there.
-        InputError: a file that cannot be used; names file, line, field and what is allowed.
+    MissingResourceError: the file is not there; InputError: it cannot be used; names file, line, field and what is
+    allowed.
     """
     if own is not None and not own.is_file():
         raise MissingResourceError(f"no prices at {own}; write such a file (docs/how-to/plan-the-wishlist.md)")
@@ -249,72 +244,38 @@ def read_history(text: str, where: str) -> PriceHistory:
         raise InputError(f"{place}: {explain(error, PriceHistory)}{allowed}") from error
 
 
-# Prices from SkyPilot's catalogue: one CSV a provider, kept current by that project. Columns read (schema of
-# github.com/skypilot-org/skypilot-catalog): AcceleratorName, AcceleratorCount, Price (US dollars an hour on demand,
-# empty where there is none).
+CATALOGUE = "https://raw.githubusercontent.com/skypilot-org/skypilot-catalog/master/catalogs/v8/{provider}/vms.csv"
+"""A provider's prices in SkyPilot's catalogue, which that project renews several times a day. Columns read:
+AcceleratorName, AcceleratorCount, Price (US dollars an hour on demand, empty where there is none)."""
 
 PROVIDERS = ("runpod", "lambda", "vast", "nebius", "aws", "gcp", "azure", "fluidstack", "paperspace", "cudo")
-"""Providers looked for; one without a catalogue at hand is left out and named."""
-
-FRESH_HOURS = 7  # SkyPilot's catalogues are renewed every seven hours
-
-ASK = """
-import json, os, sys
-from datetime import UTC, datetime
-import requests
-from sky.catalog import common
-
-def ask(provider, hours):
-    name = f"{provider}/vms.csv"
-    path = common.get_catalog_path(name)
-    before = os.path.getmtime(path) if os.path.exists(path) else None
-    try:
-        common.read_catalog(name, pull_frequency_hours=hours).columns  # read, and renewed, when first looked at
-    except (requests.RequestException, OSError, ValueError) as error:
-        return {"error": " ".join(str(error).split())[:200]}
-    # Where a renewal fails, SkyPilot goes on with its file and dates it today: ask what it wrote when it last fetched.
-    fetched = os.path.join(os.path.dirname(os.path.dirname(path)), ".meta", f"{name}.md5")
-    known = os.path.exists(fetched) and not common.is_catalog_modified(name)
-    seconds = os.path.getmtime(fetched) if known else before or os.path.getmtime(path)
-    return {"file": path, "day": datetime.fromtimestamp(seconds, UTC).date().isoformat()}
-
-hours, *providers = sys.argv[1:]
-print(json.dumps({provider: ask(provider, int(hours)) for provider in providers}))
-"""
-"""Run by the Python that has SkyPilot, which need not be ours: each provider's catalogue and the day it was fetched."""
+"""Providers looked for; one without a catalogue is left out and named."""
 
 NEEDED = ("AcceleratorName", "AcceleratorCount", "Price")
 
 
 def refresh_prices(market: Market, providers: Iterable[str] = PROVIDERS) -> tuple[Path, list[str], list[str]]:
-    """Ask SkyPilot for its catalogues and keep the lowest on-demand price of every card we know, a table a provider.
+    """Download SkyPilot's catalogues and keep the lowest on-demand price of every card we know, a table a provider: the
+    file written, what was found in words, and what was left out in words.
 
-    Returns:
-        the file written, what was found in words, and what was left out in words.
-
-    Raises:
-        MissingExtraError: SkyPilot is not installed.
-        MissingResourceError: no catalogue can be had (no network and none on the disk).
-        RunError: SkyPilot itself failed.
-        InputError: a catalogue in another format.
+    MissingResourceError: no catalogue can be had; InputError: one in another format.
     """
-    command = [_sky_python(), "-c", ASK, str(FRESH_HOURS), *providers]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        why = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        raise RunError(f"SkyPilot could not be asked for prices ({why[:200]}); give your own with --prices FILE")
     tables, found, left_out = [], [], []
-    for provider, answer in json.loads(lines[-1]).items():
-        if "error" in answer:
-            left_out.append(f"{provider}: no catalogue ({answer['error']})")
-            continue
-        table = price_table(Path(answer["file"]), provider, market, answer["day"])
-        if table["prices"]:
-            tables.append(table)
-            found.append(f"{provider}: {len(table['prices'])} cards, {table['as_of']}")
-        else:
-            left_out.append(f"{provider}: no card we know, or no price")
+    today = datetime.now(UTC).date().isoformat()
+    with tempfile.TemporaryDirectory() as folder:
+        for provider in providers:
+            file = Path(folder) / f"{provider}.csv"
+            try:
+                download(CATALOGUE.format(provider=provider), file, f"prices of {provider}")
+            except MissingResourceError as error:
+                left_out.append(f"{provider}: no catalogue ({error})")
+                continue
+            table = price_table(file, provider, market, today)
+            if table["prices"]:
+                tables.append(table)
+                found.append(f"{provider}: {len(table['prices'])} cards, {today}")
+            else:
+                left_out.append(f"{provider}: no card we know, or no price")
     if not tables:
         why = "; ".join(left_out)
         raise MissingResourceError(f"SkyPilot's catalogue gave no price ({why}); give your own with --prices FILE")
@@ -322,18 +283,6 @@ def refresh_prices(market: Market, providers: Iterable[str] = PROVIDERS) -> tupl
         handle.write("# Written by `meta-spliceai plan --refresh-prices`.\n")
         yaml.safe_dump({"history": tables}, handle, sort_keys=False)
     return refreshed_file(), found, left_out
-
-
-def _sky_python() -> str:
-    """The Python that has SkyPilot: this one, or that of the command `sky` on the path (its dependencies may contradict
-    those of other packages, so that it is often installed apart)."""
-    if find_spec("sky") is not None:
-        return sys.executable
-    if (command := shutil.which("sky")) is not None:
-        first = Path(command).read_bytes().partition(b"\n")[0].decode(errors="replace").strip()
-        if first.startswith("#!") and Path(first[2:]).is_file():
-            return first[2:]
-    raise MissingExtraError("refreshing prices from SkyPilot's catalogue", "cloud")
 
 
 def price_table(file: Path, provider: str, market: Market, day: str) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from meta_spliceai.experiments.plan.calibrate import (
     Calibrated,
@@ -20,10 +24,19 @@ from meta_spliceai.experiments.plan.calibrate import (
     out_of_memory,
 )
 from meta_spliceai.experiments.plan.choose import Offered, Plan, RowPlan, State, choose
-from meta_spliceai.experiments.plan.data_facts import DataFacts, Parts, facts_of, parts_of
 from meta_spliceai.experiments.plan.demand import Batch, Demand, ToCompute, batches_of, cache_keys, demand_of
 from meta_spliceai.experiments.plan.gpu_prices import Market, load_market
-from meta_spliceai.experiments.plan.run_work import CPU, Machine, card, processor, this_processor
+from meta_spliceai.experiments.plan.run_work import (
+    CPU,
+    DataFacts,
+    Machine,
+    Parts,
+    card,
+    facts_of,
+    parts_of,
+    processor,
+    this_processor,
+)
 from meta_spliceai.experiments.run.build import missing_encoder_weights
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts
@@ -102,12 +115,8 @@ class Planner:
         return demand_of(run.spec, run.parts, machine, Batch.of(run.spec), run.computed)
 
     def point(self, run: Measured, only_epochs: bool = False) -> Point:
-        """A finished run beside what would have been planned for it, its rows and its epochs known.
-
-        Args:
-            run: the run; one on a card that nobody described says only how soon its training stopped.
-            only_epochs: only how soon its training stopped.
-        """
+        """A finished run beside what would have been planned for it, its rows and its epochs known; one on a card
+        that nobody described says only how soon its training stopped."""
         kind = Kind.of(run.spec, self.market.name_of(run.device))
         stopping = run.epoch_share if run.spec.training.patience else None
         if only_epochs or (run.cuda and self.market.known(run.device) is None):
@@ -123,16 +132,12 @@ class Planner:
         return Point(run.run, kind, memory, steps, stopping)
 
     def row(self, spec: ExperimentSpec, gpu: str | None = None, paid: frozenset[str] = frozenset()) -> RowPlan:
-        """Plan one row.
+        """Plan one row; InputError: an unknown card or data set, settings that build no model.
 
         Args:
-            spec: the row.
             gpu: only on this card, or on "cpu", the processor at hand.
             paid: what earlier rows of a plan have computed already (see `cache_keys`), and ids of rows planned
                 beside it, whose runs an ensemble takes as they are.
-
-        Raises:
-            InputError: an unknown card or data set; settings that build no model.
         """
         missing = missing_parts(spec, self.rows_by_id)
         if missing:
@@ -251,11 +256,8 @@ class Planner:
         budget: float | None = None,
         deadline: float | None = None,
     ) -> Plan:
-        """Plan several rows, and choose among them (see `choose`).
-
-        Raises:
-            InputError: an unknown card or data set, a budget or deadline below zero.
-        """
+        """Plan several rows, and choose among them (see `choose`). InputError: an unknown card or data set, a budget
+        or deadline below zero."""
         paid: set[str] = {spec.id for spec in specs}
         plans = []
         for spec in specs:
@@ -273,3 +275,75 @@ def _identity(spec: ExperimentSpec) -> str:
 
 def _on(number: Calibrated) -> str:
     return f", {number.basis} on {number.rests_on}" if number.sources else ""
+
+
+MEMORY_BAR, TIME_BAR = 0.15, 0.25  # relative errors within which a calibrated prediction counts as good
+
+COLUMNS = (
+    *("run", "row", "family", "device", "memory_measured", "memory_estimate", "memory_calibrated"),
+    *("seconds_measured", "seconds_estimate", "seconds_calibrated", "memory_error", "seconds_error"),
+    *("calibrated_on", "memory_rests_on", "seconds_rest_on"),
+)
+
+
+def scatter(planner: Planner) -> pd.DataFrame:
+    """Predicted and measured, one row a finished run that the planner looks at. Each is predicted from data sheets and
+    assumptions alone ("estimate"), and calibrated on all other runs, itself left out ("calibrated").
+
+    Returns:
+        memory_* in bytes of peak memory; seconds_* of all steps that can be compared; *_error relative to the measured
+        value, NaN where no other run was there to calibrate from; calibrated_on: other runs on the device;
+        memory_rests_on, seconds_rest_on: the nearest of them (for time, of the step that is to take longest).
+    """
+    return pd.DataFrame([_line(planner, run) for run in planner.runs], columns=list(COLUMNS))
+
+
+def _line(planner: Planner, run: Measured) -> dict[str, Any]:
+    point, others = planner.point(run), planner.calibration(run.cuda).without(run.run)
+    kind = point.kind
+    line: dict[str, Any] = {"run": run.run, "row": run.spec.id, "family": kind.family, "device": kind.device}
+    line["calibrated_on"] = sum(other.kind.device == kind.device for other in others.points)
+    if point.memory is not None:
+        estimate, measured = point.memory
+        memory = others.memory(kind, estimate, run.cuda)
+        line |= {"memory_measured": measured, "memory_estimate": estimate, "memory_calibrated": memory.value}
+        line |= {"memory_rests_on": memory.rests_on}
+        line["memory_error"] = memory.value / measured - 1 if memory.sources else math.nan
+    if not point.steps:
+        return line  # a card that nobody described
+    demand = planner.demand_of(run)
+    expected = demand.at_share(others.epochs(kind).value if run.spec.training.patience else 1.0)
+    found = {step: others.step(kind, step, expected[step]) for step in point.steps}
+    seconds, total = sum(took for _, took in point.steps.values()), sum(one.value for one in found.values())
+    longest = max(found, key=lambda step: found[step].value)
+    # A step of less than 1 % may go without anything to calibrate it from.
+    known = all(found[step].sources or took < 0.01 * run.total_seconds for step, (_, took) in point.steps.items())
+    return line | {
+        "seconds_measured": seconds,
+        "seconds_estimate": sum(demand.steps[step] for step in found),
+        "seconds_calibrated": total,
+        "seconds_rest_on": f"{longest}: {found[longest].rests_on}",
+        "seconds_error": total / seconds - 1 if known and seconds else math.nan,
+    }
+
+
+def verdicts(frame: pd.DataFrame) -> list[str]:
+    """Whether the bar is met, in words, for memory and for time."""
+    said = []
+    for column, bar, what in (("memory_error", MEMORY_BAR, "peak memory"), ("seconds_error", TIME_BAR, "time")):
+        errors = frame.set_index("run")[column].astype(float).dropna().abs()
+        if errors.empty:
+            said.append(f"{what}: not checked; it takes two finished runs on one device")
+            continue
+        outside = list(errors[errors > bar].sort_values(ascending=False).index)
+        shared = int(frame["memory_measured"].isna().sum()) if column == "memory_error" else 0
+        left = len(frame) - len(errors) - shared
+        parts = (
+            f"{what}: bar of {bar:.0%} {'not passed' if outside else 'passed'}: {len(errors) - len(outside)} of "
+            f"{len(errors)} runs within {bar:.0%}, median error {errors.median():.0%}, largest {errors.max():.0%}",
+            f"outside: {', '.join(outside)}" if outside else "",
+            f"{shared} not compared, their process had run other rows before" if shared else "",
+            f"{left} without anything to calibrate from" if left else "",
+        )
+        said.append("; ".join(filter(None, parts)))
+    return said

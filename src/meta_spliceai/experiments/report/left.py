@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from meta_spliceai.errors import MetaSpliceAIError
-from meta_spliceai.experiments.plan.calibrate import scatter
-from meta_spliceai.experiments.plan.planner import Planner
+from meta_spliceai.experiments.plan.planner import Planner, scatter
 from meta_spliceai.experiments.report.plots import PlannedPoint
 from meta_spliceai.experiments.report.views import Cost, Left
 from meta_spliceai.experiments.spec.rows import load_rows

@@ -12,6 +12,8 @@ import pandas as pd
 
 from meta_spliceai.errors import InputError, MissingResourceError, unknown_value
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, SplitSpec
+from meta_spliceai.experiments.spec.parts import OFFERED
+from meta_spliceai.splice_engine.base_layer.families import FAMILIES
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.source import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, POSITIVE, binary_labels
@@ -188,6 +190,11 @@ JOINT = ("quantile-members",)
 """Heads that are more than one module: `quantile-members` trains one model a quantile, side by side."""
 
 HEAD_NAMES = (*HEADS, *JOINT)
+
+OFFERED |= {
+    **{"base network": FAMILIES, "encoder": ENCODERS, "head": HEAD_NAMES, "target": TARGETS},
+    **{"split": SPLITTERS, "split with folds": FOLDERS},
+}
 
 
 def build_predictor(spec: ExperimentSpec) -> Predictor:

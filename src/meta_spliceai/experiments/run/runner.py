@@ -374,12 +374,15 @@ def _member_runner(work: Work) -> Callable[[str], RunDirectory]:
     return run_member
 
 
-class _Inner:
+class _Inner(Callback):
     """A callback for a run within a run: lines and steps are shown, the outer run's facts stay the outer run's."""
 
     def __init__(self, callback: Callback) -> None:
-        self.say, self.stage, self.callback = callback.say, callback.stage, callback
+        self.callback = callback
+
+    def say(self, line: str) -> None:
+        self.callback.say(line)
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        if kind == "training":
+        if kind in ("step", "step-end", "training"):
             self.callback.tell(kind, facts)

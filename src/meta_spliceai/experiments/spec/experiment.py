@@ -295,6 +295,10 @@ class ExperimentSpec(Block):
             del found["fusion"]["scores"]  # so that runs keep the address that they had before there was such a field
         return found
 
+    def listed(self) -> dict[str, Any]:
+        """What every list of rows says of one, as JSON has it."""
+        return self.model_dump(mode="json", include={"id", "title", "section", "wish"})
+
     @property
     def networks(self) -> tuple[BaseSpec, ...]:
         """Every base network the row needs, its own first; all with one distance and method."""

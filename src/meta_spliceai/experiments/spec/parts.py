@@ -1,15 +1,11 @@
 """What the code at hand can put together, what a row still misses of it, and what of a row's data and weights is not on
 this machine. Nothing is read or downloaded to say so.
-
-Every list of parts is read off the registry of the room that offers them: a row becomes runnable by itself when its
-last part is registered there.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import sys
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, get_args
 
 from meta_spliceai import datasets
@@ -18,8 +14,6 @@ from meta_spliceai.errors import MissingResourceError, install_extra
 from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec, Procedure
 from meta_spliceai.experiments.spec.rows import member_of
-from meta_spliceai.experiments.store.address import source_state
-from meta_spliceai.files import cached_json
 from meta_spliceai.resources.resolve import (
     ENCODERS,
     OFFLINE_VARIABLE,
@@ -34,9 +28,6 @@ from meta_spliceai.splice_engine.meta_layer.settings import TRUNK
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.store.workspace import Workspace
-
-_REGISTRIES = "meta_spliceai.experiments.run.runner"
-"""The module that loads every registry."""
 
 _PUBLIC = {"splicevardb-open", "mfass", "mapsy", "cispliceai-validated", "deep-intronic", "brca1-sge"}
 """Data sets that are read from their authors' files, and whose genes and sequence come from elsewhere."""
@@ -53,35 +44,25 @@ a bundle brings in the package's place."""
 _RESOURCE_OF = {"openspliceai": "openspliceai-mane-10000nt", "pangolin": "pangolin"}
 
 
+OFFERED: dict[str, Iterable[str]] = {
+    "base network": ("spliceai", "cispliceai", "openspliceai", "pangolin"),
+    "encoder": ("simple-cnn", "gated-cnn", *ENCODERS, "spliceai-trunk", "cispliceai-trunk"),
+    "head": (
+        *("delta", "quantile", "binary", "effect-type", "position", "magnitude", "multitask"),
+        "quantile-members",
+    ),
+    "target": get_args(ExperimentSpec.model_fields["target"].annotation),
+    "split": ("gene", "group", "exon", "position-blocks", "chromosome", "spliceai-clean"),
+    "split with folds": ("gene", "group", "chromosome"),
+    "procedure": get_args(Procedure),
+}
+"""Names of parts, by kind. The registries themselves take their place when they are loaded (see `run.build`), which
+takes PyTorch and seconds: a command that only lists rows does not wait for it. A test holds these names to theirs."""
+
+
 def offered_parts() -> dict[str, tuple[str, ...]]:
-    """Names of the parts at hand, by kind of part.
-
-    To read the registries is to load PyTorch, which takes seconds; a command that only lists rows should not wait for
-    it. So the names are kept in the cache for the very code they were read from, and read again where that code has
-    been loaded anyway: then further parts may have been registered in this process.
-    """
-    if _REGISTRIES in sys.modules:
-        return _read_registries()
-
-    kept = cached_json("parts", source_state(), _read_registries)
-    return {kind: tuple(names) for kind, names in kept.items()}
-
-
-def _read_registries() -> dict[str, tuple[str, ...]]:
-    # Imported here: each of these rooms brings PyTorch, and a spec can be read and checked without it.
-    from meta_spliceai.experiments.run.build import ENCODERS, FOLDERS, HEAD_NAMES, SPLITTERS, TARGETS
-    from meta_spliceai.splice_engine.base_layer.families import FAMILIES
-
-    return {
-        "data set": tuple(datasets.names()),
-        "base network": tuple(FAMILIES),
-        "encoder": tuple(ENCODERS),
-        "head": HEAD_NAMES,
-        "target": tuple(TARGETS),
-        "split": tuple(SPLITTERS),
-        "split with folds": tuple(FOLDERS),
-        "procedure": get_args(Procedure),  # the runner, which has them, brings PyTorch
-    }
+    """Names of the parts at hand, by kind of part."""
+    return {"data set": tuple(datasets.names()), **{kind: tuple(names) for kind, names in OFFERED.items()}}
 
 
 def needed_parts(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> Iterator[tuple[str, str]]:
@@ -126,25 +107,21 @@ def lacking(spec: ExperimentSpec, rows: dict[str, ExperimentSpec], begun: Set[st
 
 
 def _data(data: DataSpec) -> Iterator[str]:
+    """Of a data set: its file and, where it is read from its authors' files, the genome around it and the genes."""
     for name in data.name.split("+"):
         if name == _USERS_OWN and "path" not in data.options:
             yield "download of SpliceVarDB on this machine: give yours with --set data.options.path=FILE"
-        elif name in _PUBLIC:
-            yield from _public(name, options_of(name, data.options))
-
-
-def _public(name: str, options: Mapping[str, object]) -> Iterator[str]:
-    """Of a data set of others: its file, the genome around it, the genes."""
-    if "path" not in options:
-        state = state_of(datasets.get(name))
-        if not state.here:
+        if name not in _PUBLIC:
+            continue
+        options, state = options_of(name, data.options), state_of(datasets.get(name))
+        if "path" not in options and not state.here:
             yield f"data set {name} on this machine: {state.get}"
-    build = build_name(str(options.get("build", GRCH38)))
-    on_chromosomes = options.get("context") != "construct" and options.get("genome", AUTO) == AUTO
-    if on_chromosomes and whole_genome(build) is None and not at_hand("human-regions"):
-        yield f"genome of {build} on this machine: meta-spliceai data get {build.lower()}"
-    if "annotation" not in options and not package_at_hand("spliceai", ["spliceai/annotations/grch37.txt"]):
-        yield f"table of genes on this machine: {install_extra('quickstart')}"
+        build = build_name(str(options.get("build", GRCH38)))
+        on_chromosomes = options.get("context") != "construct" and options.get("genome", AUTO) == AUTO
+        if on_chromosomes and whole_genome(build) is None and not at_hand("human-regions"):
+            yield f"genome of {build} on this machine: meta-spliceai data get {build.lower()}"
+        if "annotation" not in options and not package_at_hand("spliceai", ["spliceai/annotations/grch37.txt"]):
+            yield f"table of genes on this machine: {install_extra('quickstart')}"
 
 
 def _networks(spec: ExperimentSpec) -> Iterator[str]:

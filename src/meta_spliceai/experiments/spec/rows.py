@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from meta_spliceai.errors import InputError, unknown_value
@@ -20,7 +22,6 @@ from meta_spliceai.experiments.spec.experiment import (
     first_problem,
     parse_spec,
 )
-from meta_spliceai.experiments.spec.read_yaml import line_of, nodes_along, read_text, read_yaml
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 from meta_spliceai.splice_engine.meta_layer.settings import TRUNK
 
@@ -43,14 +44,10 @@ Placed = tuple[ExperimentSpec, str]
 
 
 def load_rows(own: Path | None = OWN_FOLDER) -> dict[str, ExperimentSpec]:
-    """Every row by id: the packaged catalogue, then the user's own files over it.
+    """Every row by id: the packaged catalogue, then the user's own files of the folder `own` over it.
 
-    Args:
-        own: folder with further YAML files; a row there takes the place of a packaged one with the same id.
-
-    Raises:
-        InputError: a file that is no YAML, an unknown or bad field, the same id twice, an ensemble of rows
-            that cannot be combined; names file, line, row and field.
+    InputError: a file that is no YAML, an unknown or bad field, the same id twice, an ensemble of rows that cannot
+    be combined; names file, line, row and field.
     """
     packaged = files("meta_spliceai.experiments.catalogue")
     found = _read_all(
@@ -74,15 +71,10 @@ def find_row(rows: dict[str, ExperimentSpec], row_id: str) -> ExperimentSpec:
 
 
 def change(spec: ExperimentSpec, assignments: Sequence[str]) -> ExperimentSpec:
-    """The row with some fields set, as by `--set training.epochs=5`.
+    """The row with some fields set, as by `--set training.epochs=5`: the field by its dotted name, the value in YAML.
 
-    Args:
-        spec: the row.
-        assignments: `field=value`; the field by its dotted name, the value in YAML (`5`, `true`, `[0.6, 0.2, 0.2]`).
-
-    Raises:
-        InputError: not of the form field=value, an unknown field (the nearest are named), or a value that is not
-            allowed (what is allowed is named).
+    InputError: not of the form field=value, an unknown field (the nearest are named), or a value that is not allowed
+    (what is allowed is named).
     """
     values = spec.model_dump(mode="json")
     for assignment in assignments:
@@ -180,15 +172,8 @@ def _read_all(texts: Iterable[tuple[str, str]]) -> dict[str, Placed]:
 
 
 def read_rows(name: str, text: str) -> list[Placed]:
-    """The rows of one file, each with its place.
-
-    Args:
-        name: the file, for messages.
-        text: its YAML.
-
-    Raises:
-        InputError: no YAML, a field that is unknown, doubled or bad; names file, line, row, field and what is allowed.
-    """
+    """The rows of one file, each with its place. InputError: no YAML, a field that is unknown, doubled or bad; names
+    file, line, row, field and what is allowed."""
     tree, content = read_yaml(name, text)
     form = InputError(f"{name}: a catalogue file has a 'section' and a list of 'rows'")
     if tree is None or not isinstance(content, dict):
@@ -240,16 +225,8 @@ def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_members(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], where: str) -> None:
-    """Whether the rows that an ensemble names can be combined at all; nothing for other rows.
-
-    Args:
-        spec: the row.
-        rows: the catalogue.
-        where: file and row, for the message.
-
-    Raises:
-        InputError: a member that is no row, or one that is not one model's prediction of validated Δ.
-    """
+    """Raise InputError where a row is an ensemble with a member that is no row, or that is not one model's
+    prediction of validated Δ. `where`: file and row, for the message."""
     for member_id in spec.ensemble.members if spec.ensemble else ():
         if member_id not in rows:
             raise unknown_value("ensemble member", member_id, rows, where=f"{where}, field 'ensemble.members'")
@@ -320,3 +297,80 @@ def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
         "fusion": fusion,
     }
     return spec.model_copy(update=small)
+
+
+MOST_VALUES = 100_000
+"""Values of a YAML file, aliases written out; the packaged catalogue has a few thousand."""
+
+
+def read_text(path: Path) -> str:
+    """A file's text; InputError where it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def read_yaml(name: str, text: str) -> tuple[yaml.Node | None, Any]:
+    """The tree of a YAML text, which knows its lines, and its content. InputError: no YAML, or a field that stands
+    twice in one block; names the file, the line and the field."""
+    try:
+        loader = yaml.SafeLoader(text)
+        tree = loader.get_single_node()
+        if tree is not None and _checked_size(name, tree, {}) > MOST_VALUES:
+            raise InputError(f"{name}: more than {MOST_VALUES:,} values, with what its aliases (*name) repeat")
+        return tree, None if tree is None else loader.construct_document(tree)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}, line {mark.line + 1}" if mark is not None else name
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise InputError(f"{where}: not valid YAML ({problem})") from error
+    except RecursionError as error:
+        raise InputError(f"{name}: not valid YAML (nested too deeply)") from error
+
+
+def _checked_size(name: str, node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Values in a node, with what each alias repeats, once no key stands twice in one block (YAML's reader would keep
+    the last one without a word). `sizes`: of nodes seen before."""
+    if id(node) in sizes:
+        return sizes[id(node)]
+    sizes[id(node)] = MOST_VALUES + 1  # for a block within itself, which never ends
+    parts: list[yaml.Node] = [] if isinstance(node, yaml.ScalarNode) else node.value
+    if isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise InputError(f"{name}, line {line}: the name of a field is a word, not a block")
+            if key.value in first:
+                raise InputError(
+                    f"{name}, line {line}: field '{key.value}' stands twice, first on line {first[key.value]}"
+                )
+            first[key.value] = line
+        parts = [*chain(*node.value)]
+    sizes[id(node)] = 1 + sum(_checked_size(name, part, sizes) for part in parts)
+    return sizes[id(node)]
+
+
+def line_of(tree: yaml.Node, path: Sequence[object]) -> int:
+    """The 1-based line of the deepest node along a path of keys and places."""
+    nodes = nodes_along(tree, path)
+    return (nodes[-1] if nodes else tree).start_mark.line + 1
+
+
+def nodes_along(tree: yaml.Node, path: Sequence[object]) -> list[yaml.Node]:
+    """The nodes along a path of keys and places, as far as the file has them; a key stands for its own node."""
+    nodes = []
+    for step in path:
+        if isinstance(tree, yaml.MappingNode):
+            pair = next(((key, value) for key, value in tree.value if key.value == str(step)), None)
+            if pair is None:
+                break
+            nodes.append(pair[0])
+            tree = pair[1]
+        elif isinstance(tree, yaml.SequenceNode) and isinstance(step, int) and step < len(tree.value):
+            tree = tree.value[step]
+            nodes.append(tree)
+        else:
+            break
+    return nodes

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
-from meta_spliceai.experiments.spec.read_yaml import read_text, read_yaml
+from meta_spliceai.experiments.spec.rows import read_text, read_yaml
 from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Evaluation
 

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.spec.read_yaml import read_text, read_yaml
+from meta_spliceai.experiments.spec.rows import read_text, read_yaml
 from meta_spliceai.experiments.store.ledger import LEDGER, Ledger, merged
 from meta_spliceai.experiments.store.tables import KEPT, kept_rows
 from meta_spliceai.files import atomic_write

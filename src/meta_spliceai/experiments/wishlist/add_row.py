@@ -17,8 +17,7 @@ import yaml
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish, parse_spec
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts
-from meta_spliceai.experiments.spec.read_yaml import read_text, read_yaml
-from meta_spliceai.experiments.spec.rows import change, read_rows
+from meta_spliceai.experiments.spec.rows import change, read_rows, read_text, read_yaml
 from meta_spliceai.experiments.wishlist.read_wishlist import MIDDLE, CellError, plain, read_hours, read_vram
 from meta_spliceai.files import atomic_write
 

@@ -72,15 +72,8 @@ class RowState:
         return (self.spec.wish and self.spec.wish.priority) or ""
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "id": self.spec.id,
-            "title": self.spec.title,
-            "section": self.spec.section,
-            "state": self.state,
-            "missing": list(self.missing),
-            "last_run": self.last_run or None,
-            "wish": self.spec.wish.model_dump(mode="json") if self.spec.wish else None,
-        }
+        own = {"state": self.state, "missing": list(self.missing), "last_run": self.last_run or None}
+        return {**self.spec.listed(), **own}
 
 
 def state_of_rows(rows: dict[str, ExperimentSpec], workspace: Workspace) -> list[RowState]:
