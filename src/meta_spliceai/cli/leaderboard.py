@@ -68,7 +68,7 @@ def leaderboard(
     from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.board.leaderboard import board_table, boards
     from meta_spliceai.experiments.board.shown import as_html, as_markdown
-    from meta_spliceai.experiments.store.tables import ledger_damage
+    from meta_spliceai.experiments.store.ledger import ledger_damage
     from meta_spliceai.experiments.store.workspace import Workspace
 
     if as_json + as_markdown_ + as_html_ > 1:

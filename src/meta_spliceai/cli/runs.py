@@ -170,7 +170,7 @@ def compare(
     from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows
     from meta_spliceai.experiments.board.leaderboard import SHOWN
     from meta_spliceai.experiments.board.shown import estimate
-    from meta_spliceai.experiments.store.tables import HEADLINES
+    from meta_spliceai.experiments.store.ledger import HEADLINES
 
     evaluation = compare_on_shared_rows(named)
     if as_json:

@@ -17,7 +17,7 @@ from filelock import FileLock
 from meta_spliceai.errors import MissingExtraError, MissingPackageError, RunError, unknown_value
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.store.ledger import LOCK_SECONDS
-from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.store.workspace import Workspace, flat
 from meta_spliceai.files import atomic_write
 
 FOLDER = "tracking"  # folder beside the runs for what is written to files
@@ -179,14 +179,6 @@ def _final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
         if record["kind"] == "learned":
             name = f"test/{record['metric']}"
             found |= {name: record["estimate"], f"{name}_low": record["low"], f"{name}_high": record["high"]}
-    return found
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
 
 

@@ -22,7 +22,7 @@ from meta_spliceai.experiments.board.leaderboard import (
 from meta_spliceai.experiments.run.evidence import MOST_RESAMPLES, records_of_strata
 from meta_spliceai.experiments.run.prepare import digest_of_test, load_rows_of
 from meta_spliceai.experiments.store.keep_runs import PREDICTIONS
-from meta_spliceai.experiments.store.tables import HEADLINES
+from meta_spliceai.experiments.store.ledger import HEADLINES
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering, evaluate

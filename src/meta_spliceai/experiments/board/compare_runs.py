@@ -13,9 +13,8 @@ import pandas as pd
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board.leaderboard import Board, Line, by_kind_and_auprc, folder_of, lines_of
-from meta_spliceai.experiments.store.tables import HEADLINES
-from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
-from meta_spliceai.experiments.tracking import flat
+from meta_spliceai.experiments.store.ledger import HEADLINES
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace, flat
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import BASE_MAX_WINDOW
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate

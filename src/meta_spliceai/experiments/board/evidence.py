@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line, boards, coverage_in_words, evaluated_on
-from meta_spliceai.experiments.board.shown import DASH, NO_CHANGE, Table, as_markdown, duration, estimate, number
+from meta_spliceai.experiments.board.shown import DASH, Table, as_markdown, duration, estimate, number
+from meta_spliceai.experiments.store.ledger import NO_CHANGE
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 
 Record = Mapping[str, Any]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meta_spliceai.experiments.board.shown import DASH, Table, dollars, duration, estimate, memory
-from meta_spliceai.experiments.store.tables import HEADLINES, KINDS, among, facts_of, finished_runs, tidy
+from meta_spliceai.experiments.store.ledger import HEADLINES, KINDS, among, facts_of, finished_runs, tidy
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 
 SHOWN = {

@@ -10,12 +10,6 @@ from typing import Any
 
 DASH = "–"
 
-ITSELF, NEARER_SITE = "the variant itself", "the exon's nearer site"
-"""Answers to "where?" that know nothing of the variant's effect: baselines of the hit rates."""
-
-NO_CHANGE = "no change"
-"""The reference's sites, as the row's base network sees them, left as they are: baseline of the peaks."""
-
 
 @dataclass(frozen=True)
 class Table:

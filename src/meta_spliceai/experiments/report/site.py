@@ -36,8 +36,8 @@ from meta_spliceai.experiments.report.plots import Plot
 from meta_spliceai.experiments.report.ranking_curves import Band
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.address import source_state
+from meta_spliceai.experiments.store.ledger import finished_runs, tidy
 from meta_spliceai.experiments.store.run_record import RunRecord, read_runs
-from meta_spliceai.experiments.store.tables import finished_runs, tidy
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.render_wishlist import STATES, RowState, state_of_rows
 from meta_spliceai.files import atomic_write

@@ -13,10 +13,11 @@ import pandas as pd
 
 from meta_spliceai.experiments.board.evidence import crossed, records
 from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line
-from meta_spliceai.experiments.board.shown import ITSELF, NEARER_SITE, NO_CHANGE, dollars, estimate, memory, number
+from meta_spliceai.experiments.board.shown import dollars, estimate, memory, number
 from meta_spliceai.experiments.report import plots
 from meta_spliceai.experiments.report.plots import PlannedPoint, Plot
 from meta_spliceai.experiments.report.ranking_curves import Band, RankingCurves, ranking_curves
+from meta_spliceai.experiments.store.ledger import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.experiments.store.run_record import RunRecord, rows_of_test
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, binary_labels

@@ -21,7 +21,7 @@ from meta_spliceai.experiments.run.observed_sites import evaluate_task
 from meta_spliceai.experiments.run.prepare import Prepared, digest_of_test
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import code_version
-from meta_spliceai.experiments.store.tables import HEADLINES
+from meta_spliceai.experiments.store.ledger import HEADLINES
 from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     ASSAY_SOURCE,

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.experiments.board.shown import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.store.ledger import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.resampling import plan_resamples, share
 from meta_spliceai.splice_engine.meta_layer.evaluation.sites import (

@@ -15,7 +15,7 @@ from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.run.utilisation import scoring_utilisation
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import at_scale
-from meta_spliceai.experiments.store.tables import HEADLINES
+from meta_spliceai.experiments.store.ledger import HEADLINES
 from meta_spliceai.experiments.store.workspace import FOLDS, RunDirectory, now
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows
 from meta_spliceai.splice_engine.variants.splits import PARTS, write_split

@@ -19,8 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.store.ledger import LEDGER, Ledger
-from meta_spliceai.experiments.store.tables import KEPT, add_kept_rows
+from meta_spliceai.experiments.store.ledger import KEPT, LEDGER, Ledger, add_kept_rows
 from meta_spliceai.experiments.store.workspace import CHECKPOINTS, MODEL, RunDirectory, Workspace, now
 from meta_spliceai.files import atomic_write
 

@@ -20,8 +20,7 @@ from filelock import FileLock, Timeout
 from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.read_yaml import read_text, read_yaml
-from meta_spliceai.experiments.store.ledger import LEDGER, Ledger, merged
-from meta_spliceai.experiments.store.tables import KEPT, kept_rows
+from meta_spliceai.experiments.store.ledger import KEPT, LEDGER, Ledger, kept_rows, merged
 from meta_spliceai.files import atomic_write
 
 if TYPE_CHECKING:
@@ -305,6 +304,14 @@ def _runs_in(folder: Path, marks: Sequence[str]) -> list[RunDirectory]:
 def now() -> str:
     """The time, UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def disk_error(error: BaseException | None) -> OSError | None:
