@@ -25,7 +25,7 @@ from meta_spliceai.experiments.spec.rows import load_rows, read_rows
 from meta_spliceai.experiments.store.ledger import LEDGER
 from meta_spliceai.experiments.store.run_record import RunRecord
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
-from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
+from meta_spliceai.experiments.wishlist.document import read_wishlist
 from meta_spliceai.splice_engine.base_layer.cache import ScoreCache
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS

@@ -92,7 +92,7 @@ def take(runs_dir: Path, root: Path, install_seconds: float | None = None, test_
 
 def take_pairs(runs_dir: Path, root: Path) -> None:
     """Keep what the paired comparison of each two rows says, seed by seed; rows without a finished run are left out."""
-    from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows
+    from meta_spliceai.experiments.board.compare import compare_on_shared_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace(runs_dir)

@@ -85,7 +85,7 @@ def leaderboard(
     if files:
         found = _beside(found, workspace, files, data)
     if pool:
-        from meta_spliceai.experiments.board.compare_runs import pool_starts
+        from meta_spliceai.experiments.board.compare import pool_starts
 
         found = [pool_starts(board, workspace) for board in found]
     if damage := ledger_damage(workspace.root):
@@ -127,7 +127,7 @@ def _selected(
 def _beside(found: Sequence[Board], workspace: Workspace, files: Sequence[ScoreFile], data: str | None) -> list[Board]:
     """The boards with external scores; or one of these alone, on a data set that no run was tested on."""
     from meta_spliceai.errors import InputError
-    from meta_spliceai.experiments.board.beside_others import beside_none, beside_runs
+    from meta_spliceai.experiments.board.compare import beside_none, beside_runs
 
     if not found and data is None:
         raise InputError(f"no finished run in {workspace.root} to set --scores beside; name a data set with --data")

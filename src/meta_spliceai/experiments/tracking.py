@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from meta_spliceai.errors import MissingExtraError, MissingPackageError, RunError, unknown_value
-from meta_spliceai.experiments.run.callback import Callback
+from meta_spliceai.experiments.run.job import Callback
 from meta_spliceai.experiments.store.ledger import LOCK_SECONDS
 from meta_spliceai.experiments.store.workspace import Workspace, flat
 from meta_spliceai.files import atomic_write

@@ -28,7 +28,6 @@ from plotly.offline import get_plotlyjs
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board import shown
-from meta_spliceai.experiments.board.compare_runs import facts_of
 from meta_spliceai.experiments.board.evidence import MEANINGS, evidence_tables, records
 from meta_spliceai.experiments.board.leaderboard import Board, Line, boards, lines_of, test_of
 from meta_spliceai.experiments.report import plots, views
@@ -37,9 +36,9 @@ from meta_spliceai.experiments.report.ranking_curves import Band
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.experiments.store.ledger import finished_runs, tidy
-from meta_spliceai.experiments.store.run_record import RunRecord, read_runs
+from meta_spliceai.experiments.store.run_record import RunRecord, facts_of, read_runs
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.wishlist.render_wishlist import STATES, RowState, state_of_rows
+from meta_spliceai.experiments.wishlist.document import STATES, RowState, state_of_rows
 from meta_spliceai.files import atomic_write
 
 INDEX, COMPARE, STATE = "index.html", "compare.html", "state.json"

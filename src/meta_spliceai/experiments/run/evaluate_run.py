@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +14,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from meta_spliceai.errors import MissingPackageError
-from meta_spliceai.experiments.run.evidence import gather_evidence
+from meta_spliceai.experiments.run.evidence import evaluate_task, gather_evidence
 from meta_spliceai.experiments.run.job import Trained
-from meta_spliceai.experiments.run.observed_sites import evaluate_task
 from meta_spliceai.experiments.run.prepare import Prepared, digest_of_test
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import code_version
@@ -48,8 +46,6 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
 from meta_spliceai.splice_engine.meta_layer.targets import validated_delta
 from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
 from meta_spliceai.splice_engine.variants.windows import Windows
-
-_LOG = logging.getLogger(__name__)
 
 SCALES: dict[str, Scale] = {
     "validated-delta": "delta",
@@ -100,34 +96,29 @@ def evaluate_run(
     Args:
         clock: measures "baselines" and "evaluation" apart: the former may be found in the cache.
     """
+    computed: list[str] = []
+    notes: list[str] = []
     with clock("baselines"):
-        baselines, computed, notes = _baselines(spec, prepared)
+        baselines = _baselines(spec, prepared, computed, notes)
     with clock("evaluation"):
         evaluated = _evaluated(spec, prepared, trained, baselines)
-    return replace(evaluated, baselines_computed=computed, notes=notes)
+    return replace(evaluated, baselines_computed=tuple(computed), notes=tuple(notes))
 
 
-def _baselines(
-    spec: ExperimentSpec, prepared: Prepared
-) -> tuple[dict[Scorer, Scores], tuple[str, ...], tuple[str, ...]]:
-    """The baselines, the names of those that were computed now, and what had to be left out."""
-    table, windows, annotation = prepared.table, prepared.windows, prepared.loaded.annotation
-    computed: list[str] = []
-    notes = []
+def _baselines(spec: ExperimentSpec, prepared: Prepared, computed: list[str], notes: list[str]) -> dict[Scorer, Scores]:
+    """The baselines; names of those that were computed now, and what had to be left out, are added to the lists."""
+    table, windows = prepared.table, prepared.windows
+    settings: dict[str, Any] = {"annotation": prepared.loaded.annotation, "negatives": spec.negatives}
 
     def with_windows(rows: Rows) -> tuple[pd.DataFrame, Windows]:
         cut = Windows(windows.ref[rows], windows.alt[rows], windows.real_bases[rows])
         return table.iloc[rows].reset_index(drop=True), cut
 
     def position(train: Rows, rows: Rows) -> Scores:
-        return position_only(
-            table.iloc[train], table.iloc[rows], spec.seed, annotation=annotation, negatives=spec.negatives
-        )
+        return position_only(table.iloc[train], table.iloc[rows], spec.seed, **settings)
 
     def kmers(train: Rows, rows: Rows) -> Scores:
-        return kmers_and_position(
-            with_windows(train), with_windows(rows), spec.seed, annotation=annotation, negatives=spec.negatives
-        )
+        return kmers_and_position(with_windows(train), with_windows(rows), spec.seed, **settings)
 
     def source(train: Rows, rows: Rows) -> Scores:
         return assay_source(table.iloc[train], table.iloc[rows], negatives=spec.negatives)
@@ -141,7 +132,7 @@ def _baselines(
     scores |= _base_scorers(prepared)
     if len(table[["source", "method"]].drop_duplicates()) > 1:
         scores[ASSAY_SOURCE] = _out_of_fold(spec, prepared, ASSAY_SOURCE, computed, source)
-    return scores, tuple(computed), tuple(notes)
+    return scores
 
 
 def _base_scorers(prepared: Prepared) -> dict[Scorer, Scores]:
@@ -196,18 +187,13 @@ def kept_or_computed(
     depends_on: Sequence[object], rows: int, compute: Callable[[], Float[np.ndarray, " rows"]]
 ) -> Float[np.ndarray, " rows"]:
     """The scores kept for these inputs (plain values that decide the scores), or computed now and kept, so that rows
-    sharing a test share them. A file that holds another number of them than `rows` is computed anew."""
+    sharing a test share them. A file that is damaged, or holds another number of them than `rows`, is computed anew."""
     key = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
     path = cache_dir() / "baselines" / f"{key[:32]}.npy"
-    if path.is_file():
-        try:
-            kept = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            _LOG.warning("kept baseline %s cannot be read (%s); it is computed again", path, error)
-        else:
-            if kept.shape == (rows,) and kept.dtype == np.float64:
-                return kept
-            _LOG.warning("kept baseline %s holds %s %s; it is computed again", path, kept.dtype, kept.shape)
+    with suppress(OSError, ValueError, EOFError):
+        kept = np.load(path, allow_pickle=False)
+        if kept.shape == (rows,) and kept.dtype == np.float64:
+            return kept
     scores = np.asarray(compute(), dtype=np.float64)
     with atomic_write(path, "wb") as handle:
         np.save(handle, scores, allow_pickle=False)

@@ -14,10 +14,9 @@ import torch
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.run.build import require_encoder_weights
-from meta_spliceai.experiments.run.callback import Callback, ProgressFile, Silent
 from meta_spliceai.experiments.run.evaluate_run import evaluate_run
 from meta_spliceai.experiments.run.evidence import EVIDENCE
-from meta_spliceai.experiments.run.job import Clock, Job, Trained, Work
+from meta_spliceai.experiments.run.job import Callback, Clock, Job, ProgressFile, Silent, Trained, Work
 from meta_spliceai.experiments.run.prepare import load_rows_of, prepare
 from meta_spliceai.experiments.run.procedures import (
     fuse,
@@ -27,7 +26,7 @@ from meta_spliceai.experiments.run.procedures import (
     train_single,
     write_all_predictions,
 )
-from meta_spliceai.experiments.run.record import Peaks, describe_data, record_result, write_splits
+from meta_spliceai.experiments.run.record import describe_data, record_result, write_splits
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.spec.rows import check_members, member_of
@@ -135,17 +134,7 @@ def run_experiment(
     with run.taken():
         _begin(run, spec, resume, fresh, callback)
         file = ProgressFile(callback, run, price_per_hour)
-        work = Work(
-            run=run,
-            spec=spec,
-            rows=rows,
-            workspace=workspace,
-            device=target_device,
-            resume=resume,
-            callback=file,
-            clock=clock,
-            price_per_hour=price_per_hour,
-        )
+        work = Work(run, spec, rows, workspace, target_device, resume, file, clock, price_per_hour)
         with _threads_of(run, callback):
             file.tell(
                 "run",
@@ -193,16 +182,7 @@ def train_part(
         RunError: another process trains this fold; training went wrong.
     """
     run, loaded = _place_of(spec, workspace, rows)
-    work = Work(
-        run=run,
-        spec=spec,
-        rows=rows,
-        workspace=workspace,
-        device=str(choose_device(device)),
-        resume=True,
-        callback=callback,
-        clock=Clock(),
-    )
+    work = Work(run, spec, rows, workspace, str(choose_device(device)), True, callback, Clock())
     prepared = prepare(spec, loaded, work.device, callback, work.clock)
     train_fold(Job(**vars(work), prepared=prepared, run_member=_member_runner(work)), number)
 
@@ -347,11 +327,12 @@ def _compute(work: Work, loaded: Loaded) -> None:
     run.write_frame("predictions.parquet", evaluated.predictions)
     run.write_json("metrics.json", evaluated.evaluation.to_json())
     run.write_json(EVIDENCE, evaluated.evidence)
-    peak = max(peak, peak_memory(processor))
+    peak, on_card = max(peak, peak_memory(processor)), None
     if device.type == "cuda":
-        peaks = Peaks(peak, max(trained.peak_memory_bytes, peak_memory(device)), rows_before)
+        on_card = max(trained.peak_memory_bytes, peak_memory(device))
     else:
-        peaks = Peaks(max(peak, trained.peak_memory_bytes), None, rows_before)
+        peak = max(peak, trained.peak_memory_bytes)
+    peaks = {"peak_memory_bytes": peak, "peak_gpu_memory_bytes": on_card, "rows_before": rows_before}
     facts = record_result(work, prepared, trained, evaluated, peaks)
     # Only now: a process that dies while it records finds its training again.
     shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
