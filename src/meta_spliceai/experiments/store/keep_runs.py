@@ -6,15 +6,13 @@ and strata of all its runs stand together in three tables (`tables/`), a thirtie
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -41,8 +39,7 @@ WRITTEN_FIRST = ("lock", "spec.yaml", CHECKPOINTS)
 """What a run writes before its record, or once more where its folder was taken away under it."""
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """A run that was copied into a ledger: its folder there, its bytes, and the bytes of each file left behind."""
 
     run: RunDirectory
@@ -126,11 +123,7 @@ def _keep(
     known = {str(entry["run"]): entry for entry in ledger.finished()}.get(run.name, {})
     if {**known, "kept": None} != {**line, "kept": None}:
         ledger.append({**line, "kept": now()})
-    return Kept(target, _bytes_of(target), left_out)
-
-
-def _bytes_of(run: RunDirectory) -> int:
-    return sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
+    return Kept(target, target.size(), left_out)
 
 
 def _copy_small_files(source: Path, target: Path, predictions: bool, labels: bool) -> dict[str, int]:
@@ -169,18 +162,6 @@ def _copy_weights(run: RunDirectory, target: Path, left_out: dict[str, int]) -> 
     return {name: size for name, size in left_out.items() if name not in model}
 
 
-def keep_benchmark(name: str, content: Mapping[str, Any], into: Path) -> Path:
-    """Write a benchmark's result (plain values: "at", "device" and whatever was measured) into a ledger: its file, and
-    a line that names it."""
-    path = into / "benchmarks" / f"{name}.json"
-    with atomic_write(path) as handle:
-        json.dump(dict(content), handle, indent=2, ensure_ascii=False, allow_nan=False)
-        handle.write("\n")
-    file = path.relative_to(into).as_posix()
-    Ledger(into / LEDGER).append({"event": "benchmark", "name": name, "file": file, "device": content.get("device")})
-    return path
-
-
 def export_run(run: RunDirectory, out: Path) -> Path:
     """Pack a finished run's folder into one .tar.gz, without its lock and checkpoints; written whole or not at all."""
     if run.state() != "finished":
@@ -193,15 +174,9 @@ def export_run(run: RunDirectory, out: Path) -> Path:
     return out
 
 
-@dataclass(frozen=True)
-class Sorted:
-    """A run that may go, or one that stays.
-
-    Attributes:
-        why: smoke, failed, interrupted, damaged, stale or "never begun"; or, in words, why it stays.
-        reason: what a run that may go says of its state; empty where it says nothing.
-        bytes: what removing it frees.
-    """
+class Sorted(NamedTuple):
+    """A run that may go (smoke, failed, interrupted, damaged, stale, never begun), with what it says of its state and
+    what removing it frees; or one that stays, and why."""
 
     run: RunDirectory
     why: str
@@ -228,7 +203,7 @@ def sort_runs(workspace: Workspace) -> tuple[list[Sorted], list[Sorted]]:
         why: str = state if state != "finished" else "stale" if run.stale() else ""
         why = "smoke" if run.record().get("smoke") else "never begun" if why == "new" else why
         if why:
-            found.append(Sorted(run, why, run.stale() if why == "stale" else run.reason(), _bytes_of(run)))
+            found.append(Sorted(run, why, run.stale() if why == "stale" else run.reason(), run.size()))
         else:
             kept.append(Sorted(run, "finished and current"))
     return found, kept

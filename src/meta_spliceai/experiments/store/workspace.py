@@ -64,6 +64,10 @@ class RunDirectory:
     def row_id(self) -> str:
         return self.name.rpartition("-")[0]
 
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
     def record(self) -> dict[str, Any]:
         """The content of run.json; empty before the run began.
 
