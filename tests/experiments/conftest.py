@@ -15,7 +15,7 @@ import torch
 from meta_spliceai import resources
 from meta_spliceai.datasets import registry
 from meta_spliceai.datasets.registry import DataSet, Loaded
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import load_rows

@@ -11,7 +11,7 @@ import pytest
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.run import runner
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import Workspace, disk_error

@@ -16,7 +16,7 @@ import torch
 
 from meta_spliceai import files
 from meta_spliceai.experiments.run import procedures
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.store.address import code_version

@@ -15,7 +15,7 @@ import torch
 from meta_spliceai.errors import MissingResourceError, RunError
 from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.run import runner
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.prepare import load_rows_of, rows_and_splits
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec

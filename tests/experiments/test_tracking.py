@@ -14,7 +14,7 @@ import pytest
 
 from meta_spliceai.errors import InputError, MissingExtraError, RunError
 from meta_spliceai.experiments.execute.queue import Request, carry_out
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
@@ -106,7 +106,7 @@ def test_workers_that_begin_together_share_one_file(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\n"
         "from meta_spliceai.experiments.tracking import Tracked\n"
-        "from meta_spliceai.experiments.run.job import Silent\n"
+        "from meta_spliceai.experiments.run.callback import Silent\n"
         "folder, name = Path(sys.argv[1]), sys.argv[2]\n"
         "(folder / name).mkdir()\n"
         "tracked = Tracked(Silent(), ('mlflow',), folder / 'tracking', None)\n"

@@ -19,7 +19,7 @@ from meta_spliceai.experiments.plan.demand import Batch, ToCompute, demand_of
 from meta_spliceai.experiments.plan.run_work import feature_count, processor
 from meta_spliceai.experiments.predict.predict_new import NewVariants, RunModel, predict_all
 from meta_spliceai.experiments.predict.read_variants import read_variants
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.parts import missing_parts

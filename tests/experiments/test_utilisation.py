@@ -14,7 +14,7 @@ import torch
 
 from meta_spliceai.experiments.run import job, procedures, utilisation
 from meta_spliceai.experiments.run.build import build_predictor
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.run.utilisation import (
     in_words,

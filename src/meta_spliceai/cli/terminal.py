@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from meta_spliceai.cli.console import PlainConsole, as_json
 from meta_spliceai.errors import unknown_value
 from meta_spliceai.experiments.execute.queue import Screen
-from meta_spliceai.experiments.run.job import Callback
+from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.runner import Outcome
 from meta_spliceai.experiments.store.workspace import now
 

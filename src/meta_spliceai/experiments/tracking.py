@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from meta_spliceai.errors import MissingExtraError, MissingPackageError, RunError, unknown_value
-from meta_spliceai.experiments.run.job import Callback
+from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.store.ledger import LOCK_SECONDS
 from meta_spliceai.experiments.store.workspace import Workspace, flat
 from meta_spliceai.files import atomic_write
@@ -61,7 +61,7 @@ def check_loggers(names: Sequence[str]) -> tuple[str, ...]:
         if name not in LOGGERS:
             raise unknown_value("logger", given, LOGGERS, where="--track")
         missing = [module for module in NEEDS.get(name, ()) if find_spec(module) is None]
-        if name == "tensorboard" and find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
+        if name == "tensorboard" and not any(map(find_spec, ("tensorboard", "tensorboardX"))):
             missing = ["tensorboard"]
         if find_spec("lightning") is None or (missing and name == "mlflow"):
             raise MissingExtraError(f"tracking with {name}", "tracking")
@@ -156,7 +156,10 @@ class Tracked:
     def _end(self, facts: dict[str, Any]) -> None:
         if facts["state"] == "finished":
             # Names of their own: "seconds" is each epoch's.
-            values = {f"run/{name}": value for name, value in facts.items()} | _final_metrics(facts["metrics"])
+            values = {f"run/{name}": value for name, value in facts.items()}
+            for record in (one for one in facts["metrics"]["metrics"] if one["kind"] == "learned"):
+                name = f"test/{record['metric']}"
+                values |= {name: record["estimate"], f"{name}_low": record["low"], f"{name}_high": record["high"]}
             places = {f"artefact.{name}": str(self.path / name) for name in ARTEFACTS if (self.path / name).exists()}
             self._each(lambda logger: logger.log_metrics(_numbers(values)))
             self._each(lambda logger: logger.log_hyperparams(places))
@@ -170,16 +173,6 @@ class Tracked:
             except _failures() as error:
                 del self.loggers[name]
                 self.callback.say(f"tracking with {name} has stopped ({_first_line(error)}); the ledger goes on")
-
-
-def _final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
-    """Every metric of the learned model, as `test/<metric>` with `_low` and `_high` where it has an interval."""
-    found: dict[str, float] = {}
-    for record in metrics["metrics"]:
-        if record["kind"] == "learned":
-            name = f"test/{record['metric']}"
-            found |= {name: record["estimate"], f"{name}_low": record["low"], f"{name}_high": record["high"]}
-    return found
 
 
 def _failures() -> tuple[type[Exception], ...]:

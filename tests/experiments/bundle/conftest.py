@@ -9,7 +9,7 @@ import pytest
 
 from meta_spliceai.experiments.bundle import make
 from meta_spliceai.experiments.bundle.make import make_bundle
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import meta_spliceai
 from meta_spliceai.experiments.bundle.make import Options, make_bundle
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
 

@@ -21,7 +21,7 @@ from meta_spliceai.experiments.bundle.archive import read_index
 from meta_spliceai.experiments.bundle.make import Content, Options, make_bundle, with_members
 from meta_spliceai.experiments.bundle.use import open_bundle, read_opened, use_bundle
 from meta_spliceai.experiments.run import prepare
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import Workspace

@@ -12,7 +12,7 @@ import pytest
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments.bundle.make import Options, make_bundle
 from meta_spliceai.experiments.bundle.wheels import NEEDED, package_of, unpack_wheels
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 Rows = dict[str, ExperimentSpec]

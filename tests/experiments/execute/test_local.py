@@ -84,7 +84,7 @@ from meta_spliceai.experiments.execute.queue import run_queue
 from meta_spliceai.experiments.execute.queue import Request
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.spec.experiment import parse_spec
-from meta_spliceai.experiments.run.job import Silent
+from meta_spliceai.experiments.run.callback import Silent
 from toy_bench import TOY_ROW
 
 class Screen(Silent):

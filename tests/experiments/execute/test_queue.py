@@ -22,7 +22,7 @@ from meta_spliceai.experiments.execute.queue import (
     note_lost_run,
     run_queue,
 )
-from meta_spliceai.experiments.run.job import Callback
+from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import Workspace

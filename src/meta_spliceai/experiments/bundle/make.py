@@ -21,7 +21,7 @@ from meta_spliceai.experiments.bundle.archive import write_archive
 from meta_spliceai.experiments.bundle.packed_scores import DIGITS, write_packed_scores
 from meta_spliceai.experiments.bundle.wheels import BETTER_WITH, NEEDED, pack_wheels, versions
 from meta_spliceai.experiments.bundle.wheels import FOLDER as WHEELS
-from meta_spliceai.experiments.run.job import Callback
+from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.prepare import choose_rows, load_rows_of
 from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.rows import as_smoke, find_row

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Sender, Task, carry_out
-from meta_spliceai.experiments.run.job import Callback
+from meta_spliceai.experiments.run.callback import Callback
 
 LAST_LINES = 20
 SECONDS_TO_END = 5.0

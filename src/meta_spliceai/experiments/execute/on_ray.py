@@ -12,7 +12,7 @@ from typing import Any
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Screen, Sender, Task, carry_out
-from meta_spliceai.experiments.run.job import Callback
+from meta_spliceai.experiments.run.callback import Callback
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_CONNECT = 10

@@ -13,7 +13,7 @@ from typing import Any
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError, unknown_value
 from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Screen, Sender, Task, carry_out
-from meta_spliceai.experiments.run.job import Callback
+from meta_spliceai.experiments.run.callback import Callback
 
 CLUSTERS = ("slurm", "local", "debug")
 """Values of the setting `cluster`: Slurm, processes of this machine, this very process."""

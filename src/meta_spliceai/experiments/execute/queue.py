@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meta_spliceai.errors import MetaSpliceAIError, RunError
-from meta_spliceai.experiments.run.job import Callback
+from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.runner import Outcome, prepare_for_parts, run_experiment, train_part
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import member_of

@@ -17,7 +17,7 @@ from meta_spliceai.datasets import Loaded, load_dataset
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments.bundle.packed_scores import PackedScores, read_packed_scores
 from meta_spliceai.experiments.run.build import Wanted, make_splits, make_targets
-from meta_spliceai.experiments.run.job import Callback
+from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.rows import (
     MOST_SMOKE_ROWS,

@@ -14,9 +14,10 @@ import torch
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.run.build import require_encoder_weights
+from meta_spliceai.experiments.run.callback import Callback, ProgressFile, Silent
 from meta_spliceai.experiments.run.evaluate_run import evaluate_run
 from meta_spliceai.experiments.run.evidence import EVIDENCE
-from meta_spliceai.experiments.run.job import Callback, Clock, Job, ProgressFile, Silent, Trained, Work
+from meta_spliceai.experiments.run.job import Clock, Job, Trained, Work
 from meta_spliceai.experiments.run.prepare import load_rows_of, prepare
 from meta_spliceai.experiments.run.procedures import (
     fuse,
@@ -62,14 +63,8 @@ TOLD = ("seconds", "dollars", "device", "peak_memory_bytes", "peak_gpu_memory_by
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a row.
-
-    Attributes:
-        spec: the row as it was run.
-        run: its folder; None where the row failed before its folder was known (no data, a missing part).
-        reused: the run was finished before and nothing was computed.
-        error: why it failed; None for a finished run.
-    """
+    """What became of a row: its run (None where it failed before its folder was known: no data, a missing part), which
+    may have been finished before (`reused`), or the error."""
 
     spec: ExperimentSpec
     run: RunDirectory | None
@@ -121,12 +116,10 @@ def run_experiment(
         callback.say(f"{old.name} is stale: {reason}")
     if run.state() == "finished":
         callback.say(f"{run.name} is finished already; nothing is computed again")
-        begun, now_at_work = run.record().get("threads"), torch.get_num_threads()
-        if target_device == "cpu" and begun not in (None, now_at_work):
-            callback.say(
-                f"it was made with {begun} threads and here are {now_at_work}: made anew, its numbers would differ by "
-                "rounding (weights by about 1e-5)"
-            )
+        begun, here = run.record().get("threads"), torch.get_num_threads()
+        if target_device == "cpu" and begun not in (None, here):
+            rounded = "made anew, its numbers would differ by rounding (weights by about 1e-5)"
+            callback.say(f"it was made with {begun} threads and here are {here}: {rounded}")
         return Outcome(spec, run, reused=True)
     # Only now where the row has run here before: a result is read from a folder that only others may write to.
     workspace.require_writable()
@@ -136,10 +129,8 @@ def run_experiment(
         file = ProgressFile(callback, run, price_per_hour)
         work = Work(run, spec, rows, workspace, target_device, resume, file, clock, price_per_hour)
         with _threads_of(run, callback):
-            file.tell(
-                "run",
-                {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed, "spec": spec.identity()},
-            )
+            facts = {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed}
+            file.tell("run", {**facts, "spec": spec.identity()})
             try:
                 with _states(work, file):
                     _compute(work, loaded)
@@ -166,7 +157,7 @@ def prepare_for_parts(
     """
     run, loaded = _place_of(spec, workspace, rows)
     state = run.state()
-    may_go_on = state == "new" or (state in ("interrupted", "failed") and resume) or (state == "failed" and not fresh)
+    may_go_on = state == "new" or (state == "interrupted" and resume) or (state == "failed" and (resume or not fresh))
     if spec.procedure != "cross-validation" or not may_go_on:
         return 0
     require_encoder_weights(spec)
@@ -219,11 +210,8 @@ def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, c
     state = record.get("state", "new")  # The lock is ours, so "running" means that its process is gone.
     if state == "damaged" and not fresh:
         raise RunError(f"run {run.name}: {record['reason']}")
-    if state in ("running", "interrupted", "failed", "damaged") and fresh:
-        for entry in run.path.iterdir():
-            if entry.name == "lock":
-                continue
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    if fresh and state != "new":
+        run.empty()
         record = {}
     elif state in ("running", "interrupted") and not resume:
         why = record.get("reason") or "the process ended without a word"
@@ -233,16 +221,8 @@ def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, c
     run.write_yaml("spec.yaml", spec.model_dump(mode="json"))
     threads = record.get("threads") or torch.get_num_threads()
     run.write_json("environment.json", {**describe_environment(), "torch_threads": threads})
-    run.mark(
-        "running",
-        row=spec.id,
-        title=spec.title,
-        smoke=spec.smoke,
-        seed=spec.seed,
-        pid=os.getpid(),
-        threads=threads,
-        started=record.get("started") or now(),
-    )
+    row = {"row": spec.id, "title": spec.title, "smoke": spec.smoke, "seed": spec.seed}
+    run.mark("running", **row, pid=os.getpid(), threads=threads, started=record.get("started") or now())
 
 
 @contextmanager
@@ -298,8 +278,8 @@ def _failure(run: RunDirectory, error: Exception) -> tuple[str, Exception]:
         return str(gone), gone
     disk = error if isinstance(error, OSError) else disk_error(error)
     if disk is not None:
-        own_words = isinstance(error, MetaSpliceAIError)
-        what = str(error) if own_words else f"{disk.strerror or disk}: {disk.filename or run.path}"
+        what = f"{disk.strerror or disk}: {disk.filename or run.path}"
+        what = str(error) if isinstance(error, MetaSpliceAIError) else what
         return what, RunError(f"run {run.name}: {what}; {what_to_do(disk)}")
     if isinstance(error, MetaSpliceAIError):
         return str(error), error

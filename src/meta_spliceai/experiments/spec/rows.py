@@ -295,6 +295,26 @@ def smoke_notes(spec: ExperimentSpec) -> tuple[str, ...]:
     return (SMOKE_NOTE,)
 
 
+@lru_cache(maxsize=1)
+def packaged_network() -> dict[str, Any]:
+    """What the packaged scores are of: network, networks (their number), digest, flank, channels, distance, digits,
+    licence, citation."""
+    content = json.loads(resources.resolve_file("packaged-human", DESCRIPTION).read_text(encoding="utf-8"))
+    return dict(content["scores"])
+
+
+def is_packaged(wanted: BaseSpec) -> bool:
+    """Whether scores of this network, all its members, at this distance travel with the package."""
+    about = packaged_network()
+    every = wanted.members is None or wanted.members == tuple(range(about["networks"]))
+    return every and (wanted.name, wanted.distance, wanted.precision) == (about["network"], about["distance"], "fp32")
+
+
+def travel_with_package(spec: ExperimentSpec) -> bool:
+    """Whether a row needs no base network of its own, because all its base scores travel with the package."""
+    return spec.data.name == "packaged-human" and is_packaged(spec.base)
+
+
 def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
     """The row in miniature, to see that it runs, and never a result: everything small; encoder, head, target and split
     stay what they are. A pretrained encoder gets random weights, because a smoke run downloads nothing."""
@@ -324,23 +344,3 @@ def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:
         "fusion": fusion,
     }
     return spec.model_copy(update=small)
-
-
-@lru_cache(maxsize=1)
-def packaged_network() -> dict[str, Any]:
-    """What the packaged scores are of: network, networks (their number), digest, flank, channels, distance, digits,
-    licence, citation."""
-    content = json.loads(resources.resolve_file("packaged-human", DESCRIPTION).read_text(encoding="utf-8"))
-    return dict(content["scores"])
-
-
-def is_packaged(wanted: BaseSpec) -> bool:
-    """Whether scores of this network, all its members, at this distance travel with the package."""
-    about = packaged_network()
-    every = wanted.members is None or wanted.members == tuple(range(about["networks"]))
-    return every and (wanted.name, wanted.distance, wanted.precision) == (about["network"], about["distance"], "fp32")
-
-
-def travel_with_package(spec: ExperimentSpec) -> bool:
-    """Whether a row needs no base network of its own, because all its base scores travel with the package."""
-    return spec.data.name == "packaged-human" and is_packaged(spec.base)

@@ -220,9 +220,7 @@ def remove_run(run: RunDirectory) -> None:
         raise RunError(f"run {run.name} is being worked on by another process")
     with run.taken():
         try:
-            for entry in run.path.iterdir():
-                if entry.name != "lock":
-                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            run.empty()
             # While the lock is held: who waits for the run finds its folder gone and begins a new one.
             shutil.rmtree(run.path)
         except OSError as error:

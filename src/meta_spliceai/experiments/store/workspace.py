@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,6 @@ class RunDirectory:
 
     @property
     def name(self) -> str:
-        """The folder's name: row id and hash."""
         return self.path.name
 
     @property
@@ -136,7 +136,7 @@ class RunDirectory:
         return _read_json(self._existing("environment.json"))
 
     def read_predictions(self) -> pd.DataFrame:
-        """One row a test variant, `<scorer>.score` and `<scorer>.signed` for each scorer."""
+        """One row a variant, `<scorer>.score` and `<scorer>.signed` for each scorer."""
         return _read_frame(self._existing("predictions.parquet"))
 
     def read_test(self) -> pd.DataFrame:
@@ -182,6 +182,12 @@ class RunDirectory:
                 raise
             # A colleague's run, or a disk mounted for reading: its lock can be looked at, not taken.
             return _held_by_another(file)
+
+    def empty(self) -> None:
+        """Delete all its files but the lock."""
+        for entry in self.path.iterdir():
+            if entry.name != "lock":
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     def require_there(self) -> None:
         """Refuse to go on where the folder of a run that has begun was deleted, or its disk taken away: files written
@@ -337,8 +343,7 @@ def what_to_do(error: OSError) -> str:
 
 
 def _damaged(file: Path, error: Exception) -> IntegrityError:
-    lines = str(error).strip().splitlines()
-    why = lines[0][:160] if lines else type(error).__name__
+    why = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
     return IntegrityError(f"{file} is damaged ({why}); run its row again with --fresh, or delete its folder")
 
 
