@@ -88,10 +88,6 @@ def build_report(
     return out / INDEX
 
 
-def run_page(name: str) -> str:
-    return f"run-{name}.html"
-
-
 def board_page(board: Board) -> str:
     """File name of a leaderboard's page: the same as long as its test is."""
     return f"board-{_digest([board.test_digest, board.split])[:10]}.html"
@@ -136,7 +132,7 @@ class _Site:
         )
         self.environment.filters.update(
             number=shown.number, interval=shown.interval, estimate=shown.estimate, duration=shown.duration,
-            memory=shown.memory, dollars=shown.dollars, yaml=_as_yaml, run_page=lambda name: quote(run_page(name)),
+            memory=shown.memory, dollars=shown.dollars, yaml=_as_yaml, run_page=lambda name: quote(f"run-{name}.html"),
         )  # fmt: skip
         self.environment.globals.update(figure=_figure, called=plots.CALLED)
         self.before: dict[str, Any] = {}
@@ -209,7 +205,7 @@ def _run_page(site: _Site, run: RunRecord, on_board: tuple[Board, str] | None, k
         site.write(f"data/{run.name}.js", f"compared({as_json(_compared(run, ranking, test))});\n")
         return summary
 
-    summary: dict[str, Any] = site.made(run_page(run.name), made_from, make)
+    summary: dict[str, Any] = site.made(f"run-{run.name}.html", made_from, make)
     return summary
 
 
@@ -246,8 +242,8 @@ def _render_run(
         "Predicted against measured": views.scatter_plots(run, predictions, board.lines),
         "The saturation map": views.saturation_plots(run, predictions, learned),
         "Precision, recall and ROC": views.ranking_plots(series, board.prevalence),
-        "Training": [one for one in (plots.training(run.curves),) if one],
-        "Does it mean the probabilities it states?": [one for one in (views.reliability_plot(evidence),) if one],
+        "Training": views.drawn_of(plots.training(run.curves)),
+        "Does it mean the probabilities it states?": views.drawn_of(views.reliability_plot(evidence)),
     }
     return site.render(
         "run", run.title,
@@ -400,7 +396,7 @@ def _render_index(
     left: views.Left,
 ) -> str:
     licences = {str(entry["name"]): entry for run in summaries for entry in run["licences"]}
-    planned = (
+    planned = views.drawn_of(
         plots.planned(left.memory, "Peak memory", "GiB", MEMORY_BAR),
         plots.planned(left.seconds, "Time", "seconds", TIME_BAR),
     )
@@ -411,7 +407,7 @@ def _render_index(
         newest=max((str(run["ended"] or "") for run in summaries), default=""),
         rows=rows, row_counts={state: sum(row.state == state for row in rows) for state in STATES}, left=left,
         cards=cards, timeline=plots.timeline([{**run, "words": _words(run)} for run in summaries]),
-        planned=[one for one in planned if one], licences=list(licences.values()),
+        planned=planned, licences=list(licences.values()),
         damage=[damage.describe() for damage in workspace.ledger.damage()],
     )  # fmt: skip
 

@@ -221,7 +221,7 @@ def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, c
     run.write_yaml("spec.yaml", spec.model_dump(mode="json"))
     threads = record.get("threads") or torch.get_num_threads()
     run.write_json("environment.json", {**describe_environment(), "torch_threads": threads})
-    row = {"row": spec.id, "title": spec.title, "smoke": spec.smoke, "seed": spec.seed}
+    row: dict[str, Any] = {"row": spec.id, "title": spec.title, "smoke": spec.smoke, "seed": spec.seed}
     run.mark("running", **row, pid=os.getpid(), threads=threads, started=record.get("started") or now())
 
 
