@@ -64,12 +64,9 @@ class RunEvaluation:
 
     Attributes:
         predictions: every row of the table with its part and each scorer's columns.
-        evaluation: metrics on the test part.
         test: the test in numbers: digest, rows, positives, groups.
-        verdicts: the learned model against every baseline, in words.
         folds: for a cross-validation, how each headline metric spreads over the folds (see `spread`); else empty.
         task: the task's own metrics, for kinds of effect and positions; else empty.
-        evidence: strata, position held fixed, calibration, ceiling, peaks (see `evidence`).
         baselines_computed: names of the learning baselines that were computed now; the others were found in the cache.
         notes: what could not be evaluated here, and why.
     """
@@ -170,17 +167,9 @@ def _out_of_fold(
                 score[rows] = learn(seen, rows).score
         return score
 
-    depends_on = (
-        scorer.name,
-        code_version(),
-        prepared.loaded.digest,
-        prepared.split_digest,
-        prepared.table["variant_id"].tolist(),
-        spec.negatives,
-        spec.window,
-        spec.seed,
-    )
-    return unsigned(kept_or_computed(depends_on, len(prepared.table), compute))
+    variants, data = prepared.table["variant_id"].tolist(), (prepared.loaded.digest, prepared.split_digest)
+    depends_on = (scorer.name, code_version(), *data, variants, spec.negatives, spec.window, spec.seed)
+    return unsigned(kept_or_computed(depends_on, len(variants), compute))
 
 
 def kept_or_computed(
@@ -255,17 +244,11 @@ def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:
     found = []
     for (scorer, metric), rows in metrics.groupby(["scorer", "metric"], sort=False):
         known = rows[rows["estimate"].notna()]
-        weights = known["n"].astype(float)
-        found.append(
-            {
-                "scorer": scorer,
-                "metric": metric,
-                "folds": len(known),
-                "mean": float(np.average(known["estimate"], weights=weights)) if len(known) else None,
-                "sd": float(known["estimate"].std(ddof=1)) if len(known) > 1 else None,
-                "values": {str(int(row["fold"])): row["estimate"] for _, row in known.iterrows()},
-            }
-        )
+        about = {"scorer": scorer, "metric": metric, "folds": len(known)}
+        mean = float(np.average(known["estimate"], weights=known["n"].astype(float))) if len(known) else None
+        sd = float(known["estimate"].std(ddof=1)) if len(known) > 1 else None
+        values = {str(int(fold)): value for fold, value in zip(known["fold"], known["estimate"], strict=True)}
+        found.append({**about, "mean": mean, "sd": sd, "values": values})
     return found
 
 

@@ -94,16 +94,13 @@ def gather_evidence(
     scorers: Sequence[Scorer],
     columns: Mapping[str, Float[np.ndarray, " rows"]],
 ) -> dict[str, Any]:
-    """Everything beside the headline metrics, as plain values.
+    """Everything beside the headline metrics, as plain values: the PARTS, each a list of records (or empty, with the
+    reason in `reasons`), and `seconds` by part; see docs/reference/metrics.md.
 
     Args:
         tested: the test part with every scorer's columns, as `evaluate` reads it; its index says which rows of the
             table they are.
         columns: the model's predictions by name, one value a row of the table.
-
-    Returns:
-        the PARTS, each a list of records (or empty, with the reason in `reasons`), `seconds` by part; see
-        docs/reference/metrics.md.
     """
     found: dict[str, Any] = {"format": FORMAT, "negatives": list(spec.negatives), "rows": len(tested)}
     seconds: dict[str, float] = {}
@@ -213,13 +210,10 @@ def _gains(
             difference = gain.difference(both.name, position.name, metric)
             found.append(
                 {
-                    "scorer": scorer.name,
-                    "kind": scorer.kind,
-                    "metric": metric,
+                    **{"scorer": scorer.name, "kind": scorer.kind, "metric": metric, "n": len(here)},
                     "position": plain(gain.value(position.name, metric)["estimate"]),
                     "with_scorer": plain(gain.value(both.name, metric)["estimate"]),
                     **{name: plain(difference[name]) for name in ("estimate", "low", "high", "reason")},
-                    "n": len(here),
                 }
             )
     return found
@@ -229,9 +223,7 @@ def _calibration(rows: pd.DataFrame, evaluated: list[Scorer], spec: ExperimentSp
     """Reliability curve, Brier score and calibration error of every scorer that states a probability."""
     labels, groups = binary_labels(rows, spec.negatives), rows["group"].to_numpy()
     found = []
-    for scorer in evaluated:
-        if scorer.scale != "probability":
-            continue
+    for scorer in (one for one in evaluated if one.scale == "probability"):
         stated = rows[scorer.score_column].to_numpy(dtype=np.float64)
         known = np.isfinite(labels) & np.isfinite(stated)
         if len(set(labels[known])) < 2 or stated[known].min() < 0 or stated[known].max() > 1:
@@ -310,8 +302,7 @@ def evaluate_observed_sites(
     and as no Δ elsewhere.
 
     Args:
-        tested: the test part; its index says which rows of the table they are.
-        columns: the model's predictions by name, one value a row of the table.
+        tested, columns: as `gather_evidence`.
         reasons: why a part is empty is added here.
 
     Returns:

@@ -240,7 +240,6 @@ def _product_of_training(spec: ExperimentSpec, device: str) -> Product:
 
 
 def write_all_predictions(run: RunDirectory, trained: Trained) -> None:
-    """Keep the model's predictions on every row of the table, for ensembles and resumed cross-validations."""
     with atomic_write(run.path / ALL_PREDICTIONS, "wb") as handle:
         np.save(handle, trained.predictions, allow_pickle=False)
 
@@ -280,12 +279,11 @@ def train_ensemble(job: Job) -> Trained:
     combined = np.tensordot(weights, predictions, axes=1).astype(np.float32)
     shares = {row_id: float(weight) for row_id, weight in zip(ensemble.members, weights, strict=True)}
     job.callback.say("weights: " + ", ".join(f"{row_id} {weight:.3f}" for row_id, weight in shares.items()))
-    records = [member.record() for member in members]
-    origins = (f"{row_id}: {record['weights_origin']}" for row_id, record in zip(shares, records, strict=True))
+    records = {row_id: member.record() for row_id, member in zip(shares, members, strict=True)}
     model: dict[str, Any] = {
-        "predictor": "ensemble of " + ", ".join(ensemble.members),
-        "parameters": sum(record["parameters"] for record in records),
-        "weights": "; ".join(origins),
+        "predictor": "ensemble of " + ", ".join(shares),
+        "parameters": sum(record["parameters"] for record in records.values()),
+        "weights": "; ".join(f"{row_id}: {record['weights_origin']}" for row_id, record in records.items()),
         "member_weights": shares,
         "members": [member.name for member in members],
     }
@@ -304,7 +302,7 @@ def train_ensemble(job: Job) -> Trained:
         pd.concat(curves, ignore_index=True),
         model,
         {"combine": ensemble.combine, "disagreement": checked},
-        max(record["peak_memory_bytes"] for record in records),
+        max(record["peak_memory_bytes"] for record in records.values()),
         not_counted("the members were trained in runs of their own, whose records have theirs"),
         (note,),
     )
@@ -335,11 +333,8 @@ def _predictions_of(member: RunDirectory, job: Job) -> Float[np.ndarray, "rows o
 def _checked_against_error(
     job: Job, apart: Float[np.ndarray, " rows"], score: Float[np.ndarray, " rows"]
 ) -> dict[str, Any]:
-    """How far the members are apart on the test part, and whether that tells where the ensemble errs.
-
-    `mean`: mean over test rows. `spearman_with_error`: rank correlation with the ensemble's absolute error against the
-    validated Δ's magnitude; None where it is not defined. `rows`: test rows whose Δ is known.
-    """
+    """How far the members are apart on the test part (`mean`), and whether that tells where the ensemble errs:
+    `spearman_with_error`, against the validated Δ's magnitude, None where not defined; `rows` whose Δ is known."""
     (split,) = job.prepared.splits
     test = split.indices("test")
     apart, score = apart[test], score[test]

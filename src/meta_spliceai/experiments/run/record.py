@@ -76,17 +76,12 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
     ]
     told = {
         "data_set": dataset.name,
-        "title": dataset.title,
+        **{name: getattr(dataset, name) for name in ("title", "build", "source", "licence", "citation", "checksums")},
         "digest": prepared.loaded.digest,
-        "build": dataset.build,
-        "source": dataset.source,
-        "licence": dataset.licence,
-        "citation": dataset.citation,
         "label_rule": dataset.rule_in_words,
         "effect_label": dataset.effect,
         "options": dict(prepared.loaded.options),
         "origin": prepared.loaded.origin,
-        "checksums": dataset.checksums,
         "about": dataset.notes,
         "coverage": prepared.coverage.to_json(),
         "n_variants": len(prepared.table),
@@ -105,20 +100,16 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
 def _parts_in_numbers(prepared: Prepared, parts: np.ndarray) -> dict[str, dict[str, Any]]:
     """Variants, groups, altering and Normal of every part; for labels with two sources how many are from which."""
     found: dict[str, dict[str, Any]] = {}
-    for part in PARTS:
+    for part in (part for part in PARTS if part in parts):
         inside = np.flatnonzero(parts == part)
-        if not len(inside):
-            continue
-        rows = prepared.table.iloc[inside]
+        rows, sources = prepared.table.iloc[inside], prepared.targets.counts_by_mark(inside)
         found[part] = {
             "variants": len(rows),
             "groups": int(rows["group"].nunique()),
             "altering": int((rows["classification"] == SPLICE_ALTERING).sum()),
             "normal": int((rows["classification"] == NORMAL).sum()),
+            **({"labels": sources} if sources else {}),
         }
-        sources = prepared.targets.counts_by_mark(inside)
-        if sources:
-            found[part]["labels"] = sources
     return found
 
 
