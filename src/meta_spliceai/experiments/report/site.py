@@ -55,17 +55,13 @@ def build_report(
     rows: Sequence[RowState] | None = None,
     live: bool = False,
 ) -> Path:
-    """Write the site into a folder; pages whose runs have not changed stay as they are.
+    """Write the site into a folder, made if need be; the file to open. Pages whose runs have not changed stay as they
+    are, those of runs that are gone are removed.
 
     Args:
-        workspace: the folder of runs and its ledgers; an empty or absent one gives a page that says so.
-        out: the folder, made if need be; pages of runs that are gone are removed from it.
         left: what is left and what it costs (see `what_is_left`).
         rows: the wishlist's rows with their states; None for the catalogue's.
         live: pages look for a newer version of themselves, as `serve` wants it.
-
-    Returns:
-        The file to open.
 
     Raises:
         InputError: `out` is a file, or its name is that of one page.
@@ -75,7 +71,11 @@ def build_report(
     rows = state_of_rows(load_rows(), workspace) if rows is None else rows
     site = _Site(out, live)
     site.made("assets/plotly.min.js", plotly.__version__, lambda page: site.write(page, get_plotlyjs()))
-    found = [(board, board_page(board)) for board in boards(workspace, views.TABLE_METRICS)]
+    # A page has the same name as long as its test is the same.
+    found = [
+        (board, f"board-{_digest([board.test_digest, board.split])[:10]}.html")
+        for board in boards(workspace, views.TABLE_METRICS)
+    ]
     on_board = {line.run: (board, page) for board, page in found for line in board.lines if line.kind == "learned"}
     known = {run["run"]: run for run in finished_runs(workspace)}
     summaries = [_run_page(site, run, on_board.get(run.name), known.get(run.name, {})) for run in read_runs(workspace)]
@@ -86,11 +86,6 @@ def build_report(
     site.write(COMPARE, site.render("compare", "Compare two runs", enough=len(summaries) > 1))
     site.finish({f"data/{run['name']}.js" for run in summaries})
     return out / INDEX
-
-
-def board_page(board: Board) -> str:
-    """File name of a leaderboard's page: the same as long as its test is."""
-    return f"board-{_digest([board.test_digest, board.split])[:10]}.html"
 
 
 def board_name(board: Board) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from meta_spliceai.errors import MissingPackageError
 from meta_spliceai.experiments.run.evidence import evaluate_task, gather_evidence
@@ -20,7 +18,7 @@ from meta_spliceai.experiments.run.prepare import Prepared, digest_of_test
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.experiments.store.ledger import HEADLINES
-from meta_spliceai.files import atomic_write, cache_dir
+from meta_spliceai.files import cached_json
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     ASSAY_SOURCE,
     BASE_MAX_WINDOW,
@@ -154,9 +152,10 @@ def _out_of_fold(
     learn: Callable[[Rows, Rows], Scores],
 ) -> Scores:
     """A baseline that learns: every row is scored by what was learned on the other parts of the split that tests it;
-    rows that no split tests by the first one. Computed once, and its name then added to `computed`."""
+    rows that no split tests by the first one. Computed once for all rows that share a test, and its name then added to
+    `computed`."""
 
-    def compute() -> Float[np.ndarray, " rows"]:
+    def compute() -> dict[str, list[float]]:
         computed.append(scorer.name)
         score = np.full(len(prepared.table), np.nan)
         tested_in = prepared.tested_in
@@ -165,28 +164,11 @@ def _out_of_fold(
             if len(rows):
                 seen = np.union1d(split.indices("train"), split.indices("validation"))
                 score[rows] = learn(seen, rows).score
-        return score
+        return {"score": score.tolist()}
 
     variants, data = prepared.table["variant_id"].tolist(), (prepared.loaded.digest, prepared.split_digest)
     depends_on = (scorer.name, code_version(), *data, variants, spec.negatives, spec.window, spec.seed)
-    return unsigned(kept_or_computed(depends_on, len(variants), compute))
-
-
-def kept_or_computed(
-    depends_on: Sequence[object], rows: int, compute: Callable[[], Float[np.ndarray, " rows"]]
-) -> Float[np.ndarray, " rows"]:
-    """The scores kept for these inputs (plain values that decide the scores), or computed now and kept, so that rows
-    sharing a test share them. A file that is damaged, or holds another number of them than `rows`, is computed anew."""
-    key = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
-    path = cache_dir() / "baselines" / f"{key[:32]}.npy"
-    with suppress(OSError, ValueError, EOFError):
-        kept = np.load(path, allow_pickle=False)
-        if kept.shape == (rows,) and kept.dtype == np.float64:
-            return kept
-    scores = np.asarray(compute(), dtype=np.float64)
-    with atomic_write(path, "wb") as handle:
-        np.save(handle, scores, allow_pickle=False)
-    return scores
+    return unsigned(np.array(cached_json("baselines", depends_on, compute)["score"], dtype=np.float64))
 
 
 def _evaluated(
