@@ -94,7 +94,6 @@ class Tracked:
         return self.callback.stage(name, total)
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        """Hand the facts on, and write them."""
         self.callback.tell(kind, facts)
         if kind == "run":
             self._begin(facts)

@@ -177,7 +177,6 @@ def evidence_in_short(run: RunDirectory) -> list[str]:
 
 
 def _leaks(data: Mapping[str, Any]) -> str:
-    """The audits in words: no leak, or the brand."""
     split = data["split"]
     audits = [fold["audit"] for fold in split["folds"]] if "folds" in split else [split["audit"]]
     found: dict[str, int] = {}

@@ -280,7 +280,6 @@ def board_table(board: Board) -> Table:
 
 
 def evaluated_on(board: Board) -> str:
-    """What a board rests on, in one sentence."""
     prevalence = "" if board.prevalence is None else f"; prevalence {board.prevalence:.3f}"
     return (
         f"{board.rows:,} test variants in {board.groups:,} groups, {board.positives:,} Splice-altering against "

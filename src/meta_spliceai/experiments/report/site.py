@@ -107,7 +107,6 @@ def _digest(value: object) -> str:
 
 
 def _stamps(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, time and size of every file of a folder."""
     files_of = sorted(path for path in folder.iterdir() if path.name != "lock") if folder.is_dir() else []
     return [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files_of]
 
@@ -272,7 +271,6 @@ def _own_board(run: RunRecord, verdicts: Sequence[str] | None) -> tuple[Board, l
 
 
 def _notes(run: RunRecord) -> list[str]:
-    """What a reader must know of a run: a subset, inputs that changed since."""
     listed = run.info.get("notes")
     lines = [run.info.get("subset_note"), *(listed if isinstance(listed, list) else ())]
     words = [str(line).strip().rstrip(".") for line in lines if line]
@@ -280,7 +278,6 @@ def _notes(run: RunRecord) -> list[str]:
 
 
 def _compared(run: RunRecord, ranking: views.Ranking, test: str) -> dict[str, Any]:
-    """What the page that compares two runs needs of one."""
     scorers = run.evaluation.scorers if run.evaluation else []
     learned = next((scorer.name for scorer in scorers if scorer.kind == "learned"), "")
     rows = run.evaluation.to_json()["metrics"] if run.evaluation else []
@@ -414,7 +411,6 @@ def _words(run: Mapping[str, Any]) -> str:
 
 
 def running(workspace: Workspace) -> Iterator[dict[str, Any]]:
-    """Runs that are being worked on, with what they last said of themselves."""
     for run in workspace.runs():
         if run.state() == "running":
             record = RunRecord(run)

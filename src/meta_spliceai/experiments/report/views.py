@@ -149,7 +149,6 @@ def rests_on(line: Line, data: Record, spec: Record) -> tuple[str, str]:
 
 
 def drawn_lines(found: Sequence[Standing]) -> list[Standing]:
-    """The baselines, the base networks and the best learned models."""
     learned = [standing for standing in found if standing.line.kind == "learned"][:DRAWN]
     return [standing for standing in found if standing.line.kind != "learned" or standing in learned]
 
@@ -227,12 +226,10 @@ def ranking_plots(series: Sequence[tuple[str, str, Band, Band]], prevalence: flo
 
 
 def drawn_of(*found: Plot | None) -> list[Plot]:
-    """The plots that there is something to draw in."""
     return [one for one in found if one is not None]
 
 
 def scatter_plots(run: RunRecord, predictions: pd.DataFrame | None, lines: Sequence[Line]) -> list[Plot]:
-    """Predicted against measured effect for every base network and learned model that has a sign."""
     rows = rows_of_test(predictions)
     if rows is None or not {"classification", "effect"} <= set(rows):
         return []
@@ -300,7 +297,6 @@ def observed_plots(evidence: Record, learned: str) -> list[Plot]:
         return "baseline" if scorer in (ITSELF, NEARER_SITE, NO_CHANGE) else "learned" if scorer == learned else "base"
 
     def counted(record: Record) -> str:
-        """What a number of observed sites is made of."""
         if isinstance(record.get("hits"), int | float) and isinstance(record.get("of"), int | float):
             return f"{record['hits']:,.0f} of {record['of']:,.0f}"
         silent = record.get("n_without_prediction")
@@ -333,7 +329,6 @@ def _scores_of_kinds(evidence: Record) -> list[dict[str, Any]]:
 
 
 def without_number(evidence: Record) -> list[str]:
-    """Why a number of the evidence is missing, a line each."""
     named = ("within_position", "gain_over_position", "peaks", "localisation")
     found = [record for name in named for record in records(evidence, name)] + _scores_of_kinds(evidence)
     lines = []
@@ -350,7 +345,6 @@ def reliability_plot(evidence: Record) -> Plot | None:
 
 
 def account_of(data: Record) -> list[tuple[str, str]]:
-    """What became of the rows, step by step, a line each."""
     lines = []
     for title, holder in (("the data set", data), ("targets", data.get("target")), ("the split", data.get("split"))):
         account = holder.get("coverage") if isinstance(holder, dict) else None

@@ -61,7 +61,6 @@ class Wanted:
         return self.spec.fractions[1] / (self.spec.fractions[0] + self.spec.fractions[1])
 
     def families(self) -> pd.Series:
-        """Genes with their paralogs and near neighbours."""
         return gene_families(self.table, self.genome, self.window)
 
 

@@ -235,7 +235,6 @@ def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:
 
 
 def _learned_scorer(spec: ExperimentSpec, model: dict[str, Any]) -> Scorer:
-    """The row's line on a leaderboard."""
     if spec.fusion is not None:
         words = " and k-mers" if spec.fusion.words else ""
         fused = ", ".join([*model["networks"], *model["scores"]])

@@ -235,7 +235,6 @@ def _calibration(rows: pd.DataFrame, evaluated: list[Scorer], spec: ExperimentSp
 
 
 def _ceiling(rows: pd.DataFrame, loaded: Loaded, spec: ExperimentSpec, reasons: dict[str, str]) -> Records:
-    """How well one replicate of the measurement does as a predictor of the other, on the test's binary rows."""
     names = loaded.dataset.replicates
     if names is None or any(name not in rows for name in names):
         reasons["ceiling"] = f"{loaded.dataset.name} has no replicates in its table"

@@ -95,12 +95,10 @@ class Prepared:
 
     @property
     def networks(self) -> tuple[BaseIdentity, ...]:
-        """Every base network, the row's own first."""
         return (self.base, *(base for base, _ in self.beside))
 
     @property
     def all_scores(self) -> tuple[BaseScores, ...]:
-        """Scores of every base network, in the order of `networks`."""
         return (self.scores, *(scores for _, scores in self.beside))
 
     @property

@@ -163,7 +163,6 @@ def train_fold(job: Job, number: int) -> Trained:
 
 
 def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> Trained:
-    """Train on one split, predict every row, keep the weights in `folder/model`."""
     prepared, spec = job.prepared, job.spec
     used = prepared.targets.used
     train, validation = split.indices("train"), split.indices("validation")

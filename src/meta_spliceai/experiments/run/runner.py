@@ -271,7 +271,6 @@ def _states(work: Work, progress: ProgressFile) -> Iterator[None]:
 
 
 def _failure(run: RunDirectory, error: Exception) -> tuple[str, Exception]:
-    """Why a run failed, for its record, and what its user is told."""
     try:
         run.require_there()
     except RunError as gone:

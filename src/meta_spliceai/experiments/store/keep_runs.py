@@ -77,7 +77,7 @@ def keep_runs(
     wanted = [own.find(name) for name in names] or [
         run for run in own.runs() if run.state() == "finished" and not run.record().get("smoke") and not run.stale()
     ]
-    lines = {str(entry["run"]): entry for entry in workspace.ledger.finished()}
+    lines = {entry["run"]: entry for entry in workspace.ledger.finished()}
     for run in wanted:
         if run.state() != "finished":
             raise RunError(f"run {run.name} is {run.state()}; only a finished run is a result")
@@ -99,9 +99,7 @@ def _keep(
     draft = RunDirectory(Path(tempfile.mkdtemp(prefix=f".{run.name}.", dir=into)))
     target = RunDirectory(into / run.name)
     try:
-        left_out = _copy_small_files(run.path, draft.path, predictions, labels)
-        if weights:
-            left_out = _copy_weights(run, draft.path, left_out)
+        left_out = _copy_what_is_kept(run.path, draft.path, weights, predictions, labels)
         evaluated, evidence = run.metrics(), run.evidence()
         rows = {name: evaluated.pop(name) for name in ("metrics", "differences")}
         draft.write_json("metrics.json", evaluated)
@@ -120,14 +118,20 @@ def _keep(
     finally:
         shutil.rmtree(draft.path, ignore_errors=True)
     ledger = Ledger(into / LEDGER)
-    known = {str(entry["run"]): entry for entry in ledger.finished()}.get(run.name, {})
+    known = next((entry for entry in ledger.finished() if entry["run"] == run.name), {})
     if {**known, "kept": None} != {**line, "kept": None}:
         ledger.append({**line, "kept": now()})
     return Kept(target, target.size(), left_out)
 
 
-def _copy_small_files(source: Path, target: Path, predictions: bool, labels: bool) -> dict[str, int]:
-    """Copy the run's own small files and its tables; what stays behind, with its bytes."""
+def _copy_what_is_kept(source: Path, target: Path, weights: bool, predictions: bool, labels: bool) -> dict[str, int]:
+    """Copy the run's own small files, its tables and perhaps its model; what stays behind, with its bytes."""
+    heavy = RunDirectory(source / MODEL).size()
+    if weights and heavy > LARGEST_WEIGHTS:
+        raise RunError(
+            f"run {source.name}: its weights have {heavy / 1e6:.1f} MB, and a ledger keeps at most "
+            f"{LARGEST_WEIGHTS / 1e6:.0f} MB; keep the run without them, or put them elsewhere with 'runs export'"
+        )
     left_out = {}
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         part, size = file.relative_to(source), file.stat().st_size
@@ -141,25 +145,12 @@ def _copy_small_files(source: Path, target: Path, predictions: bool, labels: boo
                 table = table.replace_schema_metadata(None)
             with atomic_write(target / part, "wb") as handle:
                 pq.write_table(table, handle, compression="zstd", compression_level=15)
-        elif own and file.suffix in KEPT_SUFFIXES and size <= LARGEST_FILE:
+        elif (own and file.suffix in KEPT_SUFFIXES and size <= LARGEST_FILE) or (weights and part.parts[0] == MODEL):
+            (target / part).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target / part)
         else:
             left_out[part.as_posix()] = size
     return left_out
-
-
-def _copy_weights(run: RunDirectory, target: Path, left_out: dict[str, int]) -> dict[str, int]:
-    """Copy the model as well; what still stays behind."""
-    model = {name: size for name, size in left_out.items() if name.split("/")[0] == MODEL}
-    if sum(model.values()) > LARGEST_WEIGHTS:
-        raise RunError(
-            f"run {run.name}: its weights have {sum(model.values()) / 1e6:.1f} MB, and a ledger keeps at most "
-            f"{LARGEST_WEIGHTS / 1e6:.0f} MB; keep the run without them, or put them elsewhere with 'runs export'"
-        )
-    for name in model:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run.path / name, target / name)
-    return {name: size for name, size in left_out.items() if name not in model}
 
 
 def export_run(run: RunDirectory, out: Path) -> Path:
@@ -192,10 +183,9 @@ def sort_runs(workspace: Workspace) -> tuple[list[Sorted], list[Sorted]]:
     """
     found, kept = [], []
     for path in sorted(workspace.root.iterdir()) if workspace.root.is_dir() else ():
-        begun = RUN_NAME.fullmatch(path.name) and any((path / name).exists() for name in WRITTEN_FIRST)
-        if not begun and not (path / "run.json").is_file():
+        run, begun = RunDirectory(path), any((path / name).exists() for name in WRITTEN_FIRST)
+        if not (path / "run.json").is_file() and not (begun and RUN_NAME.fullmatch(path.name)):
             continue
-        run = RunDirectory(path)
         if _is_held(run):
             kept.append(Sorted(run, "a process works on it"))
             continue

@@ -168,7 +168,6 @@ class Ledger:
         return entries, damage
 
     def entries(self) -> list[dict[str, Any]]:
-        """All readable entries, oldest first."""
         return self.read()[0]
 
     def damage(self) -> list[Damage]:
@@ -429,7 +428,6 @@ def _stamp(file: Path) -> str:
 
 
 def _replaced(table: pa.Table, rows: Mapping[str, Sequence[Mapping[str, Any]]], schema: pa.Schema) -> pa.Table:
-    """The table with all rows of these runs replaced."""
     rest = table.filter(pc.invert(pc.is_in(table["run"], pa.array(list(rows), pa.string()))))
     new = [{"run": run, **row} for run, mine in rows.items() for row in mine]
     return pa.concat_tables([rest, pa.Table.from_pylist(new, schema)])

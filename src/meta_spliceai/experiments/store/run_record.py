@@ -79,7 +79,6 @@ class RunRecord:
 
     @cached_property
     def progress(self) -> dict[str, Any]:
-        """progress.json of a run that is being worked on."""
         return self._part(PROGRESS, self.directory.progress, {}) if self.state == "running" else {}
 
     @cached_property
@@ -88,7 +87,6 @@ class RunRecord:
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
-        """metrics.json: the evaluation of the test part."""
         return self._part("metrics.json", lambda: Evaluation.from_json(self.directory.metrics()), None)
 
     def predictions(self) -> pd.DataFrame | None:
@@ -207,7 +205,6 @@ def facts_of(spec: dict[str, Any], data: dict[str, Any], record: dict[str, Any])
 
 
 def _learned_metrics(run: RunDirectory) -> dict[str, dict[str, Any]]:
-    """The records of the learned model by metric; empty for a run without a result."""
     if run.record().get("state") != "finished":
         return {}
     return {record["metric"]: record for record in run.metrics()["metrics"] if record["kind"] == "learned"}

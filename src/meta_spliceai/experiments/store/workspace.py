@@ -65,7 +65,6 @@ class RunDirectory:
         return self.name.rpartition("-")[0]
 
     def size(self) -> int:
-        """Bytes of all its files."""
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
 
     def record(self) -> dict[str, Any]:
@@ -268,7 +267,6 @@ class Workspace:
         return RunDirectory(self.root / name)
 
     def own_runs(self) -> list[RunDirectory]:
-        """Every run of `root`, by name."""
         return _runs_in(self.root, ("run.json",))
 
     def runs(self, marks: Sequence[str] = ("run.json",)) -> list[RunDirectory]:
@@ -305,14 +303,12 @@ def _held_by_another(file: Path) -> bool:
 
 
 def _runs_in(folder: Path, marks: Sequence[str]) -> list[RunDirectory]:
-    """The runs of a folder by name: its folders that hold one of these files."""
     if not folder.is_dir():
         return []
     return [RunDirectory(path) for path in sorted(folder.iterdir()) if any((path / mark).is_file() for mark in marks)]
 
 
 def now() -> str:
-    """The time, UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

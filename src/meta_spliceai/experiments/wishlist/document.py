@@ -215,7 +215,6 @@ def _canonical(heading: str) -> str:
 def _read_row(
     cells: Mapping[str, str], section: str, purpose: str, known: Mapping[str, ExperimentSpec]
 ) -> tuple[ExperimentSpec, str]:
-    """A row as an entry of the catalogue, and its status."""
     title = cells[EXPERIMENT].strip()
     if not plain(title):
         raise CellError("the row has no title")
@@ -418,8 +417,6 @@ def _section(place: int, section: str, members: Sequence[RowState]) -> list[str]
 
 
 class Guess(NamedTuple):
-    """A row's guessed cost, as the cells of a table."""
-
     vram: str
     time: str
     priority: str
