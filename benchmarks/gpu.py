@@ -44,7 +44,8 @@ from meta_spliceai.cli.options import parse_duration
 from meta_spliceai.errors import MetaSpliceAIError, MissingExtraError, MissingResourceError
 from meta_spliceai.experiments.run.utilisation import best_of, product_rate, wait_for
 from meta_spliceai.experiments.store.address import code_version, describe_environment
-from meta_spliceai.experiments.store.keep_runs import keep_benchmark
+from meta_spliceai.experiments.store.ledger import LEDGER, Ledger
+from meta_spliceai.experiments.store.workspace import RunDirectory
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
@@ -108,7 +109,10 @@ def main(arguments: list[str] | None = None) -> int:
             report["training"].append(measure_training(row, device, report["rates"], options.quick))
     table = as_table(report)
     name = f"gpu-{device.type}" + ("-quick" if options.quick else "")
-    kept = keep_benchmark(name, report, options.into)
+    kept = options.into / "benchmarks" / f"{name}.json"
+    RunDirectory(kept.parent).write_json(kept.name, report)
+    entry = {"event": "benchmark", "name": name, "file": f"benchmarks/{kept.name}", "device": report["device"]}
+    Ledger(options.into / LEDGER).append(entry)
     kept.with_suffix(".md").write_text(table)
     print(table)
     print(f"kept in {kept}")

@@ -24,7 +24,7 @@ from meta_spliceai.experiments.spec.rows import load_rows, read_rows, read_text
 from meta_spliceai.experiments.store.ledger import LEDGER
 from meta_spliceai.experiments.store.run_record import RunRecord
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
-from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
+from meta_spliceai.experiments.wishlist.document import read_wishlist
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants

@@ -25,6 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
+import evidence_results  # noqa: E402
 import wishlist_results  # noqa: E402
 
 RESULTS = Path("docs/results/quickstart.json")
@@ -92,7 +93,7 @@ def take(runs_dir: Path, root: Path, install_seconds: float | None = None, test_
 
 def take_pairs(runs_dir: Path, root: Path) -> None:
     """Keep what the paired comparison of each two rows says, seed by seed; rows without a finished run are left out."""
-    from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows
+    from meta_spliceai.experiments.board.compare import compare_on_shared_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace(runs_dir)
@@ -316,10 +317,9 @@ DATA_SETS = {
 
 def results_of(name: str, root: Path) -> str:
     """What the kept runs of a data set say."""
-    from meta_spliceai.experiments.board.evidence import results_in_markdown
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    return results_in_markdown(Workspace(root / "runs", (root / LEDGER,)), DATA_SETS[name])
+    return evidence_results.results_in_markdown(Workspace(root / "runs", (root / LEDGER,)), DATA_SETS[name])
 
 
 def packaged_variants() -> str:

@@ -10,8 +10,7 @@ import pytest
 from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
-from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist, state_of_rows
+from meta_spliceai.experiments.wishlist.document import read_wishlist, render_wishlist, state_of_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))

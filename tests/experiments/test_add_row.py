@@ -19,7 +19,7 @@ from meta_spliceai.experiments.wishlist.add_row import (
     split_of,
     with_middle_column,
 )
-from meta_spliceai.experiments.wishlist.read_wishlist import id_of
+from meta_spliceai.experiments.wishlist.document import id_of
 from meta_spliceai.splice_engine.meta_layer.models import HEADS
 
 COMMENTED = """# Rows of our lab.

@@ -7,8 +7,7 @@ from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.wishlist.read_wishlist import split_row
-from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist, state_of_rows
+from meta_spliceai.experiments.wishlist.document import render_wishlist, split_row, state_of_rows
 
 
 def rendered(rows: dict[str, ExperimentSpec], workspace: Workspace) -> str:

@@ -14,7 +14,7 @@ import pysam
 import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.experiments.board.beside_others import beside_runs
+from meta_spliceai.experiments.board.compare import beside_runs
 from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from meta_spliceai.experiments.store.ledger import Ledger
-from meta_spliceai.experiments.store.tables import finished_runs, ledger_damage
+from meta_spliceai.experiments.store.ledger import Ledger, finished_runs, ledger_damage
 from meta_spliceai.experiments.store.workspace import Workspace
 
 FINISHED = {"event": "finished", "row": "a", "test": {"digest": "d"}, "split": {"name": "gene"}}

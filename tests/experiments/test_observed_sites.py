@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta_spliceai.experiments.run.observed_sites import PARTS, evaluate_observed_sites, quantile_coverage
+from meta_spliceai.experiments.run.evidence import OBSERVED, evaluate_observed_sites, quantile_coverage
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR, BaseScores
 
 HALF = 10
@@ -149,7 +149,7 @@ def test_heads_are_judged_alone_or_as_one_of_several(scores: BaseScores, tested:
 def test_what_cannot_be_judged_says_why(scores: BaseScores, tested: pd.DataFrame) -> None:
     reasons: dict[str, str] = {}
     nothing = evaluate_observed_sites(prepared(scores), tested[["variant_id"]], spec(), {}, 10, reasons)
-    assert nothing == {part: [] for part in PARTS}
+    assert nothing == {part: [] for part in OBSERVED}
     assert reasons["localisation"] == "t has no observed positions of splice sites"
     reasons.clear()
     evaluate_observed_sites(prepared(scores), tested.iloc[3:], spec(), {}, 10, reasons)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from meta_spliceai.cli import main
-from meta_spliceai.experiments.board.compare_runs import pool_starts
+from meta_spliceai.experiments.board.compare import pool_starts
 from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import parse_spec

@@ -14,7 +14,7 @@ from meta_spliceai.experiments.report.site import build_report
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import as_smoke
-from meta_spliceai.experiments.store.keep_runs import keep_benchmark, keep_runs
+from meta_spliceai.experiments.store.keep_runs import keep_runs
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from tests.conftest import RunCli
 
@@ -115,14 +115,6 @@ def test_what_is_no_result_is_refused(
         keep_runs(workspace, [finished.name], tmp_path / "results")
     assert as_smoke(toy_row).smoke
     assert not (tmp_path / "results").exists()
-
-
-def test_a_benchmark_is_an_entry_like_any_other(tmp_path: Path) -> None:
-    path = keep_benchmark("gpu-cpu", {"device": "a processor", "scoring": []}, tmp_path)
-    assert json.loads(path.read_text())["device"] == "a processor"
-    (entry,) = Workspace(tmp_path).ledger.entries()
-    assert (entry["event"], entry["file"], entry["device"]) == ("benchmark", "benchmarks/gpu-cpu.json", "a processor")
-    assert Workspace(tmp_path).ledger.finished() == []
 
 
 def test_on_the_command_line(finished: RunDirectory, workspace: Workspace, tmp_path: Path, run_cli: RunCli) -> None:

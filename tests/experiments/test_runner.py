@@ -21,7 +21,7 @@ from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import as_smoke, at_scale, change, member_of
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.wishlist.render_wishlist import state_of_rows
+from meta_spliceai.experiments.wishlist.document import state_of_rows
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Evaluation
 from meta_spliceai.splice_engine.meta_layer.models import Predictor
 from meta_spliceai.splice_engine.variants.splits import read_split

@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows, diff_runs, differing_fields
+from meta_spliceai.experiments.board.compare import compare_on_shared_rows
 from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import as_smoke, change
 from meta_spliceai.experiments.store.address import mark_stale_runs
 from meta_spliceai.experiments.store.keep_runs import Sorted, export_run, keep_runs
+from meta_spliceai.experiments.store.run_record import diff_runs, differing_fields
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from tests.conftest import RunCli
 

@@ -23,7 +23,7 @@ from meta_spliceai.experiments.board.shown import (
     memory,
     number,
 )
-from meta_spliceai.experiments.store import tables
+from meta_spliceai.experiments.store import ledger
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from tests.conftest import RunCli
 
@@ -61,8 +61,8 @@ def test_a_board_follows_new_changed_and_removed_runs_and_reads_the_others_once(
     finish(workspace, "one", 0.4)
     assert learned(workspace) == {"one": 0.4}
     read: list[str] = []
-    real = tables._rows_of
-    monkeypatch.setattr(tables, "_rows_of", lambda file, name: read.append(file.parent.name) or real(file, name))
+    real = ledger._rows_of
+    monkeypatch.setattr(ledger, "_rows_of", lambda file, name: read.append(file.parent.name) or real(file, name))
     two = finish(workspace, "two", 0.6)
     assert learned(workspace) == {"one": 0.4, "two": 0.6}
     assert read == ["two"]
@@ -170,7 +170,7 @@ def test_rows_that_were_kept_stand_in_the_table_alone(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="has no rows of run one"):
         run.metrics()
     rows = [metric("one", "learned", 0.9), metric("one", "learned", None, "auroc")]
-    tables.add_kept_rows(tmp_path, "metrics", "one", rows)
+    ledger.add_kept_rows(tmp_path, "metrics", "one", rows)
     assert run.metrics()["metrics"] == rows
     assert learned(workspace) == {"one": 0.9}
     finish(workspace, "two", 0.5)

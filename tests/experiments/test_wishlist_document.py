@@ -7,20 +7,23 @@ from pathlib import Path
 import pytest
 
 from meta_spliceai.errors import InputError
+from meta_spliceai.experiments.board.shown import Table, as_markdown
 from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices, read_history, refreshed_file
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.wishlist.add_row import rows_as_yaml, write_rows
-from meta_spliceai.experiments.wishlist.read_wishlist import (
+from meta_spliceai.experiments.wishlist.document import (
     CellError,
+    RowState,
     mend,
     read_hours,
     read_priority,
     read_vram,
     read_wishlist,
+    render_wishlist,
     split_row,
+    write_guess,
 )
-from meta_spliceai.experiments.wishlist.render_wishlist import RowState, join_row, render_wishlist, write_guess
 
 HEAD = "### 1. A section\n\n| Experiment | Model | VRAM | Time Est. | Priority |\n|---|---|---|---|---|\n"
 
@@ -141,7 +144,7 @@ def test_a_written_guess_is_read_back(wish):
 
 @pytest.mark.parametrize("cells", [("a", "b"), ("a | b", ""), ("", "x\ny"), ("ends with |", "b")])
 def test_a_table_line_keeps_its_cells(cells):
-    assert split_row(join_row(cells)) == [" ".join(cell.split()) for cell in cells]
+    assert split_row(as_markdown(Table(cells, [])).splitlines()[0]) == [" ".join(cell.split()) for cell in cells]
 
 
 def test_every_row_of_the_catalogue_survives_render_and_import(catalogue):

@@ -68,7 +68,7 @@ def leaderboard(
     """
     from meta_spliceai.experiments.board.leaderboard import board_table, boards
     from meta_spliceai.experiments.board.shown import as_html, as_markdown
-    from meta_spliceai.experiments.store.tables import ledger_damage
+    from meta_spliceai.experiments.store.ledger import ledger_damage
     from meta_spliceai.experiments.store.workspace import Workspace
 
     if as_json + as_markdown_ + as_html_ > 1:
@@ -77,7 +77,7 @@ def leaderboard(
         raise InputError("give one of --pool-starts and --scores")
     files: list[ScoreFile] = []
     if scores:
-        from meta_spliceai.experiments.board.beside_others import beside_none, beside_runs
+        from meta_spliceai.experiments.board.compare import beside_none, beside_runs
         from meta_spliceai.splice_engine.variants.external_scores import ScoreFile
 
         files = [ScoreFile.parse(text) for text in scores]
@@ -88,7 +88,7 @@ def leaderboard(
     if files:
         found = [beside_runs(board, workspace, files) for board in found] or [beside_none(str(data), files)]
     if pool:
-        from meta_spliceai.experiments.board.compare_runs import pool_starts
+        from meta_spliceai.experiments.board.compare import pool_starts
 
         found = [pool_starts(board, workspace) for board in found]
     if damage := ledger_damage(workspace.root):

@@ -139,10 +139,10 @@ def compare(
     workspace = Workspace.default(runs_dir, ledgers)
     named = [workspace.find(name) for name in names]
 
-    from meta_spliceai.experiments.board.compare_runs import compare_on_shared_rows
+    from meta_spliceai.experiments.board.compare import compare_on_shared_rows
     from meta_spliceai.experiments.board.leaderboard import SHOWN
     from meta_spliceai.experiments.board.shown import estimate
-    from meta_spliceai.experiments.store.tables import HEADLINES
+    from meta_spliceai.experiments.store.ledger import HEADLINES
 
     evaluation = compare_on_shared_rows(named)
     if as_json:
@@ -189,7 +189,7 @@ def diff(
     workspace = Workspace.default(runs_dir, ledgers)
     pair = workspace.find(first), workspace.find(second)
 
-    from meta_spliceai.experiments.board.compare_runs import diff_runs
+    from meta_spliceai.experiments.store.run_record import diff_runs
 
     tables = diff_runs(*pair)
     if as_json:
@@ -303,8 +303,8 @@ def export(
     for name in names or ():  # all of them are looked up before anything is loaded or written
         workspace.find(name)
 
-    from meta_spliceai.experiments.board.compare_runs import FORMATS, runs_as_table, write_table
     from meta_spliceai.experiments.store.keep_runs import export_run, keep_runs
+    from meta_spliceai.experiments.store.run_record import FORMATS, runs_as_table, write_table
 
     if into is not None:
         if out is not None:

@@ -47,7 +47,7 @@ def wishlist(
         return
     from meta_spliceai.experiments.spec.rows import load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
-    from meta_spliceai.experiments.wishlist.render_wishlist import STATES, state_of_rows
+    from meta_spliceai.experiments.wishlist.document import STATES, state_of_rows
 
     if state is not None and state not in STATES:
         raise unknown_value("state", state, STATES, where="--state")
@@ -146,7 +146,7 @@ def add(
     from meta_spliceai.experiments.spec.parts import offered_parts
     from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
     from meta_spliceai.experiments.wishlist import add_row
-    from meta_spliceai.experiments.wishlist.read_wishlist import PRIORITIES, id_of
+    from meta_spliceai.experiments.wishlist.document import PRIORITIES, id_of
 
     if file is not None and (file.resolve().parent != OWN_FOLDER.resolve() or file.suffix not in (".yaml", ".yml")):
         raise InputError(f"--file {file}: rows are found in ./{OWN_FOLDER}/*.yaml; name a file there")
@@ -250,7 +250,7 @@ def render(
     from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices
     from meta_spliceai.experiments.spec.rows import load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
-    from meta_spliceai.experiments.wishlist.render_wishlist import render_wishlist, state_of_rows
+    from meta_spliceai.experiments.wishlist.document import render_wishlist, state_of_rows
     from meta_spliceai.files import atomic_write
 
     workspace = Workspace.default(runs_dir, ledgers)
@@ -287,7 +287,7 @@ def import_(
     """
     from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
     from meta_spliceai.experiments.wishlist.add_row import write_rows
-    from meta_spliceai.experiments.wishlist.read_wishlist import read_wishlist
+    from meta_spliceai.experiments.wishlist.document import read_wishlist
 
     try:
         text = document.read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from filelock import FileLock
 from meta_spliceai.errors import MissingExtraError, MissingPackageError, RunError, unknown_value
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.store.ledger import LOCK_SECONDS
-from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.store.workspace import Workspace, flat
 from meta_spliceai.files import atomic_write
 
 FOLDER = "tracking"  # folder beside the runs for what is written to files
@@ -61,7 +61,7 @@ def check_loggers(names: Sequence[str]) -> tuple[str, ...]:
         if name not in LOGGERS:
             raise unknown_value("logger", given, LOGGERS, where="--track")
         missing = [module for module in NEEDS.get(name, ()) if find_spec(module) is None]
-        if name == "tensorboard" and find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
+        if name == "tensorboard" and not any(map(find_spec, ("tensorboard", "tensorboardX"))):
             missing = ["tensorboard"]
         if find_spec("lightning") is None or (missing and name == "mlflow"):
             raise MissingExtraError(f"tracking with {name}", "tracking")
@@ -91,7 +91,6 @@ class Tracked(Callback):
         self.callback.say(line)
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        """Hand the facts on, and write them."""
         self.callback.tell(kind, facts)
         if kind == "run":
             self._begin(facts)
@@ -153,7 +152,10 @@ class Tracked(Callback):
     def _end(self, facts: dict[str, Any]) -> None:
         if facts["state"] == "finished":
             # Names of their own: "seconds" is each epoch's.
-            values = {f"run/{name}": value for name, value in facts.items()} | _final_metrics(facts["metrics"])
+            values = {f"run/{name}": value for name, value in facts.items()}
+            for record in (one for one in facts["metrics"]["metrics"] if one["kind"] == "learned"):
+                name = f"test/{record['metric']}"
+                values |= {name: record["estimate"], f"{name}_low": record["low"], f"{name}_high": record["high"]}
             places = {f"artefact.{name}": str(self.path / name) for name in ARTEFACTS if (self.path / name).exists()}
             self._each(lambda logger: logger.log_metrics(_numbers(values)))
             self._each(lambda logger: logger.log_hyperparams(places))
@@ -167,24 +169,6 @@ class Tracked(Callback):
             except _failures() as error:
                 del self.loggers[name]
                 self.callback.say(f"tracking with {name} has stopped ({_first_line(error)}); the ledger goes on")
-
-
-def _final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
-    """Every metric of the learned model, as `test/<metric>` with `_low` and `_high` where it has an interval."""
-    found: dict[str, float] = {}
-    for record in metrics["metrics"]:
-        if record["kind"] == "learned":
-            name = f"test/{record['metric']}"
-            found |= {name: record["estimate"], f"{name}_low": record["low"], f"{name}_high": record["high"]}
-    return found
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -20,7 +20,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.keep_runs import keep_runs
 from meta_spliceai.experiments.store.run_record import read_runs
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.wishlist.render_wishlist import RowState
+from meta_spliceai.experiments.wishlist.document import RowState
 
 from .conftest import STRATUM, write_run
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meta_spliceai.experiments.board.shown import DASH, Table, dollars, duration, estimate, memory
-from meta_spliceai.experiments.store.tables import HEADLINES, KINDS, among, facts_of, finished_runs, tidy
+from meta_spliceai.experiments.store.ledger import HEADLINES, KINDS, among, facts_of, finished_runs, tidy
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 
 SHOWN = {
@@ -52,15 +52,12 @@ class Line:
     """One scorer of a board.
 
     Attributes:
-        scorer: its name.
         kind: "baseline", "base", "external" (a tool that is not run here) or "learned".
         run: the run it comes from; baselines are computed anew by each run and stand here once.
         row: the row's id, for a learned model.
         values: metric name to value.
         rows: test rows of the two sides that it was evaluated on; None where a run did not record it.
-        seconds: of the run, training and scoring included; None for baselines.
-        peak_memory_bytes: of the run; None for baselines.
-        dollars: what the run cost; None for baselines and for machines without a price.
+        seconds, peak_memory_bytes, dollars: of the run of a learned model, as far as they are known.
         verdicts: how it compares with each baseline, in words.
     """
 
@@ -228,16 +225,10 @@ def test_of(entry: Mapping[str, Any]) -> tuple[str, str]:
 
     Runs with the same one stand on one board.
     """
-    return str(entry["test"]["digest"]), _split_in_words(entry)
-
-
-def _split_in_words(entry: Mapping[str, Any]) -> str:
-    """How the test of a run was held out."""
-    split = entry["split"]
-    folds = split.get("folds")
-    if folds is None:
-        return str(split["name"])
-    return f"{split['name']}, one chromosome a fold" if folds == "chromosome" else f"{split['name']}, {folds} folds"
+    name, folds = entry["split"]["name"], entry["split"].get("folds")
+    if folds is not None:
+        name += ", one chromosome a fold" if folds == "chromosome" else f", {folds} folds"
+    return entry["test"]["digest"], name
 
 
 def _ceiling(records: Iterable[Mapping[str, Any]]) -> dict[str, Value]:
@@ -250,12 +241,7 @@ def _ceiling(records: Iterable[Mapping[str, Any]]) -> dict[str, Value]:
 
 
 def lines_of(run: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> list[Line]:
-    """The lines of a finished run.
-
-    Args:
-        run: what is known of it.
-        records: its metrics, one a scorer and metric.
-    """
+    """The lines of a finished run, from what is known of it and its metrics (a record a scorer and metric)."""
     values: dict[tuple[str, str], dict[str, Value]] = {}
     rows: dict[tuple[str, str], int | None] = {}
     for record in records:
@@ -266,12 +252,11 @@ def lines_of(run: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> li
             of_scorer["prevalence"] = Value(record["prevalence"], None, None)
             rows[scorer] = record["n"]
     cost = (run.get("seconds"), run.get("peak_memory_bytes"), run.get("dollars"), tuple(run.get("verdicts", ())))
-    return [
-        Line(name, kind, run["run"], run["row"], of_scorer, rows.get((name, kind)), *cost)
-        if kind == "learned"
-        else Line(name, kind, run["run"], "", of_scorer, rows.get((name, kind)))
-        for (name, kind), of_scorer in values.items()
-    ]
+    lines = []
+    for (name, kind), of_scorer in values.items():
+        row, own = (run["row"], cost) if kind == "learned" else ("", ())
+        lines.append(Line(name, kind, run["run"], row, of_scorer, rows.get((name, kind)), *own))
+    return lines
 
 
 def board_table(board: Board) -> Table:
@@ -295,7 +280,6 @@ def board_table(board: Board) -> Table:
 
 
 def evaluated_on(board: Board) -> str:
-    """What a board rests on, in one sentence."""
     prevalence = "" if board.prevalence is None else f"; prevalence {board.prevalence:.3f}"
     return (
         f"{board.rows:,} test variants in {board.groups:,} groups, {board.positives:,} Splice-altering against "
@@ -315,5 +299,5 @@ def coverage_in_words(account: Mapping[str, Any]) -> str:
 
 
 def _auprc(line: Line) -> float:
-    value = line.values.get("auprc")
-    return value.estimate if value is not None and value.estimate is not None else -1.0
+    found = line.values.get("auprc", UNKNOWN).estimate
+    return -1.0 if found is None else found

@@ -10,12 +10,6 @@ from typing import Any
 
 DASH = "–"
 
-ITSELF, NEARER_SITE = "the variant itself", "the exon's nearer site"
-"""Answers to "where?" that know nothing of the variant's effect: baselines of the hit rates."""
-
-NO_CHANGE = "no change"
-"""The reference's sites, as the row's base network sees them, left as they are: baseline of the peaks."""
-
 
 @dataclass(frozen=True)
 class Table:
@@ -90,10 +84,11 @@ def dollars(amount: object) -> str:
 def as_markdown(table: Table) -> str:
     """A pipe table and its remarks as lists; learned models in bold."""
     ruler = [" --- "] * table.left + [" ---: "] * (len(table.columns) - table.left)
-    lines = [_pipes(table.columns), f"|{'|'.join(ruler)}|"]
-    for i, row in enumerate(table.rows):
-        first = f"**{_cell(row[0])}**" if table.kinds and table.kinds[i] == "learned" else _cell(row[0])
-        lines.append(f"| {' | '.join([first, *map(_cell, row[1:])])} |")
+    rows = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows)]
+    for row, kind in zip(rows[1:], table.kinds, strict=False):
+        row[0] = f"**{row[0]}**" if kind == "learned" else row[0]
+    head, *lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines = [head, f"|{'|'.join(ruler)}|", *lines]
     for remark in filter(None, table.remarks):
         lines += ["", *(f"- {line}" for line in remark)]
     return "\n".join(lines)
@@ -112,11 +107,3 @@ def as_html(table: Table) -> str:
     )
     rows = "\n".join(body)
     return f'<table class="leaderboard">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>\n{lists}'
-
-
-def _pipes(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_cell, cells))} |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

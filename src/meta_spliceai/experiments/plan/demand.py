@@ -15,8 +15,8 @@ from meta_spliceai.experiments.plan import dry_trace, run_work
 from meta_spliceai.experiments.plan.dry_trace import DryRun, dry_run
 from meta_spliceai.experiments.plan.run_work import FEATURES, FEATURES_FOUND, FOUND, FOUND_BYTES_SECOND, Machine, Parts
 from meta_spliceai.experiments.run.build import build_predictor
-from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.rows import travel_with_package
 from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.files import cached_json, sha256_file
 from meta_spliceai.splice_engine.meta_layer.features import (

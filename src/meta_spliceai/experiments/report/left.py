@@ -12,7 +12,7 @@ from meta_spliceai.experiments.report.plots import PlannedPoint
 from meta_spliceai.experiments.report.views import Cost, Left
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.wishlist.render_wishlist import state_of_rows
+from meta_spliceai.experiments.wishlist.document import state_of_rows
 
 
 def what_is_left(workspace: Workspace) -> Left:

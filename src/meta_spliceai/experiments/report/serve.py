@@ -21,10 +21,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from meta_spliceai.errors import InputError, MetaSpliceAIError, RunError
+from meta_spliceai.errors import InputError, MetaSpliceAIError
 from meta_spliceai.experiments.report.site import STATE, build_report, running
 from meta_spliceai.experiments.report.views import NOTHING_PLANNED, Left
 from meta_spliceai.experiments.spec.rows import OWN_FOLDER
+from meta_spliceai.experiments.store.ledger import LEDGER
 from meta_spliceai.experiments.store.workspace import PROGRESS, Workspace
 
 HOST = "127.0.0.1"
@@ -70,23 +71,21 @@ class LiveSite:
             if self.plan is not None and ended != self._planned_from:
                 self._left, self._planned_from = self.plan(self.workspace), ended
             build_report(self.workspace, self.folder, left=self._left, live=True)
+            self.error = ""
+            self.version += 1
         except MetaSpliceAIError as error:
             # A row that is being typed, say: the last whole version stays, and open pages say that it is not current.
             if not self.version:
                 raise
             self.error = str(error)
-            self._built_from = found
-            return False
-        self.error, self._built_from = "", found
-        self.version += 1
-        return True
+        self._built_from = found
+        return not self.error
 
     def _signature(self) -> Signature:
         """Name, time and size of every file that a page is made of, except how far runs are."""
         runs = self.workspace.runs()
-        looked = [folder / "ledger.jsonl" for folder in (self.workspace.root, *self.workspace.ledgers)]
-        looked += [run.path / "run.json" for run in runs]
-        looked += sorted(OWN_FOLDER.glob("*.y*ml")) if OWN_FOLDER.is_dir() else []
+        looked = [folder / LEDGER for folder in (self.workspace.root, *self.workspace.ledgers)]
+        looked += [*(run.path / "run.json" for run in runs), *sorted(OWN_FOLDER.glob("*.y*ml"))]
         found = []
         for path in looked:
             with suppress(FileNotFoundError):
@@ -166,11 +165,11 @@ def make_server(site: LiveSite, port: int) -> ThreadingHTTPServer:
     try:
         return _Server((HOST, port), Handler)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise InputError(f"--port {port}: another program listens there; give another one, or 0 for any") from error
-        if error.errno == errno.EACCES:
-            raise InputError(f"--port {port}: may not be used by this user; give one above 1023") from error
-        raise RunError(f"--port {port}: {error.strerror}") from error
+        why = {
+            errno.EADDRINUSE: "another program listens there; give another one, or 0 for any",
+            errno.EACCES: "may not be used by this user; give one above 1023",
+        }
+        raise InputError(f"--port {port}: {why.get(error.errno or 0, error.strerror)}") from error
 
 
 def serve(site: LiveSite, server: ThreadingHTTPServer, told: Callable[[str], None]) -> None:

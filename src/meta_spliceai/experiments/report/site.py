@@ -28,7 +28,6 @@ from plotly.offline import get_plotlyjs
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board import shown
-from meta_spliceai.experiments.board.compare_runs import facts_of
 from meta_spliceai.experiments.board.evidence import MEANINGS, evidence_tables, records
 from meta_spliceai.experiments.board.leaderboard import Board, Line, boards, lines_of, test_of
 from meta_spliceai.experiments.report import plots, views
@@ -36,10 +35,10 @@ from meta_spliceai.experiments.report.plots import Plot
 from meta_spliceai.experiments.report.ranking_curves import Band
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.address import source_state
-from meta_spliceai.experiments.store.run_record import RunRecord, read_runs
-from meta_spliceai.experiments.store.tables import finished_runs, tidy
+from meta_spliceai.experiments.store.ledger import finished_runs, tidy
+from meta_spliceai.experiments.store.run_record import RunRecord, facts_of, read_runs
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.wishlist.render_wishlist import STATES, RowState, state_of_rows
+from meta_spliceai.experiments.wishlist.document import STATES, RowState, state_of_rows
 from meta_spliceai.files import atomic_write
 
 INDEX, COMPARE, STATE = "index.html", "compare.html", "state.json"
@@ -56,17 +55,13 @@ def build_report(
     rows: Sequence[RowState] | None = None,
     live: bool = False,
 ) -> Path:
-    """Write the site into a folder; pages whose runs have not changed stay as they are.
+    """Write the site into a folder, made if need be; the file to open. Pages whose runs have not changed stay as they
+    are, those of runs that are gone are removed.
 
     Args:
-        workspace: the folder of runs and its ledgers; an empty or absent one gives a page that says so.
-        out: the folder, made if need be; pages of runs that are gone are removed from it.
         left: what is left and what it costs (see `what_is_left`).
         rows: the wishlist's rows with their states; None for the catalogue's.
         live: pages look for a newer version of themselves, as `serve` wants it.
-
-    Returns:
-        The file to open.
 
     Raises:
         InputError: `out` is a file, or its name is that of one page.
@@ -76,7 +71,11 @@ def build_report(
     rows = state_of_rows(load_rows(), workspace) if rows is None else rows
     site = _Site(out, live)
     site.made("assets/plotly.min.js", plotly.__version__, lambda page: site.write(page, get_plotlyjs()))
-    found = [(board, board_page(board)) for board in boards(workspace, views.TABLE_METRICS)]
+    # A page has the same name as long as its test is the same.
+    found = [
+        (board, f"board-{_digest([board.test_digest, board.split])[:10]}.html")
+        for board in boards(workspace, views.TABLE_METRICS)
+    ]
     on_board = {line.run: (board, page) for board, page in found for line in board.lines if line.kind == "learned"}
     known = {run["run"]: run for run in finished_runs(workspace)}
     summaries = [_run_page(site, run, on_board.get(run.name), known.get(run.name, {})) for run in read_runs(workspace)]
@@ -87,15 +86,6 @@ def build_report(
     site.write(COMPARE, site.render("compare", "Compare two runs", enough=len(summaries) > 1))
     site.finish({f"data/{run['name']}.js" for run in summaries})
     return out / INDEX
-
-
-def run_page(name: str) -> str:
-    return f"run-{name}.html"
-
-
-def board_page(board: Board) -> str:
-    """File name of a leaderboard's page: the same as long as its test is."""
-    return f"board-{_digest([board.test_digest, board.split])[:10]}.html"
 
 
 def board_name(board: Board) -> str:
@@ -117,7 +107,6 @@ def _digest(value: object) -> str:
 
 
 def _stamps(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, time and size of every file of a folder."""
     files_of = sorted(path for path in folder.iterdir() if path.name != "lock") if folder.is_dir() else []
     return [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files_of]
 
@@ -137,7 +126,7 @@ class _Site:
         )
         self.environment.filters.update(
             number=shown.number, interval=shown.interval, estimate=shown.estimate, duration=shown.duration,
-            memory=shown.memory, dollars=shown.dollars, yaml=_as_yaml, run_page=lambda name: quote(run_page(name)),
+            memory=shown.memory, dollars=shown.dollars, yaml=_as_yaml, run_page=lambda name: quote(f"run-{name}.html"),
         )  # fmt: skip
         self.environment.globals.update(figure=_figure, called=plots.CALLED)
         self.before: dict[str, Any] = {}
@@ -210,7 +199,7 @@ def _run_page(site: _Site, run: RunRecord, on_board: tuple[Board, str] | None, k
         site.write(f"data/{run.name}.js", f"compared({as_json(_compared(run, ranking, test))});\n")
         return summary
 
-    summary: dict[str, Any] = site.made(run_page(run.name), made_from, make)
+    summary: dict[str, Any] = site.made(f"run-{run.name}.html", made_from, make)
     return summary
 
 
@@ -247,8 +236,8 @@ def _render_run(
         "Predicted against measured": views.scatter_plots(run, predictions, board.lines),
         "The saturation map": views.saturation_plots(run, predictions, learned),
         "Precision, recall and ROC": views.ranking_plots(series, board.prevalence),
-        "Training": [one for one in (plots.training(run.curves),) if one],
-        "Does it mean the probabilities it states?": [one for one in (views.reliability_plot(evidence),) if one],
+        "Training": views.drawn_of(plots.training(run.curves)),
+        "Does it mean the probabilities it states?": views.drawn_of(views.reliability_plot(evidence)),
     }
     return site.render(
         "run", run.title,
@@ -282,7 +271,6 @@ def _own_board(run: RunRecord, verdicts: Sequence[str] | None) -> tuple[Board, l
 
 
 def _notes(run: RunRecord) -> list[str]:
-    """What a reader must know of a run: a subset, inputs that changed since."""
     listed = run.info.get("notes")
     lines = [run.info.get("subset_note"), *(listed if isinstance(listed, list) else ())]
     words = [str(line).strip().rstrip(".") for line in lines if line]
@@ -290,7 +278,6 @@ def _notes(run: RunRecord) -> list[str]:
 
 
 def _compared(run: RunRecord, ranking: views.Ranking, test: str) -> dict[str, Any]:
-    """What the page that compares two runs needs of one."""
     scorers = run.evaluation.scorers if run.evaluation else []
     learned = next((scorer.name for scorer in scorers if scorer.kind == "learned"), "")
     rows = run.evaluation.to_json()["metrics"] if run.evaluation else []
@@ -401,7 +388,7 @@ def _render_index(
     left: views.Left,
 ) -> str:
     licences = {str(entry["name"]): entry for run in summaries for entry in run["licences"]}
-    planned = (
+    planned = views.drawn_of(
         plots.planned(left.memory, "Peak memory", "GiB", MEMORY_BAR),
         plots.planned(left.seconds, "Time", "seconds", TIME_BAR),
     )
@@ -412,7 +399,7 @@ def _render_index(
         newest=max((str(run["ended"] or "") for run in summaries), default=""),
         rows=rows, row_counts={state: sum(row.state == state for row in rows) for state in STATES}, left=left,
         cards=cards, timeline=plots.timeline([{**run, "words": _words(run)} for run in summaries]),
-        planned=[one for one in planned if one], licences=list(licences.values()),
+        planned=planned, licences=list(licences.values()),
         damage=[damage.describe() for damage in workspace.ledger.damage()],
     )  # fmt: skip
 
@@ -424,7 +411,6 @@ def _words(run: Mapping[str, Any]) -> str:
 
 
 def running(workspace: Workspace) -> Iterator[dict[str, Any]]:
-    """Runs that are being worked on, with what they last said of themselves."""
     for run in workspace.runs():
         if run.state() == "running":
             record = RunRecord(run)

@@ -13,10 +13,11 @@ import pandas as pd
 
 from meta_spliceai.experiments.board.evidence import crossed, records
 from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line
-from meta_spliceai.experiments.board.shown import ITSELF, NEARER_SITE, NO_CHANGE, dollars, estimate, memory, number
+from meta_spliceai.experiments.board.shown import dollars, estimate, memory, number
 from meta_spliceai.experiments.report import plots
 from meta_spliceai.experiments.report.plots import PlannedPoint, Plot
 from meta_spliceai.experiments.report.ranking_curves import Band, RankingCurves, ranking_curves
+from meta_spliceai.experiments.store.ledger import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.experiments.store.run_record import RunRecord, rows_of_test
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, binary_labels
@@ -50,12 +51,8 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cost:
-    """What one row takes on the cheapest machine that fits; without numbers where none does.
-
-    Attributes:
-        basis: estimate, calibrated or measured, of memory and of time ("calibrated / estimate" where they differ).
-        why: where the numbers are from, in words, or why there are none.
-    """
+    """What one row takes on the cheapest machine that fits; without numbers where none does. `basis`: estimate,
+    calibrated or measured, of memory and of time; `why`: where the numbers are from, or why there are none."""
 
     gpu: str = ""
     peak_bytes: int | None = None
@@ -67,15 +64,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Left:
-    """The wishlist with costs.
-
-    Attributes:
-        costs: by row id; empty where nothing was planned.
-        hours, dollars: of all rows that are left and can run; None where nothing was planned or nothing has a price.
-        prices: day and source of the prices, in words.
-        warnings: what a reader must know (old prices, why nothing was planned).
-        memory, seconds: the planner against what was measured, in GiB and seconds.
-    """
+    """What is left of the wishlist: costs by row id, hours and dollars of all that can run (None where nothing was
+    planned or has a price), day and source of the prices, what a reader must know; and the planner against what was
+    measured, in GiB and seconds."""
 
     costs: dict[str, Cost] = field(default_factory=dict)
     hours: float | None = None
@@ -91,15 +82,9 @@ NOTHING_PLANNED = Left()
 
 @dataclass(frozen=True)
 class Standing:
-    """One line of a leaderboard with what stands beside its numbers.
-
-    Attributes:
-        name: as shown; carries the run's hash where another line has the same scorer.
-        line: scorer, kind, run, metrics and what it took.
-        difference: to the reference in the headline metric.
-        rests: base networks, context.
-        beaten, open, worse: baselines and base networks it beats, is not shown to beat, and is worse than.
-    """
+    """One line of a leaderboard with what stands beside its numbers: its name, with the run's hash where another line
+    has the same scorer; its difference to the reference in the headline metric; base networks and context; baselines
+    and base networks it beats, is not shown to beat (`open`), and is worse than."""
 
     name: str
     line: Line
@@ -133,14 +118,10 @@ def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line
     found = []
     for line in board.lines:
         mine = by_line.get((line.run, line.scorer), {})
-        beaten: list[str] = []
-        undecided: list[str] = []
-        worse: list[str] = []
-        for rival in rivals if line.kind == "learned" else ():
-            if rival in mine:
-                low, high = mine[rival]["low"], mine[rival]["high"]
-                better = low is not None and low > 0
-                (beaten if better else worse if high is not None and high < 0 else undecided).append(rival)
+        against = [rival for rival in rivals if rival in mine and line.kind == "learned"]
+        beaten = [rival for rival in against if (mine[rival]["low"] or 0) > 0]
+        worse = [rival for rival in against if (mine[rival]["high"] or 0) < 0]
+        undecided = [rival for rival in against if rival not in (*beaten, *worse)]
         name = line.scorer if counted[line.scorer] == 1 else f"{line.scorer} · {line.run.rpartition('-')[2]}"
         outcomes = (tuple(beaten), tuple(undecided), tuple(worse))
         found.append(Standing(name, line, mine.get(reference), rests(line), *outcomes))
@@ -168,7 +149,6 @@ def rests_on(line: Line, data: Record, spec: Record) -> tuple[str, str]:
 
 
 def drawn_lines(found: Sequence[Standing]) -> list[Standing]:
-    """The baselines, the base networks and the best learned models."""
     learned = [standing for standing in found if standing.line.kind == "learned"][:DRAWN]
     return [standing for standing in found if standing.line.kind != "learned" or standing in learned]
 
@@ -194,13 +174,8 @@ def metric_labels() -> dict[str, tuple[str, str]]:
 
 @dataclass
 class Ranking:
-    """A run's precision-recall and ROC curves on its own test.
-
-    Attributes:
-        curves: by scorer: kind, curves.
-        plan: identity of rows, labels and groups; two runs with the same one share their resamples.
-        reason: why there are no curves; empty where there are.
-    """
+    """A run's precision-recall and ROC curves on its own test: kind and curves by scorer, or the reason for none.
+    `plan`: identity of rows, labels and groups; two runs with the same one share their resamples."""
 
     curves: dict[str, tuple[str, RankingCurves]] = field(default_factory=dict)
     plan: str = ""
@@ -216,15 +191,15 @@ def ranking_of(run: RunRecord, predictions: pd.DataFrame | None) -> Ranking:
     if missing:
         return Ranking(reason=f"the predictions were kept without the {' and '.join(missing)} of the test variants")
     labels = binary_labels(rows, run.evaluation.settings.get("negatives") or NEGATIVES)
-    rows, labels = rows[np.isfinite(labels)], labels[np.isfinite(labels)]
-    order = np.argsort(rows["variant_id"].astype(str).to_numpy(), kind="stable")
-    rows, positive = rows.iloc[order].reset_index(drop=True), labels[order] == 1
+    rows = rows.assign(label=labels, variant_id=rows["variant_id"].astype(str))[np.isfinite(labels)]
+    rows = rows.sort_values("variant_id", kind="stable", ignore_index=True)
+    positive = rows["label"].to_numpy() == 1
     groups = rows["group"].astype(object)
     if groups.isna().any() or (groups.astype(str) == "").any():
         return Ranking(reason="a test variant has no group")
     if not positive.any() or positive.all():
         return Ranking(reason="the test has variants of one class only")
-    known = pd.DataFrame({"id": rows["variant_id"].astype(str), "group": groups.astype(str), "positive": positive})
+    known = pd.DataFrame({"id": rows["variant_id"], "group": groups.astype(str), "positive": positive})
     digest = hashlib.sha256(pd.util.hash_pandas_object(known, index=False).to_numpy().tobytes()).hexdigest()[:16]
     found: dict[str, tuple[str, RankingCurves]] = {}
     for scorer in run.evaluation.scorers:
@@ -244,15 +219,17 @@ def ranking_plots(series: Sequence[tuple[str, str, Band, Band]], prevalence: flo
     height = prevalence or 0.0
     precision, sensitivity = [(n, k, p) for n, k, p, _ in series], [(n, k, s) for n, k, _, s in series]
     axes = ("recall", "precision"), ("false-positive rate", "true-positive rate")
-    drawn = (
+    return drawn_of(
         plots.curves("Precision by recall", precision, axes[0], (height, height)),
         plots.curves("ROC curves", sensitivity, axes[1], (0.0, 1.0)),
     )
-    return [one for one in drawn if one is not None]
+
+
+def drawn_of(*found: Plot | None) -> list[Plot]:
+    return [one for one in found if one is not None]
 
 
 def scatter_plots(run: RunRecord, predictions: pd.DataFrame | None, lines: Sequence[Line]) -> list[Plot]:
-    """Predicted against measured effect for every base network and learned model that has a sign."""
     rows = rows_of_test(predictions)
     if rows is None or not {"classification", "effect"} <= set(rows):
         return []
@@ -264,7 +241,7 @@ def scatter_plots(run: RunRecord, predictions: pd.DataFrame | None, lines: Seque
             rho = line.values.get("spearman_effect")
             words = line.scorer if rho is None else f"{line.scorer}: ρ = {estimate(vars(rho), 2)}"
             found.append(plots.scatter(words, measured, _numbers(rows, column), list(rows["classification"]), axes))
-    return [one for one in found if one is not None]
+    return drawn_of(*found)
 
 
 def _effect_label(run: RunRecord) -> str:
@@ -299,7 +276,7 @@ def strata_plots(evidence: Record) -> list[tuple[str, list[Plot]]]:
     """By stratification: its plots in AUPRC and AUROC, the chance of each part marked."""
     found = []
     for key, title in STRATIFICATIONS.items():
-        drawn = []
+        each = []
         for metric in ("auprc", "auroc"):
             mine = []
             for record in records(evidence, "strata"):
@@ -307,9 +284,9 @@ def strata_plots(evidence: Record) -> list[tuple[str, list[Plot]]]:
                     aside = f"{record['n']:,} variants, {record['n_positive']:,} altering"
                     chance = record.get("prevalence") if metric == "auprc" else 0.5
                     mine.append({**record, "aside": aside, "chance": chance})
-            drawn.append(plots.blocks(f"{metric.upper()} by {title}", mine, "stratum", metric.upper()))
-        if any(drawn):
-            found.append((title, [one for one in drawn if one is not None]))
+            each.append(plots.blocks(f"{metric.upper()} by {title}", mine, "stratum", metric.upper()))
+        if drawn := drawn_of(*each):
+            found.append((title, drawn))
     return found
 
 
@@ -320,7 +297,6 @@ def observed_plots(evidence: Record, learned: str) -> list[Plot]:
         return "baseline" if scorer in (ITSELF, NEARER_SITE, NO_CHANGE) else "learned" if scorer == learned else "base"
 
     def counted(record: Record) -> str:
-        """What a number of observed sites is made of."""
         if isinstance(record.get("hits"), int | float) and isinstance(record.get("of"), int | float):
             return f"{record['hits']:,.0f} of {record['of']:,.0f}"
         silent = record.get("n_without_prediction")
@@ -338,17 +314,12 @@ def observed_plots(evidence: Record, learned: str) -> list[Plot]:
 
     hits, peaks = records(evidence, "localisation"), records(evidence, "peaks")
     kinds = [one for one in _scores_of_kinds(evidence) if one["metric"] != "accuracy"]
-    where, appear, which = (
-        "Is the strongest change at the right place?",
-        "Do sites appear and vanish where they were seen to?",
-        "Is the kind of effect right?",
-    )
-    drawn = (
+    where, appear = "Is the strongest change at the right place?", "Do sites appear and vanish where they were seen to?"
+    return drawn_of(
         block(hits, where, "tolerance", "hit rate", lambda near: f"±{near} nt"),
         block(peaks, appear, "metric", "share", lambda metric: str(metric).replace("_", " ")),
-        block(kinds, which, "metric", "F1", lambda metric: str(metric).removeprefix("F1 of ")),
+        block(kinds, "Is the kind of effect right?", "metric", "F1", lambda one: str(one).removeprefix("F1 of ")),
     )
-    return [one for one in drawn if one is not None]
 
 
 def _scores_of_kinds(evidence: Record) -> list[dict[str, Any]]:
@@ -358,15 +329,12 @@ def _scores_of_kinds(evidence: Record) -> list[dict[str, Any]]:
 
 
 def without_number(evidence: Record) -> list[str]:
-    """Why a number of the evidence is missing, a line each."""
     named = ("within_position", "gain_over_position", "peaks", "localisation")
     found = [record for name in named for record in records(evidence, name)] + _scores_of_kinds(evidence)
-    lines = [
-        f"{record.get('scorer', '')}, {str(record.get('metric', record.get('tolerance', ''))).replace('_', ' ')}: "
-        f"{record['reason']}"
-        for record in found
-        if record.get("reason")
-    ]
+    lines = []
+    for record in (one for one in found if one.get("reason")):
+        metric = str(record.get("metric", record.get("tolerance", ""))).replace("_", " ")
+        lines.append(f"{record.get('scorer', '')}, {metric}: {record['reason']}")
     return list(dict.fromkeys(lines))
 
 
@@ -377,7 +345,6 @@ def reliability_plot(evidence: Record) -> Plot | None:
 
 
 def account_of(data: Record) -> list[tuple[str, str]]:
-    """What became of the rows, step by step, a line each."""
     lines = []
     for title, holder in (("the data set", data), ("targets", data.get("target")), ("the split", data.get("split"))):
         account = holder.get("coverage") if isinstance(holder, dict) else None

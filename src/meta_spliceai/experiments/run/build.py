@@ -45,15 +45,7 @@ from meta_spliceai.splice_engine.variants.table import Coverage, describe
 
 @dataclass(frozen=True)
 class Wanted:
-    """Everything a split is made from.
-
-    Attributes:
-        table: the variants.
-        genome: where their sequence comes from, for finding paralogs.
-        window: bases a model sees.
-        spec: what the row asks for.
-        seed: of every draw.
-    """
+    """Everything a split is made from; the genome and the bases that a model sees are for finding paralogs."""
 
     table: pd.DataFrame
     genome: SequenceSource
@@ -71,7 +63,6 @@ class Wanted:
         return self.spec.fractions[1] / (self.spec.fractions[0] + self.spec.fractions[1])
 
     def families(self) -> pd.Series:
-        """Genes with their paralogs and near neighbours."""
         return gene_families(self.table, self.genome, self.window)
 
 
@@ -208,17 +199,11 @@ def build_predictor(spec: ExperimentSpec) -> Predictor:
         raise unknown_value("encoder", spec.encoder.name, ENCODERS, where=f"row '{spec.id}'")
     if spec.head.name not in HEAD_NAMES:
         raise unknown_value("head", spec.head.name, HEAD_NAMES, where=f"row '{spec.id}'")
+    encoder, head = dict[str, Any](spec.encoder.settings), dict[str, Any](spec.head.settings)
+    how: dict[str, Any] = {"window": spec.window, "seed": spec.training.own_seed}
     if spec.head.name in JOINT:
-        settings: dict[str, Any] = {**spec.encoder.settings, **spec.head.settings}
-        return QuantileEnsemble(window=spec.window, encoder=spec.encoder.name, seed=spec.training.own_seed, **settings)
-    return ComposedPredictor(
-        spec.encoder.name,
-        spec.head.name,
-        window=spec.window,
-        seed=spec.training.own_seed,
-        encoder_settings=dict(spec.encoder.settings),
-        head_settings=dict(spec.head.settings),
-    )
+        return QuantileEnsemble(encoder=spec.encoder.name, **how, **encoder | head)
+    return ComposedPredictor(spec.encoder.name, spec.head.name, encoder_settings=encoder, head_settings=head, **how)
 
 
 def require_encoder_weights(spec: ExperimentSpec) -> None:
@@ -229,9 +214,8 @@ def require_encoder_weights(spec: ExperimentSpec) -> None:
         MissingResourceError: the weights cannot be had; the message names the row and the ways out.
         MissingExtraError: they have to be downloaded, and the extra that does it is not installed.
     """
-    asked = _weights_of(spec)
     try:
-        if asked is not None:
+        if asked := _weights_of(spec):
             require_weights(spec.encoder.name, **asked)
     except MissingResourceError as error:
         how = "--set encoder.settings.weights=FOLDER, or =scratch"

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from meta_spliceai.errors import MissingPackageError
-from meta_spliceai.experiments.run.evidence import gather_evidence
+from meta_spliceai.experiments.run.evidence import evaluate_task, gather_evidence
 from meta_spliceai.experiments.run.job import Trained
-from meta_spliceai.experiments.run.observed_sites import evaluate_task
 from meta_spliceai.experiments.run.prepare import Prepared, digest_of_test
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import code_version
-from meta_spliceai.experiments.store.tables import HEADLINES
-from meta_spliceai.files import atomic_write, cache_dir
+from meta_spliceai.experiments.store.ledger import HEADLINES
+from meta_spliceai.files import cached_json
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     ASSAY_SOURCE,
     BASE_MAX_WINDOW,
@@ -48,8 +44,6 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
 from meta_spliceai.splice_engine.meta_layer.targets import validated_delta
 from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING, Windows
 
-_LOG = logging.getLogger(__name__)
-
 SCALES: dict[str, Scale] = {
     "validated-delta": "delta",
     "altering": "probability",
@@ -67,12 +61,9 @@ class RunEvaluation:
 
     Attributes:
         predictions: every row of the table with its part and each scorer's columns.
-        evaluation: metrics on the test part.
         test: the test in numbers: digest, rows, positives, groups.
-        verdicts: the learned model against every baseline, in words.
         folds: for a cross-validation, how each headline metric spreads over the folds (see `spread`); else empty.
         task: the task's own metrics, for kinds of effect and positions; else empty.
-        evidence: strata, position held fixed, calibration, ceiling, peaks (see `evidence`).
         baselines_computed: names of the learning baselines that were computed now; the others were found in the cache.
         notes: what could not be evaluated here, and why.
     """
@@ -99,34 +90,29 @@ def evaluate_run(
     Args:
         clock: measures "baselines" and "evaluation" apart: the former may be found in the cache.
     """
+    computed: list[str] = []
+    notes: list[str] = []
     with clock("baselines"):
-        baselines, computed, notes = _baselines(spec, prepared)
+        baselines = _baselines(spec, prepared, computed, notes)
     with clock("evaluation"):
         evaluated = _evaluated(spec, prepared, trained, baselines)
-    return replace(evaluated, baselines_computed=computed, notes=notes)
+    return replace(evaluated, baselines_computed=tuple(computed), notes=tuple(notes))
 
 
-def _baselines(
-    spec: ExperimentSpec, prepared: Prepared
-) -> tuple[dict[Scorer, Scores], tuple[str, ...], tuple[str, ...]]:
-    """The baselines, the names of those that were computed now, and what had to be left out."""
-    table, windows, annotation = prepared.table, prepared.windows, prepared.loaded.annotation
-    computed: list[str] = []
-    notes = []
+def _baselines(spec: ExperimentSpec, prepared: Prepared, computed: list[str], notes: list[str]) -> dict[Scorer, Scores]:
+    """The baselines; names of those that were computed now, and what had to be left out, are added to the lists."""
+    table, windows = prepared.table, prepared.windows
+    settings: dict[str, Any] = {"annotation": prepared.loaded.annotation, "negatives": spec.negatives}
 
     def with_windows(rows: Rows) -> tuple[pd.DataFrame, Windows]:
         cut = Windows(windows.ref[rows], windows.alt[rows], windows.real_bases[rows])
         return table.iloc[rows].reset_index(drop=True), cut
 
     def position(train: Rows, rows: Rows) -> Scores:
-        return position_only(
-            table.iloc[train], table.iloc[rows], spec.seed, annotation=annotation, negatives=spec.negatives
-        )
+        return position_only(table.iloc[train], table.iloc[rows], spec.seed, **settings)
 
     def kmers(train: Rows, rows: Rows) -> Scores:
-        return kmers_and_position(
-            with_windows(train), with_windows(rows), spec.seed, annotation=annotation, negatives=spec.negatives
-        )
+        return kmers_and_position(with_windows(train), with_windows(rows), spec.seed, **settings)
 
     def source(train: Rows, rows: Rows) -> Scores:
         return assay_source(table.iloc[train], table.iloc[rows], negatives=spec.negatives)
@@ -140,7 +126,7 @@ def _baselines(
     scores |= _base_scorers(prepared)
     if len(table[["source", "method"]].drop_duplicates()) > 1:
         scores[ASSAY_SOURCE] = _out_of_fold(spec, prepared, ASSAY_SOURCE, computed, source)
-    return scores, tuple(computed), tuple(notes)
+    return scores
 
 
 def _base_scorers(prepared: Prepared) -> dict[Scorer, Scores]:
@@ -165,9 +151,10 @@ def _out_of_fold(
     learn: Callable[[Rows, Rows], Scores],
 ) -> Scores:
     """A baseline that learns: every row is scored by what was learned on the other parts of the split that tests it;
-    rows that no split tests by the first one. Computed once, and its name then added to `computed`."""
+    rows that no split tests by the first one. Computed once for all rows that share a test, and its name then added to
+    `computed`."""
 
-    def compute() -> Float[np.ndarray, " rows"]:
+    def compute() -> dict[str, list[float]]:
         computed.append(scorer.name)
         score = np.full(len(prepared.table), np.nan)
         tested_in = prepared.tested_in
@@ -176,41 +163,11 @@ def _out_of_fold(
             if len(rows):
                 seen = np.union1d(split.indices("train"), split.indices("validation"))
                 score[rows] = learn(seen, rows).score
-        return score
+        return {"score": score.tolist()}
 
-    depends_on = (
-        scorer.name,
-        code_version(),
-        prepared.loaded.digest,
-        prepared.split_digest,
-        prepared.table["variant_id"].tolist(),
-        spec.negatives,
-        spec.window,
-        spec.seed,
-    )
-    return unsigned(kept_or_computed(depends_on, len(prepared.table), compute))
-
-
-def kept_or_computed(
-    depends_on: Sequence[object], rows: int, compute: Callable[[], Float[np.ndarray, " rows"]]
-) -> Float[np.ndarray, " rows"]:
-    """The scores kept for these inputs (plain values that decide the scores), or computed now and kept, so that rows
-    sharing a test share them. A file that holds another number of them than `rows` is computed anew."""
-    key = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
-    path = cache_dir() / "baselines" / f"{key[:32]}.npy"
-    if path.is_file():
-        try:
-            kept = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            _LOG.warning("kept baseline %s cannot be read (%s); it is computed again", path, error)
-        else:
-            if kept.shape == (rows,) and kept.dtype == np.float64:
-                return kept
-            _LOG.warning("kept baseline %s holds %s %s; it is computed again", path, kept.dtype, kept.shape)
-    scores = np.asarray(compute(), dtype=np.float64)
-    with atomic_write(path, "wb") as handle:
-        np.save(handle, scores, allow_pickle=False)
-    return scores
+    variants, data = prepared.table["variant_id"].tolist(), (prepared.loaded.digest, prepared.split_digest)
+    depends_on = (scorer.name, code_version(), *data, variants, spec.negatives, spec.window, spec.seed)
+    return unsigned(np.array(cached_json("baselines", depends_on, compute)["score"], dtype=np.float64))
 
 
 def _evaluated(
@@ -268,22 +225,15 @@ def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:
     found = []
     for (scorer, metric), rows in metrics.groupby(["scorer", "metric"], sort=False):
         known = rows[rows["estimate"].notna()]
-        weights = known["n"].astype(float)
-        found.append(
-            {
-                "scorer": scorer,
-                "metric": metric,
-                "folds": len(known),
-                "mean": float(np.average(known["estimate"], weights=weights)) if len(known) else None,
-                "sd": float(known["estimate"].std(ddof=1)) if len(known) > 1 else None,
-                "values": {str(int(row["fold"])): row["estimate"] for _, row in known.iterrows()},
-            }
-        )
+        about = {"scorer": scorer, "metric": metric, "folds": len(known)}
+        mean = float(np.average(known["estimate"], weights=known["n"].astype(float))) if len(known) else None
+        sd = float(known["estimate"].std(ddof=1)) if len(known) > 1 else None
+        values = {str(int(fold)): value for fold, value in zip(known["fold"], known["estimate"], strict=True)}
+        found.append({**about, "mean": mean, "sd": sd, "values": values})
     return found
 
 
 def _learned_scorer(spec: ExperimentSpec, model: dict[str, Any]) -> Scorer:
-    """The row's line on a leaderboard."""
     if spec.fusion is not None:
         words = " and k-mers" if spec.fusion.words else ""
         fused = ", ".join([*model["networks"], *model["scores"]])

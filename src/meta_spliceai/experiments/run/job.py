@@ -1,4 +1,4 @@
-"""What a run is made with: its place, its clock, what a procedure is given, and what it gives back."""
+"""What a run is made with: its clock, its place, what a procedure is given, and what it gives back."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-from jaxtyping import Float32
-
-from meta_spliceai.experiments.run.callback import Callback
-from meta_spliceai.experiments.run.prepare import Prepared
-from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from jaxtyping import Float32
+
+    from meta_spliceai.experiments.run.callback import Callback
+    from meta_spliceai.experiments.run.prepare import Prepared
+    from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 
 class Clock:
@@ -45,18 +47,10 @@ class Clock:
         return {name: {step: round(spent, 3) for step, spent in steps.items()} for name, steps in named.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Work:
-    """A run from its beginning to its record.
-
-    Attributes:
-        run, workspace: its folder; where the folder and the ledger are.
-        spec, rows: the row as it is run; the catalogue.
-        device: "cpu" or "cuda".
-        resume: go on after the last whole epoch.
-        callback, clock: told what happens; measures steps.
-        price_per_hour: dollars an hour of a rented machine, if it is one.
-    """
+    """A run from its beginning to its record: its folder, the row as it is run, the catalogue (`rows`), "cpu" or
+    "cuda", whether it goes on after the last whole epoch, dollars an hour of a rented machine."""
 
     run: RunDirectory
     spec: ExperimentSpec

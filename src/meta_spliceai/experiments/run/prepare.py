@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,14 @@ from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.experiments.bundle.packed_scores import PackedScores, read_packed_scores
 from meta_spliceai.experiments.run.build import Wanted, make_splits, make_targets
 from meta_spliceai.experiments.run.callback import Callback
-from meta_spliceai.experiments.run.packaged_network import is_packaged, packaged_network
 from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, ExperimentSpec
-from meta_spliceai.experiments.spec.rows import MOST_SMOKE_ROWS, scale_note, smoke_notes
+from meta_spliceai.experiments.spec.rows import (
+    MOST_SMOKE_ROWS,
+    is_packaged,
+    packaged_network,
+    scale_note,
+    smoke_notes,
+)
 from meta_spliceai.files import cache_dir
 from meta_spliceai.resources.registry import DESCRIPTION, SCORES
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
@@ -50,8 +55,7 @@ NO_LABEL = "not drawn: the row asks for Splice-altering and Normal only"
 BROUGHT_BY = "the package itself"
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(NamedTuple):
     """The variants a row uses (fresh index), the account from the source's rows to them, and notes for a reader of the
     result."""
 
@@ -96,12 +100,10 @@ class Prepared:
 
     @property
     def networks(self) -> tuple[BaseIdentity, ...]:
-        """Every base network, the row's own first."""
         return (self.base, *(base for base, _ in self.beside))
 
     @property
     def all_scores(self) -> tuple[BaseScores, ...]:
-        """Scores of every base network, in the order of `networks`."""
         return (self.scores, *(scores for _, scores in self.beside))
 
     @property
@@ -221,19 +223,18 @@ def prepare(
     Raises:
         InputError, MissingResourceError, IntegrityError: data or weights that cannot be used.
     """
-    notes = list(smoke_notes(spec) if spec.smoke else scale_note(spec))
+    notes: list[str] = []
 
-    def note(words: str) -> None:
-        callback.say(words)
-        notes.append(words)
+    def note(*lines: str) -> None:
+        for words in lines:
+            callback.say(words)
+            notes.append(words)
 
-    for words in notes:
-        callback.say(words)
+    note(*(smoke_notes(spec) if spec.smoke else scale_note(spec)))
     with clock("labels, split, windows"):
         chosen, splits = rows_and_splits(spec, loaded)
     table = chosen.table
-    for words in chosen.notes:
-        note(words)
+    note(*chosen.notes)
     reader = trunk = None
     if spec.trunk is not None:
         with clock("labels, split, windows"):
@@ -251,8 +252,7 @@ def prepare(
         found = [_score(network, table, loaded, device, callback) for network in spec.networks]
     (base, scores, _), *more = found
     for _, its_scores, _ in found:
-        for words in _of_another_exactness(its_scores):
-            note(words)
+        note(*_of_another_exactness(its_scores))
     with clock("labels, split, windows"):
         targets = make_targets(spec, table, scores)
         if targets.sources():
@@ -264,25 +264,14 @@ def prepare(
         windows = wide = TrunkWindows.joined(windows, trunk)
     with clock("audit"):
         audits = tuple(audit_splits(table, splits, loaded.genome, reach))
-    leaks = [finding for audit in audits for finding in audit.leaks]
-    if leaks and not spec.split.allow_leaks:
+    if not spec.split.allow_leaks:
         for audit in audits:
             audit.require_clean()
-    if leaks:
+    if leaks := [finding for audit in audits for finding in audit.leaks]:
         told = ", ".join(dict.fromkeys(f"{leak.count} {leak.check}" for leak in leaks))
         notes.insert(0, f"LEAKY SPLIT, allowed by split.allow_leaks: {told}")
     return Prepared(
-        loaded,
-        table,
-        chosen.coverage,
-        scores,
-        base,
-        targets,
-        splits,
-        audits,
-        windows,
-        wide,
-        tuple(notes),
+        *(loaded, table, chosen.coverage, scores, base, targets, splits, audits, windows, wide, tuple(notes)),
         beside=tuple((network, its_scores) for network, its_scores, _ in more),
         scored=tuple(now for _, _, now in found),
         trunk=None if reader is None else reader.base,
@@ -312,18 +301,10 @@ def _score(
     base = load_base_model(wanted.name, device=device, members=wanted.members)
     callback.say(f"base network {base.name}, licence of the weights: {base.licence}")
     cache = ScoreCache.default()
+    how = Computation(wanted.method, precision=wanted.precision)
     with callback.stage("base scores", len(table)) as advance:
-        steps = _Steps(advance)
-        scores = score_variants(
-            table,
-            loaded.genome,
-            base,
-            wanted.distance,
-            annotation=loaded.annotation,
-            cache=cache,
-            how=Computation(wanted.method, precision=wanted.precision),
-            progress=steps,
-        )
+        steps, where = _Steps(advance), (table, loaded.genome, base, wanted.distance)
+        scores = score_variants(*where, annotation=loaded.annotation, cache=cache, how=how, progress=steps)
     if not steps.scored:
         callback.say(f"all {len(table):,} base scores were in the cache ({cache.folder})")
     return base.identity, scores, steps.scored
@@ -342,15 +323,8 @@ def shipped_scores(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded) -> tup
     if not is_packaged(wanted):
         return None
     about = packaged_network()
-    identity = BaseIdentity(
-        about["network"],
-        about["licence"],
-        about["citation"],
-        tuple(about["channels"]),
-        about["digest"],
-        about["flank"],
-        about["networks"],
-    )
+    sizes = about["digest"], about["flank"], about["networks"]
+    identity = BaseIdentity(about["network"], about["licence"], about["citation"], tuple(about["channels"]), *sizes)
     keys = score_keys(table, loaded.genome, identity, wanted.distance, loaded.annotation)
     packed = _packed()
     if packed.digest != identity.digest or packed.distance != wanted.distance:

@@ -7,11 +7,11 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,15 +60,15 @@ from meta_spliceai.splice_engine.variants.table import Windows
 SIDE_BY_SIDE = "folds were trained side by side on one device"
 TREES = "scikit-learn grows the trees, whose operations nobody counts"
 SCORE = ": score"
-"""How the feature that holds another tool\'s score ends; it begins with the tool\'s name."""
+"""How the feature that holds another tool's score ends; it begins with the tool's name."""
 
 
-class Span(NamedTuple):
-    """When a fold was trained, in seconds of the machine's monotonic clock, which begins anew with each boot."""
+Span = tuple[str, float, float]
+"""When a fold was trained: the machine's boot, and from when to when in seconds of its clock since then, which, unlike
+the time of day, nobody sets back."""
 
-    boot: str
-    began: float
-    ended: float
+OF_FOLD = ("model", "training", "peak_memory_bytes", "work", "notes")
+"""What of `Trained` stands in a fold's fold.json."""
 
 
 def train_single(job: Job) -> Trained:
@@ -84,15 +84,9 @@ def train_folds(job: Job) -> Trained:
     """
     splits = job.prepared.splits
     folds = [train_fold(job, number) for number in range(1, len(splits) + 1)]
-    if not folds:
-        raise RunError(f"row '{job.spec.id}': the split has no folds")
-    # Rows that no fold tests keep the first fold's predictions; they are not evaluated.
-    predictions = folds[0].predictions.copy()
-    for split, fold in zip(splits, folds, strict=True):
-        tested = split.indices("test")
-        predictions[tested] = fold.predictions[tested]
+    predictions = _out_of_fold(splits, [fold.predictions for fold in folds])
     records = [job.run.path / FOLDS / str(number) / FOLD_RECORD for number in range(1, len(splits) + 1)]
-    shared = shared_seconds([Span(*json.loads(file.read_text(encoding="utf-8"))["span"]) for file in records])
+    shared = shared_seconds([tuple(json.loads(file.read_text(encoding="utf-8"))["span"]) for file in records])
     # Folds trained side by side on one machine took less time together than one after the other.
     job.clock.add({"training": -min(shared, job.clock.seconds["training"])}, {})
     curves = [fold.curves.assign(fold=number) for number, fold in enumerate(folds, start=1)]
@@ -109,12 +103,19 @@ def train_folds(job: Job) -> Trained:
     )
 
 
+def _out_of_fold(
+    splits: Sequence[Split], predictions: Sequence[Float32[np.ndarray, "n outputs"]]
+) -> Float32[np.ndarray, "n outputs"]:
+    """Every row as the fold that tests it predicts it; rows that none tests, which are not evaluated, as the first."""
+    whole = predictions[0].copy()
+    for split, mine in zip(splits, predictions, strict=True):
+        tested = split.indices("test")
+        whole[tested] = mine[tested]
+    return whole
+
+
 @cache
 def _boot() -> str:
-    """Identity of the time since this machine was started, within which its monotonic clock goes on for all processes.
-
-    A clock that tells the time of day may be set back, and would make folds overlap that followed each other.
-    """
     linux = Path("/proc/sys/kernel/random/boot_id")
     if linux.is_file():
         return linux.read_text(encoding="ascii").strip()
@@ -124,7 +125,7 @@ def _boot() -> str:
 
 def shared_seconds(spans: Collection[Span]) -> float:
     """Seconds by which spans together are longer than the time that they cover, each machine for itself."""
-    shared, until = 0.0, dict.fromkeys((span.boot for span in spans), float("-inf"))
+    shared, until = 0.0, dict.fromkeys((boot for boot, _, _ in spans), float("-inf"))
     for boot, began, ended in sorted(spans):
         shared += max(0.0, min(ended, until[boot]) - began)
         until[boot] = max(until[boot], ended)
@@ -141,41 +142,27 @@ def train_fold(job: Job, number: int) -> Trained:
     fold = RunDirectory(job.run.path / FOLDS / str(number))
     job.callback.say(f"fold {number} of {len(job.prepared.splits)}")
     with fold.taken():
-        if (fold.path / FOLD_RECORD).exists():
+        file = fold.path / FOLD_RECORD
+        record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if "span" in record:
             job.callback.say(f"fold {number} is finished already")
-            record = json.loads((fold.path / FOLD_RECORD).read_text(encoding="utf-8"))
-            job.clock.add(record.get("seconds_by_step", {}), record.get("cpu_seconds_by_step", {}))
-            return Trained(
-                np.load(fold.path / ALL_PREDICTIONS, allow_pickle=False),
-                Predictor.from_pretrained(fold.path / MODEL).columns,
-                fold.read_curves(),
-                record["model"],
-                record["training"],
-                record["peak_memory_bytes"],
-                record["work"],
-                tuple(record["notes"]),
-            )
+            job.clock.add(record["seconds_by_step"], record["cpu_seconds_by_step"])
+            predictions = np.load(fold.path / ALL_PREDICTIONS, allow_pickle=False)
+            columns, curves = Predictor.from_pretrained(fold.path / MODEL).columns, fold.read_curves()
+            return Trained(predictions, columns, curves, **{name: record[name] for name in OF_FOLD})
         clock, began = Clock(), time.monotonic()
         trained = _train_on(job.prepared.splits[number - 1], fold.path, replace(job, clock=clock), number)
         job.clock.add(clock.seconds, clock.cpu_seconds)
         fold.write_frame("curves.parquet", trained.curves)
         write_all_predictions(fold, trained)
-        record = {
-            "model": trained.model,
-            "training": trained.training,
-            "peak_memory_bytes": trained.peak_memory_bytes,
-            "work": trained.work,
-            "notes": trained.notes,
-            "span": Span(_boot(), began, time.monotonic()),
-            **clock.in_record(),
-        }
-        fold.write_json(FOLD_RECORD, record)
+        kept = {name: getattr(trained, name) for name in OF_FOLD}
+        span: Span = (_boot(), began, time.monotonic())
+        fold.write_json(FOLD_RECORD, {**kept, "span": span, **clock.in_record()})
         shutil.rmtree(fold.path / CHECKPOINTS, ignore_errors=True)
         return trained
 
 
 def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> Trained:
-    """Train on one split, predict every row, keep the weights in `folder/model`."""
     prepared, spec = job.prepared, job.spec
     used = prepared.targets.used
     train, validation = split.indices("train"), split.indices("validation")
@@ -187,13 +174,11 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
         f"{predictor.weights}) on {int(used[train].sum()):,} variants"
     )
     ran_out: OutOfMemory | None = None
+    learned_from = predictor, prepared.training_windows, prepared.targets, train[used[train]]
     with job.clock("training"):
         try:
             report = fit(
-                predictor,
-                prepared.training_windows,
-                prepared.targets,
-                train[used[train]],
+                *learned_from,
                 validation[used[validation]],
                 spec.training,
                 folder / CHECKPOINTS,
@@ -206,17 +191,7 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
     if ran_out is not None:
         # Outside the handler: there the failed training would still be held by the error's frames.
         job.callback.say("out of memory; looking for the batch that fits")
-        raise ran_out.with_what_fits(
-            lambda batch: try_step(
-                predictor,
-                prepared.training_windows,
-                prepared.targets,
-                train[used[train]],
-                spec.training,
-                job.device,
-                batch,
-            )
-        )
+        raise ran_out.with_what_fits(lambda batch: try_step(*learned_from, spec.training, job.device, batch))
     if report.features is not None:
         job.callback.say(f"features of the frozen encoder: {report.features.in_words()}")
     job.callback.say(
@@ -264,7 +239,6 @@ def _product_of_training(spec: ExperimentSpec, device: str) -> Product:
 
 
 def write_all_predictions(run: RunDirectory, trained: Trained) -> None:
-    """Keep the model's predictions on every row of the table, for ensembles and resumed cross-validations."""
     with atomic_write(run.path / ALL_PREDICTIONS, "wb") as handle:
         np.save(handle, trained.predictions, allow_pickle=False)
 
@@ -280,8 +254,7 @@ def train_ensemble(job: Job) -> Trained:
         RunError: members that were trained on another split, or whose predictions mean different things.
     """
     ensemble = job.spec.ensemble
-    if ensemble is None:
-        raise RunError(f"row '{job.spec.id}' names no members")
+    assert ensemble is not None  # noqa: S101 - the row's procedure is its ensemble
     members = [job.run_member(row_id) for row_id in ensemble.members]
     each = [_predictions_of(member, job) for member in members]
     predictors = [Predictor.from_pretrained(member.path / MODEL) for member in members]
@@ -305,12 +278,11 @@ def train_ensemble(job: Job) -> Trained:
     combined = np.tensordot(weights, predictions, axes=1).astype(np.float32)
     shares = {row_id: float(weight) for row_id, weight in zip(ensemble.members, weights, strict=True)}
     job.callback.say("weights: " + ", ".join(f"{row_id} {weight:.3f}" for row_id, weight in shares.items()))
-    records = [member.record() for member in members]
-    origins = (f"{row_id}: {record['weights_origin']}" for row_id, record in zip(shares, records, strict=True))
+    records = {row_id: member.record() for row_id, member in zip(shares, members, strict=True)}
     model: dict[str, Any] = {
-        "predictor": "ensemble of " + ", ".join(ensemble.members),
-        "parameters": sum(record["parameters"] for record in records),
-        "weights": "; ".join(origins),
+        "predictor": "ensemble of " + ", ".join(shares),
+        "parameters": sum(record["parameters"] for record in records.values()),
+        "weights": "; ".join(f"{row_id}: {record['weights_origin']}" for row_id, record in records.items()),
         "member_weights": shares,
         "members": [member.name for member in members],
     }
@@ -329,7 +301,7 @@ def train_ensemble(job: Job) -> Trained:
         pd.concat(curves, ignore_index=True),
         model,
         {"combine": ensemble.combine, "disagreement": checked},
-        max(record["peak_memory_bytes"] for record in records),
+        max(record["peak_memory_bytes"] for record in records.values()),
         not_counted("the members were trained in runs of their own, whose records have theirs"),
         (note,),
     )
@@ -360,11 +332,8 @@ def _predictions_of(member: RunDirectory, job: Job) -> Float[np.ndarray, "rows o
 def _checked_against_error(
     job: Job, apart: Float[np.ndarray, " rows"], score: Float[np.ndarray, " rows"]
 ) -> dict[str, Any]:
-    """How far the members are apart on the test part, and whether that tells where the ensemble errs.
-
-    `mean`: mean over test rows. `spearman_with_error`: rank correlation with the ensemble's absolute error against the
-    validated Δ's magnitude; None where it is not defined. `rows`: test rows whose Δ is known.
-    """
+    """How far the members are apart on the test part (`mean`), and whether that tells where the ensemble errs:
+    `spearman_with_error`, against the validated Δ's magnitude, None where not defined; `rows` whose Δ is known."""
     (split,) = job.prepared.splits
     test = split.indices("test")
     apart, score = apart[test], score[test]
@@ -394,31 +363,23 @@ def fuse(job: Job) -> Trained:
         job.callback.say(note)
     networks = [scores.model for scores in prepared.all_scores]
     job.callback.say(f"fusing {', '.join(networks)}: {features.shape[1]} features, {len(features):,} variants")
-    predictions: np.ndarray | None = None
-    cards = []
-    fusion: Fusion | None = None
+    fusions, each, cards = [], [], []
     with job.callback.stage("fusions", len(prepared.splits)) as advance:
         for number, split in enumerate(prepared.splits, start=1):
             folder = job.run.path / MODEL if len(prepared.splits) == 1 else job.run.path / FOLDS / str(number) / MODEL
             with job.clock("training"):
-                fusion = _fit_fusion(job, features, split, folder)
-            mine = predict_fusion(fusion, features)
-            if predictions is None:
-                # Rows that no fold tests keep the first fold's predictions; they are not evaluated.
-                predictions = mine
-            tested = split.indices("test")
-            predictions[tested] = mine[tested]
-            cards.append({"split": split.name, "tested": len(tested), **fusion.card})
+                fusions.append(_fit_fusion(job, features, split, folder))
+            each.append(predict_fusion(fusions[-1], features))
+            cards.append({"split": split.name, "tested": len(split.indices("test")), **fusions[-1].card})
             advance(1)
-    if predictions is None or fusion is None:
-        raise RunError(f"row '{spec.id}': the split has no folds")
+    predictions, last = _out_of_fold(prepared.splits, each), fusions[-1]
     model = {
         "predictor": "fusion",
-        "parameters": sum(len(part.value) for part in (fusion.altering, fusion.effect) if part is not None),
+        "parameters": sum(len(part.value) for part in (last.altering, last.effect) if part is not None),
         "weights": "learned from measured labels: gradient-boosted trees",
         "networks": networks,
         "scores": [name.removesuffix(SCORE) for name in external],
-        "features": list(fusion.features),
+        "features": list(last.features),
     }
     training = {"seconds": round(time.perf_counter() - started, 3), "fusions": cards}
     curves = pd.DataFrame({"fold": range(1, len(cards) + 1), "valid_loss": [c["classes"]["log_loss"] for c in cards]})
@@ -481,8 +442,7 @@ def fusion_columns(predictions: Float32[np.ndarray, "n 2"]) -> dict[str, Float32
 def _fit_fusion(job: Job, features: pd.DataFrame, split: Split, folder: Path) -> Fusion:
     """The fusion of one split: fitted and kept, or found where an interrupted run left it."""
     spec = job.spec
-    if spec.fusion is None:
-        raise RunError(f"row '{spec.id}' names no base networks to fuse")
+    assert spec.fusion is not None  # noqa: S101 - the row's procedure is its fusion
     if job.resume and (folder / "fusion.json").is_file():
         job.callback.say(f"{split.name} is finished already")
         return Fusion.load(folder)

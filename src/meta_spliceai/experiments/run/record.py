@@ -4,7 +4,6 @@ ledger."""
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from meta_spliceai.experiments.run.prepare import Prepared
 from meta_spliceai.experiments.run.utilisation import scoring_utilisation
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import at_scale
-from meta_spliceai.experiments.store.tables import HEADLINES
+from meta_spliceai.experiments.store.ledger import HEADLINES
 from meta_spliceai.experiments.store.workspace import FOLDS, RunDirectory, now
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows
 from meta_spliceai.splice_engine.variants.splits import PARTS, write_split
@@ -42,25 +41,25 @@ def write_splits(run: RunDirectory, spec: ExperimentSpec, prepared: Prepared) ->
 def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
     """What went in, as plain values: data set, account of rows, base scores, labels, split; no folders."""
     dataset, targets, first = prepared.loaded.dataset, prepared.targets, prepared.splits[0]
+    folds = [
+        {
+            "name": split.name,
+            "digest": split.digest,
+            "parts": _parts_in_numbers(prepared, split.parts),
+            "audit": audit.to_json(),
+        }
+        for split, audit in zip(prepared.splits, prepared.audits, strict=True)
+    ]
+    pooled = f"{len(folds)} folds, pooled; " if len(folds) > 1 else ""
     described: dict[str, Any] = {
         "name": spec.split.name,
         "digest": prepared.split_digest,
-        "description": first.description,
+        "description": f"{pooled}{first.description}",
         "coverage": first.coverage.to_json(),
         "parts": _parts_in_numbers(prepared, prepared.parts),
         "audit": prepared.audits[0].to_json(),
+        **({"folds": folds} if pooled else {}),
     }
-    if len(prepared.splits) > 1:
-        described["description"] = f"{len(prepared.splits)} folds, pooled; {first.description}"
-        described["folds"] = [
-            {
-                "name": split.name,
-                "digest": split.digest,
-                "parts": _parts_in_numbers(prepared, split.parts),
-                "audit": audit.to_json(),
-            }
-            for split, audit in zip(prepared.splits, prepared.audits, strict=True)
-        ]
     networks = [
         {
             "name": base.name,
@@ -77,17 +76,12 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
     ]
     told = {
         "data_set": dataset.name,
-        "title": dataset.title,
+        **{name: getattr(dataset, name) for name in ("title", "build", "source", "licence", "citation", "checksums")},
         "digest": prepared.loaded.digest,
-        "build": dataset.build,
-        "source": dataset.source,
-        "licence": dataset.licence,
-        "citation": dataset.citation,
         "label_rule": dataset.rule_in_words,
         "effect_label": dataset.effect,
         "options": dict(prepared.loaded.options),
         "origin": prepared.loaded.origin,
-        "checksums": dataset.checksums,
         "about": dataset.notes,
         "coverage": prepared.coverage.to_json(),
         "n_variants": len(prepared.table),
@@ -106,20 +100,16 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
 def _parts_in_numbers(prepared: Prepared, parts: np.ndarray) -> dict[str, dict[str, Any]]:
     """Variants, groups, altering and Normal of every part; for labels with two sources how many are from which."""
     found: dict[str, dict[str, Any]] = {}
-    for part in PARTS:
+    for part in (part for part in PARTS if part in parts):
         inside = np.flatnonzero(parts == part)
-        if not len(inside):
-            continue
-        rows = prepared.table.iloc[inside]
+        rows, sources = prepared.table.iloc[inside], prepared.targets.counts_by_mark(inside)
         found[part] = {
             "variants": len(rows),
             "groups": int(rows["group"].nunique()),
             "altering": int((rows["classification"] == SPLICE_ALTERING).sum()),
             "normal": int((rows["classification"] == NORMAL).sum()),
+            **({"labels": sources} if sources else {}),
         }
-        sources = prepared.targets.counts_by_mark(inside)
-        if sources:
-            found[part]["labels"] = sources
     return found
 
 
@@ -151,34 +141,21 @@ def without_folders(value: Any) -> Any:
     return [without_folders(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-@dataclass(frozen=True)
-class Peaks:
-    """The most memory that was held at once.
-
-    Attributes:
-        peak_memory_bytes: of the process.
-        peak_gpu_memory_bytes: of the card; None on a processor.
-        rows_before: rows that the same process had run before, whose peak this one may be.
-    """
-
-    peak_memory_bytes: int
-    peak_gpu_memory_bytes: int | None
-    rows_before: int
-
-
 def record_result(
-    work: Work, prepared: Prepared, trained: Trained, evaluated: RunEvaluation, peaks: Peaks
+    work: Work, prepared: Prepared, trained: Trained, evaluated: RunEvaluation, peaks: dict[str, int | None]
 ) -> dict[str, Any]:
     """Write the run's facts and its line in the ledger; the state "finished" comes last.
 
     Args:
-        peaks: taken before this is called, as measuring the device's rate takes memory of its own.
+        peaks: the most memory that was held at once, taken before this is called, as measuring the device's rate takes
+            memory of its own: `peak_memory_bytes` of the process, `peak_gpu_memory_bytes` of the card (None on a
+            processor), `rows_before` that the same process had run before, whose peak this one may be.
 
     Returns:
         the facts, as run.json has them.
     """
     environment = work.run.environment()
-    facts = _facts(work, prepared, trained, evaluated, environment) | asdict(peaks)
+    facts = _facts(work, prepared, trained, evaluated, environment) | peaks
     work.workspace.ledger.append(_ledger_line(work, prepared, evaluated, facts, environment["commit"]))
     # The state comes last: a run that says "finished" has everything, its line in the ledger included.
     work.run.mark("finished", "", **facts)
@@ -195,6 +172,8 @@ def _facts(
         *((f"{base.name} weights", base.licence, base.citation) for base in prepared.networks_used),
         (prepared.loaded.dataset.title, prepared.loaded.dataset.licence, prepared.loaded.dataset.citation),
     ]
+    weights = trained.model["weights"]
+    own_encoder = [f"not the published weights: {weights}"] if "folder " in weights else []
     return {
         "seconds": round(seconds, 3),
         **work.clock.in_record(),
@@ -213,15 +192,10 @@ def _facts(
         "verdicts": evaluated.verdicts,
         "folds": evaluated.folds,
         "task_metrics": evaluated.task,
-        "notes": [*prepared.notes, *_encoder(trained.model["weights"]), *trained.notes, *evaluated.notes],
+        "notes": [*prepared.notes, *own_encoder, *trained.notes, *evaluated.notes],
         "subset_note": next((note for note in prepared.notes if note.startswith("a subset")), ""),
         "finished": now(),
     }
-
-
-def _encoder(weights: str) -> tuple[str, ...]:
-    """What a reader must know of an encoder that was trained here and is not the published one."""
-    return (f"not the published weights: {weights}",) if "folder " in weights else ()
 
 
 FACTS_IN_LEDGER = (

@@ -27,7 +27,7 @@ from meta_spliceai.experiments.run.procedures import (
     train_single,
     write_all_predictions,
 )
-from meta_spliceai.experiments.run.record import Peaks, describe_data, record_result, write_splits
+from meta_spliceai.experiments.run.record import describe_data, record_result, write_splits
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.spec.rows import check_members, member_of
@@ -63,14 +63,8 @@ TOLD = ("seconds", "dollars", "device", "peak_memory_bytes", "peak_gpu_memory_by
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a row.
-
-    Attributes:
-        spec: the row as it was run.
-        run: its folder; None where the row failed before its folder was known (no data, a missing part).
-        reused: the run was finished before and nothing was computed.
-        error: why it failed; None for a finished run.
-    """
+    """What became of a row: its run (None where it failed before its folder was known: no data, a missing part), which
+    may have been finished before (`reused`), or the error."""
 
     spec: ExperimentSpec
     run: RunDirectory | None
@@ -122,12 +116,10 @@ def run_experiment(
         callback.say(f"{old.name} is stale: {reason}")
     if run.state() == "finished":
         callback.say(f"{run.name} is finished already; nothing is computed again")
-        begun, now_at_work = run.record().get("threads"), torch.get_num_threads()
-        if target_device == "cpu" and begun not in (None, now_at_work):
-            callback.say(
-                f"it was made with {begun} threads and here are {now_at_work}: made anew, its numbers would differ by "
-                "rounding (weights by about 1e-5)"
-            )
+        begun, here = run.record().get("threads"), torch.get_num_threads()
+        if target_device == "cpu" and begun not in (None, here):
+            rounded = "made anew, its numbers would differ by rounding (weights by about 1e-5)"
+            callback.say(f"it was made with {begun} threads and here are {here}: {rounded}")
         return Outcome(spec, run, reused=True)
     # Only now where the row has run here before: a result is read from a folder that only others may write to.
     workspace.require_writable()
@@ -135,22 +127,10 @@ def run_experiment(
     with run.taken():
         _begin(run, spec, resume, fresh, callback)
         file = ProgressFile(callback, run, price_per_hour)
-        work = Work(
-            run=run,
-            spec=spec,
-            rows=rows,
-            workspace=workspace,
-            device=target_device,
-            resume=resume,
-            callback=file,
-            clock=clock,
-            price_per_hour=price_per_hour,
-        )
+        work = Work(run, spec, rows, workspace, target_device, resume, file, clock, price_per_hour)
         with _threads_of(run, callback):
-            file.tell(
-                "run",
-                {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed, "spec": spec.identity()},
-            )
+            facts = {"run": run.name, "path": str(run.path), "row": spec.id, "seed": spec.seed}
+            file.tell("run", {**facts, "spec": spec.identity()})
             try:
                 with _states(work, file):
                     _compute(work, loaded)
@@ -177,7 +157,7 @@ def prepare_for_parts(
     """
     run, loaded = _place_of(spec, workspace, rows)
     state = run.state()
-    may_go_on = state == "new" or (state in ("interrupted", "failed") and resume) or (state == "failed" and not fresh)
+    may_go_on = state == "new" or (state == "interrupted" and resume) or (state == "failed" and (resume or not fresh))
     if spec.procedure != "cross-validation" or not may_go_on:
         return 0
     require_encoder_weights(spec)
@@ -193,16 +173,7 @@ def train_part(
         RunError: another process trains this fold; training went wrong.
     """
     run, loaded = _place_of(spec, workspace, rows)
-    work = Work(
-        run=run,
-        spec=spec,
-        rows=rows,
-        workspace=workspace,
-        device=str(choose_device(device)),
-        resume=True,
-        callback=callback,
-        clock=Clock(),
-    )
+    work = Work(run, spec, rows, workspace, str(choose_device(device)), True, callback, Clock())
     prepared = prepare(spec, loaded, work.device, callback, work.clock)
     train_fold(Job(**vars(work), prepared=prepared, run_member=_member_runner(work)), number)
 
@@ -239,11 +210,8 @@ def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, c
     state = record.get("state", "new")  # The lock is ours, so "running" means that its process is gone.
     if state == "damaged" and not fresh:
         raise RunError(f"run {run.name}: {record['reason']}")
-    if state in ("running", "interrupted", "failed", "damaged") and fresh:
-        for entry in run.path.iterdir():
-            if entry.name == "lock":
-                continue
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    if fresh and state != "new":
+        run.empty()
         record = {}
     elif state in ("running", "interrupted") and not resume:
         why = record.get("reason") or "the process ended without a word"
@@ -253,16 +221,8 @@ def _begin(run: RunDirectory, spec: ExperimentSpec, resume: bool, fresh: bool, c
     run.write_yaml("spec.yaml", spec.model_dump(mode="json"))
     threads = record.get("threads") or torch.get_num_threads()
     run.write_json("environment.json", {**describe_environment(), "torch_threads": threads})
-    run.mark(
-        "running",
-        row=spec.id,
-        title=spec.title,
-        smoke=spec.smoke,
-        seed=spec.seed,
-        pid=os.getpid(),
-        threads=threads,
-        started=record.get("started") or now(),
-    )
+    row: dict[str, Any] = {"row": spec.id, "title": spec.title, "smoke": spec.smoke, "seed": spec.seed}
+    run.mark("running", **row, pid=os.getpid(), threads=threads, started=record.get("started") or now())
 
 
 @contextmanager
@@ -311,15 +271,14 @@ def _states(work: Work, progress: ProgressFile) -> Iterator[None]:
 
 
 def _failure(run: RunDirectory, error: Exception) -> tuple[str, Exception]:
-    """Why a run failed, for its record, and what its user is told."""
     try:
         run.require_there()
     except RunError as gone:
         return str(gone), gone
     disk = error if isinstance(error, OSError) else disk_error(error)
     if disk is not None:
-        own_words = isinstance(error, MetaSpliceAIError)
-        what = str(error) if own_words else f"{disk.strerror or disk}: {disk.filename or run.path}"
+        what = f"{disk.strerror or disk}: {disk.filename or run.path}"
+        what = str(error) if isinstance(error, MetaSpliceAIError) else what
         return what, RunError(f"run {run.name}: {what}; {what_to_do(disk)}")
     if isinstance(error, MetaSpliceAIError):
         return str(error), error
@@ -347,11 +306,12 @@ def _compute(work: Work, loaded: Loaded) -> None:
     run.write_frame("predictions.parquet", evaluated.predictions)
     run.write_json("metrics.json", evaluated.evaluation.to_json())
     run.write_json(EVIDENCE, evaluated.evidence)
-    peak = max(peak, peak_memory(processor))
+    peak, on_card = max(peak, peak_memory(processor)), None
     if device.type == "cuda":
-        peaks = Peaks(peak, max(trained.peak_memory_bytes, peak_memory(device)), rows_before)
+        on_card = max(trained.peak_memory_bytes, peak_memory(device))
     else:
-        peaks = Peaks(max(peak, trained.peak_memory_bytes), None, rows_before)
+        peak = max(peak, trained.peak_memory_bytes)
+    peaks = {"peak_memory_bytes": peak, "peak_gpu_memory_bytes": on_card, "rows_before": rows_before}
     facts = record_result(work, prepared, trained, evaluated, peaks)
     # Only now: a process that dies while it records finds its training again.
     shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)

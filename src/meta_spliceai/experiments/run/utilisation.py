@@ -22,11 +22,7 @@ from meta_spliceai.splice_engine.meta_layer.memory import is_out_of_memory
 Product = Literal["float32", "tf32", "bfloat16"]
 """What is multiplied: float32 in whole or in TF32, which is CUDA's alone, or bfloat16."""
 
-NO_MEMORY = "no memory was left to measure the device's rate"
-
-PROBE_SECONDS = 0.5
-"""How long products are repeated for one rate."""
-
+PROBE_SECONDS = 0.5  # how long products are repeated for one rate
 PROBE_SIZE = {"cpu": 1536, "cuda": 4096}
 """Rows of the square matrices in a run, by kind of device: 28 MB on a CPU, at most 200 MB on CUDA."""
 
@@ -58,7 +54,7 @@ def _work(gflop: float, seconds: float, precision: str, limit: float | None) -> 
         "precision": precision,
         "limit_gflop_per_second": limit,
         "share": None if limit is None else rate / limit,
-        "why": NO_MEMORY if limit is None else "",
+        "why": "no memory was left to measure the device's rate" if limit is None else "",
     }
 
 
@@ -112,11 +108,9 @@ def in_words(work: Mapping[str, Any]) -> str:
 
 def _amount(giga: float) -> str:
     """A number of billions with three digits and its prefix."""
-    for prefix in ("G", "T"):
-        if giga < 1000:
-            return f"{giga:.3g} {prefix}"
-        giga /= 1000
-    return f"{giga:,.3g} P"
+    if giga < 1000:
+        return f"{giga:.3g} G"
+    return f"{giga / 1e3:.3g} T" if giga < 1e6 else f"{giga / 1e6:,.3g} P"
 
 
 def told_of(record: Mapping[str, Any]) -> list[str]:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, get_args
 from meta_spliceai import datasets
 from meta_spliceai.datasets.load import options_of, state_of
 from meta_spliceai.errors import MissingResourceError, install_extra
-from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec, Procedure
-from meta_spliceai.experiments.spec.rows import member_of
+from meta_spliceai.experiments.spec.rows import member_of, travel_with_package
 from meta_spliceai.resources.resolve import (
     ENCODERS,
     OFFLINE_VARIABLE,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import chain
@@ -12,16 +14,18 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from meta_spliceai import resources
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.experiments.run.packaged_network import travel_with_package
 from meta_spliceai.experiments.spec.experiment import (
     ENSEMBLE_TARGET,
+    BaseSpec,
     ExperimentSpec,
     explain,
     fields,
     first_problem,
     parse_spec,
 )
+from meta_spliceai.resources.registry import DESCRIPTION
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
 from meta_spliceai.splice_engine.meta_layer.settings import TRUNK
 
@@ -266,6 +270,26 @@ def smoke_notes(spec: ExperimentSpec) -> tuple[str, ...]:
         scratch = "has random weights (weights=scratch) in place of the published ones"
         return (SMOKE_NOTE, f"a smoke run: the encoder {spec.encoder.name} {scratch}")
     return (SMOKE_NOTE,)
+
+
+@lru_cache(maxsize=1)
+def packaged_network() -> dict[str, Any]:
+    """What the packaged scores are of: network, networks (their number), digest, flank, channels, distance, digits,
+    licence, citation."""
+    content = json.loads(resources.resolve_file("packaged-human", DESCRIPTION).read_text(encoding="utf-8"))
+    return dict(content["scores"])
+
+
+def is_packaged(wanted: BaseSpec) -> bool:
+    """Whether scores of this network, all its members, at this distance travel with the package."""
+    about = packaged_network()
+    every = wanted.members is None or wanted.members == tuple(range(about["networks"]))
+    return every and (wanted.name, wanted.distance, wanted.precision) == (about["network"], about["distance"], "fp32")
+
+
+def travel_with_package(spec: ExperimentSpec) -> bool:
+    """Whether a row needs no base network of its own, because all its base scores travel with the package."""
+    return spec.data.name == "packaged-human" and is_packaged(spec.base)
 
 
 def as_smoke(spec: ExperimentSpec) -> ExperimentSpec:

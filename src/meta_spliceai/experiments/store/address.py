@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -117,7 +118,7 @@ def describe_environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: next((one.version for one in distributions(name=name)), None) for name in PACKAGES},
         "code": code_version(),
         "commit": _commit(),
         "cpu": _cpu_model(),
@@ -126,13 +127,6 @@ def describe_environment() -> dict[str, Any]:
         "memory_bytes": pages,
         "gpu": gpu,
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:
@@ -149,8 +143,6 @@ def _commit() -> str | None:
 
 def _cpu_model() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
+    named = re.search(r"^model name\s*:\s*(.+?)\s*$", text, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()

@@ -6,21 +6,18 @@ and strata of all its runs stand together in three tables (`tables/`), a thirtie
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.store.ledger import LEDGER, Ledger
-from meta_spliceai.experiments.store.tables import KEPT, add_kept_rows
+from meta_spliceai.experiments.store.ledger import KEPT, LEDGER, Ledger, add_kept_rows
 from meta_spliceai.experiments.store.workspace import CHECKPOINTS, MODEL, RunDirectory, Workspace, now
 from meta_spliceai.files import atomic_write
 
@@ -42,8 +39,7 @@ WRITTEN_FIRST = ("lock", "spec.yaml", CHECKPOINTS)
 """What a run writes before its record, or once more where its folder was taken away under it."""
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """A run that was copied into a ledger: its folder there, its bytes, and the bytes of each file left behind."""
 
     run: RunDirectory
@@ -81,7 +77,7 @@ def keep_runs(
     wanted = [own.find(name) for name in names] or [
         run for run in own.runs() if run.state() == "finished" and not run.record().get("smoke") and not run.stale()
     ]
-    lines = {str(entry["run"]): entry for entry in workspace.ledger.finished()}
+    lines = {entry["run"]: entry for entry in workspace.ledger.finished()}
     for run in wanted:
         if run.state() != "finished":
             raise RunError(f"run {run.name} is {run.state()}; only a finished run is a result")
@@ -103,9 +99,7 @@ def _keep(
     draft = RunDirectory(Path(tempfile.mkdtemp(prefix=f".{run.name}.", dir=into)))
     target = RunDirectory(into / run.name)
     try:
-        left_out = _copy_small_files(run.path, draft.path, predictions, labels)
-        if weights:
-            left_out = _copy_weights(run, draft.path, left_out)
+        left_out = _copy_what_is_kept(run.path, draft.path, weights, predictions, labels)
         evaluated, evidence = run.metrics(), run.evidence()
         rows = {name: evaluated.pop(name) for name in ("metrics", "differences")}
         draft.write_json("metrics.json", evaluated)
@@ -124,18 +118,20 @@ def _keep(
     finally:
         shutil.rmtree(draft.path, ignore_errors=True)
     ledger = Ledger(into / LEDGER)
-    known = {str(entry["run"]): entry for entry in ledger.finished()}.get(run.name, {})
+    known = next((entry for entry in ledger.finished() if entry["run"] == run.name), {})
     if {**known, "kept": None} != {**line, "kept": None}:
         ledger.append({**line, "kept": now()})
-    return Kept(target, _bytes_of(target), left_out)
+    return Kept(target, target.size(), left_out)
 
 
-def _bytes_of(run: RunDirectory) -> int:
-    return sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
-
-
-def _copy_small_files(source: Path, target: Path, predictions: bool, labels: bool) -> dict[str, int]:
-    """Copy the run's own small files and its tables; what stays behind, with its bytes."""
+def _copy_what_is_kept(source: Path, target: Path, weights: bool, predictions: bool, labels: bool) -> dict[str, int]:
+    """Copy the run's own small files, its tables and perhaps its model; what stays behind, with its bytes."""
+    heavy = RunDirectory(source / MODEL).size()
+    if weights and heavy > LARGEST_WEIGHTS:
+        raise RunError(
+            f"run {source.name}: its weights have {heavy / 1e6:.1f} MB, and a ledger keeps at most "
+            f"{LARGEST_WEIGHTS / 1e6:.0f} MB; keep the run without them, or put them elsewhere with 'runs export'"
+        )
     left_out = {}
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         part, size = file.relative_to(source), file.stat().st_size
@@ -149,37 +145,12 @@ def _copy_small_files(source: Path, target: Path, predictions: bool, labels: boo
                 table = table.replace_schema_metadata(None)
             with atomic_write(target / part, "wb") as handle:
                 pq.write_table(table, handle, compression="zstd", compression_level=15)
-        elif own and file.suffix in KEPT_SUFFIXES and size <= LARGEST_FILE:
+        elif (own and file.suffix in KEPT_SUFFIXES and size <= LARGEST_FILE) or (weights and part.parts[0] == MODEL):
+            (target / part).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target / part)
         else:
             left_out[part.as_posix()] = size
     return left_out
-
-
-def _copy_weights(run: RunDirectory, target: Path, left_out: dict[str, int]) -> dict[str, int]:
-    """Copy the model as well; what still stays behind."""
-    model = {name: size for name, size in left_out.items() if name.split("/")[0] == MODEL}
-    if sum(model.values()) > LARGEST_WEIGHTS:
-        raise RunError(
-            f"run {run.name}: its weights have {sum(model.values()) / 1e6:.1f} MB, and a ledger keeps at most "
-            f"{LARGEST_WEIGHTS / 1e6:.0f} MB; keep the run without them, or put them elsewhere with 'runs export'"
-        )
-    for name in model:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run.path / name, target / name)
-    return {name: size for name, size in left_out.items() if name not in model}
-
-
-def keep_benchmark(name: str, content: Mapping[str, Any], into: Path) -> Path:
-    """Write a benchmark's result (plain values: "at", "device" and whatever was measured) into a ledger: its file, and
-    a line that names it."""
-    path = into / "benchmarks" / f"{name}.json"
-    with atomic_write(path) as handle:
-        json.dump(dict(content), handle, indent=2, ensure_ascii=False, allow_nan=False)
-        handle.write("\n")
-    file = path.relative_to(into).as_posix()
-    Ledger(into / LEDGER).append({"event": "benchmark", "name": name, "file": file, "device": content.get("device")})
-    return path
 
 
 def export_run(run: RunDirectory, out: Path) -> Path:
@@ -194,15 +165,9 @@ def export_run(run: RunDirectory, out: Path) -> Path:
     return out
 
 
-@dataclass(frozen=True)
-class Sorted:
-    """A run that may go, or one that stays.
-
-    Attributes:
-        why: smoke, failed, interrupted, damaged, stale or "never begun"; or, in words, why it stays.
-        reason: what a run that may go says of its state; empty where it says nothing.
-        bytes: what removing it frees.
-    """
+class Sorted(NamedTuple):
+    """A run that may go (smoke, failed, interrupted, damaged, stale, never begun), with what it says of its state and
+    what removing it frees; or one that stays, and why."""
 
     run: RunDirectory
     why: str
@@ -218,10 +183,9 @@ def sort_runs(workspace: Workspace) -> tuple[list[Sorted], list[Sorted]]:
     """
     found, kept = [], []
     for path in sorted(workspace.root.iterdir()) if workspace.root.is_dir() else ():
-        begun = RUN_NAME.fullmatch(path.name) and any((path / name).exists() for name in WRITTEN_FIRST)
-        if not begun and not (path / "run.json").is_file():
+        run, begun = RunDirectory(path), any((path / name).exists() for name in WRITTEN_FIRST)
+        if not (path / "run.json").is_file() and not (begun and RUN_NAME.fullmatch(path.name)):
             continue
-        run = RunDirectory(path)
         if _is_held(run):
             kept.append(Sorted(run, "a process works on it"))
             continue
@@ -229,7 +193,7 @@ def sort_runs(workspace: Workspace) -> tuple[list[Sorted], list[Sorted]]:
         why: str = state if state != "finished" else "stale" if run.stale() else ""
         why = "smoke" if run.record().get("smoke") else "never begun" if why == "new" else why
         if why:
-            found.append(Sorted(run, why, run.stale() if why == "stale" else run.reason(), _bytes_of(run)))
+            found.append(Sorted(run, why, run.stale() if why == "stale" else run.reason(), run.size()))
         else:
             kept.append(Sorted(run, "finished and current"))
     return found, kept
@@ -246,9 +210,7 @@ def remove_run(run: RunDirectory) -> None:
         raise RunError(f"run {run.name} is being worked on by another process")
     with run.taken():
         try:
-            for entry in run.path.iterdir():
-                if entry.name != "lock":
-                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            run.empty()
             # While the lock is held: who waits for the run finds its folder gone and begins a new one.
             shutil.rmtree(run.path)
         except OSError as error:

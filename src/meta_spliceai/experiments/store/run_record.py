@@ -1,16 +1,20 @@
-"""One run as it lies on disk: every part that can be read, and what is wrong with the others."""
+"""One run as it lies on disk: every part that can be read, and what is wrong with the others; runs as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.experiments.spec.rows import read_text, read_yaml
-from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, Workspace
+from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, Workspace, flat
+from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Evaluation
 
 WANTED = ("spec.yaml", "data.json", "metrics.json")
@@ -75,7 +79,6 @@ class RunRecord:
 
     @cached_property
     def progress(self) -> dict[str, Any]:
-        """progress.json of a run that is being worked on."""
         return self._part(PROGRESS, self.directory.progress, {}) if self.state == "running" else {}
 
     @cached_property
@@ -84,7 +87,6 @@ class RunRecord:
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
-        """metrics.json: the evaluation of the test part."""
         return self._part("metrics.json", lambda: Evaluation.from_json(self.directory.metrics()), None)
 
     def predictions(self) -> pd.DataFrame | None:
@@ -126,3 +128,121 @@ def rows_of_test(predictions: pd.DataFrame | None) -> pd.DataFrame | None:
     if predictions is None or "part" not in predictions:
         return predictions
     return predictions[predictions["part"] == "test"].reset_index(drop=True)
+
+
+# ------------------------------------------------------------------------------------------------------- runs as tables
+
+WORDS = ("title", "section", "purpose", "wish")
+"""Fields of a row that say what it is called and wished for, and change nothing of a run."""
+
+RECORDED = ("code", "device", "seconds", "peak_memory_bytes", "parameters", "weights_origin")
+"""What of run.json two runs are compared in."""
+
+IN_TABLE = (
+    *("title", "smoke", "seed", "started", "finished", "seconds", "price_per_hour", "dollars", "device"),
+    *("peak_memory_bytes", "peak_gpu_memory_bytes", "parameters", "weights_origin", "code"),
+)
+"""What of run.json stands in a table of runs."""
+
+FORMATS = (".csv", ".json", ".parquet")
+
+
+def differing_fields(runs: Sequence[RunDirectory]) -> pd.DataFrame:
+    """Fields of specification, data, code and machine in which the runs differ; one row a field, one column a run."""
+    columns = {}
+    for run in runs:
+        data = run.data() if (run.path / "data.json").exists() else {}
+        columns[run.name] = facts_of(run.spec().model_dump(mode="json"), data, run.record())
+    return _differing(columns)
+
+
+def diff_runs(first: RunDirectory, second: RunDirectory) -> dict[str, pd.DataFrame]:
+    """What differs between two runs, in three tables.
+
+    Returns:
+        `fields` (specification, data, code, run) and `environment` (machine and package versions; empty for a run that
+        failed before it was written): one row a field that differs, columns field and the two runs' names. `metrics`:
+        every metric of the learned models, columns metric, the two runs' names, difference (second minus first); empty
+        unless both runs are finished.
+    """
+    runs = (first, second)
+    one, other = map(_learned_metrics, runs)
+    rows = []
+    for name in [name for name in one if name in other]:
+        pair = [np.nan if side[name]["estimate"] is None else side[name]["estimate"] for side in (one, other)]
+        rows.append([name, *pair, pair[1] - pair[0]])
+    machines = {run.name: run.environment() if (run.path / "environment.json").exists() else {} for run in runs}
+    return {
+        "fields": differing_fields(runs),
+        "environment": _differing({name: flat(machine) for name, machine in machines.items()}),
+        "metrics": pd.DataFrame(rows, columns=["metric", first.name, second.name, "difference"]),
+    }
+
+
+def _differing(columns: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    rows = []
+    for name in dict.fromkeys(name for values in columns.values() for name in values):
+        values = [mine.get(name) for mine in columns.values()]
+        if any(value != values[0] for value in values):
+            rows.append([name, *values])
+    return pd.DataFrame(rows, columns=["field", *columns], dtype=object)
+
+
+def facts_of(spec: dict[str, Any], data: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """What two runs can differ in, by dotted name.
+
+    Args:
+        spec: spec.yaml; its words (title, section, purpose, wish) are left aside.
+        data: data.json; empty where it is not written yet.
+        record: run.json.
+    """
+    facts: dict[str, Any] = {name: value for name, value in spec.items() if name not in WORDS}
+    split = data.get("split")
+    if data:
+        facts["data.digest"] = data.get("digest")
+        facts["split.digest"] = split.get("digest") if isinstance(split, dict) else None
+    return flat(facts) | {f"run.{name}": record.get(name) for name in RECORDED}
+
+
+def _learned_metrics(run: RunDirectory) -> dict[str, dict[str, Any]]:
+    if run.record().get("state") != "finished":
+        return {}
+    return {record["metric"]: record for record in run.metrics()["metrics"] if record["kind"] == "learned"}
+
+
+def runs_as_table(runs: Sequence[RunDirectory]) -> pd.DataFrame:
+    """One row a run.
+
+    Columns: run, row, state, reason, stale; those of `IN_TABLE`; data.rows and data.digest; `spec.<field>` for every
+    field of the specification (lists as JSON); `<metric>`, `<metric>_low` and `<metric>_high` of the learned model.
+    What a run does not have is missing.
+    """
+    lines = []
+    for run in runs:
+        record = run.record()
+        line: dict[str, Any] = {"run": run.name, "row": run.row_id, "state": run.state(), "reason": run.reason()}
+        line |= {"stale": run.stale(), **{name: record.get(name) for name in IN_TABLE}}
+        if (run.path / "data.json").exists():
+            data = run.data()
+            line |= {"data.rows": data.get("n_variants"), "data.digest": data.get("digest")}
+        if (run.path / "spec.yaml").exists():
+            for name, value in flat(run.spec().model_dump(mode="json", exclude=set(WORDS))).items():
+                line[f"spec.{name}"] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+        for metric, found in _learned_metrics(run).items():
+            line |= {metric: found["estimate"], f"{metric}_low": found["low"], f"{metric}_high": found["high"]}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def write_table(frame: pd.DataFrame, out: Path) -> Path:
+    """Write the table in the format that the file's name says, one of `FORMATS`; written whole or not at all."""
+    with atomic_write(out, "wb") as handle:
+        if out.suffix == ".parquet":
+            # One column may hold numbers for one row and words for another (a setting of two encoders).
+            mixed = {name: "string" for name in frame.columns if frame[name].map(type).isin([str]).any()}
+            frame.astype(mixed).to_parquet(handle, index=False)
+        elif out.suffix == ".csv":
+            handle.write(frame.to_csv(index=False).encode())
+        else:
+            handle.write(frame.to_json(orient="records", double_precision=15, indent=2, force_ascii=False).encode())
+    return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,7 @@ from filelock import FileLock, Timeout
 from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import read_text, read_yaml
-from meta_spliceai.experiments.store.ledger import LEDGER, Ledger, merged
-from meta_spliceai.experiments.store.tables import KEPT, kept_rows
+from meta_spliceai.experiments.store.ledger import KEPT, LEDGER, Ledger, kept_rows, merged
 from meta_spliceai.files import atomic_write
 
 if TYPE_CHECKING:
@@ -58,12 +58,14 @@ class RunDirectory:
 
     @property
     def name(self) -> str:
-        """The folder's name: row id and hash."""
         return self.path.name
 
     @property
     def row_id(self) -> str:
         return self.name.rpartition("-")[0]
+
+    def size(self) -> int:
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
 
     def record(self) -> dict[str, Any]:
         """The content of run.json; empty before the run began.
@@ -133,7 +135,7 @@ class RunDirectory:
         return _read_json(self._existing("environment.json"))
 
     def read_predictions(self) -> pd.DataFrame:
-        """One row a test variant, `<scorer>.score` and `<scorer>.signed` for each scorer."""
+        """One row a variant, `<scorer>.score` and `<scorer>.signed` for each scorer."""
         return _read_frame(self._existing("predictions.parquet"))
 
     def read_test(self) -> pd.DataFrame:
@@ -179,6 +181,12 @@ class RunDirectory:
                 raise
             # A colleague's run, or a disk mounted for reading: its lock can be looked at, not taken.
             return _held_by_another(file)
+
+    def empty(self) -> None:
+        """Delete all its files but the lock."""
+        for entry in self.path.iterdir():
+            if entry.name != "lock":
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     def require_there(self) -> None:
         """Refuse to go on where the folder of a run that has begun was deleted, or its disk taken away: files written
@@ -259,7 +267,6 @@ class Workspace:
         return RunDirectory(self.root / name)
 
     def own_runs(self) -> list[RunDirectory]:
-        """Every run of `root`, by name."""
         return _runs_in(self.root, ("run.json",))
 
     def runs(self, marks: Sequence[str] = ("run.json",)) -> list[RunDirectory]:
@@ -296,15 +303,21 @@ def _held_by_another(file: Path) -> bool:
 
 
 def _runs_in(folder: Path, marks: Sequence[str]) -> list[RunDirectory]:
-    """The runs of a folder by name: its folders that hold one of these files."""
     if not folder.is_dir():
         return []
     return [RunDirectory(path) for path in sorted(folder.iterdir()) if any((path / mark).is_file() for mark in marks)]
 
 
 def now() -> str:
-    """The time, UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def disk_error(error: BaseException | None) -> OSError | None:
@@ -326,8 +339,7 @@ def what_to_do(error: OSError) -> str:
 
 
 def _damaged(file: Path, error: Exception) -> IntegrityError:
-    lines = str(error).strip().splitlines()
-    why = lines[0][:160] if lines else type(error).__name__
+    why = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
     return IntegrityError(f"{file} is damaged ({why}); run its row again with --fresh, or delete its folder")
 
 

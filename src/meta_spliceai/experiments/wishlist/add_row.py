@@ -18,7 +18,7 @@ from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish, parse_spec
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.spec.rows import change, read_rows, read_text, read_yaml
-from meta_spliceai.experiments.wishlist.read_wishlist import MIDDLE, CellError, plain, read_hours, read_vram
+from meta_spliceai.experiments.wishlist.document import MIDDLE, CellError, plain, read_hours, read_vram
 from meta_spliceai.files import atomic_write
 
 SECTION = "My experiments"
@@ -35,11 +35,7 @@ def free_id(row_id: str, rows: Mapping[str, ExperimentSpec]) -> str:
 
 
 def one_of(kind: str, name: str, option: str, offered: Mapping[str, tuple[str, ...]]) -> str:
-    """A part's name, if the code at hand offers it.
-
-    Args:
-        kind: "encoder", "data set", "head" … (see `parts`).
-    """
+    """A part's name, if the code at hand offers it; kinds of parts as in `offered_parts`."""
     for part in name.split("+") if kind == "data set" else [name]:
         if part not in offered[kind]:
             raise unknown_value(kind, part, offered[kind], where=option)
@@ -135,8 +131,7 @@ def append_row(spec: ExperimentSpec, folder: Path, file: Path | None = None) -> 
     if path.exists():
         text = _appended(spec, path)
     else:
-        head = {"section": spec.section, **({"purpose": spec.purpose} if spec.purpose else {})}
-        text = f"{_as_yaml(head)}rows:\n{_block(_values(spec, spec.purpose), 2)}"
+        text = f"{_as_yaml(_head(spec))}rows:\n{_block(_values(spec, spec.purpose), 2)}"
     place = next(place for row, place in read_rows(str(path), text) if row.id == spec.id)
     with atomic_write(path) as handle:
         handle.write(text)
@@ -156,9 +151,7 @@ def _file_of(section: str, folder: Path) -> Path:
 
 def _appended(spec: ExperimentSpec, path: Path) -> str:
     """The file's text with the row behind its last one."""
-    text = path.read_text(encoding="utf-8")
-    if not text.endswith("\n"):
-        text += "\n"
+    text = path.read_text(encoding="utf-8").removesuffix("\n") + "\n"
     before = [row for row, _ in read_rows(str(path), text)]
     tree, content = read_yaml(str(path), text)
     if content["section"] != spec.section:
@@ -168,18 +161,14 @@ def _appended(spec: ExperimentSpec, path: Path) -> str:
     if sequence.flow_style:
         raise InputError(f"{path}: 'rows' is written in brackets; write its rows as lines that begin with '- ' first")
     lines = text.splitlines(keepends=True)
-
-    def is_note(line: str) -> bool:
-        return not line.strip() or line.lstrip().startswith("#")
-
     # The block ends where the next key begins; blank lines and comments between belong to what follows, except at the
     # end of the file, where nothing follows.
     end = sequence.end_mark.line
-    if all(map(is_note, lines[end:])):
+    notes = [not line.strip() or line.lstrip().startswith("#") for line in lines]
+    if all(notes[end:]):
         end = len(lines)
-    else:
-        while end > 0 and is_note(lines[end - 1]):
-            end -= 1
+    while end < len(lines) and notes[end - 1]:
+        end -= 1
     # What the file's rows share would lie under the new row too: blocks that it touches are written out.
     values, whole = _values(spec, str(content.get("purpose", ""))), spec.model_dump(mode="json")
     values |= {key: whole[key] for key in content.get("defaults") or {} if key in whole}
@@ -199,14 +188,11 @@ def _block(values: dict[str, Any], indent: int) -> str:
 
 def rows_as_yaml(rows: Sequence[ExperimentSpec]) -> dict[str, str]:
     """File name to text: the rows of each section in one file, in the order given."""
-    sections: dict[str, list[ExperimentSpec]] = {}
-    for spec in rows:
-        sections.setdefault(spec.section, []).append(spec)
     files = {}
-    for section, members in sections.items():
-        purpose = members[0].purpose
-        whole = {"section": section, **({"purpose": purpose} if purpose else {})}
-        files[_file_name(section)] = _as_yaml({**whole, "rows": [_values(spec, purpose) for spec in members]})
+    for section in dict.fromkeys(spec.section for spec in rows):
+        members = [spec for spec in rows if spec.section == section]
+        values = [_values(spec, members[0].purpose) for spec in members]
+        files[_file_name(section)] = _as_yaml({**_head(members[0]), "rows": values})
     return files
 
 
@@ -224,6 +210,11 @@ def write_rows(rows: Sequence[ExperimentSpec], folder: Path, replace: bool = Fal
         with atomic_write(path) as handle:
             handle.write(text)
     return list(texts)
+
+
+def _head(spec: ExperimentSpec) -> dict[str, Any]:
+    """What a file's rows share: section and, where there is one, purpose."""
+    return {"section": spec.section, **({"purpose": spec.purpose} if spec.purpose else {})}
 
 
 def _as_yaml(content: Mapping[str, Any]) -> str:

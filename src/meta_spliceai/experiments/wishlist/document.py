@@ -1,15 +1,22 @@
-"""From a wishlist in Markdown, as its owner writes it, to entries of the catalogue, with an account of every row that
-is not understood."""
+"""The wishlist in Markdown, as its owner writes it: read into entries of the catalogue, with an account of every row
+that is not understood; and written from catalogue and ledger, with how far each row is. The same runs, the same
+bytes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from meta_spliceai.errors import InputError, shown
+from meta_spliceai.experiments.board.shown import Table, as_markdown, estimate, number
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish, parse_spec
+from meta_spliceai.experiments.spec.parts import lacking, missing_parts
+from meta_spliceai.experiments.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.plan.gpu_prices import Market, PriceTable
 
 STAR = "⭐"
 EXPERIMENT, VRAM, TIME, PRIORITY, COMMAND, STATE = "Experiment", "VRAM", "Time Est.", "Priority", "Command", "State"
@@ -104,23 +111,16 @@ def _is_empty(cell: str) -> bool:
     return cell.strip().strip("*_") in ("", "-", "–", "—", "?", "n/a", "N/A")
 
 
-@dataclass(frozen=True)
-class ReadRow:
-    """One experiment of the document.
-
-    Attributes:
-        line: 1-based line of the document.
-        spec: the row as an entry of the catalogue.
-        status: "known" (the catalogue says the same), "changed" (the wish differs from the catalogue's) or "new".
-    """
+class ReadRow(NamedTuple):
+    """One experiment of the document: its 1-based line, and the row as an entry of the catalogue, which is "known"
+    there with the same wish, "changed" or "new"."""
 
     line: int
     spec: ExperimentSpec
     status: str
 
 
-@dataclass(frozen=True)
-class NotUnderstood:
+class NotUnderstood(NamedTuple):
     """A row of a table that could not be turned into an entry: its 1-based line, the line, what is missing or wrong."""
 
     line: int
@@ -145,9 +145,6 @@ class ReadDocument:
     mended: int = 0
 
 
-NumberedLine = tuple[int, str]
-
-
 def read_wishlist(text: str, known: Mapping[str, ExperimentSpec]) -> ReadDocument:
     """Read a document.
 
@@ -159,7 +156,7 @@ def read_wishlist(text: str, known: Mapping[str, ExperimentSpec]) -> ReadDocumen
     document = ReadDocument(mended=mended)
     section = ""
     remarks: dict[str, list[str]] = {}
-    tables: list[tuple[str, str, list[NumberedLine]]] = []
+    tables: list[tuple[str, str, list[tuple[int, str]]]] = []
     lines = list(enumerate(text.splitlines(), start=1))
     while lines:
         _, line = lines.pop(0)
@@ -184,7 +181,7 @@ def _read_table(
     section: str,
     purpose: str,
     named: list[str],
-    rows: list[NumberedLine],
+    rows: list[tuple[int, str]],
     known: Mapping[str, ExperimentSpec],
 ) -> None:
     """Read a table below a section's heading into the document; remarks below the heading are the rows' purpose."""
@@ -218,7 +215,6 @@ def _canonical(heading: str) -> str:
 def _read_row(
     cells: Mapping[str, str], section: str, purpose: str, known: Mapping[str, ExperimentSpec]
 ) -> tuple[ExperimentSpec, str]:
-    """A row as an entry of the catalogue, and its status."""
     title = cells[EXPERIMENT].strip()
     if not plain(title):
         raise CellError("the row has no title")
@@ -306,3 +302,202 @@ def mend(text: str) -> tuple[str, int]:
         return found[0]
 
     return _STRANGE.sub(right, text), count
+
+
+# ------------------------------------------------------------------------------------------------------- rendered
+
+STATES = ("wished", "runnable", "completed")
+
+RESULT_METRICS = (("auprc", "AUPRC"), ("spearman_effect", "Spearman r with the measured effect"))
+
+HOW_TO_ADD = """## 📝 How to Add New Experiments
+
+1. `meta-spliceai wishlist add` asks for model, data, VRAM, time estimate and priority, and writes the row to
+   `wishlist/*.yaml` of your own repository; or write it there, or read a line of a document like this one
+   with `meta-spliceai wishlist import FILE.md`
+2. `meta-spliceai plan ID` works out memory, hours and dollars
+3. Run it with `meta-spliceai run ID`; a finished run stands under Completed by itself at the next render
+"""
+
+
+@dataclass(frozen=True)
+class RowState:
+    """One row and how far it is: wished (something is `missing`: parts that the code does not have, or else what of its
+    data and weights is not on this machine and what brings it), runnable (it would start now, on this machine), or
+    completed (`last_run` is the latest finished run of it as it stands)."""
+
+    spec: ExperimentSpec
+    state: Literal["wished", "runnable", "completed"]
+    missing: tuple[str, ...] = ()
+    last_run: str = ""
+
+    @property
+    def vram(self) -> str:
+        wish = self.spec.wish
+        return f"{wish.vram_gb:g}{'+' if wish.vram_or_more else ''}" if wish and wish.vram_gb else ""
+
+    @property
+    def hours(self) -> str:
+        wish = self.spec.wish
+        return "–".join(dict.fromkeys(f"{hours:g}" for hours in wish.hours)) if wish and wish.hours else ""
+
+    @property
+    def priority(self) -> str:
+        return (self.spec.wish and self.spec.wish.priority) or ""
+
+    def to_json(self) -> dict[str, Any]:
+        own = {"state": self.state, "missing": list(self.missing), "last_run": self.last_run or None}
+        return {**self.spec.listed(), **own}
+
+
+def state_of_rows(rows: dict[str, ExperimentSpec], workspace: Workspace) -> list[RowState]:
+    """The state of every row of the catalogue that has a `wish`, in its order; the ledger says what is completed."""
+    completed: dict[str, str] = {
+        entry["row"]: entry["run"]
+        for entry in workspace.finished()
+        if entry.get("as_wished") and not entry.get("smoke")
+    }
+    found = []
+    for spec in (row for row in rows.values() if row.wish is not None):
+        if spec.id in completed:
+            found.append(RowState(spec, "completed", last_run=completed[spec.id]))
+        else:
+            missing = tuple(missing_parts(spec, rows) or lacking(spec, rows))
+            found.append(RowState(spec, "wished" if missing else "runnable", missing))
+    return found
+
+
+def render_wishlist(
+    rows: Sequence[RowState], finished: Sequence[Mapping[str, Any]], prices: PriceTable, market: Market
+) -> str:
+    """The document of the wishlist's rows, of `finished` entries of the ledger (those of rows run as wished stand under
+    Completed), and of what cards cost: on the wishlist, and since (`market`)."""
+    counts = ", ".join(f"{sum(row.state == state for row in rows)} {state}" for state in STATES)
+    lines = [
+        "# GPU Experiment Wishlist",
+        "",
+        "**Purpose**: Track expensive experiments that require GPU resources  ",
+        f"**Status**: {counts}  ",
+        "**Made by**: `meta-spliceai wishlist render`, from the catalogue and the ledger of runs; not edited by hand",
+        "",
+        "---",
+        "",
+        "## 🎯 Experiments Requiring GPU",
+        "",
+    ]
+    sections: dict[str, list[RowState]] = {}
+    for row in rows:
+        sections.setdefault(row.spec.section, []).append(row)
+    for place, (section, members) in enumerate(sections.items(), start=1):
+        lines += _section(place, section, members)
+    return "\n".join([*lines, *_gpus(prices), *_newest_prices(market), *_completed(rows, finished), HOW_TO_ADD])
+
+
+def _section(place: int, section: str, members: Sequence[RowState]) -> list[str]:
+    wished = [(row, row.spec.wish) for row in members if row.spec.wish is not None]
+    columns = list(dict.fromkeys(wish.column for _, wish in wished))
+    table = []
+    for row, wish in wished:
+        guess = write_guess(wish)
+        state = f"{row.state}: {'; '.join(row.missing)}" if row.missing else row.state
+        command = f"`meta-spliceai run {row.spec.id}`"
+        table.append((row.spec.title, wish.what or "-", guess.vram, guess.time, guess.priority, state, command))
+    heading = columns[0] if len(columns) == 1 else MIDDLE
+    purposes = dict.fromkeys(f"**Purpose**: {row.spec.purpose}  " for row in members if row.spec.purpose)
+    notes = dict.fromkeys(f"**Note**: {row.spec.title}: {wish.note}  " for row, wish in wished if wish.note)
+    head = (EXPERIMENT, heading, VRAM, TIME, PRIORITY, STATE, COMMAND)
+    return [f"### {place}. {section}", "", _table(head, table), "", *purposes, *notes, "", "---", ""]
+
+
+class Guess(NamedTuple):
+    vram: str
+    time: str
+    priority: str
+
+
+def write_guess(wish: Wish) -> Guess:
+    """The cells of a guess: `48GB+`, `2-4h`, `⭐ HIGH`; a dash where nothing was guessed."""
+
+    def from_to(ends: list[str]) -> str:
+        return ends[0] if ends[0] == ends[1] else "-".join(ends)
+
+    vram = f"{wish.vram_gb:g}GB{'+' if wish.vram_or_more else ''}" if wish.vram_gb else "-"
+    time = "-"
+    if wish.hours:
+        minutes = from_to([f"{hours * 60:.0f}" for hours in wish.hours]) + "min"
+        # Minutes only where they say the same when they are read back.
+        same = wish.hours[1] < 1 and round(wish.hours[0] * 60) > 0 and read_hours(minutes) == wish.hours
+        time = minutes if same else from_to([f"{hours:g}" for hours in wish.hours]) + "h"
+    priority = wish.priority.upper() if wish.priority else "-"
+    return Guess(vram, time, f"{STAR} {priority}" if wish.starred else priority)
+
+
+def _gpus(prices: PriceTable) -> list[str]:
+    suitable = [(card.gpu, f"{card.vram_gb:g}GB", card.suitable) for card in prices.recommendations]
+    priced = [
+        (card.gpu, f"{'~' if card.approximate else ''}${card.dollars_per_hour:.2f}", card.suitable or "-")
+        for card in prices.prices
+    ]
+    lines = ["## 📊 GPU Recommendations", "", _table(("GPU", "VRAM", "Suitable Experiments"), suitable)]
+    lines += ["", f"### {prices.provider} Pricing Reference (as of {prices.as_of})", ""]
+    return [*lines, _table(("GPU", "$/hr", "Recommended For"), priced), "", f"Source: {prices.source}.", ""]
+
+
+def _newest_prices(market: Market) -> list[str]:
+    """What `plan` counts with: the newest price of each card, the cheapest first."""
+    offers = sorted(market.offers.values(), key=lambda offer: (offer.dollars_per_hour, offer.gpu))
+    rows = []
+    for offer in offers:
+        price = f"{'~' if offer.approximate else ''}${offer.dollars_per_hour:.2f}"
+        rows.append((offer.gpu, f"{market.gpus[offer.gpu].vram_gb:g}GB", price, offer.as_of, offer.provider))
+    sources = sorted({f"{offer.provider}: {offer.source}" for offer in offers})
+    table = _table(("GPU", "VRAM", "$/hr", "As of", "Provider"), rows)
+    return ["### Newest Known Prices", "", table, "", f"Sources: {'; '.join(sources)}.", "", "---", ""]
+
+
+def _completed(rows: Sequence[RowState], finished: Sequence[Mapping[str, Any]]) -> list[str]:
+    by_run = {str(entry.get("run")): entry for entry in finished}
+    done = [(row.spec.title, by_run[row.last_run]) for row in rows if row.last_run in by_run]
+    table = [(title, str(entry.get("at", ""))[:10], _result(entry), _notes(entry)) for title, entry in done]
+    told = _table(("Experiment", "Date", "Result", "Notes"), table or [("*None yet*", "-", "-", "-")])
+    return ["## ✅ Completed Experiments", "", told, "", "---", ""]
+
+
+def _result(entry: Mapping[str, Any]) -> str:
+    """The learned model's headline numbers with their intervals, against the base network's."""
+    parts = []
+    for metric, label in RESULT_METRICS:
+        every = reversed(entry.get("metrics", []))
+        values = {one["kind"]: one for one in every if one["metric"] == metric and one.get("estimate") is not None}
+        if "learned" in values:
+            text = f"{label} {estimate(values['learned'])}"
+            if base := values.get("base"):
+                text += f" (base {base['scorer'].removeprefix('base ')}: {number(base['estimate'])})"
+            parts.append(text)
+    return "; ".join(parts) or "-"
+
+
+def _notes(entry: Mapping[str, Any]) -> str:
+    """How many baselines it beats, what to mind of it, what it took (the card's memory, or the process's)."""
+    verdicts = entry.get("verdicts", [])
+    parts = []
+    if verdicts:
+        beaten = sum(verdict.startswith("beats ") for verdict in verdicts)
+        parts.append(f"beats {beaten} of {len(verdicts)} baselines in AUPRC")
+    parts += entry.get("notes", [])
+    measured = []
+    on_card, in_all = entry.get("peak_gpu_memory_bytes"), entry.get("peak_memory_bytes")
+    if held := on_card or in_all:
+        measured.append(f"{held / 1e9:.2f} GB of {'GPU ' if on_card else ''}memory")
+    seconds, dollars = entry.get("seconds"), entry.get("dollars")
+    if seconds is not None:
+        measured.append(f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min")
+    if dollars is not None:
+        measured.append(f"${dollars:.2f}")
+    if measured:
+        parts.append(f"measured: {', '.join(measured)}")
+    return "; ".join([*parts, f"run {entry.get('run')}, seed {entry.get('seed')}, {entry.get('device')}"])
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return as_markdown(Table(headings, rows, left=len(headings)))
