@@ -82,6 +82,7 @@ def packaged_data() -> None:
             pytest.skip(f"the package {package} of the extra 'quickstart' is not installed")
 
 
+@pytest.mark.slow
 @pytest.mark.quickstart
 def test_rows_of_the_packaged_data(bare: dict[str, str], tmp_path: Path) -> None:
     packaged_data()
