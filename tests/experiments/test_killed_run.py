@@ -61,10 +61,16 @@ def prepare_toys(cache: Path) -> ExperimentSpec:
     return parse_spec(TOY_ROW, "test")
 
 
+def cache_of(folder: Path, number: int) -> Path:
+    """Base scores are found in the cache where the n-th moment comes after their computation."""
+    cold = list(MOMENTS)[number][1] == "score_variants"
+    return folder / (f"cache {number}" if cold else "cache")
+
+
 def die_at_calls(folder: Path) -> None:
     """Run in a process of its own: the toy row is run once for each moment, and killed there."""
     for number, moment in enumerate(MOMENTS):
-        row = prepare_toys(folder / f"cache {number}")
+        row = prepare_toys(cache_of(folder, number))
         if os.fork() == 0:
             die_at_call(*moment)
             run_experiment(row, Workspace(folder / str(number)), "cpu", rows={row.id: row})
@@ -86,7 +92,7 @@ def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(
 ) -> None:
     run_apart(__name__, "die_at_calls", tmp_path)
     for number, (moment, epochs_left) in enumerate(MOMENTS.items()):
-        monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / f"cache {number}"))
+        monkeypatch.setenv("META_SPLICEAI_CACHE", str(cache_of(tmp_path, number)))
         workspace = Workspace(tmp_path / str(number))
         (run,) = workspace.runs()
         assert run.state() == "interrupted", moment
