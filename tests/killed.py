@@ -86,7 +86,11 @@ def run_apart(module: str, function: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", command, str(folder)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+            "OMP_NUM_THREADS": "1",  # a process that has begun threads must not be forked
+        },
         stdout=subprocess.PIPE,
         text=True,
         check=True,

@@ -186,6 +186,13 @@ def workspace(tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch) 
     return Workspace(tmp_path / "runs")
 
 
+@pytest.fixture
+def cold_workspace(workspace: Workspace, tmp_path: Path) -> Workspace:
+    """An empty folder of runs, with an empty cache: base scores have to be computed."""
+    shutil.rmtree(tmp_path / "cache")
+    return workspace
+
+
 @pytest.fixture(scope="session")
 def unbroken(toy_runs: Workspace) -> dict[str, Any]:
     """Metrics of the toy row's run that nobody disturbed."""

@@ -54,11 +54,14 @@ def die_at_call(owner: Any, name: str, side: str, call: int) -> None:
     setattr(owner, name, deadly)
 
 
-def prepare_toys(cache: Path) -> ExperimentSpec:
+def prepare_toys(folder: Path) -> ExperimentSpec:
+    """Run the toy row once: whatever is forked finds everything imported, and the base scores in the cache."""
     install_toy_bench()
     torch.set_num_threads(1)
-    os.environ["META_SPLICEAI_CACHE"] = str(cache)
-    return parse_spec(TOY_ROW, "test")
+    os.environ["META_SPLICEAI_CACHE"] = str(folder / "cache")
+    row = parse_spec(TOY_ROW, "test")
+    run_experiment(row, Workspace(folder / "undisturbed"), "cpu", rows={row.id: row})
+    return row
 
 
 def cache_of(folder: Path, number: int) -> Path:
@@ -69,9 +72,10 @@ def cache_of(folder: Path, number: int) -> Path:
 
 def die_at_calls(folder: Path) -> None:
     """Run in a process of its own: the toy row is run once for each moment, and killed there."""
+    row = prepare_toys(folder)
     for number, moment in enumerate(MOMENTS):
-        row = prepare_toys(cache_of(folder, number))
         if os.fork() == 0:
+            os.environ["META_SPLICEAI_CACHE"] = str(cache_of(folder, number))
             die_at_call(*moment)
             run_experiment(row, Workspace(folder / str(number)), "cpu", rows={row.id: row})
             os._exit(1)
@@ -114,7 +118,7 @@ MOMENTS_OF_TRAINING = 12
 
 def die(folder: Path) -> None:
     """Run in a process of its own: the toy row is trained, and killed at moments within its training."""
-    row = prepare_toys(folder / "cache")
+    row = prepare_toys(folder)
     fit = procedures.fit
 
     def work(number: int, lines: Lines) -> None:
