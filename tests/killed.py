@@ -65,21 +65,35 @@ def die_at_moments(work: Callable[[int, Lines], object], files: set[str], moment
         if os.fork() == 0:
             work(number, Lines(files, total * number // (moments + 1)))
             os._exit(1)
-        _, status = os.wait()
-        assert os.WIFSIGNALED(status), f"moment {number} of {moments}: not killed"
-        assert os.WTERMSIG(status) == signal.SIGKILL
+        expect_killed(f"moment {number} of {moments}")
+
+
+def expect_killed(moment: str) -> None:
+    """Wait for the forked process, which must not live beyond its moment."""
+    _, status = os.wait()
+    assert os.WIFSIGNALED(status), f"{moment}: not killed"
+    assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 def killed_in(module: str, folder: Path) -> list[str]:
     """The lines at which `die(folder)` of a module, which calls `die_at_moments`, was killed."""
-    command = f"import sys; from pathlib import Path; from {module} import die; die(Path(sys.argv[1]))"
+    return [line for line in run_apart(module, "die", folder).splitlines() if ".py:" in line]
+
+
+def run_apart(module: str, function: str, folder: Path) -> str:
+    """Call a module's function with a folder in a process of its own; what it printed."""
+    command = f"import sys; from pathlib import Path; from {module} import {function} as run; run(Path(sys.argv[1]))"
     done = subprocess.run(
         [sys.executable, "-c", command, str(folder)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+            "OMP_NUM_THREADS": "1",  # a process that has begun threads must not be forked
+        },
         stdout=subprocess.PIPE,
         text=True,
         check=True,
         timeout=900,
     )
-    return [line for line in done.stdout.splitlines() if ".py:" in line]
+    return done.stdout

@@ -35,7 +35,7 @@ from meta_spliceai.splice_engine.variants.splits import Split, split_digest, wri
 from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table
 from tests.readers_of_files import READERS
 
-IN_CI, IN_ALL = 200, 10_000
+IN_CI, IN_ALL = 60, 10_000
 """Mutated files a reader, in the fast tests and in those marked slow, all readers together having theirs in turn."""
 SLOW = ("in.bcf", "brca1.xlsx", "mfass.tsv", "mfass.RData", "mapsy.txt", "validated.csv", "deep-intronic.tsv")
 

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 import typer
 
@@ -145,11 +146,16 @@ def commands_in(path: Path) -> list[str]:
     return [line.strip() for line in found if line.strip().startswith("meta-spliceai ")]
 
 
+@pytest.fixture(scope="module")
+def whole() -> click.Command:
+    """`meta-spliceai` with all its commands, which takes a while to put together."""
+    return typer.main.get_command(app)
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
-def test_commands_exist_with_their_options(path):
+def test_commands_exist_with_their_options(path, whole):
     for line in commands_in(path):
-        words = shlex.split(line, comments=True)[1:]
-        command = typer.main.get_command(app)
+        words, command = shlex.split(line, comments=True)[1:], whole
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]
         named = words and not words[0].startswith("-") and not any(letter.isupper() for letter in words[0])

@@ -18,6 +18,7 @@ from meta_spliceai.experiments.store.workspace import Workspace
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.quickstart
 def test_the_tiny_form(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--device", "cpu", "--quick"]

@@ -16,7 +16,7 @@ from tests.cli.test_score import Bench
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "score-a-genome.md").read_text(encoding="utf-8")
-PIECES = 3
+PIECES = 2
 
 
 def example(title: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,28 +149,54 @@ def toy_row() -> ExperimentSpec:
     return parse_spec(TOY_ROW, "test")
 
 
+@pytest.fixture(scope="session")
+def packaged_rows() -> dict[str, ExperimentSpec]:
+    """The packaged catalogue, read once."""
+    return load_rows(own=None)
+
+
 @pytest.fixture
-def catalogue(toy_row: ExperimentSpec) -> dict[str, ExperimentSpec]:
+def catalogue(packaged_rows: dict[str, ExperimentSpec], toy_row: ExperimentSpec) -> dict[str, ExperimentSpec]:
     """The packaged catalogue and the toy row."""
-    return {**load_rows(own=None), toy_row.id: toy_row}
+    return {**packaged_rows, toy_row.id: toy_row}
+
+
+@pytest.fixture(scope="session")
+def toy_runs(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The toy row, run once as the catalogue has it and disturbed by nobody; to be read, not changed."""
+    row = parse_spec(TOY_ROW, "test")
+    folder = tmp_path_factory.mktemp("toy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))
+        run_experiment(row, Workspace(folder / "runs"), "cpu", rows={**load_rows(own=None), row.id: row})
+    return Workspace(folder / "runs")
+
+
+@pytest.fixture(scope="session")
+def toy_cache(toy_runs: Workspace) -> Path:
+    """The toys' base scores and baselines, which take four times as long as all else in a run; to be copied."""
+    return toy_runs.root.parent / "cache"
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """An empty folder of runs, with a cache of its own."""
+def workspace(tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """An empty folder of runs, with a cache of its own that holds the toys' base scores."""
+    shutil.copytree(toy_cache, tmp_path / "cache", dirs_exist_ok=True)
     monkeypatch.setitem(os.environ, "META_SPLICEAI_CACHE", str(tmp_path / "cache"))
     return Workspace(tmp_path / "runs")
 
 
+@pytest.fixture
+def cold_workspace(workspace: Workspace, tmp_path: Path) -> Workspace:
+    """An empty folder of runs, with an empty cache: base scores have to be computed."""
+    shutil.rmtree(tmp_path / "cache")
+    return workspace
+
+
 @pytest.fixture(scope="session")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def unbroken(toy_runs: Workspace) -> dict[str, Any]:
     """Metrics of the toy row's run that nobody disturbed."""
-    row = parse_spec(TOY_ROW, "test")
-    folder = tmp_path_factory.mktemp("unbroken")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))
-        run = run_experiment(row, Workspace(folder / "runs"), "cpu", rows={row.id: row}).run
-    assert run is not None
+    (run,) = toy_runs.runs()
     return run.metrics()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,13 +187,14 @@ def test_nan_in_parquet_is_refused_and_null_is_no_score(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def two_runs(tmp_path_factory: pytest.TempPathFactory, toy_cache: Path) -> Workspace:
     """The toy row and a changed one."""
     from meta_spliceai.experiments.spec.experiment import parse_spec
     from tests.experiments.conftest import TOY_ROW, install_toy_bench
 
     install_toy_bench()
     folder = tmp_path_factory.mktemp("external")
+    shutil.copytree(toy_cache, folder / "cache")
     row: ExperimentSpec = parse_spec(TOY_ROW, "test")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))

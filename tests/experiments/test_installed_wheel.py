@@ -20,6 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from meta_spliceai.experiments.spec.rows import load_rows
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Evaluation
 
 ROOT = Path(__file__).resolve().parents[2]
 WISHED = [spec.id for spec in load_rows(own=None).values() if spec.wish is not None]
@@ -110,19 +111,22 @@ def test_the_environment_has_the_wheel_and_no_extra(installed: Path, bare: dict[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row_id", WISHED)
-def test_the_row_runs_in_miniature(row_id: str, installed: Path, bare: dict[str, str]) -> None:
-    done = called(installed, bare, "run", row_id, "--smoke", "--device", "cpu", "--progress", "lines")
+def test_every_row_runs_in_miniature(installed: Path, bare: dict[str, str]) -> None:
+    done = called(installed, bare, "run", *WISHED, "--smoke", "--device", "cpu", "--progress", "lines")
     assert done.returncode == 0, done.stderr[-2000:]
-    (record,) = Path(bare["META_SPLICEAI_RUNS"]).glob(f"{row_id}-*/run.json")
-    run = json.loads(record.read_text(encoding="utf-8"))
-    assert run["state"] == "finished"
-    assert run["smoke"] is True
-    scratch = any("weights=scratch" in note for note in run["notes"])
-    assert scratch == (row_id.startswith("hyenadna"))
-    data = json.loads((record.parent / "data.json").read_text(encoding="utf-8"))
-    assert data["data_set"] == "packaged-human"
-    assert data["base"]["scored"] == 0
+    for row_id in WISHED:
+        (record,) = Path(bare["META_SPLICEAI_RUNS"]).glob(f"{row_id}-*/run.json")
+        run = json.loads(record.read_text(encoding="utf-8"))
+        assert run["state"] == "finished", row_id
+        assert run["smoke"] is True, row_id
+        scratch = any("weights=scratch" in note for note in run["notes"])
+        assert scratch == (row_id.startswith("hyenadna")), row_id
+        data = json.loads((record.parent / "data.json").read_text(encoding="utf-8"))
+        assert data["data_set"] == "packaged-human", row_id
+        assert data["base"]["scored"] == 0, row_id
+        assert data["split"]["audit"]["clean"] is True, row_id
+        evaluated = Evaluation.from_json(json.loads((record.parent / "metrics.json").read_text(encoding="utf-8")))
+        assert {scorer.kind for scorer in evaluated.scorers} >= {"baseline", "base"}, row_id
 
 
 @pytest.mark.slow

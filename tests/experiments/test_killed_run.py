@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -15,145 +16,109 @@ import pytest
 import torch
 
 from meta_spliceai import files
-from meta_spliceai.experiments.run import procedures
+from meta_spliceai.experiments.run import prepare, procedures, runner
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.store.address import code_version
-from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer import trainer, training
 from tests.experiments.conftest import TOY_ROW, install_toy_bench
-from tests.killed import Lines, die_at_moments, killed_in
-
-CHILD = """
-import importlib.util, os, signal, sys
-from pathlib import Path
-
-path, runs, moment, count = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-spec = importlib.util.spec_from_file_location("toy_bench", path)
-toys = importlib.util.module_from_spec(spec)
-sys.modules["toy_bench"] = toys
-spec.loader.exec_module(toys)
-toys.install_toy_bench()
-
-import torch
-torch.set_num_threads(1)
-from meta_spliceai.experiments.store import address
-from meta_spliceai.experiments.run import prepare
-from meta_spliceai.experiments.run import procedures
-from meta_spliceai.experiments.run import runner
-from meta_spliceai.experiments.spec.experiment import parse_spec
-from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
-from meta_spliceai.splice_engine.meta_layer import training
-
-seen = 0
-
-def die_at(owner, name, before=False):
-    original = getattr(owner, name)
-    def wrapped(*arguments, **options):
-        global seen
-        if before:
-            seen += 1
-            if seen == count:
-                os.kill(os.getpid(), signal.SIGKILL)
-        result = original(*arguments, **options)
-        if not before:
-            seen += 1
-            if seen == count:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    setattr(owner, name, wrapped)
-
-owner, name, before = {
-    "scoring": (prepare, "score_variants", True),
-    "scored": (prepare, "score_variants", False),
-    "batch": (training.Trainer, "batch_loss", False),
-    "best weights": (training, "write_best", False),
-    "epoch": (training, "write_last", False),
-    "trained": (procedures, "fit", False),
-    "evaluated": (runner, "evaluate_run", False),
-    "metrics written": (runner, "record_result", True),
-    "marking": (RunDirectory, "mark", True),
-}[moment]
-die_at(owner, name, before)
-runner.code_version = address.code_version = lambda: sys.argv[5]
-row = parse_spec(toys.TOY_ROW, "test")
-runner.run_experiment(row, Workspace(runs), "cpu", rows={row.id: row})
-"""
+from tests.killed import Lines, die_at_moments, expect_killed, killed_in, run_apart
 
 EPOCHS = 3
-MOMENTS = [
-    ("scoring", 1),
-    ("scored", 1),
-    ("batch", 1),
-    ("batch", 6),
-    ("best weights", 1),
-    ("epoch", 1),
-    ("epoch", 3),
-    ("trained", 1),
-    ("evaluated", 1),
-    ("metrics written", 1),
-    ("marking", 2),
-]
+MOMENTS = {
+    # when, at which call, and how many epochs the resumed run has to train
+    (prepare, "score_variants", "before", 1): EPOCHS,
+    (prepare, "score_variants", "after", 1): EPOCHS,
+    (trainer.Trainer, "batch_loss", "after", 6): EPOCHS - 1,
+    (training, "write_best", "after", 1): EPOCHS,  # the weights are written before the epoch is
+    (training, "write_last", "after", 1): EPOCHS - 1,
+    (procedures, "fit", "after", 1): 0,
+    (runner, "evaluate_run", "after", 1): 0,
+    (runner, "record_result", "before", 1): 0,
+    (RunDirectory, "mark", "before", 2): 0,
+}
 
 
-EPOCHS_LEFT = (
-    dict.fromkeys(MOMENTS, 0)
-    | dict.fromkeys(MOMENTS[:3], EPOCHS)
-    | {
-        ("batch", 6): EPOCHS - 1,
-        ("best weights", 1): EPOCHS,  # the weights are written before the epoch is
-        ("epoch", 1): EPOCHS - 1,
-    }
-)
-"""Epochs that the resumed run has to train."""
+def die_at_call(owner: Any, name: str, side: str, call: int) -> None:
+    """From now on this process is killed before, or after, so many calls of a function."""
+    original, seen = getattr(owner, name), itertools.count(1)
+
+    def deadly(*arguments: Any, **options: Any) -> Any:
+        last = next(seen) == call
+        result = None if last and side == "before" else original(*arguments, **options)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, deadly)
 
 
-def run_and_be_killed(runs: Path, moment: str, count: int) -> None:
-    toys = Path(__file__).with_name("conftest.py")
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(toys), str(runs), moment, str(count), code_version()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, f"not killed at {moment} {count}: {done.stderr[-2000:]}"
+def prepare_toys(folder: Path) -> ExperimentSpec:
+    """Run the toy row once: whatever is forked finds everything imported, and the base scores in the cache."""
+    install_toy_bench()
+    torch.set_num_threads(1)
+    os.environ["META_SPLICEAI_CACHE"] = str(folder / "cache")
+    row = parse_spec(TOY_ROW, "test")
+    run_experiment(row, Workspace(folder / "undisturbed"), "cpu", rows={row.id: row})
+    return row
+
+
+def cache_of(folder: Path, number: int) -> Path:
+    """Base scores are found in the cache where the n-th moment comes after their computation."""
+    cold = list(MOMENTS)[number][1] == "score_variants"
+    return folder / (f"cache {number}" if cold else "cache")
+
+
+def die_at_calls(folder: Path) -> None:
+    """Run in a process of its own: the toy row is run once for each moment, and killed there."""
+    row = prepare_toys(folder)
+    for number, moment in enumerate(MOMENTS):
+        if os.fork() == 0:
+            os.environ["META_SPLICEAI_CACHE"] = str(cache_of(folder, number))
+            die_at_call(*moment)
+            run_experiment(row, Workspace(folder / str(number)), "cpu", rows={row.id: row})
+            os._exit(1)
+        expect_killed(str(moment))
 
 
 def metrics(path: Path) -> dict[str, Any]:
     return json.loads((path / "metrics.json").read_text(encoding="utf-8"))
 
 
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("moment", "count"), MOMENTS, ids=[f"{moment}-{count}" for moment, count in MOMENTS])
+@needs_fork
 def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(
-    toy_row: ExperimentSpec, workspace: Workspace, unbroken: dict[str, Any], moment: str, count: int
+    toy_row: ExperimentSpec, unbroken: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_and_be_killed(workspace.root, moment, count)
-    (run,) = workspace.runs()
-    assert run.state() == "interrupted"
-    assert "killed" in run.reason()
-    callback = Silent()
-    outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows={toy_row.id: toy_row}, callback=callback)
-    # Begun anew it would end with the same metrics: what counts is that epochs that were done are not trained again.
-    assert [kind for kind, _ in callback.facts].count("epoch") == EPOCHS_LEFT[moment, count]
-    assert outcome.run is not None
-    assert outcome.run.path == run.path
-    assert outcome.run.state() == "finished"
-    assert metrics(outcome.run.path) == unbroken
-    assert len(workspace.ledger.finished()) == 1
+    run_apart(__name__, "die_at_calls", tmp_path)
+    for number, (moment, epochs_left) in enumerate(MOMENTS.items()):
+        monkeypatch.setenv("META_SPLICEAI_CACHE", str(cache_of(tmp_path, number)))
+        workspace = Workspace(tmp_path / str(number))
+        (run,) = workspace.runs()
+        assert run.state() == "interrupted", moment
+        assert "killed" in run.reason(), moment
+        callback = Silent()
+        outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows={toy_row.id: toy_row}, callback=callback)
+        # Begun anew it would end with the same metrics: what counts is that epochs that were done are not trained
+        # again.
+        assert [kind for kind, _ in callback.facts].count("epoch") == epochs_left, moment
+        assert outcome.run is not None
+        assert outcome.run.path == run.path
+        assert outcome.run.state() == "finished"
+        assert metrics(outcome.run.path) == unbroken, moment
+        assert len(workspace.ledger.finished()) == 1
 
 
-MOMENTS_OF_TRAINING = 20
+MOMENTS_OF_TRAINING = 12
 
 
 def die(folder: Path) -> None:
     """Run in a process of its own: the toy row is trained, and killed at moments within its training."""
-    install_toy_bench()
-    torch.set_num_threads(1)
-    os.environ["META_SPLICEAI_CACHE"] = str(folder / "cache")
-    row = parse_spec(TOY_ROW, "test")
+    row = prepare_toys(folder)
     fit = procedures.fit
 
     def work(number: int, lines: Lines) -> None:
@@ -168,7 +133,7 @@ def die(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@needs_fork
 def test_training_killed_at_any_moment_resumes_to_the_metrics_of_an_unbroken_one(
     toy_row: ExperimentSpec, unbroken: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,11 @@ from meta_spliceai.splice_engine.variants.alleles import MISMATCH
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, object]) -> Workspace:
+def finished(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, object], toy_cache: Path) -> Workspace:
     """The toy row, its three-fold cross-validation, and a smoke run."""
     row = parse_spec(toy_values, "test")
     folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(toy_cache, folder / "cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))
         for spec in (row, change(row, ["split.folds=3"]), as_smoke(row)):

@@ -11,29 +11,17 @@ import pytest
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.report.site import build_report
-from meta_spliceai.experiments.run.runner import run_experiment
-from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import as_smoke
 from meta_spliceai.experiments.store.keep_runs import keep_runs
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from tests.conftest import RunCli
 
 
-@pytest.fixture(scope="module")
-def finished_once(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, object]) -> Workspace:
-    """One finished run of the toy row; not to be changed."""
-    row = parse_spec(toy_values, "test")
-    folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))
-        run_experiment(row, Workspace(folder / "runs"), "cpu", rows={row.id: row})
-    return Workspace(folder / "runs")
-
-
 @pytest.fixture
-def finished(finished_once: Workspace, workspace: Workspace) -> RunDirectory:
-    """A copy of it in this test's folder of runs."""
-    shutil.copytree(finished_once.root, workspace.root)
+def finished(toy_runs: Workspace, workspace: Workspace) -> RunDirectory:
+    """A copy of the toy row's run in this test's folder of runs."""
+    shutil.copytree(toy_runs.root, workspace.root)
     (run,) = workspace.runs()
     return run
 

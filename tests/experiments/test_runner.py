@@ -20,7 +20,7 @@ from meta_spliceai.experiments.run.prepare import load_rows_of, rows_and_splits
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import as_smoke, at_scale, change, member_of
-from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.experiments.wishlist.document import state_of_rows
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Evaluation
 from meta_spliceai.splice_engine.meta_layer.models import Predictor
@@ -50,10 +50,18 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int, error: BaseExceptio
     monkeypatch.setattr(training, "write_last", counting)
 
 
-def test_a_run_directory_has_everything(toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows) -> None:
-    outcome = run_experiment(toy_row, workspace, "cpu", rows=catalogue)
-    run = outcome.run
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, Any]) -> RunDirectory:
+    """The toy row as a cross-validation of three folds, run once; to be read, not changed."""
+    spec = change(parse_spec(toy_values, "test"), ["split.folds=3"])
+    workspace = Workspace(tmp_path_factory.mktemp("folded") / "runs")
+    run = run_experiment(spec, workspace, "cpu", rows={spec.id: spec}).run
     assert run is not None
+    return run
+
+
+def test_a_run_directory_has_everything(toy_row: ExperimentSpec, toy_runs: Workspace) -> None:
+    (run,) = toy_runs.runs()
     assert run.name.startswith("toy-row-")
     assert run.state() == "finished"
     names = {path.name for path in run.path.iterdir()} - {"lock"}
@@ -96,16 +104,13 @@ def test_a_run_directory_has_everything(toy_row: ExperimentSpec, workspace: Work
     assert evaluated.value("toy-row", "spearman_effect")["n"] == test_rows
 
 
-def test_saved_weights_give_the_saved_predictions(
-    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
-) -> None:
+def test_saved_weights_give_the_saved_predictions(toy_runs: Workspace) -> None:
     from meta_spliceai.datasets import load_dataset
     from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import scores_from_delta
     from meta_spliceai.splice_engine.meta_layer.prediction import predict
     from meta_spliceai.splice_engine.variants.table import build_windows
 
-    run = run_experiment(toy_row, workspace, "cpu", rows=catalogue).run
-    assert run is not None
+    (run,) = toy_runs.runs()
     predictor = Predictor.from_pretrained(run.path / "model")
     toy = load_dataset("toy")
     again = scores_from_delta(predict(predictor, build_windows(toy.variants, toy.genome, 41), "cpu"))
@@ -116,10 +121,9 @@ def test_saved_weights_give_the_saved_predictions(
     assert f"{trained:,} variants to train on" in card
 
 
-def test_the_ledger_line_carries_the_result(toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows) -> None:
-    run = run_experiment(toy_row, workspace, "cpu", rows=catalogue).run
-    assert run is not None
-    (entry,) = workspace.ledger.finished()
+def test_the_ledger_line_carries_the_result(toy_runs: Workspace) -> None:
+    (run,) = toy_runs.runs()
+    (entry,) = toy_runs.ledger.finished()
     assert entry["run"] == run.name
     assert entry["as_wished"] is True
     evaluated = Evaluation.from_json(run.metrics())
@@ -130,16 +134,15 @@ def test_the_ledger_line_carries_the_result(toy_row: ExperimentSpec, workspace: 
 
 
 def test_a_finished_row_is_found_again_and_not_repeated(
-    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
+    toy_row: ExperimentSpec, toy_runs: Workspace, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     monkeypatch.setattr(runner, "prepare", lambda *_: pytest.fail("computed again"))
     callback = Silent()
-    again = run_experiment(toy_row, workspace, "cpu", rows=catalogue, callback=callback)
+    again = run_experiment(toy_row, toy_runs, "cpu", rows=catalogue, callback=callback)
     assert again.reused
-    assert again.run == first.run
+    assert [again.run] == toy_runs.runs()
     assert any("finished already" in line for line in callback.lines)
-    assert len(workspace.ledger.entries()) == 1
+    assert len(toy_runs.ledger.entries()) == 1
 
 
 def test_seed_field_and_code_make_another_run(
@@ -237,19 +240,17 @@ def test_labelled_only_draws_among_altering_and_normal(
 
 
 def test_one_seed_gives_one_result(
-    toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path, catalogue: Rows
+    toy_row: ExperimentSpec, workspace: Workspace, unbroken: dict[str, Any], catalogue: Rows
 ) -> None:
-    first = run_experiment(toy_row, workspace, "cpu", rows=catalogue).run
-    second = run_experiment(toy_row, Workspace(tmp_path / "other"), "cpu", rows=catalogue).run
-    assert first is not None
-    assert second is not None
-    assert metrics_of(first.path) == metrics_of(second.path)
+    again = run_experiment(toy_row, workspace, "cpu", rows=catalogue).run
+    assert again is not None
+    assert metrics_of(again.path) == unbroken
 
 
 def test_an_interrupted_run_resumes_to_the_same_metrics(
-    toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
+    toy_row: ExperimentSpec, workspace: Workspace, toy_runs: Workspace, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unbroken = run_experiment(toy_row, Workspace(tmp_path / "other"), "cpu", rows=catalogue).run
+    (unbroken,) = toy_runs.runs()
     with monkeypatch.context() as patch:
         stop_after(patch, 1, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
@@ -260,7 +261,6 @@ def test_an_interrupted_run_resumes_to_the_same_metrics(
         run_experiment(toy_row, workspace, "cpu", rows=catalogue)
     outcome = run_experiment(toy_row, workspace, "cpu", resume=True, rows=catalogue)
     assert outcome.run is not None
-    assert unbroken is not None
     assert outcome.run.record()["training"]["resumed_from"] == 1
     assert metrics_of(outcome.run.path) == metrics_of(unbroken.path)
     curves = [
@@ -353,11 +353,8 @@ def test_two_processes_cannot_take_the_same_run(
     assert "is being worked on by another process" in seen[0]
 
 
-def test_folds_are_pooled_out_of_fold_and_their_spread_is_shown(
-    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
-) -> None:
-    run = run_experiment(change(toy_row, ["split.folds=3"]), workspace, "cpu", rows=catalogue).run
-    assert run is not None
+def test_folds_are_pooled_out_of_fold_and_their_spread_is_shown(folded: RunDirectory) -> None:
+    run = folded
     predictions = run.read_predictions()
     assert set(predictions["fold"]) == {1, 2, 3}
     assert (predictions["part"] == "test").all()
@@ -379,21 +376,17 @@ def test_folds_are_pooled_out_of_fold_and_their_spread_is_shown(
     assert Evaluation.from_json(run.metrics()).value("toy-row", "spearman_effect")["n"] == 240
 
 
-def test_every_row_is_answered_by_the_fold_that_did_not_see_it(
-    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
-) -> None:
+def test_every_row_is_answered_by_the_fold_that_did_not_see_it(folded: RunDirectory) -> None:
     from meta_spliceai.datasets import load_dataset
     from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import scores_from_delta
     from meta_spliceai.splice_engine.meta_layer.prediction import predict
     from meta_spliceai.splice_engine.variants.table import build_windows
 
-    run = run_experiment(change(toy_row, ["split.folds=3"]), workspace, "cpu", rows=catalogue).run
-    assert run is not None
     toy = load_dataset("toy")
     windows = build_windows(toy.variants, toy.genome, 41)
-    predictions = run.read_predictions()
+    predictions = folded.read_predictions()
     for fold in (1, 2, 3):
-        predictor = Predictor.from_pretrained(run.path / "folds" / str(fold) / "model")
+        predictor = Predictor.from_pretrained(folded.path / "folds" / str(fold) / "model")
         tested = (predictions["fold"] == fold).to_numpy()
         again = scores_from_delta(predict(predictor, windows, "cpu")).signed
         np.testing.assert_allclose(predictions["toy-row.signed"][tested], again[tested], atol=1e-6)
@@ -401,10 +394,13 @@ def test_every_row_is_answered_by_the_fold_that_did_not_see_it(
 
 
 def test_an_interrupted_cross_validation_keeps_its_finished_folds(
-    toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path, catalogue: Rows, monkeypatch: pytest.MonkeyPatch
+    toy_row: ExperimentSpec,
+    workspace: Workspace,
+    folded: RunDirectory,
+    catalogue: Rows,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spec = change(toy_row, ["split.folds=3"])
-    unbroken = run_experiment(spec, Workspace(tmp_path / "other"), "cpu", rows=catalogue).run
     with monkeypatch.context() as patch:
         stop_after(patch, 4, KeyboardInterrupt())  # in the second fold
         with pytest.raises(KeyboardInterrupt):
@@ -412,9 +408,8 @@ def test_an_interrupted_cross_validation_keeps_its_finished_folds(
     callback = Silent()
     resumed = run_experiment(spec, workspace, "cpu", resume=True, rows=catalogue, callback=callback).run
     assert resumed is not None
-    assert unbroken is not None
     assert [line for line in callback.lines if "finished already" in line] == ["fold 1 is finished already"]
-    assert metrics_of(resumed.path) == metrics_of(unbroken.path)
+    assert metrics_of(resumed.path) == metrics_of(folded.path)
 
 
 @pytest.fixture

@@ -26,12 +26,13 @@ from tests.conftest import RunCli
 
 
 @pytest.fixture(scope="module")
-def three_runs(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, object]) -> Workspace:
+def three_runs(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, object], toy_cache: Path) -> Workspace:
     """The toy row with two window lengths, and a smoke run of it."""
     from meta_spliceai.experiments.spec.experiment import parse_spec
 
     row = parse_spec(toy_values, "test")
     folder = tmp_path_factory.mktemp("three")
+    shutil.copytree(toy_cache, folder / "cache")
     workspace = Workspace(folder / "runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))

@@ -43,15 +43,26 @@ def learned(done: RunDirectory, metric: str) -> dict[str, Any]:
     return record
 
 
-@needs_mlflow
-def test_mlflow_holds_what_the_run_directory_holds(toy_row: ExperimentSpec, workspace: Workspace) -> None:
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A folder of runs in which MLflow makes its tables once; they take it longer than the runs."""
+    return Workspace(tmp_path_factory.mktemp("tracked") / "runs")
+
+
+def kept_runs(workspace: Workspace, row: str) -> tuple[Any, list[Any]]:
+    """MLflow's client, and what it holds of a row."""
     from mlflow.tracking import MlflowClient
 
-    done = run(toy_row, workspace, "mlflow", price_per_hour=3600.0)
     client = MlflowClient(f"sqlite:///{workspace.root.absolute()}/tracking/mlflow.db")
     experiment = client.get_experiment_by_name("meta-spliceai")
     assert experiment is not None
-    (kept,) = client.search_runs([experiment.experiment_id])
+    return client, [one for one in client.search_runs([experiment.experiment_id]) if one.data.tags["row"] == row]
+
+
+@needs_mlflow
+def test_mlflow_holds_what_the_run_directory_holds(toy_row: ExperimentSpec, tracked: Workspace) -> None:
+    done = run(toy_row, tracked, "mlflow", price_per_hour=3600.0)
+    client, (kept,) = kept_runs(tracked, "toy-row")
     assert kept.info.run_name == done.name
     assert kept.info.status == "FINISHED"
     assert kept.data.tags["row"] == "toy-row"
@@ -70,8 +81,8 @@ def test_mlflow_holds_what_the_run_directory_holds(toy_row: ExperimentSpec, work
     assert [point.step for point in history] == [1, 2, 3]
     assert [point.value for point in history] == pytest.approx(list(curves["val_loss"]))
     # Two folds' curves do not get mixed up.
-    folded = run(change(toy_row, ["split.folds=3"]), workspace, "mlflow")
-    kept = next(one for one in client.search_runs([experiment.experiment_id]) if one.info.run_name == folded.name)
+    folded = run(change(toy_row, ["split.folds=3"]), tracked, "mlflow")
+    kept = next(one for one in kept_runs(tracked, "toy-row")[1] if one.info.run_name == folded.name)
     for fold in (1, 2, 3):
         history = client.get_metric_history(kept.info.run_id, f"fold{fold}/val_loss")
         expected = folded.read_curves().query(f"fold == {fold}")["val_loss"]
@@ -80,27 +91,24 @@ def test_mlflow_holds_what_the_run_directory_holds(toy_row: ExperimentSpec, work
 
 @needs_mlflow
 def test_a_resumed_run_goes_on_in_the_same_mlflow_run(
-    toy_row: ExperimentSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    toy_row: ExperimentSpec, tracked: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow.tracking import MlflowClient
-
     from meta_spliceai.experiments.run import runner
 
+    row = toy_row.model_copy(update={"id": "resumed"})
     with monkeypatch.context() as patch:
         patch.setattr(runner, "evaluate_run", lambda *_: (_ for _ in ()).throw(RunError("no luck")))
-        request = Request(toy_row, {toy_row.id: toy_row}, workspace.root, "cpu", track=("mlflow",))
+        request = Request(row, {row.id: row}, tracked.root, "cpu", track=("mlflow",))
         assert carry_out(request, Silent()).error == "no luck"
-    client = MlflowClient(f"sqlite:///{workspace.root.absolute()}/tracking/mlflow.db")
-    experiment = client.get_experiment_by_name("meta-spliceai")
-    assert experiment is not None
-    assert [kept.info.status for kept in client.search_runs([experiment.experiment_id])] == ["FAILED"]
-    run(toy_row, workspace, "mlflow", resume=True)
-    (kept,) = client.search_runs([experiment.experiment_id])
+    assert [kept.info.status for kept in kept_runs(tracked, "resumed")[1]] == ["FAILED"]
+    run(row, tracked, "mlflow", resume=True)
+    _, (kept,) = kept_runs(tracked, "resumed")
     assert kept.info.status == "FINISHED"
     assert "test/auprc" in kept.data.metrics
 
 
 @needs_mlflow
+@pytest.mark.slow
 def test_workers_that_begin_together_share_one_file(tmp_path: Path) -> None:
     """Two processes on a file that is not there yet: each makes MLflow's tables, or finds them whole."""
     script = (

@@ -50,9 +50,9 @@ def ran(row: ExperimentSpec, workspace: Workspace, **more: Any) -> RunDirectory:
 
 
 @pytest.mark.usefixtures("known_limit")
-def test_a_run_states_its_share(toy_row: ExperimentSpec, workspace: Workspace) -> None:
+def test_a_run_states_its_share(toy_row: ExperimentSpec, cold_workspace: Workspace) -> None:
     callback = Silent()
-    record = ran(toy_row, workspace, callback=callback).record()
+    record = ran(toy_row, cold_workspace, callback=callback).record()
     trained, scored = record["work"]["training"], record["work"]["base scores"]
     assert set(trained) == set(scored) == TOLD
     each = step_work(without_numbers(build_predictor(toy_row))).each
@@ -66,7 +66,7 @@ def test_a_run_states_its_share(toy_row: ExperimentSpec, workspace: Workspace) -
         assert work["share"] == pytest.approx(work["gflop"] * 1e9 / work["seconds"] / LIMIT)
         assert (work["precision"], work["why"]) == ("float32", "")
     assert any(line.startswith("training: ") and "% of the device's 2 TFLOP/s" in line for line in callback.lines)
-    (entry,) = workspace.ledger.finished()
+    (entry,) = cold_workspace.ledger.finished()
     assert entry["work"] == record["work"]
 
 
@@ -196,11 +196,11 @@ def test_pieces_are_put_together_by_their_time() -> None:
     assert put_together([piece(1, 1, 2), not_counted("nobody did")])["gflop"] is None
 
 
-def test_what_was_not_counted_is_said(toy_values: dict[str, Any], workspace: Workspace) -> None:
+def test_what_was_not_counted_is_said(toy_values: dict[str, Any], cold_workspace: Workspace) -> None:
     trees = {"most_trees": 5, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}
     values = {key: value for key, value in toy_values.items() if key not in ("encoder", "training")}
     row = parse_spec({**values, "id": "toy-fusion", "fusion": {"beside": [], "settings": {"trees": trees}}}, "test")
-    work = ran(row, workspace).record()["work"]
+    work = ran(row, cold_workspace).record()["work"]
     assert work["training"]["gflop"] is None
     assert "scikit-learn" in in_words(work["training"])
     assert work["base scores"]["share"] > 0

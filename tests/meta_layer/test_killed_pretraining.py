@@ -19,7 +19,7 @@ from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig
 from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus, corpus_of
 from tests.killed import Lines, die_at_moments, killed_in
 
-MOMENTS = 20
+MOMENTS = 10
 CONFIG = PretrainingConfig(length=64, batch_size=2, steps=6, check_every=2, check_batches=1, learning_rate=3e-3)
 SMALL = HyenaConfig(d_model=16, n_layer=1, d_inner=32, max_seq_len=130, filter_order=8, embed_dropout=0.1)
 FOLLOWED = {module.__file__ for module in (files, trainer, pretraining, hyenadna_weights)}

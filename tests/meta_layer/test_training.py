@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -86,6 +84,18 @@ def test_an_interrupted_run_resumes_to_the_unbroken_result(toy_task: ToyTask, tm
     rest, resumed = train(toy_task, tmp_path / "cut", resume=True)
     done = (batch - 1) // 7
     assert rest.resumed_from == (done or None)
+    pd.testing.assert_frame_equal(results(whole.curves), results(rest.curves))
+    assert np.array_equal(predictions, resumed)
+
+
+def test_a_resumed_run_that_is_interrupted_again_resumes_too(toy_task: ToyTask, tmp_path: Path) -> None:
+    whole, predictions = train(toy_task, tmp_path / "whole")
+    for batch in (16, 9):  # in the third epoch; then, resumed, in the fourth
+        stopped = stop_at(new_predictor(), batch, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            train(toy_task, tmp_path / "cut", resume=True, predictor=stopped)
+    rest, resumed = train(toy_task, tmp_path / "cut", resume=True)
+    assert rest.resumed_from == 3
     pd.testing.assert_frame_equal(results(whole.curves), results(rest.curves))
     assert np.array_equal(predictions, resumed)
 
@@ -302,59 +312,6 @@ def test_a_checkpoint_cannot_run_code(toy_task: ToyTask, tmp_path: Path, capsys:
     with pytest.raises(IntegrityError, match=r"last\.ckpt cannot be read"):
         train(toy_task, tmp_path, resume=True)
     assert "code from" not in capsys.readouterr().out
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np, torch
-from meta_spliceai.splice_engine.meta_layer.models import ValidatedDeltaPredictor
-from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.training import fit
-from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.features import rows_at_a_time, validation_rows
-from meta_spliceai.splice_engine.variants.table import Coverage
-
-class Windows:
-    pass
-
-folder, batch = Path(sys.argv[1]), int(sys.argv[2])
-stored = np.load(folder / "task.npz")
-windows = Windows()
-windows.ref, windows.alt = stored["ref"], stored["alt"]
-values = stored["values"]
-predictor = ValidatedDeltaPredictor(window=windows.ref.shape[1], hidden_dim=8, layers=2, seed=1)
-forward, calls = predictor.forward, iter(range(1, 10**6))
-
-def deadly(ref, alt):
-    if next(calls) == batch:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return forward(ref, alt)
-
-predictor.forward = deadly
-config = TrainingConfig(epochs=5, batch_size=16, learning_rate=3e-3, seed=7)
-fit(predictor, windows, Targets(values, np.ones(len(values), bool), Coverage(len(values))), np.arange(90),
-    np.arange(90, 120), config, folder / "cut", "cpu", resume=True, progress=False)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_process_resumes_to_the_unbroken_result(toy_task: ToyTask, tmp_path: Path) -> None:
-    whole, predictions = train(toy_task, tmp_path / "whole")
-    np.savez(
-        tmp_path / "task.npz",
-        ref=toy_task.windows.ref,
-        alt=toy_task.windows.alt,
-        values=toy_task.targets.values,
-    )
-    for batch in (16, 12):  # in the third epoch; then, resumed, in the fourth
-        command = [sys.executable, "-c", KILLED, str(tmp_path), str(batch)]
-        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    rest, resumed = train(toy_task, tmp_path / "cut", resume=True)
-    assert rest.resumed_from == 3
-    # Another process may round differently with another number of threads.
-    pd.testing.assert_frame_equal(results(whole.curves), results(rest.curves), rtol=1e-3)
-    assert np.allclose(predictions, resumed, atol=1e-3)
 
 
 def test_bfloat16_trains_with_clipping_to_nearly_the_same_result(toy_task: ToyTask, tmp_path: Path) -> None:

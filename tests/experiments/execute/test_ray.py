@@ -39,19 +39,22 @@ def tests_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("tests_at_hand")
-def test_rows_folds_and_members_fan_out_and_the_results_are_those_of_one_process(
-    with_ensemble: Rows, workspace: Workspace, tmp_path: Path, heard: Any
+def test_rows_folds_and_members_fan_out_with_the_results_of_one_process_and_a_killed_task_is_an_interrupted_run(
+    with_ensemble: Rows, workspace: Workspace, tmp_path: Path, heard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(toys.MISCHIEF, f"47:sigkill:{tmp_path / 'done'}")
     folded = change(with_ensemble["toy-45"], ["split.folds=3"]).model_copy(update={"id": "folded"})
-    rows = {**with_ensemble, "folded": folded}
+    doomed = change(with_ensemble["toy-45"], ["window=47"]).model_copy(update={"id": "doomed"})
+    rows = {**with_ensemble, "folded": folded, "doomed": doomed}
     alone = run_experiment(folded, Workspace(tmp_path / "alone"), "cpu", rows=rows).run
-    requests = [Request(rows[name], rows, workspace.root, "cpu") for name in ("folded", "both")]
+    requests = [Request(rows[name], rows, workspace.root, "cpu") for name in ("doomed", "folded", "both")]
     outcomes = run_queue(requests, Ray(requests, heard, entry=toys.on_ray), heard)
-    assert {outcome.spec.id: outcome.error for outcome in outcomes} == {
-        "toy-row": None,
-        "toy-43": None,
-        "folded": None,
-        "both": None,
+    assert {outcome.spec.id: outcome.failed for outcome in outcomes} == {
+        "toy-row": False,
+        "toy-43": False,
+        "doomed": True,
+        "folded": False,
+        "both": False,
     }
     assert {entry["row"] for entry in workspace.ledger.finished()} == {"toy-row", "toy-43", "both", "folded"}
     run = next(run for run in workspace.runs() if run.row_id == "folded")
@@ -67,22 +70,7 @@ def test_rows_folds_and_members_fan_out_and_the_results_are_those_of_one_process
     processes = {lines.lines[0].rpartition(" ")[2] for lines in heard.rows.values()}
     assert len(processes) > 1
     assert run.record()["seconds_by_step"]["training"] > 0
-    # Once more: everything is there.
-    again = run_queue(requests, Ray(requests, heard, entry=toys.on_ray), heard)
-    assert all(outcome.reused for outcome in again)
-
-
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("tests_at_hand")
-def test_a_killed_task_is_an_interrupted_run_and_the_others_go_on(
-    three_rows: Rows, workspace: Workspace, tmp_path: Path, heard: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TOY_MISCHIEF", f"41:sigkill:{tmp_path / 'done'}")
-    requests = [Request(three_rows[name], three_rows, workspace.root, "cpu") for name in ("toy-row", "toy-43")]
-    outcomes = run_queue(requests, Ray(requests, heard, entry=toys.on_ray), heard)
-    assert {outcome.spec.id: outcome.failed for outcome in outcomes} == {"toy-row": True, "toy-43": False}
-    lost = next(run for run in workspace.runs() if run.row_id == "toy-row")
+    lost = next(run for run in workspace.runs() if run.row_id == "doomed")
     assert lost.state() == "interrupted"
     assert lost.reason().startswith("its process, or its machine, is gone")
 
@@ -93,7 +81,8 @@ def cluster(tests_at_hand: None) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": health})
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": health}
+    made = Cluster(initialize_head=True, head_node_args=head)
     yield made
     made.shutdown()
 
@@ -101,9 +90,8 @@ def cluster(tests_at_hand: None) -> Iterator[Any]:
 @needs_ray
 @pytest.mark.slow
 def test_a_machine_that_goes_down_costs_its_run_a_state_and_the_next_machine_goes_on(
-    three_rows: Rows, workspace: Workspace, heard: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
+    three_rows: Rows, workspace: Workspace, heard: Any, cluster: Any
 ) -> None:
-    monkeypatch.setattr(on_ray, "SECONDS_WITHOUT_A_MACHINE", 2.0)
     machines = [cluster.add_node(num_cpus=1) for _ in range(2)]
 
     def switch_off() -> None:
@@ -129,18 +117,53 @@ def test_a_machine_that_goes_down_costs_its_run_a_state_and_the_next_machine_goe
     assert (lost.state(), lost.reason()) == ("interrupted", ended["toy-row"])
     assert run("toy-row") == {"toy-row": ""}
     assert heard.rows["toy-row"].lines == ["beginning", "going on"]
-    # A cluster without a machine for a row says so instead of waiting for ever.
-    for node in list(cluster.worker_nodes):
-        cluster.remove_node(node, allow_graceful=False)
-    assert run("toy-45") == {"toy-45": "no machine of the cluster is left that has a core"}
 
 
-@needs_ray
-@pytest.mark.slow
-def test_a_gpu_that_is_not_there_is_said(three_rows: Rows, workspace: Workspace, heard: Any) -> None:
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What stands in for Ray: a cluster without a GPU, where nothing is ever done."""
+    ray = SimpleNamespace(
+        wait=lambda references, timeout: ([], references),
+        get=lambda reference, timeout: [],
+        cancel=lambda reference, force: None,
+        nodes=list,
+        cluster_resources=lambda: {"CPU": 2.0},
+        shutdown=lambda: None,
+        exceptions=SimpleNamespace(GetTimeoutError=TimeoutError, RayActorError=ConnectionError),
+    )
+    mailbox = SimpleNamespace(take=SimpleNamespace(remote=lambda: None))
+    monkeypatch.setattr(on_ray, "_remotes", lambda *_: (mailbox, None))
+    monkeypatch.setattr(on_ray, "connect", lambda _: ray)
+    return ray
+
+
+def test_a_cluster_without_a_machine_for_a_row_says_so_instead_of_waiting_for_ever(
+    no_ray: SimpleNamespace, heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = {"Alive": True, "Resources": {"CPU": 1.0}}
+    no_ray.nodes = lambda: [{"Alive": True, "Resources": {}}, machine]
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        executor = Ray([], heard, f"127.0.0.1:{head.getsockname()[1]}")
+        executor._pending = {object(): "a"}
+        assert executor.collect(0.01) == []
+        machine["Alive"] = False
+        assert executor.collect(0.01) == []  # not at once: one may be on its way
+        assert heard.lines == ["no machine of the cluster has a core; waiting for one"]
+        monkeypatch.setattr(on_ray, "SECONDS_WITHOUT_A_MACHINE", 0.0)
+        ((key, answer),) = executor.collect(0.01)
+    assert isinstance(answer, Answer)
+    assert (key, answer.error, answer.lost) == ("a", "no machine of the cluster is left that has a core", True)
+
+
+def test_a_gpu_that_is_not_there_is_said(
+    no_ray: SimpleNamespace, three_rows: Rows, workspace: Workspace, heard: Any
+) -> None:
+    ended = []
+    no_ray.shutdown = lambda: ended.append(True)
     requests = [Request(three_rows["toy-row"], three_rows, workspace.root, "cpu")]
-    with pytest.raises(InputError, match="--gpus-per-run 1000: the cluster has"):
+    with pytest.raises(InputError, match="--gpus-per-run 1000: the cluster has 0 GPUs"):
         Ray(requests, heard, gpus_per_run=1000)
+    assert ended == [True]
 
 
 @needs_ray
@@ -157,14 +180,12 @@ def test_without_ray_the_extra_is_named(heard: Any, monkeypatch: pytest.MonkeyPa
         Ray([], heard)
 
 
-def test_a_head_that_is_gone_ends_every_task_with_the_reason(heard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_is_gone_ends_every_task_with_the_reason(
+    no_ray: SimpleNamespace, heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         head = f"127.0.0.1:{free.getsockname()[1]}"  # nobody listens there
-    waits = SimpleNamespace(wait=lambda references, timeout: ([], references))
-    monkeypatch.setattr(on_ray, "_remotes", lambda *_: (None, None))
-    monkeypatch.setattr(on_ray, "_gpus_for_each", lambda *_: 0.0)
-    monkeypatch.setattr(on_ray, "connect", lambda _: waits)
     executor = Ray([], heard, head)
     executor._pending = {object(): "a", object(): "b"}
     assert executor.collect(0.01) == []  # not at once: it may come back

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -286,23 +285,6 @@ def test_no_row_of_either_side(make_predictions: Predictions, scorers: list[Scor
     assert "no Splice-altering variant among the 0 rows" in result.value("weak", "auroc")["reason"]
     assert np.isfinite(result.value("weak", "pearson_effect")["low"])
     assert result.coverage.used == 0
-
-
-@pytest.mark.slow
-def test_thirty_thousand_predictions_take_under_a_minute_on_two_cores(make_predictions: Predictions) -> None:
-    frame = make_predictions(rows=30_000, groups=2_200, tied=False)
-    frame["classification"] = frame["classification"].replace({"Low-frequency": "Normal", "Conflicting": "Normal"})
-    many = []
-    for number in range(10):
-        scorer = Scorer(f"scorer {number}", "learned")
-        noise = np.random.default_rng(number).normal(0, 0.5, len(frame))
-        frame[scorer.signed_column] = frame["weak.signed"] + noise
-        frame[scorer.score_column] = frame[scorer.signed_column].abs()
-        many.append(scorer)
-    before = time.process_time()
-    result = evaluate(frame, many, None, n_boot=2000)
-    assert time.process_time() - before < 2 * 60
-    assert result.metrics["low"].notna().all()
 
 
 def spoil(frame: pd.DataFrame, column: str, value: object) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, ComposedPred
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.settings import TRUNK, TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
+from meta_spliceai.splice_engine.meta_layer.trainer import TrainingState
 from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.variants.table import Coverage
 
@@ -70,20 +71,44 @@ def settings_of(encoder: str) -> dict[str, int | str]:
     return {"hidden_dim": 32} if encoder.endswith("-cnn") else {}
 
 
-def remembered(encoder: str, variants: Variants, folder: Path) -> float:
-    """AUROC on the training rows after `STEPS` steps."""
+class Remembered(Exception):
+    """Raised out of training that need not go on."""
+
+
+def remembers(encoder: str, variants: Variants, folder: Path) -> bool:
+    """Whether the AUROC on the training rows reaches 0.99 within `STEPS` steps."""
     config = TrainingConfig(patience=0)
     config = config.model_copy(update={"epochs": STEPS * config.batch_size // VARIANTS})
     predictor = ComposedPredictor(encoder, "binary", WINDOW, encoder_settings=settings_of(encoder))
-    # Validated on rows that are trained on, under other numbers: kept is the epoch that remembers best.
+    # Validated on rows that are trained on, under other numbers.
     again = np.arange(VARIANTS) % 4 == 0
     twice = Variants(*(np.concatenate((of, of[again])) for of in vars(variants).values()))
     labels = twice.altering[:, None].astype(np.float32)
     targets = Targets(labels, np.ones(len(labels), bool), Coverage(len(labels)), "altering")
     rows, others = np.arange(VARIANTS), np.arange(VARIANTS, len(labels))
-    fit(predictor, twice, targets, rows, others, config, folder / "run", "cpu", progress=False, cache=folder / "cache")
-    scores = predict(predictor, variants, "cpu", cache=folder / "cache")[:, 0]
-    return float(roc_auc_score(variants.altering, scores))
+
+    def look(state: TrainingState) -> None:
+        if state.ended is not None and state.epoch % 5 == 0:
+            scores = predict(predictor, variants, "cpu", cache=folder / "cache")[:, 0]
+            if roc_auc_score(variants.altering, scores) >= 0.99:
+                raise Remembered
+
+    try:
+        fit(
+            predictor,
+            twice,
+            targets,
+            rows,
+            others,
+            config,
+            folder / "run",
+            "cpu",
+            progress=look,
+            cache=folder / "cache",
+        )
+    except Remembered:
+        return True
+    return False
 
 
 QUICK = ("simple-cnn", "hyenadna-tiny-1k")
@@ -98,15 +123,17 @@ EVERY = [
 
 @pytest.mark.parametrize("encoder", EVERY)
 def test_it_remembers_variants(encoder: str, tmp_path: Path) -> None:
-    assert remembered(encoder, of_random_sequences(), tmp_path) >= 0.99
+    assert remembers(encoder, of_random_sequences(), tmp_path)
 
 
 @pytest.mark.parametrize("encoder", ["simple-cnn", pytest.param("gated-cnn", marks=pytest.mark.slow)])
 def test_what_is_trained_remembers_variants_of_few_exons(encoder: str, tmp_path: Path) -> None:
     """Frozen random features take more than 200 steps: their alleles differ by little beside what they share."""
-    assert remembered(encoder, of_eight_exons(), tmp_path) >= 0.99
+    assert remembers(encoder, of_eight_exons(), tmp_path)
 
 
-@pytest.mark.parametrize("encoder", EVERY)
+@pytest.mark.parametrize(
+    "encoder", ["simple-cnn", pytest.param("gated-cnn", marks=pytest.mark.slow), "hyenadna-tiny-1k"]
+)
 def test_it_learns_what_breaks_a_donor(encoder: str, tmp_path: Path) -> None:
-    assert remembered(encoder, that_break_donors(), tmp_path) >= 0.99
+    assert remembers(encoder, that_break_donors(), tmp_path)
