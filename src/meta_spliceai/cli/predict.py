@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, VARIANTS, Writes
-from meta_spliceai.cli.options import Device, Kernel, Regions, RunsDir, Shard
+from meta_spliceai.cli.options import (
+    Device,
+    Kernel,
+    Pieces,
+    PlaceOfPieces,
+    RayAddress,
+    Regions,
+    RunsDir,
+    Shard,
+    SlurmSettings,
+    run_by_executor,
+)
 from meta_spliceai.cli.score import Progress
 
 if TYPE_CHECKING:
@@ -16,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def predict(
+    context: typer.Context,
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="VCF, BCF, or a table with chrom, pos, ref, alt."), VARIANTS
     ],
@@ -24,7 +36,7 @@ def predict(
         typer.Option(
             "-o", "--output", "--out", metavar="OUT", help="By suffix: .vcf, .vcf.gz, .tsv, .csv or .parquet."
         ),
-        Writes((".card.json", ".partial", ".partial.json", ".partial.lock")),
+        Writes((".card.json", ".partial", ".partial.json", ".partial.lock", ".pieces")),
     ],
     model: Annotated[
         str, typer.Option("--model", metavar="NAME|RUN", help="A predictor of the package, or a finished run.")
@@ -62,6 +74,10 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
     regions: Regions = None,
     shard: Shard = None,
+    executor: PlaceOfPieces = None,
+    pieces: Pieces = None,
+    ray_address: RayAddress = None,
+    slurm: SlurmSettings = None,
 ) -> None:
     """Predict whether new variants alter splicing.
 
@@ -97,6 +113,8 @@ def predict(
     if model in names() and scores:
         raise InputError(f"--scores {scores[0]}: {model} reads no other tool's scores; --model RUN of a fusion may")
     files = [ScoreFile.parse(text) for text in scores or ()]
+    if run_by_executor(context, source, out):
+        return
     found = load_shipped(model) if model in names() else _run_named(workspace, model, names())
 
     from meta_spliceai.datasets.human import human_annotation
