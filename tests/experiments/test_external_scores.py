@@ -21,7 +21,8 @@ from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
+from meta_spliceai.splice_engine.variants import external_scores
+from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, ScoresInParts, join_scores
 from tests.conftest import RunCli
 from tests.experiments.conftest import load_toy
 
@@ -96,6 +97,37 @@ def test_every_kind_of_file_gives_the_same_scores(name: str, tmp_path: Path) -> 
     found = join_scores(file, TESTED, "toy")
     np.testing.assert_array_equal(found.score, EXPECTED)
     assert found.other_reference == 0
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_variants_in_parts_get_the_same_scores_and_what_has_no_index_is_read_once(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    KINDS[name](path)
+    in_parts = ScoresInParts(ScoreFile.parse(f"tool={path}{':INFO/S' * ('vcf' in name)}"))
+    found = [in_parts.join(TESTED[:2], "toy").score, in_parts.join(TESTED[1:2], "toy").score]
+    if not name.startswith("i."):
+        path.unlink()
+    found.append(in_parts.join(TESTED[2:], "toy").score)
+    np.testing.assert_array_equal(np.concatenate(found), [*EXPECTED[:2], EXPECTED[1], *EXPECTED[2:]])
+
+
+def test_a_large_file_without_an_index_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external_scores, "MOST_HELD", 4)
+    for name in ("x.tsv", "i.vcf.gz"):
+        KINDS[name](tmp_path / name)
+    with pytest.raises(InputError, match=r"has no index and more than 4 rows.*tabix"):
+        ScoresInParts(ScoreFile.parse(f"t={tmp_path / 'x.tsv'}")).join(TESTED, "toy")
+    indexed = ScoresInParts(ScoreFile.parse(f"t={tmp_path / 'i.vcf.gz'}:INFO/S"))
+    np.testing.assert_array_equal(indexed.join(TESTED, "toy").score, EXPECTED)
+
+
+def test_another_build_shows_over_several_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external_scores, "ENOUGH", 2)
+    (tmp_path / "x.tsv").write_text(table(rows=[("1", 100, "G", "A", 1), ("1", 200, "A", "C", 1)]))
+    in_parts = ScoresInParts(ScoreFile.parse(f"t={tmp_path / 'x.tsv'}"))
+    assert np.isnan(in_parts.join(TESTED[:1], "toy").score).all()
+    with pytest.raises(InputError, match=r"2 of 2 rows.*another build; lift"):
+        in_parts.join(TESTED[1:], "toy")
 
 
 def test_an_index_is_used_and_not_the_whole_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer import families
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
+from meta_spliceai.splice_engine.variants.external_scores import ScoreFile
 
 TREES = {"most_trees": 15, "learning_rate": 0.3, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}
 
@@ -174,31 +176,73 @@ def test_new_variants_are_scored_fused_and_described(run: RunDirectory, folder: 
         predict_all(RunModel(run, Workspace(folder / "runs")), NewVariants(alleles, variants, toy.genome, device="cpu"))
 
 
+@dataclass(frozen=True)
+class WithTool:
+    """A fusion that learned from a tool's scores too; the tool has none for the first forty of the toy's variants."""
+
+    run: RunDirectory
+    workspace: Workspace
+    file: Path
+
+
+@pytest.fixture(scope="module")
+def with_tool(folder: Path, toy_values: dict[str, Any]) -> WithTool:
+    file, workspace = folder / "tool.csv", Workspace(folder / "with a tool")
+    scored = load_dataset("toy").variants.iloc[40:].assign(score=lambda rows: -rows["effect"])
+    scored[["chrom", "pos", "ref", "alt", "score"]].to_csv(file, index=False)
+    run = run_experiment(change(fusion_row(toy_values), [f'fusion.scores=["tool={file}"]']), workspace, "cpu", rows={})
+    assert run.run is not None
+    return WithTool(run.run, workspace, file)
+
+
+def new_variants(path: Path, start: int, end: int) -> NewVariants:
+    """Some of the toy's variants, as a table at the path."""
+    toy = load_dataset("toy")
+    rows = toy.variants.iloc[start:end][["chrom", "pos", "ref", "alt", "strand", "acceptor_pos", "donor_pos"]]
+    rows.to_csv(path, index=False)
+    return NewVariants(*read_variants(path, None), toy.genome, device="cpu")
+
+
 def test_another_tools_score_is_learned_from_and_its_gaps_are_said(
-    run: RunDirectory, folder: Path, toy_values: dict[str, Any], tmp_path: Path
+    run: RunDirectory, with_tool: WithTool, tmp_path: Path
 ) -> None:
-    toy, path = load_dataset("toy"), tmp_path / "tool.csv"
-    scored = toy.variants.iloc[40:].assign(score=lambda rows: -rows["effect"])
-    scored[["chrom", "pos", "ref", "alt", "score"]].to_csv(path, index=False)
-    spec = change(fusion_row(toy_values), [f'fusion.scores=["tool={path}"]'])
-    workspace = Workspace(folder / "with a tool")
-    mine = run_experiment(spec, workspace, "cpu", rows={}).run
-    assert mine is not None
+    mine, workspace = with_tool.run, with_tool.workspace
     assert any("tool (tool.csv) scores 200 of 240 variants" in note for note in mine.record()["notes"])
     losses = [[fold["classes"]["log_loss"] for fold in one.record()["training"]["fusions"]] for one in (run, mine)]
     assert (np.array(losses[1]) < losses[0]).all()
-    rows = toy.variants.iloc[35:50][["chrom", "pos", "ref", "alt", "strand", "acceptor_pos", "donor_pos"]]
-    rows.to_csv(tmp_path / "new.csv", index=False)
-    new = NewVariants(*read_variants(tmp_path / "new.csv", None), toy.genome, device="cpu")
-    predicted = predict_all(RunModel(mine, workspace, "cpu"), new).table
-    assert predicted["tool.score"].isna().tolist() == [True] * 5 + [False] * 10
-    assert predicted["p_altering"].between(0, 1).all()
+    predicted = predict_all(RunModel(mine, workspace, "cpu"), new_variants(tmp_path / "new.csv", 35, 50))
+    assert predicted.table["tool.score"].isna().tolist() == [True] * 5 + [False] * 10
+    assert predicted.scored == {"tool": 10}
+    assert predicted.table["p_altering"].between(0, 1).all()
+
+
+def test_new_variants_may_have_a_tools_scores_in_a_file_of_their_own(with_tool: WithTool, tmp_path: Path) -> None:
+    new = new_variants(tmp_path / "new.csv", 0, 10)
+    with pytest.raises(InputError, match=r"scores of tool, whose file has none for any of 10 alleles.*--scores tool="):
+        predict_all(RunModel(with_tool.run, with_tool.workspace, "cpu"), new)
+    load_dataset("toy").variants[:10].assign(s=0.5)[["chrom", "pos", "ref", "alt", "s"]].to_csv(
+        tmp_path / "own.tsv", sep="\t", index=False
+    )
+    own = ScoreFile.parse(f"tool={tmp_path / 'own.tsv'}")
+    model = RunModel(with_tool.run, with_tool.workspace, "cpu", [own])
+    assert (predict_all(model, new).table["tool.score"] == 0.5).all()
+    assert model.card["scores"]["tool"]["file"] == "own.tsv"
+    with pytest.raises(InputError, match=r"--scores cadd: run .* reads those of tool"):
+        RunModel(with_tool.run, with_tool.workspace, "cpu", [ScoreFile("cadd", own.path)])
+
+
+def test_a_changed_or_absent_file_of_scores_is_noticed(
+    with_tool: WithTool, toy_values: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "copy.csv"
+    path.write_text(with_tool.file.read_text())
+    spec = change(fusion_row(toy_values), [f'fusion.scores=["tool={path}"]'])
     name = run_name(spec, "data", "code")
     path.write_text(path.read_text().replace("chr1", "1"))
     assert run_name(spec, "data", "code") != name
     path.unlink()
     with pytest.raises(InputError, match="scores tool: no file at"):
-        RunModel(mine, workspace, "cpu")
+        ScoreFile.parse(f"tool={path}")
 
 
 def test_a_site_that_is_no_number_is_named(tmp_path: Path) -> None:

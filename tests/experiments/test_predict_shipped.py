@@ -39,6 +39,8 @@ VCF = (
 class Toy:
     """A model whose probability is the position's last two digits."""
 
+    tools: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         self.card: dict[str, Any] = {"title": "toy", "split": 'a "b"', "model": "toy", "notes": []}
         names = ("p_altering", "p_low", "p_high", "in_domain", "effect_type", "effect_pos")
@@ -49,6 +51,22 @@ class Toy:
         kind = np.array(["donor loss"] * len(p), dtype=object)
         return {"p_altering": p, "p_low": p / 3, "p_high": p / 7 + 0.8, "in_domain": ["in"] * len(p),
                 "effect_type": kind, "effect_pos": np.full(len(p), -3)}  # fmt: skip
+
+
+class ToyWithTool(Toy):
+    """The same, which reads a tool's scores of some positions."""
+
+    tools = ("cadd",)
+
+    def __init__(self, known: range) -> None:
+        super().__init__()
+        self.columns["cadd.score"] = float
+        self._known = known
+
+    def values(self, new: NewVariants, variants: pd.DataFrame) -> dict[str, Any]:
+        return super().values(new, variants) | {
+            "cadd.score": [1.5 if pos in self._known else np.nan for pos in variants["pos"]]
+        }
 
 
 @pytest.fixture
@@ -187,6 +205,54 @@ def test_a_killed_prediction_goes_on_to_the_same_bytes(
     assert seen[0] < 13
     assert totals.records == 330
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_alleles_with_a_tools_score_are_counted_over_blocks_and_an_interruption(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "BLOCK_RECORDS", 20)
+    source, out, known = many(tmp_path / "in.vcf"), tmp_path / "out.csv", range(5000, 15000)
+    whole = predict_file(ToyWithTool(known), source, tmp_path / "whole.csv", inputs)
+    expected = int(pd.read_csv(tmp_path / "whole.csv")["cadd.score"].notna().sum())
+    assert whole.from_tools == {"cadd": expected}
+    assert 50 < expected < whole.alleles_scored
+    dying, asked = ToyWithTool(known), [0]
+    real = dying.values
+
+    def values(new: NewVariants, variants: pd.DataFrame) -> dict[str, Any]:
+        asked[0] += 1
+        if asked[0] > 7:
+            raise KeyboardInterrupt
+        return real(new, variants)
+
+    monkeypatch.setattr(dying, "values", values)
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(dying, source, out, inputs)
+    assert predict_file(ToyWithTool(known), source, out, inputs, resume=True).from_tools == {"cadd": expected}
+
+
+def test_a_tool_that_scored_nothing_at_all_is_an_error_of_the_whole_and_of_no_piece(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "NEIGHBOURS", 80)
+    source = many(tmp_path / "in.vcf")
+    with pytest.raises(InputError, match=r"of cadd, whose file has none for any of 300 alleles: .*--scores cadd"):
+        predict_file(ToyWithTool(range(0)), source, tmp_path / "out.csv", inputs)
+    assert list(tmp_path.iterdir()) == [source]
+    for known, fails in ((range(5000), False), (range(0), True)):
+        made = [tmp_path / f"{len(known)}-{number}.csv" for number in (1, 2)]
+        counts = [
+            predict_file(ToyWithTool(known), source, path, replace(inputs, cut=Cut(shard=(number, 2)))).from_tools
+            for number, path in enumerate(made, start=1)
+        ]
+        assert counts[1] == {"cadd": 0}
+        assert (counts[0]["cadd"] == 0) == fails
+        if fails:
+            with pytest.raises(InputError, match="scores of cadd, whose file has none"):
+                output_files.merge_pieces(tmp_path / "merged.csv", made)
+        else:
+            output_files.merge_pieces(tmp_path / "merged.csv", made)
+            (tmp_path / "merged.csv").unlink()
 
 
 def test_an_input_of_which_nothing_can_be_predicted_leaves_nothing(tmp_path: Path, inputs: Inputs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -88,6 +89,59 @@ Shard = Annotated[
     str | None,
     typer.Option("--shard", metavar="N/M", help="Only the Nth of M pieces, of equal work; `merge` joins them."),
 ]
+
+PlaceOfPieces = Annotated[
+    str | None,
+    typer.Option("--executor", help="Make pieces on ray (a cluster) or slurm, and put them together."),
+]
+Pieces = Annotated[
+    int | None, typer.Option("--pieces", min=1, max=1_000_000, metavar="M", help="How many, with --executor.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option("--ray-address", help="A Ray cluster (default: one is started on this machine).")
+]
+SlurmSettings = Annotated[
+    list[str] | None,
+    typer.Option("--slurm", metavar="KEY=VALUE", help="A setting of the Slurm job, such as partition=cpu."),
+]
+
+PLACE = ("executor", "ray_address", "pieces", "slurm")
+
+
+def run_by_executor(context: typer.Context, source: str | Path, out: str | Path) -> bool:
+    """Where the command that is running was given --executor: make its pieces there and put them together; True if so.
+
+    Raises:
+        InputError: --executor without --pieces, or with what only one process can do.
+    """
+    executor, ray_address, pieces, slurm = (context.params.pop(name) for name in PLACE)
+    given = [
+        (str(one.name), one)
+        for one in context.command.params
+        if getattr(context.get_parameter_source(str(one.name)), "name", "") == "COMMANDLINE"
+    ]
+    if executor is None or pieces is None:
+        if needless := [name for name, _ in given if name in PLACE]:
+            raise InputError(f"--{needless[0].replace('_', '-')}: give --executor and --pieces together")
+        return False
+    if "-" in (str(source), str(out)) or {"shard", "stats"} & {name for name, _ in given}:
+        raise InputError("--executor needs a file as input and output, and does without --shard and --stats")
+
+    from meta_spliceai.experiments.predict.in_pieces import executor_of, run_in_pieces
+
+    arguments = [str(context.info_name)]
+    for name, one in given:
+        value = context.params.get(name)
+        if name in ("out", "resume") or value is None:
+            continue
+        for text in value if isinstance(value, list | tuple) else [value]:
+            arguments += [] if one.param_type_name == "argument" else [one.opts[-1]]
+            arguments += [] if getattr(one, "is_flag", False) else [str(text)]
+    say = partial(typer.echo, err=True)
+    opened = executor_of(executor, ray_address, slurm or (), say)
+    count, what = run_in_pieces(arguments, Path(source), Path(out), pieces, opened)
+    say(f"{pieces:,} pieces, {count:,} {what}: {out}")
+    return True
 
 
 def _ask_for_kernel(kernel: str | None) -> str | None:

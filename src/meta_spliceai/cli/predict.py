@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, VARIANTS, Writes
-from meta_spliceai.cli.options import Device, Kernel, Regions, RunsDir, Shard
+from meta_spliceai.cli.options import (
+    Device,
+    Kernel,
+    Pieces,
+    PlaceOfPieces,
+    RayAddress,
+    Regions,
+    RunsDir,
+    Shard,
+    SlurmSettings,
+    run_by_executor,
+)
 from meta_spliceai.cli.score import Progress
 
 if TYPE_CHECKING:
@@ -16,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def predict(
+    context: typer.Context,
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="VCF, BCF, or a table with chrom, pos, ref, alt."), VARIANTS
     ],
@@ -24,7 +36,7 @@ def predict(
         typer.Option(
             "-o", "--output", "--out", metavar="OUT", help="By suffix: .vcf, .vcf.gz, .tsv, .csv or .parquet."
         ),
-        Writes((".card.json", ".partial", ".partial.json", ".partial.lock")),
+        Writes((".card.json", ".partial", ".partial.json", ".partial.lock", ".pieces")),
     ],
     model: Annotated[
         str, typer.Option("--model", metavar="NAME|RUN", help="A predictor of the package, or a finished run.")
@@ -50,10 +62,22 @@ def predict(
     ] = "auto",
     device: Device = "auto",
     runs_dir: RunsDir = None,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scores",
+            metavar="NAME=FILE[:WHICH]",
+            help="For a fusion that reads another tool's scores: its file for these variants.",
+        ),
+    ] = None,
     kernel: Kernel = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
     regions: Regions = None,
     shard: Shard = None,
+    executor: PlaceOfPieces = None,
+    pieces: Pieces = None,
+    ray_address: RayAddress = None,
+    slurm: SlurmSettings = None,
 ) -> None:
     """Predict whether new variants alter splicing.
 
@@ -75,17 +99,23 @@ def predict(
       meta-spliceai predict patients.vcf -o out.tsv -R hg38.fa -A grch38 \\
           --model validated-delta-50k
     """
+    from meta_spliceai.errors import InputError
     from meta_spliceai.experiments.predict.output_files import check_output
     from meta_spliceai.experiments.store.workspace import Workspace
     from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut
-    from meta_spliceai.splice_engine.meta_layer.shipped_predictor import load_shipped, names
+    from meta_spliceai.splice_engine.meta_layer.shipped_predictor import ShippedPredictor, load_shipped, names
+    from meta_spliceai.splice_engine.variants.external_scores import ScoreFile
 
     cut = Cut.asked(regions, shard)
     # Before the libraries that a prediction needs are loaded: a name that is none is said at once.
     workspace = Workspace.default(runs_dir)
-    shipped = load_shipped(model) if model in names() else None
-    check_output(out, source, shipped is not None)
-    found = None if shipped is not None else _run_named(workspace, model, names())
+    check_output(out, source, model in names())
+    if model in names() and scores:
+        raise InputError(f"--scores {scores[0]}: {model} reads no other tool's scores; --model RUN of a fusion may")
+    files = [ScoreFile.parse(text) for text in scores or ()]
+    if run_by_executor(context, source, out):
+        return
+    found = load_shipped(model) if model in names() else _run_named(workspace, model, names())
 
     from meta_spliceai.datasets.human import human_annotation
     from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
@@ -100,22 +130,24 @@ def predict(
 
     terminal = Terminal()
     applied: Model
-    if found is not None:
-        used, applied = found.name, RunModel(found, workspace, device)
-    else:
-        used, applied = model, ShippedModel(load_shipped(model), device)
+    if isinstance(found, ShippedPredictor):
+        applied = ShippedModel(found, device)
         terminal.say(f"model {applied.card['title']}")
+    else:
+        applied = RunModel(found, workspace, device, files)
     progress = Progress()
     try:
         totals = predict_file(applied, source, out, Inputs(genome, genes, device, cut), resume, progress)
     finally:
         progress.end()
-    terminal.say(f"{totals.alleles:,} alleles, {totals.alleles_scored:,} predicted by {used}: {out}")
+    terminal.say(f"{totals.alleles:,} alleles, {totals.alleles_scored:,} predicted by {found.name}: {out}")
     for reason, count in totals.unscored.items():
         terminal.say(f"  {count:,} without a prediction: {reason}, e.g. {totals.examples[reason][0]}")
+    for name, count in totals.from_tools.items():
+        terminal.say(f"  {count:,} of them with a score of {name}")
     for note in applied.card["notes"]:
         terminal.say(f"  note: {note}")
-    if found is not None and found.stale():
+    if not isinstance(found, ShippedPredictor) and found.stale():
         terminal.say(f"  note: {found.name} is stale: {found.stale()}")
 
 

@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meta_spliceai.cli.guard_paths import VARIANTS, Reads, Writes
-from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Regions, Shard, Threads
+from meta_spliceai.cli.options import (
+    Annotation,
+    Base,
+    Device,
+    Distance,
+    Kernel,
+    Pieces,
+    PlaceOfPieces,
+    RayAddress,
+    Reference,
+    Regions,
+    Shard,
+    SlurmSettings,
+    Threads,
+    run_by_executor,
+)
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.network import BaseModel
@@ -19,6 +34,7 @@ if TYPE_CHECKING:
 
 
 def score(
+    context: typer.Context,
     annotation: Annotation,
     source: Annotated[
         str,
@@ -28,7 +44,7 @@ def score(
     out: Annotated[
         str,
         typer.Option("-o", "-O", "--output", metavar="OUT", help="Output; - is standard output."),
-        Writes((".partial", ".partial.json", ".partial.lock")),
+        Writes((".partial", ".partial.json", ".partial.lock", ".pieces")),
     ] = "-",
     reference: Reference = None,
     base: Base = "spliceai",
@@ -66,6 +82,10 @@ def score(
     ] = None,
     regions: Regions = None,
     shard: Shard = None,
+    executor: PlaceOfPieces = None,
+    pieces: Pieces = None,
+    ray_address: RayAddress = None,
+    slurm: SlurmSettings = None,
 ) -> None:
     """Score the variants of a VCF or BCF with SpliceAI or one of its relatives.
 
@@ -87,6 +107,8 @@ def score(
       meta-spliceai score in.vcf.gz -o out.vcf.gz -A grch38 \\
           --precomputed spliceai_scores.raw.snv.hg38.vcf.gz
       meta-spliceai score in.vcf.gz -o piece3.vcf.gz -A grch38 --shard 3/40
+      meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38 \\
+          --executor slurm --pieces 40 --slurm partition=cpu
       bcftools view -r chr17 in.bcf | meta-spliceai score -R hg38.fa -A grch38 \\
           -D 500 > out.vcf
     """
@@ -100,6 +122,8 @@ def score(
     special = Path(out).exists() and not Path(out).is_file()  # a pipe or a device, whose name says nothing
     if out != "-" and output_type is None and not special:
         refuse_suffix(out, (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"), "or say the format with --output-type v|z|b")
+    if run_by_executor(context, source, out):
+        return
     reference = reference or genome_of(annotation)
     require_networks(base)
 

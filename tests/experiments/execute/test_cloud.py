@@ -33,6 +33,7 @@ from meta_spliceai.experiments.execute.on_cloud import (
 from meta_spliceai.experiments.plan import planner
 from meta_spliceai.experiments.plan.choose import Offered, RowPlan
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from tests.conftest import RunCli
 
 SKY_PYTHON = "SKY_PYTHON"
 """A Python that has SkyPilot, where this one does not: its dependencies may contradict those of other packages."""

@@ -12,6 +12,7 @@ import torch
 
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MissingResourceError
+from meta_spliceai.experiments.plan import run_work
 from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.spec.experiment import DataSpec
 from meta_spliceai.experiments.spec.rows import load_rows

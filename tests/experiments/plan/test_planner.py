@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from meta_spliceai.errors import InputError, MissingResourceError
+from meta_spliceai.experiments.plan import run_work
 from meta_spliceai.experiments.plan.choose import RowPlan
 from meta_spliceai.experiments.plan.gpu_prices import load_market
 from meta_spliceai.experiments.plan.planner import Planner

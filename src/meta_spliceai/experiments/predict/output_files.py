@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from csv import reader
 from itertools import chain
@@ -15,6 +16,7 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.files import atomic_write, whole_file
 from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.base_layer.vcf.pieces import Part, Piece, counted, in_order, merge_vcfs, require_count
+from meta_spliceai.splice_engine.variants.external_scores import require_scores
 
 VCF_SUFFIXES = (".vcf", ".vcf.gz")
 TABLE_SUFFIXES = (".tsv", ".csv", ".parquet")
@@ -66,7 +68,8 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
         how many, and of what: records or rows.
 
     Raises:
-        InputError: a piece is missing, doubled, of another run or kind, or none.
+        InputError: a piece is missing, doubled, of another run or kind, or none; or a tool that the model reads has
+            scored nothing of all pieces.
         IntegrityError: a piece is truncated, or has not all of its records.
     """
     name = out.name.lower()
@@ -83,10 +86,15 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
         if path.suffix.lower() != out.suffix.lower():
             raise InputError(f"{path} is no {out.suffix}, as {out} is; pieces and output have one format")
         parts.append(Part(path, Piece.read(said["line"], card_of(path)), [json.dumps(card), _head_of(path)]))
-    tables = []
+    tables: list[tuple[Path, int]] = []
+    predicted, from_tools = 0, Counter[str]()
     for part, expected in in_order(parts):
-        require_count(part.path, int(cards[part.path][1]["records"]), expected)
-        tables.append((part.path, int(cards[part.path][1]["rows"])))
+        piece = cards[part.path][1]
+        require_count(part.path, piece["records"], expected)
+        tables.append((part.path, piece["rows"]))
+        predicted += piece["predicted"]
+        from_tools.update(piece["from_tools"])
+    require_scores(from_tools, predicted)
     if name.endswith(".parquet"):
         from pyarrow import parquet
 
@@ -116,7 +124,9 @@ def _card_and_piece(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         card = dict(json.loads(file.read_text(encoding="utf-8")))
         piece = card.pop("piece", None)
         if piece is not None:
-            piece = {"line": str(piece["line"]), "records": int(piece["records"]), "rows": int(piece["rows"])}
+            counts = {name: int(piece[name]) for name in ("records", "rows", "predicted")}
+            tools = {str(name): int(count) for name, count in piece["from_tools"].items()}
+            piece = {"line": str(piece["line"]), **counts, "from_tools": tools}
     if piece is None:
         raise InputError(f"{path} is no piece: its card names none; name files that predict wrote with --shard")
     return card, piece

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.run.prepare import trunk_reader
-from meta_spliceai.experiments.run.procedures import external_scores, features_of, fusion_columns, predict_fusion
+from meta_spliceai.experiments.run.procedures import SCORE, features_of, fusion_columns, predict_fusion
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scores import CHANNELS, ScoreCache, max_window, own_site
@@ -29,7 +29,7 @@ from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, pred
 from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
 from meta_spliceai.splice_engine.variants.alleles import NO_CONTIG, compare_reference
-from meta_spliceai.splice_engine.variants.external_scores import ScoreFile
+from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, ScoresInParts, require_scores
 from meta_spliceai.splice_engine.variants.table import Coverage, Windows, build_windows
 
 OWN_FOLDS = "the training rows, by models that had not seen their gene (the fusion's own folds)"
@@ -99,11 +99,13 @@ class Predicted:
             be predicted.
         coverage: alleles read, predicted, and each reason for the others.
         card: what the model is: row, training data, split, metrics, licences, calibration.
+        scored: by other tools' names, predicted alleles that their files have a score for.
     """
 
     table: pd.DataFrame
     coverage: Coverage
     card: dict[str, Any]
+    scored: dict[str, int]
 
 
 class Model(Protocol):
@@ -112,10 +114,12 @@ class Model(Protocol):
     Attributes:
         card: what it is.
         columns: what it says of a variant, by name: `str` or `float`.
+        tools: other tools whose scores it reads; each has a column NAME.score.
     """
 
     card: dict[str, Any]
     columns: dict[str, type]
+    tools: tuple[str, ...]
 
     def values(self, new: NewVariants, variants: pd.DataFrame) -> Mapping[str, Any]:
         """Its columns for usable variants."""
@@ -134,17 +138,19 @@ def predict_block(model: Model, new: NewVariants) -> Predicted:
         if name not in table:
             raise RuntimeError(f"{name} is not among the model's columns, which every block has")
         table.loc[checked["row"], name] = found
-    return Predicted(table, coverage, model.card)
+    scored = {name: int(table[f"{name}.score"].notna().sum()) for name in model.tools}
+    return Predicted(table, coverage, model.card, scored)
 
 
 def predict_all(model: Model, new: NewVariants) -> Predicted:
     """As `predict_block`, of all variants that there are.
 
     Raises:
-        InputError: none of them can be predicted, too.
+        InputError: none of them can be predicted, or a tool's file has a score for none, too.
     """
     predicted = predict_block(model, new)
     require_one(predicted.coverage.read, predicted.coverage.left_out)
+    require_scores(predicted.scored, predicted.coverage.used)
     return predicted
 
 
@@ -171,12 +177,16 @@ class RunModel:
         run: a finished run.
         workspace: where the members of an ensemble are.
         device: "auto", "cpu" or "cuda".
+        scores: other tools' files in place of those of the same name that the run learned from.
 
     Raises:
         RunError: the run is not finished, or is a smoke run.
+        InputError: scores of a tool that the run does not read.
     """
 
-    def __init__(self, run: RunDirectory, workspace: Workspace, device: str = "auto") -> None:
+    def __init__(
+        self, run: RunDirectory, workspace: Workspace, device: str = "auto", scores: Sequence[ScoreFile] = ()
+    ) -> None:
         if run.state() != "finished":
             raise RunError(f"run {run.name} is {run.state()}; only a finished run can predict")
         if run.record().get("smoke"):
@@ -184,6 +194,8 @@ class RunModel:
         self._run, self._spec = run, run.spec()
         self._fusions: list[Fusion] = []
         self._calibration: Calibration | None = None
+        self._scores = _scores_of(run, scores)
+        self.tools = tuple(one.file.name for one in self._scores)
         if self._spec.fusion is not None:
             on = str(choose_device(device))
             self._bases = [load_base_model(one.name, device=on, members=one.members) for one in self._spec.networks]
@@ -192,7 +204,7 @@ class RunModel:
             self.columns: dict[str, type] = dict.fromkeys(
                 ("p_altering", *fusion_columns(np.zeros((0, 2), np.float32))), float
             )
-            self.columns |= {f"{ScoreFile.parse(text).name}.score": float for text in self._spec.fusion.scores}
+            self.columns |= {f"{name}.score": float for name in self.tools}
             for base in self._bases:
                 self.columns |= {f"{base.name}.delta_max_window": float, f"{base.name}.delta_own_site": float}
                 if base.channels == CHANNELS:  # networks that do not tell acceptors from donors name no kind of effect
@@ -205,6 +217,11 @@ class RunModel:
             p = ("p_altering",) if self._calibration is not None and "score" in named else ()
             self.columns = dict.fromkeys((*p, *named), float)
         self.card = model_card(run, calibrated_on)
+        if self._scores:
+            self.card["scores"] = {
+                one.name: {"file": one.path.name, "column": one.column, "bytes": one.path.stat().st_size}
+                for one in (each.file for each in self._scores)
+            }
 
     def values(self, new: NewVariants, variants: pd.DataFrame) -> Mapping[str, Any]:
         """The run's columns; folds are averaged, members weighed as in the run.
@@ -239,18 +256,28 @@ class RunModel:
             for base in self._bases
         )
         features = features_of(spec, with_exon, scores, new.windows(with_exon, spec.window, spec.trunk), new.annotation)
-        external, _ = external_scores(spec, with_exon, "the input", whole=False)
-        features = pd.concat([features, external], axis=1)
+        tools = {one.file.name: one.join(with_exon, "the input").score for one in self._scores}
+        features = features.assign(**{f"{name}{SCORE}": score for name, score in tools.items()})
         each = [predict_fusion(fusion, features) for fusion in self._fusions]
         found: dict[str, Any] = dict(fusion_columns(np.mean(each, axis=0).astype(np.float32)))
         found["p_altering"] = found["score"].astype(np.float64)
-        found |= {name.replace(": ", "."): external[name].to_numpy() for name in external}
+        found |= {f"{name}.score": score for name, score in tools.items()}
         for one in scores:
             found[f"{one.model}.delta_max_window"] = max_window(one)
             found[f"{one.model}.delta_own_site"] = own_site(one, with_exon)
             if one.channels == CHANNELS:
                 found[f"{one.model}.effect_type"] = np.array(base_effect_type(one.delta), dtype=object)
         return found
+
+
+def _scores_of(run: RunDirectory, given: Sequence[ScoreFile]) -> list[ScoresInParts]:
+    """The files of the other tools that a run reads: those given, and for the other tools its own."""
+    fusion, by_name = run.spec().fusion, {file.name: file for file in given}
+    texts = {text.partition("=")[0].strip(): text for text in (fusion.scores if fusion is not None else ())}
+    if unknown := [name for name in by_name if name not in texts]:
+        reads = f"reads those of {', '.join(texts)}" if texts else "reads no other tool's scores"
+        raise InputError(f"--scores {unknown[0]}: run {run.name} {reads}")
+    return [ScoresInParts(by_name.get(name) or ScoreFile.parse(text)) for name, text in texts.items()]
 
 
 @dataclass(frozen=True)

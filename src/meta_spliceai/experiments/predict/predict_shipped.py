@@ -40,6 +40,8 @@ class ShippedModel:
     `pos` along the chromosome), both of the first network, and each network's delta_max_window.
     """
 
+    tools: tuple[str, ...] = ()
+
     def __init__(self, predictor: ShippedPredictor, device: str = "auto") -> None:
         self._predictor = predictor
         on = str(choose_device(device))

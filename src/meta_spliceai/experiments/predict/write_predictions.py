@@ -24,6 +24,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextVariants,
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Totals, Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.variants.external_scores import require_scores
 
 KEY = "MSAI"
 COLUMNS = "ALLELE|SYMBOL|P|LOW|HIGH|DOMAIN|TYPE|POS"
@@ -58,7 +59,8 @@ def predict_file(
         report: told of the totals after each block.
 
     Raises:
-        InputError: nothing can be predicted (of a whole input), or what the modules called raise.
+        InputError: nothing can be predicted, or a tool that the model reads has scored nothing (of a whole input), or
+            what the modules called raise.
     """
     variants, cut, name = open_file(source), inputs.cut, out.name.lower()
     rows: Rows[Any] = variants
@@ -71,16 +73,18 @@ def predict_file(
         identity = {"model and input": hashlib.sha256(to_json(said)).hexdigest(), "annotation": genes}
         fill(variants, writer, unfinished, name.endswith(".vcf.gz"), piece, identity, resume, report)
         totals = writer.totals
-        if cut == WHOLE and not totals.alleles_scored:
+        if cut == WHOLE and not (totals.alleles_scored and all(totals.from_tools.values())):
             unfinished.discard()
             if not totals.alleles:
                 raise InputError(f"{source} holds no variant")
             require_one(totals.alleles, totals.unscored)
+            require_scores(totals.from_tools, totals.alleles_scored)
         parquet = partial(as_parquet, columns=model.columns) if name.endswith(".parquet") else None
         unfinished.put_in_place(parquet)
     card = model.card | ({"regions": piece[0]} if cut.regions else {})
     if cut.shard is not None:
         card |= {"piece": {"line": piece[-1], "records": totals.records, "rows": totals.alleles}}
+        card["piece"] |= {"predicted": totals.alleles_scored, "from_tools": totals.from_tools}
     write_card(out, card)
     return totals
 
@@ -97,7 +101,7 @@ class PredictionWriter:
     """
 
     def __init__(self, model: Model, inputs: Inputs, out: Path) -> None:
-        self.totals = Totals()
+        self.totals = Totals(from_tools=dict.fromkeys(model.tools, 0))
         self._model, self._inputs, self._name = model, inputs, out.name.lower()
         self._source: Variants | None = None
 
@@ -155,6 +159,8 @@ class PredictionWriter:
         totals.alleles += account.read
         totals.alleles_scored += account.used
         totals.scores += account.used
+        for name, count in predicted.scored.items():
+            totals.from_tools[name] += count
         for reason, count in account.left_out.items():
             for example in account.examples[reason]:
                 totals.leave_out(example, reason)

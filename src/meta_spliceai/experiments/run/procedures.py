@@ -401,23 +401,20 @@ def features_of(
     return fusion_features(table, scores, windows if words else None, annotation, trunk)
 
 
-def external_scores(
-    spec: ExperimentSpec, table: pd.DataFrame, data: str, whole: bool = True
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def external_scores(spec: ExperimentSpec, table: pd.DataFrame, data: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The scores of `fusion.scores`, a column each, NaN where a file has none; and in words how many have one.
 
     Args:
         data: what the variants are, for messages.
-        whole: see `join_scores`.
 
     Raises:
-        InputError: a file that is not there or cannot be used, or (of whole data) has no score for any variant.
+        InputError: a file that is not there or cannot be used, or has no score for any variant.
         IntegrityError: a damaged file.
     """
     found, notes = pd.DataFrame(index=table.index), []
     for text in () if spec.fusion is None else spec.fusion.scores:
         file = ScoreFile.parse(text)
-        joined = join_scores(file, table, data, whole)
+        joined = join_scores(file, table, data)
         found[f"{file.name}{SCORE}"] = joined.score
         origin = f"{file.name} ({file.path.name}{f', {file.column}' * bool(file.column)})"
         scored = int(np.isfinite(joined.score).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,16 @@ ANCHORS = 100
 """Bases before a variant that an indexed file is read from: its row may begin with so many that both alleles share."""
 ENOUGH = 100
 """Rows of a file at the places of a part of the variants from which on they say whether the build is another."""
+MOST_HELD = 1_000_000
+"""Rows of a file without an index that are held for variants that come in parts; a row takes some 600 bytes."""
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 Allele = tuple[str, int, str, str]
 """Contig without "chr", position, reference and alternative allele, without the bases that both share at their ends."""
 Row = tuple[str, str, int, str, str, str, object]
 """Where it stands, chrom, pos, ref, alt, gene (or ""), score as the file has it."""
+Places = dict[tuple[str, int], set[str]]
+"""Reference bases of variants by contig and position."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,23 @@ class Joined:
 
     Attributes:
         score: one value a variant, NaN where the file has none.
-        other_reference: rows of the file at the variants' positions whose REF is not the variants'.
+        read: rows of the file at the variants' positions.
+        other_reference: those of them whose REF is not the variants'.
+        first_other: the first of those, in words.
     """
 
     score: Float[np.ndarray, " variants"]
+    read: int
     other_reference: int
+    first_other: str
+
+    def then(self, other: Joined) -> Joined:
+        """What two parts make together, without their scores."""
+        first = self.first_other or other.first_other
+        return Joined(np.zeros(0), self.read + other.read, self.other_reference + other.other_reference, first)
 
 
-def join_scores(file: ScoreFile, table: pd.DataFrame, data: str, whole: bool = True) -> Joined:
+def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
     """The scores that a file has for the variants of a table.
 
     Contigs match with and without "chr", alleles once the bases that both share at their ends are taken away. A variant
@@ -93,23 +106,96 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str, whole: bool = T
     Args:
         table: variants: chrom, pos, ref, alt, gene; genome_chrom and genome_pos where they stand in constructs.
         data: what they are, for messages.
-        whole: whether they are all there are. Of a part, such as a block of a VCF, none needs to have a score, and what
-            is said of the build needs at least `ENOUGH` rows.
 
     Raises:
         InputError: a missing column, a score that is no finite number, two scores of one variant (and gene), another
             build, no score for any variant.
         IntegrityError: the file is damaged, or not what its name says.
     """
+    joined = _join(file, table, lambda places: _rows(file, places))
+    _refuse_another_build(file, joined, data)
+    if np.isnan(joined.score).all():
+        raise InputError(
+            f"{file.path} has no score for any of the {len(table):,} variants of {data} ({joined.read:,} rows at their "
+            "positions); are build and alleles the same?"
+        )
+    return joined
+
+
+class ScoresInParts:
+    """A file's scores for variants that come in parts, such as the blocks of a VCF.
+
+    A file with an index is read near each part's variants. Any other is read once, at the first part, and held.
+    """
+
+    def __init__(self, file: ScoreFile) -> None:
+        self.file = file
+        self._held: dict[tuple[str, int], list[Row]] | None = None
+        self._so_far = Joined(np.zeros(0), 0, 0, "")
+
+    def join(self, table: pd.DataFrame, data: str) -> Joined:
+        """As `join_scores`, but none needs to have a score, and another build shows once there were `ENOUGH` rows.
+
+        Raises:
+            InputError: the file has no index, and more than `MOST_HELD` rows.
+        """
+        joined = _join(self.file, table, self._rows)
+        self._so_far = self._so_far.then(joined)
+        if self._so_far.read >= ENOUGH:
+            _refuse_another_build(self.file, self._so_far, data)
+        return joined
+
+    def _rows(self, places: Places) -> Iterator[Row]:
+        if _has_index(self.file.path):
+            yield from _rows(self.file, places)
+            return
+        if self._held is None:
+            self._held = {}
+            for number, row in enumerate(_rows(self.file, places), start=1):
+                if number > MOST_HELD:
+                    raise InputError(
+                        f"{self.file.path} has no index and more than {MOST_HELD:,} rows, too many to hold: sort it by "
+                        "chromosome and position, compress it with bgzip and index it with tabix (-p vcf, or -s, -b "
+                        "and -e with the numbers of its columns)"
+                    )
+                self._held.setdefault(_allele_of(row)[:2], []).append(row)
+        for place in places:
+            yield from self._held.get(place, ())
+
+
+def require_scores(scored: Mapping[str, int], predicted: int) -> None:
+    """Refuse predictions that rest on a tool's scores where its file has none.
+
+    Raises:
+        InputError: it has none.
+    """
+    for name, count in scored.items():
+        if not count:
+            raise InputError(
+                f"the model reads the scores of {name}, whose file has none for any of {predicted:,} alleles: give "
+                f"theirs, --scores {name}=FILE, of the same build and with the same alleles"
+            )
+
+
+def _refuse_another_build(file: ScoreFile, joined: Joined, data: str) -> None:
+    if joined.other_reference > joined.read / 2:
+        raise InputError(
+            f"{joined.other_reference:,} of {joined.read:,} rows of {file.path} at positions of {data} have another "
+            f"reference base ({joined.first_other}): they are of another build; lift the file over"
+        )
+
+
+def _join(file: ScoreFile, table: pd.DataFrame, rows: Callable[[Places], Iterator[Row]]) -> Joined:
     wanted = _alleles(table)
-    bases: dict[tuple[str, int], set[str]] = {}
+    bases: Places = {}
     for chrom, pos, ref, _ in (allele for alleles in wanted for allele in alleles):
         bases.setdefault((chrom, pos), set()).add(ref[0])
     asked = {allele for alleles in wanted for allele in alleles}
     found: dict[Allele, dict[str, float]] = {}
     read, other, first_other = 0, 0, ""
-    for where, chrom, pos, ref, alt, gene, value in _rows(file, bases):
-        allele = _trimmed(bare_contig(chrom), pos, ref.upper(), alt.upper())
+    for row in rows(bases):
+        where, chrom, pos, ref, alt, gene, value = row
+        allele = _allele_of(row)
         here = bases.get(allele[:2])
         if here is None or not allele[2]:
             continue
@@ -125,22 +211,12 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str, whole: bool = T
                     f"{where}: a second score of {chrom}:{pos} {ref}>{alt}{f' ({gene})' * bool(gene)}, {score:g} after "
                     f"{known[gene]:g}; leave one"
                 )
-    if other > read / 2 and (whole or read >= ENOUGH):
-        raise InputError(
-            f"{other:,} of {read:,} rows of {file.path} at positions of {data} have another reference base "
-            f"({first_other}): they are of another build; lift the file over"
-        )
     scores = np.full(len(table), np.nan)
-    for row, (alleles, gene) in enumerate(zip(wanted, table["gene"], strict=True)):
+    for number, (alleles, gene) in enumerate(zip(wanted, table["gene"], strict=True)):
         for allele in alleles:
             if of_genes := found.get(allele):
-                scores[row] = of_genes.get(str(gene), max(of_genes.values()))
-    if whole and np.isnan(scores).all():
-        raise InputError(
-            f"{file.path} has no score for any of the {len(table):,} variants of {data} ({read:,} rows at their "
-            "positions); are build and alleles the same?"
-        )
-    return Joined(scores, other)
+                scores[number] = of_genes.get(str(gene), max(of_genes.values()))
+    return Joined(scores, read, other, first_other)
 
 
 def _alleles(table: pd.DataFrame) -> list[tuple[Allele, ...]]:
@@ -157,6 +233,10 @@ def _alleles(table: pd.DataFrame) -> list[tuple[Allele, ...]]:
         else:
             found.append(())
     return found
+
+
+def _allele_of(row: Row) -> Allele:
+    return _trimmed(bare_contig(row[1]), row[2], row[3].upper(), row[4].upper())
 
 
 def _trimmed(chrom: str, pos: int, ref: str, alt: str) -> Allele:
@@ -181,7 +261,11 @@ def _number(value: object, where: str, file: ScoreFile) -> float | None:
     return number
 
 
-def _rows(file: ScoreFile, places: dict[tuple[str, int], set[str]]) -> Iterator[Row]:
+def _has_index(path: Path) -> bool:
+    return any(path.with_name(path.name + suffix).is_file() for suffix in (".tbi", ".csi"))
+
+
+def _rows(file: ScoreFile, places: Places) -> Iterator[Row]:
     """All rows of a file without an index, and those around the places of one with an index."""
     name = file.path.name.lower()
     if name.endswith(PARQUET):
@@ -199,12 +283,11 @@ def _rows(file: ScoreFile, places: dict[tuple[str, int], set[str]]) -> Iterator[
     if is_vcf != name.endswith(VCF):
         raise InputError(f"{file.path} is {'a' if is_vcf else 'no'} VCF, which its name does not say; rename it")
     numbered = ((f"{file.path}, line {number}", line) for number, line in lines)
-    indexed = next((one for one in (".tbi", ".csi") if file.path.with_name(file.path.name + one).is_file()), "")
-    body = _around(file.path, places) if indexed else numbered
+    body = _around(file.path, places) if _has_index(file.path) else numbered
     yield from (_vcf_rows if is_vcf else _table_rows)(file, head, body)
 
 
-def _around(path: Path, places: dict[tuple[str, int], set[str]]) -> Iterator[tuple[str, str]]:
+def _around(path: Path, places: Places) -> Iterator[tuple[str, str]]:
     """The lines of a file with an index that stand near the places."""
     try:
         import pysam

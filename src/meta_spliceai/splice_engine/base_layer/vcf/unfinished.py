@@ -48,6 +48,7 @@ class Totals:
         computed_alone: entries near a rounding border, computed again one by one.
         replaced: records that held an older entry under the same key.
         looked_up: entries taken from tables.
+        from_tools: by other tools' names, predicted alleles that their files have a score for.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -63,6 +64,7 @@ class Totals:
     computed_alone: int = 0
     replaced: int = 0
     looked_up: int = 0
+    from_tools: dict[str, int] = field(default_factory=dict)
 
     def leave_out(self, example: str, reason: str) -> None:
         """Count one allele, in words, under a reason."""

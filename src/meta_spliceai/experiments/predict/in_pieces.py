@@ -1,0 +1,155 @@
+"""`score` and `predict` in pieces on Ray or Slurm: each is the same command with --shard, and all are merged."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from meta_spliceai import __version__
+from meta_spliceai.errors import InputError, RunError, unknown_value
+from meta_spliceai.experiments.execute.queue import Answer, Executor
+from meta_spliceai.experiments.predict.output_files import TABLE_SUFFIXES, VCF_SUFFIXES, merge_pieces
+from meta_spliceai.files import atomic_write, sha256_file
+
+PASSED_ON = ("META_SPLICEAI_", "OMP_NUM_THREADS", "PYTHONPATH")
+"""Beginnings of environment variables that a piece gets from here; its machine has the others."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece, as executors see it; every machine that makes pieces has the files at the same paths.
+
+    Attributes:
+        key: N/M.
+        command: the whole command line, to be run in the folder.
+        out: what it writes; OUT.log keeps what it says.
+        device, resume, fresh: as of a row's request.
+    """
+
+    key: str
+    command: tuple[str, ...]
+    folder: str
+    out: Path
+    environment: dict[str, str]
+    device: str = "auto"
+    resume: bool = True
+    fresh: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"piece {self.key}"
+
+    @property
+    def request(self) -> Piece:
+        return self
+
+
+def make_piece(piece: Piece, send: object = None) -> Answer:
+    """Make a piece, and wait for it; Ray also hands its tasks a function to `send` messages with."""
+    log = piece.out.with_name(f"{piece.out.name}.log")
+    with log.open("wb") as stream:
+        environment = os.environ | piece.environment
+        process = subprocess.Popen(piece.command, stdout=stream, stderr=stream, cwd=piece.folder, env=environment)
+        try:
+            code = process.wait()
+        finally:  # told to stop: the process must not go on alone
+            process.terminate()
+            process.wait()
+    said = log.read_text(encoding="utf-8", errors="replace").strip()
+    return Answer() if code == 0 else Answer(error=f"exit code {code}: {said.rpartition(chr(10))[2]}")
+
+
+def run_in_pieces(
+    arguments: Sequence[str], source: Path, out: Path, count: int, opened: Callable[[Piece], Executor]
+) -> tuple[int, str]:
+    """Make the pieces of an output that are not there yet, and put all together.
+
+    Args:
+        arguments: of the command line, the command's name first, without output and shard.
+        out: what the whole command would write; the pieces lie in OUT.pieces until it is whole.
+        opened: gives the executor; called with a piece that it will make.
+
+    Returns:
+        see `merge_pieces`.
+
+    Raises:
+        InputError: OUT.pieces holds those of another command or input.
+        RunError: pieces failed; the same command makes those again.
+    """
+    folder = out.absolute().with_name(f"{out.name}.pieces")
+    made_by = {"arguments": [*arguments], "of": count, "input": sha256_file(source), "version": __version__}
+    settings = folder / "pieces.json"
+    if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")) != made_by:
+        raise InputError(f"{folder} holds pieces of another command or input; delete it, or name another output")
+    with atomic_write(settings) as handle:
+        json.dump(made_by, handle)
+    name = out.name.lower()
+    suffix = next((one for one in (*VCF_SUFFIXES, *TABLE_SUFFIXES) if name.endswith(one)), ".vcf.gz")  # of a BCF
+    environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    pieces = []
+    for number in range(1, count + 1):
+        key, path = f"{number}/{count}", folder / f"{number}{suffix}"
+        command = (sys.executable, "-m", "meta_spliceai", *arguments, "-o", str(path), "--shard", key, "--resume")
+        pieces.append(Piece(key, command, os.getcwd(), path, environment))
+    missing = [piece for piece in pieces if not piece.out.is_file()]
+    failed = _make(missing, opened(missing[0])) if missing else {}
+    if failed:
+        first, why = next(iter(failed.items()))
+        raise RunError(
+            f"{len(failed)} of {count} pieces failed, {first} with {why}; what they said is in {folder}; the same "
+            "command goes on with what is there"
+        )
+    result = merge_pieces(out, [piece.out for piece in pieces])
+    shutil.rmtree(folder)
+    return result
+
+
+def _make(pieces: Sequence[Piece], executor: Executor) -> dict[str, str]:
+    """Make the pieces; those that failed, and why."""
+    waiting: list[Any] = list(pieces)
+    running, failed = set[str](), dict[str, str]()
+    with executor:
+        try:
+            while (waiting and not executor.broken) or running:
+                while waiting and executor.has_room():
+                    running.add(waiting[0].key)
+                    executor.begin(waiting.pop(0), SimpleNamespace())  # type: ignore[arg-type]
+                for key, answer in executor.collect(60):
+                    if isinstance(answer, Answer) and key in running:
+                        running.discard(key)
+                        failed |= {key: answer.error} if answer.error is not None else {}
+        except KeyboardInterrupt:
+            executor.interrupt("stopped by the user")
+            raise
+    return failed | {piece.key: executor.broken for piece in waiting}
+
+
+def executor_of(
+    name: str, ray_address: str | None, slurm: Sequence[str], say: Callable[[str], None]
+) -> Callable[[Piece], Executor]:
+    """What opens an executor, by its name; InputError: none of that name, or a setting that belongs to another."""
+    if name not in ("ray", "slurm"):
+        raise unknown_value("executor", name, ("ray", "slurm"), where="--executor")
+    if given := "--slurm" if slurm and name != "slurm" else "--ray-address" if ray_address and name != "ray" else "":
+        raise InputError(f"{given} is not for --executor {name}")
+    screen: Any = SimpleNamespace(say=say)
+    entry: Any = make_piece
+
+    def opened(piece: Piece) -> Executor:
+        from meta_spliceai.experiments.execute.on_ray import Ray
+        from meta_spliceai.experiments.execute.on_slurm import Slurm
+
+        requests: Any = [piece]
+        return Ray(requests, screen, ray_address, entry=entry) if name == "ray" else Slurm(
+            piece.out.parent, screen, slurm, entry
+        )  # fmt: skip
+
+    return opened
