@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ def make_predictions(variants: int, genes: int, scorers: list[Scorer]) -> pd.Dat
     random = np.random.default_rng(0)
     altering = random.random(variants) < 0.25
     truth = altering * random.uniform(0.2, 1.0, variants)
-    columns = {
+    columns: dict[str, Any] = {
         "variant_id": [f"v{number}" for number in range(variants)],
         "group": [f"g{gene}" for gene in random.integers(0, genes, variants)],
         "classification": np.where(altering, "Splice-altering", "Normal"),

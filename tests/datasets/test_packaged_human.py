@@ -95,6 +95,7 @@ def test_it_is_small_and_says_whose_it_is() -> None:
         assert words in attribution
 
 
+@pytest.mark.slow
 @pytest.mark.mirror
 @pytest.mark.quickstart
 def test_the_script_makes_the_same_bytes_from_the_originals(mirror: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from meta_spliceai.experiments.bundle import make
 from meta_spliceai.experiments.bundle.make import make_bundle
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
-from meta_spliceai.experiments.store.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +18,6 @@ def _own_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each test has its own cache and mirror."""
     monkeypatch.setenv("META_SPLICEAI_MIRROR", os.environ.get("META_SPLICEAI_MIRROR", ""))
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def workspace(workspace: Workspace, tmp_path: Path) -> Workspace:
-    """With an empty cache: base scores are computed of a bundle's sequence, or come with it."""
-    shutil.rmtree(tmp_path / "cache")
-    return workspace
 
 
 @pytest.fixture

@@ -55,19 +55,18 @@ def no_sources(monkeypatch: pytest.MonkeyPatch, workspace: Workspace) -> None:
 
 
 def test_a_run_from_a_bundle_is_the_run_from_the_sources(
-    rows: Rows, bundle: Path, workspace: Workspace, tmp_path: Path, request: pytest.FixtureRequest
+    bundle: Path, toy_runs: Workspace, cold_workspace: Workspace, no_sources: None
 ) -> None:
-    here = run_experiment(rows["toy-row"], workspace, "cpu", rows=rows).run
-    request.getfixturevalue("no_sources")
+    (here,) = toy_runs.runs()
     opened = use_bundle(bundle)
     assert list(opened.rows) == ["toy-row", "toy-wide", "toy-pair"]
-    there = run_experiment(opened.rows["toy-row"], Workspace(tmp_path / "there"), "cpu", rows=opened.rows).run
-    assert here is not None
+    there = run_experiment(opened.rows["toy-row"], cold_workspace, "cpu", rows=opened.rows).run
     assert there is not None
+    assert there.data()["base"]["scored"] == 240  # of the bundle's sequence
     assert there.name == here.name
     assert there.metrics() == here.metrics()
     assert there.data()["coverage"] == here.data()["coverage"]
-    again = run_experiment(opened.rows["toy-row"], workspace, "cpu", rows=opened.rows)
+    again = run_experiment(opened.rows["toy-row"], toy_runs, "cpu", rows=opened.rows)
     assert again.reused
 
 
