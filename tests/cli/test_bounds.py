@@ -106,11 +106,11 @@ def test_a_smoke_run_keeps_what_was_set() -> None:
 
 
 def test_run_smoke_with_set_runs_what_was_set(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from meta_spliceai.experiments.execute import place
+    from meta_spliceai.experiments.execute import all_rows
 
     seen: list[Any] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(place, "run_at", lambda place, requests, *_: seen.extend(requests) or [])
+    monkeypatch.setattr(all_rows, "run_at", lambda place, requests, *_: seen.extend(requests) or [])
     run_cli(["run", "wt1-simple-cnn", "--smoke", "--set", "training.epochs=4", "--limit", "50", "--seed", "3"])
     (request,) = seen
     assert request.spec.smoke

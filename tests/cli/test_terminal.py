@@ -14,7 +14,7 @@ from rich.console import Console
 from meta_spliceai.cli import terminal as shown
 from meta_spliceai.cli.terminal import JsonLines, Quiet, Terminal, make_screen
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.execute.place import Place
+from meta_spliceai.experiments.execute.all_rows import Place
 from meta_spliceai.experiments.run.runner import Outcome
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import RunDirectory

@@ -164,7 +164,7 @@ def run(
         require_something(specs, workspace, rows)
 
     from meta_spliceai.cli.terminal import make_screen
-    from meta_spliceai.experiments.execute.place import Place, run_at
+    from meta_spliceai.experiments.execute.all_rows import Admission, Place, fates, longer_last, order_rows, run_at
     from meta_spliceai.experiments.execute.queue import Request
     from meta_spliceai.experiments.tracking import check_loggers
 
@@ -174,7 +174,6 @@ def run(
         tell_origin(opened, bundle, screen)
     expected: list[Expected] = []
     if every or seconds is not None:
-        from meta_spliceai.experiments.execute.all_rows import Admission, fates, longer_last, order_rows
         from meta_spliceai.splice_engine.meta_layer.features import choose_device
 
         resume = resume or not fresh
