@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from meta_spliceai.cli.app import app
-from meta_spliceai.cli.guard_paths import GuardedCommand, Reads, Writes, roles_of
+from meta_spliceai.cli.options import GuardedCommand, Reads, Writes, roles_of
 from tests.conftest import RunCli
 
 FREE_TEXT = {"wishlist add": {"file"}}

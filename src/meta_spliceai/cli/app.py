@@ -26,7 +26,7 @@ from meta_spliceai.cli import (
     score,
     wishlist,
 )
-from meta_spliceai.cli.guard_paths import GuardedCommand
+from meta_spliceai.cli.options import GuardedCommand
 from meta_spliceai.errors import MetaSpliceAIError, one_line
 
 EXIT_USER_ERROR = 2

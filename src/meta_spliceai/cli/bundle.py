@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from meta_spliceai.cli.console import print_json
-from meta_spliceai.cli.guard_paths import Reads, Writes
-from meta_spliceai.cli.options import MOST_ROWS, AsJson, size_in_bytes
+from meta_spliceai.cli.options import MOST_ROWS, AsJson, Reads, Writes, size_in_bytes
 from meta_spliceai.errors import InputError
 
 group = typer.Typer(help="One file with all that rows need, for a machine with no network.", no_args_is_help=True)

@@ -10,8 +10,7 @@ import typer
 from rich.table import Table
 
 from meta_spliceai.cli.console import PlainConsole, print_json
-from meta_spliceai.cli.guard_paths import Reads
-from meta_spliceai.cli.options import AsJson
+from meta_spliceai.cli.options import AsJson, Reads
 from meta_spliceai.errors import InputError, IntegrityError, MetaSpliceAIError, MissingResourceError
 
 if TYPE_CHECKING:

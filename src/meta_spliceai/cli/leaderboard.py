@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
-from meta_spliceai.cli.guard_paths import Writes
-from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
+from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir, Writes
 from meta_spliceai.errors import InputError, unknown_value
 
 if TYPE_CHECKING:

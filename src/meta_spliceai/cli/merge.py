@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from meta_spliceai.cli.guard_paths import Reads, Writes
+from meta_spliceai.cli.options import Reads, Writes
 
 
 def merge(

@@ -1,16 +1,75 @@
-"""Options that several commands take, and the bounds of their numbers."""
+"""Options that several commands take, the bounds of their numbers, and what is refused before a command runs: no path
+that it writes is one that it reads, or writes otherwise.
+
+Each option that names a file or folder says in its annotation what the command does with it: `Reads` or `Writes`. A
+test walks all commands, so that an option without a role cannot be added.
+"""
 
 from __future__ import annotations
 
+import fnmatch
+import inspect
+import math
+import os
 import re
+import site
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
-from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, WEIGHTS, Reads
 from meta_spliceai.errors import InputError, shown, unknown_value
+from meta_spliceai.files import Place, cache_dir, place_of, place_of_descriptor
+
+STREAM = "-"
+OWN_ROWS = Path("wishlist")
+"""Rows and prices of the user's own, which commands read without being told."""
+LEDGER_FILES = ("ledger.jsonl", "ledger.lock")
+
+
+@dataclass(frozen=True)
+class Reads:
+    """An option whose file or folder is read.
+
+    Attributes:
+        beside: endings of files that are read beside it, such as indexes.
+        runs: it is a folder of runs: its ledger and everything in its run directories is read.
+        what: the kind of file in the user's words, where it must be there; it is looked for before the heavy libraries
+            are loaded.
+        names: what may be given instead of a path.
+        behind_colon: the path stands behind a colon (NAME:PATH); a name alone is no path.
+    """
+
+    beside: tuple[str, ...] = ()
+    runs: bool = False
+    what: str = ""
+    names: tuple[str, ...] = ()
+    behind_colon: bool = False
+
+
+@dataclass(frozen=True)
+class Writes:
+    """An option whose file or folder is written.
+
+    Attributes:
+        beside: endings of files that are written beside it.
+        folder: the names that are written or replaced in it, as a pattern, where it is a folder; empty for a file.
+    """
+
+    beside: tuple[str, ...] = ()
+    folder: str = ""
+
+
+FASTA = Reads((".fai", ".gzi"), what="FASTA file", names=("auto", "regions", "packaged"))
+VARIANTS = Reads((".tbi", ".csi"), what="file of variants")
+ANNOTATION = Reads(what="annotation (a table or a GTF)", names=("grch37", "grch38"))
+WEIGHTS = Reads(what="weights", behind_colon=True)
+GENOME_VARIABLES = ("META_SPLICEAI_GENOME_GRCH37", "META_SPLICEAI_GENOME_GRCH38")
+"""Genomes that commands read without being told; only some do, so that they need not be there."""
 
 LARGEST_SEED = 2**32 - 1
 """What NumPy, scikit-learn and PyTorch all take."""
@@ -198,3 +257,148 @@ def size_in_bytes(text: str) -> int:
     if not 1 <= size <= 1e15:
         raise InputError(f"--max-size {shown(text)}: write a number and a unit, for example 45MB")
     return int(size)
+
+
+class GuardedCommand(TyperCommand):
+    """A command that is refused before it does anything if it would write over what it reads, or a number is none."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for option in self.params:
+            for value in _values(ctx.params.get(option.name)):
+                if isinstance(ctx.params[option.name], float) and not math.isfinite(float(value)):
+                    raise InputError(f"{max(option.opts, key=len)} {value}: write a finite number")
+        if self.callback is not None:
+            options = {str(one.name): max(one.opts, key=len) for one in self.params}
+            _refuse_shared_paths(roles_of(self.callback), ctx.params, options)
+        return super().invoke(ctx)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A path with the option that it comes from, in the user's words."""
+
+    option: str
+    path: Path
+    place: Place | None
+
+
+def roles_of(command: Any) -> dict[str, Reads | Writes]:
+    """Role of each parameter of a command that has one."""
+    hints = get_type_hints(inspect.unwrap(command), include_extras=True)
+    return {
+        name: mark
+        for name, hint in hints.items()
+        for mark in getattr(hint, "__metadata__", ())
+        if isinstance(mark, Reads | Writes)
+    }
+
+
+def _refuse_shared_paths(
+    roles: Mapping[str, Reads | Writes], given: Mapping[str, Any], options: Mapping[str, str]
+) -> None:
+    """Refuse paths of which one is written and read, or written twice; links of either kind are followed.
+
+    Args:
+        roles: of a command's parameters.
+        given, options: its parameters' values, and their names on the command line.
+    """
+    named = [(options.get(name, name), role, value) for name, role in roles.items() for value in _values(given[name])]
+    reads = [(option, role, value) for option, role, value in named if isinstance(role, Reads)]
+    if any(isinstance(role, Reads) and role.runs for role in roles.values()):
+        reads.append(("folder of runs", Reads(runs=True), os.environ.get("META_SPLICEAI_RUNS") or "runs"))
+    reads += [(name, Reads(FASTA.beside), os.environ[name]) for name in GENOME_VARIABLES if os.environ.get(name)]
+    for option, role, value in reads:
+        path = value.partition(":")[2] if role.behind_colon else value
+        if role.what and path not in ("", STREAM) and path.lower() not in role.names and not Path(path).exists():
+            others = f"; give a path, or {' or '.join(role.names)}" if role.names else "; check the path"
+            raise InputError(f"no {role.what} at {path} ({option}){others}")
+    read = [one for named_by in reads for one in _files(*named_by)]
+    read += [_Named("your wishlist", path, place_of(path)) for path in sorted(OWN_ROWS.glob("*.y*ml"))]
+    runs = [Path(value) for _, role, value in reads if role.runs]
+    written: list[_Named] = []
+    writes = [(option, role, value) for option, role, value in named if isinstance(role, Writes)]
+    for option, output, value in writes:
+        if value != STREAM:
+            _refuse_wrong_kind(option, output, Path(value))
+        found = list(_files(option, output, value))
+        for one in found:
+            for other in (*written, *read):
+                if one.place is not None and one.place == other.place:
+                    also = "reads" if other in read else "writes, too"
+                    raise InputError(
+                        f"{one.option} {one.path} is the same as {other.path} ({other.option}), which this command "
+                        f"{also}; name another output"
+                    )
+        written += found
+        if value != STREAM and output.folder:
+            _refuse_to_replace_within(Path(value), output.folder, option, read)
+        elif value != STREAM:
+            _refuse_in_kept_folders(Path(value), option, runs)
+
+
+def _refuse_wrong_kind(option: str, role: Writes, out: Path) -> None:
+    """Refuse a folder where a file is written, a file where a folder is, and a path below a file or in a folder that
+    cannot be written to."""
+    if out.exists() and out.is_dir() != bool(role.folder):
+        words = ("a file; name a folder", "a folder; name a file")
+        raise InputError(f"{option} {out} is {words[out.is_dir()]}")
+    above = next(parent for parent in out.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"{option} {out}: {above} is a file and no folder; name another output")
+    if not out.exists() and not os.access(above, os.W_OK):
+        raise InputError(f"{option} {out}: {above} cannot be written to; name another output")
+
+
+def _files(option: str, role: Reads | Writes, value: str) -> Iterator[_Named]:
+    """The file that an option names, and those beside it."""
+    if value == STREAM:
+        words, descriptor = ("standard input", 0) if isinstance(role, Reads) else ("standard output", 1)
+        yield _Named(option, Path(words), place_of_descriptor(descriptor))
+        return
+    paths = [Path(f"{value}{ending}") for ending in ("", *role.beside)]
+    _, colon, behind = value.partition(":")
+    if colon and behind and isinstance(role, Reads):  # NAME:PATH, as --base takes it
+        paths.append(Path(behind))
+    for path in paths:
+        yield _Named(option, path, place_of(path))
+
+
+def _values(value: Any) -> list[str]:
+    if value is None:
+        return []
+    return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def _refuse_to_replace_within(folder: Path, pattern: str, option: str, read: list[_Named]) -> None:
+    """Refuse a folder to write in of which a file that is read could be replaced."""
+    top = folder.resolve()
+    for other in read:
+        where = other.path.resolve()
+        if other.path.is_file() and where.is_relative_to(top) and fnmatch.fnmatch(where.name, pattern):
+            raise InputError(
+                f"{option} {folder}: this command may replace {other.path} ({other.option}) there, which it reads; "
+                "name another folder"
+            )
+
+
+def _refuse_in_kept_folders(out: Path, option: str, runs: list[Path]) -> None:
+    """Refuse a file that is part of a run, of a ledger, of the cache, of a mirror or of an installed package."""
+    from meta_spliceai.resources.resolve import mirror_folders
+
+    where = out.resolve()
+    for root in runs:
+        top = root.resolve()
+        within = [parent for parent in where.parents if parent != top and parent.is_relative_to(top)]
+        if (where.parent == top and where.name in LEDGER_FILES) or any(map(_is_run, within)):
+            raise InputError(f"{option} {out} is part of the runs in {root}; name an output elsewhere")
+    if not where.is_file():
+        return
+    kept = [(folder, "a mirror of data and weights") for folder in mirror_folders()]
+    kept += [(cache_dir(), "the cache"), *((Path(path), "installed packages") for path in site.getsitepackages())]
+    for folder, what in kept:
+        if where.is_relative_to(folder.resolve()):
+            raise InputError(f"{option} {out} is a file of {what}, {folder}; name an output elsewhere")
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() or (folder / "spec.yaml").is_file()

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meta_spliceai.cli.guard_paths import ANNOTATION, FASTA, VARIANTS, Writes
 from meta_spliceai.cli.options import (
+    ANNOTATION,
+    FASTA,
+    VARIANTS,
     Device,
     Kernel,
     Pieces,
@@ -18,6 +20,7 @@ from meta_spliceai.cli.options import (
     RunsDir,
     Shard,
     SlurmSettings,
+    Writes,
     run_by_executor,
 )
 from meta_spliceai.cli.score import Progress

@@ -9,8 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from meta_spliceai.cli.console import PlainConsole
-from meta_spliceai.cli.guard_paths import FASTA, Writes
-from meta_spliceai.cli.options import LARGEST_SEED
+from meta_spliceai.cli.options import FASTA, LARGEST_SEED, Writes
 from meta_spliceai.errors import InputError
 
 PACKAGED = "packaged"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meta_spliceai.cli.console import PlainConsole, table
-from meta_spliceai.cli.guard_paths import Reads, Writes
 from meta_spliceai.cli.options import (
     LARGEST_SEED,
     MOST_DOLLARS,
@@ -22,8 +21,10 @@ from meta_spliceai.cli.options import (
     Kernel,
     Limit,
     Prices,
+    Reads,
     RunsDir,
     Seed,
+    Writes,
     parse_duration,
     require_device,
 )

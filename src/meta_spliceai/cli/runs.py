@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
-from meta_spliceai.cli.guard_paths import Writes
 from meta_spliceai.cli.leaderboard import METRIC_WIDTH, print_board
-from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir
+from meta_spliceai.cli.options import AsJson, Ledgers, RunsDir, Writes
 from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_value
 
 RECORDED = ("smoke", "seed", "seconds", "device", "started", "finished")

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from meta_spliceai.cli.guard_paths import Writes
-from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Threads
+from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Threads, Writes
 from meta_spliceai.cli.score import announced_model, genome_of, refuse_suffix
 from meta_spliceai.errors import InputError
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meta_spliceai.cli.guard_paths import VARIANTS, Reads, Writes
 from meta_spliceai.cli.options import (
+    VARIANTS,
     Annotation,
     Base,
     Device,
@@ -20,11 +20,13 @@ from meta_spliceai.cli.options import (
     Pieces,
     PlaceOfPieces,
     RayAddress,
+    Reads,
     Reference,
     Regions,
     Shard,
     SlurmSettings,
     Threads,
+    Writes,
     run_by_executor,
 )
 

@@ -10,8 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from meta_spliceai.cli.console import PlainConsole, print_json, styled, table
-from meta_spliceai.cli.guard_paths import Reads, Writes
-from meta_spliceai.cli.options import MOST_ROWS, AsJson, Ledgers, RunsDir
+from meta_spliceai.cli.options import MOST_ROWS, AsJson, Ledgers, Reads, RunsDir, Writes
 from meta_spliceai.errors import InputError, MetaSpliceAIError, unknown_value
 
 DOCUMENT = Path("WISHLIST.md")
