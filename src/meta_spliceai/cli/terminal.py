@@ -53,7 +53,39 @@ class _Bars(Progress):
             self.stop()
 
 
-class Terminal(Callback):
+class Quiet(Callback):
+    """Shows nothing but errors and what came out."""
+
+    def say(self, line: str) -> None:
+        if line.startswith("error"):
+            typer.echo(line, err=True)
+
+    def row(self, label: str) -> Callback:
+        return self
+
+    def conclude(self, outcomes: Sequence[Outcome]) -> None:
+        """Print the rows that have a result: where it is, and how it compares with the baselines.
+
+        A single row that failed has said so; of several, those that failed are named once more at the end, because what
+        they said has scrolled away.
+        """
+        out = PlainConsole(highlight=False, soft_wrap=True)
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.failed):
+            if outcome.error is not None or outcome.run is None:
+                if len(outcomes) > 1:
+                    out.print(f"{outcome.spec.id}: failed: {outcome.error}")
+                continue
+            record = outcome.run.record()
+            how = "finished before" if outcome.reused else "finished"
+            out.print(
+                f"{outcome.spec.id}: {how} in {record['seconds']:.0f} s on {record['device']}: {outcome.run.path}"
+            )
+            # A smoke run says nothing about its model.
+            for verdict in [] if record.get("smoke") else record.get("verdicts", []):
+                out.print(f"  {verdict}")
+
+
+class Terminal(Quiet):
     """A callback that draws bars where somebody can see them and prints a line now and then where not.
 
     `row` gives callbacks for several rows at a time, whose lines and bars carry the row's name.
@@ -75,8 +107,7 @@ class Terminal(Callback):
         self.bars = bars or _Bars(*columns, *times, console=self.console, transient=True)
         self.began = self.last_line = time.perf_counter()
         self.validation = "-"
-        self.steps: dict[str, TaskID] = {}
-        self.training: tuple[str, TaskID] | None = None
+        self.shown: dict[str, TaskID] = {}
         self.pace = ("", 0.0, 0.0)  # what is trained, since when, and what share of it was done then
 
     def row(self, label: str) -> Callback:
@@ -92,8 +123,7 @@ class Terminal(Callback):
         if kind == "step":
             self._show_step(**facts)
         elif kind == "step-end":
-            if (task := self.steps.pop(facts["step"], None)) is not None:
-                self.bars.end(task)
+            self._end(facts["step"])
             if facts["seconds"] is not None:
                 self.say(f"{facts['step']}: {facts['seconds']:.1f} s")
         elif kind == "epoch":
@@ -101,18 +131,28 @@ class Terminal(Callback):
         elif kind == "training":
             self._show_training(facts)
         elif kind == "end":
-            self._end_training()
+            self._end("training")
 
     def _show_step(self, step: str, done: int, total: int | None) -> None:
         text = f"{done:,}" + (f" of {total:,}" if total else "") if done else ""
         if not done:
-            self._end_training()
+            self._end("training")
         if self.console.is_terminal:
-            if step not in self.steps:
-                self.steps[step] = self.bars.begin(self._named(step), total)
-            self.bars.update(self.steps[step], completed=done, text=text)
+            self._draw(step, total, done, text)
         elif done and self._due():
             self.say(f"{step}: {text}")
+
+    def _draw(self, what: str, total: float | None, done: float, text: str) -> None:
+        if what not in self.shown:
+            self.shown[what] = self.bars.begin(self._named(what), total)
+        self.bars.update(self.shown[what], completed=done, text=text)
+
+    def _end(self, what: str) -> None:
+        """Take a step's bar away, or that of a training, whichever fold it is of."""
+        for name in [name for name in self.shown if name.startswith(what)]:
+            self.bars.end(self.shown.pop(name))
+        if what == "training":
+            self.pace = ("", 0.0, 0.0)
 
     def _show_training(self, facts: dict[str, Any]) -> None:
         what = "training" if facts["fold"] is None else f"training fold {facts['fold']}"
@@ -122,19 +162,14 @@ class Terminal(Callback):
             f"{facts['windows_per_second']:,.0f} windows/s  {facts['memory_bytes'] / 1e9:.1f} GB"
         )
         text += "" if self.price_per_hour is None else f"  ${seconds / 3600 * self.price_per_hour:.2f}"
-        if self.console.is_terminal:
-            # An early stop leaves its bar short of the end; the next step or fold takes it away.
-            if self.training is not None and self.training[0] != what:
-                self._end_training()
-            if self.training is None:
-                self.training = (what, self.bars.begin(self._named(what), 1.0))
-            self.bars.update(self.training[1], completed=share, text=text)
-            if share >= 1:
-                self._end_training()
-            return
         if self.pace[0] != what:
+            self._end("training")  # an early stop leaves its bar short of the end
             self.pace = (what, time.perf_counter(), share)
-        if self._due():
+        if self.console.is_terminal:
+            self._draw(what, 1.0, share, text)
+            if share >= 1:
+                self._end("training")
+        elif self._due():
             _, since, before = self.pace  # a resumed training begins with a share done
             left = (time.perf_counter() - since) * (1 - share) / (share - before) if share > before else None
             self.say(f"{what}: {text}" + ("" if left is None else f"  {left:,.0f} s left"))
@@ -144,14 +179,6 @@ class Terminal(Callback):
             return False
         self.last_line = time.perf_counter()
         return True
-
-    def _end_training(self) -> None:
-        if self.training is not None:
-            self.bars.end(self.training[1])
-        self.training, self.pace = None, ("", 0.0, 0.0)
-
-    def conclude(self, outcomes: Sequence[Outcome]) -> None:
-        conclude_in_words(outcomes)
 
 
 class JsonLines(Callback):
@@ -192,37 +219,3 @@ class JsonLines(Callback):
                 "verdicts": record.get("verdicts", []),
             }
             JsonLines(None, self.write, outcome.spec.id)._emit("outcome", facts)
-
-
-class Quiet(Callback):
-    """Shows nothing but errors and what came out."""
-
-    def say(self, line: str) -> None:
-        if line.startswith("error"):
-            typer.echo(line, err=True)
-
-    def row(self, label: str) -> Callback:
-        return self
-
-    def conclude(self, outcomes: Sequence[Outcome]) -> None:
-        conclude_in_words(outcomes)
-
-
-def conclude_in_words(outcomes: Sequence[Outcome]) -> None:
-    """Print the rows that have a result: where it is, and how it compares with the baselines.
-
-    A single row that failed has said so; of several, those that failed are named once more at the end, because what
-    they said has scrolled away.
-    """
-    out = PlainConsole(highlight=False, soft_wrap=True)
-    for outcome in sorted(outcomes, key=lambda outcome: outcome.failed):
-        if outcome.error is not None or outcome.run is None:
-            if len(outcomes) > 1:
-                out.print(f"{outcome.spec.id}: failed: {outcome.error}")
-            continue
-        record = outcome.run.record()
-        how = "finished before" if outcome.reused else "finished"
-        out.print(f"{outcome.spec.id}: {how} in {record['seconds']:.0f} s on {record['device']}: {outcome.run.path}")
-        # A smoke run says nothing about its model.
-        for verdict in [] if record.get("smoke") else record.get("verdicts", []):
-            out.print(f"  {verdict}")
