@@ -182,10 +182,8 @@ JOINT = ("quantile-members",)
 
 HEAD_NAMES = (*HEADS, *JOINT)
 
-OFFERED |= {
-    **{"base network": FAMILIES, "encoder": ENCODERS, "head": HEAD_NAMES, "target": TARGETS},
-    **{"split": SPLITTERS, "split with folds": FOLDERS},
-}
+OFFERED["base network"], OFFERED["encoder"], OFFERED["head"] = FAMILIES, ENCODERS, HEAD_NAMES
+OFFERED["target"], OFFERED["split"], OFFERED["split with folds"] = TARGETS, SPLITTERS, FOLDERS
 
 
 def build_predictor(spec: ExperimentSpec) -> Predictor:
