@@ -15,7 +15,6 @@ from jaxtyping import Int
 from meta_spliceai import resources
 from meta_spliceai.datasets import Loaded, load_dataset
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.experiments.bundle.packed_scores import PackedScores, read_packed_scores
 from meta_spliceai.experiments.run.build import Wanted, make_splits, make_targets
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, ExperimentSpec
@@ -30,6 +29,7 @@ from meta_spliceai.files import cache_dir
 from meta_spliceai.resources.registry import DESCRIPTION, SCORES
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel
+from meta_spliceai.splice_engine.base_layer.packed_scores import PackedScores, read_packed_scores
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
