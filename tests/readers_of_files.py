@@ -17,7 +17,6 @@ from meta_spliceai.datasets.registry import Loaded
 from meta_spliceai.datasets.splicevardb import DATASET, read_splicevardb
 from meta_spliceai.experiments.board.leaderboard import board_table, boards
 from meta_spliceai.experiments.board.shown import as_markdown
-from meta_spliceai.experiments.bundle.packed_scores import read_packed_scores
 from meta_spliceai.experiments.plan.gpu_prices import load_market, read_history
 from meta_spliceai.experiments.predict.read_variants import read_variants
 from meta_spliceai.experiments.spec.rows import load_rows, read_rows, read_text
@@ -25,6 +24,7 @@ from meta_spliceai.experiments.store.ledger import LEDGER
 from meta_spliceai.experiments.store.run_record import RunRecord
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.experiments.wishlist.document import read_wishlist
+from meta_spliceai.splice_engine.base_layer.packed_scores import read_packed_scores
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants

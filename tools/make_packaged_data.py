@@ -23,11 +23,11 @@ import pandas as pd
 from meta_spliceai import resources
 from meta_spliceai.datasets import Loaded, cispliceai_validated, load_dataset
 from meta_spliceai.datasets.human import CONSTRUCT, GENOME, place_in_exons
-from meta_spliceai.experiments.bundle.packed_scores import write_packed_scores
 from meta_spliceai.files import atomic_write, sha256_file
 from meta_spliceai.resources.registry import DESCRIPTION, DEVELOPMENT, FOLDER, SCORES, SEQUENCE, VARIANTS, Resource
 from meta_spliceai.resources.resolve import resolve_choice
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
+from meta_spliceai.splice_engine.base_layer.packed_scores import write_packed_scores
 from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation

@@ -28,6 +28,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 import evidence_results  # noqa: E402
 import wishlist_results  # noqa: E402
 
+from meta_spliceai.experiments.board.shown import Table, as_markdown, estimate, memory, number  # noqa: E402
+
 RESULTS = Path("docs/results/quickstart.json")
 PAIRS = Path("docs/results/pairs.json")
 COMPARED = (("frozen-tiny-scratch", "frozen-tiny-pretrained"), ("windows-in-the-middle", "windows-moved"))
@@ -143,14 +145,11 @@ def _account(data: dict[str, Any], step: str) -> dict[str, Any]:
 
 def leaderboard(kept: dict[str, Any]) -> str:
     """The board as a table, baselines first, in the order of the terminal's leaderboard."""
-    lines = [
-        "| | scorer | " + " | ".join(label for _, label in METRICS) + " |",
-        "|---|---|" + "---|" * len(METRICS),
+    rows = [
+        (line["kind"], line["scorer"], *(estimate(line.get(metric)) for metric, _ in METRICS))
+        for line in kept["board"]["lines"]
     ]
-    for line in kept["board"]["lines"]:
-        cells = [_value(line.get(metric)) for metric, _ in METRICS]
-        lines.append(f"| {line['kind']} | {line['scorer']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return as_markdown(Table(("", "scorer", *(label for _, label in METRICS)), rows, 2))
 
 
 def verdicts(kept: dict[str, Any]) -> str:
@@ -177,44 +176,43 @@ def test_size(kept: dict[str, Any]) -> str:
 
 def parts(kept: dict[str, Any]) -> str:
     """Variants, positions and classes of each part."""
-    lines = ["| part | variants | mutated positions | Splice-altering | Normal | other |", "|---|---|---|---|---|---|"]
+    rows = []
     for name, part in kept["parts"].items():
         classes = part["classes"]
         altering, normal = classes.get("Splice-altering", 0), classes.get("Normal", 0)
         other = part["variants"] - altering - normal
-        lines.append(f"| {name} | {part['variants']:,} | {part['groups']} | {altering:,} | {normal:,} | {other:,} |")
-    return "\n".join([*lines, "", f"The split: {kept['split']}."])
+        counts = part["variants"], part["groups"], altering, normal, other
+        rows.append((name, *(f"{count:,}" for count in counts)))
+    columns = ("part", "variants", "mutated positions", "Splice-altering", "Normal", "other")
+    return f"{as_markdown(Table(columns, rows))}\n\nThe split: {kept['split']}."
 
 
 def account(kept: dict[str, Any]) -> str:
     """What became of every row, step by step."""
     titles = {"data": "the data set", "target": "targets to learn from", "split": "the split"}
-    lines = ["| step | rows | count |", "|---|---|---|"]
+    rows = []
     for step, title in titles.items():
         found = kept["coverage"][step]
-        lines.append(f"| {title} | read | {found['read']:,} |")
-        lines += [f"| | left out: {reason} | {count:,} |" for reason, count in found["left_out"].items()]
-        lines.append(f"| | used | {found['used']:,} |")
-    return "\n".join(lines)
+        rows.append((title, "read", f"{found['read']:,}"))
+        rows += [("", f"left out: {reason}", f"{count:,}") for reason, count in found["left_out"].items()]
+        rows.append(("", "used", f"{found['used']:,}"))
+    return as_markdown(Table(("step", "rows", "count"), rows, 2))
 
 
 def machine(kept: dict[str, Any]) -> str:
     """Where and in what time the numbers came out."""
     environment = kept["environment"]
-    memory = environment.get("memory_bytes")
-    packages = environment["packages"]
+    packages, size = environment["packages"], environment.get("memory_bytes")
     text = f"{environment['cpu']}, {environment['cores']} cores"
-    text += f", {memory / 2**30:.0f} GiB of memory" if memory else ""
+    text += f", {size / 2**30:.0f} GiB of memory" if size else ""
     text += f"; Python {environment['python']}, PyTorch {packages['torch']}, meta-spliceai {packages['meta-spliceai']}."
-    lines = ["| run | seconds | of these base scores | training | peak memory |", "|---|---|---|---|---|"]
+    rows = []
     for row, run in kept["runs"].items():
         steps = run["seconds_by_step"]
-        lines.append(
-            f"| {row} | {run['seconds']:.0f} | {steps.get('base scores', 0):.0f} | {steps.get('training', 0):.0f} | "
-            f"{run['peak_memory_bytes'] / 2**20:.0f} MiB |"
-        )
-    note = "The second run finds the base scores of the first in the cache."
-    return "\n".join([text, "", *lines, "", note])
+        seconds = run["seconds"], steps.get("base scores", 0), steps.get("training", 0)
+        rows.append((row, *(f"{one:.0f}" for one in seconds), memory(run["peak_memory_bytes"])))
+    table = as_markdown(Table(("run", "seconds", "of these base scores", "training", "peak memory"), rows))
+    return f"{text}\n\n{table}\n\nThe second run finds the base scores of the first in the cache."
 
 
 def question(kept: dict[str, Any]) -> str:
@@ -242,14 +240,14 @@ def pairs(root: Path) -> str:
     """Does one thing alone help? Each pair of rows with its paired difference."""
     if not (root / PAIRS).exists():
         return "No pair of rows has been run yet."
-    lines = ["| row | weights | AUPRC | with − without | test |", "|---|---|---:|---:|---|"]
+    rows = []
     for pair in json.loads((root / PAIRS).read_text(encoding="utf-8")):
         for row in pair["rows"]:
             last = row is pair["rows"][-1]
-            change = _value(pair["difference"], signed=True) if last else ""
+            change = estimate(pair["difference"], sign=True) if last else ""
             test = f"{pair['variants']:,} variants; {pair['split']}" if last else ""
-            lines.append(f"| {row['title']} | {row['weights']} | {_value(row['auprc'])} | {change} | {test} |")
-    return "\n".join(lines)
+            rows.append((row["title"], row["weights"], test, estimate(row["auprc"]), change))
+    return as_markdown(Table(("row", "weights", "test", "AUPRC", "with − without"), rows, 3))
 
 
 def losses(root: Path) -> str:
@@ -259,10 +257,7 @@ def losses(root: Path) -> str:
     """
     import pandas as pd
 
-    lines = [
-        "| run | encoder | epochs | lowest training loss | class shares alone | loss explained |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
+    rows = []
     for record in sorted((root / LEDGER).glob("*/run.json")):
         kept = json.loads(record.read_text(encoding="utf-8"))
         training = kept.get("training") or {}
@@ -277,10 +272,10 @@ def losses(root: Path) -> str:
         entropy = sum(_entropy(list(fold["classes"].values())) for fold in folds) / len(folds)
         epochs = sum(fold["epochs_run"] for fold in folds) / len(folds)
         encoder = kept["model"]["config"]["encoder"]
-        explained = f"{100 * (1 - lowest / entropy):.1f} %".replace("-", "−")
-        numbers = f"{epochs:.0f} | {lowest:.3f} | {entropy:.3f} | {explained}"
-        lines.append(f"| {record.parent.name} | {encoder} | {numbers} |")
-    return "\n".join(lines)
+        explained = f"{number(100 * (1 - lowest / entropy), 1)} %"
+        rows.append((record.parent.name, encoder, f"{epochs:.0f}", number(lowest), number(entropy), explained))
+    columns = ("run", "encoder", "epochs", "lowest training loss", "class shares alone", "loss explained")
+    return as_markdown(Table(columns, rows, 2))
 
 
 def _entropy(counts: list[int]) -> float:
@@ -327,29 +322,13 @@ def packaged_variants() -> str:
     from meta_spliceai.datasets import load_dataset
 
     table = load_dataset("packaged-human").variants
-    lines = [
-        "| source | context | variants | Splice-altering | Normal | with a measured effect |",
-        "|---|---|---|---|---|---|",
-    ]
+    found = []
     for (source, context), rows in table.groupby(["source", "context"]):
         classes = rows["classification"].value_counts()
         numbers = (len(rows), classes["Splice-altering"], classes["Normal"], int(rows["effect"].notna().sum()))
-        lines.append(f"| {source} | {context} | {' | '.join(f'{number:,}' for number in numbers)} |")
-    return "\n".join(lines)
-
-
-def _value(value: dict[str, Any] | None, signed: bool = False) -> str:
-    if not value or value["estimate"] is None:
-        return "–"
-    text = _number(value["estimate"], signed)
-    if value["low"] is None or value["high"] is None:
-        return text
-    return f"{text} [{_number(value['low'], signed)}, {_number(value['high'], signed)}]"
-
-
-def _number(value: float, signed: bool = False) -> str:
-    text = f"{value:{'+' if signed else ''}.3f}"
-    return "0.000" if float(text) == 0 else text.replace("-", "−")
+        found.append((source, context, *(f"{count:,}" for count in numbers)))
+    columns = ("source", "context", "variants", "Splice-altering", "Normal", "with a measured effect")
+    return as_markdown(Table(columns, found, 2))
 
 
 def fill(text: str, kept: dict[str, Any] | None, where: str, root: Path = ROOT) -> str:

@@ -77,7 +77,7 @@ def test_blocks_hold_the_kept_numbers(tool):
         "Evaluated on 1,234 test variants at 12 mutated positions, 321 of them Splice-altering",
         "(prevalence) is 0.457. A subset: 400 of 5,524 variants.",
         "| train | 10 | 3 | 4 | 5 | 1 |",
-        "| | left out: why | 2 |",
+        "|  | left out: why | 2 |",
         "| m | 65 | 0 | 20 | 700 MiB |",
         "asks this of 5,524 measured mutants",
         "takes 1.1 minutes and 0.7 GiB of memory on 2 cores (a), after 1.5 minutes of installing.",

@@ -10,8 +10,7 @@ import pytest
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.run.callback import Silent
-from meta_spliceai.experiments.run.job import Clock, Job
-from meta_spliceai.experiments.run.prepare import load_rows_of, prepare
+from meta_spliceai.experiments.run.prepare import Clock, Job, load_rows_of, prepare
 from meta_spliceai.experiments.run.procedures import train_ensemble
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec

@@ -14,11 +14,10 @@ import pytest
 
 from meta_spliceai.errors import InputError, MissingExtraError, RunError
 from meta_spliceai.experiments.execute.queue import Request, carry_out
-from meta_spliceai.experiments.run.callback import Silent
+from meta_spliceai.experiments.run.callback import NEEDS, Silent, check_loggers
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
-from meta_spliceai.experiments.tracking import NEEDS, check_loggers
 
 needs_loggers = pytest.mark.skipif(
     importlib.util.find_spec("lightning") is None, reason="the extra 'tracking' is not installed"
@@ -113,7 +112,7 @@ def test_workers_that_begin_together_share_one_file(tmp_path: Path) -> None:
     """Two processes on a file that is not there yet: each makes MLflow's tables, or finds them whole."""
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from meta_spliceai.experiments.tracking import Tracked\n"
+        "from meta_spliceai.experiments.run.callback import Tracked\n"
         "from meta_spliceai.experiments.run.callback import Silent\n"
         "folder, name = Path(sys.argv[1]), sys.argv[2]\n"
         "(folder / name).mkdir()\n"
@@ -177,7 +176,7 @@ def test_unknown_and_missing_loggers_are_named(monkeypatch: pytest.MonkeyPatch) 
         check_loggers(["mlflo"])
     with pytest.raises(InputError, match=r"unknown logger 'os\.system'"):
         check_loggers(["os.system"])
-    monkeypatch.setattr("meta_spliceai.experiments.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("meta_spliceai.experiments.run.callback.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="needs the optional extra 'tracking'"):
         check_loggers(["mlflow"])
     with pytest.raises(MissingExtraError, match="tracking with csv needs the optional extra 'tracking'"):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from meta_spliceai.experiments.run import job, procedures, utilisation
+from meta_spliceai.experiments.run import prepare, procedures, utilisation
 from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
@@ -123,7 +123,7 @@ def test_the_measurement_is_in_no_step_and_moves_no_random_number(
 ) -> None:
     running: list[str] = []
     inside: list[str] = []
-    measured = job.Clock.__call__
+    measured = prepare.Clock.__call__
 
     @contextmanager
     def watched(self: Any, step: str) -> Iterator[None]:
@@ -139,7 +139,7 @@ def test_the_measurement_is_in_no_step_and_moves_no_random_number(
 
         return call
 
-    monkeypatch.setattr(job.Clock, "__call__", watched)
+    monkeypatch.setattr(prepare.Clock, "__call__", watched)
     monkeypatch.setattr(utilisation, "product_rate", noted("rate", product_rate))
     monkeypatch.setattr(procedures, "training_operations", noted("count", procedures.training_operations))
     rate_here.cache_clear()

@@ -167,7 +167,7 @@ def run(
     from meta_spliceai.cli.terminal import make_screen
     from meta_spliceai.experiments.execute.all_rows import Admission, Place, fates, longer_last, order_rows, run_at
     from meta_spliceai.experiments.execute.queue import Request
-    from meta_spliceai.experiments.tracking import check_loggers
+    from meta_spliceai.experiments.run.callback import check_loggers
 
     place = Place(executor, jobs, ray_address, gpus_per_run, tuple(slurm or ()))
     screen = make_screen(progress, price_per_hour, several=place.several)

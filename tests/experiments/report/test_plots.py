@@ -12,7 +12,7 @@ import pytest
 from meta_spliceai.colours import LOSS_TO_GAIN
 from meta_spliceai.experiments.report import plots
 from meta_spliceai.experiments.report.plots import PlannedPoint
-from meta_spliceai.experiments.report.ranking_curves import GRID, ranking_curves
+from meta_spliceai.experiments.report.views import GRID, ranking_curves
 
 from .conftest import screen
 

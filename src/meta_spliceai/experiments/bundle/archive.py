@@ -22,7 +22,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.experiments.bundle.packed_scores import unpack_scores
 from meta_spliceai.experiments.execute.queue import Screen
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.store.address import code_version
@@ -30,6 +29,7 @@ from meta_spliceai.files import atomic_write, cache_dir, sha256_file
 from meta_spliceai.read_hostile import MALFORMED
 from meta_spliceai.resources.resolve import BUNDLE_INDEX as INDEX
 from meta_spliceai.resources.resolve import MIRROR_VARIABLE
+from meta_spliceai.splice_engine.base_layer.packed_scores import unpack_scores
 from meta_spliceai.splice_engine.base_layer.scores import BUNDLED as SCORES
 from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
 

@@ -19,7 +19,6 @@ from meta_spliceai.datasets.load import FOLDER as DATA
 from meta_spliceai.datasets.load import store_dataset
 from meta_spliceai.errors import InputError, MetaSpliceAIError
 from meta_spliceai.experiments.bundle.archive import ROWS, write_archive
-from meta_spliceai.experiments.bundle.packed_scores import DIGITS, write_packed_scores
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.prepare import choose_rows, load_rows_of
 from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec
@@ -32,6 +31,7 @@ from meta_spliceai.resources.resolve import BUNDLED as ENCODERS
 from meta_spliceai.resources.resolve import HUB_FILES, folder_at_hand
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
+from meta_spliceai.splice_engine.base_layer.packed_scores import DIGITS, write_packed_scores
 from meta_spliceai.splice_engine.base_layer.scores import BUNDLED as SCORES
 from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import digest_in, score_keys

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meta_spliceai.errors import MetaSpliceAIError, RunError
-from meta_spliceai.experiments.run.callback import Callback
+from meta_spliceai.experiments.run.callback import Callback, tracked
 from meta_spliceai.experiments.run.runner import Outcome, prepare_for_parts, run_experiment, train_part
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.experiments.tracking import tracked
 
 TIME_LIMIT = "stopped at the time limit"
 SECONDS_TO_STOP = 60.0  # how long runs may take to write down what is done after they were told to stop

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,9 @@ from jaxtyping import Float
 
 from meta_spliceai.colours import CLASSES, KINDS, LEARNED, LOSS_TO_GAIN, STATES
 from meta_spliceai.experiments.board.shown import estimate, number
-from meta_spliceai.experiments.report.ranking_curves import GRID, Band
+
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.report.views import Band
 
 Record = Mapping[str, Any]
 Trace = dict[str, Any]
@@ -187,7 +189,7 @@ def curves(
     """
     if not series:
         return None
-    grid = np.linspace(0, 1, GRID).round(4)
+    grid = np.linspace(0, 1, len(series[0][2].value)).round(4)
     traces = [lines([0, 1], list(chance), "chance", hoverinfo="skip", line=DOTTED)]
     for (scorer, kind, band), (colour, dash) in zip(series, colours_of([kind for _, kind, _ in series]), strict=True):
         if kind == "learned" and np.isfinite(band.low).all():

@@ -32,7 +32,7 @@ from meta_spliceai.experiments.board.evidence import MEANINGS, evidence_tables, 
 from meta_spliceai.experiments.board.leaderboard import Board, Line, boards, lines_of, test_of
 from meta_spliceai.experiments.report import plots, views
 from meta_spliceai.experiments.report.plots import Plot
-from meta_spliceai.experiments.report.ranking_curves import Band
+from meta_spliceai.experiments.report.views import Band
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.experiments.store.ledger import finished_runs, tidy

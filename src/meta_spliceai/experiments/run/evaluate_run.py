@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +12,7 @@ from jaxtyping import Int
 
 from meta_spliceai.errors import MissingPackageError
 from meta_spliceai.experiments.run.evidence import evaluate_task, gather_evidence
-from meta_spliceai.experiments.run.job import Trained
-from meta_spliceai.experiments.run.prepare import Prepared, digest_of_test
+from meta_spliceai.experiments.run.prepare import Clock, Prepared, Trained, digest_of_test
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.experiments.store.ledger import HEADLINES
@@ -79,9 +77,7 @@ class RunEvaluation:
     notes: tuple[str, ...] = ()
 
 
-def evaluate_run(
-    spec: ExperimentSpec, prepared: Prepared, trained: Trained, clock: Callable[[str], AbstractContextManager[None]]
-) -> RunEvaluation:
+def evaluate_run(spec: ExperimentSpec, prepared: Prepared, trained: Trained, clock: Clock) -> RunEvaluation:
     """Evaluate a trained model on the test part, with the baselines on the same rows.
 
     A head that says where or which kind, but not whether, has no score; then only the baselines stand in the

@@ -1,21 +1,23 @@
-"""From a row to everything a model is trained and evaluated on: variants, base scores, labels, split, windows."""
+"""From a row to everything a model is trained and evaluated on: variants, base scores, labels, split, windows; what a
+run is made with, and what the procedure that trains is given and gives back."""
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float32, Int
 
 from meta_spliceai import resources
 from meta_spliceai.datasets import Loaded, load_dataset
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.experiments.bundle.packed_scores import PackedScores, read_packed_scores
 from meta_spliceai.experiments.run.build import Wanted, make_splits, make_targets
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, ExperimentSpec
@@ -26,10 +28,12 @@ from meta_spliceai.experiments.spec.rows import (
     scale_note,
     smoke_notes,
 )
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.files import cache_dir
 from meta_spliceai.resources.registry import DESCRIPTION, SCORES
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel
+from meta_spliceai.splice_engine.base_layer.packed_scores import PackedScores, read_packed_scores
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -128,6 +132,75 @@ class Prepared:
         return np.where(self.tested_in >= 0, "test", "").astype(object)
 
 
+class Clock:
+    """Seconds spent in each step: those that passed, and those of the processor (all threads added up)."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Measure one step; a step measured twice is added up."""
+        started, busy = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.add({step: time.perf_counter() - started}, {step: time.process_time() - busy})
+
+    def add(self, seconds: dict[str, float], cpu_seconds: dict[str, float]) -> None:
+        """Add seconds that were measured elsewhere, by step (fewer than none: counted twice)."""
+        for kept, added in ((self.seconds, seconds), (self.cpu_seconds, cpu_seconds)):
+            for step, more in added.items():
+                kept[step] = kept.get(step, 0.0) + more
+
+    def in_record(self) -> dict[str, dict[str, float]]:
+        named = {"seconds_by_step": self.seconds, "cpu_seconds_by_step": self.cpu_seconds}
+        return {name: {step: round(spent, 3) for step, spent in steps.items()} for name, steps in named.items()}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run from its beginning to its record: its folder, the row as it is run, the catalogue (`rows`), "cpu" or
+    "cuda", whether it goes on after the last whole epoch, dollars an hour of a rented machine."""
+
+    run: RunDirectory
+    spec: ExperimentSpec
+    rows: dict[str, ExperimentSpec]
+    workspace: Workspace
+    device: str
+    resume: bool
+    callback: Callback
+    clock: Clock
+    price_per_hour: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Work):
+    """A run that is ready to be trained; `run_member` runs another row, or finds its finished run, for ensembles."""
+
+    prepared: Prepared
+    run_member: Callable[[str], RunDirectory]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model's predictions on every row of the table, what they mean by name, and how training went.
+
+    `work` says what share of the device's rate training reached (see `utilisation`); `notes` are sentences that
+    belong on the result.
+    """
+
+    predictions: Float32[np.ndarray, "n outputs"]
+    columns: Callable[[Float32[np.ndarray, "n outputs"]], dict[str, Float32[np.ndarray, " n"]]]
+    curves: pd.DataFrame
+    model: dict[str, Any]
+    training: dict[str, Any]
+    peak_memory_bytes: int
+    work: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
 def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed: int, in_turn: bool = False) -> Chosen:
     """Draw the rows a row of the catalogue asks for.
 
@@ -215,9 +288,7 @@ def _load(name: str, options: tuple[tuple[str, str | int | float | bool], ...]) 
     return load_dataset(name, **dict(options))
 
 
-def prepare(
-    spec: ExperimentSpec, loaded: Loaded, device: str, callback: Callback, clock: Callable[[str], Any]
-) -> Prepared:
+def prepare(spec: ExperimentSpec, loaded: Loaded, device: str, callback: Callback, clock: Clock) -> Prepared:
     """Everything up to training.
 
     Raises:

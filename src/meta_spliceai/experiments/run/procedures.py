@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 from meta_spliceai.errors import RunError
 from meta_spliceai.experiments.run.build import build_predictor
 from meta_spliceai.experiments.run.callback import training_reports
-from meta_spliceai.experiments.run.job import Clock, Job, Trained
+from meta_spliceai.experiments.run.prepare import Clock, Job, Trained
 from meta_spliceai.experiments.run.utilisation import (
     Product,
     in_words,

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from meta_spliceai.experiments.run.evaluate_run import RunEvaluation
-from meta_spliceai.experiments.run.job import Trained, Work
-from meta_spliceai.experiments.run.prepare import Prepared
+from meta_spliceai.experiments.run.prepare import Prepared, Trained, Work
 from meta_spliceai.experiments.run.utilisation import scoring_utilisation
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import at_scale

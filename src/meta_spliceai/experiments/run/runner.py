@@ -17,8 +17,7 @@ from meta_spliceai.experiments.run.build import require_encoder_weights
 from meta_spliceai.experiments.run.callback import Callback, ProgressFile, Silent
 from meta_spliceai.experiments.run.evaluate_run import evaluate_run
 from meta_spliceai.experiments.run.evidence import EVIDENCE
-from meta_spliceai.experiments.run.job import Clock, Job, Trained, Work
-from meta_spliceai.experiments.run.prepare import load_rows_of, prepare
+from meta_spliceai.experiments.run.prepare import Clock, Job, Trained, Work, load_rows_of, prepare
 from meta_spliceai.experiments.run.procedures import (
     fuse,
     train_ensemble,

@@ -9,6 +9,7 @@ whose runs are kept without these rows, the three tidy tables are the only place
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -147,9 +148,14 @@ class Ledger:
 
     def read(self) -> tuple[list[dict[str, Any]], list[Damage]]:
         """All readable entries, oldest first, and the lines that could not be read."""
+        return self.parse(self.path.read_bytes() if self.path.exists() else b"")
+
+    @staticmethod
+    def parse(content: bytes, before: int = 0) -> tuple[list[dict[str, Any]], list[Damage]]:
+        """As `read`, of a ledger's bytes behind so many lines."""
         entries: list[dict[str, Any]] = []
         damage: list[Damage] = []
-        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
+        lines = content.split(b"\n")
         for number, raw in enumerate(lines, start=1):
             if not raw.strip():
                 continue
@@ -162,7 +168,7 @@ class Ledger:
                 TypeError,
                 RecursionError,
             ):  # ValueError: also a number of thousands of digits
-                damage.append(Damage(number, raw[:60].decode("utf-8", "replace"), torn=number == len(lines)))
+                damage.append(Damage(before + number, raw[:60].decode("utf-8", "replace"), torn=number == len(lines)))
             else:
                 entries.append(entry)
         return entries, damage
@@ -271,7 +277,7 @@ def tidy(
     seen: set[str] = set()
     for folder, runs in (known or facts_of(workspace)).items():
         table = _tidy(folder, name, runs, folder == workspace.root, columns or SCHEMAS[name].names)
-        parts.append(table.filter(pc.invert(among(table["run"], seen))))
+        parts.append(table.filter(pc.invert(among(table["run"], seen))) if seen else table)
         seen |= set(pc.unique(table["run"]).to_pylist())
     whole, wanted = pa.concat_tables(parts), list(metrics)
     return whole.filter(among(whole["metric"], wanted)) if wanted else whole
@@ -308,17 +314,16 @@ def add_kept_rows(folder: Path, name: str, run: str, rows: Sequence[Mapping[str,
 
 
 def ledger_damage(folder: Path) -> list[Damage]:
-    """Lines of a folder's ledger that are no event; where the table of runs is current, it says so without reading."""
-    known = _read(folder / FOLDER / "runs.parquet", _RUNS)[1]
-    if known.get("ledger") == _stamp(folder / LEDGER):
-        return [Damage(*one) for one in known["damage"]]
-    return Ledger(folder / LEDGER).damage()
+    """Lines of a folder's ledger that are no event; only what is new since it was last read is read."""
+    known = _read(folder / FOLDER / "runs.parquet", _RUNS, ())[1]
+    return [Damage(*one) for one in _new_entries(folder / LEDGER, known)[0]["damage"]]
 
 
 def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: bool, columns: Sequence[str]) -> pa.Table:
     path = folder / FOLDER / f"{name}.parquet"
     table, known = _read(path, SCHEMAS[name], columns)
-    wanted = {run["run"]: f"{run['at']} {_stamp(folder / run['run'] / SOURCES[name])}" for run in runs}
+    stamps = ((run, _stamp(f"{folder}/{run['run']}/{SOURCES[name]}")) for run in runs)
+    wanted = {run["run"]: f"{run['at']} {stamp}" for run, stamp in stamps}
     wanted |= {run: KEPT for run in wanted if known.get(run) == KEPT}
     if wanted == known:
         return table
@@ -355,24 +360,43 @@ def _well_formed(rows: object, name: str) -> list[dict[str, Any]] | None:
 def _facts(folder: Path, write: bool) -> list[dict[str, Any]]:
     path = folder / FOLDER / "runs.parquet"
     table, before = _read(path, _RUNS)
-    made_from, known = before, {row["run"]: row for row in table.to_pylist()}
-    ledger = _stamp(folder / LEDGER)
-    entries = {run: row["entry"] for run, row in known.items()}
-    if made_from.get("ledger") != ledger:
-        every, damage = Ledger(folder / LEDGER).read()
-        made_from = {"ledger": ledger, "damage": [[one.line, one.text, one.torn] for one in damage]}
-        short = [{key: value for key, value in entry.items() if key not in _LONG} for entry in _latest(every)]
-        entries = {entry["run"]: json.dumps(entry) for entry in short}
-    rows = []
+    known = {row["run"]: row for row in table.to_pylist()}
+    made_from, new, anew = _new_entries(folder / LEDGER, before)
+    entries = {} if anew else {run: row["entry"] for run, row in known.items()}
+    for entry in new:
+        entries.pop(entry["run"], None)
+        entries[entry["run"]] = json.dumps({key: value for key, value in entry.items() if key not in _LONG})
+    rows, changed = [], made_from != before
     for run, entry in entries.items():
-        signature = " ".join(_stamp(folder / run / file) for file in ("run.json", "data.json"))
+        signature = " ".join(_stamp(f"{folder}/{run}/{file}") for file in ("run.json", "data.json"))
         row = known.get(run, {})
         if row.get("signature") != signature:
             row = {"run": run, "signature": signature, "folder": json.dumps(_of_folder(folder / run))}
+            changed = True
         rows.append({**row, "entry": entry})
-    if write and rows and (rows, made_from) != (list(known.values()), before):
+    if write and rows and changed:
         _write(path, pa.Table.from_pylist(rows, _RUNS), made_from)
     return [json.loads(row["entry"]) | json.loads(row["folder"]) for row in rows]
+
+
+def _new_entries(ledger: Path, known: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]], bool]:
+    """How far the ledger is read now, the latest finished entries that it got since it was last read, and whether it
+    was read from its start, as one must be that was not only appended to."""
+    stamp = _stamp(ledger)
+    if known.get("ledger") == stamp:
+        return known, [], False
+    content, end = ledger.read_bytes() if ledger.is_file() else b"", int(known.get("end", 0))
+    anew = end > len(content) or known.get("digest") != _digest(content[:end])
+    end, told = (0, []) if anew else (end, known["damage"])
+    entries, damage = Ledger.parse(content[end:], content.count(b"\n", 0, end))
+    # A last line that is still being written, or was cut off, is read again.
+    told = [*(one for one in told if not one[2]), *([one.line, one.text, one.torn] for one in damage)]
+    end = content.rfind(b"\n") + 1
+    return {"ledger": stamp, "end": end, "digest": _digest(content[:end]), "damage": told}, _latest(entries), anew
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _of_folder(run: Path) -> dict[str, Any]:
@@ -419,9 +443,9 @@ def _object(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _stamp(file: Path) -> str:
+def _stamp(file: Path | str) -> str:
     try:
-        status = file.stat()
+        status = os.stat(file)
     except OSError:
         return "absent"
     return f"{status.st_mtime_ns}-{status.st_size}"

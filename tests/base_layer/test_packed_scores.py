@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from meta_spliceai.errors import IntegrityError
-from meta_spliceai.experiments.bundle.packed_scores import unpack_scores, write_packed_scores
+from meta_spliceai.splice_engine.base_layer.packed_scores import unpack_scores, write_packed_scores
 from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache
 
 DIGEST = "ab" * 32
