@@ -16,7 +16,7 @@ from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.read_hostile import LARGEST_TABLE, limit, one_error
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
-from meta_spliceai.splice_engine.genome.source import GRCH37
+from meta_spliceai.splice_engine.genome.sequence import GRCH37
 from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
 ALTERING_SCORE = -2.0

@@ -10,7 +10,7 @@ from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
-from meta_spliceai.splice_engine.genome.source import GRCH38
+from meta_spliceai.splice_engine.genome.sequence import GRCH38
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage
 
 GOLD = {"AL": "acceptors_lost", "DL": "donors_lost", "AG": "acceptors_gained", "DG": "donors_gained"}

@@ -9,7 +9,7 @@ import pandas as pd
 from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
-from meta_spliceai.splice_engine.genome.source import GRCH37, build_name
+from meta_spliceai.splice_engine.genome.sequence import GRCH37, build_name
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, UNKNOWN, Coverage
 
 POPULATION = ("gnomAD_v2.1",)

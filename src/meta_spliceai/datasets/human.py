@@ -29,7 +29,7 @@ from meta_spliceai.read_hostile import LARGEST_TABLE, limit, one_error, text_lin
 from meta_spliceai.splice_engine.genome.annotation import NO_GENE, TWO_STRANDS, GeneAnnotation, find_tested_exon
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 from meta_spliceai.splice_engine.genome.human_genome import genome_in_words, human_genome
-from meta_spliceai.splice_engine.genome.source import GRCH37, GRCH38, MemoryGenome, SequenceSource, build_name
+from meta_spliceai.splice_engine.genome.sequence import GRCH37, GRCH38, MemoryGenome, SequenceSource, build_name
 from meta_spliceai.splice_engine.variants.alleles import NO_SEQUENCE, Chain, check_reference, lift_over, merge_alleles
 from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table, describe
 

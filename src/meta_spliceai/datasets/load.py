@@ -53,8 +53,7 @@ from meta_spliceai.splice_engine.genome.human_genome import (
     whole_genome,
 )
 from meta_spliceai.splice_engine.genome.packed import Interval, PackedGenome, write_packed
-from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.genome.source import GRCH37, GRCH38, JoinedSources, SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import GRCH37, GRCH38, JoinedSources, SequenceSource, decode
 from meta_spliceai.splice_engine.variants.alleles import NO_PLACE, Chain, merge_alleles
 from meta_spliceai.splice_engine.variants.table import CONFLICTING, Coverage, as_variant_table, describe
 

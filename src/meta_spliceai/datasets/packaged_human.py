@@ -18,7 +18,7 @@ from meta_spliceai.datasets.human import CONSTRUCT, CONTEXTS, GENOME, check_cont
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.resources.registry import DESCRIPTION, SEQUENCE, VARIANTS
 from meta_spliceai.splice_engine.genome.packed import PackedGenome
-from meta_spliceai.splice_engine.genome.source import GRCH38
+from meta_spliceai.splice_engine.genome.sequence import GRCH38
 from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table, describe
 
 EITHER = "either"

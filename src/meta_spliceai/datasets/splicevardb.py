@@ -23,7 +23,7 @@ from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.resources.resolve import find_here, handed_out, sha256_once
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, bare_contig
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
-from meta_spliceai.splice_engine.genome.source import GRCH37, build_name
+from meta_spliceai.splice_engine.genome.sequence import GRCH37, build_name
 from meta_spliceai.splice_engine.variants.alleles import Chain, merge_class
 from meta_spliceai.splice_engine.variants.table import CLASSES, LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 

@@ -20,8 +20,7 @@ from meta_spliceai import resources
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import encode
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, encode
 from meta_spliceai.splice_engine.variants.alleles import check_reference
 from meta_spliceai.splice_engine.variants.table import (
     LOW_FREQUENCY,

@@ -24,8 +24,7 @@ from meta_spliceai.splice_engine.base_layer.incremental import IncrementalScorer
 from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel, one_hot
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache, content_key
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.table import describe
 
 Progress = Callable[[int, int], None]

@@ -23,8 +23,7 @@ from jaxtyping import Int64, UInt8
 from meta_spliceai.errors import InputError, IntegrityError, MissingPackageError
 from meta_spliceai.files import cache_dir, cached_json, sha256_file
 from meta_spliceai.read_hostile import MALFORMED
-from meta_spliceai.splice_engine.genome.sequence import encode
-from meta_spliceai.splice_engine.genome.source import SequenceSource, check_lengths, gather
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource, check_lengths, encode, gather
 
 _MOST_BETWEEN = 1 << 20
 """Bytes between two sequences: a header line and blank lines."""

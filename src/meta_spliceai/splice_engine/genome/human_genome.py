@@ -22,13 +22,15 @@ from meta_spliceai.resources.resolve import download, find_here, mirror_addresse
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 from meta_spliceai.splice_engine.genome.packed import PackagedGenes, RegionFasta, SparseGenome, holds_regions
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import (
+from meta_spliceai.splice_engine.genome.sequence import (
     CHROMOSOME_LENGTHS,
     GRCH37,
     GRCH38,
+    N_CODE,
     SequenceSource,
     build_name,
+    decode,
+    reverse_complement,
 )
 
 AUTO, REGIONS, PACKAGED_GENES = "auto", "regions", "packaged-genes"

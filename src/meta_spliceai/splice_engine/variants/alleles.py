@@ -13,8 +13,7 @@ import pandas as pd
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.read_hostile import text_lines
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource, decode, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.table import CONFLICTING, UNKNOWN, Coverage, as_variant_table, describe
 
 NO_CONTIG = "contig not in genome"

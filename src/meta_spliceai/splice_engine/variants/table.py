@@ -12,8 +12,7 @@ import pandas as pd
 from jaxtyping import Int, UInt8
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource, encode, reverse_complement
 
 SPLICE_ALTERING = "Splice-altering"
 LOW_FREQUENCY = "Low-frequency"

@@ -24,7 +24,7 @@ from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants, to_bcf
 from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, bare_contig
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 
 NEIGHBOURS = 5_000
 """Bases between two variants up to which they may share a reference, which is what the networks see on either side."""
