@@ -45,11 +45,9 @@ _COLUMNS = 6400
 
 @lru_cache(maxsize=256)
 def _matrices(taps: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(into the products [points, N], of the taps [points, taps], back [rows, points]), in double precision.
-
-    y[n] = Σ_j w[j]·x[n + j] is the cyclic correlation of length N at n < rows, where nothing wraps around:
-    Y_f = X_f·conj(W_f) at each frequency f.
-    """
+    """(into the products [points, N], of the taps [points, taps], back [rows, points]), in double precision. y[n] = Σ_j
+    w[j]·x[n + j] is the cyclic correlation of length N at n < rows, where nothing wraps around: Y_f = X_f·conj(W_f) at
+    each frequency f."""
     length = rows + taps - 1
     into, of_taps, back = [], [], []
     n_in, n_taps, n_out = np.arange(length), np.arange(taps), np.arange(rows)
@@ -276,11 +274,9 @@ def _as_right(b: Float32[Tensor, "*batch inner columns"]) -> BFloat16[Tensor, "*
 def _product(
     left: BFloat16[Tensor, "*batch rows three_inner"], right: BFloat16[Tensor, "*batch three_inner columns"]
 ) -> Float32[Tensor, "*batch rows columns"]:
-    """The product of two matrices in parts, summed in float32.
-
-    A CPU has no such product: there the parts, which float32 holds exactly, are multiplied in float32. The numbers are
-    those of a GPU but for the order of summation; the time is not.
-    """
+    """The product of two matrices in parts, summed in float32. A CPU has no such product: there the parts, which
+    float32 holds exactly, are multiplied in float32. The numbers are those of a GPU but for the order of summation; the
+    time is not."""
     if left.device.type == "cpu":
         return left.float() @ right.float()
     multiply = torch.mm if left.ndim == 2 else torch.bmm

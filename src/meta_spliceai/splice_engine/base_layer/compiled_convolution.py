@@ -248,9 +248,7 @@ def _signals(dilation: int, length: int, rows: int) -> int:
 @lru_cache(maxsize=4096)
 def best_block(taps: int, dilation: int, length: int) -> tuple[int, int]:
     """(rows, points of the transform) of the blocks that cover `length` positions in the least time; (1, 0): directly.
-
-    In cycles as counted on an AVX2 processor; others want them in about the same proportion.
-    """
+    In cycles as counted on an AVX2 processor; others want them in about the same proportion."""
     choices = [(80.0 * taps * length, (1, 0))]
     for size in _SIZES:
         if size >= taps:

@@ -244,13 +244,10 @@ class SiteHead(nn.Module):
 
 
 def load_pangolin(path: Path, tissue: str) -> SpliceAINetwork:
-    """One network of Pangolin with the head of the tissue it was trained on last.
-
-    A published file carries eight heads: for four tissues the probability that a position is a splice site, and its
-    usage. Its last training was on one tissue, whose index stands in the file's name
-    (`final.<replicate>.<index>.3.v2`), and only that tissue's probability is used (channels 1, 4, 7 and 10 of the
-    published code's twelve).
-    """
+    """One network of Pangolin with the head of the tissue it was trained on last. A published file carries eight heads:
+    for four tissues the probability that a position is a splice site, and its usage. Its last training was on one
+    tissue, whose index stands in the file's name (`final.<replicate>.<index>.3.v2`), and only that tissue's probability
+    is used (channels 1, 4, 7 and 10 of the published code's twelve)."""
     state = _read_torch_state(path)
     heads = [f"conv_last{number + 1}" for number in range(2 * len(TISSUES))]
     missing = [name for name in heads if f"{name}.weight" not in state]

@@ -96,12 +96,10 @@ class SoftmaxHead(nn.Module):
 
 
 class SpliceAINetwork(nn.Module):
-    """A SpliceAI-shaped network.
-
-    Inputs are one-hot bases in transcript orientation, channels A, C, G, T; N is a column of zeros. Outputs are given
-    for the positions that have `flank` bases on either side. `head`: a pointwise module [batch, channels, length] ->
-    [batch, outputs, length]; a softmax over `architecture.outputs` (channels as `CHANNELS`) by default.
-    """
+    """A SpliceAI-shaped network. Inputs are one-hot bases in transcript orientation, channels A, C, G, T; N is a column
+    of zeros. Outputs are given for the positions that have `flank` bases on either side. `head`: a pointwise module
+    [batch, channels, length] -> [batch, outputs, length]; a softmax over `architecture.outputs` (channels as
+    `CHANNELS`) by default."""
 
     def __init__(self, architecture: Architecture, head: nn.Module | None = None) -> None:
         super().__init__()
@@ -248,12 +246,9 @@ def networks_digest(networks: tuple[SpliceAINetwork, ...]) -> str:
 
 def trunk_of(model: BaseModel) -> BaseModel:
     """The model without its heads, whose "probabilities" are what these read: the sum of skip connections, 32 channels
-    a network.
-
-    Channels of different networks mean different things, so that nothing is averaged: each network is a slot of its
-    own. Everything that scores a model (incremental or full) works on it, alignment of insertions and deletions
-    included: deleted positions are 0, inserted ones are folded into `pos` by the maximum of each channel.
-    """
+    a network. Channels of different networks mean different things, so that nothing is averaged: each network is a slot
+    of its own. Everything that scores a model (incremental or full) works on it, alignment of insertions and deletions
+    included: deleted positions are 0, inserted ones are folded into `pos` by the maximum of each channel."""
     bare = []
     for network in model.networks:
         trunk = SpliceAINetwork(network.architecture, head=nn.Identity())

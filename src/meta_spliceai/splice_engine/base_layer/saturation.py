@@ -111,10 +111,8 @@ def stretch_of_gene(name: str, annotation: GeneAnnotation) -> Stretch:
 
 def all_changes(stretch: Stretch, genome: SequenceSource, kinds: Sequence[str], start: int, end: int) -> pd.DataFrame:
     """Every change of the bases [start, end) of a stretch, as VCF writes them; sites that are N are passed over.
-
     Columns beside those that scoring needs: `kind`; `site`, the changed base's 1-based position; `base`, the letter it
-    is changed to, "-" for a deletion, "+A" and so on for an insertion behind it.
-    """
+    is changed to, "-" for a deletion, "+A" and so on for an insertion behind it."""
     # One base more on the left: a deletion is written with the base before it.
     bases = decode(genome.fetch(stretch.chrom, start - 1, end))
     rows: list[tuple[int, str, str, str, int, str]] = []
@@ -138,11 +136,9 @@ def all_changes(stretch: Stretch, genome: SequenceSource, kinds: Sequence[str], 
 
 
 def numbers_of(scores: BaseScores, table: pd.DataFrame) -> pd.DataFrame:
-    """Scores and positions of each variant as columns, in SpliceAI's names: DS_AG … DP_DL.
-
-    Positions count along the plus strand. Models without acceptor and donor have DS_GAIN, DS_LOSS (negative), DP_GAIN
-    and DP_LOSS. `delta` is the signed Δ of the largest |Δ|.
-    """
+    """Scores and positions of each variant as columns, in SpliceAI's names: DS_AG … DP_DL. Positions count along the
+    plus strand. Models without acceptor and donor have DS_GAIN, DS_LOSS (negative), DP_GAIN and DP_LOSS. `delta` is the
+    signed Δ of the largest |Δ|."""
     delta = scores.delta
     minus = table["strand"].to_numpy() == "-"
     delta[minus] = delta[minus, ::-1]

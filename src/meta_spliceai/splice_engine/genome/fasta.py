@@ -178,11 +178,9 @@ def _describes(path: Path, index: Path, blocks: Path | None) -> bool:
 
 
 class _Text:
-    """The uncompressed bytes of a FASTA file at any place; of a bgzipped one by the index of its blocks.
-
-    The index of blocks (.gzi) is a count and pairs of places, compressed and uncompressed, as 64-bit little-endian
-    integers; the first block, at 0 and 0, is left out. What is wrong with it is raised as one of `MALFORMED`.
-    """
+    """The uncompressed bytes of a FASTA file at any place; of a bgzipped one by the index of its blocks. The index of
+    blocks (.gzi) is a count and pairs of places, compressed and uncompressed, as 64-bit little-endian integers; the
+    first block, at 0 and 0, is left out. What is wrong with it is raised as one of `MALFORMED`."""
 
     def __init__(self, handle: IO[bytes], blocks: Path | None) -> None:
         self._handle = handle

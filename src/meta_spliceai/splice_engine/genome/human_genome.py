@@ -129,12 +129,10 @@ def genome_addresses(build: str) -> list[str]:
 
 
 def get_genome(build: str, annotation: Callable[[], GeneAnnotation]) -> Path:
-    """The genome's file in the cache, made if it is not there yet; `annotation` gives the genes of that build.
-
-    The gzipped FASTA file comes from `<mirror>/genome/hg38.fa.gz` (or hg19) or from UCSC. It is kept only when its
+    """The genome's file in the cache, made if it is not there yet; `annotation` gives the genes of that build. The
+    gzipped FASTA file comes from `<mirror>/genome/hg38.fa.gz` (or hg19) or from UCSC. It is kept only when its
     chromosomes have the build's lengths and the genes' introns begin with GT and end with AG. InputError: another
-    build, or no whole genome; MissingResourceError: it cannot be downloaded.
-    """
+    build, or no whole genome; MissingResourceError: it cannot be downloaded."""
     build = build_name(build)
     target = cached_genome(build)
     if target.is_file():

@@ -223,12 +223,10 @@ class SparseGenome(StretchedGenome):
 
 
 class RegionFasta(SparseGenome):
-    """Regions `>chr1:946174-948232` (1-based inclusive, plus strand; plain or gzipped) as one genome.
-
-    The first opening reads the whole file into the cache, keyed by the file's content; later openings map it.
-    InputError: no such file, or a header that is no region (with its record's number); IntegrityError: truncated, a
-    region whose length is not what its name says, overlapping regions that disagree.
-    """
+    """Regions `>chr1:946174-948232` (1-based inclusive, plus strand; plain or gzipped) as one genome. The first opening
+    reads the whole file into the cache, keyed by the file's content; later openings map it. InputError: no such file,
+    or a header that is no region (with its record's number); IntegrityError: truncated, a region whose length is not
+    what its name says, overlapping regions that disagree."""
 
     def __init__(self, path: Path, build: str) -> None:
         self.path = Path(path)

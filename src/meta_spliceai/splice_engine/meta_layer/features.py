@@ -198,12 +198,9 @@ def frozen_features(
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureData | None:
     """The frozen encoder's features of all windows, from the cache (`folder`) as far as they are there; what is missing
-    is computed (`write`), or None is returned.
-
-    The file is named by the encoder's weights, its settings and the distinct sequences. Blocks have checksums: a
-    damaged or missing one is computed again. Finished blocks outlive an interruption. Two processes wait for each
-    other.
-    """
+    is computed (`write`), or None is returned. The file is named by the encoder's weights, its settings and the
+    distinct sequences. Blocks have checksums: a damaged or missing one is computed again. Finished blocks outlive an
+    interruption. Two processes wait for each other."""
     joined = torch.cat((data.ref, data.alt)).cpu().numpy()
     sequences, places = np.unique(joined, axis=0, return_inverse=True)
     slots = torch.from_numpy(places.reshape(-1).astype(np.int64))
@@ -271,10 +268,8 @@ class FeatureStore:
         progress: Callable[[int, int], None] | None = None,
     ) -> int | None:
         """Have every block: how many sequences had to be computed; None where some are missing and `write` is false.
-
         `compute` gives the features of a stretch of the sequences; `progress` is called with sequences done and
-        sequences in all. RunError where the disk is full or the folder cannot be written to.
-        """
+        sequences in all. RunError where the disk is full or the folder cannot be written to."""
         sequences, lock = self.shape[0], FileLock(f"{self.path}.lock")
         with _writing_to(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)

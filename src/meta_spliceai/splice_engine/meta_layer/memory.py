@@ -51,10 +51,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class OutOfMemory(RunError):
-    """Training needs more memory than the device has.
-
-    `tried`: smaller batches were tried, and `fits` is the largest of them that fits, None if not even one row did.
-    """
+    """Training needs more memory than the device has. `tried`: smaller batches were tried, and `fits` is the largest of
+    them that fits, None if not even one row did."""
 
     def __init__(
         self, device: str, batch_size: int, accumulate: int, window: int, tried: bool = False, fits: int | None = None

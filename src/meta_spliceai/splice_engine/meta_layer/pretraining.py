@@ -120,10 +120,8 @@ def _stretches(source: SequenceSource) -> Iterator[Stretch]:
 
 
 def packaged_genes(hold_out: Sequence[str]) -> Corpus:
-    """The whole human genes (exons and introns, transcript orientation) of PyPI's frame-alignment-checks.
-
-    Genes without coordinates are left out: it is not known which side of the hold-out they belong to.
-    """
+    """The whole human genes (exons and introns, transcript orientation) of PyPI's frame-alignment-checks. Genes without
+    coordinates are left out: it is not known which side of the hold-out they belong to."""
     genes = sorted(packaged_transcripts(), key=lambda gene: gene[0])
     return _join(
         "genes of frame-alignment-checks", ((str(place["chrom"]), codes) for _, place, codes in genes), hold_out

@@ -236,11 +236,9 @@ class Trainer:
 
     @torch.inference_mode()
     def validate(self, batches: IndexBatches) -> tuple[float, float]:
-        """Loss over all validation rows, and Pearson's r of predictions and labels (NaN where it is not defined).
-
-        One loss over all rows at once: the mean of batch means would depend on the batch size. Classes keep their
-        natural weight, whatever the balance in training.
-        """
+        """Loss over all validation rows, and Pearson's r of predictions and labels (NaN where it is not defined). One
+        loss over all rows at once: the mean of batch means would depend on the batch size. Classes keep their natural
+        weight, whatever the balance in training."""
         self.predictor.eval()
         predictions = torch.cat([self.predict(rows) for rows in batches])
         labels = self.labels[batches.rows]

@@ -220,10 +220,8 @@ def _alike(table: pd.DataFrame, genome: SequenceSource, codes: np.ndarray, windo
 def canonical_kmers(
     windows: UInt8[np.ndarray, "rows length"], k: int = K
 ) -> tuple[UInt64[np.ndarray, " kmers"], Int64[np.ndarray, " kmers"]]:
-    """The k-mers (of at most 31 bases) of every window, and the row each comes from; those with an N are left out.
-
-    A k-mer and its reverse complement are the same number (the smaller of the two), so that strand does not matter.
-    """
+    """The k-mers (of at most 31 bases) of every window, and the row each comes from; those with an N are left out. A
+    k-mer and its reverse complement are the same number (the smaller of the two), so that strand does not matter."""
     kmers = [np.empty(0, dtype=np.uint64)]
     rows = [np.empty(0, dtype=np.int64)]
     for start in range(0, len(windows), _ROWS_AT_ONCE):

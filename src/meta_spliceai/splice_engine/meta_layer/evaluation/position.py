@@ -91,11 +91,9 @@ def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = N
 
 
 def changed_span(table: pd.DataFrame) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
-    """First and last changed reference base of every variant, 1-based inclusive, plus strand.
-
-    Bases that both alleles share at their ends (a VCF's anchor base) are no change. An insertion changes no base; its
-    span is the two bases between which it falls.
-    """
+    """First and last changed reference base of every variant, 1-based inclusive, plus strand. Bases that both alleles
+    share at their ends (a VCF's anchor base) are no change. An insertion changes no base; its span is the two bases
+    between which it falls."""
     first = np.empty(len(table), dtype=np.int64)
     last = np.empty(len(table), dtype=np.int64)
     for row, (pos, ref, alt) in enumerate(zip(table["pos"], table["ref"], table["alt"], strict=True)):

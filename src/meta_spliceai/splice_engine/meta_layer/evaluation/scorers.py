@@ -270,10 +270,8 @@ class Evaluation:
         return found.iloc[0]
 
     def leaderboard(self, metric: str = "auprc") -> pd.DataFrame:
-        """One row a scorer with every metric's estimate, low and high: baselines first, then base, then learned.
-
-        Within a kind the best in `metric` stands first; undefined ones last.
-        """
+        """One row a scorer with every metric's estimate, low and high: baselines first, then base, then learned. Within
+        a kind the best in `metric` stands first; undefined ones last."""
         names = list(dict.fromkeys(self.metrics["metric"]))
         if metric not in names:
             raise unknown_value("metric", metric, names)

@@ -117,11 +117,9 @@ class PairReadout(nn.Module):
 
 
 class SitesReadout(nn.Module):
-    """Reads the variant's surroundings as `PairReadout` does, and beside them the exon's two sites.
-
-    The first place of the features is the exon's acceptor and the last one its donor, the places between lie around the
-    variant. Equal sequences give a difference of exactly zero here too.
-    """
+    """Reads the variant's surroundings as `PairReadout` does, and beside them the exon's two sites. The first place of
+    the features is the exon's acceptor and the last one its donor, the places between lie around the variant. Equal
+    sequences give a difference of exactly zero here too."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
