@@ -69,13 +69,9 @@ def load(
     annotation: str | None = None,
     chain: str | None = None,
 ) -> Loaded:
-    """BRCA1's substitutions with an RNA score as a variant table.
-
-    Args: as `datasets.human` says.
-
-    Rows are grouped by exon (the set is one gene). Columns beside the schema's: hgvs, consequence, function_class,
-    rna_score_1, rna_score_2, genome_chrom, genome_pos (GRCh37).
-    """
+    """BRCA1's substitutions with an RNA score as a variant table; options as `datasets.human` says. Rows are grouped by
+    exon (the set is one gene). Columns beside the schema's: hgvs, consequence, function_class, rna_score_1,
+    rna_score_2, genome_chrom, genome_pos (GRCh37)."""
     source = human.source_file(DATASET, path)
     where = str(source.path)
     rows = read_sheet(source.path)

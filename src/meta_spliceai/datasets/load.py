@@ -206,11 +206,8 @@ def _placed_in(build: str, loaded: Loaded) -> Loaded:
 
 
 class State(NamedTuple):
-    """Whether a data set's files are on this machine.
-
-    Attributes:
-        here: which edition, "yes" where there is only one, what is wrong; empty if they are not.
-    """
+    """Whether a data set's files are on this machine; `here`: which edition, "yes" where there is only one, empty if
+    they are not."""
 
     here: str
     paths: tuple[str, ...]

@@ -85,21 +85,19 @@ def evaluate(
 ) -> Evaluation:
     """Every metric of every scorer on the rows that all of them score.
 
-    Positives are Splice-altering, negatives Normal unless asked otherwise; other classes are in no binary metric and
-    are counted. The correlation with the validated Δ uses the rows that have one, that with the measured effect all
-    rows with a measurement. A metric that is undefined is NaN with a reason.
+    Positives are Splice-altering, negatives Normal unless asked otherwise (MFASS's own question has Low-frequency there
+    as well); other classes are in no binary metric and are counted. The correlation with the validated Δ uses the rows
+    that have one, that with the measured effect all rows with a measurement. A metric that is undefined is NaN with a
+    reason.
 
     Args:
         predictions: one row a test variant: the columns PREDICTION_COLUMNS and, for each scorer, `{name}.score` and
             (optional) `{name}.signed`.
         reference: the scorer all others are compared with, besides every baseline and base scorer; None for none.
         n_boot: bootstrap resamples over `group`; 0 for no intervals.
-        points: recalls, list lengths, thresholds and false-positive rates.
-        negatives: classes of the negative side (MFASS's own question has Low-frequency there as well).
         fewest_scored: share of the rows that a scorer must score to be evaluated.
 
-    Raises:
-        InputError: see `check_predictions`; an unknown reference; no rows scored by all scorers.
+    InputError: see `check_predictions`; an unknown reference; no rows scored by all scorers.
     """
     points = points or OperatingPoints()
     negatives = check_negatives(negatives)
