@@ -82,11 +82,8 @@ def best_blocks(taps: int, rows: int, channels: int) -> tuple[int, int]:
 
 
 def convolution_operations(taps: int, channels: int, dilation: int, length: int, batch: int, rows: int | None) -> float:
-    """Floating-point operations of a convolution by blocks, whole blocks included.
-
-    Args:
-        rows: outputs (in steps of the dilation) of a block; chosen for the least work if None.
-    """
+    """Floating-point operations of a convolution by blocks of so many `rows` (outputs in steps of the dilation; chosen
+    for the least work if None), whole blocks included."""
     blocks, rows = _cut(taps, channels, dilation, length, rows)
     return 2.0 * blocks * dilation * batch * block_cost(taps, rows, channels)
 
@@ -157,16 +154,13 @@ class BlockConvolution:
         *,
         add: bool,
     ) -> None:
-        """Write, or add, the convolution of x's first positions to the first `length` positions of `out`.
+        """Write, or add, the convolution of x's first positions to the first `length` positions of `out`. Both are
+        contiguous, with room for whole blocks (see `positions`): zeros are written behind x's inputs, and what is
+        behind `length` of `out` is not to be used.
 
-        A position's result depends on which other columns (batch members, residues, blocks) run with it by no more
-        than rounding: where the library of matrix products sums in one order whatever the width (MKL on Intel), not at
-        all, but for products of one row, which are avoided here.
-
-        Args:
-            x: contiguous; with room for whole blocks (see `positions`), and zeros are written behind its inputs.
-            out: contiguous; with room for whole blocks. What is behind `length` is not to be used.
-            rows: outputs (in steps of the dilation) of a block; chosen for the least work if None.
+        A position's result depends on which other columns (batch members, residues, blocks) run with it by no more than
+        rounding: where the library of matrix products sums in one order whatever the width (MKL on Intel), not at all,
+        but for products of one row, which are avoided here.
         """
         blocks, rows = _cut(self.taps, len(self._bias), self.dilation, length, rows)
         positions = blocks * rows * self.dilation

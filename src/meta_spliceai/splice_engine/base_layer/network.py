@@ -164,19 +164,12 @@ class BaseIdentity:
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Networks that score together.
+    """Networks that score together: in evaluation mode, on one device, all with the same flank and number of outputs.
 
     A network's outputs are averaged with those of the other networks of its slot, in probability space. The ensembles
     of SpliceAI, OpenSpliceAI and CI-SpliceAI have one slot; Pangolin has one slot a tissue, three networks each.
-
-    Attributes:
-        networks: members, in evaluation mode, on one device, all with the same flank and number of outputs.
-        channels: names of the scores' channels: each slot's outputs, slots one after the other.
-        slots: slot of each network; all in slot 0 by default.
-        digest: identity of architecture and weights (SHA-256, hexadecimal), computed when empty.
-
-    Raises:
-        IntegrityError: a weight is not finite.
+    `channels`: each slot's outputs, slots one after the other; `digest`: identity of architecture and weights
+    (SHA-256), computed when empty. IntegrityError: a weight is not finite.
     """
 
     name: str

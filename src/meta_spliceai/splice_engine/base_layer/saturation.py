@@ -212,11 +212,8 @@ def check_drawable(out: Path) -> str:
 
 
 def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> int:
-    """Draw the table that `saturate` wrote (its columns `site`, `base`, `delta`) into a .png or .svg file.
-
-    Returns:
-        Bases that one column stands for: 1, or more for a long stretch, of which the largest |Δ| is shown.
-    """
+    """Draw the table that `saturate` wrote (its columns `site`, `base`, `delta`) into a .png or .svg file; bases that
+    one column stands for: 1, or more for a long stretch, of which the largest |Δ| is shown."""
     kind = check_drawable(out)
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg

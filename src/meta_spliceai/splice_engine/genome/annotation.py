@@ -64,11 +64,7 @@ class Gene:
 
 
 class GeneAnnotation:
-    """A set of genes, looked up by place or by name.
-
-    Attributes:
-        build: "GRCh37", "GRCh38" or what the source says.
-    """
+    """A set of genes ("GRCh37", "GRCh38" or what the source says), looked up by place or by name."""
 
     def __init__(self, genes: Iterable[Gene], build: str, name: str) -> None:
         self.genes: tuple[Gene, ...] = tuple(genes)

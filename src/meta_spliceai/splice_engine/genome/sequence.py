@@ -58,11 +58,7 @@ _GAP = 4000
 
 
 class SequenceSource(ABC):
-    """A genome, a sparse genome or a construct.
-
-    Attributes:
-        build: "GRCh37", "GRCh38" or a construct's name.
-    """
+    """A genome, a sparse genome or a construct; `build`: "GRCh37", "GRCh38" or a construct's name."""
 
     digest: str
 

@@ -154,11 +154,8 @@ class Piece:
 
 
 class Rows(Protocol[T]):
-    """Records of a file, or rows of a table, as they are read.
-
-    Attributes:
-        rows: those that are still to be read; a piece puts fewer in their place.
-    """
+    """Records of a file, or rows of a table, as they are read; `rows`: those that are still to be read, in whose place
+    a piece puts fewer."""
 
     rows: Iterator[T]
 
@@ -216,11 +213,8 @@ def _weighed(
 
 @dataclass(frozen=True)
 class Part:
-    """A piece on the disk.
-
-    Attributes:
-        common: what all pieces of one run share, and the merged file has too: lines of the header, or of the card.
-    """
+    """A piece on the disk; `common`: what all pieces of one run share, and the merged file has too: lines of the
+    header, or of the card."""
 
     path: Path
     piece: Piece

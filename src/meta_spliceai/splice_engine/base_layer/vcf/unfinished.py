@@ -34,21 +34,11 @@ B_co = TypeVar("B_co", bound="SomeBlock", covariant=True)
 
 @dataclass
 class Totals:
-    """Running counts of a file. `alleles == alleles_scored + sum(unscored.values())` at every moment.
-
-    Attributes:
-        records: records read.
-        alleles: alternative alleles read (a record without any counts as one).
-        alleles_scored: alleles with at least one score.
-        scores: entries written: one an allele and gene.
-        unscored: alleles without a score, by reason.
-        examples: up to five alleles for each reason.
-        checked: records whose reference allele was compared with the genome.
-        mismatched: those that differ.
-        computed_alone: entries near a rounding border, computed again one by one.
-        replaced: records that held an older entry under the same key.
-        looked_up: entries taken from tables.
-    """
+    """Running counts of a file; `alleles == alleles_scored + sum(unscored.values())` at every moment. A record without
+    any alternative counts as one allele; `scores` are entries written, one an allele and gene, of which some were
+    `looked_up` in tables; `unscored` alleles by reason, with up to five examples of each; records `checked` against the
+    genome and `mismatched`; entries near a rounding border, `computed_alone`; records whose older entry was
+    `replaced`."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 

@@ -166,11 +166,8 @@ def count_kmers(codes: UInt8[np.ndarray, "rows length"], k: int) -> Int[np.ndarr
 
 
 def kmer_changes(windows: Windows) -> pd.DataFrame:
-    """Counts of each k-mer in the alternative minus the reference window, and of bases and pairs in the reference.
-
-    Returns:
-        Columns `Δ{k-mer}` for k-mers of 1 to LONGEST bases, `near {k-mer}` for those of 1 and 2 bases in the reference.
-    """
+    """Counts of each k-mer in the alternative minus the reference window (`Δ{k-mer}`, of 1 to LONGEST bases), and of
+    bases and pairs in the reference (`near {k-mer}`)."""
     centre = windows.length // 2
     near = slice(max(0, centre - REACH), min(windows.length, centre + REACH + 1))
     columns: dict[str, np.ndarray] = {}

@@ -112,18 +112,9 @@ class QuantileEnsemble(Predictor):
 
 
 class WeightedEnsemble(nn.Module):
-    """Finished predictors of one kind of prediction, averaged with weights.
-
-    Members may read windows of different lengths: each takes the middle of what it is given. `predict` takes it as
-    it takes any predictor.
-
-    Args:
-        members: finished predictors whose predictions have the same meaning.
-        weights: one number of at least 0 a member, with sum 1; equal where absent.
-
-    Raises:
-        InputError: fewer than two members, members whose predictions mean different things, bad weights.
-    """
+    """Finished predictors of one kind of prediction, averaged with weights (numbers of at least 0 with sum 1; equal
+    where absent). Members may read windows of different lengths: each takes the middle of what it is given. `predict`
+    takes it as it takes any predictor."""
 
     def __init__(self, members: Sequence[Predictor], weights: Sequence[float] | None = None) -> None:
         super().__init__()

@@ -31,12 +31,8 @@ CHANNELS = ("neither", "acceptor", "donor")
 
 
 class Head(nn.Module):
-    """What every head is.
-
-    Attributes:
-        class_names: names of the classes that `classes` numbers; none where the task has no classes.
-        labels: numbers in a label; NaN in a label means "not known".
-    """
+    """What every head is. `class_names`: of the classes that `classes` numbers; `labels`: numbers in a label; NaN in a
+    label means "not known"."""
 
     task: ClassVar[str]
     class_names: ClassVar[tuple[str, ...]] = ()
