@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.base_layer.families import read_torch
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.genome.packed import RegionFasta, packaged_transcripts
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource
@@ -33,7 +34,7 @@ from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (
     write_hub_format,
 )
 from meta_spliceai.splice_engine.meta_layer.settings import Settings
-from meta_spliceai.splice_engine.meta_layer.trainer import LAST, read_checkpoint
+from meta_spliceai.splice_engine.meta_layer.trainer import LAST
 from meta_spliceai.splice_engine.meta_layer.training import epoch_seed
 
 Stretch = tuple[str, UInt8[np.ndarray, " length"]]
@@ -294,7 +295,7 @@ def pretrain(
         state: dict[str, Any] = {"identity": identity, "step": 0, "curves": []}
         resumed_from = None
         if resume and (folder / LAST).exists():
-            stored = read_checkpoint(folder / LAST)
+            stored = read_torch(folder / LAST, "checkpoint", "delete it to start over")
             if stored.get("identity") != identity:
                 raise RunError(f"{folder / LAST} is of a run with other settings or sequence; choose an empty folder")
             model.load_state_dict(stored.pop("model"))
