@@ -21,8 +21,13 @@ from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.splice_engine.base_layer.families import read_torch
-from meta_spliceai.splice_engine.meta_layer.features import FeatureData, IndexBatches, WindowData, draw_shifts
-from meta_spliceai.splice_engine.meta_layer.memory import peak_memory
+from meta_spliceai.splice_engine.meta_layer.features import (
+    FeatureData,
+    IndexBatches,
+    WindowData,
+    draw_shifts,
+    peak_memory,
+)
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 

@@ -228,19 +228,16 @@ def in_order(parts: Iterable[Part]) -> list[tuple[Part, int]]:
     first: Part | None = None
     for part in parts:
         first = first or part
-        number = part.piece.shard[0]
-        for what, one, other in (
-            ("input", part.piece.digest, first.piece.digest),
-            ("number of shards", part.piece.shard[1], first.piece.shard[1]),
-            ("number of records", part.piece.records, first.piece.records),
-        ):
-            if one != other:
-                raise InputError(f"{part.path} is a piece of another run than {first.path}: its {what} is another")
+        number, of = part.piece.shard[0], first.piece.shard[1]
+        other = f"{part.path} is a piece of another run than {first.path}:"
+        if part.piece.digest != first.piece.digest:
+            raise InputError(f"{other} its input is another")
+        if (part.piece.shard[1], part.piece.records) != (of, first.piece.records):
+            raise InputError(f"{other} its number of shards or records is another")
         for line, other_line in zip([*part.common, ""], [*first.common, ""], strict=False):
             if line != other_line:
                 raise InputError(
-                    f"{part.path} is a piece of another run than {first.path}: it says {line[:200] or 'less'!r} where "
-                    f"the other says {other_line[:200] or 'less'!r}"
+                    f"{other} it says {line[:200] or 'less'!r} where that says {other_line[:200] or 'less'!r}"
                 )
         if number in found:
             raise InputError(f"{part.path} and {found[number].path} are both shard {number}; name one of them")
