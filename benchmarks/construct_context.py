@@ -37,8 +37,7 @@ from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache, own_site, site_probabilities
 from meta_spliceai.splice_engine.base_layer.scoring import predict_sequences, score_variants
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, reverse_complement
-from meta_spliceai.splice_engine.genome.source import MemoryGenome, SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, MemoryGenome, SequenceSource, reverse_complement
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer

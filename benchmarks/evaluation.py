@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.splice_engine.meta_layer.evaluation import Scorer, evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation import evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 
 
 def make_predictions(variants: int, genes: int, scorers: list[Scorer]) -> pd.DataFrame:

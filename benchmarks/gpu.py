@@ -49,10 +49,8 @@ from meta_spliceai.experiments.store.workspace import RunDirectory
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
-from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
-from meta_spliceai.splice_engine.meta_layer.features import choose_device
-from meta_spliceai.splice_engine.meta_layer.memory import peak_memory, reset_peak
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, decode
+from meta_spliceai.splice_engine.meta_layer.features import choose_device, peak_memory, reset_peak
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 
 HERE = Path(__file__).resolve().parent

@@ -22,8 +22,13 @@ import torch
 from meta_spliceai.experiments.plan.dry_trace import DryRun, dry_run
 from meta_spliceai.experiments.plan.gpu_prices import load_market
 from meta_spliceai.experiments.plan.run_work import card
-from meta_spliceai.splice_engine.meta_layer.features import WindowData, choose_device, frozen_features
-from meta_spliceai.splice_engine.meta_layer.memory import peak_memory, reset_peak
+from meta_spliceai.splice_engine.meta_layer.features import (
+    WindowData,
+    choose_device,
+    frozen_features,
+    peak_memory,
+    reset_peak,
+)
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor, Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets

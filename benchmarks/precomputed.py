@@ -30,7 +30,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 
 INFO = FIELDS["spliceai"]
 ASKED = {"Base": "spliceai", "Weights": "", "Distance": "50", "Mask": "0", "Strict": "0", "Genes": ""}

@@ -28,7 +28,7 @@ from meta_spliceai.experiments.spec.rows import as_smoke, load_rows
 from meta_spliceai.splice_engine.base_layer import network as base_model
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.features import FeatureData, IndexBatches, WindowData, draw_shifts
 from meta_spliceai.splice_engine.meta_layer.trainer import Trainer, class_weights
 

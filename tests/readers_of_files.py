@@ -32,7 +32,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Se
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.packed import PackedGenome, RegionFasta, holds_regions
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.models.predictor import read_config
 from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
 from meta_spliceai.splice_engine.variants.splits import read_split

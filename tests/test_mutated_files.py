@@ -30,7 +30,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores, Entry, Sco
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Totals
 from meta_spliceai.splice_engine.genome.packed import write_packed
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.variants.splits import Split, split_digest, write_split
 from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table
 from tests.readers_of_files import READERS

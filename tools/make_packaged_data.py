@@ -33,8 +33,7 @@ from meta_spliceai.splice_engine.base_layer.scoring import score_keys, score_var
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.human_genome import REGIONS
 from meta_spliceai.splice_engine.genome.packed import Interval, write_packed
-from meta_spliceai.splice_engine.genome.sequence import N_CODE
-from meta_spliceai.splice_engine.genome.source import GRCH38, JoinedSources, SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import GRCH38, N_CODE, JoinedSources, SequenceSource
 from meta_spliceai.splice_engine.variants.alleles import Chain, merge_alleles
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage, as_variant_table, describe
 

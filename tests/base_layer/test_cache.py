@@ -13,8 +13,7 @@ from meta_spliceai.splice_engine.base_layer import scoring
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
-from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, decode
 
 DISTANCE = 5
 

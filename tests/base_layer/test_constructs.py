@@ -11,8 +11,7 @@ from meta_spliceai.splice_engine.base_layer.changes import LONGEST_CONSTRUCT
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, decode
 
 from .conftest import TOY_STAGES, build_network
 

@@ -172,7 +172,7 @@ def test_a_file_of_another_shape_is_refused(tmp_path: Path, tensors: dict, messa
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path, _ = openspliceai_file(tmp_path, 80)
     path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(IntegrityError, match="cannot be read as PyTorch weights"):
+    with pytest.raises(IntegrityError, match=r"PyTorch weights .* cannot be read"):
         load_openspliceai(path)
 
 

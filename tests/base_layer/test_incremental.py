@@ -22,8 +22,7 @@ from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseMod
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, MemoryGenome, decode, encode
 
 from .conftest import TOY_STAGES, build_network
 

@@ -27,8 +27,7 @@ from meta_spliceai.splice_engine.base_layer.network import (
     trunk_of,
 )
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, align_alternative, score_variants
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, MemoryGenome, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 
 needs_weights = pytest.mark.skipif(

@@ -16,7 +16,7 @@ from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import LARGEST_CHANGE, Computation, score_variants
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 
 from .conftest import TOY_STAGES, build_network
 from .test_incremental import genome, random_variants

@@ -26,7 +26,7 @@ from meta_spliceai.splice_engine.base_layer.saturation import (
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 
 SEQUENCE = "".join(np.random.default_rng(3).choice(list("ACGT"), 1200))
 

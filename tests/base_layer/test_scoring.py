@@ -19,8 +19,7 @@ from meta_spliceai.splice_engine.base_layer.network import BaseModel, one_hot
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, align_alternative, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, MemoryGenome, decode, encode, reverse_complement
 
 DISTANCE = 12
 

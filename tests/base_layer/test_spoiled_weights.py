@@ -16,7 +16,7 @@ from meta_spliceai.splice_engine.base_layer.families import load_keras_weights, 
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from tests.base_layer.conftest import TOY_STAGES, build_network
 
 TOY = Architecture(TOY_STAGES, channels=8)

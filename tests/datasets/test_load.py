@@ -10,7 +10,7 @@ import pytest
 from meta_spliceai import datasets, resources
 from meta_spliceai.datasets import DataSet, Loaded, registry
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table
 
 GENOME = MemoryGenome({"1": "A" * 50}, build="toy", name="toy")

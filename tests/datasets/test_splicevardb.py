@@ -10,7 +10,7 @@ from meta_spliceai.datasets.splicevardb import DATASET, read_splicevardb
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.packed import RegionFasta
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.variants.alleles import check_reference, merge_alleles
 from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table
 

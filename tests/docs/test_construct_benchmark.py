@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, reverse_complement
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, MemoryGenome, reverse_complement
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG, AT = 14_000, 7_000

@@ -23,7 +23,7 @@ from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.base_layer import families
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.variants.table import (
     LOW_FREQUENCY,
     NORMAL,

@@ -13,9 +13,8 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.document import state_of_rows
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
-from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, pretrain
-from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import corpus_of
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
+from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, corpus_of, pretrain
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 

@@ -21,7 +21,7 @@ from meta_spliceai.experiments.predict.write_predictions import Inputs, predict_
 from meta_spliceai.splice_engine.base_layer.vcf import pieces, text
 from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.shipped_predictor import (
     RISING,
     feature_names,

@@ -16,7 +16,7 @@ from meta_spliceai.experiments.run.prepare import _of_another_exactness, _score,
 from meta_spliceai.experiments.spec.experiment import BaseSpec
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 
 WANTED = BaseSpec(name="cispliceai")
 

@@ -15,7 +15,7 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.run.prepare import choose_rows, rows_and_splits
 from meta_spliceai.experiments.spec.experiment import DataSpec, ExperimentSpec
 from meta_spliceai.experiments.spec.rows import MOST_SMOKE_ROWS, SMOKE_ROWS, as_smoke, change
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.variants.splits import PARTS
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage, as_variant_table
 

@@ -12,8 +12,7 @@ import pytest
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.genome import fasta as fasta_module
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
-from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource, decode
 
 TEXT = ">chr1 a toy\nACGTN\nacgtR\n>2\nGGGG\n"
 

@@ -23,8 +23,7 @@ from meta_spliceai.splice_engine.genome.human_genome import (
     whole_genome,
 )
 from meta_spliceai.splice_engine.genome.packed import RegionFasta
-from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.genome.source import CHROMOSOME_LENGTHS, MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import CHROMOSOME_LENGTHS, MemoryGenome, decode
 from tests.conftest import RunCli
 from tests.file_server import FileServer
 

@@ -11,8 +11,7 @@ import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.genome.packed import PackedGenome, joined, write_packed
-from meta_spliceai.splice_engine.genome.sequence import N_CODE
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, MemoryGenome
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from meta_spliceai.files import cache_dir, sha256_file
 from meta_spliceai.splice_engine.genome import packed
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.packed import PackagedGenes, RegionFasta, holds_regions
-from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource, decode
 
 # 1-based: chr1 5-8 ACGT, 9-10 GG (touches), 20-23 TTTT and 22-25 TTAA (overlap), 20-21 TT (inside)
 TEXT = ">chr1:20-23\nTTTT\n>chr1:5-8\nAC\nGT\n>chr1:9-10\nGG\n>chr1:22-25\nTTAA\n>chr1:20-21\nTT\n>chrX:1-3\nCCC\n"

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.sequence import decode, encode
-from meta_spliceai.splice_engine.genome.source import (
+from meta_spliceai.splice_engine.genome.sequence import (
     CHROMOSOME_LENGTHS,
     MemoryGenome,
     SequenceSource,
     build_name,
     check_lengths,
+    decode,
+    encode,
 )
 
 

@@ -12,7 +12,6 @@ from sklearn.metrics import average_precision_score
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR, BaseScores
-from meta_spliceai.splice_engine.meta_layer.evaluation import Scorer, evaluate, predictions_frame
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     BASE_MAX_WINDOW,
     BASE_OWN_SITE,
@@ -20,6 +19,8 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     base_own_site,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, predictions_frame
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, fit_fusion
 from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig, FusionConfig
 from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from meta_spliceai import files
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer import pretraining, trainer
 from meta_spliceai.splice_engine.meta_layer.models import hyenadna_weights
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna import HyenaConfig
-from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, pretrain
-from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus, corpus_of
+from meta_spliceai.splice_engine.meta_layer.pretraining import Corpus, PretrainingConfig, corpus_of, pretrain
 from tests.killed import Lines, die_at_moments, killed_in
 
 MOMENTS = 10

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meta_spliceai.splice_engine.meta_layer.memory import OutOfMemory
+from meta_spliceai.splice_engine.meta_layer.features import OutOfMemory
 from meta_spliceai.splice_engine.meta_layer.models import SimpleCNNDeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig

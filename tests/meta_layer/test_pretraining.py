@@ -15,13 +15,19 @@ from typer.testing import CliRunner
 
 from meta_spliceai.cli import pretrain as command
 from meta_spliceai.errors import InputError, IntegrityError, RunError
-from meta_spliceai.splice_engine.genome.sequence import reverse_complement
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
-from meta_spliceai.splice_engine.meta_layer import pretraining, pretraining_corpus
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, reverse_complement
+from meta_spliceai.splice_engine.meta_layer import pretraining
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor, hyenadna
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna import HyenaConfig
-from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, PretrainingReport, pretrain
-from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import Corpus, MarkovModel, corpus_of, packaged_genes
+from meta_spliceai.splice_engine.meta_layer.pretraining import (
+    Corpus,
+    MarkovModel,
+    PretrainingConfig,
+    PretrainingReport,
+    corpus_of,
+    packaged_genes,
+    pretrain,
+)
 
 CPU = torch.device("cpu")
 CONFIG = PretrainingConfig(length=64, batch_size=4, steps=12, check_every=4, check_batches=2, learning_rate=3e-3)
@@ -67,7 +73,7 @@ def test_kmers_are_counted_on_both_strands_within_stretches_that_are_not_held_ou
         wanted[kmer] = 1
     assert corpus.kmers(2).tolist() == wanted.tolist()
     assert corpus.kmers(1).tolist() == [4, 2, 2, 4]
-    monkeypatch.setattr(pretraining_corpus, "_COUNTED_AT_ONCE", 3)
+    monkeypatch.setattr(pretraining, "_COUNTED_AT_ONCE", 3)
     assert corpus.kmers(2).tolist() == wanted.tolist()
 
 

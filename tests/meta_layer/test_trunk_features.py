@@ -18,7 +18,7 @@ from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.splice_engine.base_layer import families
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage, trunk_of
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer import prediction as trunk_features
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, HEADS, ComposedPredictor, Predictor
 from meta_spliceai.splice_engine.meta_layer.models.composition import _base_trunk

@@ -11,7 +11,7 @@ import torch
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.network import one_hot
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.features import WindowData, draw_shifts
 from meta_spliceai.splice_engine.meta_layer.models import (
     ComposedPredictor,

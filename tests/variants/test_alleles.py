@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, decode
 from meta_spliceai.splice_engine.variants.alleles import (
     Chain,
     allele_keys,

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError, LeakageError
-from meta_spliceai.splice_engine.genome.sequence import reverse_complement
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, reverse_complement
 from meta_spliceai.splice_engine.variants.audit import Audit, audit_split, audit_splits
 from meta_spliceai.splice_engine.variants.splits import Split, split_digest
 from meta_spliceai.splice_engine.variants.table import Coverage

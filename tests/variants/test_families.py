@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.splice_engine.genome.sequence import encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.audit import audit_split, audit_splits
 from meta_spliceai.splice_engine.variants.families import canonical_kmers, exon_families, exon_groups, gene_families
 from meta_spliceai.splice_engine.variants.splits import gene_folds, group_split, make_split

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, decode, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.table import build_windows
 
 Make = Callable[..., pd.DataFrame]

@@ -56,7 +56,7 @@ def pretrain(
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
     from meta_spliceai.splice_engine.genome.human_genome import human_genome
     from meta_spliceai.splice_engine.genome.packed import RegionFasta, holds_regions
-    from meta_spliceai.splice_engine.meta_layer.pretraining_corpus import corpus_of, packaged_genes
+    from meta_spliceai.splice_engine.meta_layer.pretraining import corpus_of, packaged_genes
 
     if resume and fresh:
         raise InputError("--resume goes on and --fresh starts over; give one of them")

@@ -16,7 +16,7 @@ from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.read_hostile import LARGEST_TABLE, limit, one_error
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
-from meta_spliceai.splice_engine.genome.source import GRCH37
+from meta_spliceai.splice_engine.genome.sequence import GRCH37
 from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
 ALTERING_SCORE = -2.0
@@ -69,13 +69,9 @@ def load(
     annotation: str | None = None,
     chain: str | None = None,
 ) -> Loaded:
-    """BRCA1's substitutions with an RNA score as a variant table.
-
-    Args: as `datasets.human` says.
-
-    Rows are grouped by exon (the set is one gene). Columns beside the schema's: hgvs, consequence, function_class,
-    rna_score_1, rna_score_2, genome_chrom, genome_pos (GRCh37).
-    """
+    """BRCA1's substitutions with an RNA score as a variant table; options as `datasets.human` says. Rows are grouped by
+    exon (the set is one gene). Columns beside the schema's: hgvs, consequence, function_class, rna_score_1,
+    rna_score_2, genome_chrom, genome_pos (GRCh37)."""
     source = human.source_file(DATASET, path)
     where = str(source.path)
     rows = read_sheet(source.path)

@@ -10,7 +10,7 @@ from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
-from meta_spliceai.splice_engine.genome.source import GRCH38
+from meta_spliceai.splice_engine.genome.sequence import GRCH38
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage
 
 GOLD = {"AL": "acceptors_lost", "DL": "donors_lost", "AG": "acceptors_gained", "DG": "donors_gained"}
@@ -33,14 +33,9 @@ def label_by_authors(affecting: Sequence[str]) -> list[str]:
 
 
 def load(genome: str = AUTO, path: str | None = None, annotation: str | None = None) -> Loaded:
-    """The validated variants as a variant table, GRCh38.
-
-    Args: as `datasets.human` says.
-
-    Columns beside the schema's: effect_type (normal, skip, retention, alternative donor, alternative acceptor,
-    multiple, unknown disruption), acceptors_lost, donors_lost, acceptors_gained, donors_gained (gold positions),
-    genome_chrom, genome_pos.
-    """
+    """The validated variants as a variant table, GRCh38; options as `datasets.human` says. Columns beside the schema's:
+    effect_type (normal, skip, retention, alternative donor, alternative acceptor, multiple, unknown disruption),
+    acceptors_lost, donors_lost, acceptors_gained, donors_gained (gold positions), genome_chrom, genome_pos."""
     source = human.source_file(DATASET, path)
     frame = read_variants(source)
     coverage = Coverage(len(frame))

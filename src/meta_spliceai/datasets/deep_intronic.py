@@ -9,7 +9,7 @@ import pandas as pd
 from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
-from meta_spliceai.splice_engine.genome.source import GRCH37, build_name
+from meta_spliceai.splice_engine.genome.sequence import GRCH37, build_name
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, UNKNOWN, Coverage
 
 POPULATION = ("gnomAD_v2.1",)
@@ -43,12 +43,8 @@ def classes_by_source(loaded: Loaded) -> pd.DataFrame:
 
 
 def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, annotation: str | None = None) -> Loaded:
-    """The deep intronic variants as a variant table; the file has both builds, so that nothing is lifted over.
-
-    Args: as `datasets.human` says.
-
-    Columns beside the schema's: hgvs, consequence, major_group, genome_chrom, genome_pos.
-    """
+    """The deep intronic variants as a variant table; the file has both builds, so that nothing is lifted over. Options
+    as `datasets.human` says. Columns beside the schema's: hgvs, consequence, major_group, genome_chrom, genome_pos."""
     wanted = build_name(build)
     source = human.source_file(DATASET, path)
     rows = read_source(source)

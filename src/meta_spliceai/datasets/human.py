@@ -29,7 +29,7 @@ from meta_spliceai.read_hostile import LARGEST_TABLE, limit, one_error, text_lin
 from meta_spliceai.splice_engine.genome.annotation import NO_GENE, TWO_STRANDS, GeneAnnotation, find_tested_exon
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
 from meta_spliceai.splice_engine.genome.human_genome import genome_in_words, human_genome
-from meta_spliceai.splice_engine.genome.source import GRCH37, GRCH38, MemoryGenome, SequenceSource, build_name
+from meta_spliceai.splice_engine.genome.sequence import GRCH37, GRCH38, MemoryGenome, SequenceSource, build_name
 from meta_spliceai.splice_engine.variants.alleles import NO_SEQUENCE, Chain, check_reference, lift_over, merge_alleles
 from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table, describe
 
@@ -197,10 +197,8 @@ def human_annotation(build: str, annotation: str | None = None) -> GeneAnnotatio
 
 
 def in_one_gene(frame: pd.DataFrame, coverage: Coverage, annotation: GeneAnnotation) -> tuple[pd.DataFrame, Coverage]:
-    """Lifted rows whose gene is over them in the target build too; the others, which no network can score, counted.
-
-    Genes change between the builds' annotations: some end earlier, some are gone or are named otherwise.
-    """
+    """Lifted rows whose gene is over them in the target build too (some end earlier there, some are gone or are named
+    otherwise); the others, which no network can score, counted."""
     inside = np.zeros(len(frame), dtype=bool)
     places = zip(frame["chrom"], frame["pos"], frame["strand"], frame["gene"], strict=True)
     for at, (chrom, pos, strand, gene) in enumerate(places):
@@ -295,14 +293,10 @@ def on_strand(alleles: pd.Series, minus: Bool[pd.Series, " rows"]) -> pd.Series:
 
 
 def finish_reporter(frame: pd.DataFrame, coverage: Coverage, source: Source, context: str, asked: Asked) -> Loaded:
-    """`finish` of exon reporters, in the genome or in their own constructs.
-
-    Args:
-        frame: GRCh37 coordinates and plus-strand alleles, strand, exon_id, exon_acceptor and exon_donor (the tested
-            exon's sites, 1-based), and for the construct (transcript orientation) its name `construct`, its bases
-            `construct_sequence`, and 0-based in it the variant's `construct_pos` and the exon's first base
-            `exon_first`.
-    """
+    """`finish` of exon reporters, in the genome or in their own constructs: the frame has GRCh37 coordinates and
+    plus-strand alleles, strand, exon_id, exon_acceptor and exon_donor (the tested exon's sites, 1-based), and for the
+    construct (transcript orientation) its name `construct`, its bases `construct_sequence`, and 0-based in it the
+    variant's `construct_pos` and the exon's first base `exon_first`."""
     own = ["construct", "construct_sequence", "construct_pos", "exon_first", "exon_acceptor", "exon_donor"]
     frame = place_in_exons(frame, human_annotation(GRCH37, asked.annotation), coverage, strand_known=True)
     frame["group"] = frame["gene"].where(frame["gene"] != "", frame["exon_id"])

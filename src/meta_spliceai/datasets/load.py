@@ -53,8 +53,7 @@ from meta_spliceai.splice_engine.genome.human_genome import (
     whole_genome,
 )
 from meta_spliceai.splice_engine.genome.packed import Interval, PackedGenome, write_packed
-from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.genome.source import GRCH37, GRCH38, JoinedSources, SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import GRCH37, GRCH38, JoinedSources, SequenceSource, decode
 from meta_spliceai.splice_engine.variants.alleles import NO_PLACE, Chain, merge_alleles
 from meta_spliceai.splice_engine.variants.table import CONFLICTING, Coverage, as_variant_table, describe
 
@@ -207,11 +206,8 @@ def _placed_in(build: str, loaded: Loaded) -> Loaded:
 
 
 class State(NamedTuple):
-    """Whether a data set's files are on this machine.
-
-    Attributes:
-        here: which edition, "yes" where there is only one, what is wrong; empty if they are not.
-    """
+    """Whether a data set's files are on this machine; `here`: which edition, "yes" where there is only one, empty if
+    they are not."""
 
     here: str
     paths: tuple[str, ...]

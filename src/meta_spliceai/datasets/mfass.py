@@ -10,7 +10,7 @@ from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
-from meta_spliceai.splice_engine.genome.source import GRCH37
+from meta_spliceai.splice_engine.genome.sequence import GRCH37
 from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
 ALTERING_DPSI = -0.5
@@ -65,14 +65,10 @@ def load(
     annotation: str | None = None,
     chain: str | None = None,
 ) -> Loaded:
-    """MFASS as a variant table, windows from the chromosome or from the 170 bases of the reporter (one contig an exon).
-
-    Args:
-        path: the user's own file: the R object (`.RData`), or its content as TSV.
-
-    Columns beside the schema's: exon_id, region (exon, upstr_intron, downstr_intron), genome_chrom and genome_pos
-    (GRCh37, in either context), inclusion, wildtype_inclusion, dpsi_r1 and dpsi_r2 (replicates).
-    """
+    """MFASS as a variant table, windows from the chromosome or from the 170 bases of the reporter (one contig an exon);
+    `path`: the user's own R object (`.RData`), or its content as TSV. Columns beside the schema's: exon_id, region
+    (exon, upstr_intron, downstr_intron), genome_chrom and genome_pos (GRCh37, in either context), inclusion,
+    wildtype_inclusion, dpsi_r1 and dpsi_r2 (replicates)."""
     human.check_context(context, human.CONTEXTS, DATASET)
     source = human.source_file(DATASET, path)
     frame, coverage = read_mutants(source)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from meta_spliceai import resources
 from meta_spliceai.errors import unknown_value
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 from meta_spliceai.splice_engine.variants.table import SCHEMA, Coverage
 
 

@@ -23,7 +23,7 @@ from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.resources.resolve import find_here, handed_out, sha256_once
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, bare_contig
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
-from meta_spliceai.splice_engine.genome.source import GRCH37, build_name
+from meta_spliceai.splice_engine.genome.sequence import GRCH37, build_name
 from meta_spliceai.splice_engine.variants.alleles import Chain, merge_class
 from meta_spliceai.splice_engine.variants.table import CLASSES, LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
@@ -55,14 +55,9 @@ def label_as_downloaded(classification: str) -> str:
 def load_download(
     path: str | None = None, build: str = "GRCh38", genome: str = AUTO, annotation: str | None = None
 ) -> Loaded:
-    """The user's own download.
-
-    Args:
-        path: the file from splicevardb.org. Required: nothing stands in for it.
-        genome, annotation: as `datasets.human` says, of that build.
-
-    Columns beside the schema's: hgvs, location, measurements, genome_chrom, genome_pos.
-    """
+    """The user's own download from splicevardb.org, at `path`: nothing stands in for it. Genome and annotation as
+    `datasets.human` says, of that build. Columns beside the schema's: hgvs, location, measurements, genome_chrom,
+    genome_pos."""
     if path is None:
         raise MissingResourceError(
             f"data set splicevardb needs your own download: {resources.get('splicevardb').how_to_get}; or use the open "
@@ -74,10 +69,8 @@ def load_download(
 def load_open(
     path: str | None = None, build: str = "GRCh38", genome: str = AUTO, annotation: str | None = None
 ) -> Loaded:
-    """MFASS, MaPSy, CI-SpliceAI's and the deep intronic variants in one table (see `build_open_sources`).
-
-    Args: as `load_download`; without a path, the development copy or the table built on this machine is read.
-    """
+    """MFASS, MaPSy, CI-SpliceAI's and the deep intronic variants in one table (see `build_open_sources`): without a
+    path, the development copy or the table built on this machine. Options as `load_download` has them."""
     return _load(_open_sources() if path is None else human.source_file(OPEN, path), build, genome, annotation)
 
 

@@ -20,8 +20,7 @@ from meta_spliceai import resources
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import encode
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, encode
 from meta_spliceai.splice_engine.variants.alleles import check_reference
 from meta_spliceai.splice_engine.variants.table import (
     LOW_FREQUENCY,
@@ -98,14 +97,12 @@ def label_by_relative_inclusion(
 
 
 def measurement_noise(table: pd.DataFrame) -> pd.DataFrame:
-    """What the table itself says about its noise, in log2 inclusion; each line is an upper bound.
+    """What the table itself says about its noise, in log2 inclusion; each line is an upper bound: estimate (in words),
+    values (how many), sd_of_one_value, sd_of_an_effect (a difference of two values; for the additive model's residuals
+    the two are the same bound, as interactions are in it).
 
     Robust standard deviation = 1.4826 times the median absolute deviation. Mutations within the hexamer are left out,
     because they are not the same mutation in two backgrounds.
-
-    Returns:
-        columns: estimate (in words), values (how many), sd_of_one_value, sd_of_an_effect (a difference of two values;
-        for the additive model's residuals the two are the same bound, as interactions are in it).
     """
     in_hexamer = table["sites_mutated"].map(lambda text: any(5 <= int(site) <= 10 for site in text.split(";")))
     outside = table[~in_hexamer].assign(log2=lambda rows: np.log2(rows["inclusion"]))

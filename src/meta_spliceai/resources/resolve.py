@@ -250,13 +250,10 @@ def _unpacked(zipped: Path, target: Path, entry: ResourceFile, what: str) -> Non
 
 
 def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Path:
-    """A file that an installed Python package carries, found without importing the package.
-
-    Where the package is not installed, the file is looked for under the mirror folders, at the same path: an opened
-    bundle brings the weights of networks there. `extra`: the extra of this project that installs the package.
-    MissingExtraError: the package is not installed; IntegrityError: it is, but without that file (another version, or a
-    damaged installation).
-    """
+    """A file that an installed Python package carries, found without importing the package. Where the package is not
+    installed, the file is looked for under the mirror folders, at the same path: an opened bundle brings the weights of
+    networks there. `extra`: the extra of this project that installs the package. MissingExtraError: the package is not
+    installed; IntegrityError: it is, but without that file (another version, or a damaged installation)."""
     if distribution == OWN_PACKAGE:  # also where it runs from a checkout, and no distribution is installed
         return handed_out(path, Path(__file__).resolve().parents[2] / path)
     try:

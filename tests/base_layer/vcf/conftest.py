@@ -14,7 +14,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 
 LENGTH = 6000
 

@@ -15,7 +15,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.reader import reopened
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 
 Make = Callable[..., FileScorer]
 Write = Callable[..., Path]

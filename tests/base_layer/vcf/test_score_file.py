@@ -23,8 +23,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.text import Block
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.human_genome import check_annotation
-from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import MemoryGenome
+from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, decode, encode, reverse_complement
 
 Make = Callable[..., FileScorer]
 Write = Callable[..., Path]

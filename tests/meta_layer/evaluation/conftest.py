@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta_spliceai.splice_engine.meta_layer.evaluation import Scorer
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 
 MAX_WINDOW = Scorer("base max_window", "base")
 STRONG = Scorer("strong", "learned")

@@ -7,13 +7,6 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR, BaseScores
-from meta_spliceai.splice_engine.meta_layer.evaluation import (
-    Scorer,
-    evaluate,
-    predictions_frame,
-    scores_from_delta,
-    target_magnitude,
-)
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     BASE_MAX_WINDOW,
     BASE_OWN_SITE,
@@ -23,6 +16,13 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     base_own_site,
     position_only,
     prevalence,
+)
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
+    Scorer,
+    predictions_frame,
+    scores_from_delta,
+    target_magnitude,
 )
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 

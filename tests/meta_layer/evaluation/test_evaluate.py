@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.evaluation import Evaluation, OperatingPoints, Scorer, evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Evaluation, Scorer
 
 Predictions = Callable[..., pd.DataFrame]
 

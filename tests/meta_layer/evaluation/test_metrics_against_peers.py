@@ -11,8 +11,9 @@ import seqleak
 from scipy import stats
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from meta_spliceai.splice_engine.meta_layer.evaluation import OperatingPoints, Scorer, evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
+    OperatingPoints,
     pearson_sums,
     plan_resamples,
     rank_correlation,
@@ -20,6 +21,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     sort_once,
     weigh_ranks,
 )
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 
 POINTS = OperatingPoints(tops=(7, 60))
 

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from meta_spliceai.splice_engine.meta_layer import evaluation
-from meta_spliceai.splice_engine.meta_layer.evaluation import OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation import baselines as rivals
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")

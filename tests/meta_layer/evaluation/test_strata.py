@@ -11,8 +11,9 @@ import seqleak
 from sklearn.metrics import roc_auc_score
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.evaluation import Scorer, evaluate
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 from meta_spliceai.splice_engine.meta_layer.evaluation.strata import (
     evaluate_strata,
     gain_over_position,

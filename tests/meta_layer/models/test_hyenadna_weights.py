@@ -337,7 +337,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, function: object, capfd: p
 def test_a_checkpoint_without_a_state_is_refused(tmp_path: Path, content: object) -> None:
     original(tmp_path, saved(tmp_path))
     torch.save(content, tmp_path / "weights.ckpt")
-    with pytest.raises(IntegrityError, match="cannot be read: it holds no state_dict"):
+    with pytest.raises(IntegrityError, match="cannot be read"):
         load_hyenadna(TINY, str(tmp_path))
 
 
@@ -345,5 +345,5 @@ def test_a_checkpoint_without_a_state_is_refused(tmp_path: Path, content: object
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     original(tmp_path, saved(tmp_path))
     (tmp_path / "weights.ckpt").write_bytes(content)
-    with pytest.raises(IntegrityError, match="damaged or no PyTorch checkpoint"):
+    with pytest.raises(IntegrityError, match=r"weights\.ckpt cannot be read \(damaged\)"):
         load_hyenadna(TINY, str(tmp_path))

@@ -19,7 +19,7 @@ from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scores import CHANNELS, ScoreCache, max_window, own_site
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, find_tested_exon
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, fit_calibration
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_labels
 from meta_spliceai.splice_engine.meta_layer.features import choose_device

@@ -18,8 +18,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
-from meta_spliceai.splice_engine.genome.sequence import N_CODE
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
 from meta_spliceai.splice_engine.meta_layer.features import choose_device
 from meta_spliceai.splice_engine.meta_layer.shipped_predictor import (

@@ -23,7 +23,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, Rows, 
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextVariants, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Totals, Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 from meta_spliceai.splice_engine.variants.external_scores import require_scores
 
 KEY = "MSAI"

@@ -15,7 +15,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec, SplitSpec
 from meta_spliceai.experiments.spec.parts import OFFERED
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, POSITIVE, binary_labels
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, HEADS, ComposedPredictor, QuantileEnsemble
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (

@@ -37,7 +37,7 @@ from meta_spliceai.splice_engine.base_layer.packed_scores import PackedScores, r
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES
 from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, TrunkReader, TrunkWindows
 from meta_spliceai.splice_engine.meta_layer.settings import TRUNK_STEP, TrunkConfig

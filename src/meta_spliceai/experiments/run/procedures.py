@@ -44,10 +44,9 @@ from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import target_magnitude
-from meta_spliceai.splice_engine.meta_layer.features import choose_device
+from meta_spliceai.splice_engine.meta_layer.features import OutOfMemory, choose_device, peak_memory
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, fit_fusion
 from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
-from meta_spliceai.splice_engine.meta_layer.memory import OutOfMemory, peak_memory
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares, prediction_names
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, predict

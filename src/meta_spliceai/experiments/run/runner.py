@@ -40,8 +40,7 @@ from meta_spliceai.experiments.store.workspace import (
     now,
     what_to_do,
 )
-from meta_spliceai.splice_engine.meta_layer.features import choose_device
-from meta_spliceai.splice_engine.meta_layer.memory import is_out_of_memory, peak_memory, reset_peak
+from meta_spliceai.splice_engine.meta_layer.features import choose_device, is_out_of_memory, peak_memory, reset_peak
 
 Rows = dict[str, ExperimentSpec]
 

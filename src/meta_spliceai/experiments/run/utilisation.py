@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.meta_layer.memory import is_out_of_memory
+from meta_spliceai.splice_engine.meta_layer.features import is_out_of_memory
 
 Product = Literal["float32", "tf32", "bfloat16"]
 """What is multiplied: float32 in whole or in TF32, which is CUDA's alone, or bfloat16."""

@@ -22,7 +22,7 @@ from meta_spliceai.resources.resolve import (
     package_at_hand,
 )
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
-from meta_spliceai.splice_engine.genome.source import GRCH38, build_name
+from meta_spliceai.splice_engine.genome.sequence import GRCH38, build_name
 from meta_spliceai.splice_engine.meta_layer.settings import TRUNK
 
 if TYPE_CHECKING:

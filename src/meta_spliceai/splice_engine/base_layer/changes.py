@@ -22,16 +22,10 @@ from meta_spliceai.splice_engine.genome.sequence import N_CODE, reverse_compleme
 
 @dataclass(frozen=True)
 class Change:
-    """One variant in transcript coordinates.
-
-    Attributes:
-        group: variants share a reference only within a group (contig, strand and gene limits).
-        at: first reference coordinate that is replaced (or before which bases are inserted).
-        inserted: codes put in their place, along the transcript.
-        ref_outputs: (start, end) of the reference positions asked for.
-        alt_outputs: (start, end) of the alternative's positions asked for, in the alternative's own coordinates: those
-            of the reference before the change, shifted by the difference in length behind it.
-    """
+    """One variant in transcript coordinates: from `at` on so many bases are `removed` and codes `inserted`, along the
+    transcript. Variants share a reference only within a `group` (contig, strand and gene limits). `ref_outputs`,
+    `alt_outputs`: (start, end) of the positions asked for, the alternative's in its own coordinates: those of the
+    reference before the change, shifted by the difference in length behind it."""
 
     row: int
     group: int

@@ -10,8 +10,9 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
+from errno import EACCES, EIO, EISDIR
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -244,13 +245,10 @@ class SiteHead(nn.Module):
 
 
 def load_pangolin(path: Path, tissue: str) -> SpliceAINetwork:
-    """One network of Pangolin with the head of the tissue it was trained on last.
-
-    A published file carries eight heads: for four tissues the probability that a position is a splice site, and its
-    usage. Its last training was on one tissue, whose index stands in the file's name
-    (`final.<replicate>.<index>.3.v2`), and only that tissue's probability is used (channels 1, 4, 7 and 10 of the
-    published code's twelve).
-    """
+    """One network of Pangolin with the head of the tissue it was trained on last. A published file carries eight heads:
+    for four tissues the probability that a position is a splice site, and its usage. Its last training was on one
+    tissue, whose index stands in the file's name (`final.<replicate>.<index>.3.v2`), and only that tissue's probability
+    is used (channels 1, 4, 7 and 10 of the published code's twelve)."""
     state = _read_torch_state(path)
     heads = [f"conv_last{number + 1}" for number in range(2 * len(TISSUES))]
     missing = [name for name in heads if f"{name}.weight" not in state]
@@ -284,20 +282,29 @@ def gain_and_loss(delta: Float32[np.ndarray, "variants positions tissues"]) -> G
     return GainAndLoss(gain=delta.max(axis=2), loss=delta.min(axis=2))
 
 
-def _read_torch_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a PyTorch state dict, on the CPU. Nothing but tensors is unpickled (`weights_only`).
-    IntegrityError: the file is truncated, holds something else than tensors by name, or wants code to be run."""
+UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError)
+"""What PyTorch's reader raises for files that are cut off, altered, or no PyTorch files."""
+
+
+def read_torch(path: Path, what: str, remedy: str) -> dict[Any, Any]:
+    """What `torch.save` wrote by name, on the CPU: tensors and plain values; nothing else is unpickled. IntegrityError:
+    the file is truncated or altered, holds something else, or wants code to be run."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    # PyTorch's own words are left out: they advise to read the file unsafely.
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "damaged, or no tensors alone"
-        raise IntegrityError(f"{path} cannot be read as PyTorch weights ({why}); fetch it again") from error
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:  # whose own words are left out: they advise to read the file unsafely
+        why = error.strerror if isinstance(error, OSError) and error.errno in (EACCES, EISDIR, EIO) else "damaged"
+        raise IntegrityError(f"{what} {path} cannot be read ({why}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise IntegrityError(f"{what} {path} cannot be read (it holds nothing by name); {remedy}")
+    return content
+
+
+def _read_torch_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a PyTorch state dict; IntegrityError where it holds anything else."""
+    state = read_torch(path, "PyTorch weights", "fetch it again")
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
         raise IntegrityError(f"{path} holds no state dict (tensors by name), so it is not a file of weights")
-    return dict(state)
+    return state
 
 
 def _renamed(

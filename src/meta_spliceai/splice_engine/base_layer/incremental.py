@@ -108,12 +108,9 @@ class IncrementalScorer:
         self._stopped = threading.Event()
 
     def score(self, changes: Sequence[Change], fetch: Fetch) -> Iterator[list[Result]]:
-        """Results of all changes, some at a time.
-
-        Neighbours share a reference. On a CPU the networks run side by side on the jobs, one on each of PyTorch's
-        threads: a product is too small to be worth sharing among threads, and threads that wait for each other at
-        every product come to a halt on a busy machine.
-        """
+        """Results of all changes, some at a time. Neighbours share a reference. On a CPU the networks run side by side
+        on the jobs, one on each of PyTorch's threads: a product is too small to be worth sharing among threads, and
+        threads that wait for each other at every product come to a halt on a busy machine."""
         threads = torch.get_num_threads() if self._model.device.type == "cpu" else 1
         # Bases are fetched here: not every source of sequence may be read from several threads.
         jobs = [self._job(windows, fetch) for windows in self._shared(self._windows(changes), threads)]
@@ -185,10 +182,8 @@ class IncrementalScorer:
         )
 
     def _shared(self, windows: list[Window], threads: int) -> Iterator[list[Window]]:
-        """Windows of one length, as many at a time as hold a batch of alternatives and fit in memory.
-
-        Windows with many changes are cut into several with the same reference, which is computed once for each.
-        """
+        """Windows of one length, as many at a time as hold a batch of alternatives and fit in memory. Windows with many
+        changes are cut into several with the same reference, which is computed once for each."""
         total = sum(len(window.changes) for window in windows)
         most = max(_FEWEST_A_JOB, min(_MOST_A_JOB, -(-total // threads)))
         by_length: dict[int, list[Window]] = {}

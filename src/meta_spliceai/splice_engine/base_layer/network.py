@@ -96,12 +96,10 @@ class SoftmaxHead(nn.Module):
 
 
 class SpliceAINetwork(nn.Module):
-    """A SpliceAI-shaped network.
-
-    Inputs are one-hot bases in transcript orientation, channels A, C, G, T; N is a column of zeros. Outputs are given
-    for the positions that have `flank` bases on either side. `head`: a pointwise module [batch, channels, length] ->
-    [batch, outputs, length]; a softmax over `architecture.outputs` (channels as `CHANNELS`) by default.
-    """
+    """A SpliceAI-shaped network. Inputs are one-hot bases in transcript orientation, channels A, C, G, T; N is a column
+    of zeros. Outputs are given for the positions that have `flank` bases on either side. `head`: a pointwise module
+    [batch, channels, length] -> [batch, outputs, length]; a softmax over `architecture.outputs` (channels as
+    `CHANNELS`) by default."""
 
     def __init__(self, architecture: Architecture, head: nn.Module | None = None) -> None:
         super().__init__()
@@ -166,19 +164,12 @@ class BaseIdentity:
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Networks that score together.
+    """Networks that score together: in evaluation mode, on one device, all with the same flank and number of outputs.
 
     A network's outputs are averaged with those of the other networks of its slot, in probability space. The ensembles
     of SpliceAI, OpenSpliceAI and CI-SpliceAI have one slot; Pangolin has one slot a tissue, three networks each.
-
-    Attributes:
-        networks: members, in evaluation mode, on one device, all with the same flank and number of outputs.
-        channels: names of the scores' channels: each slot's outputs, slots one after the other.
-        slots: slot of each network; all in slot 0 by default.
-        digest: identity of architecture and weights (SHA-256, hexadecimal), computed when empty.
-
-    Raises:
-        IntegrityError: a weight is not finite.
+    `channels`: each slot's outputs, slots one after the other; `digest`: identity of architecture and weights
+    (SHA-256), computed when empty. IntegrityError: a weight is not finite.
     """
 
     name: str
@@ -248,12 +239,9 @@ def networks_digest(networks: tuple[SpliceAINetwork, ...]) -> str:
 
 def trunk_of(model: BaseModel) -> BaseModel:
     """The model without its heads, whose "probabilities" are what these read: the sum of skip connections, 32 channels
-    a network.
-
-    Channels of different networks mean different things, so that nothing is averaged: each network is a slot of its
-    own. Everything that scores a model (incremental or full) works on it, alignment of insertions and deletions
-    included: deleted positions are 0, inserted ones are folded into `pos` by the maximum of each channel.
-    """
+    a network. Channels of different networks mean different things, so that nothing is averaged: each network is a slot
+    of its own. Everything that scores a model (incremental or full) works on it, alignment of insertions and deletions
+    included: deleted positions are 0, inserted ones are folded into `pos` by the maximum of each channel."""
     bare = []
     for network in model.networks:
         trunk = SpliceAINetwork(network.architecture, head=nn.Identity())

@@ -26,8 +26,7 @@ from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR, BaseScores, max_window
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import decode
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource, decode
 
 KINDS = ("substitution", "deletion", "insertion")
 _CHANGES_A_SITE = {"substitution": 3, "deletion": 1, "insertion": 4}
@@ -112,10 +111,8 @@ def stretch_of_gene(name: str, annotation: GeneAnnotation) -> Stretch:
 
 def all_changes(stretch: Stretch, genome: SequenceSource, kinds: Sequence[str], start: int, end: int) -> pd.DataFrame:
     """Every change of the bases [start, end) of a stretch, as VCF writes them; sites that are N are passed over.
-
     Columns beside those that scoring needs: `kind`; `site`, the changed base's 1-based position; `base`, the letter it
-    is changed to, "-" for a deletion, "+A" and so on for an insertion behind it.
-    """
+    is changed to, "-" for a deletion, "+A" and so on for an insertion behind it."""
     # One base more on the left: a deletion is written with the base before it.
     bases = decode(genome.fetch(stretch.chrom, start - 1, end))
     rows: list[tuple[int, str, str, str, int, str]] = []
@@ -139,11 +136,9 @@ def all_changes(stretch: Stretch, genome: SequenceSource, kinds: Sequence[str], 
 
 
 def numbers_of(scores: BaseScores, table: pd.DataFrame) -> pd.DataFrame:
-    """Scores and positions of each variant as columns, in SpliceAI's names: DS_AG … DP_DL.
-
-    Positions count along the plus strand. Models without acceptor and donor have DS_GAIN, DS_LOSS (negative), DP_GAIN
-    and DP_LOSS. `delta` is the signed Δ of the largest |Δ|.
-    """
+    """Scores and positions of each variant as columns, in SpliceAI's names: DS_AG … DP_DL. Positions count along the
+    plus strand. Models without acceptor and donor have DS_GAIN, DS_LOSS (negative), DP_GAIN and DP_LOSS. `delta` is the
+    signed Δ of the largest |Δ|."""
     delta = scores.delta
     minus = table["strand"].to_numpy() == "-"
     delta[minus] = delta[minus, ::-1]
@@ -217,11 +212,8 @@ def check_drawable(out: Path) -> str:
 
 
 def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> int:
-    """Draw the table that `saturate` wrote (its columns `site`, `base`, `delta`) into a .png or .svg file.
-
-    Returns:
-        Bases that one column stands for: 1, or more for a long stretch, of which the largest |Δ| is shown.
-    """
+    """Draw the table that `saturate` wrote (its columns `site`, `base`, `delta`) into a .png or .svg file; bases that
+    one column stands for: 1, or more for a long stretch, of which the largest |Δ| is shown."""
     kind = check_drawable(out)
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -139,11 +139,8 @@ def own_site(scores: BaseScores, table: pd.DataFrame) -> Float32[np.ndarray, " v
 def site_probabilities(
     scores: BaseScores, site: str
 ) -> tuple[Float32[np.ndarray, "variants positions"], Float32[np.ndarray, "variants positions"]]:
-    """Reference and alternative probability of one kind of site, "acceptor" or "donor".
-
-    A network that does not tell them apart (Pangolin: one probability of any site for each tissue) gives the mean of
-    its channels for both.
-    """
+    """Reference and alternative probability of one kind of site, "acceptor" or "donor". A network that does not tell
+    them apart (Pangolin: one probability of any site for each tissue) gives the mean of its channels for both."""
     if site in scores.channels:
         channel = scores.channels.index(site)
         return scores.ref[:, :, channel], scores.alt[:, :, channel]

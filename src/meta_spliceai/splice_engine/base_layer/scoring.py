@@ -24,8 +24,7 @@ from meta_spliceai.splice_engine.base_layer.incremental import IncrementalScorer
 from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel, one_hot
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache, content_key
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.table import describe
 
 Progress = Callable[[int, int], None]
@@ -262,12 +261,9 @@ def align_alternative(
     raw: Float32[np.ndarray, "outputs channels"], shift: int, distance: int
 ) -> Float32[np.ndarray, "positions channels"]:
     """Lay the alternative's outputs (`Locus.alt_outputs` of them) on the reference's positions, both from `pos` -
-    distance on, plus strand.
-
-    Deleted positions, which follow `pos`, become 0. Inserted positions are folded into `pos` by the maximum of each
-    channel. This is what SpliceAI does for insertions and deletions; a delins follows the difference in length
-    (`shift`, alternative minus reference).
-    """
+    distance on, plus strand. Deleted positions, which follow `pos`, become 0. Inserted positions are folded into `pos`
+    by the maximum of each channel. This is what SpliceAI does for insertions and deletions; a delins follows the
+    difference in length (`shift`, alternative minus reference)."""
     if shift > 0:
         folded = raw[distance : distance + shift + 1].max(axis=0, keepdims=True)
         return np.concatenate([raw[:distance], folded, raw[distance + shift + 1 :]])
@@ -316,11 +312,8 @@ def _plus_bases(genome: SequenceSource, locus: Locus, start: int, end: int) -> U
 def _plus_windows(
     genome: SequenceSource, locus: Locus, distance: int, flank: int
 ) -> tuple[UInt8[np.ndarray, " ref_length"], UInt8[np.ndarray, " alt_length"]]:
-    """Both sequences that the scores depend on, plus strand.
-
-    The first output position of either is `pos` - distance; the reference has 2·distance + 1 of them, the alternative
-    `Locus.alt_outputs`.
-    """
+    """Both sequences that the scores depend on, plus strand. The first output position of either is `pos` - distance;
+    the reference has 2·distance + 1 of them, the alternative `Locus.alt_outputs`."""
     left = locus.start - distance - flank
     ref_length = 2 * (distance + flank) + 1
     alt_length = locus.alt_outputs(distance) + 2 * flank
@@ -411,9 +404,7 @@ def predict_sequences(
     sequences: Sequence[UInt8[np.ndarray, " _"]], model: BaseModel, batch_size: int
 ) -> list[Float32[np.ndarray, "_ channels"]]:
     """The model's probabilities at the inner length - 2·flank positions of each sequence (transcript orientation).
-
-    Equal sequences are run once; sequences of one length share batches; one network is run at a time.
-    """
+    Equal sequences are run once; sequences of one length share batches; one network is run at a time."""
     by_length: dict[int, list[bytes]] = {}
     for codes in dict.fromkeys(codes.tobytes() for codes in sequences):
         by_length.setdefault(len(codes), []).append(codes)

@@ -15,7 +15,7 @@ Protobuf's wire format: each field is a varint key (number << 3 | kind) and a va
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -23,94 +23,69 @@ import numpy as np
 from jaxtyping import Float32
 
 from meta_spliceai.errors import IntegrityError
+from meta_spliceai.read_hostile import one_error
 
-_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _FLOAT = 1
 _MOST_VALUES = 1 << 28
-
-
-class _WireError(Exception):
-    """The bytes do not follow protobuf's wire format."""
 
 
 def read_constants(path: Path) -> dict[str, Float32[np.ndarray, "*shape"]]:
     """All float32 constants of a frozen graph, by node name. IntegrityError: the bytes are no frozen graph, or end too
     early."""
     constants: dict[str, np.ndarray] = {}
-    try:
-        for node in _all(memoryview(path.read_bytes()), 1):
-            name, operation = (str(next(_all(node, number), b""), "utf-8") for number in (1, 2))
-            for entry in _all(node, 5):
-                if bytes(next(_all(entry, 1), b"")) == b"value" and operation == "Const":
-                    values = _tensor(next(_all(next(_all(entry, 2), b""), 8), None), name)
-                    if values is not None:
-                        constants[name] = values
-    except (_WireError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{path} is not a whole frozen TensorFlow graph ({error}); fetch it again") from error
+    with one_error(path, "fetch it again"):
+        for node in map(_fields, _fields(memoryview(path.read_bytes()))[1]):
+            name = str(node[1][0], "utf-8")
+            for key, value in ((entry[1][0], entry[2]) for entry in map(_fields, node[5])):
+                if bytes(key) == b"value" and bytes(node[2][0]) == b"Const":
+                    for tensor in map(_fields, _fields(value[0])[8]):
+                        if tensor[1] == [_FLOAT]:
+                            constants[name] = _values(tensor, name)
     if not constants:
         raise IntegrityError(f"{path} holds no float32 constant, so it is not a frozen TensorFlow graph with weights")
     return constants
 
 
-def _all(data: Any, number: int) -> Iterator[memoryview]:
-    """Every value of a message's field that is bytes (messages, strings)."""
-    return (value for found, value in _fields(memoryview(data)) if found == number and isinstance(value, memoryview))
-
-
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """A number and where the next field begins."""
     value = 0
     for step in range(10):
-        if at >= len(data):
-            raise _WireError("it ends within a number")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << (7 * step)
-        if byte < 0x80:
-            return value, at
-    raise _WireError("a number is longer than ten bytes")
+        if at + step >= len(data):
+            raise ValueError("it ends within a number")
+        value |= (data[at + step] & 0x7F) << (7 * step)
+        if data[at + step] < 0x80:
+            return value, at + step + 1
+    raise ValueError("a number is longer than ten bytes")
 
 
-def _fields(data: memoryview) -> list[tuple[int, int | memoryview]]:
-    """(field number, value) of a whole message, in order; a varint as an integer, anything else as its bytes."""
-    found: list[tuple[int, int | memoryview]] = []
+def _fields(data: memoryview) -> dict[int, list[Any]]:
+    """The values of each field of a whole message, in order: a varint as an integer, anything else as its bytes."""
+    found: dict[int, list[Any]] = defaultdict(list)
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
         number, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            value, at = _varint(data, at)
-            found.append((number, value))
+        if kind not in (0, 1, 2, 5):
+            raise ValueError(f"field {number} is of unknown kind {kind}")
+        length, at = _varint(data, at) if kind in (0, 2) else (8 if kind == 1 else 4, at)
+        if kind == 0:
+            found[number].append(length)
             continue
-        if kind == _BYTES:
-            length, at = _varint(data, at)
-        elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
-            length = 8 if kind == _EIGHT_BYTES else 4
-        else:
-            raise _WireError(f"field {number} is of unknown kind {kind}")
         if length > len(data) - at:
-            raise _WireError(f"field {number} claims {length} bytes where {len(data) - at} are left")
-        found.append((number, data[at : at + length]))
+            raise ValueError(f"field {number} claims {length} bytes where {len(data) - at} are left")
+        found[number].append(data[at : at + length])
         at += length
     return found
 
 
-def _tensor(tensor: memoryview | None, name: str) -> np.ndarray | None:
-    """A float32 tensor, or None for none and for one of another type."""
-    fields = _fields(tensor) if tensor is not None else []
-    if dict(fields).get(1) != _FLOAT:
-        return None
-    shape = []
-    for dimension in (one for of in _all(tensor, 2) for one in _all(of, 2)):
-        size = dict(_fields(dimension)).get(1, 0)
-        if not isinstance(size, int) or size > _MOST_VALUES:
-            raise _WireError(f"a dimension of size {size!r}")
-        shape.append(size)
+def _values(tensor: dict[int, list[Any]], name: str) -> Float32[np.ndarray, "*shape"]:
+    shape = [(_fields(one)[1] or [0])[0] for of in tensor[2] for one in _fields(of)[2]]
     count = math.prod(shape)
-    if count > _MOST_VALUES:
-        raise _WireError(f"{name} claims {count} values")
-    stored = b"".join(_all(tensor, 4)) or b"".join(_all(tensor, 5))
+    if max([count, *shape]) > _MOST_VALUES:
+        raise ValueError(f"{name} claims {count} values of shape {tuple(shape)}")
+    stored = b"".join(tensor[4]) or b"".join(tensor[5])
     if len(stored) == 4 and count > 1:
         stored *= count  # TensorFlow writes one value for a constant that is the same throughout
     if len(stored) != 4 * count:
-        raise _WireError(f"{name} has {len(stored)} bytes for {count} values of shape {tuple(shape)}")
+        raise ValueError(f"{name} has {len(stored)} bytes for {count} values of shape {tuple(shape)}")
     return np.frombuffer(stored, dtype="<f4").reshape(shape).astype(np.float32)

@@ -123,11 +123,7 @@ class _PreparedBlock:
 
 
 class TorchNetwork:
-    """One network, ready to compute references and alternatives.
-
-    Args:
-        precision: of the products that alternatives take; references are always in float32.
-    """
+    """One network, ready to compute references (always in float32) and alternatives (in the `precision`)."""
 
     most_windows: int | None = None
     """At once; None: as many as alternatives."""

@@ -23,8 +23,7 @@ from jaxtyping import Int64, UInt8
 from meta_spliceai.errors import InputError, IntegrityError, MissingPackageError
 from meta_spliceai.files import cache_dir, cached_json, sha256_file
 from meta_spliceai.read_hostile import MALFORMED
-from meta_spliceai.splice_engine.genome.sequence import encode
-from meta_spliceai.splice_engine.genome.source import SequenceSource, check_lengths, gather
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource, check_lengths, encode, gather
 
 _MOST_BETWEEN = 1 << 20
 """Bytes between two sequences: a header line and blank lines."""
@@ -179,11 +178,9 @@ def _describes(path: Path, index: Path, blocks: Path | None) -> bool:
 
 
 class _Text:
-    """The uncompressed bytes of a FASTA file at any place; of a bgzipped one by the index of its blocks.
-
-    The index of blocks (.gzi) is a count and pairs of places, compressed and uncompressed, as 64-bit little-endian
-    integers; the first block, at 0 and 0, is left out. What is wrong with it is raised as one of `MALFORMED`.
-    """
+    """The uncompressed bytes of a FASTA file at any place; of a bgzipped one by the index of its blocks. The index of
+    blocks (.gzi) is a count and pairs of places, compressed and uncompressed, as 64-bit little-endian integers; the
+    first block, at 0 and 0, is left out. What is wrong with it is raised as one of `MALFORMED`."""
 
     def __init__(self, handle: IO[bytes], blocks: Path | None) -> None:
         self._handle = handle

@@ -18,6 +18,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -26,8 +27,15 @@ from meta_spliceai import resources
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write, cache_dir, sha256_file
 from meta_spliceai.read_hostile import LARGEST_TABLE, MALFORMED, limit, one_error, text_lines
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import GRCH37, SequenceSource, build_name, check_lengths
+from meta_spliceai.splice_engine.genome.sequence import (
+    GRCH37,
+    N_CODE,
+    SequenceSource,
+    build_name,
+    check_lengths,
+    encode,
+    reverse_complement,
+)
 
 Interval = tuple[str, int, int]
 """Contig, start, end: 0-based half-open, plus strand."""
@@ -215,12 +223,10 @@ class SparseGenome(StretchedGenome):
 
 
 class RegionFasta(SparseGenome):
-    """Regions `>chr1:946174-948232` (1-based inclusive, plus strand; plain or gzipped) as one genome.
-
-    The first opening reads the whole file into the cache, keyed by the file's content; later openings map it.
-    InputError: no such file, or a header that is no region (with its record's number); IntegrityError: truncated, a
-    region whose length is not what its name says, overlapping regions that disagree.
-    """
+    """Regions `>chr1:946174-948232` (1-based inclusive, plus strand; plain or gzipped) as one genome. The first opening
+    reads the whole file into the cache, keyed by the file's content; later openings map it. InputError: no such file,
+    or a header that is no region (with its record's number); IntegrityError: truncated, a region whose length is not
+    what its name says, overlapping regions that disagree."""
 
     def __init__(self, path: Path, build: str) -> None:
         self.path = Path(path)
@@ -240,24 +246,30 @@ class PackagedGenes(SparseGenome):
     def __init__(self, build: str = GRCH37) -> None:
         if build_name(build) != GRCH37:
             raise InputError(f"the packaged genes are sequence of GRCh37, not of {build}; use build=GRCh37 for them")
-        sequence, places = (resources.resolve_file(PACKAGED.name, file) for file in (SEQUENCE_FILE, PLACES_FILE))
         key = PACKAGED.file(SEQUENCE_FILE).sha256[:16] + PACKAGED.file(PLACES_FILE).sha256[:16]
-        super().__init__("packaged genes", GRCH37, key, lambda: _packaged_records(sequence, places))
+        super().__init__("packaged genes", GRCH37, key, _packaged_records)
 
     def __reduce__(self) -> tuple[type[PackagedGenes], tuple[str]]:
         """Another process maps the cached array itself."""
         return type(self), (self.build,)
 
 
-def _packaged_records(sequence: Path, places: Path) -> Iterator[Record]:
-    """Arrays run along the transcript: the first base is `hg19_start` on + and `hg19_end` on - (1-based)."""
+def packaged_transcripts() -> Iterator[tuple[int, dict[str, Any], UInt8[np.ndarray, " bases"]]]:
+    """Number, place, and bases along the transcript of each packaged gene with coordinates, in the file's order."""
+    sequence, places = (resources.resolve_file(PACKAGED.name, file) for file in (SEQUENCE_FILE, PLACES_FILE))
     with np.load(sequence, allow_pickle=False) as arrays:
         for number, place in json.loads(places.read_text(encoding="utf-8")).items():
             bases = arrays[f"x{number}"]
             codes = bases.argmax(axis=1).astype(np.uint8)
             codes[bases.sum(axis=1) == 0] = N_CODE
-            start, end = int(place["hg19_start"]) - 1, int(place["hg19_end"])
-            yield place["chrom"], start, end, reverse_complement(codes) if place["strand"] == "-" else codes
+            yield int(number), place, codes
+
+
+def _packaged_records() -> Iterator[Record]:
+    """The first base of a transcript is `hg19_start` on + and `hg19_end` on - (1-based)."""
+    for _, place, codes in packaged_transcripts():
+        start, end = int(place["hg19_start"]) - 1, int(place["hg19_end"])
+        yield place["chrom"], start, end, reverse_complement(codes) if place["strand"] == "-" else codes
 
 
 def holds_regions(path: Path) -> bool:

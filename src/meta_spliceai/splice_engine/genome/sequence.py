@@ -1,11 +1,19 @@
-"""Bases as bytes: the one encoding used everywhere."""
+"""Bases as bytes, the one encoding used everywhere; where bases come from: one small interface, whatever holds the
+sequence, and sequence in memory; and the human builds, with the lengths of their chromosomes, so that one is not taken
+for the other."""
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import UInt8
+import difflib
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
-from meta_spliceai.errors import InputError
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from meta_spliceai.errors import InputError, unknown_value
 
 ALPHABET = "ACGTN"
 """Letter of each code: A 0, C 1, G 2, T 3, N 4."""
@@ -43,3 +51,180 @@ def decode(codes: UInt8[np.ndarray, " length"]) -> str:
 def reverse_complement(codes: UInt8[np.ndarray, "*batch length"]) -> UInt8[np.ndarray, "*batch length"]:
     """The other strand, read 5' to 3', along the last axis."""
     return np.ascontiguousarray(_COMPLEMENT[codes][..., ::-1])
+
+
+_GAP = 4000
+"""Bases between two places from which on reading them apart is quicker than reading all in between."""
+
+
+class SequenceSource(ABC):
+    """A genome, a sparse genome or a construct; `build`: "GRCh37", "GRCh38" or a construct's name."""
+
+    digest: str
+
+    def __init__(self, name: str, build: str, lengths: Mapping[str, int]) -> None:
+        self.name = name
+        self.build = build
+        self._lengths = dict(lengths)
+        self._resolved: dict[str, str] = {}
+
+    def contigs(self) -> dict[str, int]:
+        """Contig name: length in bases (in a sparse source, the end of its last known base)."""
+        return dict(self._lengths)
+
+    def resolve(self, chrom: str) -> str:
+        """The contig's own name, asked for with or without "chr"; InputError with the nearest names where there is
+        none."""
+        if chrom not in self._resolved:
+            self._resolved[chrom] = find_contig(chrom, self._lengths, f"{self.name} ({self.build})")
+        return self._resolved[chrom]
+
+    def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        """Codes of [start, end), 0-based half-open, plus strand, in a new array; N outside the contig or where nothing
+        is known. InputError: no such contig, or end before start."""
+        contig = self.resolve(chrom)
+        if end < start:
+            raise InputError(f"an interval must not end before it starts: [{start}, {end})")
+        cut = np.full(end - start, N_CODE, dtype=np.uint8)
+        low, high = max(start, 0), min(end, self._lengths[contig])
+        if low < high:
+            cut[low - start : high - start] = self._within(contig, low, high)
+        return cut
+
+    def bases_at(self, chrom: str, positions: Int64[np.ndarray, " bases"]) -> UInt8[np.ndarray, " bases"]:
+        """Codes of single bases (0-based, in any order); what lies near each other is read together. InputError: no
+        such contig."""
+        return gather(positions, partial(self.fetch, chrom))
+
+    @abstractmethod
+    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        """Codes of an interval that is not empty and lies within the contig."""
+
+
+def gather(
+    places: Int64[np.ndarray, " places"], read: Callable[[int, int], UInt8[np.ndarray, " length"]]
+) -> UInt8[np.ndarray, " places"]:
+    """What stands at each place, by reading stretches [start, end) that hold several of them."""
+    found = np.empty(len(places), dtype=np.uint8)
+    order = np.argsort(places, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(places[order]) > _GAP) + 1):
+        if group.size:
+            here = places[group]
+            found[group] = read(int(here[0]), int(here[-1]) + 1)[here - here[0]]
+    return found
+
+
+def find_contig(chrom: str, contigs: Collection[str], where: str) -> str:
+    """The name under which a contig is stored, asked for with or without "chr" (and M or MT for the mitochondrion);
+    InputError where none of the spellings is there."""
+    bare = chrom[3:] if chrom[:3].lower() == "chr" else chrom
+    spellings = [chrom, bare, f"chr{bare}"]
+    if bare in ("M", "MT"):
+        spellings += ["MT", "M", "chrM", "chrMT"]
+    for spelling in spellings:
+        if spelling in contigs:
+            return spelling
+    near = difflib.get_close_matches(chrom, list(contigs), n=3, cutoff=0.5) or sorted(contigs)[:3]
+    raise InputError(
+        f"no contig '{chrom}' in {where}; nearest of its {len(contigs)} contigs: {', '.join(near) or 'none at all'}"
+    )
+
+
+class JoinedSources(SequenceSource):
+    """Sources that have no contig in common as one: chromosomes and constructs. InputError: two of them have a contig
+    of one name."""
+
+    def __init__(self, sources: Sequence[SequenceSource], build: str) -> None:
+        self._parts: dict[str, SequenceSource] = {}
+        for source in sources:
+            for contig in source.contigs():
+                bare = contig[3:] if contig[:3].lower() == "chr" else contig
+                other = self._parts.get(contig) or self._parts.get(bare) or self._parts.get(f"chr{bare}")
+                if other is not None and other is not source:
+                    raise InputError(
+                        f"{other.name} ({other.build}) and {source.name} ({source.build}) both have contig {contig}"
+                    )
+                self._parts[contig] = source
+        lengths = {contig: length for source in sources for contig, length in source.contigs().items()}
+        super().__init__(" and ".join(source.name for source in sources), build, lengths)
+        self.digest = hashlib.sha256("\n".join(source.digest for source in sources).encode()).hexdigest()
+
+    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        return self._parts[contig].fetch(contig, start, end)
+
+
+class MemoryGenome(SequenceSource):
+    """Contigs in memory (constructs, toys for tests): bases as a string, or as codes (uint8, A 0, C 1, G 2, T 3, N 4),
+    plus strand. InputError: a letter that is no nucleotide, or codes above 4."""
+
+    def __init__(self, contigs: Mapping[str, str | UInt8[np.ndarray, " length"]], build: str, name: str) -> None:
+        self._contigs: dict[str, UInt8[np.ndarray, " length"]] = {}
+        hashed = hashlib.sha256(build.encode())
+        for contig, bases in contigs.items():
+            codes = encode(bases) if isinstance(bases, str) else np.array(bases, dtype=np.uint8)
+            if codes.ndim != 1 or (codes.size and int(codes.max()) > N_CODE):
+                raise InputError(f"contig '{contig}' of {name} is not one row of codes 0 to {N_CODE}")
+            self._contigs[contig] = codes
+            hashed.update(f"\n{contig}\t{len(codes)}\n".encode())
+            hashed.update(codes.tobytes())
+        super().__init__(name, build, {contig: len(codes) for contig, codes in self._contigs.items()})
+        self.digest = hashed.hexdigest()
+
+    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        return self._contigs[contig][start:end]
+
+
+GRCH37, GRCH38 = "GRCh37", "GRCh38"
+
+_SPELLINGS = {
+    GRCH37: ("grch37", "hg19", "37", "b37", "hs37d5"),
+    GRCH38: ("grch38", "hg38", "38", "b38"),
+}
+
+# Lengths as the UCSC chain file hg19ToHg38 gives them for both builds (assembly reports GCF_000001405.13 and .26).
+_LENGTHS = {
+    GRCH37: (
+        249250621, 243199373, 198022430, 191154276, 180915260, 171115067, 159138663, 146364022, 141213431, 135534747,
+        135006516, 133851895, 115169878, 107349540, 102531392, 90354753, 81195210, 78077248, 59128983, 63025520,
+        48129895, 51304566, 155270560, 59373566,
+    ),
+    GRCH38: (
+        248956422, 242193529, 198295559, 190214555, 181538259, 170805979, 159345973, 145138636, 138394717, 133797422,
+        135086622, 133275309, 114364328, 107043718, 101991189, 90338345, 83257441, 80373285, 58617616, 64444167,
+        46709983, 50818468, 156040895, 57227415,
+    ),
+}  # fmt: skip
+_CHROMOSOMES = (*(str(number) for number in range(1, 23)), "X", "Y")
+
+CHROMOSOME_LENGTHS: dict[str, dict[str, int]] = {
+    build: dict(zip(_CHROMOSOMES, lengths, strict=True)) for build, lengths in _LENGTHS.items()
+}
+"""Build: chromosome without "chr": bases."""
+
+
+def build_name(spelling: str) -> str:
+    """ "GRCh37" or "GRCh38" from any usual spelling (hg19, hg38, 37, GRCh38 …); InputError for any other."""
+    for build, spellings in _SPELLINGS.items():
+        if spelling.lower() in spellings:
+            return build
+    raise unknown_value("genome build", spelling, ("GRCh37", "hg19", "GRCh38", "hg38"))
+
+
+def check_lengths(contigs: Mapping[str, int], build: str, where: str, *, whole: bool) -> None:
+    """Compare contig lengths with those of the build that was named: `whole` chromosomes must have the same, others
+    none longer. Another build than the two human ones, and names that are no chromosome, are passed over. InputError: a
+    length that does not fit; the message says which build it fits, if one."""
+    if build not in CHROMOSOME_LENGTHS:
+        return
+    for name, length in contigs.items():
+        chromosome = name[3:] if name.startswith("chr") else name
+        expected = CHROMOSOME_LENGTHS[build].get(chromosome)
+        if expected is None or length == expected or (not whole and length < expected):
+            continue
+        fits = [other for other, known in CHROMOSOME_LENGTHS.items() if known[chromosome] == length]
+        if whole and not fits:
+            continue  # a cut-out or a toy with a chromosome's name: alleles are compared row by row anyway
+        raise InputError(
+            f"{where} is not {build}: its {name} has {length:,} bases, {build} has {expected:,}"
+            + (f"; that is the length in {fits[0]}, so name that build" if fits else "; name the right build")
+        )

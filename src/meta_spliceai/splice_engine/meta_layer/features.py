@@ -1,10 +1,15 @@
 """What a predictor is given: windows as bytes on the device, one-hot only when a batch of them is used, or features of
-a frozen encoder, computed once and kept on disk, known by their content."""
+a frozen encoder, computed once and kept on disk, known by their content; and the device that holds them: which one, the
+most memory that a piece of work held (of the process on a CPU, of the device on CUDA), and training that ran out of it:
+at which batch size, and which one fits."""
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+import resource
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -198,12 +203,9 @@ def frozen_features(
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureData | None:
     """The frozen encoder's features of all windows, from the cache (`folder`) as far as they are there; what is missing
-    is computed (`write`), or None is returned.
-
-    The file is named by the encoder's weights, its settings and the distinct sequences. Blocks have checksums: a
-    damaged or missing one is computed again. Finished blocks outlive an interruption. Two processes wait for each
-    other.
-    """
+    is computed (`write`), or None is returned. The file is named by the encoder's weights, its settings and the
+    distinct sequences. Blocks have checksums: a damaged or missing one is computed again. Finished blocks outlive an
+    interruption. Two processes wait for each other."""
     joined = torch.cat((data.ref, data.alt)).cpu().numpy()
     sequences, places = np.unique(joined, axis=0, return_inverse=True)
     slots = torch.from_numpy(places.reshape(-1).astype(np.int64))
@@ -271,10 +273,8 @@ class FeatureStore:
         progress: Callable[[int, int], None] | None = None,
     ) -> int | None:
         """Have every block: how many sequences had to be computed; None where some are missing and `write` is false.
-
         `compute` gives the features of a stretch of the sequences; `progress` is called with sequences done and
-        sequences in all. RunError where the disk is full or the folder cannot be written to.
-        """
+        sequences in all. RunError where the disk is full or the folder cannot be written to."""
         sequences, lock = self.shape[0], FileLock(f"{self.path}.lock")
         with _writing_to(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -336,3 +336,85 @@ class FeatureStore:
     def read(self) -> Float16[np.ndarray, "sequences positions channels"]:
         """The features, mapped from the file (copied only where a batch touches them)."""
         return np.memmap(self.path, dtype=np.float16, mode="c", shape=self.shape)
+
+
+_STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs")
+
+NO_MEMORY = ("can't allocate memory", "could not create a primitive", "could not create a memory object")
+"""How PyTorch's allocator and oneDNN, which knows no error of its own for it, say that a processor's memory is full."""
+
+
+def reset_peak(device: torch.device) -> None:
+    """Start a new measurement. Where the system cannot reset the process's peak, it counts from the process's start."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _RESET.exists():
+        try:
+            _RESET.write_text("5")  # Linux: forget the peak resident size
+        except PermissionError:
+            return
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: CUDA's largest allocation, or the largest resident size of the process, since the last reset."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if _STATUS.exists():
+        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(largest) * (1 if sys.platform == "darwin" else 1024)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, of a GPU or of the machine."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
+class OutOfMemory(RunError):
+    """Training needs more memory than the device has. `tried`: smaller batches were tried, and `fits` is the largest of
+    them that fits, None if not even one row did."""
+
+    def __init__(
+        self, device: str, batch_size: int, accumulate: int, window: int, tried: bool = False, fits: int | None = None
+    ) -> None:
+        self.asked = device, batch_size, accumulate, window
+        self.batch_size, self.fits = batch_size, fits
+        words = f"out of memory at batch {batch_size}"
+        if not tried:
+            words += (
+                f" on {device} with windows of {window}; try batch_size {max(1, batch_size // 2)} with accumulate "
+                f"{accumulate * 2} (the same step in smaller pieces)"
+            )
+        elif fits is None:
+            words += f", and at 1 too, on {device} with windows of {window}; it needs a larger device"
+        else:
+            words += (
+                f"; fits at {fits} (the same step in smaller pieces: --set training.batch_size={fits} "
+                f"--set training.accumulate={accumulate * batch_size // fits})"
+            )
+        super().__init__(words)
+
+    def alone(self) -> OutOfMemory:
+        """The same error without the frames it was raised through, which hold the memory that ran out."""
+        return OutOfMemory(*self.asked)
+
+    def with_what_fits(self, try_step: Callable[[int], None]) -> OutOfMemory:
+        """The same error once halves of the batch have been tried; `try_step` takes a batch size and raises OutOfMemory
+        where one step of it does not fit."""
+        batch = self.batch_size // 2
+        while batch >= 1:
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            try:
+                try_step(batch)
+            except OutOfMemory:
+                batch //= 2
+            else:
+                break
+        return OutOfMemory(*self.asked, tried=True, fits=batch or None)

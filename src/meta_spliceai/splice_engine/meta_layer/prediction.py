@@ -25,7 +25,7 @@ from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import trunk_of
 from meta_spliceai.splice_engine.base_layer.scoring import score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.features import (
     PREDICTED_AT_ONCE,
     FeatureData,

@@ -81,11 +81,9 @@ NOT_MEASURED = "Unknown: nobody has measured it"
 
 def validated_delta(table: pd.DataFrame, scores: Deltas) -> Targets:
     """The validated Δ: what the base network says, where an experiment agrees that something happens, else zero.
-
-    Splice-altering rows get the base network's Δ (neither, acceptor, donor) at the position where |Δ acceptor| or
-    |Δ donor| is largest; the first such position counts when several are equal. Normal rows get zero. All other
-    classes are left out and counted. InputError: scores of another number of rows; a Δ that is not a number.
-    """
+    Splice-altering rows get the base network's Δ (neither, acceptor, donor) at the position where |Δ acceptor| or |Δ
+    donor| is largest; the first such position counts when several are equal. Normal rows get zero. All other classes
+    are left out and counted. InputError: scores of another number of rows; a Δ that is not a number."""
     classes = table["classification"].to_numpy(dtype=object)
     altering = classes == SPLICE_ALTERING
     delta = _checked(table, scores, altering)
@@ -215,11 +213,9 @@ def _observed_or_base(table: pd.DataFrame, scores: Deltas, task: str, several: s
 
 
 def effect_type(table: pd.DataFrame, scores: Deltas) -> Targets:
-    """The kind of effect of Splice-altering rows: index in EFFECT_TYPES.
-
-    Observed sites (GOLD_COLUMNS) decide where there are any; otherwise the base network's own strongest peak does, and
-    the row is marked "base": agreement with such labels is agreement with the base network, not with an experiment.
-    """
+    """The kind of effect of Splice-altering rows: index in EFFECT_TYPES. Observed sites (GOLD_COLUMNS) decide where
+    there are any; otherwise the base network's own strongest peak does, and the row is marked "base": agreement with
+    such labels is agreement with the base network, not with an experiment."""
     rule = (
         "altering rows: the observed kind of effect (gold), else the kind of the base network's strongest peak (base)"
     )
@@ -227,11 +223,9 @@ def effect_type(table: pd.DataFrame, scores: Deltas) -> Targets:
 
 
 def position(table: pd.DataFrame, scores: Deltas) -> Targets:
-    """The affected site's offset from the variant, in bases of the transcript (positive: downstream).
-
-    Observed sites decide where there are any (the nearest of several), otherwise the base network's strongest peak,
-    marked "base". An observed site may lie beyond a model's window; the head leaves it out of its loss.
-    """
+    """The affected site's offset from the variant, in bases of the transcript (positive: downstream). Observed sites
+    decide where there are any (the nearest of several), otherwise the base network's strongest peak, marked "base". An
+    observed site may lie beyond a model's window; the head leaves it out of its loss."""
     rule = "altering rows: offset of the nearest observed site (gold), else of the base network's strongest peak (base)"
     return _observed_or_base(table, scores, "position", "", rule)
 

@@ -6,12 +6,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from errno import EACCES, EIO, EISDIR
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +19,15 @@ from jaxtyping import Float, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from meta_spliceai.errors import InputError, IntegrityError, RunError
-from meta_spliceai.splice_engine.meta_layer.features import FeatureData, IndexBatches, WindowData, draw_shifts
-from meta_spliceai.splice_engine.meta_layer.memory import peak_memory
+from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.splice_engine.base_layer.families import read_torch
+from meta_spliceai.splice_engine.meta_layer.features import (
+    FeatureData,
+    IndexBatches,
+    WindowData,
+    draw_shifts,
+    peak_memory,
+)
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 
@@ -236,11 +240,9 @@ class Trainer:
 
     @torch.inference_mode()
     def validate(self, batches: IndexBatches) -> tuple[float, float]:
-        """Loss over all validation rows, and Pearson's r of predictions and labels (NaN where it is not defined).
-
-        One loss over all rows at once: the mean of batch means would depend on the batch size. Classes keep their
-        natural weight, whatever the balance in training.
-        """
+        """Loss over all validation rows, and Pearson's r of predictions and labels (NaN where it is not defined). One
+        loss over all rows at once: the mean of batch means would depend on the batch size. Classes keep their natural
+        weight, whatever the balance in training."""
         self.predictor.eval()
         predictions = torch.cat([self.predict(rows) for rows in batches])
         labels = self.labels[batches.rows]
@@ -287,7 +289,7 @@ class Trainer:
         of another run, IntegrityError where it is damaged."""
         if not path.exists():
             return None
-        state = read_checkpoint(path)
+        state = read_torch(path, "checkpoint", "delete it to start over")
         _refuse_other_run(str(state.get("identity")), identity, path)
         self.history = _History(**state["history"])
         self.steps_done = state["steps_done"]
@@ -374,20 +376,6 @@ def _refuse_other_run(found: str, expected: str, path: Path) -> None:
     different = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     words = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in different)
     raise RunError(f"checkpoint {path} is of another run ({words}); start over in an empty folder")
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content: tensors and plain values only. IntegrityError: the file is truncated, altered, or holds
-    objects that a checkpoint of ours never holds."""
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    # PyTorch's own words are left out: they advise to read the file unsafely. A truncated file may be an OSError.
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.errno in (EACCES, EISDIR, EIO) else "damaged"
-        raise IntegrityError(f"checkpoint {path} cannot be read ({why}); delete it to start over") from error
-    if not isinstance(content, dict):
-        raise IntegrityError(f"checkpoint {path} cannot be read (no checkpoint); delete it to start over")
-    return content
 
 
 def trained_state(model: nn.Module, names: set[str]) -> dict[str, Tensor]:

@@ -27,13 +27,16 @@ from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.splice_engine.meta_layer.features import (
     FeatureData,
     IndexBatches,
+    OutOfMemory,
     WindowData,
     WindowPair,
     check_shift,
     choose_device,
+    is_out_of_memory,
+    peak_memory,
+    reset_peak,
     validation_rows,
 )
-from meta_spliceai.splice_engine.meta_layer.memory import OutOfMemory, is_out_of_memory, peak_memory, reset_peak
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, TrunkData, model_inputs
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig

@@ -13,8 +13,7 @@ import pandas as pd
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.read_hostile import text_lines
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, decode, encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource, decode, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.table import CONFLICTING, UNKNOWN, Coverage, as_variant_table, describe
 
 NO_CONTIG = "contig not in genome"
@@ -97,10 +96,8 @@ def compare_reference(
 
 def allele_keys(table: pd.DataFrame) -> pd.Series:
     """One text an allele: contig without "chr", position, alleles with the bases they share at either end cut off.
-
     Cutting makes "CTG>CTA at 5" and "G>A at 7" equal. Insertions and deletions in repeats are not shifted: that needs
-    the genome, and readers of such sources get them as the source aligned them.
-    """
+    the genome, and readers of such sources get them as the source aligned them."""
     keys = []
     columns = zip(table["chrom"], table["pos"], table["ref"], table["alt"], table["strand"], strict=True)
     for chrom, start, ref, alt, strand in columns:
@@ -114,10 +111,8 @@ def allele_keys(table: pd.DataFrame) -> pd.Series:
 
 
 def merge_class(classes: Iterable[str]) -> str:
-    """The class of an allele measured several times: the one class all measurements agree on, else Conflicting.
-
-    Unknown is no measurement and gives way to any other class.
-    """
+    """The class of an allele measured several times: the one class all measurements agree on, else Conflicting. Unknown
+    is no measurement and gives way to any other class."""
     told = set(classes) - {UNKNOWN}
     return next(iter(told)) if len(told) == 1 else CONFLICTING if told else UNKNOWN
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from meta_spliceai.errors import InputError, LeakageError
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 from meta_spliceai.splice_engine.variants.alleles import allele_keys
 from meta_spliceai.splice_engine.variants.families import (
     NEAR_IDENTICAL,

@@ -12,8 +12,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
-from meta_spliceai.splice_engine.genome.sequence import N_CODE
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource
 from meta_spliceai.splice_engine.variants.table import build_windows
 
 CONTAINMENT = 0.2
@@ -221,10 +220,8 @@ def _alike(table: pd.DataFrame, genome: SequenceSource, codes: np.ndarray, windo
 def canonical_kmers(
     windows: UInt8[np.ndarray, "rows length"], k: int = K
 ) -> tuple[UInt64[np.ndarray, " kmers"], Int64[np.ndarray, " kmers"]]:
-    """The k-mers (of at most 31 bases) of every window, and the row each comes from; those with an N are left out.
-
-    A k-mer and its reverse complement are the same number (the smaller of the two), so that strand does not matter.
-    """
+    """The k-mers (of at most 31 bases) of every window, and the row each comes from; those with an N are left out. A
+    k-mer and its reverse complement are the same number (the smaller of the two), so that strand does not matter."""
     kmers = [np.empty(0, dtype=np.uint64)]
     rows = [np.empty(0, dtype=np.int64)]
     for start in range(0, len(windows), _ROWS_AT_ONCE):

@@ -222,11 +222,9 @@ def spliceai_clean_split(
 def chromosome_folds(
     table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None, name: str = "chromosome-folds"
 ) -> list[Split]:
-    """k-fold cross-validation (at least 3) over groups of whole chromosomes of similar size.
-
-    In fold i, group i is the test and group i + 1 the validation; every row with its whole family is tested once.
-    InputError: fewer chromosomes than folds, or a fold with a part without a class, by its number.
-    """
+    """k-fold cross-validation (at least 3) over groups of whole chromosomes of similar size. In fold i, group i is the
+    test and group i + 1 the validation; every row with its whole family is tested once. InputError: fewer chromosomes
+    than folds, or a fold with a part without a class, by its number."""
     chrom, there = _chromosomes(table)
     splits = []
     for name_of_fold, parts in _folds(pd.Categorical(chrom, there).codes, "chromosomes", folds, seed, name):

@@ -12,8 +12,7 @@ import pandas as pd
 from jaxtyping import Int, UInt8
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, encode, reverse_complement
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource, encode, reverse_complement
 
 SPLICE_ALTERING = "Splice-altering"
 LOW_FREQUENCY = "Low-frequency"
@@ -91,11 +90,8 @@ def describe(row: pd.Series) -> str:
 
 @dataclass
 class Coverage:
-    """The account of a table's rows. `read == used + left out` holds at every moment.
-
-    Attributes:
-        examples: up to five rows in words for each reason, so that a user can find them in the source.
-    """
+    """The account of a table's rows, with up to five of them in words for each reason, so that a user can find them in
+    the source. `read == used + left out` holds at every moment."""
 
     read: int
     left_out: dict[str, int] = field(default_factory=dict)

@@ -75,11 +75,9 @@ def two_decimals(value: float) -> str:
 
 
 def peak_of(values: Float[np.ndarray, " positions"]) -> Peak:
-    """The largest value and where it stands (the first such place).
-
-    Where the largest value is printed 0.00, its place is that of the largest value in steps of 0.001, nearest to the
-    middle: among values that are all noise the strict maximum would be anywhere, and elsewhere on another machine.
-    """
+    """The largest value and where it stands (the first such place). Where the largest value is printed 0.00, its place
+    is that of the largest value in steps of 0.001, nearest to the middle: among values that are all noise the strict
+    maximum would be anywhere, and elsewhere on another machine."""
     index = int(values.argmax())
     value = float(values[index])
     if two_decimals(value) == "0.00":

@@ -17,7 +17,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Rea
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, Block, info_safe
 from meta_spliceai.splice_engine.genome.annotation import IN_NONE, IN_SEVERAL, Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 
 _ALLELES = re.compile(rb"[ACGT]++\t([ACGTN]++(?:,[ACGTN]++)*+)")
 """REF and ALT of upper-case bases. Possessive quantifiers (++) never go back, which bounds the time on any line."""

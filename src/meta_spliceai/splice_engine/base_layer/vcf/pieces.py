@@ -24,7 +24,7 @@ from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants, to_bcf
 from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, bare_contig
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 
 NEIGHBOURS = 5_000
 """Bases between two variants up to which they may share a reference, which is what the networks see on either side."""
@@ -154,11 +154,8 @@ class Piece:
 
 
 class Rows(Protocol[T]):
-    """Records of a file, or rows of a table, as they are read.
-
-    Attributes:
-        rows: those that are still to be read; a piece puts fewer in their place.
-    """
+    """Records of a file, or rows of a table, as they are read; `rows`: those that are still to be read, in whose place
+    a piece puts fewer."""
 
     rows: Iterator[T]
 
@@ -216,11 +213,8 @@ def _weighed(
 
 @dataclass(frozen=True)
 class Part:
-    """A piece on the disk.
-
-    Attributes:
-        common: what all pieces of one run share, and the merged file has too: lines of the header, or of the card.
-    """
+    """A piece on the disk; `common`: what all pieces of one run share, and the merged file has too: lines of the
+    header, or of the card."""
 
     path: Path
     piece: Piece
@@ -234,19 +228,16 @@ def in_order(parts: Iterable[Part]) -> list[tuple[Part, int]]:
     first: Part | None = None
     for part in parts:
         first = first or part
-        number = part.piece.shard[0]
-        for what, one, other in (
-            ("input", part.piece.digest, first.piece.digest),
-            ("number of shards", part.piece.shard[1], first.piece.shard[1]),
-            ("number of records", part.piece.records, first.piece.records),
-        ):
-            if one != other:
-                raise InputError(f"{part.path} is a piece of another run than {first.path}: its {what} is another")
+        number, of = part.piece.shard[0], first.piece.shard[1]
+        other = f"{part.path} is a piece of another run than {first.path}:"
+        if part.piece.digest != first.piece.digest:
+            raise InputError(f"{other} its input is another")
+        if (part.piece.shard[1], part.piece.records) != (of, first.piece.records):
+            raise InputError(f"{other} its number of shards or records is another")
         for line, other_line in zip([*part.common, ""], [*first.common, ""], strict=False):
             if line != other_line:
                 raise InputError(
-                    f"{part.path} is a piece of another run than {first.path}: it says {line[:200] or 'less'!r} where "
-                    f"the other says {other_line[:200] or 'less'!r}"
+                    f"{other} it says {line[:200] or 'less'!r} where that says {other_line[:200] or 'less'!r}"
                 )
         if number in found:
             raise InputError(f"{part.path} and {found[number].path} are both shard {number}; name one of them")

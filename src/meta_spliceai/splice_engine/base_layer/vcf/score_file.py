@@ -25,8 +25,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextRecord, TextVariants, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import EXAMPLES_KEPT, Report, Totals
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import decode, encode
-from meta_spliceai.splice_engine.genome.source import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource, decode, encode
 
 LONGEST_ALTERNATIVE = 10_000
 """Bases; a longer allele has the reason "alternative too long"."""

@@ -56,11 +56,8 @@ class Options:
 
 
 class ModelScorer:
-    """Scores tables with a base model on one genome.
-
-    Attributes:
-        check: what was measured of another precision than float32 on the first table; empty in float32.
-    """
+    """Scores tables with a base model on one genome; `check`: what was measured of another precision than float32 on
+    the first table."""
 
     def __init__(self, model: BaseModel, genome: IndexedFasta, distance: int, precision: Precision = "fp32") -> None:
         self.model = model

@@ -172,11 +172,9 @@ def kmers_and_position(
     negatives: Sequence[str] = NEGATIVES,
     config: BoostingConfig | None = None,
 ) -> Scores:
-    """Probability of Splice-altering from k-mers (k ≤ 3) and position, learned on the training part.
-
-    Of both parts are needed the variant table and windows, row by row the same variants; `annotation`: genes, for rows
-    without a tested exon. InputError: windows of another number of rows, a side without a variant, too few groups.
-    """
+    """Probability of Splice-altering from k-mers (k ≤ 3) and position, learned on the training part. Of both parts are
+    needed the variant table and windows, row by row the same variants; `annotation`: genes, for rows without a tested
+    exon. InputError: windows of another number of rows, a side without a variant, too few groups."""
     table = train[0]
     y = training_labels(table, "training part", negatives)
     x = _kmers_and_place(*train, annotation)

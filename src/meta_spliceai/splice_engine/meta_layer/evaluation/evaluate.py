@@ -85,21 +85,19 @@ def evaluate(
 ) -> Evaluation:
     """Every metric of every scorer on the rows that all of them score.
 
-    Positives are Splice-altering, negatives Normal unless asked otherwise; other classes are in no binary metric and
-    are counted. The correlation with the validated Δ uses the rows that have one, that with the measured effect all
-    rows with a measurement. A metric that is undefined is NaN with a reason.
+    Positives are Splice-altering, negatives Normal unless asked otherwise (MFASS's own question has Low-frequency there
+    as well); other classes are in no binary metric and are counted. The correlation with the validated Δ uses the rows
+    that have one, that with the measured effect all rows with a measurement. A metric that is undefined is NaN with a
+    reason.
 
     Args:
         predictions: one row a test variant: the columns PREDICTION_COLUMNS and, for each scorer, `{name}.score` and
             (optional) `{name}.signed`.
         reference: the scorer all others are compared with, besides every baseline and base scorer; None for none.
         n_boot: bootstrap resamples over `group`; 0 for no intervals.
-        points: recalls, list lengths, thresholds and false-positive rates.
-        negatives: classes of the negative side (MFASS's own question has Low-frequency there as well).
         fewest_scored: share of the rows that a scorer must score to be evaluated.
 
-    Raises:
-        InputError: see `check_predictions`; an unknown reference; no rows scored by all scorers.
+    InputError: see `check_predictions`; an unknown reference; no rows scored by all scorers.
     """
     points = points or OperatingPoints()
     negatives = check_negatives(negatives)
@@ -273,11 +271,9 @@ class _Measured:
     why: dict[Key, str] = field(default_factory=dict)
 
     def pool_trainings(self, scorers: Sequence[Scorer], seed: int) -> None:
-        """Put the mean over trainings beside the trainings' own numbers, and the spread between them.
-
-        Each resample also draws as many trainings as there are, with replacement, so that the interval of the mean
-        holds both doubts: other genes, and other seeds.
-        """
+        """Put the mean over trainings beside the trainings' own numbers, and the spread between them. Each resample
+        also draws as many trainings as there are, with replacement, so that the interval of the mean holds both doubts:
+        other genes, and other seeds."""
         for scorer in scorers:
             for metric in self.metrics if scorer.seeds else ():
                 key, keys = (scorer.name, metric.name), [(one.name, metric.name) for one in scorer.trainings()]

@@ -35,11 +35,9 @@ Replicates = Float[np.ndarray, " resamples"]
 @dataclass(frozen=True)
 class ResamplingPlan:
     """Bootstrap over whole groups: each resample draws as many groups as there are, with replacement (`counts`: how
-    often each is in each resample; `unit`: the group's number of every row).
-
-    Variants of one gene (exon, mutated position) resemble each other, so single variants are not independent draws;
-    resampling groups gives the interval for new groups (cluster bootstrap: Davison & Hinkley 1997, section 3.8).
-    """
+    often each is in each resample; `unit`: the group's number of every row). Variants of one gene (exon, mutated
+    position) resemble each other, so single variants are not independent draws; resampling groups gives the interval
+    for new groups (cluster bootstrap: Davison & Hinkley 1997, section 3.8)."""
 
     unit: Int[np.ndarray, " rows"]
     labels: np.ndarray

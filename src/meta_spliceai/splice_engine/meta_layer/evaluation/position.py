@@ -91,11 +91,9 @@ def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = N
 
 
 def changed_span(table: pd.DataFrame) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
-    """First and last changed reference base of every variant, 1-based inclusive, plus strand.
-
-    Bases that both alleles share at their ends (a VCF's anchor base) are no change. An insertion changes no base; its
-    span is the two bases between which it falls.
-    """
+    """First and last changed reference base of every variant, 1-based inclusive, plus strand. Bases that both alleles
+    share at their ends (a VCF's anchor base) are no change. An insertion changes no base; its span is the two bases
+    between which it falls."""
     first = np.empty(len(table), dtype=np.int64)
     last = np.empty(len(table), dtype=np.int64)
     for row, (pos, ref, alt) in enumerate(zip(table["pos"], table["ref"], table["alt"], strict=True)):
@@ -168,11 +166,8 @@ def count_kmers(codes: UInt8[np.ndarray, "rows length"], k: int) -> Int[np.ndarr
 
 
 def kmer_changes(windows: Windows) -> pd.DataFrame:
-    """Counts of each k-mer in the alternative minus the reference window, and of bases and pairs in the reference.
-
-    Returns:
-        Columns `Δ{k-mer}` for k-mers of 1 to LONGEST bases, `near {k-mer}` for those of 1 and 2 bases in the reference.
-    """
+    """Counts of each k-mer in the alternative minus the reference window (`Δ{k-mer}`, of 1 to LONGEST bases), and of
+    bases and pairs in the reference (`near {k-mer}`)."""
     centre = windows.length // 2
     near = slice(max(0, centre - REACH), min(windows.length, centre + REACH + 1))
     columns: dict[str, np.ndarray] = {}

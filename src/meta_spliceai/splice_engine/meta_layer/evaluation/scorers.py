@@ -256,24 +256,14 @@ class Evaluation:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def value(self, scorer: str, metric: str) -> pd.Series:
-        found = self.metrics[(self.metrics["scorer"] == scorer) & (self.metrics["metric"] == metric)]
-        if found.empty:
-            self._refuse(scorer, metric)
-        return found.iloc[0]
+        return self._row(self.metrics, scorer=scorer, metric=metric)
 
     def difference(self, scorer: str, reference: str, metric: str) -> pd.Series:
-        table = self.differences
-        found = table[(table["scorer"] == scorer) & (table["reference"] == reference) & (table["metric"] == metric)]
-        if found.empty:
-            self._refuse(scorer, metric)
-            raise unknown_value("reference", reference, dict.fromkeys(table["reference"]))
-        return found.iloc[0]
+        return self._row(self.differences, scorer=scorer, metric=metric, reference=reference)
 
     def leaderboard(self, metric: str = "auprc") -> pd.DataFrame:
-        """One row a scorer with every metric's estimate, low and high: baselines first, then base, then learned.
-
-        Within a kind the best in `metric` stands first; undefined ones last.
-        """
+        """One row a scorer with every metric's estimate, low and high: baselines first, then base, then learned. Within
+        a kind the best in `metric` stands first; undefined ones last."""
         names = list(dict.fromkeys(self.metrics["metric"]))
         if metric not in names:
             raise unknown_value("metric", metric, names)
@@ -314,13 +304,13 @@ class Evaluation:
             return Verdict(scorer, rival, metric, False, f"is worse than {rival}: {amount}")
         return Verdict(scorer, rival, metric, False, f"does not beat {rival}: {amount}")
 
-    def _refuse(self, scorer: str, metric: str) -> None:
-        names = [s.name for s in self.scorers]
-        if scorer not in names:
-            raise unknown_value("scorer", scorer, names)
-        metrics = list(dict.fromkeys(self.metrics["metric"]))
-        if metric not in metrics:
-            raise unknown_value("metric", metric, metrics)
+    def _row(self, table: pd.DataFrame, **wanted: str) -> pd.Series:
+        """The row with these values; InputError for one that no row has."""
+        found = table[np.logical_and.reduce([table[what] == name for what, name in wanted.items()])]
+        for what, name in wanted.items() if found.empty else ():
+            if not (table[what] == name).any():
+                raise unknown_value(what, name, dict.fromkeys(table[what]))
+        return found.iloc[0]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values only; an undefined number is null, its reason stands beside it."""

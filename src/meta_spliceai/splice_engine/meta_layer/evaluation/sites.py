@@ -46,12 +46,9 @@ def evaluate_effect_types(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> EffectTypes:
-    """Confusion and F1 with group-bootstrap intervals.
-
-    F1 of a kind is 2 TP / (2 TP + FP + FN); macro F1 is the plain mean over the kinds that are observed or predicted,
-    so that a rare kind counts as much as a common one. A resample in which a kind is neither observed nor predicted
-    leaves it out of the mean, as scikit-learn does.
-    """
+    """Confusion and F1 with group-bootstrap intervals. F1 of a kind is 2 TP / (2 TP + FP + FN); macro F1 is the plain
+    mean over the kinds that are observed or predicted, so that a rare kind counts as much as a common one. A resample
+    in which a kind is neither observed nor predicted leaves it out of the mean, as scikit-learn does."""
     number = {kind: place for place, kind in enumerate(kinds)}
     k = len(kinds)
     plan = plan_resamples(groups, n_boot, seed)
@@ -95,12 +92,9 @@ def evaluate_localisation(
     seed: int = 0,
 ) -> pd.DataFrame:
     """Hit rates of predicted against observed positions (bases from the variant, transcript orientation; empty where
-    none is known), a row a scorer and tolerance.
-
-    A variant is hit if its predicted position lies within the tolerance of any of its observed ones. A variant without
-    a prediction (NaN) is a miss: the observation is there and the scorer did not find it. Variants without an observed
-    position are not evaluated, and are counted.
-    """
+    none is known), a row a scorer and tolerance. A variant is hit if its predicted position lies within the tolerance
+    of any of its observed ones. A variant without a prediction (NaN) is a miss: the observation is there and the scorer
+    did not find it. Variants without an observed position are not evaluated, and are counted."""
     known = np.array([len(positions) > 0 for positions in gold], dtype=bool)
     plan = plan_resamples(groups, n_boot, seed)
     rows = []

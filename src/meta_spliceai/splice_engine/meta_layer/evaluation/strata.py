@@ -147,11 +147,9 @@ def within_strata_auroc(
     negatives: Sequence[str] = NEGATIVES,
 ) -> pd.DataFrame:
     """AUROC in which a positive is compared only with negatives of its own stratum: Σ over strata of the Mann-Whitney
-    statistic / Σ of positives × negatives. With strata of position, a scorer that knows position only reads 0.5.
-
-    Rows without a score of the scorer are left aside for that scorer, and counted, and a model trained several times is
-    evaluated training by training; a row a scorer: estimate, low, high, pairs (compared), n, n_left_aside, reason.
-    """
+    statistic / Σ of positives × negatives. With strata of position, a scorer that knows position only reads 0.5. Rows
+    without a score of the scorer are left aside for that scorer, and counted, and a model trained several times is
+    evaluated training by training; a row a scorer: estimate, low, high, pairs (compared), n, n_left_aside, reason."""
     frame = check_predictions(predictions, scorers)
     code = pd.factorize(np.asarray(strata, dtype=object).astype(str), sort=True)[0]
     y = binary_labels(frame, negatives)

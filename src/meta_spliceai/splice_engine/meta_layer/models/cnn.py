@@ -131,12 +131,10 @@ def receptive_field(kernel: int, dilations: Sequence[int]) -> int:
 
 
 def plan_dilations(window: int, layers: int, kernel: int) -> tuple[int, ...]:
-    """The gentlest geometric dilations with which the middle position sees every base of the window.
-
-    The first layer has dilation 1. Each later dilation is the growth factor's power, rounded, and never so large that
-    the layers before it leave a gap between its taps: then no base in the window is skipped. InputError: an even window
-    or kernel; so few layers that no dilations without gaps cover the window.
-    """
+    """The gentlest geometric dilations with which the middle position sees every base of the window. The first layer
+    has dilation 1. Each later dilation is the growth factor's power, rounded, and never so large that the layers before
+    it leave a gap between its taps: then no base in the window is skipped. InputError: an even window or kernel; so few
+    layers that no dilations without gaps cover the window."""
     if window < 1 or window % 2 == 0:
         raise InputError(f"window {window} is not an odd positive number of bases")
     if kernel < 3 or kernel % 2 == 0:
@@ -166,11 +164,9 @@ def plan_dilations(window: int, layers: int, kernel: int) -> tuple[int, ...]:
 
 
 def unseen(window: int, kernel: int, dilations: Sequence[int]) -> int:
-    """Bases of the window that its middle does not depend on.
-
-    A receptive field as wide as the window is not enough: beyond the window's edges every layer sees zeros, so what a
-    base says must reach the middle without a step outside.
-    """
+    """Bases of the window that its middle does not depend on. A receptive field as wide as the window is not enough:
+    beyond the window's edges every layer sees zeros, so what a base says must reach the middle without a step
+    outside."""
     seen = np.zeros(window, dtype=bool)
     seen[window // 2] = True
     for dilation in reversed(dilations):

@@ -117,11 +117,9 @@ class PairReadout(nn.Module):
 
 
 class SitesReadout(nn.Module):
-    """Reads the variant's surroundings as `PairReadout` does, and beside them the exon's two sites.
-
-    The first place of the features is the exon's acceptor and the last one its donor, the places between lie around the
-    variant. Equal sequences give a difference of exactly zero here too.
-    """
+    """Reads the variant's surroundings as `PairReadout` does, and beside them the exon's two sites. The first place of
+    the features is the exon's acceptor and the last one its donor, the places between lie around the variant. Equal
+    sequences give a difference of exactly zero here too."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -212,13 +210,8 @@ def settings_of(kind: str, name: str) -> list[str]:
 
 
 class ComposedPredictor(Predictor):
-    """Any encoder with any head.
-
-    Args:
-        encoder, head: names in ENCODERS and HEADS.
-        window: bases in the window (odd, the variant in the middle).
-        encoder_settings, head_settings: what differs from their defaults.
-    """
+    """Any encoder with any head, by their names in ENCODERS and HEADS, each with the settings that differ from its
+    defaults; the window is odd, the variant in its middle."""
 
     def __init__(
         self,
@@ -268,13 +261,8 @@ def blank_settings(encoder: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class _CNNDeltaPredictor(ComposedPredictor):
-    """Δ from a CNN.
-
-    Args:
-        window: bases in the window (odd, the variant in the middle); dilations follow it.
-        hidden_dim: channels of the encoder and width of the head.
-        kernel: taps of each convolution (odd).
-    """
+    """Δ from a CNN: `hidden_dim` channels of the encoder and width of the head, `kernel` taps of each convolution
+    (odd), dilations that follow the window (odd)."""
 
     encoder_name: ClassVar[str]
 
@@ -353,13 +341,8 @@ class HyenaDNADeltaPredictor(ComposedPredictor):
 
 
 class _TaskPredictor(ComposedPredictor):
-    """One task on any encoder.
-
-    Args:
-        window: bases in the window (odd, the variant in the middle).
-        encoder: a name in ENCODERS.
-        encoder_settings: the encoder's own settings (hidden_dim, layers, weights …).
-    """
+    """One task on any encoder (a name in ENCODERS), with the encoder's own settings (hidden_dim, layers, weights …);
+    the window is odd, the variant in its middle."""
 
     head_name: ClassVar[str]
 

@@ -238,11 +238,8 @@ class HyenaDNA(nn.Module):
 
 class BothStrandsHyenaDNA(nn.Module):
     """HyenaDNA on the transcript and on its reverse complement; only positions up to `radius` from the middle are given
-    out (None: all).
-
-    At every position the first half of the channels has seen the bases up to and including it, the second half those
-    from it on, read on the other strand; together they have seen the whole window.
-    """
+    out (None: all). At every position the first half of the channels has seen the bases up to and including it, the
+    second half those from it on, read on the other strand; together they have seen the whole window."""
 
     def __init__(self, model: HyenaDNA, window: int, radius: int | None = None) -> None:
         super().__init__()

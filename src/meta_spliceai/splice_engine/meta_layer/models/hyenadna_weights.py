@@ -11,7 +11,6 @@ that names anything else is refused.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write, sha256_file
 from meta_spliceai.resources.resolve import ENCODERS, HUB_FILES, OFFLINE_VARIABLE, WEIGHTS, folder_at_hand, offline
+from meta_spliceai.splice_engine.base_layer.families import UNREADABLE, read_torch
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna import HyenaConfig, HyenaDNA
 
 HUB = "hub"
@@ -337,13 +337,8 @@ def read_original(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint in the authors' own format, by the names they have in the hub's format without its
     prefix ("backbone.layers.0.…"). Nothing that the file names is run. IntegrityError: the file is truncated, is no
     checkpoint, or names what no checkpoint of a HyenaDNA holds."""
-    try:
-        with torch.serialization.safe_globals(_stand_ins(path)):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    # The reader's own words are left out: they advise to read the file unsafely.
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
-        raise IntegrityError(f"{path} cannot be read: it is damaged or no PyTorch checkpoint") from error
-    state = content.get("state_dict") if isinstance(content, Mapping) else None
+    with torch.serialization.safe_globals(_stand_ins(path)):
+        state = read_torch(path, "checkpoint", "get it anew").get("state_dict")
     if not isinstance(state, Mapping):
         raise IntegrityError(f"{path} cannot be read: it holds no state_dict")
     # The larger models were trained with recomputation, whose wrapper stands in the names of what it wraps.
@@ -358,7 +353,7 @@ def _stand_ins(path: Path) -> list[Any]:
     """What each of the file's unusual names stands for, as PyTorch's reader wants it."""
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except ValueError:  # PyTorch's old file format: read without any names but PyTorch's own
+    except UNREADABLE:  # PyTorch's old file format, read without any names but PyTorch's own, or a damaged file
         return []
     stand_ins: list[Any] = []
     for name in sorted(named):
