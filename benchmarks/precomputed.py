@@ -1,10 +1,12 @@
 """How many entries a second `score --precomputed` takes from a table, at several distances between variants.
 
-    python benchmarks/precomputed.py [--bases 3000000] [--repeats 3]
+    python benchmarks/precomputed.py [--bases 3000000] [--repeats 3] [--note TEXT] [--keep]
 
 The table is like Illumina's: three substitutions a base, one gene, bgzipped, with an index. `look_up` counts the
 table's part alone, `whole` all of `score` on a VCF of substitutions, from the opened file to the finished one; no
-network runs. The seconds are processor time of one process in user mode; the best of the repeats counts.
+network runs. `unpack` is how many of the table's blocks are unpacked and compared with their checksums: variants of
+which each needs a block of its own cannot be looked up faster. The seconds are processor time of one process in user
+mode; the best of the repeats counts. --keep writes benchmarks/results/precomputed.{json,md}.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import resource
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +27,7 @@ import pysam
 
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
@@ -35,6 +39,7 @@ from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 INFO = FIELDS["spliceai"]
 ASKED = {"Base": "spliceai", "Weights": "", "Distance": "50", "Mask": "0", "Strict": "0", "Genes": ""}
 SPACINGS = (1, 10, 100, 1000)
+RESULTS = Path(__file__).parent / "results" / "precomputed.json"
 COLUMNS = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 
 
@@ -74,16 +79,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bases", type=int, default=3_000_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--note", default="")
+    parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
     bases = "".join(np.random.default_rng(1).choice(list("ACGT"), given.bases))
     genome = MemoryGenome({"chr1": bases}, "toy", "toy.fa")
     genes = GeneAnnotation([Gene("GENE", "1", "+", 0, given.bases, ((0, given.bases),))], "toy", "toy")
     model = BaseModel("spliceai", (SpliceAINetwork(Architecture((Stage(1, 5, 1),), channels=4)),), "none", "nobody")
     after = dict(zip("ACGT", "CGTA", strict=True))
-    rates = {}
+    rates: dict[int, dict[str, int]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_table(folder / "scores.raw.vcf.gz", bases)
+        blocks = blocks_of(folder / "scores.raw.vcf.gz")
+        unpacked = user_seconds(lambda: [bgzf.inflate(block, "table") for block in blocks] and None, given.repeats)
         for spacing in SPACINGS:
             count = min(30_000, given.bases // spacing)
             random = np.random.default_rng(2)
@@ -109,7 +118,39 @@ def main() -> None:
             seconds = {work.__name__: user_seconds(work, given.repeats) for work in (look_up, whole)}
             rates[spacing] = {name: round(count / took) for name, took in seconds.items()}
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    print(json.dumps({**vars(given), "entries_per_second_by_mean_spacing": rates, **machine}))
+    measured = {"unpack": round(len(blocks) / unpacked), "entries_per_second_by_mean_spacing": rates}
+    settings = {"bases": given.bases, "repeats": given.repeats, "note": given.note}
+    text = json.dumps({**settings, **measured, **machine}, indent=1)
+    print(text)
+    if given.keep:
+        RESULTS.write_text(text + "\n", encoding="utf-8")
+        RESULTS.with_suffix(".md").write_text(as_markdown(json.loads(text)), encoding="utf-8")
+
+
+def blocks_of(path: Path) -> list[bytes]:
+    """The compressed blocks of a file."""
+    found, data, start = [], path.read_bytes(), 0
+    while start < len(data):
+        end = start + int.from_bytes(data[start + 16 : start + 18], "little") + 1
+        found.append(data[start:end])
+        start = end
+    return found
+
+
+def as_markdown(measured: dict[str, Any]) -> str:
+    """A table of the rates, and what bounds them."""
+    lines = ["| bases between variants, on average | look-ups a second | records a second, all of `score` |"]
+    lines += ["| ---: | ---: | ---: |"]
+    for spacing, rates in measured["entries_per_second_by_mean_spacing"].items():
+        lines += [f"| {int(spacing):,} | {rates['look_up']:,} | {rates['whole']:,} |"]
+    note = f"; {measured['note']}" if measured["note"] else ""
+    lines += [
+        "",
+        f"Processor time of one core ({measured['machine']}{note}). {measured['unpack']:,} blocks a second are "
+        "unpacked and compared with their checksums: where every variant needs a block of its own, no more can be "
+        "looked up.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@
 
 A document holds blocks `<!-- rendered:NAME -->` … `<!-- /rendered -->`; what stands between the marks is written by
 this command and by nobody else. Kept results lie in docs/results/*.json and in the ledger results/, the picture in
-docs/images/, and docs/reference/cli.md is rendered whole from the command line's own help.
+docs/images/. docs/reference/cli.md is rendered whole from the command line's own help, docs/reference/python.md from
+docstrings.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import re
@@ -36,6 +38,7 @@ COMPARED = (("frozen-tiny-scratch", "frozen-tiny-pretrained"), ("windows-in-the-
 """Rows that differ in one thing each, without it and with it."""
 PICTURE = Path("docs/images/quickstart.svg")
 CLI = Path("docs/reference/cli.md")
+PYTHON = Path("docs/reference/python.md")
 BLOCK = re.compile(r"(<!-- rendered:([a-z-]+) -->\n)(.*?)(<!-- /rendered -->)", re.DOTALL)
 METRICS = (
     ("auprc", "AUPRC"),
@@ -297,6 +300,7 @@ FILES = {
     "benchmark-base-layer": Path("benchmarks/results/base_layer_short.md"),
     "benchmark-construct-context": Path("benchmarks/results/construct_context.md"),
     "benchmark-learning": Path("benchmarks/results/learning.md"),
+    "benchmark-precomputed": Path("benchmarks/results/precomputed.md"),
     "benchmark-screen": Path("benchmarks/results/screen.md"),
     "benchmark-whole-genome": Path("benchmarks/results/whole_genome.md"),
 }
@@ -430,6 +434,43 @@ def _cell(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
 
 
+# --------------------------------------------------------------------------------------------------- from Python
+
+
+def python_reference() -> str:
+    """What `meta_spliceai` offers to Python, and what it takes and gives, from signatures and docstrings."""
+    import meta_spliceai
+    from meta_spliceai.experiments.predict.predict_shipped import LoadedPredictor
+    from meta_spliceai.splice_engine.base_layer.families import load_base_model
+    from meta_spliceai.splice_engine.base_layer.scores import BaseScores
+    from meta_spliceai.splice_engine.base_layer.vcf.score_file import Settings
+    from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import Options
+
+    lines = [
+        "# From Python",
+        "",
+        "Rendered by `python tools/render_docs.py` from signatures and docstrings. `load_predictor`, `score_vcf` and "
+        "`score_variants` are names of `meta_spliceai` itself; everything is typed.",
+        "",
+    ]
+    offered = (meta_spliceai.load_predictor, LoadedPredictor.predict, meta_spliceai.score_vcf, Settings, Options,
+               meta_spliceai.score_variants, load_base_model, BaseScores)  # fmt: skip
+    for one in offered:
+        signature, name = inspect.signature(one), one.__qualname__
+        inner = [
+            f"    {given.name}: {str(given.annotation).strip(chr(39))}"
+            f"{'' if given.default is given.empty else f' = {given.default!r}'},"
+            for given in signature.parameters.values()
+            if given.name != "self"
+        ]
+        returned = signature.return_annotation
+        back = "" if returned in (signature.empty, None, "None") else f" -> {returned}"
+        origin = "meta_spliceai" if hasattr(meta_spliceai, name) else one.__module__
+        lines += [f"## {name}", "", "```python", f"from {origin} import {name.partition('.')[0]}", "```", ""]
+        lines += ["```text", f"{name}(", *inner, f"){back}", "", inspect.getdoc(one) or "", "```", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 # ------------------------------------------------------------------------------------------------------------- main
 
 
@@ -444,11 +485,12 @@ def stale(root: Path) -> dict[Path, str]:
     kept = json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
     wanted = {}
     for path in documents(root):
-        if path == root / CLI:
+        if path in (root / CLI, root / PYTHON):
             continue
         text = path.read_text(encoding="utf-8")
         wanted[path] = fill(text, kept, str(path.relative_to(root)), root)
     wanted[root / CLI] = cli_reference()
+    wanted[root / PYTHON] = python_reference()
     return {
         path: text for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text
     }

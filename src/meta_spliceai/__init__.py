@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.predict.predict_shipped import load_predictor as load_predictor
+    from meta_spliceai.splice_engine.base_layer.scoring import score_variants as score_variants
     from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import score_vcf as score_vcf
 
 _LAZY = {
     "load_predictor": "meta_spliceai.experiments.predict.predict_shipped",
+    "score_variants": "meta_spliceai.splice_engine.base_layer.scoring",
     "score_vcf": "meta_spliceai.splice_engine.base_layer.vcf.score_vcf",
 }
 """What is loaded, with all that it needs, only when it is asked for."""

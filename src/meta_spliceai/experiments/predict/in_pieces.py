@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,11 +95,12 @@ def run_in_pieces(
     name = out.name.lower()
     suffix = next((one for one in (*VCF_SUFFIXES, *TABLE_SUFFIXES) if name.endswith(one)), ".vcf.gz")  # of a BCF
     environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    device = next((value for name, value in pairwise(arguments) if name == "--device"), "auto")
     pieces = []
     for number in range(1, count + 1):
         key, path = f"{number}/{count}", folder / f"{number}{suffix}"
         command = (sys.executable, "-m", "meta_spliceai", *arguments, "-o", str(path), "--shard", key, "--resume")
-        pieces.append(Piece(key, command, os.getcwd(), path, environment))
+        pieces.append(Piece(key, command, os.getcwd(), path, environment, device))
     missing = [piece for piece in pieces if not piece.out.is_file()]
     failed = _make(missing, opened(missing[0])) if missing else {}
     if failed:

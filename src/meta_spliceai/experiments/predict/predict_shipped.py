@@ -87,7 +87,9 @@ class LoadedPredictor:
         build: str = "GRCh38",
         device: str = "auto",
     ) -> pd.DataFrame:
-        """One row an allele, in the table's order, with the columns of `ShippedModel`.
+        """One row an allele, in the table's order: its own columns, `reason` (why there is no prediction; else empty),
+        p_altering, p_low, p_high, in_domain ("in", or what is unlike the training data), effect_type, effect_pos, and
+        each network's delta_max_window.
 
         Args:
             table: chrom, pos (1-based), ref, alt on the plus strand; strand, gene, acceptor_pos, donor_pos if known.

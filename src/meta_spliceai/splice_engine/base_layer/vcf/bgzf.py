@@ -71,14 +71,6 @@ def inflate(block: bytes, name: str) -> bytes:
         raise IntegrityError(f"{name}: a compressed block is damaged ({error}); fetch the file again") from error
 
 
-def inflate_head(block: bytes, size: int, name: str) -> bytes:
-    """The first bytes of a block's text; nothing vouches for them, as the checksum is that of the whole text."""
-    try:
-        return zlib.decompressobj(wbits=31).decompress(block, size)  # isal unpacks the whole block for this
-    except zlib.error as error:
-        raise IntegrityError(f"{name}: a compressed block is damaged ({error}); fetch the file again") from error
-
-
 def compress(text: bytes) -> bytes:
     """The text as whole BGZF blocks, without the end block, so that more can follow."""
     blocks = []

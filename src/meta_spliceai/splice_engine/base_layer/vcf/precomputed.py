@@ -3,7 +3,8 @@
 A table is a VCF, bgzipped and with its tabix index (.tbi), whose INFO holds entries of the form that `score` writes:
 Illumina's tables of every substitution and short indel, or an output of `score` itself. Variants come in ascending
 order and mostly not side by side, so that a look-up goes to the one or two compressed blocks of 64 KiB that hold its
-place: the index says where 16,384 bases begin, and the blocks in between are searched by their first lines.
+place: the index says where 16,384 bases begin, and among the blocks in between the right one is guessed from how many
+bases the last ones held.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ _WINDOW = 14
 _NEAR = 1500
 """Bytes that are searched from end to end rather than halved again."""
 _KEPT_BLOCKS = 64
-_KEPT_FIRSTS = 4096
-_HEAD_OF_BLOCK = 512
-"""Bytes of a block's text among which the first line should begin."""
+_KEPT_ENDS = 4096
+_BLOCK = 0xFF00
+"""Bytes of text in a block as bgzip writes it."""
 _LONGEST_STRETCH = 2**24
 """Bytes of the lines at one position; there are a few hundred."""
-_HEAD = re.compile(rb"\x1f\x8b\x08\x04.{6}\x06\x00BC\x02\x00(..)", re.DOTALL)
+_HEAD = struct.Struct("<4s6x6sH")
+"""Of a block: what it is, then its size, less 1."""
+_BLOCK_BEGINS = b"\x1f\x8b\x08\x04", b"\x06\x00BC\x02\x00"
 _ENTRY = re.compile(rb"(?:-?[01]\.\d\d\|)+-?\d{1,5}(?:\|-?\d{1,5})*")
 """Scores with two decimals, then positions."""
 
@@ -88,7 +91,8 @@ class ScoreTable:
         self._bars = info.columns.count("|") - 2
         self._contigs = _read_index(index)
         self._texts: dict[int, tuple[bytes, int]] = {}
-        self._firsts: dict[tuple[int, bytes], int | None] = {}
+        self._known_ends: dict[tuple[int, bytes], tuple[int | None, int | None]] = {}
+        self._bases_a_block = 500
         self._window: tuple[bytes, int] = b"", -1
         self._blocks: list[int] = []
         self._held: tuple[bytes, int, int, bytes] = b"", 0, 0, b""
@@ -160,6 +164,7 @@ class ScoreTable:
         number = (pos - 1) >> _WINDOW
         if number >= len(contig.windows) or not contig.windows[number]:
             return b""
+        skipped = int(contig.windows[number]) & 0xFFFF
         if self._window != (contig.name, number):
             # Windows without records repeat an offset; and a record that begins in this window may stand behind the
             # first one that reaches into the next.
@@ -167,19 +172,21 @@ class ScoreTable:
             end = int(contig.windows[after]) if after < len(contig.windows) else contig.end
             self._blocks = self._offsets(int(contig.windows[number]) >> 16, end >> 16)
             self._window = contig.name, number
-        left, right = 0, len(self._blocks) - 1
-        low, high = number << _WINDOW, (number + 2) << _WINDOW
-        while left < right:  # the last block whose first line stands before the position
-            share = min(max((pos - low) / max(high - low, 1), 0), 1)
-            middle = min(left + max(1, int(share * (right - left + 1))), right)
-            here = self._first_in(self._blocks[middle], contig.name)
-            if here is not None and here < pos:
-                left, low = middle, here
+        low, high = 0, len(self._blocks) - 1
+        at = int(skipped / _BLOCK + (pos - 1 - (number << _WINDOW)) / self._bases_a_block)
+        while low < high:  # find the last block whose first line stands before the position
+            at = min(max(at, low), high)
+            first, last = self._ends(self._blocks[at], contig.name)
+            if at == 0 or (first is not None and first < pos):
+                low = at
+                if last is None or last >= pos:
+                    break
+                at += max(1, int((pos - last) / self._bases_a_block))
             else:
-                right, high = middle - 1, high if here is None else here
-        skipped = int(contig.windows[number]) & 0xFFFF if left == 0 else 0
-        text, following = self._text(self._blocks[left])
-        text = b"\n" + text[skipped:] if left == 0 else text[text.find(b"\n") :]
+                high = at - 1
+                at -= 1 if first is None else max(1, int((first - pos) / self._bases_a_block))
+        text, following = self._text(self._blocks[low])
+        text = b"\n" + text[skipped:] if low == 0 else text[text.find(b"\n") :]
         while following < len(self._bytes):
             line = _last_line(text)
             here = _place(line, contig.name) if line else 0
@@ -189,9 +196,9 @@ class ScoreTable:
             text += more
             if len(text) > _LONGEST_STRETCH:
                 raise IntegrityError(f"{self.path}, {pos}: too many records at one place, or a line without an end")
-        first, last_place = _first_place(text, contig.name), _place(_last_line(text), contig.name)
-        known = first is not None and last_place is not None
-        self._held = (contig.name, first or 0, last_place or 0, text) if known else (b"", 0, 0, b"")
+        first, last = _first_place(text, contig.name), _place(_last_line(text), contig.name)
+        known = first is not None and last is not None
+        self._held = (contig.name, first or 0, last or 0, text) if known else (b"", 0, 0, b"")
         return text
 
     def _offsets(self, start: int, end: int) -> list[int]:
@@ -205,21 +212,22 @@ class ScoreTable:
         return found
 
     def _size(self, start: int) -> int:
-        head = _HEAD.fullmatch(self._bytes[start : start + 18])
-        if head is None:
+        *begins, size = _HEAD.unpack(self._bytes[start : start + _HEAD.size].ljust(_HEAD.size))
+        if tuple(begins) != _BLOCK_BEGINS:
             raise IntegrityError(f"{self.path}: no compressed block where its index has one; index it anew")
-        return int(struct.unpack("<H", head[1])[0]) + 1
+        return int(size) + 1
 
-    def _first_in(self, start: int, name: bytes) -> int | None:
-        """Position of the first line that begins in a block, of which only the beginning is inflated."""
-        if (start, name) not in self._firsts:
-            if len(self._firsts) >= _KEPT_FIRSTS:
-                self._firsts.clear()
-            end = start + self._size(start)
-            head = bgzf.inflate_head(self._bytes[start:end], _HEAD_OF_BLOCK, str(self.path))
-            first = _first_place(head, name)
-            self._firsts[start, name] = _first_place(self._text(start)[0], name) if first is None else first
-        return self._firsts[start, name]
+    def _ends(self, start: int, name: bytes) -> tuple[int | None, int | None]:
+        """Positions of the first and the last line that begin in a block; None as for `_place`."""
+        if (start, name) not in self._known_ends:
+            if len(self._known_ends) >= _KEPT_ENDS:
+                self._known_ends.clear()
+            text = self._text(start)[0]
+            first, last = _first_place(text, name), _place(_last_line(text), name)
+            if first is not None and last is not None and last > first:
+                self._bases_a_block = last - first
+            self._known_ends[start, name] = first, last
+        return self._known_ends[start, name]
 
     def _text(self, start: int) -> tuple[bytes, int]:
         """A block's text, and where the next block begins."""
