@@ -64,7 +64,7 @@ def no_network(table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> 
     raise AssertionError(f"{len(table)} variants were to be scored")
 
 
-def user_seconds(work: Callable[[], None], repeats: int) -> float:
+def user_seconds(work: Callable[[], object], repeats: int) -> float:
     """Least processor time of the repeats, in user mode."""
     seconds = []
     for _ in range(repeats):
