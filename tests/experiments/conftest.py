@@ -19,8 +19,8 @@ from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
-from meta_spliceai.experiments.spec.rows import load_rows
-from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.spec.rows import change, load_rows
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer import families
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
@@ -176,6 +176,19 @@ def toy_runs(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def toy_cache(toy_runs: Workspace) -> Path:
     """The toys' base scores and baselines, which take four times as long as all else in a run; to be copied."""
     return toy_runs.root.parent / "cache"
+
+
+@pytest.fixture(scope="session")
+def folded(tmp_path_factory: pytest.TempPathFactory, toy_cache: Path) -> RunDirectory:
+    """The toy row as a cross-validation of three folds, run once; to be read, not changed."""
+    row = change(parse_spec(TOY_ROW, "test"), ["split.folds=3"])
+    folder = tmp_path_factory.mktemp("folded")
+    shutil.copytree(toy_cache, folder / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("META_SPLICEAI_CACHE", str(folder / "cache"))
+        run = run_experiment(row, Workspace(folder / "runs"), "cpu", rows={row.id: row}).run
+    assert run is not None
+    return run
 
 
 @pytest.fixture

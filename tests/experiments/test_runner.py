@@ -50,16 +50,6 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int, error: BaseExceptio
     monkeypatch.setattr(training, "write_last", counting)
 
 
-@pytest.fixture(scope="module")
-def folded(tmp_path_factory: pytest.TempPathFactory, toy_values: dict[str, Any]) -> RunDirectory:
-    """The toy row as a cross-validation of three folds, run once; to be read, not changed."""
-    spec = change(parse_spec(toy_values, "test"), ["split.folds=3"])
-    workspace = Workspace(tmp_path_factory.mktemp("folded") / "runs")
-    run = run_experiment(spec, workspace, "cpu", rows={spec.id: spec}).run
-    assert run is not None
-    return run
-
-
 def test_a_run_directory_has_everything(toy_row: ExperimentSpec, toy_runs: Workspace) -> None:
     (run,) = toy_runs.runs()
     assert run.name.startswith("toy-row-")

@@ -15,10 +15,9 @@ import pytest
 from meta_spliceai.experiments.execute.local import Local, worker_environments
 from meta_spliceai.experiments.execute.queue import TIME_LIMIT, InProcess, Request, run_queue
 from meta_spliceai.experiments.run.procedures import Span, shared_seconds
-from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
-from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from tests.experiments.execute import toys
 
 Rows = dict[str, ExperimentSpec]
@@ -150,24 +149,26 @@ def test_a_worker_is_interrupted_at_the_time_limit(
 
 @pytest.mark.slow
 def test_with_workers_to_spare_folds_are_trained_side_by_side(
-    three_rows: Rows, workspace: Workspace, tmp_path: Path, heard: Any, monkeypatch: pytest.MonkeyPatch
+    toy_row: ExperimentSpec,
+    folded: RunDirectory,
+    workspace: Workspace,
+    tmp_path: Path,
+    heard: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folded = change(three_rows["toy-45"], ["split.folds=3"]).model_copy(update={"id": "folded"})
-    rows = {**three_rows, "folded": folded}
-    alone = run_experiment(folded, Workspace(tmp_path / "alone"), "cpu", rows=rows).run
+    row = change(toy_row, ["split.folds=3"])
     # A fold whose process dies is tried again by its row.
-    monkeypatch.setenv(toys.MISCHIEF, f"45:sigkill:{tmp_path / 'done'}")
+    monkeypatch.setenv(toys.MISCHIEF, f"41:sigkill:{tmp_path / 'done'}")
     local = Local(2, folds_apart=True, prepare=toys.install)
-    outcomes = run_queue(requests(rows, ["folded"], workspace), local, heard)
-    assert [(outcome.spec.id, outcome.failed) for outcome in outcomes] == [("folded", False)]
+    outcomes = run_queue(requests({row.id: row}, [row.id], workspace), local, heard)
+    assert [(outcome.spec.id, outcome.failed) for outcome in outcomes] == [(row.id, False)]
     run = outcomes[0].run
     assert run is not None
-    assert alone is not None
-    assert run.metrics()["metrics"] == alone.metrics()["metrics"]
-    assert alone.record()["training"]["side_by_side"] is False
-    finished = [fold for fold in (1, 2, 3) if f"fold {fold} is finished already" in heard.rows["folded"].lines]
+    assert run.metrics()["metrics"] == folded.metrics()["metrics"]
+    assert folded.record()["training"]["side_by_side"] is False
+    finished = [fold for fold in (1, 2, 3) if f"fold {fold} is finished already" in heard.rows[row.id].lines]
     assert len(finished) == 2
-    assert all(f"folded fold {fold}" in heard.rows for fold in (1, 2, 3))
+    assert all(f"{row.id} fold {fold}" in heard.rows for fold in (1, 2, 3))
 
 
 def test_workers_share_cores_and_gpus() -> None:
