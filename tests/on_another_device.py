@@ -161,7 +161,7 @@ def scoring(method: str, precision: str, slope: float) -> None:
     letters = "ACGT"
     rows = []
     for contig, strand in (("long", "+"), ("long", "-"), ("construct", "+"), ("construct", "-")):
-        for pos in (90, 95, 120):
+        for pos in (90, 95):
             ref = letters[codes[pos - 1]]
             rows += [
                 (contig, pos, ref, letters[(codes[pos - 1] + 1) % 4], strand),
