@@ -35,6 +35,7 @@ def die(folder: Path) -> None:
     torch.set_num_threads(1)
     pretraining.model_config = lambda name: SMALL
     toys = corpus()
+    pretrain(toys, CONFIG, folder / "undisturbed", "cpu")  # what is forked then finds everything imported
 
     def work(number: int, lines: Lines) -> None:
         with lines.followed():
