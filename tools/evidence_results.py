@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from meta_spliceai.experiments.board.evidence import evidence_tables
 from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line, boards, coverage_in_words, evaluated_on
-from meta_spliceai.experiments.board.shown import DASH, Table, as_markdown, duration
+from meta_spliceai.experiments.board.shown import DASH, Table, as_markdown, duration, evidence_tables
 from meta_spliceai.experiments.store.workspace import Workspace
 
 NOTHING = "No finished run of this data set is kept in `results/` yet."

@@ -12,9 +12,8 @@ import pytest
 from rich.console import Console
 
 from meta_spliceai.cli.leaderboard import print_board
-from meta_spliceai.experiments.board.evidence import evidence_in_short, evidence_tables
 from meta_spliceai.experiments.board.leaderboard import board_table, boards, coverage_in_words, evaluated_on
-from meta_spliceai.experiments.board.shown import as_markdown
+from meta_spliceai.experiments.board.shown import as_markdown, evidence_in_short, evidence_tables
 from meta_spliceai.experiments.run.record import without_folders
 from meta_spliceai.experiments.store.workspace import Workspace
 

@@ -15,8 +15,8 @@ import torch
 from meta_spliceai.cli.leaderboard import leaderboard
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.board.evidence import evidence_in_short
 from meta_spliceai.experiments.board.leaderboard import boards
+from meta_spliceai.experiments.board.shown import evidence_in_short
 from meta_spliceai.experiments.predict.predict_new import NewVariants, RunModel, predict_all
 from meta_spliceai.experiments.predict.read_variants import read_variants
 from meta_spliceai.experiments.run.runner import run_experiment

@@ -96,8 +96,8 @@ def show(
         metrics = run.metrics() if run.state() == "finished" else None
         print_json({"run": run.name, **record, "spec": spec, "metrics": metrics})
         return
-    from meta_spliceai.experiments.board.evidence import evidence_in_short
     from meta_spliceai.experiments.board.leaderboard import boards
+    from meta_spliceai.experiments.board.shown import evidence_in_short
     from meta_spliceai.experiments.run.utilisation import told_of
 
     console = PlainConsole()

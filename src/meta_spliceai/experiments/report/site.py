@@ -28,8 +28,8 @@ from plotly.offline import get_plotlyjs
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board import shown
-from meta_spliceai.experiments.board.evidence import MEANINGS, evidence_tables, records
 from meta_spliceai.experiments.board.leaderboard import Board, Line, boards, lines_of, test_of
+from meta_spliceai.experiments.board.shown import MEANINGS, evidence_tables, records
 from meta_spliceai.experiments.report import plots, views
 from meta_spliceai.experiments.report.plots import Plot
 from meta_spliceai.experiments.report.views import Band

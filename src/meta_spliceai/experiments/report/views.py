@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from meta_spliceai.experiments.board.evidence import crossed, records
 from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line
-from meta_spliceai.experiments.board.shown import dollars, estimate, memory, number
+from meta_spliceai.experiments.board.shown import crossed, dollars, estimate, memory, number, records
 from meta_spliceai.experiments.report import plots
 from meta_spliceai.experiments.report.plots import PlannedPoint, Plot
 from meta_spliceai.experiments.store.ledger import ITSELF, NEARER_SITE, NO_CHANGE
