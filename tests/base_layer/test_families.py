@@ -199,10 +199,11 @@ def test_code_inside_a_weight_file_is_not_run(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("content", "words"), [([1, 2], "holds nothing by name"), ({"a": 1}, "no state dict")])
+def test_a_file_without_tensors_is_refused(tmp_path: Path, content: object, words: str) -> None:
     path = tmp_path / "model.pt"
-    torch.save([1, 2], path)
-    with pytest.raises(IntegrityError, match="no state dict"):
+    torch.save(content, path)
+    with pytest.raises(IntegrityError, match=words):
         load_openspliceai(path)
 
 
