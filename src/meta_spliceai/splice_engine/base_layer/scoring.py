@@ -83,17 +83,14 @@ class Locus:
 
 @dataclass(frozen=True)
 class Computation:
-    """How scores are computed.
+    """How scores are computed: "incremental" computes only what a variant changes, "full" runs the networks on both
+    whole windows; both give the same numbers up to float noise. `batch_size`: windows (full) or alternatives
+    (incremental) run at once; chosen for the machine by default.
 
-    Attributes:
-        method: "incremental" computes only what a variant changes; "full" runs the networks on both whole windows.
-            Both give the same numbers up to float noise.
-        batch_size: windows (full) or alternatives (incremental) run at once; chosen for the machine by default.
-        precision: "fp32", or "bf16" for the alternatives' products (see `block_convolution`; references stay in
-            float32). It is first compared with float32 on a sample of the variants; where a Δ differs by more than
-            `LARGEST_CHANGE` all are scored in float32. `check` and `precision` of the scores say what was done. Scores
-            of one precision are not found in the cache for another.
-        check_on: variants in that sample.
+    `precision`: "fp32", or "bf16" for the alternatives' products (see `block_convolution`; references stay in float32).
+    It is first compared with float32 on `check_on` of the variants; where a Δ differs by more than `LARGEST_CHANGE` all
+    are scored in float32. `check` and `precision` of the scores say what was done. Scores of one precision are not
+    found in the cache for another.
     """
 
     method: Literal["incremental", "full"] = "incremental"

@@ -72,14 +72,8 @@ def gene_families(
     Kinship is passed on (the relative of a relative is a relative). Only the sequence within the windows is compared,
     because only that is seen by a model.
 
-    Args:
-        table: a variant table with the column `group`; `genome_chrom` and `genome_pos` are used where the variants
-            stand in constructs.
-        window: odd number of bases, that of the models.
-        seen: `window_kmers` of the same arguments, where they are at hand.
-
-    Returns:
-        one text a row: the alphabetically first group of the family, index as the table's.
+    `window`: bases of the models' windows (odd); `seen`: `window_kmers` of the same arguments, where they are at hand.
+    One text a row: the alphabetically first group of the family.
     """
     codes, groups = pd.factorize(table["group"], sort=True)
     if len(groups) < 2:

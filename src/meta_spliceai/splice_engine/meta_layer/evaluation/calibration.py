@@ -29,14 +29,9 @@ Z_95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Calibration:
-    """A monotone map from stated to calibrated probability.
-
-    Attributes:
-        method: "temperature": log-odds divided by `y[0]` (Guo et al. 2017, 10.48550/arXiv.1706.04599), which keeps
-            every order; "isotonic": the increasing step function of least squares, straight between its corners
-            (Zadrozny & Elkan 2002), which may tie what was apart.
-        x, y: corners of the isotonic map; for "temperature" x is empty.
-    """
+    """A monotone map from stated to calibrated probability: "temperature" divides log-odds by `y[0]` (Guo et al. 2017,
+    10.48550/arXiv.1706.04599), which keeps every order; "isotonic" is the increasing step function of least squares,
+    straight between its corners `x`, `y` (Zadrozny & Elkan 2002), which may tie what was apart."""
 
     method: Method
     x: Float[np.ndarray, " corners"]

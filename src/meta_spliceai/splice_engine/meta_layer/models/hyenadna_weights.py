@@ -82,17 +82,10 @@ def load_hyenadna(
     seed: int = 0,
     gradient_checkpointing: bool = False,
 ) -> tuple[HyenaDNA, str]:
-    """A HyenaDNA model and where its weights come from, in words.
-
-    Args:
-        name: a published model's name ("hyenadna-small-32k").
-        weights: "hub" for the published checkpoint (from the local cache, else downloaded), a folder that holds one
-            in the hub's format (config.json, model.safetensors) or the original one (config.json, weights.ckpt), or
-            "scratch" for random weights.
-        revision: another commit on the hub than the pinned one.
-        endpoint: another hub than the public one (also: the variable HF_ENDPOINT).
-        seed: of random weights.
-        gradient_checkpointing: see HyenaDNA.
+    """A published HyenaDNA model by name ("hyenadna-small-32k") and where its weights come from, in words: "hub" (from
+    the local cache, else downloaded), a folder in the hub's format (config.json, model.safetensors) or the original one
+    (config.json, weights.ckpt), or "scratch" for random weights, by the `seed`. `revision`: another commit on the hub
+    than the pinned one; `endpoint`: another hub than the public one (also: HF_ENDPOINT).
 
     Raises:
         InputError: an unknown name, or a folder with a model of another size.
