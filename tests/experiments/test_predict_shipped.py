@@ -282,3 +282,14 @@ def test_a_suffix_that_says_no_format_is_refused_before_anything_is_computed(
     assert list(tmp_path.iterdir()) == [source]
     with pytest.raises(InputError, match="no VCF"):
         check_output(tmp_path / "out.vcf", tmp_path / "in.tsv", True)
+
+
+def test_a_model_that_is_none_is_said_before_its_output_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.vcf").write_text(VCF)
+    given = ["predict", str(tmp_path / "in.vcf"), "-o", str(tmp_path / "out.vcf"), "--runs-dir", str(tmp_path / "runs")]
+    with pytest.raises(SystemExit) as ended:
+        main([*given, "--model", "fusoin"])
+    assert ended.value.code == 2
+    assert "--model fusoin: no predictor of the package" in capsys.readouterr().err.replace("\n", " ")

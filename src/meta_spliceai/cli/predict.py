@@ -112,13 +112,13 @@ def predict(
     cut = Cut.asked(regions, shard)
     # Before the libraries that a prediction needs are loaded: a name that is none is said at once.
     workspace = Workspace.default(runs_dir)
-    check_output(out, source, model in names())
+    found = load_shipped(model) if model in names() else _run_named(workspace, model, names())
+    check_output(out, source, isinstance(found, ShippedPredictor))
     if model in names() and scores:
         raise InputError(f"--scores {scores[0]}: {model} reads no other tool's scores; --model RUN of a fusion may")
     files = [ScoreFile.parse(text) for text in scores or ()]
     if run_by_executor(context, source, out):
         return
-    found = load_shipped(model) if model in names() else _run_named(workspace, model, names())
 
     from meta_spliceai.datasets.human import human_annotation
     from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
