@@ -32,7 +32,8 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra 'ray'
 
 @pytest.fixture
 def tests_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray's processes find the tests' own modules."""
+    """Ray's processes find the tests' own modules, and are not the last to get a core, as Ray has them by default."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]), prepend=os.pathsep)
 
 
