@@ -28,6 +28,8 @@ HEAD = "##fileformat=VCFv4.2\n##contig=<ID=chr1>\n#CHROM\tPOS\tID\tREF\tALT\tQUA
 class NoModel:
     """Stands for a predictor of the package, whose networks need not be here."""
 
+    tools: tuple[str, ...] = ()
+
     def __init__(self, *_: Any) -> None:
         self.card = {"title": "toy", "split": "", "model": "toy", "notes": []}
         self.columns = {"p_altering": float}

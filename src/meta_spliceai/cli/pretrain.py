@@ -56,23 +56,23 @@ def pretrain(
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
     from meta_spliceai.splice_engine.genome.human_genome import human_genome
     from meta_spliceai.splice_engine.genome.packed import RegionFasta, holds_regions
-    from meta_spliceai.splice_engine.meta_layer.pretraining import corpus_of, packaged_genes
+    from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 
     if resume and fresh:
         raise InputError("--resume goes on and --fresh starts over; give one of them")
     kept_back = hold_out or ["chr3"]
-    if sequence == PACKAGED:
-        corpus = packaged_genes(kept_back)
-    elif sequence == REGIONS:
-        corpus = corpus_of(human_genome(build, REGIONS), kept_back)
-    else:
+    genome: SequenceSource | None = None
+    if sequence == REGIONS:
+        genome = human_genome(build, REGIONS)
+    elif sequence != PACKAGED:
         fasta = Path(sequence)
         # Any species may be read: no build's chromosome lengths are asked for.
-        corpus = corpus_of((RegionFasta if holds_regions(fasta) else IndexedFasta)(fasta, "any"), kept_back)
+        genome = (RegionFasta if holds_regions(fasta) else IndexedFasta)(fasta, "any")
 
-    from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig
+    from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, corpus_of, packaged_genes
     from meta_spliceai.splice_engine.meta_layer.pretraining import pretrain as train
 
+    corpus = packaged_genes(kept_back) if genome is None else corpus_of(genome, kept_back)
     config = PretrainingConfig.from_mapping(
         {
             **{"size": size, "steps": steps, "length": length, "batch_size": batch_size, "seed": seed},

@@ -69,9 +69,13 @@ def load(
     annotation: str | None = None,
     chain: str | None = None,
 ) -> Loaded:
-    """BRCA1's substitutions with an RNA score as a variant table; options as `datasets.human` says. Rows are grouped by
-    exon (the set is one gene). Columns beside the schema's: hgvs, consequence, function_class, rna_score_1,
-    rna_score_2, genome_chrom, genome_pos (GRCh37)."""
+    """BRCA1's substitutions with an RNA score as a variant table.
+
+    Args: as `datasets.human` says.
+
+    Rows are grouped by exon (the set is one gene). Columns beside the schema's: hgvs, consequence, function_class,
+    rna_score_1, rna_score_2, genome_chrom, genome_pos (GRCh37).
+    """
     source = human.source_file(DATASET, path)
     where = str(source.path)
     rows = read_sheet(source.path)
@@ -109,8 +113,12 @@ def load(
 
 
 def read_sheet(path: Path) -> pd.DataFrame:
-    """The first sheet as text, empty cells as ""; the header is the third row. InputError: a column missing or twice,
-    or more than is read; IntegrityError: no Excel file, or a damaged one."""
+    """The first sheet as text, empty cells as ""; the header is the third row.
+
+    Raises:
+        InputError: a column missing or twice, or more than is read.
+        IntegrityError: no Excel file, or a damaged one.
+    """
     import openpyxl  # not on a machine that only trains
 
     remedy, allowed = "give the authors' Excel file", limit(LARGEST_TABLE)

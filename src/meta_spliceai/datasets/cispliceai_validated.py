@@ -33,9 +33,14 @@ def label_by_authors(affecting: Sequence[str]) -> list[str]:
 
 
 def load(genome: str = AUTO, path: str | None = None, annotation: str | None = None) -> Loaded:
-    """The validated variants as a variant table, GRCh38; options as `datasets.human` says. Columns beside the schema's:
-    effect_type (normal, skip, retention, alternative donor, alternative acceptor, multiple, unknown disruption),
-    acceptors_lost, donors_lost, acceptors_gained, donors_gained (gold positions), genome_chrom, genome_pos."""
+    """The validated variants as a variant table, GRCh38.
+
+    Args: as `datasets.human` says.
+
+    Columns beside the schema's: effect_type (normal, skip, retention, alternative donor, alternative acceptor,
+    multiple, unknown disruption), acceptors_lost, donors_lost, acceptors_gained, donors_gained (gold positions),
+    genome_chrom, genome_pos.
+    """
     source = human.source_file(DATASET, path)
     frame = read_variants(source)
     coverage = Coverage(len(frame))

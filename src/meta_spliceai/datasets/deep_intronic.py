@@ -43,8 +43,12 @@ def classes_by_source(loaded: Loaded) -> pd.DataFrame:
 
 
 def load(build: str = "GRCh38", genome: str = AUTO, path: str | None = None, annotation: str | None = None) -> Loaded:
-    """The deep intronic variants as a variant table; the file has both builds, so that nothing is lifted over. Options
-    as `datasets.human` says. Columns beside the schema's: hgvs, consequence, major_group, genome_chrom, genome_pos."""
+    """The deep intronic variants as a variant table; the file has both builds, so that nothing is lifted over.
+
+    Args: as `datasets.human` says.
+
+    Columns beside the schema's: hgvs, consequence, major_group, genome_chrom, genome_pos.
+    """
     wanted = build_name(build)
     source = human.source_file(DATASET, path)
     rows = read_source(source)

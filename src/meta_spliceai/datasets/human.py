@@ -56,9 +56,14 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Asked:
-    """Options of the loaders of data sets that were published in GRCh37: the build wanted of the genomic context (the
-    source is lifted over to GRCh38), "auto", "regions", or a FASTA file of that build (see `human_genome`), genes and
-    exons of GRCh37 (SpliceAI's table by default), and UCSC's hg19ToHg38 chain, instead of the registered one."""
+    """Options of the loaders of data sets that were published in GRCh37.
+
+    Attributes:
+        build: wanted of the genomic context; the source is lifted over to GRCh38.
+        genome: "auto", "regions", or a FASTA file of that build (see `human_genome`).
+        annotation: genes and exons of GRCh37; SpliceAI's table by default.
+        chain: UCSC's hg19ToHg38 chain, instead of the registered one.
+    """
 
     build: str
     genome: str
@@ -67,8 +72,12 @@ class Asked:
 
 
 def source_file(dataset: DataSet, path: str | Path | None) -> Source:
-    """The user's own file, or the edition of the registered one that is at hand, checked. InputError: the user's file
-    is not there; MissingResourceError, IntegrityError: no edition can be had, or what is there is damaged."""
+    """The user's own file, or the edition of the registered one that is at hand, checked.
+
+    Raises:
+        InputError: the user's file is not there.
+        MissingResourceError, IntegrityError: no edition can be had, or what is there is damaged.
+    """
     if path is None:
         found = resources.resolve_edition(dataset.resource)
         edition, sha256 = found.entry.edition or "registered file", found.entry.sha256
@@ -118,9 +127,13 @@ _UNPACKERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz
 
 
 def read_r_object(path: Path) -> pd.DataFrame:
-    """The one data frame in an R file (.RData, .rds), missing values as "" and everything as text. MissingExtraError:
-    no reader for R's files is installed; InputError: not exactly one data frame in it, or more than is read;
-    IntegrityError: no R file, or a damaged one."""
+    """The one data frame in an R file (.RData, .rds), missing values as "" and everything as text.
+
+    Raises:
+        MissingExtraError: no reader for R's files is installed.
+        InputError: not exactly one data frame in it, or more than is read.
+        IntegrityError: no R file, or a damaged one.
+    """
     try:
         import pyreadr
     except ImportError as error:
@@ -187,8 +200,12 @@ def check_context(value: str, choices: Sequence[str], dataset: DataSet) -> None:
 
 
 def human_annotation(build: str, annotation: str | None = None) -> GeneAnnotation:
-    """The genes of a build: SpliceAI's packaged table, or a user's own. InputError: another build's annotation;
-    MissingExtraError: the package with the tables is not installed."""
+    """The genes of a build: SpliceAI's packaged table, or a user's own.
+
+    Raises:
+        InputError: another build's annotation.
+        MissingExtraError: the package with the tables is not installed.
+    """
     build = build_name(build)
     genes = GeneAnnotation.named(annotation or build.lower(), build)
     if build_name(genes.build) != build:
@@ -197,8 +214,10 @@ def human_annotation(build: str, annotation: str | None = None) -> GeneAnnotatio
 
 
 def in_one_gene(frame: pd.DataFrame, coverage: Coverage, annotation: GeneAnnotation) -> tuple[pd.DataFrame, Coverage]:
-    """Lifted rows whose gene is over them in the target build too (some end earlier there, some are gone or are named
-    otherwise); the others, which no network can score, counted."""
+    """Lifted rows whose gene is over them in the target build too; the others, which no network can score, counted.
+
+    Genes change between the builds' annotations: some end earlier, some are gone or are named otherwise.
+    """
     inside = np.zeros(len(frame), dtype=bool)
     places = zip(frame["chrom"], frame["pos"], frame["strand"], frame["gene"], strict=True)
     for at, (chrom, pos, strand, gene) in enumerate(places):
@@ -293,10 +312,14 @@ def on_strand(alleles: pd.Series, minus: Bool[pd.Series, " rows"]) -> pd.Series:
 
 
 def finish_reporter(frame: pd.DataFrame, coverage: Coverage, source: Source, context: str, asked: Asked) -> Loaded:
-    """`finish` of exon reporters, in the genome or in their own constructs: the frame has GRCh37 coordinates and
-    plus-strand alleles, strand, exon_id, exon_acceptor and exon_donor (the tested exon's sites, 1-based), and for the
-    construct (transcript orientation) its name `construct`, its bases `construct_sequence`, and 0-based in it the
-    variant's `construct_pos` and the exon's first base `exon_first`."""
+    """`finish` of exon reporters, in the genome or in their own constructs.
+
+    Args:
+        frame: GRCh37 coordinates and plus-strand alleles, strand, exon_id, exon_acceptor and exon_donor (the tested
+            exon's sites, 1-based), and for the construct (transcript orientation) its name `construct`, its bases
+            `construct_sequence`, and 0-based in it the variant's `construct_pos` and the exon's first base
+            `exon_first`.
+    """
     own = ["construct", "construct_sequence", "construct_pos", "exon_first", "exon_acceptor", "exon_donor"]
     frame = place_in_exons(frame, human_annotation(GRCH37, asked.annotation), coverage, strand_known=True)
     frame["group"] = frame["gene"].where(frame["gene"] != "", frame["exon_id"])

@@ -69,9 +69,13 @@ def get(name: str) -> DataSet:
 
 
 def load_dataset(name: str, **options: object) -> Loaded:
-    """Read a data set by name: from an opened bundle among the mirror folders, or from its sources. InputError: unknown
-    data set or option, or a file whose content cannot be used; MissingResourceError, MissingExtraError: a file cannot
-    be had; IntegrityError: a file has another checksum than the registry says."""
+    """Read a data set by name: from an opened bundle among the mirror folders, or from its sources.
+
+    Raises:
+        InputError: unknown data set or option, or a file whose content cannot be used.
+        MissingResourceError, MissingExtraError: a file cannot be had.
+        IntegrityError: a file has another checksum than the registry says.
+    """
     dataset = get(name)
     bundled = bundled_dataset(dataset, options)
     if bundled is not None:
@@ -171,8 +175,11 @@ def _merged(loaded: Sequence[Loaded], combined: DataSet) -> Loaded:
 
 
 def _joined(genomes: Sequence[SequenceSource], build: str, name: str) -> JoinedSources:
-    """Chromosomes and constructs, or constructs of several libraries, as one source of sequence. InputError: two of
-    them have contigs in common, as two builds do."""
+    """Chromosomes and constructs, or constructs of several libraries, as one source of sequence.
+
+    Raises:
+        InputError: two of them have contigs in common, as two builds do.
+    """
     try:
         return JoinedSources(genomes, build)
     except InputError as error:
@@ -206,8 +213,11 @@ def _placed_in(build: str, loaded: Loaded) -> Loaded:
 
 
 class State(NamedTuple):
-    """Whether a data set's files are on this machine; `here`: which edition, "yes" where there is only one, empty if
-    they are not."""
+    """Whether a data set's files are on this machine.
+
+    Attributes:
+        here: which edition, "yes" where there is only one, what is wrong; empty if they are not.
+    """
 
     here: str
     paths: tuple[str, ...]
@@ -242,7 +252,10 @@ def files_in_words(dataset: DataSet) -> list[str]:
 
 def check_files(name: str) -> pd.DataFrame:
     """Find every file of a data set and compare its checksum: file, edition, path on this machine, bytes, SHA-256.
-    MissingResourceError, MissingExtraError, IntegrityError: the first file that is not there or not right."""
+
+    Raises:
+        MissingResourceError, MissingExtraError, IntegrityError: the first file that is not there or not right.
+    """
     rows = []
     dataset = get(name)
     for part in dataset.members or (dataset,):

@@ -74,8 +74,13 @@ def load(
     chain: str | None = None,
 ) -> Loaded:
     """MaPSy as a variant table, windows from the chromosome or from the 170 genomic bases of the construct (one contig
-    a wild-type sequence); options as `datasets.human` says. Columns beside the schema's: exon_id, genome_chrom and
-    genome_pos (GRCh37, in either context), log2_vitro_ratio, vivo_error, vitro_error, called."""
+    a wild-type sequence).
+
+    Args: as `datasets.human` says.
+
+    Columns beside the schema's: exon_id, genome_chrom and genome_pos (GRCh37, in either context), log2_vitro_ratio,
+    vivo_error, vitro_error, called.
+    """
     human.check_context(context, human.CONTEXTS, DATASET)
     source = human.source_file(DATASET, path)
     frame = read_variants(source)
@@ -85,9 +90,11 @@ def load(
 
 
 def read_variants(source: human.Source) -> pd.DataFrame:
-    """All variants with GRCh37 coordinates and plus-strand alleles, and their constructs. The exon is found in the
-    construct by the 15 bases the file lists before and behind it; its genomic place then gives that of the changed
-    base."""
+    """All variants with GRCh37 coordinates and plus-strand alleles, and their constructs.
+
+    The exon is found in the construct by the 15 bases the file lists before and behind it; its genomic place then
+    gives that of the changed base.
+    """
     where = str(source.path)
     with source.path.open("rb") as handle:
         separator = "\t" if b"\t" in handle.readline() else ","

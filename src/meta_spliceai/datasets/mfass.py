@@ -65,10 +65,14 @@ def load(
     annotation: str | None = None,
     chain: str | None = None,
 ) -> Loaded:
-    """MFASS as a variant table, windows from the chromosome or from the 170 bases of the reporter (one contig an exon);
-    `path`: the user's own R object (`.RData`), or its content as TSV. Columns beside the schema's: exon_id, region
-    (exon, upstr_intron, downstr_intron), genome_chrom and genome_pos (GRCh37, in either context), inclusion,
-    wildtype_inclusion, dpsi_r1 and dpsi_r2 (replicates)."""
+    """MFASS as a variant table, windows from the chromosome or from the 170 bases of the reporter (one contig an exon).
+
+    Args:
+        path: the user's own file: the R object (`.RData`), or its content as TSV.
+
+    Columns beside the schema's: exon_id, region (exon, upstr_intron, downstr_intron), genome_chrom and genome_pos
+    (GRCh37, in either context), inclusion, wildtype_inclusion, dpsi_r1 and dpsi_r2 (replicates).
+    """
     human.check_context(context, human.CONTEXTS, DATASET)
     source = human.source_file(DATASET, path)
     frame, coverage = read_mutants(source)

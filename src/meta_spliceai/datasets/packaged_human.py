@@ -42,8 +42,11 @@ def label_by_source(classifications: Sequence[str]) -> list[str]:
 
 
 def load(context: str = EITHER) -> Loaded:
-    """The packaged variants as a variant table: those on their chromosome ("genome", GRCh38, N where no sequence was at
-    hand), those in 170-base reporter constructs ("construct", transcript orientation, N around them) or "either".
+    """The packaged variants as a variant table.
+
+    Args:
+        context: "genome" (only variants on their chromosome, GRCh38, N where no sequence was at hand), "construct"
+            (only those in 170-base reporter constructs, transcript orientation, N around them) or "either".
 
     Columns beside the schema's: context, genome_chrom and genome_pos (GRCh38, in either context), effect_type and the
     observed sites acceptors_lost, donors_lost, acceptors_gained, donors_gained (CI-SpliceAI's, 1-based), exon_id,

@@ -22,8 +22,13 @@ from meta_spliceai.splice_engine.variants.table import SCHEMA, Coverage
 
 @dataclass(frozen=True)
 class Loaded:
-    """A data set in memory: the variant table, classes set and every reference allele checked, the options it was
-    loaded with (context, build …), as a result must show them, and what it was read from, in words (`origin`)."""
+    """A data set in memory.
+
+    Attributes:
+        variants: the variant table, classes set (see `variants.table`), every reference allele checked.
+        options: the options it was loaded with (context, build …), as a result must show them.
+        origin: what it was read from, in words: a bundle, or the edition of its file and the genome.
+    """
 
     variants: pd.DataFrame
     coverage: Coverage

@@ -55,9 +55,14 @@ def label_as_downloaded(classification: str) -> str:
 def load_download(
     path: str | None = None, build: str = "GRCh38", genome: str = AUTO, annotation: str | None = None
 ) -> Loaded:
-    """The user's own download from splicevardb.org, at `path`: nothing stands in for it. Genome and annotation as
-    `datasets.human` says, of that build. Columns beside the schema's: hgvs, location, measurements, genome_chrom,
-    genome_pos."""
+    """The user's own download.
+
+    Args:
+        path: the file from splicevardb.org. Required: nothing stands in for it.
+        genome, annotation: as `datasets.human` says, of that build.
+
+    Columns beside the schema's: hgvs, location, measurements, genome_chrom, genome_pos.
+    """
     if path is None:
         raise MissingResourceError(
             f"data set splicevardb needs your own download: {resources.get('splicevardb').how_to_get}; or use the open "
@@ -69,8 +74,10 @@ def load_download(
 def load_open(
     path: str | None = None, build: str = "GRCh38", genome: str = AUTO, annotation: str | None = None
 ) -> Loaded:
-    """MFASS, MaPSy, CI-SpliceAI's and the deep intronic variants in one table (see `build_open_sources`): without a
-    path, the development copy or the table built on this machine. Options as `load_download` has them."""
+    """MFASS, MaPSy, CI-SpliceAI's and the deep intronic variants in one table (see `build_open_sources`).
+
+    Args: as `load_download`; without a path, the development copy or the table built on this machine is read.
+    """
     return _load(_open_sources() if path is None else human.source_file(OPEN, path), build, genome, annotation)
 
 
@@ -83,8 +90,12 @@ def _load(source: human.Source, build: str, genome: str, annotation: str | None)
 
 def read_splicevardb(source: human.Source, build: str, annotation: GeneAnnotation) -> tuple[pd.DataFrame, Coverage]:
     """The file's variants in a build, with strand, gene and exon from that build's genes, before alleles that stand in
-    several rows are merged. InputError: a missing column, a malformed coordinate, an allele not made of A, C, G, T, or
-    an unknown class (with its line)."""
+    several rows are merged.
+
+    Raises:
+        InputError: a missing column, a malformed coordinate, an allele not made of A, C, G, T, or an unknown class
+            (with its line).
+    """
     where = str(source.path)
     rows = human.read_rows(source, "\t", COLUMNS)
     human.only(rows, "classification", CLASSES, where)
@@ -119,8 +130,12 @@ def _built_at() -> Path:
 
 
 def _open_sources() -> human.Source:
-    """The development copy from a mirror, or the table that was built on this machine. MissingResourceError: neither is
-    there; the message names the command that builds it. IntegrityError: the table is not the one that was built."""
+    """The development copy from a mirror, or the table that was built on this machine.
+
+    Raises:
+        MissingResourceError: neither is there; the message names the command that builds it.
+        IntegrityError: the table is not the one that was built.
+    """
     resource = resources.get(_OPEN_NAME)
     if find_here(resource, resource.files) is not None:
         return human.source_file(OPEN, None)

@@ -97,12 +97,14 @@ def label_by_relative_inclusion(
 
 
 def measurement_noise(table: pd.DataFrame) -> pd.DataFrame:
-    """What the table itself says about its noise, in log2 inclusion; each line is an upper bound: estimate (in words),
-    values (how many), sd_of_one_value, sd_of_an_effect (a difference of two values; for the additive model's residuals
-    the two are the same bound, as interactions are in it).
+    """What the table itself says about its noise, in log2 inclusion; each line is an upper bound.
 
     Robust standard deviation = 1.4826 times the median absolute deviation. Mutations within the hexamer are left out,
     because they are not the same mutation in two backgrounds.
+
+    Returns:
+        columns: estimate (in words), values (how many), sd_of_one_value, sd_of_an_effect (a difference of two values;
+        for the additive model's residuals the two are the same bound, as interactions are in it).
     """
     in_hexamer = table["sites_mutated"].map(lambda text: any(5 <= int(site) <= 10 for site in text.split(";")))
     outside = table[~in_hexamer].assign(log2=lambda rows: np.log2(rows["inclusion"]))
@@ -173,7 +175,10 @@ class _ArraysOnly(pickle.Unpickler):
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """A third party's pickled dictionary of numpy arrays and scalars, and of plain Python values; nothing is run.
-    IntegrityError: the file is truncated, is no such dictionary, or names anything but numpy's arrays and scalars."""
+
+    Raises:
+        IntegrityError: the file is truncated, is no such dictionary, or names anything but numpy's arrays and scalars.
+    """
     try:
         with path.open("rb") as handle:
             content = _ArraysOnly(handle).load()
@@ -185,8 +190,13 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 
 def read_minigene() -> tuple[UInt8[np.ndarray, " length"], tuple[tuple[int, int], ...], tuple[int, int]]:
-    """WT1 exons 4 to 6 with the introns between, in transcript orientation, from hg19: codes (index i is base
-    chr11:32438086 - (i - 1114), minus strand, 1-based), its exons (0-based half-open), and exon 5."""
+    """WT1 exons 4 to 6 with the introns between, in transcript orientation, from hg19.
+
+    Index i is base chr11:32438086 - (i - 1114), minus strand (1-based).
+
+    Returns:
+        codes; its exons (0-based half-open); exon 5.
+    """
     content = read_arrays(resources.resolve_file("wt1-exon5", MINIGENE_FILE))
     bases, labels = np.asarray(content["x"]), np.asarray(content["y"])
     starts = np.flatnonzero(labels[:, 1])  # acceptors; the first is the minigene's own beginning

@@ -23,9 +23,16 @@ ORIGINAL, DEVELOPMENT = "original", "development copy"
 
 @dataclass(frozen=True)
 class ResourceFile:
-    """One file of a resource: its place under a mirror and under the cache, e.g. "mapsy/mapsy.txt" (also its name in
-    messages), and where to download its bytes (gzipped, where only the url ends in .gz; None where there is no such
-    place). Editions of a resource stand in for each other: the first that is at hand is read."""
+    """One file of a resource.
+
+    Attributes:
+        path: its place under a mirror and under the cache, e.g. "mapsy/mapsy.txt" (also its name in messages).
+        sha256: checksum of the bytes, hexadecimal; always compared before the file is used.
+        url: where to download these bytes (or, ending in .gz where `path` does not, these bytes gzipped); None where
+            there is no such place.
+        edition: which edition of the resource it is; empty where there is only one. Editions stand in for each other:
+            the first that is at hand is read.
+    """
 
     path: str
     sha256: str
@@ -36,10 +43,16 @@ class ResourceFile:
 
 @dataclass(frozen=True)
 class Resource:
-    """A named set of files from one source (URL, with the commit where it is known, or "PyPI <package> <version>"),
-    with its licence (SPDX name, the source's own words, or "none stated") and citation. `how_to_get`: what a user does
-    when it is neither in a mirror nor downloadable; `package`: name of the installed Python package that carries the
-    files, whose paths are then those the package lists."""
+    """A named set of files from one source.
+
+    Attributes:
+        source: public URL, with the commit where it is known, or "PyPI <package> <version>".
+        licence: SPDX name or the source's own words; "none stated" where the source says nothing.
+        citation: author, year, DOI.
+        how_to_get: what a user does when it is neither in a mirror nor downloadable (sites that want a login, say).
+        package: name of the installed Python package that carries the files ("" for all other resources); the files'
+            paths are then those the package lists.
+    """
 
     name: str
     title: str

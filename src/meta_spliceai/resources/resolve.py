@@ -159,9 +159,12 @@ def resolve_file(resource_name: str, path: str) -> Path:
 
     A resource that an installed package carries is read from there. Any other is looked for as `<folder>/<path>` under
     each folder of META_SPLICEAI_MIRROR, then in the cache, then downloaded into the cache: from the mirrors that are
-    web addresses, then from its pinned URL (not when META_SPLICEAI_OFFLINE is set). IntegrityError: a file was found,
-    or downloaded, whose checksum is wrong. MissingExtraError: the package that carries it is not installed.
-    MissingResourceError: it is nowhere, and cannot be downloaded; the message names the ways out.
+    web addresses, then from its pinned URL (not when META_SPLICEAI_OFFLINE is set).
+
+    Raises:
+        IntegrityError: a file was found, or downloaded, whose checksum is wrong.
+        MissingExtraError: the package that carries it is not installed.
+        MissingResourceError: it is nowhere, and cannot be downloaded; the message names the ways out.
     """
     resource = get(resource_name)
     return resolve_choice(resource, [resource.file(path)]).path
@@ -174,8 +177,12 @@ def resolve_edition(resource_name: str) -> Found:
 
 
 def find_here(resource: Resource, entries: Sequence[ResourceFile]) -> Found | None:
-    """The first of some interchangeable files that is on this machine; None if there is none. IntegrityError: one is
-    there, and is not what it should be; MissingExtraError: the package that carries it is not installed."""
+    """The first of some interchangeable files that is on this machine; None if there is none.
+
+    Raises:
+        IntegrityError: one is there, and is not what it should be.
+        MissingExtraError: the package that carries it is not installed.
+    """
     if resource.package:
         carried = packaged_file(resource.package, entries[0].path)
         return Found(carried, _which(carried, entries, f"{resource.name}: {entries[0].path}"))
@@ -250,10 +257,15 @@ def _unpacked(zipped: Path, target: Path, entry: ResourceFile, what: str) -> Non
 
 
 def packaged_file(distribution: str, path: str, extra: str = "quickstart") -> Path:
-    """A file that an installed Python package carries, found without importing the package. Where the package is not
-    installed, the file is looked for under the mirror folders, at the same path: an opened bundle brings the weights of
-    networks there. `extra`: the extra of this project that installs the package. MissingExtraError: the package is not
-    installed; IntegrityError: it is, but without that file (another version, or a damaged installation)."""
+    """A file that an installed Python package carries, found without importing the package.
+
+    Where the package is not installed, the file is looked for under the mirror folders, at the same path: an opened
+    bundle brings the weights of networks there. `extra`: the extra of this project that installs the package.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+        IntegrityError: it is, but without that file (another version, or a damaged installation).
+    """
     if distribution == OWN_PACKAGE:  # also where it runs from a checkout, and no distribution is installed
         return handed_out(path, Path(__file__).resolve().parents[2] / path)
     try:
@@ -312,12 +324,14 @@ def offline() -> bool:
 
 
 def download(address: str, target: Path, what: str, expected: Sequence[ResourceFile] = ()) -> Path:
-    """Bring the file at an address to `target`; `expected`: what may come, by size and SHA-256 (anything, if empty: the
-    caller then checks the content).
+    """Bring the file at an address to `target`.
 
     Bytes gather in `target`.part, which a later call goes on with where the server can (HTTP Range); a connection that
     breaks off is taken up again as long as that brings anything. A second process waits for the first. What stands at
     `target` already is left alone.
+
+    Args:
+        expected: what may come, by size and SHA-256; anything, if empty (the caller then checks the content).
 
     Raises:
         MissingResourceError: offline, no connection, no such file there, a web page instead of the file, or a

@@ -14,7 +14,7 @@ import pytest
 
 from meta_spliceai.experiments.execute.local import Local, worker_environments
 from meta_spliceai.experiments.execute.queue import TIME_LIMIT, InProcess, Request, run_queue
-from meta_spliceai.experiments.run.procedures import Span, shared_seconds
+from meta_spliceai.experiments.run.procedures import shared_seconds
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
@@ -186,10 +186,10 @@ def test_workers_share_cores_and_gpus() -> None:
 
 def test_seconds_of_folds_side_by_side_are_not_counted_twice() -> None:
     def shared(*spans: tuple[float, float], boot: str = "one") -> float:
-        return shared_seconds([Span(boot, *span) for span in spans])
+        return shared_seconds([(boot, *span) for span in spans])
 
     assert shared((0, 10), (10, 20), (20.1, 30)) == 0
     assert shared((5, 15), (0, 10), (20, 30)) == 5
     assert shared((0, 30), (5, 10), (7, 12)) == 10
     # A monotonic clock begins anew when a machine is started, and another machine's says nothing here.
-    assert shared_seconds([Span("one", 0, 10), Span("two", 5, 15), Span("two", 14, 20)]) == 1
+    assert shared_seconds([("one", 0, 10), ("two", 5, 15), ("two", 14, 20)]) == 1

@@ -158,7 +158,7 @@ def test_memory_of_a_run_whose_process_had_run_others_is_neither_compared_nor_le
     for seed, before in ((3, [])), (4, ["another"]):
         training = toy_row.training.model_copy(update={"seed": seed})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
+            patch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "empty cache"))
             patch.setattr(runner, "_begun", before)
             run_experiment(toy_row.model_copy(update={"training": training}), elsewhere, "cpu")
     frame = scatter(Planner(elsewhere, planner.rows_by_id, planner.prices))

@@ -241,7 +241,12 @@ def _ceiling(records: Iterable[Mapping[str, Any]]) -> dict[str, Value]:
 
 
 def lines_of(run: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> list[Line]:
-    """The lines of a finished run, from what is known of it and its metrics (a record a scorer and metric)."""
+    """The lines of a finished run.
+
+    Args:
+        run: what is known of it.
+        records: its metrics, one a scorer and metric.
+    """
     values: dict[tuple[str, str], dict[str, Value]] = {}
     rows: dict[tuple[str, str], int | None] = {}
     for record in records:

@@ -72,8 +72,12 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def read_index(file: Path) -> dict[str, Any]:
-    """What a bundle says it is, once its members are known to be those that it names. InputError: no such file, or a
-    bundle of another version; IntegrityError: damaged, or made to do harm."""
+    """What a bundle says it is, once its members are known to be those that it names.
+
+    Raises:
+        InputError: no such file, or a bundle of another version.
+        IntegrityError: damaged, or made to do harm.
+    """
     with _opened(file) as pack:
         return _checked_index(pack, file)
 
@@ -176,10 +180,14 @@ class OpenedBundle:
 
 
 def open_bundle(file: Path, into: Path | None = None) -> OpenedBundle:
-    """Check a bundle and unpack it `into` a folder that is new, empty, or holds this bundle (by default one in the
-    cache, named by the file's content), or find what was unpacked of the same file before. InputError: no bundle
-    there, or the folder holds something else; IntegrityError: damaged, or made to do harm; nothing of it is left
-    behind."""
+    """Check a bundle and unpack it, or find what was unpacked of the same file before.
+
+    `into`: a folder that is new, empty, or holds this bundle; by default one in the cache, named by the file's content.
+
+    Raises:
+        InputError: no bundle there, or the folder holds something else.
+        IntegrityError: damaged, or made to do harm; nothing of it is left behind.
+    """
     digest = sha256_file(require_bundle(file))
     folder = into or cache_dir() / "bundles" / digest[:24]
     opened_from = folder / "bundle" / "opened-from"

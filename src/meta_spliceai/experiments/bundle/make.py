@@ -118,12 +118,18 @@ def make_bundle(
     callback: Callback,
     options: Options = Options(),
 ) -> Made:
-    """Pack what rows need, found in the catalogue `rows` with members of ensembles, into one file of plain data.
-    Nothing is computed or downloaded here.
+    """Pack what rows need into one file of plain data. Nothing is computed or downloaded here.
+
+    Args:
+        specs: the rows.
+        rows: the catalogue, for members of ensembles.
+        out: the file.
+        callback: told what happens.
+        options: how.
 
     Raises:
-        InputError: no row (that can be packed), a file that would be too large (the message says what is), a number of
-            decimals that scores are not rounded to, or a folder that lacks a wheel.
+        InputError: no row (that can be packed), the file would be too large even without scores (the message says what
+            is), a number of decimals that scores are not rounded to, or a folder that lacks a wheel.
         MissingResourceError, MissingExtraError, IntegrityError: data or weights that a row needs are not here.
     """
     if not specs:

@@ -135,9 +135,14 @@ def longer_last(expected: Sequence[Expected], limit: float | None) -> list[Expec
 
 
 class Admission:
-    """Says of a row whether it may begin: a run that goes on may always, a new one if it should end in time, or if
-    it is longer than the whole limit (seconds; None: then it never begins; see `longer_last`). `refused`: why
-    rows were not begun."""
+    """Says of a row whether it may begin: a run that goes on may always, a new one if it should end in time, or if it
+    is longer than the whole limit (see `longer_last`). `refused`: why rows were not begun.
+
+    Args:
+        expected: the rows and how long each should take.
+        workspace: where runs that were begun or finished lie.
+        limit: seconds in all; None: a row longer than what is left never begins.
+    """
 
     def __init__(self, expected: Sequence[Expected], workspace: Workspace, limit: float | None = None) -> None:
         self.refused: dict[str, str] = {}

@@ -29,8 +29,13 @@ SECONDS_TO_END = 5.0
 
 
 class Local(Executor):
-    """So many worker processes. `prepare` is called first in each: a function of a module (tests bring their toys
-    with it)."""
+    """Worker processes.
+
+    Args:
+        jobs: how many.
+        folds_apart: see `Executor`.
+        prepare: called first in every worker; a function of a module (tests bring their toys with it).
+    """
 
     def __init__(self, jobs: int = 1, folds_apart: bool = False, prepare: Callable[[], None] | None = None) -> None:
         self.folds_apart = folds_apart

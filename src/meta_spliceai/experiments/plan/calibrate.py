@@ -111,8 +111,14 @@ class Calibration:
 
 
 def _nearest(kind: Kind, off: list[tuple[Point, float]], by_model: bool, apply: Callable[[float], float]) -> Calibrated:
-    """A number corrected by the nearest runs, drawn towards the wider circles: `off` is by how much each run says
-    its estimate was off, `by_model` whether the kind of model matters, `apply` the number corrected by so much."""
+    """A number corrected by the nearest runs, drawn towards the wider circles.
+
+    Args:
+        kind: of the row.
+        off: runs, and by how much each says its estimate was off.
+        by_model: whether the kind of model matters.
+        apply: the number corrected by so much; by 0 where there are no runs.
+    """
     model = [one for one in off if not by_model or one[0].kind.family == kind.family]
     of = f" of {kind.family}" if by_model else ""
     circles = (

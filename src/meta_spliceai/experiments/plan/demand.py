@@ -121,8 +121,16 @@ _TRACED: dict[str, DryRun] = {}  # dry runs of this process
 def demand_of(
     spec: ExperimentSpec, parts: Parts, machine: Machine, batch: Batch, work: ToCompute, reading: float = 0.0
 ) -> Demand:
-    """What a row needs on a machine, so trained there and with so much not in a cache; an ensemble's members are not
-    in it. `reading`: seconds to read the data set; 0 if never measured."""
+    """What a row needs on a machine; an ensemble's members are not in it.
+
+    Args:
+        spec: the row.
+        parts: what it trains on.
+        machine: where.
+        batch: how it is trained there.
+        work: what is not in a cache.
+        reading: seconds to read the data set; 0 if never measured.
+    """
     steps = {"data": reading or READING_SECONDS}
     share = 1.0 if work.scores is None else min(1.0, work.scores / max(1, parts.rows))
     size = round(parts.rows * share), max(1, round(parts.neighbourhoods * share)), round(parts.spread * share)
@@ -207,8 +215,13 @@ def batches_of(spec: ExperimentSpec) -> list[Batch]:
 
 
 class CacheKeys(NamedTuple):
-    """What a row leaves in caches, as keys: rows with the same key find it there, baselines only with the same code.
-    Empty for nothing."""
+    """What a row leaves in caches, as keys: rows with the same key find it there. Empty for nothing.
+
+    Attributes:
+        scores: base scores.
+        baselines: baselines that learn; other code does not find them.
+        features: a frozen encoder's features.
+    """
 
     scores: str
     baselines: str

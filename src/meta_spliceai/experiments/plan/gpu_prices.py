@@ -255,10 +255,16 @@ NEEDED = ("AcceleratorName", "AcceleratorCount", "Price")
 
 
 def refresh_prices(market: Market, providers: Iterable[str] = PROVIDERS) -> tuple[Path, list[str], list[str]]:
-    """Download SkyPilot's catalogues and keep the lowest on-demand price of every card we know, a table a provider: the
-    file written, what was found in words, and what was left out in words.
+    """Ask SkyPilot for its catalogues and keep the lowest on-demand price of every card we know, a table a provider.
 
-    MissingResourceError: no catalogue can be had; InputError: one in another format.
+    Returns:
+        the file written, what was found in words, and what was left out in words.
+
+    Raises:
+        MissingExtraError: SkyPilot is not installed.
+        MissingResourceError: no catalogue can be had (no network and none on the disk).
+        RunError: SkyPilot itself failed.
+        InputError: a catalogue in another format.
     """
     tables, found, left_out = [], [], []
     today = datetime.now(UTC).date().isoformat()

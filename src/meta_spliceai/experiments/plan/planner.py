@@ -115,8 +115,12 @@ class Planner:
         return demand_of(run.spec, run.parts, machine, Batch.of(run.spec), run.computed)
 
     def point(self, run: Measured, only_epochs: bool = False) -> Point:
-        """A finished run beside what would have been planned for it, its rows and its epochs known; one on a card
-        that nobody described says only how soon its training stopped."""
+        """A finished run beside what would have been planned for it, its rows and its epochs known.
+
+        Args:
+            run: the run; one on a card that nobody described says only how soon its training stopped.
+            only_epochs: only how soon its training stopped.
+        """
         kind = Kind.of(run.spec, self.market.name_of(run.device))
         stopping = run.epoch_share if run.spec.training.patience else None
         if only_epochs or (run.cuda and self.market.known(run.device) is None):
@@ -132,12 +136,16 @@ class Planner:
         return Point(run.run, kind, memory, steps, stopping)
 
     def row(self, spec: ExperimentSpec, gpu: str | None = None, paid: frozenset[str] = frozenset()) -> RowPlan:
-        """Plan one row; InputError: an unknown card or data set, settings that build no model.
+        """Plan one row.
 
         Args:
+            spec: the row.
             gpu: only on this card, or on "cpu", the processor at hand.
             paid: what earlier rows of a plan have computed already (see `cache_keys`), and ids of rows planned
                 beside it, whose runs an ensemble takes as they are.
+
+        Raises:
+            InputError: an unknown card or data set; settings that build no model.
         """
         missing = missing_parts(spec, self.rows_by_id)
         if missing:
@@ -256,8 +264,11 @@ class Planner:
         budget: float | None = None,
         deadline: float | None = None,
     ) -> Plan:
-        """Plan several rows, and choose among them (see `choose`). InputError: an unknown card or data set, a budget
-        or deadline below zero."""
+        """Plan several rows, and choose among them (see `choose`).
+
+        Raises:
+            InputError: an unknown card or data set, a budget or deadline below zero.
+        """
         paid: set[str] = {spec.id for spec in specs}
         plans = []
         for spec in specs:

@@ -158,12 +158,17 @@ class ScoringWork(NamedTuple):
 
 
 def scoring_work(base: BaseSpec, rows: int, neighbourhoods: int, spread: int) -> ScoringWork:
-    """Operations of scoring so many variants, in groups that share a reference, with `spread` bases between the first
-    and last variant of each group, summed.
+    """Operations of scoring variants.
 
     Each variant costs, in every convolution, the zone that it can change and that reaches an output asked for; the
     reference of its neighbourhood is computed once for all who share it (see `base_layer.incremental`). In bfloat16
     three products take the place of each of an alternative's, and a sample is scored both ways first.
+
+    Args:
+        base: the network; its distance, method and precision.
+        rows: variants.
+        neighbourhoods: groups that share a reference.
+        spread: bases between the first and last variant of each group, summed.
     """
     architecture, networks = shape_of(base)
     alternative = reference = per_base = 0.0

@@ -55,13 +55,17 @@ def build_report(
     rows: Sequence[RowState] | None = None,
     live: bool = False,
 ) -> Path:
-    """Write the site into a folder, made if need be; the file to open. Pages whose runs have not changed stay as they
-    are, those of runs that are gone are removed.
+    """Write the site into a folder; pages whose runs have not changed stay as they are.
 
     Args:
+        workspace: the folder of runs and its ledgers; an empty or absent one gives a page that says so.
+        out: the folder, made if need be; pages of runs that are gone are removed from it.
         left: what is left and what it costs (see `what_is_left`).
         rows: the wishlist's rows with their states; None for the catalogue's.
         live: pages look for a newer version of themselves, as `serve` wants it.
+
+    Returns:
+        The file to open.
 
     Raises:
         InputError: `out` is a file, or its name is that of one page.

@@ -50,8 +50,12 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cost:
-    """What one row takes on the cheapest machine that fits; without numbers where none does. `basis`: estimate,
-    calibrated or measured, of memory and of time; `why`: where the numbers are from, or why there are none."""
+    """What one row takes on the cheapest machine that fits; without numbers where none does.
+
+    Attributes:
+        basis: estimate, calibrated or measured, of memory and of time ("calibrated / estimate" where they differ).
+        why: where the numbers are from, in words, or why there are none.
+    """
 
     gpu: str = ""
     peak_bytes: int | None = None
@@ -63,9 +67,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class Left:
-    """What is left of the wishlist: costs by row id, hours and dollars of all that can run (None where nothing was
-    planned or has a price), day and source of the prices, what a reader must know; and the planner against what was
-    measured, in GiB and seconds."""
+    """The wishlist with costs.
+
+    Attributes:
+        costs: by row id; empty where nothing was planned.
+        hours, dollars: of all rows that are left and can run; None where nothing was planned or nothing has a price.
+        prices: day and source of the prices, in words.
+        warnings: what a reader must know (old prices, why nothing was planned).
+        memory, seconds: the planner against what was measured, in GiB and seconds.
+    """
 
     costs: dict[str, Cost] = field(default_factory=dict)
     hours: float | None = None
@@ -81,9 +91,15 @@ NOTHING_PLANNED = Left()
 
 @dataclass(frozen=True)
 class Standing:
-    """One line of a leaderboard with what stands beside its numbers: its name, with the run's hash where another line
-    has the same scorer; its difference to the reference in the headline metric; base networks and context; baselines
-    and base networks it beats, is not shown to beat (`open`), and is worse than."""
+    """One line of a leaderboard with what stands beside its numbers.
+
+    Attributes:
+        name: as shown; carries the run's hash where another line has the same scorer.
+        line: scorer, kind, run, metrics and what it took.
+        difference: to the reference in the headline metric.
+        rests: base networks, context.
+        beaten, open, worse: baselines and base networks it beats, is not shown to beat, and is worse than.
+    """
 
     name: str
     line: Line
@@ -264,8 +280,13 @@ def _curves(
 
 @dataclass
 class Ranking:
-    """A run's precision-recall and ROC curves on its own test: kind and curves by scorer, or the reason for none.
-    `plan`: identity of rows, labels and groups; two runs with the same one share their resamples."""
+    """A run's precision-recall and ROC curves on its own test.
+
+    Attributes:
+        curves: by scorer: kind, curves.
+        plan: identity of rows, labels and groups; two runs with the same one share their resamples.
+        reason: why there are no curves; empty where there are.
+    """
 
     curves: dict[str, tuple[str, RankingCurves]] = field(default_factory=dict)
     plan: str = ""

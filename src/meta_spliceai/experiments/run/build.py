@@ -45,7 +45,15 @@ from meta_spliceai.splice_engine.variants.table import Coverage, describe
 
 @dataclass(frozen=True)
 class Wanted:
-    """Everything a split is made from; the genome and the bases that a model sees are for finding paralogs."""
+    """Everything a split is made from.
+
+    Attributes:
+        table: the variants.
+        genome: where their sequence comes from, for finding paralogs.
+        window: bases a model sees.
+        spec: what the row asks for.
+        seed: of every draw.
+    """
 
     table: pd.DataFrame
     genome: SequenceSource

@@ -93,13 +93,16 @@ def gather_evidence(
     scorers: Sequence[Scorer],
     columns: Mapping[str, Float[np.ndarray, " rows"]],
 ) -> dict[str, Any]:
-    """Everything beside the headline metrics, as plain values: the PARTS, each a list of records (or empty, with the
-    reason in `reasons`), and `seconds` by part; see docs/reference/metrics.md.
+    """Everything beside the headline metrics, as plain values.
 
     Args:
         tested: the test part with every scorer's columns, as `evaluate` reads it; its index says which rows of the
             table they are.
         columns: the model's predictions by name, one value a row of the table.
+
+    Returns:
+        the PARTS, each a list of records (or empty, with the reason in `reasons`), `seconds` by part; see
+        docs/reference/metrics.md.
     """
     found: dict[str, Any] = {"format": FORMAT, "negatives": list(spec.negatives), "rows": len(tested)}
     seconds: dict[str, float] = {}

@@ -161,8 +161,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class Work:
-    """A run from its beginning to its record: its folder, the row as it is run, the catalogue (`rows`), "cpu" or
-    "cuda", whether it goes on after the last whole epoch, dollars an hour of a rented machine."""
+    """A run from its beginning to its record.
+
+    Attributes:
+        run, workspace: its folder; where the folder and the ledger are.
+        spec, rows: the row as it is run; the catalogue.
+        device: "cpu" or "cuda".
+        resume: go on after the last whole epoch.
+        callback, clock: told what happens; measures steps.
+        price_per_hour: dollars an hour of a rented machine, if it is one.
+    """
 
     run: RunDirectory
     spec: ExperimentSpec

@@ -331,8 +331,11 @@ def _predictions_of(member: RunDirectory, job: Job) -> Float[np.ndarray, "rows o
 def _checked_against_error(
     job: Job, apart: Float[np.ndarray, " rows"], score: Float[np.ndarray, " rows"]
 ) -> dict[str, Any]:
-    """How far the members are apart on the test part (`mean`), and whether that tells where the ensemble errs:
-    `spearman_with_error`, against the validated Δ's magnitude, None where not defined; `rows` whose Δ is known."""
+    """How far the members are apart on the test part, and whether that tells where the ensemble errs.
+
+    `mean`: mean over test rows. `spearman_with_error`: rank correlation with the ensemble's absolute error against the
+    validated Δ's magnitude; None where it is not defined. `rows`: test rows whose Δ is known.
+    """
     (split,) = job.prepared.splits
     test = split.indices("test")
     apart, score = apart[test], score[test]

@@ -61,8 +61,14 @@ TOLD = ("seconds", "dollars", "device", "peak_memory_bytes", "peak_gpu_memory_by
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a row: its run (None where it failed before its folder was known: no data, a missing part), which
-    may have been finished before (`reused`), or the error."""
+    """What became of a row.
+
+    Attributes:
+        spec: the row as it was run.
+        run: its folder; None where the row failed before its folder was known (no data, a missing part).
+        reused: the run was finished before and nothing was computed.
+        error: why it failed; None for a finished run.
+    """
 
     spec: ExperimentSpec
     run: RunDirectory | None

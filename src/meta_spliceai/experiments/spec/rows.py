@@ -48,10 +48,14 @@ Placed = tuple[ExperimentSpec, str]
 
 
 def load_rows(own: Path | None = OWN_FOLDER) -> dict[str, ExperimentSpec]:
-    """Every row by id: the packaged catalogue, then the user's own files of the folder `own` over it.
+    """Every row by id: the packaged catalogue, then the user's own files over it.
 
-    InputError: a file that is no YAML, an unknown or bad field, the same id twice, an ensemble of rows that cannot
-    be combined; names file, line, row and field.
+    Args:
+        own: folder with further YAML files; a row there takes the place of a packaged one with the same id.
+
+    Raises:
+        InputError: a file that is no YAML, an unknown or bad field, the same id twice, an ensemble of rows
+            that cannot be combined; names file, line, row and field.
     """
     packaged = files("meta_spliceai.experiments.catalogue")
     found = _read_all(
@@ -75,10 +79,15 @@ def find_row(rows: dict[str, ExperimentSpec], row_id: str) -> ExperimentSpec:
 
 
 def change(spec: ExperimentSpec, assignments: Sequence[str]) -> ExperimentSpec:
-    """The row with some fields set, as by `--set training.epochs=5`: the field by its dotted name, the value in YAML.
+    """The row with some fields set, as by `--set training.epochs=5`.
 
-    InputError: not of the form field=value, an unknown field (the nearest are named), or a value that is not allowed
-    (what is allowed is named).
+    Args:
+        spec: the row.
+        assignments: `field=value`; the field by its dotted name, the value in YAML (`5`, `true`, `[0.6, 0.2, 0.2]`).
+
+    Raises:
+        InputError: not of the form field=value, an unknown field (the nearest are named), or a value that is not
+            allowed (what is allowed is named).
     """
     values = spec.model_dump(mode="json")
     for assignment in assignments:
@@ -176,8 +185,15 @@ def _read_all(texts: Iterable[tuple[str, str]]) -> dict[str, Placed]:
 
 
 def read_rows(name: str, text: str) -> list[Placed]:
-    """The rows of one file, each with its place. InputError: no YAML, a field that is unknown, doubled or bad; names
-    file, line, row, field and what is allowed."""
+    """The rows of one file, each with its place.
+
+    Args:
+        name: the file, for messages.
+        text: its YAML.
+
+    Raises:
+        InputError: no YAML, a field that is unknown, doubled or bad; names file, line, row, field and what is allowed.
+    """
     tree, content = read_yaml(name, text)
     form = InputError(f"{name}: a catalogue file has a 'section' and a list of 'rows'")
     if tree is None or not isinstance(content, dict):
@@ -229,8 +245,16 @@ def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_members(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], where: str) -> None:
-    """Raise InputError where a row is an ensemble with a member that is no row, or that is not one model's
-    prediction of validated Δ. `where`: file and row, for the message."""
+    """Whether the rows that an ensemble names can be combined at all; nothing for other rows.
+
+    Args:
+        spec: the row.
+        rows: the catalogue.
+        where: file and row, for the message.
+
+    Raises:
+        InputError: a member that is no row, or one that is not one model's prediction of validated Δ.
+    """
     for member_id in spec.ensemble.members if spec.ensemble else ():
         if member_id not in rows:
             raise unknown_value("ensemble member", member_id, rows, where=f"{where}, field 'ensemble.members'")
@@ -336,8 +360,15 @@ def read_text(path: Path) -> str:
 
 
 def read_yaml(name: str, text: str) -> tuple[yaml.Node | None, Any]:
-    """The tree of a YAML text, which knows its lines, and its content. InputError: no YAML, or a field that stands
-    twice in one block; names the file, the line and the field."""
+    """The tree of a YAML text, which knows its lines, and its content.
+
+    Args:
+        name: the file, for messages.
+        text: the YAML.
+
+    Raises:
+        InputError: no YAML, or a field that stands twice in one block; names file, line and field.
+    """
     try:
         loader = yaml.SafeLoader(text)
         tree = loader.get_single_node()

@@ -166,8 +166,13 @@ def export_run(run: RunDirectory, out: Path) -> Path:
 
 
 class Sorted(NamedTuple):
-    """A run that may go (smoke, failed, interrupted, damaged, stale, never begun), with what it says of its state and
-    what removing it frees; or one that stays, and why."""
+    """A run that may go, or one that stays.
+
+    Attributes:
+        why: smoke, failed, interrupted, damaged, stale or "never begun"; or, in words, why it stays.
+        reason: what a run that may go says of its state; empty where it says nothing.
+        bytes: what removing it frees.
+    """
 
     run: RunDirectory
     why: str

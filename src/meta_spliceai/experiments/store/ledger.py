@@ -133,7 +133,11 @@ class Ledger:
         self.path = path
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Add one event; `at` (UTC, ISO 8601) is filled in."""
+        """Add one event; `at` (UTC, ISO 8601) is filled in. Returns the entry as written.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written to.
+        """
         entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **entry}
         line = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -322,9 +322,15 @@ HOW_TO_ADD = """## 📝 How to Add New Experiments
 
 @dataclass(frozen=True)
 class RowState:
-    """One row and how far it is: wished (something is `missing`: parts that the code does not have, or else what of its
-    data and weights is not on this machine and what brings it), runnable (it would start now, on this machine), or
-    completed (`last_run` is the latest finished run of it as it stands)."""
+    """One row and how far it is.
+
+    Attributes:
+        state: wished (something is missing), runnable (it would start now, on this machine), or completed (the ledger
+            holds a finished run of it as it stands).
+        missing: for a wished row, the parts that the code does not have, or else what of its data and weights is not on
+            this machine and what brings it, in words.
+        last_run: name of the latest finished run, for a completed row.
+    """
 
     spec: ExperimentSpec
     state: Literal["wished", "runnable", "completed"]
@@ -351,7 +357,12 @@ class RowState:
 
 
 def state_of_rows(rows: dict[str, ExperimentSpec], workspace: Workspace) -> list[RowState]:
-    """The state of every row of the catalogue that has a `wish`, in its order; the ledger says what is completed."""
+    """The state of every row that is on the wishlist, in the catalogue's order.
+
+    Args:
+        rows: the catalogue; rows without a `wish` (the quickstart's own) are left out.
+        workspace: whose ledger says what is completed.
+    """
     completed: dict[str, str] = {
         entry["row"]: entry["run"]
         for entry in workspace.finished()
@@ -370,8 +381,13 @@ def state_of_rows(rows: dict[str, ExperimentSpec], workspace: Workspace) -> list
 def render_wishlist(
     rows: Sequence[RowState], finished: Sequence[Mapping[str, Any]], prices: PriceTable, market: Market
 ) -> str:
-    """The document of the wishlist's rows, of `finished` entries of the ledger (those of rows run as wished stand under
-    Completed), and of what cards cost: on the wishlist, and since (`market`)."""
+    """The document.
+
+    Args:
+        rows: the wishlist's rows with their states, in the catalogue's order.
+        finished: the ledger's `finished` entries, oldest first; those of rows run as wished stand under Completed.
+        market: what cards cost since.
+    """
     counts = ", ".join(f"{sum(row.state == state for row in rows)} {state}" for state in STATES)
     lines = [
         "# GPU Experiment Wishlist",

@@ -45,9 +45,11 @@ _COLUMNS = 6400
 
 @lru_cache(maxsize=256)
 def _matrices(taps: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(into the products [points, N], of the taps [points, taps], back [rows, points]), in double precision. y[n] = Σ_j
-    w[j]·x[n + j] is the cyclic correlation of length N at n < rows, where nothing wraps around: Y_f = X_f·conj(W_f) at
-    each frequency f."""
+    """(into the products [points, N], of the taps [points, taps], back [rows, points]), in double precision.
+
+    y[n] = Σ_j w[j]·x[n + j] is the cyclic correlation of length N at n < rows, where nothing wraps around:
+    Y_f = X_f·conj(W_f) at each frequency f.
+    """
     length = rows + taps - 1
     into, of_taps, back = [], [], []
     n_in, n_taps, n_out = np.arange(length), np.arange(taps), np.arange(rows)
@@ -82,8 +84,11 @@ def best_blocks(taps: int, rows: int, channels: int) -> tuple[int, int]:
 
 
 def convolution_operations(taps: int, channels: int, dilation: int, length: int, batch: int, rows: int | None) -> float:
-    """Floating-point operations of a convolution by blocks of so many `rows` (outputs in steps of the dilation; chosen
-    for the least work if None), whole blocks included."""
+    """Floating-point operations of a convolution by blocks, whole blocks included.
+
+    Args:
+        rows: outputs (in steps of the dilation) of a block; chosen for the least work if None.
+    """
     blocks, rows = _cut(taps, channels, dilation, length, rows)
     return 2.0 * blocks * dilation * batch * block_cost(taps, rows, channels)
 
@@ -109,8 +114,13 @@ class _Prepared:
 
 
 class BlockConvolution:
-    """One dilated convolution, ready to be run on blocks of any size: weights [taps, channels in, channels out] and
-    bias in double precision; `precision` is that of its products, sums are in float32 always."""
+    """One dilated convolution, ready to be run on blocks of any size.
+
+    Args:
+        weights: [taps, channels in, channels out], in double precision.
+        bias: [channels out], in double precision.
+        precision: of its products; sums are in float32 always.
+    """
 
     def __init__(
         self,
@@ -154,13 +164,16 @@ class BlockConvolution:
         *,
         add: bool,
     ) -> None:
-        """Write, or add, the convolution of x's first positions to the first `length` positions of `out`. Both are
-        contiguous, with room for whole blocks (see `positions`): zeros are written behind x's inputs, and what is
-        behind `length` of `out` is not to be used.
+        """Write, or add, the convolution of x's first positions to the first `length` positions of `out`.
 
-        A position's result depends on which other columns (batch members, residues, blocks) run with it by no more than
-        rounding: where the library of matrix products sums in one order whatever the width (MKL on Intel), not at all,
-        but for products of one row, which are avoided here.
+        A position's result depends on which other columns (batch members, residues, blocks) run with it by no more
+        than rounding: where the library of matrix products sums in one order whatever the width (MKL on Intel), not at
+        all, but for products of one row, which are avoided here.
+
+        Args:
+            x: contiguous; with room for whole blocks (see `positions`), and zeros are written behind its inputs.
+            out: contiguous; with room for whole blocks. What is behind `length` is not to be used.
+            rows: outputs (in steps of the dilation) of a block; chosen for the least work if None.
         """
         blocks, rows = _cut(self.taps, len(self._bias), self.dilation, length, rows)
         positions = blocks * rows * self.dilation
@@ -268,9 +281,11 @@ def _as_right(b: Float32[Tensor, "*batch inner columns"]) -> BFloat16[Tensor, "*
 def _product(
     left: BFloat16[Tensor, "*batch rows three_inner"], right: BFloat16[Tensor, "*batch three_inner columns"]
 ) -> Float32[Tensor, "*batch rows columns"]:
-    """The product of two matrices in parts, summed in float32. A CPU has no such product: there the parts, which
-    float32 holds exactly, are multiplied in float32. The numbers are those of a GPU but for the order of summation; the
-    time is not."""
+    """The product of two matrices in parts, summed in float32.
+
+    A CPU has no such product: there the parts, which float32 holds exactly, are multiplied in float32. The numbers are
+    those of a GPU but for the order of summation; the time is not.
+    """
     if left.device.type == "cpu":
         return left.float() @ right.float()
     multiply = torch.mm if left.ndim == 2 else torch.bmm

@@ -22,10 +22,16 @@ from meta_spliceai.splice_engine.genome.sequence import N_CODE, reverse_compleme
 
 @dataclass(frozen=True)
 class Change:
-    """One variant in transcript coordinates: from `at` on so many bases are `removed` and codes `inserted`, along the
-    transcript. Variants share a reference only within a `group` (contig, strand and gene limits). `ref_outputs`,
-    `alt_outputs`: (start, end) of the positions asked for, the alternative's in its own coordinates: those of the
-    reference before the change, shifted by the difference in length behind it."""
+    """One variant in transcript coordinates.
+
+    Attributes:
+        group: variants share a reference only within a group (contig, strand and gene limits).
+        at: first reference coordinate that is replaced (or before which bases are inserted).
+        inserted: codes put in their place, along the transcript.
+        ref_outputs: (start, end) of the reference positions asked for.
+        alt_outputs: (start, end) of the alternative's positions asked for, in the alternative's own coordinates: those
+            of the reference before the change, shifted by the difference in length behind it.
+    """
 
     row: int
     group: int
@@ -53,8 +59,13 @@ def bare(group: int, start: int, end: int) -> UInt8[np.ndarray, " length"]:
 
 
 def in_bare(row: int, codes: UInt8[np.ndarray, " bases"], length: int, strand: str, start: int, outputs: int) -> Change:
-    """A construct as a change of N: its bases on the plus strand (`codes`, with the allele in question), bases of its
-    wild type, whose place it takes (`length`), and the first position asked for, 0-based in `codes` (`start`)."""
+    """A construct as a change of N.
+
+    Args:
+        codes: the construct's bases, plus strand, with the allele in question.
+        length: bases of its wild type, whose place it takes.
+        start: first position asked for, in the 0-based plus-strand coordinates of `codes`.
+    """
     last = start + outputs - 1
     if strand == "+":
         return Change(row, 0, 0, length, codes, (0, 1), (start, last + 1))
@@ -65,8 +76,12 @@ def in_bare(row: int, codes: UInt8[np.ndarray, " bases"], length: int, strand: s
 
 @dataclass(frozen=True)
 class Shape:
-    """What alternatives must have in common to be run in one batch: `core` positions, from the change on, that are
-    recomputed from the first layer on; `lead` and `tail` outputs before and behind the core."""
+    """What alternatives must have in common to be run in one batch.
+
+    Attributes:
+        core: positions, from the change on, that are recomputed from the first layer on.
+        lead, tail: outputs before and behind the core.
+    """
 
     core: int
     lead: int
@@ -104,8 +119,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Members:
-    """Alternatives of one shape that run together, each as (index of its window, change), and the windows that hold
-    their references; `first`: coordinate of each window's first base."""
+    """Alternatives of one shape that run together, and the windows that hold their references.
+
+    Attributes:
+        changes: (index of its window, change) of each.
+        first: coordinate of each window's first base.
+    """
 
     shape: Shape
     changes: list[tuple[int, Change]]

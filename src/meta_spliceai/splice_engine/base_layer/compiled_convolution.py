@@ -172,12 +172,15 @@ class CompiledConvolution:
         *,
         reference: bool = False,
     ) -> None:
-        """Compute the positions [start, end) of every member's output, `out` (address of the first member's position 0,
-        and floats from one member to the next), and add the `residual`, which may lie where `out` does.
+        """Compute the positions [start, end) of every member's output.
 
-        A member's results do not depend on the other members. In a `reference`, computed in blocks of `reference_rows`
-        rather than as costs least, a position's depend on its block alone, which begins at `positions[0]` or a multiple
-        of `span` behind it.
+        A member's results do not depend on the other members. In a reference, a position's depend on its block alone,
+        which begins at `positions[0]` or a multiple of `span` behind it.
+
+        Args:
+            residual: what is added; may lie where `out` does.
+            out: address of the first member's position 0, and floats from one member to the next.
+            reference: in blocks of `reference_rows` rather than as costs least.
         """
         block = self._block(positions[1] - positions[0], reference)
         # Held by name while the compiled code reads it: another thread may be making it too.
@@ -235,7 +238,9 @@ def _signals(dilation: int, length: int, rows: int) -> int:
 @lru_cache(maxsize=4096)
 def best_block(taps: int, dilation: int, length: int) -> tuple[int, int]:
     """(rows, points of the transform) of the blocks that cover `length` positions in the least time; (1, 0): directly.
-    In cycles as counted on an AVX2 processor; others want them in about the same proportion."""
+
+    In cycles as counted on an AVX2 processor; others want them in about the same proportion.
+    """
     choices = [(80.0 * taps * length, (1, 0))]
     for size in _SIZES:
         if size >= taps:

@@ -59,8 +59,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution and where it stands: bases seen to either side before it (`depth`), outputs that still see its
-    input (`reach`), and what is added to the skip connections from its output."""
+    """A convolution and where it stands.
+
+    Attributes:
+        depth, reach: bases seen to either side before it, and outputs that still see its input.
+        skip: what is added to the skip connections from its output.
+    """
 
     convolution: CompiledConvolution
     depth: int

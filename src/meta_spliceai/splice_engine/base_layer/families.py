@@ -77,8 +77,11 @@ def module_names(architecture: Architecture) -> list[str]:
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Fill a network, in place, with exactly the tensors it has. IntegrityError: a tensor is missing, superfluous, of
-    another shape, or not finite."""
+    """Fill a network, in place, with exactly the tensors it has.
+
+    Raises:
+        IntegrityError: a tensor is missing, superfluous, of another shape, or not finite.
+    """
     wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
     given = {name: tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
     for problem, names in (("lacks", wanted.keys() - given.keys()), ("has besides", given.keys() - wanted.keys())):
@@ -110,7 +113,10 @@ _KERAS_PARTS = {
 
 def load_keras_weights(network: SpliceAINetwork, path: Path) -> None:
     """Fill a network with the weights of a Keras file (.h5), in place; layers of a kind are numbered as they are made.
-    IntegrityError: no readable HDF5 file, another number of layers, or what `load_state` refuses."""
+
+    Raises:
+        IntegrityError: no readable HDF5 file, another number of layers, or what `load_state` refuses.
+    """
     layers = _keras_layers(path)
     state: dict[str, Tensor] = {}
     for kind, parts in _KERAS_PARTS.items():
@@ -245,10 +251,13 @@ class SiteHead(nn.Module):
 
 
 def load_pangolin(path: Path, tissue: str) -> SpliceAINetwork:
-    """One network of Pangolin with the head of the tissue it was trained on last. A published file carries eight heads:
-    for four tissues the probability that a position is a splice site, and its usage. Its last training was on one
-    tissue, whose index stands in the file's name (`final.<replicate>.<index>.3.v2`), and only that tissue's probability
-    is used (channels 1, 4, 7 and 10 of the published code's twelve)."""
+    """One network of Pangolin with the head of the tissue it was trained on last.
+
+    A published file carries eight heads: for four tissues the probability that a position is a splice site, and its
+    usage. Its last training was on one tissue, whose index stands in the file's name
+    (`final.<replicate>.<index>.3.v2`), and only that tissue's probability is used (channels 1, 4, 7 and 10 of the
+    published code's twelve).
+    """
     state = _read_torch_state(path)
     heads = [f"conv_last{number + 1}" for number in range(2 * len(TISSUES))]
     missing = [name for name in heads if f"{name}.weight" not in state]
@@ -419,10 +428,16 @@ FAMILIES: dict[str, Loader] = {
 
 
 def load_base_model(name: str, device: str | torch.device = "cpu", members: Sequence[int] | None = None) -> BaseModel:
-    """A base model by name, ready to score: one of FAMILIES (the published weights, checked by their checksums), or
-    "family:path" for the user's own weights: a file, or a folder of files named as the published ones (checked by their
-    shapes). `members`: 0-based members of the ensemble; all by default. MissingExtraError, MissingResourceError: the
-    weights are not there."""
+    """A base model by name, ready to score.
+
+    Args:
+        name: one of FAMILIES (the published weights, checked by their checksums), or "family:path" for weights of the
+            user's own: a file, or a folder of files named as the family's published ones (checked by their shapes).
+        members: 0-based members of the ensemble; all by default.
+
+    Raises:
+        MissingExtraError, MissingResourceError: the weights are not there.
+    """
     family, colon, path = name.partition(":")
     if family not in FAMILIES or (colon and not path):
         raise unknown_value("base model", name, [*FAMILIES, *(f"{family}:PATH" for family in FAMILIES)])

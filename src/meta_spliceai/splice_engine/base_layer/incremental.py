@@ -84,8 +84,12 @@ Outputs = tuple[list[Float32[np.ndarray, "positions outputs"]], list[Float32[np.
 
 
 class IncrementalScorer:
-    """Scores changes with every network of a model. `distance`: positions to either side that are usually asked for
-    (others work too); `precision`: of the products that alternatives take; references are always in float32."""
+    """Scores changes with every network of a model.
+
+    Args:
+        distance: positions to either side that are usually asked for (shapes are made for it; others work too).
+        precision: of the products that alternatives take; references are always in float32.
+    """
 
     def __init__(
         self,
@@ -108,9 +112,12 @@ class IncrementalScorer:
         self._stopped = threading.Event()
 
     def score(self, changes: Sequence[Change], fetch: Fetch) -> Iterator[list[Result]]:
-        """Results of all changes, some at a time. Neighbours share a reference. On a CPU the networks run side by side
-        on the jobs, one on each of PyTorch's threads: a product is too small to be worth sharing among threads, and
-        threads that wait for each other at every product come to a halt on a busy machine."""
+        """Results of all changes, some at a time.
+
+        Neighbours share a reference. On a CPU the networks run side by side on the jobs, one on each of PyTorch's
+        threads: a product is too small to be worth sharing among threads, and threads that wait for each other at
+        every product come to a halt on a busy machine.
+        """
         threads = torch.get_num_threads() if self._model.device.type == "cpu" else 1
         # Bases are fetched here: not every source of sequence may be read from several threads.
         jobs = [self._job(windows, fetch) for windows in self._shared(self._windows(changes), threads)]
@@ -182,8 +189,10 @@ class IncrementalScorer:
         )
 
     def _shared(self, windows: list[Window], threads: int) -> Iterator[list[Window]]:
-        """Windows of one length, as many at a time as hold a batch of alternatives and fit in memory. Windows with many
-        changes are cut into several with the same reference, which is computed once for each."""
+        """Windows of one length, as many at a time as hold a batch of alternatives and fit in memory.
+
+        Windows with many changes are cut into several with the same reference, which is computed once for each.
+        """
         total = sum(len(window.changes) for window in windows)
         most = max(_FEWEST_A_JOB, min(_MOST_A_JOB, -(-total // threads)))
         by_length: dict[int, list[Window]] = {}

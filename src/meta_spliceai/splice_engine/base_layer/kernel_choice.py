@@ -69,8 +69,12 @@ def ask_for(kernel: str) -> None:
 
 
 def chosen() -> Choice:
-    """What convolutions on the CPU run on; decided, and said in the log, once in a process. InputError: the environment
-    asks for something unknown; RunError: it asks for compiled code, and there is none."""
+    """What convolutions on the CPU run on; decided, and said in the log, once in a process.
+
+    Raises:
+        InputError: the environment asks for something unknown.
+        RunError: it asks for compiled code, and there is none.
+    """
     return _chosen(os.environ.get(VARIABLE) or "auto", str(cache_dir()), os.environ.get("CXX"))
 
 

@@ -45,9 +45,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What distinguishes one SpliceAI-shaped network from another: `slope` of the activation below zero (0 is ReLU,
-    SpliceAI; 0.1 LeakyReLU, OpenSpliceAI), `norm_eps` that the batch normalisation adds to the variance (Keras 1e-3,
-    PyTorch 1e-5)."""
+    """What distinguishes one SpliceAI-shaped network from another.
+
+    Attributes:
+        slope: of the activation below zero: 0 is ReLU (SpliceAI), 0.1 LeakyReLU (OpenSpliceAI).
+        norm_eps: what the batch normalisation adds to the variance: Keras 1e-3, PyTorch 1e-5.
+    """
 
     stages: tuple[Stage, ...]
     channels: int = 32
@@ -96,10 +99,16 @@ class SoftmaxHead(nn.Module):
 
 
 class SpliceAINetwork(nn.Module):
-    """A SpliceAI-shaped network. Inputs are one-hot bases in transcript orientation, channels A, C, G, T; N is a column
-    of zeros. Outputs are given for the positions that have `flank` bases on either side. `head`: a pointwise module
-    [batch, channels, length] -> [batch, outputs, length]; a softmax over `architecture.outputs` (channels as
-    `CHANNELS`) by default."""
+    """A SpliceAI-shaped network.
+
+    Inputs are one-hot bases in transcript orientation, channels A, C, G, T; N is a column of zeros. Outputs are given
+    for the positions that have `flank` bases on either side, channels as the head orders them (`CHANNELS` for the
+    softmax head).
+
+    Args:
+        head: a pointwise module [batch, channels, length] -> [batch, outputs, length]; a softmax over
+            `architecture.outputs` by default.
+    """
 
     def __init__(self, architecture: Architecture, head: nn.Module | None = None) -> None:
         super().__init__()
@@ -164,12 +173,19 @@ class BaseIdentity:
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Networks that score together: in evaluation mode, on one device, all with the same flank and number of outputs.
+    """Networks that score together.
 
     A network's outputs are averaged with those of the other networks of its slot, in probability space. The ensembles
     of SpliceAI, OpenSpliceAI and CI-SpliceAI have one slot; Pangolin has one slot a tissue, three networks each.
-    `channels`: each slot's outputs, slots one after the other; `digest`: identity of architecture and weights
-    (SHA-256), computed when empty. IntegrityError: a weight is not finite.
+
+    Attributes:
+        networks: members, in evaluation mode, on one device, all with the same flank and number of outputs.
+        channels: names of the scores' channels: each slot's outputs, slots one after the other.
+        slots: slot of each network; all in slot 0 by default.
+        digest: identity of architecture and weights (SHA-256, hexadecimal), computed when empty.
+
+    Raises:
+        IntegrityError: a weight is not finite.
     """
 
     name: str
@@ -239,9 +255,12 @@ def networks_digest(networks: tuple[SpliceAINetwork, ...]) -> str:
 
 def trunk_of(model: BaseModel) -> BaseModel:
     """The model without its heads, whose "probabilities" are what these read: the sum of skip connections, 32 channels
-    a network. Channels of different networks mean different things, so that nothing is averaged: each network is a slot
-    of its own. Everything that scores a model (incremental or full) works on it, alignment of insertions and deletions
-    included: deleted positions are 0, inserted ones are folded into `pos` by the maximum of each channel."""
+    a network.
+
+    Channels of different networks mean different things, so that nothing is averaged: each network is a slot of its
+    own. Everything that scores a model (incremental or full) works on it, alignment of insertions and deletions
+    included: deleted positions are 0, inserted ones are folded into `pos` by the maximum of each channel.
+    """
     bare = []
     for network in model.networks:
         trunk = SpliceAINetwork(network.architecture, head=nn.Identity())

@@ -60,7 +60,10 @@ class Stretch:
 
 def stretch_of_region(text: str, annotation: GeneAnnotation, gene: str | None) -> Stretch:
     """The stretch of "chrom:start-end" (1-based, both ends included; commas allowed); `gene` where several overlap.
-    InputError: not a region, no gene there, or several and none named; a region that reaches out of the gene."""
+
+    Raises:
+        InputError: not a region, no gene there, or several and none named; a region that reaches out of the gene.
+    """
     match = re.fullmatch(r"([^:\s]+):([\d,]+)-([\d,]+)", text)
     if not match:
         raise InputError(
@@ -111,8 +114,10 @@ def stretch_of_gene(name: str, annotation: GeneAnnotation) -> Stretch:
 
 def all_changes(stretch: Stretch, genome: SequenceSource, kinds: Sequence[str], start: int, end: int) -> pd.DataFrame:
     """Every change of the bases [start, end) of a stretch, as VCF writes them; sites that are N are passed over.
+
     Columns beside those that scoring needs: `kind`; `site`, the changed base's 1-based position; `base`, the letter it
-    is changed to, "-" for a deletion, "+A" and so on for an insertion behind it."""
+    is changed to, "-" for a deletion, "+A" and so on for an insertion behind it.
+    """
     # One base more on the left: a deletion is written with the base before it.
     bases = decode(genome.fetch(stretch.chrom, start - 1, end))
     rows: list[tuple[int, str, str, str, int, str]] = []
@@ -136,9 +141,11 @@ def all_changes(stretch: Stretch, genome: SequenceSource, kinds: Sequence[str], 
 
 
 def numbers_of(scores: BaseScores, table: pd.DataFrame) -> pd.DataFrame:
-    """Scores and positions of each variant as columns, in SpliceAI's names: DS_AG … DP_DL. Positions count along the
-    plus strand. Models without acceptor and donor have DS_GAIN, DS_LOSS (negative), DP_GAIN and DP_LOSS. `delta` is the
-    signed Δ of the largest |Δ|."""
+    """Scores and positions of each variant as columns, in SpliceAI's names: DS_AG … DP_DL.
+
+    Positions count along the plus strand. Models without acceptor and donor have DS_GAIN, DS_LOSS (negative), DP_GAIN
+    and DP_LOSS. `delta` is the signed Δ of the largest |Δ|.
+    """
     delta = scores.delta
     minus = table["strand"].to_numpy() == "-"
     delta[minus] = delta[minus, ::-1]
@@ -166,8 +173,12 @@ def saturate(
     progress: Progress | None = None,
 ) -> int:
     """Score every change (of `kinds`) of a stretch and write a Parquet file, a row a change, whole or not at all;
-    `progress` is told of (sites done, sites in all). Returns the rows written. Memory is bounded. InputError: a stretch
-    without any known base; RunError: the disk is full, or the folder cannot be written to."""
+    `progress` is told of (sites done, sites in all). Returns the rows written. Memory is bounded.
+
+    Raises:
+        InputError: a stretch without any known base.
+        RunError: the disk is full, or the folder cannot be written to.
+    """
     alone = GeneAnnotation([stretch.gene], annotation.build, annotation.name)
     writer: pq.ParquetWriter | None = None
     rows = 0
@@ -201,8 +212,12 @@ def _pieces(stretch: Stretch, distance: int, kinds: Sequence[str]) -> Iterator[t
 
 
 def check_drawable(out: Path) -> str:
-    """The kind of figure, "png" or "svg", once it is sure that it can be drawn. InputError: another kind of file;
-    MissingPackageError: matplotlib is not installed."""
+    """The kind of figure, "png" or "svg", once it is sure that it can be drawn.
+
+    Raises:
+        InputError: another kind of file.
+        MissingPackageError: matplotlib is not installed.
+    """
     kind = out.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise InputError(f"figure '{out}' is neither .png nor .svg")
@@ -212,8 +227,11 @@ def check_drawable(out: Path) -> str:
 
 
 def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> int:
-    """Draw the table that `saturate` wrote (its columns `site`, `base`, `delta`) into a .png or .svg file; bases that
-    one column stands for: 1, or more for a long stretch, of which the largest |Δ| is shown."""
+    """Draw the table that `saturate` wrote (its columns `site`, `base`, `delta`) into a .png or .svg file.
+
+    Returns:
+        Bases that one column stands for: 1, or more for a long stretch, of which the largest |Δ| is shown.
+    """
     kind = check_drawable(out)
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -95,7 +95,11 @@ class BaseScores:
 
     @classmethod
     def load(cls, path: Path) -> BaseScores:
-        """Read what `save` wrote. IntegrityError: the file is truncated, altered or of another kind."""
+        """Read what `save` wrote.
+
+        Raises:
+            IntegrityError: the file is truncated, altered or of another kind.
+        """
         if not path.is_file():
             raise InputError(f"no scores at {path}")
         stored = read_npz(path, _STORED, "base scores")
@@ -139,8 +143,11 @@ def own_site(scores: BaseScores, table: pd.DataFrame) -> Float32[np.ndarray, " v
 def site_probabilities(
     scores: BaseScores, site: str
 ) -> tuple[Float32[np.ndarray, "variants positions"], Float32[np.ndarray, "variants positions"]]:
-    """Reference and alternative probability of one kind of site, "acceptor" or "donor". A network that does not tell
-    them apart (Pangolin: one probability of any site for each tissue) gives the mean of its channels for both."""
+    """Reference and alternative probability of one kind of site, "acceptor" or "donor".
+
+    A network that does not tell them apart (Pangolin: one probability of any site for each tissue) gives the mean of
+    its channels for both.
+    """
     if site in scores.channels:
         channel = scores.channels.index(site)
         return scores.ref[:, :, channel], scores.alt[:, :, channel]

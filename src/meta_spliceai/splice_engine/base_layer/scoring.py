@@ -49,8 +49,13 @@ _SAVE_EVERY = 384
 
 @dataclass(frozen=True)
 class Locus:
-    """One variant, ready to be scored: `start` is the base at `pos`, alleles are codes; bases outside [gene_start,
-    gene_end) are N to the networks (None: no limits). All positions are 0-based, on the plus strand."""
+    """One variant, ready to be scored. All positions are 0-based, on the plus strand.
+
+    Attributes:
+        start: the base at `pos`.
+        ref, alt: alleles as codes.
+        gene_start, gene_end: bases outside [gene_start, gene_end) are N to the networks; None for no limits.
+    """
 
     contig: str
     start: int
@@ -258,9 +263,12 @@ def align_alternative(
     raw: Float32[np.ndarray, "outputs channels"], shift: int, distance: int
 ) -> Float32[np.ndarray, "positions channels"]:
     """Lay the alternative's outputs (`Locus.alt_outputs` of them) on the reference's positions, both from `pos` -
-    distance on, plus strand. Deleted positions, which follow `pos`, become 0. Inserted positions are folded into `pos`
-    by the maximum of each channel. This is what SpliceAI does for insertions and deletions; a delins follows the
-    difference in length (`shift`, alternative minus reference)."""
+    distance on, plus strand.
+
+    Deleted positions, which follow `pos`, become 0. Inserted positions are folded into `pos` by the maximum of each
+    channel. This is what SpliceAI does for insertions and deletions; a delins follows the difference in length
+    (`shift`, alternative minus reference).
+    """
     if shift > 0:
         folded = raw[distance : distance + shift + 1].max(axis=0, keepdims=True)
         return np.concatenate([raw[:distance], folded, raw[distance + shift + 1 :]])
@@ -309,8 +317,11 @@ def _plus_bases(genome: SequenceSource, locus: Locus, start: int, end: int) -> U
 def _plus_windows(
     genome: SequenceSource, locus: Locus, distance: int, flank: int
 ) -> tuple[UInt8[np.ndarray, " ref_length"], UInt8[np.ndarray, " alt_length"]]:
-    """Both sequences that the scores depend on, plus strand. The first output position of either is `pos` - distance;
-    the reference has 2·distance + 1 of them, the alternative `Locus.alt_outputs`."""
+    """Both sequences that the scores depend on, plus strand.
+
+    The first output position of either is `pos` - distance; the reference has 2·distance + 1 of them, the alternative
+    `Locus.alt_outputs`.
+    """
     left = locus.start - distance - flank
     ref_length = 2 * (distance + flank) + 1
     alt_length = locus.alt_outputs(distance) + 2 * flank
@@ -401,7 +412,9 @@ def predict_sequences(
     sequences: Sequence[UInt8[np.ndarray, " _"]], model: BaseModel, batch_size: int
 ) -> list[Float32[np.ndarray, "_ channels"]]:
     """The model's probabilities at the inner length - 2·flank positions of each sequence (transcript orientation).
-    Equal sequences are run once; sequences of one length share batches; one network is run at a time."""
+
+    Equal sequences are run once; sequences of one length share batches; one network is run at a time.
+    """
     by_length: dict[int, list[bytes]] = {}
     for codes in dict.fromkeys(codes.tobytes() for codes in sequences):
         by_length.setdefault(len(codes), []).append(codes)

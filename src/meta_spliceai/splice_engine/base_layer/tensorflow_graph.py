@@ -30,8 +30,11 @@ _MOST_VALUES = 1 << 28
 
 
 def read_constants(path: Path) -> dict[str, Float32[np.ndarray, "*shape"]]:
-    """All float32 constants of a frozen graph, by node name. IntegrityError: the bytes are no frozen graph, or end too
-    early."""
+    """All float32 constants of a frozen graph, by node name.
+
+    Raises:
+        IntegrityError: the bytes are no frozen graph, or end too early.
+    """
     constants: dict[str, np.ndarray] = {}
     with one_error(path, "fetch it again"):
         for node in map(_fields, _fields(memoryview(path.read_bytes()))[1]):

@@ -48,8 +48,12 @@ class _Plan:
 
 @dataclass(frozen=True)
 class Reference:
-    """The references of windows of one length; activations are [positions, windows, channels]: the residual stream
-    before each block and after the last one, and the input of each block's second convolution."""
+    """The references of windows of one length; activations are [positions, windows, channels].
+
+    Attributes:
+        streams: the residual stream before each block, and after the last one.
+        middles: the input of each block's second convolution.
+    """
 
     streams: list[Tensor]
     middles: list[Tensor]
@@ -123,7 +127,11 @@ class _PreparedBlock:
 
 
 class TorchNetwork:
-    """One network, ready to compute references (always in float32) and alternatives (in the `precision`)."""
+    """One network, ready to compute references and alternatives.
+
+    Args:
+        precision: of the products that alternatives take; references are always in float32.
+    """
 
     most_windows: int | None = None
     """At once; None: as many as alternatives."""

@@ -35,8 +35,13 @@ IN_NONE, IN_SEVERAL = -1, -2
 
 @dataclass(frozen=True)
 class Gene:
-    """One gene, by one transcript: its name as the source gives it, where the transcript lies, and its exons,
-    ascending; all 0-based half-open, plus strand."""
+    """One gene, by one transcript: where it lies and which exons it has.
+
+    Attributes:
+        name: symbol or identifier, as the source gives it.
+        start, end: of the transcript, 0-based half-open, plus strand.
+        exons: (start, end) pairs, 0-based half-open, plus strand, ascending by start.
+    """
 
     name: str
     chrom: str
@@ -64,7 +69,11 @@ class Gene:
 
 
 class GeneAnnotation:
-    """A set of genes ("GRCh37", "GRCh38" or what the source says), looked up by place or by name."""
+    """A set of genes, looked up by place or by name.
+
+    Attributes:
+        build: "GRCh37", "GRCh38" or what the source says.
+    """
 
     def __init__(self, genes: Iterable[Gene], build: str, name: str) -> None:
         self.genes: tuple[Gene, ...] = tuple(genes)
@@ -96,8 +105,10 @@ class GeneAnnotation:
         return digest.hexdigest()
 
     def overlapping(self, chrom: str, pos: int) -> list[Gene]:
-        """The genes whose transcript holds the base at `pos` (1-based), in the source's order. A contig is found with
-        or without "chr", and M is MT; one that has no gene gives an empty list."""
+        """The genes whose transcript holds the base at `pos` (1-based), in the source's order.
+
+        A contig is found with or without "chr", and M is MT; one that has no gene gives an empty list.
+        """
         return self.within(chrom, pos - 1, pos)
 
     def only(self, chrom: str, pos: Int64[np.ndarray, " positions"]) -> Int64[np.ndarray, " positions"]:
@@ -172,9 +183,13 @@ class GeneAnnotation:
 
     @classmethod
     def from_spliceai_table(cls, path: Path, build: str) -> GeneAnnotation:
-        """Read SpliceAI's table format: tab-separated, one transcript a line, exons as comma-separated lists. Starts
-        (TX_START, EXON_START) are 0-based, ends are 1-based inclusive, so that a pair is half-open as it stands.
-        InputError: a column is missing or a line cannot be right; the message names line and value."""
+        """Read SpliceAI's table format: tab-separated, one transcript a line, exons as comma-separated lists.
+
+        Starts (TX_START, EXON_START) are 0-based, ends are 1-based inclusive, so that a pair is half-open as it stands.
+
+        Raises:
+            InputError: a column is missing or a line cannot be right; the message names line and value.
+        """
         lines = text_lines(path)
         header = next(lines, "").split("\t")
         missing = [column for column in TABLE_COLUMNS if column not in header]
@@ -204,10 +219,14 @@ class GeneAnnotation:
 
     @classmethod
     def from_gtf(cls, path: Path, build: str) -> GeneAnnotation:
-        """Read a GTF (GENCODE, Ensembl, RefSeq): for each gene one transcript, taken by its `exon` lines. The
-        transcript is the one tagged MANE_Select, else Ensembl_canonical, else the one with the most exonic bases (the
-        first in the file among equals). Gene and exons are 1-based inclusive in the file. InputError: no exon line, or
-        a line that is no GTF; the message names it."""
+        """Read a GTF (GENCODE, Ensembl, RefSeq): for each gene one transcript, taken by its `exon` lines.
+
+        The transcript is the one tagged MANE_Select, else Ensembl_canonical, else the one with the most exonic bases
+        (the first in the file among equals). Gene and exons are 1-based inclusive in the file.
+
+        Raises:
+            InputError: no exon line, or a line that is no GTF; the message names it.
+        """
         transcripts: dict[tuple[str, str], dict[str, _Transcript]] = {}
         for number, line in enumerate(text_lines(path), start=1):
             if re.match(r"##\s*gff-version\s+3", line) or re.match(r"(?:[^\t]*\t){8}\s*\w+=", line):
@@ -319,7 +338,9 @@ class TestedExon:
 
 def nearest_exon(gene: Gene, pos: int) -> tuple[TestedExon, int]:
     """The exon of a gene whose edge is nearest to a position (1-based), and that distance in bases (0 = an edge base).
-    Within an exon that is the exon itself: the edges of others lie beyond its own."""
+
+    Within an exon that is the exon itself: the edges of others lie beyond its own.
+    """
     distances = [min(abs(pos - (start + 1)), abs(pos - end)) for start, end in gene.exons]
     best = distances.index(min(distances))
     start, end = gene.exons[best]
@@ -334,8 +355,12 @@ def find_tested_exon(
 ) -> TestedExon | str:
     """The exon a variant (1-based) most likely tests, where its source does not say: among the genes over the position
     (only those on `strand`, if it is known) of the one the source names, if it is there, otherwise of the gene with the
-    nearest exon edge. Or the reason why there is none: `NO_GENE`, or `TWO_STRANDS` when genes of both strands are
-    equally near."""
+    nearest exon edge.
+
+    Returns:
+        the exon, or the reason why there is none: `NO_GENE`, or `TWO_STRANDS` when genes of both strands are equally
+        near, so that neither can be preferred.
+    """
     genes = [gene for gene in annotation.overlapping(chrom, pos) if strand in ("", gene.strand)]
     genes = [gene for gene in genes if gene.name == named_gene] or genes
     if not genes:

@@ -35,8 +35,13 @@ _LARGEST_BLOCK = 1 << 16
 
 class IndexedFasta(SequenceSource):
     """Bases read on demand from a FASTA file, plain or bgzipped. What stands where bases are asked for and is none is
-    an IntegrityError. InputError: no such file, no FASTA, gzipped but not by bgzip, sequences that cannot be indexed,
-    or chromosomes that have the other build's lengths; RunError: neither its folder nor the cache can be written to."""
+    an IntegrityError.
+
+    Raises:
+        InputError: no such file, no FASTA, gzipped but not by bgzip, sequences that cannot be indexed, or chromosomes
+            that have the other build's lengths.
+        RunError: neither its folder nor the cache can be written to.
+    """
 
     def __init__(self, path: Path, build: str) -> None:
         self.path = Path(path)
@@ -150,8 +155,11 @@ def _is_bgzipped(path: Path) -> bool:
 
 def _describes(path: Path, index: Path, blocks: Path | None) -> bool:
     """Whether an index is there, is younger than its file, and has every sequence where it is: between one sequence's
-    last base and the next one's first base lies one header line with its name, and nothing else. IntegrityError: the
-    index knows more than the file holds, and fits until there: the file was cut off."""
+    last base and the next one's first base lies one header line with its name, and nothing else.
+
+    Raises:
+        IntegrityError: the index knows more than the file holds, and fits until there: the file was cut off.
+    """
     try:
         with path.open("rb") as handle:
             text = _Text(handle, blocks)
@@ -178,9 +186,11 @@ def _describes(path: Path, index: Path, blocks: Path | None) -> bool:
 
 
 class _Text:
-    """The uncompressed bytes of a FASTA file at any place; of a bgzipped one by the index of its blocks. The index of
-    blocks (.gzi) is a count and pairs of places, compressed and uncompressed, as 64-bit little-endian integers; the
-    first block, at 0 and 0, is left out. What is wrong with it is raised as one of `MALFORMED`."""
+    """The uncompressed bytes of a FASTA file at any place; of a bgzipped one by the index of its blocks.
+
+    The index of blocks (.gzi) is a count and pairs of places, compressed and uncompressed, as 64-bit little-endian
+    integers; the first block, at 0 and 0, is left out. What is wrong with it is raised as one of `MALFORMED`.
+    """
 
     def __init__(self, handle: IO[bytes], blocks: Path | None) -> None:
         self._handle = handle

@@ -94,9 +94,12 @@ def needed_genome(build: str) -> Path:
 
 
 def human_genome(build: str, genome: str | Path = AUTO) -> SequenceSource:
-    """The reference sequence of a build (in any spelling): "auto" (`whole_genome`, else the sparse regions where they
-    are at hand, else `NoGenome`), "regions", "packaged-genes", or a FASTA file: a whole genome, or one whose records
-    are regions."""
+    """The reference sequence of a build (in any spelling).
+
+    Args:
+        genome: "auto" (`whole_genome`, else the sparse regions where they are at hand, else `NoGenome`), "regions",
+            "packaged-genes", or a FASTA file: a whole genome, or one whose records are regions.
+    """
     build = build_name(build)
     if str(genome) == REGIONS:
         return RegionFasta(resources.resolve_file(_REGIONS.name, _REGION_FILES[build]), build)
@@ -129,10 +132,15 @@ def genome_addresses(build: str) -> list[str]:
 
 
 def get_genome(build: str, annotation: Callable[[], GeneAnnotation]) -> Path:
-    """The genome's file in the cache, made if it is not there yet; `annotation` gives the genes of that build. The
-    gzipped FASTA file comes from `<mirror>/genome/hg38.fa.gz` (or hg19) or from UCSC. It is kept only when its
-    chromosomes have the build's lengths and the genes' introns begin with GT and end with AG. InputError: another
-    build, or no whole genome; MissingResourceError: it cannot be downloaded."""
+    """The genome's file in the cache, made if it is not there yet; `annotation` gives the genes of that build.
+
+    The gzipped FASTA file comes from `<mirror>/genome/hg38.fa.gz` (or hg19) or from UCSC. It is kept only when its
+    chromosomes have the build's lengths and the genes' introns begin with GT and end with AG.
+
+    Raises:
+        InputError: another build, or no whole genome.
+        MissingResourceError: it cannot be downloaded.
+    """
     build = build_name(build)
     target = cached_genome(build)
     if target.is_file():
@@ -249,8 +257,11 @@ def splice_sites_read(genome: SequenceSource, genes: GeneAnnotation, most: int =
 
 
 def check_annotation(annotation: GeneAnnotation, genome: SequenceSource) -> None:
-    """Compare the annotation's splice sites with the genome; nothing is said about fewer than 100 of them. InputError:
-    fewer than half fit: annotation and genome are of different builds."""
+    """Compare the annotation's splice sites with the genome; nothing is said about fewer than 100 of them.
+
+    Raises:
+        InputError: fewer than half fit: annotation and genome are of different builds.
+    """
     right, known = splice_sites_read(genome, annotation, most=1000)
     if known >= 100 and right < 0.5 * known:
         raise InputError(

@@ -54,8 +54,11 @@ LARGEST_ARRAY = "META_SPLICEAI_LARGEST_ARRAY", 2**30
 
 def read_npz(path: Path, names: Sequence[str], what: str) -> dict[str, np.ndarray]:
     """The arrays of these names from an `.npz` file that anybody may have made: nothing is unpickled, and no more is
-    read than it may hold. IntegrityError: cut off, altered, an array too large or of Python objects, or one that is
-    missing."""
+    read than it may hold.
+
+    Raises:
+        IntegrityError: cut off, altered, an array too large or of Python objects, or one that is missing.
+    """
     with one_error(f"{path} holds no {what}: it"), zipfile.ZipFile(path) as pack:
         return {name: _read_array(pack, f"{name}.npy") for name in names}
 
@@ -143,9 +146,13 @@ def write_packed(genome: SequenceSource, intervals: Iterable[Interval], path: Pa
 
 
 class PackedGenome(StretchedGenome):
-    """Stretches of a genome that `write_packed` kept. `name`, `build` and `digest` are of that genome: what is read
-    here is what it holds, so results have its address. `sparse`: bases between and beyond the stretches are N, and not
-    an error."""
+    """Stretches of a genome that `write_packed` kept.
+
+    Args:
+        name, build, digest: of the genome they are from. What is read here is what that genome holds, so results have
+            its address.
+        sparse: bases between and beyond the stretches are N, and not an error.
+    """
 
     def __init__(self, path: Path, name: str, build: str, digest: str, sparse: bool = False) -> None:
         self.path, self.digest, self.sparse = Path(path), digest, sparse
@@ -202,10 +209,15 @@ PLACES_FILE = "frame_alignment_checks/data/relevant_validation_genes_transcript_
 
 
 class SparseGenome(StretchedGenome):
-    """Regions as one genome, N everywhere else; stored in the cache as one array of codes with an index (in a folder
-    named by the `key`, the identity of the source's content), and mapped. `records` gives the regions, which must agree
-    where they overlap; it is called only when the cache does not hold them. InputError: a region beyond the end of its
-    chromosome in that build."""
+    """Regions as one genome, N everywhere else; stored in the cache as one array of codes with an index, and mapped.
+
+    Args:
+        key: identity of the source's content; names the cache's folder.
+        records: gives the regions; called only when the cache does not hold them. Overlapping ones must agree.
+
+    Raises:
+        InputError: a region beyond the end of its chromosome in that build.
+    """
 
     def __init__(self, name: str, build: str, key: str, records: Callable[[], Iterator[Record]]) -> None:
         folder = cache_dir() / "genomes" / f"regions-{_LAYOUT}-{key[:32]}"
@@ -223,10 +235,14 @@ class SparseGenome(StretchedGenome):
 
 
 class RegionFasta(SparseGenome):
-    """Regions `>chr1:946174-948232` (1-based inclusive, plus strand; plain or gzipped) as one genome. The first opening
-    reads the whole file into the cache, keyed by the file's content; later openings map it. InputError: no such file,
-    or a header that is no region (with its record's number); IntegrityError: truncated, a region whose length is not
-    what its name says, overlapping regions that disagree."""
+    """Regions `>chr1:946174-948232` (1-based inclusive, plus strand; plain or gzipped) as one genome.
+
+    The first opening reads the whole file into the cache, keyed by the file's content; later openings map it.
+
+    Raises:
+        InputError: no such file, or a header that is no region (with its record's number).
+        IntegrityError: truncated, a region whose length is not what its name says, overlapping regions that disagree.
+    """
 
     def __init__(self, path: Path, build: str) -> None:
         self.path = Path(path)
@@ -241,7 +257,11 @@ class RegionFasta(SparseGenome):
 
 class PackagedGenes(SparseGenome):
     """The packaged genes with known coordinates as a genome in GRCh37, N between them: real sequence without a
-    download. InputError: another build."""
+    download.
+
+    Raises:
+        InputError: another build.
+    """
 
     def __init__(self, build: str = GRCH37) -> None:
         if build_name(build) != GRCH37:

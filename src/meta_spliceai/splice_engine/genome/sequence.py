@@ -34,8 +34,11 @@ _COMPLEMENT = np.array([3, 2, 1, 0, 4], dtype=np.uint8)
 
 
 def encode(sequence: str) -> UInt8[np.ndarray, " length"]:
-    """Bases as codes (A 0, C 1, G 2, T 3, N 4); lower case is read as upper, IUPAC ambiguity as N. InputError: a letter
-    that is no nucleotide, with its 0-based place."""
+    """Bases as codes (A 0, C 1, G 2, T 3, N 4); lower case is read as upper, IUPAC ambiguity as N.
+
+    Raises:
+        InputError: a letter that is no nucleotide, with its 0-based place.
+    """
     # A bytearray, so that the codes can be written to; its translation is quicker than a look-up by NumPy.
     codes = np.frombuffer(bytearray(sequence.encode("latin-1", "replace")).translate(_ENCODE), dtype=np.uint8)
     if codes.size and codes.max() == _NO_BASE:
@@ -58,7 +61,11 @@ _GAP = 4000
 
 
 class SequenceSource(ABC):
-    """A genome, a sparse genome or a construct; `build`: "GRCh37", "GRCh38" or a construct's name."""
+    """A genome, a sparse genome or a construct.
+
+    Attributes:
+        build: "GRCh37", "GRCh38" or a construct's name.
+    """
 
     digest: str
 
@@ -92,8 +99,11 @@ class SequenceSource(ABC):
         return cut
 
     def bases_at(self, chrom: str, positions: Int64[np.ndarray, " bases"]) -> UInt8[np.ndarray, " bases"]:
-        """Codes of single bases (0-based, in any order); what lies near each other is read together. InputError: no
-        such contig."""
+        """Codes of single bases (0-based, in any order); what lies near each other is read together.
+
+        Raises:
+            InputError: no such contig.
+        """
         return gather(positions, partial(self.fetch, chrom))
 
     @abstractmethod
@@ -131,8 +141,11 @@ def find_contig(chrom: str, contigs: Collection[str], where: str) -> str:
 
 
 class JoinedSources(SequenceSource):
-    """Sources that have no contig in common as one: chromosomes and constructs. InputError: two of them have a contig
-    of one name."""
+    """Sources that have no contig in common as one: chromosomes and constructs.
+
+    Raises:
+        InputError: two of them have a contig of one name.
+    """
 
     def __init__(self, sources: Sequence[SequenceSource], build: str) -> None:
         self._parts: dict[str, SequenceSource] = {}
@@ -211,9 +224,15 @@ def build_name(spelling: str) -> str:
 
 
 def check_lengths(contigs: Mapping[str, int], build: str, where: str, *, whole: bool) -> None:
-    """Compare contig lengths with those of the build that was named: `whole` chromosomes must have the same, others
-    none longer. Another build than the two human ones, and names that are no chromosome, are passed over. InputError: a
-    length that does not fit; the message says which build it fits, if one."""
+    """Compare contig lengths with those of the build that was named; another build than the two human ones (a
+    construct, another species) and names that are no chromosome are passed over.
+
+    Args:
+        whole: the contigs are whole chromosomes, so that lengths must be equal; otherwise they must not be longer.
+
+    Raises:
+        InputError: a length that does not fit; the message says which build it fits, if one.
+    """
     if build not in CHROMOSOME_LENGTHS:
         return
     for name, length in contigs.items():

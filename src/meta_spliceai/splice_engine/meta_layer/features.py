@@ -158,8 +158,12 @@ class IndexBatches:
 
 
 def choose_device(device: str) -> torch.device:
-    """The device to work on: "cpu", "cuda" (or "cuda:1"), or "auto" for CUDA where there is one. InputError: an unknown
-    name; RunError: CUDA was asked for and this machine has none."""
+    """The device to work on: "cpu", "cuda" (or "cuda:1"), or "auto" for CUDA where there is one.
+
+    Raises:
+        InputError: an unknown name.
+        RunError: CUDA was asked for and this machine has none.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name, _, number = device.partition(":")
@@ -172,9 +176,14 @@ def choose_device(device: str) -> torch.device:
 
 @dataclass(frozen=True)
 class FeatureData:
-    """Features of all windows: like WindowData, but a batch holds what the encoder made of them. `store`: features of
-    each distinct sequence, by their content address `name`; `ref_slot`, `alt_slot`: places of a variant's two sequences
-    in it; `computed`: sequences that were not in the cache."""
+    """Features of all windows: like WindowData, but a batch holds what the encoder made of them.
+
+    Attributes:
+        store: features of each distinct sequence.
+        ref_slot, alt_slot: for each variant, the place of its two sequences in the store.
+        name: content address of the store.
+        computed: sequences that were not in the cache and had to be read by the encoder.
+    """
 
     store: Float16[Tensor, "sequences positions channels"]
     ref_slot: Int[Tensor, " n"]
@@ -202,10 +211,16 @@ def frozen_features(
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureData | None:
-    """The frozen encoder's features of all windows, from the cache (`folder`) as far as they are there; what is missing
-    is computed (`write`), or None is returned. The file is named by the encoder's weights, its settings and the
-    distinct sequences. Blocks have checksums: a damaged or missing one is computed again. Finished blocks outlive an
-    interruption. Two processes wait for each other."""
+    """The frozen encoder's features of all windows, from the cache (`folder`) as far as they are there.
+
+    The file is named by the encoder's weights, its settings and the distinct sequences. Blocks have checksums: a
+    damaged or missing one is computed again. Finished blocks outlive an interruption. Two processes wait for each
+    other.
+
+    Args:
+        write: compute what is missing; otherwise None is returned unless everything is there.
+        batch_size: sequences the encoder reads at a time, fewer where they are long.
+    """
     joined = torch.cat((data.ref, data.alt)).cpu().numpy()
     sequences, places = np.unique(joined, axis=0, return_inverse=True)
     slots = torch.from_numpy(places.reshape(-1).astype(np.int64))
@@ -273,8 +288,10 @@ class FeatureStore:
         progress: Callable[[int, int], None] | None = None,
     ) -> int | None:
         """Have every block: how many sequences had to be computed; None where some are missing and `write` is false.
+
         `compute` gives the features of a stretch of the sequences; `progress` is called with sequences done and
-        sequences in all. RunError where the disk is full or the folder cannot be written to."""
+        sequences in all. RunError where the disk is full or the folder cannot be written to.
+        """
         sequences, lock = self.shape[0], FileLock(f"{self.path}.lock")
         with _writing_to(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -376,8 +393,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class OutOfMemory(RunError):
-    """Training needs more memory than the device has. `tried`: smaller batches were tried, and `fits` is the largest of
-    them that fits, None if not even one row did."""
+    """Training needs more memory than the device has.
+
+    `tried`: smaller batches were tried, and `fits` is the largest of them that fits, None if not even one row did.
+    """
 
     def __init__(
         self, device: str, batch_size: int, accumulate: int, window: int, tried: bool = False, fits: int | None = None

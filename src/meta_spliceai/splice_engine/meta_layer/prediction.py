@@ -78,10 +78,13 @@ def predict(
     batch_size: int = PREDICTED_AT_ONCE,
     cache: Path | None = None,
 ) -> Float32[np.ndarray, "n outputs"]:
-    """The predictions for all windows, in float32; (n, 3) in the order neither, acceptor, donor for Δ. The predictor is
-    moved to the device and set to evaluation; the features of a frozen encoder are read from the `cache` if all of
-    these windows' are there. `batch_size`: variants at a time, fewer where windows are long; it does not change the
-    predictions."""
+    """The predictions for all windows, in float32; (n, 3) in the order neither, acceptor, donor for Δ.
+
+    Args:
+        predictor: moved to the device and set to evaluation. Members of an ensemble read no kept features.
+        batch_size: variants at a time, fewer where windows are long; it does not change the predictions.
+        cache: where `fit` keeps the features of a frozen encoder; they are read if all of these windows' are there.
+    """
     place, kept = choose_device(device), cache or cache_dir() / EMBEDDINGS
     if not len(windows.ref):
         raise InputError("there are no windows to predict on")
@@ -104,10 +107,14 @@ PLACES = ("acceptor", "variant", "donor")
 
 @dataclass(frozen=True)
 class TrunkData(FeatureData):
-    """Hidden channels of all variants of a table; `ref_slot` and `alt_slot` are both the variant's row in the store. A
-    row holds places of the reference, then of alternative minus reference; the last channel of the reference is 1 where
-    a place is known and 0 where it is not (all other channels are 0 there too). `network`: name, number of networks and
-    licence of the base model, in words."""
+    """Hidden channels of all variants of a table.
+
+    Attributes:
+        store: a row a variant: places of the reference, then of alternative minus reference; the last channel of the
+            reference is 1 where a place is known and 0 where it is not (all other channels are 0 there too).
+        ref_slot, alt_slot: both the variant's row in the store.
+        network: name, number of networks and licence of the base model, in words.
+    """
 
     reading: TrunkConfig = field(kw_only=True)
     network: str = field(kw_only=True)

@@ -46,8 +46,15 @@ _COUNTED_AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class Corpus:
-    """Stretches of bases (codes 0 to 4), end to end in one array: first base and length of each, which are held out,
-    the held-out chromosomes as they were asked for, and SHA-256 of all but the name."""
+    """Stretches of bases, end to end in one array.
+
+    Attributes:
+        codes: all bases (codes 0 to 4).
+        starts, lengths: first base of each stretch in `codes`, and its bases.
+        held_out: stretches kept for validation.
+        held_out_names: their chromosomes, as they were asked for.
+        digest: SHA-256 of all but the name.
+    """
 
     name: str
     codes: UInt8[np.ndarray, " bases"]
@@ -83,8 +90,12 @@ class Corpus:
 
 
 class MarkovModel:
-    """The chance of each base after the `order` bases before it, or after as many as are known (add-one smoothing),
-    from counts of longer k-mers (`Corpus.kmers`)."""
+    """The chance of each base after the `order` bases before it, or after as many as are known (add-one smoothing).
+
+    Args:
+        kmers: counts of longer k-mers than the order, as `Corpus.kmers` gives them.
+        order: how many bases it looks back.
+    """
 
     def __init__(self, kmers: Int[np.ndarray, "*bases"], order: int) -> None:
         counts = kmers.sum(axis=tuple(range(kmers.ndim - order - 1))) + 1
@@ -121,8 +132,10 @@ def _stretches(source: SequenceSource) -> Iterator[Stretch]:
 
 
 def packaged_genes(hold_out: Sequence[str]) -> Corpus:
-    """The whole human genes (exons and introns, transcript orientation) of PyPI's frame-alignment-checks. Genes without
-    coordinates are left out: it is not known which side of the hold-out they belong to."""
+    """The whole human genes (exons and introns, transcript orientation) of PyPI's frame-alignment-checks.
+
+    Genes without coordinates are left out: it is not known which side of the hold-out they belong to.
+    """
     genes = sorted(packaged_transcripts(), key=lambda gene: gene[0])
     return _join(
         "genes of frame-alignment-checks", ((str(place["chrom"]), codes) for _, place, codes in genes), hold_out
@@ -264,13 +277,18 @@ def pretrain(
     fresh: bool = False,
     progress: Callable[[int, float, float], None] | None = None,
 ) -> PretrainingReport:
-    """Train HyenaDNA to predict the next base, and write it in the model hub's own format: config.json and
-    model.safetensors (usable as `weights` of a predictor), curves.parquet, and last.ckpt while it runs, from which
-    `resume` goes on; `fresh` replaces an encoder or a checkpoint that is there. `progress` is called after each step
-    with the step, the training bits a base and the tokens a second.
+    """Train HyenaDNA to predict the next base, and write it in the model hub's own format.
 
-    Step n draws the same sequences whatever came before, so that an interrupted and resumed run ends as an unbroken one
-    does on the same device.
+    Step n draws the same sequences whatever came before, so that an interrupted and resumed run ends as an unbroken
+    one does on the same device.
+
+    Args:
+        directory: gets config.json and model.safetensors (usable as `weights` of a predictor), curves.parquet, and
+            last.ckpt while it runs.
+        device: "auto", "cpu" or "cuda" (bfloat16 mixed precision).
+        resume: go on from last.ckpt; without one, start from the beginning.
+        fresh: start from the beginning in a folder that holds an encoder or a checkpoint, and replace them.
+        progress: called after each step with the step, the training bits a base and the tokens a second.
 
     Raises:
         InputError: an unknown size, a length the size cannot read, no stretch of that length.

@@ -43,9 +43,14 @@ class Deltas(Protocol):
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels of a task, one row a variant; NaN where there is no label. `marks`: for rules with two sources of labels,
-    where each row's comes from ("gold": observed, "base": the base network's own peak, "": no label); None for rules
-    with one source."""
+    """Labels aligned with a variant table.
+
+    Attributes:
+        values: one row a variant; NaN where there is no label.
+        task: the head these labels are for.
+        marks: for rules with two sources of labels, where each row's comes from ("gold": observed, "base": the base
+            network's own peak, "": no label); None for rules with one source.
+    """
 
     values: Labels
     used: Bool[np.ndarray, " n"]
@@ -81,9 +86,11 @@ NOT_MEASURED = "Unknown: nobody has measured it"
 
 def validated_delta(table: pd.DataFrame, scores: Deltas) -> Targets:
     """The validated Δ: what the base network says, where an experiment agrees that something happens, else zero.
-    Splice-altering rows get the base network's Δ (neither, acceptor, donor) at the position where |Δ acceptor| or |Δ
-    donor| is largest; the first such position counts when several are equal. Normal rows get zero. All other classes
-    are left out and counted. InputError: scores of another number of rows; a Δ that is not a number."""
+
+    Splice-altering rows get the base network's Δ (neither, acceptor, donor) at the position where |Δ acceptor| or
+    |Δ donor| is largest; the first such position counts when several are equal. Normal rows get zero. All other
+    classes are left out and counted. InputError: scores of another number of rows; a Δ that is not a number.
+    """
     classes = table["classification"].to_numpy(dtype=object)
     altering = classes == SPLICE_ALTERING
     delta = _checked(table, scores, altering)
@@ -213,9 +220,11 @@ def _observed_or_base(table: pd.DataFrame, scores: Deltas, task: str, several: s
 
 
 def effect_type(table: pd.DataFrame, scores: Deltas) -> Targets:
-    """The kind of effect of Splice-altering rows: index in EFFECT_TYPES. Observed sites (GOLD_COLUMNS) decide where
-    there are any; otherwise the base network's own strongest peak does, and the row is marked "base": agreement with
-    such labels is agreement with the base network, not with an experiment."""
+    """The kind of effect of Splice-altering rows: index in EFFECT_TYPES.
+
+    Observed sites (GOLD_COLUMNS) decide where there are any; otherwise the base network's own strongest peak does, and
+    the row is marked "base": agreement with such labels is agreement with the base network, not with an experiment.
+    """
     rule = (
         "altering rows: the observed kind of effect (gold), else the kind of the base network's strongest peak (base)"
     )
@@ -223,9 +232,11 @@ def effect_type(table: pd.DataFrame, scores: Deltas) -> Targets:
 
 
 def position(table: pd.DataFrame, scores: Deltas) -> Targets:
-    """The affected site's offset from the variant, in bases of the transcript (positive: downstream). Observed sites
-    decide where there are any (the nearest of several), otherwise the base network's strongest peak, marked "base". An
-    observed site may lie beyond a model's window; the head leaves it out of its loss."""
+    """The affected site's offset from the variant, in bases of the transcript (positive: downstream).
+
+    Observed sites decide where there are any (the nearest of several), otherwise the base network's strongest peak,
+    marked "base". An observed site may lie beyond a model's window; the head leaves it out of its loss.
+    """
     rule = "altering rows: offset of the nearest observed site (gold), else of the base network's strongest peak (base)"
     return _observed_or_base(table, scores, "position", "", rule)
 

@@ -43,8 +43,13 @@ SECONDS_BETWEEN_REPORTS = 1.0
 
 @dataclass(frozen=True)
 class TrainingState:
-    """How far training is: the epoch that is running or has just ended (from 1), the share of all steps that is done (0
-    to 1), and for an epoch that has `ended` its line of the curves."""
+    """How far training is.
+
+    Attributes:
+        epoch: the epoch that is running or has just ended, from 1.
+        share: share of all steps of all epochs that is done, 0 to 1.
+        ended: for an epoch that has ended, its line of the curves (train_loss, val_loss, val_r, learning_rate, …).
+    """
 
     epoch: int
     epochs: int
@@ -92,9 +97,13 @@ TrainRows = Int[np.ndarray, " t"]
 
 @dataclass
 class _History:
-    """What has happened so far; with weights and optimiser, all that resuming needs. `best_to_stop`: the loss that
-    patience counts from, which only a fall of more than `min_improvement` replaces; `finished`: why training ended, in
-    words."""
+    """What has happened so far; with weights and optimiser, all that resuming needs.
+
+    Attributes:
+        curves: a line an epoch, see `FitReport`.
+        best_to_stop: the one that patience counts from, which only a fall of more than `min_improvement` replaces.
+        finished: why training ended, in words; empty while it goes on.
+    """
 
     curves: list[dict[str, float]] = field(default_factory=list)
     best: float = math.inf
@@ -240,9 +249,11 @@ class Trainer:
 
     @torch.inference_mode()
     def validate(self, batches: IndexBatches) -> tuple[float, float]:
-        """Loss over all validation rows, and Pearson's r of predictions and labels (NaN where it is not defined). One
-        loss over all rows at once: the mean of batch means would depend on the batch size. Classes keep their natural
-        weight, whatever the balance in training."""
+        """Loss over all validation rows, and Pearson's r of predictions and labels (NaN where it is not defined).
+
+        One loss over all rows at once: the mean of batch means would depend on the batch size. Classes keep their
+        natural weight, whatever the balance in training.
+        """
         self.predictor.eval()
         predictions = torch.cat([self.predict(rows) for rows in batches])
         labels = self.labels[batches.rows]

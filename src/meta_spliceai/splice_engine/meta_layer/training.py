@@ -135,6 +135,8 @@ def _checked_rows(
     for name, rows in (("training", train), ("validation", validation)):
         if not len(rows):
             raise InputError(f"the {name} part is empty; choose a split with rows in it")
+        if rows.min() < 0 or rows.max() >= n:
+            raise InputError(f"the {name} part names row {rows.max()} of a table of {n} rows")
         if without := int((~targets.used[rows]).sum()):
             raise InputError(f"{without} of {len(rows)} rows of the {name} part have no label; leave them out before")
     if len(shared := np.intersect1d(train, validation)):
@@ -249,9 +251,13 @@ def try_step(
 
 
 class FitOptions(TypedDict, total=False):
-    """How `fit` runs, without a part in what comes out: going on after the last whole epoch found in `directory`
-    (`resume`), with a bar if standard output is a terminal (the default) or a callback, and where the features of a
-    frozen encoder are kept (by default in the user's cache)."""
+    """How `fit` runs, without a part in what comes out.
+
+    Attributes:
+        resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.
+        progress: draw a bar if standard output is a terminal (the default); or a callback.
+        cache: folder for the features of a frozen encoder, which are computed once (default: in the user's cache).
+    """
 
     resume: bool
     progress: bool | Callback

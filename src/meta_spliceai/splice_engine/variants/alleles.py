@@ -34,9 +34,11 @@ def check_reference(table: pd.DataFrame, genome: SequenceSource) -> tuple[pd.Dat
 
     Reasons: "contig not in genome", "no reference sequence at the variant" (N, as in a sparse genome between its
     regions), "reference mismatch" (each example names row, expected and found bases). Rows keep their order and get a
-    fresh index; `chrom` is left as the table writes it. InputError: no contig of the table is in the genome, or so many
-    rows mismatch that the table belongs to another build or has its alleles on the gene's strand; the message says
-    which of the two it looks like.
+    fresh index; `chrom` is left as the table writes it.
+
+    Raises:
+        InputError: no contig of the table is in the genome, or so many rows mismatch that the table belongs to
+            another build or has its alleles on the gene's strand; the message says which of the two it looks like.
     """
     reasons, coverage = compare_reference(table, genome)
     return table[reasons == ""].reset_index(drop=True), coverage
@@ -96,8 +98,10 @@ def compare_reference(
 
 def allele_keys(table: pd.DataFrame) -> pd.Series:
     """One text an allele: contig without "chr", position, alleles with the bases they share at either end cut off.
+
     Cutting makes "CTG>CTA at 5" and "G>A at 7" equal. Insertions and deletions in repeats are not shifted: that needs
-    the genome, and readers of such sources get them as the source aligned them."""
+    the genome, and readers of such sources get them as the source aligned them.
+    """
     keys = []
     columns = zip(table["chrom"], table["pos"], table["ref"], table["alt"], table["strand"], strict=True)
     for chrom, start, ref, alt, strand in columns:
@@ -111,8 +115,10 @@ def allele_keys(table: pd.DataFrame) -> pd.Series:
 
 
 def merge_class(classes: Iterable[str]) -> str:
-    """The class of an allele measured several times: the one class all measurements agree on, else Conflicting. Unknown
-    is no measurement and gives way to any other class."""
+    """The class of an allele measured several times: the one class all measurements agree on, else Conflicting.
+
+    Unknown is no measurement and gives way to any other class.
+    """
     told = set(classes) - {UNKNOWN}
     return next(iter(told)) if len(told) == 1 else CONFLICTING if told else UNKNOWN
 
@@ -166,10 +172,18 @@ class Lifted(NamedTuple):
 
 
 class Chain:
-    """Aligned blocks of two builds, as in a UCSC chain file, plain or gzipped
-    (https://genome.ucsc.edu/goldenPath/help/chain.html); `backward` leads from the new build to the old one. Where
-    several chains cover a base, the one with the highest score is meant. InputError: no such file, or no chain file
-    (with the line); IntegrityError: a chain's blocks do not add up to its length (with the line)."""
+    """Aligned blocks of two builds, as in a UCSC chain file (https://genome.ucsc.edu/goldenPath/help/chain.html).
+
+    Where several chains cover a base, the one with the highest score is meant.
+
+    Args:
+        path: the file (`.chain`, plain or gzipped), from the old build to the new one.
+        backward: lead from the new build to the old one instead.
+
+    Raises:
+        InputError: no such file, or no chain file (with the line).
+        IntegrityError: truncated: a chain's blocks do not add up to its length (with the line).
+    """
 
     def __init__(self, path: Path, *, backward: bool = False) -> None:
         rows: dict[str, list[tuple[int, ...]]] = {}  # old start, old end, new base, direction, score, new contig
@@ -191,8 +205,12 @@ class Chain:
             self._reach[chrom] = np.maximum.accumulate(self._blocks[chrom][:, 1])
 
     def lift(self, chrom: str, pos: int) -> tuple[str, int, str] | None:
-        """A 1-based position of the old build in the new one: contig without "chr", 1-based position, and the new
-        build's strand that reads like the old plus strand; None where the base has no counterpart."""
+        """A 1-based position of the old build in the new one.
+
+        Returns:
+            contig without "chr", 1-based position, and "+" or "-" (the new build's strand that reads like the old plus
+            strand); None where the base has no counterpart.
+        """
         blocks = self._blocks.get(bare_contig(chrom))
         if blocks is None:
             return None

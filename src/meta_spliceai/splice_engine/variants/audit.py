@@ -62,8 +62,13 @@ must know it (a split by site tests new mutations of a known exon, not new exons
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing the parts share, or one imbalance: a "leak" (the split promised otherwise) or a "note", rows concerned
-    in the later of the two parts, and up to three examples in words."""
+    """One thing the parts share, or one imbalance.
+
+    Attributes:
+        severity: "leak" (the split promised otherwise) or "note".
+        count: rows concerned in the later of the two parts, or what the example says.
+        examples: up to three, in words.
+    """
 
     check: str
     severity: str
@@ -78,8 +83,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """All findings of one split, leaks first; `unit`: what it promises to keep apart; `not_done`: checks that could not
-    be made, and why."""
+    """All findings of one split, leaks first.
+
+    Attributes:
+        unit: what it promises to keep apart.
+        not_done: checks that could not be made, and why.
+    """
 
     split: str
     digest: str
@@ -112,12 +121,15 @@ Found = list[tuple[str, int, tuple[str, ...]]]
 
 
 def audit_split(table: pd.DataFrame, split: Split, genome: SequenceSource | None = None, window: int = 201) -> Audit:
-    """Compare the parts of a split two by two, for windows of an odd number of bases.
+    """Compare the parts of a split two by two.
 
     Checked: shared alleles (in construct and in genome coordinates), measured sequences, mutated sites, groups, exons,
     genes and chromosomes; overlapping windows; with a genome also near-identical windows on either strand (of windows
-    longer than 401 bases, their middle) and paralogous genes (else both are named as not done); class and source
-    imbalance; groups with one member.
+    longer than 401 bases, their middle) and paralogous genes; class and source imbalance; groups with one member.
+
+    Args:
+        genome: where windows come from; without it the two sequence checks are named as not done.
+        window: odd number of bases, that of the model.
     """
     return audit_splits(table, [split], genome, window)[0]
 

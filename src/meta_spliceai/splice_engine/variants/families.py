@@ -72,8 +72,14 @@ def gene_families(
     Kinship is passed on (the relative of a relative is a relative). Only the sequence within the windows is compared,
     because only that is seen by a model.
 
-    `window`: bases of the models' windows (odd); `seen`: `window_kmers` of the same arguments, where they are at hand.
-    One text a row: the alphabetically first group of the family.
+    Args:
+        table: a variant table with the column `group`; `genome_chrom` and `genome_pos` are used where the variants
+            stand in constructs.
+        window: odd number of bases, that of the models.
+        seen: `window_kmers` of the same arguments, where they are at hand.
+
+    Returns:
+        one text a row: the alphabetically first group of the family, index as the table's.
     """
     codes, groups = pd.factorize(table["group"], sort=True)
     if len(groups) < 2:
@@ -214,8 +220,10 @@ def _alike(table: pd.DataFrame, genome: SequenceSource, codes: np.ndarray, windo
 def canonical_kmers(
     windows: UInt8[np.ndarray, "rows length"], k: int = K
 ) -> tuple[UInt64[np.ndarray, " kmers"], Int64[np.ndarray, " kmers"]]:
-    """The k-mers (of at most 31 bases) of every window, and the row each comes from; those with an N are left out. A
-    k-mer and its reverse complement are the same number (the smaller of the two), so that strand does not matter."""
+    """The k-mers (of at most 31 bases) of every window, and the row each comes from; those with an N are left out.
+
+    A k-mer and its reverse complement are the same number (the smaller of the two), so that strand does not matter.
+    """
     kmers = [np.empty(0, dtype=np.uint64)]
     rows = [np.empty(0, dtype=np.int64)]
     for start in range(0, len(windows), _ROWS_AT_ONCE):

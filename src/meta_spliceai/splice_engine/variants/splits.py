@@ -45,9 +45,14 @@ _ALSO_KEPT = ("genome_chrom", "genome_pos", "sites_mutated", "sequence")
 
 @dataclass(frozen=True)
 class Split:
-    """A table's rows, each in one part ("train", "validation", "test") or left out (""). `digest`: SHA-256 over each
-    variant's identity and part; `unit`: what the split keeps apart, and so what an audit holds it to: "group" (the
-    table's groups), "site" (mutated sites), "exon", "gene" or "chromosome"."""
+    """A table's rows, each in one part or left out.
+
+    Attributes:
+        parts: "train", "validation", "test" or "" (left out), one a row of the table, in its order.
+        digest: SHA-256 over each variant's identity and part: equal for equal splits of equal variants.
+        unit: what the split keeps apart, and so what an audit holds it to: "group" (the table's groups), "site"
+            (mutated sites), "exon", "gene" or "chromosome".
+    """
 
     name: str
     parts: np.ndarray
@@ -80,8 +85,11 @@ def make_split(
     may_lack: Sequence[str] = (),
 ) -> Split:
     """A split, once every part that has rows at all has both classes, as far as the table has them; `may_lack`: parts
-    that need not (the one chromosome of a leave-one-out fold). InputError: no training rows, or a part without one of
-    the classes; the message says which and what to change."""
+    that need not (the one chromosome of a leave-one-out fold).
+
+    Raises:
+        InputError: no training rows, or a part without one of the classes; the message says which and what to change.
+    """
     if not (parts == TRAIN).any():
         raise InputError(f"split {name}: the training part is empty; use fewer or smaller other parts")
     labels = table["classification"].to_numpy()
@@ -157,9 +165,16 @@ def group_split(
     families: pd.Series | None = None,
     unit: str = "group",
 ) -> Split:
-    """Whole groups (column `group`, or `families`, one text a row) to parts, so that none is in two; `fractions`: share
-    of rows of each part, scaled to one; `unit`: what is kept apart by that (see `Split`). InputError: fewer groups than
-    parts, a part without a class, a row without a group, bad fractions."""
+    """Whole groups (column `group`) to parts, so that no group is in two.
+
+    Args:
+        fractions: share of rows of each part, e.g. {"train": 0.7, "validation": 0.15, "test": 0.15}; scaled to one.
+        families: what to keep together instead of the column `group`, one text a row (`gene_families`).
+        unit: what is kept apart by that (see `Split`).
+
+    Raises:
+        InputError: fewer groups than parts, a part without a class, a row without a group, bad fractions.
+    """
     shares = _checked_fractions(fractions, name)
     codes, groups = _factorized(table, families, name)
     dealt = _deal(np.bincount(codes, minlength=len(groups)).tolist(), shares, seed, name, "groups")
@@ -178,12 +193,21 @@ def chromosome_split(
     name: str = "chromosome",
     may_lack: Sequence[str] = (),
 ) -> Split:
-    """Test on whole chromosomes (with or without "chr"; constructs go by `genome_chrom`); validation, for early
-    stopping, on other whole chromosomes: those named, or a share of the rows outside the test, which the seed chooses.
+    """Test on whole chromosomes; validation, for early stopping, on other whole chromosomes.
 
-    Rows outside the test whose family (from `gene_families`; else column `group`) has a member in the test are left out
-    and counted, and so are training rows with a relative in validation. InputError: a chromosome that no variant is on
-    (those there are, are named), a chromosome in two parts, too few chromosomes, or a part without a class.
+    Rows outside the test whose family has a member in the test are left out and counted, and so are training rows with
+    a relative in validation.
+
+    Args:
+        table: a variant table; constructs go by their column `genome_chrom`.
+        test: chromosomes, with or without "chr".
+        seed: which chromosomes become validation.
+        validation: share of the rows outside the test, or the chromosomes themselves.
+        families: from `gene_families`; None to take the column `group`.
+
+    Raises:
+        InputError: a chromosome that no variant is on (those there are, are named), a chromosome in two parts, too few
+            chromosomes, or a part without a class.
     """
     chrom, there = _chromosomes(table)
     wanted = _named(test, there, name)
@@ -222,9 +246,13 @@ def spliceai_clean_split(
 def chromosome_folds(
     table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None, name: str = "chromosome-folds"
 ) -> list[Split]:
-    """k-fold cross-validation (at least 3) over groups of whole chromosomes of similar size. In fold i, group i is the
-    test and group i + 1 the validation; every row with its whole family is tested once. InputError: fewer chromosomes
-    than folds, or a fold with a part without a class, by its number."""
+    """k-fold cross-validation (at least 3) over groups of whole chromosomes of similar size.
+
+    In fold i, group i is the test and group i + 1 the validation; every row with its whole family is tested once.
+
+    Raises:
+        InputError: fewer chromosomes than folds, or a fold with a part without a class, by its number.
+    """
     chrom, there = _chromosomes(table)
     splits = []
     for name_of_fold, parts in _folds(pd.Categorical(chrom, there).codes, "chromosomes", folds, seed, name):
@@ -264,8 +292,11 @@ def position_block_split(
     The sites that occur are cut into blocks of about `block` neighbours, and whole blocks are dealt to the parts. A
     variant that changes sites of two parts (a double substitution across a border) is left out and counted. The same
     sequence in two parts is an error, whatever the sites say. The table's column `sites_mutated` holds numbers joined
-    by ";" ("7" or "7;8"); fractions and seed are as in `group_split`. InputError: no such column, a malformed entry
-    (with its row), fewer blocks than parts, a part without a class, one sequence in two parts.
+    by ";" ("7" or "7;8"); fractions and seed are as in `group_split`.
+
+    Raises:
+        InputError: no such column, a malformed entry (with its row), fewer blocks than parts, a part without a class,
+            one sequence in two parts.
     """
     shares = _checked_fractions(fractions, name)
     if "sites_mutated" not in table:

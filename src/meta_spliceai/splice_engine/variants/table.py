@@ -50,9 +50,12 @@ EXAMPLES_KEPT = 5
 
 def as_variant_table(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """The frame with the schema's columns first, in the schema's types, and a fresh index; `effect`, `acceptor_pos` and
-    `donor_pos` may be absent (unknown). `where`: the source in words, for messages. InputError: a missing column, a
-    duplicated `variant_id`, a position below 1, an allele not made of A, C, G, T, ref equal to alt, a strand other than
-    + and -, an unknown class. The first offending row is named."""
+    `donor_pos` may be absent (unknown). `where`: the source in words, for messages.
+
+    Raises:
+        InputError: a missing column, a duplicated `variant_id`, a position below 1, an allele not made of A, C, G, T,
+            ref equal to alt, a strand other than + and -, an unknown class. The first offending row is named.
+    """
     table = frame.copy()
     for column, default in _OPTIONAL.items():
         if column not in table:
@@ -90,8 +93,11 @@ def describe(row: pd.Series) -> str:
 
 @dataclass
 class Coverage:
-    """The account of a table's rows, with up to five of them in words for each reason, so that a user can find them in
-    the source. `read == used + left out` holds at every moment."""
+    """The account of a table's rows. `read == used + left out` holds at every moment.
+
+    Attributes:
+        examples: up to five rows in words for each reason, so that a user can find them in the source.
+    """
 
     read: int
     left_out: dict[str, int] = field(default_factory=dict)
@@ -158,11 +164,13 @@ def build_windows(table: pd.DataFrame, genome: SequenceSource, length: int) -> W
     """Cut the windows (of an odd number of bases) of every variant.
 
     On the plus strand, with h = length // 2: the reference window is [pos - 1 - h, pos + h) (0-based, half-open); the
-    alternative one is the h bases before `pos`, the alternative allele, then the bases behind the reference allele, cut
-    to `length`: a deletion pulls further bases in, an insertion pushes bases out. Both are then reverse-complemented
-    for genes on the minus strand, which leaves the base at `pos` at index h. N stands where the sequence runs out. The
-    reference allele is not compared with the genome here: `check_reference` does that. InputError: an even or
-    non-positive length, or a contig the genome lacks.
+    alternative one is the h bases before `pos`, the alternative allele, then the bases behind the reference allele,
+    cut to `length`: a deletion pulls further bases in, an insertion pushes bases out. Both are then
+    reverse-complemented for genes on the minus strand, which leaves the base at `pos` at index h. N stands where the
+    sequence runs out. The reference allele is not compared with the genome here: `check_reference` does that.
+
+    Raises:
+        InputError: an even or non-positive length, or a contig the genome lacks.
     """
     if length < 1 or length % 2 == 0:
         raise InputError(f"a window's length must be odd and positive, so that the variant is at its centre: {length}")

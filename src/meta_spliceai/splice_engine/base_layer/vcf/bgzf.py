@@ -34,9 +34,16 @@ _Damaged = cast(type[Exception], isal_zlib.error)  # its stub gives an instance
 
 
 def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[bytes]:
-    """The text of a gzip stream, block by block, whose first bytes (`head`) were taken from it already; plain gzip
-    files (not blocked) are read as well. IntegrityError: truncated (within a block, or the end block is missing), or a
-    damaged block."""
+    """The text of a gzip stream, block by block; plain gzip files (not blocked) are read as well.
+
+    Args:
+        stream: what follows `head`.
+        name: file name for messages.
+        head: bytes already taken from the stream.
+
+    Raises:
+        IntegrityError: truncated (within a block, or the end block is missing), or a damaged block.
+    """
     held, blocked, ended = head, True, False
     while held or (held := stream.read(_PIECE)):
         while len(held) < len(_HEAD) and (more := stream.read(_PIECE)):

@@ -51,8 +51,13 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Rendered:
-    """One entry: its text without the allele and the gene's name, whether no float noise could change that (`sure`),
-    and the largest score in it."""
+    """One entry.
+
+    Attributes:
+        text: without the allele and the gene's name: scores and positions, separated by |.
+        sure: no float noise could change the text.
+        largest: the largest score in it, for summaries.
+    """
 
     text: str
     sure: bool
@@ -75,9 +80,11 @@ def two_decimals(value: float) -> str:
 
 
 def peak_of(values: Float[np.ndarray, " positions"]) -> Peak:
-    """The largest value and where it stands (the first such place). Where the largest value is printed 0.00, its place
-    is that of the largest value in steps of 0.001, nearest to the middle: among values that are all noise the strict
-    maximum would be anywhere, and elsewhere on another machine."""
+    """The largest value and where it stands (the first such place).
+
+    Where the largest value is printed 0.00, its place is that of the largest value in steps of 0.001, nearest to the
+    middle: among values that are all noise the strict maximum would be anywhere, and elsewhere on another machine.
+    """
     index = int(values.argmax())
     value = float(values[index])
     if two_decimals(value) == "0.00":
@@ -105,10 +112,16 @@ def _quiet_peak(values: Float[np.ndarray, " positions"]) -> tuple[int, bool]:
 
 @dataclass(frozen=True)
 class InfoField:
-    """How one family's scores are written: INFO key, tool as the header calls it, and columns between the bars. With
-    `masks_sites` --mask looks at every annotated site by position (CI-SpliceAI, Pangolin), else, as SpliceAI's own
-    command does, only at the exon boundary nearest to the variant. With `splits_sites` scores are given for acceptors
-    and donors apart, else as gain and loss of any site."""
+    """How one family's scores are written.
+
+    Attributes:
+        key: INFO key.
+        tool: what the header's description calls the scores.
+        columns: what stands between the bars.
+        masks_sites: --mask looks at every annotated site by position (CI-SpliceAI, Pangolin); else, as SpliceAI's own
+            command does, only at the exon boundary nearest to the variant.
+        splits_sites: scores are given for acceptors and donors apart; else as gain and loss of any site.
+    """
 
     key: str
     tool: str
@@ -151,8 +164,14 @@ class InfoField:
         return "|".join("." * (self.columns.count("|") - 1))
 
     def render(self, delta: Delta, gene: Gene, pos: int, mask: bool) -> Rendered:
-        """One entry from Δ (alternative minus reference) on the plus strand; index `len // 2` is `pos` (1-based).
-        `mask`: leave out gains of annotated sites of the gene and losses of others."""
+        """One entry from Δ in plus-strand orientation.
+
+        Args:
+            delta: alternative minus reference; index `len // 2` is `pos`.
+            gene: for the mask.
+            pos: of the variant, 1-based.
+            mask: leave out gains of annotated sites and losses of others.
+        """
         distance = len(delta) // 2
         if self.splits_sites:
             gains = [delta[:, ACCEPTOR], -delta[:, ACCEPTOR], delta[:, DONOR], -delta[:, DONOR]]
@@ -202,7 +221,11 @@ FIELDS = {
 
 
 def field_of(model: BaseModel) -> InfoField:
-    """The INFO field of a base model's scores. InputError: a model for which no field is defined."""
+    """The INFO field of a base model's scores.
+
+    Raises:
+        InputError: a model for which no field is defined.
+    """
     if model.name in FIELDS:
         return FIELDS[model.name]
     if model.channels == CHANNELS:

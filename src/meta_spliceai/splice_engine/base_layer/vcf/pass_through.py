@@ -39,9 +39,15 @@ _Entry = tuple[bytes, bytes, int]
 
 @dataclass(frozen=True)
 class Passed:
-    """Lines of a block that need no network: which (`rows`, ascending), where each one's text ends before what is
-    `added` and goes on behind it (`cuts`, `resumes`), its alleles, and whether their scores stood in a table
-    (`looked_up`); else they lie outside all genes."""
+    """Lines of a block that need no network.
+
+    Attributes:
+        rows: which, ascending.
+        cuts, resumes: where each line's text ends before what is added, and goes on behind it.
+        added: to each line.
+        alleles: of each line.
+        looked_up: their scores stood in a table; else they lie outside all genes.
+    """
 
     rows: Places
     cuts: Places
@@ -72,8 +78,15 @@ class Passed:
 
 @dataclass(frozen=True)
 class _Lines:
-    """Lines with as many columns as the header, a number as POS (1-based), and no older entry: where CHROM begins in
-    the block's text, where each of the columns before INFO stops, and where INFO ends."""
+    """Lines with as many columns as the header, a number as POS, and no older entry.
+
+    Attributes:
+        rows: which.
+        pos: 1-based.
+        starts: where CHROM begins in the block's text.
+        stops: where each of the columns before INFO ends.
+        end: where INFO ends.
+    """
 
     rows: Places
     pos: Places
@@ -84,9 +97,17 @@ class _Lines:
 
 @dataclass(frozen=True)
 class PassThrough:
-    """Finds the lines of one file that need no network, and what is added to them. `longest`: bases of a reference
-    allele that is scored; `margin`: bases to either side of a variant that the contig must have; `strict`: only what
-    SpliceAI's own command scores, and no reasons in INFO; `tables`: of scores, the first that has an allele counts."""
+    """Finds the lines of one file that need no network, and what is added to them.
+
+    Attributes:
+        genome: the reference.
+        annotation: the genes.
+        info: how scores, and reasons for there being none, are written.
+        longest: reference allele that is scored, in bases.
+        margin: bases to either side of a variant that the contig must have.
+        strict: only what SpliceAI's own command scores, and no reasons in INFO.
+        tables: of scores; the first that has an allele counts.
+    """
 
     genome: SequenceSource
     annotation: GeneAnnotation
@@ -97,7 +118,12 @@ class PassThrough:
     tables: Sequence[ScoreTable] = ()
 
     def find(self, block: Block, contig: Callable[[bytes], str | None]) -> Passed:
-        """The lines of a block that need no network; `contig` gives the genome's name of a contig, or None."""
+        """The lines of a block that need no network.
+
+        Args:
+            block: of the file.
+            contig: the genome's name of a contig, or None where it has none.
+        """
         text, data = block.text, np.frombuffer(block.text, dtype=np.uint8)
         lines = self._lines(block, data)
         genes, passes = np.full(len(lines.rows), IN_SEVERAL), np.zeros(len(lines.rows), dtype=bool)

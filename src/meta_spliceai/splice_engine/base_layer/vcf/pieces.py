@@ -68,15 +68,24 @@ class Stretches:
 
 @dataclass(frozen=True)
 class Cut:
-    """What is taken of an input: records whose POS lies in one of the `regions` ("chr1:1,000-2,000", 1-based and both
-    ends included, a contig, or a BED file; none: all records), and which `shard` of these, from 1, of how many."""
+    """What is taken of an input.
+
+    Attributes:
+        regions: "chr1:1,000-2,000" (1-based, both ends included), a contig, or a BED file; none: all records. A record
+            is taken if its POS lies in one of them.
+        shard: which one, from 1, of how many.
+    """
 
     regions: tuple[str, ...] = ()
     shard: tuple[int, int] | None = None
 
     @classmethod
     def asked(cls, regions: Sequence[str] | None, shard: str | None) -> Cut:
-        """What the command line says. InputError: a shard that is none."""
+        """What the command line says.
+
+        Raises:
+            InputError: a shard that is none.
+        """
         if shard is None:
             return cls(tuple(regions or ()))
         found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", shard)
@@ -85,8 +94,12 @@ class Cut:
         return cls(tuple(regions or ()), (int(found[1]), int(found[2])))
 
     def stretches(self, genome: SequenceSource) -> Stretches | None:
-        """The regions; None for all of the genome. InputError: one that is neither a file, nor a region, nor a contig
-        of the genome; a BED file's line that is none."""
+        """The regions; None for all of the genome.
+
+        Raises:
+            InputError: one that is neither a file, nor a region, nor a contig of the genome; a BED file's line that is
+                none.
+        """
         if not self.regions:
             return None
         return Stretches(one for text in self.regions for one in _stretches_of(text, genome))
@@ -131,8 +144,14 @@ def _stretches_of(text: str, genome: SequenceSource) -> Iterator[tuple[str, int,
 
 @dataclass(frozen=True)
 class Piece:
-    """Which part of what input a file holds: the shard (number from 1, and how many there are), records of the shards
-    before it and of all shards, and SHA-256 of the input file."""
+    """Which part of what input a file holds.
+
+    Attributes:
+        shard: number, from 1, and how many there are.
+        before: records of the shards before it.
+        records: of all shards.
+        digest: SHA-256 of the input file.
+    """
 
     shard: tuple[int, int]
     before: int
@@ -145,7 +164,11 @@ class Piece:
 
     @classmethod
     def read(cls, line: str, where: object) -> Piece:
-        """What `str` gave. IntegrityError: it did not."""
+        """What `str` gave.
+
+        Raises:
+            IntegrityError: it did not.
+        """
         found = _PIECE.fullmatch(line.removeprefix(PIECE))
         if found is None:
             raise IntegrityError(f"{where}: its line {PIECE} is damaged; make the piece anew")
@@ -154,8 +177,11 @@ class Piece:
 
 
 class Rows(Protocol[T]):
-    """Records of a file, or rows of a table, as they are read; `rows`: those that are still to be read, in whose place
-    a piece puts fewer."""
+    """Records of a file, or rows of a table, as they are read.
+
+    Attributes:
+        rows: those that are still to be read; a piece puts fewer in their place.
+    """
 
     rows: Iterator[T]
 
@@ -167,10 +193,21 @@ def take(
     source: Rows[Any], again: Callable[[], Rows[Any]], path: str, cut: Cut, genes: GeneAnnotation | None,
     genome: SequenceSource,
 ) -> list[str]:  # fmt: skip
-    """Leave in a source, just opened, only what is to be taken; lines for the output's header: the regions, then the
-    piece. `again` opens it a second time: all of it is read once to know how much work it is. Records outside `genes`
-    are no work (None: all are the same work). InputError: a bad region; a shard of standard input; what reading the
-    input raises."""
+    """Leave in a source only what is to be taken.
+
+    Args:
+        source: the input, just opened.
+        again: opens it a second time: all of it is read once to know how much work it is.
+        path: of the input.
+        genes: outside of which records are no work; None: all of them are the same work.
+        genome: whose contigs regions may name.
+
+    Returns:
+        lines for the output's header: the regions, then the piece.
+
+    Raises:
+        InputError: a bad region; a shard of standard input; what reading the input raises.
+    """
     regions = cut.stretches(genome)
     lines = cut.header_line()
     if cut.shard is None:
@@ -213,8 +250,11 @@ def _weighed(
 
 @dataclass(frozen=True)
 class Part:
-    """A piece on the disk; `common`: what all pieces of one run share, and the merged file has too: lines of the
-    header, or of the card."""
+    """A piece on the disk.
+
+    Attributes:
+        common: what all pieces of one run share, and the merged file has too: lines of the header, or of the card.
+    """
 
     path: Path
     piece: Piece
@@ -222,8 +262,11 @@ class Part:
 
 
 def in_order(parts: Iterable[Part]) -> list[tuple[Part, int]]:
-    """The pieces by their number, each with the records it must hold. InputError: one is missing, doubled, or of
-    another input or run; it is named."""
+    """The pieces by their number, each with the records it must hold.
+
+    Raises:
+        InputError: one is missing, doubled, or of another input or run; it is named.
+    """
     found: dict[int, Part] = {}
     first: Part | None = None
     for part in parts:
@@ -255,7 +298,11 @@ def in_order(parts: Iterable[Part]) -> list[tuple[Part, int]]:
 
 
 def counted(rows: Iterable[T], path: Path, expected: int) -> Iterator[T]:
-    """The rows of a piece. IntegrityError: more or fewer than expected."""
+    """The rows of a piece.
+
+    Raises:
+        IntegrityError: more or fewer than expected.
+    """
     held = 0
     for row in rows:
         held += 1
@@ -264,15 +311,29 @@ def counted(rows: Iterable[T], path: Path, expected: int) -> Iterator[T]:
 
 
 def require_count(path: Path, held: int, expected: int) -> None:
-    """Refuse a piece that has not all that it should have. IntegrityError: it has not."""
+    """Refuse a piece that has not all that it should have.
+
+    Raises:
+        IntegrityError: it has not.
+    """
     if held != expected:
         raise IntegrityError(f"{path} has {held:,} records and should have {expected:,}; make this piece anew")
 
 
 def merge_vcfs(out: Path, pieces: Sequence[Path]) -> int:
-    """Join pieces that `--shard` made, in any order, into a .vcf, .vcf.gz or .bcf; how many records it has. The header
-    is theirs without the line that names the piece. InputError: a piece is missing, doubled, of another run, or none;
-    IntegrityError: a piece is truncated, or has not all of its records."""
+    """Join pieces that `--shard` made; the header is theirs without the line that names the piece.
+
+    Args:
+        out: .vcf, .vcf.gz or .bcf.
+        pieces: in any order.
+
+    Returns:
+        records written.
+
+    Raises:
+        InputError: a piece is missing, doubled, of another run, or none.
+        IntegrityError: a piece is truncated, or has not all of its records.
+    """
     ordered = in_order(map(_part_of, pieces))
     header = [line.encode("latin-1") for line in ordered[0][0].common]
     merged = TextVariants(header, str(out))

@@ -37,8 +37,16 @@ _VIEW = (sys.executable, "-P", "-c", _CODE)  # -P: no module of the user's folde
 
 
 def open_variants(stream: IO[bytes], name: str) -> TextVariants:
-    """The records of a stream (it need not be seekable) whose kind is seen from its first bytes. InputError: no VCF
-    (empty, no header); IntegrityError: truncated or damaged."""
+    """The records of a stream whose kind is seen from its first bytes.
+
+    Args:
+        stream: opened for reading bytes; need not be seekable.
+        name: for messages.
+
+    Raises:
+        InputError: no VCF (empty, no header).
+        IntegrityError: truncated or damaged.
+    """
     head = stream.read(_PIECE)
     chunks: Iterator[bytes]
     if head.startswith(GZIP_MAGIC):
@@ -69,8 +77,16 @@ def reopened(path: str) -> TextVariants:
 
 
 def as_text(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """The text of a BCF, given decompressed, as `bcftools view` writes it, in pieces. InputError: a header larger than
-    any; IntegrityError: truncated, damaged, or a record longer than any."""
+    """The text of a BCF as `bcftools view` writes it, in pieces.
+
+    Args:
+        chunks: the bytes, decompressed, in pieces of any size.
+        name: file name for messages.
+
+    Raises:
+        InputError: a header larger than any.
+        IntegrityError: truncated, damaged, or a record longer than any.
+    """
     command = (*_VIEW, "-O", "v", "-")
     with (
         tempfile.TemporaryFile() as said,
@@ -143,8 +159,11 @@ class _Stream:
 
 
 def check_convertible(source: Path) -> None:
-    """Whether a VCF can be written as BCF, found out by doing it, before hours of scoring. InputError: the header does
-    not declare every contig and key that its records use."""
+    """Whether a VCF can be written as BCF, found out by doing it, before hours of scoring.
+
+    Raises:
+        InputError: the header does not declare every contig and key that its records use.
+    """
     if said := _bcftools_view("-O", "u", "-o", os.devnull, str(source)):
         raise InputError(
             f"{source} cannot be written as BCF: {said}; declare every contig and key in its header (bcftools "
@@ -153,8 +172,12 @@ def check_convertible(source: Path) -> None:
 
 
 def to_bcf(source: Path, out: Path) -> None:
-    """Write a finished VCF as BCF, whole or not at all. RunError: it could not be written: a full disk, or a contig or
-    key that the header does not declare; OSError: the folder cannot be written to."""
+    """Write a finished VCF as BCF, whole or not at all.
+
+    Raises:
+        RunError: it could not be written: a full disk, or a contig or key that the header does not declare.
+        OSError: the folder cannot be written to.
+    """
     # Not pysam's own record writer: it adds END to records of symbolic alleles behind the header's back.
     with whole_file(out) as temporary:
         if said := _bcftools_view("-O", "b", "-o", str(temporary), str(source)):

@@ -47,9 +47,15 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """How a file is scored: `distance` positions to either side of a variant; `mask`: leave out gains of annotated
-    sites and losses of others; `strict`: only what SpliceAI's own command scores, and no reasons in INFO; `replace`:
-    overwrite INFO entries under the same key; `precision` of the products behind the scores (see `score_variants`)."""
+    """How a file is scored.
+
+    Attributes:
+        distance: positions to either side of a variant.
+        mask: leave out gains of annotated sites and losses of others.
+        strict: only what SpliceAI's own command scores, and no reasons in INFO.
+        replace: overwrite INFO entries under the same key that the input already has.
+        precision: of the products behind the scores (see `score_variants`).
+    """
 
     distance: int = 50
     mask: bool = False
@@ -92,8 +98,17 @@ class _Planned:
 
 
 class FileScorer:
-    """Scores the records of one file. `flank`: bases that the networks see on either side, for strict compatibility
-    near a contig's end; `precomputed`: tables of scores, what the first of them has is not computed."""
+    """Scores the records of one file.
+
+    Args:
+        genome: the reference.
+        annotation: the genes.
+        scorer: computes scores.
+        info: how they are written.
+        settings: how the file is scored.
+        flank: bases that the networks see on either side, for strict compatibility near a contig's end.
+        precomputed: tables of scores; what the first of them has is not computed.
+    """
 
     def __init__(
         self,
@@ -125,7 +140,11 @@ class FileScorer:
         self._pass_through = PassThrough(genome, annotation, info, 2 * settings.distance, margin, strict, precomputed)
 
     def header(self, source: TextVariants, provenance: Sequence[str]) -> bytes:
-        """The output's header. InputError: the input declares our INFO key already, and replacing was not asked for."""
+        """The output's header.
+
+        Raises:
+            InputError: the input declares our INFO key already, and replacing was not asked for.
+        """
         definitions = self.info.definitions()
         if self.info.key in declared(source.header) and not self.settings.replace:
             raise InputError(
@@ -139,8 +158,11 @@ class FileScorer:
         return source.header_with(definitions, provenance)
 
     def block(self, block: Block) -> bytes:
-        """The records' text with scores put in, in their order. InputError: most reference alleles differ from the
-        genome: another build."""
+        """The records' text with scores put in, in their order.
+
+        Raises:
+            InputError: most reference alleles differ from the genome: another build.
+        """
         passed = self._passed(block)
         others = np.delete(np.arange(len(block)), passed.rows)
         planned = [self._plan(block.record(row)) for row in others.tolist()]

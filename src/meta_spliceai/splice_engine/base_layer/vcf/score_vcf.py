@@ -45,9 +45,14 @@ MISMATCHES_TO_WARN = 0.05
 
 @dataclass(frozen=True)
 class Options:
-    """How a file is read and written: as v, z or b (by default from the output's name), going on with what an
-    interrupted run to the same output left (`resume`), computing only what the `precomputed` tables do not have, and
-    only the records of a `cut`."""
+    """How a file is read and written.
+
+    Attributes:
+        output_type: v, z or b; by default from the output's name.
+        resume: go on with what an interrupted run to the same output left.
+        precomputed: tables of scores (see `ScoreTable`); only what they do not have is computed.
+        cut: which of the records are scored and written.
+    """
 
     output_type: str | None = None
     resume: bool = False
@@ -56,8 +61,11 @@ class Options:
 
 
 class ModelScorer:
-    """Scores tables with a base model on one genome; `check`: what was measured of another precision than float32 on
-    the first table."""
+    """Scores tables with a base model on one genome.
+
+    Attributes:
+        check: what was measured of another precision than float32 on the first table; empty in float32.
+    """
 
     def __init__(self, model: BaseModel, genome: IndexedFasta, distance: int, precision: Precision = "fp32") -> None:
         self.model = model
@@ -68,7 +76,10 @@ class ModelScorer:
 
     def __call__(self, table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores:
         """Scores of all rows; `alone`: by a full forward pass on one thread, which nothing around can influence.
-        RunError: another precision than float32 changes scores too much; a file is not to hold both."""
+
+        Raises:
+            RunError: another precision than float32 changes scores too much; a file is not to hold both.
+        """
         if alone:
             with one_thread():
                 how = Computation("full", batch_size=1)
@@ -93,7 +104,11 @@ def one_thread() -> Iterator[None]:
 
 
 def output_type_of(out: str, given: str | None) -> str:
-    """v (VCF), z (bgzipped VCF) or b (BCF): as given, else by the file's name, else v. InputError: another letter."""
+    """v (VCF), z (bgzipped VCF) or b (BCF): as given, else by the file's name, else v.
+
+    Raises:
+        InputError: another letter.
+    """
     if given is not None:
         if given not in OUTPUT_TYPES:
             raise unknown_value("output type", given, OUTPUT_TYPES, "--output-type")
@@ -112,15 +127,23 @@ def score_vcf(
     options: Options = Options(),
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Score a VCF, bgzipped VCF or BCF; returns the account (counts, reasons, settings, time).
+    """Score a file of variants.
 
     Args:
-        source, out: paths, or "-" for standard input and output. A file appears only when it is whole.
+        source: path of a VCF, gzipped or bgzipped VCF or BCF; "-" for standard input.
+        out: path of the output; "-" for standard output. A file appears only when it is whole.
         reference: FASTA of the variants' build; its index is made if need be.
         annotation: "grch37", "grch38", or path of a table or GTF.
+        model: the networks.
+        settings: distance, mask, strictness.
+        options: kind of output, resuming, tables, pieces.
         report: told of the totals after each block.
 
-    InputError, IntegrityError, MissingExtraError, RunError: one line each; see the modules called.
+    Returns:
+        The account: counts, reasons, settings, time.
+
+    Raises:
+        InputError, IntegrityError, MissingExtraError, RunError: one line each; see the modules called.
     """
     started = time.monotonic()
     kind = output_type_of(out, options.output_type)

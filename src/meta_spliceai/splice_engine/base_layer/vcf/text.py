@@ -43,7 +43,12 @@ _PLACE = re.compile(rb"([^\t]*+)\t([0-9]{1,10}+)\t[^\t]*+\t[^\t]*+\t([^\t]*+)\t"
 
 @dataclass(frozen=True)
 class TextRecord:
-    """One line of a VCF: `raw` as it stands in the file, line end included; `number` of the line, 1-based."""
+    """One line of a VCF.
+
+    Attributes:
+        raw: the line as it stands in the file, line end included.
+        number: line number in the file, 1-based.
+    """
 
     raw: bytes
     number: int
@@ -105,9 +110,18 @@ class Block:
 
 
 class TextVariants:
-    """The records of a VCF text stream, given in pieces of any size (`binary`: it is that of a BCF). `header`: its
-    lines as they stand in the file, the column line last; `first`: number of the first record's line, 1-based; `width`:
-    columns."""
+    """The records of a VCF text stream.
+
+    Args:
+        chunks: the text, in pieces of any size.
+        name: file name for messages.
+        binary: the text is that of a BCF.
+
+    Attributes:
+        header: the header's lines as they stand in the file, the column line last.
+        first: number of the first record's line, 1-based.
+        width: columns.
+    """
 
     def __init__(self, chunks: Iterable[bytes], name: str, binary: bool = False) -> None:
         self.name = name
@@ -166,7 +180,10 @@ class TextVariants:
 
     def placed(self) -> Iterator[tuple[Line, str, int, int]]:
         """Each line still to be read, its contig and position, and how many alternative alleles made of bases it has.
-        InputError: a line that is no record."""
+
+        Raises:
+            InputError: a line that is no record.
+        """
         return self._placed(self.rows)
 
     def _placed(self, rows: Iterator[Line]) -> Iterator[tuple[Line, str, int, int]]:
@@ -216,7 +233,11 @@ class TextVariants:
             yield Block(self, raws, numbers)
 
     def record(self, line: bytes, number: int) -> TextRecord:
-        """One line, read. InputError: it is no record."""
+        """One line, read.
+
+        Raises:
+            InputError: it is no record.
+        """
         if not line.strip():
             raise InputError(f"{self.name}, line {number} is empty; a VCF has a record on every line")
         width = line.count(b"\t") + 1
@@ -237,8 +258,12 @@ class TextVariants:
         return TextRecord(line, number, chrom.decode("latin-1"), int(pos), ref.decode("latin-1"), alts)
 
     def header_with(self, info: dict[str, str], extra: Sequence[str]) -> bytes:
-        """The header with INFO definitions (ID: the whole line without its end), each in place of an old one of the
-        same ID, and `extra` lines, unless the very same line is there; new lines stand before the column line."""
+        """The header with INFO definitions: each in place of an old one of the same ID, else before the column line.
+
+        Args:
+            info: ID: the whole definition line, without line end.
+            extra: further lines (without line end), put before the column line unless the very same line is there.
+        """
         line_end = b"\r\n" if self.header[-1].endswith(b"\r\n") else b"\n"
         lines = list(self.header)
         known = declared(lines)
@@ -254,8 +279,11 @@ class TextVariants:
 
 
 def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[list[bytes]]:
-    """Lines, each with its line end, from pieces of text: those that end in a piece together. IntegrityError: a line is
-    longer than any record."""
+    """Lines, each with its line end, from pieces of text: those that end in a piece together.
+
+    Raises:
+        IntegrityError: a line is longer than any record.
+    """
     pieces: list[bytes] = []
     held, longest = 0, limit(LONGEST_RECORD)
     for chunk in chunks:

@@ -120,7 +120,11 @@ class Account:
 
 
 class Unfinished:
-    """The partial output of one run; use as a context manager, so that no second run writes to it."""
+    """The partial output of one run; use as a context manager, so that no second run writes to it.
+
+    Args:
+        out: where the finished file will stand.
+    """
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -148,9 +152,12 @@ class Unfinished:
         self._lock.release()
 
     def read_account(self, settings: dict[str, Any]) -> Account | None:
-        """The account of an interrupted run with the same settings, or None where there is none. InputError: it was
-        made with other settings; the first difference is named. RunError: the partial file is shorter than its account
-        says."""
+        """The account of an interrupted run with the same settings, or None where there is none.
+
+        Raises:
+            InputError: it was made with other settings; the first difference is named.
+            RunError: the partial file is shorter than its account says.
+        """
         if not self.account_path.is_file() or not self.partial.is_file():
             return None
         with one_error(self.account_path, f"delete it and {self.partial.name}, and start again", kind=RunError):
@@ -238,10 +245,23 @@ def fill(
     resume: bool,
     report: Report | None,
 ) -> int:
-    """Write all of an input into the partial file of an output, going on from the last whole block where asked to
-    (`resume`); records taken over from the interrupted run. `identity`: all that the text depends on besides the
-    records; a partial file of another is refused. `packed`: compress it (BGZF). `report` is told of the totals after
-    each block. InputError: the input is not the one that the interrupted run read."""
+    """Write all of an input into the partial file of an output, going on from the last whole block where asked to.
+
+    Args:
+        source: the input.
+        writer: makes the text.
+        packed: compress it (BGZF).
+        provenance: lines to put into the header.
+        identity: all that the text depends on besides the records; a partial file of another is refused.
+        resume: go on with what an interrupted run left.
+        report: told of the totals after each block.
+
+    Returns:
+        Records taken over from the interrupted run.
+
+    Raises:
+        InputError: the input is not the one that the interrupted run read.
+    """
     account = partial.read_account(identity) if resume else None
     account = account or Account(identity)
     taken_over = account.records

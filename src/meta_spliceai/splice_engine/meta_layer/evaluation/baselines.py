@@ -95,8 +95,10 @@ def position_only(
     kind), the exon/intron flag and the region's name; fitted by `seqleak.position_model` on the training rows only.
     The probability is calibrated to the training part's prevalence.
 
-    `annotation`: genes, for rows without a tested exon. `negatives`: the classes of the other side. InputError: no
-    splice site known for any training row, a side without a variant, an empty test part.
+    `annotation`: genes, for rows without a tested exon. `negatives`: the classes of the other side.
+
+    Raises:
+        InputError: no splice site known for any training row, a side without a variant, an empty test part.
     """
     seqleak = load_seqleak("position alone as a baseline")
     y = training_labels(train_table, "training part", negatives)
@@ -172,9 +174,14 @@ def kmers_and_position(
     negatives: Sequence[str] = NEGATIVES,
     config: BoostingConfig | None = None,
 ) -> Scores:
-    """Probability of Splice-altering from k-mers (k ≤ 3) and position, learned on the training part. Of both parts are
-    needed the variant table and windows, row by row the same variants; `annotation`: genes, for rows without a tested
-    exon. InputError: windows of another number of rows, a side without a variant, too few groups."""
+    """Probability of Splice-altering from k-mers (k ≤ 3) and position, learned on the training part.
+
+    Of both parts are needed the variant table and windows, row by row the same variants; `annotation`: genes, for rows
+    without a tested exon.
+
+    Raises:
+        InputError: windows of another number of rows, a side without a variant, too few groups.
+    """
     table = train[0]
     y = training_labels(table, "training part", negatives)
     x = _kmers_and_place(*train, annotation)

@@ -29,9 +29,14 @@ Z_95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Calibration:
-    """A monotone map from stated to calibrated probability: "temperature" divides log-odds by `y[0]` (Guo et al. 2017,
-    10.48550/arXiv.1706.04599), which keeps every order; "isotonic" is the increasing step function of least squares,
-    straight between its corners `x`, `y` (Zadrozny & Elkan 2002), which may tie what was apart."""
+    """A monotone map from stated to calibrated probability.
+
+    Attributes:
+        method: "temperature": log-odds divided by `y[0]` (Guo et al. 2017, 10.48550/arXiv.1706.04599), which keeps
+            every order; "isotonic": the increasing step function of least squares, straight between its corners
+            (Zadrozny & Elkan 2002), which may tie what was apart.
+        x, y: corners of the isotonic map; for "temperature" x is empty.
+    """
 
     method: Method
     x: Float[np.ndarray, " corners"]
@@ -54,9 +59,13 @@ class Calibration:
 
 
 def fit_calibration(probability: Rows, y: Rows, method: Method = "isotonic") -> Calibration:
-    """Fit on validation rows. `probability` is stated by the model ("isotonic" takes any score), `y` is 1 or 0; rows
-    with NaN are left aside. InputError: an unknown method, a validation part without one of the classes, a probability
-    outside 0 to 1."""
+    """Fit on validation rows.
+
+    `probability` is stated by the model ("isotonic" takes any score), `y` is 1 or 0; rows with NaN are left aside.
+
+    Raises:
+        InputError: an unknown method, a validation part without one of the classes, a probability outside 0 to 1.
+    """
     if method not in METHODS:
         raise unknown_value("calibration", method, METHODS)
     p, y = _both_known(probability, y, "validation part")
@@ -75,10 +84,15 @@ def fit_calibration(probability: Rows, y: Rows, method: Method = "isotonic") -> 
 
 
 def reliability(probability: Rows, y: Rows, bins: int = 10) -> pd.DataFrame:
-    """The reliability curve: rows sorted by probability, cut into bins of equal size, since altering variants are rare
-    and bins of equal width nearly empty above 0.5. Rows of equal probability stay together, so there may be fewer bins
-    than asked for. A row a bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of
-    positives), `low`, `high` (95 % Wilson interval of the share, rows taken as independent)."""
+    """The reliability curve: rows sorted by probability, cut into bins of equal size.
+
+    Equal size rather than equal width: altering variants are rare, and bins of equal width are nearly empty above 0.5.
+    Rows of equal probability stay together, so there may be fewer bins than asked for.
+
+    Returns:
+        A row a bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of positives),
+        `low`, `high` (95 % Wilson interval of the share, rows taken as independent).
+    """
     p, y = _both_known(probability, y, "rows evaluated")
     _probabilities(p, "rows evaluated")
     number = _bins_of_equal_size(p, bins)
@@ -111,10 +125,16 @@ def calibration_error(probability: Rows, y: Rows, bins: int = 10) -> float:
 def evaluate_calibration(
     probability: Rows, y: Rows, groups: np.ndarray, *, bins: int = 10, n_boot: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """Rows `brier`, `brier_of_prevalence` (of the prevalence alone), `brier_skill` (1 − ratio of the two; higher is
-    better) and `calibration_error`, with group-bootstrap intervals. The bins are those of all rows; a resample changes
-    how many rows are in each. The calibration error of finite data is above zero even for true probabilities, and its
-    resamples lie higher still, so its interval is not centred on the estimate."""
+    """Brier score, the Brier score of the prevalence alone, and the calibration error, with group-bootstrap intervals.
+
+    The bins are those of all rows; a resample changes how many rows are in each. The calibration error of finite
+    data is above zero even for true probabilities, and its resamples lie higher still, so its interval is not centred
+    on the estimate.
+
+    Returns:
+        Rows `brier`, `brier_of_prevalence`, `brier_skill` (1 − ratio of the two; higher is better),
+        `calibration_error`; columns estimate, low, high, reason.
+    """
     known = ~(np.isnan(probability) | np.isnan(y))
     p, truth = _both_known(probability, y, "rows evaluated")
     _probabilities(p, "rows evaluated")

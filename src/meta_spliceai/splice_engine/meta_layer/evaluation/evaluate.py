@@ -271,9 +271,11 @@ class _Measured:
     why: dict[Key, str] = field(default_factory=dict)
 
     def pool_trainings(self, scorers: Sequence[Scorer], seed: int) -> None:
-        """Put the mean over trainings beside the trainings' own numbers, and the spread between them. Each resample
-        also draws as many trainings as there are, with replacement, so that the interval of the mean holds both doubts:
-        other genes, and other seeds."""
+        """Put the mean over trainings beside the trainings' own numbers, and the spread between them.
+
+        Each resample also draws as many trainings as there are, with replacement, so that the interval of the mean
+        holds both doubts: other genes, and other seeds.
+        """
         for scorer in scorers:
             for metric in self.metrics if scorer.seeds else ():
                 key, keys = (scorer.name, metric.name), [(one.name, metric.name) for one in scorer.trainings()]

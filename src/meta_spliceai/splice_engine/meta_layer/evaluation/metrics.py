@@ -34,10 +34,15 @@ Replicates = Float[np.ndarray, " resamples"]
 
 @dataclass(frozen=True)
 class ResamplingPlan:
-    """Bootstrap over whole groups: each resample draws as many groups as there are, with replacement (`counts`: how
-    often each is in each resample; `unit`: the group's number of every row). Variants of one gene (exon, mutated
-    position) resemble each other, so single variants are not independent draws; resampling groups gives the interval
-    for new groups (cluster bootstrap: Davison & Hinkley 1997, section 3.8)."""
+    """Bootstrap over whole groups: each resample draws as many groups as there are, with replacement.
+
+    Variants of one gene (exon, mutated position) resemble each other, so single variants are not independent draws;
+    resampling groups gives the interval for new groups (cluster bootstrap: Davison & Hinkley 1997, section 3.8).
+
+    Attributes:
+        unit: the group's number of every row.
+        counts: how often each group is in each resample; rows sum to the number of groups.
+    """
 
     unit: Int[np.ndarray, " rows"]
     labels: np.ndarray
@@ -92,10 +97,17 @@ def with_interval(
     undefined: str,
     allowed: float = UNDEFINED_ALLOWED,
 ) -> dict[str, Any]:
-    """An estimate and the central interval of its bootstrap replicates (NaN where it is undefined on a resample), as a
-    row of a table: estimate, low, high, and a reason where something is not given. `lacking`: what a resample lacks
-    where it is undefined; `undefined`: the reason where the estimate itself is NaN; `allowed`: share of resamples on
-    which it may be undefined."""
+    """An estimate and the central interval of its bootstrap replicates, as a row of a table: estimate, low, high, and a
+    reason where something is not given.
+
+    Args:
+        replicates: the metric on each resample, NaN where it is undefined there.
+        n_groups: groups resampled; with a single one every resample is the data themselves.
+        lacking: what a resample lacks when the metric is undefined on it, in words.
+        undefined: the reason where the estimate itself is NaN.
+        allowed: share of resamples on which the metric may be undefined; the others then say what groups would give
+            that define it.
+    """
     if np.isnan(estimate):
         return {"estimate": NAN, "low": NAN, "high": NAN, "reason": undefined}
     row = {"estimate": float(estimate), "low": NAN, "high": NAN}
@@ -141,10 +153,15 @@ def share(
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of the evaluation, computed on the rows of the two sides ("binary"), those with a validated Δ
-    ("target") or with a measured effect, whatever their class ("effect"). `pitfall`: what a reader must know before
-    quoting it; `for_delta_only`: defined only for scores on the Δ scale; `fewest_rows`: rows without which it is
-    undefined."""
+    """One number of the evaluation.
+
+    Attributes:
+        rows: which rows it is computed on: "binary" (the two sides, see `sides`), "target" (rows with a validated Δ)
+            or "effect" (rows with a measured effect, whatever their class).
+        pitfall: what a reader must know before quoting it; empty if nothing.
+        for_delta_only: defined only for scores on the Δ scale.
+        fewest_rows: rows without which it is undefined.
+    """
 
     name: str
     label: str
@@ -215,8 +232,16 @@ NO_POINTS = OperatingPoints((), (), (), ())
 
 @dataclass(frozen=True)
 class RankedScores:
-    """Scores sorted from high to low, rows of equal score forming one run: the group of each row and of each positive,
-    and for each run that holds a positive its first and last row, and its first one among the positives."""
+    """Scores sorted from high to low, rows of equal score forming one run.
+
+    Attributes:
+        unit: group of each row, in sorted order.
+        positive_unit: group of each positive row, in sorted order.
+        positive_run_start: index, among the positives, of the first one of each run that holds a positive.
+        first: index of the first row of each such run.
+        last: index of the last row of each such run.
+        positive_scores: scores of the positives, in sorted order.
+    """
 
     unit: Int[np.ndarray, " rows"]
     positive_unit: Int[np.ndarray, " positives"]
@@ -356,8 +381,13 @@ def sort_once(x: Rows, unit: Units) -> SortedOnce:
 
 
 class WeightedRanks(NamedTuple):
-    """Ranks of the truth on a few resamples, centred by the mean of the midranks, (n + 1) / 2 whatever the ties, scaled
-    by 1 / n, which keeps squares near 1, and weighted, once for all scorers; `square`: Σ weights × ranks²."""
+    """Ranks of the truth on a few resamples, centred and weighted once for all scorers.
+
+    Attributes:
+        middle: mean of the midranks of the rows drawn, (n + 1) / 2, whatever the ties.
+        scale: 1 / n, which keeps squares near 1.
+        square: Σ weights × centred, scaled ranks².
+    """
 
     weights: Int[np.ndarray, "resamples rows"]
     n: PerResample

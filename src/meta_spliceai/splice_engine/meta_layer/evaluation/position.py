@@ -38,10 +38,13 @@ REGIONS = (
 
 
 def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = None) -> pd.DataFrame:
-    """The position features of every variant (`pos` 1-based, alleles on the plus strand), aligned with the table.
+    """The position features of every variant, aligned with the table.
 
     The tested exon's own sites (`acceptor_pos`, `donor_pos`) are used where the table has both; else the nearest
     acceptor and donor of the annotated gene; else the row is marked "no site known" and its distances are NaN.
+
+    Args:
+        table: variant table (`pos` 1-based, alleles on the plus strand, `strand` of the gene).
 
     Returns:
         Columns `to_acceptor`, `to_donor`; `nearest`, the distance of smaller magnitude; `nearest_is_donor`, 1.0 if that
@@ -91,9 +94,11 @@ def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = N
 
 
 def changed_span(table: pd.DataFrame) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
-    """First and last changed reference base of every variant, 1-based inclusive, plus strand. Bases that both alleles
-    share at their ends (a VCF's anchor base) are no change. An insertion changes no base; its span is the two bases
-    between which it falls."""
+    """First and last changed reference base of every variant, 1-based inclusive, plus strand.
+
+    Bases that both alleles share at their ends (a VCF's anchor base) are no change. An insertion changes no base; its
+    span is the two bases between which it falls.
+    """
     first = np.empty(len(table), dtype=np.int64)
     last = np.empty(len(table), dtype=np.int64)
     for row, (pos, ref, alt) in enumerate(zip(table["pos"], table["ref"], table["alt"], strict=True)):
@@ -166,8 +171,11 @@ def count_kmers(codes: UInt8[np.ndarray, "rows length"], k: int) -> Int[np.ndarr
 
 
 def kmer_changes(windows: Windows) -> pd.DataFrame:
-    """Counts of each k-mer in the alternative minus the reference window (`Δ{k-mer}`, of 1 to LONGEST bases), and of
-    bases and pairs in the reference (`near {k-mer}`)."""
+    """Counts of each k-mer in the alternative minus the reference window, and of bases and pairs in the reference.
+
+    Returns:
+        Columns `Δ{k-mer}` for k-mers of 1 to LONGEST bases, `near {k-mer}` for those of 1 and 2 bases in the reference.
+    """
     centre = windows.length // 2
     near = slice(max(0, centre - REACH), min(windows.length, centre + REACH + 1))
     columns: dict[str, np.ndarray] = {}

@@ -43,8 +43,11 @@ def binary_labels(table: pd.DataFrame, negatives: Sequence[str] = NEGATIVES) -> 
 def training_labels(
     table: pd.DataFrame, where: str, negatives: Sequence[str] = NEGATIVES
 ) -> Float[np.ndarray, " rows"]:
-    """`binary_labels` of a part to learn from. InputError: a class nobody knows, or a side without a variant; the
-    message names the part."""
+    """`binary_labels` of a part to learn from.
+
+    Raises:
+        InputError: a class nobody knows, or a side without a variant; the message names the part.
+    """
     classes = table["classification"]
     strange = ~classes.isin(CLASSES)
     if strange.any():
@@ -73,11 +76,16 @@ PREDICTION_COLUMNS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Scorer:
-    """One row of the leaderboard, whose scores stand in the columns `{name}.score` and `{name}.signed`. `kind`:
-    "baseline", "base" (a base network's reduction), "external" (a tool that is not run here) or "learned"; `scale`:
-    "delta" (to which Δ thresholds apply), "probability" (of being Splice-altering) or "rank" (only the order means
-    something); `seeds`: for a model trained several times, the names whose columns hold the scores of each training:
-    its numbers are then the mean over trainings, and its intervals hold the doubt about the training as well."""
+    """One row of the leaderboard.
+
+    Attributes:
+        name: heading; its scores stand in the columns `{name}.score` and `{name}.signed`.
+        kind: "baseline", "base" (a base network's reduction), "external" (a tool that is not run here) or "learned".
+        scale: what its score is: "delta" (a Δ magnitude, to which Δ thresholds apply), "probability" (of being
+            Splice-altering) or "rank" (only the order means something).
+        seeds: for a model trained several times, the names whose columns hold the scores of each training. Its
+            numbers are then the mean over trainings, and its intervals hold the doubt about the training as well.
+    """
 
     name: str
     kind: Kind
@@ -150,7 +158,10 @@ def predictions_frame(
     table: pd.DataFrame, target: Float[np.ndarray, " rows"] | None, scores: Mapping[Scorer, Scores]
 ) -> pd.DataFrame:
     """The frame `evaluate` reads: names, groups, classes and effects of the test table, then every scorer's columns.
-    InputError: a score or the target does not have one value a row."""
+
+    Raises:
+        InputError: a score or the target does not have one value a row.
+    """
     frame = table[[column for column in PREDICTION_COLUMNS if column != "target"]].reset_index(drop=True).copy()
     frame["target"] = np.nan if target is None else target
     for scorer, values in scores.items():
@@ -161,8 +172,11 @@ def predictions_frame(
 
 def check_predictions(predictions: pd.DataFrame, scorers: Sequence[Scorer]) -> pd.DataFrame:
     """The predictions with a fresh index and float columns; a scorer without a signed column gets NaN there.
-    InputError: no rows or scorers, a name twice, a missing column, a class nobody knows, a duplicated variant, an
-    infinite score. The first offending row is named."""
+
+    Raises:
+        InputError: no rows or scorers, a name twice, a missing column, a class nobody knows, a duplicated variant,
+            an infinite score. The first offending row is named.
+    """
     if not scorers:
         raise InputError("no scorer to evaluate; give at least one")
     columns = [training for scorer in scorers for training in scorer.trainings()]
@@ -227,8 +241,11 @@ COUNTS = ("n", "n_positive", "n_groups", "undefined_resamples", "n_seeds")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One learned model against one baseline, in words; `beats`: True if the whole interval is above zero, False if it
-    is not, None if the difference is undefined."""
+    """One learned model against one baseline, in words.
+
+    Attributes:
+        beats: True if the whole interval is above zero, False if it is not, None if the difference is undefined.
+    """
 
     scorer: str
     rival: str
@@ -262,8 +279,10 @@ class Evaluation:
         return self._row(self.differences, scorer=scorer, metric=metric, reference=reference)
 
     def leaderboard(self, metric: str = "auprc") -> pd.DataFrame:
-        """One row a scorer with every metric's estimate, low and high: baselines first, then base, then learned. Within
-        a kind the best in `metric` stands first; undefined ones last."""
+        """One row a scorer with every metric's estimate, low and high: baselines first, then base, then learned.
+
+        Within a kind the best in `metric` stands first; undefined ones last.
+        """
         names = list(dict.fromkeys(self.metrics["metric"]))
         if metric not in names:
             raise unknown_value("metric", metric, names)

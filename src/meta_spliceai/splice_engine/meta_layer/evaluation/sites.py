@@ -30,8 +30,12 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
 
 
 class EffectTypes(NamedTuple):
-    """How well a classifier of several kinds does: `confusion` (observed kinds as rows, predicted ones as columns), and
-    a `table` with a row for `macro F1`, `accuracy` and `F1 of …`: estimate, low, high, n, reason."""
+    """How well a classifier of several kinds does.
+
+    Attributes:
+        confusion: observed kinds as rows, predicted ones as columns.
+        table: a row for `macro F1`, `accuracy` and `F1 of …`: estimate, low, high, n, reason.
+    """
 
     confusion: pd.DataFrame
     table: pd.DataFrame
@@ -46,9 +50,15 @@ def evaluate_effect_types(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> EffectTypes:
-    """Confusion and F1 with group-bootstrap intervals. F1 of a kind is 2 TP / (2 TP + FP + FN); macro F1 is the plain
-    mean over the kinds that are observed or predicted, so that a rare kind counts as much as a common one. A resample
-    in which a kind is neither observed nor predicted leaves it out of the mean, as scikit-learn does."""
+    """Confusion and F1 with group-bootstrap intervals.
+
+    F1 of a kind is 2 TP / (2 TP + FP + FN); macro F1 is the plain mean over the kinds that are observed or predicted,
+    so that a rare kind counts as much as a common one. A resample in which a kind is neither observed nor predicted
+    leaves it out of the mean, as scikit-learn does.
+
+    Raises:
+        InputError: a kind outside the list, no variants, different numbers of rows.
+    """
     number = {kind: place for place, kind in enumerate(kinds)}
     k = len(kinds)
     plan = plan_resamples(groups, n_boot, seed)
@@ -91,10 +101,20 @@ def evaluate_localisation(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Hit rates of predicted against observed positions (bases from the variant, transcript orientation; empty where
-    none is known), a row a scorer and tolerance. A variant is hit if its predicted position lies within the tolerance
-    of any of its observed ones. A variant without a prediction (NaN) is a miss: the observation is there and the scorer
-    did not find it. Variants without an observed position are not evaluated, and are counted."""
+    """Hit rates of predicted against observed positions.
+
+    A variant is hit if its predicted position lies within the tolerance of any of its observed ones. A variant without
+    a prediction (NaN) is a miss: the observation is there and the scorer did not find it. Variants without an observed
+    position are not evaluated, and are counted.
+
+    Args:
+        gold: observed positions of each variant (bases from the variant, transcript orientation); empty if none known.
+        predicted: for each scorer the position it gives each variant, in the same coordinates.
+
+    Returns:
+        A row a scorer and tolerance: scorer, tolerance, estimate, low, high, n (evaluated), n_without_gold,
+        n_without_prediction, reason.
+    """
     known = np.array([len(positions) > 0 for positions in gold], dtype=bool)
     plan = plan_resamples(groups, n_boot, seed)
     rows = []
@@ -145,15 +165,23 @@ def evaluate_peaks(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Peaks of base + Δ against what was observed, in transcript orientation with the variant in the middle; rows
-    scorer × metric with estimate, low, high, hits, of, groups, reason.
+    """Peaks of base + Δ against what was observed.
 
-    A peak is a position of the acceptor or donor channel with base + Δ at or above `peak`. What should be there is the
-    reference's peaks, less those observed lost, plus those observed gained; a peak may miss an observed site by
-    `tolerance` bases. `peak_precision`: predicted peaks that should be there; `peak_recall`: expected ones that are;
-    `gain_detection`: gained sites that were no reference peak and are one now; `loss_detection`: lost sites that were a
-    reference peak and are none any more; `false_gain_rate`: variants with no gained site observed that get a new peak.
-    Sites outside the positions given can neither hit nor miss, and are in `out_of_reach`.
+    A peak is a position of the acceptor or donor channel with base + Δ at or above `peak`. What should be there is
+    the reference's peaks, less those observed lost, plus those observed gained.
+
+    Args:
+        reference: base probabilities of the reference sequence, centre = the variant, transcript orientation.
+        delta: for each scorer its Δ at the same positions.
+        observed: for each variant the sites lost and gained; both empty for a variant observed to change nothing.
+        tolerance: bases by which a peak may miss an observed site.
+
+    Returns:
+        Rows scorer × metric with estimate, low, high, hits, of, groups, reason. `peak_precision`: predicted peaks that
+        should be there; `peak_recall`: expected ones that are; `gain_detection`: gained sites that were no reference
+        peak and are one now; `loss_detection`: lost sites that were a reference peak and are none any more;
+        `false_gain_rate`: variants with no gained site observed that get a new peak. Sites outside the positions given
+        can neither hit nor miss, and are in `out_of_reach`.
     """
     plan = plan_resamples(groups, n_boot, seed)
     half = reference.shape[1] // 2

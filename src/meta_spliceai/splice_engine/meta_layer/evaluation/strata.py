@@ -63,9 +63,13 @@ DISTANCE_EDGES = (0, 3, 9, 21, 51)
 
 
 def strata_of(table: pd.DataFrame, annotation: GeneAnnotation | None = None) -> pd.DataFrame:
-    """Which stratum of each kind a variant is in, aligned with the table: "region" (canonical ±2, splice region,
-    exonic, deep intronic, no site known), "type" (SNV, substitution, insertion, deletion, complex), "source",
-    "position" (intron or exon, site and distance), and "context" (genome or construct) where the table says it."""
+    """Which stratum of each kind a variant is in, aligned with the table.
+
+    Returns:
+        Columns "region" (canonical ±2, splice region, exonic, deep intronic, no site known), "type" (SNV,
+        substitution, insertion, deletion, complex), "source", "position" (intron or exon, site and distance), and
+        "context" (genome or construct) where the table says it.
+    """
     place = position_features(table, annotation)
     found = {
         "region": place["region"].replace(COARSE),
@@ -110,12 +114,18 @@ def evaluate_strata(
     points: OperatingPoints | None = None,
     negatives: Sequence[str] = NEGATIVES,
 ) -> pd.DataFrame:
-    """Every metric of every scorer within every stratum (of `strata`, one column a stratification, rows as in
-    predictions): columns stratification, stratum and those of `Evaluation.metrics`. The other arguments are those of
-    `evaluate`.
+    """Every metric of every scorer within every stratum.
 
     The rows are those that all scorers score, as in `evaluate`; a scorer that covers too few of them altogether is in
     no stratum. Sources with one class only (the rule, not the exception, in pooled tables) get NaN with a reason.
+
+    The arguments are those of `evaluate`; `strata` has one column a stratification, rows as in predictions.
+
+    Returns:
+        Columns stratification, stratum and those of `Evaluation.metrics`; stratum sizes are in `n`.
+
+    Raises:
+        InputError: strata of other rows, or missing for a row.
     """
     frame = check_predictions(predictions, scorers)
     marked = frame.assign(_row=np.arange(len(frame)))
@@ -146,10 +156,17 @@ def within_strata_auroc(
     seed: int = 0,
     negatives: Sequence[str] = NEGATIVES,
 ) -> pd.DataFrame:
-    """AUROC in which a positive is compared only with negatives of its own stratum: Σ over strata of the Mann-Whitney
-    statistic / Σ of positives × negatives. With strata of position, a scorer that knows position only reads 0.5. Rows
-    without a score of the scorer are left aside for that scorer, and counted, and a model trained several times is
-    evaluated training by training; a row a scorer: estimate, low, high, pairs (compared), n, n_left_aside, reason."""
+    """AUROC in which a positive is compared only with negatives of its own stratum.
+
+    Σ over strata of the Mann-Whitney statistic / Σ of positives × negatives. With strata of position, a scorer that
+    knows position only reads 0.5.
+
+    The arguments are those of `evaluate`; rows without a score of the scorer are left aside for that scorer, and
+    counted, and a model trained several times is evaluated training by training.
+
+    Returns:
+        A row a scorer: estimate, low, high, pairs (compared), n, n_left_aside, reason; index: scorer.
+    """
     frame = check_predictions(predictions, scorers)
     code = pd.factorize(np.asarray(strata, dtype=object).astype(str), sort=True)[0]
     y = binary_labels(frame, negatives)
@@ -216,12 +233,20 @@ def gain_over_position(
     seed: int = 0,
     negatives: Sequence[str] = NEGATIVES,
 ) -> Evaluation:
-    """What a scorer (the mean of its trainings) adds to position: an evaluation of "position" and "position +
-    {scorer}", both out of fold, whose paired difference is the gain.
+    """What a scorer adds to position: position with it against position without it, both out of fold.
 
     `seqleak.position_model` is fitted on the evaluated rows themselves in folds that split no group, once on position
-    alone (`features`, see `position_features`) and once with the scorer's score as a further column (its normal score,
-    so that its scale does not matter). InputError: fewer groups than folds, a row without a known site.
+    alone and once with the scorer's score as a further column (its normal score, so that its scale does not matter).
+
+    Args:
+        scorer: whose gain is asked for; of a model trained several times, the mean score.
+        features: position features of the same rows (see `position_features`); no row without a known site.
+
+    Returns:
+        An evaluation of "position" and "position + {scorer}", whose paired difference is the gain.
+
+    Raises:
+        InputError: features of other rows, fewer groups than folds, a row without a known site.
     """
     position_model = load_seqleak("the gain over position").position_model
     frame = check_predictions(predictions, [scorer])

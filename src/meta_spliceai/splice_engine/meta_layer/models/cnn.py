@@ -67,9 +67,16 @@ class _PlainBlock(nn.Module):
 
 
 class _WindowEncoder(nn.Module):
-    """What both encoders share: the plan of dilations, which follows the window (odd) so that the middle position sees
-    all of it, and the change between [b, 4, L] and the inner layout. InputError: a bad number; too few layers for the
-    window."""
+    """What both encoders share: the plan of dilations and the change between [b, 4, L] and the inner layout.
+
+    Args:
+        window: bases in the window (odd); dilations follow it, so that the middle position sees all of it.
+        layers: convolutions after the gated encoder's entry, all convolutions of the plain one.
+        kernel: taps of each convolution (odd).
+
+    Raises:
+        InputError: a bad number; too few layers for the window.
+    """
 
     def __init__(self, window: int, hidden_dim: int, layers: int, kernel: int) -> None:
         super().__init__()
@@ -131,10 +138,14 @@ def receptive_field(kernel: int, dilations: Sequence[int]) -> int:
 
 
 def plan_dilations(window: int, layers: int, kernel: int) -> tuple[int, ...]:
-    """The gentlest geometric dilations with which the middle position sees every base of the window. The first layer
-    has dilation 1. Each later dilation is the growth factor's power, rounded, and never so large that the layers before
-    it leave a gap between its taps: then no base in the window is skipped. InputError: an even window or kernel; so few
-    layers that no dilations without gaps cover the window."""
+    """The gentlest geometric dilations with which the middle position sees every base of the window.
+
+    The first layer has dilation 1. Each later dilation is the growth factor's power, rounded, and never so large that
+    the layers before it leave a gap between its taps: then no base in the window is skipped.
+
+    Raises:
+        InputError: an even window or kernel; so few layers that no dilations without gaps cover the window.
+    """
     if window < 1 or window % 2 == 0:
         raise InputError(f"window {window} is not an odd positive number of bases")
     if kernel < 3 or kernel % 2 == 0:
@@ -164,9 +175,11 @@ def plan_dilations(window: int, layers: int, kernel: int) -> tuple[int, ...]:
 
 
 def unseen(window: int, kernel: int, dilations: Sequence[int]) -> int:
-    """Bases of the window that its middle does not depend on. A receptive field as wide as the window is not enough:
-    beyond the window's edges every layer sees zeros, so what a base says must reach the middle without a step
-    outside."""
+    """Bases of the window that its middle does not depend on.
+
+    A receptive field as wide as the window is not enough: beyond the window's edges every layer sees zeros, so what a
+    base says must reach the middle without a step outside.
+    """
     seen = np.zeros(window, dtype=bool)
     seen[window // 2] = True
     for dilation in reversed(dilations):

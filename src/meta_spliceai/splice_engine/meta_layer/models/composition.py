@@ -39,9 +39,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoding:
-    """An encoder, ready for a readout: one-hot bases to features of `positions` positions around the middle (with
-    `sites` the exon's two sites too, one place before and one behind these), features to `channels` channels
-    (`project`, trained with the head), and where its weights come from, in words."""
+    """An encoder, ready for a readout.
+
+    Attributes:
+        encoder: one-hot bases to features of `positions` positions around the middle.
+        project: features to `channels` channels, trained with the head.
+        weights: where the encoder's weights come from, in words.
+        sites: the encoder gives the exon's two sites too, one place before and one behind those positions.
+    """
 
     encoder: nn.Module
     project: nn.Module
@@ -53,12 +58,14 @@ class Encoding:
 
 
 class BaseTrunk(nn.Module):
-    """Stands for features that come with the windows (see `TrunkData`): at the acceptor, the variant and `read_radius`
-    bases to either side of it, the donor; channels of each network one after the other, and one that is 1 where the
-    place is known.
+    """Stands for features that come with the windows (see `trunk_features`).
 
     A base network sees 5,000 bases to either side of a position, which no row's window holds. So features are computed
     from the genome before training, and a predictor with this encoder has no weights of the network.
+
+    Attributes:
+        positions: places: the acceptor, the variant and `read_radius` bases to either side of it, the donor.
+        channels: those of each network one after the other, and one that is 1 where the place is known.
     """
 
     def __init__(self, reading: TrunkConfig, networks: int, width: int) -> None:
@@ -117,9 +124,11 @@ class PairReadout(nn.Module):
 
 
 class SitesReadout(nn.Module):
-    """Reads the variant's surroundings as `PairReadout` does, and beside them the exon's two sites. The first place of
-    the features is the exon's acceptor and the last one its donor, the places between lie around the variant. Equal
-    sequences give a difference of exactly zero here too."""
+    """Reads the variant's surroundings as `PairReadout` does, and beside them the exon's two sites.
+
+    The first place of the features is the exon's acceptor and the last one its donor, the places between lie around the
+    variant. Equal sequences give a difference of exactly zero here too.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -261,8 +270,13 @@ def blank_settings(encoder: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class _CNNDeltaPredictor(ComposedPredictor):
-    """Δ from a CNN: `hidden_dim` channels of the encoder and width of the head, `kernel` taps of each convolution
-    (odd), dilations that follow the window (odd)."""
+    """Δ from a CNN.
+
+    Args:
+        window: bases in the window (odd, the variant in the middle); dilations follow it.
+        hidden_dim: channels of the encoder and width of the head.
+        kernel: taps of each convolution (odd).
+    """
 
     encoder_name: ClassVar[str]
 
@@ -341,8 +355,13 @@ class HyenaDNADeltaPredictor(ComposedPredictor):
 
 
 class _TaskPredictor(ComposedPredictor):
-    """One task on any encoder (a name in ENCODERS), with the encoder's own settings (hidden_dim, layers, weights …);
-    the window is odd, the variant in its middle."""
+    """One task on any encoder.
+
+    Args:
+        window: bases in the window (odd, the variant in the middle).
+        encoder: a name in ENCODERS.
+        encoder_settings: the encoder's own settings (hidden_dim, layers, weights …).
+    """
 
     head_name: ClassVar[str]
 

@@ -112,9 +112,18 @@ class QuantileEnsemble(Predictor):
 
 
 class WeightedEnsemble(nn.Module):
-    """Finished predictors of one kind of prediction, averaged with weights (numbers of at least 0 with sum 1; equal
-    where absent). Members may read windows of different lengths: each takes the middle of what it is given. `predict`
-    takes it as it takes any predictor."""
+    """Finished predictors of one kind of prediction, averaged with weights.
+
+    Members may read windows of different lengths: each takes the middle of what it is given. `predict` takes it as
+    it takes any predictor.
+
+    Args:
+        members: finished predictors whose predictions have the same meaning.
+        weights: one number of at least 0 a member, with sum 1; equal where absent.
+
+    Raises:
+        InputError: fewer than two members, members whose predictions mean different things, bad weights.
+    """
 
     def __init__(self, members: Sequence[Predictor], weights: Sequence[float] | None = None) -> None:
         super().__init__()
@@ -180,7 +189,11 @@ class WeightedEnsemble(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Self:
-        """Read what `save_pretrained` wrote. InputError: the folder holds a single predictor."""
+        """Read what `save_pretrained` wrote.
+
+        Raises:
+            InputError: the folder holds a single predictor.
+        """
         folder = Path(folder)
         shares = read_config(folder, {"shares": list})["shares"]
         members = [Predictor.from_pretrained(folder / f"member-{i}") for i in range(len(shares))]
@@ -198,10 +211,12 @@ def prediction_names(member: Predictor) -> tuple[str, ...]:
 def fit_shares(
     predictions: Float32[np.ndarray, "members n outputs"], labels: Float32[np.ndarray, "n outputs"]
 ) -> Float[np.ndarray, " members"]:
-    """The members' weights: at least 0, sum 1, least squared error on the rows given. Non-negative least squares with a
-    heavily weighed row that asks for the sum (Breiman 1996, "Stacked regressions", 10.1007/BF00117832, for why weights
-    must not be negative). The rows are the validation part's: members trained on a row look better on it than they
-    are."""
+    """The members' weights: at least 0, sum 1, least squared error on the rows given.
+
+    Non-negative least squares with a heavily weighed row that asks for the sum (Breiman 1996, "Stacked regressions",
+    10.1007/BF00117832, for why weights must not be negative). The rows are the validation part's: members trained on a
+    row look better on it than they are.
+    """
     if predictions.ndim != 3 or predictions.shape[1:] != labels.shape or not labels.size:
         raise InputError(f"predictions of shape {predictions.shape} do not fit labels of shape {labels.shape}")
     if not (np.isfinite(predictions).all() and np.isfinite(labels).all()):

@@ -31,8 +31,12 @@ CHANNELS = ("neither", "acceptor", "donor")
 
 
 class Head(nn.Module):
-    """What every head is. `class_names`: of the classes that `classes` numbers; `labels`: numbers in a label; NaN in a
-    label means "not known"."""
+    """What every head is.
+
+    Attributes:
+        class_names: names of the classes that `classes` numbers; none where the task has no classes.
+        labels: numbers in a label; NaN in a label means "not known".
+    """
 
     task: ClassVar[str]
     class_names: ClassVar[tuple[str, ...]] = ()
@@ -53,9 +57,11 @@ class Head(nn.Module):
         config: TrainingConfig,
         weights: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Mean cost over the rows whose label is known. Weighted rows are divided by their number too, not by their
-        weights: over the training rows these have a mean of 1, and so each class keeps its share of an epoch whichever
-        batches its rows fall into."""
+        """Mean cost over the rows whose label is known.
+
+        Weighted rows are divided by their number too, not by their weights: over the training rows these have a mean
+        of 1, and so each class keeps its share of an epoch whichever batches its rows fall into.
+        """
         costs, known = self.costs(prediction, labels, config)
         counted = costs * known if weights is None else costs * known * weights
         return counted.sum() / known.sum().clamp_min(1)

@@ -185,9 +185,14 @@ class _Backbone(nn.Module):
 
 
 class HyenaDNA(nn.Module):
-    """HyenaDNA with random weights (`load_hyenadna` gives one with the weights asked for); memory is linear in the
-    sequence length. `gradient_checkpointing`: recompute each layer in the backward pass instead of keeping its
-    activations."""
+    """HyenaDNA with random weights; `load_hyenadna` gives one with the weights asked for.
+
+    Args:
+        config: shape.
+        gradient_checkpointing: recompute each layer in the backward pass instead of keeping its activations.
+
+    Memory is linear in the sequence length.
+    """
 
     def __init__(self, config: HyenaConfig, gradient_checkpointing: bool = False) -> None:
         super().__init__()
@@ -221,8 +226,11 @@ class HyenaDNA(nn.Module):
             return known @ table[BASE_TOKENS[0] : N_TOKEN] + (1 - known.sum(-1, keepdim=True)) * table[N_TOKEN]
 
     def forward(self, embedded: Hidden) -> Hidden:
-        """Hidden states after the final norm; position i has seen positions 0 to i. InputError: the sequence is longer
-        than the model's position tables."""
+        """Hidden states after the final norm; position i has seen positions 0 to i.
+
+        Raises:
+            InputError: the sequence is longer than the model's position tables.
+        """
         if embedded.shape[1] > self.config.max_seq_len:
             raise InputError(
                 f"a sequence of {embedded.shape[1]} bases is longer than this HyenaDNA's {self.config.max_seq_len}"
@@ -237,9 +245,16 @@ class HyenaDNA(nn.Module):
 
 
 class BothStrandsHyenaDNA(nn.Module):
-    """HyenaDNA on the transcript and on its reverse complement; only positions up to `radius` from the middle are given
-    out (None: all). At every position the first half of the channels has seen the bases up to and including it, the
-    second half those from it on, read on the other strand; together they have seen the whole window."""
+    """HyenaDNA on the transcript and on its reverse complement.
+
+    At every position the first half of the channels has seen the bases up to and including it, the second half those
+    from it on, read on the other strand; together they have seen the whole window.
+
+    Args:
+        model: HyenaDNA.
+        window: bases (at most as many as the model's position tables serve).
+        radius: only positions up to this far from the middle are given out; None for all.
+    """
 
     def __init__(self, model: HyenaDNA, window: int, radius: int | None = None) -> None:
         super().__init__()

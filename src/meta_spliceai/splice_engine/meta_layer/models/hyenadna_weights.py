@@ -82,10 +82,17 @@ def load_hyenadna(
     seed: int = 0,
     gradient_checkpointing: bool = False,
 ) -> tuple[HyenaDNA, str]:
-    """A published HyenaDNA model by name ("hyenadna-small-32k") and where its weights come from, in words: "hub" (from
-    the local cache, else downloaded), a folder in the hub's format (config.json, model.safetensors) or the original one
-    (config.json, weights.ckpt), or "scratch" for random weights, by the `seed`. `revision`: another commit on the hub
-    than the pinned one; `endpoint`: another hub than the public one (also: HF_ENDPOINT).
+    """A HyenaDNA model and where its weights come from, in words.
+
+    Args:
+        name: a published model's name ("hyenadna-small-32k").
+        weights: "hub" for the published checkpoint (from the local cache, else downloaded), a folder that holds one
+            in the hub's format (config.json, model.safetensors) or the original one (config.json, weights.ckpt), or
+            "scratch" for random weights.
+        revision: another commit on the hub than the pinned one.
+        endpoint: another hub than the public one (also: the variable HF_ENDPOINT).
+        seed: of random weights.
+        gradient_checkpointing: see HyenaDNA.
 
     Raises:
         InputError: an unknown name, or a folder with a model of another size.
@@ -193,8 +200,11 @@ def _short(error: BaseException) -> str:
 
 def read_folder(folder: Path, gradient_checkpointing: bool = False) -> tuple[HyenaDNA, str]:
     """A model from a folder in the hub's or the original format, and the SHA-256 of its weights file.
-    MissingResourceError: config.json or the weights file is not there, or may not be read; IntegrityError: a file is
-    damaged, or the weights are not those of the config's model."""
+
+    Raises:
+        MissingResourceError: config.json or the weights file is not there, or may not be read.
+        IntegrityError: a file is damaged, or the weights are not those of the config's model.
+    """
     config, weights_file = read_config(folder), _weights_file(folder)
     if _content(weights_file, 64).startswith(b"version https://git-lfs"):
         raise IntegrityError(f"{weights_file} is Git LFS's note of where the file is; run git lfs pull in {folder}")
@@ -213,8 +223,12 @@ def read_folder(folder: Path, gradient_checkpointing: bool = False) -> tuple[Hye
 
 def read_config(folder: Path) -> HyenaConfig:
     """The shape of the model in a folder, from either format's config.json; the original keeps the filter's part under
-    `layer`, and some of it under other names. MissingResourceError: config.json or the weights file is not there, or
-    may not be read; IntegrityError: config.json does not describe a HyenaDNA."""
+    `layer`, and some of it under other names.
+
+    Raises:
+        MissingResourceError: config.json or the weights file is not there, or may not be read.
+        IntegrityError: config.json does not describe a HyenaDNA.
+    """
     _weights_file(folder)
     path = folder / "config.json"
     try:
@@ -328,8 +342,11 @@ def _empty_dict(*_: Any) -> dict[Any, Any]:
 
 def read_original(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint in the authors' own format, by the names they have in the hub's format without its
-    prefix ("backbone.layers.0.…"). Nothing that the file names is run. IntegrityError: the file is truncated, is no
-    checkpoint, or names what no checkpoint of a HyenaDNA holds."""
+    prefix ("backbone.layers.0.…"). Nothing that the file names is run.
+
+    Raises:
+        IntegrityError: the file is truncated, is no checkpoint, or names what no checkpoint of a HyenaDNA holds.
+    """
     with torch.serialization.safe_globals(_stand_ins(path)):
         state = read_torch(path, "checkpoint", "get it anew").get("state_dict")
     if not isinstance(state, Mapping):

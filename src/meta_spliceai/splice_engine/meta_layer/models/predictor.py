@@ -36,10 +36,14 @@ class Predictor(nn.Module):
     """Compares reference and alternative: one encoder reads both, a readout compares, a head predicts.
 
     A subclass takes plain numbers and strings in its constructor and hands them on as `config`, so that
-    `type(predictor)(**predictor.config)` builds the same architecture again. `weights`: where the weights come from, in
-    words; `encoder_frozen`: the encoder is never trained, so that its features can be computed once and kept;
-    `positions`: places around the window's middle whose features are compared; `sites`: the encoder also gives features
-    of the exon's two sites, before and behind those of these places.
+    `type(predictor)(**predictor.config)` builds the same architecture again.
+
+    Attributes:
+        window: bases the predictor reads (odd; the variant in the middle).
+        weights: where the weights come from, in words ("scratch", a folder, a checkpoint's name and revision).
+        encoder_frozen: the encoder is never trained, so that its features can be computed once and kept.
+        positions: places around the window's middle whose features are compared.
+        sites: the encoder also gives features of the exon's two sites, before and behind those of these places.
     """
 
     named: ClassVar[dict[str, type[Predictor]]] = {}
@@ -148,9 +152,12 @@ class Predictor(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Self:
         """Read what `save_pretrained` wrote. Called on Predictor, any saved class; on a subclass, only that one.
-        MissingResourceError: the folder or one of the two files is not there; IntegrityError: a file is truncated or
-        altered, the weights do not fit the config or are no numbers; InputError: the folder holds another predictor,
-        one of an unknown class, or an ensemble of finished ones."""
+
+        Raises:
+            MissingResourceError: the folder or one of the two files is not there.
+            IntegrityError: a file is truncated or altered, the weights do not fit the config or are no numbers.
+            InputError: the folder holds another predictor, one of an unknown class, or an ensemble of finished ones.
+        """
         folder = Path(folder)
         saved = read_config(folder, {"predictor": str, "config": dict, "weights": str})
         path, name = folder / CONFIG_FILE, saved["predictor"]
