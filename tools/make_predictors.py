@@ -40,7 +40,8 @@ from meta_spliceai.splice_engine.meta_layer.boosting import trees_of
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, plan_resamples, rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_labels
-from meta_spliceai.splice_engine.meta_layer.shipped_predictor import RISING, linear_columns, predictor_features
+from meta_spliceai.splice_engine.meta_layer.fusion_features import predictor_features
+from meta_spliceai.splice_engine.meta_layer.shipped_predictor import RISING, linear_columns
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "src/meta_spliceai/splice_engine/meta_layer/shipped"

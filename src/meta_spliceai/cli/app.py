@@ -16,7 +16,6 @@ from meta_spliceai.cli import (
     bundle,
     data,
     leaderboard,
-    merge,
     plan,
     predict,
     pretrain,
@@ -96,7 +95,7 @@ for command in (
     pretrain.pretrain,
     data.audit,
     score.score,
-    merge.merge,
+    score.merge,
     saturate.saturate,
 ):
     app.command()(command)

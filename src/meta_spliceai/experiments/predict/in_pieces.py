@@ -16,6 +16,8 @@ from typing import Any
 
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError, RunError, unknown_value
+from meta_spliceai.experiments.execute.on_ray import Ray
+from meta_spliceai.experiments.execute.on_slurm import Slurm
 from meta_spliceai.experiments.execute.queue import Answer, Executor
 from meta_spliceai.experiments.predict.output_files import TABLE_SUFFIXES, VCF_SUFFIXES, merge_pieces
 from meta_spliceai.files import atomic_write, sha256_file
@@ -146,12 +148,9 @@ def executor_of(
     entry: Any = make_piece
 
     def opened(piece: Piece) -> Executor:
-        from meta_spliceai.experiments.execute.on_ray import Ray
-        from meta_spliceai.experiments.execute.on_slurm import Slurm
-
         requests: Any = [piece]
-        return Ray(requests, screen, ray_address, entry=entry) if name == "ray" else Slurm(
-            piece.out.parent, screen, slurm, entry
-        )  # fmt: skip
+        if name == "ray":
+            return Ray(requests, screen, ray_address, entry=entry)
+        return Slurm(piece.out.parent, screen, slurm, entry)
 
     return opened
