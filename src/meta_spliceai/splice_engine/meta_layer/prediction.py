@@ -220,11 +220,16 @@ def places_read(table: pd.DataFrame, reading: TrunkConfig) -> Int[np.ndarray, "v
 def given_features(encoder: BaseTrunk, windows: WindowPair, device: torch.device) -> TrunkData:
     """The features that windows bring along for an encoder that reads them; InputError where they bring none, or others
     than it was made for."""
-    trunk = windows.trunk if isinstance(windows, TrunkWindows) else None
-    if trunk is None or trunk.reading != encoder.reading or trunk.store.shape[2] != encoder.channels:
+    if not isinstance(windows, TrunkWindows):
         raise InputError(
-            f"the encoder reads the trunk of {encoder.reading.family}, which these windows do not bring along, with "
-            f"{encoder.channels} channels ({encoder.reading!r}); make them with `TrunkWindows.joined`"
+            f"the encoder reads the trunk of {encoder.reading.family}, which these windows do not bring along; make "
+            "them with `TrunkWindows.joined`"
+        )
+    trunk = windows.trunk
+    if trunk.reading != encoder.reading or trunk.store.shape[2] != encoder.channels:
+        raise InputError(
+            f"the windows bring {trunk.store.shape[2]} channels ({trunk.reading!r}), the encoder reads "
+            f"{encoder.channels} ({encoder.reading!r})"
         )
     slots = trunk.ref_slot.to(device)
     return replace(trunk, store=near(trunk.store, device), ref_slot=slots, alt_slot=slots, device=device)
