@@ -20,10 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Lines:
-    """Counts the lines that are run in some files, and kills the process at one of them; places are kept."""
+    """Counts the lines that are run in some files, but not those of a class that only computes, and kills the process
+    at one of them; places are kept."""
 
-    def __init__(self, files: set[str], last: int | None) -> None:
-        self.files, self.last = files, last
+    def __init__(self, files: set[str], last: int | None, computes: str = "") -> None:
+        self.files, self.last, self.computes = files, last, computes
         self.count = 0
 
     @contextmanager
@@ -35,7 +36,9 @@ class Lines:
             sys.settrace(None)
 
     def _called(self, frame: FrameType, event: str, _: object) -> Any:
-        return self._line if frame.f_code.co_filename in self.files else None
+        code = frame.f_code
+        computes = code.co_qualname.partition(".")[0] == self.computes
+        return self._line if code.co_filename in self.files and not computes else None
 
     def _line(self, frame: FrameType, event: str, _: object) -> Any:
         self.count += event == "line"
@@ -45,17 +48,18 @@ class Lines:
         return self._line
 
 
-def die_at_moments(work: Callable[[int, Lines], object], files: set[str], moments: int) -> None:
+def die_at_moments(work: Callable[[int, Lines], object], files: set[str], moments: int, computes: str = "") -> None:
     """Do `work(n, lines)` in a process of its own for n = 0, undisturbed, and for n = 1 to `moments`, killed at a line.
 
     Args:
         work: follows the lines that count: `with lines.followed()`.
         files: whose lines count.
+        computes: a class whose lines do not: many alike that touch no file.
         moments: how many; the n-th is killed at n / (moments + 1) of the lines that the undisturbed work needed.
     """
     reading, writing = os.pipe()
     if os.fork() == 0:
-        lines = Lines(files, None)
+        lines = Lines(files, None, computes)
         work(0, lines)
         os.write(writing, f"{lines.count}".encode())
         os._exit(0)
@@ -63,7 +67,7 @@ def die_at_moments(work: Callable[[int, Lines], object], files: set[str], moment
     total = int(os.read(reading, 100))
     for number in range(1, moments + 1):
         if os.fork() == 0:
-            work(number, Lines(files, total * number // (moments + 1)))
+            work(number, Lines(files, total * number // (moments + 1), computes))
             os._exit(1)
         expect_killed(f"moment {number} of {moments}")
 

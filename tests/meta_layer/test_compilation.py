@@ -43,7 +43,7 @@ def test_compiled_training_gives_the_same_numbers(
 
     def new() -> Predictor:
         if kind == "cnn":
-            return ValidatedDeltaPredictor(window=WINDOW, hidden_dim=8, layers=1, kernel=7, seed=1)
+            return ValidatedDeltaPredictor(window=WINDOW, hidden_dim=8, layers=2, kernel=7, seed=1)
         return HyenaDNADeltaPredictor("hyenadna-tiny-1k", 8, window=WINDOW, weights="scratch", read_radius=4)
 
     plain, predictions = train(toy_task, new(), tmp_path / "plain", "none")

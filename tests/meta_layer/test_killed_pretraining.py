@@ -41,7 +41,7 @@ def die(folder: Path) -> None:
         with lines.followed():
             pretrain(toys, CONFIG, folder / str(number), "cpu")
 
-    die_at_moments(work, {str(path) for path in FOLLOWED}, MOMENTS)
+    die_at_moments(work, {str(path) for path in FOLLOWED}, MOMENTS, "MarkovModel")
 
 
 @pytest.mark.slow
