@@ -105,7 +105,6 @@ def test_rows_of_the_packaged_data(bare: dict[str, str], tmp_path: Path) -> None
 
 KINDS = (
     "mfass-fusion",
-    "observed-sites-fusion",
     "curve-1000",
     "frozen-tiny-scratch",
     "quantile-ensemble",
