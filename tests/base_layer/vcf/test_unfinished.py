@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -46,3 +47,15 @@ def test_a_folder_that_goes_away_is_named(tmp_path: Path) -> None:
         shutil.rmtree(out.parent)
         with pytest.raises(RunError, match=r"mounted cannot be written to .*--resume"):
             unfinished.put_in_place(None)
+
+
+@pytest.mark.parametrize("lost", ["size", "digest", "records"])
+def test_an_account_that_lacks_a_field_is_damaged(tmp_path: Path, lost: str) -> None:
+    """A default in its place would be a count that nobody made."""
+    with Unfinished(tmp_path / "out.vcf") as unfinished:
+        unfinished.begin(Account({}), b"header\n")
+        stored = json.loads(unfinished.account_path.read_text())
+        del stored[lost]
+        unfinished.account_path.write_text(json.dumps(stored))
+        with pytest.raises(RunError, match=r"out\.vcf\.partial\.json is truncated or damaged"):
+            unfinished.read_account({})

@@ -107,8 +107,15 @@ Report = Callable[[Totals], None]
 
 @dataclass
 class Account:
-    """What the partial output stands for: `settings` that its text depends on besides the records, input `records`
-    written out and their SHA-256, and bytes of the partial file that hold them (`size`, header included)."""
+    """What the partial output stands for.
+
+    Attributes:
+        settings: everything that the text of the output depends on, besides the records.
+        records: input records written out.
+        size: bytes of the partial file that hold them (header included).
+        digest: SHA-256 of those input records.
+        totals: running totals.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -161,7 +168,10 @@ class Unfinished:
         if not self.account_path.is_file() or not self.partial.is_file():
             return None
         with one_error(self.account_path, f"delete it and {self.partial.name}, and start again", kind=RunError):
-            account = TypeAdapter(Account).validate_json(self.account_path.read_bytes(), strict=True)
+            stored = self.account_path.read_bytes()
+            account = TypeAdapter(Account).validate_json(stored, strict=True)
+            if asdict(account) != json.loads(stored):  # a field that is missing would have its default
+                raise ValueError("fields are missing")
         for key in sorted({*account.settings, *settings}):
             if account.settings.get(key) != settings.get(key):
                 raise InputError(
