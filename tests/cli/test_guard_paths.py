@@ -51,7 +51,8 @@ def test_every_command_is_guarded() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in ("in.vcf", "in.vcf.tbi", "genome.fa", "genome.fa.fai", "genes.txt", "weights.pt", "doc.md", "b.zip"):
+    files = ("in.vcf", "in.vcf.tbi", "genome.fa", "genome.fa.fai", "genes.txt", "weights.pt", "doc.md", "doc.tsv")
+    for name in (*files, "b.zip"):
         (tmp_path / name).write_text(f"content of {name}")
     run = tmp_path / "runs" / "row-0123"
     run.mkdir(parents=True)
@@ -92,6 +93,8 @@ SCORE = "score in.vcf -R genome.fa -A genes.txt"
         "saturate --gene G -R genome.fa -A genes.txt -o t.parquet --figure genes.txt",
         "saturate --gene G -R genome.fa -A genes.txt -o t.svg --figure t.svg",
         "predict in.vcf --model row-0123 -R genome.fa -o in.vcf",
+        "predict in.vcf --model row-0123 -R genome.fa -o doc.tsv --scores cadd=doc.tsv",
+        "predict in.vcf --model row-0123 -R genome.fa -o doc.tsv --scores cadd=doc.tsv:PHRED",
         "predict in.vcf --model row-0123 -R genome.fa -o runs/ledger.jsonl",
         "predict in.vcf --model row-0123 -R genome.fa -o runs/row-0123/predictions.tsv",
         "wishlist render --out wishlist/own.yaml",

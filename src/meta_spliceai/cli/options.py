@@ -15,7 +15,6 @@ import re
 import site
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -42,6 +41,7 @@ class Reads:
             are loaded.
         names: what may be given instead of a path.
         behind_colon: the path stands behind a colon (NAME:PATH); a name alone is no path.
+        of_tool: another tool's scores: NAME=PATH or NAME=PATH:WHICH.
     """
 
     beside: tuple[str, ...] = ()
@@ -49,6 +49,7 @@ class Reads:
     what: str = ""
     names: tuple[str, ...] = ()
     behind_colon: bool = False
+    of_tool: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ FASTA = Reads((".fai", ".gzi"), what="FASTA file", names=("auto", "regions", "pa
 VARIANTS = Reads((".tbi", ".csi"), what="file of variants")
 ANNOTATION = Reads(what="annotation (a table or a GTF)", names=("grch37", "grch38"))
 WEIGHTS = Reads(what="weights", behind_colon=True)
+SCORES = Reads((".tbi", ".csi"), of_tool=True)
 GENOME_VARIABLES = ("META_SPLICEAI_GENOME_GRCH37", "META_SPLICEAI_GENOME_GRCH38")
 """Genomes that commands read without being told; only some do, so that they need not be there."""
 
@@ -161,46 +163,8 @@ RayAddress = Annotated[
 ]
 SlurmSettings = Annotated[
     list[str] | None,
-    typer.Option("--slurm", metavar="KEY=VALUE", help="A setting of the Slurm job, such as partition=cpu."),
+    typer.Option("--slurm", metavar="KEY=VALUE", help="A setting of the Slurm job, such as partition=gpu."),
 ]
-
-PLACE = ("executor", "ray_address", "pieces", "slurm")
-
-
-def run_by_executor(context: typer.Context, source: str | Path, out: str | Path) -> bool:
-    """Where the command that is running was given --executor: make its pieces there and put them together; True if so.
-
-    Raises:
-        InputError: --executor without --pieces, or with what only one process can do.
-    """
-    executor, ray_address, pieces, slurm = (context.params.pop(name) for name in PLACE)
-    given = [
-        (str(one.name), one)
-        for one in context.command.params
-        if getattr(context.get_parameter_source(str(one.name)), "name", "") == "COMMANDLINE"
-    ]
-    if executor is None or pieces is None:
-        if needless := [name for name, _ in given if name in PLACE]:
-            raise InputError(f"--{needless[0].replace('_', '-')}: give --executor and --pieces together")
-        return False
-    if "-" in (str(source), str(out)) or {"shard", "stats"} & {name for name, _ in given}:
-        raise InputError("--executor needs a file as input and output, and does without --shard and --stats")
-
-    from meta_spliceai.experiments.predict.in_pieces import executor_of, run_in_pieces
-
-    arguments = [str(context.info_name)]
-    for name, one in given:
-        value = context.params.get(name)
-        if name in ("out", "resume") or value is None:
-            continue
-        for text in value if isinstance(value, list | tuple) else [value]:
-            arguments += [] if one.param_type_name == "argument" else [one.opts[-1]]
-            arguments += [] if getattr(one, "is_flag", False) else [str(text)]
-    say = partial(typer.echo, err=True)
-    opened = executor_of(executor, ray_address, slurm or (), say)
-    count, what = run_in_pieces(arguments, Path(source), Path(out), pieces, opened)
-    say(f"{pieces:,} pieces, {count:,} {what}: {out}")
-    return True
 
 
 def _ask_for_kernel(kernel: str | None) -> str | None:
@@ -355,7 +319,11 @@ def _files(option: str, role: Reads | Writes, value: str) -> Iterator[_Named]:
         words, descriptor = ("standard input", 0) if isinstance(role, Reads) else ("standard output", 1)
         yield _Named(option, Path(words), place_of_descriptor(descriptor))
         return
-    paths = [Path(f"{value}{ending}") for ending in ("", *role.beside)]
+    names = [value]
+    if isinstance(role, Reads) and role.of_tool:  # which column of a file is read follows a colon
+        file = value.partition("=")[2]
+        names = [name for name in (file, file.rpartition(":")[0]) if name]
+    paths = [Path(f"{name}{ending}") for name in names for ending in ("", *role.beside)]
     _, colon, behind = value.partition(":")
     if colon and behind and isinstance(role, Reads):  # NAME:PATH, as --base takes it
         paths.append(Path(behind))

@@ -10,6 +10,7 @@ import typer
 from meta_spliceai.cli.options import (
     ANNOTATION,
     FASTA,
+    SCORES,
     VARIANTS,
     Device,
     Kernel,
@@ -21,9 +22,8 @@ from meta_spliceai.cli.options import (
     Shard,
     SlurmSettings,
     Writes,
-    run_by_executor,
 )
-from meta_spliceai.cli.score import Progress
+from meta_spliceai.cli.score import Progress, run_by_executor
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
@@ -72,6 +72,7 @@ def predict(
             metavar="NAME=FILE[:WHICH]",
             help="For a fusion that reads another tool's scores: its file for these variants.",
         ),
+        SCORES,
     ] = None,
     kernel: Kernel = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,

@@ -21,9 +21,11 @@ from meta_spliceai.cli.options import (
     Kernel,
     Limit,
     Prices,
+    RayAddress,
     Reads,
     RunsDir,
     Seed,
+    SlurmSettings,
     Writes,
     parse_duration,
     require_device,
@@ -86,15 +88,11 @@ def run(
             help="Rows at a time, each in a process of its own (local); with fewer rows than that, folds.",
         ),
     ] = 1,
-    ray_address: Annotated[
-        str | None, typer.Option(help="A Ray cluster (default: one is started on this machine).")
-    ] = None,
+    ray_address: RayAddress = None,
     gpus_per_run: Annotated[
         float | None, typer.Option(min=0, max=64, help="Share of a GPU for each run (ray), such as 0.25.")
     ] = None,
-    slurm: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the Slurm job, such as partition=gpu.")
-    ] = None,
+    slurm: SlurmSettings = None,
     track: Annotated[
         list[str] | None, typer.Option(metavar="LOGGER", help="Also log to mlflow, csv, tensorboard, wandb or comet.")
     ] = None,

@@ -27,8 +27,8 @@ from meta_spliceai.cli.options import (
     SlurmSettings,
     Threads,
     Writes,
-    run_by_executor,
 )
+from meta_spliceai.errors import InputError, unknown_value
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.network import BaseModel
@@ -114,7 +114,6 @@ def score(
       bcftools view -r chr17 in.bcf | meta-spliceai score -R hg38.fa -A grch38 \\
           -D 500 > out.vcf
     """
-    from meta_spliceai.errors import InputError, unknown_value
     from meta_spliceai.experiments.spec.parts import require_networks
     from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut
 
@@ -166,8 +165,6 @@ def refuse_suffix(out: str | Path, suffixes: tuple[str, ...], otherwise: str = "
     Raises:
         InputError: it ends in none of the suffixes.
     """
-    from meta_spliceai.errors import InputError
-
     if not str(out).lower().endswith(suffixes):
         raise InputError(f"-o {out}: end the name in {' or '.join(suffixes)}{', ' * bool(otherwise)}{otherwise}")
 
@@ -179,7 +176,6 @@ def genome_of(annotation: str) -> Path:
         InputError: an annotation of the user's own, whose build is not known.
         MissingResourceError: there is no genome at hand.
     """
-    from meta_spliceai.errors import InputError
     from meta_spliceai.splice_engine.genome.annotation import PACKAGED_TABLES
     from meta_spliceai.splice_engine.genome.human_genome import needed_genome
 
@@ -256,6 +252,44 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
+PLACE = ("executor", "ray_address", "pieces", "slurm")
+
+
+def run_by_executor(context: typer.Context, source: str | Path, out: str | Path) -> bool:
+    """Where the command that is running was given --executor: make its pieces there and put them together; True if so.
+
+    Raises:
+        InputError: --executor without --pieces, or with what only one process can do.
+    """
+    executor, ray_address, pieces, slurm = (context.params.pop(name) for name in PLACE)
+    given = [
+        (str(one.name), one)
+        for one in context.command.params
+        if getattr(context.get_parameter_source(str(one.name)), "name", "") == "COMMANDLINE"
+    ]
+    if executor is None or pieces is None:
+        if needless := [name for name, _ in given if name in PLACE]:
+            raise InputError(f"--{needless[0].replace('_', '-')}: give --executor and --pieces together")
+        return False
+    if "-" in (str(source), str(out)) or {"shard", "stats"} & {name for name, _ in given}:
+        raise InputError("--executor needs a file as input and output, and does without --shard and --stats")
+
+    from meta_spliceai.experiments.predict.in_pieces import executor_of, run_in_pieces
+
+    arguments = [str(context.info_name)]
+    for name, one in given:
+        value = context.params.get(name)
+        if name in ("out", "resume") or value is None:
+            continue
+        for text in value if isinstance(value, list | tuple) else [value]:
+            arguments += [] if one.param_type_name == "argument" else [one.opts[-1]]
+            arguments += [] if getattr(one, "is_flag", False) else [str(text)]
+    opened = executor_of(executor, ray_address, slurm or (), _say)
+    count, what = run_in_pieces(arguments, Path(source), Path(out), pieces, opened)
+    _say(f"{pieces:,} pieces, {count:,} {what}: {out}")
+    return True
+
+
 def merge(
     out: Annotated[
         Path,
@@ -281,4 +315,4 @@ def merge(
     from meta_spliceai.experiments.predict.output_files import merge_pieces
 
     records, what = merge_pieces(out, pieces)
-    typer.echo(f"{len(pieces):,} pieces, {records:,} {what}: {out}", err=True)
+    _say(f"{len(pieces):,} pieces, {records:,} {what}: {out}")
