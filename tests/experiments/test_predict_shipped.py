@@ -69,6 +69,20 @@ class ToyWithTool(Toy):
         }
 
 
+def interrupted(model: Toy, blocks: int) -> Toy:
+    """The model, interrupted at the block behind so many."""
+    asked, real = [0], model.values
+
+    def values(new: NewVariants, variants: pd.DataFrame) -> dict[str, Any]:
+        asked[0] += 1
+        if asked[0] > blocks:
+            raise KeyboardInterrupt
+        return real(new, variants)
+
+    model.values = values  # type: ignore[method-assign]
+    return model
+
+
 @pytest.fixture
 def inputs() -> Inputs:
     """A genome of A with a gene of an awkward name."""
@@ -180,18 +194,8 @@ def test_a_killed_prediction_goes_on_to_the_same_bytes(
     monkeypatch.setattr(text, "BLOCK_RECORDS", 20)
     source, out = many(tmp_path / "in.vcf"), tmp_path / "out.parquet"
     predict_file(Toy(), source, tmp_path / "whole.parquet", inputs)
-    dying, answered = Toy(), [0]
-    real = dying.values
-
-    def values(new: NewVariants, variants: pd.DataFrame) -> dict[str, Any]:
-        answered[0] += 1
-        if answered[0] > 5:
-            raise KeyboardInterrupt
-        return real(new, variants)
-
-    monkeypatch.setattr(dying, "values", values)
     with pytest.raises(KeyboardInterrupt):
-        predict_file(dying, source, out, inputs)
+        predict_file(interrupted(Toy(), 5), source, out, inputs)
     assert not out.exists()
     again, seen = Toy(), [0]
     ask = again.values
@@ -216,18 +220,8 @@ def test_alleles_with_a_tools_score_are_counted_over_blocks_and_an_interruption(
     expected = int(pd.read_csv(tmp_path / "whole.csv")["cadd.score"].notna().sum())
     assert whole.from_tools == {"cadd": expected}
     assert 50 < expected < whole.alleles_scored
-    dying, asked = ToyWithTool(known), [0]
-    real = dying.values
-
-    def values(new: NewVariants, variants: pd.DataFrame) -> dict[str, Any]:
-        asked[0] += 1
-        if asked[0] > 7:
-            raise KeyboardInterrupt
-        return real(new, variants)
-
-    monkeypatch.setattr(dying, "values", values)
     with pytest.raises(KeyboardInterrupt):
-        predict_file(dying, source, out, inputs)
+        predict_file(interrupted(ToyWithTool(known), 7), source, out, inputs)
     assert predict_file(ToyWithTool(known), source, out, inputs, resume=True).from_tools == {"cadd": expected}
 
 

@@ -110,14 +110,14 @@ KINDS = (
     "quantile-ensemble",
     "delta-magnitude",
 )
-"""Rows with data, networks, encoders, heads and procedures of every kind; all others run from the wheel or here in
-`tests/experiments/test_every_row.py`."""
+"""Rows that differ in data, network, encoder, head and procedure. All rows run in `test_installed_wheel.py` and in
+`test_every_row.py`, from what is installed there."""
 
 
 @pytest.mark.slow
 @pytest.mark.mirror
 @pytest.mark.quickstart
-def test_a_row_of_every_kind(bare: dict[str, str], tmp_path: Path, mirror: Path) -> None:
+def test_rows_of_several_kinds(bare: dict[str, str], tmp_path: Path, mirror: Path) -> None:
     packaged_data()
     rows = load_rows(own=None)
     wanted = [rows[name] for name in KINDS]

@@ -21,6 +21,7 @@ from meta_spliceai.experiments.execute.on_slurm import Slurm
 from meta_spliceai.experiments.execute.queue import Answer, Executor
 from meta_spliceai.experiments.predict.output_files import TABLE_SUFFIXES, VCF_SUFFIXES, merge_pieces
 from meta_spliceai.files import atomic_write, sha256_file
+from meta_spliceai.read_hostile import one_error
 
 PASSED_ON = ("META_SPLICEAI_", "OMP_NUM_THREADS", "PYTHONPATH")
 """Beginnings of environment variables that a piece gets from here; its machine has the others."""
@@ -90,7 +91,11 @@ def run_in_pieces(
     folder = out.absolute().with_name(f"{out.name}.pieces")
     made_by = {"arguments": [*arguments], "of": count, "input": sha256_file(source), "version": __version__}
     settings = folder / "pieces.json"
-    if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")) != made_by:
+    held = None
+    if settings.is_file():
+        with one_error(settings, f"delete {folder}"):
+            held = json.loads(settings.read_text(encoding="utf-8"))
+    if held not in (None, made_by):
         raise InputError(f"{folder} holds pieces of another command or input; delete it, or name another output")
     with atomic_write(settings) as handle:
         json.dump(made_by, handle)

@@ -350,7 +350,17 @@ def prepare(spec: ExperimentSpec, loaded: Loaded, device: str, callback: Callbac
         told = ", ".join(dict.fromkeys(f"{leak.count} {leak.check}" for leak in leaks))
         notes.insert(0, f"LEAKY SPLIT, allowed by split.allow_leaks: {told}")
     return Prepared(
-        *(loaded, table, chosen.coverage, scores, base, targets, splits, audits, windows, wide, tuple(notes)),
+        loaded,
+        table,
+        chosen.coverage,
+        scores,
+        base,
+        targets,
+        splits,
+        audits,
+        windows,
+        wide,
+        tuple(notes),
         beside=tuple((network, its_scores) for network, its_scores, _ in more),
         scored=tuple(now for _, _, now in found),
         trunk=None if reader is None else reader.base,
@@ -382,8 +392,17 @@ def _score(
     cache = ScoreCache.default()
     how = Computation(wanted.method, precision=wanted.precision)
     with callback.stage("base scores", len(table)) as advance:
-        steps, where = _Steps(advance), (table, loaded.genome, base, wanted.distance)
-        scores = score_variants(*where, annotation=loaded.annotation, cache=cache, how=how, progress=steps)
+        steps = _Steps(advance)
+        scores = score_variants(
+            table,
+            loaded.genome,
+            base,
+            wanted.distance,
+            annotation=loaded.annotation,
+            cache=cache,
+            how=how,
+            progress=steps,
+        )
     if not steps.scored:
         callback.say(f"all {len(table):,} base scores were in the cache ({cache.folder})")
     return base.identity, scores, steps.scored
@@ -402,8 +421,15 @@ def shipped_scores(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded) -> tup
     if not is_packaged(wanted):
         return None
     about = packaged_network()
-    sizes = about["digest"], about["flank"], about["networks"]
-    identity = BaseIdentity(about["network"], about["licence"], about["citation"], tuple(about["channels"]), *sizes)
+    identity = BaseIdentity(
+        about["network"],
+        about["licence"],
+        about["citation"],
+        tuple(about["channels"]),
+        about["digest"],
+        about["flank"],
+        about["networks"],
+    )
     keys = score_keys(table, loaded.genome, identity, wanted.distance, loaded.annotation)
     packed = _packed()
     if packed.digest != identity.digest or packed.distance != wanted.distance:

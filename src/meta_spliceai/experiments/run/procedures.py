@@ -105,7 +105,13 @@ def train_folds(job: Job) -> Trained:
 def _out_of_fold(
     splits: Sequence[Split], predictions: Sequence[Float32[np.ndarray, "n outputs"]]
 ) -> Float32[np.ndarray, "n outputs"]:
-    """Every row as the fold that tests it predicts it; rows that none tests, which are not evaluated, as the first."""
+    """Every row as the fold that tests it predicts it; rows that none tests, which are not evaluated, as the first.
+
+    Raises:
+        RunError: there are no folds.
+    """
+    if not predictions:
+        raise RunError("the split has no folds")
     whole = predictions[0].copy()
     for split, mine in zip(splits, predictions, strict=True):
         tested = split.indices("test")
@@ -253,7 +259,8 @@ def train_ensemble(job: Job) -> Trained:
         RunError: members that were trained on another split, or whose predictions mean different things.
     """
     ensemble = job.spec.ensemble
-    assert ensemble is not None  # noqa: S101 - the row's procedure is its ensemble
+    if ensemble is None:
+        raise RunError(f"row '{job.spec.id}' names no members")
     members = [job.run_member(row_id) for row_id in ensemble.members]
     each = [_predictions_of(member, job) for member in members]
     predictors = [Predictor.from_pretrained(member.path / MODEL) for member in members]
@@ -441,7 +448,8 @@ def fusion_columns(predictions: Float32[np.ndarray, "n 2"]) -> dict[str, Float32
 def _fit_fusion(job: Job, features: pd.DataFrame, split: Split, folder: Path) -> Fusion:
     """The fusion of one split: fitted and kept, or found where an interrupted run left it."""
     spec = job.spec
-    assert spec.fusion is not None  # noqa: S101 - the row's procedure is its fusion
+    if spec.fusion is None:
+        raise RunError(f"row '{spec.id}' names no base networks to fuse")
     if job.resume and (folder / "fusion.json").is_file():
         job.callback.say(f"{split.name} is finished already")
         return Fusion.load(folder)

@@ -226,7 +226,11 @@ class ScoreCache:
             with atomic_write(self.folder / f"{digest[:16]}-{distance}-{name}.npz", "wb") as handle:
                 decimals = np.array([-1 if digits is None else digits])
                 np.savez(
-                    handle, keys=np.array([list(key) for key in keys], np.uint8), ref=ref, alt=alt, digits=decimals
+                    handle,
+                    keys=np.frombuffer(joined, np.uint8).reshape(len(keys), -1),
+                    ref=ref,
+                    alt=alt,
+                    digits=decimals,
                 )
 
     def _read_block(self, path: Path, wanted: set[bytes], positions: int) -> dict[bytes, Entry]:
