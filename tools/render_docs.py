@@ -300,6 +300,7 @@ FILES = {
     "benchmark-base-layer": Path("benchmarks/results/base_layer_short.md"),
     "benchmark-construct-context": Path("benchmarks/results/construct_context.md"),
     "benchmark-learning": Path("benchmarks/results/learning.md"),
+    "benchmark-precomputed": Path("benchmarks/results/precomputed.md"),
     "benchmark-screen": Path("benchmarks/results/screen.md"),
     "benchmark-whole-genome": Path("benchmarks/results/whole_genome.md"),
 }

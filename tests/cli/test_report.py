@@ -27,7 +27,7 @@ def test_an_empty_folder_gives_a_site_beside_the_runs(tmp_path):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "site").write_text("mine")
-    result = invoke("--runs-dir", str(tmp_path), "--no-plan", "--out", str(tmp_path / "site"))
+    result = invoke("--runs-dir", str(tmp_path), "--no-plan", "--output", str(tmp_path / "site"))
     assert isinstance(result.exception, InputError)
     assert "the site is a folder of pages" in str(result.exception)
     assert (tmp_path / "site").read_text() == "mine"

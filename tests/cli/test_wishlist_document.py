@@ -23,11 +23,11 @@ def invoke(*arguments: str):
 def test_rendered_and_imported_again(tmp_path):
     document = tmp_path / "WISHLIST.md"
     runs = tmp_path / "runs"
-    assert invoke("render", "--out", str(document), "--runs-dir", str(runs)).exit_code == 0
+    assert invoke("render", "--output", str(document), "--runs-dir", str(runs)).exit_code == 0
     first = document.read_bytes()
-    assert invoke("render", "--out", str(document), "--runs-dir", str(runs)).exit_code == 0
+    assert invoke("render", "--output", str(document), "--runs-dir", str(runs)).exit_code == 0
     assert document.read_bytes() == first
-    result = invoke("import", str(document), "--out", str(tmp_path / "own"))
+    result = invoke("import", str(document), "--output", str(tmp_path / "own"))
     assert result.exit_code == 0, result.output
     assert "0 new, 0 changed" in result.output
     assert not (tmp_path / "own").exists()
@@ -36,7 +36,7 @@ def test_rendered_and_imported_again(tmp_path):
 def test_a_new_row_is_written_and_a_strange_one_named(tmp_path):
     document = tmp_path / "mine.md"
     document.write_text(NEW, encoding="utf-8")
-    result = invoke("import", str(document), "--out", str(tmp_path / "own"))
+    result = invoke("import", str(document), "--output", str(tmp_path / "own"))
     assert result.exit_code == 0, result.output
     assert "line 5: new: simplecnn-77nt" in result.output
     assert "line 6: not understood: names no model" in result.output
@@ -44,7 +44,7 @@ def test_a_new_row_is_written_and_a_strange_one_named(tmp_path):
     text = (tmp_path / "own" / "mine.yaml").read_text(encoding="utf-8")
     assert "window: 77" in text
     assert "starred: true" in text
-    again = invoke("import", str(document), "--out", str(tmp_path / "own"))
+    again = invoke("import", str(document), "--output", str(tmp_path / "own"))
     assert isinstance(again.exception, InputError)
     assert "--force" in str(again.exception)
 

@@ -282,7 +282,7 @@ def test_the_command_writes_an_encoder(tmp_path: Path) -> None:
     fasta.write_text("".join(f">chr{i}\n{''.join(rng.choice(list('ACGT'), 400))}\n" for i in (2, 3)))
     app = typer.Typer()
     app.command()(command.pretrain)
-    arguments = ["--out", tmp_path / "encoder", "--sequence", fasta, "--steps", 2, "--length", 64]
+    arguments = ["--output", tmp_path / "encoder", "--sequence", fasta, "--steps", 2, "--length", 64]
     done = CliRunner().invoke(app, [str(word) for word in arguments])
     assert done.exit_code == 0, done.output
     assert "step 2 of 2: " in done.output, "a log file gets a line at each look, as it has no progress bar"

@@ -22,7 +22,7 @@ def make(
         list[str] | None,
         typer.Option(metavar="ID", help="With --all: not this row, nor ensembles of it; may be repeated."),
     ] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file."), Writes()] = Path("bundle.zip"),
+    out: Annotated[Path, typer.Option("-o", "--output", help="The file."), Writes()] = Path("bundle.zip"),
     limit: Annotated[
         int | None, typer.Option(min=1, max=MOST_ROWS, metavar="N", help="N variants a row, drawn with its seed.")
     ] = None,

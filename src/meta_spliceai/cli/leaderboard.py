@@ -188,7 +188,7 @@ Plan = Annotated[bool, typer.Option("--plan/--no-plan", help="Ask the planner wh
 def report(
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="DIR", help="Folder for the site. Default: report beside the runs."),
+        typer.Option("-o", "--output", metavar="DIR", help="Folder for the site. Default: report beside the runs."),
         Writes(folder="*.html"),
     ] = None,
     runs_dir: RunsDir = None,
@@ -213,8 +213,8 @@ def report(
     [bold]Examples[/bold]
 
       meta-spliceai report --open
-      meta-spliceai report --runs-dir lab/runs --out site
-      meta-spliceai report --ledger results --out site
+      meta-spliceai report --runs-dir lab/runs -o site
+      meta-spliceai report --ledger results -o site
       meta-spliceai report --figure docs/images/quickstart.svg
     """
     from meta_spliceai.experiments.report.figure import write_figure

@@ -37,7 +37,7 @@ def predict(
     out: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", "--out", metavar="OUT", help="By suffix: .vcf, .vcf.gz, .tsv, .csv or .parquet."
+            "-o", "--output", metavar="OUT", help="By suffix: .vcf, .vcf.gz, .tsv, .csv or .parquet."
         ),
         Writes((".card.json", ".partial", ".partial.json", ".partial.lock", ".pieces")),
     ],

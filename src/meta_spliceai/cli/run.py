@@ -303,7 +303,7 @@ def launch(
         Path | None, typer.Option(help="This package's wheel (default: built from the checkout)."), Reads()
     ] = None,
     prices: Prices = None,
-    out: Annotated[Path, typer.Option(help="Where the job's YAML is written."), Writes()] = Path(
+    out: Annotated[Path, typer.Option("-o", "--output", help="Where the job's YAML is written."), Writes()] = Path(
         "meta-spliceai-job.yaml"
     ),
     runs_dir: RunsDir = None,

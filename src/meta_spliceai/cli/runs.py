@@ -262,7 +262,7 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="An archive (.tar.gz; default: RUN.tar.gz here) or a table (.csv, .json, .parquet)."
+            "-o", "--output", help="An archive (.tar.gz; default: RUN.tar.gz here) or a table (.csv, .json, .parquet)."
         ),
         Writes(),
     ] = None,
@@ -307,7 +307,7 @@ def export(
 
     if into is not None:
         if out is not None:
-            raise InputError("--into copies runs into a ledger and --out writes one file; give one of them")
+            raise InputError("--into copies runs into a ledger and --output writes one file; give one of them")
         for kept in keep_runs(workspace, names or (), into, weights=weights, predictions=predictions, labels=labels):
             typer.echo(f"{kept.run.path}: {kept.bytes / 1e6:.2f} MB, {len(kept.left_out)} files left behind")
         return
@@ -320,8 +320,8 @@ def export(
         typer.echo(str(write_table(runs_as_table(runs), out)))
         return
     if out is not None and not out.name.endswith((".tar.gz", ".tgz")):
-        raise InputError(f"--out {out}: write an archive as .tar.gz, a table as {', '.join(FORMATS)}")
+        raise InputError(f"-o {out}: write an archive as .tar.gz, a table as {', '.join(FORMATS)}")
     if names is None or len(names) != 1:
-        raise InputError("an archive holds one run; name it, or write a table of several with --out runs.csv")
+        raise InputError("an archive holds one run; name it, or write a table of several with -o runs.csv")
     run = workspace.find(names[0])
     typer.echo(str(export_run(run, out or Path(f"{run.name}.tar.gz"))))

@@ -231,7 +231,7 @@ def _ask(question: str, check: Callable[[str], Checked], default: str) -> Checke
 
 @group.command()
 def render(
-    out: Annotated[Path, typer.Option(help="The Markdown file to write."), Writes()] = DOCUMENT,
+    out: Annotated[Path, typer.Option("-o", "--output", help="The Markdown file to write."), Writes()] = DOCUMENT,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -244,7 +244,7 @@ def render(
     [bold]Examples[/bold]
 
       meta-spliceai wishlist render
-      meta-spliceai wishlist render --out docs/WISHLIST.md
+      meta-spliceai wishlist render -o docs/WISHLIST.md
     """
     from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices
     from meta_spliceai.experiments.spec.rows import load_rows
@@ -267,7 +267,7 @@ def import_(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the YAML files (default: ./wishlist, where rows are found)."),
+        typer.Option("-o", "--output", help="Folder for the YAML files (default: ./wishlist, where rows are found)."),
         Writes(folder="*.yaml"),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Write the rows that the catalogue knows already, too.")] = False,
@@ -282,7 +282,7 @@ def import_(
     [bold]Examples[/bold]
 
       meta-spliceai wishlist import GPU_EXPERIMENT_WISHLIST.md
-      meta-spliceai wishlist import OTHER.md --out lab/wishlist --all
+      meta-spliceai wishlist import OTHER.md -o lab/wishlist --all
     """
     from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
     from meta_spliceai.experiments.wishlist.add_row import write_rows

@@ -71,7 +71,7 @@ def build_report(
         InputError: `out` is a file, or its name is that of one page.
     """
     if out.suffix.lower() in (".html", ".htm") or (out.exists() and not out.is_dir()):
-        raise InputError(f"--out {out}: the site is a folder of pages; name a folder, whose {INDEX} is then opened")
+        raise InputError(f"-o {out}: the site is a folder of pages; name a folder, whose {INDEX} is then opened")
     rows = state_of_rows(load_rows(), workspace) if rows is None else rows
     site = _Site(out, live)
     site.made("assets/plotly.min.js", plotly.__version__, lambda page: site.write(page, get_plotlyjs()))

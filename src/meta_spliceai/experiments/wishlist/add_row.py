@@ -205,7 +205,7 @@ def write_rows(rows: Sequence[ExperimentSpec], folder: Path, replace: bool = Fal
     texts = {folder / name: text for name, text in rows_as_yaml(rows).items()}
     for path in texts:
         if path.exists() and not replace:
-            raise InputError(f"{path} is there already; write elsewhere with --out, or replace it with --force")
+            raise InputError(f"{path} is there already; write elsewhere with -o, or replace it with --force")
     for path, text in texts.items():
         with atomic_write(path) as handle:
             handle.write(text)
