@@ -9,7 +9,7 @@ PyTorch counts them, the share of the machine's matrix-product rate measured bes
 on CUDA), and peak memory (the process on a CPU, the device on CUDA).
 
 HyenaDNA rows use random weights: speed does not depend on them. Operations are counted as in a run's record (see
-`meta_layer.training_work`): products, convolutions and Fourier transforms, which PyTorch's own count leaves out. A
+`experiments.run.utilisation`): products, convolutions and Fourier transforms, which PyTorch's own count leaves out. A
 frozen encoder's features are computed before the clock starts; their time stands in a column of its own.
 
 Writes training.json and training.md (on CUDA training-cuda.json and .md) into the folder and prints the table. On two
@@ -38,7 +38,7 @@ import numpy as np
 import torch
 
 import long_context
-from meta_spliceai.experiments.run.utilisation import product_rate
+from meta_spliceai.experiments.run.utilisation import product_rate, training_operations
 from meta_spliceai.splice_engine.meta_layer.features import choose_device
 from meta_spliceai.splice_engine.meta_layer.models import (
     HyenaDNADeltaPredictor,
@@ -49,7 +49,6 @@ from meta_spliceai.splice_engine.meta_layer.models import (
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit
-from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
 from meta_spliceai.splice_engine.variants.table import Coverage
 
 HERE = Path(__file__).resolve().parent

@@ -24,8 +24,7 @@ from meta_spliceai.experiments.store.ledger import LEDGER
 from meta_spliceai.experiments.store.run_record import RunRecord
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.experiments.wishlist.document import read_wishlist
-from meta_spliceai.splice_engine.base_layer.packed_scores import read_packed_scores
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache, read_packed_scores
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings

@@ -25,8 +25,7 @@ from meta_spliceai.datasets import brca1_sge
 from meta_spliceai.errors import MetaSpliceAIError
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.ledger import Ledger
-from meta_spliceai.splice_engine.base_layer.packed_scores import write_packed_scores
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, Entry, ScoreCache
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, Entry, ScoreCache, write_packed_scores
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Totals
 from meta_spliceai.splice_engine.genome.packed import write_packed

@@ -128,6 +128,7 @@ def _write_many(folder: Path, first: int) -> None:
         assert set(cache.read([key], "d" * 64, 1)) == {key}
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_write_many, args=(tmp_path, first)) for first in (0, 20)]

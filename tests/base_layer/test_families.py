@@ -74,6 +74,7 @@ def test_openspliceai_equals_the_published_networks(mirror: Path, contig: str) -
     assert "GPL" in model.licence
 
 
+@pytest.mark.slow
 @pytest.mark.mirror
 @pytest.mark.parametrize("contig", ["chr1", "chr2"])
 def test_pangolin_equals_the_published_networks(mirror: Path, contig: str) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from meta_spliceai.errors import IntegrityError
-from meta_spliceai.splice_engine.base_layer.packed_scores import unpack_scores, write_packed_scores
-from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache
+from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache, unpack_scores, write_packed_scores
 
 DIGEST = "ab" * 32
 

@@ -82,6 +82,7 @@ def test_members_with_other_heads_are_refused_with_what_each_answers(
         run_experiment(rows["toy-both"], workspace, "cpu", rows=rows)
 
 
+@pytest.mark.slow
 def test_weights_of_quantile_rows_are_fitted_to_the_middle_quantile_with_its_direction(
     toy_values: dict[str, Any], workspace: Workspace
 ) -> None:

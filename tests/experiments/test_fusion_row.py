@@ -203,6 +203,7 @@ def new_variants(path: Path, start: int, end: int) -> NewVariants:
     return NewVariants(*read_variants(path, None), toy.genome, device="cpu")
 
 
+@pytest.mark.slow
 def test_another_tools_score_is_learned_from_and_its_gaps_are_said(
     run: RunDirectory, with_tool: WithTool, tmp_path: Path
 ) -> None:

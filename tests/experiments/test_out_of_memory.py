@@ -45,6 +45,7 @@ def test_out_of_memory_names_the_batch_that_fits_and_that_one_does(
     assert outcome.run.state() == "finished"
 
 
+@pytest.mark.slow
 def test_where_not_even_one_row_fits_it_is_said(
     toy_row: ExperimentSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

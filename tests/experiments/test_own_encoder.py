@@ -19,6 +19,7 @@ from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
+@pytest.mark.slow
 def test_a_row_with_an_own_encoder_names_it_and_stays_open(
     toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from tests.conftest import RunCli
 
 
+@pytest.mark.slow
 def test_quickstart_ends_with_a_leaderboard_and_a_page_and_uses_what_is_there(
     tmp_path: Path,
     catalogue: dict[str, ExperimentSpec],

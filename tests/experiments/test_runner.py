@@ -383,6 +383,7 @@ def test_every_row_is_answered_by_the_fold_that_did_not_see_it(folded: RunDirect
         assert not np.allclose(predictions["toy-row.signed"][~tested], again[~tested], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_interrupted_cross_validation_keeps_its_finished_folds(
     toy_row: ExperimentSpec,
     workspace: Workspace,
@@ -452,6 +453,7 @@ def test_an_ensemble_of_members_with_other_splits_is_refused(
         run_experiment(rows["toy-both"], workspace, "cpu", rows=rows)
 
 
+@pytest.mark.slow
 def test_members_follow_the_ensembles_own_changes(workspace: Workspace, with_ensemble: Rows) -> None:
     both = run_experiment(change(with_ensemble["toy-both"], ["data.rows=160"]), workspace, "cpu", rows=with_ensemble)
     assert both.run is not None

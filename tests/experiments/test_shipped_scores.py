@@ -78,6 +78,7 @@ def test_what_did_not_travel_needs_the_networks_and_names_the_extra(
         _score(WANTED.model_copy(update={"distance": 40}), some, loaded, "cpu", Silent())
 
 
+@pytest.mark.slow
 def test_they_are_what_the_networks_give(loaded: Loaded) -> None:
     if importlib.util.find_spec("cispliceai") is None:
         pytest.skip("the extra cispliceai is not installed")

@@ -58,6 +58,7 @@ def kept_runs(workspace: Workspace, row: str) -> tuple[Any, list[Any]]:
     return client, [one for one in client.search_runs([experiment.experiment_id]) if one.data.tags["row"] == row]
 
 
+@pytest.mark.slow
 @needs_mlflow
 def test_mlflow_holds_what_the_run_directory_holds(toy_row: ExperimentSpec, tracked: Workspace) -> None:
     done = run(toy_row, tracked, "mlflow", price_per_hour=3600.0)

@@ -114,6 +114,7 @@ def test_new_variants_are_predicted_as_in_the_run(
         )
 
 
+@pytest.mark.slow
 def test_a_fusion_sees_the_trunk_at_both_sites_and_the_variant(
     folder: Path, toy_values: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -22,13 +22,14 @@ from meta_spliceai.experiments.run.utilisation import (
     product_rate,
     put_together,
     rate_here,
+    step_work,
     told_of,
+    without_numbers,
 )
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.training import FitReport
-from meta_spliceai.splice_engine.meta_layer.training_work import step_work, without_numbers
 from tests.conftest import RunCli
 
 LIMIT = 2e12
@@ -70,6 +71,7 @@ def test_a_run_states_its_share(toy_row: ExperimentSpec, cold_workspace: Workspa
     assert entry["work"] == record["work"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known_limit")
 def test_scores_from_the_cache_are_no_work_of_the_run(toy_row: ExperimentSpec, workspace: Workspace) -> None:
     ran(toy_row, workspace)
@@ -80,6 +82,7 @@ def test_scores_from_the_cache_are_no_work_of_the_run(toy_row: ExperimentSpec, w
     assert more["base scores"]["gflop"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known_limit")
 def test_folds_are_put_together(toy_row: ExperimentSpec, workspace: Workspace) -> None:
     record = ran(change(toy_row, ["split.folds=3"]), workspace).record()
@@ -89,6 +92,7 @@ def test_folds_are_put_together(toy_row: ExperimentSpec, workspace: Workspace) -
     assert record["work"]["training"]["gflop"] == pytest.approx(expected / 1e9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known_limit")
 def test_of_folds_side_by_side_no_share_is_stated(
     toy_row: ExperimentSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
@@ -101,6 +105,7 @@ def test_of_folds_side_by_side_no_share_is_stated(
     assert in_words(work).endswith("not stated: folds were trained side by side on one device")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known_limit")
 def test_a_clock_set_back_makes_no_folds_side_by_side(
     toy_row: ExperimentSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
@@ -196,6 +201,7 @@ def test_pieces_are_put_together_by_their_time() -> None:
     assert put_together([piece(1, 1, 2), not_counted("nobody did")])["gflop"] is None
 
 
+@pytest.mark.slow
 def test_what_was_not_counted_is_said(toy_values: dict[str, Any], cold_workspace: Workspace) -> None:
     trees = {"most_trees": 5, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}
     values = {key: value for key, value in toy_values.items() if key not in ("encoder", "training")}

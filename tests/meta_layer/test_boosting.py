@@ -10,7 +10,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.meta_layer.boosting import grow, trees_of
-from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import BoostingConfig
 from meta_spliceai.splice_engine.meta_layer.trees import Trees
 
 SMALL = BoostingConfig(most_trees=40, learning_rate=0.2, leaves=6, fewest_in_leaf=5, folds=3, seeds=2)

@@ -80,6 +80,7 @@ def test_only_the_opened_layers_change(toy_task: ToyTask, tmp_path: Path) -> Non
         assert any(changed) is (number == 0)
 
 
+@pytest.mark.slow
 def test_gradual_unfreezing_resumes_to_the_unbroken_result(toy_task: ToyTask, tmp_path: Path) -> None:
     config = TrainingConfig(epochs=4, batch_size=30, unfreeze_every=1, layer_decay=0.7, accumulate=2)
     whole = train(toy_task, tmp_path / "whole", config)

@@ -22,8 +22,8 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibr
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, predictions_frame
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, fit_fusion
-from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig, FusionConfig
 from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
+from meta_spliceai.splice_engine.meta_layer.settings import BoostingConfig, FusionConfig
 from meta_spliceai.splice_engine.variants.table import Windows, as_variant_table
 
 CONFIG = FusionConfig(
@@ -108,6 +108,7 @@ def test_the_fusion_beats_the_networks_own_site_and_the_interval_says_so() -> No
     assert calibration_error(predicted.score[sided], y.to_numpy()) < 0.06
 
 
+@pytest.mark.slow
 def test_each_part_adds_something() -> None:
     train, train_scores, train_windows = made(1500, 1)
     test, test_scores, test_windows = made(900, 2)

@@ -276,6 +276,7 @@ def test_a_pretrained_encoder_serves_as_weights_and_says_what_it_saw(corpus: Cor
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "hyenadna"
 
 
+@pytest.mark.slow
 def test_the_command_writes_an_encoder(tmp_path: Path) -> None:
     fasta = tmp_path / "genome.fa"
     rng = np.random.default_rng(1)

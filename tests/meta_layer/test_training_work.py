@@ -8,6 +8,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from meta_spliceai.experiments.run.utilisation import (
+    StepWork,
+    step_work,
+    training_operations,
+    without_numbers,
+)
 from meta_spliceai.splice_engine.meta_layer.models import (
     HyenaDNADeltaPredictor,
     QuantileEnsemble,
@@ -15,12 +21,6 @@ from meta_spliceai.splice_engine.meta_layer.models import (
     ValidatedDeltaPredictor,
 )
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.training_work import (
-    StepWork,
-    step_work,
-    training_operations,
-    without_numbers,
-)
 
 
 def hyena(**settings: Any) -> HyenaDNADeltaPredictor:
@@ -41,6 +41,7 @@ def test_a_step_is_counted_as_pytorch_counts_a_real_one(kind: Any) -> None:
     assert at(step_work(without_numbers(predictor)), 3) == counter.get_total_flops()
 
 
+@pytest.mark.slow
 def test_what_a_batch_shares_is_counted_once_for_it() -> None:
     shared = step_work(without_numbers(hyena())).once
     assert shared > 0  # the filters' networks and transforms
@@ -76,6 +77,7 @@ def test_it_does_not_matter_where_the_predictor_is(build: Any) -> None:
     assert step_work(without_numbers(build().to("meta"))) == here
 
 
+@pytest.mark.slow
 def test_every_member_of_a_quantile_ensemble_counts() -> None:
     one, three = (
         step_work(without_numbers(QuantileEnsemble(41, quantiles, "simple-cnn", hidden_dim=8)))

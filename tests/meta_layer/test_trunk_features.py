@@ -224,6 +224,7 @@ def test_the_sites_reach_the_answer(windows: TrunkWindows) -> None:
     assert (at_sites == 0).all()
 
 
+@pytest.mark.slow
 def test_256_variants_are_memorised(windows: TrunkWindows, table: pd.DataFrame, tmp_path: Path) -> None:
     """Training AUROC of at least 0.99 within 200 steps, on labels that are pure chance, at the settings of the
     catalogue's rows."""

@@ -36,9 +36,7 @@ def predict(
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "-o", "--output", metavar="OUT", help="By suffix: .vcf, .vcf.gz, .tsv, .csv or .parquet."
-        ),
+        typer.Option("-o", "--output", metavar="OUT", help="By suffix: .vcf, .vcf.gz, .tsv, .csv or .parquet."),
         Writes((".card.json", ".partial", ".partial.json", ".partial.lock", ".pieces")),
     ],
     model: Annotated[

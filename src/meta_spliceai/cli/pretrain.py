@@ -19,7 +19,9 @@ REGIONS = "regions"
 def pretrain(
     out: Annotated[
         Path,
-        typer.Option("-o", "--output", help="Folder for the encoder (usable as --set encoder.settings.weights=FOLDER)."),
+        typer.Option(
+            "-o", "--output", help="Folder for the encoder (usable as --set encoder.settings.weights=FOLDER)."
+        ),
         Writes(folder="*"),
     ],
     sequence: Annotated[

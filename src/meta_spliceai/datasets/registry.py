@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -120,6 +121,19 @@ class DataSet:
         return (inspect.getdoc(self.label_rule) or "").partition("\nArgs:")[0].strip()
 
 
+READERS = {
+    "brca1-sge": "brca1_sge",
+    "cispliceai-validated": "cispliceai_validated",
+    "deep-intronic": "deep_intronic",
+    "mapsy": "mapsy",
+    "mfass": "mfass",
+    "packaged-human": "packaged_human",
+    "splicevardb": "splicevardb",
+    "splicevardb-open": "splicevardb",
+    "wt1-exon5": "wt1_exon5",
+}
+"""Data sets by name, and the module that makes each known; it is imported when the data set is asked for."""
+
 _DATASETS: dict[str, DataSet] = {}
 
 
@@ -136,10 +150,12 @@ def register(dataset: DataSet) -> DataSet:
 
 def get(name: str) -> DataSet:
     """The data set of that name; InputError with the nearest names where there is none."""
+    if name not in _DATASETS and name in READERS:
+        importlib.import_module(f"meta_spliceai.datasets.{READERS[name]}")
     if name not in _DATASETS:
         raise unknown_value("data set", name, names())
     return _DATASETS[name]
 
 
 def names() -> list[str]:
-    return sorted(_DATASETS)
+    return sorted({*READERS, *_DATASETS})

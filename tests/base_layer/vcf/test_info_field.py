@@ -86,6 +86,7 @@ def test_a_value_at_a_rounding_border_is_not_sure(border: float) -> None:
     assert sure(border + 3 * NOISE)
 
 
+@pytest.mark.slow
 def test_sure_texts_withstand_noise_and_unsure_ones_exist() -> None:
     random = np.random.default_rng(0)
     field = FIELDS["spliceai"]

@@ -108,6 +108,7 @@ def test_scores_and_positions_are_those_of_spliceais_command(
         assert compare(entries(out), expected[f"{setting}_M{int(mask)}"]) == compared
 
 
+@pytest.mark.slow
 def test_a_few_variants_of_either_strand_are_those_of_spliceais_command(
     toy_files: dict[str, Path], mirror: Path, tmp_path: Path
 ) -> None:

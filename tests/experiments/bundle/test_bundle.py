@@ -70,6 +70,7 @@ def test_a_run_from_a_bundle_is_the_run_from_the_sources(
     assert again.reused
 
 
+@pytest.mark.slow
 def test_an_ensemble_s_members_come_along(rows: Rows, bundle: Path, workspace: Workspace, no_sources: None) -> None:
     opened = use_bundle(bundle)
     outcome = run_experiment(opened.rows["toy-pair"], workspace, "cpu", rows=opened.rows)

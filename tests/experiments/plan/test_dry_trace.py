@@ -96,6 +96,7 @@ def test_a_frozen_encoder_is_run_once_and_apart() -> None:
     assert not run(hyena).embedding
 
 
+@pytest.mark.slow
 def test_one_run_serves_every_batch_as_a_run_of_its_own_would(monkeypatch: pytest.MonkeyPatch) -> None:
     alike = run(hyena, cuda=True)
     for size in (4, 12):

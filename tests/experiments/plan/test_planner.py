@@ -35,7 +35,7 @@ from meta_spliceai.experiments.plan.run_work import (
 from meta_spliceai.experiments.spec.experiment import BaseSpec, ExperimentSpec, SplitSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
-from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import BoostingConfig
 
 
 def changed(spec: ExperimentSpec, **fields: Any) -> ExperimentSpec:

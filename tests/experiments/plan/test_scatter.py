@@ -151,6 +151,7 @@ def test_a_finished_row_is_measured_and_not_counted_again(
     assert made.hours == 0
 
 
+@pytest.mark.slow
 def test_memory_of_a_run_whose_process_had_run_others_is_neither_compared_nor_learned_from(
     two_runs: Workspace, planner: Planner, toy_row: ExperimentSpec, tmp_path: Path
 ) -> None:

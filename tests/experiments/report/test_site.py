@@ -299,6 +299,7 @@ def test_what_two_runs_are_compared_by(site):
     assert low < estimate < high
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text_on_every_page(tmp_path, small_screen, built):
     place = Workspace(tmp_path / "hostile")
     frame = small_screen.assign(background=HOSTILE, variant_id=HOSTILE + small_screen["variant_id"])

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from meta_spliceai.splice_engine.genome.sequence import encode
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import assay_source, kmers_and_position
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import count_kmers, kmer_changes
-from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import BoostingConfig
 from meta_spliceai.splice_engine.variants.table import Windows, as_variant_table
 
 SMALL = BoostingConfig(most_trees=30, learning_rate=0.2, leaves=6, fewest_in_leaf=5, folds=3, seeds=1)

@@ -50,6 +50,7 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return a, b, c
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_few_rows_are_learned_by_heart(kind: type[Head]) -> None:
     head, labels = new(kind), LABELS[kind]

@@ -29,9 +29,8 @@ from meta_spliceai.files import atomic_write, cache_dir, sha256_file
 from meta_spliceai.read_hostile import MALFORMED
 from meta_spliceai.resources.resolve import BUNDLE_INDEX as INDEX
 from meta_spliceai.resources.resolve import MIRROR_VARIABLE
-from meta_spliceai.splice_engine.base_layer.packed_scores import unpack_scores
 from meta_spliceai.splice_engine.base_layer.scores import BUNDLED as SCORES
-from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
+from meta_spliceai.splice_engine.base_layer.scores import ScoreCache, unpack_scores
 
 ROWS = "bundle/rows.json"
 FORMAT = 4

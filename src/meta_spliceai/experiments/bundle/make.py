@@ -31,9 +31,8 @@ from meta_spliceai.resources.resolve import BUNDLED as ENCODERS
 from meta_spliceai.resources.resolve import HUB_FILES, folder_at_hand
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
-from meta_spliceai.splice_engine.base_layer.packed_scores import DIGITS, write_packed_scores
 from meta_spliceai.splice_engine.base_layer.scores import BUNDLED as SCORES
-from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache
+from meta_spliceai.splice_engine.base_layer.scores import DIGITS, Entry, ScoreCache, write_packed_scores
 from meta_spliceai.splice_engine.base_layer.scoring import digest_in, score_keys
 from meta_spliceai.splice_engine.genome.packed import Interval
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import HUB, PUBLISHED

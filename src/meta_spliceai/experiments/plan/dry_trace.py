@@ -3,7 +3,7 @@
 The row's own predictor runs forward, backward and through the optimiser on fake tensors, which have shapes and no
 content. Activations, gradients, AdamW's moments and recomputation under gradient checkpointing are in the figures
 because they happen. Floating-point operations are PyTorch's own counts (`torch.utils.flop_counter`); Fourier
-transforms, which those leave out, come from `training_work`.
+transforms, which those leave out, come from `run.utilisation`.
 
 One run serves every batch size. It is made with a batch of so large a prime that no other dimension is a multiple of
 it: what grows with the batch is then divisible by it, what does not is not.
@@ -28,11 +28,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from meta_spliceai.experiments.run.utilisation import FOURIER, fourier_work
 from meta_spliceai.splice_engine.meta_layer.models.composition import BaseTrunk
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.trainer import parameter_groups, set_trained
-from meta_spliceai.splice_engine.meta_layer.training_work import FOURIER, fourier_work
 
 BATCH = 1_000_003
 """The prime that stands for the batch: larger than any window, so no other dimension is a multiple of it."""

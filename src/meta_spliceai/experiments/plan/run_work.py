@@ -28,7 +28,7 @@ from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_
 from meta_spliceai.splice_engine.base_layer.kernel_choice import measured_rate
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED
-from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import BoostingConfig
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 # Of machines.

@@ -21,8 +21,12 @@ from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, 
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
 from meta_spliceai.splice_engine.meta_layer.features import choose_device
-from meta_spliceai.splice_engine.meta_layer.fusion_features import predictor_features
-from meta_spliceai.splice_engine.meta_layer.shipped_predictor import DEFAULT, ShippedPredictor, load_shipped
+from meta_spliceai.splice_engine.meta_layer.shipped_predictor import (
+    DEFAULT,
+    ShippedPredictor,
+    load_shipped,
+    predictor_features,
+)
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
 
 IN_DOMAIN = "in"

@@ -33,8 +33,7 @@ from meta_spliceai.files import cache_dir
 from meta_spliceai.resources.registry import DESCRIPTION, SCORES
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel
-from meta_spliceai.splice_engine.base_layer.packed_scores import PackedScores, read_packed_scores
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, PackedScores, ScoreCache, read_packed_scores
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import SequenceSource

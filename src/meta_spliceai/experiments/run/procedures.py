@@ -29,6 +29,7 @@ from meta_spliceai.experiments.run.utilisation import (
     not_counted,
     put_together,
     rate_here,
+    training_operations,
     utilisation,
 )
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
@@ -51,7 +52,6 @@ from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, predict
 from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, precision_of, try_step
-from meta_spliceai.splice_engine.meta_layer.training_work import training_operations
 from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
 from meta_spliceai.splice_engine.variants.splits import Split
 from meta_spliceai.splice_engine.variants.table import Windows

@@ -14,8 +14,14 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from pydantic_core import ErrorDetails
 
 from meta_spliceai.errors import InputError, shown
-from meta_spliceai.splice_engine.meta_layer.fusion_config import FusionConfig
-from meta_spliceai.splice_engine.meta_layer.settings import MEMBERS, TRUNK, Bounded, TrainingConfig, TrunkConfig
+from meta_spliceai.splice_engine.meta_layer.settings import (
+    MEMBERS,
+    TRUNK,
+    Bounded,
+    FusionConfig,
+    TrainingConfig,
+    TrunkConfig,
+)
 
 
 class Block(Bounded):

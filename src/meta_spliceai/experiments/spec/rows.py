@@ -26,8 +26,7 @@ from meta_spliceai.experiments.spec.experiment import (
     parse_spec,
 )
 from meta_spliceai.resources.registry import DESCRIPTION
-from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
-from meta_spliceai.splice_engine.meta_layer.settings import TRUNK
+from meta_spliceai.splice_engine.meta_layer.settings import TRUNK, BoostingConfig
 
 OWN_FOLDER = Path("wishlist")
 """A user's own rows, `./wishlist/*.yaml`, laid over the packaged ones."""

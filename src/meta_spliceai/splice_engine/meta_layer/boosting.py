@@ -14,7 +14,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import BoostingConfig
 from meta_spliceai.splice_engine.meta_layer.trees import OF_A_NODE, Rows, Table, Trees
 
 Model: TypeAlias = HistGradientBoostingClassifier | HistGradientBoostingRegressor

@@ -25,7 +25,7 @@ from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.boosting import grow
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, fit_calibration
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, Scores, binary_labels, training_labels
-from meta_spliceai.splice_engine.meta_layer.fusion_config import FusionConfig
+from meta_spliceai.splice_engine.meta_layer.settings import FusionConfig
 from meta_spliceai.splice_engine.meta_layer.trees import Trees
 
 ARRAYS = "fusion.npz"

@@ -9,11 +9,10 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window, site_probabilities
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, site_probabilities
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import REGIONS, kmer_changes, position_features
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkData, trunk_columns
-from meta_spliceai.splice_engine.meta_layer.shipped_predictor import LEAST_DELTA, LINEAR, OF_NETWORK, POSITION
 from meta_spliceai.splice_engine.variants.table import Windows
 
 SITES = ("acceptor", "donor")
@@ -150,22 +149,3 @@ def _profile(
 def _log_odds(p: Float[np.ndarray, " *shape"]) -> Float[np.ndarray, " *shape"]:
     kept = np.clip(p, NEAR_CERTAIN, 1 - NEAR_CERTAIN)
     return np.log(kept) - np.log1p(-kept)
-
-
-def predictor_features(
-    table: pd.DataFrame, base: Sequence[BaseScores], annotation: GeneAnnotation | None = None
-) -> pd.DataFrame:
-    """What a predictor of the package reads (see `shipped_predictor`): POSITION, and OF_NETWORK of each network, as
-    `feature_names` calls them; NaN where an own site or an exon is not known."""
-    found = fusion_features(table, base, annotation=annotation)
-    features = {name: found[name] for name in POSITION}
-    for scores in base:
-        name = scores.model
-        kept = np.clip(np.abs(max_window(scores)).astype(np.float64), LEAST_DELTA, 1 - LEAST_DELTA)
-        odds = np.log(kept) - np.log1p(-kept)
-        spread = sum(found[f"{name}: spread of log-odds {site}"] for site in ("acceptor", "donor"))
-        made = {LINEAR[0]: odds, LINEAR[1]: np.maximum(odds + 3, 0), LINEAR[2]: np.log(spread + LEAST_DELTA)}
-        for feature in OF_NETWORK:
-            one = f"{name}: {feature}"
-            features[one] = made[feature] if feature in made else found[one]
-    return pd.DataFrame(features)

@@ -23,7 +23,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     training_labels,
     unsigned,
 )
-from meta_spliceai.splice_engine.meta_layer.fusion_config import BoostingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import BoostingConfig
 from meta_spliceai.splice_engine.variants.table import Windows
 
 PREVALENCE = Scorer("prevalence", "baseline", "the same for every variant: what knowing nothing gives", "probability")
