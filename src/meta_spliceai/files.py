@@ -9,12 +9,15 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from meta_spliceai.errors import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 try:
     import fcntl
@@ -72,6 +75,45 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+TABLE_SUFFIXES = (".tsv", ".csv", ".parquet")
+
+
+@contextmanager
+def whole_table(path: Path, note: Mapping[str, str] | None = None) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """A function that adds a frame's rows to a table, which appears when the block ends without an error.
+
+    Args:
+        path: one of TABLE_SUFFIXES says the format.
+        note: what a Parquet file says of itself beside its columns; the other formats have no place for it.
+
+    Raises:
+        RunError: as `whole_file`.
+    """
+    if path.suffix.lower() != ".parquet":
+        separator = "\t" if path.suffix.lower() == ".tsv" else ","
+        with atomic_write(path) as handle:
+
+            def add(frame: pd.DataFrame) -> None:
+                frame.to_csv(handle, sep=separator, index=False, header=not handle.tell(), float_format="%.6g")
+
+            yield add
+        return
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with whole_file(path) as temporary, ExitStack() as opened:
+        writers: list[parquet.ParquetWriter] = []
+
+        def add_group(frame: pd.DataFrame) -> None:
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            if not writers:
+                schema = table.schema.with_metadata({**(table.schema.metadata or {}), **(note or {})})
+                writers.append(opened.enter_context(parquet.ParquetWriter(temporary, schema)))
+            writers[0].write_table(table.cast(writers[0].schema))
+
+        yield add_group
 
 
 def _locked_file(path: Path) -> tuple[int, Path]:

@@ -228,6 +228,22 @@ def test_a_figure_is_drawn_and_the_same_each_time(
         assert re.search(r">\s*300\s*<", text)
 
 
+@pytest.mark.parametrize(("gene", "ends"), [("UP", "5′3′"), ("DOWN", "3′5′")])
+def test_a_figure_has_reference_letters_and_the_transcripts_ends(
+    genome: MemoryGenome, annotation: GeneAnnotation, tmp_path: Path, gene: str, ends: str
+) -> None:
+    stretch = stretch_of_region("chr1:590-610", annotation, gene)
+    table = all_changes(stretch, genome, KINDS, stretch.start, stretch.end).assign(delta=0.1)
+    out = tmp_path / "map.svg"
+    saturation.draw(table, stretch, "toy", out)
+    drawn = ElementTree.parse(out).getroot().iter()  # noqa: S314 (our own file)
+    texts = ["".join(one.itertext()).strip() for one in drawn if one.tag.endswith("text")]
+    letters = [one for one in texts if one in set("ACGT")]
+    known = SEQUENCE[589:600] + SEQUENCE[601:610]  # 601 is N
+    assert letters[-len(known) :] == list(known)
+    assert "".join(one for one in texts if "′" in one) == ends
+
+
 def test_long_stretches_say_how_many_bases_a_column_is(
     drawn: tuple[pd.DataFrame, saturation.Stretch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,8 @@ from meta_spliceai.splice_engine.base_layer import scoring
 from meta_spliceai.splice_engine.base_layer.families import OPENSPLICEAI, module_names
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.vcf import score_file, text
-from meta_spliceai.splice_engine.base_layer.vcf.info_field import Reason
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS, Reason
+from meta_spliceai.splice_engine.base_layer.vcf.table import write_table
 
 LENGTH = 8000
 SMALL_BLOCKS = (
@@ -295,7 +296,59 @@ def test_shards_are_merged_to_the_bytes_of_one_run(bench: Bench, tmp_path: Path)
     bench.fails("--shard", "1/3", "-o", tmp_path / "p.vcf", saying="--shard needs a file", stdin=source.read_bytes())
 
 
-@pytest.mark.parametrize("kind", ["vcf", "vcf.gz"])
+@pytest.mark.parametrize("kind", ["tsv", "csv", "parquet"])
+def test_a_table_has_a_row_for_each_entry_of_the_vcf(bench: Bench, scored: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / f"out.{kind}"
+    done = bench.run(bench.vcf(60), "-o", out)
+    assert done.returncode == 0, done.stderr.decode()
+    read = {"tsv": lambda: pd.read_csv(out, sep="\t"), "csv": lambda: pd.read_csv(out)}
+    table = read.get(kind, lambda: pd.read_parquet(out))()
+    told = [line.split("\t") for line in records(scored.read_text())]
+    expected = []
+    for chrom, pos, name, ref, alt, _, _, info, *_ in told:
+        own = info.split(";")[-1]
+        _, gene, *values = own.partition("=")[2].split("|")
+        scores = [float(value) for value in values] if own.startswith("OpenSpliceAI=") else [None] * 8
+        reason = values[0].replace("_", " ") if "unscored" in own else None
+        expected.append((chrom, int(pos), name, ref, alt, gene or None, *scores, reason))
+    names = ["DS_AG", "DS_AL", "DS_DG", "DS_DL", "DP_AG", "DP_AL", "DP_DG", "DP_DL"]
+    assert list(table) == ["chrom", "pos", "id", "ref", "alt", "gene", *names, "reason"]
+    assert [tuple(row) for row in table.astype(object).where(table.notna(), None).itertuples(index=False)] == expected
+    assert 0 < table["reason"].notna().sum() < 60
+    assert table["DS_DL"].max() > 0
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_table_of_no_records_has_its_columns_and_pieces_are_no_tables(bench: Bench, tmp_path: Path) -> None:
+    out = tmp_path / "out.tsv"
+    assert bench.run(bench.vcf(0, "none.vcf"), "-o", out).returncode == 0
+    assert out.read_text().startswith("chrom\tpos\tid\tref\talt\tgene\tDS_AG")
+    assert out.read_text().count("\n") == 1
+    source = bench.vcf(5, "five.vcf")
+    bench.fails(source, "-o", tmp_path / "p.tsv", "--shard", "1/3", saying="a shard is written as a VCF")
+    pieces = ("--executor", "ray", "--pieces", "2")
+    bench.fails(source, "-o", tmp_path / "p.csv", *pieces, saying="a table is made by one process")
+    bench.fails(source, "-o", tmp_path / "p.xlsx", saying="p.xlsx: end the name in .vcf or")
+
+
+def test_names_that_info_cannot_hold_come_back_in_a_table(tmp_path: Path) -> None:
+    text = tmp_path / "scored.vcf"
+    text.write_text(
+        "##fileformat=VCFv4.2\n##INFO=<ID=Pangolin_source,Number=.,Type=String>\n"
+        "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+        "1\t7\t.\tA\tC,<DUP:X%2CY>\t.\t.\tPangolin=C|A%7CB|0.10|-0.20|3|-4,C|D|0.00|0.00|0|0;"
+        "Pangolin_source=precomputed,computed;Pangolin_unscored=<DUP:X%2CY>||symbolic_allele\n"
+    )
+    write_table(text, tmp_path / "out.csv", FIELDS["pangolin"])
+    assert (tmp_path / "out.csv").read_text().splitlines() == [
+        "chrom,pos,id,ref,alt,gene,DS_GAIN,DS_LOSS,DP_GAIN,DP_LOSS,reason,source",
+        "1,7,.,A,C,A|B,0.1,-0.2,3,-4,,precomputed",
+        "1,7,.,A,C,D,0,0,0,0,,computed",
+        '1,7,.,A,"<DUP:X,Y>",,,,,,symbolic allele,',
+    ]
+
+
+@pytest.mark.parametrize("kind", ["vcf", "vcf.gz", "csv"])
 def test_a_killed_process_resumes_to_the_same_bytes(bench: Bench, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "BLOCK_RECORDS", 50)
     source = bench.vcf(600, "many.vcf")
@@ -418,11 +471,12 @@ def test_a_missing_index_in_a_read_only_folder_is_asked_for(bench: Bench, tmp_pa
     bench.fails(source, "-o", tmp_path / "out2.vcf", "-R", sealed / "own.fa", saying="has no index")
 
 
-def test_saturate_writes_table_and_figure(bench: Bench, tmp_path: Path) -> None:
-    out, figure = tmp_path / "out.parquet", tmp_path / "map.png"
+@pytest.mark.parametrize("suffix", ["parquet", "tsv"])
+def test_saturate_writes_table_and_figure(bench: Bench, tmp_path: Path, suffix: str) -> None:
+    out, figure = tmp_path / f"out.{suffix}", tmp_path / "map.png"
     done = bench.run("--exon", "DOWN:2", "--around", "5", "--indels", "-o", out, "--figure", figure, command="saturate")
     assert done.returncode == 0, done.stderr.decode()
-    table = pd.read_parquet(out)
+    table = pd.read_parquet(out) if suffix == "parquet" else pd.read_csv(out, sep="\t")
     assert len(table) == 310 * 8
     assert sorted(set(table["site"])) == list(range(2996, 3306))
     assert table["delta"].abs().max() > 0.01
@@ -433,6 +487,7 @@ def test_saturate_writes_table_and_figure(bench: Bench, tmp_path: Path) -> None:
 def test_saturate_wants_one_stretch(bench: Bench, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     bench.fails("-o", out, command="saturate", saying="say what to saturate")
+    bench.fails("-o", tmp_path / "out.vcf", "--gene", "UP", command="saturate", saying="end the name in .tsv or .csv")
     bench.fails("-o", out, "--exon", "UP:1", "--gene", "UP", command="saturate", saying="say what to saturate")
     bench.fails("-o", out, "--gene", "UPP", command="saturate", saying="did you mean UP")
     bench.fails("-o", out, "--gene", "UP", "--figure", "map.pdf", command="saturate", saying="neither .png nor .svg")

@@ -11,10 +11,13 @@ import typer
 from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Threads, Writes
 from meta_spliceai.cli.score import announced_model, genome_of, refuse_suffix
 from meta_spliceai.errors import InputError
+from meta_spliceai.files import TABLE_SUFFIXES
 
 
 def saturate(
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (Parquet)."), Writes()],
+    out: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="Table: .tsv, .csv or .parquet."), Writes()
+    ],
     annotation: Annotation,
     reference: Reference = None,
     region: Annotated[str | None, typer.Option(metavar="CHR:START-END", help="1-based, both ends included.")] = None,
@@ -54,7 +57,7 @@ def saturate(
     from meta_spliceai.experiments.spec.parts import require_networks
     from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 
-    refuse_suffix(out, (".parquet",))
+    refuse_suffix(out, TABLE_SUFFIXES)
     if (region is not None) + (exon is not None) + (gene is not None and region is None) != 1:
         raise InputError("say what to saturate: one of --region CHR:START-END, --exon GENE:NUMBER, --gene NAME")
     reference = reference or genome_of(annotation)
@@ -87,7 +90,12 @@ def saturate(
     )
     typer.echo(f"{stretch.title}: {rows:,} changes in {out}", err=True)
     if figure is not None:
-        bases = draw(pd.read_parquet(out, columns=["site", "base", "delta"]), stretch, model.name, figure)
+        columns = ["site", "ref", "kind", "base", "delta"]
+        if out.suffix.lower() == ".parquet":
+            table = pd.read_parquet(out, columns=columns)
+        else:
+            table = pd.read_csv(out, sep="\t" if out.suffix.lower() == ".tsv" else ",", usecols=columns)
+        bases = draw(table, stretch, model.name, figure)
         note = f"; each column is the largest of {bases} bases" if bases > 1 else ""
         typer.echo(f"heat map in {figure}{note}", err=True)
 

@@ -29,6 +29,7 @@ from meta_spliceai.cli.options import (
     Writes,
 )
 from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.files import TABLE_SUFFIXES
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.network import BaseModel
@@ -93,7 +94,8 @@ def score(
 
     Each record comes out as it went in, in the same order, with one INFO entry
     more: SpliceAI=ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_DL.
-    An allele without a score has its reason under SpliceAI_unscored. OUT appears
+    An allele without a score has its reason under SpliceAI_unscored. An OUT that
+    ends in .tsv, .csv or .parquet is a table instead, a row an entry. OUT appears
     when it is whole; until then OUT.partial holds the finished blocks, and
     --resume goes on behind them.
 
@@ -101,6 +103,7 @@ def score(
 
       meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38
       meta-spliceai score in.vcf.gz -o out.vcf.gz -A grch38
+      meta-spliceai score in.vcf.gz -o out.tsv -R hg38.fa -A grch38
       meta-spliceai score in.vcf -o out.vcf -R hg38.fa -A genes.gtf.gz \\
           --base cispliceai --stats stats.json
       meta-spliceai score in.vcf.gz -o out.vcf.gz -R hg38.fa -A grch38 --resume
@@ -122,7 +125,10 @@ def score(
     cut = Cut.asked(regions, shard)
     special = Path(out).exists() and not Path(out).is_file()  # a pipe or a device, whose name says nothing
     if out != "-" and output_type is None and not special:
-        refuse_suffix(out, (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"), "or say the format with --output-type v|z|b")
+        known = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf", *TABLE_SUFFIXES)
+        refuse_suffix(out, known, "or say the format with --output-type v|z|b")
+    if executor is not None and str(out).lower().endswith(TABLE_SUFFIXES):
+        raise InputError(f"-o {out}: with --executor name a VCF or BCF; a table is made by one process")
     if run_by_executor(context, source, out):
         return
     reference = reference or genome_of(annotation)

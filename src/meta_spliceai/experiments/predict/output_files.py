@@ -13,13 +13,12 @@ from typing import Any
 from pydantic_core import to_json
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.files import atomic_write, whole_file
+from meta_spliceai.files import TABLE_SUFFIXES, atomic_write, whole_file
 from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.base_layer.vcf.pieces import Part, Piece, counted, in_order, merge_vcfs, require_count
 from meta_spliceai.splice_engine.variants.external_scores import require_scores
 
 VCF_SUFFIXES = (".vcf", ".vcf.gz")
-TABLE_SUFFIXES = (".tsv", ".csv", ".parquet")
 ROWS_A_GROUP = 100_000
 """Of a Parquet file."""
 

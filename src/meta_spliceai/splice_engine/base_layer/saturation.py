@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from meta_spliceai.colours import LOSS_TO_GAIN
 from meta_spliceai.errors import InputError, MissingPackageError, brief
-from meta_spliceai.files import atomic_write, whole_file
+from meta_spliceai.files import atomic_write, whole_table
 from meta_spliceai.splice_engine.base_layer.families import gain_and_loss
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR, BaseScores, max_window
@@ -56,6 +54,16 @@ class Stretch:
 
     def __len__(self) -> int:
         return self.end - self.start
+
+    @property
+    def left_end(self) -> str:
+        """Which end of the transcript lies to the left on the plus strand."""
+        return "5′" if self.gene.strand == "+" else "3′"
+
+    @property
+    def right_end(self) -> str:
+        """The other one."""
+        return "3′" if self.gene.strand == "+" else "5′"
 
 
 def stretch_of_region(text: str, annotation: GeneAnnotation, gene: str | None) -> Stretch:
@@ -172,35 +180,27 @@ def saturate(
     kinds: Sequence[str] = KINDS[:1],
     progress: Progress | None = None,
 ) -> int:
-    """Score every change (of `kinds`) of a stretch and write a Parquet file, a row a change, whole or not at all;
-    `progress` is told of (sites done, sites in all). Returns the rows written. Memory is bounded.
+    """Score every change (of `kinds`) of a stretch and write a table in the format of OUT's suffix, a row a change,
+    whole or not at all; `progress` is told of (sites done, sites in all). Returns the rows written. Memory is bounded.
 
     Raises:
         InputError: a stretch without any known base.
         RunError: the disk is full, or the folder cannot be written to.
     """
     alone = GeneAnnotation([stretch.gene], annotation.build, annotation.name)
-    writer: pq.ParquetWriter | None = None
+    note = {"model": model.name, "weights": model.digest, "licence": model.licence, "title": stretch.title}
     rows = 0
-    with whole_file(out) as temporary:
+    with whole_table(out, note) as write:
         for start, end in _pieces(stretch, distance, kinds):
             table = all_changes(stretch, genome, kinds, start, end)
             if len(table):
                 scores = score_variants(table, genome, model, distance, annotation=alone)
-                piece = pd.concat([table, numbers_of(scores, table)], axis=1).drop(columns="variant_id")
-                arrow = pa.Table.from_pandas(piece, preserve_index=False)
-                if writer is None:
-                    note = {"model": model.name, "weights": model.digest, "licence": model.licence}
-                    note["title"] = stretch.title
-                    schema = arrow.schema.with_metadata({**(arrow.schema.metadata or {}), **note})
-                    writer = pq.ParquetWriter(temporary, schema)
-                writer.write_table(arrow.cast(writer.schema))
+                write(pd.concat([table, numbers_of(scores, table)], axis=1).drop(columns="variant_id"))
                 rows += len(table)
             if progress is not None:
                 progress(end - stretch.start, len(stretch))
-        if writer is None:
+        if not rows:
             raise InputError(f"{stretch.title} has no known base in {genome.name}")
-        writer.close()
     return rows
 
 
@@ -227,7 +227,8 @@ def check_drawable(out: Path) -> str:
 
 
 def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> int:
-    """Draw the table that `saturate` wrote (its columns `site`, `base`, `delta`) into a .png or .svg file.
+    """Draw the table that `saturate` wrote (its columns `site`, `ref`, `kind`, `base`, `delta`) into a .png or .svg
+    file: a letter in the row of each reference base, and at the ends which is the transcript's 5′ end.
 
     Returns:
         Bases that one column stands for: 1, or more for a long stretch, of which the largest |Δ| is shown.
@@ -239,6 +240,8 @@ def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> i
     from matplotlib.figure import Figure
 
     values, names = matrix(table, stretch)
+    substituted = table[(table["kind"] == KINDS[0]) & table["ref"].isin(names)].drop_duplicates("site")
+    reference = list(zip(substituted["site"], substituted["ref"], strict=True))
     bases = math.ceil(values.shape[1] / _COLUMNS_AT_MOST)
     shown = pooled(values, bases)
     per_panel = _COLUMNS_A_PANEL if bases == 1 else 4 * _COLUMNS_A_PANEL
@@ -267,6 +270,13 @@ def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> i
                 ends = [start + 0.5, end + 0.5]
                 axis.plot(ends, [-0.9, -0.9], color="black", lw=3, solid_capstyle="butt", clip_on=True)
             axis.set_ylim(len(names) - 0.5, -1.3)
+            beside = {"transform": axis.get_yaxis_transform(), "va": "center"}
+            axis.text(0, -0.9, f"{stretch.left_end} ", ha="right", **beside)
+            axis.text(1, -0.9, f" {stretch.right_end}", ha="left", **beside)
+            if bases == 1:
+                for site, letter in reference:
+                    if edge < site < edge + per_panel:
+                        axis.text(site, names.index(letter), letter, ha="center", va="center", fontsize=5)
         axes[-1].set_xlabel(f"position on {brief(stretch.chrom)} (plus strand); black bars are exons")
         each = "" if bases == 1 else f"; each column is the largest |Δ| of {bases} bases"
         figure.suptitle(f"{brief(stretch.title)}: {brief(model_name)}{each}")

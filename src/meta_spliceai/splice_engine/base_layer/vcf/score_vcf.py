@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +19,7 @@ import torch
 
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError, RunError, unknown_value
-from meta_spliceai.files import place_of
+from meta_spliceai.files import TABLE_SUFFIXES, place_of
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
@@ -28,6 +29,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, take
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.reader import check_convertible, open_variants, reopened, to_bcf
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, score_stream
+from meta_spliceai.splice_engine.base_layer.vcf.table import write_table
 from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -39,6 +41,9 @@ STREAM = "-"
 
 OUTPUT_TYPES = ("v", "z", "b")
 """VCF text, bgzipped VCF, BCF."""
+
+TABLE = "t"
+"""What an output is whose name ends in one of TABLE_SUFFIXES."""
 
 MISMATCHES_TO_WARN = 0.05
 
@@ -104,7 +109,7 @@ def one_thread() -> Iterator[None]:
 
 
 def output_type_of(out: str, given: str | None) -> str:
-    """v (VCF), z (bgzipped VCF) or b (BCF): as given, else by the file's name, else v.
+    """v (VCF), z (bgzipped VCF) or b (BCF): as given, else by the file's name, which may also say TABLE, else v.
 
     Raises:
         InputError: another letter.
@@ -114,6 +119,8 @@ def output_type_of(out: str, given: str | None) -> str:
             raise unknown_value("output type", given, OUTPUT_TYPES, "--output-type")
         return given
     name = Path(out).name.lower()
+    if name.endswith(TABLE_SUFFIXES):
+        return TABLE
     return "b" if name.endswith(".bcf") else "z" if name.endswith((".gz", ".bgz")) else "v"
 
 
@@ -131,7 +138,8 @@ def score_vcf(
 
     Args:
         source: path of a VCF, gzipped or bgzipped VCF or BCF; "-" for standard input.
-        out: path of the output; "-" for standard output. A file appears only when it is whole.
+        out: path of the output; "-" for standard output. A file appears only when it is whole; one of TABLE_SUFFIXES
+            makes it a table (see `write_table`).
         reference: FASTA of the variants' build; its index is made if need be.
         annotation: "grch37", "grch38", or path of a table or GTF.
         model: the networks.
@@ -150,10 +158,12 @@ def score_vcf(
     to_stream = out == STREAM or (Path(out).exists() and not Path(out).is_file() and not Path(out).is_dir())
     if to_stream and options.resume:
         raise InputError("--resume needs a file to go on with; name it with -o FILE")
-    if options.cut.shard is not None and kind == "b":
+    if options.cut.shard is not None and kind in ("b", TABLE):
         raise InputError(
-            "a shard is written as a VCF: name it NAME.vcf.gz; merge then writes a BCF if OUT ends in .bcf"
+            f"-o {out}: a shard is written as a VCF: name it NAME.vcf.gz; merge then writes a BCF if OUT ends in .bcf"
         )
+    if to_stream and kind == TABLE:
+        raise InputError(f"-o {out}: a table is written into a file, not into a pipe or device")
     if not 1 <= settings.distance <= 4999:
         raise InputError(f"--distance {settings.distance} is outside 1 to 4999")
     for read in (source, str(reference), f"{reference}.fai", annotation, *map(str, options.precomputed)):
@@ -180,9 +190,11 @@ def score_vcf(
         else:
             identity = _identity(variants, model, settings, genes, reference, kind) | {"piece": " ".join(piece)}
             identity |= {f"table {path.name}": _state(path) for path in options.precomputed}
-            with Unfinished(Path(out)) as partial:
-                taken_over = fill(variants, scorer, partial, kind != "v", provenance, identity, options.resume, report)
-                partial.put_in_place(to_bcf if kind == "b" else None)
+            with Unfinished(Path(out)) as unfinished:
+                packed, resume = kind in ("z", "b"), options.resume
+                taken_over = fill(variants, scorer, unfinished, packed, provenance, identity, resume, report)
+                finish = {"b": to_bcf, TABLE: partial(write_table, info=field)}
+                unfinished.put_in_place(finish.get(kind))
     account = _account(scorer, model, genes, source, out, reference, taken_over, time.monotonic() - started)
     return {**account, "piece": piece, "precision_check": networks.check}
 
