@@ -40,8 +40,7 @@ from meta_spliceai.splice_engine.meta_layer.boosting import trees_of
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, plan_resamples, rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_labels
-from meta_spliceai.splice_engine.meta_layer.fusion_features import predictor_features
-from meta_spliceai.splice_engine.meta_layer.shipped_predictor import RISING, linear_columns
+from meta_spliceai.splice_engine.meta_layer.shipped_predictor import RISING, linear_columns, predictor_features
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "src/meta_spliceai/splice_engine/meta_layer/shipped"
@@ -59,7 +58,12 @@ SOURCES = {
 """Where a variant was measured; one of several sources counts for the first of them."""
 USERS = list(SOURCES).index("CI-SpliceAI validated")
 """The source that a user's variants count for: no reporter assay, and variants of disease genes wherever they lie."""
-NETWORKS: dict[str, list[int] | None] = {"cispliceai": None, "spliceai": None, "pangolin": [0, 3, 6, 9]}
+NETWORKS: dict[str, list[int] | None] = {
+    "cispliceai": None,
+    "spliceai": None,
+    "pangolin": [0, 3, 6, 9],
+    "openspliceai": None,
+}
 """Base networks by name, with the members that are run: of Pangolin one a tissue."""
 PREDICTORS = {
     "fusion": ("spliceai", "pangolin"),
@@ -67,6 +71,8 @@ PREDICTORS = {
     "fusion-open": ("cispliceai", "pangolin"),
     "fusion-cispliceai": ("cispliceai",),
 }
+CONSIDERED = {"fusion-open and OpenSpliceAI": ("cispliceai", "openspliceai", "pangolin")}
+"""What was evaluated as the predictors were, and is not shipped: five more networks, and no lower log loss."""
 CHOSEN = "chosen on the other chromosomes"
 Rows = np.ndarray
 
@@ -219,19 +225,21 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="make these alone")
     parser.add_argument("--render", action="store_true", help="make none, write the page")
     given = parser.parse_args()
-    if unknown := set(given.names) - set(PREDICTORS):
-        parser.error(f"no predictor {', '.join(sorted(unknown))}; there are {', '.join(PREDICTORS)}")
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if given.render or given.names else {}
+    if unknown := set(given.names) - {*PREDICTORS, *CONSIDERED}:
+        parser.error(f"no predictor {', '.join(sorted(unknown))}; there are {', '.join([*PREDICTORS, *CONSIDERED])}")
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if given.render or given.names else {"predictors": {}}
     if not given.render:
-        results |= made(given.names or list(PREDICTORS))
-    results = {name: results[name] for name in PREDICTORS}
+        predictors, results["networks"] = made(given.names or [*PREDICTORS, *CONSIDERED])
+        for kind, known in (("predictors", PREDICTORS), ("considered", CONSIDERED)):
+            every = results.get(kind, {}) | predictors
+            results[kind] = {name: every[name] for name in known if name in every}
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     explored = json.loads(EXPLORED.read_text(encoding="utf-8"))
     RESULTS.with_suffix(".md").write_text(rendered(results, explored), encoding="utf-8")
 
 
-def made(names: list[str]) -> dict[str, Any]:
-    """Predictors written into the package, and what is known of each."""
+def made(names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is known of predictors, those of PREDICTORS written into the package; and the AUPRC of each network alone."""
     loaded = load_dataset("splicevardb-open")
     y = binary_labels(loaded.variants)
     table = loaded.variants[~np.isnan(y)].reset_index(drop=True)
@@ -244,13 +252,23 @@ def made(names: list[str]) -> dict[str, Any]:
     }
     networks = {name: np.abs(max_window(one)).astype(np.float64) for name, one in scores.items()}
     results: dict[str, Any] = {}
+    y = y[~np.isnan(y)]
+    source = source_of(table)
+    alone = {
+        name: {
+            view: round(float(average_precision_score(y[mask], delta[mask])), 4)
+            for view, mask in views_of(source).items()
+        }
+        for name, delta in networks.items()
+    }
     licences = {name: model.licence for name, model in models.items()}
     for name in names:
-        used = PREDICTORS[name]
-        data = data_of(table, y[~np.isnan(y)], [scores[one] for one in used], loaded.annotation)
+        used = (PREDICTORS | CONSIDERED)[name]
+        data = data_of(table, y, [scores[one] for one in used], loaded.annotation)
         results[name] = evaluated(data, networks, used)
-        ship(name, data, results[name], licences)
-    return results
+        if name in PREDICTORS:
+            ship(name, data, results[name], licences)
+    return results, alone
 
 
 def data_of(table: pd.DataFrame, y: Rows, base: list[BaseScores], annotation: Any) -> Data:
@@ -271,6 +289,11 @@ def source_of(table: pd.DataFrame) -> Rows:
     if (found < 0).any():
         raise SystemExit(f"an unknown source: {table['source'][found < 0].iloc[0]}")
     return found
+
+
+def views_of(source: Rows) -> dict[str, Rows]:
+    """Which rows a table's line is of: all, and those of each source."""
+    return {"pooled": np.ones(len(source), bool)} | {name: source == number for number, name in enumerate(SOURCES)}
 
 
 def loss_of(odds: Rows, data: Data, rows: Rows) -> float:
@@ -301,8 +324,7 @@ def evaluated(data: Data, networks: dict[str, Rows], used: tuple[str, ...]) -> d
         losses = {name: loss_of(odds[block], data, data.block != block) for name, odds in pairs.items()}
         best.append(min(losses, key=losses.__getitem__))
     held[CHOSEN] = np.choose(data.block, [held[name] for name in best])
-    views = {"pooled": np.ones(len(data.y), bool)}
-    views |= {name: data.source == number for number, name in enumerate(SOURCES)}
+    views = views_of(data.source)
     tried = {
         name: {view: compare(expit(odds), networks, data, mask) for view, mask in views.items()}
         for name, odds in held.items()
@@ -402,7 +424,7 @@ def card_of(name: str, found: dict[str, Any], licences: dict[str, str]) -> dict[
 def rendered(results: dict[str, Any], explored: list[dict[str, Any]]) -> str:
     lines = ["# The predictors that travel with the package", "",
              "Rendered by `tools/make_predictors.py` from `predictors.json`.", "", *summary(results)]  # fmt: skip
-    for name, found in results.items():
+    for name, found in results["predictors"].items():
         card = card_of(name, found, dict.fromkeys(NETWORKS, ""))
         lines += [f"## {name}", "", f"{card['training_data']}. {card['split']}.", "", *bars(found), ""]
         lines += ["<details><summary>Every way of fitting that was tried</summary>", ""]
@@ -456,13 +478,37 @@ def summary(results: dict[str, Any]) -> list[str]:
              "chromosomes held out in turn, and how many of the ten bars hold:", "",
              f"| predictor | networks | {' | '.join(['pooled', *SOURCES])} | calibration error, pooled | bars held |",
              f"| --- | --- |{' --- |' * (len(SOURCES) + 3)}"]  # fmt: skip
-    for name, found in results.items():
+    for name, found in (results["predictors"] | results["considered"]).items():
         views = found["tried"][CHOSEN]
         cells = [f"{one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" for one in views.values()]
         held = sum(line.count("**holds**") for line in bars(found))
         error = f"{views['pooled']['calibration_error']:.3f}"
-        lines += [f"| {name} | {', '.join(found['networks'])} | {' | '.join(cells)} | {error} | {held} of 10 |"]
-    return [*lines, ""]
+        shipped = "" if name in PREDICTORS else " (not shipped)"
+        lines += [
+            f"| {name}{shipped} | {', '.join(found['networks'])} | {' | '.join(cells)} | {error} | {held} of 10 |"
+        ]
+    lines += ["", "AUPRC of each network's max abs Δ alone:", "", f"| network | {' | '.join(['pooled', *SOURCES])} |",
+              f"| --- |{' --- |' * (len(SOURCES) + 1)}"]  # fmt: skip
+    for name, reached in results["networks"].items():
+        lines += [f"| {name} | {' | '.join(f'{auprc:.3f}' for auprc in reached.values())} |"]
+    return [*lines, "", "Where the bar on a difference does not hold:", "", *misses(results), ""]
+
+
+def misses(results: dict[str, Any]) -> list[str]:
+    """For each difference whose bar does not hold, what the networks reach that the predictor reads."""
+    lines = []
+    for name, found in results["predictors"].items():
+        for view, one in found["tried"][CHOSEN].items():
+            if one["low"] > 0 if view == "pooled" else one["low"] >= -0.01:
+                continue
+            text = (
+                f"- {name}, {view}: {one['auprc']:.3f} beside {one['network_auprc']:.3f} of {one['network']}, which it "
+            )
+            reached = {network: results["networks"][network][view] for network in found["networks"]}
+            best = max(reached, key=reached.__getitem__)
+            reads = f"does not read; the best that it reads, {best}, has {reached[best]:.3f} alone"
+            lines.append(text + ("reads" if one["network"] in reached else reads))
+    return lines
 
 
 def bars(found: dict[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ def test_the_page_is_rendered_from_the_kept_numbers() -> None:
     spec.loader.exec_module(tool)
     results = json.loads(tool.RESULTS.read_text(encoding="utf-8"))
     explored = json.loads(tool.EXPLORED.read_text(encoding="utf-8"))
-    assert sorted(results) == names()
-    for name, found in results.items():
+    assert sorted(results["predictors"]) == names()
+    for name, found in results["predictors"].items():
         assert load_shipped(name).card["metrics"] == found["tried"][tool.CHOSEN]
     assert tool.RESULTS.with_suffix(".md").read_text(encoding="utf-8") == tool.rendered(results, explored)
