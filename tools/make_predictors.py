@@ -239,7 +239,7 @@ def main() -> None:
 
 
 def made(names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is known of predictors, those of PREDICTORS written into the package; and the AUPRC of each network alone."""
+    """What is known of predictors, of which PREDICTORS are written into the package; AUPRC of each network alone."""
     loaded = load_dataset("splicevardb-open")
     y = binary_labels(loaded.variants)
     table = loaded.variants[~np.isnan(y)].reset_index(drop=True)

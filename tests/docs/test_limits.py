@@ -10,7 +10,7 @@ from meta_spliceai.errors import LONGEST_MESSAGE
 from meta_spliceai.experiments.bundle import archive
 from meta_spliceai.experiments.report import serve
 from meta_spliceai.experiments.spec.rows import MOST_VALUES
-from meta_spliceai.splice_engine.base_layer.vcf import score_file, text
+from meta_spliceai.splice_engine.base_layer.vcf import info_field, text
 from meta_spliceai.splice_engine.genome import packed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "limits.md"
@@ -26,7 +26,7 @@ def test_the_page_of_limits_says_what_the_code_does() -> None:
     rows += [
         f"| {_size(text.LARGEST_HEADER)}, {text.MOST_HEADER_LINES:,} lines |",
         f"| {text.MOST_ALTERNATIVES:,}, as many",
-        f"| {score_file.LONGEST_ALTERNATIVE:,} bases;",
+        f"| {info_field.LONGEST_ALTERNATIVE:,} bases;",
         f"| {_size(read_hostile.LONGEST_LINE)} |",
         f"| {brca1_sge.MOST_ROWS:,} rows, {brca1_sge.MOST_COLUMNS} columns |",
         f"| {packed.MOST_BASES:,} |",

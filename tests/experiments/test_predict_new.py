@@ -15,11 +15,12 @@ from meta_spliceai.cli import main
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.experiments.predict.predict_new import NewVariants, RunModel, predict_all
-from meta_spliceai.experiments.predict.read_variants import NO_STRAND, NOT_BASES, read_variants
+from meta_spliceai.experiments.predict.read_variants import NO_STRAND, read_variants
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import parse_spec
 from meta_spliceai.experiments.spec.rows import as_smoke, change
 from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import Reason
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.variants.alleles import MISMATCH
 
@@ -77,7 +78,7 @@ def test_answers_are_those_of_the_run_and_every_other_allele_has_a_reason(
     )
     found = predicted.table
     assert len(found) == 30
-    assert found["reason"][3] == NOT_BASES
+    assert found["reason"][3] == Reason.SYMBOLIC
     assert found["reason"][7] == MISMATCH
     assert predicted.coverage.examples[MISMATCH][0].startswith("row 8: allele 8 (")
     assert found["reason"][9] == NO_STRAND
@@ -152,9 +153,9 @@ def test_a_vcf_is_read_allele_by_allele(tmp_path: Path) -> None:
     )
     alleles, variants = read_variants(path, None)
     assert list(alleles["alt"]) == ["C", "G", "*", "."]
-    assert list(alleles["ref"][:2]) == ["A", "A"]
+    assert list(alleles["ref"][:2]) == ["a", "a"]  # as they stand
     assert list(alleles["variant_id"]) == ["rs7", "rs7", "", ""]
-    assert list(alleles["reason"]) == [NO_STRAND, NO_STRAND, NOT_BASES, NOT_BASES]
+    assert list(alleles["reason"]) == [NO_STRAND, NO_STRAND, Reason.SPANNING, Reason.NO_ALTERNATIVE]
     assert variants.empty
 
 
@@ -163,7 +164,11 @@ def test_a_vcf_is_read_allele_by_allele(tmp_path: Path) -> None:
     [
         ("chrom\tpos\tref\nchr1\t5\tA\n", InputError, "column alt missing; found chrom, pos, ref"),
         ("chrom,pos,ref,alt\nchr1,5,A,C\nchr1,five,A,C\n", InputError, "line 3: pos 'five' is no position"),
-        ("chrom,pos,ref,alt,strand\nchr1,5,A,C,plus\n", InputError, "row 1: strand 'plus' is neither"),
+        (
+            "chrom,pos,ref,alt,strand\nchr1,5,A,C,plus\n",
+            InputError,
+            r"bad.csv, row 1 \(without the header\): strand 'plus' is neither",
+        ),
         ("chrom,pos,ref,alt\n", InputError, "holds no variant"),
         ("\x00\xff", InputError, "missing"),
     ],

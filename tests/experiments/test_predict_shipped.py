@@ -14,11 +14,14 @@ import pytest
 import meta_spliceai
 from meta_spliceai.cli import main
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.experiments.predict import output_files, read_variants
+from meta_spliceai.experiments.predict import output_files, predict_shipped, read_variants
 from meta_spliceai.experiments.predict.output_files import check_output
 from meta_spliceai.experiments.predict.predict_new import NewVariants
+from meta_spliceai.experiments.predict.predict_shipped import LoadedPredictor
+from meta_spliceai.experiments.predict.read_variants import OTHER_GENE
 from meta_spliceai.experiments.predict.write_predictions import Inputs, predict_file
 from meta_spliceai.splice_engine.base_layer.vcf import pieces, text
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import Reason
 from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
@@ -133,9 +136,9 @@ def test_a_vcf_is_annotated_in_place(tmp_path: Path, inputs: Inputs) -> None:
     assert sum(line.startswith("##INFO=<ID=MSAI,") for line in lines) == 1
     first, second = (line.split("\t") for line in lines[-2:])
     entry = "|G%3B1|0.2500|0.0833|0.8357|in|donor_loss|-3"
-    assert first[7] == f"X=1;MSAI=C{entry},<DEL>|.|.|.|.|alleles_are_not_made_of_A%2C_C%2C_G%2C_T|.|."
+    assert first[7] == f"X=1;MSAI=C{entry},<DEL>|.|.|.|.|symbolic_allele|.|."
     assert first[9] == "1/2"
-    assert second[7] == "MSAI=.|.|.|.|.|alleles_are_not_made_of_A%2C_C%2C_G%2C_T|.|."
+    assert second[7] == "MSAI=.|.|.|.|.|no_alternative_allele|.|."
     assert (totals.records, totals.alleles, totals.alleles_scored) == (2, 3, 1)
     assert json.loads((tmp_path / "out.vcf.card.json").read_text()) == Toy().card
     assert sorted(one.name for one in tmp_path.iterdir()) == ["in.vcf", "out.vcf", "out.vcf.card.json"]
@@ -252,16 +255,118 @@ def test_a_tool_that_scored_nothing_at_all_is_an_error_of_the_whole_and_of_no_pi
 def test_an_input_of_which_nothing_can_be_predicted_leaves_nothing(tmp_path: Path, inputs: Inputs) -> None:
     source = tmp_path / "in.csv"
     source.write_text("chrom,pos,ref,alt\nchr3,50,A,C\n")
-    with pytest.raises(InputError, match="none of 1 alleles can be used: no gene"):
+    with pytest.raises(InputError, match="none of 1 alleles can be used: not in a gene"):
         predict_file(Toy(), source, tmp_path / "out.csv", inputs)
     source.write_text("chrom,pos,ref,alt\nchr8,50,A,C\n")
     genes = GeneAnnotation([Gene("H", "8", "+", 5, 800, ((5, 800),))], "toy", "toy")
     with pytest.raises(InputError, match="none of 1 alleles can be used: contig not in genome"):
         predict_file(Toy(), source, tmp_path / "out.csv", replace(inputs, annotation=genes))
-    source.write_text("chrom,pos,ref,alt\n")
-    with pytest.raises(InputError, match="holds no variant"):
-        predict_file(Toy(), source, tmp_path / "out.csv", inputs)
     assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("name", ["out.vcf", "out.csv", "out.parquet"])
+def test_an_input_without_records_gives_an_output_without_records(tmp_path: Path, inputs: Inputs, name: str) -> None:
+    source, out = tmp_path / "in.vcf", tmp_path / name
+    source.write_text(VCF[: VCF.index("chr2\t25")])
+    assert predict_file(Toy(), source, out, inputs).alleles == 0
+    if name == "out.vcf":
+        assert out.read_text().splitlines()[-1] == VCF.splitlines()[3]
+    else:
+        table = pd.read_csv(out) if name == "out.csv" else pd.read_parquet(out)
+        assert len(table) == 0
+        assert {"chrom", "pos", "p_altering", "reason"} <= set(table)
+
+
+def test_what_the_table_says_of_gene_and_strand_is_kept_or_is_the_reason(tmp_path: Path, inputs: Inputs) -> None:
+    genes = [
+        Gene("UP", "2", "+", 0, 900, ((100, 200), (700, 900))),
+        Gene("DOWN", "2", "-", 0, 900, ((400, 500), (700, 900))),
+    ]
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    rows = ["450,A,c,+,", "450,A,c,-,", "450,A,c,,", "450,A,c,,UP", "450,A,c,,OTHER", "450,A,c,-,UP", "5000,A,c,-,"]
+    source.write_text("chrom,pos,ref,alt,strand,gene\n" + "".join(f"2,{row}\n" for row in rows))
+    predict_file(Toy(), source, out, replace(inputs, annotation=GeneAnnotation(genes, "toy", "toy")))
+    table = pd.read_csv(out, keep_default_na=False)
+    assert list(table["alt"]) == ["c"] * 7  # as they stand in the file
+    assert list(zip(table["gene"], table["strand"], table["reason"], strict=True)) == [
+        ("UP", "+", ""),
+        ("DOWN", "-", ""),
+        ("DOWN", "-", ""),
+        ("UP", "+", ""),
+        ("OTHER", "", OTHER_GENE),
+        ("UP", "-", OTHER_GENE),
+        ("", "-", Reason.NOT_IN_GENE),
+    ]
+    assert (table["p_altering"] != "").tolist() == [True] * 4 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("chrom,pos,ref,alt,reason\n2,25,A,C,x\n", "column reason has the name of one that is added"),
+        ("chrom,pos,ref,alt,p_low\n2,25,A,C,x\n", "column p_low has the name of one that is added"),
+        ("chrom,pos,ref,alt,note,note\n2,25,A,C,x,y\n", "column note stands more than once"),
+        ("chrom,pos,ref,alt\n2,25,A\n", "line 2: 3 fields where the header has 4 columns"),
+        ("chrom,pos,ref,alt\n2,25,A,C,more\n", "line 2: 5 fields where the header has 4 columns"),
+    ],
+)
+def test_a_table_of_which_something_would_be_lost_is_refused(
+    tmp_path: Path, inputs: Inputs, text: str, words: str
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(text)
+    with pytest.raises(InputError, match=words):
+        predict_file(Toy(), source, tmp_path / "out.csv", inputs)
+
+
+def test_a_spreadsheets_byte_order_mark_and_names_in_utf8_are_read(tmp_path: Path, inputs: Inputs) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("\ufeffchrom,pos,ref,alt\n2,25,A,C\n", encoding="utf-8")
+    assert predict_file(Toy(), source, out, inputs).alleles_scored == 1
+    vcf = tmp_path / "in.vcf"
+    vcf.write_text(VCF.replace("rs1", "idä"), encoding="utf-8")
+    predict_file(Toy(), vcf, out, inputs)
+    assert pd.read_csv(out)["variant_id"][0] == "idä"
+
+
+def test_a_record_that_has_msai_without_a_declaration_is_named(tmp_path: Path, inputs: Inputs) -> None:
+    source = tmp_path / "in.vcf"
+    source.write_text(VCF.replace("X=1", "MSAI=old"))
+    with pytest.raises(InputError, match="line 5 has INFO MSAI already"):
+        predict_file(Toy(), source, tmp_path / "out.vcf", inputs)
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> LoadedPredictor:
+    """`load_predictor`'s, with a toy's numbers."""
+    monkeypatch.setattr(predict_shipped, "ShippedModel", lambda shipped, device: Toy())
+    return meta_spliceai.load_predictor()
+
+
+def test_a_table_in_memory_keeps_its_columns_and_index(loaded: LoadedPredictor, inputs: Inputs) -> None:
+    table = pd.DataFrame(
+        {"chrom": "2", "pos": [25.0, 26.0], "ref": "A", "alt": ["C", "a"], "patient": ["x", "y"]}, index=["p", "q"]
+    )
+    found = loaded.predict(table, inputs.genome, inputs.annotation)
+    assert list(found.index) == ["p", "q"]
+    assert list(found["patient"]) == ["x", "y"]
+    assert list(found["reason"]) == ["", "ref equals alt"]
+    for bad, shown in ((25.5, "25.5"), (np.nan, "nan"), ("a", "'a'")):
+        wrong = table.assign(pos=pd.Series([25, bad], index=["p", "q"], dtype=object))
+        with pytest.raises(InputError, match=f"row 2: pos {shown} is no position"):
+            loaded.predict(wrong, inputs.genome, inputs.annotation)
+    with pytest.raises(InputError, match="column p_low has the name"):
+        loaded.predict(table.assign(p_low=1), inputs.genome, inputs.annotation)
+
+
+def test_genes_of_another_build_are_refused(loaded: LoadedPredictor) -> None:
+    bases = "".join(np.random.default_rng(0).choice(list("ACGT"), 60_000))
+    genes = [
+        Gene(f"G{at}", "2", "+", at, at + 400, ((at, at + 100), (at + 300, at + 400))) for at in range(0, 50_000, 500)
+    ]
+    table = pd.DataFrame({"chrom": ["2"], "pos": [25], "ref": [bases[24]], "alt": ["C" if bases[24] != "C" else "G"]})
+    with pytest.raises(InputError, match="does not fit"):
+        loaded.predict(table, MemoryGenome({"chr2": bases}, "toy", "toy.fa"), GeneAnnotation(genes, "toy", "toy"))
 
 
 def test_a_suffix_that_says_no_format_is_refused_before_anything_is_computed(

@@ -120,10 +120,12 @@ def predict(
         return
 
     from meta_spliceai.datasets.human import human_annotation
-    from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
+    from meta_spliceai.splice_engine.genome.human_genome import AUTO, check_annotation, human_genome, needed_genome
 
     genes = None if annotation is None else human_annotation(build, annotation)
     genome = human_genome(build, needed_genome(build) if reference == AUTO else reference)
+    if genes is not None:
+        check_annotation(genes, genome)
 
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.experiments.predict.predict_new import Model, RunModel

@@ -209,7 +209,10 @@ def human_annotation(build: str, annotation: str | None = None) -> GeneAnnotatio
     build = build_name(build)
     genes = GeneAnnotation.named(annotation or build.lower(), build)
     if build_name(genes.build) != build:
-        raise InputError(f"the annotation {genes.name} is {genes.build}, but the variants are {build}")
+        raise InputError(
+            f"the annotation {genes.name} is {genes.build}, but the variants are {build}; give genes of that build, or "
+            "name the variants' build (--build)"
+        )
     return genes
 
 

@@ -227,7 +227,7 @@ def test_older_entries_are_refused_or_replaced(sequence: str, make_scorer: Make,
     row = ("chr1", 1500, sequence[1499], "N", "DP=3;SpliceAI=old;X")
     with pytest.raises(InputError, match="already declares INFO SpliceAI"):
         scored(write_vcf(row, header=old), make_scorer())
-    with pytest.raises(InputError, match=r"record 5 \(chr1:1500\) already has"):
+    with pytest.raises(InputError, match=r"line 5 \(chr1:1500\) already has"):
         scored(write_vcf(row), make_scorer())
     scorer = make_scorer(replace=True)
     gene_free = ("chr1", 500, sequence[499], "N", "SpliceAI=old")

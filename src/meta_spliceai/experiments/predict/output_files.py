@@ -40,7 +40,10 @@ def check_output(out: Path, source: Path, annotates: bool) -> None:
             f"-o {out}: the suffix says no format; use one of {', '.join((*VCF_SUFFIXES, *TABLE_SUFFIXES))}"
         )
     if not source.name.lower().endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
-        raise InputError(f"-o {out}: {source} is no VCF that could be annotated; name a table, as out.tsv")
+        raise InputError(
+            f"-o {out}: {source} is read as a table, because a VCF's name ends in .vcf, .vcf.gz, .vcf.bgz or .bcf; "
+            "rename it, or name a table, as out.tsv"
+        )
     if not annotates:
         raise InputError(f"-o {out}: a run's columns are a table's; name out.tsv, out.csv or out.parquet")
 
@@ -79,11 +82,12 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
         if card_of(pieces[0]).is_file():
             write_card(out, _card_and_piece(pieces[0])[0])
         return records, "records"
+    for path in pieces:
+        if path.suffix.lower() != out.suffix.lower():
+            raise InputError(f"{path} is no {out.suffix}, as {out} is; pieces and output have one format")
     cards = {path: _card_and_piece(path) for path in pieces}
     parts = []
     for path, (card, said) in cards.items():
-        if path.suffix.lower() != out.suffix.lower():
-            raise InputError(f"{path} is no {out.suffix}, as {out} is; pieces and output have one format")
         parts.append(Part(path, Piece.read(said["line"], card_of(path)), [json.dumps(card), _head_of(path)]))
     tables: list[tuple[Path, int]] = []
     predicted, from_tools = 0, Counter[str]()

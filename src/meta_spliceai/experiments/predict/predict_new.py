@@ -154,6 +154,16 @@ def predict_all(model: Model, new: NewVariants) -> Predicted:
     return predicted
 
 
+def require_free(columns: Sequence[str], model: Model, where: str) -> None:
+    """Refuse a table that has a column of a name that is added to it.
+
+    Raises:
+        InputError: it has one.
+    """
+    if taken := [name for name in columns if name in ("reason", *model.columns)]:
+        raise InputError(f"{where}: column {', '.join(taken)} has the name of one that is added; rename it")
+
+
 def require_one(alleles: int, left_out: Mapping[str, int]) -> None:
     """Refuse an input of which nothing can be predicted.
 
@@ -341,7 +351,7 @@ def with_tested_exon(variants: pd.DataFrame, annotation: GeneAnnotation | None) 
         return table
     table = table.copy()
     for place, row in table.iterrows():
-        exon = find_tested_exon(annotation, row["chrom"], int(row["pos"]), row["gene"])
+        exon = find_tested_exon(annotation, row["chrom"], int(row["pos"]), row["gene"], row["strand"])
         if isinstance(exon, str):
             continue
         if pd.isna(row["acceptor_pos"]) and pd.isna(row["donor_pos"]):

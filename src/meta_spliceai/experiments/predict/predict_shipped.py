@@ -11,13 +11,13 @@ import pandas as pd
 from jaxtyping import Int
 
 from meta_spliceai.datasets.human import human_annotation
-from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_all, with_tested_exon
+from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_all, require_free, with_tested_exon
 from meta_spliceai.experiments.predict.read_variants import usable_alleles
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome, needed_genome
+from meta_spliceai.splice_engine.genome.human_genome import AUTO, check_annotation, human_genome, needed_genome
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
 from meta_spliceai.splice_engine.meta_layer.features import choose_device
@@ -97,15 +97,19 @@ class LoadedPredictor:
             annotation: genes: "grch37", "grch38", a table or a GTF; by default the packaged table of the build.
 
         Raises:
-            InputError: a column is missing, or no variant is usable.
+            InputError: a column is missing or has the name of one that is added, a position that is none, or no variant
+                is usable; genes and genome are of different builds.
         """
         genes = annotation if isinstance(annotation, GeneAnnotation) else human_annotation(build, annotation)
         if isinstance(genome, str | Path):
             genome = human_genome(build, needed_genome(build) if str(genome) == AUTO else genome)
+        model = ShippedModel(self.shipped, device)
+        require_free(list(table), model, "table")
+        if isinstance(genes, GeneAnnotation):
+            check_annotation(genes, genome)
         alleles, variants = usable_alleles(table, genes, "table")
-        return predict_all(
-            ShippedModel(self.shipped, device), NewVariants(alleles, variants, genome, genes, device)
-        ).table
+        found = predict_all(model, NewVariants(alleles, variants, genome, genes, device)).table
+        return found.set_axis(table.index)
 
 
 def load_predictor(name: str = DEFAULT) -> LoadedPredictor:

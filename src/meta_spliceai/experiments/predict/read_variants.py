@@ -13,17 +13,19 @@ import pandas as pd
 
 from meta_spliceai.errors import InputError, shown
 from meta_spliceai.read_hostile import LARGEST_TABLE, LONGEST_LINE, one_error, text_lines
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import Reason, reason_of_allele
 from meta_spliceai.splice_engine.base_layer.vcf.reader import reopened
 from meta_spliceai.splice_engine.base_layer.vcf.text import BLOCK_RECORDS, Block, TextVariants
-from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, find_tested_exon
+from meta_spliceai.splice_engine.genome.annotation import NO_GENE, GeneAnnotation, find_tested_exon
 from meta_spliceai.splice_engine.variants.table import UNKNOWN, as_variant_table
 
 NEEDED = ("chrom", "pos", "ref", "alt")
 OPTIONAL = ("strand", "gene", "variant_id")
 SITES = ("acceptor_pos", "donor_pos")
-NOT_BASES = "alleles are not made of A, C, G, T"
 SAME = "ref equals alt"
 NO_STRAND = "no strand: give it in the table, or genes with --annotation"
+OTHER_GENE = "the gene named is not there in the annotation"
+OTHER_STRAND = "no gene there on the strand given"
 
 _VCF = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 
@@ -55,7 +57,7 @@ class TableVariants:
         rows: those that are still to be read.
 
     Raises:
-        InputError: no such file, a column that is missing or stands twice.
+        InputError: no such file, a column that is missing or stands twice, a line with more or fewer fields.
         IntegrityError: a truncated or damaged file.
     """
 
@@ -64,10 +66,12 @@ class TableVariants:
         self.rows = self._read(path)
         _, names = next(self.rows, (0, []))
         self.columns = [name.strip() for name in names]
+        if self.columns and self.columns[0].startswith("##fileformat=VCF"):
+            raise InputError(f"{path} is a VCF, whose name must end in {', '.join(_VCF)}; rename it")
         missing = [name for name in NEEDED if name not in self.columns]
         if missing:
             raise InputError(f"{path}: column {', '.join(missing)} missing; found {', '.join(self.columns)}")
-        twice = [name for name in (*NEEDED, *OPTIONAL, *SITES) if self.columns.count(name) > 1]
+        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
         if twice:
             raise InputError(f"{path}: column {', '.join(twice)} stands more than once; leave one of them")
 
@@ -78,7 +82,8 @@ class TableVariants:
             first = next(lines, None)
             if first is None:
                 return
-            yield 1, next(csv.reader([first], delimiter="\t" if "\t" in first else ","), [])
+            # Spreadsheets write a byte order mark before the first column's name.
+            yield 1, next(csv.reader([first.removeprefix("\ufeff")], delimiter="\t" if "\t" in first else ","), [])
             reader = csv.reader(lines, delimiter="\t" if "\t" in first else ",")
             yield from ((1 + reader.line_num, fields) for fields in reader if fields)
 
@@ -89,9 +94,8 @@ class TableVariants:
     def _placed(self, rows: Iterator[Row]) -> Iterator[tuple[Row, str, int, int]]:
         chrom, pos = self.columns.index("chrom"), self.columns.index("pos")
         for number, fields in rows:
-            if len(fields) <= max(chrom, pos) or not re.fullmatch(_POSITION, fields[pos]):
-                self.frame(TableBlock([(number, fields)]), 0)  # says what is wrong with its position
-                raise InputError(f"{self.name}, line {number}: fewer fields than the header has columns")
+            if len(fields) != len(self.columns) or not re.fullmatch(_POSITION, fields[pos]):
+                self.frame(TableBlock([(number, fields)]), 0)  # says what is wrong
             yield (number, fields), fields[chrom], int(fields[pos]), 1
 
     def blocks(self) -> Iterator[TableBlock]:
@@ -108,14 +112,12 @@ class TableVariants:
     def frame(self, block: TableBlock, first: int) -> pd.DataFrame:
         """The rows' alleles, numbered from `first` on."""
         numbers, index = [number for number, _ in block.rows], pd.RangeIndex(first, first + len(block))
-        frame = pd.DataFrame(
-            {
-                name: [fields[at] if at < len(fields) else "" for _, fields in block.rows]
-                for at, name in enumerate(self.columns)
-            },
-            index=index,
-            dtype=str,
-        )
+        for number, fields in block.rows:
+            if len(fields) != len(self.columns):
+                raise InputError(
+                    f"{self.name}, line {number}: {len(fields)} fields where the header has {len(self.columns)} columns"
+                )
+        frame = pd.DataFrame([fields for _, fields in block.rows], columns=self.columns, index=index, dtype=str)
         for name in OPTIONAL:
             if name not in frame:
                 frame[name] = ""
@@ -159,7 +161,7 @@ def alleles_of(
         return _with_reasons(source.frame(block, first), annotation, source.name)
     rows: list[tuple[str, int, str, str, str, str, str]] = []
     for record in block:
-        name = record.raw.split(b"\t", 3)[2].decode("latin-1")
+        name = record.raw.split(b"\t", 3)[2].decode("utf-8", "backslashreplace")
         # A record without alternative alleles (`.`) has nothing to predict, but it is accounted for.
         given = "" if name == "." else name
         rows.extend((record.chrom, record.pos, record.ref, alt, "", "", given) for alt in record.alts or (".",))
@@ -205,8 +207,18 @@ def usable_alleles(
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
         raise InputError(f"{where}: column {', '.join(missing)} missing" if missing else f"{where} holds no variant")
-    kept = [name for name in (*NEEDED, *OPTIONAL, *SITES) if name in table]
-    alleles = table[kept].reset_index(drop=True)
+    alleles = table.reset_index(drop=True)
+    for name in ("pos", *(site for site in SITES if site in table)):
+        numbers = pd.to_numeric(alleles[name], errors="coerce")
+        good = (numbers >= 1) & (numbers % 1 == 0)
+        if name != "pos":
+            good |= alleles[name].isna() | (alleles[name].astype(str).str.strip() == "")
+        if not good.all():
+            place = int(good.to_numpy().argmin())
+            value = shown(alleles[name].iloc[place])
+            raise InputError(f"{where}, row {place + 1}: {name} {value} is no position (a whole number, 1-based)")
+        alleles[name] = numbers.astype("Int64")
+    alleles["pos"] = alleles["pos"].astype("int64")
     for name in ("chrom", "ref", "alt", *OPTIONAL):
         alleles[name] = alleles[name].fillna("").astype(str) if name in alleles else ""
     return _with_reasons(alleles, annotation, where)
@@ -215,18 +227,29 @@ def usable_alleles(
 def _with_reasons(
     alleles: pd.DataFrame, annotation: GeneAnnotation | None, where: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    alleles["ref"], alleles["alt"] = alleles["ref"].str.upper(), alleles["alt"].str.upper()
-    alleles["reason"] = ""
-    bases = alleles["ref"].str.fullmatch("[ACGT]+") & alleles["alt"].str.fullmatch("[ACGT]+")
-    alleles.loc[~bases, "reason"] = NOT_BASES
-    alleles.loc[bases & (alleles["ref"] == alleles["alt"]), "reason"] = SAME
-    _find_strands(alleles, annotation)
+    alleles["reason"] = [_reason_of(ref, alt) for ref, alt in zip(alleles["ref"], alleles["alt"], strict=True)]
+    _find_strands(alleles, annotation, where)
     return alleles, _usable(alleles, where)
+
+
+def _reason_of(ref: str, alt: str) -> str:
+    """Why an allele cannot be predicted whatever the gene, in the words of `score`; or ""."""
+    if alt == ".":
+        return Reason.NO_ALTERNATIVE
+    if not re.fullmatch("[ACGT]+", ref, re.IGNORECASE):
+        return Reason.BAD_REFERENCE
+    if reason := reason_of_allele(alt):
+        return reason
+    if "N" in alt.upper():
+        return Reason.BAD_ALLELE
+    return SAME if ref.upper() == alt.upper() else ""
 
 
 def _usable(alleles: pd.DataFrame, where: str) -> pd.DataFrame:
     good = alleles[alleles["reason"] == ""]
     frame = good[["chrom", "pos", "ref", "alt", "strand", "gene"]].assign(
+        ref=good["ref"].str.upper(),
+        alt=good["alt"].str.upper(),
         variant_id=[f"allele {row + 1}" for row in good.index],
         classification=UNKNOWN,
         source=where,
@@ -240,32 +263,37 @@ def _usable(alleles: pd.DataFrame, where: str) -> pd.DataFrame:
     return as_variant_table(frame, where)
 
 
-def _find_strands(alleles: pd.DataFrame, annotation: GeneAnnotation | None) -> None:
-    """Fill in strand, gene and, where there is no strand, the reason."""
+def _find_strands(alleles: pd.DataFrame, annotation: GeneAnnotation | None, where: str) -> None:
+    """Fill in strand, gene and, where there is none of them, the reason.
+
+    Raises:
+        InputError: a strand that is neither + nor -.
+    """
+    wrong = alleles.index[~alleles["strand"].isin(("+", "-", ""))]
+    if len(wrong):
+        value = alleles["strand"][wrong[0]]
+        raise InputError(f"{where}, row {wrong[0] + 1} (without the header): strand {shown(value)} is neither + nor -")
     found = [
-        (strand, gene, reason) if reason else _strand_of(number, chrom, int(pos), strand, gene, annotation)
-        for number, chrom, pos, strand, gene, reason in zip(
-            alleles.index + 1,
-            *(alleles[name] for name in ("chrom", "pos", "strand", "gene", "reason")),
-            strict=True,
+        (strand, gene, reason) if reason else _gene_of(chrom, int(pos), strand, gene, annotation)
+        for chrom, pos, strand, gene, reason in zip(
+            *(alleles[name] for name in ("chrom", "pos", "strand", "gene", "reason")), strict=True
         )
     ]
     for place, name in enumerate(("strand", "gene", "reason")):
         alleles[name] = [values[place] for values in found]
 
 
-def _strand_of(
-    number: int, chrom: str, pos: int, strand: str, gene: str, annotation: GeneAnnotation | None
-) -> tuple[str, str, str]:
-    """Strand, gene and the reason why there is no strand (empty where there is one)."""
-    if strand in ("+", "-"):
-        return strand, gene, ""
-    if strand:
-        raise InputError(f"row {number}: strand '{strand}' is neither + nor -")
+def _gene_of(chrom: str, pos: int, strand: str, gene: str, annotation: GeneAnnotation | None) -> tuple[str, str, str]:
+    """Strand, gene, and the reason why they are not known (empty where they are)."""
     if annotation is None:
-        return strand, gene, NO_STRAND
-    exon = find_tested_exon(annotation, chrom, pos, gene)
-    return (strand, gene, exon) if isinstance(exon, str) else (exon.gene.strand, exon.gene.name, "")
+        return strand, gene, "" if strand else NO_STRAND
+    exon = find_tested_exon(annotation, chrom, pos, gene, strand)
+    if isinstance(exon, str):
+        elsewhere = strand and annotation.overlapping(chrom, pos)
+        return strand, gene, OTHER_STRAND if elsewhere else Reason.NOT_IN_GENE if exon == NO_GENE else exon
+    if gene not in ("", exon.gene.name):
+        return strand, gene, OTHER_GENE
+    return exon.gene.strand, exon.gene.name, ""
 
 
 _POSITION = "[1-9][0-9]{0,11}"

@@ -16,8 +16,15 @@ from pydantic_core import to_json
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.predict.output_files import VCF_SUFFIXES, as_parquet, write_card
-from meta_spliceai.experiments.predict.predict_new import Model, NewVariants, Predicted, predict_block, require_one
-from meta_spliceai.experiments.predict.read_variants import TableBlock, Variants, alleles_of, open_file
+from meta_spliceai.experiments.predict.predict_new import (
+    Model,
+    NewVariants,
+    Predicted,
+    predict_block,
+    require_free,
+    require_one,
+)
+from meta_spliceai.experiments.predict.read_variants import TableBlock, TableVariants, Variants, alleles_of, open_file
 from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
 from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, Rows, take
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextVariants, declared, info_safe
@@ -73,10 +80,8 @@ def predict_file(
         identity = {"model and input": hashlib.sha256(to_json(said)).hexdigest(), "annotation": genes}
         fill(variants, writer, unfinished, name.endswith(".vcf.gz"), piece, identity, resume, report)
         totals = writer.totals
-        if cut == WHOLE and not (totals.alleles_scored and all(totals.from_tools.values())):
+        if cut == WHOLE and totals.alleles and not (totals.alleles_scored and all(totals.from_tools.values())):
             unfinished.discard()
-            if not totals.alleles:
-                raise InputError(f"{source} holds no variant")
             require_one(totals.alleles, totals.unscored)
             require_scores(totals.from_tools, totals.alleles_scored)
         parquet = partial(as_parquet, columns=model.columns) if name.endswith(".parquet") else None
@@ -109,9 +114,11 @@ class PredictionWriter:
         """What stands before the first record.
 
         Raises:
-            InputError: the input declares MSAI already.
+            InputError: the input declares MSAI already, or a table has a column of a name that is added.
         """
         self._source = source
+        if isinstance(source, TableVariants):
+            require_free(source.columns, self._model, source.name)
         if not self._name.endswith(VCF_SUFFIXES):
             nothing = Block(source, [], []) if isinstance(source, TextVariants) else TableBlock([])
             return self._as_text(self._predicted(nothing).table, header=True)
@@ -140,6 +147,11 @@ class PredictionWriter:
         self._count(predicted, len(block))
         if isinstance(block, TableBlock) or not self._name.endswith(VCF_SUFFIXES):
             return self._as_text(predicted.table)
+        for record in block:
+            if record.has_info((KEY,)):
+                raise InputError(
+                    f"{block.variants.name}, line {record.number} has INFO {KEY} already; take it out first"
+                )
         entries = _entries(predicted.table)
         told = [(record, ",".join(next(entries) for _ in record.alts or (".",))) for record in block]
         return b"".join(record.with_info([(KEY, text)]) for record, text in told)

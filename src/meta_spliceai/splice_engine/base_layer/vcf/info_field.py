@@ -8,6 +8,7 @@ verdict whether noise up to `NOISE` could change its text; the few entries for w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,6 +23,9 @@ from meta_spliceai.splice_engine.genome.annotation import Gene
 
 NOISE = 1e-5
 """Largest difference between two ways of computing one value (the bound that the scoring methods are tested for)."""
+
+LONGEST_ALTERNATIVE = 10_000
+"""Bases; a longer allele has the reason "alternative too long"."""
 
 _SPLICEAI_COLUMNS = "ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_DL"
 _PANGOLIN_COLUMNS = "ALLELE|SYMBOL|DS_GAIN|DS_LOSS|DP_GAIN|DP_LOSS"
@@ -47,6 +51,21 @@ class Reason(StrEnum):
     DELINS = "several bases replaced by several"
     NEAR_END = "near contig end"
     LOWER_CASE = "lower-case reference"
+
+
+def reason_of_allele(alt: str) -> str:
+    """Why an allele cannot be scored whatever the gene, or ""."""
+    if alt == "*":
+        return Reason.SPANNING
+    if "<" in alt or ">" in alt:
+        return Reason.SYMBOLIC
+    if "[" in alt or "]" in alt or alt.startswith(".") or alt.endswith("."):
+        return Reason.BREAKEND
+    if not re.fullmatch(r"[ACGTN]+", alt, re.IGNORECASE):
+        return Reason.BAD_ALLELE
+    if len(alt) > LONGEST_ALTERNATIVE:
+        return Reason.ALLELE_TOO_LONG
+    return ""
 
 
 @dataclass(frozen=True)

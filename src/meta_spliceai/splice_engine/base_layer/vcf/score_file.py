@@ -19,16 +19,13 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
-from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Reason, Rendered
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Reason, Rendered, reason_of_allele
 from meta_spliceai.splice_engine.base_layer.vcf.pass_through import Passed, PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextRecord, TextVariants, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import EXAMPLES_KEPT, Report, Totals
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import SequenceSource, decode, encode
-
-LONGEST_ALTERNATIVE = 10_000
-"""Bases; a longer allele has the reason "alternative too long"."""
 
 _ROWS_AT_ONCE = 5_000_000
 """Positions (rows times window) scored in one call: bounds the memory that scores take."""
@@ -211,7 +208,7 @@ class FileScorer:
         held = plan.record.has_info(keys)
         if held and not self.settings.replace:
             raise InputError(
-                f"record {plan.record.number} ({plan.record.chrom}:{plan.record.pos}) already has a {self.info.key} "
+                f"line {plan.record.number} ({plan.record.chrom}:{plan.record.pos}) already has a {self.info.key} "
                 "entry; add --replace to overwrite such entries, or take them out first"
             )
         self.totals.replaced += held
@@ -247,7 +244,7 @@ class FileScorer:
         genes = self.annotation.overlapping(record.chrom, record.pos)
         ref = decode(encode(record.ref))
         for alt in record.alts:
-            reason = _reason_of_allele(alt) or ("" if genes else Reason.NOT_IN_GENE)
+            reason = reason_of_allele(alt) or ("" if genes else Reason.NOT_IN_GENE)
             if not reason and self.settings.strict and len(ref) > 1 and len(alt) > 1:
                 reason = Reason.DELINS
                 plan.entries += [f"{alt}|{info_safe(gene.name)}|{self.info.unscored()}" for gene in genes]
@@ -343,21 +340,6 @@ def _as_spliceai_cuts(
     cut = alt.copy()
     cut[len(alt) - deleted : distance + 1] = 0
     return cut
-
-
-def _reason_of_allele(alt: str) -> str:
-    """Why an allele cannot be scored whatever the gene, or ""."""
-    if alt == "*":
-        return Reason.SPANNING
-    if "<" in alt or ">" in alt:
-        return Reason.SYMBOLIC
-    if "[" in alt or "]" in alt or alt.startswith(".") or alt.endswith("."):
-        return Reason.BREAKEND
-    if not re.fullmatch(r"[ACGTN]+", alt, re.IGNORECASE):
-        return Reason.BAD_ALLELE
-    if len(alt) > LONGEST_ALTERNATIVE:
-        return Reason.ALLELE_TOO_LONG
-    return ""
 
 
 def score_stream(

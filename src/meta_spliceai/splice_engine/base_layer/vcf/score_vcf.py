@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -193,7 +193,8 @@ def score_vcf(
             with Unfinished(Path(out)) as unfinished:
                 packed, resume = kind in ("z", "b"), options.resume
                 taken_over = fill(variants, scorer, unfinished, packed, provenance, identity, resume, report)
-                finish = {"b": to_bcf, TABLE: partial(write_table, info=field)}
+                finish: dict[str, Callable[[Path, Path], None]] = {"b": to_bcf}
+                finish[TABLE] = partial(write_table, info=field)
                 unfinished.put_in_place(finish.get(kind))
     account = _account(scorer, model, genes, source, out, reference, taken_over, time.monotonic() - started)
     return {**account, "piece": piece, "precision_check": networks.check}

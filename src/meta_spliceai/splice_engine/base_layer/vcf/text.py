@@ -68,7 +68,7 @@ class TextRecord:
             return self.raw
         body = self.raw.rstrip(b"\r\n")
         fields = body.split(b"\t", INFO + 1)
-        kept = [] if fields[INFO] in (b".", b"") else fields[INFO].split(b";")
+        kept = [entry for entry in fields[INFO].split(b";") if entry not in (b".", b"")]
         if without:
             kept = [entry for entry in kept if _key(entry) not in without]
         kept += [f"{key}={value}".encode() for key, value in additions]
