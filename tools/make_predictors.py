@@ -33,6 +33,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from meta_spliceai.datasets import load_dataset
+from meta_spliceai.experiments.predict.predict_shipped import predictor_features
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache, max_window
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
@@ -40,7 +41,7 @@ from meta_spliceai.splice_engine.meta_layer.boosting import trees_of
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, plan_resamples, rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_labels
-from meta_spliceai.splice_engine.meta_layer.shipped_predictor import RISING, linear_columns, predictor_features
+from meta_spliceai.splice_engine.meta_layer.shipped_predictor import RISING, linear_columns
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "src/meta_spliceai/splice_engine/meta_layer/shipped"

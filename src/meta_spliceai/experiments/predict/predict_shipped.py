@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,38 @@ from meta_spliceai.splice_engine.genome.human_genome import AUTO, check_annotati
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
 from meta_spliceai.splice_engine.meta_layer.features import choose_device
+from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
 from meta_spliceai.splice_engine.meta_layer.shipped_predictor import (
     DEFAULT,
+    LEAST_DELTA,
+    LINEAR,
+    OF_NETWORK,
+    POSITION,
     ShippedPredictor,
     load_shipped,
-    predictor_features,
 )
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
 
 IN_DOMAIN = "in"
+
+
+def predictor_features(
+    table: pd.DataFrame, base: Sequence[BaseScores], annotation: GeneAnnotation | None = None
+) -> pd.DataFrame:
+    """What a predictor of the package reads: POSITION, and OF_NETWORK of each network, as `feature_names` calls
+    them; NaN where an own site or an exon is not known."""
+    found = fusion_features(table, base, annotation=annotation)
+    features = {name: found[name] for name in POSITION}
+    for scores in base:
+        name = scores.model
+        kept = np.clip(np.abs(max_window(scores)).astype(np.float64), LEAST_DELTA, 1 - LEAST_DELTA)
+        odds = np.log(kept) - np.log1p(-kept)
+        spread = sum(found[f"{name}: spread of log-odds {site}"] for site in ("acceptor", "donor"))
+        made = {LINEAR[0]: odds, LINEAR[1]: np.maximum(odds + 3, 0), LINEAR[2]: np.log(spread + LEAST_DELTA)}
+        for feature in OF_NETWORK:
+            one = f"{name}: {feature}"
+            features[one] = made[feature] if feature in made else found[one]
+    return pd.DataFrame(features)
 
 
 class ShippedModel:

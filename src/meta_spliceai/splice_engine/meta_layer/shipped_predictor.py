@@ -16,9 +16,6 @@ from jaxtyping import Float
 from scipy.special import expit
 
 from meta_spliceai.errors import IntegrityError, unknown_value
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window
-from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
 from meta_spliceai.splice_engine.meta_layer.trees import Trees
 
 DEFAULT = "fusion-cispliceai"
@@ -48,25 +45,6 @@ def feature_names(networks: Sequence[str]) -> list[str]:
 def linear_columns(networks: Sequence[str]) -> list[str]:
     """The features that the logistic regression weighs; NaN counts as 0 there: no exon, no change of an own site."""
     return ["in_exon", *(f"{name}: {feature}" for name in networks for feature in LINEAR)]
-
-
-def predictor_features(
-    table: pd.DataFrame, base: Sequence[BaseScores], annotation: GeneAnnotation | None = None
-) -> pd.DataFrame:
-    """What a predictor of the package reads: POSITION, and OF_NETWORK of each network, as `feature_names` calls
-    them; NaN where an own site or an exon is not known."""
-    found = fusion_features(table, base, annotation=annotation)
-    features = {name: found[name] for name in POSITION}
-    for scores in base:
-        name = scores.model
-        kept = np.clip(np.abs(max_window(scores)).astype(np.float64), LEAST_DELTA, 1 - LEAST_DELTA)
-        odds = np.log(kept) - np.log1p(-kept)
-        spread = sum(found[f"{name}: spread of log-odds {site}"] for site in ("acceptor", "donor"))
-        made = {LINEAR[0]: odds, LINEAR[1]: np.maximum(odds + 3, 0), LINEAR[2]: np.log(spread + LEAST_DELTA)}
-        for feature in OF_NETWORK:
-            one = f"{name}: {feature}"
-            features[one] = made[feature] if feature in made else found[one]
-    return pd.DataFrame(features)
 
 
 @dataclass(frozen=True)
