@@ -76,7 +76,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.1])
-@pytest.mark.parametrize("distance", [1, 12, 60])
+@pytest.mark.parametrize("distance", [1, pytest.param(12, marks=pytest.mark.slow), 60])
 @pytest.mark.parametrize("channels", [8, 32])
 def test_equals_the_full_forward(genome: MemoryGenome, slope: float, distance: int, channels: int, kernel: str) -> None:
     if channels == 8 and kernel == "compiled":

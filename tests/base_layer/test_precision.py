@@ -46,7 +46,7 @@ def test_a_split_product_is_nearly_that_of_float32(shape: tuple[int, ...]) -> No
     assert (plain - exact).abs().max() > 50 * (found - exact).abs().max()
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.1])
+@pytest.mark.parametrize("slope", [0.0, pytest.param(0.1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("distance", [1, 60])
 def test_scores_stay_near_those_of_float32(genome: MemoryGenome, slope: float, distance: int) -> None:
     networks = tuple(build_network(Architecture(TOY_STAGES, channels=8, slope=slope), seed) for seed in (3, 4))

@@ -154,7 +154,9 @@ def many(path: Path, count: int = 300) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".tsv", ".csv", ".parquet"])
+@pytest.mark.parametrize(
+    "suffix", [".vcf.gz", ".tsv", ".parquet", *(pytest.param(one, marks=pytest.mark.slow) for one in (".vcf", ".csv"))]
+)
 @pytest.mark.parametrize("from_table", [False, True])
 def test_merged_pieces_are_the_whole_output_to_the_byte(
     tmp_path: Path, inputs: Inputs, suffix: str, from_table: bool, monkeypatch: pytest.MonkeyPatch

@@ -221,13 +221,14 @@ def usable_alleles(
     alleles["pos"] = alleles["pos"].astype("int64")
     for name in ("chrom", "ref", "alt", *OPTIONAL):
         alleles[name] = alleles[name].fillna("").astype(str) if name in alleles else ""
+    alleles["strand"] = alleles["strand"].replace(".", "")
     return _with_reasons(alleles, annotation, where)
 
 
 def _with_reasons(
     alleles: pd.DataFrame, annotation: GeneAnnotation | None, where: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    alleles["reason"] = [_reason_of(ref, alt) for ref, alt in zip(alleles["ref"], alleles["alt"], strict=True)]
+    alleles["reason"] = [str(_reason_of(ref, alt)) for ref, alt in zip(alleles["ref"], alleles["alt"], strict=True)]
     _find_strands(alleles, annotation, where)
     return alleles, _usable(alleles, where)
 
@@ -290,7 +291,7 @@ def _gene_of(chrom: str, pos: int, strand: str, gene: str, annotation: GeneAnnot
     exon = find_tested_exon(annotation, chrom, pos, gene, strand)
     if isinstance(exon, str):
         elsewhere = strand and annotation.overlapping(chrom, pos)
-        return strand, gene, OTHER_STRAND if elsewhere else Reason.NOT_IN_GENE if exon == NO_GENE else exon
+        return strand, gene, OTHER_STRAND if elsewhere else str(Reason.NOT_IN_GENE) if exon == NO_GENE else exon
     if gene not in ("", exon.gene.name):
         return strand, gene, OTHER_GENE
     return exon.gene.strand, exon.gene.name, ""

@@ -3,6 +3,12 @@
 The limit is the rate of a large matrix product in the precision used, in the same process on the same device. Work in
 several parts (folds, base networks) is put together: the share is the time that the parts would take at their limits,
 over the time that they took.
+
+Operations of training are counted by PyTorch on the model without its numbers. Counted are products and convolutions,
+forward and backward, and Fourier transforms: what a device's rate in matrix products is a limit of. What goes over each
+number once (norms, activations, the loss, the optimiser) is not counted, and neither are activations that gradient
+checkpointing computes a second time: that is work of the machine's, not of the model's. A model that is compiled, or
+whose convolutions take another way on a CPU, is counted by the plain algorithm.
 """
 
 from __future__ import annotations
