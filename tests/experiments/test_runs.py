@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -286,8 +285,7 @@ def test_a_damaged_record_stops_neither_lists_nor_other_runs(
 def test_export_packs_a_run_that_can_be_read_elsewhere(runs: Workspace, tmp_path: Path) -> None:
     run = runs.find(real_runs(runs)[0])
     archive = export_run(run, tmp_path / "out.tar.gz")
-    with tarfile.open(archive) as packed:
-        packed.extractall(tmp_path / "elsewhere", filter="data")
+    shutil.unpack_archive(archive, tmp_path / "elsewhere")
     again = Workspace(tmp_path / "elsewhere").find(run.name)
     assert again.state() == "finished"
     assert again.metrics() == run.metrics()
