@@ -235,7 +235,7 @@ def duration(kept: dict[str, Any]) -> str:
         text += f", after {kept['install_seconds'] / 60:.1f} minutes of installing"
     text += ". A second one finds what the first left and shows it at once."
     if kept.get("test_seconds") is not None:
-        text += f" The tests take {kept['test_seconds'] / 60:.0f} minutes there."
+        text += f" `make test` takes {kept['test_seconds'] / 60:.0f} minutes there, once it is installed."
     return text
 
 
