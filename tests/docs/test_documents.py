@@ -81,7 +81,7 @@ def test_blocks_hold_the_kept_numbers(tool):
         "| m | 65 | 0 | 20 | 700 MiB |",
         "asks this of 5,524 measured mutants",
         "takes 1.1 minutes and 0.7 GiB of memory on 2 cores (a), after 1.5 minutes of installing.",
-        "The tests take 5 minutes there.",
+        "`make test` takes 5 minutes there, once it is installed.",
     ):
         assert words in filled, words
     assert tool.fill(filled, KEPT, "page") == filled
