@@ -73,7 +73,8 @@ PREDICTORS = {
     "fusion-cispliceai": ("cispliceai",),
 }
 CONSIDERED = {"fusion-open and OpenSpliceAI": ("cispliceai", "openspliceai", "pangolin")}
-"""What was evaluated as the predictors were, and is not shipped: five more networks, and no lower log loss."""
+"""What was evaluated as the predictors were, and is not shipped: five more networks, and the best way's log
+loss is no lower."""
 CHOSEN = "chosen on the other chromosomes"
 Rows = np.ndarray
 
