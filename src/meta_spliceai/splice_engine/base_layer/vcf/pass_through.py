@@ -132,6 +132,7 @@ class PassThrough:
                 genes[places] = self.annotation.only(known, lines.pos[places])
                 here = places[(genes[places] == IN_NONE) | ((genes[places] >= 0) & bool(self.tables))]
                 passes[here] = self._matches(known, data, lines, here)
+        passes &= data[lines.end - 1] != ord(";")  # added to by `with_info`, which takes the separator out
         info, end, inside = lines.stops[passes, INFO - 1] + 1, lines.end[passes], genes[passes] >= 0
         filled = (end - info > 1) | ((end - info == 1) & (data[np.minimum(info, len(data) - 1)] != ord(".")))
         spans = zip((lines.stops[passes, 2] + 1).tolist(), lines.stops[passes, 4].tolist(), strict=True)

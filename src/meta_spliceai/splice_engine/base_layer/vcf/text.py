@@ -68,7 +68,8 @@ class TextRecord:
             return self.raw
         body = self.raw.rstrip(b"\r\n")
         fields = body.split(b"\t", INFO + 1)
-        kept = [entry for entry in fields[INFO].split(b";") if entry not in (b".", b"")]
+        info = fields[INFO].rstrip(b";")  # one that ends in a separator would get an empty entry
+        kept = [] if info in (b".", b"") else info.split(b";")
         if without:
             kept = [entry for entry in kept if _key(entry) not in without]
         kept += [f"{key}={value}".encode() for key, value in additions]
