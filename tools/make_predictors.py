@@ -496,12 +496,17 @@ def summary(results: dict[str, Any]) -> list[str]:
     return [*lines, "", "Where the bar on a difference does not hold:", "", *misses(results), ""]
 
 
+def difference_holds(view: str, one: dict[str, Any]) -> bool:
+    """The bar on the difference from the best network: above it pooled, and hardly below it on a source."""
+    return bool(one["low"] > 0 if view == "pooled" else one["low"] >= -0.01)
+
+
 def misses(results: dict[str, Any]) -> list[str]:
     """For each difference whose bar does not hold, what the networks reach that the predictor reads."""
     lines = []
     for name, found in results["predictors"].items():
         for view, one in found["tried"][CHOSEN].items():
-            if one["low"] > 0 if view == "pooled" else one["low"] >= -0.01:
+            if difference_holds(view, one):
                 continue
             text = (
                 f"- {name}, {view}: {one['auprc']:.3f} beside {one['network_auprc']:.3f} of {one['network']}, which it "
@@ -518,7 +523,7 @@ def bars(found: dict[str, Any]) -> list[str]:
     lines = [f"Shipped: {found['shipped']}. The bars, of what was {CHOSEN}:", ""]
     for view, one in found["tried"][CHOSEN].items():
         pooled = view == "pooled"
-        rank, most = one["low"] > 0 if pooled else one["low"] >= -0.01, 0.02 if pooled else 0.05
+        rank, most = difference_holds(view, one), 0.02 if pooled else 0.05
         lines += [
             f"- {view}: difference's interval {'above 0' if pooled else 'not below −0.01'}: "
             f"**{'holds' if rank else 'does not hold'}** ({one['low']:+.4f} to {one['high']:+.4f}); calibration error "

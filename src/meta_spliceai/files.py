@@ -80,6 +80,11 @@ def whole_file(path: Path) -> Iterator[Path]:
 TABLE_SUFFIXES = (".tsv", ".csv", ".parquet")
 
 
+def separator_of(name: str) -> str:
+    """What stands between the columns of a table of this name that is text."""
+    return "\t" if name.lower().endswith(".tsv") else ","
+
+
 @contextmanager
 def whole_table(path: Path, note: Mapping[str, str] | None = None) -> Iterator[Callable[[pd.DataFrame], None]]:
     """A function that adds a frame's rows to a table, which appears when the block ends without an error.
@@ -92,7 +97,7 @@ def whole_table(path: Path, note: Mapping[str, str] | None = None) -> Iterator[C
         RunError: as `whole_file`.
     """
     if path.suffix.lower() != ".parquet":
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
+        separator = separator_of(path.name)
         with atomic_write(path) as handle:
 
             def add(frame: pd.DataFrame) -> None:

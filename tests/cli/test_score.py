@@ -29,7 +29,7 @@ from meta_spliceai.splice_engine.base_layer.families import OPENSPLICEAI, module
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.vcf import score_file, text
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS, Reason
-from meta_spliceai.splice_engine.base_layer.vcf.table import write_table
+from meta_spliceai.splice_engine.base_layer.vcf.tabulate import tabulate
 
 LENGTH = 8000
 SMALL_BLOCKS = (
@@ -339,7 +339,7 @@ def test_names_that_info_cannot_hold_come_back_in_a_table(tmp_path: Path) -> Non
         "1\t7\t.\tA\tC,<DUP:X%2CY>\t.\t.\tPangolin=C|A%7CB|0.10|-0.20|3|-4,C|D|0.00|0.00|0|0;"
         "Pangolin_source=precomputed,computed;Pangolin_unscored=<DUP:X%2CY>||symbolic_allele\n"
     )
-    write_table(text, tmp_path / "out.csv", FIELDS["pangolin"])
+    tabulate(text, tmp_path / "out.csv", FIELDS["pangolin"])
     assert (tmp_path / "out.csv").read_text().splitlines() == [
         "chrom,pos,id,ref,alt,gene,DS_GAIN,DS_LOSS,DP_GAIN,DP_LOSS,reason,source",
         "1,7,.,A,C,A|B,0.1,-0.2,3,-4,,precomputed",

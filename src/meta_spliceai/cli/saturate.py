@@ -11,7 +11,7 @@ import typer
 from meta_spliceai.cli.options import Annotation, Base, Device, Distance, Kernel, Reference, Threads, Writes
 from meta_spliceai.cli.score import announced_model, genome_of, refuse_suffix
 from meta_spliceai.errors import InputError
-from meta_spliceai.files import TABLE_SUFFIXES
+from meta_spliceai.files import TABLE_SUFFIXES, separator_of
 
 
 def saturate(
@@ -94,7 +94,7 @@ def saturate(
         if out.suffix.lower() == ".parquet":
             table = pd.read_parquet(out, columns=columns)
         else:
-            table = pd.read_csv(out, sep="\t" if out.suffix.lower() == ".tsv" else ",", usecols=columns)
+            table = pd.read_csv(out, sep=separator_of(out.name), usecols=columns)
         bases = draw(table, stretch, model.name, figure)
         note = f"; each column is the largest of {bases} bases" if bases > 1 else ""
         typer.echo(f"heat map in {figure}{note}", err=True)

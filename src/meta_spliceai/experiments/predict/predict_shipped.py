@@ -128,8 +128,7 @@ class LoadedPredictor:
             genome = human_genome(build, needed_genome(build) if str(genome) == AUTO else genome)
         model = ShippedModel(self.shipped, device)
         require_free(list(table), model, "table")
-        if isinstance(genes, GeneAnnotation):
-            check_annotation(genes, genome)
+        check_annotation(genes, genome)
         alleles, variants = usable_alleles(table, genes, "table")
         found = predict_all(model, NewVariants(alleles, variants, genome, genes, device)).table
         return found.set_axis(table.index)

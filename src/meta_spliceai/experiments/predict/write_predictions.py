@@ -25,6 +25,7 @@ from meta_spliceai.experiments.predict.predict_new import (
     require_one,
 )
 from meta_spliceai.experiments.predict.read_variants import TableBlock, TableVariants, Variants, alleles_of, open_file
+from meta_spliceai.files import separator_of
 from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
 from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, Rows, take
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextVariants, declared, info_safe
@@ -147,14 +148,14 @@ class PredictionWriter:
         self._count(predicted, len(block))
         if isinstance(block, TableBlock) or not self._name.endswith(VCF_SUFFIXES):
             return self._as_text(predicted.table)
+        entries, lines = _entries(predicted.table), []
         for record in block:
             if record.has_info((KEY,)):
                 raise InputError(
                     f"{block.variants.name}, line {record.number} has INFO {KEY} already; take it out first"
                 )
-        entries = _entries(predicted.table)
-        told = [(record, ",".join(next(entries) for _ in record.alts or (".",))) for record in block]
-        return b"".join(record.with_info([(KEY, text)]) for record, text in told)
+            lines.append(record.with_info([(KEY, ",".join(next(entries) for _ in record.alts or (".",)))]))
+        return b"".join(lines)
 
     def _predicted(self, block: Block | TableBlock) -> Predicted:
         if self._source is None:
@@ -181,7 +182,7 @@ class PredictionWriter:
     def _as_text(self, table: pd.DataFrame, header: bool = False) -> bytes:
         exact = self._name.endswith(".parquet")
         text = table.to_csv(
-            sep="\t" if self._name.endswith(".tsv") else ",",
+            sep=separator_of(self._name),
             index=False,
             header=header,
             float_format=None if exact else "%.6g",

@@ -29,7 +29,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, take
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.reader import check_convertible, open_variants, reopened, to_bcf
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, score_stream
-from meta_spliceai.splice_engine.base_layer.vcf.table import write_table
+from meta_spliceai.splice_engine.base_layer.vcf.tabulate import tabulate
 from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -139,7 +139,7 @@ def score_vcf(
     Args:
         source: path of a VCF, gzipped or bgzipped VCF or BCF; "-" for standard input.
         out: path of the output; "-" for standard output. A file appears only when it is whole; one of TABLE_SUFFIXES
-            makes it a table (see `write_table`).
+            makes it a table (see `tabulate`).
         reference: FASTA of the variants' build; its index is made if need be.
         annotation: "grch37", "grch38", or path of a table or GTF.
         model: the networks.
@@ -193,8 +193,7 @@ def score_vcf(
             with Unfinished(Path(out)) as unfinished:
                 packed, resume = kind in ("z", "b"), options.resume
                 taken_over = fill(variants, scorer, unfinished, packed, provenance, identity, resume, report)
-                finish: dict[str, Callable[[Path, Path], None]] = {"b": to_bcf}
-                finish[TABLE] = partial(write_table, info=field)
+                finish: dict[str, Callable[[Path, Path], None]] = {"b": to_bcf, TABLE: partial(tabulate, info=field)}
                 unfinished.put_in_place(finish.get(kind))
     account = _account(scorer, model, genes, source, out, reference, taken_over, time.monotonic() - started)
     return {**account, "piece": piece, "precision_check": networks.check}

@@ -17,7 +17,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, TextRecord, Te
 _PIECE = 1 << 20
 
 
-def write_table(text: Path, out: Path, info: InfoField) -> None:
+def tabulate(text: Path, out: Path, info: InfoField) -> None:
     """Make a table of what `score` wrote.
 
     Columns: chrom, pos (1-based), id, ref, alt; gene; the scores (DS_…) and their positions relative to `pos` along the
