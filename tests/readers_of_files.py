@@ -130,7 +130,6 @@ READERS: dict[str, Callable[[Path], object]] = {
     "regions": _regions,
     "variants": lambda path: read_variants(path, None),
     "ledger": _ledger,
-    "scores": BaseScores.load,
     "packed scores": read_packed_scores,
     "packed genome": lambda path: PackedGenome(path, "toy", "GRCh38", "0" * 64),
     "split": read_split,

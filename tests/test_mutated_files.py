@@ -25,7 +25,7 @@ from meta_spliceai.datasets import brca1_sge
 from meta_spliceai.errors import MetaSpliceAIError
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.ledger import Ledger
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, Entry, ScoreCache, write_packed_scores
+from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache, write_packed_scores
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Totals
 from meta_spliceai.splice_engine.genome.packed import write_packed
@@ -198,7 +198,6 @@ def valid() -> dict[str, tuple[str, bytes]]:
         "ledger.jsonl": ("ledger", _written(_ledger)),
         "account.json": ("account", json.dumps(asdict(account)).encode()),
         "config.json": ("predictor", b'{"format": 1, "predictor": "ComposedPredictor", "config": {"window": 101}}'),
-        "scores.npz": ("scores", _written(BaseScores(SCORES, SCORES, 50, "toy", "0" * 64).save)),
         "packed-scores.npz": (
             "packed scores",
             _written(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer import kernel_choice
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseModel, one_hot
@@ -204,25 +204,6 @@ def test_alignment_of_indels() -> None:
     assert align_alternative(raw[:5], -2, 3)[:, 0].tolist() == [0, 1, 2, 3, 0, 0, 4]
     assert align_alternative(raw, 2, 3)[:, 0].tolist() == [0, 1, 2, 5, 6, 7, 8]
     assert align_alternative(raw[:4], -9, 3)[:, 0].tolist() == [0, 1, 2, 3, 0, 0, 0]
-
-
-def test_scores_survive_a_file(
-    tmp_path: Path, bases: np.ndarray, genome: MemoryGenome, toy_base_model: BaseModel
-) -> None:
-    scores = score_variants(kinds(bases, 400), genome, toy_base_model, DISTANCE)
-    scores.save(tmp_path / "scores.npz")
-    again = BaseScores.load(tmp_path / "scores.npz")
-    np.testing.assert_array_equal(again.delta, scores.delta)
-    assert (again.distance, again.model, again.digest, again.channels) == (
-        scores.distance,
-        scores.model,
-        scores.digest,
-        scores.channels,
-    )
-    whole = (tmp_path / "scores.npz").read_bytes()
-    (tmp_path / "scores.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(IntegrityError, match="holds no base scores: it is truncated or damaged"):
-        BaseScores.load(tmp_path / "scores.npz")
 
 
 def shown(scores: BaseScores, row: int, strand: str) -> tuple[list[str], list[int]]:

@@ -15,7 +15,6 @@ not depend on its neighbours in the file, on the batch, or on the number of thre
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import Counter
@@ -130,19 +129,16 @@ class IncrementalScorer:
                 yield self._results(job, [self._run(number, job, workspace) for number in range(len(self._networks))])
             return
         self._stopped.clear()
-        spare: queue.SimpleQueue[Workspace] = queue.SimpleQueue()
-        for _ in range(threads):
-            spare.put(Workspace(self._model.device))
+        own = threading.local()
+
+        def begin() -> None:
+            torch.set_num_threads(1)  # PyTorch keeps this for each thread
+            own.workspace = Workspace(self._model.device)
 
         def run(number: int, job: _Job) -> Outputs:
-            torch.set_num_threads(1)  # PyTorch keeps this for each thread
-            workspace = spare.get()
-            try:
-                return self._run(number, job, workspace)
-            finally:
-                spare.put(workspace)
+            return self._run(number, job, own.workspace)
 
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="score")
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="score", initializer=begin)
         try:
             running: list[list[Future[Outputs]]] = [
                 [pool.submit(run, number, job) for number in range(len(self._networks))] for job in jobs

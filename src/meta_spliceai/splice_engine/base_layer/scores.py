@@ -17,13 +17,13 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int, UInt8
 
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import IntegrityError
 from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.read_hostile import one_error
 from meta_spliceai.resources.resolve import mirror_folders
@@ -37,8 +37,6 @@ BUNDLED = "bundle/scores"
 CHANNELS = ("neither", "acceptor", "donor")
 """The order of a base network's output channels, the same everywhere in the package."""
 NEITHER, ACCEPTOR, DONOR = range(3)
-
-_STORED = ("ref", "alt", "distance", "model", "digest", "channels", "digits")
 
 
 @dataclass(frozen=True)
@@ -89,34 +87,6 @@ class BaseScores:
 
     def take(self, rows: Int[np.ndarray, " chosen"]) -> BaseScores:
         return replace(self, ref=self.ref[rows], alt=self.alt[rows])
-
-    def save(self, path: Path) -> None:
-        values: Any = {name: np.array(getattr(self, name)) for name in _STORED if name != "digits"}
-        values["digits"] = np.array(-1 if self.digits is None else self.digits)
-        with atomic_write(path, "wb") as handle:
-            np.savez_compressed(handle, **values)
-
-    @classmethod
-    def load(cls, path: Path) -> BaseScores:
-        """Read what `save` wrote.
-
-        Raises:
-            IntegrityError: the file is truncated, altered or of another kind.
-        """
-        if not path.is_file():
-            raise InputError(f"no scores at {path}")
-        stored = read_npz(path, _STORED, "base scores")
-        with one_error(path, "delete it and score again"):
-            digits = int(stored["digits"])
-            return cls(
-                stored["ref"],
-                stored["alt"],
-                int(stored["distance"]),
-                str(stored["model"]),
-                str(stored["digest"]),
-                tuple(str(name) for name in stored["channels"]),
-                None if digits < 0 else digits,
-            )
 
 
 def max_window(scores: BaseScores) -> Float32[np.ndarray, " variants"]:

@@ -7,7 +7,7 @@ annotation, bases outside the gene are N. For genes on the minus strand both are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -54,7 +54,7 @@ class Locus:
     Attributes:
         start: the base at `pos`.
         ref, alt: alleles as codes.
-        gene_start, gene_end: bases outside [gene_start, gene_end) are N to the networks; None for no limits.
+        limits: of the gene, [start, end), outside of which bases are N to the networks; None for no limits.
     """
 
     contig: str
@@ -62,8 +62,7 @@ class Locus:
     ref: UInt8[np.ndarray, " bases"]
     alt: UInt8[np.ndarray, " bases"]
     strand: str
-    gene_start: int | None
-    gene_end: int | None
+    limits: tuple[int, int] | None
 
     @property
     def shift(self) -> int:
@@ -73,8 +72,7 @@ class Locus:
     @property
     def neighbourhood(self) -> tuple[str, str, int, int, int]:
         """Sorts variants that can share a reference next to each other."""
-        limits = (-1, -1) if self.gene_start is None or self.gene_end is None else (self.gene_start, self.gene_end)
-        return self.contig, self.strand, *limits, self.start
+        return self.contig, self.strand, *(self.limits or (-1, -1)), self.start
 
     @property
     def turn(self) -> slice:
@@ -153,15 +151,17 @@ def score_variants(
             return replace(exact, check=told, operations=operations, seconds=seconds)
         scores = replace(scores, check=told)
     done = len(loci) - len(todo)
+    if todo and progress is not None:
+        progress(done, len(loci))
 
-    def advance(finished: int) -> None:
+    def told(results: Iterable[Result]) -> Iterator[Result]:
         nonlocal done
-        done += finished
-        if progress is not None:
-            progress(done, len(loci))
+        for result in results:
+            yield result
+            done += 1
+            if progress is not None:
+                progress(done, len(loci))
 
-    if todo:
-        advance(0)
     if how.method == "incremental":
         scorer = IncrementalScorer(model, distance, how.batch_size or _batch_for(model), how.precision, tally)
         todo.sort(key=lambda row: loci[row].neighbourhood)
@@ -169,10 +169,10 @@ def score_variants(
         some = [loci[row] for row in chunk]
         with _whole_precision(), tally.timed():
             if how.method == "full":
-                results = _full(genome, some, model, distance, how.batch_size or _FULL_BATCH, tally, advance)
+                results = _full(genome, some, model, distance, how.batch_size or _FULL_BATCH, tally)
             else:
-                results = _incremental(genome, some, distance, scorer, advance)
-            ref, alt = _laid_out(some, distance, len(model.channels), results)
+                results = _incremental(genome, some, distance, scorer)
+            ref, alt = _laid_out(some, distance, len(model.channels), told(results))
         broken = np.flatnonzero(~(np.isfinite(ref).all(axis=(1, 2)) & np.isfinite(alt).all(axis=(1, 2))))
         if broken.size:
             raise RunError(
@@ -224,8 +224,8 @@ def largest_change(
     model: BaseModel,
     distance: int,
     precision: Precision,
-    check_on: int = CHECKED,
-    tally: Tally | None = None,
+    check_on: int,
+    tally: Tally,
 ) -> tuple[float, int]:
     """By how much Δ differs between a precision and float32, at most, and on how many variants that was measured:
     `check_on` of them, spread evenly, are scored both ways."""
@@ -237,8 +237,7 @@ def largest_change(
     for one in pair:
         scorer = IncrementalScorer(model, distance, _batch_for(model), one, tally)
         with _whole_precision():
-            results = _incremental(genome, some, distance, scorer, lambda _: None)
-            ref, alt = _laid_out(some, distance, len(model.channels), results)
+            ref, alt = _laid_out(some, distance, len(model.channels), _incremental(genome, some, distance, scorer))
         deltas.append(alt - ref)
     return float(np.abs(deltas[1] - deltas[0]).max()), len(some)
 
@@ -286,8 +285,8 @@ def _loci(table: pd.DataFrame, genome: SequenceSource, annotation: GeneAnnotatio
             raise InputError(
                 f"{describe(row)}: {genome.name} has other bases there; leave such rows out with check_reference"
             )
-        bounds = (None, None) if annotation is None else _gene_of(row, annotation)
-        yield Locus(contigs[row["chrom"]], start, ref, encode(row["alt"]), row["strand"], *bounds)
+        limits = None if annotation is None else _gene_of(row, annotation)
+        yield Locus(contigs[row["chrom"]], start, ref, encode(row["alt"]), row["strand"], limits)
 
 
 def _gene_of(row: pd.Series, annotation: GeneAnnotation) -> tuple[int, int]:
@@ -308,9 +307,9 @@ def _gene_of(row: pd.Series, annotation: GeneAnnotation) -> tuple[int, int]:
 def _plus_bases(genome: SequenceSource, locus: Locus, start: int, end: int) -> UInt8[np.ndarray, " length"]:
     """Bases [start, end) of the plus strand, N outside the gene's limits."""
     codes = genome.fetch(locus.contig, start, end)
-    if locus.gene_start is not None and locus.gene_end is not None:
-        codes[: max(0, locus.gene_start - start)] = N_CODE
-        codes[max(0, locus.gene_end - start) :] = N_CODE
+    if locus.limits is not None:
+        codes[: max(0, locus.limits[0] - start)] = N_CODE
+        codes[max(0, locus.limits[1] - start) :] = N_CODE
     return codes
 
 
@@ -394,7 +393,6 @@ def _full(
     distance: int,
     batch_size: int,
     tally: Tally,
-    advance: Callable[[int], None],
 ) -> Iterator[Result]:
     for some in _chunks(list(range(len(loci))), 4 * batch_size):
         sequences: list[np.ndarray] = []
@@ -405,7 +403,6 @@ def _full(
         distinct = {codes.tobytes() for codes in sequences}
         tally.operations += sum(network.operations(len(codes)) for codes in distinct for network in model.networks)
         yield from zip(some, outputs[::2], outputs[1::2], strict=True)
-        advance(len(some))
 
 
 def predict_sequences(
@@ -437,61 +434,45 @@ def predict_sequences(
 
 
 def _incremental(
-    genome: SequenceSource,
-    loci: Sequence[Locus],
-    distance: int,
-    scorer: IncrementalScorer,
-    advance: Callable[[int], None],
+    genome: SequenceSource, loci: Sequence[Locus], distance: int, scorer: IncrementalScorer
 ) -> Iterator[Result]:
     lengths = genome.contigs()
-    parts: dict[bool, list[int]] = {True: [], False: []}
+    parts: dict[bool, dict[int, Locus]] = {True: {}, False: {}}
     for row, locus in enumerate(loci):
-        parts[locus.gene_start is None and lengths[locus.contig] <= LONGEST_CONSTRUCT].append(row)
-    for rows, scored in ((parts[True], _in_constructs), (parts[False], _in_sequence)):
-        for number, wildtype, mutant in scored(genome, [loci[row] for row in rows], distance, scorer, advance):
-            yield rows[number], wildtype, mutant
+        parts[locus.limits is None and lengths[locus.contig] <= LONGEST_CONSTRUCT][row] = locus
+    yield from _in_constructs(genome, parts[True], distance, scorer)
+    yield from _in_sequence(genome, parts[False], distance, scorer)
 
 
 def _in_constructs(
-    genome: SequenceSource,
-    loci: Sequence[Locus],
-    distance: int,
-    scorer: IncrementalScorer,
-    advance: Callable[[int], None],
+    genome: SequenceSource, loci: Mapping[int, Locus], distance: int, scorer: IncrementalScorer
 ) -> Iterator[Result]:
     """Wild types and mutants of short contigs, both as changes of a contig of N (see `LONGEST_CONSTRUCT`)."""
     wildtypes: dict[tuple[str, str], int] = {}
     changes = []
     lengths = genome.contigs()
-    for row, locus in enumerate(loci):
+    for row, locus in loci.items():
         length = lengths[locus.contig]
         codes = genome.fetch(locus.contig, 0, length)
         if (locus.contig, locus.strand) not in wildtypes:
-            number = wildtypes[locus.contig, locus.strand] = len(loci) + len(wildtypes)
+            number = wildtypes[locus.contig, locus.strand] = -1 - len(wildtypes)
             changes.append(in_bare(number, codes, length, locus.strand, -distance, length + 2 * distance))
         mutant = np.concatenate([codes[: locus.start], locus.alt, codes[locus.start + len(locus.ref) :]])
         first = locus.start - distance
         changes.append(in_bare(row, mutant, length, locus.strand, first, locus.alt_outputs(distance)))
-    found: dict[int, np.ndarray] = {}
-    for results in scorer.score(changes, bare):
-        found.update((row, outputs) for row, _, outputs in results)
-        advance(sum(row < len(loci) for row, _, _ in results))
-    for row, locus in enumerate(loci):
+    found = {row: outputs for results in scorer.score(changes, bare) for row, _, outputs in results}
+    for row, locus in loci.items():
         wildtype = found[wildtypes[locus.contig, locus.strand]][locus.turn]
         yield row, wildtype[locus.start : locus.start + 2 * distance + 1][locus.turn], found[row]
 
 
 def _in_sequence(
-    genome: SequenceSource,
-    loci: Sequence[Locus],
-    distance: int,
-    scorer: IncrementalScorer,
-    advance: Callable[[int], None],
+    genome: SequenceSource, loci: Mapping[int, Locus], distance: int, scorer: IncrementalScorer
 ) -> Iterator[Result]:
     groups: dict[tuple[str, str, int, int], int] = {}
     first_of_group: list[Locus] = []
     changes = []
-    for row, locus in enumerate(loci):
+    for row, locus in loci.items():
         group = groups.setdefault(locus.neighbourhood[:4], len(groups))
         if group == len(first_of_group):
             first_of_group.append(locus)
@@ -505,7 +486,6 @@ def _in_sequence(
 
     for results in scorer.score(changes, fetch):
         yield from results
-        advance(len(results))
 
 
 def _change(genome: SequenceSource, locus: Locus, distance: int, row: int, group: int) -> Change:
