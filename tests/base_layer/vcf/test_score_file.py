@@ -237,7 +237,7 @@ def test_older_entries_are_refused_or_replaced(sequence: str, make_scorer: Make,
     first, second = infos(lines)
     assert list(first) == ["DP", "X", "SpliceAI"]
     assert list(second) == ["SpliceAI_unscored"]
-    assert scorer.totals.replaced == 2
+    assert scorer.totals.entries_replaced == 2
 
 
 def test_a_fasta_of_another_build_is_told_after_a_hundred_records(

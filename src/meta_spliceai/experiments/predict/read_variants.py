@@ -87,11 +87,8 @@ class TableVariants:
             reader = csv.reader(lines, delimiter="\t" if "\t" in first else ",")
             yield from ((1 + reader.line_num, fields) for fields in reader if fields)
 
-    def placed(self) -> Iterator[tuple[Row, str, int, int]]:
-        """Each row still to be read, its contig and position, and the one allele that it has."""
-        return self._placed(self.rows)
-
-    def _placed(self, rows: Iterator[Row]) -> Iterator[tuple[Row, str, int, int]]:
+    def placed(self, rows: Iterator[Row]) -> Iterator[tuple[Row, str, int, int]]:
+        """Each of some rows, its contig and position, and the one allele that it has."""
         chrom, pos = self.columns.index("chrom"), self.columns.index("pos")
         for number, fields in rows:
             if len(fields) != len(self.columns) or not re.fullmatch(_POSITION, fields[pos]):

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from pydantic_core import to_json
@@ -27,7 +26,7 @@ from meta_spliceai.experiments.predict.predict_new import (
 from meta_spliceai.experiments.predict.read_variants import TableBlock, TableVariants, Variants, alleles_of, open_file
 from meta_spliceai.files import separator_of
 from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
-from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, Rows, take
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, take
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextVariants, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Totals, Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -71,8 +70,7 @@ def predict_file(
             what the modules called raise.
     """
     variants, cut, name = open_file(source), inputs.cut, out.name.lower()
-    rows: Rows[Any] = variants
-    piece = take(rows, lambda: open_file(source), str(source), cut, inputs.annotation, inputs.genome)
+    piece = take(variants, lambda: open_file(source), str(source), cut, inputs.annotation, inputs.genome)
     writer = PredictionWriter(model, inputs, out)
     with Unfinished(out) as unfinished:
         header = writer.header(variants, piece)

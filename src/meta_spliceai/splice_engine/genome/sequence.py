@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -73,18 +73,31 @@ class SequenceSource(ABC):
         self.name = name
         self.build = build
         self._lengths = dict(lengths)
-        self._resolved: dict[str, str] = {}
+        self._found: dict[str, str | None] = {}
 
     def contigs(self) -> dict[str, int]:
         """Contig name: length in bases (in a sparse source, the end of its last known base)."""
         return dict(self._lengths)
 
+    def find(self, chrom: str) -> str | None:
+        """The contig's own name, asked for with or without "chr" (and M or MT for the mitochondrion), or None."""
+        if chrom not in self._found:
+            bare = chrom[3:] if chrom[:3].lower() == "chr" else chrom
+            mitochondrion = ("MT", "M", "chrM", "chrMT") if bare in ("M", "MT") else ()
+            spellings = (chrom, bare, f"chr{bare}", *mitochondrion)
+            self._found[chrom] = next((one for one in spellings if one in self._lengths), None)
+        return self._found[chrom]
+
     def resolve(self, chrom: str) -> str:
-        """The contig's own name, asked for with or without "chr"; InputError with the nearest names where there is
-        none."""
-        if chrom not in self._resolved:
-            self._resolved[chrom] = find_contig(chrom, self._lengths, f"{self.name} ({self.build})")
-        return self._resolved[chrom]
+        """As `find`; InputError with the nearest names where there is none."""
+        found = self.find(chrom)
+        if found is None:
+            near = difflib.get_close_matches(chrom, self._lengths, n=3, cutoff=0.5) or sorted(self._lengths)[:3]
+            raise InputError(
+                f"no contig '{chrom}' in {self.name} ({self.build}); nearest of its {len(self._lengths)} contigs: "
+                f"{', '.join(near) or 'none at all'}"
+            )
+        return found
 
     def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
         """Codes of [start, end), 0-based half-open, plus strand, in a new array; N outside the contig or where nothing
@@ -122,22 +135,6 @@ def gather(
             here = places[group]
             found[group] = read(int(here[0]), int(here[-1]) + 1)[here - here[0]]
     return found
-
-
-def find_contig(chrom: str, contigs: Collection[str], where: str) -> str:
-    """The name under which a contig is stored, asked for with or without "chr" (and M or MT for the mitochondrion);
-    InputError where none of the spellings is there."""
-    bare = chrom[3:] if chrom[:3].lower() == "chr" else chrom
-    spellings = [chrom, bare, f"chr{bare}"]
-    if bare in ("M", "MT"):
-        spellings += ["MT", "M", "chrM", "chrMT"]
-    for spelling in spellings:
-        if spelling in contigs:
-            return spelling
-    near = difflib.get_close_matches(chrom, list(contigs), n=3, cutoff=0.5) or sorted(contigs)[:3]
-    raise InputError(
-        f"no contig '{chrom}' in {where}; nearest of its {len(contigs)} contigs: {', '.join(near) or 'none at all'}"
-    )
 
 
 class JoinedSources(SequenceSource):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
@@ -117,18 +117,13 @@ class PassThrough:
     strict: bool
     tables: Sequence[ScoreTable] = ()
 
-    def find(self, block: Block, contig: Callable[[bytes], str | None]) -> Passed:
-        """The lines of a block that need no network.
-
-        Args:
-            block: of the file.
-            contig: the genome's name of a contig, or None where it has none.
-        """
+    def find(self, block: Block) -> Passed:
+        """The lines of a block that need no network."""
         text, data = block.text, np.frombuffer(block.text, dtype=np.uint8)
         lines = self._lines(block, data)
         genes, passes = np.full(len(lines.rows), IN_SEVERAL), np.zeros(len(lines.rows), dtype=bool)
         for name, places in _by_contig(text, data, lines):
-            if known := contig(name):
+            if known := self.genome.find(name.decode("latin-1")):
                 genes[places] = self.annotation.only(known, lines.pos[places])
                 here = places[(genes[places] == IN_NONE) | ((genes[places] >= 0) & bool(self.tables))]
                 passes[here] = self._matches(known, data, lines, here)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, dropwhile, takewhile
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import sha256_file, whole_file
@@ -23,7 +23,9 @@ from meta_spliceai.read_hostile import text_lines
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants, to_bcf
 from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
+from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Placed, Source
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, bare_contig
+from meta_spliceai.splice_engine.genome.packed import joined
 from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 
 NEIGHBOURS = 5_000
@@ -41,29 +43,19 @@ _MOST_SHARDS = 1_000_000
 _FURTHEST = 10**12
 
 T = TypeVar("T")
-Placed = tuple[T, str, int, int]
-"""A record or row, its contig, position (1-based), and how many alternative alleles made of bases it has."""
 
 
 class Stretches:
     """Stretches of contigs (1-based, both ends included), joined where they touch; contigs with or without "chr"."""
 
     def __init__(self, stretches: Iterable[tuple[str, int, int]]) -> None:
-        self._starts: dict[str, list[int]] = {}
-        self._ends: dict[str, list[int]] = {}
-        for contig, start, end in sorted((bare_contig(contig), start, end) for contig, start, end in stretches):
-            starts, ends = self._starts.setdefault(contig, []), self._ends.setdefault(contig, [])
-            if ends and start <= ends[-1] + 1:
-                ends[-1] = max(ends[-1], end)
-            else:
-                starts.append(start)
-                ends.append(end)
+        self._edges: dict[str, list[int]] = {}
+        for contig, start, end in joined((bare_contig(contig), start, end + 1) for contig, start, end in stretches):
+            self._edges.setdefault(contig, []).extend((start, end))
 
     def hold(self, contig: str, pos: int) -> bool:
-        """Whether a position lies in one of them."""
-        contig = bare_contig(contig)
-        at = bisect_right(self._starts.get(contig, ()), pos) - 1
-        return at >= 0 and pos <= self._ends[contig][at]
+        """Whether a position lies in one of them: behind an odd number of their edges."""
+        return bisect_right(self._edges.get(bare_contig(contig), ()), pos) % 2 == 1
 
 
 @dataclass(frozen=True)
@@ -176,23 +168,14 @@ class Piece:
         return cls((number, of), before, records, found[5])
 
 
-class Rows(Protocol[T]):
-    """Records of a file, or rows of a table, as they are read.
-
-    Attributes:
-        rows: those that are still to be read; a piece puts fewer in their place.
-    """
-
-    rows: Iterator[T]
-
-    def placed(self) -> Iterator[Placed[T]]:
-        """The rows that are still to be read, with their places."""
-
-
 def take(
-    source: Rows[Any], again: Callable[[], Rows[Any]], path: str, cut: Cut, genes: GeneAnnotation | None,
+    source: Source,
+    again: Callable[[], Source],
+    path: str,
+    cut: Cut,
+    genes: GeneAnnotation | None,
     genome: SequenceSource,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Leave in a source only what is to be taken.
 
     Args:
@@ -210,18 +193,20 @@ def take(
     """
     regions = cut.stretches(genome)
     lines = cut.header_line()
+    placed = source.placed(source.rows)
     if cut.shard is None:
         if regions is not None:
-            source.rows = (row for row, contig, pos, _ in source.placed() if regions.hold(contig, pos))
+            source.rows = (row for row, contig, pos, _ in placed if regions.hold(contig, pos))
         return lines
     if path == "-":
         raise InputError("--shard needs a file, which is read twice; name one in place of standard input")
     spans = None if genes is None else Stretches((gene.chrom, gene.start + 1, gene.end) for gene in genes.genes)
     records = work = 0
-    for _, _, done in _weighed(again().placed(), regions, spans):
+    whole = again()
+    for _, _, done in _weighed(whole.placed(whole.rows), regions, spans):
         records, work = records + 1, done
     number, of = cut.shard
-    numbered = enumerate((before * of // work + 1, row) for row, before, _ in _weighed(source.placed(), regions, spans))
+    numbered = enumerate((before * of // work + 1, row) for row, before, _ in _weighed(placed, regions, spans))
     later = dropwhile(lambda one: one[1][0] < number, numbered)
     head = next(later, None)
     here = () if head is None else takewhile(lambda one: one[1][0] == number, chain([head], later))
@@ -231,8 +216,8 @@ def take(
 
 
 def _weighed(
-    placed: Iterable[Placed[T]], regions: Stretches | None, genes: Stretches | None
-) -> Iterator[tuple[T, int, int]]:
+    placed: Iterable[Placed], regions: Stretches | None, genes: Stretches | None
+) -> Iterator[tuple[Any, int, int]]:
     """Each row in the regions, the work before its neighbourhood, and the work so far, its own included."""
     contig, first, last, before, done, shares = "", 0, 0, 0, 0, False
     for row, chrom, pos, alleles in placed:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO, cast
 
@@ -50,25 +51,15 @@ def open_variants(stream: IO[bytes], name: str) -> TextVariants:
     head = stream.read(_PIECE)
     chunks: Iterator[bytes]
     if head.startswith(GZIP_MAGIC):
-        chunks = read_blocks(stream, name, head)
-        head = next(chunks, b"")
-        # A first block shorter than the magic number is possible; the next ones complete it.
-        while len(head) < len(MAGIC):
-            more = next(chunks, b"")
-            if not more:
-                break
+        chunks, head = read_blocks(stream, name, head), b""
+        while len(head) < len(MAGIC) and (more := next(chunks, b"")):  # a block may be shorter than that
             head += more
     else:
         chunks = iter(lambda: stream.read(_PIECE), b"")
     if not head:
         raise InputError(f"{name} is empty; expected a VCF or BCF")
-    whole = _after(head, chunks)
+    whole = chain([head], chunks)
     return TextVariants(as_text(whole, name) if head.startswith(MAGIC) else whole, name, head.startswith(MAGIC))
-
-
-def _after(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    yield head
-    yield from chunks
 
 
 def reopened(path: str) -> TextVariants:

@@ -7,9 +7,9 @@ that neighbours share work, and the records are written in the order in which th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -35,11 +35,9 @@ CHECKED_BEFORE_STOPPING = 100
 """From this many records on, more mismatches than that fraction mean another build."""
 
 
-class Scorer(Protocol):
-    """Scores rows (chrom, pos, ref, alt, strand, gene), neighbours side by side; `gene` names genes of the annotation.
-    `alone`: one row whose scores must not depend on anything else (batch, threads, earlier calls)."""
-
-    def __call__(self, table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores: ...
+Scorer = Callable[[pd.DataFrame, GeneAnnotation, bool], BaseScores]
+"""Scores rows (chrom, pos, ref, alt, strand, gene), neighbours side by side; `gene` names genes of the annotation. If
+the last argument, `alone`, is true, scores must not depend on anything else (batch, threads, earlier calls)."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,6 @@ class FileScorer:
         self._keyed = GeneAnnotation(
             [replace(gene, name=key) for gene, key in self._keys.items()], annotation.build, annotation.name
         )
-        self._contigs: dict[str, str | None] = {}
         self._lengths = genome.contigs()
         strict = settings.strict
         margin = flank + settings.distance if strict else 0
@@ -172,7 +169,7 @@ class FileScorer:
 
     def _passed(self, block: Block) -> Passed:
         """The lines that need no network."""
-        passed = self._pass_through.find(block, lambda chrom: self._contig(chrom.decode("latin-1")))
+        passed = self._pass_through.find(block)
         # The examples of the reason are taken from records that are looked at one by one.
         missing = EXAMPLES_KEPT - len(self.totals.examples.get(Reason.NOT_IN_GENE, ()))
         return passed.where(passed.looked_up | (np.cumsum(~passed.looked_up) > missing)) if missing > 0 else passed
@@ -180,7 +177,7 @@ class FileScorer:
     def _count(self, passed: Passed) -> None:
         totals, found = self.totals, int(passed.alleles[passed.looked_up].sum())
         totals.records += len(passed.rows)
-        totals.checked += len(passed.rows)
+        totals.reference_checked += len(passed.rows)
         totals.alleles += int(passed.alleles.sum())
         totals.alleles_scored += found
         totals.scores += found
@@ -211,7 +208,7 @@ class FileScorer:
                 f"line {plan.record.number} ({plan.record.chrom}:{plan.record.pos}) already has a {self.info.key} "
                 "entry; add --replace to overwrite such entries, or take them out first"
             )
-        self.totals.replaced += held
+        self.totals.entries_replaced += held
         additions = []
         entries = [texts[entry] if isinstance(entry, _Job) else entry for entry in plan.entries]
         if entries:
@@ -260,7 +257,7 @@ class FileScorer:
 
     def _reason_of_record(self, record: TextRecord) -> str:
         """Why no allele of the record can be scored, or "". Counts the comparison with the genome."""
-        contig = self._contig(record.chrom)
+        contig = self.genome.find(record.chrom)
         if contig is None:
             return Reason.CONTIG_ABSENT
         if not re.fullmatch(r"[ACGTNRYSWKMBDHVU]+", record.ref, re.IGNORECASE):
@@ -269,9 +266,9 @@ class FileScorer:
         codes = encode(record.ref)
         length = self._lengths[contig]
         inside = start >= 0 and start + len(codes) <= length
-        self.totals.checked += 1
+        self.totals.reference_checked += 1
         if not inside or not np.array_equal(self.genome.fetch(contig, start, start + len(codes)), codes):
-            self.totals.mismatched += 1
+            self.totals.reference_mismatches += 1
             return Reason.MISMATCH
         if len(codes) > 2 * self.settings.distance:
             return Reason.TOO_LONG
@@ -283,16 +280,8 @@ class FileScorer:
                 return Reason.NEAR_END
         return ""
 
-    def _contig(self, chrom: str) -> str | None:
-        if chrom not in self._contigs:
-            try:
-                self._contigs[chrom] = self.genome.resolve(chrom)
-            except InputError:
-                self._contigs[chrom] = None
-        return self._contigs[chrom]
-
     def _stop_at_another_build(self) -> None:
-        checked, mismatched = self.totals.checked, self.totals.mismatched
+        checked, mismatched = self.totals.reference_checked, self.totals.reference_mismatches
         if checked >= CHECKED_BEFORE_STOPPING and mismatched > MISMATCHES_TO_STOP * checked:
             example = self.totals.examples[Reason.MISMATCH][0]
             raise InputError(
@@ -310,12 +299,12 @@ class FileScorer:
         at_once = max(1, _ROWS_AT_ONCE // (2 * self.settings.distance + 1))
         for start in range(0, len(ordered), at_once):
             chunk = ordered[start : start + at_once]
-            scores = self.scorer(pd.DataFrame([same[0].row() for same in chunk]), self._keyed, alone=False)
+            scores = self.scorer(pd.DataFrame([same[0].row() for same in chunk]), self._keyed, False)
             for place, same in enumerate(chunk):
                 rendered = self._render(scores, place, same[0])
                 if not rendered.sure:
                     self.totals.computed_alone += 1
-                    alone = self.scorer(pd.DataFrame([same[0].row()]), self._keyed, alone=True)
+                    alone = self.scorer(pd.DataFrame([same[0].row()]), self._keyed, True)
                     rendered = self._render(alone, 0, same[0])
                 for job in same:
                     texts[job] = f"{job.shown}|{info_safe(job.gene.name)}|{rendered.text}"

@@ -177,7 +177,7 @@ def score_vcf(
     asked = _asked(model, settings, genes)
     tables = [ScoreTable(path, field, model, asked) for path in options.precomputed]
     scorer = FileScorer(genome, genes, networks, field, settings, model.flank, tables)
-    provenance = [_provenance(asked, model, settings, genes, reference, options.precomputed)]
+    provenance = [_provenance(scorer, model, asked)]
     taken_over = 0
     with _opened(source) as stream:
         variants = open_variants(stream, "standard input" if source == STREAM else source)
@@ -188,15 +188,14 @@ def score_vcf(
         if to_stream:
             _to_stream(variants, scorer, out, kind, provenance, report)
         else:
-            identity = _identity(variants, model, settings, genes, reference, kind) | {"piece": " ".join(piece)}
-            identity |= {f"table {path.name}": _state(path) for path in options.precomputed}
+            identity = _identity(variants, scorer, model, kind) | {"piece": " ".join(piece)}
             with Unfinished(Path(out)) as unfinished:
                 packed, resume = kind in ("z", "b"), options.resume
                 taken_over = fill(variants, scorer, unfinished, packed, provenance, identity, resume, report)
                 finish: dict[str, Callable[[Path, Path], None]] = {"b": to_bcf, TABLE: partial(tabulate, info=field)}
                 unfinished.put_in_place(finish.get(kind))
-    account = _account(scorer, model, genes, source, out, reference, taken_over, time.monotonic() - started)
-    return {**account, "piece": piece, "precision_check": networks.check}
+    account = _account(scorer, model, taken_over, time.monotonic() - started)
+    return {"input": source, "output": out, **account, "piece": piece, "precision_check": networks.check}
 
 
 def _to_stream(
@@ -247,21 +246,15 @@ def _asked(model: BaseModel, settings: Settings, genes: GeneAnnotation) -> dict[
     }
 
 
-def _provenance(
-    asked: dict[str, str],
-    model: BaseModel,
-    settings: Settings,
-    genes: GeneAnnotation,
-    reference: Path,
-    precomputed: Sequence[Path],
-) -> str:
+def _provenance(scorer: FileScorer, model: BaseModel, asked: dict[str, str]) -> str:
     """A header line that says how the scores were made."""
-    tables = f',Precomputed="{_quoted(" ".join(path.name for path in precomputed))}"' if precomputed else ""
+    names = " ".join(table.path.name for table in scorer.precomputed)
+    tables = f',Precomputed="{_quoted(names)}"' if names else ""
     return (
         f"##meta_spliceai_score=<Version={__version__},Base={asked['Base']},Weights={asked['Weights']},"
-        f"Distance={asked['Distance']},Precision={settings.precision},Mask={asked['Mask']},Strict={asked['Strict']},"
-        f'Annotation="{_quoted(Path(genes.name).name)}",Genes={asked["Genes"]},'
-        f'Reference="{_quoted(reference.name)}",Licence="{_quoted(model.licence)}"{tables}>'
+        f"Distance={asked['Distance']},Precision={scorer.settings.precision},Mask={asked['Mask']},"
+        f'Strict={asked["Strict"]},Annotation="{_quoted(Path(scorer.annotation.name).name)}",Genes={asked["Genes"]},'
+        f'Reference="{_quoted(Path(scorer.genome.name).name)}",Licence="{_quoted(model.licence)}"{tables}>'
     )
 
 
@@ -269,19 +262,18 @@ def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _identity(
-    variants: TextVariants, model: BaseModel, settings: Settings, genes: GeneAnnotation, reference: Path, kind: str
-) -> dict[str, Any]:
+def _identity(variants: TextVariants, scorer: FileScorer, model: BaseModel, kind: str) -> dict[str, Any]:
     """All that the output's text depends on, besides the records."""
     return {
         "version": __version__,
         "header": hashlib.sha256(b"".join(variants.header)).hexdigest(),
         "base": model.name,
         "weights": model.digest,
-        "annotation": genes.digest,
-        "reference": _state(reference),
+        "annotation": scorer.annotation.digest,
+        "reference": _state(Path(scorer.genome.name)),
         "output type": kind,
-        **asdict(settings),
+        **asdict(scorer.settings),
+        **{f"table {table.path.name}": _state(table.path) for table in scorer.precomputed},
     }
 
 
@@ -290,39 +282,20 @@ def _state(path: Path) -> str:
     return f"{path.resolve()} ({state.st_size} bytes, changed {state.st_mtime_ns})"
 
 
-def _account(
-    scorer: FileScorer,
-    model: BaseModel,
-    genes: GeneAnnotation,
-    source: str,
-    out: str,
-    reference: Path,
-    taken_over: int,
-    seconds: float,
-) -> dict[str, Any]:
-    totals = scorer.totals
+def _account(scorer: FileScorer, model: BaseModel, taken_over: int, seconds: float) -> dict[str, Any]:
+    totals, genes, reference = scorer.totals, scorer.annotation, scorer.genome.name
     warnings = []
-    if totals.mismatched > MISMATCHES_TO_WARN * max(totals.checked, 1):
+    if totals.reference_mismatches > MISMATCHES_TO_WARN * max(totals.reference_checked, 1):
         warnings.append(
-            f"{totals.mismatched} of {totals.checked} records have another reference base than {reference}; "
-            "are variants and FASTA of one build?"
+            f"{totals.reference_mismatches} of {totals.reference_checked} records have another reference base than "
+            f"{reference}; are variants and FASTA of one build?"
         )
     if totals.records and not totals.alleles_scored:
         warnings.append("no allele was scored; the reasons are listed under 'unscored'")
+    counts = asdict(totals)
+    del counts["from_tools"]
     return {
-        "input": source,
-        "output": out,
-        "records": totals.records,
-        "alleles": totals.alleles,
-        "alleles_scored": totals.alleles_scored,
-        "scores": totals.scores,
-        "unscored": totals.unscored,
-        "examples": totals.examples,
-        "reference_checked": totals.checked,
-        "reference_mismatches": totals.mismatched,
-        "computed_alone": totals.computed_alone,
-        "entries_replaced": totals.replaced,
-        "looked_up": totals.looked_up,
+        **counts,
         "tables": [str(table.path) for table in scorer.precomputed],
         "resumed_from_record": taken_over,
         "warnings": warnings,
@@ -334,8 +307,8 @@ def _account(
         },
         "settings": asdict(scorer.settings),
         "annotation": {"name": genes.name, "build": genes.build, "digest": genes.digest, "genes": len(genes)},
-        "reference": str(reference),
+        "reference": reference,
         "seconds": round(seconds, 3),
-        "alleles_per_second": round((totals.alleles) / max(seconds, 1e-9), 3) if not taken_over else None,
+        "alleles_per_second": None if taken_over else round(totals.alleles / max(seconds, 1e-9), 3),
         "version": __version__,
     }

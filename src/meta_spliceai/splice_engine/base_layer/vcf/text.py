@@ -121,6 +121,7 @@ class TextVariants:
     Attributes:
         header: the header's lines as they stand in the file, the column line last.
         first: number of the first record's line, 1-based.
+        rows: lines of records that are still to be read; fewer may be put in their place.
         width: columns.
     """
 
@@ -130,64 +131,51 @@ class TextVariants:
         self._lists = split_lines(chunks, name)
         self.header = self._read_header()
         self.first = len(self.header) + 1
-        self._chosen: Iterator[Line] | None = None
         self.width = self.header[-1].count(b"\t") + 1
+        self.rows: Iterator[Line] = enumerate(chain.from_iterable(self._lists), start=self.first)
+        self._all = self.rows
 
     def _read_header(self) -> list[bytes]:
         header: list[bytes] = []
         held = 0
-        for number, (lines, place) in enumerate(self._places(), start=1):
-            line = lines[place]
-            held += len(line)
-            if held > LARGEST_HEADER or number > MOST_HEADER_LINES:
-                raise InputError(f"{self.name}, line {number}: {HEADER_TOO_LARGE}")
-            if number == 1 and not line.startswith(b"##fileformat=VCF"):
-                shown = line[:40].decode("latin-1").rstrip()
-                raise InputError(
-                    f"{self.name} has no VCF header: line 1 is '{shown}', expected '##fileformat=VCFv4.x'; "
-                    "give a VCF with its header, a bgzipped VCF or a BCF"
-                )
-            header.append(line)
-            if line.startswith(b"##"):
-                continue
-            if line.rstrip(b"\r\n").split(b"\t")[: len(COLUMNS)] != list(COLUMNS):
-                wanted = b" ".join(COLUMNS).decode()
-                raise InputError(
-                    f"{self.name}, line {number}: the header must end with the line of column names ({wanted}, "
-                    "tab-separated) before the first record"
-                )
-            self._lists = chain([lines[place + 1 :]], self._lists)
-            return header
+        for lines in self._lists:
+            for place, line in enumerate(lines):
+                header.append(line)
+                held += len(line)
+                self._check_header(line, len(header), held)
+                if not line.startswith(b"##"):
+                    self._lists = chain([lines[place + 1 :]], self._lists)
+                    return header
         if not header:
             raise InputError(f"{self.name} is empty; expected a VCF")
         raise InputError(f"{self.name} ends within its header (no #CHROM line); the file is truncated")
 
-    def _places(self) -> Iterator[tuple[list[bytes], int]]:
-        for lines in self._lists:
-            for place in range(len(lines)):
-                yield lines, place
-
-    @property
-    def rows(self) -> Iterator[Line]:
-        """Lines of records that are to be read; to be asked for once."""
-        return enumerate(chain.from_iterable(self._lists), start=self.first) if self._chosen is None else self._chosen
-
-    @rows.setter
-    def rows(self, chosen: Iterator[Line]) -> None:
-        self._chosen = chosen
+    def _check_header(self, line: bytes, number: int, held: int) -> None:
+        """Refuse what is no line of a header; `held`: bytes up to its end."""
+        if held > LARGEST_HEADER or number > MOST_HEADER_LINES:
+            raise InputError(f"{self.name}, line {number}: {HEADER_TOO_LARGE}")
+        if number == 1 and not line.startswith(b"##fileformat=VCF"):
+            shown = line[:40].decode("latin-1").rstrip()
+            raise InputError(
+                f"{self.name} has no VCF header: line 1 is '{shown}', expected '##fileformat=VCFv4.x'; "
+                "give a VCF with its header, a bgzipped VCF or a BCF"
+            )
+        if not line.startswith(b"##") and line.rstrip(b"\r\n").split(b"\t")[: len(COLUMNS)] != list(COLUMNS):
+            wanted = b" ".join(COLUMNS).decode()
+            raise InputError(
+                f"{self.name}, line {number}: the header must end with the line of column names ({wanted}, "
+                "tab-separated) before the first record"
+            )
 
     def __iter__(self) -> Iterator[TextRecord]:
         return (self.record(line, number) for number, line in self.rows)
 
-    def placed(self) -> Iterator[tuple[Line, str, int, int]]:
-        """Each line still to be read, its contig and position, and how many alternative alleles made of bases it has.
+    def placed(self, rows: Iterator[Line]) -> Iterator[tuple[Line, str, int, int]]:
+        """Each of some lines, its contig and position, and how many alternative alleles made of bases it has.
 
         Raises:
             InputError: a line that is no record.
         """
-        return self._placed(self.rows)
-
-    def _placed(self, rows: Iterator[Line]) -> Iterator[tuple[Line, str, int, int]]:
         for number, line in rows:
             found = _PLACE.match(line)
             if found is None:
@@ -199,8 +187,8 @@ class TextVariants:
 
     def blocks(self) -> Iterator[Block]:
         """Records in blocks; where a block ends depends on the records alone."""
-        if self._chosen is not None:
-            yield from self._blocks_of(self._chosen)
+        if self.rows is not self._all:
+            yield from self._blocks_of(self.rows)
             return
         held: list[bytes] = []
         first = self.first

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any, Protocol
 
 import filelock
 from pydantic import ConfigDict, TypeAdapter
@@ -29,8 +29,6 @@ EXAMPLES_KEPT = 5
 _KEPT_WITHOUT_SCORES = 1 << 20
 """Bytes of output that are held back before they are counted as written, where nothing was computed for them."""
 
-B_co = TypeVar("B_co", bound="SomeBlock", covariant=True)
-
 
 @dataclass
 class Totals:
@@ -43,10 +41,10 @@ class Totals:
         scores: entries written: one an allele and gene.
         unscored: alleles without a score, by reason.
         examples: up to five alleles for each reason.
-        checked: records whose reference allele was compared with the genome.
-        mismatched: those that differ.
+        reference_checked: records whose reference allele was compared with the genome.
+        reference_mismatches: those that differ.
         computed_alone: entries near a rounding border, computed again one by one.
-        replaced: records that held an older entry under the same key.
+        entries_replaced: records that held an older entry under the same key.
         looked_up: entries taken from tables.
         from_tools: by other tools' names, predicted alleles that their files have a score for.
     """
@@ -59,10 +57,10 @@ class Totals:
     scores: int = 0
     unscored: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
-    checked: int = 0
-    mismatched: int = 0
+    reference_checked: int = 0
+    reference_mismatches: int = 0
     computed_alone: int = 0
-    replaced: int = 0
+    entries_replaced: int = 0
     looked_up: int = 0
     from_tools: dict[str, int] = field(default_factory=dict)
 
@@ -74,6 +72,10 @@ class Totals:
             kept.append(example)
 
 
+Placed = tuple[Any, str, int, int]
+"""A record or row, its contig, position (1-based), and how many alternative alleles made of bases it has."""
+
+
 class SomeBlock(Protocol):
     """Records that are written together."""
 
@@ -83,13 +85,22 @@ class SomeBlock(Protocol):
     def text(self) -> bytes: ...
 
 
-class Source(Protocol[B_co]):
-    """An opened input, whose blocks depend on the records alone."""
+class Source(Protocol):
+    """An opened input.
 
-    @property
-    def name(self) -> str: ...
+    Attributes:
+        name: for messages.
+        rows: records of a file, or rows of a table, that are still to be read; a piece puts fewer in their place.
+    """
 
-    def blocks(self) -> Iterator[B_co]: ...
+    name: str
+    rows: Iterator[Any]
+
+    def placed(self, rows: Iterator[Any]) -> Iterator[Placed]:
+        """Some of the rows, with their places."""
+
+    def blocks(self) -> Iterator[SomeBlock]:
+        """The rows in blocks, whose ends depend on the rows alone."""
 
 
 class Writer(Protocol):
@@ -246,7 +257,7 @@ class Unfinished:
 
 
 def fill(
-    source: Source[SomeBlock],
+    source: Source,
     writer: Writer,
     partial: Unfinished,
     packed: bool,
