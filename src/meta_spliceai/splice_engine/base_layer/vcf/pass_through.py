@@ -137,9 +137,8 @@ class PassThrough:
         entries = [told[pair] for pair in alleles]
         for place, row in zip(np.flatnonzero(inside).tolist(), np.flatnonzero(passes)[inside].tolist(), strict=True):
             chrom = text[lines.starts[row] : lines.stops[row, 0]].decode("latin-1")
-            entries[place] = self._look_up(
-                chrom, int(lines.pos[row]), alleles[place], self.annotation.genes[genes[row]]
-            )
+            gene = self.annotation.genes[genes[row]]
+            entries[place] = self._entries(chrom, int(lines.pos[row]), alleles[place], gene)
         added = [entry[1] if one else entry[0] for entry, one in zip(entries, filled.tolist(), strict=True)]
         counts = np.array([entry[2] for entry in entries], dtype=np.int64)
         cuts = np.where(filled | (self.strict & ~inside), end, info)
@@ -155,27 +154,34 @@ class PassThrough:
         entry = b"" if self.strict else f"{self.info.reason_key}={told}".encode()
         return entry, entry and b";" + entry, len(alts)
 
-    def _look_up(self, chrom: str, pos: int, alleles: bytes, gene: Gene) -> _Entry:
+    def _entries(self, chrom: str, pos: int, alleles: bytes, gene: Gene) -> _Entry:
         """What is written of REF and ALT in a gene, where tables have the scores of all alleles."""
-        match = _ALLELES.fullmatch(alleles)
-        if match is None or gene.name in self.twice:
+        if _ALLELES.fullmatch(alleles) is None:
             return b"", b"", 0
         ref, alts = alleles.decode().split("\t")
-        symbol, told = info_safe(gene.name), []
+        told = []
         for alt in alts.split(","):
-            if self.strict and len(ref) > 1 and len(alt) > 1:
+            found = None if self.strict and len(ref) > 1 and len(alt) > 1 else self.look_up(chrom, pos, ref, alt, gene)
+            if found is None:
                 return b"", b"", 0
-            found = (table.find(chrom, pos, ref, alt, symbol) for table in self.tables)
-            text = next((one for one in found if one is not None), None)
-            if text is None:
-                return b"", b"", 0
-            told.append(f"{alt}|{symbol}|{text}")
+            told.append(f"{alt}|{found}")
         sources = ",".join(["precomputed"] * len(told))
         entry = f"{self.info.key}={','.join(told)};{self.info.source_key}={sources}".encode()
         return entry, b";" + entry, len(told)
 
+    def look_up(self, chrom: str, pos: int, ref: str, alt: str, gene: Gene) -> str | None:
+        """Symbol, scores and positions of an allele in a gene, where a table has them."""
+        if gene.name in self._twice:
+            return None
+        symbol = info_safe(gene.name)
+        for table in self.tables:
+            found = table.find(chrom, pos, ref, alt, symbol)
+            if found is not None:
+                return f"{symbol}|{found}"
+        return None
+
     @cached_property
-    def twice(self) -> Collection[str]:
+    def _twice(self) -> Collection[str]:
         """Names of several genes, which a table does not tell apart."""
         return {name for name, count in Counter(gene.name for gene in self.annotation.genes).items() if count > 1}
 

@@ -14,6 +14,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from meta_spliceai.splice_engine.genome.annotation import bare_contig
 
 PUBLISHED_DISTANCE = 50
 """Of Illumina's tables (spliceai_scores.raw.snv.hg38.vcf.gz and the like; Jaganathan et al. 2019)."""
-AGREE = ("Base", "Weights", "Distance", "Mask", "Strict", "Genes")
+AGREE: tuple[str, ...] = ("Base", "Weights", "Distance", "Mask", "Strict", "Genes")
 """What the header's line of a table that `score` made must share with what is asked for."""
 LARGEST_INDEX = 2**28
 """Bytes of an index, decompressed; that of every substitution of the genome has some 10 MB."""
@@ -55,7 +56,7 @@ _ENTRY = re.compile(rb"(?:-?[01]\.\d\d\|)+-?\d{1,5}(?:\|-?\d{1,5})*")
 """Scores with two decimals, then positions."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Contig:
     """Where a contig's records lie: of each window the virtual offset of its first record; where the last one ends."""
 
@@ -90,26 +91,23 @@ class ScoreTable:
         self._key = f"{info.key}=".encode()
         self._bars = info.columns.count("|") - 2
         self._contigs = _read_index(index)
-        self._texts: dict[int, tuple[bytes, int]] = {}
-        self._known_ends: dict[tuple[int, bytes], tuple[int | None, int | None]] = {}
+        self._lines = lru_cache(maxsize=1)(self._read_lines)
+        self._blocks = lru_cache(maxsize=1)(self._find_blocks)
+        self._ends = lru_cache(maxsize=_KEPT_ENDS)(self._read_ends)
+        self._text = lru_cache(maxsize=_KEPT_BLOCKS)(self._unpack)
         self._bases_a_block = 500
-        self._window: tuple[bytes, int] = b"", -1
-        self._blocks: list[int] = []
         self._held: tuple[bytes, int, int, bytes] = b"", 0, 0, b""
-        self._last: tuple[str, int, list[tuple[bytes, bytes]]] = "", 0, []
         self._bases: dict[tuple[str, int], bool] = {}
 
     def find(self, chrom: str, pos: int, ref: str, alt: str, symbol: str) -> str | None:
         """The scores and positions of an allele (upper case) and gene; None where the table does not have them once."""
-        if self._last[:2] != (chrom, pos):
-            lines = self._lines(chrom, pos)
-            self._last = chrom, pos, lines
-            if lines and len(self._bases) < _MOST_CHECKED:
-                self._bases[chrom, pos] = lines[0][0][:1] == ref[:1].encode()
+        lines = self._lines(chrom, pos)
+        if lines and len(self._bases) < _MOST_CHECKED:
+            self._bases[chrom, pos] = lines[0][0][:1] == ref[:1].encode()
         wanted, start = ref.encode(), f"{alt}|{symbol}|".encode()
         found = {
             entry[len(start) :]
-            for reference, info in self._last[2]
+            for reference, info in lines
             if reference == wanted
             for entry in self._entries(info, start)
         }
@@ -129,7 +127,7 @@ class ScoreTable:
                 "it is a table of another build; name that of the variants' build"
             )
 
-    def _lines(self, chrom: str, pos: int) -> list[tuple[bytes, bytes]]:
+    def _read_lines(self, chrom: str, pos: int) -> list[tuple[bytes, bytes]]:
         """Reference allele in upper case and INFO of each record at a position."""
         contig = self._contigs.get(bare_contig(chrom))
         if contig is None:
@@ -165,18 +163,12 @@ class ScoreTable:
         if number >= len(contig.windows) or not contig.windows[number]:
             return b""
         skipped = int(contig.windows[number]) & 0xFFFF
-        if self._window != (contig.name, number):
-            # Windows without records repeat an offset; and a record that begins in this window may stand behind the
-            # first one that reaches into the next.
-            after = max(int(np.searchsorted(contig.windows, contig.windows[number], side="right")), number + 2)
-            end = int(contig.windows[after]) if after < len(contig.windows) else contig.end
-            self._blocks = self._offsets(int(contig.windows[number]) >> 16, end >> 16)
-            self._window = contig.name, number
-        low, high = 0, len(self._blocks) - 1
+        blocks = self._blocks(contig, number)
+        low, high = 0, len(blocks) - 1
         at = int(skipped / _BLOCK + (pos - 1 - (number << _WINDOW)) / self._bases_a_block)
         while low < high:  # find the last block whose first line stands before the position
             at = min(max(at, low), high)
-            first, last = self._ends(self._blocks[at], contig.name)
+            first, last = self._ends(blocks[at], contig.name)
             if at == 0 or (first is not None and first < pos):
                 low = at
                 if last is None or last >= pos:
@@ -185,7 +177,7 @@ class ScoreTable:
             else:
                 high = at - 1
                 at -= 1 if first is None else max(1, int((first - pos) / self._bases_a_block))
-        text, following = self._text(self._blocks[low])
+        text, following = self._text(blocks[low])
         text = b"\n" + text[skipped:] if low == 0 else text[text.find(b"\n") :]
         while following < len(self._bytes):
             line = _last_line(text)
@@ -201,10 +193,14 @@ class ScoreTable:
         self._held = (contig.name, first or 0, last or 0, text) if known else (b"", 0, 0, b"")
         return text
 
-    def _offsets(self, start: int, end: int) -> list[int]:
-        """Where the blocks from one to another begin."""
-        found = []
-        while start <= end and start < len(self._bytes):
+    def _find_blocks(self, contig: _Contig, number: int) -> list[int]:
+        """Where the blocks begin that hold the records of a window."""
+        # Windows without records repeat an offset; and a record that begins in this window may stand behind the
+        # first one that reaches into the next.
+        after = max(int(np.searchsorted(contig.windows, contig.windows[number], side="right")), number + 2)
+        end = int(contig.windows[after]) if after < len(contig.windows) else contig.end
+        found, start = [], int(contig.windows[number]) >> 16
+        while start <= end >> 16 and start < len(self._bytes):
             found.append(start)
             start += self._size(start)
         if not found:
@@ -217,26 +213,18 @@ class ScoreTable:
             raise IntegrityError(f"{self.path}: no compressed block where its index has one; index it anew")
         return int(size) + 1
 
-    def _ends(self, start: int, name: bytes) -> tuple[int | None, int | None]:
+    def _read_ends(self, start: int, name: bytes) -> tuple[int | None, int | None]:
         """Positions of the first and the last line that begin in a block; None as for `_place`."""
-        if (start, name) not in self._known_ends:
-            if len(self._known_ends) >= _KEPT_ENDS:
-                self._known_ends.clear()
-            text = self._text(start)[0]
-            first, last = _first_place(text, name), _place(_last_line(text), name)
-            if first is not None and last is not None and last > first:
-                self._bases_a_block = last - first
-            self._known_ends[start, name] = first, last
-        return self._known_ends[start, name]
+        text = self._text(start)[0]
+        first, last = _first_place(text, name), _place(_last_line(text), name)
+        if first is not None and last is not None and last > first:
+            self._bases_a_block = last - first
+        return first, last
 
-    def _text(self, start: int) -> tuple[bytes, int]:
+    def _unpack(self, start: int) -> tuple[bytes, int]:
         """A block's text, and where the next block begins."""
-        if start not in self._texts:
-            if len(self._texts) >= _KEPT_BLOCKS:
-                self._texts.pop(next(iter(self._texts)))
-            end = start + self._size(start)
-            self._texts[start] = bgzf.inflate(self._bytes[start:end], str(self.path)), end
-        return self._texts[start]
+        end = start + self._size(start)
+        return bgzf.inflate(self._bytes[start:end], str(self.path)), end
 
 
 def _place(line: bytes, name: bytes) -> int | None:
@@ -288,6 +276,7 @@ def _check_kind(path: Path, header: Sequence[bytes], info: InfoField, model: Bas
             f"{path} has no INFO {info.key} of the form {info.columns}; name a table of {info.tool} scores"
         )
     own = [line.decode("utf-8", "replace") for line in header if line.startswith(b"##meta_spliceai_score=")]
+    kinds, names = [dict(re.findall(r"(\w+)=([^,>]*)", line.partition("<")[2])) for line in own], AGREE
     if not own:
         masked = [word for word in ("raw", "masked") if word in path.name.lower()]
         if model.name != "spliceai" or len(masked) != 1:
@@ -295,36 +284,30 @@ def _check_kind(path: Path, header: Sequence[bytes], info: InfoField, model: Bas
                 f"{path} does not say how its scores were made: name a table that 'meta-spliceai score' wrote, or one "
                 "of SpliceAI's published ones under its own name, with 'raw' or 'masked' in it"
             )
-        published = {"Distance": str(PUBLISHED_DISTANCE), "Mask": str(int(masked == ["masked"]))}
-        _refuse_other(path, published, {name: asked[name] for name in published})
-    for line in own:
-        made = dict(re.findall(r"(\w+)=([^,>]*)", line.partition("<")[2]))
-        _refuse_other(path, {name: made.get(name, "not given") for name in AGREE}, asked)
-
-
-def _refuse_other(path: Path, made: dict[str, str], asked: dict[str, str]) -> None:
-    for name, value in made.items():
-        if value != asked[name]:
-            raise InputError(
-                f"{path} holds scores with {name}={value}, and {name}={asked[name]} is asked for; leave the table out, "
-                "or ask for the same"
-            )
+        kinds = [{"Distance": str(PUBLISHED_DISTANCE), "Mask": str(int(masked == ["masked"]))}]
+        names = ("Distance", "Mask")
+    for made in kinds:
+        for name in names:
+            value = made.get(name, "not given")
+            if value != asked[name]:
+                raise InputError(
+                    f"{path} holds scores with {name}={value}, and {name}={asked[name]} is asked for; leave the table "
+                    "out, or ask for the same"
+                )
 
 
 def _read_index(path: Path) -> dict[str, _Contig]:
     """The contigs of a tabix index, by name without "chr"."""
-    pieces, held = [], 0
+    raw = bytearray()
     with path.open("rb") as stream:
         for piece in bgzf.read_blocks(stream, str(path)):
-            pieces.append(piece)
-            held += len(piece)
-            if held > LARGEST_INDEX:
+            raw += piece
+            if len(raw) > LARGEST_INDEX:
                 raise InputError(f"{path} holds more than {LARGEST_INDEX:,} bytes; it is no index of a table of scores")
-    raw = b"".join(pieces)
     with one_error(path, "index the table anew: tabix -f -p vcf"):
         magic, contigs, kind = struct.unpack_from("<4sii", raw)
         length = struct.unpack_from("<i", raw, 32)[0]
-        names = raw[36 : 36 + length].split(b"\0")[:-1]
+        names = bytes(raw[36 : 36 + length]).split(b"\0")[:-1]
         if magic != b"TBI\1" or kind & 0xFFFF != 2 or len(names) != contigs:
             raise ValueError("no tabix index of a VCF")
         found, at = {}, 36 + length

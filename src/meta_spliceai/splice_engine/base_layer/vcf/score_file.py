@@ -92,10 +92,11 @@ class _Planned:
     unscored: list[str] = field(default_factory=list)
 
 
+@dataclass
 class FileScorer:
     """Scores the records of one file.
 
-    Args:
+    Attributes:
         genome: the reference.
         annotation: the genes.
         scorer: computes scores.
@@ -103,35 +104,28 @@ class FileScorer:
         settings: how the file is scored.
         flank: bases that the networks see on either side, for strict compatibility near a contig's end.
         precomputed: tables of scores; what the first of them has is not computed.
+        totals: what was read and written so far.
     """
 
-    def __init__(
-        self,
-        genome: SequenceSource,
-        annotation: GeneAnnotation,
-        scorer: Scorer,
-        info: InfoField,
-        settings: Settings,
-        flank: int,
-        precomputed: Sequence[ScoreTable] = (),
-    ) -> None:
-        self.genome = genome
-        self.annotation = annotation
-        self.scorer = scorer
-        self.info = info
-        self.settings = settings
-        self.flank = flank
-        self.precomputed = precomputed
-        self.totals = Totals()
+    genome: SequenceSource
+    annotation: GeneAnnotation
+    scorer: Scorer
+    info: InfoField
+    settings: Settings
+    flank: int
+    precomputed: Sequence[ScoreTable] = ()
+    totals: Totals = field(default_factory=Totals)
+
+    def __post_init__(self) -> None:
+        genes = self.annotation
         # Two genes may have one name; to the scorer each has its own.
-        self._keys = {gene: f"{gene.name}#{number}" for number, gene in enumerate(annotation.genes)}
-        self._keyed = GeneAnnotation(
-            [replace(gene, name=key) for gene, key in self._keys.items()], annotation.build, annotation.name
-        )
-        self._lengths = genome.contigs()
-        strict = settings.strict
-        margin = flank + settings.distance if strict else 0
-        self._pass_through = PassThrough(genome, annotation, info, 2 * settings.distance, margin, strict, precomputed)
+        self._keys = {gene: f"{gene.name}#{number}" for number, gene in enumerate(genes.genes)}
+        named = [replace(gene, name=key) for gene, key in self._keys.items()]
+        self._keyed = GeneAnnotation(named, genes.build, genes.name)
+        self._lengths = self.genome.contigs()
+        distance, strict = self.settings.distance, self.settings.strict
+        margin = self.flank + distance if strict else 0
+        self._pass_through = PassThrough(self.genome, genes, self.info, 2 * distance, margin, strict, self.precomputed)
 
     def header(self, source: TextVariants, provenance: Sequence[str]) -> bytes:
         """The output's header.
@@ -186,16 +180,13 @@ class FileScorer:
             totals.unscored[Reason.NOT_IN_GENE] += outside
 
     def _look_up(self, jobs: list[_Job]) -> dict[_Job, str]:
-        """Text of the entries that a table has; two genes of one name are not told apart there, and are computed."""
+        """Text of the entries that a table has."""
         texts = {}
         for job in jobs:
-            symbol = info_safe(job.gene.name)
-            for table in () if job.gene.name in self._pass_through.twice else self.precomputed:
-                found = table.find(job.chrom, job.pos, job.ref, job.alt, symbol)
-                if found is not None:
-                    texts[job] = f"{job.shown}|{symbol}|{found}"
-                    self.totals.looked_up += 1
-                    break
+            found = self._pass_through.look_up(job.chrom, job.pos, job.ref, job.alt, job.gene)
+            if found is not None:
+                texts[job] = f"{job.shown}|{found}"
+                self.totals.looked_up += 1
         for table in self.precomputed:
             table.stop_at_another_build()
         return texts
