@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,6 +172,17 @@ class Workspace:
             buffer = torch.zeros(size, device=self.device)
             self._buffers[name] = buffer
         return buffer[:size].view(shape)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run the block with one thread of PyTorch's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class DoubleHead:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import os
-import time
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +22,7 @@ import torch
 from meta_spliceai.errors import RunError, unknown_value
 from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution
-from meta_spliceai.splice_engine.base_layer.changes import Workspace
+from meta_spliceai.splice_engine.base_layer.changes import Workspace, one_thread
 from meta_spliceai.splice_engine.base_layer.compiled_convolution import (
     CHANNELS,
     NOISE,
@@ -104,13 +104,9 @@ def _compiled_or_not(asked: str, folder: Path) -> Choice:
         seconds = timings()
         with atomic_write(kept) as handle:
             json.dump(seconds, handle)
-    return faster(seconds, built.instruction_set)
-
-
-def faster(seconds: dict[str, float], instruction_set: str) -> Choice:
     compiled, pytorch = seconds["compiled"], seconds["pytorch"]
     told = f"measured here: compiled {1000 * compiled:.1f} ms, PyTorch {1000 * pytorch:.1f} ms"
-    return Choice("compiled", told, instruction_set) if compiled < pytorch else Choice("pytorch", told)
+    return Choice("compiled", told, built.instruction_set) if compiled < pytorch else Choice("pytorch", told)
 
 
 def _kept(folder: Path) -> Path:
@@ -132,17 +128,13 @@ def measured_rate() -> float | None:
 
 def timings() -> dict[str, float]:
     """Seconds that either way takes for the same convolutions on one thread, the fastest of a few times each."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         rng = np.random.default_rng(0)
         ways = [_both(rng, *shape) for shape in _SHAPES]
         return {
             "compiled": sum(_fastest(compiled) for compiled, _ in ways),
             "pytorch": sum(_fastest(pytorch) for _, pytorch in ways),
         }
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _both(
@@ -166,9 +158,4 @@ def _both(
 
 def _fastest(way: Callable[[], None]) -> float:
     way()
-    taken = []
-    for _ in range(_REPEATS):
-        before = time.perf_counter()
-        way()
-        taken.append(time.perf_counter() - before)
-    return min(taken)
+    return min(timeit.repeat(way, number=1, repeat=_REPEATS))

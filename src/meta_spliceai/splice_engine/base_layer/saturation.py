@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR, BaseScores, max_window
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import SequenceSource, decode
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource, decode, read_region
 
 KINDS = ("substitution", "deletion", "insertion")
 _CHANGES_A_SITE = {"substitution": 3, "deletion": 1, "insertion": 4}
@@ -56,14 +55,9 @@ class Stretch:
         return self.end - self.start
 
     @property
-    def left_end(self) -> str:
-        """Which end of the transcript lies to the left on the plus strand."""
-        return "5′" if self.gene.strand == "+" else "3′"
-
-    @property
-    def right_end(self) -> str:
-        """The other one."""
-        return "3′" if self.gene.strand == "+" else "5′"
+    def ends(self) -> tuple[str, str]:
+        """Which ends of the transcript lie to the left and to the right on the plus strand."""
+        return ("5′", "3′") if self.gene.strand == "+" else ("3′", "5′")
 
 
 def stretch_of_region(text: str, annotation: GeneAnnotation, gene: str | None) -> Stretch:
@@ -72,14 +66,12 @@ def stretch_of_region(text: str, annotation: GeneAnnotation, gene: str | None) -
     Raises:
         InputError: not a region, no gene there, or several and none named; a region that reaches out of the gene.
     """
-    match = re.fullmatch(r"([^:\s]+):([\d,]+)-([\d,]+)", text)
-    if not match:
+    region = read_region(text)
+    if region is None:
         raise InputError(
             f"region '{text}' is not of the form chr17:43,044,295-43,045,802 (1-based, both ends included)"
         )
-    chrom, start, end = match.group(1), *(int(part.replace(",", "")) for part in match.groups()[1:])
-    if not 1 <= start <= end:
-        raise InputError(f"region '{text}' is empty or begins before base 1")
+    chrom, start, end = region
     there = annotation.within(chrom, start - 1, end)
     if gene is not None:
         there = [one for one in there if one.name == gene]
@@ -271,8 +263,8 @@ def draw(table: pd.DataFrame, stretch: Stretch, model_name: str, out: Path) -> i
                 axis.plot(ends, [-0.9, -0.9], color="black", lw=3, solid_capstyle="butt", clip_on=True)
             axis.set_ylim(len(names) - 0.5, -1.3)
             beside = {"transform": axis.get_yaxis_transform(), "va": "center"}
-            axis.text(0, -0.9, f"{stretch.left_end} ", ha="right", **beside)
-            axis.text(1, -0.9, f" {stretch.right_end}", ha="left", **beside)
+            axis.text(0, -0.9, f"{stretch.ends[0]} ", ha="right", **beside)
+            axis.text(1, -0.9, f" {stretch.ends[1]}", ha="left", **beside)
             if bases == 1:
                 for site, letter in reference:
                     if edge < site < edge + per_panel:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -135,6 +136,20 @@ def gather(
             here = places[group]
             found[group] = read(int(here[0]), int(here[-1]) + 1)[here - here[0]]
     return found
+
+
+_REGION = re.compile(r"(\S+):([\d,]{1,15})-([\d,]{1,15})")
+
+
+def read_region(text: str) -> tuple[str, int, int] | None:
+    """Contig, first and last base (1-based) of "chr1:1,000-2,000"; None for another form, InputError for no base."""
+    found = _REGION.fullmatch(text)
+    if found is None:
+        return None
+    start, end = (int(place.replace(",", "") or 0) for place in found.groups()[1:])
+    if not 1 <= start <= end:
+        raise InputError(f"region '{text}' is empty or begins before base 1")
+    return found[1], start, end
 
 
 class JoinedSources(SequenceSource):

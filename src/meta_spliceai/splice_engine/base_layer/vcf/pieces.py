@@ -26,7 +26,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Placed, Source
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, bare_contig
 from meta_spliceai.splice_engine.genome.packed import joined
-from meta_spliceai.splice_engine.genome.sequence import SequenceSource
+from meta_spliceai.splice_engine.genome.sequence import SequenceSource, read_region
 
 NEIGHBOURS = 5_000
 """Bases between two variants up to which they may share a reference, which is what the networks see on either side."""
@@ -37,7 +37,6 @@ _RECORD, _ALLELE, _REFERENCE = 1, 10_000, 80_000
 """Work: a record that is passed on, an allele in a gene, and the reference that neighbours share."""
 
 PIECE, REGIONS = "##meta_spliceai_piece=", "##meta_spliceai_regions="
-_REGION = re.compile(r"(\S+):([\d,]{1,15})-([\d,]{1,15})")
 _PIECE = re.compile(r"<Shard=(\d{1,7})/(\d{1,7}),Before=(\d{1,15}),Records=(\d{1,15}),Input=([0-9a-f]{64})>")
 _MOST_SHARDS = 1_000_000
 _FURTHEST = 10**12
@@ -120,17 +119,11 @@ def _stretches_of(text: str, genome: SequenceSource) -> Iterator[tuple[str, int,
                 )
             yield contig, int(places[0]) + 1, int(places[1])
         return
-    found = _REGION.fullmatch(text)
-    contig, start, end = text, 1, _FURTHEST
-    if found is not None:
-        contig = found[1]
-        start, end = (int(place.replace(",", "") or 0) for place in found.groups()[1:])
+    contig, start, end = read_region(text) or (text, 1, _FURTHEST)
     try:
         genome.resolve(contig)
     except InputError as error:
         raise InputError(f"--regions {text} is neither a file nor a region such as chr1:1000-2000: {error}") from None
-    if not 1 <= start <= end:
-        raise InputError(f"--regions {text} is empty or begins before base 1")
     yield contig, start, end
 
 

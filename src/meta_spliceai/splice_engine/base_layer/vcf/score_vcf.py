@@ -7,20 +7,20 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
-import torch
 
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError, RunError, unknown_value
 from meta_spliceai.files import TABLE_SUFFIXES, place_of
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
+from meta_spliceai.splice_engine.base_layer.changes import one_thread
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED, Computation, score_variants
@@ -65,6 +65,7 @@ class Options:
     cut: Cut = WHOLE
 
 
+@dataclass
 class ModelScorer:
     """Scores tables with a base model on one genome.
 
@@ -72,12 +73,11 @@ class ModelScorer:
         check: what was measured of another precision than float32 on the first table; empty in float32.
     """
 
-    def __init__(self, model: BaseModel, genome: IndexedFasta, distance: int, precision: Precision = "fp32") -> None:
-        self.model = model
-        self.genome = genome
-        self.distance = distance
-        self.precision = precision
-        self.check = ""
+    model: BaseModel
+    genome: IndexedFasta
+    distance: int
+    precision: Precision
+    check: str = ""
 
     def __call__(self, table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores:
         """Scores of all rows; `alone`: by a full forward pass on one thread, which nothing around can influence.
@@ -95,17 +95,6 @@ class ModelScorer:
             raise RunError(f"{self.model.name}: {scores.check}; score again with --precision fp32")
         self.check = self.check or scores.check
         return scores
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run the block with one thread of PyTorch's."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def output_type_of(out: str, given: str | None) -> str:
@@ -206,7 +195,7 @@ def _to_stream(
     provenance: list[str],
     report: Report | None,
 ) -> None:
-    with _sink(out) as sink:
+    with nullcontext(sys.stdout.buffer) if out == STREAM else open(out, "wb") as sink:
         if kind != "b":
             score_stream(variants, scorer, sink, kind != "v", provenance, report)
             return
@@ -223,15 +212,9 @@ def _to_stream(
 def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
     if source == STREAM:
         return nullcontext(sys.stdin.buffer)
-    path = Path(source)
-    if path.is_dir() or not path.exists():
-        wrong = f"{source} is a folder" if path.is_dir() else f"no file {source}"
-        raise InputError(f"{wrong}; give a VCF, a bgzipped VCF or a BCF, or - for standard input")
-    return path.open("rb")
-
-
-def _sink(out: str) -> AbstractContextManager[IO[bytes]]:
-    return nullcontext(sys.stdout.buffer) if out == STREAM else open(out, "wb")
+    if Path(source).is_dir() or not Path(source).exists():
+        raise InputError(f"no file {source}; give a VCF, a bgzipped VCF or a BCF, or - for standard input")
+    return open(source, "rb")
 
 
 def _asked(model: BaseModel, settings: Settings, genes: GeneAnnotation) -> dict[str, str]:
