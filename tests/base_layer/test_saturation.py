@@ -149,6 +149,7 @@ def test_exons_count_along_the_transcript(annotation: GeneAnnotation) -> None:
         ("chr1", None, "not of the form"),
         ("chr1:9-5", None, "is empty"),
         ("chr1:0-5", None, "before base 1"),
+        ("chr1:,-,", None, "before base 1"),
         ("chr1:10-20", None, "no gene in region"),
         ("chr1:550-560", None, r"several genes \(UP, DOWN\)"),
         ("chr1:550-560", "OTHER", "'OTHER' is not in region"),
@@ -274,9 +275,3 @@ def test_hostile_names_are_drawn_as_text(
 def test_another_kind_of_figure_is_refused(drawn: tuple[pd.DataFrame, saturation.Stretch], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"neither \.png nor \.svg"):
         saturation.draw(*drawn, "toy", tmp_path / "map.pdf")
-
-
-@pytest.mark.parametrize("text", ["chr1:,-,", "chr1:0-20", "chr1:30-20"])
-def test_a_region_without_a_base_is_refused(annotation: GeneAnnotation, text: str) -> None:
-    with pytest.raises(InputError, match=f"region '{text}' is empty or begins before base 1"):
-        stretch_of_region(text, annotation, None)

@@ -83,24 +83,6 @@ def best_blocks(taps: int, rows: int, channels: int) -> tuple[int, int]:
     return min(choices, key=lambda choice: choice[0] * block_cost(taps, choice[1], channels))
 
 
-def convolution_operations(taps: int, channels: int, dilation: int, length: int, batch: int, rows: int | None) -> float:
-    """Floating-point operations of a convolution by blocks, whole blocks included.
-
-    Args:
-        rows: outputs (in steps of the dilation) of a block; chosen for the least work if None.
-    """
-    blocks, rows = _cut(taps, channels, dilation, length, rows)
-    return 2.0 * blocks * dilation * batch * block_cost(taps, rows, channels)
-
-
-def _cut(taps: int, channels: int, dilation: int, length: int, rows: int | None) -> tuple[int, int]:
-    """(number of blocks, rows a block) that cover `length` positions."""
-    steps = -(-length // dilation)
-    if rows is None:
-        return best_blocks(taps, steps, channels)
-    return -(-steps // rows), rows
-
-
 @dataclass(frozen=True)
 class _Prepared:
     """One convolution for blocks of one size; matrices in parts (see above) where products are bfloat16."""
@@ -109,8 +91,6 @@ class _Prepared:
     weights: Float[Tensor, "points channels channels"]
     bias: Float[Tensor, " channels"]
     back: Float[Tensor, "rows points"]
-    points: int
-    length: int
 
 
 class BlockConvolution:
@@ -141,16 +121,13 @@ class BlockConvolution:
     def prepared(self, rows: int) -> _Prepared:
         if rows not in self._prepared:
             into, of_taps, back = _matrices(self.taps, rows)
-            length = rows + self.taps - 1
             points = self._tensor(np.tensordot(of_taps, self._weights, axes=1))
             self._prepared[rows] = _Prepared(
                 _as_left(self._tensor(into)) if self._split else self._tensor(into),
                 _as_right(points) if self._split else points,
                 # A constant is the zeroth frequency alone, and the way back divides that by the length.
-                self._tensor(self._bias * length),
+                self._tensor(self._bias * into.shape[1]),
                 _as_left(self._tensor(back)) if self._split else self._tensor(back),
-                len(points),
-                length,
             )
         return self._prepared[rows]
 
@@ -175,50 +152,28 @@ class BlockConvolution:
             out: contiguous; with room for whole blocks. What is behind `length` is not to be used.
             rows: outputs (in steps of the dilation) of a block; chosen for the least work if None.
         """
-        blocks, rows = _cut(self.taps, len(self._bias), self.dilation, length, rows)
-        positions = blocks * rows * self.dilation
-        seen = (self.taps - 1) * self.dilation
+        blocks, rows = self._cut(length, rows)
+        step, seen = rows * self.dilation, (self.taps - 1) * self.dilation
         # Whole blocks read on beyond the inputs there are. What stands there reaches no output that is kept, but it
         # must be a number, and the same one every time.
-        x[length + seen : positions + seen].zero_()
-        width = x.shape[1] * x.shape[2]
-        self._run(
-            x[: positions + seen].view(-1, width), out[:positions].view(-1, width), blocks, rows, workspace, add=add
-        )
-
-    def positions(self, length: int, rows: int | None = None) -> int:
-        """Positions of the whole blocks that cover `length` outputs."""
-        blocks, rows = _cut(self.taps, len(self._bias), self.dilation, length, rows)
-        return blocks * rows * self.dilation
-
-    def _run(
-        self,
-        x: Float[Tensor, "positions width"],
-        out: Float[Tensor, "outputs width"],
-        blocks: int,
-        rows: int,
-        workspace: Workspace,
-        *,
-        add: bool,
-    ) -> None:
-        prepared = self.prepared(rows)
-        points, length = prepared.points, prepared.length
-        channels = len(prepared.bias)
-        step = rows * self.dilation  # positions a block
-        columns = self.dilation * x.shape[1]
+        x[length + seen : blocks * step + seen].zero_()
+        a_position = x.shape[1] * x.shape[2]
+        x, out = x[: blocks * step + seen].view(-1, a_position), out[: blocks * step].view(-1, a_position)
+        prepared, columns = self.prepared(rows), self.dilation * a_position
+        points, taken, channels = len(prepared.weights), rows + self.taps - 1, len(prepared.bias)
         together = max(1, min(blocks, _COLUMNS // columns))
         for first in range(0, blocks, together):
             count = min(together, blocks - first)
             start = first * step
             if count == 1:
-                inputs = x[start : start + length * self.dilation].view(length, columns)
+                inputs = x[start : start + step + seen].view(taken, columns)
             else:
                 # Overlapping blocks side by side, as further columns.
-                side = x[start:].as_strided((length, count, columns), (columns, step * x.shape[1], 1))
-                inputs = workspace.take("inputs", length, count, columns).copy_(side).view(length, count * columns)
+                side = x[start:].as_strided((taken, count, columns), (columns, step * a_position, 1))
+                inputs = workspace.take("inputs", taken, count, columns).copy_(side).view(taken, count * columns)
             single = count * columns == channels
             if single:
-                inputs = workspace.take("inputs", length, 2, columns).copy_(inputs[:, None]).view(length, 2 * columns)
+                inputs = workspace.take("inputs", taken, 2, columns).copy_(inputs[:, None]).view(taken, 2 * columns)
             width = inputs.shape[1]
             target = out[start : start + count * step]
             if self._split:
@@ -241,6 +196,21 @@ class BlockConvolution:
                 continue
             result = torch.mm(prepared.back, flat, out=workspace.take("result", rows, width))
             _put(result, target, count, rows, columns, add=add)
+
+    def positions(self, length: int, rows: int | None = None) -> int:
+        """Positions of the whole blocks that cover `length` outputs."""
+        blocks, rows = self._cut(length, rows)
+        return blocks * rows * self.dilation
+
+    def operations(self, length: int, batch: int, rows: int | None = None) -> float:
+        """Floating-point operations for so many positions of so many members, whole blocks included."""
+        blocks, rows = self._cut(length, rows)
+        return 2.0 * blocks * self.dilation * batch * block_cost(self.taps, rows, len(self._bias))
+
+    def _cut(self, length: int, rows: int | None) -> tuple[int, int]:
+        """(number of blocks, rows a block) that cover `length` positions."""
+        steps = -(-length // self.dilation)
+        return best_blocks(self.taps, steps, len(self._bias)) if rows is None else (-(-steps // rows), rows)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self._device)

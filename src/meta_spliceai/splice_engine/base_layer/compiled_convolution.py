@@ -270,12 +270,10 @@ def _radices(size: int) -> list[int]:
 def _transform(
     size: int,
 ) -> tuple[Float32[np.ndarray, " twiddles"], Int64[np.ndarray, " passes"], Int64[np.ndarray, " frequencies"]]:
-    """(turns of every pass, radices ended by 0, where each frequency stands)."""
-    turns: list[float] = [0.0]
-    order = np.zeros(max(size, 1), np.int64)
-    remaining, left = np.arange(max(size, 1)), size
-    if size:
-        turns.clear()
+    """(turns of every pass, radices ended by 0, where each frequency stands); nothing for the direct form, size 0."""
+    turns: list[float] = []
+    order = np.zeros(size, np.int64)
+    remaining, left = np.arange(size), size
     for radix in _radices(size):
         angles = 2 * np.pi / left * np.outer(np.arange(left // radix), np.arange(1, radix))
         turns += np.stack([np.cos(angles), np.sin(angles)], axis=2).ravel().tolist()

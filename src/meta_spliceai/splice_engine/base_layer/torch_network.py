@@ -12,12 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from meta_spliceai.splice_engine.base_layer.block_convolution import (
-    BlockConvolution,
-    Precision,
-    convolution_operations,
-    products_in,
-)
+from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution, Precision, products_in
 from meta_spliceai.splice_engine.base_layer.changes import DoubleHead, Members, Shape, Window, Workspace, affine
 from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork
 
@@ -67,7 +62,7 @@ class _PreparedBlock:
     def __init__(self, block: ResidualBlock, depth: int, reach: int, precision: Precision) -> None:
         """`depth` and `reach`: positions seen to either side before the block, and those its input reaches."""
         self.stage, self.slope = block.stage, block.slope
-        self.radius, self.channels = block.stage.radius, block.conv1.out_channels
+        self.radius = block.stage.radius
         self.depth, self.reach = depth, reach
         device = block.conv1.weight.device
         scale1, shift1 = affine(block.norm1)
@@ -106,10 +101,6 @@ class _PreparedBlock:
         """Outputs of a block in references: half a kernel, so that its edges lie on the grid of all windows, wherever
         a window starts."""
         return max(1, (self.stage.kernel - 1) // 2)
-
-    def operations(self, positions: int, batch: int, rows: int | None) -> float:
-        stage = self.stage
-        return convolution_operations(stage.kernel, self.channels, stage.dilation, positions, batch, rows)
 
     def enter(self, stream: Tensor, out: Tensor) -> None:
         if self.low is not None:
@@ -191,13 +182,13 @@ class TorchNetwork:
             for block in self._blocks:
                 for _ in range(2):
                     positions -= 2 * block.radius
-                    total += block.operations(positions, 1, block.reference_rows)
+                    total += block.first.operations(positions, 1, block.reference_rows)
         outputs = sum(window.end - window.start for window in windows)
         for shape, count in shapes.items():
             outputs += (shape.lead + shape.core + shape.tail) * count
             for block, work in zip(self._blocks, self._plan(shape).blocks, strict=True):
                 for zone in (work.between, work.after):
-                    total += self._products * block.operations(zone[1] - zone[0], count, None)
+                    total += self._products * block.first.operations(zone[1] - zone[0], count)
         return total + 2.0 * outputs * (sum(weight.numel() for weight, _ in self._skips) + self._head.products)
 
     def reference(

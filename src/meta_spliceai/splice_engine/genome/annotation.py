@@ -83,18 +83,12 @@ class GeneAnnotation:
             raise InputError(
                 f"{name}: holds no gene; give a table with the columns {' '.join(TABLE_COLUMNS)}, or a GTF"
             )
-        self._by_contig: dict[str, list[Gene]] = {}
         self._by_name: dict[str, list[Gene]] = {}
-        places: dict[str, list[int]] = {}
+        by_contig: dict[str, list[tuple[int, int, int]]] = {}
         for place, gene in enumerate(self.genes):
-            self._by_contig.setdefault(bare_contig(gene.chrom), []).append(gene)
-            places.setdefault(bare_contig(gene.chrom), []).append(place)
+            by_contig.setdefault(bare_contig(gene.chrom), []).append((gene.start, gene.end, place))
             self._by_name.setdefault(gene.name, []).append(gene)
-        self._spans = {
-            contig: np.array([(gene.start, gene.end) for gene in genes], dtype=np.int64).T.copy()
-            for contig, genes in self._by_contig.items()
-        }
-        self._places = {contig: np.array(here, dtype=np.int64) for contig, here in places.items()}
+        self._spans = {contig: np.array(spans, dtype=np.int64).T.copy() for contig, spans in by_contig.items()}
 
     @cached_property
     def digest(self) -> str:
@@ -126,13 +120,10 @@ class GeneAnnotation:
         """Of each contig the places where a gene begins or ends, ascending; and from before the first of them on how
         many genes there are, and the sum of their places in `genes`."""
         found = {}
-        for contig, (starts, ends) in self._spans.items():
+        for contig, (starts, ends, places) in self._spans.items():
             edges, one = np.concatenate([starts, ends]), np.ones(len(starts), dtype=np.int64)
             order = np.argsort(edges, kind="stable")
-            steps = (
-                np.concatenate([one, -one])[order],
-                np.concatenate([self._places[contig], -self._places[contig]])[order],
-            )
+            steps = np.concatenate([one, -one])[order], np.concatenate([places, -places])[order]
             found[contig] = edges[order], *(np.concatenate([[0], np.cumsum(step)]) for step in steps)
         return found
 
@@ -141,8 +132,8 @@ class GeneAnnotation:
         contig = bare_contig(chrom)
         if contig not in self._spans:
             return []
-        starts, ends = self._spans[contig]
-        return [self._by_contig[contig][hit] for hit in np.flatnonzero((starts < end) & (start < ends))]
+        starts, ends, places = self._spans[contig]
+        return [self.genes[place] for place in places[(starts < end) & (start < ends)]]
 
     def gene(self, name: str, chrom: str | None = None) -> Gene:
         """The gene of this name (on this contig, where one is given); InputError for no such gene (the nearest names

@@ -10,6 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -160,16 +161,12 @@ class JoinedSources(SequenceSource):
     """
 
     def __init__(self, sources: Sequence[SequenceSource], build: str) -> None:
-        self._parts: dict[str, SequenceSource] = {}
-        for source in sources:
-            for contig in source.contigs():
-                bare = contig[3:] if contig[:3].lower() == "chr" else contig
-                other = self._parts.get(contig) or self._parts.get(bare) or self._parts.get(f"chr{bare}")
-                if other is not None and other is not source:
-                    raise InputError(
-                        f"{other.name} ({other.build}) and {source.name} ({source.build}) both have contig {contig}"
-                    )
-                self._parts[contig] = source
+        self._parts = {contig: source for source in sources for contig in source.contigs()}
+        for first, second in combinations(sources, 2):
+            if shared := [contig for contig in second.contigs() if first.find(contig)]:
+                raise InputError(
+                    f"{first.name} ({first.build}) and {second.name} ({second.build}) both have contig {shared[0]}"
+                )
         lengths = {contig: length for source in sources for contig, length in source.contigs().items()}
         super().__init__(" and ".join(source.name for source in sources), build, lengths)
         self.digest = hashlib.sha256("\n".join(source.digest for source in sources).encode()).hexdigest()
