@@ -150,7 +150,7 @@ def test_truncated_weight_file_is_refused_by_checksum(tmp_path: Path, monkeypatc
     with pytest.raises(IntegrityError, match="SHA-256"):
         load_base_model("spliceai", members=[0])
     with pytest.raises(IntegrityError, match="cannot be read"):
-        load_keras_weights(SpliceAINetwork(Architecture(SPLICEAI_STAGES)), cut)
+        load_keras_weights(cut)
 
 
 @pytest.mark.quickstart
@@ -158,15 +158,15 @@ def test_truncated_weight_file_is_refused_by_checksum(tmp_path: Path, monkeypatc
 def test_weight_file_of_another_shape_is_refused(tmp_path: Path) -> None:
     path = packaged_file("spliceai", next(iter(SPLICEAI_FILES)))
     with pytest.raises(IntegrityError, match="shape"):
-        load_keras_weights(SpliceAINetwork(Architecture(SPLICEAI_STAGES, channels=16)), path)
+        load_keras_weights(path, Architecture(SPLICEAI_STAGES, channels=16))
     with pytest.raises(IntegrityError, match="layers, expected"):
-        load_keras_weights(SpliceAINetwork(Architecture(SPLICEAI_STAGES[:2])), path)
+        load_keras_weights(path, Architecture(SPLICEAI_STAGES[:2]))
     gutted = tmp_path / "gutted.h5"
     shutil.copy(path, gutted)
     with h5py.File(gutted, "r+") as file:
         del file["model_weights/conv1d_7/conv1d_7/bias:0"]
     with pytest.raises(IntegrityError, match=r"lacks 1 tensors \(stages\.0\.2\.conv1\.bias"):
-        load_keras_weights(SpliceAINetwork(Architecture(SPLICEAI_STAGES)), gutted)
+        load_keras_weights(gutted)
 
 
 def test_digest_follows_the_weights(toy_base_model: BaseModel) -> None:

@@ -50,8 +50,7 @@ def keras_file(tmp_path: Path) -> Path:
 
 
 def test_sound_keras_weights_are_read(keras_file: Path) -> None:
-    network = SpliceAINetwork(TOY)
-    load_keras_weights(network, keras_file)
+    network = load_keras_weights(keras_file, TOY)
     for name, tensor in build_network(TOY, 1).state_dict().items():
         if not name.endswith("num_batches_tracked"):
             torch.testing.assert_close(network.state_dict()[name], tensor)
@@ -68,7 +67,7 @@ def test_keras_weights_that_are_no_numbers(keras_file: Path, place: str, value: 
         IntegrityError,
         match=r"toy\.h5: stages\.0\.0\.(conv1\.weight|norm2\.running_mean) holds values that are not finite",
     ):
-        load_keras_weights(SpliceAINetwork(TOY), keras_file)
+        load_keras_weights(keras_file, TOY)
 
 
 @pytest.mark.parametrize("kind", ["words", "ragged", "claim", "no group"])
@@ -87,7 +86,7 @@ def test_keras_files_that_hold_something_else(keras_file: Path, kind: str) -> No
             else:
                 group.create_dataset("bias:0", (10**13,), dtype="f4", chunks=(1024,))
     with pytest.raises(IntegrityError, match=r"toy\.h5 cannot be read as a Keras weight file"):
-        load_keras_weights(SpliceAINetwork(TOY), keras_file)
+        load_keras_weights(keras_file, TOY)
 
 
 @pytest.mark.mirror
@@ -97,7 +96,7 @@ def test_keras_files_of_the_attack(mirror: Path, name: str) -> None:
     if not path.is_file():
         pytest.skip(f"no {name} in the mirror")
     with pytest.raises(IntegrityError, match=name):
-        load_keras_weights(SpliceAINetwork(TOY), path)
+        load_keras_weights(path, TOY)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,6 @@ WEIGHTS = "model.safetensors"
 """The weights in the hub's format."""
 
 HUB_FILES = ("config.json", WEIGHTS)
-
-_CHECKED: dict[tuple[str, int, int], str] = {}
-"""(path, modification time in ns, bytes): SHA-256, so that a file is hashed once a process and not once a use."""
 
 _WATCHED: list[dict[str, Path]] = []
 """Who is told of every file that is handed out."""
@@ -107,10 +105,12 @@ def mirror_addresses() -> list[str]:
 def sha256_once(path: Path) -> str:
     """SHA-256 of a file, computed once a process for each state of the file."""
     state = path.stat()
-    key = (str(path.resolve()), state.st_mtime_ns, state.st_size)
-    if key not in _CHECKED:
-        _CHECKED[key] = sha256_file(path)
-    return _CHECKED[key]
+    return _sha256_of(path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _sha256_of(path: Path, changed: int, size: int) -> str:
+    return sha256_file(path)
 
 
 def at_hand(resource_name: str) -> bool:

@@ -2,17 +2,17 @@
 
 All published code makes the layers of a network in one order, that of `module_names`; files differ in what they call
 them. SpliceAI's are Keras files, CI-SpliceAI's a frozen TensorFlow graph, OpenSpliceAI's and Pangolin's PyTorch state
-dicts. Every reader gives the tensors under our names, and `load_state` compares names, shapes and values.
+dicts. Every reader gives the tensors under our names, and `with_state` compares names, shapes and values.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from errno import EACCES, EIO, EISDIR
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
@@ -25,6 +25,8 @@ from meta_spliceai.errors import InputError, IntegrityError, unknown_value
 from meta_spliceai.resources import packaged_file, resolve_file, verified
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture, BaseModel, SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.tensorflow_graph import read_constants
+
+T = TypeVar("T")
 
 Loader = Callable[[Sequence[int] | None, Path | None], BaseModel]
 """Members wanted (None: all), and the path of the user's own weights (None: the published ones) -> model on the CPU."""
@@ -76,8 +78,8 @@ def module_names(architecture: Architecture) -> list[str]:
     return [*names, "head.conv"]
 
 
-def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Fill a network, in place, with exactly the tensors it has.
+def with_state(network: SpliceAINetwork, state: Mapping[str, Tensor], where: str) -> SpliceAINetwork:
+    """A network filled with exactly the tensors it has.
 
     Raises:
         IntegrityError: a tensor is missing, superfluous, of another shape, or not finite.
@@ -96,6 +98,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str) -> N
             raise IntegrityError(f"{where}: {name} holds values that are not finite; fetch the file again")
         with torch.no_grad():
             target.copy_(value)
+    return network
 
 
 # SpliceAI: Keras files.
@@ -111,16 +114,16 @@ _KERAS_PARTS = {
 }
 
 
-def load_keras_weights(network: SpliceAINetwork, path: Path) -> None:
-    """Fill a network with the weights of a Keras file (.h5), in place; layers of a kind are numbered as they are made.
+def load_keras_weights(path: Path, architecture: Architecture = KERAS) -> SpliceAINetwork:
+    """The network of a Keras file (.h5); layers of a kind are numbered as they are made.
 
     Raises:
-        IntegrityError: no readable HDF5 file, another number of layers, or what `load_state` refuses.
+        IntegrityError: no readable HDF5 file, another number of layers, or what `with_state` refuses.
     """
     layers = _keras_layers(path)
     state: dict[str, Tensor] = {}
     for kind, parts in _KERAS_PARTS.items():
-        modules = [name for name in module_names(network.architecture) if ("norm" in name) == (kind != "conv1d")]
+        modules = [name for name in module_names(architecture) if ("norm" in name) == (kind != "conv1d")]
         found = [name for name in layers if re.fullmatch(rf"{kind}_\d+", name)]
         if len(found) != len(modules):
             raise IntegrityError(f"{path}: {len(found)} {kind} layers, expected {len(modules)}")
@@ -128,7 +131,7 @@ def load_keras_weights(network: SpliceAINetwork, path: Path) -> None:
         for layer, module in zip(found, modules, strict=True):
             for theirs, values in layers[layer].items():
                 state[f"{module}.{parts.get(theirs, theirs)}"] = _turned(values)
-    load_state(network, state, str(path))
+    return with_state(SpliceAINetwork(architecture), state, str(path))
 
 
 def _turned(values: Float32[np.ndarray, "*shape"]) -> Tensor:
@@ -162,12 +165,10 @@ def _keras_layers(path: Path) -> dict[str, dict[str, np.ndarray]]:
 def load_cispliceai(path: Path) -> tuple[SpliceAINetwork, ...]:
     """The five networks of a frozen CI-SpliceAI graph, in the order of their calls."""
     constants = read_constants(path)
-    networks = []
-    for member in range(CISPLICEAI_MEMBERS):
-        network = SpliceAINetwork(KERAS)
-        load_state(network, _member_state(constants, member, path), f"{path}: network {member}")
-        networks.append(network)
-    return tuple(networks)
+    return tuple(
+        with_state(SpliceAINetwork(KERAS), _member_state(constants, member, path), f"{path}: network {member}")
+        for member in range(CISPLICEAI_MEMBERS)
+    )
 
 
 def _member_state(constants: Mapping[str, np.ndarray], member: int, path: Path) -> dict[str, Tensor]:
@@ -234,9 +235,7 @@ def load_openspliceai(path: Path) -> SpliceAINetwork:
                 return f"residual_units.{int(stage) * per_stage + per_stage - 1}.conv"
         return {"first": "initial_conv", "first_skip": "initial_skip.conv", "head.conv": "final_conv"}[module]
 
-    network = SpliceAINetwork(architecture)
-    load_state(network, _renamed(state, architecture, theirs, path), str(path))
-    return network
+    return with_state(SpliceAINetwork(architecture), _renamed(state, architecture, theirs, path), str(path))
 
 
 class SiteHead(nn.Module):
@@ -274,8 +273,7 @@ def load_pangolin(path: Path, tissue: str) -> SpliceAINetwork:
         return {"first": "conv1", "first_skip": "skip", "head.conv": heads[TISSUE_INDEX[tissue]]}[module]
 
     network = SpliceAINetwork(PANGOLIN, head=SiteHead(PANGOLIN.channels))
-    load_state(network, _renamed(state, PANGOLIN, theirs, path), str(path))
-    return network
+    return with_state(network, _renamed(state, PANGOLIN, theirs, path), str(path))
 
 
 class GainAndLoss(NamedTuple):
@@ -333,19 +331,20 @@ def _renamed(
 # The families by name.
 
 
-def _chosen(family: str, available: Sequence[Path | str], members: Sequence[int] | None) -> list[int]:
-    """The 0-based members to load, all of them for None; InputError for none, or one that is not there."""
-    wanted = list(range(len(available))) if members is None else list(members)
-    if not wanted or not all(0 <= member < len(available) for member in wanted):
-        raise InputError(f"base model {family} has members 0 to {len(available) - 1}; asked for {list(members or ())}")
-    return wanted
+def _chosen(family: str, available: Collection[T], members: Sequence[int] | None) -> list[T]:
+    """The wanted members (0-based), all of them for None; InputError for none, or one that is not there."""
+    there = list(available)
+    wanted = range(len(there)) if members is None else members
+    if not wanted or not all(0 <= member < len(there) for member in wanted):
+        raise InputError(f"base model {family} has members 0 to {len(there) - 1}; asked for {list(wanted)}")
+    return [there[member] for member in wanted]
 
 
 def _files_at(path: Path, pattern: str, family: str) -> list[Path]:
     """The weight files a user points to: the file itself, or those in a folder whose name matches, sorted by name."""
     if path.is_file():
         return [path]
-    found = sorted(file for file in path.glob("*") if re.fullmatch(pattern, file.name)) if path.is_dir() else []
+    found = sorted(file for file in path.glob("*") if re.fullmatch(pattern, file.name))
     if not found:
         raise InputError(
             f"no weights of {family} at {path}: give a file, or a folder with files named like /{pattern}/"
@@ -355,47 +354,37 @@ def _files_at(path: Path, pattern: str, family: str) -> list[Path]:
 
 def _spliceai(members: Sequence[int] | None, path: Path | None) -> BaseModel:
     if path is None:
-        chosen = [list(SPLICEAI_FILES)[member] for member in _chosen("spliceai", list(SPLICEAI_FILES), members)]
-        files = [verified(packaged_file("spliceai", name), SPLICEAI_FILES[name], name) for name in chosen]
+        names = _chosen("spliceai", SPLICEAI_FILES, members)
+        files = [verified(packaged_file("spliceai", name), SPLICEAI_FILES[name], name) for name in names]
     else:
-        there = _files_at(path, r"spliceai.*\.h5", "spliceai")
-        files = [there[member] for member in _chosen("spliceai", there, members)]
-    networks = tuple(SpliceAINetwork(KERAS) for _ in files)
-    for network, file in zip(networks, files, strict=True):
-        load_keras_weights(network, file)
+        files = _chosen("spliceai", _files_at(path, r"spliceai.*\.h5", "spliceai"), members)
     licence = "CC BY-NC 4.0 (non-commercial use)"
-    return BaseModel("spliceai", networks, licence, citation="Jaganathan et al. 2019, 10.1016/j.cell.2018.12.015")
+    citation = "Jaganathan et al. 2019, 10.1016/j.cell.2018.12.015"
+    return BaseModel("spliceai", tuple(map(load_keras_weights, files)), licence, citation)
 
 
 def _cispliceai(members: Sequence[int] | None, path: Path | None) -> BaseModel:
-    chosen = _chosen("cispliceai", [CISPLICEAI_FILE] * CISPLICEAI_MEMBERS, members)
     if path is None:
         carried = packaged_file("cispliceai", CISPLICEAI_FILE, extra="cispliceai")
         path = verified(carried, CISPLICEAI_SHA256, CISPLICEAI_FILE)
     else:
         (path,) = _files_at(path, r"CI-SpliceAI\.pb", "cispliceai")
-    networks = load_cispliceai(path)
-    return BaseModel(
-        "cispliceai",
-        tuple(networks[member] for member in chosen),
-        licence="CC BY 4.0 (commercial use allowed, with attribution)",
-        citation="Strauch et al. 2022, 10.1371/journal.pone.0269159",
-    )
+    networks = _chosen("cispliceai", load_cispliceai(path), members)
+    licence = "CC BY 4.0 (commercial use allowed, with attribution)"
+    return BaseModel("cispliceai", tuple(networks), licence, "Strauch et al. 2022, 10.1371/journal.pone.0269159")
 
 
 def _openspliceai(members: Sequence[int] | None, path: Path | None) -> BaseModel:
     resource = resources.get("openspliceai-mane-10000nt")
     if path is None:
-        names = [one.path for one in resource.files]
-        files = [resolve_file(resource.name, names[member]) for member in _chosen("openspliceai", names, members)]
+        files = [resolve_file(resource.name, one.path) for one in _chosen("openspliceai", resource.files, members)]
     else:
-        there = _files_at(path, r".*\.pt", "openspliceai")
-        files = [there[member] for member in _chosen("openspliceai", there, members)]
+        files = _chosen("openspliceai", _files_at(path, r".*\.pt", "openspliceai"), members)
     networks = tuple(map(load_openspliceai, files))
     contexts = sorted({2 * network.flank for network in networks})
     if len(contexts) != 1:
         raise InputError(f"{path}: networks for different contexts ({contexts} nt); give a folder with one kind")
-    return BaseModel("openspliceai", networks, licence="GPL-3.0", citation=resource.citation)
+    return BaseModel("openspliceai", networks, "GPL-3.0", resource.citation)
 
 
 def _pangolin(members: Sequence[int] | None, path: Path | None) -> BaseModel:
@@ -403,17 +392,15 @@ def _pangolin(members: Sequence[int] | None, path: Path | None) -> BaseModel:
     of_name = {f"final.{r}.{TISSUE_INDEX[t]}.3.v2": t for t in TISSUES for r in (1, 2, 3)}
     names = list(of_name)
     if path is None:
-        files = [resolve_file("pangolin", f"pangolin/{names[one]}") for one in _chosen("pangolin", names, members)]
+        files = [resolve_file("pangolin", f"pangolin/{name}") for name in _chosen("pangolin", names, members)]
     else:
         there = _files_at(path, r"final\.[123]\.[0246]\.3\.v2", "pangolin")
-        strange = [file.name for file in there if file.name not in of_name]
-        if strange:
-            raise InputError(f"{strange[0]} does not say which tissue it is of; names are {', '.join(of_name)}")
-        there.sort(key=lambda file: names.index(file.name))
-        files = [there[member] for member in _chosen("pangolin", there, members)]
+        if there[0].name not in of_name:  # a file that the user named
+            raise InputError(f"{path.name} does not say which tissue it is of; names are {', '.join(names)}")
+        files = _chosen("pangolin", sorted(there, key=lambda file: names.index(file.name)), members)
     tissues = [of_name[file.name] for file in files]
     channels = tuple(tissue for tissue in TISSUES if tissue in tissues)
-    networks = tuple(load_pangolin(file, tissue) for file, tissue in zip(files, tissues, strict=True))
+    networks = tuple(map(load_pangolin, files, tissues))
     slots = tuple(map(channels.index, tissues))
     return BaseModel("pangolin", networks, "GPL-3.0", resources.get("pangolin").citation, channels, slots)
 

@@ -163,7 +163,8 @@ class JoinedSources(SequenceSource):
     def __init__(self, sources: Sequence[SequenceSource], build: str) -> None:
         self._parts = {contig: source for source in sources for contig in source.contigs()}
         for first, second in combinations(sources, 2):
-            if shared := [contig for contig in second.contigs() if first.find(contig)]:
+            shared = [contig for contig in second.contigs() if first.find(contig)]
+            if shared and first is not second:
                 raise InputError(
                     f"{first.name} ({first.build}) and {second.name} ({second.build}) both have contig {shared[0]}"
                 )
