@@ -154,7 +154,7 @@ def score_variants(
     if todo and progress is not None:
         progress(done, len(loci))
 
-    def told(results: Iterable[Result]) -> Iterator[Result]:
+    def counted(results: Iterable[Result]) -> Iterator[Result]:
         nonlocal done
         for result in results:
             yield result
@@ -172,7 +172,7 @@ def score_variants(
                 results = _full(genome, some, model, distance, how.batch_size or _FULL_BATCH, tally)
             else:
                 results = _incremental(genome, some, distance, scorer)
-            ref, alt = _laid_out(some, distance, len(model.channels), told(results))
+            ref, alt = _laid_out(some, distance, len(model.channels), counted(results))
         broken = np.flatnonzero(~(np.isfinite(ref).all(axis=(1, 2)) & np.isfinite(alt).all(axis=(1, 2))))
         if broken.size:
             raise RunError(
@@ -207,12 +207,16 @@ def _check_asked(model: BaseModel, distance: int, how: Computation) -> None:
 def _compared(
     loci: Sequence[Locus], genome: SequenceSource, model: BaseModel, distance: int, how: Computation, tally: Tally
 ) -> tuple[str, bool]:
-    """What is said of another precision than float32, and whether it may be used."""
+    """What is said of another precision than float32, and whether it may be used: on some variants, spread evenly, it
+    is compared."""
     if not loci:
         return f"{how.precision}: compared with float32 when they were scored", True
+    ordered = sorted(loci, key=lambda locus: locus.neighbourhood)
+    places = np.unique(np.linspace(0, len(ordered) - 1, how.check_on).round().astype(int))
+    some = [ordered[place] for place in places]
     with tally.timed():
-        change, checked = largest_change(genome, loci, model, distance, how.precision, how.check_on, tally)
-    told = f"on {checked:,} of {len(loci):,} variants Δ differs from float32's by at most {change:.1g}"
+        change = largest_change(genome, some, model, distance, how.precision, tally)
+    told = f"on {len(some):,} of {len(loci):,} variants Δ differs from float32's by at most {change:.1g}"
     if change <= LARGEST_CHANGE:
         return f"{how.precision}: {told}", True
     return f"{how.precision} was asked for and not used: {told}, more than {LARGEST_CHANGE:g}", False
@@ -224,22 +228,17 @@ def largest_change(
     model: BaseModel,
     distance: int,
     precision: Precision,
-    check_on: int,
     tally: Tally,
-) -> tuple[float, int]:
-    """By how much Δ differs between a precision and float32, at most, and on how many variants that was measured:
-    `check_on` of them, spread evenly, are scored both ways."""
-    ordered = sorted(loci, key=lambda locus: locus.neighbourhood)
-    places = np.unique(np.linspace(0, len(ordered) - 1, check_on).round().astype(int))
-    some = [ordered[place] for place in places]
+) -> float:
+    """By how much Δ differs between a precision and float32, at most."""
     deltas = []
     pair: tuple[Precision, Precision] = ("fp32", precision)
     for one in pair:
         scorer = IncrementalScorer(model, distance, _batch_for(model), one, tally)
         with _whole_precision():
-            ref, alt = _laid_out(some, distance, len(model.channels), _incremental(genome, some, distance, scorer))
+            ref, alt = _laid_out(loci, distance, len(model.channels), _incremental(genome, loci, distance, scorer))
         deltas.append(alt - ref)
-    return float(np.abs(deltas[1] - deltas[0]).max()), len(some)
+    return float(np.abs(deltas[1] - deltas[0]).max())
 
 
 def _batch_for(model: BaseModel) -> int:

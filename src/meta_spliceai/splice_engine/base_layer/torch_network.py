@@ -85,16 +85,11 @@ class _PreparedBlock:
         else:
             self.scale, self.shift = _float32(scale1, device), _float32(shift1, device)
         first, bias1 = first * scale2, bias1 * scale2 + shift2
-        dilation = self.stage.dilation
-        self.first, self.second = (
-            BlockConvolution(weights, bias, dilation, device) for weights, bias in ((first, bias1), (second, bias2))
+        self.first, self.second, self.first_changed, self.second_changed = (
+            BlockConvolution(weights, bias, self.stage.dilation, device, kind)
+            for kind in ("fp32", precision)
+            for weights, bias in ((first, bias1), (second, bias2))
         )
-        self.first_changed, self.second_changed = self.first, self.second
-        if precision != "fp32":
-            self.first_changed, self.second_changed = (
-                BlockConvolution(weights, bias, dilation, device, precision)
-                for weights, bias in ((first, bias1), (second, bias2))
-            )
 
     @property
     def reference_rows(self) -> int:
