@@ -171,7 +171,7 @@ def _ledger(path: Path) -> None:
 @cache
 def valid() -> dict[str, tuple[str, bytes]]:
     """Small files by name: each with the reader that reads it, and its content."""
-    account = Account({"version": "1", "x": "y"}, 5, 80, "ab", Totals(5, 5, 1, 1, {"x": 4}, {"x": ["a"]}))
+    account = Account({"version": "1", "x": "y"}, 80, "ab", Totals(5, 5, 1, 1, {"x": 4}, {"x": ["a"]}))
     row = next(iter(load_rows(None).values())).model_dump(mode="json")
     return {
         "variants.csv": ("variants", TABLE),

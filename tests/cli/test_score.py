@@ -268,11 +268,11 @@ def wait_for_blocks(process: subprocess.Popen, out: Path, records: int) -> int:
     written = 0
     while written < records and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
-        written = json.loads(account.read_text())["records"] if account.is_file() else 0
+        written = json.loads(account.read_text())["totals"]["records"] if account.is_file() else 0
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not out.exists(), "the run ended before it could be killed"
-    return json.loads(account.read_text())["records"]
+    return json.loads(account.read_text())["totals"]["records"]
 
 
 def test_shards_are_merged_to_the_bytes_of_one_run(bench: Bench, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_folder_that_goes_away_is_named(tmp_path: Path) -> None:
             unfinished.put_in_place(None)
 
 
-@pytest.mark.parametrize("lost", ["size", "digest", "records"])
+@pytest.mark.parametrize("lost", ["size", "digest", "totals"])
 def test_an_account_that_lacks_a_field_is_damaged(tmp_path: Path, lost: str) -> None:
     """A default in its place would be a count that nobody made."""
     with Unfinished(tmp_path / "out.vcf") as unfinished:

@@ -59,36 +59,36 @@ class Settings:
     precision: Precision = "fp32"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class _Job:
-    """One allele and one gene to be scored; `shown` is the allele as the record writes it."""
+    """One allele and one gene to be scored; in order, neighbours stand side by side. `key`: the gene's own name."""
 
-    gene: Gene
-    gene_key: str
-    chrom: str
+    key: str
     pos: int
     ref: str
     alt: str
-    shown: str
+    chrom: str = field(compare=False)
+    gene: Gene = field(compare=False)
 
     def row(self) -> dict[str, object]:
         return {
-            "variant_id": f"{self.chrom}:{self.pos}:{self.ref}:{self.alt}:{self.gene_key}",
+            "variant_id": f"{self.chrom}:{self.pos}:{self.ref}:{self.alt}:{self.key}",
             "chrom": self.chrom,
             "pos": self.pos,
             "ref": self.ref,
             "alt": self.alt,
             "strand": self.gene.strand,
-            "gene": self.gene_key,
+            "gene": self.key,
         }
 
 
 @dataclass
 class _Planned:
-    """What will be written behind one record: in order, ready entries and jobs, and the reasons."""
+    """What will be written behind one record: in order, its alleles as it writes them with what is ready or a job for
+    the rest of the entry; and the reasons."""
 
     record: TextRecord
-    entries: list[str | _Job] = field(default_factory=list)
+    entries: list[tuple[str, str | _Job]] = field(default_factory=list)
     unscored: list[str] = field(default_factory=list)
 
 
@@ -156,9 +156,9 @@ class FileScorer:
         planned = [self._plan(block.record(row)) for row in others.tolist()]
         self._count(passed)
         self._stop_at_another_build()
-        jobs = [entry for plan in planned for entry in plan.entries if isinstance(entry, _Job)]
+        jobs = [rest for plan in planned for _, rest in plan.entries if isinstance(rest, _Job)]
         found = self._look_up(jobs) if self.precomputed else {}
-        texts = found | self._score([job for job in jobs if job not in found])
+        texts = found | self._score(set(jobs) - found.keys())
         return passed.text(block, others, [self._write(plan, texts, found) for plan in planned])
 
     def _passed(self, block: Block) -> Passed:
@@ -180,12 +180,12 @@ class FileScorer:
             totals.unscored[Reason.NOT_IN_GENE] += outside
 
     def _look_up(self, jobs: list[_Job]) -> dict[_Job, str]:
-        """Text of the entries that a table has."""
+        """Symbol, scores and positions of the jobs that a table has."""
         texts = {}
         for job in jobs:
             found = self._pass_through.look_up(job.chrom, job.pos, job.ref, job.alt, job.gene)
             if found is not None:
-                texts[job] = f"{job.shown}|{found}"
+                texts[job] = found
                 self.totals.looked_up += 1
         for table in self.precomputed:
             table.stop_at_another_build()
@@ -201,12 +201,12 @@ class FileScorer:
             )
         self.totals.entries_replaced += held
         additions = []
-        entries = [texts[entry] if isinstance(entry, _Job) else entry for entry in plan.entries]
-        if entries:
+        if plan.entries:
+            entries = [f"{alt}|{texts[rest] if isinstance(rest, _Job) else rest}" for alt, rest in plan.entries]
             additions.append((self.info.key, ",".join(entries)))
             if self.precomputed:
                 made = {True: "precomputed", False: "computed"}
-                sources = [made[one in found] if isinstance(one, _Job) else "." for one in plan.entries]
+                sources = [made[rest in found] if isinstance(rest, _Job) else "." for _, rest in plan.entries]
                 additions.append((self.info.source_key, ",".join(sources)))
         if plan.unscored and not self.settings.strict:
             additions.append((self.info.reason_key, ",".join(plan.unscored)))
@@ -235,14 +235,14 @@ class FileScorer:
             reason = reason_of_allele(alt) or ("" if genes else Reason.NOT_IN_GENE)
             if not reason and self.settings.strict and len(ref) > 1 and len(alt) > 1:
                 reason = Reason.DELINS
-                plan.entries += [f"{alt}|{info_safe(gene.name)}|{self.info.unscored()}" for gene in genes]
+                plan.entries += [(alt, f"{info_safe(gene.name)}|{self.info.unscored()}") for gene in genes]
             if reason:
                 leave_out(alt, reason)
                 continue
             totals.alleles_scored += 1
             totals.scores += len(genes)
             plan.entries += [
-                _Job(gene, self._keys[gene], record.chrom, record.pos, ref, alt.upper(), alt) for gene in genes
+                (alt, _Job(self._keys[gene], record.pos, ref, alt.upper(), record.chrom, gene)) for gene in genes
             ]
         return plan
 
@@ -280,25 +280,21 @@ class FileScorer:
                 f"(first: {example}); variants and FASTA are of different builds: give the FASTA of the variants' build"
             )
 
-    def _score(self, jobs: list[_Job]) -> dict[_Job, str]:
-        """Text of each job's entry; equal jobs are computed once."""
+    def _score(self, jobs: set[_Job]) -> dict[_Job, str]:
+        """Symbol, scores and positions of each job."""
         texts: dict[_Job, str] = {}
-        unique: dict[tuple[str, int, str, str], list[_Job]] = {}
-        for job in jobs:
-            unique.setdefault((job.gene_key, job.pos, job.ref, job.alt), []).append(job)
-        ordered = sorted(unique.values(), key=lambda same: (same[0].gene_key, same[0].pos, same[0].ref, same[0].alt))
+        ordered = sorted(jobs)
         at_once = max(1, _ROWS_AT_ONCE // (2 * self.settings.distance + 1))
         for start in range(0, len(ordered), at_once):
             chunk = ordered[start : start + at_once]
-            scores = self.scorer(pd.DataFrame([same[0].row() for same in chunk]), self._keyed, False)
-            for place, same in enumerate(chunk):
-                rendered = self._render(scores, place, same[0])
+            scores = self.scorer(pd.DataFrame([job.row() for job in chunk]), self._keyed, False)
+            for place, job in enumerate(chunk):
+                rendered = self._render(scores, place, job)
                 if not rendered.sure:
                     self.totals.computed_alone += 1
-                    alone = self.scorer(pd.DataFrame([same[0].row()]), self._keyed, True)
-                    rendered = self._render(alone, 0, same[0])
-                for job in same:
-                    texts[job] = f"{job.shown}|{info_safe(job.gene.name)}|{rendered.text}"
+                    alone = self.scorer(pd.DataFrame([job.row()]), self._keyed, True)
+                    rendered = self._render(alone, 0, job)
+                texts[job] = f"{info_safe(job.gene.name)}|{rendered.text}"
         return texts
 
     def _render(self, scores: BaseScores, row: int, job: _Job) -> Rendered:

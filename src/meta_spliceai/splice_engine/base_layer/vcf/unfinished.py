@@ -122,16 +122,14 @@ class Account:
 
     Attributes:
         settings: everything that the text of the output depends on, besides the records.
-        records: input records written out.
         size: bytes of the partial file that hold them (header included).
-        digest: SHA-256 of those input records.
+        digest: SHA-256 of the input records written out.
         totals: running totals.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     settings: dict[str, Any]
-    records: int = 0
     size: int = 0
     digest: str = ""
     totals: Totals = field(default_factory=Totals)
@@ -197,7 +195,7 @@ class Unfinished:
     def begin(self, account: Account, header: bytes) -> None:
         """Open the partial file: anew with the header, or behind the last whole block of an interrupted run."""
         with self._explaining():
-            if account.records:
+            if account.totals.records:
                 self._handle = self.partial.open("r+b")
                 self._handle.truncate(account.size)
                 self._handle.seek(account.size)
@@ -284,10 +282,9 @@ def fill(
         InputError: the input is not the one that the interrupted run read.
     """
     account = partial.read_account(identity) if resume else None
-    account = account or Account(identity)
-    taken_over = account.records
-    if taken_over:
-        writer.totals = account.totals
+    account = account or Account(identity, totals=writer.totals)
+    writer.totals = account.totals
+    taken_over = account.totals.records
     pack = bgzf.compress if packed else bytes
     partial.begin(account, pack(writer.header(source, provenance)))
     digest = hashlib.sha256()
@@ -305,9 +302,7 @@ def fill(
             continue
         computed = writer.totals.scores - writer.totals.looked_up
         waiting += pack(writer.block(block))
-        account.records += len(block)
         account.digest = digest.hexdigest()
-        account.totals = writer.totals
         if writer.totals.scores - writer.totals.looked_up > computed or len(waiting) > _KEPT_WITHOUT_SCORES:
             partial.append(bytes(waiting), account)
             waiting.clear()
