@@ -96,9 +96,9 @@ def test_pangolin_members_keep_their_tissues(mirror: Path) -> None:
 
 def test_gain_and_loss_are_extremes_over_tissues() -> None:
     delta = np.array([[[0.1, -0.2, 0.0, 0.3], [-0.4, -0.1, -0.2, -0.3]]], dtype=np.float32)
-    result = gain_and_loss(delta)
-    np.testing.assert_array_equal(result.gain, np.array([[0.3, -0.1]], dtype=np.float32))
-    np.testing.assert_array_equal(result.loss, np.array([[-0.2, -0.4]], dtype=np.float32))
+    gain, loss = gain_and_loss(delta)
+    np.testing.assert_array_equal(gain, np.array([[0.3, -0.1]], dtype=np.float32))
+    np.testing.assert_array_equal(loss, np.array([[-0.2, -0.4]], dtype=np.float32))
 
 
 def openspliceai_file(folder: Path, context: int, seed: int = 0) -> tuple[Path, SpliceAINetwork]:

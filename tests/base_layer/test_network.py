@@ -71,11 +71,11 @@ def test_receptive_field_is_exactly_5000_bases_each_side() -> None:
     network.first.weight.data[:] = torch.tensor([0.1, 0.2, 0.3, 0.4])[:, None]
     codes = torch.from_numpy(_random_codes(10_003))
     with torch.inference_mode():
-        before = network(one_hot(codes[None], torch.float64))[0, :, 1]
+        before = network(one_hot(codes[None]).double())[0, :, 1]
         for index, acts in ((0, False), (1, True), (10_001, True), (10_002, False)):
             changed = codes.clone()
             changed[index] = (changed[index] + 1) % 4
-            after = network(one_hot(changed[None], torch.float64))[0, :, 1]
+            after = network(one_hot(changed[None]).double())[0, :, 1]
             assert bool((after != before).any()) is acts, index
 
 

@@ -76,13 +76,10 @@ def test_an_unknown_gene_names_the_nearest(tmp_path: Path) -> None:
         read(tmp_path, PLUS, MINUS).gene("DONW")
 
 
-def test_a_name_that_stands_twice_asks_for_the_contig(tmp_path: Path) -> None:
+def test_a_name_that_stands_twice_asks_for_the_region(tmp_path: Path) -> None:
     annotation = read(tmp_path, PLUS, PLUS.replace("\t1\t", "\tX\t"))
     with pytest.raises(InputError, match="2 times"):
         annotation.gene("UP")
-    assert annotation.gene("UP", "chrX").chrom == "X"
-    with pytest.raises(InputError, match="not on chr7"):
-        annotation.gene("UP", "chr7")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class HashScorer:
         shape = (len(table), 2 * self.distance + 1, 3)
         alt = np.zeros(shape, np.float32)
         for place, row in enumerate(table.itertuples()):
-            assert annotation.gene(row.gene, row.chrom).strand == row.strand
+            assert annotation.gene(row.gene).strand == row.strand
             name = f"{row.chrom.removeprefix('chr')}{row.pos}{row.ref}{row.alt}{row.gene.partition('#')[0]}"
             seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
             # Small differences in most places, a large one in a few: as real scores are.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from errno import EACCES, EIO, EISDIR
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -276,17 +276,12 @@ def load_pangolin(path: Path, tissue: str) -> SpliceAINetwork:
     return with_state(network, _renamed(state, PANGOLIN, theirs, path), str(path))
 
 
-class GainAndLoss(NamedTuple):
-    """Pangolin's result: largest and smallest Δ over the tissues at each position (Zeng and Li 2022,
-    10.1186/s13059-022-02664-4); loss is negative where a site weakens."""
-
-    gain: Float32[np.ndarray, "variants positions"]
-    loss: Float32[np.ndarray, "variants positions"]
-
-
-def gain_and_loss(delta: Float32[np.ndarray, "variants positions tissues"]) -> GainAndLoss:
-    """From Δ of each tissue, which is that of its replicates' mean."""
-    return GainAndLoss(gain=delta.max(axis=2), loss=delta.min(axis=2))
+def gain_and_loss(
+    delta: Float32[np.ndarray, "variants positions tissues"],
+) -> tuple[Float32[np.ndarray, "variants positions"], Float32[np.ndarray, "variants positions"]]:
+    """Pangolin's result: largest and smallest Δ over the tissues, each of which is its replicates' mean, at each
+    position (Zeng and Li 2022, 10.1186/s13059-022-02664-4); loss is negative where a site weakens."""
+    return delta.max(axis=2), delta.min(axis=2)
 
 
 UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError)

@@ -20,12 +20,9 @@ from meta_spliceai.errors import IntegrityError
 from meta_spliceai.splice_engine.base_layer.scores import CHANNELS
 
 
-def one_hot(
-    codes: UInt8[Tensor, "*batch length"], dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "*batch 4 length"]:
+def one_hot(codes: UInt8[Tensor, "*batch length"]) -> Float[Tensor, "*batch 4 length"]:
     """Codes (see `sequence`) as channels A, C, G, T on the codes' own device; N is a column of zeros."""
-    table = torch.zeros((5, 4), dtype=dtype, device=codes.device)
-    table[:4] = torch.eye(4, dtype=dtype, device=codes.device)
+    table = torch.eye(5, 4, device=codes.device)
     return table[codes.long()].movedim(-1, -2)
 
 

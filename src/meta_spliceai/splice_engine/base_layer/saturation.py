@@ -150,13 +150,14 @@ def numbers_of(scores: BaseScores, table: pd.DataFrame) -> pd.DataFrame:
     minus = table["strand"].to_numpy() == "-"
     delta[minus] = delta[minus, ::-1]
     if scores.channels == CHANNELS:
-        of_site = {"A": delta[:, :, ACCEPTOR], "D": delta[:, :, DONOR]}
-        kinds = {f"{site}{way}": sign * of for site, of in of_site.items() for way, sign in (("G", 1), ("L", -1))}
-        signs = dict.fromkeys(kinds, 1)
+        acceptor, donor = delta[:, :, ACCEPTOR], delta[:, :, DONOR]
+        kinds = {"AG": acceptor, "AL": -acceptor, "DG": donor, "DL": -donor}
     else:
-        both = gain_and_loss(delta)
-        kinds, signs = {"GAIN": both.gain, "LOSS": -both.loss}, {"GAIN": 1, "LOSS": -1}
-    columns: dict[str, np.ndarray] = {f"DS_{name}": signs[name] * values.max(axis=1) for name, values in kinds.items()}
+        gain, loss = gain_and_loss(delta)
+        kinds = {"GAIN": gain, "LOSS": -loss}
+    columns: dict[str, np.ndarray] = {f"DS_{name}": values.max(axis=1) for name, values in kinds.items()}
+    if "LOSS" in kinds:
+        columns["DS_LOSS"] *= -1
     columns |= {f"DP_{n}": (v.argmax(axis=1) - scores.distance).astype(np.int32) for n, v in kinds.items()}
     return pd.DataFrame({**columns, "delta": max_window(scores)})
 

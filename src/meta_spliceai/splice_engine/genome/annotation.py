@@ -135,19 +135,13 @@ class GeneAnnotation:
         starts, ends, places = self._spans[contig]
         return [self.genes[place] for place in places[(starts < end) & (start < ends)]]
 
-    def gene(self, name: str, chrom: str | None = None) -> Gene:
-        """The gene of this name (on this contig, where one is given); InputError for no such gene (the nearest names
-        are given), or several on different places."""
+    def gene(self, name: str) -> Gene:
+        """The gene of this name; InputError for no such gene (the nearest names are given), or several."""
         found = self._by_name.get(name)
         if not found:
             near = difflib.get_close_matches(name, self._by_name, n=3, cutoff=0.6)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise InputError(f"gene '{name}' is not in {self.name}{hint}")
-        if chrom is not None:
-            found = [gene for gene in found if bare_contig(gene.chrom) == bare_contig(chrom)]
-            if not found:
-                there = ", ".join(sorted({gene.chrom for gene in self._by_name[name]}))
-                raise InputError(f"gene '{name}' is not on {chrom} in {self.name}; it is on {there}")
         if len(found) > 1:
             places = ", ".join(f"{gene.chrom}:{gene.start + 1}-{gene.end}({gene.strand})" for gene in found[:4])
             raise InputError(

@@ -196,8 +196,8 @@ class InfoField:
             gains = [delta[:, ACCEPTOR], -delta[:, ACCEPTOR], delta[:, DONOR], -delta[:, DONOR]]
             sites: list[tuple[int, ...]] = [gene.acceptors(), gene.acceptors(), gene.donors(), gene.donors()]
         else:
-            both = gain_and_loss(delta[None])
-            gains = [both.gain[0], -both.loss[0]]
+            (gain,), (loss,) = gain_and_loss(delta[None])
+            gains = [gain, -loss]
             sites = [gene.acceptors() + gene.donors()] * 2
         if mask and self.masks_sites:
             gains = [

@@ -240,16 +240,17 @@ class Part:
 
 
 def in_order(parts: Iterable[Part]) -> list[tuple[Part, int]]:
-    """The pieces by their number, each with the records it must hold.
+    """The pieces, one at least, by their number, each with the records it must hold.
 
     Raises:
         InputError: one is missing, doubled, or of another input or run; it is named.
     """
     found: dict[int, Part] = {}
-    first: Part | None = None
-    for part in parts:
-        first = first or part
-        number, of = part.piece.shard[0], first.piece.shard[1]
+    parts = iter(parts)
+    first = next(parts)
+    of = first.piece.shard[1]
+    for part in chain([first], parts):
+        number = part.piece.shard[0]
         other = f"{part.path} is a piece of another run than {first.path}:"
         if part.piece.digest != first.piece.digest:
             raise InputError(f"{other} its input is another")
@@ -263,9 +264,6 @@ def in_order(parts: Iterable[Part]) -> list[tuple[Part, int]]:
         if number in found:
             raise InputError(f"{part.path} and {found[number].path} are both shard {number}; name one of them")
         found[number] = replace(part, common=first.common)  # equal, and kept once
-    if first is None:
-        raise InputError("no piece is named")
-    of = first.piece.shard[1]
     missing = [number for number in range(1, of + 1) if number not in found]
     if missing:
         shown = ", ".join(f"{number}/{of}" for number in missing[:10]) + (" …" if len(missing) > 10 else "")

@@ -220,9 +220,9 @@ class FileScorer:
         alts = record.alts or (".",)
         totals.alleles += len(alts)
 
-        def leave_out(alt: str, reason: str, symbol: str = "") -> None:
+        def leave_out(alt: str, reason: str) -> None:
             totals.leave_out(f"{record.chrom}:{record.pos} {record.ref[:30]}>{alt[:30]}", reason)
-            plan.unscored.append(f"{info_safe(alt)}|{info_safe(symbol)}|{reason.replace(' ', '_')}")
+            plan.unscored.append(f"{info_safe(alt)}||{reason.replace(' ', '_')}")
 
         reason = Reason.NO_ALTERNATIVE if not record.alts else self._reason_of_record(record)
         if reason:

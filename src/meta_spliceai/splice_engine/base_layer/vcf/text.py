@@ -299,11 +299,11 @@ def info_safe(text: str) -> str:
     return re.sub(r"[%;=,|\s]", lambda found: f"%{ord(found.group()):02X}", text)
 
 
-def declared(header: Sequence[bytes], kind: bytes = b"INFO") -> dict[str, int]:
+def declared(header: Sequence[bytes]) -> dict[str, int]:
     """IDs that a header declares (##INFO=<ID=…>): the index of their line."""
     found: dict[str, int] = {}
     for index, line in enumerate(header):
-        match = re.match(rb"##" + kind + rb"=<(?:[^\"]*?,)?ID=([^,>]+)", line)
+        match = re.match(rb"##INFO=<(?:[^\"]*?,)?ID=([^,>]+)", line)
         if match:
             found[match.group(1).decode("latin-1")] = index
     return found
