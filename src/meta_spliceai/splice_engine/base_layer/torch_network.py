@@ -16,25 +16,21 @@ from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvol
 from meta_spliceai.splice_engine.base_layer.changes import DoubleHead, Members, Shape, Window, Workspace, affine
 from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork
 
-
-@dataclass(frozen=True)
-class _BlockPlan:
-    """One residual block's work on a batch of alternatives; (start, end) relative to the change: zones of the block's
-    input, of its first and of its second convolution, and what the two convolutions read."""
-
-    before: tuple[int, int]
-    between: tuple[int, int]
-    after: tuple[int, int]
-    need: tuple[int, int]
-    need_between: tuple[int, int]
+Zone = tuple[int, int]
+"""(start, end) of positions, relative to the change."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The work on a batch of alternatives of one shape: where the buffers begin, relative to the change (`lowest`), and
-    positions that each of them must hold (`stream`, `entered`, `middle`)."""
+    """The work on a batch of alternatives of one shape.
 
-    blocks: list[_BlockPlan]
+    Attributes:
+        zones: of each block's input, and of its first and second convolution.
+        lowest: where the buffers begin, relative to the change.
+        stream, entered, middle: positions that each of them must hold.
+    """
+
+    zones: list[tuple[Zone, Zone, Zone]]
     lowest: int
     stream: int
     entered: int
@@ -97,6 +93,13 @@ class _PreparedBlock:
         a window starts."""
         return max(1, (self.stage.kernel - 1) // 2)
 
+    def zones(self, shape: Shape) -> tuple[Zone, Zone, Zone]:
+        """Positions of the input, and of either convolution, that differ from the reference and matter."""
+        before, between, after = (
+            shape.zone(self.depth + seen, self.reach - seen) for seen in (0, self.radius, 2 * self.radius)
+        )
+        return before, between, after
+
     def enter(self, stream: Tensor, out: Tensor) -> None:
         if self.low is not None:
             torch.clamp(stream, self.low, self.high, out=out)
@@ -150,24 +153,17 @@ class TorchNetwork:
     def _plan(self, shape: Shape) -> _Plan:
         if shape in self._plans:
             return self._plans[shape]
-        blocks = []
-        for block in self._blocks:
-            radius = block.radius
-            before, between, after = (
-                shape.zone(block.depth + seen, block.reach - seen) for seen in (0, radius, 2 * radius)
-            )
-            need, need_between = ((zone[0] - radius, zone[1] + radius) for zone in (between, after))
-            blocks.append(_BlockPlan(before, between, after, need, need_between))
-        lowest = min(-shape.lead, *(block.need[0] for block in blocks))
+        zones = [block.zones(shape) for block in self._blocks]
+        lowest = min(-shape.lead, *(zone[1][0] - block.radius for zone, block in zip(zones, self._blocks, strict=True)))
         stream, entered, middle = shape.core + shape.tail - lowest, 0, 0
-        for work, block in zip(blocks, self._blocks, strict=True):
-            first = block.first.positions(work.between[1] - work.between[0])
-            second = block.second.positions(work.after[1] - work.after[0])
-            stream = max(stream, work.need[1] - lowest, work.after[0] - lowest + second)
-            entered = max(entered, first + 2 * block.radius)
-            middle = max(middle, work.between[0] - work.need_between[0] + first, second + 2 * block.radius)
-            middle = max(middle, work.need_between[1] - work.need_between[0])
-        self._plans[shape] = _Plan(blocks, lowest, stream, entered, middle)
+        for (_, between, after), block in zip(zones, self._blocks, strict=True):
+            radius = block.radius
+            first = block.first.positions(between[1] - between[0])
+            second = block.second.positions(after[1] - after[0])
+            stream = max(stream, between[1] + radius - lowest, after[0] - lowest + second)
+            entered = max(entered, first + 2 * radius)
+            middle = max(middle, between[0] - after[0] + radius + first, second + 2 * radius)
+        self._plans[shape] = _Plan(zones, lowest, stream, entered, middle)
         return self._plans[shape]
 
     def operations(self, windows: Sequence[Window], shapes: Mapping[Shape, int]) -> float:
@@ -181,8 +177,8 @@ class TorchNetwork:
         outputs = sum(window.end - window.start for window in windows)
         for shape, count in shapes.items():
             outputs += (shape.lead + shape.core + shape.tail) * count
-            for block, work in zip(self._blocks, self._plan(shape).blocks, strict=True):
-                for zone in (work.between, work.after):
+            for block, zones in zip(self._blocks, self._plan(shape).zones, strict=True):
+                for zone in zones[1:]:
                     total += self._products * block.first.operations(zone[1] - zone[0], count)
         return total + 2.0 * outputs * (sum(weight.numel() for weight, _ in self._skips) + self._head.products)
 
@@ -231,7 +227,7 @@ class TorchNetwork:
         entered = workspace.take("entered", plan.entered, batch, self._channels)
         middle = workspace.take("alt middle", plan.middle, batch, self._channels)
 
-        def part(of: tuple[int, int]) -> Tensor:
+        def part(of: Zone) -> Tensor:
             return stream[of[0] - plan.lowest : of[1] - plan.lowest]
 
         core = (0, shape.core)
@@ -239,19 +235,21 @@ class TorchNetwork:
         part(core).copy_(self._base_vectors[bases])
         around = fringe.around(reference.streams[0], flank, part(core), core, wanted, take)
         collected = self._collect(None, around, 0)
-        for number, (block, work) in enumerate(zip(self._blocks, plan.blocks, strict=True), start=1):
-            reach, between, after = block.reach, work.between, work.after
-            fringe.fill(reference.streams[number - 1], reach, part(work.need), work.before, work.need)
-            block.enter(part(work.need), entered[: work.need[1] - work.need[0]])
-            inner = middle[between[0] - work.need_between[0] :]
+        for number, (block, (before, between, after)) in enumerate(zip(self._blocks, plan.zones, strict=True), start=1):
+            reach, radius = block.reach, block.radius
+            # what the two convolutions read
+            need, need_between = (between[0] - radius, between[1] + radius), (after[0] - radius, after[1] + radius)
+            fringe.fill(reference.streams[number - 1], reach, part(need), before, need)
+            block.enter(part(need), entered[: need[1] - need[0]])
+            inner = middle[between[0] - need_between[0] :]
             block.first_changed.run(entered, inner, between[1] - between[0], None, workspace, add=False)
             block.between(inner[: between[1] - between[0]])
-            outer = middle[: work.need_between[1] - work.need_between[0]]
-            fringe.fill(reference.middles[number - 1], reach - block.radius, outer, between, work.need_between)
+            outer = middle[: need_between[1] - need_between[0]]
+            fringe.fill(reference.middles[number - 1], reach - radius, outer, between, need_between)
             target = stream[after[0] - plan.lowest :]
             block.second_changed.run(middle, target, after[1] - after[0], None, workspace, add=True)
             if number in self._last_of_stage:
-                level, left = reference.streams[number], reach - 2 * block.radius
+                level, left = reference.streams[number], reach - 2 * radius
                 around = fringe.around(level, left, part(after), after, wanted, take)
                 collected = self._collect(collected, around, self._last_of_stage[number] + 1)
         return self._head(collected.transpose(0, 1))
@@ -271,7 +269,7 @@ class _Fringe:
         window, left, right = zip(*members.places(), strict=True)
         self._window, self._left, self._right = (torch.tensor(one, device=device) for one in (window, left, right))
 
-    def fill(self, level: Tensor, reach: int, buffer: Tensor, zone: tuple[int, int], need: tuple[int, int]) -> None:
+    def fill(self, level: Tensor, reach: int, buffer: Tensor, zone: Zone, need: Zone) -> None:
         """Put the reference's values (`level`, [positions, windows, channels], the first `reach` positions before the
         windows' outputs) on either side of the zone into `buffer` [need, batch, channels]."""
         windows, channels = level.shape[1:]
@@ -293,8 +291,8 @@ class _Fringe:
         level: Tensor,
         reach: int,
         zone_values: Tensor,
-        zone: tuple[int, int],
-        wanted: tuple[int, int],
+        zone: Zone,
+        wanted: Zone,
         take: Callable[..., Tensor],
     ) -> Tensor:
         """The alternatives' activations on `wanted`: from the zone where it lies, from the reference beside it."""
