@@ -48,6 +48,16 @@ class Change:
         """Alternative coordinate minus reference coordinate behind the change."""
         return len(self.inserted) - self.removed
 
+    def along(self, strand: str) -> Change:
+        """Of a change in plus-strand coordinates, the one in those of a transcript on this strand."""
+        if strand == "+":
+            return self
+        (first, end), (alt_first, alt_end) = self.ref_outputs, self.alt_outputs
+        # Coordinates change sign; those of the alternative are shifted on the other side of the change.
+        alt_outputs = (1 - alt_end + self.shift, 1 - alt_first + self.shift)
+        inserted, at = reverse_complement(self.inserted), 1 - self.at - self.removed
+        return Change(self.row, self.group, at, self.removed, inserted, (1 - end, 1 - first), alt_outputs)
+
 
 LONGEST_CONSTRUCT = 512
 """Bases. A library of constructs has thousands of short contigs with a dozen variants each, and a reference costs as
@@ -68,12 +78,7 @@ def in_bare(row: int, codes: UInt8[np.ndarray, " bases"], length: int, strand: s
         length: bases of its wild type, whose place it takes.
         start: first position asked for, in the 0-based plus-strand coordinates of `codes`.
     """
-    last = start + outputs - 1
-    if strand == "+":
-        return Change(row, 0, 0, length, codes, (0, 1), (start, last + 1))
-    # transcript coordinates are negative plus-strand ones; behind the change they are shifted by the added bases
-    shift = len(codes) - length
-    return Change(row, 0, 1 - length, length, reverse_complement(codes), (0, 1), (shift - last, shift - start + 1))
+    return Change(row, 0, 0, length, codes, (0, 1), (start, start + outputs)).along(strand)
 
 
 @dataclass(frozen=True)

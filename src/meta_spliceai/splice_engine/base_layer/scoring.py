@@ -489,20 +489,18 @@ def _in_sequence(
 
 def _change(genome: SequenceSource, locus: Locus, distance: int, row: int, group: int) -> Change:
     """A variant in transcript coordinates (see `changes`), without the bases its two alleles share at the ends."""
-    ref = _plus_bases(genome, locus, locus.start, locus.start + len(locus.ref))
-    alt = locus.alt
-    shortest = min(len(ref), len(alt))
-    same = ref[:shortest] == alt[:shortest]
-    front = shortest if same.all() else int(np.argmin(same))
-    same = ref[len(ref) - (shortest - front) :][::-1] == alt[len(alt) - (shortest - front) :][::-1]
-    back = shortest - front if same.all() else int(np.argmin(same))
+    ref, alt = _plus_bases(genome, locus, locus.start, locus.start + len(locus.ref)), locus.alt
+    front = _shared(ref, alt)
+    back = _shared(ref[front:][::-1], alt[front:][::-1])
     start, end = locus.start + front, locus.start + len(ref) - back
-    inserted = alt[front : len(alt) - back]
     first = locus.start - distance
-    last = first + locus.alt_outputs(distance) - 1
-    if locus.strand == "+":
-        outputs = (first, first + 2 * distance + 1)
-        return Change(row, group, start, end - start, inserted, outputs, (first, last + 1))
-    outputs = (-locus.start - distance, -locus.start + distance + 1)
-    alt_outputs = (locus.shift - last, locus.shift - first + 1)
-    return Change(row, group, 1 - end, end - start, reverse_complement(inserted), outputs, alt_outputs)
+    outputs, alt_outputs = (first, first + 2 * distance + 1), (first, first + locus.alt_outputs(distance))
+    change = Change(row, group, start, end - start, alt[front : len(alt) - back], outputs, alt_outputs)
+    return change.along(locus.strand)
+
+
+def _shared(one: UInt8[np.ndarray, " bases"], other: UInt8[np.ndarray, " more"]) -> int:
+    """How many bases two alleles begin with in common."""
+    shortest = min(len(one), len(other))
+    differing = np.flatnonzero(one[:shortest] != other[:shortest])
+    return int(differing[0]) if differing.size else shortest
