@@ -114,5 +114,5 @@ def test_definitions_say_the_format_that_spliceais_readers_look_for() -> None:
     )
     assert FIELDS["spliceai"].unscored() == ".|.|.|.|.|.|.|."
     keys = [key for field in FIELDS.values() for key in field.definitions()]
-    assert len(set(keys)) == len(keys) == 8
+    assert len(set(keys)) == len(keys) == 12
     assert all(key.replace("_", "").isalnum() for key in keys)

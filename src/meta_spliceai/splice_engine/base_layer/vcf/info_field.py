@@ -158,11 +158,6 @@ class InfoField:
         """INFO key that says of each entry whether it was computed or taken from a table."""
         return f"{self.key}_source"
 
-    def source_definition(self) -> dict[str, str]:
-        """As `definitions`, for outputs whose scores are partly taken from tables."""
-        what = f"How each {self.key} entry was made, in their order: computed, or precomputed (taken from a table)"
-        return {self.source_key: f'##INFO=<ID={self.source_key},Number=.,Type=String,Description="{what}">'}
-
     def definitions(self) -> dict[str, str]:
         """INFO key: its line in the header, without line end."""
         what = (
@@ -176,6 +171,9 @@ class InfoField:
             f'Description="{self.tool} variant annotation. {what} Format: {self.columns}">',
             self.reason_key: f"##INFO=<ID={self.reason_key},Number=.,Type=String,"
             f'Description="Alleles without a {self.key} entry, and why. Format: ALLELE|SYMBOL|REASON">',
+            self.source_key: f"##INFO=<ID={self.source_key},Number=.,Type=String,"
+            f'Description="How each {self.key} entry was made, in their order: computed, or precomputed (taken from a '
+            'table)">',
         }
 
     def unscored(self) -> str:

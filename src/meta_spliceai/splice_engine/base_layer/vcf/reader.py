@@ -87,7 +87,7 @@ def as_text(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
         if bcftools.stdin is None or bcftools.stdout is None:
             raise RuntimeError("no pipes to bcftools")
         try:
-            fed = feeder.submit(_feed, _bounded(_Stream(chunks, name)), bcftools.stdin)
+            fed = feeder.submit(_feed, _bounded(iter(chunks), name), bcftools.stdin)
             while text := cast(io.BufferedReader, bcftools.stdout).read1(_PIECE):
                 yield text
             fed.result()
@@ -108,45 +108,38 @@ def _feed(pieces: Iterator[bytes], sink: IO[bytes]) -> None:
         pass
 
 
-def _bounded(stream: _Stream) -> Iterator[bytes]:
+def _bounded(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
     """Header and records as they are, once it is sure that none is larger than any."""
-    start = stream.take(9, "its head")
+    held = bytearray()
+
+    def take(size: int, what: str, may_end: bool = False) -> bytes:
+        while len(held) < size:
+            chunk = next(chunks, None)
+            if chunk is None:
+                if may_end and not held:
+                    return b""
+                raise IntegrityError(f"{name} is truncated within {what}; fetch it again")
+            held.extend(chunk)
+        taken = bytes(held[:size])
+        del held[:size]
+        return taken
+
+    start = take(9, "its head")
     size = int.from_bytes(start[5:], "little")
-    text = stream.take(size, "its header") if 0 < size <= LARGEST_HEADER else b""
+    text = take(size, "its header") if 0 < size <= LARGEST_HEADER else b""
     if not text or text.count(b"\n") > MOST_HEADER_LINES:
-        raise InputError(f"{stream.name}: {HEADER_TOO_LARGE if size else 'there is no header'}")
+        raise InputError(f"{name}: {HEADER_TOO_LARGE if size else 'there is no header'}")
     yield start + text
     number, longest = 0, limit(LONGEST_RECORD)
-    while lengths := stream.take(8, f"record {number + 1}", may_end=True):
+    while lengths := take(8, f"record {number + 1}", may_end=True):
         number += 1
         size = sum(struct.unpack("<II", lengths))
         if size > longest:
             raise IntegrityError(
-                f"{stream.name}: record {number} claims {size:,} bytes; if that is right, set {LONGEST_RECORD[0]} to "
-                f"allow more than {longest:,}"
+                f"{name}: record {number} claims {size:,} bytes; if that is right, set {LONGEST_RECORD[0]} to allow "
+                f"more than {longest:,}"
             )
-        yield lengths + stream.take(size, f"record {number}")
-
-
-class _Stream:
-    """Exact numbers of bytes from pieces."""
-
-    def __init__(self, chunks: Iterable[bytes], name: str) -> None:
-        self.name = name
-        self._chunks = iter(chunks)
-        self._held = bytearray()
-
-    def take(self, size: int, what: str, may_end: bool = False) -> bytes:
-        while len(self._held) < size:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                if may_end and not self._held:
-                    return b""
-                raise IntegrityError(f"{self.name} is truncated within {what}; fetch it again")
-            self._held += chunk
-        taken = bytes(self._held[:size])
-        del self._held[:size]
-        return taken
+        yield lengths + take(size, f"record {number}")
 
 
 def check_convertible(source: Path) -> None:

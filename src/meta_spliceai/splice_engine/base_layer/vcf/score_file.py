@@ -133,16 +133,14 @@ class FileScorer:
         Raises:
             InputError: the input declares our INFO key already, and replacing was not asked for.
         """
-        definitions = self.info.definitions()
         if self.info.key in declared(source.header) and not self.settings.replace:
             raise InputError(
                 f"{source.name} already declares INFO {self.info.key}, so that it may hold such scores; add --replace "
                 "to overwrite them, or take them out first"
             )
-        if self.settings.strict:
-            definitions = {self.info.key: definitions[self.info.key]}
-        if self.precomputed:
-            definitions |= self.info.source_definition()
+        written = {self.info.key: True, self.info.reason_key: not self.settings.strict}
+        written[self.info.source_key] = bool(self.precomputed)
+        definitions = {key: line for key, line in self.info.definitions().items() if written[key]}
         return source.header_with(definitions, provenance)
 
     def block(self, block: Block) -> bytes:
