@@ -69,21 +69,6 @@ def reason_of_allele(alt: str) -> str:
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """One entry.
-
-    Attributes:
-        text: without the allele and the gene's name: scores and positions, separated by |.
-        sure: no float noise could change the text.
-        largest: the largest score in it, for summaries.
-    """
-
-    text: str
-    sure: bool
-    largest: float
-
-
-@dataclass(frozen=True)
 class Peak:
     """The largest of a row of values: value, index, and whether noise could change how either is printed."""
 
@@ -180,8 +165,9 @@ class InfoField:
         """Scores and positions of an allele that SpliceAI's command names but does not score."""
         return "|".join("." * (self.columns.count("|") - 1))
 
-    def render(self, delta: Delta, gene: Gene, pos: int, mask: bool) -> Rendered:
-        """One entry from Δ in plus-strand orientation.
+    def render(self, delta: Delta, gene: Gene, pos: int, mask: bool) -> tuple[str, bool]:
+        """One entry without allele and gene (scores and positions, separated by |), and whether no float noise could
+        change it, from Δ in plus-strand orientation.
 
         Args:
             delta: alternative minus reference; index `len // 2` is `pos`.
@@ -214,7 +200,7 @@ class InfoField:
         if not self.splits_sites:
             scores[1] = -scores[1]  # Pangolin writes losses as negative numbers
         text = "|".join([*map(two_decimals, scores), *(str(peak.index - distance) for peak in peaks)])
-        return Rendered(text, all(peak.sure for peak in peaks), max(abs(score) for score in scores))
+        return text, all(peak.sure for peak in peaks)
 
 
 def _masked_by_site(

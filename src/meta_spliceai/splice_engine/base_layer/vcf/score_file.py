@@ -19,7 +19,7 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
-from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Reason, Rendered, reason_of_allele
+from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Reason, reason_of_allele
 from meta_spliceai.splice_engine.base_layer.vcf.pass_through import Passed, PassThrough
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextRecord, TextVariants, declared, info_safe
@@ -287,15 +287,14 @@ class FileScorer:
             chunk = ordered[start : start + at_once]
             scores = self.scorer(pd.DataFrame([job.row() for job in chunk]), self._keyed, False)
             for place, job in enumerate(chunk):
-                rendered = self._render(scores, place, job)
-                if not rendered.sure:
+                text, sure = self._render(scores, place, job)
+                if not sure:
                     self.totals.computed_alone += 1
-                    alone = self.scorer(pd.DataFrame([job.row()]), self._keyed, True)
-                    rendered = self._render(alone, 0, job)
-                texts[job] = f"{info_safe(job.gene.name)}|{rendered.text}"
+                    text, _ = self._render(self.scorer(pd.DataFrame([job.row()]), self._keyed, True), 0, job)
+                texts[job] = f"{info_safe(job.gene.name)}|{text}"
         return texts
 
-    def _render(self, scores: BaseScores, row: int, job: _Job) -> Rendered:
+    def _render(self, scores: BaseScores, row: int, job: _Job) -> tuple[str, bool]:
         turn = -1 if job.gene.strand == "-" else 1
         ref, alt = scores.ref[row][::turn], scores.alt[row][::turn]
         if self.settings.strict:
