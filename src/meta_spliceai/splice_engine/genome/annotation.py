@@ -311,14 +311,13 @@ TWO_STRANDS = "genes on both strands equally near (strand not known)"
 @dataclass(frozen=True)
 class TestedExon:
     """The exon nearest to a variant: 1-based positions of its first and last base in transcript order (None at the
-    transcription's start and end), and its 1-based number in that order."""
+    transcription's start and end)."""
 
     __test__ = False  # its name begins with "Test", but it is none
 
     gene: Gene
     acceptor: int | None
     donor: int | None
-    number: int
 
 
 def nearest_exon(gene: Gene, pos: int) -> tuple[TestedExon, int]:
@@ -330,9 +329,8 @@ def nearest_exon(gene: Gene, pos: int) -> tuple[TestedExon, int]:
     best = distances.index(min(distances))
     start, end = gene.exons[best]
     low, high = None if best == 0 else start + 1, None if best == len(gene.exons) - 1 else end
-    if gene.strand == "+":
-        return TestedExon(gene, low, high, best + 1), distances[best]
-    return TestedExon(gene, high, low, len(gene.exons) - best), distances[best]
+    acceptor, donor = (low, high) if gene.strand == "+" else (high, low)
+    return TestedExon(gene, acceptor, donor), distances[best]
 
 
 def find_tested_exon(
