@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
@@ -202,13 +202,3 @@ class DoubleHead:
     ) -> Float32[np.ndarray, "batch positions outputs"]:
         outputs = self._module(hidden.transpose(1, 2).double())
         return outputs.transpose(1, 2).float().cpu().numpy()
-
-
-def affine(norm: torch.nn.BatchNorm1d) -> tuple[Float64[np.ndarray, " channels"], Float64[np.ndarray, " channels"]]:
-    """A normalisation in evaluation mode as scale and shift, in double precision."""
-    weight, bias, mean, variance = (
-        tensor.detach().double().cpu().numpy()  # type: ignore[union-attr]
-        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    )
-    scale = weight / np.sqrt(variance + norm.eps)
-    return scale, bias - mean * scale

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from meta_spliceai.splice_engine.base_layer.changes import DoubleHead, Members, Shape, Window, Workspace, affine
+from meta_spliceai.splice_engine.base_layer.changes import DoubleHead, Members, Shape, Window, Workspace
 from meta_spliceai.splice_engine.base_layer.compiled_convolution import (
     CHANNELS,
     LONGEST,
     CompiledConvolution,
     Track,
 )
-from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork
+from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork, affine, weights_of
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 
 _STRIDE = 4 * CHANNELS  # bytes from one position to the next
@@ -79,7 +79,7 @@ class CompiledNetwork:
     def __init__(self, network: SpliceAINetwork) -> None:
         self._head = DoubleHead(network)
         self._flank = network.flank
-        weight, bias = _numbers(network.first)
+        weight, bias = weights_of(network.first)
         self._bases = np.concatenate([weight[0] + bias, bias[None]]).astype(np.float32)
         self._first_skip, *skips = (_pointwise(conv) for conv in (network.first_skip, *network.skips))
         self._layers: list[_Layer] = []
@@ -266,18 +266,13 @@ def _array(workspace: Workspace, name: str, positions: int) -> Activations:
     return workspace.take(name, positions, CHANNELS).numpy()
 
 
-def _numbers(conv: object) -> tuple[np.ndarray, np.ndarray]:
-    weight, bias = (tensor.detach().double().cpu().numpy() for tensor in (conv.weight, conv.bias))  # type: ignore[attr-defined]
-    return weight.transpose(2, 1, 0), bias
-
-
-def _pointwise(conv: object) -> CompiledConvolution:
-    weights, bias = _numbers(conv)
+def _pointwise(conv: torch.nn.Conv1d) -> CompiledConvolution:
+    weights, bias = weights_of(conv)
     return CompiledConvolution(weights, bias, np.ones(CHANNELS), np.zeros(CHANNELS))
 
 
 def _convolutions(block: ResidualBlock) -> list[CompiledConvolution]:
     return [
-        CompiledConvolution(*_numbers(conv), *affine(norm), block.slope, block.stage.dilation)
+        CompiledConvolution(*weights_of(conv), *affine(norm), block.slope, block.stage.dilation)
         for conv, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2))
     ]

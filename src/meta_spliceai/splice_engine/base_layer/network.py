@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -153,6 +154,24 @@ class SpliceAINetwork(nn.Module):
                 stream = block(stream)
             collected = collected + skip(inner(stream))
         return self.head(collected)
+
+
+def weights_of(
+    conv: nn.Conv1d,
+) -> tuple[Float64[np.ndarray, "taps channels outputs"], Float64[np.ndarray, " outputs"]]:
+    """A convolution's weights and bias in double precision."""
+    weight, bias = (one.detach().double().cpu().numpy() for one in (conv.weight, conv.bias))  # type: ignore[union-attr]
+    return weight.transpose(2, 1, 0), bias
+
+
+def affine(norm: nn.BatchNorm1d) -> tuple[Float64[np.ndarray, " channels"], Float64[np.ndarray, " channels"]]:
+    """A normalisation in evaluation mode as scale and shift, in double precision."""
+    weight, bias, mean, variance = (
+        tensor.detach().double().cpu().numpy()  # type: ignore[union-attr]
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    )
+    scale = weight / np.sqrt(variance + norm.eps)
+    return scale, bias - mean * scale
 
 
 @dataclass(frozen=True)

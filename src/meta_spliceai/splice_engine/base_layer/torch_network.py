@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution, Precision, products_in
-from meta_spliceai.splice_engine.base_layer.changes import DoubleHead, Members, Shape, Window, Workspace, affine
-from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork
+from meta_spliceai.splice_engine.base_layer.changes import DoubleHead, Members, Shape, Window, Workspace
+from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork, affine, weights_of
 
 Zone = tuple[int, int]
 """(start, end) of positions, relative to the change."""
@@ -63,10 +63,7 @@ class _PreparedBlock:
         device = block.conv1.weight.device
         scale1, shift1 = affine(block.norm1)
         scale2, shift2 = affine(block.norm2)
-        first, second = (
-            conv.weight.detach().double().cpu().numpy().transpose(2, 1, 0) for conv in (block.conv1, block.conv2)
-        )
-        bias1, bias2 = (conv.bias.detach().double().cpu().numpy() for conv in (block.conv1, block.conv2))  # type: ignore[union-attr]
+        (first, bias1), (second, bias2) = weights_of(block.conv1), weights_of(block.conv2)
         self.low: Tensor | None = None
         if self.slope == 0:
             # relu(s·x + t) = s·(clamp(x) + t/s), where the clamp is from below at -t/s for s > 0 and from above for

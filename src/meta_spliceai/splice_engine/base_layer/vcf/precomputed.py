@@ -188,7 +188,7 @@ class ScoreTable:
             text += more
             if len(text) > _LONGEST_STRETCH:
                 raise IntegrityError(f"{self.path}, {pos}: too many records at one place, or a line without an end")
-        first, last = _first_place(text, contig.name), _place(_last_line(text), contig.name)
+        first, last = _ends_of(text, contig.name)
         known = first is not None and last is not None
         self._held = (contig.name, first or 0, last or 0, text) if known else (b"", 0, 0, b"")
         return text
@@ -215,8 +215,7 @@ class ScoreTable:
 
     def _read_ends(self, start: int, name: bytes) -> tuple[int | None, int | None]:
         """Positions of the first and the last line that begin in a block; None as for `_place`."""
-        text = self._text(start)[0]
-        first, last = _first_place(text, name), _place(_last_line(text), name)
+        first, last = _ends_of(self._text(start)[0], name)
         if first is not None and last is not None and last > first:
             self._bases_a_block = last - first
         return first, last
@@ -234,10 +233,10 @@ def _place(line: bytes, name: bytes) -> int | None:
     return int(digits) if chrom == name and tab and digits.isdigit() else None
 
 
-def _first_place(text: bytes, name: bytes) -> int | None:
-    """Position of the first line that begins behind a line end; None as for `_place`."""
+def _ends_of(text: bytes, name: bytes) -> tuple[int | None, int | None]:
+    """Positions of the first and the last line that begin behind a line end; None as for `_place`."""
     start = text.find(b"\n") + 1
-    return _place(text[start : start + len(name) + 20], name) if start else None
+    return _place(text[start : start + len(name) + 20], name) if start else None, _place(_last_line(text), name)
 
 
 def _near(text: bytes, name: bytes, pos: int, share: float) -> tuple[int, int]:

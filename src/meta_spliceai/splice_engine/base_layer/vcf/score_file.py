@@ -70,16 +70,11 @@ class _Job:
     chrom: str = field(compare=False)
     gene: Gene = field(compare=False)
 
-    def row(self) -> dict[str, object]:
-        return {
-            "variant_id": f"{self.chrom}:{self.pos}:{self.ref}:{self.alt}:{self.key}",
-            "chrom": self.chrom,
-            "pos": self.pos,
-            "ref": self.ref,
-            "alt": self.alt,
-            "strand": self.gene.strand,
-            "gene": self.key,
-        }
+
+def _table(jobs: Sequence[_Job]) -> pd.DataFrame:
+    rows = [(job.chrom, job.pos, job.ref, job.alt, job.gene.strand, job.key) for job in jobs]
+    table = pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", "strand", "gene"])
+    return table.assign(variant_id=[":".join(map(str, row)) for row in rows])
 
 
 @dataclass
@@ -285,12 +280,12 @@ class FileScorer:
         at_once = max(1, _ROWS_AT_ONCE // (2 * self.settings.distance + 1))
         for start in range(0, len(ordered), at_once):
             chunk = ordered[start : start + at_once]
-            scores = self.scorer(pd.DataFrame([job.row() for job in chunk]), self._keyed, False)
+            scores = self.scorer(_table(chunk), self._keyed, False)
             for place, job in enumerate(chunk):
                 text, sure = self._render(scores, place, job)
                 if not sure:
                     self.totals.computed_alone += 1
-                    text, _ = self._render(self.scorer(pd.DataFrame([job.row()]), self._keyed, True), 0, job)
+                    text, _ = self._render(self.scorer(_table([job]), self._keyed, True), 0, job)
                 texts[job] = f"{info_safe(job.gene.name)}|{text}"
         return texts
 
