@@ -193,18 +193,13 @@ class ScoreCache:
     ) -> None:
         """Add one block with these entries, rounded to so many decimals (`digits`; None: not at all); RunError where
         the disk is full or the folder cannot be written to."""
-        if keys:
-            joined = b"".join(keys)
-            name = hashlib.sha256(joined).hexdigest()[:24]
-            with atomic_write(self.folder / f"{digest[:16]}-{distance}-{name}.npz", "wb") as handle:
-                decimals = np.array([-1 if digits is None else digits])
-                np.savez(
-                    handle,
-                    keys=np.frombuffer(joined, np.uint8).reshape(len(keys), -1),
-                    ref=ref,
-                    alt=alt,
-                    digits=decimals,
-                )
+        if not keys:
+            return
+        joined, decimals = b"".join(keys), np.array([-1 if digits is None else digits])
+        name = f"{digest[:16]}-{distance}-{hashlib.sha256(joined).hexdigest()[:24]}.npz"
+        with atomic_write(self.folder / name, "wb") as handle:
+            rows = np.frombuffer(joined, np.uint8).reshape(len(keys), -1)
+            np.savez(handle, keys=rows, ref=ref, alt=alt, digits=decimals)
 
     def _read_block(self, path: Path, wanted: set[bytes], positions: int) -> dict[bytes, Entry]:
         """The wanted entries of one block; one that is not whole is removed, so that it can be written anew."""

@@ -103,7 +103,7 @@ class ScoreTable:
         """The scores and positions of an allele (upper case) and gene; None where the table does not have them once."""
         lines = self._lines(chrom, pos)
         if lines and len(self._bases) < _MOST_CHECKED:
-            self._bases[chrom, pos] = lines[0][0][:1] == ref[:1].encode()
+            self._bases.setdefault((chrom, pos), lines[0][0][:1] == ref[:1].encode())
         wanted, start = ref.encode(), f"{alt}|{symbol}|".encode()
         found = {
             entry[len(start) :]
