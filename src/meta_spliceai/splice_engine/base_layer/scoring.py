@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Literal
 
 import numpy as np
@@ -150,18 +151,9 @@ def score_variants(
             operations, seconds = exact.operations + tally.operations, exact.seconds + tally.seconds
             return replace(exact, check=told, operations=operations, seconds=seconds)
         scores = replace(scores, check=told)
-    done = len(loci) - len(todo)
+    done = count(len(loci) - len(todo))
     if todo and progress is not None:
-        progress(done, len(loci))
-
-    def counted(results: Iterable[Result]) -> Iterator[Result]:
-        nonlocal done
-        for result in results:
-            yield result
-            done += 1
-            if progress is not None:
-                progress(done, len(loci))
-
+        progress(next(done), len(loci))
     if how.method == "incremental":
         scorer = IncrementalScorer(model, distance, how.batch_size or _batch_for(model), how.precision, tally)
         todo.sort(key=lambda row: loci[row].neighbourhood)
@@ -172,7 +164,7 @@ def score_variants(
                 results = _full(genome, some, model, distance, how.batch_size or _FULL_BATCH, tally)
             else:
                 results = _incremental(genome, some, distance, scorer)
-            ref, alt = _laid_out(some, distance, len(model.channels), counted(results))
+            ref, alt = _laid_out(some, distance, len(model.channels), _told(results, done, len(loci), progress))
         broken = np.flatnonzero(~(np.isfinite(ref).all(axis=(1, 2)) & np.isfinite(alt).all(axis=(1, 2))))
         if broken.size:
             raise RunError(
@@ -183,6 +175,14 @@ def score_variants(
         if cache is not None:
             cache.write([keys[row] for row in chunk], ref, alt, digest, distance)
     return replace(scores, operations=tally.operations, seconds=tally.seconds)
+
+
+def _told(results: Iterable[Result], done: Iterator[int], total: int, progress: Progress | None) -> Iterator[Result]:
+    """The results; `progress` is told of each how many are done with it."""
+    for result in results:
+        yield result
+        if progress is not None:
+            progress(next(done), total)
 
 
 def _check_asked(model: BaseModel, distance: int, how: Computation) -> None:
