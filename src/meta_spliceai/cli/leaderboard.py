@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import webbrowser
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -181,7 +183,6 @@ def print_board(board: Board, console: PlainConsole) -> None:
         console.print(inner)
 
 
-DEFAULT_NAME = "report"
 Plan = Annotated[bool, typer.Option("--plan/--no-plan", help="Ask the planner what the rows that are left cost.")]
 
 
@@ -219,19 +220,18 @@ def report(
     """
     from meta_spliceai.experiments.report.figure import write_figure
     from meta_spliceai.experiments.report.site import build_report
-    from meta_spliceai.experiments.report.views import NOTHING_PLANNED
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
     if figure is not None:
         typer.echo(str(write_figure(workspace, figure)))
         return
-    left = NOTHING_PLANNED
+    planned = None
     if plan:
         from meta_spliceai.experiments.report.left import what_is_left  # brings PyTorch
 
-        left = what_is_left(workspace)
-    page = build_report(workspace, out if out is not None else workspace.root / DEFAULT_NAME, left=left)
+        planned = what_is_left(workspace)
+    page = build_report(workspace, out or workspace.root / "report", plan=planned)
     typer.echo(str(page))
     if open_:
         webbrowser.open(page.resolve().as_uri())
@@ -247,9 +247,8 @@ def serve(
     """Show the site of `report` on this machine, and keep it current.
 
     Pages reload by themselves when a run begins, ends or changes; runs that
-    are being worked on show how far they are. It listens on 127.0.0.1 only,
-    keeps its pages in a temporary folder, and answers at most 32 connections
-    at a time. Ctrl-C ends it.
+    are being worked on show how far they are. It listens on 127.0.0.1 only and
+    keeps its pages in a temporary folder. Ctrl-C ends it.
 
     [bold]Examples[/bold]
 
@@ -261,19 +260,15 @@ def serve(
     from meta_spliceai.experiments.report.serve import serve as answer
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    site = LiveSite(Workspace.default(runs_dir, ledgers), what_is_left if plan else None)
-    server = make_server(site, port)
-    try:
-        typer.echo("building the site", err=True)
-        site.refresh()
-        address = f"http://{HOST}:{server.server_address[1]}/"
-        typer.echo(address)
-        typer.echo("Ctrl-C ends it", err=True)
-        if open_:
-            webbrowser.open(address)
-        answer(site, server, lambda line: typer.echo(line, err=True))
-    except KeyboardInterrupt:
-        typer.echo("ended", err=True)
-    finally:
-        server.server_close()
-        site.close()
+    with TemporaryDirectory(prefix="meta-spliceai-site-") as folder:
+        site = LiveSite(Workspace.default(runs_dir, ledgers), Path(folder), what_is_left if plan else None)
+        with make_server(site, port) as server, suppress(KeyboardInterrupt):
+            typer.echo("building the site", err=True)
+            site.refresh()
+            address = f"http://{HOST}:{server.server_address[1]}/"
+            typer.echo(address)
+            typer.echo("Ctrl-C ends it", err=True)
+            if open_:
+                webbrowser.open(address)
+            answer(site, server, lambda line: typer.echo(line, err=True))
+    typer.echo("ended", err=True)

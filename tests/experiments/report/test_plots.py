@@ -11,7 +11,6 @@ import pytest
 
 from meta_spliceai.colours import LOSS_TO_GAIN
 from meta_spliceai.experiments.report import plots
-from meta_spliceai.experiments.report.plots import PlannedPoint
 from meta_spliceai.experiments.report.views import GRID, ranking_curves
 
 from .conftest import screen
@@ -101,7 +100,7 @@ def test_the_saturation_map_holds_each_value_at_its_site_and_base():
     assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["A", "B"]
 
 
-def test_timeline_and_planned_against_taken():
+def test_timeline():
     runs = [
         {"row": "r", "name": "one", "state": "finished", "started": "2026-01-05T10:00:00+00:00",
          "ended": "2026-01-05T11:00:00+00:00", "words": "one"},
@@ -110,9 +109,3 @@ def test_timeline_and_planned_against_taken():
     [bar] = checked(plots.timeline(runs)).data
     assert bar.x == (3_600_000.0,)
     assert plots.timeline(runs[1:]) is None
-    points = [PlannedPoint("one", 2.0, 3.0, 2.1), PlannedPoint("two", 4.0, 3.0, math.nan)]
-    drawn = plots.planned(points, "Time", "seconds", 0.15)
-    assert drawn is not None
-    assert drawn.name == "Time: 1 of 1 calibrated predictions within 15%"
-    assert len(checked(drawn).data) == 3
-    assert plots.planned([PlannedPoint("x", 0.0, 1.0, 1.0)], "Time", "s", 0.1) is None

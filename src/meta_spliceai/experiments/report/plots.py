@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -44,16 +44,6 @@ class Plot:
     figure: dict[str, Any]
     name: str
     height: int = 400
-
-
-class PlannedPoint(NamedTuple):
-    """A finished run: what it took, what the planner said from first principles, and what it says having learned from
-    all other runs; NaN for nothing."""
-
-    run: str
-    taken: float
-    estimate: float
-    calibrated: float
 
 
 def text(value: object) -> str:
@@ -365,33 +355,3 @@ def timeline(runs: Sequence[Record]) -> Plot | None:
     return plot(
         "Timeline of runs", traces, 120 + 24 * len(lanes), barmode="overlay", xaxis={"type": "date"}, yaxis=order
     )
-
-
-def planned(points: Sequence[PlannedPoint], title: str, unit: str, bar: float) -> Plot | None:
-    """The planner's own test on logarithmic axes, with the band (a share: 0.15 is within 15 %) within which a
-    prediction counts as good."""
-    traces = []
-    off: list[float] = []
-    for words, symbol in (("estimate", "circle-open"), ("calibrated", "circle")):
-        known = [(p.run, p.taken, getattr(p, words)) for p in points if p.taken > 0 and getattr(p, words) > 0]
-        if known:
-            off = [value / taken - 1 for _, taken, value in known]
-            said = [
-                f"{text(run)}: {value:.3g} {unit} predicted, {taken:.3g} taken ({error:+.0%})"
-                for (run, taken, value), error in zip(known, off, strict=True)
-            ]
-            taken, values = [one[1] for one in known], [one[2] for one in known]
-            marker = {"symbol": symbol, "size": 9, "color": KINDS["learned"]}
-            more = {"customdata": said, "hovertemplate": "%{customdata}<extra></extra>"}
-            traces.append(lines(taken, values, words, mode="markers", marker=marker, **more))
-    if not traces:
-        return None
-    every = [value for trace in traces for value in (*trace["x"], *trace["y"])]
-    ends = [min(every) * 0.7, max(every) * 1.4]
-    up = [ends[0] * (1 + bar), ends[1] * (1 + bar), ends[1] * (1 - bar), ends[0] * (1 - bar)]
-    band = lines([*ends, *ends[::-1]], up, f"within {bar:.0%}", fill="toself", fillcolor="#12936b", opacity=0.15,
-                 line={"width": 0}, hoverinfo="skip")  # fmt: skip
-    inside = sum(abs(error) <= bar for error in off)
-    name = f"{title}: {inside} of {len(off)} {traces[-1]['name']} predictions within {bar:.0%}"
-    axes = {"xaxis": axis(f"taken, {unit}", type="log"), "yaxis": axis(f"planned, {unit}", type="log")}
-    return plot(name, [band, *traces], 420, **axes)

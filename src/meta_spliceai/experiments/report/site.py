@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import jinja2
@@ -41,17 +41,19 @@ from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.document import STATES, RowState, state_of_rows
 from meta_spliceai.files import atomic_write
 
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.plan.choose import Plan  # brings PyTorch
+
 INDEX, COMPARE, STATE = "index.html", "compare.html", "state.json"
 MADE_FROM = ".made_from.json"  # what each page was made from, beside the pages
 ASSETS = ("page.css", "page.js", "compare.js", "live.js")
-MEMORY_BAR, TIME_BAR = 0.15, 0.25  # shares within which the planner's memory and time count as right
 
 
 def build_report(
     workspace: Workspace,
     out: Path,
     *,
-    left: views.Left = views.NOTHING_PLANNED,
+    plan: Plan | None = None,
     rows: Sequence[RowState] | None = None,
     live: bool = False,
 ) -> Path:
@@ -60,7 +62,7 @@ def build_report(
     Args:
         workspace: the folder of runs and its ledgers; an empty or absent one gives a page that says so.
         out: the folder, made if need be; pages of runs that are gone are removed from it.
-        left: what is left and what it costs (see `what_is_left`).
+        plan: what the rows that are left cost (see `what_is_left`).
         rows: the wishlist's rows with their states; None for the catalogue's.
         live: pages look for a newer version of themselves, as `serve` wants it.
 
@@ -84,7 +86,7 @@ def build_report(
     known = {run["run"]: run for run in finished_runs(workspace)}
     summaries = [_run_page(site, run, on_board.get(run.name), known.get(run.name, {})) for run in read_runs(workspace)]
     cards = [_board_page(site, workspace, board, page) for board, page in found]
-    site.write(INDEX, _render_index(site, workspace, summaries, cards, rows, left))
+    site.write(INDEX, _render_index(site, workspace, summaries, cards, rows, plan))
     listed = [(run["name"], run["title"], run["state"], run["smoke"], run["test"]) for run in summaries]
     site.write("data/runs.js", f"runs({as_json(listed)});\n")
     site.write(COMPARE, site.render("compare", "Compare two runs", enough=len(summaries) > 1))
@@ -389,21 +391,17 @@ def _render_index(
     summaries: Sequence[dict[str, Any]],
     cards: Sequence[dict[str, Any]],
     rows: Sequence[RowState],
-    left: views.Left,
+    plan: Plan | None,
 ) -> str:
     licences = {str(entry["name"]): entry for run in summaries for entry in run["licences"]}
-    planned = views.drawn_of(
-        plots.planned(left.memory, "Peak memory", "GiB", MEMORY_BAR),
-        plots.planned(left.seconds, "Time", "seconds", TIME_BAR),
-    )
     return site.render(
         "index", "Overview",
         runs=sorted(summaries, key=lambda run: str(run["started"] or ""), reverse=True),
         run_counts=Counter(run["state"] for run in summaries).most_common(),
         newest=max((str(run["ended"] or "") for run in summaries), default=""),
-        rows=rows, row_counts={state: sum(row.state == state for row in rows) for state in STATES}, left=left,
+        rows=rows, row_counts={state: sum(row.state == state for row in rows) for state in STATES}, plan=plan,
         cards=cards, timeline=plots.timeline([{**run, "words": _words(run)} for run in summaries]),
-        planned=planned, licences=list(licences.values()),
+        planned={row.spec.id: row for row in plan.rows} if plan else {}, licences=list(licences.values()),
         damage=[damage.describe() for damage in workspace.ledger.damage()],
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line
 from meta_spliceai.experiments.board.shown import crossed, dollars, estimate, memory, number, records
 from meta_spliceai.experiments.report import plots
-from meta_spliceai.experiments.report.plots import PlannedPoint, Plot
+from meta_spliceai.experiments.report.plots import Plot
 from meta_spliceai.experiments.store.ledger import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.experiments.store.run_record import RunRecord, rows_of_test
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, plan_resamples, rank_scores
@@ -46,47 +46,6 @@ CURVES_NEED = {"variant_id": "names", "classification": "classes", "group": "gro
 MAP_NEEDS = {"variant_id", "background", "site", "ref", "alt", "part", "effect"}
 
 Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one row takes on the cheapest machine that fits; without numbers where none does.
-
-    Attributes:
-        basis: estimate, calibrated or measured, of memory and of time ("calibrated / estimate" where they differ).
-        why: where the numbers are from, in words, or why there are none.
-    """
-
-    gpu: str = ""
-    peak_bytes: int | None = None
-    hours: float | None = None
-    dollars: float | None = None
-    basis: str = ""
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Left:
-    """The wishlist with costs.
-
-    Attributes:
-        costs: by row id; empty where nothing was planned.
-        hours, dollars: of all rows that are left and can run; None where nothing was planned or nothing has a price.
-        prices: day and source of the prices, in words.
-        warnings: what a reader must know (old prices, why nothing was planned).
-        memory, seconds: the planner against what was measured, in GiB and seconds.
-    """
-
-    costs: dict[str, Cost] = field(default_factory=dict)
-    hours: float | None = None
-    dollars: float | None = None
-    prices: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    memory: tuple[PlannedPoint, ...] = ()
-    seconds: tuple[PlannedPoint, ...] = ()
-
-
-NOTHING_PLANNED = Left()
 
 
 @dataclass(frozen=True)
