@@ -42,7 +42,6 @@ def leaderboard(
     ] = None,
     as_json: AsJson = False,
     as_markdown_: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
-    as_html_: Annotated[bool, typer.Option("--html", help="As HTML tables, without a page around them.")] = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -68,12 +67,12 @@ def leaderboard(
           --scores mine=mine.vcf.gz:INFO/SCORE
     """
     from meta_spliceai.experiments.board.leaderboard import board_table, boards
-    from meta_spliceai.experiments.board.shown import as_html, as_markdown
+    from meta_spliceai.experiments.board.shown import as_markdown
     from meta_spliceai.experiments.store.ledger import ledger_damage
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    if as_json + as_markdown_ + as_html_ > 1:
-        raise InputError("give one of --json, --markdown and --html")
+    if as_json and as_markdown_:
+        raise InputError("give one of --json and --markdown")
     if pool and scores:
         raise InputError("give one of --pool-starts and --scores")
     files: list[ScoreFile] = []
@@ -97,9 +96,9 @@ def leaderboard(
         typer.echo(f"warning: {workspace.ledger.path}: {lines} left out; {damage[0].describe()}", err=True)
     if as_json:
         print_json([board.to_json() for board in found])
-    elif as_markdown_ or as_html_:
+    elif as_markdown_:
         for shown in [one for board in found for one in (board_table(board), *_strata_of(board))]:
-            typer.echo(f"## {shown.title}\n\n{as_markdown(shown)}\n" if as_markdown_ else as_html(shown))
+            typer.echo(f"## {shown.title}\n\n{as_markdown(shown)}\n")
     else:
         console = PlainConsole()
         if not found:
@@ -113,17 +112,13 @@ def _selected(
 ) -> list[Board]:
     """The boards of a data set and a split; with external scores, a data set need not have any."""
     where = f"the finished runs of {', '.join(map(str, (workspace.root, *workspace.ledgers)))}"
-    if data is not None:
-        named = [board for board in found if board.data == data]
-        if not named and not external:
-            raise unknown_value("data set", data, sorted({board.data for board in found}), where=where)
-        found = named
-    if split is not None:
-        named = [board for board in found if board.split.startswith(split)]
-        if not named:
-            raise unknown_value("split", split, sorted({board.split for board in found}), where=where)
-        found = named
-    return found
+    of_data = [board for board in found if data in (None, board.data)]
+    if data is not None and not of_data and not external:
+        raise unknown_value("data set", data, sorted({board.data for board in found}), where=where)
+    of_split = [board for board in of_data if board.split.startswith(split or "")]
+    if split is not None and not of_split:
+        raise unknown_value("split", split, sorted({board.split for board in of_data}), where=where)
+    return of_split
 
 
 def _strata_of(board: Board, kinds: Collection[str] = ("baseline", "base", "external", "learned")) -> list[Texts]:

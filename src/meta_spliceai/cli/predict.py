@@ -23,7 +23,7 @@ from meta_spliceai.cli.options import (
     SlurmSettings,
     Writes,
 )
-from meta_spliceai.cli.score import Progress, run_by_executor
+from meta_spliceai.cli.score import run_by_executor
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
@@ -127,7 +127,7 @@ def predict(
     if genes is not None:
         check_annotation(genes, genome)
 
-    from meta_spliceai.cli.terminal import Terminal
+    from meta_spliceai.cli.terminal import Terminal, counting
     from meta_spliceai.experiments.predict.predict_new import Model, RunModel
     from meta_spliceai.experiments.predict.predict_shipped import ShippedModel
     from meta_spliceai.experiments.predict.write_predictions import Inputs, predict_file
@@ -139,11 +139,9 @@ def predict(
         terminal.say(f"model {applied.card['title']}")
     else:
         applied = RunModel(found, workspace, device, files)
-    progress = Progress()
-    try:
-        totals = predict_file(applied, source, out, Inputs(genome, genes, device, cut), resume, progress)
-    finally:
-        progress.end()
+    with counting("records") as show:
+        inputs = Inputs(genome, genes, device, cut)
+        totals = predict_file(applied, source, out, inputs, resume, lambda totals: show(totals.records))
     terminal.say(f"{totals.alleles:,} alleles, {totals.alleles_scored:,} predicted by {found.name}: {out}")
     for reason, count in totals.unscored.items():
         terminal.say(f"  {count:,} without a prediction: {reason}, e.g. {totals.examples[reason][0]}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +32,6 @@ from meta_spliceai.files import TABLE_SUFFIXES
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.network import BaseModel
-    from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Totals
 
 
 def score(
@@ -136,6 +134,7 @@ def score(
 
     import torch
 
+    from meta_spliceai.cli.terminal import counting
     from meta_spliceai.splice_engine.base_layer.block_convolution import PRECISIONS
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import Settings
     from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import Options, score_vcf
@@ -146,20 +145,12 @@ def score(
     if threads is not None:
         torch.set_num_threads(threads)
     model = announced_model(base, device)
-    progress = Progress()
-    try:
+    settings = Settings(distance=distance, mask=mask, strict=strict, replace=replace, precision=chosen)
+    options = Options(output_type, resume, precomputed or (), cut)
+    with counting("records") as show:
         account = score_vcf(
-            source,
-            out,
-            reference,
-            annotation,
-            model,
-            Settings(distance=distance, mask=mask, strict=strict, replace=replace, precision=chosen),
-            Options(output_type, resume, precomputed or (), cut),
-            progress,
+            source, out, reference, annotation, model, settings, options, lambda totals: show(totals.records)
         )
-    finally:
-        progress.end()
     if stats is not None:
         write_stats(stats, account)
     conclude(account)
@@ -227,31 +218,6 @@ def conclude(account: dict[str, Any]) -> None:
         _say(account["precision_check"])
     for warning in account["warnings"]:
         _say(f"warning: {warning}")
-
-
-class Progress:
-    """A line on standard error that says how far it is, where that is a terminal."""
-
-    def __init__(self) -> None:
-        self._since: tuple[float, int] | None = None
-        self._shown = False
-
-    def __call__(self, totals: Totals) -> None:
-        """Say how many records are done, and how many a second since the first call."""
-        now = time.monotonic()
-        if self._since is None:
-            self._since = (now, totals.records)
-        if sys.stderr.isatty():
-            started, first = self._since
-            rate = f", {(totals.records - first) / (now - started):,.1f}/s" if totals.records > first else ""
-            sys.stderr.write(f"\r{totals.records:,} records{rate} ")
-            sys.stderr.flush()
-            self._shown = True
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._shown:
-            sys.stderr.write("\n")
 
 
 def _say(line: str) -> None:

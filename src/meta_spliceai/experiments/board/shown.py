@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any
 
 from meta_spliceai.experiments.store.ledger import NO_CHANGE
@@ -96,21 +95,6 @@ def as_markdown(table: Table) -> str:
     for remark in filter(None, table.remarks):
         lines += ["", *(f"- {line}" for line in remark)]
     return "\n".join(lines)
-
-
-def as_html(table: Table) -> str:
-    """A `<table>` and its remarks as lists; all texts escaped, with classes and no style."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    body = []
-    for i, row in enumerate(table.rows):
-        kind = f' class="{escape(table.kinds[i].replace(" ", "-"))}"' if table.kinds else ""
-        body.append(f"<tr{kind}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
-    lists = "".join(
-        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in remark) + "</ul>\n"
-        for remark in filter(None, table.remarks)
-    )
-    rows = "\n".join(body)
-    return f'<table class="leaderboard">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>\n{lists}'
 
 
 # ----------------------------------------------------------------------------------------------------------- evidence
