@@ -199,8 +199,8 @@ def report(
 ) -> None:
     """Write the site: a folder of pages, to open without a network or a server.
 
-    What is left and what it costs, a timeline, a leaderboard for each data set
-    and split, a page a run (curves, precision-recall and ROC with intervals,
+    What is left and what it costs, a leaderboard for each data set and split, a
+    page a run (curves, precision-recall and ROC with intervals,
     calibration, strata, observed splice sites, saturation map, spec,
     environment), and any two runs side by side. Pages whose runs have not
     changed are left as they are. With --figure, the leaderboard and the map as

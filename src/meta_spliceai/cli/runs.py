@@ -87,7 +87,8 @@ def show(
     """
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    run = Workspace.default(runs_dir, ledgers).find(name)
+    workspace = Workspace.default(runs_dir, ledgers)
+    run = workspace.find(name)
     if run.state() == "damaged":
         raise IntegrityError(run.reason())
     record = {**run.record(), "state": run.state(), "reason": run.reason()}
@@ -116,7 +117,7 @@ def show(
             console.print(f"  {line}", highlight=False, soft_wrap=True, style="red" if "LEAKY" in line else None)
         for line in told_of(record):
             console.print(f"  {line}", highlight=False, soft_wrap=True)
-    for board in boards(Workspace.default(runs_dir, ledgers), names=[run.name]):
+    for board in boards(workspace, names=[run.name]):
         print_board(board, console)
 
 

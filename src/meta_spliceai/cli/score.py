@@ -28,7 +28,7 @@ from meta_spliceai.cli.options import (
     Writes,
 )
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.files import TABLE_SUFFIXES
+from meta_spliceai.files import TABLE_SUFFIXES, atomic_write
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.network import BaseModel
@@ -152,7 +152,8 @@ def score(
             source, out, reference, annotation, model, settings, options, lambda totals: show(totals.records)
         )
     if stats is not None:
-        write_stats(stats, account)
+        with atomic_write(stats) as handle:
+            handle.write(json.dumps(account, indent=2, allow_nan=False) + "\n")
     conclude(account)
 
 
@@ -189,15 +190,6 @@ def announced_model(base: str, device: str) -> BaseModel:
     model = load_base_model(base, choose_device(device))
     _say(f"base model {model.name}: weights under {model.licence}; please cite {model.citation}")
     return model
-
-
-def write_stats(path: Path, account: dict[str, Any]) -> None:
-    """Write the account as JSON."""
-    from meta_spliceai.files import atomic_write
-
-    with atomic_write(path) as handle:
-        json.dump(account, handle, indent=2, allow_nan=False)
-        handle.write("\n")
 
 
 def conclude(account: dict[str, Any]) -> None:

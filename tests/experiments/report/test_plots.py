@@ -61,8 +61,9 @@ def test_curves_of_a_perfect_and_a_useless_score():
 
 def test_reliability_and_training():
     bins = [{"predicted": 0.1, "observed": 0.2, "low": 0.1, "high": 0.4, "n": 50}]
-    assert checked(plots.reliability([("m", "learned", bins)])).data[1].error_y.array[0] == pytest.approx(0.2)
-    assert plots.reliability([("m", "learned", [])]) is None
+    stated = {"scorer": "m", "kind": "learned", "curve": bins}
+    assert checked(plots.reliability([stated])).data[1].error_y.array[0] == pytest.approx(0.2)
+    assert plots.reliability([{**stated, "curve": []}]) is None
     losses = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [3.0, 2.0, 1.0], "val_loss": [2.0, 0.5, 0.7]})
     drawn = plots.training(losses)
     assert drawn is not None
@@ -98,14 +99,3 @@ def test_the_saturation_map_holds_each_value_at_its_site_and_base():
     assert strip.colorscale[0][1] == LOSS_TO_GAIN[0]
     assert strip.zmin == -strip.zmax
     assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["A", "B"]
-
-
-def test_timeline():
-    runs = [
-        {"row": "r", "name": "one", "state": "finished", "started": "2026-01-05T10:00:00+00:00",
-         "ended": "2026-01-05T11:00:00+00:00", "words": "one"},
-        {"row": "r", "name": "two", "state": "failed", "started": None, "ended": None, "words": "two"},
-    ]  # fmt: skip
-    [bar] = checked(plots.timeline(runs)).data
-    assert bar.x == (3_600_000.0,)
-    assert plots.timeline(runs[1:]) is None

@@ -146,8 +146,11 @@ def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES, names: Sequ
     found: dict[tuple[str, str], Board] = {}
     rivals: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for run in runs:
-        board = found.setdefault(test_of(run), _empty_board(run))
-        shown = rivals.setdefault(test_of(run), set())
+        (digest, split), test = test_of(run), run["test"]
+        sizes = (test.get("rows", 0), test.get("positives", 0), test.get("groups", 0))
+        negatives = tuple(test.get("negatives", NEGATIVES))
+        empty = Board(run.get("data", {}).get("name", ""), split, digest, *sizes, negatives)
+        board, shown = found.setdefault((digest, split), empty), rivals.setdefault((digest, split), set())
         board.base = board.base or run["base"]
         board.coverage = board.coverage or run["coverage"]
         board.ceiling = board.ceiling or _ceiling(run["ceiling"])
@@ -162,13 +165,6 @@ def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES, names: Sequ
     for board in found.values():
         board.lines = by_kind_and_auprc(board.lines)
     return sorted(found.values(), key=lambda board: (board.data, board.split, board.test_digest))
-
-
-def _empty_board(run: Mapping[str, Any]) -> Board:
-    digest, split = test_of(run)
-    test = run["test"]
-    sizes = (test.get("rows", 0), test.get("positives", 0), test.get("groups", 0))
-    return Board(run.get("data", {}).get("name", ""), split, digest, *sizes, tuple(test.get("negatives", NEGATIVES)))
 
 
 def _with_base_named(line: Line, base: str) -> Line:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.colours import CLASSES, KINDS, LEARNED, LOSS_TO_GAIN, STATES
+from meta_spliceai.colours import CLASSES, KINDS, LEARNED, LOSS_TO_GAIN
 from meta_spliceai.experiments.board.shown import estimate, number
 
 if TYPE_CHECKING:
@@ -190,25 +190,23 @@ def curves(
     return plot(name, traces, 440, xaxis=across, yaxis=up)
 
 
-def reliability(series: Sequence[tuple[str, str, Sequence[Record]]]) -> Plot | None:
-    """Observed share by stated probability: scorer, kind, and bins with Wilson intervals (`evaluation.calibration`)."""
+def reliability(records: Sequence[Record]) -> Plot | None:
+    """Observed share by stated probability: scorer, kind, and as `curve` bins with Wilson intervals
+    (`evaluation.calibration`)."""
     traces = [lines([0, 1], [0, 1], "as stated", hoverinfo="skip", line=DOTTED)]
-    for (scorer, _, bins), (colour, dash) in zip(series, colours_of([kind for _, kind, _ in series]), strict=True):
-        if bins:
-            up = [one["high"] - one["observed"] for one in bins]
-            down = [one["observed"] - one["low"] for one in bins]
-            traces.append(
-                lines(
-                    [one["predicted"] for one in bins],
-                    [one["observed"] for one in bins],
-                    scorer,
-                    mode="lines+markers",
-                    line={"color": colour, "dash": dash},
-                    customdata=[one["n"] for one in bins],
-                    error_y={"type": "data", "array": up, "arrayminus": down, "thickness": 1, "width": 0},
-                    hovertemplate="stated %{x:.2f}, observed %{y:.2f}, %{customdata:,} variants",
-                )
-            )
+    for record, (colour, dash) in zip(records, colours_of([one["kind"] for one in records]), strict=True):
+        bins = pd.DataFrame(record.get("curve") or [])
+        if bins.empty:
+            continue
+        ends = {"array": list(bins["high"] - bins["observed"]), "arrayminus": list(bins["observed"] - bins["low"])}
+        style = {
+            "mode": "lines+markers",
+            "line": {"color": colour, "dash": dash},
+            "customdata": list(bins["n"]),
+            "error_y": {"type": "data", **ends, "thickness": 1, "width": 0},
+            "hovertemplate": "stated %{x:.2f}, observed %{y:.2f}, %{customdata:,} variants",
+        }
+        traces.append(lines(list(bins["predicted"]), list(bins["observed"]), record["scorer"], **style))
     axes = {"xaxis": axis("stated probability"), "yaxis": axis("share that is Splice-altering")}
     return plot("Reliability", traces, 440, **axes) if len(traces) > 1 else None
 
@@ -332,26 +330,3 @@ def _map(name: str, rows: pd.DataFrame, words: Sequence[str], panels: Mapping[st
 
 def _scale() -> list[list[Any]]:
     return [[n / (len(LOSS_TO_GAIN) - 1), colour] for n, colour in enumerate(LOSS_TO_GAIN)]
-
-
-def timeline(runs: Sequence[Record]) -> Plot | None:
-    """One lane a row, one bar a run: row, name, state, started and ended (ISO 8601), words."""
-    frame = pd.DataFrame(runs, columns=["row", "name", "state", "started", "ended", "words"])
-    for column in ("started", "ended"):
-        frame[column] = pd.to_datetime(frame[column], errors="coerce", utc=True, format="ISO8601")
-    frame = frame[frame["started"].notna()].sort_values("started")
-    if frame.empty:
-        return None
-    length = (frame["ended"].fillna(frame["started"]) - frame["started"]).dt.total_seconds().clip(lower=30) * 1000
-    traces = [
-        {"type": "bar", "orientation": "h", "base": [at.isoformat() for at in mine["started"]],
-         "x": list(length[mine.index]), "y": list(map(text, mine["row"])), "name": text(state),
-         "marker": {"color": STATES.get(str(state), FAINT)}, "customdata": list(map(text, mine["words"])),
-         "hovertemplate": "%{customdata}<extra></extra>"}
-        for state, mine in frame.groupby("state")
-    ]  # fmt: skip
-    lanes = list(dict.fromkeys(map(text, frame["row"])))
-    order = {"type": "category", "categoryorder": "array", "categoryarray": lanes[::-1], "automargin": True}
-    return plot(
-        "Timeline of runs", traces, 120 + 24 * len(lanes), barmode="overlay", xaxis={"type": "date"}, yaxis=order
-    )

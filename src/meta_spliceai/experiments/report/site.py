@@ -238,12 +238,13 @@ def _render_run(
     board, found = _own_board(run, verdicts)
     series = [(name, kind, c.precision, c.sensitivity) for name, (kind, c) in ranking.curves.items()]
     learned = {line.scorer: predictions for line in board.lines if line.kind == "learned" and predictions is not None}
+    stated = plots.reliability(records(evidence, "calibration"))
     plotted = {
         "Predicted against measured": views.scatter_plots(run, predictions, board.lines),
         "The saturation map": views.saturation_plots(run, predictions, learned),
         "Precision, recall and ROC": views.ranking_plots(series, board.prevalence),
         "Training": views.drawn_of(plots.training(run.curves)),
-        "Does it mean the probabilities it states?": views.drawn_of(views.reliability_plot(evidence)),
+        "Does it mean the probabilities it states?": views.drawn_of(stated),
     }
     return site.render(
         "run", run.title,
@@ -252,7 +253,7 @@ def _render_run(
         no_curves=ranking.reason if found else "", notes=_notes(run), account=views.account_of(run.data),
         strata=views.strata_plots(evidence),
         too_small=[record for record in records(evidence, "strata") if not record.get("scorer")],
-        observed=views.observed_plots(evidence, run.row), tables=evidence_tables(evidence),
+        observed=records(evidence, "peaks"), tables=evidence_tables(evidence),
         missing=views.without_number(evidence), meanings=MEANINGS,
         ceiling=records(evidence, "ceiling"), reasons=evidence.get("reasons") or {}, folds=run.info.get("folds") or [],
         task=json.dumps(run.info["task_metrics"], indent=1) if run.info.get("task_metrics") else "",
@@ -400,16 +401,9 @@ def _render_index(
         run_counts=Counter(run["state"] for run in summaries).most_common(),
         newest=max((str(run["ended"] or "") for run in summaries), default=""),
         rows=rows, row_counts={state: sum(row.state == state for row in rows) for state in STATES}, plan=plan,
-        cards=cards, timeline=plots.timeline([{**run, "words": _words(run)} for run in summaries]),
-        planned={row.spec.id: row for row in plan.rows} if plan else {}, licences=list(licences.values()),
+        cards=cards, planned={row.spec.id: row for row in plan.rows} if plan else {}, licences=list(licences.values()),
         damage=[damage.describe() for damage in workspace.ledger.damage()],
     )  # fmt: skip
-
-
-def _words(run: Mapping[str, Any]) -> str:
-    took = f" in {shown.duration(run['seconds'])}" if run["seconds"] else ""
-    why = f" ({run['reason']})" if run["reason"] and run["state"] != "finished" else ""
-    return f"{run['title']}: {run['state']}{took}{why}"
 
 
 def running(workspace: Workspace) -> Iterator[dict[str, Any]]:
