@@ -300,7 +300,7 @@ def launch(
     ] = None,
     image: Annotated[str | None, typer.Option(help="Container image, with its tag.")] = None,
     wheel: Annotated[
-        Path | None, typer.Option(help="This package's wheel (default: built from the checkout)."), Reads()
+        Path | None, typer.Option(help="This package's wheel (default: built from the checkout)."), Reads(what="wheel")
     ] = None,
     prices: Prices = None,
     out: Annotated[Path, typer.Option("-o", "--output", help="Where the job's YAML is written."), Writes()] = Path(
@@ -331,8 +331,6 @@ def launch(
 
     if cloud not in on_cloud.CLOUDS:
         raise unknown_value("cloud", cloud, on_cloud.CLOUDS, where="--cloud")
-    if wheel is not None and not wheel.is_file():
-        raise InputError(f"--wheel {wheel}: no such file")
     rows = load_rows()
     wanted = _wanted(assignments, seed)
     specs = _as_asked([find_row(rows, row_id) for row_id in ids], wanted, smoke)

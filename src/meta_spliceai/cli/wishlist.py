@@ -280,15 +280,11 @@ def import_(
       meta-spliceai wishlist import GPU_EXPERIMENT_WISHLIST.md
       meta-spliceai wishlist import OTHER.md -o lab/wishlist --all
     """
-    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
+    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows, read_text
     from meta_spliceai.experiments.wishlist.add_row import write_rows
     from meta_spliceai.experiments.wishlist.document import read_wishlist
 
-    try:
-        text = document.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{document}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    found = read_wishlist(text, load_rows())
+    found = read_wishlist(read_text(document), load_rows())
     if not found.rows and not found.not_understood:
         raise InputError(f"{document}: no table of experiments (columns Experiment and VRAM, Time Est. or Priority)")
     console = PlainConsole(soft_wrap=True, highlight=False)

@@ -44,6 +44,9 @@ CURVES_NEED = {"variant_id": "names", "classification": "classes", "group": "gro
 """Columns that curves are made of, with the word for what they hold."""
 MAP_NEEDS = {"variant_id", "background", "site", "ref", "alt", "part", "effect"}
 
+COMPARED = {"is worse than": "bad", "is not shown to beat": "warn", "beats": "good"}
+"""How a model compares with a rival, the worst first, and the level of a verdict in which that is the worst."""
+
 Record = Mapping[str, Any]
 
 
@@ -56,26 +59,23 @@ class Standing:
         line: scorer, kind, run, metrics and what it took.
         difference: to the reference in the headline metric.
         rests: base networks, context.
-        beaten, open, worse: baselines and base networks it beats, is not shown to beat, and is worse than.
+        rivals: baselines and base networks by how it compares with them, a word of `COMPARED`.
     """
 
     name: str
     line: Line
-    difference: Record | None = None
-    rests: tuple[str, str] = ("", "")
-    beaten: tuple[str, ...] = ()
-    open: tuple[str, ...] = ()
-    worse: tuple[str, ...] = ()
+    difference: Record | None
+    rests: tuple[str, str]
+    rivals: Mapping[str, Sequence[str]]
 
     @property
     def level(self) -> str:
         """good: beats every rival; bad: worse than one; warn: neither; calm: nothing to compare with."""
-        return "bad" if self.worse else "warn" if self.open else "good" if self.beaten else "calm"
+        return next((level for words, level in COMPARED.items() if self.rivals[words]), "calm")
 
     @property
     def summary(self) -> str:
-        phrases = {"beats": self.beaten, "is not shown to beat": self.open, "is worse than": self.worse}
-        said = [f"{words} {', '.join(names)}" for words, names in phrases.items() if names]
+        said = [f"{words} {', '.join(self.rivals[words])}" for words in reversed(COMPARED) if self.rivals[words]]
         return "; ".join(said) or "was not compared with any baseline"
 
 
@@ -91,13 +91,14 @@ def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line
     found = []
     for line in board.lines:
         mine = by_line.get((line.run, line.scorer), {})
-        against = [rival for rival in rivals if rival in mine and line.kind == "learned"]
-        beaten = [rival for rival in against if (mine[rival]["low"] or 0) > 0]
-        worse = [rival for rival in against if (mine[rival]["high"] or 0) < 0]
-        undecided = [rival for rival in against if rival not in (*beaten, *worse)]
+        compared: dict[str, list[str]] = {words: [] for words in COMPARED}
+        for rival in rivals:
+            if rival in mine and line.kind == "learned":
+                low, high = mine[rival]["low"] or 0, mine[rival]["high"] or 0
+                words = "beats" if low > 0 else "is worse than" if high < 0 else "is not shown to beat"
+                compared[words].append(rival)
         name = line.scorer if counted[line.scorer] == 1 else f"{line.scorer} · {line.run.rpartition('-')[2]}"
-        outcomes = (tuple(beaten), tuple(undecided), tuple(worse))
-        found.append(Standing(name, line, mine.get(reference), rests(line), *outcomes))
+        found.append(Standing(name, line, mine.get(reference), rests(line), compared))
     return found
 
 
