@@ -51,10 +51,11 @@ def test_curves_of_a_perfect_and_a_useless_score():
     useless = ranking_curves(np.zeros(60), positive, groups, resamples=40)
     assert perfect is not None
     assert useless is not None
-    assert perfect.precision.value == pytest.approx(np.ones(GRID))
-    assert useless.precision.value == pytest.approx(np.full(GRID, 1 / 3))
-    assert perfect.areas["auprc"] == pytest.approx(np.ones(40))
-    figure = checked(plots.curves("P", [("m", "learned", perfect.precision)], ("recall", "precision"), (0.3, 0.3)))
+    assert perfect["precision"]["value"] == pytest.approx(np.ones(GRID))
+    assert useless["precision"]["value"] == pytest.approx(np.full(GRID, 1 / 3), abs=1e-4)
+    assert perfect["areas"]["auprc"] == pytest.approx(np.ones(40))
+    scorers = {"m": {"kind": "learned", **perfect}}
+    figure = checked(plots.curves("P", scorers, "precision", ("recall", "precision"), (0.3, 0.3)))
     assert len(figure.data) == 3
     assert ranking_curves(np.full(60, np.nan), positive, groups) is None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,6 @@ from jaxtyping import Float
 
 from meta_spliceai.colours import CLASSES, KINDS, LEARNED, LOSS_TO_GAIN
 from meta_spliceai.experiments.board.shown import estimate, number
-
-if TYPE_CHECKING:
-    from meta_spliceai.experiments.report.views import Band
 
 Record = Mapping[str, Any]
 Trace = dict[str, Any]
@@ -170,24 +167,25 @@ def colours_of(kinds: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def curves(
-    name: str, series: Sequence[tuple[str, str, Band]], axes: tuple[str, str], chance: tuple[float, float]
+    name: str, scorers: Mapping[str, Record], which: str, axes: tuple[str, str], chance: tuple[float, float]
 ) -> Plot | None:
     """Curves on the grid from 0 to 1 with the bands of learned models.
 
     Args:
+        scorers: by name: `kind`, and the curve under the name `which`, as `views.ranking_curves` gives it.
         chance: height of the line of no information at 0 and at 1.
     """
-    if not series:
-        return None
-    grid = np.linspace(0, 1, len(series[0][2].value)).round(4)
     traces = [lines([0, 1], list(chance), "chance", hoverinfo="skip", line=DOTTED)]
-    for (scorer, kind, band), (colour, dash) in zip(series, colours_of([kind for _, kind, _ in series]), strict=True):
-        if kind == "learned" and np.isfinite(band.low).all():
-            around = np.concatenate([grid, grid[::-1]]), np.concatenate([band.high, band.low[::-1]])
+    styles = colours_of([scorer["kind"] for scorer in scorers.values()])
+    for (words, scorer), (colour, dash) in zip(scorers.items(), styles, strict=True):
+        curve = scorer[which]
+        grid = list(np.linspace(0, 1, len(curve["value"])).round(4))
+        if scorer["kind"] == "learned" and None not in curve["low"]:
+            around = [*grid, *grid[::-1]], [*curve["high"], *curve["low"][::-1]]
             traces.append(lines(*around, fill="toself", fillcolor=colour, opacity=0.15, line={"width": 0}))
-        traces.append(lines(grid, band.value, scorer, line={"color": colour, "dash": dash, "width": 2.2}))
+        traces.append(lines(grid, curve["value"], words, line={"color": colour, "dash": dash, "width": 2.2}))
     across, up = (axis(words, range=[0, 1.01]) for words in axes)
-    return plot(name, traces, 440, xaxis=across, yaxis=up)
+    return plot(name, traces, 440, xaxis=across, yaxis=up) if scorers else None
 
 
 def reliability(records: Sequence[Record]) -> Plot | None:

@@ -32,7 +32,6 @@ from meta_spliceai.experiments.board.leaderboard import Board, Line, boards, lin
 from meta_spliceai.experiments.board.shown import MEANINGS, evidence_tables, records
 from meta_spliceai.experiments.report import plots, views
 from meta_spliceai.experiments.report.plots import Plot
-from meta_spliceai.experiments.report.views import Band
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.experiments.store.ledger import finished_runs, tidy
@@ -236,13 +235,12 @@ def _render_run(
 ) -> str:
     evidence = run.evidence
     board, found = _own_board(run, verdicts)
-    series = [(name, kind, c.precision, c.sensitivity) for name, (kind, c) in ranking.curves.items()]
     learned = {line.scorer: predictions for line in board.lines if line.kind == "learned" and predictions is not None}
     stated = plots.reliability(records(evidence, "calibration"))
     plotted = {
         "Predicted against measured": views.scatter_plots(run, predictions, board.lines),
         "The saturation map": views.saturation_plots(run, predictions, learned),
-        "Precision, recall and ROC": views.ranking_plots(series, board.prevalence),
+        "Precision, recall and ROC": views.ranking_plots(ranking.curves, board.prevalence),
         "Training": views.drawn_of(plots.training(run.curves)),
         "Does it mean the probabilities it states?": views.drawn_of(stated),
     }
@@ -289,23 +287,22 @@ def _compared(run: RunRecord, ranking: views.Ranking, test: str) -> dict[str, An
     learned = next((scorer.name for scorer in scorers if scorer.kind == "learned"), "")
     rows = run.evaluation.to_json()["metrics"] if run.evaluation else []
     labels = views.metric_labels()
-    found = {
-        name: {"kind": kind, "precision": _plain(c.precision), "sensitivity": _plain(c.sensitivity)}
-        for name, (kind, c) in ranking.curves.items()
+    drawn = {
+        name: {part: curves[part] for part in ("kind", "precision", "sensitivity")}
+        for name, curves in ranking.curves.items()
     }
-    own = ranking.curves.get(learned)
     losses = {}
     if run.curves is not None and "epoch" in run.curves:
         # Folds are averaged: two runs are compared by one line each.
         table = run.curves.apply(pd.to_numeric, errors="coerce").groupby("epoch").mean(numeric_only=True)
-        losses = {name: _rounded(table[name]) for name in ("train_loss", "val_loss") if name in table}
-        losses["epoch"] = _rounded(table.index)
+        losses = {name: views.rounded(table[name]) for name in ("train_loss", "val_loss") if name in table}
+        losses["epoch"] = views.rounded(table.index)
     facts = facts_of(run.spec, run.data, run.info)
     facts |= {f"machine.{name}": run.environment[name] for name in ("python", "cpu", "gpu") if name in run.environment}
     return {
-        "name": run.name, "test": test, "plan": ranking.plan, "no_curves": ranking.reason, "curves": found,
+        "name": run.name, "test": test, "plan": ranking.plan, "no_curves": ranking.reason, "curves": drawn,
         "learned": learned, "losses": losses,
-        "areas": {name: _rounded(values) for name, values in own[1].areas.items()} if own else {},
+        "areas": ranking.curves[learned]["areas"] if learned in ranking.curves else {},
         "facts": {name: "" if value is None else str(value) for name, value in facts.items()},
         "metrics": {
             labels[row["metric"]][0]: [row["metric"], row["estimate"], row["low"], row["high"]]
@@ -313,14 +310,6 @@ def _compared(run: RunRecord, ranking: views.Ranking, test: str) -> dict[str, An
             if row["scorer"] == learned and row["metric"] in labels
         },
     }  # fmt: skip
-
-
-def _plain(band: Band) -> dict[str, list[float | None]]:
-    return {name: _rounded(values) for name, values in vars(band).items()}
-
-
-def _rounded(values: Any) -> list[float | None]:
-    return [None if value != value else round(float(value), 4) for value in values]
 
 
 # ----------------------------------------------------------------------------------------------- boards and overview
@@ -354,11 +343,11 @@ def _board_page(site: _Site, workspace: Workspace, board: Board, page: str) -> d
 
 
 def _render_board(site: _Site, board: Board, found: Sequence[views.Standing], runs: Mapping[str, RunRecord]) -> str:
-    series, learned = [], {}
+    curves, learned = {}, {}
     for one in views.drawn_lines(found):
         known = _curves_of(site.out, one.line.run).get(one.line.scorer)
         if known:
-            series.append((one.name, one.line.kind, _band(known["precision"]), _band(known["sensitivity"])))
+            curves[one.name] = known
         if one.line.kind == "learned" and one.line.run in runs:
             table = runs[one.line.run].predictions()
             if table is not None and set(table) >= views.MAP_NEEDS:
@@ -367,7 +356,7 @@ def _render_board(site: _Site, board: Board, found: Sequence[views.Standing], ru
     return site.render(
         "board", board_name(board),
         board=board, standings=found, labels=views.metric_labels(), forest=views.forest_of(found, board.prevalence),
-        curves=views.ranking_plots(series, board.prevalence), first=first, data=first.data if first else {},
+        curves=views.ranking_plots(curves, board.prevalence), first=first, data=first.data if first else {},
         maps=views.saturation_plots(first, first.predictions(), learned) if first and learned else [],
         account=views.account_of(first.data) if first else [], most=views.DRAWN,
     )  # fmt: skip
@@ -380,10 +369,6 @@ def _curves_of(out: Path, run: str) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8").removeprefix("compared(").removesuffix(");\n"))
     return found["curves"]
-
-
-def _band(values: Mapping[str, Sequence[float | None]]) -> Band:
-    return Band(*(pd.array(values[end], dtype="float64").to_numpy() for end in ("value", "low", "high")))
 
 
 def _render_index(

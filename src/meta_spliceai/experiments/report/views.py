@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,47 +152,26 @@ GRID = 51  # points of a curve: recall, or false-positive rate, from 0 to 1
 RESAMPLES = 200  # resamples behind a band; the intervals of the metrics come from the run's own, more numerous ones
 
 
-@dataclass(frozen=True)
-class Band:
-    """A curve on the grid with its 95 % band, point by point."""
-
-    value: Float[np.ndarray, " grid"]
-    low: Float[np.ndarray, " grid"]
-    high: Float[np.ndarray, " grid"]
-
-
-@dataclass(frozen=True)
-class RankingCurves:
-    """What one scorer does on the test.
-
-    Attributes:
-        precision: by recall.
-        sensitivity: true-positive rate by false-positive rate.
-        areas: AUPRC and AUROC on every resample, NaN where a resample lacks a class.
-    """
-
-    precision: Band
-    sensitivity: Band
-    areas: dict[str, Float[np.ndarray, " resamples"]]
-
-
 def ranking_curves(
     score: Float[np.ndarray, " rows"],
     positive: Bool[np.ndarray, " rows"],
     groups: pd.Series,
-    seed: int = 0,
     resamples: int = RESAMPLES,
-) -> RankingCurves | None:
-    """The curves of one scorer; None where a score is missing for every row of a class.
+) -> dict[str, Any] | None:
+    """What one scorer does on the test, as plain values; None where a score is missing for every row of a class.
 
     Args:
         score: higher = more likely positive; rows with NaN are left aside.
-        seed: of the resamples; the same rows, groups and seed give the same resamples for every scorer.
+        resamples: the same rows and groups give the same ones for every scorer.
+
+    Returns:
+        `precision` by recall and `sensitivity` by false-positive rate, each with `value`, `low` and `high` of its 95 %
+        band on the grid; `areas`: AUPRC and AUROC on every resample, None where one lacks a class.
     """
     known = np.isfinite(score)
     if not positive[known].any() or positive[known].all():
         return None
-    plan = plan_resamples(groups, resamples, seed)
+    plan = plan_resamples(groups, resamples, 0)
     # Rows left aside count nothing; the plan stays that of all rows, so that scorers stay paired.
     order = np.flatnonzero(known)[np.argsort(-score[known], kind="stable")]
     last_of_tie = np.append(np.diff(score[order]) != 0, True)
@@ -201,16 +180,21 @@ def ranking_curves(
         _curves(counts[:, plan.unit[order]], positive[order], last_of_tie)
         for counts in plan.chunks(max(1, 2_000_000 // max(len(order), 1)))
     ]
-    bands = []
-    for which in range(2):
+    found: dict[str, Any] = {}
+    for which, name in enumerate(("precision", "sensitivity")):
         values = np.concatenate([part[which] for part in drawn]) if drawn else np.full((1, GRID), np.nan)
         with np.errstate(invalid="ignore"):
             kept = values[np.isfinite(values).all(axis=1)]
         low, high = np.percentile(kept, [2.5, 97.5], axis=0) if len(kept) > 1 else np.full((2, GRID), np.nan)
-        bands.append(Band(whole[which][0], low, high))
+        found[name] = {"value": rounded(whole[which][0]), "low": rounded(low), "high": rounded(high)}
     ranked = rank_scores(positive[known], score[known], plan.unit[known])
     areas = ranked.at(plan.counts, OperatingPoints((), (), (), ()))
-    return RankingCurves(bands[0], bands[1], {name: areas[name] for name in ("auprc", "auroc")})
+    return {**found, "areas": {name: rounded(areas[name]) for name in ("auprc", "auroc")}}
+
+
+def rounded(values: Iterable[float]) -> list[float | None]:
+    """Numbers to four decimals, None for NaN."""
+    return [None if value != value else round(float(value), 4) for value in values]
 
 
 def _curves(
@@ -242,12 +226,12 @@ class Ranking:
     """A run's precision-recall and ROC curves on its own test.
 
     Attributes:
-        curves: by scorer: kind, curves.
+        curves: by scorer: `kind`, and what `ranking_curves` gives.
         plan: identity of rows, labels and groups; two runs with the same one share their resamples.
         reason: why there are no curves; empty where there are.
     """
 
-    curves: dict[str, tuple[str, RankingCurves]] = field(default_factory=dict)
+    curves: dict[str, Record] = field(default_factory=dict)
     plan: str = ""
     reason: str = ""
 
@@ -271,12 +255,12 @@ def ranking_of(run: RunRecord, predictions: pd.DataFrame | None) -> Ranking:
         return Ranking(reason="the test has variants of one class only")
     known = pd.DataFrame({"id": rows["variant_id"], "group": groups.astype(str), "positive": positive})
     digest = hashlib.sha256(pd.util.hash_pandas_object(known, index=False).to_numpy().tobytes()).hexdigest()[:16]
-    found: dict[str, tuple[str, RankingCurves]] = {}
+    found: dict[str, Record] = {}
     for scorer in run.evaluation.scorers:
         if scorer.score_column in rows:
             curves = ranking_curves(_numbers(rows, scorer.score_column), positive, groups)
             if curves is not None:
-                found[scorer.name] = (scorer.kind, curves)
+                found[scorer.name] = {"kind": scorer.kind, **curves}
     return Ranking(found, digest, "" if found else "no scorer says how likely a variant is altering")
 
 
@@ -284,14 +268,12 @@ def _numbers(table: pd.DataFrame, column: str) -> np.ndarray:
     return pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
 
 
-def ranking_plots(series: Sequence[tuple[str, str, Band, Band]], prevalence: float | None) -> list[Plot]:
-    """Precision by recall, and ROC: name, kind, precision and sensitivity of each scorer."""
-    height = prevalence or 0.0
-    precision, sensitivity = [(n, k, p) for n, k, p, _ in series], [(n, k, s) for n, k, _, s in series]
-    axes = ("recall", "precision"), ("false-positive rate", "true-positive rate")
+def ranking_plots(curves: Mapping[str, Record], prevalence: float | None) -> list[Plot]:
+    """Precision by recall, and ROC, of scorers by name."""
+    height, axes = prevalence or 0.0, (("recall", "precision"), ("false-positive rate", "true-positive rate"))
     return drawn_of(
-        plots.curves("Precision by recall", precision, axes[0], (height, height)),
-        plots.curves("ROC curves", sensitivity, axes[1], (0.0, 1.0)),
+        plots.curves("Precision by recall", curves, "precision", axes[0], (height, height)),
+        plots.curves("ROC curves", curves, "sensitivity", axes[1], (0.0, 1.0)),
     )
 
 
