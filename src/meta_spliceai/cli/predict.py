@@ -7,22 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meta_spliceai.cli.options import (
-    ANNOTATION,
-    FASTA,
-    SCORES,
-    VARIANTS,
-    Device,
-    Kernel,
-    Pieces,
-    PlaceOfPieces,
-    RayAddress,
-    Regions,
-    RunsDir,
-    Shard,
-    SlurmSettings,
-    Writes,
-)
+from meta_spliceai.cli import options
+from meta_spliceai.cli.options import ANNOTATION, FASTA, SCORES, VARIANTS, Writes
 from meta_spliceai.cli.score import run_by_executor
 
 if TYPE_CHECKING:
@@ -61,8 +47,8 @@ def predict(
         ),
         FASTA,
     ] = "auto",
-    device: Device = "auto",
-    runs_dir: RunsDir = None,
+    device: options.Device = "auto",
+    runs_dir: options.RunsDir = None,
     scores: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,14 +58,14 @@ def predict(
         ),
         SCORES,
     ] = None,
-    kernel: Kernel = None,
+    kernel: options.Kernel = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
-    regions: Regions = None,
-    shard: Shard = None,
-    executor: PlaceOfPieces = None,
-    pieces: Pieces = None,
-    ray_address: RayAddress = None,
-    slurm: SlurmSettings = None,
+    regions: options.Regions = None,
+    shard: options.Shard = None,
+    executor: options.PlaceOfPieces = None,
+    pieces: options.Pieces = None,
+    ray_address: options.RayAddress = None,
+    slurm: options.SlurmSettings = None,
 ) -> None:
     """Predict whether new variants alter splicing.
 

@@ -9,24 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meta_spliceai.cli.options import (
-    VARIANTS,
-    Annotation,
-    Base,
-    Device,
-    Distance,
-    Kernel,
-    Pieces,
-    PlaceOfPieces,
-    RayAddress,
-    Reads,
-    Reference,
-    Regions,
-    Shard,
-    SlurmSettings,
-    Threads,
-    Writes,
-)
+from meta_spliceai.cli import options
+from meta_spliceai.cli.options import VARIANTS, Reads, Writes
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.files import TABLE_SUFFIXES, atomic_write
 
@@ -36,7 +20,7 @@ if TYPE_CHECKING:
 
 def score(
     context: typer.Context,
-    annotation: Annotation,
+    annotation: options.Annotation,
     source: Annotated[
         str,
         typer.Argument(metavar="[IN]", help="VCF, gzipped VCF or BCF; - is standard input.", show_default=False),
@@ -47,21 +31,21 @@ def score(
         typer.Option("-o", "-O", "--output", metavar="OUT", help="Output; - is standard output."),
         Writes((".partial", ".partial.json", ".partial.lock", ".pieces")),
     ] = "-",
-    reference: Reference = None,
-    base: Base = "spliceai",
-    distance: Distance = 50,
+    reference: options.Reference = None,
+    base: options.Base = "spliceai",
+    distance: options.Distance = 50,
     mask: Annotated[
         bool, typer.Option("--mask", help="Leave out gains of annotated sites and losses of others (SpliceAI's -M 1).")
     ] = False,
-    device: Device = "auto",
+    device: options.Device = "auto",
     precision: Annotated[
         str, typer.Option("--precision", help="fp32, or bf16: for GPUs, checked against fp32 (a Δ within 0.001).")
     ] = "fp32",
-    threads: Threads = None,
+    threads: options.Threads = None,
     stats: Annotated[
         Path | None, typer.Option("--stats", metavar="FILE", help="Write counts and reasons as JSON."), Writes()
     ] = None,
-    kernel: Kernel = None,
+    kernel: options.Kernel = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Score only what SpliceAI's own command scores; write no reasons.")
@@ -81,12 +65,12 @@ def score(
     output_type: Annotated[
         str | None, typer.Option("--output-type", metavar="v|z|b", help="VCF, bgzipped VCF or BCF (default: by name).")
     ] = None,
-    regions: Regions = None,
-    shard: Shard = None,
-    executor: PlaceOfPieces = None,
-    pieces: Pieces = None,
-    ray_address: RayAddress = None,
-    slurm: SlurmSettings = None,
+    regions: options.Regions = None,
+    shard: options.Shard = None,
+    executor: options.PlaceOfPieces = None,
+    pieces: options.Pieces = None,
+    ray_address: options.RayAddress = None,
+    slurm: options.SlurmSettings = None,
 ) -> None:
     """Score the variants of a VCF or BCF with SpliceAI or one of its relatives.
 
@@ -146,14 +130,13 @@ def score(
         torch.set_num_threads(threads)
     model = announced_model(base, device)
     settings = Settings(distance=distance, mask=mask, strict=strict, replace=replace, precision=chosen)
-    options = Options(output_type, resume, precomputed or (), cut)
     with counting("records") as show:
-        account = score_vcf(
-            source, out, reference, annotation, model, settings, options, lambda totals: show(totals.records)
-        )
+        how = Options(output_type, resume, precomputed or (), cut)
+        account = score_vcf(source, out, reference, annotation, model, settings, how, lambda now: show(now.records))
     if stats is not None:
         with atomic_write(stats) as handle:
-            handle.write(json.dumps(account, indent=2, allow_nan=False) + "\n")
+            json.dump(account, handle, indent=2, allow_nan=False)
+            handle.write("\n")
     conclude(account)
 
 
