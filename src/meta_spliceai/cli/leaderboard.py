@@ -125,8 +125,8 @@ def _strata_of(board: Board, kinds: Collection[str] = ("baseline", "base", "exte
     """The board's strata, if it has any, as a table with a column for every scorer of these kinds."""
     from meta_spliceai.experiments.board.shown import strata_table
 
-    names = {str(record["scorer"]) for record in board.strata if record.get("kind") in kinds}
-    return [strata_table(board.strata, "auprc", names.__contains__)] if names else []
+    strata = [record for record in board.strata if record.get("kind") in kinds]
+    return [strata_table(strata)] if strata else []
 
 
 MOST_LEARNED = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from meta_spliceai.experiments.board.shown import DASH, Table, dollars, duration, estimate, memory
@@ -117,17 +117,10 @@ class Board:
 
     def to_json(self) -> dict[str, Any]:
         """The board as plain values; metrics of a line stand beside its other fields."""
-        lines = [
-            {
-                **{name: value for name, value in vars(line).items() if name != "values"},
-                "verdicts": list(line.verdicts),
-                **{name: {**vars(value)} for name, value in line.values.items()},
-            }
-            for line in self.lines
-        ]
-        ceiling = {name: {**vars(value)} for name, value in self.ceiling.items()}
-        plain = {**vars(self), "negatives": list(self.negatives), "ceiling": ceiling, "prevalence": self.prevalence}
-        return {**plain, "lines": lines}
+        plain = asdict(self)
+        for line in plain["lines"]:
+            line |= line.pop("values")
+        return {**plain, "prevalence": self.prevalence}
 
 
 def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES, names: Sequence[str] | None = None) -> list[Board]:

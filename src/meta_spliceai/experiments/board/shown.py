@@ -136,7 +136,7 @@ def evidence_tables(evidence: Record, strata_of: Callable[[str], bool] = lambda 
         "Stated probabilities",
     )
     found = [
-        strata_table(records(evidence, "strata"), "auprc", strata_of),
+        strata_table(records(evidence, "strata"), strata_of),
         Table(("scorer", "AUROC within bins of position"), held, title=fixed),
         Table(("scorer", "position", "position and score", "gain"), gains, title=gained),
         Table(("scorer", "Brier score", "Brier skill", "calibration error"), stated, title=said),
@@ -151,12 +151,12 @@ def records(evidence: Record, name: str) -> list[dict[str, Any]]:
     return [record for record in found if isinstance(record, dict)] if isinstance(found, list) else []
 
 
-def strata_table(strata: Sequence[Record], metric: str, strata_of: Callable[[str], bool]) -> Table:
-    """One row a stratum of region, kind of variant and source; one column a scorer."""
+def strata_table(strata: Sequence[Record], strata_of: Callable[[str], bool] = lambda _: True) -> Table:
+    """AUPRC: one row a stratum of region, kind of variant and source; one column a scorer."""
     shown = [
         record
         for record in strata
-        if record.get("metric") == metric and record["stratification"] in ("region", "type", "source")
+        if record.get("metric") == "auprc" and record["stratification"] in ("region", "type", "source")
     ]
     by_stratum: dict[tuple[str, str], dict[str, Record]] = {}
     for record in shown:
@@ -167,7 +167,7 @@ def strata_table(strata: Sequence[Record], metric: str, strata_of: Callable[[str
         size = next(iter(mine.values()))
         cells = [estimate(mine.get(name)) for name in scorers]
         rows.append([str(stratum), f"{size['n']:,}", f"{size['n_positive']:,}", *cells])
-    return Table(("stratum", "variants", "altering", *scorers), rows, title=f"{metric.upper()} within strata")
+    return Table(("stratum", "variants", "altering", *scorers), rows, title="AUPRC within strata")
 
 
 def _observed_tables(evidence: Record) -> list[Table]:
