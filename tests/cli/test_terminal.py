@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,9 @@ def test_what_is_counted_shows_on_a_terminal_only(monkeypatch: pytest.MonkeyPatc
         out = io.StringIO()
         console = Console(file=out, force_terminal=terminal, width=160)
         monkeypatch.setattr(shown, "PlainConsole", lambda console=console, **_: console)
+        stdout = sys.stdout
         with counting("records") as show:
+            assert sys.stdout is stdout  # where `score` may write its records
             show(1200)
             show(1500, 3000, "1.900 bits/base")
             time.sleep(0.4)  # drawn ten times a second

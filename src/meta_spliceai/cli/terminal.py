@@ -46,8 +46,9 @@ class _Bars(Progress):
 
     def __init__(self, console: Console) -> None:
         words = (TextColumn("{task.description}", markup=False), TextColumn("{task.fields[text]}", markup=False))
-        columns = (SpinnerColumn(), words[0], BarColumn(bar_width=24), words[1])
-        super().__init__(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
+        columns = (SpinnerColumn(), words[0], BarColumn(bar_width=24), words[1], TimeElapsedColumn())
+        # What goes to stdout meanwhile is data, and stays there.
+        super().__init__(*columns, TimeRemainingColumn(), console=console, transient=True, redirect_stdout=False)
 
     def begin(self, description: str, total: float | None) -> TaskID:
         task = self.add_task(description, total=total, text="")
