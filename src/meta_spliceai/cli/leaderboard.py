@@ -200,11 +200,10 @@ def report(
     """Write the site: a folder of pages, to open without a network or a server.
 
     What is left and what it costs, a leaderboard for each data set and split, a
-    page a run (curves, precision-recall and ROC with intervals,
-    calibration, strata, observed splice sites, saturation map, spec,
-    environment), and any two runs side by side. Pages whose runs have not
-    changed are left as they are. With --figure, the leaderboard and the map as
-    a picture.
+    page a run (curves, precision-recall and ROC with intervals, calibration,
+    strata, observed splice sites, saturation map, spec, environment), and any
+    two runs side by side. Pages whose runs have not changed are left as they
+    are. With --figure, the leaderboard and the map as a picture.
 
     [bold]Examples[/bold]
 
@@ -242,8 +241,9 @@ def serve(
     """Show the site of `report` on this machine, and keep it current.
 
     Pages reload by themselves when a run begins, ends or changes; runs that
-    are being worked on show how far they are. It listens on 127.0.0.1 only and
-    keeps its pages in a temporary folder. Ctrl-C ends it.
+    are being worked on show how far they are. It listens on 127.0.0.1 only,
+    keeps its pages in a temporary folder, and answers at most 32 connections
+    at a time. Ctrl-C ends it.
 
     [bold]Examples[/bold]
 

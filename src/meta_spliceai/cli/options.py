@@ -232,12 +232,12 @@ class GuardedCommand(TyperCommand):
     """A command that is refused before it does anything if it would write over what it reads, or a number is none."""
 
     def invoke(self, ctx: Any) -> Any:
-        for option in self.params:
-            for value in _values(ctx.params.get(option.name)):
-                if isinstance(ctx.params[option.name], float) and not math.isfinite(float(value)):
-                    raise InputError(f"{max(option.opts, key=len)} {value}: write a finite number")
+        options = {str(one.name): max(one.opts, key=len) for one in self.params}
+        for name, option in options.items():
+            value = ctx.params.get(name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{option} {value}: write a finite number")
         if self.callback is not None:
-            options = {str(one.name): max(one.opts, key=len) for one in self.params}
             _refuse_shared_paths(roles_of(self.callback), ctx.params, options)
         return super().invoke(ctx)
 

@@ -68,6 +68,7 @@ def test_another_name_for_this_machine_is_refused(port):
 
 
 def test_connections_that_say_nothing_do_not_keep_others_waiting(site, monkeypatch):
+    monkeypatch.setattr(serve, "MOST_CONNECTIONS", 4)
     monkeypatch.setattr(serve, "SECONDS_OF_SILENCE", 0.3)
     server = make_server(site, 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -75,9 +76,10 @@ def test_connections_that_say_nothing_do_not_keep_others_waiting(site, monkeypat
     port = server.server_address[1]
     idle = [socket.create_connection((HOST, port)) for _ in range(12)]
     try:
-        began = time.monotonic()
+        began, threads = time.monotonic(), threading.active_count()
         assert asked(port, "/state.json")[0] == 200
         assert time.monotonic() - began < 8
+        assert threads <= 4 + 8
         for connection in idle:  # closed from the other side
             connection.settimeout(8)
             assert connection.recv(1) == b""

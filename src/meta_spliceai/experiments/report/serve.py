@@ -1,7 +1,7 @@
 """The site on this machine, brought up to date while runs go on.
 
-Only pages whose runs have changed are written again. The server listens on 127.0.0.1 only, and gives up on connections
-that say nothing.
+Only pages whose runs have changed are written again. The server listens on 127.0.0.1 only, gives up on connections that
+say nothing, and holds a bounded number of them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
 SECONDS_BETWEEN_LOOKS = 2.0
+MOST_CONNECTIONS = 32
 SECONDS_OF_SILENCE = 10  # after which a connection that has not asked for a whole page is closed
 
 Signature = tuple[tuple[str, int, int], ...]
@@ -95,6 +96,24 @@ class LiveSite:
 
 
 class _Server(ThreadingHTTPServer):
+    """At most `MOST_CONNECTIONS` at a time; one more waits until another ends or has been silent too long."""
+
+    request_queue_size = MOST_CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], handler: Any) -> None:
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._free.acquire()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that went away in the middle of an answer is no error; anything else is shown."""
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
