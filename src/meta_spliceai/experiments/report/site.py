@@ -28,7 +28,7 @@ from plotly.offline import get_plotlyjs
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board import shown
-from meta_spliceai.experiments.board.leaderboard import Board, Line, boards, lines_of, test_of
+from meta_spliceai.experiments.board.leaderboard import Board, boards, lines_of, test_of
 from meta_spliceai.experiments.board.shown import MEANINGS, evidence_tables, records
 from meta_spliceai.experiments.report import plots, views
 from meta_spliceai.experiments.report.plots import Plot
@@ -272,7 +272,7 @@ def _own_board(run: RunRecord, verdicts: Sequence[str] | None) -> tuple[Board, l
     board.lines = lines_of({"run": run.name, "row": run.row, "verdicts": verdicts, **cost}, evaluated["metrics"])
     board.lines.sort(key=lambda line: ("baseline", "base", "learned").index(line.kind))
     differences = [{"run": run.name, **one} for one in evaluated["differences"] if one["metric"] == views.HEADLINE]
-    return board, views.standings(board, differences, lambda line: views.rests_on(line, run.data, run.spec))
+    return board, views.standings(board, differences, {run.name: run})
 
 
 def _notes(run: RunRecord) -> list[str]:
@@ -322,11 +322,7 @@ def _board_page(site: _Site, workspace: Workspace, board: Board, page: str) -> d
 
     def make(page: str) -> dict[str, Any]:
         differences = tidy(workspace, "differences", (views.HEADLINE,)).to_pylist()
-
-        def rests(line: Line) -> tuple[str, str]:
-            return views.rests_on(line, runs[line.run].data, runs[line.run].spec) if line.run in runs else ("", "")
-
-        found = views.standings(board, differences, rests)
+        found = views.standings(board, differences, runs)
         learned = [one for one in found if one.line.kind == "learned"]
         forest = views.forest_of(found, board.prevalence, 1)
         site.write(page, _render_board(site, board, found, runs))

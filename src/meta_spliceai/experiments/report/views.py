@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,9 +79,9 @@ class Standing:
         return "; ".join(said) or "was not compared with any baseline"
 
 
-def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line], tuple[str, str]]) -> list[Standing]:
+def standings(board: Board, differences: Sequence[Record], runs: Mapping[str, RunRecord]) -> list[Standing]:
     """A board's lines with their verdicts and what they rest on, from paired differences in the headline metric (run,
-    scorer, reference, estimate, low, high)."""
+    scorer, reference, estimate, low, high) and those of their runs, by name, whose folders are at hand."""
     rivals = [line.scorer for line in board.lines if line.kind != "learned"]
     reference = REFERENCE if REFERENCE in rivals else next(iter(rivals), "")
     by_line: dict[tuple[str, str], dict[str, Record]] = {}
@@ -98,13 +98,14 @@ def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line
                 words = "beats" if low > 0 else "is worse than" if high < 0 else "is not shown to beat"
                 compared[words].append(rival)
         name = line.scorer if counted[line.scorer] == 1 else f"{line.scorer} · {line.run.rpartition('-')[2]}"
-        found.append(Standing(name, line, mine.get(reference), rests(line), compared))
+        rests = rests_on(line, runs[line.run]) if line.run in runs else ("", "")
+        found.append(Standing(name, line, mine.get(reference), rests, compared))
     return found
 
 
-def rests_on(line: Line, data: Record, spec: Record) -> tuple[str, str]:
+def rests_on(line: Line, run: RunRecord) -> tuple[str, str]:
     """The base networks a line uses, and how far it sees: reach of Δ, window, what the bases were cut from."""
-    beside = data.get("beside")
+    data, beside = run.data, run.data.get("beside")
     every = [one for one in (data.get("base"), *(beside if isinstance(beside, list) else ())) if isinstance(one, dict)]
     if line.kind == "baseline" or not every:
         return "", ""
@@ -115,7 +116,7 @@ def rests_on(line: Line, data: Record, spec: Record) -> tuple[str, str]:
     reach = sorted({one["distance"] for one in every if isinstance(one.get("distance"), int)})
     words = [f"Δ within {', '.join(map(str, reach))} nt"] if reach else []
     window, options = data.get("window"), data.get("options")
-    if line.kind == "learned" and not spec.get("fusion") and isinstance(window, dict) and "length" in window:
+    if line.kind == "learned" and not run.spec.get("fusion") and isinstance(window, dict) and "length" in window:
         words.append(f"window {window['length']} nt")
     cut = options.get("context") if isinstance(options, dict) else None
     words += [f"{cut} context"] if cut else [str(data["build"])] if data.get("build") else []
