@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from meta_spliceai.cli.console import PlainConsole, as_json
@@ -44,7 +43,7 @@ def make_screen(way: str, price_per_hour: float | None = None, several: bool = F
 class _Bars(Progress):
     """Bars that are on the screen while there is one."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: PlainConsole) -> None:
         words = (TextColumn("{task.description}", markup=False), TextColumn("{task.fields[text]}", markup=False))
         columns = (SpinnerColumn(), words[0], BarColumn(bar_width=24), words[1], TimeElapsedColumn())
         # What goes to stdout meanwhile is data, and stays there.
