@@ -12,10 +12,3 @@ LEARNED = (KINDS["learned"], "#12936b", "#b3559c", "#9a8700")
 """Several learned models side by side."""
 
 CLASSES = {"Splice-altering": "#d9641a", "Low-frequency": "#b9922a", "Normal": "#2b7fb8"}
-STATES = {
-    "finished": "#12936b",
-    "running": "#2382c4",
-    "interrupted": "#b9922a",
-    "failed": "#c0392b",
-    "damaged": "#c0392b",
-}

@@ -174,38 +174,19 @@ def _explained(error: OSError, path: Path) -> Exception:
     return error
 
 
-Place = tuple[int, int, tuple[str, ...]]
-"""Device and inode of what stands at a path, links followed; for one that is not there yet, those of the nearest folder
-above it, and the names below."""
+Place = tuple[int, int] | str
+"""Device and inode of a file or folder, links followed; of one that is not there yet its path, links followed."""
 
 
-def place_of(path: Path) -> Place | None:
-    """Which file or folder a path is, so that two names of one are found equal; None for a device, pipe or socket."""
-    below: list[str] = []
-    real = Path(os.path.realpath(path))
-    while True:
-        try:
-            state = real.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            if real.parent == real:
-                return None
-            below.insert(0, real.name)
-            real = real.parent
-            continue
-        return (state.st_dev, state.st_ino, tuple(below)) if _on_disk(state.st_mode) else None
-
-
-def place_of_descriptor(descriptor: int) -> Place | None:
-    """Which file an open descriptor is; None where it is closed, or a terminal or pipe."""
+def place_of(path: Path | int) -> Place | None:
+    """Which file or folder a path or an open descriptor is, so that two names of one are found equal; None for a
+    device, pipe or socket, and for a descriptor that is closed."""
     try:
-        state = os.fstat(descriptor)
+        state = os.stat(path)
     except OSError:
-        return None
-    return (state.st_dev, state.st_ino, ()) if stat.S_ISREG(state.st_mode) else None
-
-
-def _on_disk(mode: int) -> bool:
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+        return None if isinstance(path, int) else os.path.realpath(path)
+    on_disk = stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)
+    return (state.st_dev, state.st_ino) if on_disk else None
 
 
 def who_else_may_write(path: Path) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from meta_spliceai.cli import terminal as shown
-from meta_spliceai.cli.terminal import JsonLines, Quiet, Terminal, make_screen
+from meta_spliceai.cli.terminal import JsonLines, Quiet, Terminal, counting, make_screen
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.execute.all_rows import Place
 from meta_spliceai.experiments.run.runner import Outcome
@@ -133,3 +135,18 @@ def test_of_several_rows_those_that_failed_are_named_at_the_end_and_a_smoke_run_
     assert lines[-1] == "simple-cnn-501: failed: the loss became nan [in epoch 1]"
     Quiet().conclude([failed])  # it has said so
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_counted_shows_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (True, False):
+        out = io.StringIO()
+        console = Console(file=out, force_terminal=terminal, width=160)
+        monkeypatch.setattr(shown, "PlainConsole", lambda console=console, **_: console)
+        stdout = sys.stdout
+        with counting("records") as show:
+            assert sys.stdout is stdout  # where `score` may write its records
+            show(1200)
+            show(1500, 3000, "1.900 bits/base")
+            time.sleep(0.4)  # drawn ten times a second
+        assert ("1,500 of 3,000  1.900 bits/base" in out.getvalue()) is terminal
+        assert bool(out.getvalue()) is terminal

@@ -12,14 +12,12 @@ from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.wishlist.add_row import (
     append_row,
     free_id,
-    from_to,
-    gigabytes,
     known_section,
     new_row,
     split_of,
     with_middle_column,
 )
-from meta_spliceai.experiments.wishlist.document import id_of
+from meta_spliceai.experiments.wishlist.document import id_of, read_hours, read_vram
 from meta_spliceai.splice_engine.meta_layer.models import HEADS
 
 COMMENTED = """# Rows of our lab.
@@ -127,26 +125,26 @@ def test_an_id_is_new_and_well_formed(catalogue) -> None:
     [("12", (12, False)), ("48GB+", (48, True)), ("1.5", (1.5, False)), ("48+", (48, True)), ("", (None, False))],
 )
 def test_memory_as_people_write_it(text: str, value: tuple) -> None:
-    assert gigabytes(text) == value
+    assert read_vram(text) == value
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("3", (3, 3)), ("2-4", (2, 4)), ("2–4h", (2, 4)), ("30min", (0.5, 0.5)), ("", None)]
 )
 def test_time_as_people_write_it(text: str, value: tuple | None) -> None:
-    assert from_to(text) == value
+    assert read_hours(text) == value
 
 
 @pytest.mark.parametrize("text", ["-3", "0GB", "lots"])
 def test_memory_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="write it as 12GB"):
-        gigabytes(text)
+        read_vram(text)
 
 
 @pytest.mark.parametrize("text", ["4-2", "0", "soon", "-1"])
 def test_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="write it as 3h"):
-        from_to(text)
+        read_hours(text)
 
 
 def test_section_split_and_middle_column_are_those_of_the_catalogue(catalogue) -> None:

@@ -253,25 +253,23 @@ def test_a_site_that_is_no_number_is_named(tmp_path: Path) -> None:
         read_variants(path, None)
 
 
-def test_the_leaderboard_is_written_as_markdown_html_and_json(
+def test_the_leaderboard_is_written_as_markdown_and_json(
     run: RunDirectory, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = {"runs_dir": folder / "empty", "ledgers": [folder / "runs"]}
-    nothing = {"data": None, "split": None, "as_json": False, "as_markdown_": False, "as_html_": False}
+    nothing = {"data": None, "split": None, "as_json": False, "as_markdown_": False}
     leaderboard(**{**nothing, "as_markdown_": True, "split": "group"}, **place)
     text = capsys.readouterr().out
     assert "## toy, group, 3 folds" in text
     assert "| **toy-fusion** | learned |" in text
     assert "against Normal and Low-frequency" in text
-    leaderboard(**{**nothing, "as_html_": True}, **place)
-    assert '<tr class="baseline"><td>position alone</td>' in capsys.readouterr().out
     leaderboard(**{**nothing, "as_json": True, "data": "toy"}, **place)
     (board,) = json.loads(capsys.readouterr().out)
     assert board["lines"][-1]["rows"] == 240
     with pytest.raises(InputError, match="unknown split 'gene'"):
         leaderboard(**{**nothing, "split": "gene"}, **place)
-    with pytest.raises(InputError, match="one of --json, --markdown and --html"):
-        leaderboard(**{**nothing, "as_json": True, "as_html_": True}, **place)
+    with pytest.raises(InputError, match="one of --json and --markdown"):
+        leaderboard(**{**nothing, "as_json": True, "as_markdown_": True}, **place)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.wishlist.add_row import rows_as_yaml, write_rows
 from meta_spliceai.experiments.wishlist.document import (
-    CellError,
     RowState,
     mend,
     read_hours,
@@ -122,7 +121,7 @@ def test_a_guess_below_an_hour_is_written_in_minutes(hours, cell):
      (read_hours, "0h"), (read_priority, "URGENT")],
 )  # fmt: skip
 def test_cells_that_say_nothing_are_refused_with_the_cell(read, cell):
-    with pytest.raises(CellError, match=cell):
+    with pytest.raises(InputError, match=cell):
         read(cell)
 
 
@@ -291,3 +290,10 @@ def test_written_rows_are_what_the_catalogue_reads(catalogue, tmp_path):
 def test_a_price_needs_its_day(text, said):
     with pytest.raises(InputError, match=said):
         read_history(text, "gpus.yaml")
+
+
+def test_an_option_s_value_is_refused_by_the_option_s_name():
+    with pytest.raises(InputError, match="--vram 'lots': write it as 12GB"):
+        read_vram("lots", "--vram")
+    with pytest.raises(InputError, match="--hours 'soon': write it as 3h"):
+        read_hours("soon", "--hours")

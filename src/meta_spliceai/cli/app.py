@@ -12,19 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from meta_spliceai import __version__
-from meta_spliceai.cli import (
-    bundle,
-    data,
-    leaderboard,
-    plan,
-    predict,
-    pretrain,
-    run,
-    runs,
-    saturate,
-    score,
-    wishlist,
-)
+from meta_spliceai.cli import bundle, data, leaderboard, plan, predict, pretrain, run, runs, saturate, score, wishlist
 from meta_spliceai.cli.options import GuardedCommand
 from meta_spliceai.errors import MetaSpliceAIError, one_line
 
@@ -58,16 +46,16 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _complain("interrupted; what was done is kept" + _way_to_resume(sys.argv[1:]))
+            typer.echo("interrupted; what was done is kept" + _way_to_resume(sys.argv[1:]), err=True)
             raise SystemExit(EXIT_INTERRUPTED) from None
         except MetaSpliceAIError as error:
-            _complain(f"error: {error}")
+            typer.echo(f"error: {error}", err=True)
             raise SystemExit(error.exit_code) from None
         except OSError as error:
             line = _explain(error)
             if line is None:
                 raise
-            _complain(f"error: {one_line(line)}")
+            typer.echo(f"error: {one_line(line)}", err=True)
             raise SystemExit(EXIT_USER_ERROR) from None
 
 
@@ -150,10 +138,6 @@ def _explain(error: OSError) -> str | None:
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR):
         return f"{error.filename}: {error.strerror}"
     return None
-
-
-def _complain(line: str) -> None:
-    typer.echo(line, err=True)
 
 
 def _way_to_resume(arguments: Sequence[str]) -> str:

@@ -84,12 +84,12 @@ def make(
     options = Options(most, scores, score_digits, wheels, leave_out=every)
     made = make_bundle(chosen, rows, out, Terminal(), options)
     if as_json:
-        print_json({"file": str(made.path), "bytes": made.bytes, "parts": made.parts, **made.index})
+        print_json(made)
         return
-    typer.echo(f"{made.path}: {made.bytes / 1e6:.1f} MB, {len(made.index['rows'])} rows")
-    for name, size in made.parts.items():
+    typer.echo(f"{out}: {made['bytes'] / 1e6:.1f} MB, {len(made['rows'])} rows")
+    for name, size in made["parts"].items():
         typer.echo(f"  {name}: {size / 1e6:.1f} MB")
-    _tell(made.index)
+    _tell(made)
 
 
 @group.command()

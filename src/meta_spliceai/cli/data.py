@@ -16,6 +16,10 @@ from meta_spliceai.errors import InputError, IntegrityError, MetaSpliceAIError, 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.variants.audit import Audit
 
+Options = Annotated[
+    list[str] | None, typer.Option("--set", help="An option of the loader, key=value; may be repeated.")
+]
+
 group = typer.Typer(help="Data sets by name: list, show, get, check.", no_args_is_help=True)
 
 
@@ -46,9 +50,7 @@ def list_data_sets(as_json: AsJson = False) -> None:
 @group.command()
 def show(
     name: Annotated[str, typer.Argument(help="A data set's name, as `data list` prints it.")],
-    option: Annotated[
-        list[str] | None, typer.Option("--set", help="An option of the loader, key=value; may be repeated.")
-    ] = None,
+    option: Options = None,
     load: Annotated[bool, typer.Option(help="Read the data for coverage and class counts.")] = True,
 ) -> None:
     """Show source, licence, citation, checksums and label rule of a data set; its coverage and class counts; and the
@@ -137,9 +139,7 @@ def get(
 @group.command()
 def check(
     name: Annotated[str, typer.Argument(help="A data set's name, as `data list` prints it.")],
-    option: Annotated[
-        list[str] | None, typer.Option("--set", help="An option of the loader, key=value; may be repeated.")
-    ] = None,
+    option: Options = None,
 ) -> None:
     """Find every file of a data set, compare its checksum, then read it whole and check every reference allele.
 

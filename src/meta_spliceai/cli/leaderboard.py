@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import webbrowser
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,7 +42,6 @@ def leaderboard(
     ] = None,
     as_json: AsJson = False,
     as_markdown_: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
-    as_html_: Annotated[bool, typer.Option("--html", help="As HTML tables, without a page around them.")] = False,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
@@ -66,12 +67,12 @@ def leaderboard(
           --scores mine=mine.vcf.gz:INFO/SCORE
     """
     from meta_spliceai.experiments.board.leaderboard import board_table, boards
-    from meta_spliceai.experiments.board.shown import as_html, as_markdown
+    from meta_spliceai.experiments.board.shown import as_markdown
     from meta_spliceai.experiments.store.ledger import ledger_damage
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    if as_json + as_markdown_ + as_html_ > 1:
-        raise InputError("give one of --json, --markdown and --html")
+    if as_json and as_markdown_:
+        raise InputError("give one of --json and --markdown")
     if pool and scores:
         raise InputError("give one of --pool-starts and --scores")
     files: list[ScoreFile] = []
@@ -95,9 +96,9 @@ def leaderboard(
         typer.echo(f"warning: {workspace.ledger.path}: {lines} left out; {damage[0].describe()}", err=True)
     if as_json:
         print_json([board.to_json() for board in found])
-    elif as_markdown_ or as_html_:
+    elif as_markdown_:
         for shown in [one for board in found for one in (board_table(board), *_strata_of(board))]:
-            typer.echo(f"## {shown.title}\n\n{as_markdown(shown)}\n" if as_markdown_ else as_html(shown))
+            typer.echo(f"## {shown.title}\n\n{as_markdown(shown)}\n")
     else:
         console = PlainConsole()
         if not found:
@@ -111,25 +112,21 @@ def _selected(
 ) -> list[Board]:
     """The boards of a data set and a split; with external scores, a data set need not have any."""
     where = f"the finished runs of {', '.join(map(str, (workspace.root, *workspace.ledgers)))}"
-    if data is not None:
-        named = [board for board in found if board.data == data]
-        if not named and not external:
-            raise unknown_value("data set", data, sorted({board.data for board in found}), where=where)
-        found = named
-    if split is not None:
-        named = [board for board in found if board.split.startswith(split)]
-        if not named:
-            raise unknown_value("split", split, sorted({board.split for board in found}), where=where)
-        found = named
-    return found
+    of_data = [board for board in found if data in (None, board.data)]
+    if data is not None and not of_data and not external:
+        raise unknown_value("data set", data, sorted({board.data for board in found}), where=where)
+    of_split = [board for board in of_data if board.split.startswith(split or "")]
+    if split is not None and not of_split:
+        raise unknown_value("split", split, sorted({board.split for board in of_data}), where=where)
+    return of_split
 
 
 def _strata_of(board: Board, kinds: Collection[str] = ("baseline", "base", "external", "learned")) -> list[Texts]:
     """The board's strata, if it has any, as a table with a column for every scorer of these kinds."""
     from meta_spliceai.experiments.board.shown import strata_table
 
-    names = {str(record["scorer"]) for record in board.strata if record.get("kind") in kinds}
-    return [strata_table(board.strata, "auprc", names.__contains__)] if names else []
+    strata = [record for record in board.strata if record.get("kind") in kinds]
+    return [strata_table(strata)] if strata else []
 
 
 MOST_LEARNED = 100
@@ -181,7 +178,6 @@ def print_board(board: Board, console: PlainConsole) -> None:
         console.print(inner)
 
 
-DEFAULT_NAME = "report"
 Plan = Annotated[bool, typer.Option("--plan/--no-plan", help="Ask the planner what the rows that are left cost.")]
 
 
@@ -203,12 +199,11 @@ def report(
 ) -> None:
     """Write the site: a folder of pages, to open without a network or a server.
 
-    What is left and what it costs, a timeline, a leaderboard for each data set
-    and split, a page a run (curves, precision-recall and ROC with intervals,
-    calibration, strata, observed splice sites, saturation map, spec,
-    environment), and any two runs side by side. Pages whose runs have not
-    changed are left as they are. With --figure, the leaderboard and the map as
-    a picture.
+    What is left and what it costs, a leaderboard for each data set and split, a
+    page a run (curves, precision-recall and ROC with intervals, calibration,
+    strata, observed splice sites, saturation map, spec, environment), and any
+    two runs side by side. Pages whose runs have not changed are left as they
+    are. With --figure, the leaderboard and the map as a picture.
 
     [bold]Examples[/bold]
 
@@ -219,19 +214,18 @@ def report(
     """
     from meta_spliceai.experiments.report.figure import write_figure
     from meta_spliceai.experiments.report.site import build_report
-    from meta_spliceai.experiments.report.views import NOTHING_PLANNED
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
     if figure is not None:
         typer.echo(str(write_figure(workspace, figure)))
         return
-    left = NOTHING_PLANNED
+    planned = None
     if plan:
         from meta_spliceai.experiments.report.left import what_is_left  # brings PyTorch
 
-        left = what_is_left(workspace)
-    page = build_report(workspace, out if out is not None else workspace.root / DEFAULT_NAME, left=left)
+        planned = what_is_left(workspace)
+    page = build_report(workspace, out or workspace.root / "report", plan=planned)
     typer.echo(str(page))
     if open_:
         webbrowser.open(page.resolve().as_uri())
@@ -261,19 +255,15 @@ def serve(
     from meta_spliceai.experiments.report.serve import serve as answer
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    site = LiveSite(Workspace.default(runs_dir, ledgers), what_is_left if plan else None)
-    server = make_server(site, port)
-    try:
-        typer.echo("building the site", err=True)
-        site.refresh()
-        address = f"http://{HOST}:{server.server_address[1]}/"
-        typer.echo(address)
-        typer.echo("Ctrl-C ends it", err=True)
-        if open_:
-            webbrowser.open(address)
-        answer(site, server, lambda line: typer.echo(line, err=True))
-    except KeyboardInterrupt:
-        typer.echo("ended", err=True)
-    finally:
-        server.server_close()
-        site.close()
+    with TemporaryDirectory(prefix="meta-spliceai-site-") as folder:
+        site = LiveSite(Workspace.default(runs_dir, ledgers), Path(folder), what_is_left if plan else None)
+        with make_server(site, port) as server, suppress(KeyboardInterrupt):
+            typer.echo("building the site", err=True)
+            site.refresh()
+            address = f"http://{HOST}:{server.server_address[1]}/"
+            typer.echo(address)
+            typer.echo("Ctrl-C ends it", err=True)
+            if open_:
+                webbrowser.open(address)
+            answer(site, server, lambda line: typer.echo(line, err=True))
+    typer.echo("ended", err=True)

@@ -22,7 +22,7 @@ import typer
 from typer.core import TyperCommand
 
 from meta_spliceai.errors import InputError, shown, unknown_value
-from meta_spliceai.files import Place, cache_dir, place_of, place_of_descriptor
+from meta_spliceai.files import Place, cache_dir, place_of
 
 STREAM = "-"
 OWN_ROWS = Path("wishlist")
@@ -40,16 +40,21 @@ class Reads:
         what: the kind of file in the user's words, where it must be there; it is looked for before the heavy libraries
             are loaded.
         names: what may be given instead of a path.
-        behind_colon: the path stands behind a colon (NAME:PATH); a name alone is no path.
-        of_tool: another tool's scores: NAME=PATH or NAME=PATH:WHICH.
+        behind: the sign behind which the path stands, as in NAME:PATH or NAME=PATH:COLUMN; a name alone is no path.
     """
 
     beside: tuple[str, ...] = ()
     runs: bool = False
     what: str = ""
     names: tuple[str, ...] = ()
-    behind_colon: bool = False
-    of_tool: bool = False
+    behind: str = ""
+
+    def paths_in(self, value: str) -> list[str]:
+        """The paths that a value of the option may mean: two where it may end in the name of a column."""
+        if not self.behind:
+            return [value]
+        path = value.partition(self.behind)[2]
+        return [name for name in (path, path.rpartition(":")[0]) if name]
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,8 @@ class Writes:
 FASTA = Reads((".fai", ".gzi"), what="FASTA file", names=("auto", "regions", "packaged"))
 VARIANTS = Reads((".tbi", ".csi"), what="file of variants")
 ANNOTATION = Reads(what="annotation (a table or a GTF)", names=("grch37", "grch38"))
-WEIGHTS = Reads(what="weights", behind_colon=True)
-SCORES = Reads((".tbi", ".csi"), of_tool=True)
+WEIGHTS = Reads(what="weights", behind=":")
+SCORES = Reads((".tbi", ".csi"), behind="=")
 GENOME_VARIABLES = ("META_SPLICEAI_GENOME_GRCH37", "META_SPLICEAI_GENOME_GRCH38")
 """Genomes that commands read without being told; only some do, so that they need not be there."""
 
@@ -227,12 +232,12 @@ class GuardedCommand(TyperCommand):
     """A command that is refused before it does anything if it would write over what it reads, or a number is none."""
 
     def invoke(self, ctx: Any) -> Any:
-        for option in self.params:
-            for value in _values(ctx.params.get(option.name)):
-                if isinstance(ctx.params[option.name], float) and not math.isfinite(float(value)):
-                    raise InputError(f"{max(option.opts, key=len)} {value}: write a finite number")
+        options = {str(one.name): max(one.opts, key=len) for one in self.params}
+        for name, option in options.items():
+            value = ctx.params.get(name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{option} {value}: write a finite number")
         if self.callback is not None:
-            options = {str(one.name): max(one.opts, key=len) for one in self.params}
             _refuse_shared_paths(roles_of(self.callback), ctx.params, options)
         return super().invoke(ctx)
 
@@ -272,10 +277,10 @@ def _refuse_shared_paths(
         reads.append(("folder of runs", Reads(runs=True), os.environ.get("META_SPLICEAI_RUNS") or "runs"))
     reads += [(name, Reads(FASTA.beside), os.environ[name]) for name in GENOME_VARIABLES if os.environ.get(name)]
     for option, role, value in reads:
-        path = value.partition(":")[2] if role.behind_colon else value
-        if role.what and path not in ("", STREAM) and path.lower() not in role.names and not Path(path).exists():
-            others = f"; give a path, or {' or '.join(role.names)}" if role.names else "; check the path"
-            raise InputError(f"no {role.what} at {path} ({option}){others}")
+        for path in role.paths_in(value)[:1] if role.what else ():
+            if path != STREAM and path.lower() not in role.names and not Path(path).exists():
+                others = f"give a path, or {' or '.join(role.names)}" if role.names else "check the path"
+                raise InputError(f"no {role.what} at {path} ({option}); {others}")
     read = [one for named_by in reads for one in _files(*named_by)]
     read += [_Named("your wishlist", path, place_of(path)) for path in sorted(OWN_ROWS.glob("*.y*ml"))]
     runs = [Path(value) for _, role, value in reads if role.runs]
@@ -317,18 +322,11 @@ def _files(option: str, role: Reads | Writes, value: str) -> Iterator[_Named]:
     """The file that an option names, and those beside it."""
     if value == STREAM:
         words, descriptor = ("standard input", 0) if isinstance(role, Reads) else ("standard output", 1)
-        yield _Named(option, Path(words), place_of_descriptor(descriptor))
+        yield _Named(option, Path(words), place_of(descriptor))
         return
-    names = [value]
-    if isinstance(role, Reads) and role.of_tool:  # which column of a file is read follows a colon
-        file = value.partition("=")[2]
-        names = [name for name in (file, file.rpartition(":")[0]) if name]
-    paths = [Path(f"{name}{ending}") for name in names for ending in ("", *role.beside)]
-    _, colon, behind = value.partition(":")
-    if colon and behind and isinstance(role, Reads):  # NAME:PATH, as --base takes it
-        paths.append(Path(behind))
-    for path in paths:
-        yield _Named(option, path, place_of(path))
+    for name in role.paths_in(value) if isinstance(role, Reads) else [value]:
+        for path in (Path(f"{name}{ending}") for ending in ("", *role.beside)):
+            yield _Named(option, path, place_of(path))
 
 
 def _values(value: Any) -> list[str]:

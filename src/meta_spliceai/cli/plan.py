@@ -141,13 +141,11 @@ def _show(made: Plan, left_out: str) -> None:
         console.print(f"{_named(users)}: {note}", highlight=False)
     for row_id, why in made.left_out.items():
         console.print(styled((left_out, "yellow"), f": {row_id}: {why}"), highlight=False)
-    lines = [f"price: {line}" for line in made.prices]
     if made.unpriced:
-        lines.insert(
-            0, f"no price: {_named(made.unpriced)}; give one with --prices FILE, or refresh with --refresh-prices"
-        )
-    for line in lines:
-        console.print(line, highlight=False)
+        ways = "give one with --prices FILE, or refresh with --refresh-prices"
+        console.print(f"no price: {_named(made.unpriced)}; {ways}", highlight=False)
+    for line in made.prices:
+        console.print(f"price: {line}", highlight=False)
     for warning in made.warnings:
         console.print(styled(("warning", "bold yellow"), f": {warning}"), highlight=False)
 

@@ -7,23 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meta_spliceai.cli.options import (
-    ANNOTATION,
-    FASTA,
-    SCORES,
-    VARIANTS,
-    Device,
-    Kernel,
-    Pieces,
-    PlaceOfPieces,
-    RayAddress,
-    Regions,
-    RunsDir,
-    Shard,
-    SlurmSettings,
-    Writes,
-)
-from meta_spliceai.cli.score import Progress, run_by_executor
+from meta_spliceai.cli import options
+from meta_spliceai.cli.options import ANNOTATION, FASTA, SCORES, VARIANTS, Writes
+from meta_spliceai.cli.score import run_by_executor
 
 if TYPE_CHECKING:
     from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
@@ -61,8 +47,8 @@ def predict(
         ),
         FASTA,
     ] = "auto",
-    device: Device = "auto",
-    runs_dir: RunsDir = None,
+    device: options.Device = "auto",
+    runs_dir: options.RunsDir = None,
     scores: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,14 +58,14 @@ def predict(
         ),
         SCORES,
     ] = None,
-    kernel: Kernel = None,
+    kernel: options.Kernel = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
-    regions: Regions = None,
-    shard: Shard = None,
-    executor: PlaceOfPieces = None,
-    pieces: Pieces = None,
-    ray_address: RayAddress = None,
-    slurm: SlurmSettings = None,
+    regions: options.Regions = None,
+    shard: options.Shard = None,
+    executor: options.PlaceOfPieces = None,
+    pieces: options.Pieces = None,
+    ray_address: options.RayAddress = None,
+    slurm: options.SlurmSettings = None,
 ) -> None:
     """Predict whether new variants alter splicing.
 
@@ -127,7 +113,7 @@ def predict(
     if genes is not None:
         check_annotation(genes, genome)
 
-    from meta_spliceai.cli.terminal import Terminal
+    from meta_spliceai.cli.terminal import Terminal, counting
     from meta_spliceai.experiments.predict.predict_new import Model, RunModel
     from meta_spliceai.experiments.predict.predict_shipped import ShippedModel
     from meta_spliceai.experiments.predict.write_predictions import Inputs, predict_file
@@ -139,11 +125,9 @@ def predict(
         terminal.say(f"model {applied.card['title']}")
     else:
         applied = RunModel(found, workspace, device, files)
-    progress = Progress()
-    try:
-        totals = predict_file(applied, source, out, Inputs(genome, genes, device, cut), resume, progress)
-    finally:
-        progress.end()
+    with counting("records") as show:
+        inputs = Inputs(genome, genes, device, cut)
+        totals = predict_file(applied, source, out, inputs, resume, lambda totals: show(totals.records))
     terminal.say(f"{totals.alleles:,} alleles, {totals.alleles_scored:,} predicted by {found.name}: {out}")
     for reason, count in totals.unscored.items():
         terminal.say(f"  {count:,} without a prediction: {reason}, e.g. {totals.examples[reason][0]}")

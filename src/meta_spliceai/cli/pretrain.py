@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from meta_spliceai.cli.console import PlainConsole
 from meta_spliceai.cli.options import FASTA, LARGEST_SEED, Writes
@@ -71,6 +70,7 @@ def pretrain(
         # Any species may be read: no build's chromosome lengths are asked for.
         genome = (RegionFasta if holds_regions(fasta) else IndexedFasta)(fasta, "any")
 
+    from meta_spliceai.cli.terminal import counting
     from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, corpus_of, packaged_genes
     from meta_spliceai.splice_engine.meta_layer.pretraining import pretrain as train
 
@@ -86,23 +86,13 @@ def pretrain(
     console = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
     known = f"{corpus.bases(False):,} bases to train on, {corpus.bases(True):,} held out"
     console.print(f"{corpus.name}: {known} ({', '.join(kept_back)})")
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[bits]:.3f} bits/base  {task.fields[speed]:,.0f} tokens/s"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task(size, total=steps, bits=float("nan"), speed=0.0)
 
     def tell(step: int, bits: float, speed: float) -> None:
-        bar.update(task, completed=step, bits=bits, speed=speed)
+        show(step, steps, f"{bits:.3f} bits/base  {speed:,.0f} tokens/s")
         if not console.is_terminal and (step % check_every == 0 or step == steps):
             console.print(f"step {step:,} of {steps:,}: {bits:.3f} bits a base in training, {speed:,.0f} tokens/s")
 
-    with bar:
+    with counting(size) as show:
         report = train(corpus, config, out, device, resume, fresh, tell)
     went_on = f" (resumed after step {report.resumed_from:,})" if report.resumed_from is not None else ""
     typer.echo(f"{out}: {report.origin}{went_on}")

@@ -11,25 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meta_spliceai.cli import options
 from meta_spliceai.cli.console import PlainConsole, table
-from meta_spliceai.cli.options import (
-    LARGEST_SEED,
-    MOST_DOLLARS,
-    MOST_ROWS,
-    Assignments,
-    Device,
-    Kernel,
-    Limit,
-    Prices,
-    RayAddress,
-    Reads,
-    RunsDir,
-    Seed,
-    SlurmSettings,
-    Writes,
-    parse_duration,
-    require_device,
-)
+from meta_spliceai.cli.options import LARGEST_SEED, MOST_DOLLARS, MOST_ROWS, Reads, Writes
 from meta_spliceai.errors import InputError, RunError, unknown_value
 from meta_spliceai.files import atomic_write
 
@@ -62,11 +46,11 @@ def run(
         typer.Option(metavar="FILE", help="Take rows, data and weights from a bundle."),
         Reads(what="bundle"),
     ] = None,
-    assignments: Assignments = None,
-    device: Device = "auto",
-    kernel: Kernel = None,
-    limit: Limit = None,
-    seed: Seed = None,
+    assignments: options.Assignments = None,
+    device: options.Device = "auto",
+    kernel: options.Kernel = None,
+    limit: options.Limit = None,
+    seed: options.Seed = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw an unfinished run away and start over.")] = False,
     scale: Annotated[
@@ -88,11 +72,11 @@ def run(
             help="Rows at a time, each in a process of its own (local); with fewer rows than that, folds.",
         ),
     ] = 1,
-    ray_address: RayAddress = None,
+    ray_address: options.RayAddress = None,
     gpus_per_run: Annotated[
         float | None, typer.Option(min=0, max=64, help="Share of a GPU for each run (ray), such as 0.25.")
     ] = None,
-    slurm: SlurmSettings = None,
+    slurm: options.SlurmSettings = None,
     track: Annotated[
         list[str] | None, typer.Option(metavar="LOGGER", help="Also log to mlflow, csv, tensorboard, wandb or comet.")
     ] = None,
@@ -104,7 +88,7 @@ def run(
         float | None,
         typer.Option(min=0, max=MOST_DOLLARS, envvar=PRICE_VARIABLE, help="Dollars an hour of this machine."),
     ] = None,
-    runs_dir: RunsDir = None,
+    runs_dir: options.RunsDir = None,
 ) -> None:
     """Run rows of the catalogue: here, on a Ray cluster or on Slurm.
 
@@ -138,12 +122,12 @@ def run(
     from meta_spliceai.experiments.spec.rows import find_row, load_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    require_device(device)
+    options.require_device(device)
     if resume and fresh:
         raise InputError("--resume goes on with a run and --fresh throws it away; give one of them")
     if bool(ids) == every:
         raise InputError("name the rows to run, or give --all for every row that can be run")
-    seconds = None if time_limit is None else parse_duration(time_limit, "--time-limit")
+    seconds = None if time_limit is None else options.parse_duration(time_limit, "--time-limit")
     if seconds is not None and executor != "local":
         raise InputError(f"--time-limit is for --executor local; give the limit to {executor} itself")
     began = time.monotonic()
@@ -230,9 +214,9 @@ def quickstart(
         int | None,
         typer.Option(min=200, max=MOST_ROWS, metavar="N", help="Use N of the measured mutants, drawn with the seed."),
     ] = None,
-    device: Device = "auto",
+    device: options.Device = "auto",
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The seed of everything.")] = 0,
-    runs_dir: RunsDir = None,
+    runs_dir: options.RunsDir = None,
 ) -> None:
     """Train and evaluate two models on measured mutants; ends with a page.
 
@@ -246,7 +230,7 @@ def quickstart(
       meta-spliceai quickstart
       meta-spliceai quickstart --mutants 1000 --seed 1
     """
-    require_device(device)
+    options.require_device(device)
     from meta_spliceai.cli.leaderboard import print_board
     from meta_spliceai.cli.terminal import Terminal
     from meta_spliceai.experiments.board.leaderboard import boards
@@ -289,8 +273,8 @@ def launch(
         bool, typer.Option("--dry-run", help="Show the job, the offer and the cost; needs no account.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Submit without asking.")] = False,
-    assignments: Assignments = None,
-    seed: Seed = None,
+    assignments: options.Assignments = None,
+    seed: options.Seed = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The rows in miniature, to see that the way works.")] = False,
     volume: Annotated[
         str | None, typer.Option(help=f"SkyPilot volume for runs and caches (default: {DEFAULT_VOLUME}).")
@@ -300,13 +284,13 @@ def launch(
     ] = None,
     image: Annotated[str | None, typer.Option(help="Container image, with its tag.")] = None,
     wheel: Annotated[
-        Path | None, typer.Option(help="This package's wheel (default: built from the checkout)."), Reads()
+        Path | None, typer.Option(help="This package's wheel (default: built from the checkout)."), Reads(what="wheel")
     ] = None,
-    prices: Prices = None,
+    prices: options.Prices = None,
     out: Annotated[Path, typer.Option("-o", "--output", help="Where the job's YAML is written."), Writes()] = Path(
         "meta-spliceai-job.yaml"
     ),
-    runs_dir: RunsDir = None,
+    runs_dir: options.RunsDir = None,
 ) -> None:
     """Run rows on a rented machine, as a managed job of SkyPilot's.
 
@@ -331,8 +315,6 @@ def launch(
 
     if cloud not in on_cloud.CLOUDS:
         raise unknown_value("cloud", cloud, on_cloud.CLOUDS, where="--cloud")
-    if wheel is not None and not wheel.is_file():
-        raise InputError(f"--wheel {wheel}: no such file")
     rows = load_rows()
     wanted = _wanted(assignments, seed)
     specs = _as_asked([find_row(rows, row_id) for row_id in ids], wanted, smoke)

@@ -87,7 +87,8 @@ def show(
     """
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    run = Workspace.default(runs_dir, ledgers).find(name)
+    workspace = Workspace.default(runs_dir, ledgers)
+    run = workspace.find(name)
     if run.state() == "damaged":
         raise IntegrityError(run.reason())
     record = {**run.record(), "state": run.state(), "reason": run.reason()}
@@ -116,7 +117,7 @@ def show(
             console.print(f"  {line}", highlight=False, soft_wrap=True, style="red" if "LEAKY" in line else None)
         for line in told_of(record):
             console.print(f"  {line}", highlight=False, soft_wrap=True)
-    for board in boards(Workspace.default(runs_dir, ledgers), names=[run.name]):
+    for board in boards(workspace, names=[run.name]):
         print_board(board, console)
 
 
@@ -299,8 +300,7 @@ def export(
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace.default(runs_dir, ledgers)
-    for name in names or ():  # all of them are looked up before anything is loaded or written
-        workspace.find(name)
+    named = [workspace.find(name) for name in names or ()]  # before anything is loaded or written
 
     from meta_spliceai.experiments.store.keep_runs import export_run, keep_runs
     from meta_spliceai.experiments.store.run_record import FORMATS, runs_as_table, write_table
@@ -314,14 +314,13 @@ def export(
     if weights:
         raise InputError("--weights goes with --into; an archive holds the model anyway")
     if out is not None and out.suffix in FORMATS:
-        runs = [workspace.find(name) for name in names] if names else workspace.runs()
+        runs = named or workspace.runs()
         if not runs:
             raise InputError(f"there is no run in {workspace.root} to export; run a row first, or give --runs-dir")
         typer.echo(str(write_table(runs_as_table(runs), out)))
         return
     if out is not None and not out.name.endswith((".tar.gz", ".tgz")):
         raise InputError(f"-o {out}: write an archive as .tar.gz, a table as {', '.join(FORMATS)}")
-    if names is None or len(names) != 1:
+    if len(named) != 1:
         raise InputError("an archive holds one run; name it, or write a table of several with -o runs.csv")
-    run = workspace.find(names[0])
-    typer.echo(str(export_run(run, out or Path(f"{run.name}.tar.gz"))))
+    typer.echo(str(export_run(named[0], out or Path(f"{named[0].name}.tar.gz"))))

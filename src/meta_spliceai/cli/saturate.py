@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -66,6 +65,7 @@ def saturate(
     import pandas as pd
     import torch
 
+    from meta_spliceai.cli.terminal import counting
     from meta_spliceai.splice_engine.base_layer import saturation
     from meta_spliceai.splice_engine.base_layer.saturation import check_drawable, draw
     from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
@@ -85,9 +85,8 @@ def saturate(
     check_annotation(genes, genome)
     model = announced_model(base, device)
     kinds = saturation.KINDS if indels else saturation.KINDS[:1]
-    rows = saturation.saturate(
-        stretch, genome, genes, model, out, distance=distance, kinds=kinds, progress=_show_progress
-    )
+    with counting("bases") as show:
+        rows = saturation.saturate(stretch, genome, genes, model, out, distance=distance, kinds=kinds, progress=show)
     typer.echo(f"{stretch.title}: {rows:,} changes in {out}", err=True)
     if figure is not None:
         columns = ["site", "ref", "kind", "base", "delta"]
@@ -98,9 +97,3 @@ def saturate(
         bases = draw(table, stretch, model.name, figure)
         note = f"; each column is the largest of {bases} bases" if bases > 1 else ""
         typer.echo(f"heat map in {figure}{note}", err=True)
-
-
-def _show_progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done:,} of {total:,} bases" + ("\n" if done == total else " "))
-        sys.stderr.flush()

@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meta_spliceai.cli.options import (
-    VARIANTS,
-    Annotation,
-    Base,
-    Device,
-    Distance,
-    Kernel,
-    Pieces,
-    PlaceOfPieces,
-    RayAddress,
-    Reads,
-    Reference,
-    Regions,
-    Shard,
-    SlurmSettings,
-    Threads,
-    Writes,
-)
+from meta_spliceai.cli import options
+from meta_spliceai.cli.options import VARIANTS, Reads, Writes
 from meta_spliceai.errors import InputError, unknown_value
-from meta_spliceai.files import TABLE_SUFFIXES
+from meta_spliceai.files import TABLE_SUFFIXES, atomic_write
 
 if TYPE_CHECKING:
     from meta_spliceai.splice_engine.base_layer.network import BaseModel
-    from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Totals
 
 
 def score(
     context: typer.Context,
-    annotation: Annotation,
+    annotation: options.Annotation,
     source: Annotated[
         str,
         typer.Argument(metavar="[IN]", help="VCF, gzipped VCF or BCF; - is standard input.", show_default=False),
@@ -49,21 +31,21 @@ def score(
         typer.Option("-o", "-O", "--output", metavar="OUT", help="Output; - is standard output."),
         Writes((".partial", ".partial.json", ".partial.lock", ".pieces")),
     ] = "-",
-    reference: Reference = None,
-    base: Base = "spliceai",
-    distance: Distance = 50,
+    reference: options.Reference = None,
+    base: options.Base = "spliceai",
+    distance: options.Distance = 50,
     mask: Annotated[
         bool, typer.Option("--mask", help="Leave out gains of annotated sites and losses of others (SpliceAI's -M 1).")
     ] = False,
-    device: Device = "auto",
+    device: options.Device = "auto",
     precision: Annotated[
         str, typer.Option("--precision", help="fp32, or bf16: for GPUs, checked against fp32 (a Δ within 0.001).")
     ] = "fp32",
-    threads: Threads = None,
+    threads: options.Threads = None,
     stats: Annotated[
         Path | None, typer.Option("--stats", metavar="FILE", help="Write counts and reasons as JSON."), Writes()
     ] = None,
-    kernel: Kernel = None,
+    kernel: options.Kernel = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Score only what SpliceAI's own command scores; write no reasons.")
@@ -83,12 +65,12 @@ def score(
     output_type: Annotated[
         str | None, typer.Option("--output-type", metavar="v|z|b", help="VCF, bgzipped VCF or BCF (default: by name).")
     ] = None,
-    regions: Regions = None,
-    shard: Shard = None,
-    executor: PlaceOfPieces = None,
-    pieces: Pieces = None,
-    ray_address: RayAddress = None,
-    slurm: SlurmSettings = None,
+    regions: options.Regions = None,
+    shard: options.Shard = None,
+    executor: options.PlaceOfPieces = None,
+    pieces: options.Pieces = None,
+    ray_address: options.RayAddress = None,
+    slurm: options.SlurmSettings = None,
 ) -> None:
     """Score the variants of a VCF or BCF with SpliceAI or one of its relatives.
 
@@ -136,6 +118,7 @@ def score(
 
     import torch
 
+    from meta_spliceai.cli.terminal import counting
     from meta_spliceai.splice_engine.base_layer.block_convolution import PRECISIONS
     from meta_spliceai.splice_engine.base_layer.vcf.score_file import Settings
     from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import Options, score_vcf
@@ -146,22 +129,14 @@ def score(
     if threads is not None:
         torch.set_num_threads(threads)
     model = announced_model(base, device)
-    progress = Progress()
-    try:
-        account = score_vcf(
-            source,
-            out,
-            reference,
-            annotation,
-            model,
-            Settings(distance=distance, mask=mask, strict=strict, replace=replace, precision=chosen),
-            Options(output_type, resume, precomputed or (), cut),
-            progress,
-        )
-    finally:
-        progress.end()
+    settings = Settings(distance=distance, mask=mask, strict=strict, replace=replace, precision=chosen)
+    with counting("records") as show:
+        how = Options(output_type, resume, precomputed or (), cut)
+        account = score_vcf(source, out, reference, annotation, model, settings, how, lambda now: show(now.records))
     if stats is not None:
-        write_stats(stats, account)
+        with atomic_write(stats) as handle:
+            json.dump(account, handle, indent=2, allow_nan=False)
+            handle.write("\n")
     conclude(account)
 
 
@@ -200,15 +175,6 @@ def announced_model(base: str, device: str) -> BaseModel:
     return model
 
 
-def write_stats(path: Path, account: dict[str, Any]) -> None:
-    """Write the account as JSON."""
-    from meta_spliceai.files import atomic_write
-
-    with atomic_write(path) as handle:
-        json.dump(account, handle, indent=2, allow_nan=False)
-        handle.write("\n")
-
-
 def conclude(account: dict[str, Any]) -> None:
     """Say in a few lines what was scored and what not."""
     left_out = sum(account["unscored"].values())
@@ -227,31 +193,6 @@ def conclude(account: dict[str, Any]) -> None:
         _say(account["precision_check"])
     for warning in account["warnings"]:
         _say(f"warning: {warning}")
-
-
-class Progress:
-    """A line on standard error that says how far it is, where that is a terminal."""
-
-    def __init__(self) -> None:
-        self._since: tuple[float, int] | None = None
-        self._shown = False
-
-    def __call__(self, totals: Totals) -> None:
-        """Say how many records are done, and how many a second since the first call."""
-        now = time.monotonic()
-        if self._since is None:
-            self._since = (now, totals.records)
-        if sys.stderr.isatty():
-            started, first = self._since
-            rate = f", {(totals.records - first) / (now - started):,.1f}/s" if totals.records > first else ""
-            sys.stderr.write(f"\r{totals.records:,} records{rate} ")
-            sys.stderr.flush()
-            self._shown = True
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._shown:
-            sys.stderr.write("\n")
 
 
 def _say(line: str) -> None:

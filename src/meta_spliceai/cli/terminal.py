@@ -4,7 +4,8 @@ lines for machines (those on stdout), or nothing."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -42,6 +43,12 @@ def make_screen(way: str, price_per_hour: float | None = None, several: bool = F
 class _Bars(Progress):
     """Bars that are on the screen while there is one."""
 
+    def __init__(self, console: PlainConsole) -> None:
+        words = (TextColumn("{task.description}", markup=False), TextColumn("{task.fields[text]}", markup=False))
+        columns = (SpinnerColumn(), words[0], BarColumn(bar_width=24), words[1], TimeElapsedColumn())
+        # What goes to stdout meanwhile is data, and stays there.
+        super().__init__(*columns, TimeRemainingColumn(), console=console, transient=True, redirect_stdout=False)
+
     def begin(self, description: str, total: float | None) -> TaskID:
         task = self.add_task(description, total=total, text="")
         self.start()
@@ -51,6 +58,29 @@ class _Bars(Progress):
         self.remove_task(task)
         if not self.tasks:
             self.stop()
+
+
+def _counted(done: int, total: int | None) -> str:
+    return f"{done:,}" + (f" of {total:,}" if total else "")
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[..., None]]:
+    """A bar, where standard error is a terminal; what is yielded is called with how many are done, of how many if that
+    is known, and what else to say."""
+    console = PlainConsole(stderr=True)
+    bars = _Bars(console)
+    task = bars.begin(what, None) if console.is_terminal else None
+
+    def show(done: int, total: int | None = None, more: str = "") -> None:
+        if task is not None:
+            bars.update(task, completed=done, total=total, text=f"{_counted(done, total)}  {more}")
+
+    try:
+        yield show
+    finally:
+        if task is not None:
+            bars.end(task)
 
 
 class Quiet(Callback):
@@ -101,10 +131,7 @@ class Terminal(Quiet):
     ) -> None:
         self.console = console or PlainConsole(stderr=True)
         self.price_per_hour, self.several, self.label = price_per_hour, several, label
-        words = (TextColumn("{task.description}", markup=False), TextColumn("{task.fields[text]}", markup=False))
-        columns = (SpinnerColumn(), words[0], BarColumn(bar_width=24), words[1])
-        times = (TimeElapsedColumn(), TimeRemainingColumn())
-        self.bars = bars or _Bars(*columns, *times, console=self.console, transient=True)
+        self.bars = bars or _Bars(self.console)
         self.began = self.last_line = time.perf_counter()
         self.validation = "-"
         self.shown: dict[str, TaskID] = {}
@@ -134,7 +161,7 @@ class Terminal(Quiet):
             self._end("training")
 
     def _show_step(self, step: str, done: int, total: int | None) -> None:
-        text = f"{done:,}" + (f" of {total:,}" if total else "") if done else ""
+        text = _counted(done, total) if done else ""
         if not done:
             self._end("training")
         if self.console.is_terminal:

@@ -145,7 +145,7 @@ def add(
     from meta_spliceai.experiments.spec.parts import offered_parts
     from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
     from meta_spliceai.experiments.wishlist import add_row
-    from meta_spliceai.experiments.wishlist.document import PRIORITIES, id_of
+    from meta_spliceai.experiments.wishlist.document import id_of, read_hours, read_priority, read_vram
 
     if file is not None and (file.resolve().parent != OWN_FOLDER.resolve() or file.suffix not in (".yaml", ".yml")):
         raise InputError(f"--file {file}: rows are found in ./{OWN_FOLDER}/*.yaml; name a file there")
@@ -166,11 +166,6 @@ def add(
             raise InputError("--title: give the row a title with letters in it")
         return text.strip()
 
-    def prioritised(text: str) -> str | None:
-        if text and text.lower() not in PRIORITIES:
-            raise unknown_value("priority", text, PRIORITIES, where="--priority")
-        return text.lower() or None
-
     def part(kind: str, option: str) -> Callable[[str], str]:
         return lambda text: add_row.one_of(kind, text, option, offered)
 
@@ -183,17 +178,18 @@ def add(
     if asks and data is None:
         typer.echo(f"Data sets: {', '.join(offered['data set'])}")
     variants = got(data, "Data set", part("data set", "--data"), "wt1-exon5")
-    memory, or_more = got(vram, "GPU memory, your guess (12GB; empty: none)", add_row.gigabytes, "")
-    time = got(hours, "Hours, your guess (2-4; empty: none)", add_row.from_to, "")
-    rank = got(priority, "Priority (high, medium, low; empty: none)", prioritised, "")
+    ask_memory, ask_rank = "GPU memory, your guess (12GB; empty: none)", "Priority (high, medium, low; empty: none)"
+    memory, or_more = got(vram, ask_memory, lambda text: read_vram(text, "--vram"), "")
+    time = got(hours, "Hours, your guess (2-4; empty: none)", lambda text: read_hours(text, "--hours"), "")
+    rank, star = got(priority, ask_rank, lambda text: read_priority(text, "--priority"), "")
 
     values: dict[str, Any] = {
         "id": own_id,
         "title": name,
         "section": held,
         "purpose": purpose or next((row.purpose for row in rows.values() if row.section == held), ""),
-        "wish": {"vram_gb": memory, "vram_or_more": or_more, "hours": time, "priority": rank, "starred": starred,
-                 "note": note},
+        "wish": {"vram_gb": memory, "vram_or_more": or_more, "hours": time, "priority": rank, "note": note,
+                 "starred": starred or star},
         "data": {"name": variants},
         "encoder": {"name": encoder},
         "split": {"name": part("split", "--split")(split)} if split else add_row.split_of(variants, rows),
@@ -284,15 +280,11 @@ def import_(
       meta-spliceai wishlist import GPU_EXPERIMENT_WISHLIST.md
       meta-spliceai wishlist import OTHER.md -o lab/wishlist --all
     """
-    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows
+    from meta_spliceai.experiments.spec.rows import OWN_FOLDER, load_rows, read_text
     from meta_spliceai.experiments.wishlist.add_row import write_rows
     from meta_spliceai.experiments.wishlist.document import read_wishlist
 
-    try:
-        text = document.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{document}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    found = read_wishlist(text, load_rows())
+    found = read_wishlist(read_text(document), load_rows())
     if not found.rows and not found.not_understood:
         raise InputError(f"{document}: no table of experiments (columns Experiment and VRAM, Time Est. or Priority)")
     console = PlainConsole(soft_wrap=True, highlight=False)

@@ -95,10 +95,10 @@ def test_scores_in_the_cache_travel_and_are_not_computed_again(
 ) -> None:
     first = run_experiment(rows["toy-row"], workspace, "cpu", rows=rows).run
     made = make_bundle([rows["toy-row"]], rows, tmp_path / "with.zip", Silent())
-    assert [(network["scores"], network["of"]) for network in made.index["networks"]] == [(240, 240)]
+    assert [(network["scores"], network["of"]) for network in made["networks"]] == [(240, 240)]
     none = make_bundle([rows["toy-row"]], rows, tmp_path / "without.zip", Silent(), Options(scores=False))
-    assert [(network["scores"], network["of"]) for network in none.index["networks"]] == [(0, 240)]
-    assert none.bytes < made.bytes
+    assert [(network["scores"], network["of"]) for network in none["networks"]] == [(0, 240)]
+    assert none["bytes"] < made["bytes"]
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "other cache"))
     opened = use_bundle(tmp_path / "with.zip")
     callback = Silent()
@@ -117,7 +117,7 @@ def test_rounded_scores_travel_and_the_result_says_so(
 ) -> None:
     first = run_experiment(rows["toy-row"], workspace, "cpu", rows=rows).run
     made = make_bundle([rows["toy-row"]], rows, tmp_path / "rounded.zip", Silent(), Options(digits=4))
-    assert [(network["scores"], network["digits"]) for network in made.index["networks"]] == [(240, 4)]
+    assert [(network["scores"], network["digits"]) for network in made["networks"]] == [(240, 4)]
     monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "other cache"))
     opened = use_bundle(tmp_path / "rounded.zip")
     again = run_experiment(opened.rows["toy-row"], Workspace(tmp_path / "there"), "cpu", rows=rows).run
@@ -131,7 +131,7 @@ def test_rounded_scores_travel_and_the_result_says_so(
     assert not any("rounded" in note for note in first.record()["notes"])
     # A bundle that is made of an opened one does not pass rounded scores on as exact ones.
     second = make_bundle([rows["toy-row"]], rows, tmp_path / "second.zip", Silent())
-    assert [network["scores"] for network in second.index["networks"]] == [0]
+    assert [network["scores"] for network in second["networks"]] == [0]
     with pytest.raises(InputError, match="--score-digits 2: base scores are rounded to 3 to 7 decimals"):
         make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), Options(digits=2))
 
@@ -141,8 +141,8 @@ def test_a_row_that_draws_fewer_takes_fewer_bases(rows: Rows, tmp_path: Path) ->
     all_of_them = make_bundle([rows["toy-row"]], rows, tmp_path / "all.zip", Silent())
     # A smoke run of the row draws 96 rows of its own: they are there too.
     some = make_bundle([few], {few.id: few}, tmp_path / "some.zip", Silent())
-    assert some.index["data"][0]["variants"] < all_of_them.index["data"][0]["variants"] == 240
-    assert some.index["data"][0]["bases"] < all_of_them.index["data"][0]["bases"]
+    assert some["data"][0]["variants"] < all_of_them["data"][0]["variants"] == 240
+    assert some["data"][0]["bases"] < all_of_them["data"][0]["bases"]
 
 
 def test_too_large_is_refused_with_what_is_large(rows: Rows, tmp_path: Path) -> None:
@@ -162,9 +162,9 @@ def test_rows_that_cannot_be_packed_are_left_out_where_that_is_asked_for(rows: R
     with pytest.raises(InputError, match="takes no options"):
         make_bundle([catalogue["toy-pair"]], catalogue, tmp_path / "b.zip", Silent())
     made = make_bundle([catalogue["toy-pair"]], catalogue, tmp_path / "b.zip", Silent(), Options(leave_out=True))
-    assert made.index["rows"] == ["toy-row"]
-    assert [line.split(":")[0] for line in made.index["missing"]] == ["row toy-wide", "row toy-pair"]
-    assert "its member toy-wide is not in the bundle" in made.index["missing"][1]
+    assert made["rows"] == ["toy-row"]
+    assert [line.split(":")[0] for line in made["missing"]] == ["row toy-wide", "row toy-pair"]
+    assert "its member toy-wide is not in the bundle" in made["missing"][1]
     with pytest.raises(InputError, match="no row can be packed: data set toy takes no options"):
         make_bundle([bad], {bad.id: bad}, tmp_path / "c.zip", Silent(), Options(leave_out=True))
 
@@ -278,14 +278,14 @@ def test_a_row_whose_encoder_has_no_weights_here_is_left_out_unless_it_is_named(
     )
     catalogue = {**rows, far.id: far, hub.id: hub}
     made = make_bundle(list(catalogue.values()), catalogue, tmp_path / "all.zip", Silent(), Options(leave_out=True))
-    assert made.index["rows"] == ["toy-row"]
-    assert sorted(made.index["missing"]) == [
+    assert made["rows"] == ["toy-row"]
+    assert sorted(made["missing"]) == [
         "row toy-hub: no weights of hyenadna-small-32k (not in the hub's cache here)",
         "row toy-pair: its member toy-wide is not in the bundle",
         "row toy-wide: no weights of hyenadna-small-32k (the folder encoders/mine is not packed)",
     ]
     named = make_bundle([hub], catalogue, tmp_path / "one.zip", Silent())
-    assert named.index["rows"] == ["toy-hub"]
-    assert named.index["missing"] == ["weights of hyenadna-small-32k (not in the hub's cache here): needed by toy-hub"]
+    assert named["rows"] == ["toy-hub"]
+    assert named["missing"] == ["weights of hyenadna-small-32k (not in the hub's cache here): needed by toy-hub"]
     with pytest.raises(InputError, match="no row can be packed: no weights of hyenadna-small-32k"):
         make_bundle([hub], catalogue, tmp_path / "none.zip", Silent(), Options(leave_out=True))

@@ -52,10 +52,10 @@ def wheels(tmp_path: Path) -> Path:
 
 def test_they_are_installed_from_the_bundle(rows: Rows, wheels: Path, tmp_path: Path) -> None:
     made = make_bundle([rows["toy-row"]], rows, tmp_path / "b.zip", Silent(), Options(wheels=wheels))
-    assert len(made.index["wheels"]["packed"]) == len(NEEDED)
-    assert made.parts["wheels"] > 0
+    assert len(made["wheels"]["packed"]) == len(NEEDED)
+    assert made["parts"]["wheels"] > 0
     opened, site = tmp_path / "opened", tmp_path / "site"
-    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(made.path), str(opened)], check=True)
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", made["file"], str(opened)], check=True)
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(site)]
     packed = map(str, (opened / WHEELS).glob("*.whl"))
     done = subprocess.run([*install, *packed], capture_output=True, text=True, check=False)

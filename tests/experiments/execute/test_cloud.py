@@ -278,7 +278,7 @@ def test_it_costs_money_and_is_asked_first(
     [
         (["simple-cnn-501", "--cloud", "moon"], "unknown cloud 'moon'"),
         (["simple-cnn-501; reboot"], "unknown row id"),
-        (["simple-cnn-501", "--wheel", "none.whl"], "none.whl: no such file"),
+        (["simple-cnn-501", "--wheel", "none.whl"], "no wheel at none.whl (--wheel)"),
         (["simple-cnn-501", "--set", "training.epochs=-1"], "'training.epochs' = -1"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from meta_spliceai.experiments.report.site import build_report
 from meta_spliceai.experiments.store.workspace import Workspace
 
-from .test_site import EVIDENCE, LEFT, rows
+from .test_site import EVIDENCE, PLAN, rows
 
 FIRST, SECOND = "wt1-simple-cnn-0123456789ab", "wt1-validated-delta-0123456789ab"
 DRAWN = "document.querySelectorAll('.main-svg').length"
@@ -21,7 +21,7 @@ def test_plots_appear_tables_are_sorted_and_runs_compared(browser, finished_runs
     shutil.copytree(finished_runs, place.root)
     place.run(SECOND).write_json("evidence.json", EVIDENCE)
     folder = tmp_path / "site"
-    build_report(place, folder, rows=rows(), left=LEFT)
+    build_report(place, folder, rows=rows(), plan=PLAN)
     for page in sorted(folder.glob("*.html")):
         browser.open(page)
         # Plots are drawn when they come into view; those of a comparison at once.

@@ -11,7 +11,6 @@ import pytest
 
 from meta_spliceai.colours import LOSS_TO_GAIN
 from meta_spliceai.experiments.report import plots
-from meta_spliceai.experiments.report.plots import PlannedPoint
 from meta_spliceai.experiments.report.views import GRID, ranking_curves
 
 from .conftest import screen
@@ -52,18 +51,20 @@ def test_curves_of_a_perfect_and_a_useless_score():
     useless = ranking_curves(np.zeros(60), positive, groups, resamples=40)
     assert perfect is not None
     assert useless is not None
-    assert perfect.precision.value == pytest.approx(np.ones(GRID))
-    assert useless.precision.value == pytest.approx(np.full(GRID, 1 / 3))
-    assert perfect.areas["auprc"] == pytest.approx(np.ones(40))
-    figure = checked(plots.curves("P", [("m", "learned", perfect.precision)], ("recall", "precision"), (0.3, 0.3)))
+    assert perfect["precision"]["value"] == pytest.approx(np.ones(GRID))
+    assert useless["precision"]["value"] == pytest.approx(np.full(GRID, 1 / 3), abs=1e-4)
+    assert perfect["areas"]["auprc"] == pytest.approx(np.ones(40))
+    scorers = {"m": {"kind": "learned", **perfect}}
+    figure = checked(plots.curves("P", scorers, "precision", ("recall", "precision"), (0.3, 0.3)))
     assert len(figure.data) == 3
     assert ranking_curves(np.full(60, np.nan), positive, groups) is None
 
 
 def test_reliability_and_training():
     bins = [{"predicted": 0.1, "observed": 0.2, "low": 0.1, "high": 0.4, "n": 50}]
-    assert checked(plots.reliability([("m", "learned", bins)])).data[1].error_y.array[0] == pytest.approx(0.2)
-    assert plots.reliability([("m", "learned", [])]) is None
+    stated = {"scorer": "m", "kind": "learned", "curve": bins}
+    assert checked(plots.reliability([stated])).data[1].error_y.array[0] == pytest.approx(0.2)
+    assert plots.reliability([{**stated, "curve": []}]) is None
     losses = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [3.0, 2.0, 1.0], "val_loss": [2.0, 0.5, 0.7]})
     drawn = plots.training(losses)
     assert drawn is not None
@@ -99,20 +100,3 @@ def test_the_saturation_map_holds_each_value_at_its_site_and_base():
     assert strip.colorscale[0][1] == LOSS_TO_GAIN[0]
     assert strip.zmin == -strip.zmax
     assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["A", "B"]
-
-
-def test_timeline_and_planned_against_taken():
-    runs = [
-        {"row": "r", "name": "one", "state": "finished", "started": "2026-01-05T10:00:00+00:00",
-         "ended": "2026-01-05T11:00:00+00:00", "words": "one"},
-        {"row": "r", "name": "two", "state": "failed", "started": None, "ended": None, "words": "two"},
-    ]  # fmt: skip
-    [bar] = checked(plots.timeline(runs)).data
-    assert bar.x == (3_600_000.0,)
-    assert plots.timeline(runs[1:]) is None
-    points = [PlannedPoint("one", 2.0, 3.0, 2.1), PlannedPoint("two", 4.0, 3.0, math.nan)]
-    drawn = plots.planned(points, "Time", "seconds", 0.15)
-    assert drawn is not None
-    assert drawn.name == "Time: 1 of 1 calibrated predictions within 15%"
-    assert len(checked(drawn).data) == 3
-    assert plots.planned([PlannedPoint("x", 0.0, 1.0, 1.0)], "Time", "s", 0.1) is None

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -22,10 +23,10 @@ from meta_spliceai.experiments.report.serve import HOST, LiveSite, make_server
 @pytest.fixture
 def site(workspace, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = LiveSite(workspace)
+    (tmp_path / "site").mkdir()
+    made = LiveSite(workspace, tmp_path / "site")
     assert made.refresh()
-    yield made
-    made.close()
+    return made
 
 
 @pytest.fixture
@@ -37,6 +38,10 @@ def port(site):
     server.shutdown()
     server.server_close()
     thread.join(5)
+
+
+def state_of(site: LiveSite) -> dict[str, Any]:
+    return json.loads((site.folder / "state.json").read_text("utf-8"))
 
 
 def asked(port: int, path: str, host: str = "localhost") -> tuple[int, str]:
@@ -75,6 +80,9 @@ def test_connections_that_say_nothing_do_not_keep_others_waiting(site, monkeypat
         assert asked(port, "/state.json")[0] == 200
         assert time.monotonic() - began < 8
         assert threads <= 4 + 8
+        for connection in idle:  # closed from the other side
+            connection.settimeout(8)
+            assert connection.recv(1) == b""
     finally:
         for connection in idle:
             connection.close()
@@ -94,7 +102,7 @@ def test_only_what_has_changed_makes_a_new_version(site, workspace):
         version = site.version
         run.write_json("progress.json", {"stage": "training", "epoch": 2, "epochs": 4, "share": 0.5})
         assert not site.refresh()
-        [said] = site.state()["running"]
+        [said] = state_of(site)["running"]
         assert (said["share"], said["words"]) == (0.5, "training, epoch 2 of 4")
     # The lock is free and nothing was written: the process is gone.
     assert site.refresh()
@@ -106,11 +114,11 @@ def test_a_row_that_cannot_be_read_leaves_the_last_version(site, tmp_path):
     (tmp_path / "wishlist").mkdir()
     (tmp_path / "wishlist" / "mine.yaml").write_text("section: Mine\nrows: [\n")
     assert not site.refresh()
-    assert "mine.yaml, line 3: not valid YAML" in site.state()["error"]
+    assert "mine.yaml, line 3: not valid YAML" in state_of(site)["error"]
     assert (site.folder / "index.html").is_file()
     (tmp_path / "wishlist" / "mine.yaml").write_text("section: Mine\nrows: [{id: my-row, title: My row, wish: {}}]\n")
     assert site.refresh()
-    assert site.state()["error"] == ""
+    assert state_of(site)["error"] == ""
     assert "My row" in (site.folder / "index.html").read_text("utf-8")
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from meta_spliceai.experiments.board.shown import DASH, Table, dollars, duration, estimate, memory
-from meta_spliceai.experiments.store.ledger import HEADLINES, KINDS, among, facts_of, finished_runs, tidy
+from meta_spliceai.experiments.store.ledger import HEADLINES, KINDS, facts_of, finished_runs, tidy
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 
 SHOWN = {
@@ -120,17 +117,10 @@ class Board:
 
     def to_json(self) -> dict[str, Any]:
         """The board as plain values; metrics of a line stand beside its other fields."""
-        lines = [
-            {
-                **{name: value for name, value in vars(line).items() if name != "values"},
-                "verdicts": list(line.verdicts),
-                **{name: {**vars(value)} for name, value in line.values.items()},
-            }
-            for line in self.lines
-        ]
-        ceiling = {name: {**vars(value)} for name, value in self.ceiling.items()}
-        plain = {**vars(self), "negatives": list(self.negatives), "ceiling": ceiling, "prevalence": self.prevalence}
-        return {**plain, "lines": lines}
+        plain = asdict(self)
+        for line in plain["lines"]:
+            line |= line.pop("values")
+        return {**plain, "prevalence": self.prevalence}
 
 
 def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES, names: Sequence[str] | None = None) -> list[Board]:
@@ -143,59 +133,31 @@ def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES, names: Sequ
     known = facts_of(workspace)
     runs = finished_runs(workspace, known)
     runs = [run for run in runs if (not run.get("smoke") if names is None else run["run"] in names)]
-    records = _records(tidy(workspace, "metrics", {*metrics, "auprc"}, known, COLUMNS), runs)
+    records: dict[str, list[dict[str, Any]]] = {}
+    for record in tidy(workspace, "metrics", {*metrics, "auprc"}, known, COLUMNS).to_pylist():
+        records.setdefault(record["run"], []).append(record)
     found: dict[tuple[str, str], Board] = {}
     rivals: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for run in runs:
-        board = found.setdefault(test_of(run), _empty_board(run))
-        shown = rivals.setdefault(test_of(run), set())
+        (digest, split), test = test_of(run), run["test"]
+        sizes = (test.get("rows", 0), test.get("positives", 0), test.get("groups", 0))
+        negatives = tuple(test.get("negatives", NEGATIVES))
+        empty = Board(run.get("data", {}).get("name", ""), split, digest, *sizes, negatives)
+        board, shown = found.setdefault((digest, split), empty), rivals.setdefault((digest, split), set())
         board.base = board.base or run["base"]
         board.coverage = board.coverage or run["coverage"]
         board.ceiling = board.ceiling or _ceiling(run["ceiling"])
         stale = [f"{run['run']} is stale: {run['stale']}"] if run["stale"] else []
         board.notes += [note for note in (*run.get("notes", []), *stale) if note not in board.notes]
-        other_base = run["base"] not in ("", board.base)
-        mine = records[run["run"]]
-        if not other_base:  # baselines and base networks are computed anew by each run, and stand here once
-            mine = [record for record in mine if (record[2], record[1]) not in shown]
-        lines = lines_of(run, (dict(zip(COLUMNS, record, strict=True)) for record in mine))
-        if other_base:
+        lines = lines_of(run, records.get(run["run"], []))
+        if run["base"] not in ("", board.base):
             lines = [_with_base_named(line, run["base"]) for line in lines]
+        # Baselines and base networks are computed anew by each run, and stand here once.
         board.lines += [line for line in lines if (line.kind, line.scorer) not in shown]
         shown |= {(line.kind, line.scorer) for line in lines if line.kind != "learned"}
     for board in found.values():
         board.lines = by_kind_and_auprc(board.lines)
     return sorted(found.values(), key=lambda board: (board.data, board.split, board.test_digest))
-
-
-def _records(table: pa.Table, runs: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[Any, ...]]]:
-    """Metrics of each run, as far as they may be shown: with several thousand runs, reading all of them takes seconds.
-
-    Of runs on one board with one base network and the same scorers beside their own models, only the first one's
-    metrics of these scorers are.
-    """
-    beside: dict[str, set[str]] = {run["run"]: set() for run in runs}
-    learned = among(table["kind"], ("learned",))
-    others = table.filter(pc.invert(learned))
-    for name, scorer in set(zip(others["run"].to_pylist(), others["scorer"].to_pylist(), strict=True)):
-        beside.setdefault(name, set()).add(scorer)
-    first: dict[Hashable, str] = {}
-    for run in runs:
-        first.setdefault((test_of(run), run["base"], frozenset(beside[run["run"]])), run["run"])
-    shown = table.filter(pc.or_(learned, among(table["run"], set(first.values()))))
-    columns = [shown[name].to_pylist() for name in COLUMNS]
-    records: dict[str, list[tuple[Any, ...]]] = {run["run"]: [] for run in runs}
-    for record in zip(*columns, strict=True):
-        if record[0] in records:
-            records[record[0]].append(record)
-    return records
-
-
-def _empty_board(run: Mapping[str, Any]) -> Board:
-    digest, split = test_of(run)
-    test = run["test"]
-    sizes = (test.get("rows", 0), test.get("positives", 0), test.get("groups", 0))
-    return Board(run.get("data", {}).get("name", ""), split, digest, *sizes, tuple(test.get("negatives", NEGATIVES)))
 
 
 def _with_base_named(line: Line, base: str) -> Line:
@@ -265,7 +227,7 @@ def lines_of(run: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> li
 
 
 def board_table(board: Board) -> Table:
-    """A board as texts, for Markdown and HTML: baselines first, the labels' ceiling last."""
+    """A board as texts: baselines first, the labels' ceiling last."""
     columns = ("scorer", "kind", *SHOWN.values(), "rows", "time", "peak memory", "cost")
     rows, kinds = [], []
     for line in board.lines:

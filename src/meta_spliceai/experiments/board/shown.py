@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any
 
 from meta_spliceai.experiments.store.ledger import NO_CHANGE
@@ -98,21 +97,6 @@ def as_markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
-def as_html(table: Table) -> str:
-    """A `<table>` and its remarks as lists; all texts escaped, with classes and no style."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    body = []
-    for i, row in enumerate(table.rows):
-        kind = f' class="{escape(table.kinds[i].replace(" ", "-"))}"' if table.kinds else ""
-        body.append(f"<tr{kind}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
-    lists = "".join(
-        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in remark) + "</ul>\n"
-        for remark in filter(None, table.remarks)
-    )
-    rows = "\n".join(body)
-    return f'<table class="leaderboard">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>\n{lists}'
-
-
 # ----------------------------------------------------------------------------------------------------------- evidence
 
 Record = Mapping[str, Any]
@@ -152,7 +136,7 @@ def evidence_tables(evidence: Record, strata_of: Callable[[str], bool] = lambda 
         "Stated probabilities",
     )
     found = [
-        strata_table(records(evidence, "strata"), "auprc", strata_of),
+        strata_table(records(evidence, "strata"), strata_of),
         Table(("scorer", "AUROC within bins of position"), held, title=fixed),
         Table(("scorer", "position", "position and score", "gain"), gains, title=gained),
         Table(("scorer", "Brier score", "Brier skill", "calibration error"), stated, title=said),
@@ -167,12 +151,12 @@ def records(evidence: Record, name: str) -> list[dict[str, Any]]:
     return [record for record in found if isinstance(record, dict)] if isinstance(found, list) else []
 
 
-def strata_table(strata: Sequence[Record], metric: str, strata_of: Callable[[str], bool]) -> Table:
-    """One row a stratum of region, kind of variant and source; one column a scorer."""
+def strata_table(strata: Sequence[Record], strata_of: Callable[[str], bool] = lambda _: True) -> Table:
+    """AUPRC: one row a stratum of region, kind of variant and source; one column a scorer."""
     shown = [
         record
         for record in strata
-        if record.get("metric") == metric and record["stratification"] in ("region", "type", "source")
+        if record.get("metric") == "auprc" and record["stratification"] in ("region", "type", "source")
     ]
     by_stratum: dict[tuple[str, str], dict[str, Record]] = {}
     for record in shown:
@@ -183,7 +167,7 @@ def strata_table(strata: Sequence[Record], metric: str, strata_of: Callable[[str
         size = next(iter(mine.values()))
         cells = [estimate(mine.get(name)) for name in scorers]
         rows.append([str(stratum), f"{size['n']:,}", f"{size['n_positive']:,}", *cells])
-    return Table(("stratum", "variants", "altering", *scorers), rows, title=f"{metric.upper()} within strata")
+    return Table(("stratum", "variants", "altering", *scorers), rows, title="AUPRC within strata")
 
 
 def _observed_tables(evidence: Record) -> list[Table]:
@@ -231,17 +215,12 @@ def _resting_on_few(peaks: Sequence[Record]) -> str:
 
 def _crossed(found: Sequence[Record], key: str, title: str, heading: Callable[[object], str]) -> Table:
     """A row a scorer, a column a value of `key`."""
-    values, mine = crossed(found, key)
-    rows = [[scorer, *(estimate(cells.get(value)) for value in values)] for scorer, cells in mine.items()]
+    by_scorer: dict[str, dict[Any, Record]] = {}
+    for record in found:
+        by_scorer.setdefault(record["scorer"], {})[record[key]] = record
+    values = list(dict.fromkeys(record[key] for record in found))
+    rows = [[scorer, *(estimate(mine.get(value)) for value in values)] for scorer, mine in by_scorer.items()]
     return Table(("scorer", *map(heading, values)), rows, title=title)
-
-
-def crossed(records: Sequence[Record], key: str) -> tuple[list[Any], dict[str, dict[Any, Record]]]:
-    """The values of `key`, in the order found, and for each scorer its record at each of them."""
-    found: dict[str, dict[Any, Record]] = {}
-    for record in records:
-        found.setdefault(record["scorer"], {})[record[key]] = record
-    return list(dict.fromkeys(record[key] for record in records)), found
 
 
 def _macro_f1(record: Record) -> Record:

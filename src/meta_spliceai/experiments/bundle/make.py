@@ -84,16 +84,6 @@ class Options:
     leave_out: bool = False
 
 
-@dataclass(frozen=True)
-class Made:
-    """A bundle that was written: its size, bytes by what they are (the largest first), and what the index says."""
-
-    path: Path
-    bytes: int
-    parts: dict[str, int]
-    index: dict[str, Any]
-
-
 def with_members(specs: Sequence[ExperimentSpec], rows: Mapping[str, ExperimentSpec]) -> list[ExperimentSpec]:
     """The rows, and those that the ensembles among them put together, each once, members first."""
     asked = {spec.id: spec for spec in specs}
@@ -116,7 +106,7 @@ def make_bundle(
     out: Path,
     callback: Callback,
     options: Options = Options(),
-) -> Made:
+) -> dict[str, Any]:
     """Pack what rows need into one file of plain data. Nothing is computed or downloaded here.
 
     Args:
@@ -125,6 +115,10 @@ def make_bundle(
         out: the file.
         callback: told what happens.
         options: how.
+
+    Returns:
+        what its index says; beside that `file`, its size in `bytes`, and in `parts` bytes by what they are, the largest
+        first.
 
     Raises:
         InputError: no row (that can be packed), the file would be too large even without scores (the message says what
@@ -290,8 +284,8 @@ class _Packing:
                 path = self.folder / SCORES / name
                 write_packed_scores(entries, told["digest"], told["distance"], path, self.options.digits)
 
-    def write(self, out: Path) -> Made:
-        """Write the file; InputError where it is larger than it may be."""
+    def write(self, out: Path) -> dict[str, Any]:
+        """Write the file (see `make_bundle`); InputError where it is larger than it may be."""
         ids = [spec.id for spec in self.rows]
         with atomic_write(self.folder / ROWS) as handle:
             json.dump([spec.model_dump(mode="json") for spec in self.rows], handle, ensure_ascii=False)
@@ -312,20 +306,20 @@ class _Packing:
         draft = self.folder.with_name("bundle")
         sizes = write_archive(self.folder, index, draft)
         parts: dict[str, int] = {}
-        for name, size in sizes.items():
+        for name, packed in sizes.items():
             words = next(words for place, words in PARTS.items() if name.startswith(place))
-            parts[words] = parts.get(words, 0) + size
+            parts[words] = parts.get(words, 0) + packed
         parts = dict(sorted(parts.items(), key=lambda part: -part[1]))
-        made = Made(out, draft.stat().st_size, parts, index)
-        if made.bytes > self.options.most_bytes:
+        size = draft.stat().st_size
+        if size > self.options.most_bytes:
             largest = sorted(sizes, key=lambda name: -sizes[name])[:5]
             raise InputError(
-                f"the bundle would have {made.bytes / 1e6:.1f} MB, {self.options.most_bytes / 1e6:.1f} MB are allowed: "
+                f"the bundle would have {size / 1e6:.1f} MB, {self.options.most_bytes / 1e6:.1f} MB are allowed: "
                 f"{_sizes(parts)}; the largest files: {_sizes({name: sizes[name] for name in largest})}; take fewer "
                 "rows (--without), --limit N variants, --score-digits, --no-scores, or a larger --max-size"
             )
         _copy(draft, out)
-        return made
+        return {"file": str(out), "bytes": size, "parts": parts, **index}
 
 
 def _sizes(parts: Mapping[str, int]) -> str:

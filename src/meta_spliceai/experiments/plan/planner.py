@@ -63,7 +63,6 @@ class Planner:
     today: date = field(default_factory=lambda: datetime.now(UTC).date())
     cloud: str = ""
     _facts: dict[str, DataFacts] = field(default_factory=dict)
-    _calibrations: dict[bool, Calibration] = field(default_factory=dict)
 
     @cached_property
     def market(self) -> Market:
@@ -93,13 +92,10 @@ class Planner:
                 kept |= set(keys if run.code == code_version() else keys._replace(baselines=""))
         return frozenset(kept - {""})
 
-    def calibration(self, cuda: bool) -> Calibration:
-        """What runs say about the estimates for cards, or for processors: neither says anything about the other's
-        speed or memory, only about when training stops."""
-        if cuda not in self._calibrations:
-            points = tuple(self.point(run, only_epochs=run.cuda != cuda) for run in self.runs)
-            self._calibrations[cuda] = Calibration(points)
-        return self._calibrations[cuda]
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What runs say about the estimates."""
+        return Calibration(tuple(map(self.point, self.runs)))
 
     def facts(self, data: DataSpec) -> DataFacts:
         """The data set in numbers, whatever a row draws from it."""
@@ -114,16 +110,12 @@ class Planner:
         machine = processor(run.threads, run.memory_total or 8 * 10**9) if gpu is None else card(gpu)
         return demand_of(run.spec, run.parts, machine, Batch.of(run.spec), run.computed)
 
-    def point(self, run: Measured, only_epochs: bool = False) -> Point:
-        """A finished run beside what would have been planned for it, its rows and its epochs known.
-
-        Args:
-            run: the run; one on a card that nobody described says only how soon its training stopped.
-            only_epochs: only how soon its training stopped.
-        """
+    def point(self, run: Measured) -> Point:
+        """A finished run beside what would have been planned for it, its rows and its epochs known; one on a card that
+        nobody described says only how soon its training stopped."""
         kind = Kind.of(run.spec, self.market.name_of(run.device))
         stopping = run.epoch_share if run.spec.training.patience else None
-        if only_epochs or (run.cuda and self.market.known(run.device) is None):
+        if run.cuda and self.market.known(run.device) is None:
             return Point(run.run, kind, None, {}, stopping)
         demand = self.demand_of(run)
         estimated = demand.at_share(run.epoch_share or 1.0)
@@ -181,7 +173,7 @@ class Planner:
         self, spec: ExperimentSpec, parts: Parts, machine: Machine, work: ToCompute, paid: frozenset[str]
     ) -> Offered:
         device = machine.name if machine.cuda else self._here
-        kind, calibration = Kind.of(spec, device), self.calibration(machine.cuda)
+        kind, calibration = Kind.of(spec, device), self.calibration
         batch, demand, peak = self._at_a_batch_that_fits(spec, parts, machine, work, kind)
         share = calibration.epochs(kind).value if spec.training.patience else 1.0
         calibrated = {step: calibration.step(kind, step, took) for step, took in demand.at_share(share).items()}
@@ -234,7 +226,7 @@ class Planner:
         reading, tried = self.facts(spec.data).load_seconds, []
         for batch in batches_of(spec) if spec.ensemble is None else [Batch.of(spec)]:
             demand = demand_of(spec, parts, machine, batch, work, reading)
-            peak = self.calibration(machine.cuda).memory(kind, demand.peak_bytes, machine.cuda)
+            peak = self.calibration.memory(kind, demand.peak_bytes, machine.cuda)
             tried.append((batch, demand, peak))
             if peak.value <= machine.memory_bytes:
                 return tried[-1]
@@ -310,7 +302,7 @@ def scatter(planner: Planner) -> pd.DataFrame:
 
 
 def _line(planner: Planner, run: Measured) -> dict[str, Any]:
-    point, others = planner.point(run), planner.calibration(run.cuda).without(run.run)
+    point, others = planner.point(run), planner.calibration.without(run.run)
     kind = point.kind
     line: dict[str, Any] = {"run": run.run, "row": run.spec.id, "family": kind.family, "device": kind.device}
     line["calibrated_on"] = sum(other.kind.device == kind.device for other in others.points)

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from meta_spliceai.colours import CLASSES, KINDS, LEARNED, LOSS_TO_GAIN, STATES
+from meta_spliceai.colours import CLASSES, KINDS, LEARNED, LOSS_TO_GAIN
 from meta_spliceai.experiments.board.shown import estimate, number
-
-if TYPE_CHECKING:
-    from meta_spliceai.experiments.report.views import Band
 
 Record = Mapping[str, Any]
 Trace = dict[str, Any]
@@ -44,16 +41,6 @@ class Plot:
     figure: dict[str, Any]
     name: str
     height: int = 400
-
-
-class PlannedPoint(NamedTuple):
-    """A finished run: what it took, what the planner said from first principles, and what it says having learned from
-    all other runs; NaN for nothing."""
-
-    run: str
-    taken: float
-    estimate: float
-    calibrated: float
 
 
 def text(value: object) -> str:
@@ -180,45 +167,44 @@ def colours_of(kinds: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def curves(
-    name: str, series: Sequence[tuple[str, str, Band]], axes: tuple[str, str], chance: tuple[float, float]
+    name: str, scorers: Mapping[str, Record], which: str, axes: tuple[str, str], chance: tuple[float, float]
 ) -> Plot | None:
     """Curves on the grid from 0 to 1 with the bands of learned models.
 
     Args:
+        scorers: by name: `kind`, and the curve under the name `which`, as `views.ranking_curves` gives it.
         chance: height of the line of no information at 0 and at 1.
     """
-    if not series:
-        return None
-    grid = np.linspace(0, 1, len(series[0][2].value)).round(4)
     traces = [lines([0, 1], list(chance), "chance", hoverinfo="skip", line=DOTTED)]
-    for (scorer, kind, band), (colour, dash) in zip(series, colours_of([kind for _, kind, _ in series]), strict=True):
-        if kind == "learned" and np.isfinite(band.low).all():
-            around = np.concatenate([grid, grid[::-1]]), np.concatenate([band.high, band.low[::-1]])
+    styles = colours_of([scorer["kind"] for scorer in scorers.values()])
+    for (words, scorer), (colour, dash) in zip(scorers.items(), styles, strict=True):
+        curve = scorer[which]
+        grid = list(np.linspace(0, 1, len(curve["value"])).round(4))
+        if scorer["kind"] == "learned" and None not in curve["low"]:
+            around = [*grid, *grid[::-1]], [*curve["high"], *curve["low"][::-1]]
             traces.append(lines(*around, fill="toself", fillcolor=colour, opacity=0.15, line={"width": 0}))
-        traces.append(lines(grid, band.value, scorer, line={"color": colour, "dash": dash, "width": 2.2}))
+        traces.append(lines(grid, curve["value"], words, line={"color": colour, "dash": dash, "width": 2.2}))
     across, up = (axis(words, range=[0, 1.01]) for words in axes)
-    return plot(name, traces, 440, xaxis=across, yaxis=up)
+    return plot(name, traces, 440, xaxis=across, yaxis=up) if scorers else None
 
 
-def reliability(series: Sequence[tuple[str, str, Sequence[Record]]]) -> Plot | None:
-    """Observed share by stated probability: scorer, kind, and bins with Wilson intervals (`evaluation.calibration`)."""
+def reliability(records: Sequence[Record]) -> Plot | None:
+    """Observed share by stated probability: scorer, kind, and as `curve` bins with Wilson intervals
+    (`evaluation.calibration`)."""
     traces = [lines([0, 1], [0, 1], "as stated", hoverinfo="skip", line=DOTTED)]
-    for (scorer, _, bins), (colour, dash) in zip(series, colours_of([kind for _, kind, _ in series]), strict=True):
-        if bins:
-            up = [one["high"] - one["observed"] for one in bins]
-            down = [one["observed"] - one["low"] for one in bins]
-            traces.append(
-                lines(
-                    [one["predicted"] for one in bins],
-                    [one["observed"] for one in bins],
-                    scorer,
-                    mode="lines+markers",
-                    line={"color": colour, "dash": dash},
-                    customdata=[one["n"] for one in bins],
-                    error_y={"type": "data", "array": up, "arrayminus": down, "thickness": 1, "width": 0},
-                    hovertemplate="stated %{x:.2f}, observed %{y:.2f}, %{customdata:,} variants",
-                )
-            )
+    for record, (colour, dash) in zip(records, colours_of([one["kind"] for one in records]), strict=True):
+        bins = pd.DataFrame(record.get("curve") or [])
+        if bins.empty:
+            continue
+        ends = {"array": list(bins["high"] - bins["observed"]), "arrayminus": list(bins["observed"] - bins["low"])}
+        style = {
+            "mode": "lines+markers",
+            "line": {"color": colour, "dash": dash},
+            "customdata": list(bins["n"]),
+            "error_y": {"type": "data", **ends, "thickness": 1, "width": 0},
+            "hovertemplate": "stated %{x:.2f}, observed %{y:.2f}, %{customdata:,} variants",
+        }
+        traces.append(lines(list(bins["predicted"]), list(bins["observed"]), record["scorer"], **style))
     axes = {"xaxis": axis("stated probability"), "yaxis": axis("share that is Splice-altering")}
     return plot("Reliability", traces, 440, **axes) if len(traces) > 1 else None
 
@@ -342,56 +328,3 @@ def _map(name: str, rows: pd.DataFrame, words: Sequence[str], panels: Mapping[st
 
 def _scale() -> list[list[Any]]:
     return [[n / (len(LOSS_TO_GAIN) - 1), colour] for n, colour in enumerate(LOSS_TO_GAIN)]
-
-
-def timeline(runs: Sequence[Record]) -> Plot | None:
-    """One lane a row, one bar a run: row, name, state, started and ended (ISO 8601), words."""
-    frame = pd.DataFrame(runs, columns=["row", "name", "state", "started", "ended", "words"])
-    for column in ("started", "ended"):
-        frame[column] = pd.to_datetime(frame[column], errors="coerce", utc=True, format="ISO8601")
-    frame = frame[frame["started"].notna()].sort_values("started")
-    if frame.empty:
-        return None
-    length = (frame["ended"].fillna(frame["started"]) - frame["started"]).dt.total_seconds().clip(lower=30) * 1000
-    traces = [
-        {"type": "bar", "orientation": "h", "base": [at.isoformat() for at in mine["started"]],
-         "x": list(length[mine.index]), "y": list(map(text, mine["row"])), "name": text(state),
-         "marker": {"color": STATES.get(str(state), FAINT)}, "customdata": list(map(text, mine["words"])),
-         "hovertemplate": "%{customdata}<extra></extra>"}
-        for state, mine in frame.groupby("state")
-    ]  # fmt: skip
-    lanes = list(dict.fromkeys(map(text, frame["row"])))
-    order = {"type": "category", "categoryorder": "array", "categoryarray": lanes[::-1], "automargin": True}
-    return plot(
-        "Timeline of runs", traces, 120 + 24 * len(lanes), barmode="overlay", xaxis={"type": "date"}, yaxis=order
-    )
-
-
-def planned(points: Sequence[PlannedPoint], title: str, unit: str, bar: float) -> Plot | None:
-    """The planner's own test on logarithmic axes, with the band (a share: 0.15 is within 15 %) within which a
-    prediction counts as good."""
-    traces = []
-    off: list[float] = []
-    for words, symbol in (("estimate", "circle-open"), ("calibrated", "circle")):
-        known = [(p.run, p.taken, getattr(p, words)) for p in points if p.taken > 0 and getattr(p, words) > 0]
-        if known:
-            off = [value / taken - 1 for _, taken, value in known]
-            said = [
-                f"{text(run)}: {value:.3g} {unit} predicted, {taken:.3g} taken ({error:+.0%})"
-                for (run, taken, value), error in zip(known, off, strict=True)
-            ]
-            taken, values = [one[1] for one in known], [one[2] for one in known]
-            marker = {"symbol": symbol, "size": 9, "color": KINDS["learned"]}
-            more = {"customdata": said, "hovertemplate": "%{customdata}<extra></extra>"}
-            traces.append(lines(taken, values, words, mode="markers", marker=marker, **more))
-    if not traces:
-        return None
-    every = [value for trace in traces for value in (*trace["x"], *trace["y"])]
-    ends = [min(every) * 0.7, max(every) * 1.4]
-    up = [ends[0] * (1 + bar), ends[1] * (1 + bar), ends[1] * (1 - bar), ends[0] * (1 - bar)]
-    band = lines([*ends, *ends[::-1]], up, f"within {bar:.0%}", fill="toself", fillcolor="#12936b", opacity=0.15,
-                 line={"width": 0}, hoverinfo="skip")  # fmt: skip
-    inside = sum(abs(error) <= bar for error in off)
-    name = f"{title}: {inside} of {len(off)} {traces[-1]['name']} predictions within {bar:.0%}"
-    axes = {"xaxis": axis(f"taken, {unit}", type="log"), "yaxis": axis(f"planned, {unit}", type="log")}
-    return plot(name, [band, *traces], 420, **axes)

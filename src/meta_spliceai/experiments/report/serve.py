@@ -1,13 +1,12 @@
 """The site on this machine, brought up to date while runs go on.
 
-The pages lie in a temporary folder; only those whose runs have changed are written again. The server listens on
-127.0.0.1 only, gives up on connections that say nothing, and holds a bounded number of them.
+Only pages whose runs have changed are written again. The server listens on 127.0.0.1 only, gives up on connections that
+say nothing, and holds a bounded number of them.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import json
 import sys
 import threading
@@ -17,60 +16,60 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from meta_spliceai.errors import InputError, MetaSpliceAIError
 from meta_spliceai.experiments.report.site import STATE, build_report, running
-from meta_spliceai.experiments.report.views import NOTHING_PLANNED, Left
 from meta_spliceai.experiments.spec.rows import OWN_FOLDER
 from meta_spliceai.experiments.store.ledger import LEDGER
 from meta_spliceai.experiments.store.workspace import PROGRESS, Workspace
+from meta_spliceai.files import atomic_write
+
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.plan.choose import Plan  # brings PyTorch
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
 SECONDS_BETWEEN_LOOKS = 2.0
-SECONDS_OF_SILENCE = 10  # after which a connection that has not asked for a whole page is closed
 MOST_CONNECTIONS = 32
+SECONDS_OF_SILENCE = 10  # after which a connection that has not asked for a whole page is closed
 
 Signature = tuple[tuple[str, int, int], ...]
 
 
 class LiveSite:
-    """The site's pages in a folder of their own, and what they were made from.
+    """The site's pages in a folder, and what they were made from.
 
     Args:
-        plan: what tells what is left (see `what_is_left`); asked again only when a run has ended or a row has changed.
+        plan: plans what is left (see `what_is_left`); asked again only when a run has ended or a row has changed.
     """
 
-    def __init__(self, workspace: Workspace, plan: Callable[[Workspace], Left] | None = None) -> None:
-        self.workspace, self.plan = workspace, plan
+    def __init__(self, workspace: Workspace, folder: Path, plan: Callable[[Workspace], Plan] | None = None) -> None:
+        self.workspace, self.folder, self.plan = workspace, folder, plan
         self.version, self.error = 0, ""
-        self._temporary = TemporaryDirectory(prefix="meta-spliceai-site-")
-        self.folder = Path(self._temporary.name)
         self._built_from: Signature | None = None
         self._planned_from: Signature | None = None
-        self._left: Left = NOTHING_PLANNED
-
-    def close(self) -> None:
-        self._temporary.cleanup()
-
-    def state(self) -> dict[str, Any]:
-        """What open pages ask for: version, what is being worked on, why the newest version could not be built."""
-        own = Workspace(self.workspace.root)
-        return {"version": self.version, "running": list(running(own)), "error": self.error}
+        self._planned: Plan | None = None
 
     def refresh(self) -> bool:
-        """Bring the site up to date if anything but the progress of runs has changed; whether it did."""
+        """Bring the site up to date if anything but the progress of runs has changed; whether it did.
+
+        Open pages ask for the file `STATE`: the version, what is being worked on, why the newest could not be built.
+        """
         found = self._signature()
-        if found == self._built_from:
-            return False
+        changed = found != self._built_from and self._build(found)
+        own = Workspace(self.workspace.root)
+        with atomic_write(self.folder / STATE) as handle:
+            json.dump({"version": self.version, "running": list(running(own)), "error": self.error}, handle)
+        return changed
+
+    def _build(self, found: Signature) -> bool:
         try:
             ended = tuple(entry for entry in found if not entry[0].endswith("run.json"))
             if self.plan is not None and ended != self._planned_from:
-                self._left, self._planned_from = self.plan(self.workspace), ended
-            build_report(self.workspace, self.folder, left=self._left, live=True)
+                self._planned, self._planned_from = self.plan(self.workspace), ended
+            build_report(self.workspace, self.folder, plan=self._planned, live=True)
             self.error = ""
             self.version += 1
         except MetaSpliceAIError as error:
@@ -99,7 +98,6 @@ class LiveSite:
 class _Server(ThreadingHTTPServer):
     """At most `MOST_CONNECTIONS` at a time; one more waits until another ends or has been silent too long."""
 
-    daemon_threads = True
     request_queue_size = MOST_CONNECTIONS
 
     def __init__(self, address: tuple[str, int], handler: Any) -> None:
@@ -142,13 +140,6 @@ def make_server(site: LiveSite, port: int) -> ThreadingHTTPServer:
                 self.send_error(HTTPStatus.FORBIDDEN, "only asked for as localhost")
                 return None
             path = unquote(urlsplit(self.path).path)
-            if path == f"/{STATE}":
-                content = json.dumps(site.state()).encode()
-                self.send_response(HTTPStatus.OK)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                return io.BytesIO(content)
             if "/." in path or (path != "/" and path.endswith("/")):  # no page: a hidden file, or a list of files
                 self.send_error(HTTPStatus.NOT_FOUND, "no such page")
                 return None
@@ -188,4 +179,3 @@ def serve(site: LiveSite, server: ThreadingHTTPServer, told: Callable[[str], Non
             said = site.error
     finally:
         server.shutdown()
-        server.server_close()

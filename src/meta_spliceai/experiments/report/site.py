@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import jinja2
@@ -28,11 +28,10 @@ from plotly.offline import get_plotlyjs
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board import shown
-from meta_spliceai.experiments.board.leaderboard import Board, Line, boards, lines_of, test_of
+from meta_spliceai.experiments.board.leaderboard import Board, boards, lines_of, test_of
 from meta_spliceai.experiments.board.shown import MEANINGS, evidence_tables, records
 from meta_spliceai.experiments.report import plots, views
 from meta_spliceai.experiments.report.plots import Plot
-from meta_spliceai.experiments.report.views import Band
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.address import source_state
 from meta_spliceai.experiments.store.ledger import finished_runs, tidy
@@ -41,17 +40,19 @@ from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.document import STATES, RowState, state_of_rows
 from meta_spliceai.files import atomic_write
 
+if TYPE_CHECKING:
+    from meta_spliceai.experiments.plan.choose import Plan  # brings PyTorch
+
 INDEX, COMPARE, STATE = "index.html", "compare.html", "state.json"
 MADE_FROM = ".made_from.json"  # what each page was made from, beside the pages
 ASSETS = ("page.css", "page.js", "compare.js", "live.js")
-MEMORY_BAR, TIME_BAR = 0.15, 0.25  # shares within which the planner's memory and time count as right
 
 
 def build_report(
     workspace: Workspace,
     out: Path,
     *,
-    left: views.Left = views.NOTHING_PLANNED,
+    plan: Plan | None = None,
     rows: Sequence[RowState] | None = None,
     live: bool = False,
 ) -> Path:
@@ -60,7 +61,7 @@ def build_report(
     Args:
         workspace: the folder of runs and its ledgers; an empty or absent one gives a page that says so.
         out: the folder, made if need be; pages of runs that are gone are removed from it.
-        left: what is left and what it costs (see `what_is_left`).
+        plan: what the rows that are left cost (see `what_is_left`).
         rows: the wishlist's rows with their states; None for the catalogue's.
         live: pages look for a newer version of themselves, as `serve` wants it.
 
@@ -84,7 +85,7 @@ def build_report(
     known = {run["run"]: run for run in finished_runs(workspace)}
     summaries = [_run_page(site, run, on_board.get(run.name), known.get(run.name, {})) for run in read_runs(workspace)]
     cards = [_board_page(site, workspace, board, page) for board, page in found]
-    site.write(INDEX, _render_index(site, workspace, summaries, cards, rows, left))
+    site.write(INDEX, _render_index(site, workspace, summaries, cards, rows, plan))
     listed = [(run["name"], run["title"], run["state"], run["smoke"], run["test"]) for run in summaries]
     site.write("data/runs.js", f"runs({as_json(listed)});\n")
     site.write(COMPARE, site.render("compare", "Compare two runs", enough=len(summaries) > 1))
@@ -234,14 +235,14 @@ def _render_run(
 ) -> str:
     evidence = run.evidence
     board, found = _own_board(run, verdicts)
-    series = [(name, kind, c.precision, c.sensitivity) for name, (kind, c) in ranking.curves.items()]
     learned = {line.scorer: predictions for line in board.lines if line.kind == "learned" and predictions is not None}
+    stated = plots.reliability(records(evidence, "calibration"))
     plotted = {
         "Predicted against measured": views.scatter_plots(run, predictions, board.lines),
         "The saturation map": views.saturation_plots(run, predictions, learned),
-        "Precision, recall and ROC": views.ranking_plots(series, board.prevalence),
+        "Precision, recall and ROC": views.ranking_plots(ranking.curves, board.prevalence),
         "Training": views.drawn_of(plots.training(run.curves)),
-        "Does it mean the probabilities it states?": views.drawn_of(views.reliability_plot(evidence)),
+        "Does it mean the probabilities it states?": views.drawn_of(stated),
     }
     return site.render(
         "run", run.title,
@@ -250,7 +251,7 @@ def _render_run(
         no_curves=ranking.reason if found else "", notes=_notes(run), account=views.account_of(run.data),
         strata=views.strata_plots(evidence),
         too_small=[record for record in records(evidence, "strata") if not record.get("scorer")],
-        observed=views.observed_plots(evidence, run.row), tables=evidence_tables(evidence),
+        observed=records(evidence, "peaks"), tables=evidence_tables(evidence),
         missing=views.without_number(evidence), meanings=MEANINGS,
         ceiling=records(evidence, "ceiling"), reasons=evidence.get("reasons") or {}, folds=run.info.get("folds") or [],
         task=json.dumps(run.info["task_metrics"], indent=1) if run.info.get("task_metrics") else "",
@@ -271,7 +272,7 @@ def _own_board(run: RunRecord, verdicts: Sequence[str] | None) -> tuple[Board, l
     board.lines = lines_of({"run": run.name, "row": run.row, "verdicts": verdicts, **cost}, evaluated["metrics"])
     board.lines.sort(key=lambda line: ("baseline", "base", "learned").index(line.kind))
     differences = [{"run": run.name, **one} for one in evaluated["differences"] if one["metric"] == views.HEADLINE]
-    return board, views.standings(board, differences, lambda line: views.rests_on(line, run.data, run.spec))
+    return board, views.standings(board, differences, {run.name: run})
 
 
 def _notes(run: RunRecord) -> list[str]:
@@ -286,23 +287,22 @@ def _compared(run: RunRecord, ranking: views.Ranking, test: str) -> dict[str, An
     learned = next((scorer.name for scorer in scorers if scorer.kind == "learned"), "")
     rows = run.evaluation.to_json()["metrics"] if run.evaluation else []
     labels = views.metric_labels()
-    found = {
-        name: {"kind": kind, "precision": _plain(c.precision), "sensitivity": _plain(c.sensitivity)}
-        for name, (kind, c) in ranking.curves.items()
+    drawn = {
+        name: {part: curves[part] for part in ("kind", "precision", "sensitivity")}
+        for name, curves in ranking.curves.items()
     }
-    own = ranking.curves.get(learned)
     losses = {}
     if run.curves is not None and "epoch" in run.curves:
         # Folds are averaged: two runs are compared by one line each.
         table = run.curves.apply(pd.to_numeric, errors="coerce").groupby("epoch").mean(numeric_only=True)
-        losses = {name: _rounded(table[name]) for name in ("train_loss", "val_loss") if name in table}
-        losses["epoch"] = _rounded(table.index)
+        losses = {name: views.rounded(table[name]) for name in ("train_loss", "val_loss") if name in table}
+        losses["epoch"] = views.rounded(table.index)
     facts = facts_of(run.spec, run.data, run.info)
     facts |= {f"machine.{name}": run.environment[name] for name in ("python", "cpu", "gpu") if name in run.environment}
     return {
-        "name": run.name, "test": test, "plan": ranking.plan, "no_curves": ranking.reason, "curves": found,
+        "name": run.name, "test": test, "plan": ranking.plan, "no_curves": ranking.reason, "curves": drawn,
         "learned": learned, "losses": losses,
-        "areas": {name: _rounded(values) for name, values in own[1].areas.items()} if own else {},
+        "areas": ranking.curves[learned]["areas"] if learned in ranking.curves else {},
         "facts": {name: "" if value is None else str(value) for name, value in facts.items()},
         "metrics": {
             labels[row["metric"]][0]: [row["metric"], row["estimate"], row["low"], row["high"]]
@@ -310,14 +310,6 @@ def _compared(run: RunRecord, ranking: views.Ranking, test: str) -> dict[str, An
             if row["scorer"] == learned and row["metric"] in labels
         },
     }  # fmt: skip
-
-
-def _plain(band: Band) -> dict[str, list[float | None]]:
-    return {name: _rounded(values) for name, values in vars(band).items()}
-
-
-def _rounded(values: Any) -> list[float | None]:
-    return [None if value != value else round(float(value), 4) for value in values]
 
 
 # ----------------------------------------------------------------------------------------------- boards and overview
@@ -330,11 +322,7 @@ def _board_page(site: _Site, workspace: Workspace, board: Board, page: str) -> d
 
     def make(page: str) -> dict[str, Any]:
         differences = tidy(workspace, "differences", (views.HEADLINE,)).to_pylist()
-
-        def rests(line: Line) -> tuple[str, str]:
-            return views.rests_on(line, runs[line.run].data, runs[line.run].spec) if line.run in runs else ("", "")
-
-        found = views.standings(board, differences, rests)
+        found = views.standings(board, differences, runs)
         learned = [one for one in found if one.line.kind == "learned"]
         forest = views.forest_of(found, board.prevalence, 1)
         site.write(page, _render_board(site, board, found, runs))
@@ -351,11 +339,11 @@ def _board_page(site: _Site, workspace: Workspace, board: Board, page: str) -> d
 
 
 def _render_board(site: _Site, board: Board, found: Sequence[views.Standing], runs: Mapping[str, RunRecord]) -> str:
-    series, learned = [], {}
+    curves, learned = {}, {}
     for one in views.drawn_lines(found):
         known = _curves_of(site.out, one.line.run).get(one.line.scorer)
         if known:
-            series.append((one.name, one.line.kind, _band(known["precision"]), _band(known["sensitivity"])))
+            curves[one.name] = known
         if one.line.kind == "learned" and one.line.run in runs:
             table = runs[one.line.run].predictions()
             if table is not None and set(table) >= views.MAP_NEEDS:
@@ -364,7 +352,7 @@ def _render_board(site: _Site, board: Board, found: Sequence[views.Standing], ru
     return site.render(
         "board", board_name(board),
         board=board, standings=found, labels=views.metric_labels(), forest=views.forest_of(found, board.prevalence),
-        curves=views.ranking_plots(series, board.prevalence), first=first, data=first.data if first else {},
+        curves=views.ranking_plots(curves, board.prevalence), first=first, data=first.data if first else {},
         maps=views.saturation_plots(first, first.predictions(), learned) if first and learned else [],
         account=views.account_of(first.data) if first else [], most=views.DRAWN,
     )  # fmt: skip
@@ -379,39 +367,24 @@ def _curves_of(out: Path, run: str) -> dict[str, Any]:
     return found["curves"]
 
 
-def _band(values: Mapping[str, Sequence[float | None]]) -> Band:
-    return Band(*(pd.array(values[end], dtype="float64").to_numpy() for end in ("value", "low", "high")))
-
-
 def _render_index(
     site: _Site,
     workspace: Workspace,
     summaries: Sequence[dict[str, Any]],
     cards: Sequence[dict[str, Any]],
     rows: Sequence[RowState],
-    left: views.Left,
+    plan: Plan | None,
 ) -> str:
     licences = {str(entry["name"]): entry for run in summaries for entry in run["licences"]}
-    planned = views.drawn_of(
-        plots.planned(left.memory, "Peak memory", "GiB", MEMORY_BAR),
-        plots.planned(left.seconds, "Time", "seconds", TIME_BAR),
-    )
     return site.render(
         "index", "Overview",
         runs=sorted(summaries, key=lambda run: str(run["started"] or ""), reverse=True),
         run_counts=Counter(run["state"] for run in summaries).most_common(),
         newest=max((str(run["ended"] or "") for run in summaries), default=""),
-        rows=rows, row_counts={state: sum(row.state == state for row in rows) for state in STATES}, left=left,
-        cards=cards, timeline=plots.timeline([{**run, "words": _words(run)} for run in summaries]),
-        planned=planned, licences=list(licences.values()),
+        rows=rows, row_counts={state: sum(row.state == state for row in rows) for state in STATES}, plan=plan,
+        cards=cards, planned={row.spec.id: row for row in plan.rows} if plan else {}, licences=list(licences.values()),
         damage=[damage.describe() for damage in workspace.ledger.damage()],
     )  # fmt: skip
-
-
-def _words(run: Mapping[str, Any]) -> str:
-    took = f" in {shown.duration(run['seconds'])}" if run["seconds"] else ""
-    why = f" ({run['reason']})" if run["reason"] and run["state"] != "finished" else ""
-    return f"{run['title']}: {run['state']}{took}{why}"
 
 
 def running(workspace: Workspace) -> Iterator[dict[str, Any]]:

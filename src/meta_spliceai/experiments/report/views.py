@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line
-from meta_spliceai.experiments.board.shown import crossed, dollars, estimate, memory, number, records
+from meta_spliceai.experiments.board.shown import dollars, estimate, memory, number, records
 from meta_spliceai.experiments.report import plots
-from meta_spliceai.experiments.report.plots import PlannedPoint, Plot
-from meta_spliceai.experiments.store.ledger import ITSELF, NEARER_SITE, NO_CHANGE
+from meta_spliceai.experiments.report.plots import Plot
 from meta_spliceai.experiments.store.run_record import RunRecord, rows_of_test
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, plan_resamples, rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, binary_labels
@@ -45,48 +44,10 @@ CURVES_NEED = {"variant_id": "names", "classification": "classes", "group": "gro
 """Columns that curves are made of, with the word for what they hold."""
 MAP_NEEDS = {"variant_id", "background", "site", "ref", "alt", "part", "effect"}
 
+COMPARED = {"is worse than": "bad", "is not shown to beat": "warn", "beats": "good"}
+"""How a model compares with a rival, the worst first, and the level of a verdict in which that is the worst."""
+
 Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one row takes on the cheapest machine that fits; without numbers where none does.
-
-    Attributes:
-        basis: estimate, calibrated or measured, of memory and of time ("calibrated / estimate" where they differ).
-        why: where the numbers are from, in words, or why there are none.
-    """
-
-    gpu: str = ""
-    peak_bytes: int | None = None
-    hours: float | None = None
-    dollars: float | None = None
-    basis: str = ""
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Left:
-    """The wishlist with costs.
-
-    Attributes:
-        costs: by row id; empty where nothing was planned.
-        hours, dollars: of all rows that are left and can run; None where nothing was planned or nothing has a price.
-        prices: day and source of the prices, in words.
-        warnings: what a reader must know (old prices, why nothing was planned).
-        memory, seconds: the planner against what was measured, in GiB and seconds.
-    """
-
-    costs: dict[str, Cost] = field(default_factory=dict)
-    hours: float | None = None
-    dollars: float | None = None
-    prices: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    memory: tuple[PlannedPoint, ...] = ()
-    seconds: tuple[PlannedPoint, ...] = ()
-
-
-NOTHING_PLANNED = Left()
 
 
 @dataclass(frozen=True)
@@ -98,32 +59,29 @@ class Standing:
         line: scorer, kind, run, metrics and what it took.
         difference: to the reference in the headline metric.
         rests: base networks, context.
-        beaten, open, worse: baselines and base networks it beats, is not shown to beat, and is worse than.
+        rivals: baselines and base networks by how it compares with them, a word of `COMPARED`.
     """
 
     name: str
     line: Line
-    difference: Record | None = None
-    rests: tuple[str, str] = ("", "")
-    beaten: tuple[str, ...] = ()
-    open: tuple[str, ...] = ()
-    worse: tuple[str, ...] = ()
+    difference: Record | None
+    rests: tuple[str, str]
+    rivals: Mapping[str, Sequence[str]]
 
     @property
     def level(self) -> str:
         """good: beats every rival; bad: worse than one; warn: neither; calm: nothing to compare with."""
-        return "bad" if self.worse else "warn" if self.open else "good" if self.beaten else "calm"
+        return next((level for words, level in COMPARED.items() if self.rivals[words]), "calm")
 
     @property
     def summary(self) -> str:
-        phrases = {"beats": self.beaten, "is not shown to beat": self.open, "is worse than": self.worse}
-        said = [f"{words} {', '.join(names)}" for words, names in phrases.items() if names]
+        said = [f"{words} {', '.join(self.rivals[words])}" for words in reversed(COMPARED) if self.rivals[words]]
         return "; ".join(said) or "was not compared with any baseline"
 
 
-def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line], tuple[str, str]]) -> list[Standing]:
+def standings(board: Board, differences: Sequence[Record], runs: Mapping[str, RunRecord]) -> list[Standing]:
     """A board's lines with their verdicts and what they rest on, from paired differences in the headline metric (run,
-    scorer, reference, estimate, low, high)."""
+    scorer, reference, estimate, low, high) and those of their runs, by name, whose folders are at hand."""
     rivals = [line.scorer for line in board.lines if line.kind != "learned"]
     reference = REFERENCE if REFERENCE in rivals else next(iter(rivals), "")
     by_line: dict[tuple[str, str], dict[str, Record]] = {}
@@ -133,19 +91,21 @@ def standings(board: Board, differences: Sequence[Record], rests: Callable[[Line
     found = []
     for line in board.lines:
         mine = by_line.get((line.run, line.scorer), {})
-        against = [rival for rival in rivals if rival in mine and line.kind == "learned"]
-        beaten = [rival for rival in against if (mine[rival]["low"] or 0) > 0]
-        worse = [rival for rival in against if (mine[rival]["high"] or 0) < 0]
-        undecided = [rival for rival in against if rival not in (*beaten, *worse)]
+        compared: dict[str, list[str]] = {words: [] for words in COMPARED}
+        for rival in rivals:
+            if rival in mine and line.kind == "learned":
+                low, high = mine[rival]["low"] or 0, mine[rival]["high"] or 0
+                words = "beats" if low > 0 else "is worse than" if high < 0 else "is not shown to beat"
+                compared[words].append(rival)
         name = line.scorer if counted[line.scorer] == 1 else f"{line.scorer} · {line.run.rpartition('-')[2]}"
-        outcomes = (tuple(beaten), tuple(undecided), tuple(worse))
-        found.append(Standing(name, line, mine.get(reference), rests(line), *outcomes))
+        rests = rests_on(line, runs[line.run]) if line.run in runs else ("", "")
+        found.append(Standing(name, line, mine.get(reference), rests, compared))
     return found
 
 
-def rests_on(line: Line, data: Record, spec: Record) -> tuple[str, str]:
+def rests_on(line: Line, run: RunRecord) -> tuple[str, str]:
     """The base networks a line uses, and how far it sees: reach of Δ, window, what the bases were cut from."""
-    beside = data.get("beside")
+    data, beside = run.data, run.data.get("beside")
     every = [one for one in (data.get("base"), *(beside if isinstance(beside, list) else ())) if isinstance(one, dict)]
     if line.kind == "baseline" or not every:
         return "", ""
@@ -156,7 +116,7 @@ def rests_on(line: Line, data: Record, spec: Record) -> tuple[str, str]:
     reach = sorted({one["distance"] for one in every if isinstance(one.get("distance"), int)})
     words = [f"Δ within {', '.join(map(str, reach))} nt"] if reach else []
     window, options = data.get("window"), data.get("options")
-    if line.kind == "learned" and not spec.get("fusion") and isinstance(window, dict) and "length" in window:
+    if line.kind == "learned" and not run.spec.get("fusion") and isinstance(window, dict) and "length" in window:
         words.append(f"window {window['length']} nt")
     cut = options.get("context") if isinstance(options, dict) else None
     words += [f"{cut} context"] if cut else [str(data["build"])] if data.get("build") else []
@@ -193,47 +153,26 @@ GRID = 51  # points of a curve: recall, or false-positive rate, from 0 to 1
 RESAMPLES = 200  # resamples behind a band; the intervals of the metrics come from the run's own, more numerous ones
 
 
-@dataclass(frozen=True)
-class Band:
-    """A curve on the grid with its 95 % band, point by point."""
-
-    value: Float[np.ndarray, " grid"]
-    low: Float[np.ndarray, " grid"]
-    high: Float[np.ndarray, " grid"]
-
-
-@dataclass(frozen=True)
-class RankingCurves:
-    """What one scorer does on the test.
-
-    Attributes:
-        precision: by recall.
-        sensitivity: true-positive rate by false-positive rate.
-        areas: AUPRC and AUROC on every resample, NaN where a resample lacks a class.
-    """
-
-    precision: Band
-    sensitivity: Band
-    areas: dict[str, Float[np.ndarray, " resamples"]]
-
-
 def ranking_curves(
     score: Float[np.ndarray, " rows"],
     positive: Bool[np.ndarray, " rows"],
     groups: pd.Series,
-    seed: int = 0,
     resamples: int = RESAMPLES,
-) -> RankingCurves | None:
-    """The curves of one scorer; None where a score is missing for every row of a class.
+) -> dict[str, Any] | None:
+    """What one scorer does on the test, as plain values; None where a score is missing for every row of a class.
 
     Args:
         score: higher = more likely positive; rows with NaN are left aside.
-        seed: of the resamples; the same rows, groups and seed give the same resamples for every scorer.
+        resamples: the same rows and groups give the same ones for every scorer.
+
+    Returns:
+        `precision` by recall and `sensitivity` by false-positive rate, each with `value`, `low` and `high` of its 95 %
+        band on the grid; `areas`: AUPRC and AUROC on every resample, None where one lacks a class.
     """
     known = np.isfinite(score)
     if not positive[known].any() or positive[known].all():
         return None
-    plan = plan_resamples(groups, resamples, seed)
+    plan = plan_resamples(groups, resamples, 0)
     # Rows left aside count nothing; the plan stays that of all rows, so that scorers stay paired.
     order = np.flatnonzero(known)[np.argsort(-score[known], kind="stable")]
     last_of_tie = np.append(np.diff(score[order]) != 0, True)
@@ -242,16 +181,21 @@ def ranking_curves(
         _curves(counts[:, plan.unit[order]], positive[order], last_of_tie)
         for counts in plan.chunks(max(1, 2_000_000 // max(len(order), 1)))
     ]
-    bands = []
-    for which in range(2):
+    found: dict[str, Any] = {}
+    for which, name in enumerate(("precision", "sensitivity")):
         values = np.concatenate([part[which] for part in drawn]) if drawn else np.full((1, GRID), np.nan)
         with np.errstate(invalid="ignore"):
             kept = values[np.isfinite(values).all(axis=1)]
         low, high = np.percentile(kept, [2.5, 97.5], axis=0) if len(kept) > 1 else np.full((2, GRID), np.nan)
-        bands.append(Band(whole[which][0], low, high))
+        found[name] = {"value": rounded(whole[which][0]), "low": rounded(low), "high": rounded(high)}
     ranked = rank_scores(positive[known], score[known], plan.unit[known])
     areas = ranked.at(plan.counts, OperatingPoints((), (), (), ()))
-    return RankingCurves(bands[0], bands[1], {name: areas[name] for name in ("auprc", "auroc")})
+    return {**found, "areas": {name: rounded(areas[name]) for name in ("auprc", "auroc")}}
+
+
+def rounded(values: Iterable[float]) -> list[float | None]:
+    """Numbers to four decimals, None for NaN."""
+    return [None if value != value else round(float(value), 4) for value in values]
 
 
 def _curves(
@@ -283,12 +227,12 @@ class Ranking:
     """A run's precision-recall and ROC curves on its own test.
 
     Attributes:
-        curves: by scorer: kind, curves.
+        curves: by scorer: `kind`, and what `ranking_curves` gives.
         plan: identity of rows, labels and groups; two runs with the same one share their resamples.
         reason: why there are no curves; empty where there are.
     """
 
-    curves: dict[str, tuple[str, RankingCurves]] = field(default_factory=dict)
+    curves: dict[str, Record] = field(default_factory=dict)
     plan: str = ""
     reason: str = ""
 
@@ -312,12 +256,12 @@ def ranking_of(run: RunRecord, predictions: pd.DataFrame | None) -> Ranking:
         return Ranking(reason="the test has variants of one class only")
     known = pd.DataFrame({"id": rows["variant_id"], "group": groups.astype(str), "positive": positive})
     digest = hashlib.sha256(pd.util.hash_pandas_object(known, index=False).to_numpy().tobytes()).hexdigest()[:16]
-    found: dict[str, tuple[str, RankingCurves]] = {}
+    found: dict[str, Record] = {}
     for scorer in run.evaluation.scorers:
         if scorer.score_column in rows:
             curves = ranking_curves(_numbers(rows, scorer.score_column), positive, groups)
             if curves is not None:
-                found[scorer.name] = (scorer.kind, curves)
+                found[scorer.name] = {"kind": scorer.kind, **curves}
     return Ranking(found, digest, "" if found else "no scorer says how likely a variant is altering")
 
 
@@ -325,14 +269,12 @@ def _numbers(table: pd.DataFrame, column: str) -> np.ndarray:
     return pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
 
 
-def ranking_plots(series: Sequence[tuple[str, str, Band, Band]], prevalence: float | None) -> list[Plot]:
-    """Precision by recall, and ROC: name, kind, precision and sensitivity of each scorer."""
-    height = prevalence or 0.0
-    precision, sensitivity = [(n, k, p) for n, k, p, _ in series], [(n, k, s) for n, k, _, s in series]
-    axes = ("recall", "precision"), ("false-positive rate", "true-positive rate")
+def ranking_plots(curves: Mapping[str, Record], prevalence: float | None) -> list[Plot]:
+    """Precision by recall, and ROC, of scorers by name."""
+    height, axes = prevalence or 0.0, (("recall", "precision"), ("false-positive rate", "true-positive rate"))
     return drawn_of(
-        plots.curves("Precision by recall", precision, axes[0], (height, height)),
-        plots.curves("ROC curves", sensitivity, axes[1], (0.0, 1.0)),
+        plots.curves("Precision by recall", curves, "precision", axes[0], (height, height)),
+        plots.curves("ROC curves", curves, "sensitivity", axes[1], (0.0, 1.0)),
     )
 
 
@@ -401,58 +343,17 @@ def strata_plots(evidence: Record) -> list[tuple[str, list[Plot]]]:
     return found
 
 
-def observed_plots(evidence: Record, learned: str) -> list[Plot]:
-    """A run against observed splice sites: position of the strongest change, peaks, kinds of effect."""
-
-    def kind(scorer: str) -> str:
-        return "baseline" if scorer in (ITSELF, NEARER_SITE, NO_CHANGE) else "learned" if scorer == learned else "base"
-
-    def counted(record: Record) -> str:
-        if isinstance(record.get("hits"), int | float) and isinstance(record.get("of"), int | float):
-            return f"{record['hits']:,.0f} of {record['of']:,.0f}"
-        silent = record.get("n_without_prediction")
-        return f"{silent:,} without a prediction" if silent else ""
-
-    def block(found: Sequence[Record], name: str, key: str, measure: str, heading: Callable[[Any], str]) -> Plot | None:
-        values, by_scorer = crossed(found, key)
-        rows = []
-        for value in values:
-            for scorer, mine in by_scorer.items():
-                if value in mine:
-                    said = {"scorer": scorer, "kind": kind(scorer), "block": heading(value)}
-                    rows.append({**mine[value], **said, "more": counted(mine[value])})
-        return plots.blocks(name, rows, "block", measure)
-
-    hits, peaks = records(evidence, "localisation"), records(evidence, "peaks")
-    kinds = [one for one in _scores_of_kinds(evidence) if one["metric"] != "accuracy"]
-    where, appear = "Is the strongest change at the right place?", "Do sites appear and vanish where they were seen to?"
-    return drawn_of(
-        block(hits, where, "tolerance", "hit rate", lambda near: f"±{near} nt"),
-        block(peaks, appear, "metric", "share", lambda metric: str(metric).replace("_", " ")),
-        block(kinds, "Is the kind of effect right?", "metric", "F1", lambda one: str(one).removeprefix("F1 of ")),
-    )
-
-
-def _scores_of_kinds(evidence: Record) -> list[dict[str, Any]]:
-    return [
-        {**one, "scorer": record["scorer"]} for record in records(evidence, "effect_types") for one in record["metrics"]
-    ]
-
-
 def without_number(evidence: Record) -> list[str]:
+    """What of the evidence is undefined, and why."""
     named = ("within_position", "gain_over_position", "peaks", "localisation")
-    found = [record for name in named for record in records(evidence, name)] + _scores_of_kinds(evidence)
+    found = [record for name in named for record in records(evidence, name)]
+    for kinds in records(evidence, "effect_types"):
+        found += [{**one, "scorer": kinds["scorer"]} for one in kinds["metrics"]]
     lines = []
     for record in (one for one in found if one.get("reason")):
         metric = str(record.get("metric", record.get("tolerance", ""))).replace("_", " ")
         lines.append(f"{record.get('scorer', '')}, {metric}: {record['reason']}")
     return list(dict.fromkeys(lines))
-
-
-def reliability_plot(evidence: Record) -> Plot | None:
-    return plots.reliability(
-        [(record["scorer"], record["kind"], record.get("curve") or []) for record in records(evidence, "calibration")]
-    )
 
 
 def account_of(data: Record) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish, parse_spec
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.spec.rows import change, read_rows, read_text, read_yaml
-from meta_spliceai.experiments.wishlist.document import MIDDLE, CellError, plain, read_hours, read_vram
+from meta_spliceai.experiments.wishlist.document import MIDDLE, plain
 from meta_spliceai.files import atomic_write
 
 SECTION = "My experiments"
@@ -40,23 +40,6 @@ def one_of(kind: str, name: str, option: str, offered: Mapping[str, tuple[str, .
         if part not in offered[kind]:
             raise unknown_value(kind, part, offered[kind], where=option)
     return name
-
-
-def gigabytes(text: str) -> tuple[float | None, bool]:
-    """`12`, `12GB` or `48GB+`: gigabytes, and whether more may be needed; None for nothing."""
-    bare = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(\+?)\s*", text)
-    try:
-        return read_vram(f"{bare[1]}GB{bare[2]}" if bare else text)
-    except CellError as error:
-        raise InputError(f"--vram {text}: write it as 12GB or 48GB+") from error
-
-
-def from_to(text: str) -> tuple[float, float] | None:
-    """`3`, `2-4`, `2-4h` or `30min`: hours from and to; None for nothing."""
-    try:
-        return read_hours(f"{text.strip()}h" if re.fullmatch(r"[\d.\s–-]*\d[\d.\s–-]*", text) else text)
-    except CellError as error:
-        raise InputError(f"--hours {text}: write it as 3h, 2-4h or 30min") from error
 
 
 def known_section(name: str, rows: Mapping[str, ExperimentSpec]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from meta_spliceai.errors import InputError, shown
+from meta_spliceai.errors import InputError, shown, unknown_value
 from meta_spliceai.experiments.board.shown import Table, as_markdown, estimate, number
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Wish, parse_spec
 from meta_spliceai.experiments.spec.parts import lacking, missing_parts
@@ -27,9 +27,9 @@ MIDDLE: str = Wish.model_fields["column"].get_default()
 Priority = Literal["high", "medium", "low"]
 PRIORITIES: dict[str, Priority] = {"high": "high", "medium": "medium", "low": "low"}
 
-_VRAM = re.compile(r"~?(\d{1,9}(?:\.\d+)?)\s*(\+?)\s*Gi?B\s*(\+?)", re.IGNORECASE)
+_VRAM = re.compile(r"~?(\d{1,9}(?:\.\d+)?)\s*(\+?)\s*(?:Gi?B)?\s*(\+?)", re.IGNORECASE)
 _HOURS = re.compile(
-    r"~?(\d{1,9}(?:\.\d+)?)(?:\s*(?:-|–|—|to)\s*(\d{1,9}(?:\.\d+)?))?\s*(h|hours?|hrs?|min|minutes?)", re.IGNORECASE
+    r"~?(\d{1,9}(?:\.\d+)?)(?:\s*(?:-|–|—|to)\s*(\d{1,9}(?:\.\d+)?))?\s*(h|hours?|hrs?|min|minutes?)?", re.IGNORECASE
 )
 _TIME_HEADINGS = ("time est.", "time est", "time", "hours", "time estimate")
 _RULE = re.compile(r"\|?[\s:|-]+\|?")
@@ -50,42 +50,41 @@ ENCODERS = (
 """What in a row's first two cells names an encoder; the first rule that fits decides. None: the words themselves."""
 
 
-class CellError(ValueError):
-    """A cell that is not written as such cells are; the message says what is expected."""
-
-
-def read_vram(cell: str) -> tuple[float | None, bool]:
-    """Gigabytes, and whether the guess was written with a plus; None for an empty cell."""
+def read_vram(cell: str, where: str = VRAM) -> tuple[float | None, bool]:
+    """`12`, `12GB` or `48GB+`: gigabytes, and whether more may be needed; None for an empty cell. InputError, which
+    names the column or option `where`: something else."""
     if _is_empty(cell):
         return None, False
     found = _VRAM.fullmatch(cell.strip())
     if found is None or float(found[1]) <= 0:
-        raise CellError(f"{VRAM} {shown(cell)} is not written as '12GB' or '48GB+'")
+        raise InputError(f"{where} {shown(cell)}: write it as 12GB or 48GB+")
     return float(found[1]), bool(found[2] or found[3])
 
 
-def read_hours(cell: str) -> tuple[float, float] | None:
-    """Hours from and to; None for an empty cell. Minutes are turned into hours with three decimals."""
+def read_hours(cell: str, where: str = TIME) -> tuple[float, float] | None:
+    """`3`, `2-4h` or `30min`: hours from and to, minutes turned into hours with three decimals; None for an empty cell.
+    InputError, which names the column or option `where`: something else."""
     if _is_empty(cell):
         return None
     found = _HOURS.fullmatch(cell.strip())
-    if found is None:
-        raise CellError(f"{TIME} {shown(cell)} is not written as '2-4h'")
-    unit = 60 if found[3].lower().startswith("m") else 1
-    low, high = (round(float(end) / unit, 3) for end in (found[1], found[2] or found[1]))
+    low = high = 0.0
+    if found is not None:
+        unit = 60 if (found[3] or "h").lower().startswith("m") else 1
+        low, high = (round(float(end) / unit, 3) for end in (found[1], found[2] or found[1]))
     if not 0 < low <= high:
-        raise CellError(f"{TIME} '{cell}' does not go from a smaller number to a larger one")
+        raise InputError(f"{where} {shown(cell)}: write it as 3h, 2-4h or 30min")
     return low, high
 
 
-def read_priority(cell: str) -> tuple[Priority | None, bool]:
-    """The priority, and whether it carries a star; None for an empty cell."""
+def read_priority(cell: str, where: str = PRIORITY) -> tuple[Priority | None, bool]:
+    """The priority, and whether it carries a star; None for an empty cell. InputError, which names the column or option
+    `where`: another word."""
     starred = STAR in cell
     word = cell.replace(STAR, "").replace("\ufe0f", "").strip()
     if _is_empty(word):
         return None, starred
     if word.lower() not in PRIORITIES:
-        raise CellError(f"{PRIORITY} '{cell}' is none of HIGH, MEDIUM, LOW")
+        raise unknown_value("priority", word, PRIORITIES, where=where)
     return PRIORITIES[word.lower()], starred
 
 
@@ -197,12 +196,12 @@ def _read_table(
         cells = split_row(text)
         try:
             if len(cells) != len(headings):
-                raise CellError(f"{len(cells)} cells under {len(headings)} headings")
+                raise InputError(f"{len(cells)} cells under {len(headings)} headings")
             spec, status = _read_row(dict(zip(headings, cells, strict=True)), section, purpose, known)
             if spec.id in [row.spec.id for row in document.rows]:
-                raise CellError(f"the row id '{spec.id}' stands in the document twice")
+                raise InputError(f"the row id '{spec.id}' stands in the document twice")
             document.rows.append(ReadRow(line, spec, status))
-        except CellError as error:
+        except InputError as error:
             document.not_understood.append(NotUnderstood(line, text.strip(), str(error)))
 
 
@@ -217,7 +216,7 @@ def _read_row(
 ) -> tuple[ExperimentSpec, str]:
     title = cells[EXPERIMENT].strip()
     if not plain(title):
-        raise CellError("the row has no title")
+        raise InputError("the row has no title")
     column = next((heading for heading in cells if heading not in KNOWN_COLUMNS), MIDDLE)
     what = cells.get(column, "")
     vram, or_more = read_vram(cells.get(VRAM, ""))
@@ -247,29 +246,26 @@ def _read_row(
         "wish": wish.model_dump(),
         **_details(title, what, column),
     }
-    try:
-        return parse_spec(values, "the row"), "new"
-    except InputError as error:
-        raise CellError(str(error)) from error
+    return parse_spec(values, "the row"), "new"
 
 
 def _details(title: str, what: str, column: str) -> dict[str, Any]:
-    """Fields of a new row, from its title and its middle column; a CellError where no model is named, or the middle
+    """Fields of a new row, from its title and its middle column; InputError where no model is named, or the middle
     column says something that no field holds."""
     words = f"{title} {what}".casefold()
     name = next((name or match[0] for rule, name in ENCODERS if (match := rule.search(words))), None)
     if name is None:
-        raise CellError("names no model: write SimpleCNN, ValidatedDelta, HyenaDNA-small, -medium or -large")
+        raise InputError("names no model: write SimpleCNN, ValidatedDelta, HyenaDNA-small, -medium or -large")
     details: dict[str, Any] = {"encoder": {"name": name}}
     if "quantile" in words:
         details["head"] = {"name": "quantile"}
     amount = re.search(r"(\d[\d,]*)", what)
     if amount and len(amount[1]) > 20:
-        raise CellError(f"{column} {shown(what)} holds no number of fewer than 20 digits")
+        raise InputError(f"{column} {shown(what)} holds no number of fewer than 20 digits")
     size = int(amount[1].replace(",", "")) if amount else 0
     kind = column.casefold()
     if kind in ("samples", "context", "folds") and not size:
-        raise CellError(f"{column} '{what}' holds no number")
+        raise InputError(f"{column} '{what}' holds no number")
     if kind == "samples":
         details["data"] = {"rows": size, "labelled_only": True}
     elif kind == "context":
@@ -278,7 +274,8 @@ def _details(title: str, what: str, column: str) -> dict[str, Any]:
     elif kind == "folds":
         details["split"] = {"name": "gene", "folds": size}
     elif kind in ("task", "components"):
-        raise CellError(f"a new row with {column} '{what}' needs its head, target or members by name: write it in YAML")
+        needed = "its head, target or members by name: write it in YAML"
+        raise InputError(f"a new row with {column} '{what}' needs {needed}")
     return details
 
 
