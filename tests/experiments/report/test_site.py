@@ -270,7 +270,8 @@ def test_a_run_s_page_shows_its_evidence(workspace, built):
         "no effect 4 1,050",
     ):
         assert words in page.text, words
-    for plot in ("AUPRC by region", "AUROC by region", "Reliability", "Precision by recall", "ROC curves"):
+    for plot in ("AUPRC by region", "AUROC by region", "Reliability", "Precision by recall", "ROC curves",
+                 "Is the strongest change at the right place?", "Is the kind of effect right?"):  # fmt: skip
         assert plot in page.plots, plot
     assert any(name.startswith("Training curves; lowest validation loss") for name in page.plots)
     assert any(name.startswith("base own_site: ρ = ") for name in page.plots)

@@ -215,12 +215,17 @@ def _resting_on_few(peaks: Sequence[Record]) -> str:
 
 def _crossed(found: Sequence[Record], key: str, title: str, heading: Callable[[object], str]) -> Table:
     """A row a scorer, a column a value of `key`."""
-    by_scorer: dict[str, dict[Any, Record]] = {}
-    for record in found:
-        by_scorer.setdefault(record["scorer"], {})[record[key]] = record
-    values = list(dict.fromkeys(record[key] for record in found))
-    rows = [[scorer, *(estimate(mine.get(value)) for value in values)] for scorer, mine in by_scorer.items()]
+    values, mine = crossed(found, key)
+    rows = [[scorer, *(estimate(cells.get(value)) for value in values)] for scorer, cells in mine.items()]
     return Table(("scorer", *map(heading, values)), rows, title=title)
+
+
+def crossed(records: Sequence[Record], key: str) -> tuple[list[Any], dict[str, dict[Any, Record]]]:
+    """The values of `key`, in the order found, and for each scorer its record at each of them."""
+    found: dict[str, dict[Any, Record]] = {}
+    for record in records:
+        found.setdefault(record["scorer"], {})[record[key]] = record
+    return list(dict.fromkeys(record[key] for record in records)), found
 
 
 def _macro_f1(record: Record) -> Record:

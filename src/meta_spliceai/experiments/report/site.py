@@ -251,7 +251,7 @@ def _render_run(
         no_curves=ranking.reason if found else "", notes=_notes(run), account=views.account_of(run.data),
         strata=views.strata_plots(evidence),
         too_small=[record for record in records(evidence, "strata") if not record.get("scorer")],
-        observed=records(evidence, "peaks"), tables=evidence_tables(evidence),
+        observed=views.observed_plots(evidence, run.row), tables=evidence_tables(evidence),
         missing=views.without_number(evidence), meanings=MEANINGS,
         ceiling=records(evidence, "ceiling"), reasons=evidence.get("reasons") or {}, folds=run.info.get("folds") or [],
         task=json.dumps(run.info["task_metrics"], indent=1) if run.info.get("task_metrics") else "",

@@ -13,9 +13,10 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line
-from meta_spliceai.experiments.board.shown import dollars, estimate, memory, number, records
+from meta_spliceai.experiments.board.shown import crossed, dollars, estimate, memory, number, records
 from meta_spliceai.experiments.report import plots
 from meta_spliceai.experiments.report.plots import Plot
+from meta_spliceai.experiments.store.ledger import ITSELF, NEARER_SITE, NO_CHANGE
 from meta_spliceai.experiments.store.run_record import RunRecord, rows_of_test
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, plan_resamples, rank_scores
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, binary_labels
@@ -343,12 +344,48 @@ def strata_plots(evidence: Record) -> list[tuple[str, list[Plot]]]:
     return found
 
 
+def observed_plots(evidence: Record, learned: str) -> list[Plot]:
+    """A run against observed splice sites: position of the strongest change, peaks, kinds of effect."""
+
+    def kind(scorer: str) -> str:
+        return "baseline" if scorer in (ITSELF, NEARER_SITE, NO_CHANGE) else "learned" if scorer == learned else "base"
+
+    def counted(record: Record) -> str:
+        if isinstance(record.get("hits"), int | float) and isinstance(record.get("of"), int | float):
+            return f"{record['hits']:,.0f} of {record['of']:,.0f}"
+        silent = record.get("n_without_prediction")
+        return f"{silent:,} without a prediction" if silent else ""
+
+    def block(found: Sequence[Record], name: str, key: str, measure: str, heading: Callable[[Any], str]) -> Plot | None:
+        values, by_scorer = crossed(found, key)
+        rows = []
+        for value in values:
+            for scorer, mine in by_scorer.items():
+                if value in mine:
+                    said = {"scorer": scorer, "kind": kind(scorer), "block": heading(value)}
+                    rows.append({**mine[value], **said, "more": counted(mine[value])})
+        return plots.blocks(name, rows, "block", measure)
+
+    hits, peaks = records(evidence, "localisation"), records(evidence, "peaks")
+    kinds = [one for one in _scores_of_kinds(evidence) if one["metric"] != "accuracy"]
+    where, appear = "Is the strongest change at the right place?", "Do sites appear and vanish where they were seen to?"
+    return drawn_of(
+        block(hits, where, "tolerance", "hit rate", lambda near: f"±{near} nt"),
+        block(peaks, appear, "metric", "share", lambda metric: str(metric).replace("_", " ")),
+        block(kinds, "Is the kind of effect right?", "metric", "F1", lambda one: str(one).removeprefix("F1 of ")),
+    )
+
+
+def _scores_of_kinds(evidence: Record) -> list[dict[str, Any]]:
+    return [
+        {**one, "scorer": record["scorer"]} for record in records(evidence, "effect_types") for one in record["metrics"]
+    ]
+
+
 def without_number(evidence: Record) -> list[str]:
     """What of the evidence is undefined, and why."""
     named = ("within_position", "gain_over_position", "peaks", "localisation")
-    found = [record for name in named for record in records(evidence, name)]
-    for kinds in records(evidence, "effect_types"):
-        found += [{**one, "scorer": kinds["scorer"]} for one in kinds["metrics"]]
+    found = [record for name in named for record in records(evidence, name)] + _scores_of_kinds(evidence)
     lines = []
     for record in (one for one in found if one.get("reason")):
         metric = str(record.get("metric", record.get("tolerance", ""))).replace("_", " ")
