@@ -78,10 +78,10 @@ CONSIDERED = {
 }
 """What was evaluated as the predictors were, and is not shipped; WHY_NOT says why."""
 WHY_NOT = (
-    "Not shipped is what was evaluated in the same way and left: OpenSpliceAI's networks beside the others do not lower "
-    "fusion-open's log loss. Scores 200 bases to either side in place of 50 lower everyone's a little, but MaPSy's "
-    "variants are then mostly ordered worse, and `fusion` no longer holds all of its bars; all predictors stay with the "
-    "distance that `score` has, so that they share its scores."
+    "Not shipped is what was evaluated in the same way and left: OpenSpliceAI's networks beside the others do not "
+    "lower fusion-open's log loss. Scores 200 bases to either side in place of 50 lower everyone's a little, but "
+    "MaPSy's variants are then mostly ordered worse, and `fusion` no longer holds all of its bars; all predictors stay "
+    "with the distance that `score` has, so that they share its scores."
 )
 WIDE = 200
 """Bases to either side of what is considered `within 200 bases`."""
@@ -497,7 +497,8 @@ def summary(results: dict[str, Any]) -> list[str]:
         lines += [
             f"| {name}{shipped} | {', '.join(found['networks'])} | {' | '.join(cells)} | {error} | {held} of 10 |"
         ]
-    lines += ["", WHY_NOT, "", "AUPRC of each network's max abs Δ alone:", "", f"| network | {' | '.join(['pooled', *SOURCES])} |",
+    lines += ["", WHY_NOT, ""]
+    lines += ["AUPRC of each network's max abs Δ alone:", "", f"| network | {' | '.join(['pooled', *SOURCES])} |",
               f"| --- |{' --- |' * (len(SOURCES) + 1)}"]  # fmt: skip
     for name, reached in results["networks"].items():
         lines += [f"| {name} | {' | '.join(f'{auprc:.3f}' for auprc in reached.values())} |"]
