@@ -221,7 +221,6 @@ def train(predictor: Predictor, windows: int, device: torch.device, config: Trai
             config,
             Path(folder) / "run",
             str(device),
-            progress=False,
             cache=Path(folder) / "cache",
         )
         return report, time.perf_counter() - started

@@ -50,7 +50,6 @@ class ToyTask:
             folder,
             "cpu",
             resume=resume,
-            progress=False,
         )
 
 

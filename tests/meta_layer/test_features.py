@@ -72,7 +72,6 @@ def test_what_was_computed_and_what_was_found_is_said(toy_task: ToyTask, tmp_pat
             TrainingConfig(epochs=1),
             tmp_path / name,
             "cpu",
-            progress=False,
             cache=tmp_path / "cache",
         ).features
         for name in ("first", "second")
@@ -143,7 +142,6 @@ def test_training_on_kept_features_equals_training_through_the_encoder(
             config,
             tmp_path / way,
             "cpu",
-            progress=False,
             cache=tmp_path / "cache",
         )
         predictions[way] = predict(model, toy_task.windows, "cpu", cache=tmp_path / "cache")
@@ -163,7 +161,6 @@ def test_checkpoints_of_a_frozen_model_hold_only_what_is_trained(toy_task: ToyTa
         TrainingConfig(epochs=1),
         tmp_path / "run",
         "cpu",
-        progress=False,
         cache=tmp_path / "cache",
     )
     sizes = {p.name: p.stat().st_size for p in (tmp_path / "run").iterdir()}

@@ -192,7 +192,6 @@ def test_rows_that_do_not_fit_are_refused(toy_task: ToyTask, tmp_path: Path) -> 
             CONFIG,
             tmp_path,
             "cpu",
-            progress=False,
         )
 
     with pytest.raises(InputError, match="the validation part is empty"):
@@ -352,9 +351,7 @@ def test_it_does_not_matter_in_which_mode_the_predictor_comes_or_whether_its_fea
         rows = (toy_task.train[:24], toy_task.validation[:8])
         config = CONFIG.model_copy(update={"epochs": 2})
         place = tmp_path / str(number)
-        report = fit(
-            predictor, toy_task.windows, toy_task.targets, *rows, config, place, "cpu", progress=False, cache=cache
-        )
+        report = fit(predictor, toy_task.windows, toy_task.targets, *rows, config, place, "cpu", cache=cache)
         losses.append(report.curves["train_loss"].tolist())
     assert losses[0] == losses[1] == losses[2]
 

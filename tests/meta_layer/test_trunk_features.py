@@ -239,7 +239,7 @@ def test_256_variants_are_memorised(windows: TrunkWindows, table: pd.DataFrame, 
     config = TrainingConfig(epochs=50, batch_size=64, patience=0, learning_rate=LEARNING_RATE)
     # Validated on the same variants again, so that the best epoch is the one that knows them best.
     rows = np.arange(2 * ROWS)
-    fit(predictor, twice, targets, rows[:ROWS], rows[ROWS:], config, tmp_path, "cpu", progress=False)
+    fit(predictor, twice, targets, rows[:ROWS], rows[ROWS:], config, tmp_path, "cpu")
     assert roc_auc_score(wanted[:ROWS], predict(predictor, windows, "cpu")[:, 0]) >= 0.99
 
 

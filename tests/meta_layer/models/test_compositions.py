@@ -51,7 +51,7 @@ def test_every_encoder_goes_with_every_head(encoder: str, head: str, tmp_path: P
     predictor = ComposedPredictor(encoder, head, WINDOW, 3, SMALL[encoder]).eval()
     prediction = predictor(*pair())
     assert prediction.shape == (4, predictor.head.outputs)
-    loss = predictor.loss(prediction, torch.zeros(4, predictor.head.labels), TrainingConfig())
+    loss = predictor.head.loss(prediction, torch.zeros(4, predictor.head.labels), TrainingConfig())
     loss.backward()
     assert torch.isfinite(loss)
     assert predictor.head.task in TARGETS
@@ -243,7 +243,7 @@ def test_every_composition_trains_in_bfloat16_close_to_float32(encoder: str, hea
     exact = predictor(*pair())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = predictor(*pair())
-        loss = predictor.loss(mixed.float(), torch.zeros(4, predictor.head.labels), TrainingConfig())
+        loss = predictor.head.loss(mixed.float(), torch.zeros(4, predictor.head.labels), TrainingConfig())
     loss.backward()
     assert torch.allclose(mixed.float(), exact, atol=0.05 * exact.abs().max().item() + 1e-3)
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in predictor.parameters())

@@ -209,7 +209,6 @@ def frozen_features(
     folder: Path,
     write: bool = True,
     batch_size: int = 16,
-    progress: Callable[[int, int], None] | None = None,
 ) -> FeatureData | None:
     """The frozen encoder's features of all windows, from the cache (`folder`) as far as they are there.
 
@@ -229,7 +228,7 @@ def frozen_features(
     name.update(np.ascontiguousarray(sequences).tobytes())
     store = FeatureStore(folder / name.hexdigest(), len(sequences), int(encoder.positions), int(encoder.channels))
     device = data.ref.device
-    computed = store.fill(lambda rows: _encode(predictor, sequences[rows], device, batch_size), write, progress)
+    computed = store.fill(lambda rows: _encode(predictor, sequences[rows], device, batch_size), write)
     if computed is None:
         return None
     kept = near(torch.from_numpy(store.read()), device)

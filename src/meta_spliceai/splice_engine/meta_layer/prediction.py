@@ -42,7 +42,6 @@ from meta_spliceai.splice_engine.meta_layer.models.composition import BaseTrunk
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import WeightedEnsemble
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
-from meta_spliceai.splice_engine.meta_layer.trainer import counting_bar
 from meta_spliceai.splice_engine.variants.table import Windows
 
 EMBEDDINGS = "embeddings"
@@ -55,7 +54,6 @@ def model_inputs(
     device: torch.device,
     cache: Path,
     write: bool,
-    progress: bool,
     margin: int = 0,
 ) -> WindowData | FeatureData:
     """The windows on the device, or a frozen encoder's features of them."""
@@ -65,10 +63,7 @@ def model_inputs(
     data = WindowData.on_device(windows, device, margin)
     if not isinstance(predictor, Predictor) or not predictor.encoder_frozen:
         return data
-    if not progress or not write:
-        return frozen_features(predictor, data, cache, write) or data
-    with counting_bar("Features of the frozen encoder", "sequences") as count:
-        return frozen_features(predictor, data, cache, write, progress=count) or data
+    return frozen_features(predictor, data, cache, write) or data
 
 
 def predict(
@@ -88,7 +83,7 @@ def predict(
     place, kept = choose_device(device), cache or cache_dir() / EMBEDDINGS
     if not len(windows.ref):
         raise InputError("there are no windows to predict on")
-    data = model_inputs(predictor, windows, place, kept, write=False, progress=False)
+    data = model_inputs(predictor, windows, place, kept, write=False)
     predictor.to(place).eval()
     forward = predictor.compare if isinstance(predictor, Predictor) and data.encoded else predictor
     batches = IndexBatches(np.arange(len(windows.ref)), rows_at_a_time(batch_size, predictor.window), place)

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -51,7 +51,6 @@ from meta_spliceai.splice_engine.meta_layer.trainer import (
     precision_of,
     set_trained,
     trained_state,
-    training_bar,
 )
 
 MOST_VERSIONS = 64
@@ -243,7 +242,7 @@ def try_step(
     plain = config.model_copy(update={"compile": "none", "batch_size": batch_size})
     with _out_of_memory_explained(place, plain, predictor.window):
         kept = cache or cache_dir() / EMBEDDINGS
-        data = model_inputs(predictor, windows, place, kept, write=False, progress=False, margin=config.window_shift)
+        data = model_inputs(predictor, windows, place, kept, write=False, margin=config.window_shift)
         labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(place)
         rows = np.asarray(train_idx[:batch_size], np.int64)
         trainer = Trainer(predictor, data, labels, rows, plain, steps=1)
@@ -255,12 +254,12 @@ class FitOptions(TypedDict, total=False):
 
     Attributes:
         resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.
-        progress: draw a bar if standard output is a terminal (the default); or a callback.
+        progress: called now and then with how far training is, and after each epoch.
         cache: folder for the features of a frozen encoder, which are computed once (default: in the user's cache).
     """
 
     resume: bool
-    progress: bool | Callback
+    progress: Callback
     cache: Path | None
 
 
@@ -290,7 +289,7 @@ def fit(
         RunError: the loss is no longer a number; out of memory; a checkpoint of another run; no CUDA device.
         KeyboardInterrupt: the user stopped it; the last whole epoch can be resumed.
     """
-    place, progress = choose_device(device), options.get("progress", True)
+    place = choose_device(device)
     _check_compiler(config.compile, place)
     train_rows, val_rows = _checked_rows(targets, train_idx, val_idx, len(windows.ref))
     folder = Path(directory)
@@ -298,15 +297,13 @@ def fit(
     reset_peak(place)
     check_shift(predictor, windows, config)
     started, cache = time.perf_counter(), options.get("cache") or cache_dir() / EMBEDDINGS
-    drawn = progress is True
-    data = model_inputs(predictor, windows, place, cache, write=True, progress=drawn, margin=config.window_shift)
+    data = model_inputs(predictor, windows, place, cache, write=True, margin=config.window_shift)
     features = None
     if isinstance(data, FeatureData) and not isinstance(data, TrunkData):  # which was computed with the base scores
         features = FeatureWork(len(data.store), data.computed, time.perf_counter() - started)
     labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(place)
     identity = _identity(predictor, data, targets, [train_rows, val_rows], config)
     with (
-        ExitStack() as stack,
         _out_of_memory_explained(place, config, predictor.window),
         torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
         _compiling(config.compile),
@@ -318,9 +315,6 @@ def fit(
         steps = -(-len(batches) // config.accumulate) * config.epochs
         trainer = Trainer(predictor, data, labels, train_rows, config, steps)
         resumed_from = trainer.resume(folder / LAST, identity) if options.get("resume") else None
-        callback = progress if callable(progress) else None
-        if drawn:
-            callback = stack.enter_context(training_bar(type(predictor).__name__))
         rows_at_once = validation_rows(config.batch_size, predictor.window)
 
         def keep(best: bool) -> None:
@@ -329,7 +323,7 @@ def fit(
                 write_best(predictor, trainer.trained, folder)
             write_last({"identity": identity, **trainer.state()}, folder / LAST)
 
-        trainer.run(batches, IndexBatches(val_rows, rows_at_once, place), keep, callback)
+        trainer.run(batches, IndexBatches(val_rows, rows_at_once, place), keep, options.get("progress"))
     set_trained(predictor, config, None)
     load_best(predictor, trainer.trained, folder)
     predictor.eval()

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.models.heads import Head
-from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -108,15 +107,6 @@ class Predictor(nn.Module):
         """A pre-trained encoder's parameters by layer, from the last to the first; empty if there is none."""
         layers = getattr(self.encoder, "layers_from_last", None)
         return [] if layers is None else layers()
-
-    def loss(
-        self,
-        prediction: Float[Tensor, "batch outputs"],
-        labels: Float[Tensor, "batch labels"],
-        config: TrainingConfig,
-        weights: Float[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, ""]:
-        return self.head.loss(prediction, labels, config, weights)
 
     def columns(self, predictions: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
         """What the numbers of `predict` mean, by name (see the head): `score` and `signed` among them where the task
