@@ -211,6 +211,7 @@ def train(predictor: Predictor, windows: int, device: torch.device, config: Trai
     labels = rng.normal(scale=0.2, size=(len(ref), 3)).astype(np.float32)
     targets = Targets(labels, np.ones(len(ref), bool), Coverage(len(ref)))
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["META_SPLICEAI_CACHE"] = str(Path(folder) / "cache")  # features are computed each time
         started = time.perf_counter()
         report = fit(
             predictor,
@@ -221,7 +222,6 @@ def train(predictor: Predictor, windows: int, device: torch.device, config: Trai
             config,
             Path(folder) / "run",
             str(device),
-            cache=Path(folder) / "cache",
         )
         return report, time.perf_counter() - started
 

@@ -74,7 +74,7 @@ def made(
     changed[every, D - into, ACCEPTOR] -= seen.astype(np.float32)
     changed[every, rng.integers(0, 2 * D + 1, rows), DONOR] += rng.choice([0, 0.3], rows).astype(np.float32)
     scores = BaseScores(probabilities, np.clip(changed, 0, 1), D, name, "0")
-    return as_variant_table(frame, "toy"), scores, Windows(ref, alt, np.full(rows, 21))
+    return as_variant_table(frame, "toy"), scores, Windows(ref, alt)
 
 
 @pytest.fixture(scope="module")

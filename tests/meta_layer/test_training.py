@@ -341,17 +341,18 @@ def test_large_gradients_are_clipped_to_the_norm_asked_for(toy_task: ToyTask, tm
 
 
 def test_it_does_not_matter_in_which_mode_the_predictor_comes_or_whether_its_features_were_kept(
-    toy_task: ToyTask, tmp_path: Path
+    toy_task: ToyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"hidden_dim": 8, "weights": "scratch", "read_radius": 6}
-    cache, losses = tmp_path / "cache", []
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
+    losses = []
     for number, kept in enumerate(("computed", "found", "evaluation")):
         predictor = ComposedPredictor("hyenadna-tiny-1k", "delta", WINDOW, 0, settings, {"dropout": 0.5})
         predictor.train(kept != "evaluation")
         rows = (toy_task.train[:24], toy_task.validation[:8])
         config = CONFIG.model_copy(update={"epochs": 2})
         place = tmp_path / str(number)
-        report = fit(predictor, toy_task.windows, toy_task.targets, *rows, config, place, "cpu", cache=cache)
+        report = fit(predictor, toy_task.windows, toy_task.targets, *rows, config, place, "cpu")
         losses.append(report.curves["train_loss"].tolist())
     assert losses[0] == losses[1] == losses[2]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +28,7 @@ from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import TARGETS
+from meta_spliceai.splice_engine.variants.table import Windows
 
 WINDOW = 31
 SMALL = {
@@ -156,17 +156,14 @@ def test_a_weighted_ensemble_is_its_members_mean_at_their_own_windows(tmp_path: 
     assert "member-0: ValidatedDeltaPredictor, 41 bases, weight 0.75" in card
 
 
-def test_an_ensemble_predicts_on_codes_as_its_members_do(tmp_path: Path) -> None:
+def test_an_ensemble_predicts_on_codes_as_its_members_do() -> None:
     wide = ComposedPredictor("hyenadna-tiny-1k", "delta", 41, 0, SMALL["hyenadna-tiny-1k"])
     narrow = SimpleCNNDeltaPredictor(window=21, hidden_dim=8, layers=2)
     codes = torch.randint(0, 4, (2, 5, 41), generator=torch.Generator().manual_seed(1), dtype=torch.uint8).numpy()
-    predictions = predict(
-        WeightedEnsemble([wide, narrow], [0.4, 0.6]), SimpleNamespace(ref=codes[0], alt=codes[1]), "cpu"
-    )
-    middle = SimpleNamespace(ref=codes[0][:, 10:31], alt=codes[1][:, 10:31])
-    cache = tmp_path / "cache"
+    predictions = predict(WeightedEnsemble([wide, narrow], [0.4, 0.6]), Windows(codes[0], codes[1]), "cpu")
+    middle = Windows(codes[0][:, 10:31], codes[1][:, 10:31])
     apart = [
-        predict(wide, SimpleNamespace(ref=codes[0], alt=codes[1]), "cpu", cache=cache),
+        predict(wide, Windows(codes[0], codes[1]), "cpu"),
         predict(narrow, middle, "cpu"),
     ]
     assert predictions == pytest.approx(0.4 * apart[0] + 0.6 * apart[1], abs=1e-6)

@@ -101,8 +101,7 @@ def _baselines(spec: ExperimentSpec, prepared: Prepared, computed: list[str], no
     settings: dict[str, Any] = {"annotation": prepared.loaded.annotation, "negatives": spec.negatives}
 
     def with_windows(rows: Rows) -> tuple[pd.DataFrame, Windows]:
-        cut = Windows(windows.ref[rows], windows.alt[rows], windows.real_bases[rows])
-        return table.iloc[rows].reset_index(drop=True), cut
+        return table.iloc[rows].reset_index(drop=True), Windows(windows.ref[rows], windows.alt[rows])
 
     def position(train: Rows, rows: Rows) -> Scores:
         return position_only(table.iloc[train], table.iloc[rows], spec.seed, **settings)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.base_layer.network import one_hot
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.variants.table import Windows
 
 PREDICTED_AT_ONCE = 256
 """Variants that a trained model predicts at a time."""
@@ -55,17 +56,6 @@ def validation_rows(batch_size: int, window: int) -> int:
     return max(batch_size, rows_at_a_time(VALIDATION_BATCHES * batch_size, window))
 
 
-@runtime_checkable
-class WindowPair(Protocol):
-    """Codes of reference and alternative windows in transcript orientation, the variant in the middle."""
-
-    @property
-    def ref(self) -> UInt8[np.ndarray, "n length"]: ...
-
-    @property
-    def alt(self) -> UInt8[np.ndarray, "n length"]: ...
-
-
 @dataclass(frozen=True)
 class WindowData:
     """All windows of a table on one device: one byte a base, both alleles, the variant in the middle. `margin`: bases
@@ -77,7 +67,7 @@ class WindowData:
     encoded = False
 
     @classmethod
-    def on_device(cls, windows: WindowPair, device: torch.device, margin: int = 0) -> WindowData:
+    def on_device(cls, windows: Windows, device: torch.device, margin: int = 0) -> WindowData:
         """Copy the codes to the device once; InputError for shapes that differ, or anything else than codes 0 to 4."""
         ref, alt = np.ascontiguousarray(windows.ref), np.ascontiguousarray(windows.alt)
         if ref.shape != alt.shape or ref.ndim != 2:
@@ -107,7 +97,7 @@ class WindowData:
         return joined.hexdigest()
 
 
-def check_shift(predictor: Predictor, windows: WindowPair, config: TrainingConfig) -> None:
+def check_shift(predictor: Predictor, windows: Windows, config: TrainingConfig) -> None:
     """InputError where these windows cannot be moved as the settings ask."""
     most = config.window_shift
     if not most:

@@ -23,13 +23,12 @@ from safetensors.torch import load, save
 from torch import nn
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
-from meta_spliceai.files import atomic_write, cache_dir
+from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.features import (
     FeatureData,
     IndexBatches,
     OutOfMemory,
     WindowData,
-    WindowPair,
     check_shift,
     choose_device,
     is_out_of_memory,
@@ -38,7 +37,7 @@ from meta_spliceai.splice_engine.meta_layer.features import (
     validation_rows,
 )
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, TrunkData, model_inputs
+from meta_spliceai.splice_engine.meta_layer.prediction import TrunkData, model_inputs
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.trainer import (
@@ -52,6 +51,7 @@ from meta_spliceai.splice_engine.meta_layer.trainer import (
     set_trained,
     trained_state,
 )
+from meta_spliceai.splice_engine.variants.table import Windows
 
 MOST_VERSIONS = 64
 """Versions that are compiled of one function before PyTorch gives up: batch sizes times layers that unfreeze."""
@@ -228,21 +228,19 @@ def _out_of_memory_explained(device: torch.device, config: TrainingConfig, windo
 
 def try_step(
     predictor: Predictor,
-    windows: WindowPair,
+    windows: Windows,
     targets: Targets,
     train_idx: TrainRows,
     config: TrainingConfig,
     device: str,
     batch_size: int,
-    cache: Path | None = None,
 ) -> None:
     """One training step of `batch_size` rows, forward, backward and optimiser, to see whether it fits (OutOfMemory
     where it does not); it spoils the predictor. The other arguments are those of `fit`."""
     place = choose_device(device)
     plain = config.model_copy(update={"compile": "none", "batch_size": batch_size})
     with _out_of_memory_explained(place, plain, predictor.window):
-        kept = cache or cache_dir() / EMBEDDINGS
-        data = model_inputs(predictor, windows, place, kept, write=False, margin=config.window_shift)
+        data = model_inputs(predictor, windows, place, write=False, margin=config.window_shift)
         labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(place)
         rows = np.asarray(train_idx[:batch_size], np.int64)
         trainer = Trainer(predictor, data, labels, rows, plain, steps=1)
@@ -255,17 +253,15 @@ class FitOptions(TypedDict, total=False):
     Attributes:
         resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.
         progress: called now and then with how far training is, and after each epoch.
-        cache: folder for the features of a frozen encoder, which are computed once (default: in the user's cache).
     """
 
     resume: bool
     progress: Callback
-    cache: Path | None
 
 
 def fit(
     predictor: Predictor,
-    windows: WindowPair,
+    windows: Windows,
     targets: Targets,
     train_idx: TrainRows,
     val_idx: Int[np.ndarray, " v"],
@@ -296,8 +292,8 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     reset_peak(place)
     check_shift(predictor, windows, config)
-    started, cache = time.perf_counter(), options.get("cache") or cache_dir() / EMBEDDINGS
-    data = model_inputs(predictor, windows, place, cache, write=True, margin=config.window_shift)
+    started = time.perf_counter()
+    data = model_inputs(predictor, windows, place, write=True, margin=config.window_shift)
     features = None
     if isinstance(data, FeatureData) and not isinstance(data, TrunkData):  # which was computed with the base scores
         features = FeatureWork(len(data.store), data.computed, time.perf_counter() - started)
