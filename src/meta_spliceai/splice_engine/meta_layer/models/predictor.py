@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.base_layer.families import load_state
 from meta_spliceai.splice_engine.meta_layer.models.heads import Head
 
 WEIGHTS_FILE = "model.safetensors"
@@ -163,7 +164,11 @@ class Predictor(nn.Module):
         except (InputError, TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             # Whatever a constructor says of numbers and words that no saved predictor has.
             raise IntegrityError(f"{path} does not describe a {name} ({str(error).splitlines()[0]})") from error
-        _fill(predictor, folder / WEIGHTS_FILE, name)
+        try:
+            tensors = load((folder / WEIGHTS_FILE).read_bytes())
+        except SafetensorError as error:
+            raise IntegrityError(f"{folder / WEIGHTS_FILE} cannot be read as weights ({error})") from error
+        load_state(predictor, tensors, str(folder / WEIGHTS_FILE))
         predictor.weights = saved["weights"]
         return predictor.eval()
 
@@ -202,22 +207,6 @@ def read_config(folder: Path, fields: dict[str, type]) -> dict[str, Any]:
                 f"{path} is not a saved predictor's config: {field} is {saved.get(field)!r}, not a {kind.__name__}"
             )
     return saved
-
-
-def _fill(predictor: Predictor, path: Path, name: str) -> None:
-    """Read all weights from a file; every one must be there, in its shape, and a number."""
-    try:
-        tensors = load(path.read_bytes())
-        strange = next((key for key, tensor in tensors.items() if not tensor.is_floating_point()), None)
-        if strange is not None:
-            raise IntegrityError(f"{path}: {strange} holds {tensors[strange].dtype}, not floating point numbers")
-        predictor.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError) as error:
-        words = "; ".join(line.strip() for line in str(error).splitlines())
-        raise IntegrityError(f"{path} does not hold the weights of this {name} ({words[:200]})") from error
-    broken = next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None)
-    if broken is not None:
-        raise IntegrityError(f"{path}: {broken} holds numbers that are not finite; the weights are spoiled")
 
 
 def model_card(
