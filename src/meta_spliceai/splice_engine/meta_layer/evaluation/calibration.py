@@ -17,7 +17,12 @@ from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
 from meta_spliceai.errors import InputError, IntegrityError, unknown_value
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import plan_resamples, with_interval
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
+    Counts,
+    Replicates,
+    bootstrap_table,
+    plan_resamples,
+)
 
 Method = Literal["temperature", "isotonic"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -148,8 +153,8 @@ def evaluate_calibration(
 
     parts = [sums(values) for values in (np.ones_like(p), p, truth, (p - truth) ** 2)]
 
-    def at(counts: Float[np.ndarray, "resamples groups"]) -> dict[str, Float[np.ndarray, " resamples"]]:
-        n, predicted, observed, squared = (counts @ part for part in parts)
+    def at(counts: Counts) -> dict[str, Replicates]:
+        n, predicted, observed, squared = (counts.astype(np.float64) @ part for part in parts)
         rows = n.sum(axis=1)
         share = observed.sum(axis=1) / rows
         chance = share * (1 - share)
@@ -159,12 +164,7 @@ def evaluate_calibration(
         error = np.abs(predicted - observed).sum(axis=1) / rows
         return {"brier": brier, "brier_of_prevalence": chance, "brier_skill": skill, "calibration_error": error}
 
-    drawn = at(plan.counts.astype(np.float64))
-    rows = []
-    for metric, value in at(np.ones((1, plan.n_groups))).items():
-        bounded = with_interval(value[0], drawn[metric], plan.n_groups, "a class not drawn", "one class only")
-        rows.append({"metric": metric, **bounded})
-    return pd.DataFrame(rows).set_index("metric")
+    return bootstrap_table(plan, at, "a class not drawn", "one class only")
 
 
 def _both_known(probability: Rows, y: Rows, where: str) -> tuple[Rows, Rows]:

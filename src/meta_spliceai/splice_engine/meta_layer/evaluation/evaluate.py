@@ -21,6 +21,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     RankedScores,
     ResamplingPlan,
     SortedOnce,
+    correlation,
     pearson_sums,
     plan_resamples,
     rank_correlation,
@@ -240,7 +241,7 @@ def _measure(
         for part in parts:
             name = part.scorer.name
             out |= {(name, metric): values for metric, values in part.ranked.at(counts, points).items()}
-            out |= {(name, f"pearson_{pair}"): sums.at(counts) for pair, sums in part.pearson.items()}
+            out |= {(name, f"pearson_{pair}"): correlation(sums, counts) for pair, sums in part.pearson.items()}
         # Ranks of the truth are made once for all scorers.
         for pair, (view, truth) in truths.items():
             weighed = weigh_ranks(truth.ranks(counts), np.take(counts, view.unit, axis=1))

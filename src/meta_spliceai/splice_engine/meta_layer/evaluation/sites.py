@@ -18,6 +18,10 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     NO_POINTS,
+    Counts,
+    Replicates,
+    bootstrap_table,
+    correlation,
     pearson_sums,
     plan_resamples,
     rank_correlation,
@@ -25,7 +29,6 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     share,
     sort_once,
     weigh_ranks,
-    with_interval,
 )
 
 
@@ -65,27 +68,22 @@ def evaluate_effect_types(
     cell = np.array([number[o] * k + number[p] for o, p in zip(observed, predicted, strict=True)])
     by_group = np.bincount(plan.unit * k * k + cell, minlength=plan.n_groups * k * k).reshape(plan.n_groups, k * k)
     counts = by_group.sum(axis=0).reshape(k, k)
-    whole = _scores(counts[None].astype(np.float64))
-    drawn = _scores((plan.counts.astype(np.float64) @ by_group).reshape(-1, k, k))
-    sizes = [counts.sum(), counts.sum(), *counts.sum(axis=1)]
-    rows = []
-    for place, name in enumerate(["macro F1", "accuracy", *(f"F1 of {kind}" for kind in kinds)]):
-        lacking, undefined = "kind neither observed nor predicted", "neither observed nor predicted"
-        bounded = with_interval(whole[place][0], drawn[place], plan.n_groups, lacking, undefined)
-        rows.append({"metric": name, **bounded, "n": int(sizes[place])})
+
+    def at(drawn: Counts) -> dict[str, Replicates]:
+        confusion = (drawn.astype(np.float64) @ by_group).reshape(-1, k, k)
+        true = np.einsum("rkk->rk", confusion)
+        touched = confusion.sum(axis=1) + confusion.sum(axis=2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            f1 = np.where(touched > 0, 2 * true / touched, np.nan)
+            present = (touched > 0).sum(axis=1)
+            macro = np.where(present > 0, np.nansum(f1, axis=1) / present, np.nan)
+            accuracy = true.sum(axis=1) / confusion.sum(axis=(1, 2))
+        return {"macro F1": macro, "accuracy": accuracy, **{f"F1 of {kind}": f1[:, i] for kind, i in number.items()}}
+
+    table = bootstrap_table(plan, at, "kind neither observed nor predicted", "neither observed nor predicted")
+    table["n"] = [counts.sum(), counts.sum(), *counts.sum(axis=1)]
     confusion = pd.DataFrame(counts, index=pd.Index(kinds, name="observed"), columns=pd.Index(kinds, name="predicted"))
-    return EffectTypes(confusion, pd.DataFrame(rows).set_index("metric"))
-
-
-def _scores(confusion: Float[np.ndarray, "resamples kinds kinds"]) -> list[Float[np.ndarray, " resamples"]]:
-    true = np.einsum("rkk->rk", confusion)
-    touched = confusion.sum(axis=1) + confusion.sum(axis=2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = np.where(touched > 0, 2 * true / touched, np.nan)
-        present = (touched > 0).sum(axis=1)
-        macro = np.where(present > 0, np.nansum(f1, axis=1) / present, np.nan)
-        accuracy = true.sum(axis=1) / confusion.sum(axis=(1, 2))
-    return [macro, accuracy, *f1.T]
+    return EffectTypes(confusion, table)
 
 
 TOLERANCES = (0, 1, 5)
@@ -275,8 +273,8 @@ def replicate_ceiling(
     # An altering effect is a negative one.
     ranked = rank_scores(calls[1], -one, plan.unit), rank_scores(calls[0], -two, plan.unit)
 
-    def at(counts: np.ndarray) -> dict[str, Float[np.ndarray, " resamples"]]:
-        r = sums.at(counts)
+    def at(counts: Counts) -> dict[str, Replicates]:
+        r = correlation(sums, counts)
         weights = counts[:, plan.unit]
         with np.errstate(invalid="ignore", divide="ignore"):
             reliability = 2 * r / (1 + r)
@@ -292,15 +290,8 @@ def replicate_ceiling(
             "kappa": _kappa(calls, weights),
         }
 
-    whole = at(plan.everything)
-    pieces = [at(counts) for counts in plan.chunks(CHUNK)]
-    rows = []
-    for metric, value in whole.items():
-        drawn = np.concatenate([piece[metric] for piece in pieces]) if pieces else np.empty(0)
-        undefined = "constant replicates, or a class without a variant"
-        bounded = with_interval(value[0], drawn, plan.n_groups, "constant, or a class not drawn", undefined)
-        rows.append({"metric": metric, **bounded, "n": len(one)})
-    return pd.DataFrame(rows).set_index("metric")
+    undefined = "constant replicates, or a class without a variant"
+    return bootstrap_table(plan, at, "constant, or a class not drawn", undefined, CHUNK).assign(n=len(one))
 
 
 def _kappa(
