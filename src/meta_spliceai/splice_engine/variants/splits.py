@@ -4,7 +4,6 @@ kept in a Parquet file that says so."""
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from meta_spliceai.errors import InputError, IntegrityError, unknown_value
-from meta_spliceai.files import atomic_write
+from meta_spliceai.files import whole_table
 from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.variants.families import genomic_places
@@ -36,6 +35,9 @@ UNITS = ("group", "site", "exon", "gene", "chromosome")
 
 SPLICEAI_HELD_OUT = ("1", "3", "5", "7", "9")
 """Chromosomes SpliceAI's family of networks was not trained on (Jaganathan 2019, 10.1016/j.cell.2018.12.015)."""
+
+BLOCK = 5
+"""Mutated sites that `position_block_split` keeps together."""
 
 HEADER = b"meta_spliceai.split"
 
@@ -243,9 +245,7 @@ def spliceai_clean_split(
     return chromosome_split(table, clean, seed, validation, families, name="spliceai-clean")
 
 
-def chromosome_folds(
-    table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None, name: str = "chromosome-folds"
-) -> list[Split]:
+def chromosome_folds(table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None) -> list[Split]:
     """k-fold cross-validation (at least 3) over groups of whole chromosomes of similar size.
 
     In fold i, group i is the test and group i + 1 the validation; every row with its whole family is tested once.
@@ -255,22 +255,19 @@ def chromosome_folds(
     """
     chrom, there = _chromosomes(table)
     splits = []
-    for name_of_fold, parts in _folds(pd.Categorical(chrom, there).codes, "chromosomes", folds, seed, name):
+    for name, parts in _folds(pd.Categorical(chrom, there).codes, "chromosomes", folds, seed, "chromosome-folds"):
         held = ", ".join(_chromosomes(table[parts == TEST])[1])
-        words = f"{name_of_fold}: test chr {held}, seed {seed}"
-        splits.append(_without_relatives(table, parts, families, name_of_fold, words))
+        splits.append(_without_relatives(table, parts, families, name, f"{name}: test chr {held}, seed {seed}"))
     return splits
 
 
-def gene_folds(
-    table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None, name: str = "gene-folds"
-) -> list[Split]:
+def gene_folds(table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None) -> list[Split]:
     """As `chromosome_folds`, over whole groups or families."""
-    codes, groups = _factorized(table, families, name)
+    codes, groups = _factorized(table, families, "gene-folds")
     kind, unit = ("groups", "group") if families is None else ("families of genes", "gene")
     return [
         make_split(table, parts, fold, f"{fold} of {len(groups)} {kind}, seed {seed}", Coverage(len(table)), unit)
-        for fold, parts in _folds(codes, "groups", folds, seed, name)
+        for fold, parts in _folds(codes, "groups", folds, seed, "gene-folds")
     ]
 
 
@@ -284,12 +281,10 @@ def leave_one_chromosome_out(
     ]
 
 
-def position_block_split(
-    table: pd.DataFrame, fractions: Mapping[str, float], seed: int, name: str = "position-blocks", block: int = 5
-) -> Split:
+def position_block_split(table: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> Split:
     """Contiguous blocks of mutated sites to parts, so that no mutated site is in two parts.
 
-    The sites that occur are cut into blocks of about `block` neighbours, and whole blocks are dealt to the parts. A
+    The sites that occur are cut into blocks of about `BLOCK` neighbours, and whole blocks are dealt to the parts. A
     variant that changes sites of two parts (a double substitution across a border) is left out and counted. The same
     sequence in two parts is an error, whatever the sites say. The table's column `sites_mutated` holds numbers joined
     by ";" ("7" or "7;8"); fractions and seed are as in `group_split`.
@@ -298,7 +293,7 @@ def position_block_split(
         InputError: no such column, a malformed entry (with its row), fewer blocks than parts, a part without a class,
             one sequence in two parts.
     """
-    shares = _checked_fractions(fractions, name)
+    name, shares = "position-blocks", _checked_fractions(fractions, "position-blocks")
     if "sites_mutated" not in table:
         raise InputError(f"split {name}: the table has no column 'sites_mutated' of mutated sites")
     of_row = []
@@ -307,7 +302,7 @@ def position_block_split(
             raise InputError(f"split {name}: row {number}: '{text}' is no list of mutated sites like '7' or '7;8'")
         of_row.append([int(site) for site in text.split(";")])
     all_sites = sorted({site for row in of_row for site in row})
-    blocks = np.array_split(np.array(all_sites), max(1, round(len(all_sites) / block)))
+    blocks = np.array_split(np.array(all_sites), max(1, round(len(all_sites) / BLOCK)))
     block_of = {int(site): number for number, members in enumerate(blocks) for site in members}
     sizes = np.bincount([block_of[row[0]] for row in of_row], minlength=len(blocks)).tolist()
     part_of_block = _deal(sizes, shares, seed, name, "blocks of sites")
@@ -328,7 +323,7 @@ def position_block_split(
     for members, part in zip(blocks, part_of_block, strict=True):
         spans[part].append(f"{members[0]}-{members[-1]}")
     where = "; ".join(f"{part}: sites {', '.join(of_part)}" for part, of_part in spans.items())
-    description = f"blocks of about {block} neighbouring mutated sites, seed {seed} ({where})"
+    description = f"blocks of about {BLOCK} neighbouring mutated sites, seed {seed} ({where})"
     return make_split(table, parts, name, description, coverage, unit="site")
 
 
@@ -417,12 +412,8 @@ def write_split(path: Path, split: Split, table: pd.DataFrame, data: Mapping[str
     frame = table[[*SCHEMA, *[column for column in _ALSO_KEPT if column in table]]].assign(part=split.parts)
     told = {name: getattr(split, name) for name in ("name", "digest", "description", "unit")}
     header = {**told, "coverage": split.coverage.to_json(), "data": dict(data or {})}
-    stored = pa.Table.from_pandas(frame, preserve_index=False)
-    stored = stored.replace_schema_metadata({**(stored.schema.metadata or {}), HEADER: json.dumps(header).encode()})
-    buffer = io.BytesIO()
-    pq.write_table(stored, buffer)
-    with atomic_write(Path(path), "wb") as handle:
-        handle.write(buffer.getvalue())
+    with whole_table(Path(path), {HEADER.decode(): json.dumps(header)}) as add:
+        add(frame)
 
 
 def read_split(path: Path) -> StoredSplit:
