@@ -140,11 +140,14 @@ def signed_scores(signed: Float[np.ndarray, " rows"]) -> Scores:
     return Scores(np.abs(values), values)
 
 
-def scores_from_delta(delta: Float[np.ndarray, "rows 3"]) -> Scores:
+def strongest(delta: Float[np.ndarray, "rows 3"]) -> Float[np.ndarray, " rows"]:
     """The signed Δ of largest magnitude over the acceptor and donor channels (channel order CHANNELS)."""
-    values = np.asarray(delta, dtype=np.float64)
-    sites = values[:, [ACCEPTOR, DONOR]]
-    return signed_scores(sites[np.arange(len(sites)), np.abs(sites).argmax(axis=1)])
+    sites = delta[:, [ACCEPTOR, DONOR]]
+    return sites[np.arange(len(sites)), np.abs(sites).argmax(axis=1)]
+
+
+def scores_from_delta(delta: Float[np.ndarray, "rows 3"]) -> Scores:
+    return signed_scores(strongest(delta))
 
 
 def target_magnitude(

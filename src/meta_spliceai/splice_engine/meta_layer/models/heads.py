@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.splice_engine.base_layer.scores import CHANNELS
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import strongest
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import EFFECT_TYPES
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
@@ -26,8 +28,6 @@ Costs = tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]
 
 Predictions = Float32[np.ndarray, "n outputs"]
 Columns = dict[str, Float32[np.ndarray, " n"]]
-
-CHANNELS = ("neither", "acceptor", "donor")
 
 
 class Head(nn.Module):
@@ -462,12 +462,6 @@ def regression_costs(prediction: Prediction, labels: Labels, config: TrainingCon
         each = F.huber_loss(prediction, wanted, delta=config.huber_delta, reduction="none") / config.huber_delta
     each = each.where(known, each.new_zeros(()))
     return each.sum(1) / known.sum(1).clamp_min(1), known.any(1)
-
-
-def strongest(delta: Float32[np.ndarray, "n 3"]) -> Float32[np.ndarray, " n"]:
-    """The signed Δ of largest magnitude over the acceptor and donor channels."""
-    sites = delta[:, 1:]
-    return sites[np.arange(len(sites)), np.abs(sites).argmax(axis=1)]
 
 
 def _delta_classes(labels: Float[Tensor, "batch 3"]) -> Int[Tensor, " batch"]:

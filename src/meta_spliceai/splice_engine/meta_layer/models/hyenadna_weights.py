@@ -11,7 +11,9 @@ that names anything else is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +68,9 @@ _PLAIN = {f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list"
 """Plain types, which OmegaConf's settings name as the kind of what they hold."""
 
 
+_READ_NEXT = ContextVar("weights are read from a saved predictor next", default=False)
+
+
 def model_config(name: str) -> HyenaConfig:
     """The shape of a published model; InputError if there is none of this name."""
     if name not in PUBLISHED:
@@ -101,7 +106,7 @@ def load_hyenadna(
         IntegrityError: a file is truncated or does not hold what its config says.
     """
     expected = model_config(name)
-    if weights == SCRATCH:
+    if weights == SCRATCH or _READ_NEXT.get():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return HyenaDNA(expected, gradient_checkpointing), f"scratch (random, seed {seed})"
@@ -117,6 +122,17 @@ def load_hyenadna(
         told = json.loads(_content(folder / "config.json")).get("origin", "")  # of an encoder trained here
         origin = f"folder {folder.name} ({f'{told}; ' if told else ''}sha256 {digest[:12]})"
     return model, origin
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """A block in which models are built with random weights, wherever theirs should come from: they are read from a
+    saved predictor next."""
+    before = _READ_NEXT.set(True)
+    try:
+        yield
+    finally:
+        _READ_NEXT.reset(before)
 
 
 def require_weights(name: str, weights: str = HUB, revision: str | None = None) -> None:

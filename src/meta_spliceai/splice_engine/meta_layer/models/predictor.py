@@ -20,6 +20,7 @@ from meta_spliceai.errors import InputError, IntegrityError, MissingResourceErro
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.base_layer.families import load_state
 from meta_spliceai.splice_engine.meta_layer.models.heads import Head
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import without_weights
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -160,7 +161,8 @@ class Predictor(nn.Module):
         if not (folder / WEIGHTS_FILE).is_file():
             raise MissingResourceError(f"no saved predictor in {folder}: {WEIGHTS_FILE} is missing")
         try:
-            predictor = kind._empty(saved["config"])
+            with without_weights():
+                predictor = kind(**saved["config"])
         except (InputError, TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             # Whatever a constructor says of numbers and words that no saved predictor has.
             raise IntegrityError(f"{path} does not describe a {name} ({str(error).splitlines()[0]})") from error
@@ -171,11 +173,6 @@ class Predictor(nn.Module):
         load_state(predictor, tensors, str(folder / WEIGHTS_FILE))
         predictor.weights = saved["weights"]
         return predictor.eval()
-
-    @classmethod
-    def _empty(cls, config: dict[str, Any]) -> Self:
-        """The architecture that `config` describes, its weights about to be replaced."""
-        return cls(**config)
 
 
 def write_description(folder: Path, described: dict[str, Any], card: str) -> None:
