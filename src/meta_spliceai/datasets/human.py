@@ -164,18 +164,19 @@ def numbers(rows: pd.DataFrame, column: str, where: str, *, least: int | None = 
     bad = values.isna() & text.notna()
     if least is not None:
         bad |= values.notna() & ~(values.between(least, 10**12 - 1) & (values % 1 == 0))
-    _refuse(bad, rows, column, where, {None: "a number", 0: "a whole number"}.get(least, "a 1-based coordinate"))
+    refuse(bad, rows, column, where, {None: "a number", 0: "a whole number"}.get(least, "a 1-based coordinate"))
     return values
 
 
 def whole_numbers(rows: pd.DataFrame, column: str, where: str, least: int = 1) -> pd.Series:
     """As `numbers`, whole and none missing."""
     values = numbers(rows, column, where, least=least)
-    _refuse(values.isna(), rows, column, where, "a 1-based coordinate" if least else "a whole number")
+    refuse(values.isna(), rows, column, where, "a 1-based coordinate" if least else "a whole number")
     return values.astype("int64")
 
 
-def _refuse(bad: pd.Series, rows: pd.DataFrame, column: str, where: str, expected: str) -> None:
+def refuse(bad: pd.Series, rows: pd.DataFrame, column: str, where: str, expected: str) -> None:
+    """InputError for the first of the bad rows, with its line and what stands in the column."""
     if bad.any():
         line = bad.idxmax()
         raise InputError(
