@@ -11,16 +11,14 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR, BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR, BaseScores, max_window, own_site
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     BASE_MAX_WINDOW,
     BASE_OWN_SITE,
-    base_max_window,
-    base_own_site,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import calibration_error
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
-from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, predictions_frame
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, predictions_frame, signed_scores
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, fit_fusion
 from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
 from meta_spliceai.splice_engine.meta_layer.settings import BoostingConfig, FusionConfig
@@ -95,8 +93,8 @@ def test_the_fusion_beats_the_networks_own_site_and_the_interval_says_so() -> No
         test,
         None,
         {
-            BASE_MAX_WINDOW: base_max_window(test_scores),
-            BASE_OWN_SITE: base_own_site(test_scores, test),
+            BASE_MAX_WINDOW: signed_scores(max_window(test_scores)),
+            BASE_OWN_SITE: signed_scores(own_site(test_scores, test)),
             scorer: predicted,
         },
     )
