@@ -26,7 +26,7 @@ from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (
     load_hyenadna,
     model_config,
 )
-from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor, Shift, seeded
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor, Shift
 from meta_spliceai.splice_engine.meta_layer.settings import MEMBERS, READ_RADIUS, SITE_REACH, TRUNK, TrunkConfig
 
 
@@ -239,7 +239,8 @@ class ComposedPredictor(Predictor):
             for setting in settings:
                 if setting not in known:
                     raise unknown_value("setting", setting, known, where=f"the settings of {kind} '{name}'")
-        with seeded(seed):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
             encoding = ENCODERS[encoder](Place(window, seed), **encoder_settings)
             self.encoder = encoding.encoder
             self.project = encoding.project

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -245,9 +243,3 @@ For research. Not a clinical tool.
 """
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """A block in which torch's CPU generator starts from `seed`; the caller's generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
