@@ -207,7 +207,7 @@ def _mfass(source: human.Source) -> pd.DataFrame:
 
 
 def _mapsy(source: human.Source) -> pd.DataFrame:
-    variants = mapsy.read_variants(source)
+    variants, _ = mapsy.read_variants(source)
     calm = (variants["effect"].abs() < UNCHANGED_LOG2) & (variants["log2_vitro_ratio"].abs() < UNCHANGED_LOG2)
     classes = np.select([variants["called"], calm], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY)
     return _frame(variants, "MaPSy", "10.1038/ng.3837", classification=classes)

@@ -241,5 +241,3 @@ predictor = {loader}.from_pretrained("this folder")
 
 For research. Not a clinical tool.
 """
-
-
