@@ -127,10 +127,8 @@ def measurement_noise(table: pd.DataFrame) -> pd.DataFrame:
         ("similar pair G and J, either below EI 0.05", "G", "J", 0.0, 0.05),
     ):
         pair = grid[[first, second]]
-        lower = pair.min(axis="columns")
-        inside = (lower >= np.log2(low) if low > 0 else True) & (
-            pair.max(axis="columns") < np.log2(high) if low > 0 else lower < np.log2(high)
-        )
+        lower, upper = pair.min(axis="columns"), pair.max(axis="columns")
+        inside = (lower >= np.log2(low)) & (upper < np.log2(high)) if low > 0 else lower < np.log2(high)
         difference = (pair[first] - pair[second])[inside].to_numpy()
         lines.append((words, difference.size, _robust_sd(difference) / np.sqrt(2), _robust_sd(difference)))
     return pd.DataFrame(lines, columns=["estimate", "values", "sd_of_one_value", "sd_of_an_effect"])
