@@ -70,19 +70,18 @@ def compare_reference(
         words = f"row {number}: {name} ({chrom}:{pos} {ref}>{alt})"
         if chrom not in known:
             reasons[at] = NO_CONTIG
-            lost[NO_CONTIG].append(words)
-            continue
-        expected = encode(ref)
-        found = genome.fetch(known[chrom], pos - 1, pos - 1 + len(ref))
-        if np.array_equal(expected, found):
-            continue
-        if (found == N_CODE).any():
-            reasons[at] = NO_SEQUENCE
-            lost[NO_SEQUENCE].append(f"{words} has {decode(found)} in {source}")
         else:
-            reasons[at] = MISMATCH
-            complemented += np.array_equal(reverse_complement(expected), found)
-            lost[MISMATCH].append(f"{words} expects {ref}, {source} ({genome.build}) has {decode(found)}")
+            expected, found = encode(ref), genome.fetch(known[chrom], pos - 1, pos - 1 + len(ref))
+            if np.array_equal(expected, found):
+                continue
+            if (found == N_CODE).any():
+                reasons[at] = NO_SEQUENCE
+                words += f" has {decode(found)} in {source}"
+            else:
+                reasons[at] = MISMATCH
+                complemented += np.array_equal(reverse_complement(expected), found)
+                words += f" expects {ref}, {source} ({genome.build}) has {decode(found)}"
+        lost[reasons[at]].append(words)
     for reason, rows in lost.items():
         coverage.leave_out(reason, rows)
     mismatches = len(lost[MISMATCH])

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
-from meta_spliceai.errors import InputError, IntegrityError, unknown_value
+from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import whole_table
 from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
@@ -64,9 +64,7 @@ class Split:
     unit: str = "group"
 
     def indices(self, part: str) -> Int64[np.ndarray, " rows"]:
-        """Row numbers (0-based) of a part, ascending; InputError for no such part."""
-        if part not in PARTS:
-            raise unknown_value("part", part, PARTS, f"split {self.name}")
+        """Row numbers (0-based) of a part, ascending."""
         return np.flatnonzero(self.parts == part)
 
 
@@ -106,30 +104,17 @@ def make_split(
     return Split(name, parts, split_digest(table, parts), description, coverage, unit)
 
 
-def _checked_fractions(fractions: Mapping[str, float], name: str) -> dict[str, float]:
-    """Fractions of all three parts, scaled to a sum of one; an InputError where that cannot be."""
-    for part, fraction in fractions.items():
-        if part not in PARTS:
-            raise unknown_value("part", part, PARTS, f"split {name}")
-        if not fraction >= 0:
-            raise InputError(f"split {name}: the fraction of {part} must not be negative: {fraction}")
-    if not fractions.get(TRAIN, 0) > 0:
-        raise InputError(f"split {name}: the fraction of {TRAIN} must be above 0")
-    total = sum(fractions.values())
-    return {part: fractions.get(part, 0.0) / total for part in PARTS}
-
-
 def _deal(sizes: Sequence[int], fractions: Mapping[str, float], seed: int, name: str, what: str) -> np.ndarray:
     """The part of each unit: whole units dealt out in random order, each to the part it leaves furthest below its
     share; then single units move for as long as that brings the parts nearer to their shares. An InputError where there
     are fewer units than parts."""
-    wanted = [part for part in PARTS if fractions[part] > 0]
+    wanted, total = [part for part in PARTS if part in fractions], sum(fractions.values())
     if len(sizes) < len(wanted):
         raise InputError(
             f"split {name}: {len(sizes)} {what} cannot fill {len(wanted)} parts ({', '.join(wanted)}); "
             "ask for fewer parts"
         )
-    target = {part: fractions[part] * sum(sizes) for part in wanted}
+    target = {part: fractions[part] / total * sum(sizes) for part in wanted}
     filled, units = dict.fromkeys(wanted, 0), dict.fromkeys(wanted, 0)
     dealt = np.empty(len(sizes), dtype=object)
     order = np.random.default_rng(seed).permutation(len(sizes))
@@ -170,17 +155,16 @@ def group_split(
     """Whole groups (column `group`) to parts, so that no group is in two.
 
     Args:
-        fractions: share of rows of each part, e.g. {"train": 0.7, "validation": 0.15, "test": 0.15}; scaled to one.
+        fractions: share of rows of each part, e.g. {"train": 0.7, "validation": 0.15, "test": 0.15}.
         families: what to keep together instead of the column `group`, one text a row (`gene_families`).
         unit: what is kept apart by that (see `Split`).
 
     Raises:
-        InputError: fewer groups than parts, a part without a class, a row without a group, bad fractions.
+        InputError: fewer groups than parts, a part without a class, a row without a group.
     """
-    shares = _checked_fractions(fractions, name)
     codes, groups = _factorized(table, families, name)
-    dealt = _deal(np.bincount(codes, minlength=len(groups)).tolist(), shares, seed, name, "groups")
-    told = ", ".join(f"{part} {share:.0%}" for part, share in shares.items() if share > 0)
+    dealt = _deal(np.bincount(codes, minlength=len(groups)).tolist(), fractions, seed, name, "groups")
+    told = ", ".join(f"{part} {share:.0%}" for part, share in fractions.items())
     kind = "groups" if families is None else "exons" if unit == "exon" else "families of genes"
     description = f"{len(groups)} {kind} dealt whole to parts {told}, seed {seed}"
     return make_split(table, dealt[codes], name, description, Coverage(len(table)), unit=unit)
@@ -190,7 +174,7 @@ def chromosome_split(
     table: pd.DataFrame,
     test: Sequence[str],
     seed: int,
-    validation: float | Sequence[str] = 0.15,
+    validation: float = 0.15,
     families: pd.Series | None = None,
     name: str = "chromosome",
     may_lack: Sequence[str] = (),
@@ -204,25 +188,24 @@ def chromosome_split(
         table: a variant table; constructs go by their column `genome_chrom`.
         test: chromosomes, with or without "chr".
         seed: which chromosomes become validation.
-        validation: share of the rows outside the test, or the chromosomes themselves.
+        validation: share of the rows outside the test.
         families: from `gene_families`; None to take the column `group`.
 
     Raises:
-        InputError: a chromosome that no variant is on (those there are, are named), a chromosome in two parts, too few
-            chromosomes, or a part without a class.
+        InputError: no chromosome, or one that no variant is on (those there are, are named); too few chromosomes, or a
+            part without a class.
     """
     chrom, there = _chromosomes(table)
-    wanted = _named(test, there, name)
+    if not test:
+        raise InputError(f"split {name}: no chromosome to test on; give a list, like 21, 22")
+    for one in test:
+        if bare_contig(one) not in there:
+            raise InputError(f"split {name}: no variant is on chromosome '{one}'; there are {', '.join(there)}")
+    wanted = [bare_contig(one) for one in test]
     rest = [one for one in there if one not in wanted]
-    if isinstance(validation, (int, float)):
-        shares = _checked_fractions({TRAIN: 1 - validation, VALIDATION: validation}, name)
-        sizes = [int((chrom == one).sum()) for one in rest]
-        dealt = _deal(sizes, shares, seed, name, "chromosomes outside the test")
-        held = [one for one, part in zip(rest, dealt, strict=True) if part == VALIDATION]
-    else:
-        held = _named(validation, there, name)
-        if set(held) & set(wanted):
-            raise InputError(f"split {name}: {', '.join(sorted(set(held) & set(wanted)))} in both validation and test")
+    shares = {TRAIN: 1 - validation, VALIDATION: validation}
+    dealt = _deal([int((chrom == one).sum()) for one in rest], shares, seed, name, "chromosomes outside the test")
+    held = [one for one, part in zip(rest, dealt, strict=True) if part == VALIDATION]
     parts = np.where(np.isin(chrom, wanted), TEST, np.where(np.isin(chrom, held), VALIDATION, TRAIN)).astype(object)
     description = (
         f"test chr {', '.join(wanted)}; validation chr {', '.join(held) or 'none'}; training on the others; seed {seed}"
@@ -293,7 +276,7 @@ def position_block_split(table: pd.DataFrame, fractions: Mapping[str, float], se
         InputError: no such column, a malformed entry (with its row), fewer blocks than parts, a part without a class,
             one sequence in two parts.
     """
-    name, shares = "position-blocks", _checked_fractions(fractions, "position-blocks")
+    name = "position-blocks"
     if "sites_mutated" not in table:
         raise InputError(f"split {name}: the table has no column 'sites_mutated' of mutated sites")
     of_row = []
@@ -305,7 +288,7 @@ def position_block_split(table: pd.DataFrame, fractions: Mapping[str, float], se
     blocks = np.array_split(np.array(all_sites), max(1, round(len(all_sites) / BLOCK)))
     block_of = {int(site): number for number, members in enumerate(blocks) for site in members}
     sizes = np.bincount([block_of[row[0]] for row in of_row], minlength=len(blocks)).tolist()
-    part_of_block = _deal(sizes, shares, seed, name, "blocks of sites")
+    part_of_block = _deal(sizes, fractions, seed, name, "blocks of sites")
     touched = [{part_of_block[block_of[site]] for site in row} for row in of_row]
     parts = np.array([next(iter(found)) if len(found) == 1 else LEFT_OUT for found in touched], dtype=object)
     coverage = Coverage(len(table))
@@ -330,8 +313,6 @@ def position_block_split(table: pd.DataFrame, fractions: Mapping[str, float], se
 def _factorized(table: pd.DataFrame, families: pd.Series | None, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Number of each row's group, and the groups' names; an InputError for a row without a group."""
     labels = table["group"] if families is None else families
-    if len(labels) != len(table):
-        raise InputError(f"split {name}: {len(labels)} family names for {len(table)} variants")
     without = labels.to_numpy() == ""
     if without.any():
         raise InputError(
@@ -344,10 +325,8 @@ def _factorized(table: pd.DataFrame, families: pd.Series | None, name: str) -> t
 
 def _folds(codes: np.ndarray, what: str, folds: int, seed: int, name: str) -> Iterator[tuple[str, np.ndarray]]:
     """Name and parts of each fold. Whole units (their number is each row's code) go to folds, largest first, each to
-    the one with fewest rows so far; equal ones in random order. InputError: fewer than three folds, or fewer units."""
+    the one with fewest rows so far; equal ones in random order. InputError: fewer units than folds."""
     sizes = np.bincount(codes)
-    if folds < 3:
-        raise InputError(f"split {name}: {folds} folds; at least 3, for test, validation and training to differ")
     if len(sizes) < folds:
         raise InputError(f"split {name}: {len(sizes)} {what} cannot fill {folds} folds; ask for fewer folds")
     filled = np.zeros(folds, dtype=np.int64)
@@ -384,16 +363,6 @@ def _chromosomes(table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     return chrom, sorted(set(chrom), key=lambda one: (int(one), "") if one.isdigit() else (1000, one))
 
 
-def _named(asked: Sequence[str], there: Sequence[str], name: str) -> list[str]:
-    """Chromosomes as the table has them; an InputError for one that no variant is on, or where none is asked for."""
-    if isinstance(asked, str) or not asked:
-        raise InputError(f"split {name}: chromosomes are given as a list, like 21, 22: {asked!r}")
-    for one in asked:
-        if bare_contig(one) not in there:
-            raise InputError(f"split {name}: no variant is on chromosome '{one}'; there are {', '.join(there)}")
-    return [bare_contig(one) for one in asked]
-
-
 class StoredSplit(NamedTuple):
     """A split read from a file, its variants, and the data set, options and digest it was made for, so that the
     sequence can be loaded again (may be empty)."""
@@ -405,10 +374,7 @@ class StoredSplit(NamedTuple):
 
 def write_split(path: Path, split: Split, table: pd.DataFrame, data: Mapping[str, object] | None = None) -> None:
     """Write a split of a table (in its order) to a `.parquet` file, whole or not at all: every variant's part, and in
-    the header what it is and its hash. `data`: {"name": data set, "options": {...}, "digest": ...}, for an audit.
-    InputError where the split is of another table."""
-    if split_digest(table, split.parts) != split.digest:
-        raise InputError(f"split {split.name} was not made of these {len(table)} variants")
+    the header what it is and its hash. `data`: {"name": data set, "options": {...}, "digest": ...}, for an audit."""
     frame = table[[*SCHEMA, *[column for column in _ALSO_KEPT if column in table]]].assign(part=split.parts)
     told = {name: getattr(split, name) for name in ("name", "digest", "description", "unit")}
     header = {**told, "coverage": split.coverage.to_json(), "data": dict(data or {})}
