@@ -68,14 +68,9 @@ class WindowData:
 
     @classmethod
     def on_device(cls, windows: Windows, device: torch.device, margin: int = 0) -> WindowData:
-        """Copy the codes to the device once; InputError for shapes that differ, or anything else than codes 0 to 4."""
-        ref, alt = np.ascontiguousarray(windows.ref), np.ascontiguousarray(windows.alt)
-        if ref.shape != alt.shape or ref.ndim != 2:
-            raise InputError(f"windows of shapes {ref.shape} and {alt.shape}: both must be (variants, bases)")
-        for codes in (ref, alt):
-            if codes.dtype != np.uint8 or (codes.size and codes.max() > 4):
-                raise InputError(f"windows must be uint8 codes 0 to 4; found {codes.dtype} up to {codes.max()}")
-        return cls(torch.from_numpy(ref).to(device), torch.from_numpy(alt).to(device), margin)
+        """Copy the codes to the device once."""
+        ref, alt = (torch.from_numpy(np.ascontiguousarray(codes)).to(device) for codes in (windows.ref, windows.alt))
+        return cls(ref, alt, margin)
 
     def pair(
         self, rows: Int[Tensor, " batch"], shift: Int[Tensor, " batch"] | None = None
@@ -97,8 +92,8 @@ class WindowData:
         return joined.hexdigest()
 
 
-def check_shift(predictor: Predictor, windows: Windows, config: TrainingConfig) -> None:
-    """InputError where these windows cannot be moved as the settings ask."""
+def check_shift(predictor: Predictor, config: TrainingConfig) -> None:
+    """InputError where the predictor's windows cannot be moved as the settings ask."""
     most = config.window_shift
     if not most:
         return
@@ -111,11 +106,6 @@ def check_shift(predictor: Predictor, windows: Windows, config: TrainingConfig) 
         raise InputError(
             f"window_shift = {most} moves the variant out of the {predictor.positions} positions that are read; "
             f"at most {predictor.positions // 2}"
-        )
-    length, wanted = windows.ref.shape[1], config.reach(predictor.window)
-    if length != wanted:
-        raise InputError(
-            f"window_shift = {most} needs windows of {wanted} bases ({predictor.window} + 2 · {most}), not {length}"
         )
 
 

@@ -80,7 +80,7 @@ def validated_delta(table: pd.DataFrame, scores: BaseScores) -> Targets:
 
     Splice-altering rows get the base network's Δ (neither, acceptor, donor) at the position where |Δ acceptor| or
     |Δ donor| is largest; the first such position counts when several are equal. Normal rows get zero. All other
-    classes are left out and counted. InputError: scores of another number of rows; a Δ that is not a number.
+    classes are left out and counted. InputError: a Δ that is not a number.
     """
     classes = table["classification"].to_numpy(dtype=object)
     altering = classes == SPLICE_ALTERING
@@ -95,10 +95,8 @@ def validated_delta(table: pd.DataFrame, scores: BaseScores) -> Targets:
 
 
 def _checked(table: pd.DataFrame, scores: BaseScores, needed: Bool[np.ndarray, " n"]) -> Delta:
-    """Δ of the base scores, of the table's rows and a number wherever it is needed."""
+    """Δ of the base scores, a number wherever it is needed."""
     delta = np.asarray(scores.delta, dtype=np.float32)
-    if delta.ndim != 3 or delta.shape[0] != len(table) or delta.shape[2] != 3:
-        raise InputError(f"base scores of shape {delta.shape} do not fit a variant table of {len(table)} rows")
     broken = needed & ~np.isfinite(delta).all(axis=(1, 2))
     if broken.any():
         row = table.iloc[int(np.flatnonzero(broken)[0])]

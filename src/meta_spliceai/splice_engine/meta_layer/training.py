@@ -291,7 +291,7 @@ def fit(
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     reset_peak(place)
-    check_shift(predictor, windows, config)
+    check_shift(predictor, config)
     started = time.perf_counter()
     data = model_inputs(predictor, windows, place, write=True, margin=config.window_shift)
     features = None

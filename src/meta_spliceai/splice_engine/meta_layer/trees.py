@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import IntegrityError
 
 Table = Float[np.ndarray, "rows features"]
 Rows = Float[np.ndarray, " rows"]
@@ -45,13 +45,7 @@ class Trees:
     features: int
 
     def raw(self, x: Table) -> Rows:
-        """The model's raw value: log-odds of a classifier, the prediction itself of a regressor.
-
-        Raises:
-            InputError: another number of features than the model was grown on.
-        """
-        if x.ndim != 2 or x.shape[1] != self.features:
-            raise InputError(f"the trees were grown on {self.features} features, but got an array of shape {x.shape}")
+        """The model's raw value: log-odds of a classifier, the prediction itself of a regressor."""
         total = np.zeros(len(x))
         rows = np.arange(len(x))
         for root in self.root:

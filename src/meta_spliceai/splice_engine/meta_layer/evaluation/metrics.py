@@ -67,8 +67,7 @@ class ResamplingPlan:
 
 def plan_resamples(groups: pd.Series | np.ndarray, n_boot: int, seed: int) -> ResamplingPlan:
     """Draw the resamples (0 for none) once, for all metrics and scorers; the draws are those of
-    `seqleak.Resample(groups, method="cluster", n_boot=..., seed=...)`. InputError: a row without a group, a negative
-    number of resamples."""
+    `seqleak.Resample(groups, method="cluster", n_boot=..., seed=...)`. InputError: a row without a group."""
     values = pd.Series(np.asarray(groups, dtype=object))
     bad = values.isna() | (values.astype(str) == "")
     if bad.any():
@@ -76,8 +75,6 @@ def plan_resamples(groups: pd.Series | np.ndarray, n_boot: int, seed: int) -> Re
             f"{int(bad.sum())} rows without a group, first at row {int(bad.idxmax()) + 1}; "
             "the bootstrap draws whole groups, so every row needs one (column 'group')"
         )
-    if n_boot < 0:
-        raise InputError(f"n_boot is {n_boot}; it must be 0 (no intervals) or more")
     unit, labels = pd.factorize(values.astype(str).to_numpy(), sort=True)
     n_groups = len(labels)
     rng = np.random.default_rng(seed)

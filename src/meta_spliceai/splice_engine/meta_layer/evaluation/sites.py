@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     NO_POINTS,
@@ -263,11 +262,9 @@ def replicate_ceiling(
     classes (Cohen 1960).
     """
     known = ~(np.isnan(one) | np.isnan(two))
-    if not known.any():
-        raise InputError("replicates: no row was measured twice; there is no ceiling to be had from them")
     one, two = one[known], two[known]
-    calls = np.asarray(altering_one, dtype=bool)[known], np.asarray(altering_two, dtype=bool)[known]
-    plan = plan_resamples(np.asarray(groups, dtype=object)[known], n_boot, seed)
+    calls = altering_one[known], altering_two[known]
+    plan = plan_resamples(groups[known], n_boot, seed)
     sums = pearson_sums(one, two, plan.unit, plan.n_groups)
     ranks = sort_once(one, plan.unit), sort_once(two, plan.unit)
     # An altering effect is a negative one.

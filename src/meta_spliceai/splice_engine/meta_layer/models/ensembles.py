@@ -213,10 +213,6 @@ def fit_shares(
     10.1007/BF00117832, for why weights must not be negative). The rows are the validation part's: members trained on a
     row look better on it than they are.
     """
-    if predictions.ndim != 3 or predictions.shape[1:] != labels.shape or not labels.size:
-        raise InputError(f"predictions of shape {predictions.shape} do not fit labels of shape {labels.shape}")
-    if not (np.isfinite(predictions).all() and np.isfinite(labels).all()):
-        raise InputError("an ensemble's weights cannot be fitted: a prediction or a label is not a number")
     columns = predictions.reshape(len(predictions), -1).T.astype(np.float64)
     heavy = 1e3 * max(1.0, float(np.abs(columns).max())) * np.sqrt(len(columns))
     matrix = np.vstack([columns, np.full((1, len(predictions)), heavy)])
