@@ -126,16 +126,12 @@ class FitReport:
 
 
 def _checked_rows(
-    targets: Targets, train_idx: TrainRows, val_idx: Int[np.ndarray, " v"], n: int
+    targets: Targets, train_idx: TrainRows, val_idx: Int[np.ndarray, " v"]
 ) -> tuple[TrainRows, Int[np.ndarray, " v"]]:
-    if len(targets.values) != n:
-        raise InputError(f"{len(targets.values)} labels for {n} windows; both must follow the same table")
     train, validation = np.asarray(train_idx, np.int64), np.asarray(val_idx, np.int64)
     for name, rows in (("training", train), ("validation", validation)):
         if not len(rows):
             raise InputError(f"the {name} part is empty; choose a split with rows in it")
-        if rows.min() < 0 or rows.max() >= n:
-            raise InputError(f"the {name} part names row {rows.max()} of a table of {n} rows")
         if without := int((~targets.used[rows]).sum()):
             raise InputError(f"{without} of {len(rows)} rows of the {name} part have no label; leave them out before")
     if len(shared := np.intersect1d(train, validation)):
@@ -287,7 +283,7 @@ def fit(
     """
     place = choose_device(device)
     _check_compiler(config.compile, place)
-    train_rows, val_rows = _checked_rows(targets, train_idx, val_idx, len(windows.ref))
+    train_rows, val_rows = _checked_rows(targets, train_idx, val_idx)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     reset_peak(place)

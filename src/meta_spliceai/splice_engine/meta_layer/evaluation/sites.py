@@ -94,7 +94,6 @@ def evaluate_localisation(
     predicted: Mapping[str, Float[np.ndarray, " variants"]],
     groups: np.ndarray,
     *,
-    tolerances: Sequence[int] = TOLERANCES,
     n_boot: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -127,7 +126,7 @@ def evaluate_localisation(
             "n_without_gold": int((~known).sum()),
             "n_without_prediction": int((known & np.isnan(positions)).sum()),
         }
-        for tolerance in tolerances:
+        for tolerance in TOLERANCES:
             hits = (miss <= tolerance).astype(np.float64)
             found = share(hits, known.astype(np.float64), plan, "no observed position")
             bounds = {key: found[key] for key in ("estimate", "low", "high")}
@@ -157,21 +156,18 @@ def evaluate_peaks(
     observed: Sequence[ObservedSites],
     groups: np.ndarray,
     *,
-    peak: float = PEAK,
-    tolerance: int = 0,
     n_boot: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Peaks of base + Δ against what was observed.
 
-    A peak is a position of the acceptor or donor channel with base + Δ at or above `peak`. What should be there is
+    A peak is a position of the acceptor or donor channel with base + Δ at or above `PEAK`. What should be there is
     the reference's peaks, less those observed lost, plus those observed gained.
 
     Args:
         reference: base probabilities of the reference sequence, centre = the variant, transcript orientation.
         delta: for each scorer its Δ at the same positions.
         observed: for each variant the sites lost and gained; both empty for a variant observed to change nothing.
-        tolerance: bases by which a peak may miss an observed site.
 
     Returns:
         Rows scorer × metric with estimate, low, high, hits, of, groups, reason. `peak_precision`: predicted peaks that
@@ -182,24 +178,21 @@ def evaluate_peaks(
     """
     plan = plan_resamples(groups, n_boot, seed)
     half = reference.shape[1] // 2
-    before = _sites(reference) >= peak
+    before = _sites(reference) >= PEAK
     lost, out_of_reach = _marked(observed, "lost", before.shape, half)
     gained, out_of_reach_too = _marked(observed, "gained", before.shape, half)
-    lost_here = _widened(lost, tolerance) & before
-    gained_here = gained & ~_widened(before, tolerance)
-    expected = (before & ~lost_here) | gained
+    lost_here, gained_here = lost & before, gained & ~before
+    expected = (before & ~lost) | gained
     any_gain = np.array([bool(sites.gained) for sites in observed])
     rows = []
     for scorer, change in delta.items():
-        after = _sites(reference + change) >= peak
-        right = after & _widened(expected, tolerance)
-        met = _widened(after, tolerance)
-        new = after & ~before & ~_widened(gained, tolerance)
+        after = _sites(reference + change) >= PEAK
+        new = after & ~before & ~gained
         no_gain = "no gained site observed that the reference lacks"
         marks = {
-            "peak_precision": (right, after, "no peak predicted"),
-            "peak_recall": (met & expected, expected, "no peak expected"),
-            "gain_detection": (met & gained_here, gained_here, no_gain),
+            "peak_precision": (after & expected, after, "no peak predicted"),
+            "peak_recall": (after & expected, expected, "no peak expected"),
+            "gain_detection": (after & gained_here, gained_here, no_gain),
             "loss_detection": (lost_here & ~after, lost_here, "no reference peak lost"),
         }
         counts = {name: (_per_variant(a), _per_variant(b), nothing) for name, (a, b, nothing) in marks.items()}
@@ -225,14 +218,6 @@ def _marked(observed: Sequence[ObservedSites], which: str, shape: tuple[int, ...
             else:
                 marked[row, half + offset, order.index(site)] = True
     return marked, outside
-
-
-def _widened(marked: Sites, tolerance: int) -> Sites:
-    wide = marked.copy()
-    for step in range(1, tolerance + 1):
-        wide[:, step:] |= marked[:, :-step]
-        wide[:, :-step] |= marked[:, step:]
-    return wide
 
 
 def _per_variant(marked: Sites) -> Float[np.ndarray, " variants"]:
