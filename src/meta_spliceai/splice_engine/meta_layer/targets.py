@@ -145,14 +145,8 @@ def gold_sites(table: pd.DataFrame) -> list[dict[int, list[int]]]:
         if column not in table:
             continue
         for i, cell in enumerate(table[column].astype("string").fillna("")):
-            places = [part for part in cell.replace(".0", "").split(";") if part.strip()]
-            if not places:
-                continue
-            try:
-                rows[i][kind] = [int(part) for part in places]
-            except ValueError as error:
-                told = f"{column} of {describe(table.iloc[i])} is '{cell}'"
-                raise InputError(f"{told}; positions are whole numbers joined by ';'") from error
+            if places := [int(part) for part in cell.replace(".0", "").split(";") if part.strip()]:
+                rows[i][kind] = places
     return rows
 
 

@@ -47,7 +47,7 @@ def assay_source(
 ) -> Scores:
     """Share of Splice-altering among the training variants of the same source and assay, for every test row. A number
     near 1 here means that the classes come from different experiments: a model can then score well by recognising the
-    experiment. InputError: a side without a training variant, a class nobody knows."""
+    experiment. InputError: a side without a training variant."""
     y = training_labels(train_table, "training part", negatives)
     kept = ~np.isnan(y)
     overall = float(y[kept].mean())
@@ -156,7 +156,7 @@ def kmers_and_position(
     without a tested exon.
 
     Raises:
-        InputError: windows of another number of rows, a side without a variant, too few groups.
+        InputError: a side without a variant, too few groups.
     """
     table = train[0]
     y = training_labels(table, "training part", negatives)

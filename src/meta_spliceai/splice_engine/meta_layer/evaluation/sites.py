@@ -57,9 +57,6 @@ def evaluate_effect_types(
     F1 of a kind is 2 TP / (2 TP + FP + FN); macro F1 is the plain mean over the kinds that are observed or predicted,
     so that a rare kind counts as much as a common one. A resample in which a kind is neither observed nor predicted
     leaves it out of the mean, as scikit-learn does.
-
-    Raises:
-        InputError: a kind outside the list, no variants, different numbers of rows.
     """
     number = {kind: place for place, kind in enumerate(kinds)}
     k = len(kinds)

@@ -125,9 +125,6 @@ def evaluate_strata(
 
     Returns:
         Columns stratification, stratum and those of `Evaluation.metrics`; stratum sizes are in `n`.
-
-    Raises:
-        InputError: strata of other rows, or missing for a row.
     """
     frame = check_predictions(predictions, scorers)
     marked = frame.assign(_row=np.arange(len(frame)))
