@@ -33,7 +33,7 @@ from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training import try_step
-from meta_spliceai.splice_engine.variants.table import Coverage
+from meta_spliceai.splice_engine.variants.table import Coverage, Windows
 
 SPARE = 2.5e9
 """Bytes left to everything else on the machine."""
@@ -84,12 +84,6 @@ PIECES: dict[str, Piece] = {
     "medium-160k-forward": Piece("hyenadna-medium-160k", 160001, EMBEDDING),
     "small-32k-step": Piece("hyenadna-small-32k", 32769, STEP),
 }
-
-
-@dataclass
-class _Windows:
-    ref: np.ndarray
-    alt: np.ndarray
 
 
 def measure_pieces(device: torch.device, names: list[str], say: Callable[[str], None]) -> dict[str, Any]:
@@ -159,13 +153,13 @@ def _measure(name: str, device_name: str) -> int:
     predictor = piece.build()
     with tempfile.TemporaryDirectory() as folder:
         if piece.work == EMBEDDING:
-            one = WindowData.on_device(_Windows(ref[:1], ref[:1]), device)
+            one = WindowData.on_device(Windows(ref[:1], ref[:1]), device)
             frozen_features(predictor, one, Path(folder), batch_size=1)
         else:
             alt = ref.copy()
             alt[:, piece.window // 2] = (alt[:, piece.window // 2] + 1) % 4
             labels = Targets(np.zeros((2, 3), np.float32), np.ones(2, bool), Coverage(2))
-            try_step(predictor, _Windows(ref, alt), labels, np.arange(2), TrainingConfig(), str(device), 1)
+            try_step(predictor, Windows(ref, alt), labels, np.arange(2), TrainingConfig(), str(device), 1)
     return peak_memory(device) - before
 
 

@@ -49,7 +49,7 @@ from meta_spliceai.splice_engine.meta_layer.models import (
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit
-from meta_spliceai.splice_engine.variants.table import Coverage
+from meta_spliceai.splice_engine.variants.table import Coverage, Windows
 
 HERE = Path(__file__).resolve().parent
 
@@ -91,14 +91,6 @@ ROWS: dict[str, Row] = {
         HyenaDNADeltaPredictor, _hyena("hyenadna-small-32k", 32001, False, gradient_checkpointing=True), 1, cpu=False
     ),
 }
-
-
-@dataclass
-class RandomWindows:
-    """Windows of random bases; the alternative differs in the middle."""
-
-    ref: np.ndarray
-    alt: np.ndarray
 
 
 def main() -> int:
@@ -211,18 +203,17 @@ def train(predictor: Predictor, windows: int, device: torch.device, config: Trai
     labels = rng.normal(scale=0.2, size=(len(ref), 3)).astype(np.float32)
     targets = Targets(labels, np.ones(len(ref), bool), Coverage(len(ref)))
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["META_SPLICEAI_CACHE"] = str(Path(folder) / "cache")  # features are computed each time
         started = time.perf_counter()
         report = fit(
             predictor,
-            RandomWindows(ref, alt),
+            Windows(ref, alt),
             targets,
             np.arange(windows),
             np.arange(windows, len(ref)),
             config,
             Path(folder) / "run",
             str(device),
-            progress=False,
-            cache=Path(folder) / "cache",
         )
         return report, time.perf_counter() - started
 

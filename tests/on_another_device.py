@@ -148,7 +148,7 @@ def step(predictor: Any, data: Any, labels: Tensor, spec: ExperimentSpec) -> Non
     predictor.eval()
     with torch.inference_mode():
         answers, wanted = torch.cat([trainer.predict(batch) for batch in batches]), labels[batches.rows]
-    predictor.loss(answers, wanted, config)
+    predictor.head.loss(answers, wanted, config)
     predictor.head.comparable(answers, wanted)
 
 
@@ -190,7 +190,7 @@ def mistake() -> None:
         predictor.to(DEVICE)
         codes = torch.zeros(VARIANTS, spec.window, dtype=torch.uint8).to(DEVICE)
         answer = predictor(*WindowData(codes, codes).pair(torch.arange(VARIANTS).to(DEVICE)))
-        predictor.loss(answer, torch.zeros(VARIANTS, predictor.head.labels), spec.training)
+        predictor.head.loss(answer, torch.zeros(VARIANTS, predictor.head.labels), spec.training)
 
 
 def _kinds() -> dict[str, ExperimentSpec]:

@@ -147,7 +147,11 @@ def _split(path: Path) -> None:
     columns |= {"classification": "Normal", "source": "s", "method": "m", "group": ["x", "y"]}
     table = as_variant_table(pd.DataFrame(columns), "toy")
     parts = np.array(["train", "test"], dtype=object)
-    write_split(path, Split("toy", parts, split_digest(table, parts), "a toy", Coverage(2), "gene"), table)
+    write_split(
+        path.with_suffix(".parquet"),
+        Split("toy", parts, split_digest(table, parts), "a toy", Coverage(2), "gene"),
+        table,
+    )
 
 
 def _ledger(path: Path) -> None:

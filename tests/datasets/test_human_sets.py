@@ -114,7 +114,7 @@ class TestMfass:
         def call(context: str = "genome", change: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows) -> Any:
             path = tmp_path / "mfass.tsv.gz"
             change(rows).to_csv(path, sep="\t", index=False)
-            return mfass.load(context=context, build="GRCh37", path=str(path), **files)
+            return mfass.DATASET.loader(context=context, build="GRCh37", path=str(path), **files)
 
         return call
 
@@ -220,7 +220,7 @@ class TestMapsy:
     def load(self, rows: pd.DataFrame, files: dict[str, str], tmp_path: Path, context: str) -> Any:
         path = tmp_path / "mapsy.csv"
         rows.to_csv(path, index=False)
-        return mapsy.load(context=context, build="hg19", path=str(path), **files)
+        return mapsy.DATASET.loader(context=context, build="hg19", path=str(path), **files)
 
     def test_both_contexts(self, rows: pd.DataFrame, files: dict[str, str], tmp_path: Path) -> None:
         chromosome = self.load(rows, files, tmp_path, "genome")

@@ -12,20 +12,14 @@ from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit
-from meta_spliceai.splice_engine.variants.table import Coverage
+from meta_spliceai.splice_engine.variants.table import Coverage, Windows
 
 WINDOW = 21
 
 
 @dataclass
-class ToyWindows:
-    ref: np.ndarray
-    alt: np.ndarray
-
-
-@dataclass
 class ToyTask:
-    windows: ToyWindows
+    windows: Windows
     targets: Targets
     train: np.ndarray
     validation: np.ndarray
@@ -36,7 +30,7 @@ class ToyTask:
         folder: Path,
         config: TrainingConfig,
         *,
-        windows: ToyWindows | None = None,
+        windows: Windows | None = None,
         resume: bool = False,
     ) -> FitReport:
         """Train quietly on the processor, on other windows of the same variants if they are given."""
@@ -50,7 +44,6 @@ class ToyTask:
             folder,
             "cpu",
             resume=resume,
-            progress=False,
         )
 
 
@@ -65,4 +58,4 @@ def toy_task() -> ToyTask:
     values = np.zeros((rows, 3), np.float32)
     values[:, 2] = 0.5 * (alt[:, middle] == guanine) - 0.5 * (ref[:, middle] == guanine)
     targets = Targets(values, np.ones(rows, bool), Coverage(rows))
-    return ToyTask(ToyWindows(ref, alt), targets, np.arange(90), np.arange(90, rows))
+    return ToyTask(Windows(ref, alt), targets, np.arange(90), np.arange(90, rows))

@@ -94,8 +94,6 @@ def test_too_few_groups_and_bad_settings_are_refused() -> None:
         grow(x, np.where(groups == "g0", 1.0, 0.0), groups, seed=0, config=SMALL)
     with pytest.raises(InputError, match="2 groups in the training part"):
         grow(x, y, np.where(groups == "g0", "a", "b"), seed=0, config=SMALL, regression=True)
-    with pytest.raises(InputError, match="grown on 4 features"):
-        grow(x, y, groups, seed=0, config=SMALL).trees.raw(x[:, :3])
     with pytest.raises(InputError, match="settings of the trees: learning_rate = 0: "):
         BoostingConfig.from_mapping({"learning_rate": 0})
     with pytest.raises(InputError, match="settings of the trees: folds = 1: "):

@@ -24,11 +24,9 @@ CONFIG = TrainingConfig(epochs=2, batch_size=30, learning_rate=3e-3, seed=7)
 def train(task: ToyTask, predictor: Predictor, folder: Path, mode: str) -> tuple[np.ndarray, np.ndarray]:
     config = CONFIG.model_copy(update={"compile": mode})
     rows = (task.train[:60], task.validation)
-    report = fit(
-        predictor, task.windows, task.targets, *rows, config, folder, "cpu", progress=False, cache=folder / "cache"
-    )
+    report = fit(predictor, task.windows, task.targets, *rows, config, folder, "cpu")
     losses = report.curves[["train_loss", "val_loss"]].to_numpy()
-    return losses, predict(predictor, task.windows, "cpu", cache=folder / "cache")
+    return losses, predict(predictor, task.windows, "cpu")
 
 
 @pytest.mark.slow

@@ -61,7 +61,10 @@ def test_features_are_those_of_the_encoder_and_computed_once(
     assert sum(counted) == len(features.store)
 
 
-def test_what_was_computed_and_what_was_found_is_said(toy_task: ToyTask, tmp_path: Path) -> None:
+def test_what_was_computed_and_what_was_found_is_said(
+    toy_task: ToyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("META_SPLICEAI_CACHE", str(tmp_path / "cache"))
     done = [
         fit(
             new_predictor(),
@@ -72,8 +75,6 @@ def test_what_was_computed_and_what_was_found_is_said(toy_task: ToyTask, tmp_pat
             TrainingConfig(epochs=1),
             tmp_path / name,
             "cpu",
-            progress=False,
-            cache=tmp_path / "cache",
         ).features
         for name in ("first", "second")
     ]
@@ -143,10 +144,8 @@ def test_training_on_kept_features_equals_training_through_the_encoder(
             config,
             tmp_path / way,
             "cpu",
-            progress=False,
-            cache=tmp_path / "cache",
         )
-        predictions[way] = predict(model, toy_task.windows, "cpu", cache=tmp_path / "cache")
+        predictions[way] = predict(model, toy_task.windows, "cpu")
     # Rounding differs with the encoder's batches, and training carries it on a little.
     assert np.abs(predictions["kept"] - predictions["direct"]).max() < 0.2 * predictions["kept"].std()
     assert predictions["kept"].std() > 0.02
@@ -163,8 +162,6 @@ def test_checkpoints_of_a_frozen_model_hold_only_what_is_trained(toy_task: ToyTa
         TrainingConfig(epochs=1),
         tmp_path / "run",
         "cpu",
-        progress=False,
-        cache=tmp_path / "cache",
     )
     sizes = {p.name: p.stat().st_size for p in (tmp_path / "run").iterdir()}
     trained = 4 * model.describe()["parameters_trained"]

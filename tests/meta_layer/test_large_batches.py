@@ -23,9 +23,7 @@ def train(task: ToyTask, folder: Path, **settings: object) -> tuple[FitReport, n
     # Without dropout, which draws other numbers for batches of another size.
     predictor = SimpleCNNDeltaPredictor(window=WINDOW, hidden_dim=8, layers=2, dropout=0.0)
     config = CONFIG.model_copy(update=settings)
-    report = fit(
-        predictor, task.windows, task.targets, task.train, task.validation, config, folder, "cpu", progress=False
-    )
+    report = fit(predictor, task.windows, task.targets, task.train, task.validation, config, folder, "cpu")
     return report, predict(predictor, task.windows, "cpu")
 
 

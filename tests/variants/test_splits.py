@@ -126,24 +126,6 @@ def test_rows_without_a_group_are_named(variants: Make) -> None:
         group_split(table, THIRDS, 0, "toy")
 
 
-@pytest.mark.parametrize(
-    ("fractions", "message"),
-    [
-        ({"train": 0.5, "tset": 0.5}, "unknown part 'tset' in split toy; did you mean test"),
-        ({"train": 1.0, "test": -0.1}, "fraction of test must not be negative"),
-        ({"test": 1.0}, "fraction of train must be above 0"),
-    ],
-)
-def test_bad_fractions(many: pd.DataFrame, fractions: dict[str, float], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        group_split(many, fractions, 0, "toy")
-
-
-def test_unknown_part_is_named(many: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match="unknown part 'dev'"):
-        group_split(many, THIRDS, 0, "toy").indices("dev")
-
-
 @pytest.fixture
 def table(variants: Make) -> pd.DataFrame:
     rows = [("chr1", pos + 1, "A", "C", "+") for pos in range(60)]
@@ -176,13 +158,6 @@ def test_an_altered_file_is_noticed(tmp_path: Path, table: pd.DataFrame) -> None
     pq.write_table(altered, path)
     with pytest.raises(IntegrityError, match="its rows are not those of its hash"):
         read_split(path)
-
-
-def test_a_split_of_other_variants_is_not_written(tmp_path: Path, table: pd.DataFrame) -> None:
-    split = group_split(table, {"train": 0.5, "test": 0.5}, 0, "toy")
-    with pytest.raises(InputError, match="was not made of these 60 variants"):
-        write_split(tmp_path / "split.parquet", split, table.assign(alt="G"))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_that_are_no_split(tmp_path: Path, table: pd.DataFrame) -> None:

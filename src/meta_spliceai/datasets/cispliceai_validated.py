@@ -8,7 +8,6 @@ import pandas as pd
 
 from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
-from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.genome.sequence import GRCH38
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage
@@ -67,22 +66,17 @@ def read_variants(source: human.Source) -> pd.DataFrame:
             "source": "CI-SpliceAI",
             "method": rows["Origin"].str.strip(),
             "effect_type": human.only(rows, "effect_type", EFFECT_TYPES, where),
-            **{ours: _positions(rows[theirs], where) for theirs, ours in GOLD.items()},
+            **{ours: _positions(rows, theirs, where) for theirs, ours in GOLD.items()},
         }
     )
 
 
-def _positions(column: pd.Series, where: str) -> pd.Series:
+def _positions(rows: pd.DataFrame, column: str, where: str) -> pd.Series:
     """Positions joined by ";" as whole numbers, in the file's order."""
-    cleaned = []
-    for line, text in column.items():
-        parts = [part.strip().removesuffix(".0") for part in str(text).split(";") if part.strip()]
-        if not all(part.isdigit() for part in parts):
-            raise InputError(
-                f"{where}, line {line}: {column.name} is '{text}', expected 1-based positions joined by ';'"
-            )
-        cleaned.append(";".join(parts))
-    return pd.Series(cleaned, index=column.index)
+    parts = rows[column].str.split(";").explode().str.strip().str.removesuffix(".0")
+    wrong = ~parts.str.fullmatch("[0-9]*")
+    human.refuse(wrong.groupby(level=0).any(), rows, column, where, "1-based positions joined by ';'")
+    return parts[parts != ""].groupby(level=0).agg(";".join).reindex(rows.index, fill_value="")
 
 
 DATASET = register(

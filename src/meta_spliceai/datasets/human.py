@@ -22,13 +22,14 @@ import pandas as pd
 from jaxtyping import Bool
 
 from meta_spliceai import resources
+from meta_spliceai.datasets import registry
 from meta_spliceai.datasets.registry import DataSet, Loaded
 from meta_spliceai.errors import InputError, MissingExtraError, shown, unknown_value
 from meta_spliceai.files import sha256_file
 from meta_spliceai.read_hostile import LARGEST_TABLE, limit, one_error, text_lines
 from meta_spliceai.splice_engine.genome.annotation import NO_GENE, TWO_STRANDS, GeneAnnotation, find_tested_exon
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
-from meta_spliceai.splice_engine.genome.human_genome import genome_in_words, human_genome
+from meta_spliceai.splice_engine.genome.human_genome import AUTO, genome_in_words, human_genome
 from meta_spliceai.splice_engine.genome.sequence import GRCH37, GRCH38, MemoryGenome, SequenceSource, build_name
 from meta_spliceai.splice_engine.variants.alleles import NO_SEQUENCE, Chain, check_reference, lift_over, merge_alleles
 from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table, describe
@@ -164,18 +165,19 @@ def numbers(rows: pd.DataFrame, column: str, where: str, *, least: int | None = 
     bad = values.isna() & text.notna()
     if least is not None:
         bad |= values.notna() & ~(values.between(least, 10**12 - 1) & (values % 1 == 0))
-    _refuse(bad, rows, column, where, {None: "a number", 0: "a whole number"}.get(least, "a 1-based coordinate"))
+    refuse(bad, rows, column, where, {None: "a number", 0: "a whole number"}.get(least, "a 1-based coordinate"))
     return values
 
 
 def whole_numbers(rows: pd.DataFrame, column: str, where: str, least: int = 1) -> pd.Series:
     """As `numbers`, whole and none missing."""
     values = numbers(rows, column, where, least=least)
-    _refuse(values.isna(), rows, column, where, "a 1-based coordinate" if least else "a whole number")
+    refuse(values.isna(), rows, column, where, "a 1-based coordinate" if least else "a whole number")
     return values.astype("int64")
 
 
-def _refuse(bad: pd.Series, rows: pd.DataFrame, column: str, where: str, expected: str) -> None:
+def refuse(bad: pd.Series, rows: pd.DataFrame, column: str, where: str, expected: str) -> None:
+    """InputError for the first of the bad rows, with its line and what stands in the column."""
     if bad.any():
         line = bad.idxmax()
         raise InputError(
@@ -314,15 +316,36 @@ def on_strand(alleles: pd.Series, minus: Bool[pd.Series, " rows"]) -> pd.Series:
     return alleles.where(~minus, alleles.str.translate(COMPLEMENT))
 
 
-def finish_reporter(frame: pd.DataFrame, coverage: Coverage, source: Source, context: str, asked: Asked) -> Loaded:
-    """`finish` of exon reporters, in the genome or in their own constructs.
+def reporter_loader(name: str, read: Callable[[Source], tuple[pd.DataFrame, Coverage]]) -> Callable[..., Loaded]:
+    """The loader of a data set of exon reporters, with windows from the chromosome or from their own constructs.
+
+    Columns beside the schema's: those that `read` adds, genome_chrom and genome_pos (GRCh37, in either context).
 
     Args:
-        frame: GRCh37 coordinates and plus-strand alleles, strand, exon_id, exon_acceptor and exon_donor (the tested
-            exon's sites, 1-based), and for the construct (transcript orientation) its name `construct`, its bases
-            `construct_sequence`, and 0-based in it the variant's `construct_pos` and the exon's first base
-            `exon_first`.
+        read: gives the variants of the file, and the account of its rows: GRCh37 coordinates and plus-strand alleles,
+            strand, exon_id, exon_acceptor and exon_donor (the tested exon's sites, 1-based), and for the construct
+            (transcript orientation) its name `construct`, its bases `construct_sequence`, and 0-based in it the
+            variant's `construct_pos` and the exon's first base `exon_first`.
     """
+
+    def load(
+        context: str = GENOME,
+        build: str = GRCH38,
+        genome: str = AUTO,
+        path: str | None = None,
+        annotation: str | None = None,
+        chain: str | None = None,
+    ) -> Loaded:
+        dataset = registry.get(name)
+        check_context(context, CONTEXTS, dataset)
+        source = source_file(dataset, path)
+        frame, coverage = read(source)
+        return _finish_reporter(frame, coverage, source, context, Asked(build, genome, annotation, chain))
+
+    return load
+
+
+def _finish_reporter(frame: pd.DataFrame, coverage: Coverage, source: Source, context: str, asked: Asked) -> Loaded:
     own = ["construct", "construct_sequence", "construct_pos", "exon_first", "exon_acceptor", "exon_donor"]
     frame = place_in_exons(frame, human_annotation(GRCH37, asked.annotation), coverage, strand_known=True)
     frame["group"] = frame["gene"].where(frame["gene"] != "", frame["exon_id"])

@@ -151,11 +151,17 @@ def agreement(loaded: Loaded) -> pd.DataFrame:
 
 def _merged(loaded: Sequence[Loaded], combined: DataSet) -> Loaded:
     first = loaded[0]
-    genome = first.genome
+    genome: SequenceSource = first.genome
     if len({one.genome.digest for one in loaded}) > 1:
         builds = [_build_of_places(one) for one in loaded]
         build = GRCH38 if GRCH38 in builds else builds[0]
-        genome = _joined([one.genome for one in loaded], build, combined.name)
+        try:
+            genome = JoinedSources([one.genome for one in loaded], build)
+        except InputError as error:  # contigs in common, as two builds have
+            raise InputError(
+                f"data set {combined.name}: {error}; combine them in one genome and build (context=genome), or give "
+                "the one of them that has reporters in its constructs (such as mfass.context=construct)"
+            ) from error
         loaded = [_placed_in(build, one) for one in loaded]
     coverage = Coverage(sum(one.coverage.read for one in loaded))
     frames = []
@@ -172,21 +178,6 @@ def _merged(loaded: Sequence[Loaded], combined: DataSet) -> Loaded:
     merged, merging = merge_alleles(as_variant_table(table, combined.name), combined.name)
     options = {f"{one.dataset.name}.{key}": value for one in loaded for key, value in one.options.items()}
     return Loaded(merged, coverage.then(merging), genome, first.annotation, combined, options)
-
-
-def _joined(genomes: Sequence[SequenceSource], build: str, name: str) -> JoinedSources:
-    """Chromosomes and constructs, or constructs of several libraries, as one source of sequence.
-
-    Raises:
-        InputError: two of them have contigs in common, as two builds do.
-    """
-    try:
-        return JoinedSources(genomes, build)
-    except InputError as error:
-        raise InputError(
-            f"data set {name}: {error}; combine them in one genome and build (context=genome), or give the one of them "
-            "that has reporters in its constructs (such as mfass.context=construct)"
-        ) from error
 
 
 def _build_of_places(loaded: Loaded) -> str:

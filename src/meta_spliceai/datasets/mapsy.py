@@ -9,7 +9,6 @@ from jaxtyping import Float
 from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.genome.sequence import GRCH37
 from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
@@ -65,32 +64,11 @@ def assay_agreement(loaded: Loaded) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["class", "variants", "r of in vivo and in vitro", "same direction"])
 
 
-def load(
-    context: str = human.GENOME,
-    build: str = "GRCh38",
-    genome: str = AUTO,
-    path: str | None = None,
-    annotation: str | None = None,
-    chain: str | None = None,
-) -> Loaded:
-    """MaPSy as a variant table, windows from the chromosome or from the 170 genomic bases of the construct (one contig
-    a wild-type sequence).
+def read_variants(source: human.Source) -> tuple[pd.DataFrame, Coverage]:
+    """All variants with GRCh37 coordinates and plus-strand alleles, and their constructs: the 170 genomic bases, one
+    contig a wild-type sequence.
 
-    Args: as `datasets.human` says.
-
-    Columns beside the schema's: exon_id, genome_chrom and genome_pos (GRCh37, in either context), log2_vitro_ratio,
-    vivo_error, vitro_error, called.
-    """
-    human.check_context(context, human.CONTEXTS, DATASET)
-    source = human.source_file(DATASET, path)
-    frame = read_variants(source)
-    return human.finish_reporter(
-        frame, Coverage(len(frame)), source, context, human.Asked(build, genome, annotation, chain)
-    )
-
-
-def read_variants(source: human.Source) -> pd.DataFrame:
-    """All variants with GRCh37 coordinates and plus-strand alleles, and their constructs.
+    Columns beside the schema's: exon_id, log2_vitro_ratio, vivo_error, vitro_error, called.
 
     The exon is found in the construct by the 15 bases the file lists before and behind it; its genomic place then
     gives that of the changed base.
@@ -135,7 +113,7 @@ def read_variants(source: human.Source) -> pd.DataFrame:
     exon = rows["chr"] + ":" + start.astype(str) + "-" + end.astype(str)
     wildtype = rows["WT_SEQ"].str[ADAPTER:-ADAPTER]
     arrays = (series.to_numpy(dtype=float) for series in (called, vivo, vitro, errors["Vivo"], errors["Vitro"]))
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "variant_id": rows["ID"],
             "chrom": rows["chr"],
@@ -161,6 +139,7 @@ def read_variants(source: human.Source) -> pd.DataFrame:
             "exon_donor": end.where(~minus, start).astype("Int64"),
         }
     )
+    return frame, Coverage(len(frame))
 
 
 def _counting_error(rows: pd.DataFrame, assay: str, where: str) -> pd.Series:
@@ -181,7 +160,7 @@ DATASET = register(
         rows=4_465,
         effect="log2 of the mutant's spliced-to-input ratio over the wild type's, in vivo; negative = less spliced",
         label_rule=label_by_both_assays,
-        loader=load,
+        loader=human.reporter_loader("mapsy", read_variants),
         evidence=assay_agreement,
         notes="Choose context=genome or context=construct, and compare results only within one.",
     )

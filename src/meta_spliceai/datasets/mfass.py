@@ -9,7 +9,6 @@ from jaxtyping import Float
 from meta_spliceai.datasets import human
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.human_genome import AUTO
 from meta_spliceai.splice_engine.genome.sequence import GRCH37
 from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
@@ -57,30 +56,13 @@ def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
     )
 
 
-def load(
-    context: str = human.GENOME,
-    build: str = "GRCh38",
-    genome: str = AUTO,
-    path: str | None = None,
-    annotation: str | None = None,
-    chain: str | None = None,
-) -> Loaded:
-    """MFASS as a variant table, windows from the chromosome or from the 170 bases of the reporter (one contig an exon).
-
-    Args:
-        path: the user's own file: the R object (`.RData`), or its content as TSV.
-
-    Columns beside the schema's: exon_id, region (exon, upstr_intron, downstr_intron), genome_chrom and genome_pos
-    (GRCh37, in either context), inclusion, wildtype_inclusion, dpsi_r1 and dpsi_r2 (replicates).
-    """
-    human.check_context(context, human.CONTEXTS, DATASET)
-    source = human.source_file(DATASET, path)
-    frame, coverage = read_mutants(source)
-    return human.finish_reporter(frame, coverage, source, context, human.Asked(build, genome, annotation, chain))
-
-
 def read_mutants(source: human.Source) -> tuple[pd.DataFrame, Coverage]:
-    """The measured single variants with GRCh37 coordinates and alleles on the plus strand, and their constructs."""
+    """The measured single variants with GRCh37 coordinates and alleles on the plus strand, and their constructs: the
+    reporter's 170 bases, one contig an exon; from the R object (`.RData`), or its content as TSV.
+
+    Columns beside the schema's: exon_id, region (exon, upstr_intron, downstr_intron), inclusion, wildtype_inclusion,
+    dpsi_r1 and dpsi_r2 (replicates).
+    """
     where = str(source.path)
     if source.path.suffix.lower() in (".rdata", ".rda", ".rds"):
         rows = human.read_r_object(source.path)
@@ -148,7 +130,7 @@ DATASET = register(
         rows=28_187,
         effect="ΔPSI: inclusion of the variant minus inclusion of its wild type; negative = less inclusion",
         label_rule=label_by_dpsi,
-        loader=load,
+        loader=human.reporter_loader("mfass", read_mutants),
         evidence=replicate_agreement,
         replicates=("dpsi_r1", "dpsi_r2"),
         notes="A reporter's flanks are not the chromosome's: choose context=genome or context=construct, and compare "

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from meta_spliceai import resources
 from meta_spliceai.errors import unknown_value
@@ -76,7 +74,7 @@ class DataSet:
     build: str
     rows: int
     effect: str
-    label_rule: Callable[..., object]
+    label_rule: Callable[..., str | list[str]]
     loader: Callable[..., Loaded]
     evidence: Callable[[Loaded], pd.DataFrame] | None = None
     notes: str = ""
@@ -108,12 +106,6 @@ class DataSet:
             return {path: sha256 for member in self.members for path, sha256 in member.checksums.items()}
         files = resources.get(self.resource).files
         return {f"{one.path} ({one.edition})" if one.edition else one.path: one.sha256 for one in files}
-
-    def classes_of(self, effect: Float[np.ndarray, " variants"]) -> list[str]:
-        """Classes by the label rule from the effect alone; for data sets with replicates, whose rule takes it."""
-        if self.replicates is None:
-            raise ValueError(f"the label rule of '{self.name}' is not one of the effect alone")
-        return [str(name) for name in self.label_rule(effect)]  # type: ignore[attr-defined]
 
     @property
     def rule_in_words(self) -> str:

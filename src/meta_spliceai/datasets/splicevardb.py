@@ -18,7 +18,7 @@ import pandas as pd
 from meta_spliceai import resources
 from meta_spliceai.datasets import cispliceai_validated, deep_intronic, human, mapsy, mfass
 from meta_spliceai.datasets.registry import Built, DataSet, Loaded, register
-from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError
+from meta_spliceai.errors import IntegrityError, MissingResourceError
 from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.resources.resolve import find_here, handed_out, sha256_once
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, bare_contig
@@ -103,13 +103,8 @@ def read_splicevardb(source: human.Source, build: str, annotation: GeneAnnotatio
     column = "hg19" if build_name(build) == GRCH37 else "hg38"
     rows = human.without(rows, rows[column].str.strip() == "", human.NO_COORDINATE, coverage, "variant_id")
     parts = rows[column].str.strip().str.extract(_COORDINATE)
-    bad = parts["pos"].isna()
-    if bad.any():
-        line = bad.idxmax()
-        raise InputError(
-            f"{where}, line {line}: {column} is '{rows.loc[line, column]}', expected chrom-pos-ref-alt with alleles "
-            f"made of A, C, G, T, like 13-32890548-CTGT-C ({int(bad.sum())} such rows; correct or remove them)"
-        )
+    form = "chrom-pos-ref-alt with alleles made of A, C, G, T, like 13-32890548-CTGT-C"
+    human.refuse(parts["pos"].isna(), rows, column, where, form)
     frame = rows[["variant_id", "gene", "classification", "hgvs", "location"]].assign(
         chrom=parts["chrom"],
         pos=parts["pos"].astype("int64"),
@@ -212,7 +207,7 @@ def _mfass(source: human.Source) -> pd.DataFrame:
 
 
 def _mapsy(source: human.Source) -> pd.DataFrame:
-    variants = mapsy.read_variants(source)
+    variants, _ = mapsy.read_variants(source)
     calm = (variants["effect"].abs() < UNCHANGED_LOG2) & (variants["log2_vitro_ratio"].abs() < UNCHANGED_LOG2)
     classes = np.select([variants["called"], calm], [SPLICE_ALTERING, NORMAL], LOW_FREQUENCY)
     return _frame(variants, "MaPSy", "10.1038/ng.3837", classification=classes)

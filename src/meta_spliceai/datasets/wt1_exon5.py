@@ -127,10 +127,8 @@ def measurement_noise(table: pd.DataFrame) -> pd.DataFrame:
         ("similar pair G and J, either below EI 0.05", "G", "J", 0.0, 0.05),
     ):
         pair = grid[[first, second]]
-        lower = pair.min(axis="columns")
-        inside = (lower >= np.log2(low) if low > 0 else True) & (
-            pair.max(axis="columns") < np.log2(high) if low > 0 else lower < np.log2(high)
-        )
+        lower, upper = pair.min(axis="columns"), pair.max(axis="columns")
+        inside = (lower >= np.log2(low)) & (upper < np.log2(high)) if low > 0 else lower < np.log2(high)
         difference = (pair[first] - pair[second])[inside].to_numpy()
         lines.append((words, difference.size, _robust_sd(difference) / np.sqrt(2), _robust_sd(difference)))
     return pd.DataFrame(lines, columns=["estimate", "values", "sd_of_one_value", "sd_of_an_effect"])
@@ -150,27 +148,21 @@ def read_table() -> pd.DataFrame:
     return rows.astype({"table_row": "int64", "site": "int64", "inclusion": "float64"})
 
 
-_RECONSTRUCT = np.zeros(0).__reduce__()[0]
-_SCALAR = np.float64(0).__reduce__()[0]
-
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    # numpy 1 and numpy 2 name the module differently
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy.core.multiarray", "scalar"): _SCALAR,
-    ("numpy._core.multiarray", "scalar"): _SCALAR,
+    ("numpy._core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+    ("numpy._core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
 }
 """(module, name) as written in the pickle: what it stands for. Nothing else can be named by a pickle that is read."""
 
 
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}") from None
+        known = module.replace("numpy.core.", "numpy._core.")  # as numpy 1 named it
+        if (known, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return _ALLOWED[known, name]
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

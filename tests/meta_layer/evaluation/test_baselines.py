@@ -6,23 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR, BaseScores
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR, BaseScores, max_window, own_site
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     BASE_MAX_WINDOW,
     BASE_OWN_SITE,
     POSITION,
-    PREVALENCE,
-    base_max_window,
-    base_own_site,
     position_only,
-    prevalence,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     Scorer,
     predictions_frame,
     scores_from_delta,
+    signed_scores,
     target_magnitude,
+    unsigned,
 )
 from meta_spliceai.splice_engine.variants.table import as_variant_table
 
@@ -64,7 +62,7 @@ def base_scores(table: pd.DataFrame) -> BaseScores:
 
 
 def test_reductions_as_scorers(table: pd.DataFrame) -> None:
-    window, own = base_max_window(base_scores(table)), base_own_site(base_scores(table), table)
+    window, own = signed_scores(max_window(base_scores(table))), signed_scores(own_site(base_scores(table), table))
     assert window.signed[0] == pytest.approx(0.5)
     assert own.signed[0] == pytest.approx(-0.4)
     assert own.score[0] == pytest.approx(0.4)
@@ -73,7 +71,7 @@ def test_reductions_as_scorers(table: pd.DataFrame) -> None:
 def test_an_unknown_site_is_nan_and_counted(table: pd.DataFrame) -> None:
     blind = table.copy()
     blind.loc[3, ["acceptor_pos", "donor_pos"]] = pd.NA
-    own = base_own_site(base_scores(table), blind)
+    own = signed_scores(own_site(base_scores(table), blind))
     assert np.flatnonzero(np.isnan(own.score)).tolist() == [3]
     frame = predictions_frame(blind, None, {BASE_OWN_SITE: own})
     result = evaluate(frame, [BASE_OWN_SITE], reference=None, n_boot=5)
@@ -82,7 +80,7 @@ def test_an_unknown_site_is_nan_and_counted(table: pd.DataFrame) -> None:
 
 
 def test_from_tables_to_the_leaderboard(table: pd.DataFrame) -> None:
-    learned = Scorer("model", "learned")
+    learned, prevalence = Scorer("model", "learned"), Scorer("prevalence", "baseline", scale="probability")
     delta = np.zeros((len(table), 3))
     delta[:, DONOR] = np.where(table["classification"] == "Splice-altering", -0.7, 0.1)
     target = target_magnitude(delta, np.arange(len(table)) % 2 == 0)
@@ -92,19 +90,18 @@ def test_from_tables_to_the_leaderboard(table: pd.DataFrame) -> None:
         table,
         target,
         {
-            PREVALENCE: prevalence(table, table),
+            prevalence: unsigned(np.full(len(table), 1 / 3)),
             POSITION: position_only(table, table),
-            BASE_MAX_WINDOW: base_max_window(base_scores(table)),
-            BASE_OWN_SITE: base_own_site(base_scores(table), table),
+            BASE_MAX_WINDOW: signed_scores(max_window(base_scores(table))),
+            BASE_OWN_SITE: signed_scores(own_site(base_scores(table), table)),
             learned: scores_from_delta(delta),
         },
     )
-    result = evaluate(frame, [learned, BASE_OWN_SITE, BASE_MAX_WINDOW, POSITION, PREVALENCE], n_boot=50)
+    result = evaluate(frame, [learned, BASE_OWN_SITE, BASE_MAX_WINDOW, POSITION, prevalence], n_boot=50)
     board = result.leaderboard("auroc")
     assert set(board["scorer"][:2]) == {"prevalence", "position alone"}
     assert board["scorer"].iloc[-1] == "model"
     assert result.value("prevalence", "auprc")["estimate"] == pytest.approx(1 / 3)
-    assert frame["prevalence.score"].iloc[0] == pytest.approx(1 / 3)
     assert result.value("model", "auroc")["estimate"] == 1
     assert result.value("model", "pearson_effect")["estimate"] > 0.9
 

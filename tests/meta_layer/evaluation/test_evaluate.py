@@ -332,16 +332,12 @@ def test_bad_predictions_are_refused(
 
 def test_bad_requests_are_refused(make_predictions: Predictions, scorers: list[Scorer]) -> None:
     frame = make_predictions()
-    with pytest.raises(InputError, match="unknown reference 'base max_windw'; did you mean base max_window"):
-        evaluate(frame, scorers, reference="base max_windw")
     with pytest.raises(InputError, match="no scorer to evaluate"):
         evaluate(frame, [])
     with pytest.raises(InputError, match="scorer 'weak' is given twice"):
         evaluate(frame, [Scorer("weak", "learned"), Scorer("weak", "base")], reference=None)
     with pytest.raises(InputError, match="unknown kind 'lerned' in scorer 'x'; did you mean learned"):
         Scorer("x", "lerned")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="n_boot is -1"):
-        evaluate(frame, scorers, n_boot=-1)
     result = evaluate(frame, scorers, n_boot=5)
     with pytest.raises(InputError, match="unknown metric 'auprcc'; did you mean auprc"):
         result.leaderboard("auprcc")

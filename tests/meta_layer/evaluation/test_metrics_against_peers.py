@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     OperatingPoints,
+    correlation,
     pearson_sums,
     plan_resamples,
     rank_correlation,
@@ -91,7 +92,7 @@ def test_every_resample_equals_the_same_rows_drawn_one_by_one(
     score = frame["weak.score"].to_numpy()
     effect = frame["effect"].round(1).to_numpy()
     ranking = rank_scores(y, score, plan.unit).at(plan.counts, POINTS)
-    pearson = pearson_sums(score, effect, plan.unit, plan.n_groups).at(plan.counts)
+    pearson = correlation(pearson_sums(score, effect, plan.unit, plan.n_groups), plan.counts)
     weights = plan.counts[:, plan.unit]
     spearman = rank_correlation(
         sort_once(score, plan.unit).ranks(plan.counts),

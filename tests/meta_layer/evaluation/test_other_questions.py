@@ -14,7 +14,6 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import plan_resamples, share
 from meta_spliceai.splice_engine.meta_layer.evaluation.sites import (
@@ -112,8 +111,6 @@ def test_the_ceiling_counts_only_what_was_measured_twice() -> None:
     assert table.loc["pearson", "n"] == 300
     assert np.isnan(table.loc["auroc", "estimate"])
     assert "a class without a variant" in table.loc["auroc", "reason"]
-    with pytest.raises(InputError, match="no row was measured twice"):
-        replicate_ceiling(np.full(400, np.nan), two, one < 0, two < 0, groups)
 
 
 def peaks() -> tuple[np.ndarray, np.ndarray, list[ObservedSites]]:
@@ -147,10 +144,6 @@ def test_peaks_by_hand() -> None:
     assert value["nothing", "loss_detection"] == 0
     assert value["nothing", "false_gain_rate"] == 0
     assert value["nothing", "peak_precision"] == pytest.approx(5 / 6)
-    loose = evaluate_peaks(reference, scorers, observed, np.arange(3), tolerance=2, n_boot=20)
-    value = loose.set_index(["scorer", "metric"])["estimate"]
-    assert value["model", "gain_detection"] == 1
-    assert value["model", "peak_precision"] == pytest.approx(6 / 7)
 
 
 def test_a_site_the_reference_has_already_is_not_found_by_saying_nothing() -> None:

@@ -167,9 +167,5 @@ def test_what_position_alone_refuses() -> None:
         position_only(train[train["classification"] == "Normal"], test)
     with pytest.raises(InputError, match="no splice site is known for any training row"):
         position_only(train.assign(acceptor_pos=pd.NA), test)
-    with pytest.raises(InputError, match="unknown class 'altering' in training part, row 1"):
-        position_only(train.assign(classification="altering"), test)
-    with pytest.raises(InputError, match="test part: no rows"):
-        position_only(train, test.iloc[:0])
     with pytest.raises(InputError, match="all training rows stand at the same place"):
         position_only(train.assign(pos=150), test)

@@ -42,7 +42,7 @@ def made(rows: int, seed: int) -> tuple[pd.DataFrame, Windows]:
             "donor_pos": 200,
         }
     )
-    return as_variant_table(frame, "toy"), Windows(ref, alt, np.full(rows, 21))
+    return as_variant_table(frame, "toy"), Windows(ref, alt)
 
 
 def test_kmers_are_counted_as_python_counts_them() -> None:
@@ -60,7 +60,7 @@ def test_kmers_are_counted_as_python_counts_them() -> None:
 def test_kmer_changes_of_one_substitution() -> None:
     sides = "A" * 15
     ref, alt = (np.stack([encode(f"{sides}{base}{sides}")]) for base in "CG")
-    changes = kmer_changes(Windows(ref, alt, np.array([31]))).iloc[0]
+    changes = kmer_changes(Windows(ref, alt)).iloc[0]
     assert changes["ΔC"] == -1
     assert changes["ΔG"] == 1
     assert changes["ΔAG"] == 1

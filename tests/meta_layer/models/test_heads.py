@@ -128,7 +128,7 @@ def test_balanced_classes_have_the_same_share_of_an_epoch_whatever_the_batches(b
     prediction = torch.full((100, 1), -20.0)
     total = 0.0
     for rows in torch.arange(100).split(batch):
-        total += len(rows) / 100 * predictor.loss(prediction[rows], labels[rows], CONFIG, weights[rows]).item()
+        total += len(rows) / 100 * predictor.head.loss(prediction[rows], labels[rows], CONFIG, weights[rows]).item()
     assert total == pytest.approx(20 / 2, rel=1e-4)
 
 

@@ -176,7 +176,7 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
         load_hyenadna(TINY, str(tmp_path))
     weights.write_bytes(whole)
     config.write_text(json.dumps({**json.loads(settings), "n_layer": 1}))
-    with pytest.raises(IntegrityError, match=r"config names: \d+ unknown"):
+    with pytest.raises(IntegrityError, match=r"has besides \d+ tensors"):
         read_folder(tmp_path)
     config.write_text(json.dumps({**json.loads(settings), "d_inner": 100}))
     with pytest.raises(IntegrityError, match="has shape"):
@@ -241,7 +241,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match=r"backbone\.ln_f\.weight holds values that are not finite"):
         load_hyenadna(TINY, str(tmp_path))
     changed(tmp_path, "hyena.backbone.ln_f.weight", torch.ones(128, dtype=torch.long))
-    with pytest.raises(IntegrityError, match=r"ln_f\.weight holds no weights but torch\.int64"):
+    with pytest.raises(IntegrityError, match=r"ln_f\.weight holds torch\.int64, not floating point"):
         load_hyenadna(TINY, str(tmp_path))
 
 

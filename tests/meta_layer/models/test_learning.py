@@ -89,7 +89,7 @@ def remembers(encoder: str, variants: Variants, folder: Path) -> bool:
 
     def look(state: TrainingState) -> None:
         if state.ended is not None and state.epoch % 5 == 0:
-            scores = predict(predictor, variants, "cpu", cache=folder / "cache")[:, 0]
+            scores = predict(predictor, variants, "cpu")[:, 0]
             if roc_auc_score(variants.altering, scores) >= 0.99:
                 raise Remembered
 
@@ -104,7 +104,6 @@ def remembers(encoder: str, variants: Variants, folder: Path) -> bool:
             folder / "run",
             "cpu",
             progress=look,
-            cache=folder / "cache",
         )
     except Remembered:
         return True

@@ -118,7 +118,7 @@ def test_what_is_not_a_saved_predictor_is_refused_by_name(tmp_path: Path) -> Non
     weights.write_bytes(whole)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "config": {**config["config"], "hidden_dim": 9}}))
-    with pytest.raises(IntegrityError, match="does not hold the weights"):
+    with pytest.raises(IntegrityError, match="has shape"):
         Predictor.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "predictor": "ValidatedDelta"}))
     with pytest.raises(InputError, match="did you mean ValidatedDeltaPredictor"):
@@ -185,13 +185,13 @@ def test_weights_that_are_no_numbers_are_refused_and_half_precision_is_read(tmp_
     weights = load_file(file)
     spoiled = {**weights, "head.layers.4.bias": torch.tensor([0.0, torch.nan, 0.0])}
     save_file(spoiled, file)
-    with pytest.raises(IntegrityError, match=r"head\.layers\.4\.bias holds numbers that are not finite"):
+    with pytest.raises(IntegrityError, match=r"head\.layers\.4\.bias holds values that are not finite"):
         Predictor.from_pretrained(tmp_path)
     save_file({name: tensor.int() for name, tensor in weights.items()}, file)
     with pytest.raises(IntegrityError, match=r"int32, not floating point"):
         Predictor.from_pretrained(tmp_path)
     save_file({**weights, "extra": torch.ones(1)}, file)
-    with pytest.raises(IntegrityError, match=r'Unexpected key.*"extra"'):
+    with pytest.raises(IntegrityError, match=r"has besides 1 tensors \(extra"):
         Predictor.from_pretrained(tmp_path)
     save_file({name: tensor.half() for name, tensor in weights.items()}, file)
     loaded = Predictor.from_pretrained(tmp_path)

@@ -240,7 +240,7 @@ def _training(predictor: Predictor, config: TrainingConfig, mixed: bool, cuda: b
         labels = torch.zeros((BATCH, predictor.head.labels))
         predicted = _predict(predictor, mixed)
         with _precision(mixed):
-            loss = predictor.loss(predicted, labels, config)
+            loss = predictor.head.loss(predicted, labels, config)
         del predicted
         predictor.zero_grad(set_to_none=True)
         loss.backward()

@@ -17,6 +17,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.experiments.store.ledger import HEADLINES
 from meta_spliceai.files import cached_json
+from meta_spliceai.splice_engine.base_layer.scores import max_window, own_site
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     ASSAY_SOURCE,
     BASE_MAX_WINDOW,
@@ -24,8 +25,6 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import (
     KMERS_AND_POSITION,
     POSITION,
     assay_source,
-    base_max_window,
-    base_own_site,
     kmers_and_position,
     position_only,
 )
@@ -36,6 +35,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     Scorer,
     Scores,
     predictions_frame,
+    signed_scores,
     target_magnitude,
     unsigned,
 )
@@ -101,8 +101,7 @@ def _baselines(spec: ExperimentSpec, prepared: Prepared, computed: list[str], no
     settings: dict[str, Any] = {"annotation": prepared.loaded.annotation, "negatives": spec.negatives}
 
     def with_windows(rows: Rows) -> tuple[pd.DataFrame, Windows]:
-        cut = Windows(windows.ref[rows], windows.alt[rows], windows.real_bases[rows])
-        return table.iloc[rows].reset_index(drop=True), cut
+        return table.iloc[rows].reset_index(drop=True), Windows(windows.ref[rows], windows.alt[rows])
 
     def position(train: Rows, rows: Rows) -> Scores:
         return position_only(table.iloc[train], table.iloc[rows], spec.seed, **settings)
@@ -130,8 +129,8 @@ def _base_scorers(prepared: Prepared) -> dict[Scorer, Scores]:
     found: dict[Scorer, Scores] = {}
     for place, (base, scores) in enumerate(zip(prepared.networks, prepared.all_scores, strict=True)):
         for scorer, values in (
-            (BASE_MAX_WINDOW, base_max_window(scores)),
-            (BASE_OWN_SITE, base_own_site(scores, prepared.table)),
+            (BASE_MAX_WINDOW, signed_scores(max_window(scores))),
+            (BASE_OWN_SITE, signed_scores(own_site(scores, prepared.table))),
         ):
             name = scorer.name if place == 0 else scorer.name.replace("base", base.name, 1)
             note = scorer.note.replace("the base network", f"{base.name} ({base.size} networks)")

@@ -248,7 +248,7 @@ def _ceiling(rows: pd.DataFrame, loaded: Loaded, spec: ExperimentSpec, reasons: 
         reasons["ceiling"] = f"only {int(known.sum())} test variants were measured twice"
         return []
     one, two = one[known], two[known]
-    sides = [np.array([name == SPLICE_ALTERING for name in loaded.dataset.classes_of(mine)]) for mine in (one, two)]
+    sides = [np.array(loaded.dataset.label_rule(mine)) == SPLICE_ALTERING for mine in (one, two)]
     groups, resamples = sided["group"].to_numpy()[known], min(spec.bootstrap, 1000)
     found = replicate_ceiling(one, two, sides[0], sides[1], groups, n_boot=resamples, seed=spec.seed)
     return records(found.reset_index())

@@ -82,7 +82,7 @@ def with_state(network: SpliceAINetwork, state: Mapping[str, Tensor], where: str
     """A network filled with exactly the tensors it has.
 
     Raises:
-        IntegrityError: a tensor is missing, superfluous, of another shape, or not finite.
+        IntegrityError: a tensor is missing, superfluous, of another shape, not of floating point, or not finite.
     """
     wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
     given = {name: tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
@@ -94,6 +94,8 @@ def with_state(network: SpliceAINetwork, state: Mapping[str, Tensor], where: str
         value = given[name]
         if tuple(value.shape) != tuple(target.shape):
             raise IntegrityError(f"{where}: {name} has shape {tuple(value.shape)}, expected {tuple(target.shape)}")
+        if not value.is_floating_point():
+            raise IntegrityError(f"{where}: {name} holds {value.dtype}, not floating point numbers")
         if not torch.isfinite(value).all():
             raise IntegrityError(f"{where}: {name} holds values that are not finite; fetch the file again")
         with torch.no_grad():

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.base_layer.network import one_hot
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.variants.table import Windows
 
 PREDICTED_AT_ONCE = 256
 """Variants that a trained model predicts at a time."""
@@ -55,17 +56,6 @@ def validation_rows(batch_size: int, window: int) -> int:
     return max(batch_size, rows_at_a_time(VALIDATION_BATCHES * batch_size, window))
 
 
-@runtime_checkable
-class WindowPair(Protocol):
-    """Codes of reference and alternative windows in transcript orientation, the variant in the middle."""
-
-    @property
-    def ref(self) -> UInt8[np.ndarray, "n length"]: ...
-
-    @property
-    def alt(self) -> UInt8[np.ndarray, "n length"]: ...
-
-
 @dataclass(frozen=True)
 class WindowData:
     """All windows of a table on one device: one byte a base, both alleles, the variant in the middle. `margin`: bases
@@ -77,15 +67,10 @@ class WindowData:
     encoded = False
 
     @classmethod
-    def on_device(cls, windows: WindowPair, device: torch.device, margin: int = 0) -> WindowData:
-        """Copy the codes to the device once; InputError for shapes that differ, or anything else than codes 0 to 4."""
-        ref, alt = np.ascontiguousarray(windows.ref), np.ascontiguousarray(windows.alt)
-        if ref.shape != alt.shape or ref.ndim != 2:
-            raise InputError(f"windows of shapes {ref.shape} and {alt.shape}: both must be (variants, bases)")
-        for codes in (ref, alt):
-            if codes.dtype != np.uint8 or (codes.size and codes.max() > 4):
-                raise InputError(f"windows must be uint8 codes 0 to 4; found {codes.dtype} up to {codes.max()}")
-        return cls(torch.from_numpy(ref).to(device), torch.from_numpy(alt).to(device), margin)
+    def on_device(cls, windows: Windows, device: torch.device, margin: int = 0) -> WindowData:
+        """Copy the codes to the device once."""
+        ref, alt = (torch.from_numpy(np.ascontiguousarray(codes)).to(device) for codes in (windows.ref, windows.alt))
+        return cls(ref, alt, margin)
 
     def pair(
         self, rows: Int[Tensor, " batch"], shift: Int[Tensor, " batch"] | None = None
@@ -107,8 +92,8 @@ class WindowData:
         return joined.hexdigest()
 
 
-def check_shift(predictor: Predictor, windows: WindowPair, config: TrainingConfig) -> None:
-    """InputError where these windows cannot be moved as the settings ask."""
+def check_shift(predictor: Predictor, config: TrainingConfig) -> None:
+    """InputError where the predictor's windows cannot be moved as the settings ask."""
     most = config.window_shift
     if not most:
         return
@@ -121,11 +106,6 @@ def check_shift(predictor: Predictor, windows: WindowPair, config: TrainingConfi
         raise InputError(
             f"window_shift = {most} moves the variant out of the {predictor.positions} positions that are read; "
             f"at most {predictor.positions // 2}"
-        )
-    length, wanted = windows.ref.shape[1], config.reach(predictor.window)
-    if length != wanted:
-        raise InputError(
-            f"window_shift = {most} needs windows of {wanted} bases ({predictor.window} + 2 · {most}), not {length}"
         )
 
 
@@ -209,7 +189,6 @@ def frozen_features(
     folder: Path,
     write: bool = True,
     batch_size: int = 16,
-    progress: Callable[[int, int], None] | None = None,
 ) -> FeatureData | None:
     """The frozen encoder's features of all windows, from the cache (`folder`) as far as they are there.
 
@@ -229,7 +208,7 @@ def frozen_features(
     name.update(np.ascontiguousarray(sequences).tobytes())
     store = FeatureStore(folder / name.hexdigest(), len(sequences), int(encoder.positions), int(encoder.channels))
     device = data.ref.device
-    computed = store.fill(lambda rows: _encode(predictor, sequences[rows], device, batch_size), write, progress)
+    computed = store.fill(lambda rows: _encode(predictor, sequences[rows], device, batch_size), write)
     if computed is None:
         return None
     kept = near(torch.from_numpy(store.read()), device)

@@ -60,9 +60,15 @@ class Fusion:
         """Calibrated probability of Splice-altering as the score; the predicted effect, if there is one, as the sign.
 
         Raises:
-            InputError: a feature the model was trained on is missing, or an infinite value.
+            InputError: a feature the model was trained on is missing.
         """
-        x = _matrix(features, self.features)
+        missing = [name for name in self.features if name not in features]
+        if missing:
+            raise InputError(
+                f"fusion: {len(missing)} features missing, such as '{missing[0]}'; give the base networks and windows "
+                "it was trained with"
+            )
+        x = features[list(self.features)].to_numpy(dtype=np.float64)
         second = None if self.effect is None else self.effect.raw(x)
         odds = self.weights[0] + self.weights[1] * self.altering.raw(x)
         if second is not None:
@@ -138,14 +144,11 @@ def fit_fusion(
             the training part.
 
     Raises:
-        InputError: features of other rows or with an infinite value, a side without a variant, too few groups,
-            groups shared with the validation part.
+        InputError: a side without a variant, too few groups, groups shared with the validation part.
     """
     config = config or FusionConfig.from_mapping({})
     names = tuple(str(name) for name in features.columns)
-    if len(features) != len(table):
-        raise InputError(f"training part: {len(features)} rows of features for {len(table)} variants")
-    x = _matrix(features, names)
+    x = features.to_numpy(dtype=np.float64)
     y = training_labels(table, "training part", negatives)
     groups = table["group"].to_numpy().astype(str)
     sided = ~np.isnan(y)
@@ -189,20 +192,6 @@ def fit_fusion(
     score, labels = fusion.predict(held_features).score, binary_labels(held_table, negatives)
     card["calibration"] = {"method": config.calibration, "rows": len(held_table)}
     return replace(fusion, calibration=fit_calibration(score, labels, config.calibration))
-
-
-def _matrix(features: pd.DataFrame, names: tuple[str, ...]) -> Float[np.ndarray, "rows features"]:
-    missing = [name for name in names if name not in features]
-    if missing:
-        raise InputError(
-            f"fusion: {len(missing)} features missing, such as '{missing[0]}'; give the base networks and windows it "
-            "was trained with"
-        )
-    x = features[list(names)].to_numpy(dtype=np.float64)
-    if np.isinf(x).any():
-        row, column = np.argwhere(np.isinf(x))[0]
-        raise InputError(f"fusion: feature '{names[column]}' is infinite at row {row + 1}")
-    return x
 
 
 def _stack(classes: Rows, effect: Rows | None, y: Rows) -> Float[np.ndarray, " 3"]:

@@ -35,24 +35,17 @@ def fusion_features(
 
     Args:
         table: variant table.
-        base: scores of one or several base networks on the table's rows; names must differ.
+        base: scores of one or several base networks on the table's rows.
         windows: bases around the variants, for k-mers; None leaves the k-mers out.
         annotation: genes, for rows without a tested exon.
         trunk: a base network's hidden channels around the same variants; None leaves them out.
 
     Raises:
-        InputError: scores or windows of other rows, a network given twice, no network.
+        InputError: a network given twice.
     """
-    if not base:
-        raise InputError("fusion: no base scores; give those of at least one network")
     names = [scores.model for scores in base]
     if len(set(names)) < len(names):
         raise InputError(f"fusion: base scores of the same name twice ({', '.join(names)}); name them apart")
-    for scores in base:
-        if len(scores) != len(table):
-            raise InputError(f"fusion: {scores.model} scores {len(scores)} variants, the table holds {len(table)}")
-    if windows is not None and len(windows) != len(table):
-        raise InputError(f"fusion: {len(windows)} windows for {len(table)} variants")
     place = position_features(table, annotation).reset_index(drop=True)
     parts = [_of_position(table, place)]
     forward = np.where(table["strand"].to_numpy() == "-", -1, 1)

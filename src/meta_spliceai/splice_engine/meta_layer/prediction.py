@@ -32,7 +32,6 @@ from meta_spliceai.splice_engine.meta_layer.features import (
     FeatureStore,
     IndexBatches,
     WindowData,
-    WindowPair,
     choose_device,
     frozen_features,
     near,
@@ -42,7 +41,6 @@ from meta_spliceai.splice_engine.meta_layer.models.composition import BaseTrunk
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import WeightedEnsemble
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
-from meta_spliceai.splice_engine.meta_layer.trainer import counting_bar
 from meta_spliceai.splice_engine.variants.table import Windows
 
 EMBEDDINGS = "embeddings"
@@ -51,44 +49,38 @@ EMBEDDINGS = "embeddings"
 
 def model_inputs(
     predictor: Predictor | WeightedEnsemble,
-    windows: WindowPair,
+    windows: Windows,
     device: torch.device,
-    cache: Path,
     write: bool,
-    progress: bool,
     margin: int = 0,
 ) -> WindowData | FeatureData:
-    """The windows on the device, or a frozen encoder's features of them."""
+    """The windows on the device, or a frozen encoder's features of them; where some of these are not in the cache, they
+    are computed if `write`, else it is the windows."""
     encoder = getattr(predictor, "encoder", None)  # an ensemble's members have one each
     if isinstance(encoder, BaseTrunk):
         return given_features(encoder, windows, device)
     data = WindowData.on_device(windows, device, margin)
     if not isinstance(predictor, Predictor) or not predictor.encoder_frozen:
         return data
-    if not progress or not write:
-        return frozen_features(predictor, data, cache, write) or data
-    with counting_bar("Features of the frozen encoder", "sequences") as count:
-        return frozen_features(predictor, data, cache, write, progress=count) or data
+    return frozen_features(predictor, data, cache_dir() / EMBEDDINGS, write) or data
 
 
 def predict(
     predictor: Predictor | WeightedEnsemble,
-    windows: WindowPair,
+    windows: Windows,
     device: str = "auto",
     batch_size: int = PREDICTED_AT_ONCE,
-    cache: Path | None = None,
 ) -> Float32[np.ndarray, "n outputs"]:
     """The predictions for all windows, in float32; (n, 3) in the order neither, acceptor, donor for Δ.
 
     Args:
         predictor: moved to the device and set to evaluation. Members of an ensemble read no kept features.
         batch_size: variants at a time, fewer where windows are long; it does not change the predictions.
-        cache: where `fit` keeps the features of a frozen encoder; they are read if all of these windows' are there.
     """
-    place, kept = choose_device(device), cache or cache_dir() / EMBEDDINGS
+    place = choose_device(device)
     if not len(windows.ref):
         raise InputError("there are no windows to predict on")
-    data = model_inputs(predictor, windows, place, kept, write=False, progress=False)
+    data = model_inputs(predictor, windows, place, write=False)
     predictor.to(place).eval()
     forward = predictor.compare if isinstance(predictor, Predictor) and data.encoded else predictor
     batches = IndexBatches(np.arange(len(windows.ref)), rows_at_a_time(batch_size, predictor.window), place)
@@ -138,7 +130,7 @@ class TrunkWindows(Windows):
 
     @classmethod
     def joined(cls, windows: Windows, trunk: TrunkData) -> TrunkWindows:
-        return cls(windows.ref, windows.alt, windows.real_bases, trunk)
+        return cls(windows.ref, windows.alt, trunk)
 
 
 class TrunkReader:
@@ -217,7 +209,7 @@ def places_read(table: pd.DataFrame, reading: TrunkConfig) -> Int[np.ndarray, "v
     return places
 
 
-def given_features(encoder: BaseTrunk, windows: WindowPair, device: torch.device) -> TrunkData:
+def given_features(encoder: BaseTrunk, windows: Windows, device: torch.device) -> TrunkData:
     """The features that windows bring along for an encoder that reads them; InputError where they bring none, or others
     than it was made for."""
     if not isinstance(windows, TrunkWindows):

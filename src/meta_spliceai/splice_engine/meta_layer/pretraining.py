@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,8 +34,7 @@ from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (
     write_hub_format,
 )
 from meta_spliceai.splice_engine.meta_layer.settings import Settings
-from meta_spliceai.splice_engine.meta_layer.trainer import LAST
-from meta_spliceai.splice_engine.meta_layer.training import epoch_seed
+from meta_spliceai.splice_engine.meta_layer.trainer import LAST, epoch_seed, share_of_rate
 
 Stretch = tuple[str, UInt8[np.ndarray, " length"]]
 """Chromosome and bases."""
@@ -121,14 +120,11 @@ class MarkovModel:
 
 def corpus_of(source: SequenceSource, hold_out: Sequence[str]) -> Corpus:
     """A genome's contigs, or a sparse genome's regions; the chromosomes named are held out."""
-    return _join(source.name, _stretches(source), hold_out)
-
-
-def _stretches(source: SequenceSource) -> Iterator[Stretch]:
+    stretches: list[Stretch] = []
     for contig, length in source.contigs().items():
         parts = source.regions(contig) if isinstance(source, RegionFasta) else [(0, length)]
-        for start, end in parts:
-            yield contig, source.fetch(contig, start, end)
+        stretches += [(contig, source.fetch(contig, start, end)) for start, end in parts]
+    return _join(source.name, stretches, hold_out)
 
 
 def packaged_genes(hold_out: Sequence[str]) -> Corpus:
@@ -206,7 +202,6 @@ class PretrainingReport:
             2 is knowing nothing), tokens_per_second, learning_rate.
         held_out_bits, markov_bits: of the finished encoder on `LAST_LOOK` times as much sequence, and of Markov models
             (by order) counted on the training sequence.
-        tokens: bases trained on, those before an interruption included.
         resumed_from: step this process went on from; None if it started from the beginning.
         origin: what the encoder saw, in words, as stored beside the weights.
     """
@@ -214,7 +209,6 @@ class PretrainingReport:
     curves: pd.DataFrame
     held_out_bits: float
     markov_bits: dict[int, float]
-    tokens: int
     tokens_per_second: float
     resumed_from: int | None
     origin: str
@@ -341,7 +335,6 @@ def pretrain(
         curves,
         bits,
         markov,
-        config.steps * config.batch_size * config.length,
         float(curves.iloc[-1]["tokens_per_second"]),
         resumed_from,
         origin,
@@ -409,13 +402,6 @@ def _optimizer(model: _LanguageModel, config: PretrainingConfig) -> torch.optim.
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
-def _rate(step: int, config: PretrainingConfig) -> float:
-    warmup = max(1, round(config.warmup_fraction * config.steps))
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
-
-
 def _steps(
     model: _LanguageModel,
     optimizer: torch.optim.AdamW,
@@ -430,8 +416,9 @@ def _steps(
     started, since, total = time.perf_counter(), 0, torch.zeros((), device=place)
     for step in range(int(state["step"]), config.steps):
         torch.manual_seed(epoch_seed(config.seed, step))
+        rate = config.learning_rate * share_of_rate(step, config.steps, config.warmup_fraction)
         for group in optimizer.param_groups:
-            group["lr"] = _rate(step, config)
+            group["lr"] = rate
         model.train()
         optimizer.zero_grad()
         with _mixed(place):
@@ -458,7 +445,7 @@ def _steps(
                 "train_bits": mean,
                 "held_out_bits": _held_out_bits(model, held_out, config, config.check_batches),
                 "tokens_per_second": speed,
-                "learning_rate": _rate(step, config),
+                "learning_rate": rate,
             }
         )
         _save(folder, model, optimizer, state)

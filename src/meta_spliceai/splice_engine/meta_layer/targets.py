@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32, Int
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
+from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR, BaseScores
 from meta_spliceai.splice_engine.variants.table import (
     CONFLICTING,
     LOW_FREQUENCY,
@@ -31,14 +30,6 @@ Delta = Float32[np.ndarray, "n positions 3"]
 """Alternative minus reference probability, channels (neither, acceptor, donor)."""
 
 Labels = Float32[np.ndarray, "n outputs"]
-
-
-@runtime_checkable
-class Deltas(Protocol):
-    """Base scores as a label rule sees them: Δ per position, transcript orientation, `pos` in the middle."""
-
-    @property
-    def delta(self) -> Delta: ...
 
 
 @dataclass(frozen=True)
@@ -84,12 +75,12 @@ LEFT_OUT = {
 NOT_MEASURED = "Unknown: nobody has measured it"
 
 
-def validated_delta(table: pd.DataFrame, scores: Deltas) -> Targets:
+def validated_delta(table: pd.DataFrame, scores: BaseScores) -> Targets:
     """The validated Δ: what the base network says, where an experiment agrees that something happens, else zero.
 
     Splice-altering rows get the base network's Δ (neither, acceptor, donor) at the position where |Δ acceptor| or
     |Δ donor| is largest; the first such position counts when several are equal. Normal rows get zero. All other
-    classes are left out and counted. InputError: scores of another number of rows; a Δ that is not a number.
+    classes are left out and counted. InputError: a Δ that is not a number.
     """
     classes = table["classification"].to_numpy(dtype=object)
     altering = classes == SPLICE_ALTERING
@@ -103,11 +94,9 @@ def validated_delta(table: pd.DataFrame, scores: Deltas) -> Targets:
     return Targets(values, used, _by_class(table, (SPLICE_ALTERING, NORMAL)), "validated-delta", rule)
 
 
-def _checked(table: pd.DataFrame, scores: Deltas, needed: Bool[np.ndarray, " n"]) -> Delta:
-    """Δ of the base scores, of the table's rows and a number wherever it is needed."""
+def _checked(table: pd.DataFrame, scores: BaseScores, needed: Bool[np.ndarray, " n"]) -> Delta:
+    """Δ of the base scores, a number wherever it is needed."""
     delta = np.asarray(scores.delta, dtype=np.float32)
-    if delta.ndim != 3 or delta.shape[0] != len(table) or delta.shape[2] != 3:
-        raise InputError(f"base scores of shape {delta.shape} do not fit a variant table of {len(table)} rows")
     broken = needed & ~np.isfinite(delta).all(axis=(1, 2))
     if broken.any():
         row = table.iloc[int(np.flatnonzero(broken)[0])]
@@ -126,7 +115,7 @@ def _by_class(table: pd.DataFrame, labelled: tuple[str, ...]) -> Coverage:
     return coverage
 
 
-def altering(table: pd.DataFrame, scores: Deltas) -> Targets:
+def altering(table: pd.DataFrame, scores: BaseScores) -> Targets:
     """1 for Splice-altering, 0 for Normal; other classes are left out and counted. The base scores play no part."""
     classes = table["classification"]
     values = np.full((len(table), 1), np.nan, dtype=np.float32)
@@ -156,14 +145,8 @@ def gold_sites(table: pd.DataFrame) -> list[dict[int, list[int]]]:
         if column not in table:
             continue
         for i, cell in enumerate(table[column].astype("string").fillna("")):
-            places = [part for part in cell.replace(".0", "").split(";") if part.strip()]
-            if not places:
-                continue
-            try:
-                rows[i][kind] = [int(part) for part in places]
-            except ValueError as error:
-                told = f"{column} of {describe(table.iloc[i])} is '{cell}'"
-                raise InputError(f"{told}; positions are whole numbers joined by ';'") from error
+            if places := [int(part) for part in cell.replace(".0", "").split(";") if part.strip()]:
+                rows[i][kind] = places
     return rows
 
 
@@ -184,7 +167,7 @@ def base_effect_type(delta: Delta, least: float = SMALLEST_PEAK) -> list[str]:
     return [EFFECT_TYPES[one] if big >= least else "" for big, one in zip(size, kind, strict=True)]
 
 
-def _observed_or_base(table: pd.DataFrame, scores: Deltas, task: str, several: str, rule: str) -> Targets:
+def _observed_or_base(table: pd.DataFrame, scores: BaseScores, task: str, several: str, rule: str) -> Targets:
     """Labels of altering rows, from observed sites where there are any, else from the base network's peak."""
     altering_rows = (table["classification"] == SPLICE_ALTERING).to_numpy()
     delta = _checked(table, scores, altering_rows)
@@ -219,7 +202,7 @@ def _observed_or_base(table: pd.DataFrame, scores: Deltas, task: str, several: s
     return Targets(values, np.asarray(np.isfinite(values[:, 0])), coverage, task, rule, marks)
 
 
-def effect_type(table: pd.DataFrame, scores: Deltas) -> Targets:
+def effect_type(table: pd.DataFrame, scores: BaseScores) -> Targets:
     """The kind of effect of Splice-altering rows: index in EFFECT_TYPES.
 
     Observed sites (GOLD_COLUMNS) decide where there are any; otherwise the base network's own strongest peak does, and
@@ -231,7 +214,7 @@ def effect_type(table: pd.DataFrame, scores: Deltas) -> Targets:
     return _observed_or_base(table, scores, "effect-type", "several kinds of effect were observed", rule)
 
 
-def position(table: pd.DataFrame, scores: Deltas) -> Targets:
+def position(table: pd.DataFrame, scores: BaseScores) -> Targets:
     """The affected site's offset from the variant, in bases of the transcript (positive: downstream).
 
     Observed sites decide where there are any (the nearest of several), otherwise the base network's strongest peak,
@@ -241,7 +224,7 @@ def position(table: pd.DataFrame, scores: Deltas) -> Targets:
     return _observed_or_base(table, scores, "position", "", rule)
 
 
-def magnitude(table: pd.DataFrame, scores: Deltas) -> Targets:
+def magnitude(table: pd.DataFrame, scores: BaseScores) -> Targets:
     """Two numbers: the measured effect (signed, the data set's unit; any class), and |Δ| of the base network at its
     strongest position (Splice-altering; 0 for Normal). Either may be unknown; rows with neither are left out."""
     classes = table["classification"].to_numpy(dtype=object)
@@ -255,7 +238,7 @@ def magnitude(table: pd.DataFrame, scores: Deltas) -> Targets:
     return _any_known(table, values, "no measured effect, and neither altering nor normal", "magnitude", rule)
 
 
-def multitask(table: pd.DataFrame, scores: Deltas) -> Targets:
+def multitask(table: pd.DataFrame, scores: BaseScores) -> Targets:
     """The labels of all tasks side by side: validated Δ (3), altering, effect type, position, magnitude (2)."""
     parts = [rule(table, scores) for rule in (validated_delta, altering, effect_type, position, magnitude)]
     values = np.concatenate([part.values for part in parts], axis=1)

@@ -7,8 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, RunError
@@ -58,37 +56,6 @@ class TrainingState:
     windows_per_second: float
     memory_bytes: int
     ended: Mapping[str, float] | None = None
-
-
-@contextmanager
-def training_bar(title: str) -> Iterator[Callable[[TrainingState], None]]:
-    """One bar over all epochs; away from a terminal nothing is drawn, because a log gets its lines from the run."""
-    fields = "epoch {task.fields[epoch]}  loss {task.fields[loss]}  validation {task.fields[validation]}"
-    with _bar(TextColumn(fields), TextColumn("{task.fields[speed]} windows/s")) as bar:
-        task = bar.add_task(title, total=1.0, epoch="-", loss="-", validation="-", speed="-")
-
-        def show(state: TrainingState) -> None:
-            if state.ended is not None:
-                bar.update(task, validation=f"{state.ended['val_loss']:.4f}")
-            epoch, speed = f"{state.epoch}/{state.epochs}", f"{state.windows_per_second:.0f}"
-            bar.update(task, completed=state.share, epoch=epoch, loss=f"{state.loss:.4f}", speed=speed)
-
-        yield show
-
-
-@contextmanager
-def counting_bar(title: str, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar fed by a function of things done and things in all; away from a terminal nothing is drawn."""
-    with _bar(MofNCompleteColumn(), TextColumn(what)) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _bar(*columns: TextColumn | MofNCompleteColumn) -> Progress:
-    times = TimeElapsedColumn(), TimeRemainingColumn()
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), *columns, *times)
-    bar.disable = not bar.console.is_terminal
-    return bar
 
 
 Callback = Callable[[TrainingState], None]
@@ -167,12 +134,8 @@ class Trainer:
         return len(self.history.curves)
 
     def set_rate(self) -> None:
-        """The learning rate of the next step: it climbs in proportion, then falls as a cosine."""
-        step, warmup = self.steps_done, max(1, round(self.config.warmup_fraction * self.steps))
-        if step < warmup:
-            factor = (step + 1) / warmup
-        else:
-            factor = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
+        """The learning rate of the next step."""
+        factor = share_of_rate(self.steps_done, self.steps, self.config.warmup_fraction)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
 
@@ -194,7 +157,7 @@ class Trainer:
             labels = self.predictor.head.moved(labels, shift)
         prediction = self.predict(rows, shift)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            return self.predictor.loss(prediction, labels, self.config, weights)
+            return self.predictor.head.loss(prediction, labels, self.config, weights)
 
     def train_epoch(self, batches: IndexBatches, callback: Callback | None = None) -> tuple[float, float]:
         """One pass over the training rows: mean training loss, and variants trained on per second."""
@@ -257,7 +220,7 @@ class Trainer:
         self.predictor.eval()
         predictions = torch.cat([self.predict(rows) for rows in batches])
         labels = self.labels[batches.rows]
-        loss = float(self.predictor.loss(predictions, labels, self.config))
+        loss = float(self.predictor.head.loss(predictions, labels, self.config))
         if not math.isfinite(loss):
             raise RunError(f"the validation loss became {loss} in epoch {self.epoch + 1}; lower learning_rate")
         pair = self.predictor.head.comparable(predictions, labels)
@@ -307,6 +270,14 @@ class Trainer:
         self.predictor.load_state_dict(state["model"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
         return self.epoch
+
+
+def share_of_rate(step: int, steps: int, warmup_fraction: float) -> float:
+    """Share of the highest learning rate in a step (from 0): it climbs in proportion, then falls as a cosine."""
+    warmup = max(1, round(warmup_fraction * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -369,8 +340,6 @@ def class_weights(
 
 def pearson(predictions: Float[Tensor, "*shape"], labels: Float[Tensor, "*shape"]) -> float:
     """Pearson's r over all numbers; NaN if there are fewer than two or either side is constant."""
-    if predictions.numel() < 2:
-        return math.nan
     a, b = predictions.double().flatten(), labels.double().flatten()
     a, b = a - a.mean(), b - b.mean()
     scale = float(a.norm() * b.norm())

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -23,13 +23,12 @@ from safetensors.torch import load, save
 from torch import nn
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
-from meta_spliceai.files import atomic_write, cache_dir
+from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.features import (
     FeatureData,
     IndexBatches,
     OutOfMemory,
     WindowData,
-    WindowPair,
     check_shift,
     choose_device,
     is_out_of_memory,
@@ -38,7 +37,7 @@ from meta_spliceai.splice_engine.meta_layer.features import (
     validation_rows,
 )
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, TrunkData, model_inputs
+from meta_spliceai.splice_engine.meta_layer.prediction import TrunkData, model_inputs
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.meta_layer.trainer import (
@@ -51,8 +50,8 @@ from meta_spliceai.splice_engine.meta_layer.trainer import (
     precision_of,
     set_trained,
     trained_state,
-    training_bar,
 )
+from meta_spliceai.splice_engine.variants.table import Windows
 
 MOST_VERSIONS = 64
 """Versions that are compiled of one function before PyTorch gives up: batch sizes times layers that unfreeze."""
@@ -127,16 +126,12 @@ class FitReport:
 
 
 def _checked_rows(
-    targets: Targets, train_idx: TrainRows, val_idx: Int[np.ndarray, " v"], n: int
+    targets: Targets, train_idx: TrainRows, val_idx: Int[np.ndarray, " v"]
 ) -> tuple[TrainRows, Int[np.ndarray, " v"]]:
-    if len(targets.values) != n:
-        raise InputError(f"{len(targets.values)} labels for {n} windows; both must follow the same table")
     train, validation = np.asarray(train_idx, np.int64), np.asarray(val_idx, np.int64)
     for name, rows in (("training", train), ("validation", validation)):
         if not len(rows):
             raise InputError(f"the {name} part is empty; choose a split with rows in it")
-        if rows.min() < 0 or rows.max() >= n:
-            raise InputError(f"the {name} part names row {rows.max()} of a table of {n} rows")
         if without := int((~targets.used[rows]).sum()):
             raise InputError(f"{without} of {len(rows)} rows of the {name} part have no label; leave them out before")
     if len(shared := np.intersect1d(train, validation)):
@@ -229,21 +224,19 @@ def _out_of_memory_explained(device: torch.device, config: TrainingConfig, windo
 
 def try_step(
     predictor: Predictor,
-    windows: WindowPair,
+    windows: Windows,
     targets: Targets,
     train_idx: TrainRows,
     config: TrainingConfig,
     device: str,
     batch_size: int,
-    cache: Path | None = None,
 ) -> None:
     """One training step of `batch_size` rows, forward, backward and optimiser, to see whether it fits (OutOfMemory
     where it does not); it spoils the predictor. The other arguments are those of `fit`."""
     place = choose_device(device)
     plain = config.model_copy(update={"compile": "none", "batch_size": batch_size})
     with _out_of_memory_explained(place, plain, predictor.window):
-        kept = cache or cache_dir() / EMBEDDINGS
-        data = model_inputs(predictor, windows, place, kept, write=False, progress=False, margin=config.window_shift)
+        data = model_inputs(predictor, windows, place, write=False, margin=config.window_shift)
         labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(place)
         rows = np.asarray(train_idx[:batch_size], np.int64)
         trainer = Trainer(predictor, data, labels, rows, plain, steps=1)
@@ -255,18 +248,16 @@ class FitOptions(TypedDict, total=False):
 
     Attributes:
         resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.
-        progress: draw a bar if standard output is a terminal (the default); or a callback.
-        cache: folder for the features of a frozen encoder, which are computed once (default: in the user's cache).
+        progress: called now and then with how far training is, and after each epoch.
     """
 
     resume: bool
-    progress: bool | Callback
-    cache: Path | None
+    progress: Callback
 
 
 def fit(
     predictor: Predictor,
-    windows: WindowPair,
+    windows: Windows,
     targets: Targets,
     train_idx: TrainRows,
     val_idx: Int[np.ndarray, " v"],
@@ -290,23 +281,21 @@ def fit(
         RunError: the loss is no longer a number; out of memory; a checkpoint of another run; no CUDA device.
         KeyboardInterrupt: the user stopped it; the last whole epoch can be resumed.
     """
-    place, progress = choose_device(device), options.get("progress", True)
+    place = choose_device(device)
     _check_compiler(config.compile, place)
-    train_rows, val_rows = _checked_rows(targets, train_idx, val_idx, len(windows.ref))
+    train_rows, val_rows = _checked_rows(targets, train_idx, val_idx)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     reset_peak(place)
-    check_shift(predictor, windows, config)
-    started, cache = time.perf_counter(), options.get("cache") or cache_dir() / EMBEDDINGS
-    drawn = progress is True
-    data = model_inputs(predictor, windows, place, cache, write=True, progress=drawn, margin=config.window_shift)
+    check_shift(predictor, config)
+    started = time.perf_counter()
+    data = model_inputs(predictor, windows, place, write=True, margin=config.window_shift)
     features = None
     if isinstance(data, FeatureData) and not isinstance(data, TrunkData):  # which was computed with the base scores
         features = FeatureWork(len(data.store), data.computed, time.perf_counter() - started)
     labels = torch.from_numpy(np.asarray(targets.values, np.float32)).to(place)
     identity = _identity(predictor, data, targets, [train_rows, val_rows], config)
     with (
-        ExitStack() as stack,
         _out_of_memory_explained(place, config, predictor.window),
         torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
         _compiling(config.compile),
@@ -318,9 +307,6 @@ def fit(
         steps = -(-len(batches) // config.accumulate) * config.epochs
         trainer = Trainer(predictor, data, labels, train_rows, config, steps)
         resumed_from = trainer.resume(folder / LAST, identity) if options.get("resume") else None
-        callback = progress if callable(progress) else None
-        if drawn:
-            callback = stack.enter_context(training_bar(type(predictor).__name__))
         rows_at_once = validation_rows(config.batch_size, predictor.window)
 
         def keep(best: bool) -> None:
@@ -329,7 +315,7 @@ def fit(
                 write_best(predictor, trainer.trained, folder)
             write_last({"identity": identity, **trainer.state()}, folder / LAST)
 
-        trainer.run(batches, IndexBatches(val_rows, rows_at_once, place), keep, callback)
+        trainer.run(batches, IndexBatches(val_rows, rows_at_once, place), keep, options.get("progress"))
     set_trained(predictor, config, None)
     load_best(predictor, trainer.trained, folder)
     predictor.eval()

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import IntegrityError
 
 Table = Float[np.ndarray, "rows features"]
 Rows = Float[np.ndarray, " rows"]
@@ -45,13 +45,7 @@ class Trees:
     features: int
 
     def raw(self, x: Table) -> Rows:
-        """The model's raw value: log-odds of a classifier, the prediction itself of a regressor.
-
-        Raises:
-            InputError: another number of features than the model was grown on.
-        """
-        if x.ndim != 2 or x.shape[1] != self.features:
-            raise InputError(f"the trees were grown on {self.features} features, but got an array of shape {x.shape}")
+        """The model's raw value: log-odds of a classifier, the prediction itself of a regressor."""
         total = np.zeros(len(x))
         rows = np.arange(len(x))
         for root in self.root:
@@ -84,15 +78,14 @@ class Trees:
             raise IntegrityError(f"{where}: {', '.join(missing)} missing; the file does not hold a whole tree model")
         parts = {name: np.asarray(stored[name]) for name in (*OF_A_NODE, "root")}
         nodes, features = len(parts["feature"]), int(stored["features"])
-        whole = all(len(parts[name]) == nodes for name in OF_A_NODE)
-        inner = parts["left"] >= 0 if whole else np.zeros(nodes, dtype=bool)
-        index = np.arange(nodes)
+        if any(len(parts[name]) != nodes for name in OF_A_NODE):
+            raise IntegrityError(f"{where}: the trees' nodes are not all there; the file is damaged")
+        inner = np.flatnonzero(parts["left"] >= 0)
+        children = np.stack([parts["left"][inner], parts["right"][inner]])
         sound = (
-            whole
-            and bool(np.all((parts["root"] >= 0) & (parts["root"] < nodes)))
+            bool(np.all((parts["root"] >= 0) & (parts["root"] < nodes)))
             # Children behind their parent: a walk down the tree always ends.
-            and bool(np.all(parts["left"][inner] > index[inner]) and np.all(parts["right"][inner] > index[inner]))
-            and bool(np.all(parts["left"] < nodes) and np.all(parts["right"] < nodes))
+            and bool(np.all((children > inner) & (children < nodes)))
             and bool(np.all((parts["feature"] >= 0) & (parts["feature"] < features)))
             and int(stored["models"]) >= 1
             and bool(np.isfinite(parts["value"]).all() and np.isfinite(stored["baseline"]))

@@ -70,19 +70,18 @@ def compare_reference(
         words = f"row {number}: {name} ({chrom}:{pos} {ref}>{alt})"
         if chrom not in known:
             reasons[at] = NO_CONTIG
-            lost[NO_CONTIG].append(words)
-            continue
-        expected = encode(ref)
-        found = genome.fetch(known[chrom], pos - 1, pos - 1 + len(ref))
-        if np.array_equal(expected, found):
-            continue
-        if (found == N_CODE).any():
-            reasons[at] = NO_SEQUENCE
-            lost[NO_SEQUENCE].append(f"{words} has {decode(found)} in {source}")
         else:
-            reasons[at] = MISMATCH
-            complemented += np.array_equal(reverse_complement(expected), found)
-            lost[MISMATCH].append(f"{words} expects {ref}, {source} ({genome.build}) has {decode(found)}")
+            expected, found = encode(ref), genome.fetch(known[chrom], pos - 1, pos - 1 + len(ref))
+            if np.array_equal(expected, found):
+                continue
+            if (found == N_CODE).any():
+                reasons[at] = NO_SEQUENCE
+                words += f" has {decode(found)} in {source}"
+            else:
+                reasons[at] = MISMATCH
+                complemented += np.array_equal(reverse_complement(expected), found)
+                words += f" expects {ref}, {source} ({genome.build}) has {decode(found)}"
+        lost[reasons[at]].append(words)
     for reason, rows in lost.items():
         coverage.leave_out(reason, rows)
     mismatches = len(lost[MISMATCH])
@@ -104,14 +103,19 @@ def allele_keys(table: pd.DataFrame) -> pd.Series:
     """
     keys = []
     columns = zip(table["chrom"], table["pos"], table["ref"], table["alt"], table["strand"], strict=True)
-    for chrom, start, ref, alt, strand in columns:
-        pos = int(start)
-        while ref and alt and ref[-1] == alt[-1]:
-            ref, alt = ref[:-1], alt[:-1]
-        while ref and alt and ref[0] == alt[0]:
-            ref, alt, pos = ref[1:], alt[1:], pos + 1
+    for chrom, start, *alleles, strand in columns:
+        pos, ref, alt = trimmed(int(start), *alleles)
         keys.append(f"{bare_contig(chrom)}:{pos}:{ref}>{alt}:{strand}")
     return pd.Series(keys, index=table.index, name="allele")
+
+
+def trimmed(pos: int, ref: str, alt: str, least: int = 0) -> tuple[int, str, str]:
+    """Position and alleles without the bases that both share at their ends; `least`: bases that either keeps."""
+    while min(len(ref), len(alt)) > least and ref[-1] == alt[-1]:
+        ref, alt = ref[:-1], alt[:-1]
+    while min(len(ref), len(alt)) > least and ref[0] == alt[0]:
+        pos, ref, alt = pos + 1, ref[1:], alt[1:]
+    return pos, ref, alt
 
 
 def merge_class(classes: Iterable[str]) -> str:

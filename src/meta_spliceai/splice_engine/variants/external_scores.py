@@ -19,6 +19,7 @@ from jaxtyping import Float
 from meta_spliceai.errors import InputError, MissingPackageError, shown, unknown_value
 from meta_spliceai.read_hostile import LARGEST_TEXT, LONGEST_LINE, limit, one_error, text_lines
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
+from meta_spliceai.splice_engine.variants.alleles import trimmed
 from meta_spliceai.splice_engine.variants.families import genomic_places
 
 NEEDED = ("chrom", "pos", "ref", "alt")
@@ -226,7 +227,7 @@ def _alleles(table: pd.DataFrame) -> list[tuple[Allele, ...]]:
     columns = (table["chrom"].map(bare_contig), table["pos"], table["ref"], table["alt"], *on_genome)
     for chrom, pos, ref, alt, chrom_there, pos_there in zip(*columns, strict=True):
         if chrom == chrom_there:  # a lifted variant keeps its source's place in the other two columns
-            found.append((_trimmed(chrom, int(pos), ref, alt),))
+            found.append(((chrom, *trimmed(int(pos), ref, alt, least=1)),))
         elif len(ref) == len(alt) == 1:
             pairs = ((ref, alt), (ref.translate(_COMPLEMENT), alt.translate(_COMPLEMENT)))
             found.append(tuple((chrom_there, int(pos_there), one, two) for one, two in pairs))
@@ -236,16 +237,7 @@ def _alleles(table: pd.DataFrame) -> list[tuple[Allele, ...]]:
 
 
 def _allele_of(row: Row) -> Allele:
-    return _trimmed(bare_contig(row[1]), row[2], row[3].upper(), row[4].upper())
-
-
-def _trimmed(chrom: str, pos: int, ref: str, alt: str) -> Allele:
-    while len(ref) > 1 and len(alt) > 1 and ref[-1] == alt[-1]:
-        ref, alt = ref[:-1], alt[:-1]
-    shared = 0
-    while shared < min(len(ref), len(alt)) - 1 and ref[shared] == alt[shared]:
-        shared += 1
-    return chrom, pos + shared, ref[shared:], alt[shared:]
+    return bare_contig(row[1]), *trimmed(row[2], row[3].upper(), row[4].upper(), least=1)
 
 
 def _number(value: object, where: str, file: ScoreFile) -> float | None:

@@ -3,7 +3,7 @@ others know."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,9 +40,9 @@ COMPARED_BASES = 401
 """Of longer windows the middle part of this length is compared for near-identity."""
 
 
-@dataclass(frozen=True)
-class WindowKmers:
-    """The 21-mers of a table's windows, and the row (0-based) each comes from."""
+class WindowKmers(NamedTuple):
+    """The 21-mers of windows, those with an N left out, and the row (0-based) each comes from. A 21-mer and its reverse
+    complement are the same number (the smaller of the two), so that strand does not matter."""
 
     kmers: UInt64[np.ndarray, " kmers"]
     rows: Int64[np.ndarray, " kmers"]
@@ -50,7 +50,7 @@ class WindowKmers:
 
 def window_kmers(table: pd.DataFrame, genome: SequenceSource, window: int) -> WindowKmers:
     """The 21-mers of every row's reference window (of long ones the middle `COMPARED_BASES`), either strand alike."""
-    return WindowKmers(*canonical_kmers(build_windows(table, genome, min(window, COMPARED_BASES)).ref))
+    return canonical_kmers(build_windows(table, genome, min(window, COMPARED_BASES)).ref)
 
 
 def gene_families(
@@ -94,12 +94,10 @@ def gene_families(
     return pd.Series(first[codes], index=table.index, name="family")
 
 
-def exon_families(
-    table: pd.DataFrame, genome: SequenceSource, window: int = 501, apart: int = NEIGHBOURING_EXONS
-) -> pd.Series:
+def exon_families(table: pd.DataFrame, genome: SequenceSource, window: int = 501) -> pd.Series:
     """A family for each variant: the exons that must not be separated, by the rules of `gene_families`; exons with
-    fewer than `apart` bases between them stay together."""
-    return gene_families(table.assign(group=exon_groups(table, max(apart, window))), genome, window)
+    fewer than `NEIGHBOURING_EXONS` bases between them stay together."""
+    return gene_families(table.assign(group=exon_groups(table, max(NEIGHBOURING_EXONS, window))), genome, window)
 
 
 def exon_groups(table: pd.DataFrame, apart: int = NEIGHBOURING_EXONS) -> pd.Series:
@@ -193,20 +191,14 @@ def _alike(table: pd.DataFrame, genome: SequenceSource, codes: np.ndarray, windo
     """Pairs of groups whose windows share enough k-mers."""
     apart = table.assign(_group=codes)[["chrom", "pos", "ref", "alt", "strand", "_group"]]
     # windows a few bases apart hold the same k-mers: one a quarter window and group is enough
-    thinned = (
-        apart.drop_duplicates(["chrom", "_group", "pos"])
-        if window < 8
-        else apart.assign(_bin=apart["pos"] // (window // 4)).drop_duplicates(["chrom", "_group", "_bin"])
-    )
+    binned = apart.assign(_bin=apart["pos"] // max(1, window // 4))
+    thinned = binned.drop_duplicates(["chrom", "_group", "_bin"])
     kmers, rows = canonical_kmers(build_windows(thinned, genome, window).ref)
-    group = thinned["_group"].to_numpy()[rows]
-    order = np.lexsort([group, kmers])
-    kmers, group = kmers[order], group[order]
-    new = np.r_[True, (kmers[1:] != kmers[:-1]) | (group[1:] != group[:-1])][: len(kmers)]  # each once a group
-    kmers, group = kmers[new], group[new]
-    sizes = np.bincount(group, minlength=int(codes.max()) + 1)
-    starts = np.flatnonzero(np.r_[True, kmers[1:] != kmers[:-1]][: len(kmers)])
-    copies = np.diff(np.r_[starts, len(kmers)])
+    groups = np.uint64(codes.max() + 1)
+    kmer_of_group = np.unique(kmers * groups + thinned["_group"].to_numpy(np.uint64)[rows])  # ordered by k-mer
+    kmers, group = kmer_of_group // groups, (kmer_of_group % groups).astype(np.int64)
+    sizes = np.bincount(group, minlength=int(groups))
+    _, copies = np.unique(kmers, return_counts=True)
     usable = np.repeat(copies, copies) <= REPEAT_COPIES
     pairs = []
     for step in range(1, REPEAT_COPIES):
@@ -217,24 +209,19 @@ def _alike(table: pd.DataFrame, genome: SequenceSource, codes: np.ndarray, windo
     return found[(shared >= FEWEST_SHARED) & (shared >= CONTAINMENT * smaller)]
 
 
-def canonical_kmers(
-    windows: UInt8[np.ndarray, "rows length"], k: int = K
-) -> tuple[UInt64[np.ndarray, " kmers"], Int64[np.ndarray, " kmers"]]:
-    """The k-mers (of at most 31 bases) of every window, and the row each comes from; those with an N are left out.
-
-    A k-mer and its reverse complement are the same number (the smaller of the two), so that strand does not matter.
-    """
+def canonical_kmers(windows: UInt8[np.ndarray, "rows length"]) -> WindowKmers:
+    """The k-mers of every window."""
     kmers = [np.empty(0, dtype=np.uint64)]
     rows = [np.empty(0, dtype=np.int64)]
     for start in range(0, len(windows), _ROWS_AT_ONCE):
         part = windows[start : start + _ROWS_AT_ONCE]
-        places = part.shape[1] - k + 1
+        places = part.shape[1] - K + 1
         if places < 1:
             continue
         forward = np.zeros((len(part), places), dtype=np.uint64)
         backward = np.zeros_like(forward)
         known = np.ones_like(forward, dtype=bool)
-        for offset in range(k):
+        for offset in range(K):
             base = part[:, offset : offset + places]
             known &= base != N_CODE
             code = np.minimum(base, 3).astype(np.uint64)
@@ -244,4 +231,4 @@ def canonical_kmers(
         at, place = np.nonzero(known)
         kmers.append(both[at, place])
         rows.append(at + start)
-    return np.concatenate(kmers), np.concatenate(rows)
+    return WindowKmers(np.concatenate(kmers), np.concatenate(rows))

@@ -4,7 +4,6 @@ kept in a Parquet file that says so."""
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
-from meta_spliceai.errors import InputError, IntegrityError, unknown_value
-from meta_spliceai.files import atomic_write
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.files import whole_table
 from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.variants.families import genomic_places
@@ -36,6 +35,9 @@ UNITS = ("group", "site", "exon", "gene", "chromosome")
 
 SPLICEAI_HELD_OUT = ("1", "3", "5", "7", "9")
 """Chromosomes SpliceAI's family of networks was not trained on (Jaganathan 2019, 10.1016/j.cell.2018.12.015)."""
+
+BLOCK = 5
+"""Mutated sites that `position_block_split` keeps together."""
 
 HEADER = b"meta_spliceai.split"
 
@@ -62,9 +64,7 @@ class Split:
     unit: str = "group"
 
     def indices(self, part: str) -> Int64[np.ndarray, " rows"]:
-        """Row numbers (0-based) of a part, ascending; InputError for no such part."""
-        if part not in PARTS:
-            raise unknown_value("part", part, PARTS, f"split {self.name}")
+        """Row numbers (0-based) of a part, ascending."""
         return np.flatnonzero(self.parts == part)
 
 
@@ -104,30 +104,17 @@ def make_split(
     return Split(name, parts, split_digest(table, parts), description, coverage, unit)
 
 
-def _checked_fractions(fractions: Mapping[str, float], name: str) -> dict[str, float]:
-    """Fractions of all three parts, scaled to a sum of one; an InputError where that cannot be."""
-    for part, fraction in fractions.items():
-        if part not in PARTS:
-            raise unknown_value("part", part, PARTS, f"split {name}")
-        if not fraction >= 0:
-            raise InputError(f"split {name}: the fraction of {part} must not be negative: {fraction}")
-    if not fractions.get(TRAIN, 0) > 0:
-        raise InputError(f"split {name}: the fraction of {TRAIN} must be above 0")
-    total = sum(fractions.values())
-    return {part: fractions.get(part, 0.0) / total for part in PARTS}
-
-
 def _deal(sizes: Sequence[int], fractions: Mapping[str, float], seed: int, name: str, what: str) -> np.ndarray:
     """The part of each unit: whole units dealt out in random order, each to the part it leaves furthest below its
     share; then single units move for as long as that brings the parts nearer to their shares. An InputError where there
     are fewer units than parts."""
-    wanted = [part for part in PARTS if fractions[part] > 0]
+    wanted, total = [part for part in PARTS if part in fractions], sum(fractions.values())
     if len(sizes) < len(wanted):
         raise InputError(
             f"split {name}: {len(sizes)} {what} cannot fill {len(wanted)} parts ({', '.join(wanted)}); "
             "ask for fewer parts"
         )
-    target = {part: fractions[part] * sum(sizes) for part in wanted}
+    target = {part: fractions[part] / total * sum(sizes) for part in wanted}
     filled, units = dict.fromkeys(wanted, 0), dict.fromkeys(wanted, 0)
     dealt = np.empty(len(sizes), dtype=object)
     order = np.random.default_rng(seed).permutation(len(sizes))
@@ -168,17 +155,16 @@ def group_split(
     """Whole groups (column `group`) to parts, so that no group is in two.
 
     Args:
-        fractions: share of rows of each part, e.g. {"train": 0.7, "validation": 0.15, "test": 0.15}; scaled to one.
+        fractions: share of rows of each part, e.g. {"train": 0.7, "validation": 0.15, "test": 0.15}.
         families: what to keep together instead of the column `group`, one text a row (`gene_families`).
         unit: what is kept apart by that (see `Split`).
 
     Raises:
-        InputError: fewer groups than parts, a part without a class, a row without a group, bad fractions.
+        InputError: fewer groups than parts, a part without a class, a row without a group.
     """
-    shares = _checked_fractions(fractions, name)
     codes, groups = _factorized(table, families, name)
-    dealt = _deal(np.bincount(codes, minlength=len(groups)).tolist(), shares, seed, name, "groups")
-    told = ", ".join(f"{part} {share:.0%}" for part, share in shares.items() if share > 0)
+    dealt = _deal(np.bincount(codes, minlength=len(groups)).tolist(), fractions, seed, name, "groups")
+    told = ", ".join(f"{part} {share:.0%}" for part, share in fractions.items())
     kind = "groups" if families is None else "exons" if unit == "exon" else "families of genes"
     description = f"{len(groups)} {kind} dealt whole to parts {told}, seed {seed}"
     return make_split(table, dealt[codes], name, description, Coverage(len(table)), unit=unit)
@@ -188,7 +174,7 @@ def chromosome_split(
     table: pd.DataFrame,
     test: Sequence[str],
     seed: int,
-    validation: float | Sequence[str] = 0.15,
+    validation: float = 0.15,
     families: pd.Series | None = None,
     name: str = "chromosome",
     may_lack: Sequence[str] = (),
@@ -202,25 +188,24 @@ def chromosome_split(
         table: a variant table; constructs go by their column `genome_chrom`.
         test: chromosomes, with or without "chr".
         seed: which chromosomes become validation.
-        validation: share of the rows outside the test, or the chromosomes themselves.
+        validation: share of the rows outside the test.
         families: from `gene_families`; None to take the column `group`.
 
     Raises:
-        InputError: a chromosome that no variant is on (those there are, are named), a chromosome in two parts, too few
-            chromosomes, or a part without a class.
+        InputError: no chromosome, or one that no variant is on (those there are, are named); too few chromosomes, or a
+            part without a class.
     """
     chrom, there = _chromosomes(table)
-    wanted = _named(test, there, name)
+    if not test:
+        raise InputError(f"split {name}: no chromosome to test on; give a list, like 21, 22")
+    for one in test:
+        if bare_contig(one) not in there:
+            raise InputError(f"split {name}: no variant is on chromosome '{one}'; there are {', '.join(there)}")
+    wanted = [bare_contig(one) for one in test]
     rest = [one for one in there if one not in wanted]
-    if isinstance(validation, (int, float)):
-        shares = _checked_fractions({TRAIN: 1 - validation, VALIDATION: validation}, name)
-        sizes = [int((chrom == one).sum()) for one in rest]
-        dealt = _deal(sizes, shares, seed, name, "chromosomes outside the test")
-        held = [one for one, part in zip(rest, dealt, strict=True) if part == VALIDATION]
-    else:
-        held = _named(validation, there, name)
-        if set(held) & set(wanted):
-            raise InputError(f"split {name}: {', '.join(sorted(set(held) & set(wanted)))} in both validation and test")
+    shares = {TRAIN: 1 - validation, VALIDATION: validation}
+    dealt = _deal([int((chrom == one).sum()) for one in rest], shares, seed, name, "chromosomes outside the test")
+    held = [one for one, part in zip(rest, dealt, strict=True) if part == VALIDATION]
     parts = np.where(np.isin(chrom, wanted), TEST, np.where(np.isin(chrom, held), VALIDATION, TRAIN)).astype(object)
     description = (
         f"test chr {', '.join(wanted)}; validation chr {', '.join(held) or 'none'}; training on the others; seed {seed}"
@@ -243,9 +228,7 @@ def spliceai_clean_split(
     return chromosome_split(table, clean, seed, validation, families, name="spliceai-clean")
 
 
-def chromosome_folds(
-    table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None, name: str = "chromosome-folds"
-) -> list[Split]:
+def chromosome_folds(table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None) -> list[Split]:
     """k-fold cross-validation (at least 3) over groups of whole chromosomes of similar size.
 
     In fold i, group i is the test and group i + 1 the validation; every row with its whole family is tested once.
@@ -255,22 +238,19 @@ def chromosome_folds(
     """
     chrom, there = _chromosomes(table)
     splits = []
-    for name_of_fold, parts in _folds(pd.Categorical(chrom, there).codes, "chromosomes", folds, seed, name):
+    for name, parts in _folds(pd.Categorical(chrom, there).codes, "chromosomes", folds, seed, "chromosome-folds"):
         held = ", ".join(_chromosomes(table[parts == TEST])[1])
-        words = f"{name_of_fold}: test chr {held}, seed {seed}"
-        splits.append(_without_relatives(table, parts, families, name_of_fold, words))
+        splits.append(_without_relatives(table, parts, families, name, f"{name}: test chr {held}, seed {seed}"))
     return splits
 
 
-def gene_folds(
-    table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None, name: str = "gene-folds"
-) -> list[Split]:
+def gene_folds(table: pd.DataFrame, folds: int, seed: int, families: pd.Series | None = None) -> list[Split]:
     """As `chromosome_folds`, over whole groups or families."""
-    codes, groups = _factorized(table, families, name)
+    codes, groups = _factorized(table, families, "gene-folds")
     kind, unit = ("groups", "group") if families is None else ("families of genes", "gene")
     return [
         make_split(table, parts, fold, f"{fold} of {len(groups)} {kind}, seed {seed}", Coverage(len(table)), unit)
-        for fold, parts in _folds(codes, "groups", folds, seed, name)
+        for fold, parts in _folds(codes, "groups", folds, seed, "gene-folds")
     ]
 
 
@@ -284,12 +264,10 @@ def leave_one_chromosome_out(
     ]
 
 
-def position_block_split(
-    table: pd.DataFrame, fractions: Mapping[str, float], seed: int, name: str = "position-blocks", block: int = 5
-) -> Split:
+def position_block_split(table: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> Split:
     """Contiguous blocks of mutated sites to parts, so that no mutated site is in two parts.
 
-    The sites that occur are cut into blocks of about `block` neighbours, and whole blocks are dealt to the parts. A
+    The sites that occur are cut into blocks of about `BLOCK` neighbours, and whole blocks are dealt to the parts. A
     variant that changes sites of two parts (a double substitution across a border) is left out and counted. The same
     sequence in two parts is an error, whatever the sites say. The table's column `sites_mutated` holds numbers joined
     by ";" ("7" or "7;8"); fractions and seed are as in `group_split`.
@@ -298,7 +276,7 @@ def position_block_split(
         InputError: no such column, a malformed entry (with its row), fewer blocks than parts, a part without a class,
             one sequence in two parts.
     """
-    shares = _checked_fractions(fractions, name)
+    name = "position-blocks"
     if "sites_mutated" not in table:
         raise InputError(f"split {name}: the table has no column 'sites_mutated' of mutated sites")
     of_row = []
@@ -307,10 +285,10 @@ def position_block_split(
             raise InputError(f"split {name}: row {number}: '{text}' is no list of mutated sites like '7' or '7;8'")
         of_row.append([int(site) for site in text.split(";")])
     all_sites = sorted({site for row in of_row for site in row})
-    blocks = np.array_split(np.array(all_sites), max(1, round(len(all_sites) / block)))
+    blocks = np.array_split(np.array(all_sites), max(1, round(len(all_sites) / BLOCK)))
     block_of = {int(site): number for number, members in enumerate(blocks) for site in members}
     sizes = np.bincount([block_of[row[0]] for row in of_row], minlength=len(blocks)).tolist()
-    part_of_block = _deal(sizes, shares, seed, name, "blocks of sites")
+    part_of_block = _deal(sizes, fractions, seed, name, "blocks of sites")
     touched = [{part_of_block[block_of[site]] for site in row} for row in of_row]
     parts = np.array([next(iter(found)) if len(found) == 1 else LEFT_OUT for found in touched], dtype=object)
     coverage = Coverage(len(table))
@@ -328,15 +306,13 @@ def position_block_split(
     for members, part in zip(blocks, part_of_block, strict=True):
         spans[part].append(f"{members[0]}-{members[-1]}")
     where = "; ".join(f"{part}: sites {', '.join(of_part)}" for part, of_part in spans.items())
-    description = f"blocks of about {block} neighbouring mutated sites, seed {seed} ({where})"
+    description = f"blocks of about {BLOCK} neighbouring mutated sites, seed {seed} ({where})"
     return make_split(table, parts, name, description, coverage, unit="site")
 
 
 def _factorized(table: pd.DataFrame, families: pd.Series | None, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Number of each row's group, and the groups' names; an InputError for a row without a group."""
     labels = table["group"] if families is None else families
-    if len(labels) != len(table):
-        raise InputError(f"split {name}: {len(labels)} family names for {len(table)} variants")
     without = labels.to_numpy() == ""
     if without.any():
         raise InputError(
@@ -349,10 +325,8 @@ def _factorized(table: pd.DataFrame, families: pd.Series | None, name: str) -> t
 
 def _folds(codes: np.ndarray, what: str, folds: int, seed: int, name: str) -> Iterator[tuple[str, np.ndarray]]:
     """Name and parts of each fold. Whole units (their number is each row's code) go to folds, largest first, each to
-    the one with fewest rows so far; equal ones in random order. InputError: fewer than three folds, or fewer units."""
+    the one with fewest rows so far; equal ones in random order. InputError: fewer units than folds."""
     sizes = np.bincount(codes)
-    if folds < 3:
-        raise InputError(f"split {name}: {folds} folds; at least 3, for test, validation and training to differ")
     if len(sizes) < folds:
         raise InputError(f"split {name}: {len(sizes)} {what} cannot fill {folds} folds; ask for fewer folds")
     filled = np.zeros(folds, dtype=np.int64)
@@ -389,16 +363,6 @@ def _chromosomes(table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     return chrom, sorted(set(chrom), key=lambda one: (int(one), "") if one.isdigit() else (1000, one))
 
 
-def _named(asked: Sequence[str], there: Sequence[str], name: str) -> list[str]:
-    """Chromosomes as the table has them; an InputError for one that no variant is on, or where none is asked for."""
-    if isinstance(asked, str) or not asked:
-        raise InputError(f"split {name}: chromosomes are given as a list, like 21, 22: {asked!r}")
-    for one in asked:
-        if bare_contig(one) not in there:
-            raise InputError(f"split {name}: no variant is on chromosome '{one}'; there are {', '.join(there)}")
-    return [bare_contig(one) for one in asked]
-
-
 class StoredSplit(NamedTuple):
     """A split read from a file, its variants, and the data set, options and digest it was made for, so that the
     sequence can be loaded again (may be empty)."""
@@ -410,19 +374,12 @@ class StoredSplit(NamedTuple):
 
 def write_split(path: Path, split: Split, table: pd.DataFrame, data: Mapping[str, object] | None = None) -> None:
     """Write a split of a table (in its order) to a `.parquet` file, whole or not at all: every variant's part, and in
-    the header what it is and its hash. `data`: {"name": data set, "options": {...}, "digest": ...}, for an audit.
-    InputError where the split is of another table."""
-    if split_digest(table, split.parts) != split.digest:
-        raise InputError(f"split {split.name} was not made of these {len(table)} variants")
+    the header what it is and its hash. `data`: {"name": data set, "options": {...}, "digest": ...}, for an audit."""
     frame = table[[*SCHEMA, *[column for column in _ALSO_KEPT if column in table]]].assign(part=split.parts)
     told = {name: getattr(split, name) for name in ("name", "digest", "description", "unit")}
     header = {**told, "coverage": split.coverage.to_json(), "data": dict(data or {})}
-    stored = pa.Table.from_pandas(frame, preserve_index=False)
-    stored = stored.replace_schema_metadata({**(stored.schema.metadata or {}), HEADER: json.dumps(header).encode()})
-    buffer = io.BytesIO()
-    pq.write_table(stored, buffer)
-    with atomic_write(Path(path), "wb") as handle:
-        handle.write(buffer.getvalue())
+    with whole_table(Path(path), {HEADER.decode(): json.dumps(header)}) as add:
+        add(frame)
 
 
 def read_split(path: Path) -> StoredSplit:

@@ -145,12 +145,10 @@ class Coverage:
 @dataclass(frozen=True)
 class Windows:
     """Windows of one length, one row a variant, in the order of the table they were cut for: codes (A 0, C 1, G 2, T 3,
-    N 4) in transcript orientation, the base at `pos` at index length // 2, and how many bases of the reference window
-    are known (not N)."""
+    N 4) in transcript orientation, the base at `pos` at index length // 2."""
 
     ref: UInt8[np.ndarray, "variants length"]
     alt: UInt8[np.ndarray, "variants length"]
-    real_bases: Int[np.ndarray, " variants"]
 
     def __len__(self) -> int:
         return len(self.ref)
@@ -158,6 +156,11 @@ class Windows:
     @property
     def length(self) -> int:
         return self.ref.shape[1]
+
+    @property
+    def real_bases(self) -> Int[np.ndarray, " variants"]:
+        """How many bases of each reference window are known (not N)."""
+        return (self.ref < N_CODE).sum(axis=1)
 
 
 def build_windows(table: pd.DataFrame, genome: SequenceSource, length: int) -> Windows:
@@ -190,4 +193,4 @@ def build_windows(table: pd.DataFrame, genome: SequenceSource, length: int) -> W
     for rows in np.array_split(minus, max(1, len(minus) * length // 20_000_000)):  # bounded extra memory
         ref[rows] = reverse_complement(ref[rows])
         alt[rows] = reverse_complement(alt[rows])
-    return Windows(ref, alt, (ref < N_CODE).sum(axis=1))
+    return Windows(ref, alt)

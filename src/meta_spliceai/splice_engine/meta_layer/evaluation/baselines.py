@@ -11,7 +11,6 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.errors import InputError, MissingPackageError
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window, own_site
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.boosting import grow
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import REGIONS, kmer_changes, position_features
@@ -19,14 +18,12 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     NEGATIVES,
     Scorer,
     Scores,
-    signed_scores,
     training_labels,
     unsigned,
 )
 from meta_spliceai.splice_engine.meta_layer.settings import BoostingConfig
 from meta_spliceai.splice_engine.variants.table import Windows
 
-PREVALENCE = Scorer("prevalence", "baseline", "the same for every variant: what knowing nothing gives", "probability")
 POSITION = Scorer("position alone", "baseline", "distance to the exon's sites, exon or intron, region", "probability")
 ASSAY_SOURCE = Scorer("assay source", "baseline", "share of altering variants of the same assay", "probability")
 KMERS_AND_POSITION = Scorer(
@@ -45,31 +42,12 @@ MOST_KNOTS = {"nearest": 12, "to_acceptor": 8, "to_donor": 8}
 PLACE = ["to_acceptor", "to_donor", "nearest", "nearest_is_donor", "in_exon"]
 
 
-def prevalence(train_table: pd.DataFrame, test_table: pd.DataFrame, negatives: Sequence[str] = NEGATIVES) -> Scores:
-    """The training part's share of Splice-altering among both sides, for every test row."""
-    share = float(np.nanmean(training_labels(train_table, "training part", negatives)))
-    return unsigned(np.full(len(test_table), share))
-
-
-def base_max_window(scores: BaseScores) -> Scores:
-    """The base network's Δ of largest magnitude within ±D of the variant, over the acceptor and donor channels."""
-    return signed_scores(max_window(scores))
-
-
-def base_own_site(scores: BaseScores, table: pd.DataFrame) -> Scores:
-    """The base network's Δ at the tested exon's own sites; NaN where no site is known or in reach."""
-    return signed_scores(own_site(scores, table))
-
-
 def assay_source(
-    train_table: pd.DataFrame,
-    test_table: pd.DataFrame,
-    *,
-    negatives: Sequence[str] = NEGATIVES,
+    train_table: pd.DataFrame, test_table: pd.DataFrame, *, negatives: Sequence[str] = NEGATIVES
 ) -> Scores:
     """Share of Splice-altering among the training variants of the same source and assay, for every test row. A number
     near 1 here means that the classes come from different experiments: a model can then score well by recognising the
-    experiment. InputError: a side without a training variant, a class nobody knows."""
+    experiment. InputError: a side without a training variant."""
     y = training_labels(train_table, "training part", negatives)
     kept = ~np.isnan(y)
     overall = float(y[kept].mean())
@@ -98,12 +76,10 @@ def position_only(
     `annotation`: genes, for rows without a tested exon. `negatives`: the classes of the other side.
 
     Raises:
-        InputError: no splice site known for any training row, a side without a variant, an empty test part.
+        InputError: no splice site known for any training row, a side without a variant.
     """
     seqleak = load_seqleak("position alone as a baseline")
     y = training_labels(train_table, "training part", negatives)
-    if test_table.empty:
-        raise InputError("test part: no rows; there is nothing to score")
     features = position_features(pd.concat([train_table, test_table], ignore_index=True), annotation)
     labels = np.append(y, np.full(len(test_table), np.nan))
     learned_from = ~np.isnan(labels)
@@ -180,7 +156,7 @@ def kmers_and_position(
     without a tested exon.
 
     Raises:
-        InputError: windows of another number of rows, a side without a variant, too few groups.
+        InputError: a side without a variant, too few groups.
     """
     table = train[0]
     y = training_labels(table, "training part", negatives)

@@ -12,12 +12,17 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 
-from meta_spliceai.errors import InputError, IntegrityError, unknown_value
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import plan_resamples, with_interval
+from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
+    Counts,
+    Replicates,
+    bootstrap_table,
+    plan_resamples,
+)
 
 Method = Literal["temperature", "isotonic"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -64,18 +69,16 @@ def fit_calibration(probability: Rows, y: Rows, method: Method = "isotonic") -> 
     `probability` is stated by the model ("isotonic" takes any score), `y` is 1 or 0; rows with NaN are left aside.
 
     Raises:
-        InputError: an unknown method, a validation part without one of the classes, a probability outside 0 to 1.
+        InputError: a validation part without one of the classes.
     """
-    if method not in METHODS:
-        raise unknown_value("calibration", method, METHODS)
-    p, y = _both_known(probability, y, "validation part")
+    known = _known(probability, y)
+    p, y = probability[known], y[known]
     for side, name in ((1, "positive"), (0, "negative")):
         if not (y == side).any():
             raise InputError(f"validation part: no {name} variant among {len(y)} rows; calibration cannot be fitted")
     if method == "isotonic":
         fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(p, y)
         return Calibration(method, fitted.X_thresholds_, fitted.y_thresholds_)
-    _probabilities(p, "validation part")
     odds, sign = _log_odds(p), np.where(y == 1, -1.0, 1.0)
     best = minimize_scalar(
         lambda log_t: np.logaddexp(0, sign * odds / np.exp(log_t)).mean(), bounds=(-4, 4), method="bounded"
@@ -93,8 +96,8 @@ def reliability(probability: Rows, y: Rows, bins: int = 10) -> pd.DataFrame:
         A row a bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of positives),
         `low`, `high` (95 % Wilson interval of the share, rows taken as independent).
     """
-    p, y = _both_known(probability, y, "rows evaluated")
-    _probabilities(p, "rows evaluated")
+    known = _known(probability, y)
+    p, y = probability[known], y[known]
     number = _bins_of_equal_size(p, bins)
     rows = []
     for place in np.unique(number):
@@ -135,9 +138,8 @@ def evaluate_calibration(
         Rows `brier`, `brier_of_prevalence`, `brier_skill` (1 − ratio of the two; higher is better),
         `calibration_error`; columns estimate, low, high, reason.
     """
-    known = ~(np.isnan(probability) | np.isnan(y))
-    p, truth = _both_known(probability, y, "rows evaluated")
-    _probabilities(p, "rows evaluated")
+    known = _known(probability, y)
+    p, truth = probability[known], y[known]
     plan = plan_resamples(np.asarray(groups, dtype=object)[known], n_boot, seed)
     number = _bins_of_equal_size(p, bins)
     n_bins = int(number.max()) + 1
@@ -148,8 +150,8 @@ def evaluate_calibration(
 
     parts = [sums(values) for values in (np.ones_like(p), p, truth, (p - truth) ** 2)]
 
-    def at(counts: Float[np.ndarray, "resamples groups"]) -> dict[str, Float[np.ndarray, " resamples"]]:
-        n, predicted, observed, squared = (counts @ part for part in parts)
+    def at(counts: Counts) -> dict[str, Replicates]:
+        n, predicted, observed, squared = (counts.astype(np.float64) @ part for part in parts)
         rows = n.sum(axis=1)
         share = observed.sum(axis=1) / rows
         chance = share * (1 - share)
@@ -159,29 +161,12 @@ def evaluate_calibration(
         error = np.abs(predicted - observed).sum(axis=1) / rows
         return {"brier": brier, "brier_of_prevalence": chance, "brier_skill": skill, "calibration_error": error}
 
-    drawn = at(plan.counts.astype(np.float64))
-    rows = []
-    for metric, value in at(np.ones((1, plan.n_groups))).items():
-        bounded = with_interval(value[0], drawn[metric], plan.n_groups, "a class not drawn", "one class only")
-        rows.append({"metric": metric, **bounded})
-    return pd.DataFrame(rows).set_index("metric")
+    return bootstrap_table(plan, at, "a class not drawn", "one class only")
 
 
-def _both_known(probability: Rows, y: Rows, where: str) -> tuple[Rows, Rows]:
-    p, y = np.asarray(probability, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    known = ~(np.isnan(p) | np.isnan(y))
-    if not known.any():
-        raise InputError(f"{where}: no row has both a probability and a class; calibration cannot be evaluated")
-    return p[known], y[known]
-
-
-def _probabilities(p: Rows, where: str) -> None:
-    outside = np.flatnonzero((p < 0) | (p > 1))
-    if len(outside):
-        raise InputError(
-            f"{where}: {p[outside[0]]:g} is not a probability (row {outside[0] + 1} of those known); calibrate the "
-            "score first (isotonic, on validation rows)"
-        )
+def _known(probability: Rows, y: Rows) -> Bool[np.ndarray, " rows"]:
+    """Which rows have both a probability and a class."""
+    return ~(np.isnan(probability) | np.isnan(y))
 
 
 def _bins_of_equal_size(p: Rows, bins: int) -> np.ndarray:

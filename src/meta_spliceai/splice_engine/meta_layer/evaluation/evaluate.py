@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     LEVEL,
     NAN,
@@ -21,6 +21,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     RankedScores,
     ResamplingPlan,
     SortedOnce,
+    correlation,
     pearson_sums,
     plan_resamples,
     rank_correlation,
@@ -97,14 +98,11 @@ def evaluate(
         n_boot: bootstrap resamples over `group`; 0 for no intervals.
         fewest_scored: share of the rows that a scorer must score to be evaluated.
 
-    InputError: see `check_predictions`; an unknown reference; no rows scored by all scorers.
+    InputError: see `check_predictions`; no rows scored by all scorers.
     """
     points = points or OperatingPoints()
     negatives = check_negatives(negatives)
     frame = check_predictions(predictions, scorers)
-    names = [scorer.name for scorer in scorers]
-    if reference is not None and reference not in names:
-        raise unknown_value("reference", reference, names)
     rows, left_out, coverage = rows_in_common(frame, scorers, fewest_scored)
     plan = plan_resamples(rows["group"], n_boot, seed)
     views = {name: _view(rows, plan, name, negatives) for name in ("binary", "target", "effect")}
@@ -240,7 +238,7 @@ def _measure(
         for part in parts:
             name = part.scorer.name
             out |= {(name, metric): values for metric, values in part.ranked.at(counts, points).items()}
-            out |= {(name, f"pearson_{pair}"): sums.at(counts) for pair, sums in part.pearson.items()}
+            out |= {(name, f"pearson_{pair}"): correlation(sums, counts) for pair, sums in part.pearson.items()}
         # Ranks of the truth are made once for all scorers.
         for pair, (view, truth) in truths.items():
             weighed = weigh_ranks(truth.ranks(counts), np.take(counts, view.unit, axis=1))

@@ -7,7 +7,7 @@ the arrays after the cumulative sum have one column a run of tied scores that ho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +28,8 @@ UNDEFINED_ALLOWED = 0.05
 
 NAN = float("nan")
 
+Rows = Float[np.ndarray, " rows"]
+Units = Int[np.ndarray, " rows"]
 Counts = Int[np.ndarray, "resamples groups"]
 Replicates = Float[np.ndarray, " resamples"]
 
@@ -65,8 +67,7 @@ class ResamplingPlan:
 
 def plan_resamples(groups: pd.Series | np.ndarray, n_boot: int, seed: int) -> ResamplingPlan:
     """Draw the resamples (0 for none) once, for all metrics and scorers; the draws are those of
-    `seqleak.Resample(groups, method="cluster", n_boot=..., seed=...)`. InputError: a row without a group, a negative
-    number of resamples."""
+    `seqleak.Resample(groups, method="cluster", n_boot=..., seed=...)`. InputError: a row without a group."""
     values = pd.Series(np.asarray(groups, dtype=object))
     bad = values.isna() | (values.astype(str) == "")
     if bad.any():
@@ -74,8 +75,6 @@ def plan_resamples(groups: pd.Series | np.ndarray, n_boot: int, seed: int) -> Re
             f"{int(bad.sum())} rows without a group, first at row {int(bad.idxmax()) + 1}; "
             "the bootstrap draws whole groups, so every row needs one (column 'group')"
         )
-    if n_boot < 0:
-        raise InputError(f"n_boot is {n_boot}; it must be 0 (no intervals) or more")
     unit, labels = pd.factorize(values.astype(str).to_numpy(), sort=True)
     n_groups = len(labels)
     rng = np.random.default_rng(seed)
@@ -122,6 +121,24 @@ def with_interval(
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(replicates[~np.isnan(replicates)], [tail, 100 - tail])
     return {**row, "low": float(low), "high": float(high), "reason": told if lost else ""}
+
+
+def bootstrap_table(
+    plan: ResamplingPlan,
+    at: Callable[[Counts], dict[str, Replicates]],
+    lacking: str,
+    undefined: str,
+    resamples_at_once: int = 1_000_000,
+) -> pd.DataFrame:
+    """Every number that `at` gives of some resamples, of the data and with its interval: a row a number (index
+    `metric`); `lacking` and `undefined` as in `with_interval`."""
+    whole = at(plan.everything)
+    pieces = [at(counts) for counts in plan.chunks(resamples_at_once)]
+    rows = {}
+    for metric, value in whole.items():
+        drawn = np.concatenate([piece[metric] for piece in pieces]) if pieces else np.empty(0)
+        rows[metric] = with_interval(value[0], drawn, plan.n_groups, lacking, undefined)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
 
 def share(
@@ -311,12 +328,8 @@ def rank_scores(
     """Sort the scores of one scorer once; `score` is finite, higher = more likely positive."""
     order = np.argsort(-score, kind="stable")
     ordered, is_positive = score[order], positive[order]
-    new_run = np.ones(len(ordered), dtype=bool)
-    new_run[1:] = ordered[1:] != ordered[:-1]
-    run_first = np.flatnonzero(new_run)
-    run_last = np.append(run_first[1:], len(ordered)) - 1
-    run = (np.cumsum(new_run) - 1)[is_positive]
-    held, start = np.unique(run, return_index=True)
+    run, run_first, run_last = _runs(ordered)
+    held, start = np.unique(run[is_positive], return_index=True)
     return RankedScores(
         unit=unit[order],
         positive_unit=unit[order][is_positive],
@@ -327,8 +340,14 @@ def rank_scores(
     )
 
 
-Rows = Float[np.ndarray, " rows"]
-Units = Int[np.ndarray, " rows"]
+def _runs(ordered: Rows) -> tuple[Units, Int[np.ndarray, " runs"], Int[np.ndarray, " runs"]]:
+    """Of sorted numbers the run of equal ones that each is in, and where each run begins and ends."""
+    new_run = np.ones(len(ordered), dtype=bool)
+    new_run[1:] = ordered[1:] != ordered[:-1]
+    first = np.flatnonzero(new_run)
+    return np.cumsum(new_run) - 1, first, np.append(first[1:], len(ordered)) - 1
+
+
 PerResample = Float[np.ndarray, " resamples"]
 Ranks = Float[np.ndarray, "resamples rows"]
 
@@ -336,21 +355,20 @@ NO_SPREAD = 1e-12
 """Variance, as a share of the variance over all rows, at or below which a resample counts as constant."""
 
 
-class PearsonSums(NamedTuple):
-    """Sums of 1, x, y, x², y², xy of each group; a resample's r is a function of their weighted totals."""
-
-    sums: Float[np.ndarray, "groups 6"]
-
-    def at(self, counts: Int[np.ndarray, "resamples groups"]) -> PerResample:
-        """r on every resample; NaN where fewer than two rows are drawn or one side is constant."""
-        return _r(*(counts.astype(np.float64) @ self.sums).T)
+PearsonSums = Float[np.ndarray, "groups 6"]
+"""Sums of 1, x, y, x², y², xy of each group; a resample's r is a function of their weighted totals."""
 
 
 def pearson_sums(x: Rows, y: Rows, unit: Units, groups: int) -> PearsonSums:
     """The group sums of x and y, both centred and scaled first, so that no digits are lost in the differences."""
     x, y = _standard(x), _standard(y)
     columns = (np.ones_like(x), x, y, x * x, y * y, x * y)
-    return PearsonSums(np.stack([np.bincount(unit, weights=c, minlength=groups) for c in columns], axis=1))
+    return np.stack([np.bincount(unit, weights=c, minlength=groups) for c in columns], axis=1)
+
+
+def correlation(sums: PearsonSums, counts: Counts) -> PerResample:
+    """Pearson's r on every resample; NaN where fewer than two rows are drawn or one side is constant."""
+    return _r(*(counts.astype(np.float64) @ sums).T)
 
 
 class SortedOnce(NamedTuple):
@@ -372,11 +390,9 @@ class SortedOnce(NamedTuple):
 
 def sort_once(x: Rows, unit: Units) -> SortedOnce:
     order = np.argsort(x, kind="stable")
-    new_run = np.ones(len(x), dtype=bool)
-    new_run[1:] = x[order][1:] != x[order][:-1]
-    run_last = np.append(np.flatnonzero(new_run)[1:], len(x)) - 1
+    run, _, run_last = _runs(x[order])
     run_of_row = np.empty(len(x), dtype=np.int64)
-    run_of_row[order] = np.cumsum(new_run) - 1
+    run_of_row[order] = run
     return SortedOnce(unit[order], run_last, run_of_row)
 
 

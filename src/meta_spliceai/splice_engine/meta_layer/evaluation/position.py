@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, UInt8
 
-from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import N_CODE
 from meta_spliceai.splice_engine.variants.table import Windows
@@ -51,9 +50,6 @@ def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = N
         is the donor's; `in_exon`, 1.0 if no site separates it from the exon; `region` (of REGIONS); `acceptor_site` and
         `donor_site`, the sites measured from (1-based, plus strand); `site_source` ("table", "annotation" or "").
     """
-    for column in ("chrom", "pos", "ref", "alt", "strand", "acceptor_pos", "donor_pos"):
-        if column not in table:
-            raise InputError(f"position features: column {column} missing; give a variant table")
     start, end = changed_span(table)
     sign = np.where(table["strand"].to_numpy() == "-", -1, 1)
     acceptor = _positions(table["acceptor_pos"])
@@ -64,10 +60,11 @@ def position_features(table: pd.DataFrame, annotation: GeneAnnotation | None = N
     if annotation is not None and not known.all():
         for row in np.flatnonzero(~known):
             gene = _gene_of(table.iloc[row], annotation)
-            sites = None if gene is None else _nearest_sites(gene, int(start[row]), int(end[row]))
-            if gene is None or sites is None:
+            if gene is None:
                 continue
-            acceptor[row], donor[row] = sites
+            middle = (start[row] + end[row]) / 2
+            acceptor[row] = min(gene.acceptors(), key=lambda site: abs(site - middle))
+            donor[row] = min(gene.donors(), key=lambda site: abs(site - middle))
             exonic_by_annotation[row] = any(s < end[row] and start[row] <= e for s, e in gene.exons)
             source[row] = "annotation"
     has_sites = source != ""
@@ -126,19 +123,12 @@ def _nearest_edge(one: Float[np.ndarray, " rows"], other: Float[np.ndarray, " ro
 
 
 def _gene_of(place: pd.Series, annotation: GeneAnnotation) -> Gene | None:
-    """The gene a variant belongs to: named like the row's gene if one is, else on its strand, else none."""
+    """The gene with introns that a variant belongs to: named like the row's gene if one is, else on its strand, else
+    none."""
     genes = [g for g in annotation.overlapping(place["chrom"], int(place["pos"])) if g.strand == place["strand"]]
     named = [g for g in genes if g.name == place.get("gene", "")]
     candidates = [g for g in named or genes if len(g.exons) > 1]
     return candidates[0] if candidates else None
-
-
-def _nearest_sites(gene: Gene, start: int, end: int) -> tuple[int, int] | None:
-    middle = (start + end) / 2
-    acceptors, donors = gene.acceptors(), gene.donors()
-    if not acceptors or not donors:
-        return None
-    return min(acceptors, key=lambda site: abs(site - middle)), min(donors, key=lambda site: abs(site - middle))
 
 
 def _regions(

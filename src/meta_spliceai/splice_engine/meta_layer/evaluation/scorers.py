@@ -46,13 +46,8 @@ def training_labels(
     """`binary_labels` of a part to learn from.
 
     Raises:
-        InputError: a class nobody knows, or a side without a variant; the message names the part.
+        InputError: a side without a variant; the message names the part.
     """
-    classes = table["classification"]
-    strange = ~classes.isin(CLASSES)
-    if strange.any():
-        place = int(np.flatnonzero(strange.to_numpy())[0])
-        raise unknown_value("class", classes.iloc[place], CLASSES, f"{where}, row {place + 1}")
     y = binary_labels(table, negatives)
     for side, name in ((1, POSITIVE), (0, " or ".join(negatives))):
         if not (y == side).any():
@@ -140,11 +135,14 @@ def signed_scores(signed: Float[np.ndarray, " rows"]) -> Scores:
     return Scores(np.abs(values), values)
 
 
-def scores_from_delta(delta: Float[np.ndarray, "rows 3"]) -> Scores:
+def strongest(delta: Float[np.ndarray, "rows 3"]) -> Float[np.ndarray, " rows"]:
     """The signed Δ of largest magnitude over the acceptor and donor channels (channel order CHANNELS)."""
-    values = np.asarray(delta, dtype=np.float64)
-    sites = values[:, [ACCEPTOR, DONOR]]
-    return signed_scores(sites[np.arange(len(sites)), np.abs(sites).argmax(axis=1)])
+    sites = delta[:, [ACCEPTOR, DONOR]]
+    return sites[np.arange(len(sites)), np.abs(sites).argmax(axis=1)]
+
+
+def scores_from_delta(delta: Float[np.ndarray, "rows 3"]) -> Scores:
+    return signed_scores(strongest(delta))
 
 
 def target_magnitude(
@@ -157,11 +155,7 @@ def target_magnitude(
 def predictions_frame(
     table: pd.DataFrame, target: Float[np.ndarray, " rows"] | None, scores: Mapping[Scorer, Scores]
 ) -> pd.DataFrame:
-    """The frame `evaluate` reads: names, groups, classes and effects of the test table, then every scorer's columns.
-
-    Raises:
-        InputError: a score or the target does not have one value a row.
-    """
+    """The frame `evaluate` reads: names, groups, classes and effects of the test table, then every scorer's columns."""
     frame = table[[column for column in PREDICTION_COLUMNS if column != "target"]].reset_index(drop=True).copy()
     frame["target"] = np.nan if target is None else target
     for scorer, values in scores.items():

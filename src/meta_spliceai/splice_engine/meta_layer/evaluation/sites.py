@@ -14,10 +14,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     NO_POINTS,
+    Counts,
+    Replicates,
+    bootstrap_table,
+    correlation,
     pearson_sums,
     plan_resamples,
     rank_correlation,
@@ -25,7 +28,6 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     share,
     sort_once,
     weigh_ranks,
-    with_interval,
 )
 
 
@@ -55,9 +57,6 @@ def evaluate_effect_types(
     F1 of a kind is 2 TP / (2 TP + FP + FN); macro F1 is the plain mean over the kinds that are observed or predicted,
     so that a rare kind counts as much as a common one. A resample in which a kind is neither observed nor predicted
     leaves it out of the mean, as scikit-learn does.
-
-    Raises:
-        InputError: a kind outside the list, no variants, different numbers of rows.
     """
     number = {kind: place for place, kind in enumerate(kinds)}
     k = len(kinds)
@@ -65,27 +64,22 @@ def evaluate_effect_types(
     cell = np.array([number[o] * k + number[p] for o, p in zip(observed, predicted, strict=True)])
     by_group = np.bincount(plan.unit * k * k + cell, minlength=plan.n_groups * k * k).reshape(plan.n_groups, k * k)
     counts = by_group.sum(axis=0).reshape(k, k)
-    whole = _scores(counts[None].astype(np.float64))
-    drawn = _scores((plan.counts.astype(np.float64) @ by_group).reshape(-1, k, k))
-    sizes = [counts.sum(), counts.sum(), *counts.sum(axis=1)]
-    rows = []
-    for place, name in enumerate(["macro F1", "accuracy", *(f"F1 of {kind}" for kind in kinds)]):
-        lacking, undefined = "kind neither observed nor predicted", "neither observed nor predicted"
-        bounded = with_interval(whole[place][0], drawn[place], plan.n_groups, lacking, undefined)
-        rows.append({"metric": name, **bounded, "n": int(sizes[place])})
+
+    def at(drawn: Counts) -> dict[str, Replicates]:
+        confusion = (drawn.astype(np.float64) @ by_group).reshape(-1, k, k)
+        true = np.einsum("rkk->rk", confusion)
+        touched = confusion.sum(axis=1) + confusion.sum(axis=2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            f1 = np.where(touched > 0, 2 * true / touched, np.nan)
+            present = (touched > 0).sum(axis=1)
+            macro = np.where(present > 0, np.nansum(f1, axis=1) / present, np.nan)
+            accuracy = true.sum(axis=1) / confusion.sum(axis=(1, 2))
+        return {"macro F1": macro, "accuracy": accuracy, **{f"F1 of {kind}": f1[:, i] for kind, i in number.items()}}
+
+    table = bootstrap_table(plan, at, "kind neither observed nor predicted", "neither observed nor predicted")
+    table["n"] = [counts.sum(), counts.sum(), *counts.sum(axis=1)]
     confusion = pd.DataFrame(counts, index=pd.Index(kinds, name="observed"), columns=pd.Index(kinds, name="predicted"))
-    return EffectTypes(confusion, pd.DataFrame(rows).set_index("metric"))
-
-
-def _scores(confusion: Float[np.ndarray, "resamples kinds kinds"]) -> list[Float[np.ndarray, " resamples"]]:
-    true = np.einsum("rkk->rk", confusion)
-    touched = confusion.sum(axis=1) + confusion.sum(axis=2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = np.where(touched > 0, 2 * true / touched, np.nan)
-        present = (touched > 0).sum(axis=1)
-        macro = np.where(present > 0, np.nansum(f1, axis=1) / present, np.nan)
-        accuracy = true.sum(axis=1) / confusion.sum(axis=(1, 2))
-    return [macro, accuracy, *f1.T]
+    return EffectTypes(confusion, table)
 
 
 TOLERANCES = (0, 1, 5)
@@ -97,7 +91,6 @@ def evaluate_localisation(
     predicted: Mapping[str, Float[np.ndarray, " variants"]],
     groups: np.ndarray,
     *,
-    tolerances: Sequence[int] = TOLERANCES,
     n_boot: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -130,7 +123,7 @@ def evaluate_localisation(
             "n_without_gold": int((~known).sum()),
             "n_without_prediction": int((known & np.isnan(positions)).sum()),
         }
-        for tolerance in tolerances:
+        for tolerance in TOLERANCES:
             hits = (miss <= tolerance).astype(np.float64)
             found = share(hits, known.astype(np.float64), plan, "no observed position")
             bounds = {key: found[key] for key in ("estimate", "low", "high")}
@@ -160,21 +153,18 @@ def evaluate_peaks(
     observed: Sequence[ObservedSites],
     groups: np.ndarray,
     *,
-    peak: float = PEAK,
-    tolerance: int = 0,
     n_boot: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Peaks of base + Δ against what was observed.
 
-    A peak is a position of the acceptor or donor channel with base + Δ at or above `peak`. What should be there is
+    A peak is a position of the acceptor or donor channel with base + Δ at or above `PEAK`. What should be there is
     the reference's peaks, less those observed lost, plus those observed gained.
 
     Args:
         reference: base probabilities of the reference sequence, centre = the variant, transcript orientation.
         delta: for each scorer its Δ at the same positions.
         observed: for each variant the sites lost and gained; both empty for a variant observed to change nothing.
-        tolerance: bases by which a peak may miss an observed site.
 
     Returns:
         Rows scorer × metric with estimate, low, high, hits, of, groups, reason. `peak_precision`: predicted peaks that
@@ -185,24 +175,21 @@ def evaluate_peaks(
     """
     plan = plan_resamples(groups, n_boot, seed)
     half = reference.shape[1] // 2
-    before = _sites(reference) >= peak
+    before = _sites(reference) >= PEAK
     lost, out_of_reach = _marked(observed, "lost", before.shape, half)
     gained, out_of_reach_too = _marked(observed, "gained", before.shape, half)
-    lost_here = _widened(lost, tolerance) & before
-    gained_here = gained & ~_widened(before, tolerance)
-    expected = (before & ~lost_here) | gained
+    lost_here, gained_here = lost & before, gained & ~before
+    expected = (before & ~lost) | gained
     any_gain = np.array([bool(sites.gained) for sites in observed])
     rows = []
     for scorer, change in delta.items():
-        after = _sites(reference + change) >= peak
-        right = after & _widened(expected, tolerance)
-        met = _widened(after, tolerance)
-        new = after & ~before & ~_widened(gained, tolerance)
+        after = _sites(reference + change) >= PEAK
+        new = after & ~before & ~gained
         no_gain = "no gained site observed that the reference lacks"
         marks = {
-            "peak_precision": (right, after, "no peak predicted"),
-            "peak_recall": (met & expected, expected, "no peak expected"),
-            "gain_detection": (met & gained_here, gained_here, no_gain),
+            "peak_precision": (after & expected, after, "no peak predicted"),
+            "peak_recall": (after & expected, expected, "no peak expected"),
+            "gain_detection": (after & gained_here, gained_here, no_gain),
             "loss_detection": (lost_here & ~after, lost_here, "no reference peak lost"),
         }
         counts = {name: (_per_variant(a), _per_variant(b), nothing) for name, (a, b, nothing) in marks.items()}
@@ -228,14 +215,6 @@ def _marked(observed: Sequence[ObservedSites], which: str, shape: tuple[int, ...
             else:
                 marked[row, half + offset, order.index(site)] = True
     return marked, outside
-
-
-def _widened(marked: Sites, tolerance: int) -> Sites:
-    wide = marked.copy()
-    for step in range(1, tolerance + 1):
-        wide[:, step:] |= marked[:, :-step]
-        wide[:, :-step] |= marked[:, step:]
-    return wide
 
 
 def _per_variant(marked: Sites) -> Float[np.ndarray, " variants"]:
@@ -265,18 +244,16 @@ def replicate_ceiling(
     classes (Cohen 1960).
     """
     known = ~(np.isnan(one) | np.isnan(two))
-    if not known.any():
-        raise InputError("replicates: no row was measured twice; there is no ceiling to be had from them")
     one, two = one[known], two[known]
-    calls = np.asarray(altering_one, dtype=bool)[known], np.asarray(altering_two, dtype=bool)[known]
-    plan = plan_resamples(np.asarray(groups, dtype=object)[known], n_boot, seed)
+    calls = altering_one[known], altering_two[known]
+    plan = plan_resamples(groups[known], n_boot, seed)
     sums = pearson_sums(one, two, plan.unit, plan.n_groups)
     ranks = sort_once(one, plan.unit), sort_once(two, plan.unit)
     # An altering effect is a negative one.
     ranked = rank_scores(calls[1], -one, plan.unit), rank_scores(calls[0], -two, plan.unit)
 
-    def at(counts: np.ndarray) -> dict[str, Float[np.ndarray, " resamples"]]:
-        r = sums.at(counts)
+    def at(counts: Counts) -> dict[str, Replicates]:
+        r = correlation(sums, counts)
         weights = counts[:, plan.unit]
         with np.errstate(invalid="ignore", divide="ignore"):
             reliability = 2 * r / (1 + r)
@@ -292,15 +269,8 @@ def replicate_ceiling(
             "kappa": _kappa(calls, weights),
         }
 
-    whole = at(plan.everything)
-    pieces = [at(counts) for counts in plan.chunks(CHUNK)]
-    rows = []
-    for metric, value in whole.items():
-        drawn = np.concatenate([piece[metric] for piece in pieces]) if pieces else np.empty(0)
-        undefined = "constant replicates, or a class without a variant"
-        bounded = with_interval(value[0], drawn, plan.n_groups, "constant, or a class not drawn", undefined)
-        rows.append({"metric": metric, **bounded, "n": len(one)})
-    return pd.DataFrame(rows).set_index("metric")
+    undefined = "constant replicates, or a class without a variant"
+    return bootstrap_table(plan, at, "constant, or a class not drawn", undefined, CHUNK).assign(n=len(one))
 
 
 def _kappa(

@@ -19,7 +19,6 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy.special import ndtri
 
-from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import PLACE, load_seqleak, position_design
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import (
@@ -57,6 +56,9 @@ COARSE = {
 
 CONTEXT = "context"
 """Column of tables whose variants stand some on their chromosome and some in constructs."""
+
+FOLDS = 5
+"""Of the rows on which the gain over position is measured."""
 
 DISTANCE_EDGES = (0, 3, 9, 21, 51)
 """Bases from the nearest site (0 = the exon's own last base): 0–2, 3–8, 9–20, 21–50, more."""
@@ -123,9 +125,6 @@ def evaluate_strata(
 
     Returns:
         Columns stratification, stratum and those of `Evaluation.metrics`; stratum sizes are in `n`.
-
-    Raises:
-        InputError: strata of other rows, or missing for a row.
     """
     frame = check_predictions(predictions, scorers)
     marked = frame.assign(_row=np.arange(len(frame)))
@@ -228,25 +227,23 @@ def gain_over_position(
     scorer: Scorer,
     features: pd.DataFrame,
     *,
-    folds: int = 5,
     n_boot: int = 2000,
     seed: int = 0,
     negatives: Sequence[str] = NEGATIVES,
 ) -> Evaluation:
     """What a scorer adds to position: position with it against position without it, both out of fold.
 
-    `seqleak.position_model` is fitted on the evaluated rows themselves in folds that split no group, once on position
-    alone and once with the scorer's score as a further column (its normal score, so that its scale does not matter).
+    `seqleak.position_model` is fitted on the evaluated rows themselves in `FOLDS` folds that split no group, once on
+    position alone and once with the scorer's score as a further column (its normal score, so that its scale does not
+    matter).
 
     Args:
         scorer: whose gain is asked for; of a model trained several times, the mean score.
-        features: position features of the same rows (see `position_features`); no row without a known site.
+        features: position features of the same rows (see `position_features`); no row without a known site. There are
+            at least as many groups as folds.
 
     Returns:
         An evaluation of "position" and "position + {scorer}", whose paired difference is the gain.
-
-    Raises:
-        InputError: features of other rows, fewer groups than folds, a row without a known site.
     """
     position_model = load_seqleak("the gain over position").position_model
     frame = check_predictions(predictions, [scorer])
@@ -255,19 +252,12 @@ def gain_over_position(
     score = frame[columns_of_scorer].mean(axis=1, skipna=False).to_numpy()
     kept = ~np.isnan(y) & ~np.isnan(score)
     place = features.reset_index(drop=True)[kept].reset_index(drop=True)
-    if place["nearest"].isna().any():
-        row = int(np.flatnonzero(place["nearest"].isna())[0])
-        raise InputError(
-            f"gain over position: no splice site is known for evaluated row {row + 1}; leave such rows out"
-        )
     rows = frame[kept].reset_index(drop=True)
-    if rows["group"].nunique() < folds:
-        raise InputError(f"gain over position: {rows['group'].nunique()} groups, fewer than the {folds} folds")
     design = position_design(place)
     columns, groups = place[[*PLACE, "region"]], rows["group"].to_numpy()
 
     def fitted(extra: Rows | None) -> Rows:
-        return np.asarray(position_model(columns, y[kept], groups, spec=design, extra=extra, folds=folds, seed=seed))
+        return np.asarray(position_model(columns, y[kept], groups, spec=design, extra=extra, folds=FOLDS, seed=seed))
 
     ranks = pd.Series(score[kept]).rank(method="average").to_numpy()
     normal = np.asarray(ndtri((ranks - 0.5) / len(ranks)))

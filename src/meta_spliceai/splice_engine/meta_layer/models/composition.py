@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,7 @@ from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (
     load_hyenadna,
     model_config,
 )
-from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor, Shift, seeded
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor, Shift
 from meta_spliceai.splice_engine.meta_layer.settings import MEMBERS, READ_RADIUS, SITE_REACH, TRUNK, TrunkConfig
 
 
@@ -239,7 +239,8 @@ class ComposedPredictor(Predictor):
             for setting in settings:
                 if setting not in known:
                     raise unknown_value("setting", setting, known, where=f"the settings of {kind} '{name}'")
-        with seeded(seed):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
             encoding = ENCODERS[encoder](Place(window, seed), **encoder_settings)
             self.encoder = encoding.encoder
             self.project = encoding.project
@@ -250,23 +251,6 @@ class ComposedPredictor(Predictor):
         self.weights, self.encoder_frozen = encoding.weights, encoding.frozen
         self.positions, self.sites = encoding.positions, encoding.sites
         self.train(self.training)
-
-    @classmethod
-    def _empty(cls, config: dict[str, Any]) -> Self:
-        """Built without the hub: the weights are about to be read from a file."""
-        blank = dict(config)
-        if "encoder_settings" in config:
-            blank["encoder_settings"] = blank_settings(config["encoder"], config["encoder_settings"])
-        else:
-            blank |= blank_settings(config.get("encoder", config.get("model_name", "")), {})
-        predictor = cls(**blank)
-        predictor.config = config
-        return predictor
-
-
-def blank_settings(encoder: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with which the encoder is built without looking for its pretrained weights."""
-    return {**settings, "weights": SCRATCH} if encoder in PUBLISHED else settings
 
 
 class _CNNDeltaPredictor(ComposedPredictor):

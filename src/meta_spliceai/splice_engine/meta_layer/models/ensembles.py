@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,8 +14,9 @@ from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.splice_engine.meta_layer.models.composition import ComposedPredictor, blank_settings
+from meta_spliceai.splice_engine.meta_layer.models.composition import ComposedPredictor
 from meta_spliceai.splice_engine.meta_layer.models.heads import QuantileHead
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import without_weights
 from meta_spliceai.splice_engine.meta_layer.models.predictor import (
     CONFIG_FILE,
     Features,
@@ -60,14 +62,14 @@ class QuantileEnsemble(Predictor):
         self.head = QuantileHead(1, 1, 1, dropout, quantiles, score)
         self.head.requires_grad_(False)
 
-        def member(i: int, settings: dict[str, Any]) -> ComposedPredictor:
+        def member(i: int) -> ComposedPredictor:
             head = {"quantiles": [quantiles[i]], "dropout": dropout}
-            return ComposedPredictor(encoder, "quantile", window, seed + i, settings, head)
+            return ComposedPredictor(encoder, "quantile", window, seed + i, encoder_settings, head)
 
-        first = member(0, encoder_settings)
+        first = member(0)
         # Members that take over the first one's encoder need not look for its weights.
-        later = blank_settings(encoder, encoder_settings) if first.encoder_frozen else encoder_settings
-        members = [first, *(member(i, later) for i in range(1, len(quantiles)))]
+        with without_weights() if first.encoder_frozen else nullcontext():
+            members = [first, *(member(i) for i in range(1, len(quantiles)))]
         self.weights, self.positions = first.weights, first.positions
         self.field = first.receptive_field()
         if first.encoder_frozen:
@@ -76,12 +78,6 @@ class QuantileEnsemble(Predictor):
                 each.encoder = nn.Identity()
         self.members = nn.ModuleList(members)
         self.train(self.training)
-
-    @classmethod
-    def _empty(cls, config: dict[str, Any]) -> Self:
-        predictor = cls(**blank_settings(config["encoder"], config))
-        predictor.config = config
-        return predictor
 
     def receptive_field(self) -> int | None:
         return self.field
@@ -217,10 +213,6 @@ def fit_shares(
     10.1007/BF00117832, for why weights must not be negative). The rows are the validation part's: members trained on a
     row look better on it than they are.
     """
-    if predictions.ndim != 3 or predictions.shape[1:] != labels.shape or not labels.size:
-        raise InputError(f"predictions of shape {predictions.shape} do not fit labels of shape {labels.shape}")
-    if not (np.isfinite(predictions).all() and np.isfinite(labels).all()):
-        raise InputError("an ensemble's weights cannot be fitted: a prediction or a label is not a number")
     columns = predictions.reshape(len(predictions), -1).T.astype(np.float64)
     heavy = 1e3 * max(1.0, float(np.abs(columns).max())) * np.sqrt(len(columns))
     matrix = np.vstack([columns, np.full((1, len(predictions)), heavy)])

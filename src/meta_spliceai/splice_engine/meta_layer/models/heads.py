@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, unknown_value
+from meta_spliceai.splice_engine.base_layer.scores import CHANNELS
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import strongest
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import EFFECT_TYPES
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
@@ -26,8 +28,6 @@ Costs = tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]
 
 Predictions = Float32[np.ndarray, "n outputs"]
 Columns = dict[str, Float32[np.ndarray, " n"]]
-
-CHANNELS = ("neither", "acceptor", "donor")
 
 
 class Head(nn.Module):
@@ -366,18 +366,17 @@ class MultitaskHead(Head):
         self.outputs = sum(head.outputs for head in heads.values())
         self.labels = sum(head.labels for head in heads.values())
 
-    def _heads(self) -> list[tuple[str, Head]]:
-        return list(self.heads.items())  # type: ignore[arg-type]
+    def _heads(self) -> list[Head]:
+        return list(self.heads.values())  # type: ignore[arg-type]
 
     def forward(self, compared: Compared, ref: Features, alt: Features) -> Prediction:
-        return torch.cat([head(compared, ref, alt).float() for _, head in self._heads()], dim=1)
+        return torch.cat([head(compared, ref, alt).float() for head in self._heads()], dim=1)
 
-    def _split(self, joined: Tensor, what: str) -> list[Tensor]:
-        return list(joined.split([getattr(head, what) for _, head in self._heads()], dim=1))
+    def _own_predictions(self, joined: Prediction) -> list[Prediction]:
+        return list(joined.split([head.outputs for head in self._heads()], dim=1))
 
-    def _parts(self, prediction: Prediction, labels: Labels) -> list[tuple[Head, Prediction, Labels]]:
-        heads = [head for _, head in self._heads()]
-        return list(zip(heads, self._split(prediction, "outputs"), self._split(labels, "labels"), strict=True))
+    def _own_labels(self, joined: Labels) -> list[Labels]:
+        return list(joined.split([head.labels for head in self._heads()], dim=1))
 
     def loss(
         self,
@@ -389,7 +388,8 @@ class MultitaskHead(Head):
         """Sum over the tasks that have a known label in the batch; weights of altering and Normal count where a task
         knows both."""
         total = prediction.new_zeros(())
-        for i, (head, own, own_labels) in enumerate(self._parts(prediction, labels)):
+        parts = zip(self._heads(), self._own_predictions(prediction), self._own_labels(labels), strict=True)
+        for i, (head, own, own_labels) in enumerate(parts):
             cost = head.loss(own, own_labels, config, None if head.task in OF_ALTERING else weights)
             if not self.training:
                 total = total + cost
@@ -399,34 +399,27 @@ class MultitaskHead(Head):
             total = total + torch.where(known, torch.exp(-s) * cost + s, s * 0)
         return total
 
-    def costs(self, prediction: Prediction, labels: Labels, config: TrainingConfig) -> Costs:
-        each = [head.costs(own, own_labels, config) for head, own, own_labels in self._parts(prediction, labels)]
-        costs, known = zip(*each, strict=True)
-        return torch.stack(costs).sum(0), torch.stack(known).any(0)
-
     def classes(self, labels: Labels) -> Int[Tensor, " batch"]:
-        return self.heads["altering"].classes(self._split(labels, "labels")[1])  # type: ignore[operator]
+        return self.heads["altering"].classes(self._own_labels(labels)[1])  # type: ignore[operator]
 
     def moved(self, labels: Labels, shift: Int[Tensor, " batch"]) -> Labels:
-        parts = zip(self._heads(), self._split(labels, "labels"), strict=True)
-        return torch.cat([head.moved(own, shift) for (_, head), own in parts], dim=1)
+        parts = zip(self._heads(), self._own_labels(labels), strict=True)
+        return torch.cat([head.moved(own, shift) for head, own in parts], dim=1)
 
     def learn_scale(self, labels: Labels) -> None:
-        for (_, head), own in zip(self._heads(), self._split(labels, "labels"), strict=True):
+        for head, own in zip(self._heads(), self._own_labels(labels), strict=True):
             head.learn_scale(own)
 
     def comparable(self, prediction: Prediction, labels: Labels) -> tuple[Tensor, Tensor]:
-        delta, wanted = self._split(prediction, "outputs")[0], self._split(labels, "labels")[0]
+        delta, wanted = self._own_predictions(prediction)[0], self._own_labels(labels)[0]
         known = ~wanted.isnan().any(1)
         return delta[known], wanted[known]
 
     def columns(self, predictions: Predictions) -> Columns:
         named: Columns = {}
-        start = 0
-        for name, head in self._heads():
-            own = head.columns(predictions[:, start : start + head.outputs])
-            named.update({f"{name}.{column}": values for column, values in own.items()})
-            start += head.outputs
+        ends = np.cumsum([head.outputs for head in self._heads()])
+        for head, own in zip(self._heads(), np.split(predictions, ends[:-1], axis=1), strict=True):
+            named |= {f"{head.task}.{column}": values for column, values in head.columns(own).items()}
         return {**named, "score": named["altering.score"], "signed": named["validated-delta.signed"]}
 
 
@@ -469,12 +462,6 @@ def regression_costs(prediction: Prediction, labels: Labels, config: TrainingCon
         each = F.huber_loss(prediction, wanted, delta=config.huber_delta, reduction="none") / config.huber_delta
     each = each.where(known, each.new_zeros(()))
     return each.sum(1) / known.sum(1).clamp_min(1), known.any(1)
-
-
-def strongest(delta: Float32[np.ndarray, "n 3"]) -> Float32[np.ndarray, " n"]:
-    """The signed Δ of largest magnitude over the acceptor and donor channels."""
-    sites = delta[:, 1:]
-    return sites[np.arange(len(sites)), np.abs(sites).argmax(axis=1)]
 
 
 def _delta_classes(labels: Float[Tensor, "batch 3"]) -> Int[Tensor, " batch"]:

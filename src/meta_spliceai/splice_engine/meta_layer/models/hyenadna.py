@@ -226,15 +226,8 @@ class HyenaDNA(nn.Module):
             return known @ table[BASE_TOKENS[0] : N_TOKEN] + (1 - known.sum(-1, keepdim=True)) * table[N_TOKEN]
 
     def forward(self, embedded: Hidden) -> Hidden:
-        """Hidden states after the final norm; position i has seen positions 0 to i.
-
-        Raises:
-            InputError: the sequence is longer than the model's position tables.
-        """
-        if embedded.shape[1] > self.config.max_seq_len:
-            raise InputError(
-                f"a sequence of {embedded.shape[1]} bases is longer than this HyenaDNA's {self.config.max_seq_len}"
-            )
+        """Hidden states after the final norm; position i has seen positions 0 to i. The sequence is at most as long as
+        the model's position tables."""
         x = self.dropout(embedded)
         for layer in self.backbone.layers:
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():

@@ -11,7 +11,9 @@ that names anything else is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write, sha256_file
 from meta_spliceai.resources.resolve import ENCODERS, HUB_FILES, OFFLINE_VARIABLE, WEIGHTS, folder_at_hand, offline
-from meta_spliceai.splice_engine.base_layer.families import UNREADABLE, read_torch
+from meta_spliceai.splice_engine.base_layer.families import UNREADABLE, load_state, read_torch
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna import HyenaConfig, HyenaDNA
 
 HUB = "hub"
@@ -66,6 +68,9 @@ _PLAIN = {f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list"
 """Plain types, which OmegaConf's settings name as the kind of what they hold."""
 
 
+_READ_NEXT = ContextVar("weights are read from a saved predictor next", default=False)
+
+
 def model_config(name: str) -> HyenaConfig:
     """The shape of a published model; InputError if there is none of this name."""
     if name not in PUBLISHED:
@@ -101,7 +106,7 @@ def load_hyenadna(
         IntegrityError: a file is truncated or does not hold what its config says.
     """
     expected = model_config(name)
-    if weights == SCRATCH:
+    if weights == SCRATCH or _READ_NEXT.get():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return HyenaDNA(expected, gradient_checkpointing), f"scratch (random, seed {seed})"
@@ -117,6 +122,17 @@ def load_hyenadna(
         told = json.loads(_content(folder / "config.json")).get("origin", "")  # of an encoder trained here
         origin = f"folder {folder.name} ({f'{told}; ' if told else ''}sha256 {digest[:12]})"
     return model, origin
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """A block in which models are built with random weights, wherever theirs should come from: they are read from a
+    saved predictor next."""
+    before = _READ_NEXT.set(True)
+    try:
+        yield
+    finally:
+        _READ_NEXT.reset(before)
 
 
 def require_weights(name: str, weights: str = HUB, revision: str | None = None) -> None:
@@ -145,13 +161,20 @@ def missing_here(name: str, weights: str = HUB, revision: str | None = None) -> 
 
 
 def _found(name: str, weights: str, revision: str | None, endpoint: str | None) -> tuple[Path, str]:
-    """The folder of weights that are not random, and where they are from if that is not the folder itself."""
-    if weights == HUB:
-        return _hub_folder(name, revision, endpoint)
-    folder = Path(weights).expanduser()
-    if not folder.is_dir():
-        raise _unavailable(name, f"'{weights}' is neither 'hub', 'scratch' nor a folder")
-    return folder, ""
+    """The folder of weights that are not random, and where they are from if that is not the folder itself; the hub's
+    are in an opened bundle or in its local cache, and downloaded if they are in neither."""
+    if weights != HUB:
+        own = Path(weights).expanduser()
+        if not own.is_dir():
+            raise _unavailable(name, f"'{weights}' is neither 'hub', 'scratch' nor a folder")
+        return own, ""
+    published, folder = PUBLISHED[name], folder_at_hand(name, revision)
+    if folder is None:
+        if offline():
+            raise _unavailable(name, f"not in the cache, and {OFFLINE_VARIABLE} is set")
+        folder = _download(name, revision or published.revision, endpoint)
+    # The snapshot folder is named by the commit it holds, also where a branch or tag was asked for.
+    return folder, f"{published.repository} at {folder.name}"
 
 
 def _unavailable(name: str, why: str) -> MissingResourceError:
@@ -161,18 +184,6 @@ def _unavailable(name: str, why: str) -> MissingResourceError:
         f"network (hf download {published.repository} --revision {published.revision}) and copy it here, give a local "
         f"folder as weights (meta-spliceai pretrain makes one), or ask for random weights with weights='scratch'"
     )
-
-
-def _hub_folder(name: str, revision: str | None, endpoint: str | None) -> tuple[Path, str]:
-    """The folder of the checkpoint, in an opened bundle or in the hub's local cache; downloaded if it is in neither."""
-    published = PUBLISHED[name]
-    folder = folder_at_hand(name, revision)
-    if folder is None:
-        if offline():
-            raise _unavailable(name, f"not in the cache, and {OFFLINE_VARIABLE} is set")
-        folder = _download(name, revision or published.revision, endpoint)
-    # The snapshot folder is named by the commit it holds, also where a branch or tag was asked for.
-    return folder, f"{published.repository} at {folder.name}"
 
 
 def _download(name: str, commit: str, endpoint: str | None) -> Path:
@@ -275,30 +286,15 @@ def _content(path: Path, most: int = -1) -> bytes:
 def _load_named(model: HyenaDNA, state: Mapping[str, Tensor], path: Path) -> None:
     """Put a checkpoint's tensors into the model, name by name; the language-model head is not part of it."""
     own = {key: value for key, value in state.items() if key.startswith("backbone.")}
-    wanted = model.state_dict()
     sines = {_filter_of(key): value for key, value in own.items() if key.endswith(".freq")}
-    for key in wanted.keys() - own.keys():
+    for key in model.state_dict().keys() - own.keys():
         # What writes shared tensors once keeps one of the names that a layer's sine has.
         if key.endswith(".freq") and _filter_of(key) in sines:
             own[key] = sines[_filter_of(key)]
-    missing, strange = sorted(wanted.keys() - own.keys()), sorted(own.keys() - wanted.keys())
-    if missing or strange:
-        found = [
-            f"{len(names)} {what} ({', '.join(names[:2])})"
-            for names, what in ((missing, "missing"), (strange, "unknown"))
-            if names
-        ]
-        raise IntegrityError(f"{path} does not hold the tensors its config names: {', '.join(found)}")
+    load_state(model, own, str(path))
     for key, value in own.items():
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise IntegrityError(f"{path}: {key} holds no weights but {getattr(value, 'dtype', type(value).__name__)}")
-        if value.shape != wanted[key].shape:
-            raise IntegrityError(f"{path}: {key} has shape {tuple(value.shape)}, not {tuple(wanted[key].shape)}")
-        if not value.isfinite().all():
-            raise IntegrityError(f"{path}: {key} holds values that are not finite")
         if key.endswith(".freq") and not torch.equal(value, sines[_filter_of(key)]):
             raise IntegrityError(f"{path}: {key} differs from the layer's other sines, which all are one")
-    model.load_state_dict(own)
 
 
 def _filter_of(name: str) -> str:
@@ -335,11 +331,6 @@ class _Shell:
         pass
 
 
-def _empty_dict(*_: Any) -> dict[Any, Any]:
-    """Takes the place of a `collections.defaultdict`, into which a checkpoint writes."""
-    return {}
-
-
 def read_original(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint in the authors' own format, by the names they have in the hub's format without its
     prefix ("backbone.layers.0.…"). Nothing that the file names is run.
@@ -355,7 +346,7 @@ def read_original(path: Path) -> dict[str, Tensor]:
     return {
         name.replace(".mixer.layer.", ".mixer.").replace(".mlp.layer.", ".mlp.").removeprefix("model."): value
         for name, value in state.items()
-        if isinstance(name, str)
+        if isinstance(name, str) and isinstance(value, Tensor)
     }
 
 
@@ -368,7 +359,7 @@ def _stand_ins(path: Path) -> list[Any]:
     stand_ins: list[Any] = []
     for name in sorted(named):
         if name == "collections.defaultdict":
-            stand_ins.append((_empty_dict, name))
+            stand_ins.append((lambda *_: {}, name))  # the checkpoint writes into it
         elif name in _PLAIN or name.startswith(_SHELLS):
             stand_ins.append((_Shell, name))
         else:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,8 +16,9 @@ from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write
+from meta_spliceai.splice_engine.base_layer.families import load_state
 from meta_spliceai.splice_engine.meta_layer.models.heads import Head
-from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import without_weights
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -109,15 +108,6 @@ class Predictor(nn.Module):
         layers = getattr(self.encoder, "layers_from_last", None)
         return [] if layers is None else layers()
 
-    def loss(
-        self,
-        prediction: Float[Tensor, "batch outputs"],
-        labels: Float[Tensor, "batch labels"],
-        config: TrainingConfig,
-        weights: Float[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, ""]:
-        return self.head.loss(prediction, labels, config, weights)
-
     def columns(self, predictions: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
         """What the numbers of `predict` mean, by name (see the head): `score` and `signed` among them where the task
         gives them."""
@@ -169,18 +159,18 @@ class Predictor(nn.Module):
         if not (folder / WEIGHTS_FILE).is_file():
             raise MissingResourceError(f"no saved predictor in {folder}: {WEIGHTS_FILE} is missing")
         try:
-            predictor = kind._empty(saved["config"])
+            with without_weights():
+                predictor = kind(**saved["config"])
         except (InputError, TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             # Whatever a constructor says of numbers and words that no saved predictor has.
             raise IntegrityError(f"{path} does not describe a {name} ({str(error).splitlines()[0]})") from error
-        _fill(predictor, folder / WEIGHTS_FILE, name)
+        try:
+            tensors = load((folder / WEIGHTS_FILE).read_bytes())
+        except SafetensorError as error:
+            raise IntegrityError(f"{folder / WEIGHTS_FILE} cannot be read as weights ({error})") from error
+        load_state(predictor, tensors, str(folder / WEIGHTS_FILE))
         predictor.weights = saved["weights"]
         return predictor.eval()
-
-    @classmethod
-    def _empty(cls, config: dict[str, Any]) -> Self:
-        """The architecture that `config` describes, its weights about to be replaced."""
-        return cls(**config)
 
 
 def write_description(folder: Path, described: dict[str, Any], card: str) -> None:
@@ -212,22 +202,6 @@ def read_config(folder: Path, fields: dict[str, type]) -> dict[str, Any]:
                 f"{path} is not a saved predictor's config: {field} is {saved.get(field)!r}, not a {kind.__name__}"
             )
     return saved
-
-
-def _fill(predictor: Predictor, path: Path, name: str) -> None:
-    """Read all weights from a file; every one must be there, in its shape, and a number."""
-    try:
-        tensors = load(path.read_bytes())
-        strange = next((key for key, tensor in tensors.items() if not tensor.is_floating_point()), None)
-        if strange is not None:
-            raise IntegrityError(f"{path}: {strange} holds {tensors[strange].dtype}, not floating point numbers")
-        predictor.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError) as error:
-        words = "; ".join(line.strip() for line in str(error).splitlines())
-        raise IntegrityError(f"{path} does not hold the weights of this {name} ({words[:200]})") from error
-    broken = next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None)
-    if broken is not None:
-        raise IntegrityError(f"{path}: {broken} holds numbers that are not finite; the weights are spoiled")
 
 
 def model_card(
@@ -267,11 +241,3 @@ predictor = {loader}.from_pretrained("this folder")
 
 For research. Not a clinical tool.
 """
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """A block in which torch's CPU generator starts from `seed`; the caller's generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
