@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.run.callback import Callback, tracked
-from meta_spliceai.experiments.run.runner import Outcome, prepare_for_parts, run_experiment, train_part
+from meta_spliceai.experiments.run.procedures import train_part
+from meta_spliceai.experiments.run.runner import Outcome, prepare_for_parts, run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.experiments.store.workspace import Workspace

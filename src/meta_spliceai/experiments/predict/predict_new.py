@@ -12,8 +12,8 @@ import pandas as pd
 from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.experiments.run.fuse import SCORE, features_of, fusion_columns, predict_fusion
 from meta_spliceai.experiments.run.prepare import trunk_reader
-from meta_spliceai.experiments.run.procedures import SCORE, features_of, fusion_columns, predict_fusion
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scores import CHANNELS, ScoreCache, max_window, own_site

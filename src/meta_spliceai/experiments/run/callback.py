@@ -66,6 +66,27 @@ class Callback:
         """
 
 
+class Around(Callback):
+    """A callback that hands on to another one what it hears."""
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+
+    def say(self, line: str) -> None:
+        self.callback.say(line)
+
+    def tell(self, kind: str, facts: dict[str, Any]) -> None:
+        self.callback.tell(kind, facts)
+
+
+class Inner(Around):
+    """A callback for a run within a run: lines and steps are shown, the outer run's facts stay the outer run's."""
+
+    def tell(self, kind: str, facts: dict[str, Any]) -> None:
+        if kind in ("step", "step-end", "training"):
+            super().tell(kind, facts)
+
+
 class Silent(Callback):
     """Keeps the lines, the names of steps and the facts, and says nothing."""
 
@@ -95,7 +116,7 @@ def training_reports(callback: Callback, fold: int | None = None) -> Callable[[T
     return report
 
 
-class ProgressFile(Callback):
+class ProgressFile(Around):
     """A callback that hands everything on and keeps progress.json of a run's folder up to date while it is running.
 
     The file holds at, stage, done, total, fold, epoch, epochs, share, loss, windows_per_second, memory_bytes, seconds
@@ -103,15 +124,13 @@ class ProgressFile(Callback):
     """
 
     def __init__(self, callback: Callback, run: RunDirectory, price_per_hour: float | None = None) -> None:
-        self.callback, self.run, self.price_per_hour = callback, run, price_per_hour
+        super().__init__(callback)
+        self.run, self.price_per_hour = run, price_per_hour
         self.began, self.written = time.perf_counter(), -math.inf
-
-    def say(self, line: str) -> None:
-        self.callback.say(line)
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         """Hand the facts on, and write how far steps and training are."""
-        self.callback.tell(kind, facts)
+        super().tell(kind, facts)
         if kind == "epoch":
             self.run.require_there()
         if kind == "step":
@@ -199,20 +218,18 @@ def tracked(callback: Callback, names: Sequence[str], workspace: Workspace, uri:
     return Tracked(callback, known, workspace.root / FOLDER, uri) if known else callback
 
 
-class Tracked(Callback):
+class Tracked(Around):
     """See `tracked`. A logger that cannot begin stops the run before any work; one that fails later is left, and said
     to be, because the ledger has everything and the work is not to be lost over it."""
 
     def __init__(self, callback: Callback, names: Sequence[str], folder: Path, uri: str | None) -> None:
-        self.callback, self.names, self.folder, self.uri = callback, names, folder, uri
+        super().__init__(callback)
+        self.names, self.folder, self.uri = names, folder, uri
         self.loggers: dict[str, Any] = {}
         self.path = Path()
 
-    def say(self, line: str) -> None:
-        self.callback.say(line)
-
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        self.callback.tell(kind, facts)
+        super().tell(kind, facts)
         if kind == "run":
             self._begin(facts)
         elif kind == "epoch":

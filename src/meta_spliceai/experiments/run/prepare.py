@@ -182,14 +182,6 @@ class Work:
     price_per_hour: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job(Work):
-    """A run that is ready to be trained; `run_member` runs another row, or finds its finished run, for ensembles."""
-
-    prepared: Prepared
-    run_member: Callable[[str], RunDirectory]
-
-
 @dataclass(frozen=True)
 class Trained:
     """A trained model's predictions on every row of the table, what they mean by name, and how training went.

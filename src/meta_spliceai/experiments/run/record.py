@@ -14,7 +14,8 @@ from meta_spliceai.experiments.run.utilisation import scoring_utilisation
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import at_scale
 from meta_spliceai.experiments.store.ledger import HEADLINES
-from meta_spliceai.experiments.store.workspace import FOLDS, RunDirectory, now
+from meta_spliceai.experiments.store.workspace import ALL_PREDICTIONS, FOLDS, RunDirectory, now
+from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows
 from meta_spliceai.splice_engine.variants.splits import PARTS, write_split
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
@@ -35,6 +36,12 @@ def write_splits(run: RunDirectory, spec: ExperimentSpec, prepared: Prepared) ->
         write_split(run.path / FOLDS / str(number) / SPLIT, split, prepared.table, data)
     frame = prepared.table[["variant_id", "group"]]
     run.write_frame(SPLIT, frame.assign(part=prepared.parts, fold=prepared.tested_in + 1))
+
+
+def write_all_predictions(run: RunDirectory, trained: Trained) -> None:
+    """Write the model's own predictions of every row of the table, as they are read again for ensembles and folds."""
+    with atomic_write(run.path / ALL_PREDICTIONS, "wb") as handle:
+        np.save(handle, trained.predictions, allow_pickle=False)
 
 
 def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
