@@ -29,7 +29,9 @@ needs_mlflow = pytest.mark.skipif(
 
 
 def run(spec: ExperimentSpec, workspace: Workspace, *track: str, uri: str | None = None, **more: Any) -> RunDirectory:
-    request = Request(spec, {spec.id: spec}, workspace.root, "cpu", track=track, tracking_uri=uri, **more)
+    request = Request(
+        spec, {spec.id: spec}, workspace.root, "cpu", track=check_loggers(track), tracking_uri=uri, **more
+    )
     answer = carry_out(request, Silent())
     assert answer.error is None, answer.error
     outcome = answer.outcome(request)

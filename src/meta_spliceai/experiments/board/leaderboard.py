@@ -143,7 +143,7 @@ def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES, names: Sequ
     known = facts_of(workspace)
     runs = finished_runs(workspace, known)
     runs = [run for run in runs if (not run.get("smoke") if names is None else run["run"] in names)]
-    records = _records(tidy(workspace, "metrics", {*metrics, "auprc"}, known, COLUMNS), runs)
+    records = _records(tidy(workspace, "metrics", {*metrics, "auprc"}, known), runs)
     found: dict[tuple[str, str], Board] = {}
     rivals: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for run in runs:

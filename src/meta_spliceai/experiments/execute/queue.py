@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meta_spliceai.errors import MetaSpliceAIError, RunError
-from meta_spliceai.experiments.run.callback import Callback, tracked
+from meta_spliceai.experiments.run.callback import TRACKING, Callback, Tracked
 from meta_spliceai.experiments.run.procedures import train_part
 from meta_spliceai.experiments.run.runner import Outcome, prepare_for_parts, run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
@@ -39,7 +39,7 @@ class Request:
         runs_dir: folder of runs and ledger.
         device: "auto", "cpu" or "cuda".
         resume, fresh: see `run_experiment`.
-        track, tracking_uri: loggers beside the ledger, and where they write to (see `tracking`).
+        track, tracking_uri: loggers beside the ledger, and where they write to (see `Tracked`).
         price_per_hour: dollars an hour of the machine, where it is rented.
         part: None for the whole run, 0 for what its folds share, n for its nth fold.
     """
@@ -94,6 +94,8 @@ def carry_out(request: Request, callback: Callback) -> Answer:
         if request.part is not None:
             train_part(spec, workspace, request.part, device, request.rows, callback)
             return Answer()
+        if request.track:
+            callback = Tracked(callback, request.track, workspace.root / TRACKING, request.tracking_uri)
         outcome = run_experiment(
             spec,
             workspace,
@@ -101,7 +103,7 @@ def carry_out(request: Request, callback: Callback) -> Answer:
             request.resume,
             fresh=request.fresh,
             rows=request.rows,
-            callback=tracked(callback, request.track, workspace, request.tracking_uri),
+            callback=callback,
             price_per_hour=request.price_per_hour,
         )
     except MetaSpliceAIError as error:

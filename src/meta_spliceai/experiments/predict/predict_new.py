@@ -42,7 +42,7 @@ class NewVariants:
     """Variants to be predicted, and where their bases and genes are found.
 
     Attributes:
-        alleles, variants: from `read_variants`.
+        alleles, variants: from `alleles_of`.
         genome: of the variants' build.
         annotation: genes, for the tested exon of variants that do not say acceptor_pos and donor_pos.
         device: "auto", "cpu" or "cuda".

@@ -140,7 +140,10 @@ Variants = TextVariants | TableVariants
 
 
 def open_file(path: Path) -> Variants:
-    """A file of variants, opened: VCF, gzipped VCF or BCF by its name's ending, else a table (see `read_variants`).
+    """A file of variants, opened: VCF, gzipped VCF or BCF by its name's ending, else a table.
+
+    A table is separated by tabs or commas, gzipped or not: chrom, pos (1-based), ref, alt on the plus strand; strand,
+    gene, variant_id if there, and acceptor_pos, donor_pos: first and last base of the tested exon in transcript order.
 
     Raises:
         InputError: no such file, no VCF, a missing column.
@@ -154,7 +157,19 @@ def open_file(path: Path) -> Variants:
 def alleles_of(
     source: Variants, block: Block | TableBlock, annotation: GeneAnnotation | None, first: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every allele of a block and the usable ones, as `read_variants`; the first allele has the number `first`."""
+    """Every allele of a block and the usable ones; the first allele has the number `first`.
+
+    Args:
+        annotation: genes, which give the strand where the file does not.
+
+    Returns:
+        every allele in order (chrom, pos, ref, alt, strand, gene, reason: empty for usable ones), and the usable ones
+        as a variant table whose column `row` says which allele of the file each is.
+
+    Raises:
+        InputError: a position that is no number, or more or fewer fields than columns (with its line).
+        IntegrityError: a truncated or damaged file.
+    """
     if isinstance(block, TableBlock):
         if not isinstance(source, TableVariants):
             raise TypeError("rows of a table are not a VCF's")
@@ -170,36 +185,10 @@ def alleles_of(
     return _with_reasons(frame, annotation, source.name)
 
 
-def read_variants(path: Path, annotation: GeneAnnotation | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a file of variants whole.
-
-    Args:
-        path: VCF, gzipped VCF or BCF (by its name's ending), or a table with a header, separated by tabs or commas
-            (gzipped or not): chrom, pos (1-based), ref, alt on the plus strand; strand, gene, variant_id if there, and
-            acceptor_pos, donor_pos: first and last base of the tested exon in transcript order.
-        annotation: genes, which give the strand where the file does not.
-
-    Returns:
-        every allele of the file in order (chrom, pos, ref, alt, strand, gene, reason: empty for usable ones), and the
-        usable ones as a variant table whose column `row` says which allele of the file each is.
-
-    Raises:
-        InputError: no such file, a missing column, a position that is no number (with its line).
-        IntegrityError: a truncated or damaged file.
-    """
-    source = open_file(path)
-    parts: list[tuple[pd.DataFrame, pd.DataFrame]] = []
-    for block in source.blocks():
-        parts.append(alleles_of(source, block, annotation, sum(len(alleles) for alleles, _ in parts)))
-    if not parts:
-        raise InputError(f"{path} holds no variant")
-    return pd.concat([alleles for alleles, _ in parts]), pd.concat([one for _, one in parts], ignore_index=True)
-
-
 def usable_alleles(
     table: pd.DataFrame, annotation: GeneAnnotation | None, where: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """As `read_variants`, of a table in memory.
+    """As `alleles_of`, of a table in memory.
 
     Raises:
         InputError: a column is missing, or there is no row.

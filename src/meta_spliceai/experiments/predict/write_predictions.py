@@ -61,7 +61,7 @@ def predict_file(
     """Predict a file of variants, block by block; beside OUT, OUT.card.json says what the model is.
 
     Args:
-        source: see `read_variants`.
+        source: see `open_file`.
         out: see `check_output`; it appears when it is whole.
         resume: go on with what an interrupted run to the same output left.
         report: told of the totals after each block.

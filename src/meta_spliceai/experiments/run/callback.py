@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from meta_spliceai.errors import MissingExtraError, MissingPackageError, RunError, unknown_value
 from meta_spliceai.experiments.store.ledger import LOCK_SECONDS
-from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, Workspace, flat, now
+from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, flat, now
 from meta_spliceai.files import atomic_write
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class ProgressFile(Around):
 
 # ------------------------------------------------------------------------------------------------------------- loggers
 
-FOLDER = "tracking"  # folder beside the runs for what is written to files
+TRACKING = "tracking"  # folder beside the runs for what is written to files
 
 USERS_MLFLOW = os.environ.get("MLFLOW_TRACKING_URI")
 """The server that the user has set for all programs; read here, because MLflow sets the variable itself later."""
@@ -211,16 +211,15 @@ def check_loggers(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def tracked(callback: Callback, names: Sequence[str], workspace: Workspace, uri: str | None = None) -> Callback:
-    """The callback, or one around it that writes to the loggers asked for. Files of loggers lie in the workspace's
-    folder `tracking`; `uri`: where loggers that can write elsewhere write to. Raises as `check_loggers`."""
-    known = check_loggers(names)
-    return Tracked(callback, known, workspace.root / FOLDER, uri) if known else callback
-
-
 class Tracked(Around):
-    """See `tracked`. A logger that cannot begin stops the run before any work; one that fails later is left, and said
-    to be, because the ledger has everything and the work is not to be lost over it."""
+    """A callback that also writes to loggers. One that cannot begin stops the run before any work; one that fails later
+    is left, and said to be, because the ledger has everything and the work is not to be lost over it.
+
+    Args:
+        names: short names, as `check_loggers` gives them.
+        folder: for the files of loggers.
+        uri: where loggers that can write elsewhere write to.
+    """
 
     def __init__(self, callback: Callback, names: Sequence[str], folder: Path, uri: str | None) -> None:
         super().__init__(callback)

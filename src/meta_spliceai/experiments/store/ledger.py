@@ -257,7 +257,6 @@ def tidy(
     name: str,
     metrics: Iterable[str] = (),
     known: Facts | None = None,
-    columns: Sequence[str] = (),
 ) -> pa.Table:
     """A tidy table of all finished runs; a run of the folder itself goes before one of the same name in a ledger.
 
@@ -266,12 +265,11 @@ def tidy(
         name: metrics, differences or strata.
         metrics: only these; all where empty.
         known: see `facts_of`; looked up where absent.
-        columns: only these, `run` and `metric` among them; all where empty.
     """
     parts: list[pa.Table] = []
     seen: set[str] = set()
     for folder, runs in (known or facts_of(workspace)).items():
-        table = _tidy(folder, name, runs, folder == workspace.root, columns or SCHEMAS[name].names)
+        table = _tidy(folder, name, runs, folder == workspace.root)
         parts.append(table.filter(pc.invert(among(table["run"], seen))) if seen else table)
         seen |= set(pc.unique(table["run"]).to_pylist())
     whole, wanted = pa.concat_tables(parts), list(metrics)
@@ -316,15 +314,14 @@ def ledger_damage(folder: Path) -> list[Damage]:
     return Ledger(folder / LEDGER).damage()
 
 
-def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: bool, columns: Sequence[str]) -> pa.Table:
+def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: bool) -> pa.Table:
     path = folder / FOLDER / f"{name}.parquet"
-    table, known = _read(path, SCHEMAS[name], columns)
+    table, known = _read(path, SCHEMAS[name])
     stamps = ((run, _stamp(f"{folder}/{run['run']}/{SOURCES[name]}")) for run in runs)
     wanted = {run["run"]: f"{run['at']} {stamp}" for run, stamp in stamps}
     wanted |= {run: KEPT for run in wanted if known.get(run) == KEPT}
     if wanted == known:
         return table
-    table, known = _read(path, SCHEMAS[name])
     changed = [run for run, signature in wanted.items() if known.get(run) != signature]
     fresh = {run: _rows_of(folder / run / SOURCES[name], name) for run in changed}
     if name == "metrics" and None in fresh.values():
@@ -335,7 +332,7 @@ def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: boo
     table = _replaced(table, {run: fresh.get(run) or [] for run in (*gone, *fresh)}, SCHEMAS[name])
     if write:
         _write(path, table, wanted)
-    return table.select(columns)
+    return table
 
 
 def _rows_of(file: Path, name: str) -> list[dict[str, Any]] | None:
