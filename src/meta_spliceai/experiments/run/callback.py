@@ -36,14 +36,13 @@ class Callback:
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """A step; what is yielded is called with the number of units done since the last call."""
+        """A step; what is yielded is called with the number of units done so far."""
         began = told = time.perf_counter()
-        done, seconds = 0, None
+        seconds = None
         self.tell("step", {"step": name, "done": 0, "total": total})
 
-        def advance(units: int) -> None:
-            nonlocal done, told
-            done += units
+        def advance(done: int) -> None:
+            nonlocal told
             if time.perf_counter() - told >= SECONDS_BETWEEN_ADVANCES:
                 told = time.perf_counter()
                 self.tell("step", {"step": name, "done": done, "total": total})

@@ -86,17 +86,17 @@ def evaluate_run(spec: ExperimentSpec, prepared: Prepared, trained: Trained, clo
     Args:
         clock: measures "baselines" and "evaluation" apart: the former may be found in the cache.
     """
-    computed: list[str] = []
-    notes: list[str] = []
     with clock("baselines"):
-        baselines = _baselines(spec, prepared, computed, notes)
+        baselines, computed, notes = _baselines(spec, prepared)
     with clock("evaluation"):
         evaluated = _evaluated(spec, prepared, trained, baselines)
     return replace(evaluated, baselines_computed=tuple(computed), notes=tuple(notes))
 
 
-def _baselines(spec: ExperimentSpec, prepared: Prepared, computed: list[str], notes: list[str]) -> dict[Scorer, Scores]:
-    """The baselines; names of those that were computed now, and what had to be left out, are added to the lists."""
+def _baselines(spec: ExperimentSpec, prepared: Prepared) -> tuple[dict[Scorer, Scores], list[str], list[str]]:
+    """The baselines, names of those that were computed now, and what had to be left out."""
+    computed: list[str] = []
+    notes: list[str] = []
     table, windows = prepared.table, prepared.windows
     settings: dict[str, Any] = {"annotation": prepared.loaded.annotation, "negatives": spec.negatives}
 
@@ -122,13 +122,13 @@ def _baselines(spec: ExperimentSpec, prepared: Prepared, computed: list[str], no
     scores |= _base_scorers(prepared)
     if len(table[["source", "method"]].drop_duplicates()) > 1:
         scores[ASSAY_SOURCE] = _out_of_fold(spec, prepared, ASSAY_SOURCE, computed, source)
-    return scores
+    return scores, computed, notes
 
 
 def _base_scorers(prepared: Prepared) -> dict[Scorer, Scores]:
     """Both readings of every base network; those of the row's own stand first, under the names all rows share."""
     found: dict[Scorer, Scores] = {}
-    for place, (base, scores) in enumerate(zip(prepared.networks, prepared.all_scores, strict=True)):
+    for place, (base, scores, _) in enumerate(prepared.networks):
         for scorer, values in (
             (BASE_MAX_WINDOW, base_max_window(scores)),
             (BASE_OWN_SITE, base_own_site(scores, prepared.table)),

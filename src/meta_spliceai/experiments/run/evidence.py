@@ -323,7 +323,7 @@ def evaluate_observed_sites(
         reasons.update(dict.fromkeys(OBSERVED, "no test variant has an observed position"))
         return found
     deltas: dict[str, Float[np.ndarray, "rows positions 3"]] = {}
-    for base, scores in zip(prepared.networks, prepared.all_scores, strict=True):
+    for base, scores, _ in prepared.networks:
         if tuple(scores.channels) != tuple(CHANNELS):
             reasons[f"peaks of {base.name}"] = "it does not tell acceptors from donors"
             continue

@@ -55,7 +55,7 @@ def fuse(work: Work, prepared: Prepared) -> Trained:
                 fusions.append(_fit_fusion(work, prepared, features, split, folder))
             each.append(predict_fusion(fusions[-1], features))
             cards.append({"split": split.name, "tested": len(split.indices("test")), **fusions[-1].card})
-            advance(1)
+            advance(number)
     predictions, last = out_of_fold(prepared.splits, each), fusions[-1]
     model = {
         "predictor": "fusion",

@@ -73,12 +73,12 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
             "networks": base.size,
             "distance": scores.distance,
             "licence": base.licence,
-            "scored": scored,
+            "scored": computed,
             "rounded_to_decimals": scores.digits,
             "precision": scores.precision,
             "precision_check": scores.check,
         }
-        for base, scores, scored in zip(prepared.networks, prepared.all_scores, prepared.scored, strict=True)
+        for base, scores, computed in prepared.networks
     ]
     told = {
         "data_set": dataset.name,
