@@ -219,23 +219,6 @@ def _with_reasons(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     alleles["reason"] = [str(_reason_of(ref, alt)) for ref, alt in zip(alleles["ref"], alleles["alt"], strict=True)]
     _find_strands(alleles, annotation, where)
-    return alleles, _usable(alleles, where)
-
-
-def _reason_of(ref: str, alt: str) -> str:
-    """Why an allele cannot be predicted whatever the gene, in the words of `score`; or ""."""
-    if alt == ".":
-        return Reason.NO_ALTERNATIVE
-    if not re.fullmatch("[ACGT]+", ref, re.IGNORECASE):
-        return Reason.BAD_REFERENCE
-    if reason := reason_of_allele(alt):
-        return reason
-    if "N" in alt.upper():
-        return Reason.BAD_ALLELE
-    return SAME if ref.upper() == alt.upper() else ""
-
-
-def _usable(alleles: pd.DataFrame, where: str) -> pd.DataFrame:
     good = alleles[alleles["reason"] == ""]
     frame = good[["chrom", "pos", "ref", "alt", "strand", "gene"]].assign(
         ref=good["ref"].str.upper(),
@@ -250,7 +233,20 @@ def _usable(alleles: pd.DataFrame, where: str) -> pd.DataFrame:
     for site in SITES:
         if site in good:
             frame[site] = pd.to_numeric(good[site].replace("", pd.NA)).astype("Int64")
-    return as_variant_table(frame, where)
+    return alleles, as_variant_table(frame, where)
+
+
+def _reason_of(ref: str, alt: str) -> str:
+    """Why an allele cannot be predicted whatever the gene, in the words of `score`; or ""."""
+    if alt == ".":
+        return Reason.NO_ALTERNATIVE
+    if not re.fullmatch("[ACGT]+", ref, re.IGNORECASE):
+        return Reason.BAD_REFERENCE
+    if reason := reason_of_allele(alt):
+        return reason
+    if "N" in alt.upper():
+        return Reason.BAD_ALLELE
+    return SAME if ref.upper() == alt.upper() else ""
 
 
 def _find_strands(alleles: pd.DataFrame, annotation: GeneAnnotation | None, where: str) -> None:

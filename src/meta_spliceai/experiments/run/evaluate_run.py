@@ -69,7 +69,6 @@ class RunEvaluation:
     predictions: pd.DataFrame
     evaluation: Evaluation
     test: dict[str, Any]
-    verdicts: list[str]
     folds: list[dict[str, Any]]
     task: dict[str, Any]
     evidence: dict[str, Any]
@@ -201,10 +200,9 @@ def _evaluated(
     }
     by_fold = tested.groupby("fold") if "fold" in frame else ()
     folds = [evaluated(rows, 0).metrics.assign(fold=fold) for fold, rows in by_fold]
-    verdicts = [verdict.text for verdict in evaluation.verdicts()]
     evidence = gather_evidence(spec, prepared, tested, scorers, columns)
     task = evaluate_task(spec, prepared, columns)
-    return RunEvaluation(frame, evaluation, summary, verdicts, spread(folds), task, evidence)
+    return RunEvaluation(frame, evaluation, summary, spread(folds), task, evidence)
 
 
 def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:

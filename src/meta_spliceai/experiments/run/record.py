@@ -195,7 +195,7 @@ def _facts(
         "training": trained.training,
         "work": {"training": trained.work, "base scores": scoring_utilisation(prepared.all_scores, work.device)},
         "licences": [dict(zip(("name", "licence", "citation"), source, strict=True)) for source in sources],
-        "verdicts": evaluated.verdicts,
+        "verdicts": [verdict.text for verdict in evaluated.evaluation.verdicts()],
         "folds": evaluated.folds,
         "task_metrics": evaluated.task,
         "notes": [*prepared.notes, *own_encoder, *trained.notes, *evaluated.notes],

@@ -265,13 +265,9 @@ class ExperimentSpec(Bounded):
         return value
 
     @model_validator(mode="after")
-    def _chromosomes_named(self) -> ExperimentSpec:
+    def _parts_fit(self) -> ExperimentSpec:
         if self.split.name == "chromosome" and not self.split.test_chromosomes and self.split.folds is None:
             raise ValueError("split 'chromosome' needs split.test_chromosomes")
-        return self
-
-    @model_validator(mode="after")
-    def _one_way(self) -> ExperimentSpec:
         if self.fusion is not None and self.ensemble is not None:
             raise ValueError("a row is a fusion or an ensemble, not both")
         if self.ensemble is not None and self.split.folds is not None:
