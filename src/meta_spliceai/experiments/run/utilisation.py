@@ -18,13 +18,13 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.benchmark import Timer
 from torch.utils.benchmark.utils.timer import timer as cuda_timer
 from torch.utils.flop_counter import FlopCounterMode
@@ -238,9 +238,11 @@ def _step(model: Predictor, batch: int) -> float:
     if model.encoder_frozen:
         encoder: Any = model.encoder
         shape = (batch, int(encoder.channels), int(encoder.positions))
-    first = next(model.parameters())
-    mode = first.fake_mode if isinstance(first, FakeTensor) else nullcontext()
-    with mode, FlopCounterMode(display=False, custom_mapping={one: _counted(one) for one in FOURIER}) as counter:
+    first: Any = next(model.parameters())  # a FakeTensor
+    with (
+        first.fake_mode,
+        FlopCounterMode(display=False, custom_mapping={one: _counted(one) for one in FOURIER}) as counter,
+    ):
         pair = (first.new_zeros(shape),) * 2
         prediction = model.compare(*pair) if model.encoder_frozen else model(*pair)
         prediction.sum().backward()
@@ -250,13 +252,10 @@ def _step(model: Predictor, batch: int) -> float:
 
 def without_numbers(predictor: Predictor) -> Predictor:
     """A copy of a predictor whose tensors have shapes and no content, and which keeps all activations."""
-    # PyTorch's device without content; autocast, which HyenaDNA asks about its device, does not know that one, but
-    # tensors without content that say they are on the CPU.
-    hyena = any(isinstance(part, BothStrandsHyenaDNA) for part in predictor.modules())
     blank: dict[int, Tensor] = {}
-    with FakeTensorMode() if hyena else nullcontext():
+    with FakeTensorMode():
         for tensor in (*predictor.parameters(), *predictor.buffers()):
-            empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu" if hyena else "meta")
+            empty = torch.empty(tensor.shape, dtype=tensor.dtype)
             blank[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
         model = copy.deepcopy(predictor, blank)
     for part in model.modules():
