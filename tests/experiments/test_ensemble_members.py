@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.prepare import Clock, Work, load_rows_of, prepare
 from meta_spliceai.experiments.run.procedures import train_ensemble
 from meta_spliceai.experiments.run.runner import run_experiment
@@ -17,6 +16,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import fit_shares
+from tests.experiments.silent import Silent
 
 Rows = dict[str, ExperimentSpec]
 

@@ -15,7 +15,6 @@ import torch
 from meta_spliceai.errors import MissingResourceError, RunError
 from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.run import runner
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.prepare import load_rows_of, rows_and_splits
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
@@ -25,6 +24,7 @@ from meta_spliceai.experiments.wishlist.document import state_of_rows
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Evaluation
 from meta_spliceai.splice_engine.meta_layer.models import Predictor
 from meta_spliceai.splice_engine.variants.splits import read_split
+from tests.experiments.silent import Silent
 
 Rows = dict[str, ExperimentSpec]
 

@@ -15,7 +15,7 @@ import torch
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.run.build import require_encoder_weights
-from meta_spliceai.experiments.run.callback import Callback, ProgressFile, Silent
+from meta_spliceai.experiments.run.callback import Callback, ProgressFile
 from meta_spliceai.experiments.run.evaluate_run import evaluate_run
 from meta_spliceai.experiments.run.evidence import EVIDENCE
 from meta_spliceai.experiments.run.prepare import Clock, Prepared, Trained, Work, load_rows_of, prepare
@@ -100,7 +100,7 @@ def run_experiment(
         InputError, MissingResourceError, IntegrityError: data or weights that cannot be used.
         KeyboardInterrupt: the user stopped it; what is done is kept and the run is marked interrupted.
     """
-    callback = callback or Silent()
+    callback = callback or Callback()
     rows = rows or {}
     check_members(spec, rows, f"row '{spec.id}'")
     _check_parts(spec, rows)
