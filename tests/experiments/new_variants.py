@@ -16,7 +16,7 @@ def read_variants(path: Path, annotation: GeneAnnotation | None) -> tuple[pd.Dat
     source = open_file(path)
     parts: list[tuple[pd.DataFrame, pd.DataFrame]] = []
     for block in source.blocks():
-        parts.append(alleles_of(source, block, annotation, sum(len(alleles) for alleles, _ in parts)))
+        parts.append(alleles_of(block, annotation, sum(len(alleles) for alleles, _ in parts)))
     if not parts:
         raise InputError(f"{path} holds no variant")
     return pd.concat([alleles for alleles, _ in parts]), pd.concat([one for _, one in parts], ignore_index=True)

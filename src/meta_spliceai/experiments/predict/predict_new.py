@@ -28,7 +28,7 @@ from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
-from meta_spliceai.splice_engine.variants.alleles import NO_CONTIG, compare_reference
+from meta_spliceai.splice_engine.variants.alleles import compare_reference
 from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, ScoresInParts, require_scores
 from meta_spliceai.splice_engine.variants.table import Coverage, Windows, build_windows
 
@@ -66,20 +66,9 @@ class NewVariants:
         for reason, rows in self.alleles[self.alleles["reason"] != ""].groupby("reason"):
             coverage.leave_out(str(reason), [_in_words(self.alleles, row) for row in rows.index])
         table = self.alleles.copy()
-        absent = self.variants[~self.variants["chrom"].map(self._has_contig).astype(bool)]
-        if len(absent) == len(self.variants):  # a block of a genome may be all of contigs that the FASTA lacks
-            table.loc[absent["row"], "reason"] = NO_CONTIG
-            coverage.leave_out(NO_CONTIG, [_in_words(self.alleles, row) for row in absent["row"]])
-            return table, coverage, self.variants.iloc[:0]
         reasons, account = compare_reference(self.variants, self.genome, [row + 1 for row in self.variants["row"]])
         table.loc[self.variants["row"], "reason"] = reasons
         return table, coverage.then(account), self.variants[reasons == ""].reset_index(drop=True)
-
-    def _has_contig(self, chrom: str) -> bool:
-        try:
-            return bool(self.genome.resolve(chrom))
-        except InputError:
-            return False
 
     def windows(self, variants: pd.DataFrame, length: int, trunk: TrunkConfig | None) -> Windows:
         """Windows of some variants, with a base network's hidden channels for a model that reads those."""
@@ -135,8 +124,6 @@ def predict_block(model: Model, new: NewVariants) -> Predicted:
     values = model.values(new, checked) if len(checked) else {}
     table = table.assign(**{name: None if kind is str else np.nan for name, kind in model.columns.items()})
     for name, found in values.items():
-        if name not in table:
-            raise RuntimeError(f"{name} is not among the model's columns, which every block has")
         table.loc[checked["row"], name] = found
     scored = {name: int(table[f"{name}.score"].notna().sum()) for name in model.tools}
     return Predicted(table, coverage, model.card, scored)

@@ -36,8 +36,9 @@ Row = tuple[int, list[str]]
 
 @dataclass(frozen=True)
 class TableBlock:
-    """Rows that follow one another."""
+    """Rows of a table that follow one another."""
 
+    variants: TableVariants
     rows: list[Row]
 
     @cached_property
@@ -95,7 +96,7 @@ class TableVariants:
         chrom, pos = self.columns.index("chrom"), self.columns.index("pos")
         for number, fields in rows:
             if len(fields) != len(self.columns) or not re.fullmatch(_POSITION, fields[pos]):
-                self.frame(TableBlock([(number, fields)]), 0)  # says what is wrong
+                self.frame(TableBlock(self, [(number, fields)]), 0)  # says what is wrong
             yield (number, fields), fields[chrom], int(fields[pos]), 1
 
     def blocks(self) -> Iterator[TableBlock]:
@@ -104,10 +105,10 @@ class TableVariants:
         for row in self.rows:
             held.append(row)
             if len(held) >= BLOCK_RECORDS:
-                yield TableBlock(held)
+                yield TableBlock(self, held)
                 held = []
         if held:
-            yield TableBlock(held)
+            yield TableBlock(self, held)
 
     def frame(self, block: TableBlock, first: int) -> pd.DataFrame:
         """The rows' alleles, numbered from `first` on."""
@@ -155,7 +156,7 @@ def open_file(path: Path) -> Variants:
 
 
 def alleles_of(
-    source: Variants, block: Block | TableBlock, annotation: GeneAnnotation | None, first: int = 0
+    block: Block | TableBlock, annotation: GeneAnnotation | None, first: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every allele of a block and the usable ones; the first allele has the number `first`.
 
@@ -171,9 +172,7 @@ def alleles_of(
         IntegrityError: a truncated or damaged file.
     """
     if isinstance(block, TableBlock):
-        if not isinstance(source, TableVariants):
-            raise TypeError("rows of a table are not a VCF's")
-        return _with_reasons(source.frame(block, first), annotation, source.name)
+        return _with_reasons(block.variants.frame(block, first), annotation, block.variants.name)
     rows: list[tuple[str, int, str, str, str, str, str]] = []
     for record in block:
         name = record.raw.split(b"\t", 3)[2].decode("utf-8", "backslashreplace")
@@ -182,7 +181,7 @@ def alleles_of(
         rows.extend((record.chrom, record.pos, record.ref, alt, "", "", given) for alt in record.alts or (".",))
     frame = pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", *OPTIONAL])
     frame.index = pd.RangeIndex(first, first + len(rows))
-    return _with_reasons(frame, annotation, source.name)
+    return _with_reasons(frame, annotation, block.variants.name)
 
 
 def usable_alleles(

@@ -99,13 +99,7 @@ def train_folds(work: Work, prepared: Prepared) -> Trained:
 def out_of_fold(
     splits: Sequence[Split], predictions: Sequence[Float32[np.ndarray, "n outputs"]]
 ) -> Float32[np.ndarray, "n outputs"]:
-    """Every row as the fold that tests it predicts it; rows that none tests, which are not evaluated, as the first.
-
-    Raises:
-        RunError: there are no folds.
-    """
-    if not predictions:
-        raise RunError("the split has no folds")
+    """Every row as the fold that tests it predicts it; rows that none tests, which are not evaluated, as the first."""
     whole = predictions[0].copy()
     for split, mine in zip(splits, predictions, strict=True):
         tested = split.indices("test")
