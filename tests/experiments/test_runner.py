@@ -14,6 +14,8 @@ import torch
 
 from meta_spliceai.errors import MissingResourceError, RunError
 from meta_spliceai.experiments.board.leaderboard import boards
+from meta_spliceai.experiments.execute import queue
+from meta_spliceai.experiments.execute.queue import Request, carry_out
 from meta_spliceai.experiments.run import runner
 from meta_spliceai.experiments.run.prepare import load_rows_of, rows_and_splits
 from meta_spliceai.experiments.run.runner import run_experiment
@@ -317,8 +319,10 @@ def test_a_row_without_its_encoders_weights_ends_before_anything_is_computed(
         run_experiment(row, workspace, "cpu", rows=catalogue)
     assert workspace.runs() == []
     folds = change(row, ["split.folds=3"])
-    with pytest.raises(MissingResourceError, match="row 'toy-row'"):
-        runner.prepare_for_parts(folds, workspace, "cpu", False, False, catalogue, Silent())
+    monkeypatch.setattr(queue, "prepare", lambda *_: pytest.fail("base scores were computed"))
+    answer = carry_out(Request(folds, catalogue, workspace.root, "cpu", part=0), Silent())
+    assert answer.error is not None
+    assert answer.error.startswith("row 'toy-row'")
 
 
 def test_two_processes_cannot_take_the_same_run(

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meta_spliceai.errors import MetaSpliceAIError, RunError
+from meta_spliceai.experiments.run.build import require_encoder_weights
 from meta_spliceai.experiments.run.callback import TRACKING, Callback, Tracked
-from meta_spliceai.experiments.run.procedures import train_part
-from meta_spliceai.experiments.run.runner import Outcome, prepare_for_parts, run_experiment
+from meta_spliceai.experiments.run.prepare import Clock, Work, prepare
+from meta_spliceai.experiments.run.procedures import train_fold
+from meta_spliceai.experiments.run.runner import Outcome, place_of, run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.splice_engine.meta_layer.features import choose_device
 
 TIME_LIMIT = "stopped at the time limit"
 SECONDS_TO_STOP = 60.0  # how long runs may take to write down what is done after they were told to stop
@@ -86,20 +89,16 @@ def carry_out(request: Request, callback: Callback) -> Answer:
     A failure that the user can act on is an answer; a defect keeps its traceback. KeyboardInterrupt: it was stopped,
     and what is done is kept.
     """
-    spec, workspace, device = request.spec, Workspace(request.runs_dir), request.device
+    workspace = Workspace(request.runs_dir)
     try:
-        if request.part == 0:
-            folds = prepare_for_parts(spec, workspace, device, request.resume, request.fresh, request.rows, callback)
-            return Answer(folds=folds)
         if request.part is not None:
-            train_part(spec, workspace, request.part, device, request.rows, callback)
-            return Answer()
+            return _carry_out_part(request, request.part, workspace, callback)
         if request.track:
             callback = Tracked(callback, request.track, workspace.root / TRACKING, request.tracking_uri)
         outcome = run_experiment(
-            spec,
+            request.spec,
             workspace,
-            device,
+            request.device,
             request.resume,
             fresh=request.fresh,
             rows=request.rows,
@@ -109,6 +108,27 @@ def carry_out(request: Request, callback: Callback) -> Answer:
     except MetaSpliceAIError as error:
         return Answer(error=str(error))
     return Answer(outcome.run.name if outcome.run is not None else None, outcome.reused)
+
+
+def _carry_out_part(request: Request, part: int, workspace: Workspace, callback: Callback) -> Answer:
+    """What the folds of a cross-validation share: caches are filled (base scores), so that parts in parallel do not
+    compute them twice. Or one fold, trained into its own folder; the run that is begun afterwards finds it finished.
+
+    No folds are answered where the run is finished, or may not go on as it is: the run itself then says why, or throws
+    away what is there.
+    """
+    spec, clock = request.spec, Clock()
+    run, loaded = place_of(spec, workspace, request.rows)
+    device = str(choose_device(request.device))
+    if part > 0:
+        work = Work(run, spec, request.rows, workspace, device, True, callback, clock)
+        train_fold(work, prepare(spec, loaded, device, callback, clock), part)
+        return Answer()
+    resume, state = request.resume, run.state()
+    if state == "new" or (state == "interrupted" and resume) or (state == "failed" and (resume or not request.fresh)):
+        require_encoder_weights(spec)
+        return Answer(folds=len(prepare(spec, loaded, device, callback, clock).splits))
+    return Answer()
 
 
 class Sender(Callback):

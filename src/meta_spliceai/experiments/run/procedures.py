@@ -21,10 +21,10 @@ from scipy.stats import spearmanr
 
 from meta_spliceai.errors import RunError
 from meta_spliceai.experiments.run.build import build_predictor
-from meta_spliceai.experiments.run.callback import Callback, Inner, training_reports
-from meta_spliceai.experiments.run.prepare import Clock, Prepared, Trained, Work, prepare
+from meta_spliceai.experiments.run.callback import Inner, training_reports
+from meta_spliceai.experiments.run.prepare import Clock, Prepared, Trained, Work
 from meta_spliceai.experiments.run.record import write_all_predictions
-from meta_spliceai.experiments.run.runner import Rows, place_of, run_experiment
+from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.run.utilisation import (
     Product,
     in_words,
@@ -43,7 +43,6 @@ from meta_spliceai.experiments.store.workspace import (
     FOLDS,
     MODEL,
     RunDirectory,
-    Workspace,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import target_magnitude
 from meta_spliceai.splice_engine.meta_layer.features import OutOfMemory, choose_device
@@ -153,19 +152,6 @@ def train_fold(work: Work, prepared: Prepared, number: int) -> Trained:
         fold.write_json(FOLD_RECORD, {**kept, "span": span, **clock.in_record()})
         shutil.rmtree(fold.path / CHECKPOINTS, ignore_errors=True)
         return trained
-
-
-def train_part(
-    spec: ExperimentSpec, workspace: Workspace, number: int, device: str, rows: Rows, callback: Callback
-) -> None:
-    """Train one fold (from 1) into its own folder; the run that is begun afterwards finds it finished.
-
-    Raises:
-        RunError: another process trains this fold; training went wrong.
-    """
-    run, loaded = place_of(spec, workspace, rows)
-    work = Work(run, spec, rows, workspace, str(choose_device(device)), True, callback, Clock())
-    train_fold(work, prepare(spec, loaded, work.device, callback, work.clock), number)
 
 
 def _train_on(split: Split, folder: Path, work: Work, prepared: Prepared, fold: int | None = None) -> Trained:

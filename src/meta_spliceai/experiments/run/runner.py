@@ -139,31 +139,8 @@ def run_experiment(
     return Outcome(spec, run)
 
 
-def prepare_for_parts(
-    spec: ExperimentSpec,
-    workspace: Workspace,
-    device: str,
-    resume: bool,
-    fresh: bool,
-    rows: Rows,
-    callback: Callback,
-) -> int:
-    """Fill the caches that all parts of a run read (base scores), so that parts in parallel do not compute them twice.
-
-    Returns:
-        the number of folds to train by `train_part`; 0 where there are none, the run is finished, or it may not go on
-        as it is (the run itself then says why, or throws away what is there).
-    """
-    run, loaded = place_of(spec, workspace, rows)
-    state = run.state()
-    may_go_on = state == "new" or (state == "interrupted" and resume) or (state == "failed" and (resume or not fresh))
-    if spec.procedure != "cross-validation" or not may_go_on:
-        return 0
-    require_encoder_weights(spec)
-    return len(prepare(spec, loaded, str(choose_device(device)), callback, Clock()).splits)
-
-
 def place_of(spec: ExperimentSpec, workspace: Workspace, rows: Rows) -> tuple[RunDirectory, Loaded]:
+    """Where a row's run is, or would be, and its data set; a RunError where the row misses a part."""
     _check_parts(spec, rows)
     loaded = load_rows_of(spec.data)
     return workspace.run(run_name(spec, loaded.digest, code_version())), loaded
