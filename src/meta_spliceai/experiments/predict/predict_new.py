@@ -13,8 +13,8 @@ from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.run.fuse import SCORE, features_of, fusion_columns, predict_fusion
-from meta_spliceai.experiments.run.prepare import trunk_reader
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
+from meta_spliceai.files import cache_dir
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scores import CHANNELS, ScoreCache, max_window, own_site
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
@@ -25,7 +25,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_lab
 from meta_spliceai.splice_engine.meta_layer.features import choose_device
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, predict
+from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, TrunkReader, TrunkWindows, predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
 from meta_spliceai.splice_engine.variants.alleles import compare_reference
@@ -75,7 +75,8 @@ class NewVariants:
         windows = build_windows(variants, self.genome, length)
         if trunk is None:
             return windows
-        reader = trunk_reader(trunk, variants, self.genome, self.annotation, str(choose_device(self.device)))
+        kept, on = cache_dir() / EMBEDDINGS, str(choose_device(self.device))
+        reader = TrunkReader(trunk, variants, self.genome, self.annotation, kept, on)
         return TrunkWindows.joined(windows, reader.read())
 
 

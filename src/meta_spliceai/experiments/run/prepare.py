@@ -35,11 +35,9 @@ from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, PackedScores, ScoreCache, read_packed_scores
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_keys, score_variants
-from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES
 from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, TrunkReader, TrunkWindows
-from meta_spliceai.splice_engine.meta_layer.settings import TRUNK_STEP, TrunkConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TRUNK_STEP
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.variants.audit import Audit, audit_splits
 from meta_spliceai.splice_engine.variants.families import genomic_places
@@ -314,7 +312,8 @@ def prepare(spec: ExperimentSpec, loaded: Loaded, device: str, callback: Callbac
     reader = trunk = None
     if spec.trunk is not None:
         with clock("labels, split, windows"):
-            reader = trunk_reader(spec.trunk, table, loaded.genome, loaded.annotation, device)
+            kept = cache_dir() / EMBEDDINGS
+            reader = TrunkReader(spec.trunk, table, loaded.genome, loaded.annotation, kept, device)
         trunk = reader.found()
         if trunk is not None:
             callback.say(f"trunk of {reader.network}: features of all {len(table):,} variants were in the cache")
@@ -358,13 +357,6 @@ def prepare(spec: ExperimentSpec, loaded: Loaded, device: str, callback: Callbac
         tuple(notes),
         None if reader is None else reader.base,
     )
-
-
-def trunk_reader(
-    reading: TrunkConfig, table: pd.DataFrame, genome: SequenceSource, annotation: GeneAnnotation | None, device: str
-) -> TrunkReader:
-    """What reads a base network's hidden channels around these variants; features are kept in the user's cache."""
-    return TrunkReader(reading, table, genome, annotation, cache_dir() / EMBEDDINGS, device)
 
 
 def _score(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded, device: str, callback: Callback) -> Scored:

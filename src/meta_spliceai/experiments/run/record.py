@@ -161,16 +161,6 @@ def record_result(
         the facts, as run.json has them.
     """
     environment = work.run.environment()
-    facts = _facts(work, prepared, trained, evaluated, environment) | peaks
-    work.workspace.ledger.append(_ledger_line(work, prepared, evaluated, facts, environment["commit"]))
-    # The state comes last: a run that says "finished" has everything, its line in the ledger included.
-    work.run.mark("finished", "", **facts)
-    return facts
-
-
-def _facts(
-    work: Work, prepared: Prepared, trained: Trained, evaluated: RunEvaluation, environment: dict[str, Any]
-) -> dict[str, Any]:
     # A resumed run adds the time of its earlier parts, as far as they were written down.
     seconds, price = sum(work.clock.seconds.values()), work.price_per_hour
     on_card = environment["gpu"] is not None and work.device != "cpu"
@@ -180,7 +170,7 @@ def _facts(
     ]
     weights = trained.model["weights"]
     own_encoder = [f"not the published weights: {weights}"] if "folder " in weights else []
-    return {
+    facts = {
         "seconds": round(seconds, 3),
         **work.clock.in_record(),
         "baselines_computed": list(evaluated.baselines_computed),
@@ -201,7 +191,12 @@ def _facts(
         "notes": [*prepared.notes, *own_encoder, *trained.notes, *evaluated.notes],
         "subset_note": next((note for note in prepared.notes if note.startswith("a subset")), ""),
         "finished": now(),
+        **peaks,
     }
+    work.workspace.ledger.append(_ledger_line(work, prepared, evaluated, facts, environment["commit"]))
+    # The state comes last: a run that says "finished" has everything, its line in the ledger included.
+    work.run.mark("finished", "", **facts)
+    return facts
 
 
 FACTS_IN_LEDGER = (
