@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError, unknown_value
-from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Screen, Task, carry_out
+from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Task, carry_out
 from meta_spliceai.experiments.run.callback import Callback
 
 CLUSTERS = ("slurm", "local", "debug")
@@ -60,7 +60,7 @@ class Slurm(Executor):
     def __init__(
         self,
         runs_dir: Path,
-        screen: Screen,
+        screen: Callback,
         settings: Sequence[str] = (),
         entry: Callable[[Request], Answer] | None = None,
     ) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.run.build import require_encoder_weights
@@ -171,16 +171,6 @@ class Receiver:
             self.callback.tell("step-end", {"step": step, "seconds": None})
 
 
-class Screen(Protocol):
-    """Shows one or several rows at a time."""
-
-    def say(self, line: str) -> None:
-        """Show a line about the queue as a whole; one that begins with "error" says what went wrong."""
-
-    def row(self, label: str) -> Callback:
-        """The callback of one row."""
-
-
 @dataclass
 class Task:
     """One run, or one part of a run.
@@ -301,7 +291,7 @@ Admit = Callable[[Request, float], str]
 def run_queue(
     requests: Sequence[Request],
     executor: Executor,
-    screen: Screen,
+    screen: Callback,
     *,
     deadline: float | None = None,
     admit: Admit | None = None,
@@ -309,6 +299,7 @@ def run_queue(
     """Run rows; ensembles wait for their members, and a row that fails stops no other.
 
     Args:
+        screen: shows all rows; lines about the queue that begin with "error" say what went wrong.
         deadline: a time of `time.monotonic()` at which whatever runs is interrupted and nothing new begins.
         admit: says which rows may not begin; they have no outcome.
 
@@ -335,7 +326,7 @@ def run_queue(
 
 
 class _Queue:
-    def __init__(self, tasks: dict[str, Task], executor: Executor, screen: Screen) -> None:
+    def __init__(self, tasks: dict[str, Task], executor: Executor, screen: Callback) -> None:
         self.tasks, self.executor, self.screen = tasks, executor, screen
         self.begun: set[str] = set()
         self.running: dict[str, Receiver] = {}

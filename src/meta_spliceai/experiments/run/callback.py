@@ -34,6 +34,10 @@ class Callback:
     def say(self, line: str) -> None:
         """A line for the user."""
 
+    def row(self, label: str) -> Callback:
+        """What one of several rows talks to."""
+        return self
+
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """A step; what is yielded is called with the number of units done so far."""
