@@ -356,26 +356,25 @@ def _facts(folder: Path, write: bool) -> list[dict[str, Any]]:
     table, made_from = _read(path, _RUNS)
     known = {row["run"]: row for row in table.to_pylist()}
     entries = {run: row["entry"] for run, row in known.items()}
-    changed, stamp = False, _stamp(folder / LEDGER)
-    if made_from.get("ledger") != stamp:
-        changed, (read, damage) = True, Ledger(folder / LEDGER).read()
+    stamp = _stamp(folder / LEDGER)
+    changed = made_from.get("ledger") != stamp
+    if changed:
+        read, damage = Ledger(folder / LEDGER).read()
         made_from = {"ledger": stamp, "damage": [[one.line, one.text, one.torn] for one in damage]}
-        entries = {entry["run"]: json.dumps(_without(_LONG, entry)) for entry in latest_finished(read)}
+        entries = {}
+        for entry in latest_finished(read):
+            entries[entry["run"]] = json.dumps({key: value for key, value in entry.items() if key not in _LONG})
     rows = []
-    for run, entry in entries.items():
+    for run, line in entries.items():
         signature = " ".join(_stamp(f"{folder}/{run}/{file}") for file in ("run.json", "data.json"))
         row = known.get(run, {})
         if row.get("signature") != signature:
             row = {"run": run, "signature": signature, "folder": json.dumps(_of_folder(folder / run))}
             changed = True
-        rows.append({**row, "entry": entry})
+        rows.append({**row, "entry": line})
     if write and rows and changed:
         _write(path, pa.Table.from_pylist(rows, _RUNS), made_from)
     return [json.loads(row["entry"]) | json.loads(row["folder"]) for row in rows]
-
-
-def _without(names: Collection[str], entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if name not in names}
 
 
 def _of_folder(run: Path) -> dict[str, Any]:
