@@ -42,7 +42,7 @@ import torch
 import training
 from meta_spliceai.cli.options import parse_duration
 from meta_spliceai.errors import MetaSpliceAIError, MissingExtraError, MissingResourceError
-from meta_spliceai.experiments.run.utilisation import best_of, product_rate, wait_for
+from meta_spliceai.experiments.run.utilisation import best_of, product_rate
 from meta_spliceai.experiments.store.address import code_version, describe_environment
 from meta_spliceai.experiments.store.ledger import LEDGER, Ledger
 from meta_spliceai.experiments.store.workspace import RunDirectory
@@ -168,7 +168,12 @@ def _copy_rate(device: torch.device, numbers: int) -> float:
     """Bytes read and written a second in a copy of so many float32 numbers."""
     source = torch.empty(numbers, device=device)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / best_of(lambda: target.copy_(source), device)
+    return 2 * source.nbytes / best_of("target.copy_(source)", {"source": source, "target": target}, device)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def snvs(count: int, apart: int, flank: int) -> tuple[pd.DataFrame, MemoryGenome]:
@@ -214,7 +219,7 @@ def measure_scoring(
     reset_peak(device)
     while True:
         table, genome = snvs(count, apart, model.flank)
-        wait_for(device)
+        _wait_for(device)
         started = time.perf_counter()
         scores = score_variants(
             table,
@@ -223,7 +228,7 @@ def measure_scoring(
             DISTANCE,
             how=Computation(method, precision=precision, check_on=1),  # type: ignore[arg-type]
         )
-        wait_for(device)
+        _wait_for(device)
         seconds = time.perf_counter() - started
         if seconds >= SECONDS_A_MEASUREMENT / 2 or count >= most:
             break

@@ -18,7 +18,6 @@ from meta_spliceai.datasets.splicevardb import DATASET, read_splicevardb
 from meta_spliceai.experiments.board.leaderboard import board_table, boards
 from meta_spliceai.experiments.board.shown import as_markdown
 from meta_spliceai.experiments.plan.gpu_prices import load_market, read_history
-from meta_spliceai.experiments.predict.read_variants import read_variants
 from meta_spliceai.experiments.spec.rows import load_rows, read_rows, read_text
 from meta_spliceai.experiments.store.ledger import LEDGER
 from meta_spliceai.experiments.store.run_record import RunRecord
@@ -35,6 +34,7 @@ from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer.models.predictor import read_config
 from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
 from meta_spliceai.splice_engine.variants.splits import read_split
+from tests.experiments.new_variants import read_variants
 
 GENES = GeneAnnotation([Gene("UP", "1", "+", 5000, 9000, ((5000, 5200), (8800, 9000)))], "GRCh37", "toy genes")
 

@@ -16,7 +16,6 @@ import torch
 from meta_spliceai import resources
 from meta_spliceai.datasets import registry
 from meta_spliceai.datasets.registry import DataSet, Loaded
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change, load_rows
@@ -31,6 +30,7 @@ from meta_spliceai.splice_engine.variants.table import (
     Coverage,
     as_variant_table,
 )
+from tests.experiments.silent import Silent
 
 EXONS = 24
 VARIANTS_AN_EXON = 10

@@ -11,11 +11,11 @@ import pytest
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.run import runner
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import Workspace, disk_error
 from tests.conftest import RunCli
+from tests.experiments.silent import Silent
 
 Rows = dict[str, ExperimentSpec]
 

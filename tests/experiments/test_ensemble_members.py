@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.run.callback import Silent
-from meta_spliceai.experiments.run.prepare import Clock, Job, load_rows_of, prepare
+from meta_spliceai.experiments.run.prepare import Clock, Work, load_rows_of, prepare
 from meta_spliceai.experiments.run.procedures import train_ensemble
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import fit_shares
+from tests.experiments.silent import Silent
 
 Rows = dict[str, ExperimentSpec]
 
@@ -123,7 +123,7 @@ def test_weights_see_the_labels_of_the_validation_part_and_no_others(
         inside = prepared.splits[0].indices(part)
         values[inside] = its_predictions[inside]
         other = replace(prepared, targets=replace(prepared.targets, values=values))
-        job = Job(
+        work = Work(
             run=run,
             spec=spec,
             rows=rows,
@@ -132,10 +132,8 @@ def test_weights_see_the_labels_of_the_validation_part_and_no_others(
             resume=False,
             callback=Silent(),
             clock=Clock(),
-            prepared=other,
-            run_member=lambda row_id: workspace.find(names[row_id]),
         )
-        return list(train_ensemble(job).model["member_weights"].values())
+        return list(train_ensemble(work, other).model["member_weights"].values())
 
     assert sum(kept) == pytest.approx(1)
     assert weights_with("test") == pytest.approx(kept, abs=1e-9)

@@ -18,7 +18,6 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.board.leaderboard import boards
 from meta_spliceai.experiments.board.shown import evidence_in_short
 from meta_spliceai.experiments.predict.predict_new import NewVariants, RunModel, predict_all
-from meta_spliceai.experiments.predict.read_variants import read_variants
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.parts import missing_parts, needed_parts
@@ -29,6 +28,7 @@ from meta_spliceai.splice_engine.base_layer import families
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
 from meta_spliceai.splice_engine.variants.external_scores import ScoreFile
+from tests.experiments.new_variants import read_variants
 
 TREES = {"most_trees": 15, "learning_rate": 0.3, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}
 

@@ -52,5 +52,5 @@ def test_what_cannot_be_made_in_pieces_is_one_line(tmp_path: Path) -> None:
     for more in (("--shard", "1/2"), ("--stats", tmp_path / "stats.json")):
         bench.fails(source, "-o", out, *more, "--executor", "ray", "--pieces", "2", saying="without --shard")
     bench.fails(source, "-o", out, "--executor", "rya", "--pieces", "2", saying="ray")
-    bench.fails(source, "-o", out, "--executor", "ray", "--pieces", "2", "--slurm", "a=b", saying="--slurm is not for")
+    bench.fails(source, "-o", out, "--executor", "ray", "--pieces", "2", "--slurm", "a=b", saying="--slurm is for")
     assert sorted(one.name for one in tmp_path.iterdir() if "out" in one.name) == []

@@ -17,12 +17,12 @@ import torch
 
 from meta_spliceai import files
 from meta_spliceai.experiments.run import prepare, procedures, runner
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer import trainer, training
 from tests.experiments.conftest import TOY_ROW, install_toy_bench
+from tests.experiments.silent import Silent
 from tests.killed import Lines, die_at_moments, expect_killed, killed_in, run_apart
 
 EPOCHS = 3

@@ -52,8 +52,7 @@ def tested() -> pd.DataFrame:
 
 def prepared(*scores: BaseScores, names: tuple[str, ...] = ("toy",)) -> Any:
     return SimpleNamespace(
-        networks=tuple(SimpleNamespace(name=name) for name in names),
-        all_scores=scores,
+        networks=tuple((SimpleNamespace(name=name), one, 0) for name, one in zip(names, scores, strict=True)),
         scores=scores[0],
         loaded=SimpleNamespace(dataset=SimpleNamespace(name="t")),
     )

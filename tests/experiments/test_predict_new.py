@@ -15,7 +15,7 @@ from meta_spliceai.cli import main
 from meta_spliceai.datasets import load_dataset
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.experiments.predict.predict_new import NewVariants, RunModel, predict_all
-from meta_spliceai.experiments.predict.read_variants import NO_STRAND, read_variants
+from meta_spliceai.experiments.predict.read_variants import NO_STRAND
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import parse_spec
 from meta_spliceai.experiments.spec.rows import as_smoke, change
@@ -23,6 +23,7 @@ from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import Reason
 from meta_spliceai.splice_engine.genome.sequence import decode
 from meta_spliceai.splice_engine.variants.alleles import MISMATCH
+from tests.experiments.new_variants import read_variants
 
 
 @pytest.fixture(scope="module")

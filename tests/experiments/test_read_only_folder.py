@@ -13,11 +13,11 @@ import pytest
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.execute.queue import InProcess, Request, run_queue
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.keep_runs import sort_runs
 from meta_spliceai.experiments.store.workspace import Workspace
+from tests.experiments.silent import Silent
 
 Rows = dict[str, ExperimentSpec]
 

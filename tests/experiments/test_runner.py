@@ -14,8 +14,9 @@ import torch
 
 from meta_spliceai.errors import MissingResourceError, RunError
 from meta_spliceai.experiments.board.leaderboard import boards
+from meta_spliceai.experiments.execute import queue
+from meta_spliceai.experiments.execute.queue import Request, carry_out
 from meta_spliceai.experiments.run import runner
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.prepare import load_rows_of, rows_and_splits
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
@@ -25,6 +26,7 @@ from meta_spliceai.experiments.wishlist.document import state_of_rows
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Evaluation
 from meta_spliceai.splice_engine.meta_layer.models import Predictor
 from meta_spliceai.splice_engine.variants.splits import read_split
+from tests.experiments.silent import Silent
 
 Rows = dict[str, ExperimentSpec]
 
@@ -317,8 +319,10 @@ def test_a_row_without_its_encoders_weights_ends_before_anything_is_computed(
         run_experiment(row, workspace, "cpu", rows=catalogue)
     assert workspace.runs() == []
     folds = change(row, ["split.folds=3"])
-    with pytest.raises(MissingResourceError, match="row 'toy-row'"):
-        runner.prepare_for_parts(folds, workspace, "cpu", False, False, catalogue, Silent())
+    monkeypatch.setattr(queue, "prepare", lambda *_: pytest.fail("base scores were computed"))
+    answer = carry_out(Request(folds, catalogue, workspace.root, "cpu", part=0), Silent())
+    assert answer.error is not None
+    assert answer.error.startswith("row 'toy-row'")
 
 
 def test_two_processes_cannot_take_the_same_run(

@@ -19,7 +19,7 @@ from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import as_smoke, change
 from meta_spliceai.experiments.store.address import mark_stale_runs
 from meta_spliceai.experiments.store.keep_runs import Sorted, export_run, keep_runs
-from meta_spliceai.experiments.store.run_record import diff_runs, differing_fields
+from meta_spliceai.experiments.store.run_record import diff_runs
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from tests.conftest import RunCli
 
@@ -92,7 +92,7 @@ def test_compare_needs_two_runs_with_rows_in_common(runs: Workspace) -> None:
 
 
 def test_diff_names_what_differs_and_nothing_else(runs: Workspace) -> None:
-    found = differing_fields([runs.find(name) for name in real_runs(runs)]).set_index("field")
+    found = diff_runs(*(runs.find(name) for name in real_runs(runs)))["fields"].set_index("field")
     assert list(found.loc["window"]) == [41, 61]
     assert not {"training.epochs", "data.name", "data.digest", "split.digest"} & set(found.index)
 

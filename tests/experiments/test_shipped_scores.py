@@ -11,12 +11,12 @@ import pytest
 from meta_spliceai.datasets import Loaded, load_dataset
 from meta_spliceai.errors import MissingExtraError
 from meta_spliceai.experiments.run import prepare
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.prepare import _of_another_exactness, _score, shipped_scores
 from meta_spliceai.experiments.spec.experiment import BaseSpec
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
+from tests.experiments.silent import Silent
 
 WANTED = BaseSpec(name="cispliceai")
 

@@ -14,10 +14,11 @@ import pytest
 
 from meta_spliceai.errors import InputError, MissingExtraError, RunError
 from meta_spliceai.experiments.execute.queue import Request, carry_out
-from meta_spliceai.experiments.run.callback import NEEDS, Silent, check_loggers
+from meta_spliceai.experiments.run.callback import NEEDS, check_loggers
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
+from tests.experiments.silent import Silent
 
 needs_loggers = pytest.mark.skipif(
     importlib.util.find_spec("lightning") is None, reason="the extra 'tracking' is not installed"
@@ -29,7 +30,9 @@ needs_mlflow = pytest.mark.skipif(
 
 
 def run(spec: ExperimentSpec, workspace: Workspace, *track: str, uri: str | None = None, **more: Any) -> RunDirectory:
-    request = Request(spec, {spec.id: spec}, workspace.root, "cpu", track=track, tracking_uri=uri, **more)
+    request = Request(
+        spec, {spec.id: spec}, workspace.root, "cpu", track=check_loggers(track), tracking_uri=uri, **more
+    )
     answer = carry_out(request, Silent())
     assert answer.error is None, answer.error
     outcome = answer.outcome(request)
@@ -113,11 +116,10 @@ def test_workers_that_begin_together_share_one_file(tmp_path: Path) -> None:
     """Two processes on a file that is not there yet: each makes MLflow's tables, or finds them whole."""
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from meta_spliceai.experiments.run.callback import Tracked\n"
-        "from meta_spliceai.experiments.run.callback import Silent\n"
+        "from meta_spliceai.experiments.run.callback import Callback, Tracked\n"
         "folder, name = Path(sys.argv[1]), sys.argv[2]\n"
         "(folder / name).mkdir()\n"
-        "tracked = Tracked(Silent(), ('mlflow',), folder / 'tracking', None)\n"
+        "tracked = Tracked(Callback(), ('mlflow',), folder / 'tracking', None)\n"
         "print('ready', flush=True)\nsys.stdin.readline()\n"
         "tracked.tell('run', {'run': name, 'path': str(folder / name), 'row': 'toy', 'spec': {}})\n"
     )

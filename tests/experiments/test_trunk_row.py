@@ -17,8 +17,6 @@ from meta_spliceai.experiments.bundle.make import _stretches
 from meta_spliceai.experiments.plan.demand import Batch, ToCompute, demand_of
 from meta_spliceai.experiments.plan.run_work import Parts, feature_count, processor
 from meta_spliceai.experiments.predict.predict_new import NewVariants, RunModel, predict_all
-from meta_spliceai.experiments.predict.read_variants import read_variants
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.parts import missing_parts
@@ -27,6 +25,8 @@ from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS
 from meta_spliceai.splice_engine.meta_layer.models.composition import _base_trunk
 from meta_spliceai.splice_engine.meta_layer.settings import TRUNK_STEP
+from tests.experiments.new_variants import read_variants
+from tests.experiments.silent import Silent
 
 SETTINGS = {"members": 1, "hidden_dim": 8, "read_radius": 4, "site_reach": 70}
 TREES = {"most_trees": 15, "learning_rate": 0.3, "leaves": 4, "fewest_in_leaf": 5, "folds": 2, "seeds": 1}

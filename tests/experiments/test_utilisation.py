@@ -14,7 +14,6 @@ import torch
 
 from meta_spliceai.experiments.run import prepare, procedures, utilisation
 from meta_spliceai.experiments.run.build import build_predictor
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.run.utilisation import (
     in_words,
@@ -31,6 +30,7 @@ from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.training import FitReport
 from tests.conftest import RunCli
+from tests.experiments.silent import Silent
 
 LIMIT = 2e12
 """What these tests' device is said to do a second."""

@@ -221,7 +221,8 @@ def run_by_executor(context: typer.Context, source: str | Path, out: str | Path)
     if "-" in (str(source), str(out)) or {"shard", "stats"} & {name for name, _ in given}:
         raise InputError("--executor needs a file as input and output, and does without --shard and --stats")
 
-    from meta_spliceai.experiments.predict.in_pieces import executor_of, run_in_pieces
+    from meta_spliceai.experiments.execute.all_rows import Place
+    from meta_spliceai.experiments.predict.in_pieces import run_in_pieces
 
     arguments = [str(context.info_name)]
     for name, one in given:
@@ -231,8 +232,8 @@ def run_by_executor(context: typer.Context, source: str | Path, out: str | Path)
         for text in value if isinstance(value, list | tuple) else [value]:
             arguments += [] if one.param_type_name == "argument" else [one.opts[-1]]
             arguments += [] if getattr(one, "is_flag", False) else [str(text)]
-    opened = executor_of(executor, ray_address, slurm or (), _say)
-    count, what = run_in_pieces(arguments, Path(source), Path(out), pieces, opened)
+    place = Place(executor, ray_address=ray_address, slurm=tuple(slurm or ()))
+    count, what = run_in_pieces(arguments, Path(source), Path(out), pieces, place, _say)
     _say(f"{pieces:,} pieces, {count:,} {what}: {out}")
     return True
 

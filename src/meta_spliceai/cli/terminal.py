@@ -90,9 +90,6 @@ class Quiet(Callback):
         if line.startswith("error"):
             typer.echo(line, err=True)
 
-    def row(self, label: str) -> Callback:
-        return self
-
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
         """Print the rows that have a result: where it is, and how it compares with the baselines.
 

@@ -9,8 +9,8 @@ import pytest
 
 from meta_spliceai.experiments.bundle import make
 from meta_spliceai.experiments.bundle.make import make_bundle
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from tests.experiments.silent import Silent
 
 
 @pytest.fixture(autouse=True)

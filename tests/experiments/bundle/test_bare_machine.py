@@ -12,9 +12,9 @@ import pytest
 
 import meta_spliceai
 from meta_spliceai.experiments.bundle.make import Options, make_bundle
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
+from tests.experiments.silent import Silent
 
 ABSENT = [
     *("pysam", "openpyxl", "seqleak", "platformdirs", "jinja2", "markupsafe", "matplotlib", "pyreadr"),

@@ -20,13 +20,13 @@ from meta_spliceai.experiments.bundle import make
 from meta_spliceai.experiments.bundle.archive import open_bundle, read_index, read_opened, use_bundle
 from meta_spliceai.experiments.bundle.make import Options, make_bundle, with_members
 from meta_spliceai.experiments.run import prepare
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.base_layer.compiled_network import CompiledNetwork
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture, SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
+from tests.experiments.silent import Silent
 
 Rows = dict[str, ExperimentSpec]
 

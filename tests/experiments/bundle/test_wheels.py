@@ -13,8 +13,8 @@ import pytest
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.bundle.make import NEEDED, WHEELS, Options, make_bundle
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from tests.experiments.silent import Silent
 
 Rows = dict[str, ExperimentSpec]
 

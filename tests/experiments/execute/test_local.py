@@ -81,7 +81,7 @@ from meta_spliceai.experiments.execute.local import Local
 from meta_spliceai.experiments.execute.queue import run_queue
 from meta_spliceai.experiments.execute.queue import Request
 from meta_spliceai.experiments.spec.experiment import parse_spec
-from meta_spliceai.experiments.run.callback import Silent
+from tests.experiments.silent import Silent
 from toy_bench import TOY_ROW
 
 class Screen(Silent):

@@ -18,11 +18,11 @@ from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceE
 from meta_spliceai.experiments.execute import on_slurm
 from meta_spliceai.experiments.execute.on_slurm import Resumable, Slurm, parse_settings
 from meta_spliceai.experiments.execute.queue import Answer, Request, Task, run_queue
-from meta_spliceai.experiments.run.callback import Silent
 from meta_spliceai.experiments.run.runner import Outcome
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import Workspace
 from tests.experiments.execute import toys
+from tests.experiments.silent import Silent
 
 Rows = dict[str, ExperimentSpec]
 

@@ -22,9 +22,6 @@ SHOWN = {
 NEGATIVES = ("Normal",)
 """The negative side of runs that do not name theirs (`variants.table.NORMAL`, whose pandas takes half a second)."""
 
-COLUMNS = ("run", "scorer", "kind", "metric", "estimate", "low", "high", "n", "prevalence")
-"""What a line takes from the table of metrics."""
-
 MOST_REASONS = 4
 """Reasons for rows left out that are told one by one."""
 
@@ -134,7 +131,7 @@ def boards(workspace: Workspace, metrics: Sequence[str] = HEADLINES, names: Sequ
     runs = finished_runs(workspace, known)
     runs = [run for run in runs if (not run.get("smoke") if names is None else run["run"] in names)]
     records: dict[str, list[dict[str, Any]]] = {}
-    for record in tidy(workspace, "metrics", {*metrics, "auprc"}, known, COLUMNS).to_pylist():
+    for record in tidy(workspace, "metrics", {*metrics, "auprc"}, known).to_pylist():
         records.setdefault(record["run"], []).append(record)
     found: dict[tuple[str, str], Board] = {}
     rivals: dict[tuple[str, str], set[tuple[str, str]]] = {}

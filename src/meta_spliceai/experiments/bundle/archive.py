@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.experiments.execute.queue import Screen
+from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.store.address import code_version
 from meta_spliceai.files import atomic_write, cache_dir, sha256_file
@@ -233,7 +233,7 @@ def use_bundle(file: Path) -> OpenedBundle:
     return opened
 
 
-def tell_origin(opened: OpenedBundle, file: Path, screen: Screen) -> None:
+def tell_origin(opened: OpenedBundle, file: Path, screen: Callback) -> None:
     """Say where rows and data come from, and whether this code is the code that made the bundle."""
     screen.say(f"rows and data from {file}, made {opened.index['made']}")
     if opened.index["code"] != code_version():

@@ -20,12 +20,12 @@ from meta_spliceai.experiments.execute.queue import (
     Executor,
     InProcess,
     Request,
-    Screen,
     make_tasks,
     run_queue,
 )
 from meta_spliceai.experiments.plan.choose import priority_of
 from meta_spliceai.experiments.plan.planner import Planner
+from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.runner import Outcome
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import Workspace
@@ -73,7 +73,7 @@ class Place:
 def run_at(
     place: Place,
     requests: Sequence[Request],
-    screen: Screen,
+    screen: Callback,
     deadline: float | None = None,
     admit: Admit | None = None,
 ) -> list[Outcome]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError
-from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Screen, Sender, Task, carry_out
+from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Sender, Task, carry_out
 from meta_spliceai.experiments.run.callback import Callback
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -52,7 +52,7 @@ class Ray(Executor):
     def __init__(
         self,
         requests: Sequence[Request],
-        screen: Screen,
+        screen: Callback,
         address: str | None = None,
         gpus_per_run: float | None = None,
         entry: Entry = serve_request,

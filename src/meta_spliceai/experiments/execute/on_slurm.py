@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_spliceai.errors import InputError, MissingExtraError, MissingResourceError, unknown_value
-from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Screen, Sender, Task, carry_out
+from meta_spliceai.experiments.execute.queue import Answer, Executor, Message, Request, Task, carry_out
 from meta_spliceai.experiments.run.callback import Callback
 
 CLUSTERS = ("slurm", "local", "debug")
@@ -60,7 +60,7 @@ class Slurm(Executor):
     def __init__(
         self,
         runs_dir: Path,
-        screen: Screen,
+        screen: Callback,
         settings: Sequence[str] = (),
         entry: Callable[[Request], Answer] | None = None,
     ) -> None:
@@ -169,14 +169,16 @@ class Resumable:
         return DelayedSubmission(self, replace(request, resume=True, fresh=False))
 
 
+class Printed(Callback):
+    """Lines go to standard output, which the job keeps."""
+
+    def say(self, line: str) -> None:
+        print(line, flush=True)
+
+
 def run_request(request: Request) -> Answer:
-    """Run one row in this process; lines go to standard output, which the job keeps."""
-
-    def send(message: Message) -> None:
-        if "say" in message:
-            print(message["say"], flush=True)
-
-    return carry_out(request, Sender(send))
+    """Run one row in this process."""
+    return carry_out(request, Printed())
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:

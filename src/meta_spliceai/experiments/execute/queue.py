@@ -12,14 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from meta_spliceai.errors import MetaSpliceAIError, RunError
-from meta_spliceai.experiments.run.callback import Callback, tracked
-from meta_spliceai.experiments.run.runner import Outcome, prepare_for_parts, run_experiment, train_part
+from meta_spliceai.experiments.run.build import require_encoder_weights
+from meta_spliceai.experiments.run.callback import TRACKING, Callback, Tracked
+from meta_spliceai.experiments.run.prepare import Clock, Work, prepare
+from meta_spliceai.experiments.run.procedures import train_fold
+from meta_spliceai.experiments.run.runner import Outcome, place_of, run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.splice_engine.meta_layer.features import choose_device
 
 TIME_LIMIT = "stopped at the time limit"
 SECONDS_TO_STOP = 60.0  # how long runs may take to write down what is done after they were told to stop
@@ -38,7 +42,7 @@ class Request:
         runs_dir: folder of runs and ledger.
         device: "auto", "cpu" or "cuda".
         resume, fresh: see `run_experiment`.
-        track, tracking_uri: loggers beside the ledger, and where they write to (see `tracking`).
+        track, tracking_uri: loggers beside the ledger, and where they write to (see `Tracked`).
         price_per_hour: dollars an hour of the machine, where it is rented.
         part: None for the whole run, 0 for what its folds share, n for its nth fold.
     """
@@ -85,27 +89,46 @@ def carry_out(request: Request, callback: Callback) -> Answer:
     A failure that the user can act on is an answer; a defect keeps its traceback. KeyboardInterrupt: it was stopped,
     and what is done is kept.
     """
-    spec, workspace, device = request.spec, Workspace(request.runs_dir), request.device
+    workspace = Workspace(request.runs_dir)
     try:
-        if request.part == 0:
-            folds = prepare_for_parts(spec, workspace, device, request.resume, request.fresh, request.rows, callback)
-            return Answer(folds=folds)
         if request.part is not None:
-            train_part(spec, workspace, request.part, device, request.rows, callback)
-            return Answer()
+            return _carry_out_part(request, request.part, workspace, callback)
+        if request.track:
+            callback = Tracked(callback, request.track, workspace.root / TRACKING, request.tracking_uri)
         outcome = run_experiment(
-            spec,
+            request.spec,
             workspace,
-            device,
+            request.device,
             request.resume,
             fresh=request.fresh,
             rows=request.rows,
-            callback=tracked(callback, request.track, workspace, request.tracking_uri),
+            callback=callback,
             price_per_hour=request.price_per_hour,
         )
     except MetaSpliceAIError as error:
         return Answer(error=str(error))
     return Answer(outcome.run.name if outcome.run is not None else None, outcome.reused)
+
+
+def _carry_out_part(request: Request, part: int, workspace: Workspace, callback: Callback) -> Answer:
+    """What the folds of a cross-validation share: caches are filled (base scores), so that parts in parallel do not
+    compute them twice. Or one fold, trained into its own folder; the run that is begun afterwards finds it finished.
+
+    No folds are answered where the run is finished, or may not go on as it is: the run itself then says why, or throws
+    away what is there.
+    """
+    spec, clock = request.spec, Clock()
+    run, loaded = place_of(spec, workspace, request.rows)
+    device = str(choose_device(request.device))
+    if part > 0:
+        work = Work(run, spec, request.rows, workspace, device, True, callback, clock)
+        train_fold(work, prepare(spec, loaded, device, callback, clock), part)
+        return Answer()
+    resume, state = request.resume, run.state()
+    if state == "new" or (state == "interrupted" and resume) or (state == "failed" and (resume or not request.fresh)):
+        require_encoder_weights(spec)
+        return Answer(folds=len(prepare(spec, loaded, device, callback, clock).splits))
+    return Answer()
 
 
 class Sender(Callback):
@@ -146,16 +169,6 @@ class Receiver:
         """End the steps that the other side has left open, because it is gone."""
         for step in self._open:
             self.callback.tell("step-end", {"step": step, "seconds": None})
-
-
-class Screen(Protocol):
-    """Shows one or several rows at a time."""
-
-    def say(self, line: str) -> None:
-        """Show a line about the queue as a whole; one that begins with "error" says what went wrong."""
-
-    def row(self, label: str) -> Callback:
-        """The callback of one row."""
 
 
 @dataclass
@@ -278,7 +291,7 @@ Admit = Callable[[Request, float], str]
 def run_queue(
     requests: Sequence[Request],
     executor: Executor,
-    screen: Screen,
+    screen: Callback,
     *,
     deadline: float | None = None,
     admit: Admit | None = None,
@@ -286,6 +299,7 @@ def run_queue(
     """Run rows; ensembles wait for their members, and a row that fails stops no other.
 
     Args:
+        screen: shows all rows; lines about the queue that begin with "error" say what went wrong.
         deadline: a time of `time.monotonic()` at which whatever runs is interrupted and nothing new begins.
         admit: says which rows may not begin; they have no outcome.
 
@@ -312,7 +326,7 @@ def run_queue(
 
 
 class _Queue:
-    def __init__(self, tasks: dict[str, Task], executor: Executor, screen: Screen) -> None:
+    def __init__(self, tasks: dict[str, Task], executor: Executor, screen: Callback) -> None:
         self.tasks, self.executor, self.screen = tasks, executor, screen
         self.begun: set[str] = set()
         self.running: dict[str, Receiver] = {}

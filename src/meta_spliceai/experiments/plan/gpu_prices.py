@@ -16,15 +16,16 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from meta_spliceai.errors import InputError, MissingResourceError, unknown_value
-from meta_spliceai.experiments.spec.experiment import Block, explain, first_problem
+from meta_spliceai.experiments.spec.experiment import explain, first_problem
 from meta_spliceai.experiments.spec.rows import OWN_PRICES, line_of, read_text, read_yaml
 from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.resources.resolve import download
+from meta_spliceai.splice_engine.meta_layer.settings import Bounded
 
 OLD_AFTER_DAYS = 60  # prices older than this are named as old in every plan
 
 
-class Recommendation(Block):
+class Recommendation(Bounded):
     """What a GPU is good for."""
 
     gpu: str = Field(description="name of the card")
@@ -32,7 +33,7 @@ class Recommendation(Block):
     suitable: str = Field(description="rows it suits, in words")
 
 
-class Price(Block):
+class Price(Bounded):
     """What an hour of a GPU cost."""
 
     gpu: str = Field(description="name of the card")
@@ -41,7 +42,7 @@ class Price(Block):
     suitable: str = Field("", description="rows it is recommended for, in words")
 
 
-class PriceTable(Block):
+class PriceTable(Bounded):
     """Recommendations and prices of one day."""
 
     as_of: str = Field(description="month or day of the prices, YYYY-MM or YYYY-MM-DD")
@@ -60,7 +61,7 @@ class PriceTable(Block):
         return str(value)
 
 
-class Gpu(Block):
+class Gpu(Bounded):
     """A card as its maker describes it; rates are dense, in 10¹² operations a second."""
 
     name: str = Field(description="what it is asked for by")
@@ -73,7 +74,7 @@ class Gpu(Block):
     source: str = Field(description="where the numbers are from")
 
 
-class PriceHistory(Block):
+class PriceHistory(Bounded):
     """Cards, and all tables of prices."""
 
     gpus: tuple[Gpu, ...] = Field((), description="cards")

@@ -16,10 +16,12 @@ from typing import Any
 
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError, RunError, unknown_value
+from meta_spliceai.experiments.execute.all_rows import Place
 from meta_spliceai.experiments.execute.on_ray import Ray
 from meta_spliceai.experiments.execute.on_slurm import Slurm
 from meta_spliceai.experiments.execute.queue import Answer, Executor
 from meta_spliceai.experiments.predict.output_files import TABLE_SUFFIXES, VCF_SUFFIXES, merge_pieces
+from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.files import atomic_write, sha256_file
 from meta_spliceai.read_hostile import one_error
 
@@ -72,22 +74,25 @@ def make_piece(piece: Piece, send: object = None) -> Answer:
 
 
 def run_in_pieces(
-    arguments: Sequence[str], source: Path, out: Path, count: int, opened: Callable[[Piece], Executor]
+    arguments: Sequence[str], source: Path, out: Path, count: int, place: Place, say: Callable[[str], None]
 ) -> tuple[int, str]:
     """Make the pieces of an output that are not there yet, and put all together.
 
     Args:
         arguments: of the command line, the command's name first, without output and shard.
         out: what the whole command would write; the pieces lie in OUT.pieces until it is whole.
-        opened: gives the executor; called with a piece that it will make.
+        place: Ray or Slurm.
+        say: shows a line.
 
     Returns:
         see `merge_pieces`.
 
     Raises:
-        InputError: OUT.pieces holds those of another command or input.
+        InputError: another place; OUT.pieces holds those of another command or input.
         RunError: pieces failed; the same command makes those again.
     """
+    if place.executor == "local":
+        raise unknown_value("executor", place.executor, ("ray", "slurm"), where="--executor")
     folder = out.absolute().with_name(f"{out.name}.pieces")
     made_by = {"arguments": [*arguments], "of": count, "input": sha256_file(source), "version": __version__}
     settings = folder / "pieces.json"
@@ -109,7 +114,7 @@ def run_in_pieces(
         command = (sys.executable, "-m", "meta_spliceai", *arguments, "-o", str(path), "--shard", key, "--resume")
         pieces.append(Piece(key, command, os.getcwd(), path, environment, device))
     missing = [piece for piece in pieces if not piece.out.is_file()]
-    failed = _make(missing, opened(missing[0])) if missing else {}
+    failed = _make(missing, place, say) if missing else {}
     if failed:
         first, why = next(iter(failed.items()))
         raise RunError(
@@ -121,16 +126,23 @@ def run_in_pieces(
     return result
 
 
-def _make(pieces: Sequence[Piece], executor: Executor) -> dict[str, str]:
+def _make(pieces: Sequence[Piece], place: Place, say: Callable[[str], None]) -> dict[str, str]:
     """Make the pieces; those that failed, and why."""
     waiting: list[Any] = list(pieces)
+    screen: Any = SimpleNamespace(say=say)
+    entry: Any = make_piece
+    executor: Executor
+    if place.executor == "ray":
+        executor = Ray(waiting, screen, place.ray_address, entry=entry)
+    else:
+        executor = Slurm(pieces[0].out.parent, screen, place.slurm, entry)
     running, failed = set[str](), dict[str, str]()
     with executor:
         try:
             while (waiting and not executor.broken) or running:
                 while waiting and executor.has_room():
                     running.add(waiting[0].key)
-                    executor.begin(waiting.pop(0), SimpleNamespace())  # type: ignore[arg-type]
+                    executor.begin(waiting.pop(0), Callback())
                 for key, answer in executor.collect(60):
                     if isinstance(answer, Answer) and key in running:
                         running.discard(key)
@@ -139,23 +151,3 @@ def _make(pieces: Sequence[Piece], executor: Executor) -> dict[str, str]:
             executor.interrupt("stopped by the user")
             raise
     return failed | {piece.key: executor.broken for piece in waiting}
-
-
-def executor_of(
-    name: str, ray_address: str | None, slurm: Sequence[str], say: Callable[[str], None]
-) -> Callable[[Piece], Executor]:
-    """What opens an executor, by its name; InputError: none of that name, or a setting that belongs to another."""
-    if name not in ("ray", "slurm"):
-        raise unknown_value("executor", name, ("ray", "slurm"), where="--executor")
-    if given := "--slurm" if slurm and name != "slurm" else "--ray-address" if ray_address and name != "ray" else "":
-        raise InputError(f"{given} is not for --executor {name}")
-    screen: Any = SimpleNamespace(say=say)
-    entry: Any = make_piece
-
-    def opened(piece: Piece) -> Executor:
-        requests: Any = [piece]
-        if name == "ray":
-            return Ray(requests, screen, ray_address, entry=entry)
-        return Slurm(piece.out.parent, screen, slurm, entry)
-
-    return opened

@@ -12,9 +12,9 @@ import pandas as pd
 from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.run.prepare import trunk_reader
-from meta_spliceai.experiments.run.procedures import SCORE, features_of, fusion_columns, predict_fusion
+from meta_spliceai.experiments.run.fuse import SCORE, features_of, fusion_columns, predict_fusion
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
+from meta_spliceai.files import cache_dir
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scores import CHANNELS, ScoreCache, max_window, own_site
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
@@ -25,10 +25,10 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_lab
 from meta_spliceai.splice_engine.meta_layer.features import choose_device
 from meta_spliceai.splice_engine.meta_layer.fusion import Fusion
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, predict
+from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, TrunkReader, TrunkWindows, predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
 from meta_spliceai.splice_engine.meta_layer.targets import base_effect_type
-from meta_spliceai.splice_engine.variants.alleles import NO_CONTIG, compare_reference
+from meta_spliceai.splice_engine.variants.alleles import compare_reference
 from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, ScoresInParts, require_scores
 from meta_spliceai.splice_engine.variants.table import Coverage, Windows, build_windows
 
@@ -42,7 +42,7 @@ class NewVariants:
     """Variants to be predicted, and where their bases and genes are found.
 
     Attributes:
-        alleles, variants: from `read_variants`.
+        alleles, variants: from `alleles_of`.
         genome: of the variants' build.
         annotation: genes, for the tested exon of variants that do not say acceptor_pos and donor_pos.
         device: "auto", "cpu" or "cuda".
@@ -66,27 +66,17 @@ class NewVariants:
         for reason, rows in self.alleles[self.alleles["reason"] != ""].groupby("reason"):
             coverage.leave_out(str(reason), [_in_words(self.alleles, row) for row in rows.index])
         table = self.alleles.copy()
-        absent = self.variants[~self.variants["chrom"].map(self._has_contig).astype(bool)]
-        if len(absent) == len(self.variants):  # a block of a genome may be all of contigs that the FASTA lacks
-            table.loc[absent["row"], "reason"] = NO_CONTIG
-            coverage.leave_out(NO_CONTIG, [_in_words(self.alleles, row) for row in absent["row"]])
-            return table, coverage, self.variants.iloc[:0]
         reasons, account = compare_reference(self.variants, self.genome, [row + 1 for row in self.variants["row"]])
         table.loc[self.variants["row"], "reason"] = reasons
         return table, coverage.then(account), self.variants[reasons == ""].reset_index(drop=True)
-
-    def _has_contig(self, chrom: str) -> bool:
-        try:
-            return bool(self.genome.resolve(chrom))
-        except InputError:
-            return False
 
     def windows(self, variants: pd.DataFrame, length: int, trunk: TrunkConfig | None) -> Windows:
         """Windows of some variants, with a base network's hidden channels for a model that reads those."""
         windows = build_windows(variants, self.genome, length)
         if trunk is None:
             return windows
-        reader = trunk_reader(trunk, variants, self.genome, self.annotation, str(choose_device(self.device)))
+        kept, on = cache_dir() / EMBEDDINGS, str(choose_device(self.device))
+        reader = TrunkReader(trunk, variants, self.genome, self.annotation, kept, on)
         return TrunkWindows.joined(windows, reader.read())
 
 
@@ -135,8 +125,6 @@ def predict_block(model: Model, new: NewVariants) -> Predicted:
     values = model.values(new, checked) if len(checked) else {}
     table = table.assign(**{name: None if kind is str else np.nan for name, kind in model.columns.items()})
     for name, found in values.items():
-        if name not in table:
-            raise RuntimeError(f"{name} is not among the model's columns, which every block has")
         table.loc[checked["row"], name] = found
     scored = {name: int(table[f"{name}.score"].notna().sum()) for name in model.tools}
     return Predicted(table, coverage, model.card, scored)

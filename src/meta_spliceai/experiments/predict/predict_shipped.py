@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
 
 from meta_spliceai.datasets.human import human_annotation
 from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_all, require_free, with_tested_exon
@@ -84,6 +83,7 @@ class ShippedModel:
             for network in self._networks
         ]
         p, low, high = predictor.probability(predictor_features(known, scores, genes))
+        peak = np.abs(scores[0].delta[:, :, 1:]).max(axis=2).argmax(axis=1) - scores[0].distance
         return {
             "gene": known["gene"].to_numpy(),
             "p_altering": p,
@@ -91,7 +91,7 @@ class ShippedModel:
             "p_high": high,
             "in_domain": _domain(predictor, known, new.genome, genes),
             "effect_type": np.array(base_effect_type(scores[0].delta), dtype=object),
-            "effect_pos": _offset_of_peak(scores[0], known),
+            "effect_pos": np.where(known["strand"] == "-", -peak, peak),
             **{f"{one.model}.delta_max_window": max_window(one) for one in scores},
         }
 
@@ -171,9 +171,3 @@ def _is_cut(genome: SequenceSource, chrom: str, pos: int, distance: int) -> bool
     if start < 0 or end > genome.contigs()[name]:
         return True
     return bool((genome.fetch(name, start, end) == N_CODE).any())
-
-
-def _offset_of_peak(scores: BaseScores, variants: pd.DataFrame) -> Int[np.ndarray, " variants"]:
-    size = np.abs(scores.delta[:, :, 1:]).max(axis=2)
-    forward = np.where(variants["strand"].to_numpy() == "-", -1, 1)
-    return (size.argmax(axis=1) - scores.distance) * forward

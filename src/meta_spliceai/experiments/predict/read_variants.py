@@ -36,8 +36,9 @@ Row = tuple[int, list[str]]
 
 @dataclass(frozen=True)
 class TableBlock:
-    """Rows that follow one another."""
+    """Rows of a table that follow one another."""
 
+    variants: TableVariants
     rows: list[Row]
 
     @cached_property
@@ -92,7 +93,7 @@ class TableVariants:
         chrom, pos = self.columns.index("chrom"), self.columns.index("pos")
         for number, fields in rows:
             if len(fields) != len(self.columns) or not re.fullmatch(_POSITION, fields[pos]):
-                self.frame(TableBlock([(number, fields)]), 0)  # says what is wrong
+                self.frame(TableBlock(self, [(number, fields)]), 0)  # says what is wrong
             yield (number, fields), fields[chrom], int(fields[pos]), 1
 
     def blocks(self) -> Iterator[TableBlock]:
@@ -101,10 +102,10 @@ class TableVariants:
         for row in self.rows:
             held.append(row)
             if len(held) >= BLOCK_RECORDS:
-                yield TableBlock(held)
+                yield TableBlock(self, held)
                 held = []
         if held:
-            yield TableBlock(held)
+            yield TableBlock(self, held)
 
     def frame(self, block: TableBlock, first: int) -> pd.DataFrame:
         """The rows' alleles, numbered from `first` on."""
@@ -137,7 +138,10 @@ Variants = TextVariants | TableVariants
 
 
 def open_file(path: Path) -> Variants:
-    """A file of variants, opened: VCF, gzipped VCF or BCF by its name's ending, else a table (see `read_variants`).
+    """A file of variants, opened: VCF, gzipped VCF or BCF by its name's ending, else a table.
+
+    A table is separated by tabs or commas, gzipped or not: chrom, pos (1-based), ref, alt on the plus strand; strand,
+    gene, variant_id if there, and acceptor_pos, donor_pos: first and last base of the tested exon in transcript order.
 
     Raises:
         InputError: no such file, no VCF, a missing column.
@@ -149,13 +153,23 @@ def open_file(path: Path) -> Variants:
 
 
 def alleles_of(
-    source: Variants, block: Block | TableBlock, annotation: GeneAnnotation | None, first: int = 0
+    block: Block | TableBlock, annotation: GeneAnnotation | None, first: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every allele of a block and the usable ones, as `read_variants`; the first allele has the number `first`."""
+    """Every allele of a block and the usable ones; the first allele has the number `first`.
+
+    Args:
+        annotation: genes, which give the strand where the file does not.
+
+    Returns:
+        every allele in order (chrom, pos, ref, alt, strand, gene, reason: empty for usable ones), and the usable ones
+        as a variant table whose column `row` says which allele of the file each is.
+
+    Raises:
+        InputError: a position that is no number, or more or fewer fields than columns (with its line).
+        IntegrityError: a truncated or damaged file.
+    """
     if isinstance(block, TableBlock):
-        if not isinstance(source, TableVariants):
-            raise TypeError("rows of a table are not a VCF's")
-        return _with_reasons(source.frame(block, first), annotation, source.name)
+        return _with_reasons(block.variants.frame(block, first), annotation, block.variants.name)
     rows: list[tuple[str, int, str, str, str, str, str]] = []
     for record in block:
         name = record.raw.split(b"\t", 3)[2].decode("utf-8", "backslashreplace")
@@ -164,39 +178,13 @@ def alleles_of(
         rows.extend((record.chrom, record.pos, record.ref, alt, "", "", given) for alt in record.alts or (".",))
     frame = pd.DataFrame(rows, columns=["chrom", "pos", "ref", "alt", *OPTIONAL])
     frame.index = pd.RangeIndex(first, first + len(rows))
-    return _with_reasons(frame, annotation, source.name)
-
-
-def read_variants(path: Path, annotation: GeneAnnotation | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a file of variants whole.
-
-    Args:
-        path: VCF, gzipped VCF or BCF (by its name's ending), or a table with a header, separated by tabs or commas
-            (gzipped or not): chrom, pos (1-based), ref, alt on the plus strand; strand, gene, variant_id if there, and
-            acceptor_pos, donor_pos: first and last base of the tested exon in transcript order.
-        annotation: genes, which give the strand where the file does not.
-
-    Returns:
-        every allele of the file in order (chrom, pos, ref, alt, strand, gene, reason: empty for usable ones), and the
-        usable ones as a variant table whose column `row` says which allele of the file each is.
-
-    Raises:
-        InputError: no such file, a missing column, a position that is no number (with its line).
-        IntegrityError: a truncated or damaged file.
-    """
-    source = open_file(path)
-    parts: list[tuple[pd.DataFrame, pd.DataFrame]] = []
-    for block in source.blocks():
-        parts.append(alleles_of(source, block, annotation, sum(len(alleles) for alleles, _ in parts)))
-    if not parts:
-        raise InputError(f"{path} holds no variant")
-    return pd.concat([alleles for alleles, _ in parts]), pd.concat([one for _, one in parts], ignore_index=True)
+    return _with_reasons(frame, annotation, block.variants.name)
 
 
 def usable_alleles(
     table: pd.DataFrame, annotation: GeneAnnotation | None, where: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """As `read_variants`, of a table in memory.
+    """As `alleles_of`, of a table in memory.
 
     Raises:
         InputError: a column is missing, or there is no row.
@@ -227,23 +215,6 @@ def _with_reasons(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     alleles["reason"] = [str(_reason_of(ref, alt)) for ref, alt in zip(alleles["ref"], alleles["alt"], strict=True)]
     _find_strands(alleles, annotation, where)
-    return alleles, _usable(alleles, where)
-
-
-def _reason_of(ref: str, alt: str) -> str:
-    """Why an allele cannot be predicted whatever the gene, in the words of `score`; or ""."""
-    if alt == ".":
-        return Reason.NO_ALTERNATIVE
-    if not re.fullmatch("[ACGT]+", ref, re.IGNORECASE):
-        return Reason.BAD_REFERENCE
-    if reason := reason_of_allele(alt):
-        return reason
-    if "N" in alt.upper():
-        return Reason.BAD_ALLELE
-    return SAME if ref.upper() == alt.upper() else ""
-
-
-def _usable(alleles: pd.DataFrame, where: str) -> pd.DataFrame:
     good = alleles[alleles["reason"] == ""]
     frame = good[["chrom", "pos", "ref", "alt", "strand", "gene"]].assign(
         ref=good["ref"].str.upper(),
@@ -258,7 +229,20 @@ def _usable(alleles: pd.DataFrame, where: str) -> pd.DataFrame:
     for site in SITES:
         if site in good:
             frame[site] = pd.to_numeric(good[site].replace("", pd.NA)).astype("Int64")
-    return as_variant_table(frame, where)
+    return alleles, as_variant_table(frame, where)
+
+
+def _reason_of(ref: str, alt: str) -> str:
+    """Why an allele cannot be predicted whatever the gene, in the words of `score`; or ""."""
+    if alt == ".":
+        return Reason.NO_ALTERNATIVE
+    if not re.fullmatch("[ACGT]+", ref, re.IGNORECASE):
+        return Reason.BAD_REFERENCE
+    if reason := reason_of_allele(alt):
+        return reason
+    if "N" in alt.upper():
+        return Reason.BAD_ALLELE
+    return SAME if ref.upper() == alt.upper() else ""
 
 
 def _find_strands(alleles: pd.DataFrame, annotation: GeneAnnotation | None, where: str) -> None:

@@ -60,7 +60,7 @@ def predict_file(
     """Predict a file of variants, block by block; beside OUT, OUT.card.json says what the model is.
 
     Args:
-        source: see `read_variants`.
+        source: see `open_file`.
         out: see `check_output`; it appears when it is whole.
         resume: go on with what an interrupted run to the same output left.
         report: told of the totals after each block.
@@ -107,7 +107,6 @@ class PredictionWriter:
     def __init__(self, model: Model, inputs: Inputs, out: Path) -> None:
         self.totals = Totals(from_tools=dict.fromkeys(model.tools, 0))
         self._model, self._inputs, self._name = model, inputs, out.name.lower()
-        self._source: Variants | None = None
 
     def header(self, source: Variants, provenance: Sequence[str]) -> bytes:
         """What stands before the first record.
@@ -115,11 +114,10 @@ class PredictionWriter:
         Raises:
             InputError: the input declares MSAI already, or a table has a column of a name that is added.
         """
-        self._source = source
         if isinstance(source, TableVariants):
             require_free(source.columns, self._model, source.name)
         if not self._name.endswith(VCF_SUFFIXES):
-            nothing = Block(source, [], []) if isinstance(source, TextVariants) else TableBlock([])
+            nothing = Block(source, [], []) if isinstance(source, TextVariants) else TableBlock(source, [])
             return self._as_text(self._predicted(nothing).table, header=True)
         if not isinstance(source, TextVariants):
             raise InputError(f"{source.name} is no VCF that could be annotated; name a table, as out.tsv")
@@ -156,10 +154,8 @@ class PredictionWriter:
         return b"".join(lines)
 
     def _predicted(self, block: Block | TableBlock) -> Predicted:
-        if self._source is None:
-            raise RuntimeError("the header comes first")
         given, first = self._inputs, self.totals.alleles
-        alleles, variants = alleles_of(self._source, block, given.annotation, first)
+        alleles, variants = alleles_of(block, given.annotation, first)
         cache = ScoreCache.default() if given.cut == WHOLE and first < CACHED else None
         new = NewVariants(alleles, variants, given.genome, given.annotation, given.device, cache)
         return predict_block(self._model, new)

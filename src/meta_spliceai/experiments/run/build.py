@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from meta_spliceai.errors import InputError, MissingResourceError, unknown_value
+from meta_spliceai.errors import InputError, MissingResourceError
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, SplitSpec
 from meta_spliceai.experiments.spec.parts import OFFERED
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES
@@ -111,14 +111,12 @@ def _number(wanted: Wanted) -> int:
 
 
 def make_splits(wanted: Wanted) -> list[Split]:
-    """The one split a row asks for, or one for each fold of a cross-validation.
+    """The one split a row asks for, or one for each fold of a cross-validation; which there are is checked before.
 
     Raises:
-        InputError: an unknown name, or a part that would be empty or lack a class.
+        InputError: a part that would be empty or lack a class.
     """
     name, folds = wanted.spec.name, wanted.spec.folds is not None
-    if name not in (FOLDERS if folds else SPLITTERS):
-        raise unknown_value("split with folds" if folds else "split", name, FOLDERS if folds else SPLITTERS)
     splits = FOLDERS[name](wanted) if folds else [SPLITTERS[name](wanted)]
     for split in splits:
         for part in PARTS:
@@ -149,12 +147,10 @@ def make_targets(spec: ExperimentSpec, table: pd.DataFrame, scores: BaseScores) 
     """Labels of a table by the rule a row asks for.
 
     Raises:
-        InputError: an unknown target, or one that the row's head does not learn.
+        InputError: the row's head does not learn its target.
     """
     if spec.fusion is not None:
         return sides(table, spec.negatives, effect=spec.fusion.settings.use_effect)
-    if spec.target not in TARGETS:
-        raise unknown_value("target", spec.target, TARGETS, where=f"row '{spec.id}'")
     head = HEADS.get(spec.head.name)
     task = getattr(head, "task", spec.target)
     if task != spec.target:
@@ -201,10 +197,6 @@ def build_predictor(spec: ExperimentSpec) -> Predictor:
         InputError: an encoder, a head or a setting that does not exist; a setting's bad value.
         MissingResourceError: pretrained weights that cannot be had.
     """
-    if spec.encoder.name not in ENCODERS:
-        raise unknown_value("encoder", spec.encoder.name, ENCODERS, where=f"row '{spec.id}'")
-    if spec.head.name not in HEAD_NAMES:
-        raise unknown_value("head", spec.head.name, HEAD_NAMES, where=f"row '{spec.id}'")
     encoder, head = dict[str, Any](spec.encoder.settings), dict[str, Any](spec.head.settings)
     how: dict[str, Any] = {"window": spec.window, "seed": spec.training.own_seed}
     if spec.head.name in JOINT:

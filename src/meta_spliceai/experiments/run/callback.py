@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from meta_spliceai.errors import MissingExtraError, MissingPackageError, RunError, unknown_value
 from meta_spliceai.experiments.store.ledger import LOCK_SECONDS
-from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, Workspace, flat, now
+from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, flat, now
 from meta_spliceai.files import atomic_write
 
 if TYPE_CHECKING:
@@ -34,16 +34,19 @@ class Callback:
     def say(self, line: str) -> None:
         """A line for the user."""
 
+    def row(self, label: str) -> Callback:
+        """What one of several rows talks to."""
+        return self
+
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """A step; what is yielded is called with the number of units done since the last call."""
+        """A step; what is yielded is called with the number of units done so far."""
         began = told = time.perf_counter()
-        done, seconds = 0, None
+        seconds = None
         self.tell("step", {"step": name, "done": 0, "total": total})
 
-        def advance(units: int) -> None:
-            nonlocal done, told
-            done += units
+        def advance(done: int) -> None:
+            nonlocal told
             if time.perf_counter() - told >= SECONDS_BETWEEN_ADVANCES:
                 told = time.perf_counter()
                 self.tell("step", {"step": name, "done": done, "total": total})
@@ -66,21 +69,25 @@ class Callback:
         """
 
 
-class Silent(Callback):
-    """Keeps the lines, the names of steps and the facts, and says nothing."""
+class Around(Callback):
+    """A callback that hands on to another one what it hears."""
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.facts: list[tuple[str, dict[str, Any]]] = []
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
 
     def say(self, line: str) -> None:
-        self.lines.append(line)
+        self.callback.say(line)
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        if kind == "step" and not facts["done"]:
-            self.lines.append(facts["step"])
-        elif not kind.startswith("step"):
-            self.facts.append((kind, facts))
+        self.callback.tell(kind, facts)
+
+
+class Inner(Around):
+    """A callback for a run within a run: lines and steps are shown, the outer run's facts stay the outer run's."""
+
+    def tell(self, kind: str, facts: dict[str, Any]) -> None:
+        if kind in ("step", "step-end", "training"):
+            super().tell(kind, facts)
 
 
 def training_reports(callback: Callback, fold: int | None = None) -> Callable[[TrainingState], None]:
@@ -95,7 +102,7 @@ def training_reports(callback: Callback, fold: int | None = None) -> Callable[[T
     return report
 
 
-class ProgressFile(Callback):
+class ProgressFile(Around):
     """A callback that hands everything on and keeps progress.json of a run's folder up to date while it is running.
 
     The file holds at, stage, done, total, fold, epoch, epochs, share, loss, windows_per_second, memory_bytes, seconds
@@ -103,15 +110,13 @@ class ProgressFile(Callback):
     """
 
     def __init__(self, callback: Callback, run: RunDirectory, price_per_hour: float | None = None) -> None:
-        self.callback, self.run, self.price_per_hour = callback, run, price_per_hour
+        super().__init__(callback)
+        self.run, self.price_per_hour = run, price_per_hour
         self.began, self.written = time.perf_counter(), -math.inf
-
-    def say(self, line: str) -> None:
-        self.callback.say(line)
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         """Hand the facts on, and write how far steps and training are."""
-        self.callback.tell(kind, facts)
+        super().tell(kind, facts)
         if kind == "epoch":
             self.run.require_there()
         if kind == "step":
@@ -141,7 +146,7 @@ class ProgressFile(Callback):
 
 # ------------------------------------------------------------------------------------------------------------- loggers
 
-FOLDER = "tracking"  # folder beside the runs for what is written to files
+TRACKING = "tracking"  # folder beside the runs for what is written to files
 
 USERS_MLFLOW = os.environ.get("MLFLOW_TRACKING_URI")
 """The server that the user has set for all programs; read here, because MLflow sets the variable itself later."""
@@ -192,27 +197,24 @@ def check_loggers(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def tracked(callback: Callback, names: Sequence[str], workspace: Workspace, uri: str | None = None) -> Callback:
-    """The callback, or one around it that writes to the loggers asked for. Files of loggers lie in the workspace's
-    folder `tracking`; `uri`: where loggers that can write elsewhere write to. Raises as `check_loggers`."""
-    known = check_loggers(names)
-    return Tracked(callback, known, workspace.root / FOLDER, uri) if known else callback
+class Tracked(Around):
+    """A callback that also writes to loggers. One that cannot begin stops the run before any work; one that fails later
+    is left, and said to be, because the ledger has everything and the work is not to be lost over it.
 
-
-class Tracked(Callback):
-    """See `tracked`. A logger that cannot begin stops the run before any work; one that fails later is left, and said
-    to be, because the ledger has everything and the work is not to be lost over it."""
+    Args:
+        names: short names, as `check_loggers` gives them.
+        folder: for the files of loggers.
+        uri: where loggers that can write elsewhere write to.
+    """
 
     def __init__(self, callback: Callback, names: Sequence[str], folder: Path, uri: str | None) -> None:
-        self.callback, self.names, self.folder, self.uri = callback, names, folder, uri
+        super().__init__(callback)
+        self.names, self.folder, self.uri = names, folder, uri
         self.loggers: dict[str, Any] = {}
         self.path = Path()
 
-    def say(self, line: str) -> None:
-        self.callback.say(line)
-
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        self.callback.tell(kind, facts)
+        super().tell(kind, facts)
         if kind == "run":
             self._begin(facts)
         elif kind == "epoch":

@@ -69,12 +69,11 @@ class RunEvaluation:
     predictions: pd.DataFrame
     evaluation: Evaluation
     test: dict[str, Any]
-    verdicts: list[str]
     folds: list[dict[str, Any]]
     task: dict[str, Any]
     evidence: dict[str, Any]
-    baselines_computed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    baselines_computed: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def evaluate_run(spec: ExperimentSpec, prepared: Prepared, trained: Trained, clock: Clock) -> RunEvaluation:
@@ -86,17 +85,51 @@ def evaluate_run(spec: ExperimentSpec, prepared: Prepared, trained: Trained, clo
     Args:
         clock: measures "baselines" and "evaluation" apart: the former may be found in the cache.
     """
+    with clock("baselines"):
+        scores, computed, notes = _baselines(spec, prepared)
+    with clock("evaluation"):
+        table, parts = prepared.table, prepared.parts
+        columns = trained.columns(trained.predictions)
+        if "score" in columns:
+            scores[_learned_scorer(spec, trained.model)] = Scores(
+                columns["score"].astype(np.float64),
+                columns.get("signed", np.full(len(table), np.nan)).astype(np.float64),
+            )
+        delta = validated_delta(table, prepared.scores)
+        frame = predictions_frame(table, target_magnitude(delta.values, delta.used), scores)
+        frame = pd.concat([table, frame[[column for column in frame if column not in table]]], axis=1)
+        frame.insert(len(table.columns), "part", parts)
+        if len(prepared.splits) > 1:
+            frame.insert(len(table.columns) + 1, "fold", prepared.tested_in + 1)
+        named = {f"{spec.id}.{name}": values for name, values in columns.items() if name not in ("score", "signed")}
+        frame = pd.concat([frame, pd.DataFrame(named, index=frame.index)], axis=1)
+        tested = frame[parts == "test"]
+        scorers = list(scores)
+
+        def evaluated(rows: pd.DataFrame, resamples: int) -> Evaluation:
+            return evaluate(
+                rows, scorers, BASE_MAX_WINDOW.name, n_boot=resamples, seed=spec.seed, negatives=spec.negatives
+            )
+
+        evaluation = evaluated(tested, spec.bootstrap)
+        summary = {
+            "digest": digest_of_test(tested, prepared.loaded.dataset.name, spec.negatives),
+            "negatives": list(spec.negatives),
+            "rows": len(tested),
+            "positives": int((tested["classification"] == SPLICE_ALTERING).sum()),
+            "groups": int(tested["group"].nunique()),
+        }
+        by_fold = tested.groupby("fold") if "fold" in frame else ()
+        folds = [evaluated(rows, 0).metrics.assign(fold=fold) for fold, rows in by_fold]
+        evidence = gather_evidence(spec, prepared, tested, scorers, columns)
+        task = evaluate_task(spec, prepared, columns)
+        return RunEvaluation(frame, evaluation, summary, spread(folds), task, evidence, tuple(computed), tuple(notes))
+
+
+def _baselines(spec: ExperimentSpec, prepared: Prepared) -> tuple[dict[Scorer, Scores], list[str], list[str]]:
+    """The baselines, names of those that were computed now, and what had to be left out."""
     computed: list[str] = []
     notes: list[str] = []
-    with clock("baselines"):
-        baselines = _baselines(spec, prepared, computed, notes)
-    with clock("evaluation"):
-        evaluated = _evaluated(spec, prepared, trained, baselines)
-    return replace(evaluated, baselines_computed=tuple(computed), notes=tuple(notes))
-
-
-def _baselines(spec: ExperimentSpec, prepared: Prepared, computed: list[str], notes: list[str]) -> dict[Scorer, Scores]:
-    """The baselines; names of those that were computed now, and what had to be left out, are added to the lists."""
     table, windows = prepared.table, prepared.windows
     settings: dict[str, Any] = {"annotation": prepared.loaded.annotation, "negatives": spec.negatives}
 
@@ -121,13 +154,13 @@ def _baselines(spec: ExperimentSpec, prepared: Prepared, computed: list[str], no
     scores |= _base_scorers(prepared)
     if len(table[["source", "method"]].drop_duplicates()) > 1:
         scores[ASSAY_SOURCE] = _out_of_fold(spec, prepared, ASSAY_SOURCE, computed, source)
-    return scores
+    return scores, computed, notes
 
 
 def _base_scorers(prepared: Prepared) -> dict[Scorer, Scores]:
     """Both readings of every base network; those of the row's own stand first, under the names all rows share."""
     found: dict[Scorer, Scores] = {}
-    for place, (base, scores) in enumerate(zip(prepared.networks, prepared.all_scores, strict=True)):
+    for place, (base, scores, _) in enumerate(prepared.networks):
         for scorer, values in (
             (BASE_MAX_WINDOW, signed_scores(max_window(scores))),
             (BASE_OWN_SITE, signed_scores(own_site(scores, prepared.table))),
@@ -163,47 +196,6 @@ def _out_of_fold(
     variants, data = prepared.table["variant_id"].tolist(), (prepared.loaded.digest, prepared.split_digest)
     depends_on = (scorer.name, code_version(), *data, variants, spec.negatives, spec.window, spec.seed)
     return unsigned(np.array(cached_json("baselines", depends_on, compute)["score"], dtype=np.float64))
-
-
-def _evaluated(
-    spec: ExperimentSpec, prepared: Prepared, trained: Trained, baselines: dict[Scorer, Scores]
-) -> RunEvaluation:
-    table, parts = prepared.table, prepared.parts
-    columns = trained.columns(trained.predictions)
-    scores = dict(baselines)
-    if "score" in columns:
-        scores[_learned_scorer(spec, trained.model)] = Scores(
-            columns["score"].astype(np.float64),
-            columns.get("signed", np.full(len(table), np.nan)).astype(np.float64),
-        )
-    delta = validated_delta(table, prepared.scores)
-    frame = predictions_frame(table, target_magnitude(delta.values, delta.used), scores)
-    frame = pd.concat([table, frame[[column for column in frame if column not in table]]], axis=1)
-    frame.insert(len(table.columns), "part", parts)
-    if len(prepared.splits) > 1:
-        frame.insert(len(table.columns) + 1, "fold", prepared.tested_in + 1)
-    named = {f"{spec.id}.{name}": values for name, values in columns.items() if name not in ("score", "signed")}
-    frame = pd.concat([frame, pd.DataFrame(named, index=frame.index)], axis=1)
-    tested = frame[parts == "test"]
-    scorers = list(scores)
-
-    def evaluated(rows: pd.DataFrame, resamples: int) -> Evaluation:
-        return evaluate(rows, scorers, BASE_MAX_WINDOW.name, n_boot=resamples, seed=spec.seed, negatives=spec.negatives)
-
-    evaluation = evaluated(tested, spec.bootstrap)
-    summary = {
-        "digest": digest_of_test(tested, prepared.loaded.dataset.name, spec.negatives),
-        "negatives": list(spec.negatives),
-        "rows": len(tested),
-        "positives": int((tested["classification"] == SPLICE_ALTERING).sum()),
-        "groups": int(tested["group"].nunique()),
-    }
-    by_fold = tested.groupby("fold") if "fold" in frame else ()
-    folds = [evaluated(rows, 0).metrics.assign(fold=fold) for fold, rows in by_fold]
-    verdicts = [verdict.text for verdict in evaluation.verdicts()]
-    evidence = gather_evidence(spec, prepared, tested, scorers, columns)
-    task = evaluate_task(spec, prepared, columns)
-    return RunEvaluation(frame, evaluation, summary, verdicts, spread(folds), task, evidence)
 
 
 def spread(folds: list[pd.DataFrame]) -> list[dict[str, Any]]:

@@ -8,10 +8,8 @@ and the documents only draw it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -101,47 +99,32 @@ def gather_evidence(
         columns: the model's predictions by name, one value a row of the table.
 
     Returns:
-        the PARTS, each a list of records (or empty, with the reason in `reasons`), `seconds` by part; see
-        docs/reference/metrics.md.
+        the PARTS, each a list of records (or empty, with the reason in `reasons`); see docs/reference/metrics.md.
     """
     found: dict[str, Any] = {"format": FORMAT, "negatives": list(spec.negatives), "rows": len(tested)}
-    seconds: dict[str, float] = {}
-    reasons: dict[str, str] = {}
     if spec.evidence == "none":
         why = "smoke runs leave it out" if spec.smoke else "left out as the row asks (evidence: none)"
-        return {**found, **{part: [] for part in PARTS}, "reasons": dict.fromkeys(PARTS, why), "seconds": seconds}
-
-    @contextmanager
-    def timed(part: str) -> Iterator[None]:
-        started = perf_counter()
-        yield
-        seconds[part] = round(perf_counter() - started, 3)
-
+        return {**found, **{part: [] for part in PARTS}, "reasons": dict.fromkeys(PARTS, why)}
+    reasons: dict[str, str] = {}
     rows = tested.reset_index(drop=True)
     evaluated = covering(scorers, rows)
     resamples = min(spec.bootstrap, MOST_RESAMPLES)
-    with timed("strata"):
-        strata = strata_of(rows, prepared.loaded.annotation)
-        found["strata"] = records_of_strata(rows, evaluated, strata, spec.negatives, resamples, spec.seed)
-    with timed("within_position"):
-        within = within_strata_auroc(
-            rows, evaluated, strata["position"], n_boot=resamples, seed=spec.seed, negatives=spec.negatives
-        )
-        found["within_position"] = records(within.reset_index())
-    with timed("gain_over_position"):
-        try:
-            found["gain_over_position"] = _gains(rows, evaluated, prepared, spec, resamples, reasons)
-        except MissingPackageError as error:
-            found["gain_over_position"], reasons["gain_over_position"] = [], str(error)
-    with timed("calibration"):
-        found["calibration"] = _calibration(rows, evaluated, spec, resamples)
-        if not found["calibration"]:
-            reasons["calibration"] = "no scorer gives a probability, or the test has one class only"
-    with timed("ceiling"):
-        found["ceiling"] = _ceiling(rows, prepared.loaded, spec, reasons)
-    with timed("observed sites"):
-        found |= evaluate_observed_sites(prepared, tested, spec, columns, resamples, reasons)
-    return {**found, "reasons": reasons, "seconds": seconds}
+    strata = strata_of(rows, prepared.loaded.annotation)
+    within = within_strata_auroc(
+        rows, evaluated, strata["position"], n_boot=resamples, seed=spec.seed, negatives=spec.negatives
+    )
+    found["strata"] = records_of_strata(rows, evaluated, strata, spec.negatives, resamples, spec.seed)
+    found["within_position"] = records(within.reset_index())
+    try:
+        found["gain_over_position"] = _gains(rows, evaluated, prepared, spec, resamples, reasons)
+    except MissingPackageError as error:
+        found["gain_over_position"], reasons["gain_over_position"] = [], str(error)
+    found["calibration"] = _calibration(rows, evaluated, spec, resamples)
+    if not found["calibration"]:
+        reasons["calibration"] = "no scorer gives a probability, or the test has one class only"
+    found["ceiling"] = _ceiling(rows, prepared.loaded, spec, reasons)
+    found |= evaluate_observed_sites(prepared, tested, spec, columns, resamples, reasons)
+    return {**found, "reasons": reasons}
 
 
 def records_of_strata(
@@ -323,7 +306,7 @@ def evaluate_observed_sites(
         reasons.update(dict.fromkeys(OBSERVED, "no test variant has an observed position"))
         return found
     deltas: dict[str, Float[np.ndarray, "rows positions 3"]] = {}
-    for base, scores in zip(prepared.networks, prepared.all_scores, strict=True):
+    for base, scores, _ in prepared.networks:
         if tuple(scores.channels) != tuple(CHANNELS):
             reasons[f"peaks of {base.name}"] = "it does not tell acceptors from donors"
             continue

@@ -35,11 +35,9 @@ from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, PackedScores, ScoreCache, read_packed_scores
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_keys, score_variants
-from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES
 from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, TrunkReader, TrunkWindows
-from meta_spliceai.splice_engine.meta_layer.settings import TRUNK_STEP, TrunkConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TRUNK_STEP
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
 from meta_spliceai.splice_engine.variants.audit import Audit, audit_splits
 from meta_spliceai.splice_engine.variants.families import genomic_places
@@ -58,6 +56,14 @@ NO_LABEL = "not drawn: the row asks for Splice-altering and Normal only"
 BROUGHT_BY = "the package itself"
 
 
+class Scored(NamedTuple):
+    """A base network, its scores of a table's rows, and how many of them were computed now; the others were found."""
+
+    base: BaseIdentity
+    scores: BaseScores
+    computed: int
+
+
 class Chosen(NamedTuple):
     """The variants a row uses (fresh index), the account from the source's rows to them, and notes for a reader of the
     result."""
@@ -74,40 +80,38 @@ class Prepared:
     Attributes:
         windows: as a model predicts them; with a base network's hidden channels where the row reads those.
         training_windows: as it is trained: the same, or wider by the bases by which `window_shift` moves them.
-        base, scores: the row's own base network.
-        beside: the further networks of a fusion, each with its scores.
-        scored: for each network, in the order of `networks`, how many rows were scored now; the others were found.
+        networks: the row's own base network, then the further ones of a fusion.
         trunk: the network whose hidden channels the windows bring along; None if they bring none.
     """
 
     loaded: Loaded
     table: pd.DataFrame
     coverage: Coverage
-    scores: BaseScores
-    base: BaseIdentity
+    networks: tuple[Scored, ...]
     targets: Targets
     splits: tuple[Split, ...]
     audits: tuple[Audit, ...]
     windows: Windows
     training_windows: Windows
     notes: tuple[str, ...]
-    beside: tuple[tuple[BaseIdentity, BaseScores], ...] = ()
-    scored: tuple[int, ...] = ()
     trunk: BaseModel | None = None
 
     @property
     def networks_used(self) -> tuple[BaseIdentity, ...]:
         """Every base network that scored or whose hidden channels are read, each family once."""
-        trunk = (self.trunk.identity,) if self.trunk is not None else ()
-        return (*self.networks, *(one for one in trunk if one.name not in [base.name for base in self.networks]))
+        used = {one.base.name: one.base for one in self.networks}
+        if self.trunk is not None:
+            used.setdefault(self.trunk.name, self.trunk.identity)
+        return tuple(used.values())
 
     @property
-    def networks(self) -> tuple[BaseIdentity, ...]:
-        return (self.base, *(base for base, _ in self.beside))
+    def scores(self) -> BaseScores:
+        """Those of the row's own base network."""
+        return self.networks[0].scores
 
     @property
     def all_scores(self) -> tuple[BaseScores, ...]:
-        return (self.scores, *(scores for _, scores in self.beside))
+        return tuple(one.scores for one in self.networks)
 
     @property
     def split_digest(self) -> str:
@@ -180,14 +184,6 @@ class Work:
     callback: Callback
     clock: Clock
     price_per_hour: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job(Work):
-    """A run that is ready to be trained; `run_member` runs another row, or finds its finished run, for ensembles."""
-
-    prepared: Prepared
-    run_member: Callable[[str], RunDirectory]
 
 
 @dataclass(frozen=True)
@@ -316,23 +312,23 @@ def prepare(spec: ExperimentSpec, loaded: Loaded, device: str, callback: Callbac
     reader = trunk = None
     if spec.trunk is not None:
         with clock("labels, split, windows"):
-            reader = trunk_reader(spec.trunk, table, loaded.genome, loaded.annotation, device)
+            kept = cache_dir() / EMBEDDINGS
+            reader = TrunkReader(spec.trunk, table, loaded.genome, loaded.annotation, kept, device)
         trunk = reader.found()
         if trunk is not None:
             callback.say(f"trunk of {reader.network}: features of all {len(table):,} variants were in the cache")
         else:  # only features that have to be computed make a step of their own
             with clock(TRUNK_STEP), callback.stage(TRUNK_STEP, len(table)) as advance:
-                trunk = reader.read(_Steps(advance))
+                trunk = reader.read(lambda done, _: advance(done))
             callback.say(
                 f"trunk of {reader.network}: features of {trunk.computed:,} of {len(table):,} variants computed"
             )
     with clock("base scores"):
-        found = [_score(network, table, loaded, device, callback) for network in spec.networks]
-    (base, scores, _), *more = found
-    for _, its_scores, _ in found:
-        note(*_of_another_exactness(its_scores))
+        networks = tuple(_score(network, table, loaded, device, callback) for network in spec.networks)
+    for network in networks:
+        note(*_of_another_exactness(network.scores))
     with clock("labels, split, windows"):
-        targets = make_targets(spec, table, scores)
+        targets = make_targets(spec, table, networks[0].scores)
         if targets.sources():
             note(targets.sources())
         reach = spec.training.reach(spec.window)
@@ -352,31 +348,19 @@ def prepare(spec: ExperimentSpec, loaded: Loaded, device: str, callback: Callbac
         loaded,
         table,
         chosen.coverage,
-        scores,
-        base,
+        networks,
         targets,
         splits,
         audits,
         windows,
         wide,
         tuple(notes),
-        beside=tuple((network, its_scores) for network, its_scores, _ in more),
-        scored=tuple(now for _, _, now in found),
-        trunk=None if reader is None else reader.base,
+        None if reader is None else reader.base,
     )
 
 
-def trunk_reader(
-    reading: TrunkConfig, table: pd.DataFrame, genome: SequenceSource, annotation: GeneAnnotation | None, device: str
-) -> TrunkReader:
-    """What reads a base network's hidden channels around these variants; features are kept in the user's cache."""
-    return TrunkReader(reading, table, genome, annotation, cache_dir() / EMBEDDINGS, device)
-
-
-def _score(
-    wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded, device: str, callback: Callback
-) -> tuple[BaseIdentity, BaseScores, int]:
-    """One base network, its scores of the table's rows, and how many of them were computed now.
+def _score(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded, device: str, callback: Callback) -> Scored:
+    """The scores of the table's rows by one base network.
 
     Raises:
         MissingExtraError, MissingResourceError: scores that did not travel with the package need networks that are not
@@ -385,13 +369,18 @@ def _score(
     shipped = shipped_scores(wanted, table, loaded)
     if shipped is not None:
         callback.say(f"base network {shipped[0].name}, licence of the weights: {shipped[0].licence}")
-        return (*shipped, 0)
+        return Scored(*shipped, 0)
     base = load_base_model(wanted.name, device=device, members=wanted.members)
     callback.say(f"base network {base.name}, licence of the weights: {base.licence}")
     cache = ScoreCache.default()
     how = Computation(wanted.method, precision=wanted.precision)
+    left: list[int] = []
     with callback.stage("base scores", len(table)) as advance:
-        steps = _Steps(advance)
+
+        def progress(done: int, total: int) -> None:
+            left.append(total - done)  # the first call tells how many were found
+            advance(done)
+
         scores = score_variants(
             table,
             loaded.genome,
@@ -400,11 +389,12 @@ def _score(
             annotation=loaded.annotation,
             cache=cache,
             how=how,
-            progress=steps,
+            progress=progress,
         )
-    if not steps.scored:
+    computed = max(left, default=0)
+    if not computed:
         callback.say(f"all {len(table):,} base scores were in the cache ({cache.folder})")
-    return base.identity, scores, steps.scored
+    return Scored(base.identity, scores, computed)
 
 
 def shipped_scores(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded) -> tuple[BaseIdentity, BaseScores] | None:
@@ -463,20 +453,6 @@ def _of_another_exactness(scores: BaseScores) -> Iterator[str]:
         )
     if scores.check:
         yield f"base scores of {scores.model}, {scores.check}"
-
-
-class _Steps:
-    """A callback that is told how many are done, around one that is told how many more; keeps how many were not found
-    in the cache."""
-
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        self.advance, self.seen, self.scored = advance, 0, 0
-
-    def __call__(self, done: int, total: int) -> None:
-        if not self.scored:  # the first call tells how many were found
-            self.scored = total - done
-        self.advance(done - self.seen)
-        self.seen = done
 
 
 def digest_of_test(table: pd.DataFrame, data_name: str, negatives: Sequence[str] = NEGATIVES) -> str:

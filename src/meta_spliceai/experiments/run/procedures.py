@@ -1,5 +1,5 @@
-"""How a result comes about: one model trained, or one for each fold; finished rows combined as an ensemble; base
-networks, position and k-mers fused."""
+"""How a result comes about: one model trained, or one for each fold; finished rows combined as an ensemble. `fuse` has
+base networks fused."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from scipy.stats import spearmanr
 
 from meta_spliceai.errors import RunError
 from meta_spliceai.experiments.run.build import build_predictor
-from meta_spliceai.experiments.run.callback import training_reports
-from meta_spliceai.experiments.run.prepare import Clock, Job, Trained
+from meta_spliceai.experiments.run.callback import Inner, training_reports
+from meta_spliceai.experiments.run.prepare import Clock, Prepared, Trained, Work
+from meta_spliceai.experiments.run.record import write_all_predictions
+from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.run.utilisation import (
     Product,
     in_words,
@@ -33,6 +35,7 @@ from meta_spliceai.experiments.run.utilisation import (
     utilisation,
 )
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.experiments.store.workspace import (
     ALL_PREDICTIONS,
     CHECKPOINTS,
@@ -41,25 +44,15 @@ from meta_spliceai.experiments.store.workspace import (
     MODEL,
     RunDirectory,
 )
-from meta_spliceai.files import atomic_write
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores
-from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import target_magnitude
-from meta_spliceai.splice_engine.meta_layer.features import OutOfMemory, choose_device, peak_memory
-from meta_spliceai.splice_engine.meta_layer.fusion import Fusion, fit_fusion
-from meta_spliceai.splice_engine.meta_layer.fusion_features import fusion_features
+from meta_spliceai.splice_engine.meta_layer.features import OutOfMemory, choose_device
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares, prediction_names
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows, predict
+from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, precision_of, try_step
-from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
 from meta_spliceai.splice_engine.variants.splits import Split
-from meta_spliceai.splice_engine.variants.table import Windows
 
 SIDE_BY_SIDE = "folds were trained side by side on one device"
-TREES = "scikit-learn grows the trees, whose operations nobody counts"
-SCORE = ": score"
-"""How the feature that holds another tool's score ends; it begins with the tool's name."""
 
 
 Span = tuple[str, float, float]
@@ -70,24 +63,24 @@ OF_FOLD = ("model", "training", "peak_memory_bytes", "work", "notes")
 """What of `Trained` stands in a fold's fold.json."""
 
 
-def train_single(job: Job) -> Trained:
+def train_single(work: Work, prepared: Prepared) -> Trained:
     """One model on the split's train part, stopped early on its validation part."""
-    (split,) = job.prepared.splits
-    return _train_on(split, job.run.path, job)
+    (split,) = prepared.splits
+    return _train_on(split, work.run.path, work, prepared)
 
 
-def train_folds(job: Job) -> Trained:
+def train_folds(work: Work, prepared: Prepared) -> Trained:
     """One model a fold; every row is predicted by the model that did not see it.
 
     Each fold has a folder of its own, and its file fold.json is written last: a resumed run trains only what is left.
     """
-    splits = job.prepared.splits
-    folds = [train_fold(job, number) for number in range(1, len(splits) + 1)]
-    predictions = _out_of_fold(splits, [fold.predictions for fold in folds])
-    records = [job.run.path / FOLDS / str(number) / FOLD_RECORD for number in range(1, len(splits) + 1)]
+    splits = prepared.splits
+    folds = [train_fold(work, prepared, number) for number in range(1, len(splits) + 1)]
+    predictions = out_of_fold(splits, [fold.predictions for fold in folds])
+    records = [work.run.path / FOLDS / str(number) / FOLD_RECORD for number in range(1, len(splits) + 1)]
     shared = shared_seconds([tuple(json.loads(file.read_text(encoding="utf-8"))["span"]) for file in records])
     # Folds trained side by side on one machine took less time together than one after the other.
-    job.clock.add({"training": -min(shared, job.clock.seconds["training"])}, {})
+    work.clock.add({"training": -min(shared, work.clock.seconds["training"])}, {})
     curves = [fold.curves.assign(fold=number) for number, fold in enumerate(folds, start=1)]
     return Trained(
         predictions,
@@ -102,16 +95,10 @@ def train_folds(job: Job) -> Trained:
     )
 
 
-def _out_of_fold(
+def out_of_fold(
     splits: Sequence[Split], predictions: Sequence[Float32[np.ndarray, "n outputs"]]
 ) -> Float32[np.ndarray, "n outputs"]:
-    """Every row as the fold that tests it predicts it; rows that none tests, which are not evaluated, as the first.
-
-    Raises:
-        RunError: there are no folds.
-    """
-    if not predictions:
-        raise RunError("the split has no folds")
+    """Every row as the fold that tests it predicts it; rows that none tests, which are not evaluated, as the first."""
     whole = predictions[0].copy()
     for split, mine in zip(splits, predictions, strict=True):
         tested = split.indices("test")
@@ -137,27 +124,27 @@ def shared_seconds(spans: Collection[Span]) -> float:
     return shared
 
 
-def train_fold(job: Job, number: int) -> Trained:
+def train_fold(work: Work, prepared: Prepared, number: int) -> Trained:
     """The model of one fold (from 1), trained or, where its fold.json stands, read; the time it took is added to the
     clock.
 
     Raises:
         RunError: another process trains this fold.
     """
-    fold = RunDirectory(job.run.path / FOLDS / str(number))
-    job.callback.say(f"fold {number} of {len(job.prepared.splits)}")
+    fold = RunDirectory(work.run.path / FOLDS / str(number))
+    work.callback.say(f"fold {number} of {len(prepared.splits)}")
     with fold.taken():
         file = fold.path / FOLD_RECORD
         record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         if "span" in record:
-            job.callback.say(f"fold {number} is finished already")
-            job.clock.add(record["seconds_by_step"], record["cpu_seconds_by_step"])
+            work.callback.say(f"fold {number} is finished already")
+            work.clock.add(record["seconds_by_step"], record["cpu_seconds_by_step"])
             predictions = np.load(fold.path / ALL_PREDICTIONS, allow_pickle=False)
             columns, curves = Predictor.from_pretrained(fold.path / MODEL).columns, fold.read_curves()
             return Trained(predictions, columns, curves, **{name: record[name] for name in OF_FOLD})
         clock, began = Clock(), time.monotonic()
-        trained = _train_on(job.prepared.splits[number - 1], fold.path, replace(job, clock=clock), number)
-        job.clock.add(clock.seconds, clock.cpu_seconds)
+        trained = _train_on(prepared.splits[number - 1], fold.path, replace(work, clock=clock), prepared, number)
+        work.clock.add(clock.seconds, clock.cpu_seconds)
         fold.write_frame("curves.parquet", trained.curves)
         write_all_predictions(fold, trained)
         kept = {name: getattr(trained, name) for name in OF_FOLD}
@@ -167,48 +154,48 @@ def train_fold(job: Job, number: int) -> Trained:
         return trained
 
 
-def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> Trained:
-    prepared, spec = job.prepared, job.spec
+def _train_on(split: Split, folder: Path, work: Work, prepared: Prepared, fold: int | None = None) -> Trained:
+    spec = work.spec
     used = prepared.targets.used
     train, validation = split.indices("train"), split.indices("validation")
     predictor = build_predictor(spec)
-    product = _product_of_training(spec, job.device)
-    rate_here(product, job.device)  # now, because what it holds must not count in training's peak
-    job.callback.say(
+    product = _product_of_training(spec, work.device)
+    rate_here(product, work.device)  # now, because what it holds must not count in training's peak
+    work.callback.say(
         f"training {spec.encoder.name} with {spec.head.name} ({predictor.parameter_count():,} parameters, weights "
         f"{predictor.weights}) on {int(used[train].sum()):,} variants"
     )
     ran_out: OutOfMemory | None = None
     learned_from = predictor, prepared.training_windows, prepared.targets, train[used[train]]
-    with job.clock("training"):
+    with work.clock("training"):
         try:
             report = fit(
                 *learned_from,
                 validation[used[validation]],
                 spec.training,
                 folder / CHECKPOINTS,
-                device=job.device,
-                resume=job.resume,
-                progress=training_reports(job.callback, fold),
+                device=work.device,
+                resume=work.resume,
+                progress=training_reports(work.callback, fold),
             )
         except OutOfMemory as error:
             ran_out = error.alone()
     if ran_out is not None:
         # Outside the handler: there the failed training would still be held by the error's frames.
-        job.callback.say("out of memory; looking for the batch that fits")
-        raise ran_out.with_what_fits(lambda batch: try_step(*learned_from, spec.training, job.device, batch))
+        work.callback.say("out of memory; looking for the batch that fits")
+        raise ran_out.with_what_fits(lambda batch: try_step(*learned_from, spec.training, work.device, batch))
     if report.features is not None:
-        job.callback.say(f"features of the frozen encoder: {report.features.in_words()}")
-    job.callback.say(
+        work.callback.say(f"features of the frozen encoder: {report.features.in_words()}")
+    work.callback.say(
         f"trained {report.epochs_run} epochs in {report.seconds:.0f} s, {report.windows_per_second:.0f} windows/s, "
         f"best epoch {report.best_epoch}: {report.stopped_because}"
     )
     operations = training_operations(predictor, spec.training, report.train_rows, report.epochs_run)
-    work = utilisation(operations, report.step_seconds, product, job.device)
-    job.callback.say(f"training: {in_words(work)}")
-    with job.clock("predicting"):
-        predictions = predict(predictor, prepared.windows, job.device)
-    predictor.save_pretrained(folder / MODEL, _trained_on(job, split, report))
+    share = utilisation(operations, report.step_seconds, product, work.device)
+    work.callback.say(f"training: {in_words(share)}")
+    with work.clock("predicting"):
+        predictions = predict(predictor, prepared.windows, work.device)
+    predictor.save_pretrained(folder / MODEL, _trained_on(work, prepared, split, report))
     return Trained(
         predictions,
         predictor.columns,
@@ -216,20 +203,20 @@ def _train_on(split: Split, folder: Path, job: Job, fold: int | None = None) -> 
         predictor.describe(),
         report.to_json(),
         report.peak_memory_bytes,
-        work,
+        share,
         report.notes(),
     )
 
 
-def _trained_on(job: Job, split: Split, report: FitReport) -> str:
-    dataset, targets = job.prepared.loaded.dataset, job.prepared.targets
+def _trained_on(work: Work, prepared: Prepared, split: Split, report: FitReport) -> str:
+    dataset, targets = prepared.loaded.dataset, prepared.targets
     lines = [
-        f"Run `{job.run.name}`, row `{job.spec.id}` ({job.spec.title}), seed {job.spec.seed}.",
+        f"Run `{work.run.name}`, row `{work.spec.id}` ({work.spec.title}), seed {work.spec.seed}.",
         f"Data: {dataset.title} ({dataset.build}; licence: {dataset.licence}).",
         f"Split {split.name}: {report.train_rows:,} variants to train on, {report.val_rows:,} to stop by.",
         f"Labels: {targets.rule}.",
         f"Best of {report.epochs_run} epochs: {report.best_epoch}.",
-        *(note[:1].upper() + note[1:] + "." for note in (*job.prepared.notes, *report.notes())),
+        *(note[:1].upper() + note[1:] + "." for note in (*prepared.notes, *report.notes())),
         "How it was evaluated stands in the run's metrics.json and evidence.json.",
     ]
     return "\n".join(f"- {line}" for line in lines)
@@ -243,12 +230,7 @@ def _product_of_training(spec: ExperimentSpec, device: str) -> Product:
     return "tf32" if tf32 else precision
 
 
-def write_all_predictions(run: RunDirectory, trained: Trained) -> None:
-    with atomic_write(run.path / ALL_PREDICTIONS, "wb") as handle:
-        np.save(handle, trained.predictions, allow_pickle=False)
-
-
-def train_ensemble(job: Job) -> Trained:
+def train_ensemble(work: Work, prepared: Prepared) -> Trained:
     """Combine the members' predictions; members that have not been run are run first.
 
     Only rows that learn validated Δ can be members: there the predictions of all models mean the same. Weights are
@@ -258,32 +240,32 @@ def train_ensemble(job: Job) -> Trained:
     Raises:
         RunError: members that were trained on another split, or whose predictions mean different things.
     """
-    ensemble = job.spec.ensemble
+    ensemble = work.spec.ensemble
     if ensemble is None:
-        raise RunError(f"row '{job.spec.id}' names no members")
-    members = [job.run_member(row_id) for row_id in ensemble.members]
-    each = [_predictions_of(member, job) for member in members]
+        raise RunError(f"row '{work.spec.id}' names no members")
+    members = [_run_member(work, row_id) for row_id in ensemble.members]
+    each = [_predictions_of(member, work, prepared) for member in members]
     predictors = [Predictor.from_pretrained(member.path / MODEL) for member in members]
     names = [prediction_names(one) for one in predictors]
     for row_id, theirs in zip(ensemble.members, names, strict=True):
         if theirs != names[0]:
             raise RunError(
-                f"row '{job.spec.id}': members predict different things: '{row_id}' gives {', '.join(theirs)}, the "
+                f"row '{work.spec.id}': members predict different things: '{row_id}' gives {', '.join(theirs)}, the "
                 f"first one {', '.join(names[0])}; combine rows with one head"
             )
     predictions = np.stack(each)
-    (split,) = job.prepared.splits
+    (split,) = prepared.splits
     validation = split.indices("validation")
-    fitted_on = validation[job.prepared.targets.used[validation]]
+    fitted_on = validation[prepared.targets.used[validation]]
     weights = np.full(len(members), 1 / len(members))
     if ensemble.combine == "weighted":
-        labels = job.prepared.targets.values[fitted_on]
+        labels = prepared.targets.values[fitted_on]
         sides = [_beside_labels(predictors[0], one[fitted_on], labels) for one in predictions]
         weights = fit_shares(np.stack(sides), labels)
     columns = predictors[0].columns
     combined = np.tensordot(weights, predictions, axes=1).astype(np.float32)
     shares = {row_id: float(weight) for row_id, weight in zip(ensemble.members, weights, strict=True)}
-    job.callback.say("weights: " + ", ".join(f"{row_id} {weight:.3f}" for row_id, weight in shares.items()))
+    work.callback.say("weights: " + ", ".join(f"{row_id} {weight:.3f}" for row_id, weight in shares.items()))
     records = {row_id: member.record() for row_id, member in zip(shares, members, strict=True)}
     model: dict[str, Any] = {
         "predictor": "ensemble of " + ", ".join(shares),
@@ -294,13 +276,13 @@ def train_ensemble(job: Job) -> Trained:
     }
     curves = [member.read_curves().assign(member=row_id) for row_id, member in zip(shares, members, strict=True)]
     apart = disagreement(predictions, weights.tolist())
-    checked = _checked_against_error(job, apart, columns(combined)["score"])
+    checked = _checked_against_error(prepared, apart, columns(combined)["score"])
     r = checked["spearman_with_error"]
     note = (
         f"the members' predictions differ by {checked['mean']:.3f} on average (standard deviation); rank correlation "
         f"with the ensemble's error on {checked['rows']:,} test variants: {'not defined' if r is None else f'{r:.2f}'}"
     )
-    job.callback.say(note)
+    work.callback.say(note)
     return Trained(
         combined,
         lambda values: {**columns(values), "disagreement": apart},
@@ -313,6 +295,16 @@ def train_ensemble(job: Job) -> Trained:
     )
 
 
+def _run_member(work: Work, row_id: str) -> RunDirectory:
+    """The finished run of a member, which is run first where there is none."""
+    work.callback.say(f"member {row_id}")
+    member, inner = member_of(work.spec, row_id, work.rows), Inner(work.callback)
+    outcome = run_experiment(member, work.workspace, work.device, resume=True, rows=work.rows, callback=inner)
+    if outcome.run is None:
+        raise RunError(f"member {row_id} of '{work.spec.id}' has no result")
+    return outcome.run
+
+
 def _beside_labels(
     predictor: Predictor, predictions: Float[np.ndarray, "rows outputs"], labels: Float[np.ndarray, "rows 3"]
 ) -> Float[np.ndarray, "rows 3"]:
@@ -323,144 +315,33 @@ def _beside_labels(
     return pair[0].numpy()
 
 
-def _predictions_of(member: RunDirectory, job: Job) -> Float[np.ndarray, "rows outputs"]:
+def _predictions_of(member: RunDirectory, work: Work, prepared: Prepared) -> Float[np.ndarray, "rows outputs"]:
     """The member's predictions, once it is sure that it was trained and tested on the same rows."""
     theirs = member.read_split()
-    ours = job.prepared.table["variant_id"].to_numpy()
+    ours = prepared.table["variant_id"].to_numpy()
     same_rows = len(theirs) == len(ours) and (theirs["variant_id"].to_numpy() == ours).all()
-    if not same_rows or (theirs["part"].to_numpy() != job.prepared.parts).any():
+    if not same_rows or (theirs["part"].to_numpy() != prepared.parts).any():
         raise RunError(
-            f"{member.name} was trained on another split than {job.run.name}; give both rows the same data and split"
+            f"{member.name} was trained on another split than {work.run.name}; give both rows the same data and split"
         )
     return np.load(member.path / ALL_PREDICTIONS, allow_pickle=False)
 
 
 def _checked_against_error(
-    job: Job, apart: Float[np.ndarray, " rows"], score: Float[np.ndarray, " rows"]
+    prepared: Prepared, apart: Float[np.ndarray, " rows"], score: Float[np.ndarray, " rows"]
 ) -> dict[str, Any]:
     """How far the members are apart on the test part, and whether that tells where the ensemble errs.
 
     `mean`: mean over test rows. `spearman_with_error`: rank correlation with the ensemble's absolute error against the
     validated Δ's magnitude; None where it is not defined. `rows`: test rows whose Δ is known.
     """
-    (split,) = job.prepared.splits
+    (split,) = prepared.splits
     test = split.indices("test")
     apart, score = apart[test], score[test]
-    target = target_magnitude(job.prepared.targets.values[test], job.prepared.targets.used[test])
+    target = target_magnitude(prepared.targets.values[test], prepared.targets.used[test])
     known = np.isfinite(target)
     error = np.abs(score[known] - target[known])
     r = None
     if known.sum() > 2 and np.ptp(apart[known]) > 0 and np.ptp(error) > 0:
         r = float(spearmanr(apart[known], error).statistic)
     return {"mean": float(apart.mean()), "spearman_with_error": r, "rows": int(known.sum())}
-
-
-def fuse(job: Job) -> Trained:
-    """One fusion, or one a fold, by trees that learn from measured labels; every row that a fold tests is predicted by
-    the fusion that did not see it.
-
-    The predictions are two numbers a row: the probability of Splice-altering, and the predicted effect (NaN without a
-    model of it).
-    """
-    spec, prepared = job.spec, job.prepared
-    started = time.perf_counter()
-    with job.clock("features"):
-        features = features_of(spec, prepared.table, prepared.all_scores, prepared.windows, prepared.loaded.annotation)
-        external, notes = external_scores(spec, prepared.table, spec.data.name)
-        features = pd.concat([features, external], axis=1)
-    for note in notes:
-        job.callback.say(note)
-    networks = [scores.model for scores in prepared.all_scores]
-    job.callback.say(f"fusing {', '.join(networks)}: {features.shape[1]} features, {len(features):,} variants")
-    fusions, each, cards = [], [], []
-    with job.callback.stage("fusions", len(prepared.splits)) as advance:
-        for number, split in enumerate(prepared.splits, start=1):
-            folder = job.run.path / MODEL if len(prepared.splits) == 1 else job.run.path / FOLDS / str(number) / MODEL
-            with job.clock("training"):
-                fusions.append(_fit_fusion(job, features, split, folder))
-            each.append(predict_fusion(fusions[-1], features))
-            cards.append({"split": split.name, "tested": len(split.indices("test")), **fusions[-1].card})
-            advance(1)
-    predictions, last = _out_of_fold(prepared.splits, each), fusions[-1]
-    model = {
-        "predictor": "fusion",
-        "parameters": sum(len(part.value) for part in (last.altering, last.effect) if part is not None),
-        "weights": "learned from measured labels: gradient-boosted trees",
-        "networks": networks,
-        "scores": [name.removesuffix(SCORE) for name in external],
-        "features": list(last.features),
-    }
-    training = {"seconds": round(time.perf_counter() - started, 3), "fusions": cards}
-    curves = pd.DataFrame({"fold": range(1, len(cards) + 1), "valid_loss": [c["classes"]["log_loss"] for c in cards]})
-    peak = peak_memory(choose_device("cpu"))
-    return Trained(predictions, fusion_columns, curves, model, training, peak, not_counted(TREES), notes)
-
-
-def features_of(
-    spec: ExperimentSpec,
-    table: pd.DataFrame,
-    scores: tuple[BaseScores, ...],
-    windows: Windows,
-    annotation: GeneAnnotation | None,
-) -> pd.DataFrame:
-    """What the row's fusion sees of some variants: of those it learns from, and of new ones alike; see
-    `external_scores` for what other tools say."""
-    words = spec.fusion is not None and spec.fusion.words
-    trunk = windows.trunk if isinstance(windows, TrunkWindows) else None
-    return fusion_features(table, scores, windows if words else None, annotation, trunk)
-
-
-def external_scores(spec: ExperimentSpec, table: pd.DataFrame, data: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The scores of `fusion.scores`, a column each, NaN where a file has none; and in words how many have one.
-
-    Args:
-        data: what the variants are, for messages.
-
-    Raises:
-        InputError: a file that is not there or cannot be used, or has no score for any variant.
-        IntegrityError: a damaged file.
-    """
-    found, notes = pd.DataFrame(index=table.index), []
-    for text in () if spec.fusion is None else spec.fusion.scores:
-        file = ScoreFile.parse(text)
-        joined = join_scores(file, table, data)
-        found[f"{file.name}{SCORE}"] = joined.score
-        origin = f"{file.name} ({file.path.name}{f', {file.column}' * bool(file.column)})"
-        scored = int(np.isfinite(joined.score).sum())
-        notes.append(
-            f"{origin} scores {scored:,} of {len(table):,} variants; of the others the trees know that it is missing"
-        )
-        if joined.other_reference:
-            notes.append(f"{origin}: {joined.other_reference:,} rows with another reference base were left out")
-    return found, tuple(notes)
-
-
-def predict_fusion(fusion: Fusion, features: pd.DataFrame) -> Float32[np.ndarray, "n 2"]:
-    found = fusion.predict(features)
-    return np.stack([found.score, found.signed], axis=1).astype(np.float32)
-
-
-def fusion_columns(predictions: Float32[np.ndarray, "n 2"]) -> dict[str, Float32[np.ndarray, " n"]]:
-    """The predictions by name, as a predictor names its own: `score`, a probability; `signed`, the predicted effect."""
-    return {"score": predictions[:, 0], "signed": predictions[:, 1]}
-
-
-def _fit_fusion(job: Job, features: pd.DataFrame, split: Split, folder: Path) -> Fusion:
-    """The fusion of one split: fitted and kept, or found where an interrupted run left it."""
-    spec = job.spec
-    if spec.fusion is None:
-        raise RunError(f"row '{spec.id}' names no base networks to fuse")
-    if job.resume and (folder / "fusion.json").is_file():
-        job.callback.say(f"{split.name} is finished already")
-        return Fusion.load(folder)
-
-    def part(rows: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return features.iloc[rows].reset_index(drop=True), job.prepared.table.iloc[rows].reset_index(drop=True)
-
-    rows, validation = split.indices("train"), split.indices("validation")
-    if spec.fusion.validation == "learn":
-        rows = np.sort(np.concatenate([rows, validation]))
-    held = part(validation) if spec.fusion.validation == "calibrate" else None
-    fusion = fit_fusion(*part(rows), spec.seed, spec.fusion.settings, negatives=spec.negatives, validation=held)
-    fusion.save(folder)
-    return fusion

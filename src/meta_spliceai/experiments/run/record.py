@@ -14,7 +14,8 @@ from meta_spliceai.experiments.run.utilisation import scoring_utilisation
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import at_scale
 from meta_spliceai.experiments.store.ledger import HEADLINES
-from meta_spliceai.experiments.store.workspace import FOLDS, RunDirectory, now
+from meta_spliceai.experiments.store.workspace import ALL_PREDICTIONS, FOLDS, RunDirectory, now
+from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.meta_layer.prediction import TrunkWindows
 from meta_spliceai.splice_engine.variants.splits import PARTS, write_split
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
@@ -35,6 +36,12 @@ def write_splits(run: RunDirectory, spec: ExperimentSpec, prepared: Prepared) ->
         write_split(run.path / FOLDS / str(number) / SPLIT, split, prepared.table, data)
     frame = prepared.table[["variant_id", "group"]]
     run.write_frame(SPLIT, frame.assign(part=prepared.parts, fold=prepared.tested_in + 1))
+
+
+def write_all_predictions(run: RunDirectory, trained: Trained) -> None:
+    """Write the model's own predictions of every row of the table, as they are read again for ensembles and folds."""
+    with atomic_write(run.path / ALL_PREDICTIONS, "wb") as handle:
+        np.save(handle, trained.predictions, allow_pickle=False)
 
 
 def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
@@ -66,12 +73,12 @@ def describe_data(spec: ExperimentSpec, prepared: Prepared) -> dict[str, Any]:
             "networks": base.size,
             "distance": scores.distance,
             "licence": base.licence,
-            "scored": scored,
+            "scored": computed,
             "rounded_to_decimals": scores.digits,
             "precision": scores.precision,
             "precision_check": scores.check,
         }
-        for base, scores, scored in zip(prepared.networks, prepared.all_scores, prepared.scored, strict=True)
+        for base, scores, computed in prepared.networks
     ]
     told = {
         "data_set": dataset.name,
@@ -154,16 +161,6 @@ def record_result(
         the facts, as run.json has them.
     """
     environment = work.run.environment()
-    facts = _facts(work, prepared, trained, evaluated, environment) | peaks
-    work.workspace.ledger.append(_ledger_line(work, prepared, evaluated, facts, environment["commit"]))
-    # The state comes last: a run that says "finished" has everything, its line in the ledger included.
-    work.run.mark("finished", "", **facts)
-    return facts
-
-
-def _facts(
-    work: Work, prepared: Prepared, trained: Trained, evaluated: RunEvaluation, environment: dict[str, Any]
-) -> dict[str, Any]:
     # A resumed run adds the time of its earlier parts, as far as they were written down.
     seconds, price = sum(work.clock.seconds.values()), work.price_per_hour
     on_card = environment["gpu"] is not None and work.device != "cpu"
@@ -173,7 +170,7 @@ def _facts(
     ]
     weights = trained.model["weights"]
     own_encoder = [f"not the published weights: {weights}"] if "folder " in weights else []
-    return {
+    facts = {
         "seconds": round(seconds, 3),
         **work.clock.in_record(),
         "baselines_computed": list(evaluated.baselines_computed),
@@ -188,13 +185,18 @@ def _facts(
         "training": trained.training,
         "work": {"training": trained.work, "base scores": scoring_utilisation(prepared.all_scores, work.device)},
         "licences": [dict(zip(("name", "licence", "citation"), source, strict=True)) for source in sources],
-        "verdicts": evaluated.verdicts,
+        "verdicts": [verdict.text for verdict in evaluated.evaluation.verdicts()],
         "folds": evaluated.folds,
         "task_metrics": evaluated.task,
         "notes": [*prepared.notes, *own_encoder, *trained.notes, *evaluated.notes],
         "subset_note": next((note for note in prepared.notes if note.startswith("a subset")), ""),
         "finished": now(),
+        **peaks,
     }
+    work.workspace.ledger.append(_ledger_line(work, prepared, evaluated, facts, environment["commit"]))
+    # The state comes last: a run that says "finished" has everything, its line in the ledger included.
+    work.run.mark("finished", "", **facts)
+    return facts
 
 
 FACTS_IN_LEDGER = (

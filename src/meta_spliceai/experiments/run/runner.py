@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,20 +15,12 @@ import torch
 from meta_spliceai.datasets import Loaded
 from meta_spliceai.errors import MetaSpliceAIError, RunError
 from meta_spliceai.experiments.run.build import require_encoder_weights
-from meta_spliceai.experiments.run.callback import Callback, ProgressFile, Silent
+from meta_spliceai.experiments.run.callback import Callback, ProgressFile
 from meta_spliceai.experiments.run.evaluate_run import evaluate_run
 from meta_spliceai.experiments.run.evidence import EVIDENCE
-from meta_spliceai.experiments.run.prepare import Clock, Job, Trained, Work, load_rows_of, prepare
-from meta_spliceai.experiments.run.procedures import (
-    fuse,
-    train_ensemble,
-    train_fold,
-    train_folds,
-    train_single,
-    write_all_predictions,
-)
-from meta_spliceai.experiments.run.record import describe_data, record_result, write_splits
-from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.run.prepare import Clock, Prepared, Trained, Work, load_rows_of, prepare
+from meta_spliceai.experiments.run.record import describe_data, record_result, write_all_predictions, write_splits
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, Procedure
 from meta_spliceai.experiments.spec.parts import missing_parts, offered_parts
 from meta_spliceai.experiments.spec.rows import check_members, member_of
 from meta_spliceai.experiments.store.address import code_version, describe_environment, mark_stale_runs, run_name
@@ -44,13 +37,15 @@ from meta_spliceai.splice_engine.meta_layer.features import choose_device, is_ou
 
 Rows = dict[str, ExperimentSpec]
 
-PROCEDURES: dict[str, Callable[[Job], Trained]] = {
-    "single": train_single,
-    "cross-validation": train_folds,
-    "ensemble": train_ensemble,
-    "fusion": fuse,
+_HERE = "meta_spliceai.experiments.run"
+PROCEDURES: dict[Procedure, str] = {
+    "single": f"{_HERE}.procedures:train_single",
+    "cross-validation": f"{_HERE}.procedures:train_folds",
+    "ensemble": f"{_HERE}.procedures:train_ensemble",
+    "fusion": f"{_HERE}.fuse:fuse",
 }
-"""How a result comes about: one model, one for each fold, finished rows combined, or base networks fused."""
+"""How a result comes about: one model, one for each fold, finished rows combined, or base networks fused. Each is
+loaded when a row needs it, with what it alone uses; an ensemble runs its members in turn, as the runner does."""
 
 _begun: list[str] = []
 """Runs that this process has begun to compute: on a processor the peak of a later one is that of all of them."""
@@ -105,7 +100,7 @@ def run_experiment(
         InputError, MissingResourceError, IntegrityError: data or weights that cannot be used.
         KeyboardInterrupt: the user stopped it; what is done is kept and the run is marked interrupted.
     """
-    callback = callback or Silent()
+    callback = callback or Callback()
     rows = rows or {}
     check_members(spec, rows, f"row '{spec.id}'")
     _check_parts(spec, rows)
@@ -144,45 +139,8 @@ def run_experiment(
     return Outcome(spec, run)
 
 
-def prepare_for_parts(
-    spec: ExperimentSpec,
-    workspace: Workspace,
-    device: str,
-    resume: bool,
-    fresh: bool,
-    rows: Rows,
-    callback: Callback,
-) -> int:
-    """Fill the caches that all parts of a run read (base scores), so that parts in parallel do not compute them twice.
-
-    Returns:
-        the number of folds to train by `train_part`; 0 where there are none, the run is finished, or it may not go on
-        as it is (the run itself then says why, or throws away what is there).
-    """
-    run, loaded = _place_of(spec, workspace, rows)
-    state = run.state()
-    may_go_on = state == "new" or (state == "interrupted" and resume) or (state == "failed" and (resume or not fresh))
-    if spec.procedure != "cross-validation" or not may_go_on:
-        return 0
-    require_encoder_weights(spec)
-    return len(prepare(spec, loaded, str(choose_device(device)), callback, Clock()).splits)
-
-
-def train_part(
-    spec: ExperimentSpec, workspace: Workspace, number: int, device: str, rows: Rows, callback: Callback
-) -> None:
-    """Train one fold (from 1) into its own folder; the run that is begun afterwards finds it finished.
-
-    Raises:
-        RunError: another process trains this fold; training went wrong.
-    """
-    run, loaded = _place_of(spec, workspace, rows)
-    work = Work(run, spec, rows, workspace, str(choose_device(device)), True, callback, Clock())
-    prepared = prepare(spec, loaded, work.device, callback, work.clock)
-    train_fold(Job(**vars(work), prepared=prepared, run_member=_member_runner(work)), number)
-
-
-def _place_of(spec: ExperimentSpec, workspace: Workspace, rows: Rows) -> tuple[RunDirectory, Loaded]:
+def place_of(spec: ExperimentSpec, workspace: Workspace, rows: Rows) -> tuple[RunDirectory, Loaded]:
+    """Where a row's run is, or would be, and its data set; a RunError where the row misses a part."""
     _check_parts(spec, rows)
     loaded = load_rows_of(spec.data)
     return workspace.run(run_name(spec, loaded.digest, code_version())), loaded
@@ -302,7 +260,8 @@ def _compute(work: Work, loaded: Loaded) -> None:
     run.write_json("data.json", describe_data(spec, prepared))
     write_splits(run, spec, prepared)
     peak = peak_memory(processor)  # training resets the process's peak
-    trained = PROCEDURES[spec.procedure](Job(**vars(work), prepared=prepared, run_member=_member_runner(work)))
+    train: Callable[[Work, Prepared], Trained] = pkgutil.resolve_name(PROCEDURES[spec.procedure])
+    trained = train(work, prepared)
     run.write_frame("curves.parquet", trained.curves)
     write_all_predictions(run, trained)
     with callback.stage("evaluation"):
@@ -321,32 +280,3 @@ def _compute(work: Work, loaded: Loaded) -> None:
     shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
     told = {key: facts[key] for key in TOLD}
     callback.tell("end", {"state": "finished", "reason": "", **told, "metrics": evaluated.evaluation.to_json()})
-
-
-def _member_runner(work: Work) -> Callable[[str], RunDirectory]:
-    """What runs a member of an ensemble, or finds its finished run."""
-
-    def run_member(row_id: str) -> RunDirectory:
-        work.callback.say(f"member {row_id}")
-        member = member_of(work.spec, row_id, work.rows)
-        inner = _Inner(work.callback)
-        outcome = run_experiment(member, work.workspace, work.device, resume=True, rows=work.rows, callback=inner)
-        if outcome.run is None:
-            raise RunError(f"member {row_id} of '{work.spec.id}' has no result")
-        return outcome.run
-
-    return run_member
-
-
-class _Inner(Callback):
-    """A callback for a run within a run: lines and steps are shown, the outer run's facts stay the outer run's."""
-
-    def __init__(self, callback: Callback) -> None:
-        self.callback = callback
-
-    def say(self, line: str) -> None:
-        self.callback.say(line)
-
-    def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        if kind in ("step", "step-end", "training"):
-            self.callback.tell(kind, facts)

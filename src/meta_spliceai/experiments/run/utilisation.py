@@ -18,13 +18,15 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.benchmark import Timer
+from torch.utils.benchmark.utils.timer import timer as cuda_timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
@@ -40,9 +42,6 @@ Product = Literal["float32", "tf32", "bfloat16"]
 PROBE_SECONDS = 0.5  # how long products are repeated for one rate
 PROBE_SIZE = {"cpu": 1536, "cuda": 4096}
 """Rows of the square matrices in a run, by kind of device: 28 MB on a CPU, at most 200 MB on CUDA."""
-
-AT_ONCE = {"cpu": 1, "cuda": 10}
-"""Products between two looks at the clock: on CUDA each look waits for the device."""
 
 
 def utilisation(operations: float, seconds: float, product: Product, device: str) -> dict[str, Any]:
@@ -154,34 +153,17 @@ def product_rate(product: Product, device: torch.device, size: int, seconds: flo
     numbers = torch.Generator(device).manual_seed(0)  # the caller's random numbers stay as they are
     dtype = torch.bfloat16 if product == "bfloat16" else torch.float32
     a, b = (torch.randn(size, size, device=device, generator=numbers).to(dtype) for _ in range(2))
-    out = torch.empty_like(a)
-    repeats = AT_ONCE.get(device.type, 1)
-
-    def multiply() -> None:
-        for _ in range(repeats):
-            torch.mm(a, b, out=out)
-
     with _tf32(product == "tf32"), torch.inference_mode():
-        return repeats * 2 * size**3 / best_of(multiply, device, seconds)
+        work = {"torch": torch, "a": a, "b": b, "out": torch.empty_like(a)}
+        return 2 * size**3 / best_of("torch.mm(a, b, out=out)", work, device, seconds)
 
 
-def best_of(run: Callable[[], object], device: torch.device, seconds: float = PROBE_SECONDS) -> float:
-    """Seconds of the fastest of several runs: at least four, and as many as fit into the time; the first warm up."""
-    best, until, done = math.inf, time.perf_counter() + seconds, 0
-    while done < 4 or time.perf_counter() < until:
-        wait_for(device)
-        started = time.perf_counter()
-        run()
-        wait_for(device)
-        best = min(best, time.perf_counter() - started)
-        done += 1
-    return best
-
-
-def wait_for(device: torch.device) -> None:
-    """Until everything that was asked of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def best_of(statement: str, names: dict[str, Any], device: torch.device, seconds: float = PROBE_SECONDS) -> float:
+    """Seconds of a statement over these names: the least of what it took while it was repeated for so long."""
+    # PyTorch's own clock waits for CUDA, wherever there is a card: also for work on a processor.
+    clock = cuda_timer if device.type == "cuda" else time.perf_counter
+    timer = Timer(statement, globals=names, timer=clock, num_threads=torch.get_num_threads())
+    return min(timer.blocked_autorange(min_run_time=seconds).times)
 
 
 @contextmanager
@@ -256,9 +238,11 @@ def _step(model: Predictor, batch: int) -> float:
     if model.encoder_frozen:
         encoder: Any = model.encoder
         shape = (batch, int(encoder.channels), int(encoder.positions))
-    first = next(model.parameters())
-    mode = first.fake_mode if isinstance(first, FakeTensor) else nullcontext()
-    with mode, FlopCounterMode(display=False, custom_mapping={one: _counted(one) for one in FOURIER}) as counter:
+    first: Any = next(model.parameters())  # a FakeTensor
+    with (
+        first.fake_mode,
+        FlopCounterMode(display=False, custom_mapping={one: _counted(one) for one in FOURIER}) as counter,
+    ):
         pair = (first.new_zeros(shape),) * 2
         prediction = model.compare(*pair) if model.encoder_frozen else model(*pair)
         prediction.sum().backward()
@@ -268,13 +252,10 @@ def _step(model: Predictor, batch: int) -> float:
 
 def without_numbers(predictor: Predictor) -> Predictor:
     """A copy of a predictor whose tensors have shapes and no content, and which keeps all activations."""
-    # PyTorch's device without content; autocast, which HyenaDNA asks about its device, does not know that one, but
-    # tensors without content that say they are on the CPU.
-    hyena = any(isinstance(part, BothStrandsHyenaDNA) for part in predictor.modules())
     blank: dict[int, Tensor] = {}
-    with FakeTensorMode() if hyena else nullcontext():
+    with FakeTensorMode():
         for tensor in (*predictor.parameters(), *predictor.buffers()):
-            empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu" if hyena else "meta")
+            empty = torch.empty(tensor.shape, dtype=tensor.dtype)
             blank[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
         model = copy.deepcopy(predictor, blank)
     for part in model.modules():

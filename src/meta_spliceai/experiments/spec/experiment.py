@@ -23,15 +23,12 @@ from meta_spliceai.splice_engine.meta_layer.settings import (
     TrunkConfig,
 )
 
-
-class Block(Bounded):
-    """A group of fields; a field nobody knows is an error, and so is changing one afterwards."""
-
+NETWORK = "a family of base networks: spliceai, cispliceai, openspliceai, pangolin"
 
 Procedure = Literal["single", "cross-validation", "ensemble", "fusion"]
 
 
-class Wish(Block):
+class Wish(Bounded):
     """The wishlist's own guess about a row, kept as its owner wrote it; measured numbers live in the ledger."""
 
     what: str = Field("", description="the middle column of the wishlist's table: model, samples, context, folds, task")
@@ -51,7 +48,7 @@ class Wish(Block):
         return value
 
 
-class DataSpec(Block):
+class DataSpec(Bounded):
     """Which measured variants."""
 
     name: str = Field("splicevardb", description="a data set of `meta-spliceai data list`")
@@ -69,13 +66,19 @@ class DataSpec(Block):
     )
 
 
-class BaseSpec(Block):
-    """Which base network scores the variants first."""
+class NetworkSpec(Bounded):
+    """A base network; of one beside the row's own, distance, method and precision are those of the row's own."""
 
-    name: str = Field("spliceai", description="a family of base networks: spliceai, cispliceai, openspliceai, pangolin")
+    name: str = Field(description=NETWORK)
     members: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None, description="0-based members of the ensemble; all where absent"
     )
+
+
+class BaseSpec(NetworkSpec):
+    """Which base network scores the variants first."""
+
+    name: str = Field("spliceai", description=NETWORK)
     distance: int = Field(
         50, ge=1, le=5000, description="Δ is kept within this many bases of the variant (SpliceAI's D)"
     )
@@ -87,16 +90,7 @@ class BaseSpec(Block):
     )
 
 
-class NetworkSpec(Block):
-    """A further base network; distance, method and precision are those of the row's own base network."""
-
-    name: str = Field(description="a family of base networks: spliceai, cispliceai, openspliceai, pangolin")
-    members: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        None, description="0-based members of the ensemble; all where absent"
-    )
-
-
-class FusionSpec(Block):
+class FusionSpec(Bounded):
     """Base networks' Δ, position and words, fused by trees trained on measured labels, instead of encoder and head."""
 
     beside: tuple[NetworkSpec, ...] = Field(
@@ -136,7 +130,7 @@ class FusionSpec(Block):
         return value
 
 
-class EncoderSpec(Block):
+class EncoderSpec(Bounded):
     """What reads the two windows."""
 
     name: str = Field("gated-cnn", description="an encoder of the meta layer: simple-cnn, gated-cnn, …, spliceai-trunk")
@@ -145,7 +139,7 @@ class EncoderSpec(Block):
     )
 
 
-class HeadSpec(Block):
+class HeadSpec(Bounded):
     """What turns features into a prediction."""
 
     name: str = Field("delta", description="delta, quantile, binary, effect-type, position, magnitude or multitask")
@@ -154,7 +148,7 @@ class HeadSpec(Block):
     )
 
 
-class SplitSpec(Block):
+class SplitSpec(Bounded):
     """Who is trained on and who is tested; whole groups go to one part."""
 
     name: str = Field(
@@ -199,7 +193,7 @@ ENSEMBLE_TARGET = "validated-delta"
 """The target whose answers mean the same for all models, so that they can be averaged."""
 
 
-class EnsembleSpec(Block):
+class EnsembleSpec(Bounded):
     """Finished rows put together; weights are fitted on validation only."""
 
     members: tuple[str, ...] = Field(min_length=2, description="ids of the rows whose runs are combined")
@@ -216,7 +210,7 @@ class EnsembleSpec(Block):
         return value
 
 
-class ExperimentSpec(Block):
+class ExperimentSpec(Bounded):
     """One row: everything that decides a result, apart from data content, code version and device."""
 
     id: str = Field(description="the name in `meta-spliceai run ID`")
@@ -271,13 +265,9 @@ class ExperimentSpec(Block):
         return value
 
     @model_validator(mode="after")
-    def _chromosomes_named(self) -> ExperimentSpec:
+    def _parts_fit(self) -> ExperimentSpec:
         if self.split.name == "chromosome" and not self.split.test_chromosomes and self.split.folds is None:
             raise ValueError("split 'chromosome' needs split.test_chromosomes")
-        return self
-
-    @model_validator(mode="after")
-    def _one_way(self) -> ExperimentSpec:
         if self.fusion is not None and self.ensemble is not None:
             raise ValueError("a row is a fusion or an ensemble, not both")
         if self.ensemble is not None and self.split.folds is not None:

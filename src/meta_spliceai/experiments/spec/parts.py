@@ -60,12 +60,7 @@ takes PyTorch and seconds: a command that only lists rows does not wait for it. 
 
 
 def offered_parts() -> dict[str, tuple[str, ...]]:
-    """Names of the parts at hand, by kind of part.
-
-    To read the registries is to load PyTorch, which takes seconds; a command that only lists rows should not wait for
-    it. So the names are kept in the cache for the very code they were read from, and read again where that code has
-    been loaded anyway: then further parts may have been registered in this process.
-    """
+    """Names of the parts at hand, by kind of part."""
     return {"data set": tuple(datasets.names()), **{kind: tuple(names) for kind, names in OFFERED.items()}}
 
 

@@ -9,7 +9,6 @@ whose runs are kept without these rows, the three tidy tables are the only place
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -152,27 +151,18 @@ class Ledger:
 
     def read(self) -> tuple[list[dict[str, Any]], list[Damage]]:
         """All readable entries, oldest first, and the lines that could not be read."""
-        return self.parse(self.path.read_bytes() if self.path.exists() else b"")
-
-    @staticmethod
-    def parse(content: bytes, before: int = 0) -> tuple[list[dict[str, Any]], list[Damage]]:
-        """As `read`, of a ledger's bytes behind so many lines."""
         entries: list[dict[str, Any]] = []
         damage: list[Damage] = []
-        lines = content.split(b"\n")
+        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
         for number, raw in enumerate(lines, start=1):
             if not raw.strip():
                 continue
             try:
                 entry = json.loads(raw)
                 (_Finished if entry["event"] == "finished" else _Event).model_validate(entry)
-            except (
-                ValueError,
-                KeyError,
-                TypeError,
-                RecursionError,
-            ):  # ValueError: also a number of thousands of digits
-                damage.append(Damage(before + number, raw[:60].decode("utf-8", "replace"), torn=number == len(lines)))
+            # ValueError: also a number of thousands of digits.
+            except (ValueError, KeyError, TypeError, RecursionError):
+                damage.append(Damage(number, raw[:60].decode("utf-8", "replace"), torn=number == len(lines)))
             else:
                 entries.append(entry)
         return entries, damage
@@ -185,10 +175,11 @@ class Ledger:
 
     def finished(self) -> list[dict[str, Any]]:
         """The latest `finished` entry of every run, oldest first."""
-        return _latest(self.entries())
+        return latest_finished(self.entries())
 
 
-def _latest(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def latest_finished(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The latest `finished` entry of every run, in the order of the entries."""
     latest: dict[str, dict[str, Any]] = {}
     for entry in entries:
         if entry["event"] == "finished":
@@ -266,7 +257,6 @@ def tidy(
     name: str,
     metrics: Iterable[str] = (),
     known: Facts | None = None,
-    columns: Sequence[str] = (),
 ) -> pa.Table:
     """A tidy table of all finished runs; a run of the folder itself goes before one of the same name in a ledger.
 
@@ -275,12 +265,11 @@ def tidy(
         name: metrics, differences or strata.
         metrics: only these; all where empty.
         known: see `facts_of`; looked up where absent.
-        columns: only these, `run` and `metric` among them; all where empty.
     """
     parts: list[pa.Table] = []
     seen: set[str] = set()
     for folder, runs in (known or facts_of(workspace)).items():
-        table = _tidy(folder, name, runs, folder == workspace.root, columns or SCHEMAS[name].names)
+        table = _tidy(folder, name, runs, folder == workspace.root)
         parts.append(table.filter(pc.invert(among(table["run"], seen))) if seen else table)
         seen |= set(pc.unique(table["run"]).to_pylist())
     whole, wanted = pa.concat_tables(parts), list(metrics)
@@ -318,20 +307,21 @@ def add_kept_rows(folder: Path, name: str, run: str, rows: Sequence[Mapping[str,
 
 
 def ledger_damage(folder: Path) -> list[Damage]:
-    """Lines of a folder's ledger that are no event; only what is new since it was last read is read."""
-    known = _read(folder / FOLDER / "runs.parquet", _RUNS, ())[1]
-    return [Damage(*one) for one in _new_entries(folder / LEDGER, known)[0]["damage"]]
+    """Lines of a folder's ledger that are no event; it is read where it has changed since its table was made."""
+    made_from = _read(folder / FOLDER / "runs.parquet", _RUNS, ())[1]
+    if made_from.get("ledger") == _stamp(folder / LEDGER):
+        return [Damage(*one) for one in made_from["damage"]]
+    return Ledger(folder / LEDGER).damage()
 
 
-def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: bool, columns: Sequence[str]) -> pa.Table:
+def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: bool) -> pa.Table:
     path = folder / FOLDER / f"{name}.parquet"
-    table, known = _read(path, SCHEMAS[name], columns)
+    table, known = _read(path, SCHEMAS[name])
     stamps = ((run, _stamp(f"{folder}/{run['run']}/{SOURCES[name]}")) for run in runs)
     wanted = {run["run"]: f"{run['at']} {stamp}" for run, stamp in stamps}
     wanted |= {run: KEPT for run in wanted if known.get(run) == KEPT}
     if wanted == known:
         return table
-    table, known = _read(path, SCHEMAS[name])
     changed = [run for run, signature in wanted.items() if known.get(run) != signature]
     fresh = {run: _rows_of(folder / run / SOURCES[name], name) for run in changed}
     if name == "metrics" and None in fresh.values():
@@ -342,7 +332,7 @@ def _tidy(folder: Path, name: str, runs: Sequence[Mapping[str, Any]], write: boo
     table = _replaced(table, {run: fresh.get(run) or [] for run in (*gone, *fresh)}, SCHEMAS[name])
     if write:
         _write(path, table, wanted)
-    return table.select(columns)
+    return table
 
 
 def _rows_of(file: Path, name: str) -> list[dict[str, Any]] | None:
@@ -363,44 +353,28 @@ def _well_formed(rows: object, name: str) -> list[dict[str, Any]] | None:
 
 def _facts(folder: Path, write: bool) -> list[dict[str, Any]]:
     path = folder / FOLDER / "runs.parquet"
-    table, before = _read(path, _RUNS)
+    table, made_from = _read(path, _RUNS)
     known = {row["run"]: row for row in table.to_pylist()}
-    made_from, new, anew = _new_entries(folder / LEDGER, before)
-    entries = {} if anew else {run: row["entry"] for run, row in known.items()}
-    for entry in new:
-        entries.pop(entry["run"], None)
-        entries[entry["run"]] = json.dumps({key: value for key, value in entry.items() if key not in _LONG})
-    rows, changed = [], made_from != before
-    for run, entry in entries.items():
+    entries = {run: row["entry"] for run, row in known.items()}
+    stamp = _stamp(folder / LEDGER)
+    changed = made_from.get("ledger") != stamp
+    if changed:
+        read, damage = Ledger(folder / LEDGER).read()
+        made_from = {"ledger": stamp, "damage": [[one.line, one.text, one.torn] for one in damage]}
+        entries = {}
+        for entry in latest_finished(read):
+            entries[entry["run"]] = json.dumps({key: value for key, value in entry.items() if key not in _LONG})
+    rows = []
+    for run, line in entries.items():
         signature = " ".join(_stamp(f"{folder}/{run}/{file}") for file in ("run.json", "data.json"))
         row = known.get(run, {})
         if row.get("signature") != signature:
             row = {"run": run, "signature": signature, "folder": json.dumps(_of_folder(folder / run))}
             changed = True
-        rows.append({**row, "entry": entry})
+        rows.append({**row, "entry": line})
     if write and rows and changed:
         _write(path, pa.Table.from_pylist(rows, _RUNS), made_from)
     return [json.loads(row["entry"]) | json.loads(row["folder"]) for row in rows]
-
-
-def _new_entries(ledger: Path, known: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]], bool]:
-    """How far the ledger is read now, the latest finished entries that it got since it was last read, and whether it
-    was read from its start, as one must be that was not only appended to."""
-    stamp = _stamp(ledger)
-    if known.get("ledger") == stamp:
-        return known, [], False
-    content, end = ledger.read_bytes() if ledger.is_file() else b"", int(known.get("end", 0))
-    anew = end > len(content) or known.get("digest") != _digest(content[:end])
-    end, told = (0, []) if anew else (end, known["damage"])
-    entries, damage = Ledger.parse(content[end:], content.count(b"\n", 0, end))
-    # A last line that is still being written, or was cut off, is read again.
-    told = [*(one for one in told if not one[2]), *([one.line, one.text, one.torn] for one in damage)]
-    end = content.rfind(b"\n") + 1
-    return {"ledger": stamp, "end": end, "digest": _digest(content[:end]), "damage": told}, _latest(entries), anew
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _of_folder(run: Path) -> dict[str, Any]:

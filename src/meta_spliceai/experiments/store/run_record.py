@@ -147,15 +147,6 @@ IN_TABLE = (
 FORMATS = (".csv", ".json", ".parquet")
 
 
-def differing_fields(runs: Sequence[RunDirectory]) -> pd.DataFrame:
-    """Fields of specification, data, code and machine in which the runs differ; one row a field, one column a run."""
-    columns = {}
-    for run in runs:
-        data = run.data() if (run.path / "data.json").exists() else {}
-        columns[run.name] = facts_of(run.spec().model_dump(mode="json"), data, run.record())
-    return _differing(columns)
-
-
 def diff_runs(first: RunDirectory, second: RunDirectory) -> dict[str, pd.DataFrame]:
     """What differs between two runs, in three tables.
 
@@ -171,9 +162,13 @@ def diff_runs(first: RunDirectory, second: RunDirectory) -> dict[str, pd.DataFra
     for name in [name for name in one if name in other]:
         pair = [np.nan if side[name]["estimate"] is None else side[name]["estimate"] for side in (one, other)]
         rows.append([name, *pair, pair[1] - pair[0]])
-    machines = {run.name: run.environment() if (run.path / "environment.json").exists() else {} for run in runs}
+    facts, machines = {}, {}
+    for run in runs:
+        data = run.data() if (run.path / "data.json").exists() else {}
+        facts[run.name] = facts_of(run.spec().model_dump(mode="json"), data, run.record())
+        machines[run.name] = run.environment() if (run.path / "environment.json").exists() else {}
     return {
-        "fields": differing_fields(runs),
+        "fields": _differing(facts),
         "environment": _differing({name: flat(machine) for name, machine in machines.items()}),
         "metrics": pd.DataFrame(rows, columns=["metric", first.name, second.name, "difference"]),
     }

@@ -2,7 +2,7 @@
 
 All published code makes the layers of a network in one order, that of `module_names`; files differ in what they call
 them. SpliceAI's are Keras files, CI-SpliceAI's a frozen TensorFlow graph, OpenSpliceAI's and Pangolin's PyTorch state
-dicts. Every reader gives the tensors under our names, and `with_state` compares names, shapes and values.
+dicts. Every reader gives the tensors under our names, and `load_state` compares names, shapes and values.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Arch
 from meta_spliceai.splice_engine.base_layer.tensorflow_graph import read_constants
 
 T = TypeVar("T")
+Module = TypeVar("Module", bound=nn.Module)
 
 Loader = Callable[[Sequence[int] | None, Path | None], BaseModel]
 """Members wanted (None: all), and the path of the user's own weights (None: the published ones) -> model on the CPU."""
@@ -78,8 +79,8 @@ def module_names(architecture: Architecture) -> list[str]:
     return [*names, "head.conv"]
 
 
-def with_state(network: SpliceAINetwork, state: Mapping[str, Tensor], where: str) -> SpliceAINetwork:
-    """A network filled with exactly the tensors it has.
+def load_state(network: Module, state: Mapping[str, Tensor], where: str) -> Module:
+    """The network, filled in place with exactly the tensors it has.
 
     Raises:
         IntegrityError: a tensor is missing, superfluous, of another shape, not of floating point, or not finite.
@@ -120,7 +121,7 @@ def load_keras_weights(path: Path, architecture: Architecture = KERAS) -> Splice
     """The network of a Keras file (.h5); layers of a kind are numbered as they are made.
 
     Raises:
-        IntegrityError: no readable HDF5 file, another number of layers, or what `with_state` refuses.
+        IntegrityError: no readable HDF5 file, another number of layers, or what `load_state` refuses.
     """
     layers = _keras_layers(path)
     state: dict[str, Tensor] = {}
@@ -133,7 +134,7 @@ def load_keras_weights(path: Path, architecture: Architecture = KERAS) -> Splice
         for layer, module in zip(found, modules, strict=True):
             for theirs, values in layers[layer].items():
                 state[f"{module}.{parts.get(theirs, theirs)}"] = _turned(values)
-    return with_state(SpliceAINetwork(architecture), state, str(path))
+    return load_state(SpliceAINetwork(architecture), state, str(path))
 
 
 def _turned(values: Float32[np.ndarray, "*shape"]) -> Tensor:
@@ -168,7 +169,7 @@ def load_cispliceai(path: Path) -> tuple[SpliceAINetwork, ...]:
     """The five networks of a frozen CI-SpliceAI graph, in the order of their calls."""
     constants = read_constants(path)
     return tuple(
-        with_state(SpliceAINetwork(KERAS), _member_state(constants, member, path), f"{path}: network {member}")
+        load_state(SpliceAINetwork(KERAS), _member_state(constants, member, path), f"{path}: network {member}")
         for member in range(CISPLICEAI_MEMBERS)
     )
 
@@ -237,7 +238,7 @@ def load_openspliceai(path: Path) -> SpliceAINetwork:
                 return f"residual_units.{int(stage) * per_stage + per_stage - 1}.conv"
         return {"first": "initial_conv", "first_skip": "initial_skip.conv", "head.conv": "final_conv"}[module]
 
-    return with_state(SpliceAINetwork(architecture), _renamed(state, architecture, theirs, path), str(path))
+    return load_state(SpliceAINetwork(architecture), _renamed(state, architecture, theirs, path), str(path))
 
 
 class SiteHead(nn.Module):
@@ -275,7 +276,7 @@ def load_pangolin(path: Path, tissue: str) -> SpliceAINetwork:
         return {"first": "conv1", "first_skip": "skip", "head.conv": heads[TISSUE_INDEX[tissue]]}[module]
 
     network = SpliceAINetwork(PANGOLIN, head=SiteHead(PANGOLIN.channels))
-    return with_state(network, _renamed(state, PANGOLIN, theirs, path), str(path))
+    return load_state(network, _renamed(state, PANGOLIN, theirs, path), str(path))
 
 
 def gain_and_loss(

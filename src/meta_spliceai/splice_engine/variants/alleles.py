@@ -4,6 +4,7 @@ measurements of one allele, and where an allele lies in another build, through a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,11 @@ def check_reference(table: pd.DataFrame, genome: SequenceSource) -> tuple[pd.Dat
             another build or has its alleles on the gene's strand; the message says which of the two it looks like.
     """
     reasons, coverage = compare_reference(table, genome)
+    if len(table) and (reasons == NO_CONTIG).all():
+        try:
+            genome.resolve(table["chrom"].iloc[0])
+        except InputError as error:
+            raise InputError(f"none of the table's contigs is in the genome: {error}") from error
     return table[reasons == ""].reset_index(drop=True), coverage
 
 
@@ -48,19 +54,14 @@ def compare_reference(
     table: pd.DataFrame, genome: SequenceSource, numbers: Sequence[int] | None = None
 ) -> tuple[np.ndarray, Coverage]:
     """For every row the reason why its reference allele is not the genome's (empty where it is), and the account, which
-    calls the rows by `numbers` (1, 2, 3 … without); errors as `check_reference`."""
+    calls the rows by `numbers` (1, 2, 3 … without); InputError: so many rows mismatch that the table belongs to another
+    build or has its alleles on the gene's strand."""
     coverage = Coverage(len(table))
     reasons = np.full(len(table), "", dtype=object)
     known: dict[str, str] = {}
-    complaint = ""
     for chrom in table["chrom"].unique():
-        try:
+        with suppress(InputError):
             known[chrom] = genome.resolve(chrom)
-        except InputError as error:
-            complaint = complaint or str(error)
-    if complaint and not known:
-        raise InputError(f"none of the table's contigs is in the genome: {complaint}")
-
     lost: dict[str, list[str]] = {NO_CONTIG: [], NO_SEQUENCE: [], MISMATCH: []}
     complemented = 0
     source = Path(genome.name).name  # the account stands in results, which do not say where their maker keeps files
