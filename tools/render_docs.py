@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fill what documents say from results and from the code itself.
 
-        python tools/render_docs.py --take RUNS_DIR   store what the documents need from a folder of runs, then fill
+    python tools/render_docs.py --take RUNS_DIR   store what the documents need from a folder of runs, then fill
     python tools/render_docs.py --take-pairs RUNS_DIR   compare the pairs of rows that differ in one thing, then fill
     python tools/render_docs.py                   fill the documents from stored results
     python tools/render_docs.py --check           write nothing; exit code 1 if a document is not current
