@@ -45,8 +45,9 @@ def pretrain(
     """Pre-train an encoder to predict the next base, on both strands, with chromosomes held out.
 
     The encoder is saved in the model hub's own format, and results that use it say what it was trained on. The loss is
-    in bits per base on the held-out chromosomes; 2 means no information. The last lines give the bits per base of Markov
-    models of order 5 and 8 fitted on the same sequence; an encoder that does not beat them is not called pre-trained.
+    in bits per base on the held-out chromosomes; 2 means no information. The last lines give the bits per base of
+    Markov models of order 5 and 8 fitted on the same sequence; an encoder that does not beat them is not called
+    pre-trained.
 
     [bold]Examples[/bold]
 

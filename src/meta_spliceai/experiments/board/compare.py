@@ -1,5 +1,5 @@
-"""Models evaluated anew, on the rows that all of them score: several runs, the starts of a row pooled, and a
-leaderboard with tools that are not run here."""
+"""Re-evaluate models on the rows that all of them score: several runs, pooled initialisations of a row, and a
+leaderboard with external tools."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Numbers, amounts and tables as people read them, the same in the terminal, in documents and on the site; a run's
-evidence in such tables, and in the few sentences of `runs show`."""
+"""Format numbers, amounts and tables for people, identically in the terminal, in documents and on the site; and a run's
+evidence as such tables, and as the sentences of `runs show`."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ FEW_GROUPS = 10
 
 
 def evidence_tables(evidence: Record, strata_of: Callable[[str], bool] = lambda _: True) -> list[Table]:
-    """Tables of strata, position held fixed, gain over position, stated probabilities and observed sites.
+    """Tables of strata, position held fixed, gain over position, predicted probabilities and observed sites.
 
     Args:
         strata_of: whether a scorer stands in the table of strata.
@@ -152,7 +152,7 @@ def records(evidence: Record, name: str) -> list[dict[str, Any]]:
 
 
 def strata_table(strata: Sequence[Record], strata_of: Callable[[str], bool] = lambda _: True) -> Table:
-    """AUPRC: one row a stratum of region, kind of variant and source; one column a scorer."""
+    """AUPRC with one row per stratum of region, kind of variant and source, and one column per scorer."""
     shown = [
         record
         for record in strata

@@ -1,5 +1,4 @@
-"""Rows at the place that `run` was told, within a limit of time: in which order, which may still begin, and what became
-of each."""
+"""Run rows on the chosen executor within a time limit: their order, which may still start, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -109,8 +108,8 @@ class Fate(NamedTuple):
 def order_rows(
     specs: Sequence[ExperimentSpec], workspace: Workspace, rows: Mapping[str, ExperimentSpec], device: str
 ) -> list[Expected]:
-    """The rows as they are best run on "cpu" or "cuda": those that others share caches with first, then by priority,
-    then the cheap ones; an ensemble after its members. The workspace's finished runs calibrate the planner."""
+    """The rows in the best order for "cpu" or "cuda": first those that share caches with others, then by priority, then
+    cheapest first; an ensemble after its members. The workspace's finished runs calibrate the planner."""
     planner = Planner(workspace, dict(rows))
     by_id = {spec.id: spec for spec in specs}
     planned: list[Expected] = []

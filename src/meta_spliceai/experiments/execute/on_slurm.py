@@ -1,4 +1,4 @@
-"""Tasks as Slurm jobs, through submitit, whose local and debug executors take the same way."""
+"""Tasks as Slurm jobs, through submitit, whose local and debug executors use the same code."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""One queue for all executors: rows as values that travel between processes and machines, what begins when, what runs
-say meanwhile, and an outcome for every row."""
+"""One queue for all executors: rows as values that can be sent between processes and machines, scheduling, messages
+from running rows, and an outcome for every row."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What finished runs say about the planner's estimates: what they needed, step by step and where, and by how much to
-correct the estimates.
+"""Calibration of the planner from finished runs: what they needed, by step and device, and the resulting corrections.
 
 Time is corrected step by step with a factor, memory on a card with a factor, memory of a process with a sum: there most
 of the peak is an interpreter and its libraries. Runs of the same row settle the matter; without them runs of the same

@@ -1,4 +1,4 @@
-"""What a row demands of a machine, before anybody has run it: peak memory by phase, seconds by step."""
+"""What a row demands of a machine, before it has ever been run: peak memory by phase, seconds by step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cards and what an hour of them costs as dated data: packaged, refreshed from SkyPilot's catalogue, the user's."""
+"""GPUs and their hourly prices as dated data: packaged, refreshed from SkyPilot's catalogue, or the user's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row becomes a plan: memory, hours and dollars on every card, and which one to rent."""
+"""Turns a row into a plan: memory, hours and dollars on every GPU, and which one to rent."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""How fast a machine does counted work, how many variants a row has, and seconds and bytes of what a run does beside
-training networks: base scores, trees, baselines, evaluation, tables.
+"""How fast a machine does counted work, how many variants a row has, and the time and memory of everything in a run
+other than training networks: base scores, trees, baselines, evaluation, tables.
 
 Every constant is an assumption, corrected by finished runs as all estimates are. Those about a run's steps were taken
 once from processor seconds on a two-core machine (Xeon at 2.8 GHz).

@@ -1,4 +1,4 @@
-"""The files that predictions stand in: known by their suffix, with a card beside them, in one piece or in many."""
+"""Prediction files: format by suffix, each with a card next to it, in one piece or several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finished run applied to new variants: predictions by name, a calibrated probability, and the model's card."""
+"""Apply a finished run to new variants: named predictions, a calibrated probability, and the model's card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A predictor of the package applied to new variants: a probability, its interval, and whether it is in its domain."""
+"""Apply a predictor of the package to new variants: a probability, its interval, and whether it is in-domain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions written as the output's name says: into the input's VCF, or as a table."""
+"""Write predictions in the format given by the output's name: as the annotated input VCF, or as a table."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Who is told how a run goes on: lines to say, steps with a count of what is done, facts for machines; the file of how
-far it is, and loggers beside the ledger: MLflow, or one of Lightning's others."""
+"""Callbacks that report a run's progress: messages, steps with counts, structured events; the progress file; and
+loggers besides the ledger: MLflow, or another of Lightning's."""
 
 from __future__ import annotations
 

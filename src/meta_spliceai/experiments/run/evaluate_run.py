@@ -1,4 +1,4 @@
-"""A trained model's predictions beside the baselines, evaluated on the test part."""
+"""Evaluates a trained model's predictions together with the baselines on the test part."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What a leaderboard's one number leaves out: strata, position held fixed, calibration, the labels' ceiling, observed
-sites; and the metrics of tasks that predict a place or a kind.
+"""What a leaderboard's single number leaves out: strata, position held fixed, calibration, the labels' ceiling,
+observed sites; and the metrics of tasks that predict a position or a kind of effect.
 
 Everything is computed once, in the evaluation step, on the test rows, and kept in the run as `evidence.json`; the page
 and the documents only draw it.

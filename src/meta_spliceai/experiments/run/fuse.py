@@ -1,4 +1,4 @@
-"""Base networks' Δ, position, k-mers and other tools' scores, fused by trees that learn from measured labels."""
+"""Fuses base networks' Δ, position, k-mers and other tools' scores by trees trained on measured labels."""
 
 from __future__ import annotations
 

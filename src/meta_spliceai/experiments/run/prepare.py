@@ -1,5 +1,5 @@
-"""From a row to everything a model is trained and evaluated on: variants, base scores, labels, split, windows; what a
-run is made with, and what the procedure that trains is given and gives back."""
+"""Prepares everything a row's model is trained and evaluated on: variants, base scores, labels, split, windows; and
+defines a run's context and the input and output of the training procedure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What share of the device's own rate a run's work reached: operations counted, seconds measured, limit measured.
+"""A run's utilisation, the share of the device's own rate that it reached: operations counted, seconds measured, limit
+measured.
 
 The limit is the rate of a large matrix product in the precision used, in the same process on the same device. Work in
 several parts (folds, base networks) is put together: the share is the time that the parts would take at their limits,

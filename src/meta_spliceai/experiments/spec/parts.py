@@ -1,5 +1,5 @@
-"""What the code at hand can put together, what a row still misses of it, and what of a row's data and weights is not on
-this machine. Nothing is read or downloaded to say so.
+"""Which parts this installation offers, which of them a row lacks, and which of its data and weights are not on this
+machine. Nothing is read or downloaded to find out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What becomes of runs that have ended: kept in a ledger under version control, packed into an archive, or deleted.
+"""What to do with finished runs: store them in a ledger under version control, pack them into an archive, or delete
+them.
 
 A ledger such as `results/` is laid out as a folder of runs is, so whatever reads runs reads it. Metrics, differences
 and strata of all its runs stand together in three tables (`tables/`), a thirtieth of the size of the numbers as JSON.

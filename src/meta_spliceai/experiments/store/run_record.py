@@ -1,4 +1,4 @@
-"""One run as it lies on disk: every part that can be read, and what is wrong with the others; runs as tables."""
+"""One run as stored on disk: every part that can be read, and what is wrong with the others; runs as tables."""
 
 from __future__ import annotations
 

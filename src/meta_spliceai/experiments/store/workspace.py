@@ -1,4 +1,4 @@
-"""Where runs live on disk: one folder a run, and the ledger beside them."""
+"""Where runs are stored on disk: one folder per run, and the ledger next to them."""
 
 from __future__ import annotations
 

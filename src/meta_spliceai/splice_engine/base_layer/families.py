@@ -1,4 +1,4 @@
-"""The base models by name: where their weights are from, and how others' files become our networks.
+"""The base models by name: where their weights come from, and how third-party files are converted to our networks.
 
 All published code makes the layers of a network in one order, that of `module_names`; files differ in what they call
 them. SpliceAI's are Keras files, CI-SpliceAI's a frozen TensorFlow graph, OpenSpliceAI's and Pangolin's PyTorch state

@@ -1,5 +1,5 @@
-"""Every single-base change of a stretch of sequence, scored (the dense case, where neighbours share most work), and its
-heat map: a column a base, a row a change, colour for what is won or lost."""
+"""Scores every single-base change in a stretch of sequence (the dense case, where neighbours share most work), and
+draws its heat map: one column per base, one row per change, coloured by gain or loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variants become evidence: probabilities of reference and alternative around each variant.
+"""Scores variants: probabilities of reference and alternative around each variant.
 
 The windows are those of SpliceAI's own command (1.3.1): the reference window holds `pos` ± (distance + flank); the
 alternative is the same with the allele put in, and with bases drawn in from the right where it is shorter. With an

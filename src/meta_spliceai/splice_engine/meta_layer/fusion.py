@@ -1,4 +1,4 @@
-"""The meta layer as it was meant: base networks' Δ, position and k-mers, fused by trees trained on measured labels.
+"""Fusion: base networks' Δ, position and k-mers combined by trees trained on measured labels.
 
 Two tree models see the same features. One learns the class (Splice-altering or not), the other the measured effect
 itself, which has something to say about every measured variant, those of neither class as well. A logistic regression

@@ -1,4 +1,4 @@
-"""What the fusion sees of a variant: base networks' Δ at the exon's own sites and around, position, and k-mers."""
+"""The fusion's features of a variant: base networks' Δ at the exon's own sites and nearby, position, and k-mers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Next-base pre-training of HyenaDNA, so that an encoder exists where no hub is reachable, on the sequence at hand:
-stretches of known bases, some of them held out by chromosome."""
+"""Next-base pre-training of HyenaDNA, for use where no model hub is reachable, on locally available sequence: stretches
+of known bases, some of them held out by chromosome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictors that travel with the package: base networks' Δ and position, weighed by a regression and by trees."""
+"""Predictors included in the package: base networks' Δ and position, combined by a regression and by trees."""
 
 from __future__ import annotations
 

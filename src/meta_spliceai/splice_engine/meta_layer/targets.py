@@ -1,4 +1,4 @@
-"""What a model is taught: label rules, each one function of the variant table and the base scores."""
+"""Training targets: label rules, each a function of the variant table and the base scores."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The loop that trains a predictor, what of it is trained in which epoch and how fast, and going on where it
-stopped."""
+"""The training loop of a predictor: which parameters are trained in which epoch, their learning rates, and resuming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of a predictor: a plain loop with early stopping, a checkpoint an epoch, and resume."""
+"""Training of a predictor: a plain loop with early stopping, a checkpoint per epoch, and resume."""
 
 from __future__ import annotations
 

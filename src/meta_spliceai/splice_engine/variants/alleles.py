@@ -1,5 +1,5 @@
-"""Does the reference allele stand in the genome (rows where it does not are refused, counted and named), which rows are
-measurements of one allele, and where an allele lies in another build, through a UCSC chain file."""
+"""Checks reference alleles against the genome (mismatching rows are refused, counted and listed), merges rows that
+measure the same allele, and lifts alleles over to another build with a UCSC chain file."""
 
 from __future__ import annotations
 

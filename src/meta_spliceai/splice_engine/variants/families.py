@@ -1,5 +1,5 @@
-"""Genes that must stay together in a split: those that share an exon, neighbours, paralogs, and those whose windows the
-others know."""
+"""Gene families, which must stay together in a split: genes that share an exon, neighbours, paralogs, and genes with
+shared window sequence."""
 
 from __future__ import annotations
 

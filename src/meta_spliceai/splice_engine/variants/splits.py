@@ -1,5 +1,5 @@
-"""Which rows train, which stop the training, which are tested: always whole groups, always as data with a hash, and
-kept in a Parquet file that says so."""
+"""Splits: which rows train, validate (for early stopping) and test; always whole groups, always as data with a hash,
+stored in a Parquet file that records it."""
 
 from __future__ import annotations
 

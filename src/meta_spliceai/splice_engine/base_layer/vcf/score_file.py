@@ -1,4 +1,4 @@
-"""A file of variants in, the same file with scores out.
+"""Reads a file of variants and writes the same file with scores.
 
 Records are taken in blocks. Within a block the alleles of all records are scored together, ordered by gene and place so
 that neighbours share work, and the records are written in the order in which they came.

@@ -1,4 +1,4 @@
-"""`score`, whole: open the input, score it, put the output in place, and account for every allele."""
+"""All of `score`: open the input, score it, put the output in place, and account for every allele."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Are probabilities what they say: reliability, Brier score, calibration error; and calibration on validation rows.
+"""Are predicted probabilities calibrated: reliability, Brier score, calibration error; and calibration on validation
+rows.
 
 A calibration is fitted on the validation part only. Fitted on the test part it would report the test part's own noise
 as calibration; fitted on the training part, it would see probabilities that the model could already bend to its rows.

@@ -1,4 +1,4 @@
-"""Which numbers a scorer is evaluated by, and how they are computed on many resamples at once.
+"""The metrics used to evaluate a scorer, and their computation on many resamples at once.
 
 A resample changes how often a row counts, never the order of the scores. So each scorer is sorted once, and every
 resample needs one cumulative sum of the rows' multiplicities. The binary metrics change only where a positive stands:

@@ -1,5 +1,5 @@
-"""What is evaluated (scorers, the frame of their scores on the test variants, the two sides of a binary question), and
-what comes out: tidy numbers with intervals, paired differences, coverage, and a verdict in words."""
+"""The inputs of an evaluation (scorers, the frame of their scores on the test variants, the positives and negatives),
+and its results: tidy metrics with intervals, paired differences, coverage, and a verdict in words."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The same evaluation within parts of the test (by region, kind of variant, source, distance to the site), and how much
-a scorer tells that position does not: AUROC with position held fixed, and the gain over position.
+"""The evaluation within strata of the test (by region, kind of variant, source, distance to the site), and what a
+scorer adds to position: within-stratum AUROC with position held fixed, and the gain over position.
 
 The latter two follow seqleak (0.4.1), with one difference. seqleak averages over genomes, each of which holds thousands
 of items; a gene or exon here holds a handful, mostly of one class, so that its own AUROC is undefined. Variants of
