@@ -278,7 +278,7 @@ def finish(
     annotation: GeneAnnotation | None,
     options: Mapping[str, str],
 ) -> Loaded:
-    """The last steps of every loader: the schema, one row an allele, every reference allele compared."""
+    """The last steps of every loader: the schema, one row per allele, every reference allele compared."""
     table, merging = merge_alleles(as_variant_table(frame, source.dataset.name), source.dataset.name)
     table, checked = check_reference(table, genome)
     if not isinstance(genome, IndexedFasta | MemoryGenome) and NO_SEQUENCE in checked.left_out:

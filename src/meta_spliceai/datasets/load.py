@@ -413,7 +413,7 @@ def _load(opened: _Opened, folder: Path, about: dict[str, Any], dataset: DataSet
 
 
 def _genes_frame(annotation: GeneAnnotation) -> pd.DataFrame:
-    """One row a gene; exons as lists of starts and ends."""
+    """One row per gene; exons as lists of starts and ends."""
     rows = []
     for gene in annotation.genes:
         starts, ends = ([exon[side] for exon in gene.exons] for side in (0, 1))

@@ -207,7 +207,7 @@ def _evaluated(
     """The board with external scores.
 
     Args:
-        frame: one row a test variant, with the columns of `scorers`.
+        frame: one row per test variant, with the columns of `scorers`.
         where: the data set and its build, for messages.
         settings: of the evaluation: reference, n_boot, seed, negatives.
         genes: looked up only where strata need them.

@@ -20,7 +20,7 @@ class Table:
 
     Attributes:
         columns: headings.
-        rows: one text a column.
+        rows: one text per column.
         left: columns from the left that hold words, not numbers.
         kinds: of each row, where rows are scorers: "baseline", "base", "learned" or "labels".
         title: what stands above it.
@@ -214,7 +214,7 @@ def _resting_on_few(peaks: Sequence[Record]) -> str:
 
 
 def _crossed(found: Sequence[Record], key: str, title: str, heading: Callable[[object], str]) -> Table:
-    """A row a scorer, a column a value of `key`."""
+    """A row per scorer, a column per value of `key`."""
     values, mine = crossed(found, key)
     rows = [[scorer, *(estimate(cells.get(value)) for value in values)] for scorer, cells in mine.items()]
     return Table(("scorer", *map(heading, values)), rows, title=title)

@@ -88,8 +88,8 @@ class Rental:
 
 
 def choose_offer(plans: Sequence[RowPlan], cloud: str, gpu: str | None = None) -> Offer:
-    """The card on which all rows together cost least, or the one named; RunError: a row that cannot run, or no card
-    that has a price and on which every row fits."""
+    """The GPU on which all rows together cost least, or the one named; RunError: a row that cannot run, or no GPU that
+    has a price and fits every row."""
     by_card: dict[str, Offer] = {}
     for plan in plans:
         if plan.state == "cannot run":

@@ -422,8 +422,8 @@ class _Queue:
 
 
 def note_lost_run(workspace: Workspace, name: str, reason: str) -> str:
-    """Give a run whose process is gone the state and the reason that it could not write itself; the reason that stands
-    in the run's record now."""
+    """Record the state and reason of a run whose process is gone and could not do so itself; returns the recorded
+    reason."""
     run = workspace.run(name)
     record = run.record()
     if record.get("state") != "running":

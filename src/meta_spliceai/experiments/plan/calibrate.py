@@ -41,7 +41,7 @@ class Kind(NamedTuple):
 
     @classmethod
     def of(cls, spec: ExperimentSpec, device: str) -> Kind:
-        """What a row's measurements on a device are alike in."""
+        """The key by which a row's measurements on a device are comparable."""
         fields = spec.identity()
         fields["training"].pop("seed")
         tuned = ", fine-tuned" if spec.encoder.settings.get("freeze_encoder") is False else ""
@@ -52,7 +52,7 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """A finished run beside its estimate.
+    """A finished run with its estimate.
 
     Attributes:
         kind: what it is a measurement of.

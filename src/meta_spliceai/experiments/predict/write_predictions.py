@@ -41,7 +41,7 @@ CACHED = 100_000
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a file of variants is predicted with, beside the model.
+    """The inputs of a file's prediction, besides the model.
 
     Attributes:
         genome, annotation, device: as `NewVariants`.

@@ -46,7 +46,7 @@ PROBE_SIZE = {"cpu": 1536, "cuda": 4096}
 
 
 def utilisation(operations: float, seconds: float, product: Product, device: str) -> dict[str, Any]:
-    """One piece of work as it stands in a run's record.
+    """One piece of work as stored in a run's record.
 
     Args:
         operations: floating-point operations, counted, that took so many `seconds`.
@@ -74,7 +74,7 @@ def _work(gflop: float, seconds: float, precision: str, limit: float | None) -> 
 
 
 def not_counted(why: str) -> dict[str, Any]:
-    """Work of which nothing was counted, and why: no zero, for there was some."""
+    """Work that was not counted, and why; not zero, as there was some."""
     return {**dict.fromkeys(_work(0, 1, "", None)), "why": why}
 
 

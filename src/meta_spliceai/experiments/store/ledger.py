@@ -2,7 +2,7 @@
 tables, from which leaderboards, pages and documents are made.
 
 Each folder of runs has four tables in `tables/`: `metrics`, `differences` (scorer minus reference, paired) and
-`strata`, one row a run, scorer and metric; and `runs`, what a leaderboard says of each finished run. They are brought
+`strata`, one row per run, scorer and metric; and `runs`, what a leaderboard says of each finished run. They are brought
 up to date when they are asked for: only runs whose files have changed are read again. In a ledger such as `results/`,
 whose runs are kept without these rows, the three tidy tables are the only place where they stand.
 """

@@ -173,8 +173,8 @@ def saturate(
     kinds: Sequence[str] = KINDS[:1],
     progress: Progress | None = None,
 ) -> int:
-    """Score every change (of `kinds`) of a stretch and write a table in the format of OUT's suffix, a row a change,
-    whole or not at all; `progress` is told of (sites done, sites in all). Returns the rows written. Memory is bounded.
+    """Score every change (of `kinds`) of a stretch and write a table in the format of OUT's suffix, a row per change,
+    atomically; `progress` is told of (sites done, sites in all). Returns the rows written. Memory is bounded.
 
     Raises:
         InputError: a stretch without any known base.

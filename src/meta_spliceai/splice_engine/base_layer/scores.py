@@ -43,9 +43,9 @@ NEITHER, ACCEPTOR, DONOR = range(3)
 class BaseScores:
     """Probabilities within ±distance of each variant, rows in the order of the table that was scored.
 
-    Positions are reference positions in transcript orientation; index `distance` is `pos`. The alternative is laid on
-    the reference's positions as SpliceAI does it, on the plus strand: deleted positions, which are those directly
-    behind `pos`, are 0; inserted positions are folded into `pos` by their maximum.
+    Positions are reference positions in transcript orientation; index `distance` is `pos`. The alternative is aligned
+    to the reference's positions as in SpliceAI, on the plus strand: deleted positions, which directly follow `pos`, are
+    0; inserted positions are folded into `pos` by their maximum.
 
     Attributes:
         distance: positions to either side of `pos`.

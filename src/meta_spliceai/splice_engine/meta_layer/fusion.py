@@ -79,7 +79,7 @@ class Fusion:
         return Scores(probability, np.full(len(x), np.nan) if second is None else second)
 
     def save(self, folder: Path) -> None:
-        """Write the trees as arrays (`fusion.npz`) and the card as JSON (`fusion.json`), each whole or not at all."""
+        """Write the trees as arrays (`fusion.npz`) and the card as JSON (`fusion.json`), each atomically."""
         arrays: dict[str, np.ndarray] = {"weights": self.weights}
         for name, part in (("altering", self.altering), ("effect", self.effect), ("calibration", self.calibration)):
             if part is not None:

@@ -31,7 +31,7 @@ def fusion_features(
     annotation: GeneAnnotation | None = None,
     trunk: TrunkData | None = None,
 ) -> pd.DataFrame:
-    """One row of features a variant; NaN where one is not known (a site out of reach), which the trees take as such.
+    """One row of features a variant; NaN where one is unknown (a site out of reach), which the trees handle as missing.
 
     Args:
         table: variant table.

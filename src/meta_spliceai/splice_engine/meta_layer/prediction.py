@@ -102,7 +102,7 @@ class TrunkData(FeatureData):
     """Hidden channels of all variants of a table.
 
     Attributes:
-        store: a row a variant: places of the reference, then of alternative minus reference; the last channel of the
+        store: a row per variant: places of the reference, then of alternative minus reference; the last channel of the
             reference is 1 where a place is known and 0 where it is not (all other channels are 0 there too).
         ref_slot, alt_slot: both the variant's row in the store.
         network: name, number of networks and licence of the base model, in words.

@@ -198,8 +198,8 @@ class PretrainingReport:
     """What pre-training did.
 
     Attributes:
-        curves: one row a look at the held-out sequence: step, train_bits, held_out_bits (cross entropy in bits a base;
-            2 is knowing nothing), tokens_per_second, learning_rate.
+        curves: one row per check on the held-out sequence: step, train_bits, held_out_bits (cross entropy in bits per
+            base; 2 means no information), tokens_per_second, learning_rate.
         held_out_bits, markov_bits: of the finished encoder on `LAST_LOOK` times as much sequence, and of Markov models
             (by order) counted on the training sequence.
         resumed_from: step this process went on from; None if it started from the beginning.

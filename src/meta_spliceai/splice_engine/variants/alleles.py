@@ -97,7 +97,7 @@ def compare_reference(
 
 
 def allele_keys(table: pd.DataFrame) -> pd.Series:
-    """One text an allele: contig without "chr", position, alleles with the bases they share at either end cut off.
+    """One text per allele: contig without "chr", position, alleles with the bases they share at either end cut off.
 
     Cutting makes "CTG>CTA at 5" and "G>A at 7" equal. Insertions and deletions in repeats are not shifted: that needs
     the genome, and readers of such sources get them as the source aligned them.

@@ -144,8 +144,8 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of one length, one row a variant, in the order of the table they were cut for: codes (A 0, C 1, G 2, T 3,
-    N 4) in transcript orientation, the base at `pos` at index length // 2."""
+    """Windows of one length, one row per variant, in the table's order: codes (A 0, C 1, G 2, T 3, N 4) in transcript
+    orientation, the base at `pos` at index length // 2."""
 
     ref: UInt8[np.ndarray, "variants length"]
     alt: UInt8[np.ndarray, "variants length"]

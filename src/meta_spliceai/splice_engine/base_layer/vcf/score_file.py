@@ -46,7 +46,7 @@ class Settings:
 
     Attributes:
         distance: positions to either side of a variant.
-        mask: leave out gains of annotated sites and losses of others.
+        mask: ignore gains of annotated sites and losses of others.
         strict: only what SpliceAI's own command scores, and no reasons in INFO.
         replace: overwrite INFO entries under the same key that the input already has.
         precision: of the products behind the scores (see `score_variants`).

@@ -94,7 +94,7 @@ def reliability(probability: Rows, y: Rows, bins: int = 10) -> pd.DataFrame:
     Rows of equal probability stay together, so there may be fewer bins than asked for.
 
     Returns:
-        A row a bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of positives),
+        A row per bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of positives),
         `low`, `high` (95 % Wilson interval of the share, rows taken as independent).
     """
     known = _known(probability, y)

@@ -104,7 +104,7 @@ def evaluate_localisation(
         predicted: for each scorer the position it gives each variant, in the same coordinates.
 
     Returns:
-        A row a scorer and tolerance: scorer, tolerance, estimate, low, high, n (evaluated), n_without_gold,
+        A row per scorer and tolerance: scorer, tolerance, estimate, low, high, n (evaluated), n_without_gold,
         n_without_prediction, reason.
     """
     known = np.array([len(positions) > 0 for positions in gold], dtype=bool)
