@@ -5,7 +5,7 @@
 Data: the labelled variants of the open sources (data set splicevardb-open) in 101 bases of the genome. Chromosomes 2,
 3, 4, 5 and 7 are the test, all others are trained on. Every model is trained from several starts; after each epoch the
 training loss, the AUROC on the training rows and AUROC and AUPRC on the test rows are taken. The loss to beat is the
-entropy of the class shares: a network that stays there has learned nothing but how frequent the classes are.
+entropy of the class frequencies: a network that stays there has learned nothing but how frequent the classes are.
 
 `plain` is a residual CNN of 25 lines in bare PyTorch: what anybody would write first. The others are the package's own,
 trained by its own `fit` with the settings of the rows (32 channels and batches of 128 as in the rows on open sources).
@@ -169,7 +169,7 @@ def table(report: dict[str, Any]) -> str:
     machine = report["machine"]
     text = [
         f"{report['train_rows']:,} variants trained on, {report['test_rows']:,} tested (prevalence "
-        f"{report['prevalence']:.3f}); entropy of the class shares {report['entropy']:.3f}. Mean of "
+        f"{report['prevalence']:.3f}); entropy of the class frequencies {report['entropy']:.3f}. Mean of "
         f"{report['starts']} starts. PyTorch {machine['torch']}, {machine['processor']}.",
         "",
         "| model | epoch | training loss | training AUROC | test AUROC | test AUPRC |",

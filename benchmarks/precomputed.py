@@ -139,16 +139,15 @@ def blocks_of(path: Path) -> list[bytes]:
 
 def as_markdown(measured: dict[str, Any]) -> str:
     """A table of the rates, and what bounds them."""
-    lines = ["| bases between variants, on average | look-ups a second | records a second, all of `score` |"]
+    lines = ["| bases between variants, on average | look-ups per second | records per second, all of `score` |"]
     lines += ["| ---: | ---: | ---: |"]
     for spacing, rates in measured["entries_per_second_by_mean_spacing"].items():
         lines += [f"| {int(spacing):,} | {rates['look_up']:,} | {rates['whole']:,} |"]
     note = f"; {measured['note']}" if measured["note"] else ""
     lines += [
         "",
-        f"Processor time of one core ({measured['machine']}{note}). {measured['unpack']:,} blocks a second are "
-        "unpacked and compared with their checksums: where every variant needs a block of its own, no more can be "
-        "looked up.",
+        f"Processor time of one core ({measured['machine']}{note}). {measured['unpack']:,} blocks per second are "
+        "unpacked and checked against their checksums; this limits the rate when every variant needs its own block.",
     ]
     return "\n".join(lines) + "\n"
 

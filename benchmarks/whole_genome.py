@@ -128,7 +128,7 @@ def measure(records: int, base: str) -> dict[str, Any]:
 def rendered(kept: dict[str, Any]) -> str:
     """The measurement as a table."""
     each = (kept["core_seconds"] - kept["core_seconds_to_begin"]) / kept["records"]
-    lines = ["| on | pieces | core-hours | time | of it beginning and cutting |", "|---|---:|---:|---:|---:|"]
+    lines = ["| on | pieces | core-hours | time | of which start-up and cutting |", "|---|---:|---:|---:|---:|"]
     for cores in CORES:
         overhead = cores * (kept["core_seconds_to_begin"] + 2 * VARIANTS * kept["core_seconds_a_record_to_cut"])
         spent = VARIANTS * each + overhead
@@ -151,9 +151,9 @@ def rendered(kept: dict[str, Any]) -> str:
             f"{kept['alleles_scored']:,} lie in genes (genes cover {kept['share_of_genome_in_genes']:.0%} of the "
             f"genome), which took {kept['core_seconds']:.0f} processor seconds on one thread with {kept['base']}'s "
             f"networks at D = 50, "
-            f"{kept['core_seconds_to_begin']:.0f} of them to begin ({kept['machine']['processor']}, a machine shared "
-            f"with other work); reading a record to cut the file takes "
-            f"{1e6 * kept['core_seconds_a_record_to_cut']:.1f} µs. Every machine's cores are taken for as fast as "
+            f"{kept['core_seconds_to_begin']:.0f} of them for start-up ({kept['machine']['processor']}, a machine "
+            f"shared with other work); reading a record to cut the file takes "
+            f"{1e6 * kept['core_seconds_a_record_to_cut']:.1f} µs. All cores are assumed to be as fast as "
             f"these. The H200 is {gpu.assumed}.",
         ]
     )

@@ -40,7 +40,7 @@ def _board(workspace: Workspace, board: Board, age: dict[str, int]) -> str:
     ]
     if board.ceiling:
         ceiling = [str(board.ceiling.get(name, UNKNOWN)) for name in COLUMNS]
-        rows.append(("one replicate for the other", *ceiling, DASH, DASH))
+        rows.append(("one replicate predicting the other", *ceiling, DASH, DASH))
     table = Table(("scorer", *COLUMNS.values(), f"AUPRC minus {rival}'s", "time"), rows, 1)
     parts = [f"### Held out: {board.split}", f"{evaluated_on(board)}.", as_markdown(table)]
     learned = [line for line in lines if line.kind == "learned"]

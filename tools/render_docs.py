@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Fill what documents say from results and from the code itself.
 
-    python tools/render_docs.py --take RUNS_DIR   keep what the documents need of a folder of runs, then fill
+    python tools/render_docs.py --take RUNS_DIR   store what the documents need from a folder of runs, then fill
     python tools/render_docs.py --take-pairs RUNS_DIR   compare the pairs of rows that differ in one thing, then fill
-    python tools/render_docs.py                   fill the documents from what was kept
-    python tools/render_docs.py --check           write nothing; exit code 1 where a document is not current
+    python tools/render_docs.py                   fill the documents from stored results
+    python tools/render_docs.py --check           write nothing; exit code 1 if a document is not current
 
-A document holds blocks `<!-- rendered:NAME -->` … `<!-- /rendered -->`; what stands between the marks is written by
-this command and by nobody else. Kept results lie in docs/results/*.json and in the ledger results/, the picture in
-docs/images/. docs/reference/cli.md is rendered whole from the command line's own help, docs/reference/python.md from
-docstrings.
+A document holds blocks `<!-- rendered:NAME -->` … `<!-- /rendered -->`; only this command writes the text between the
+marks. Stored results are in docs/results/*.json and in the ledger results/, the picture in docs/images/.
+docs/reference/cli.md is rendered whole from the command line's own help, docs/reference/python.md from docstrings.
 """
 
 from __future__ import annotations
@@ -170,7 +169,7 @@ def test_size(kept: dict[str, Any]) -> str:
     board = kept["board"]
     text = (
         f"Evaluated on {board['rows']:,} test variants at {board['groups']} mutated positions, {board['positives']:,} "
-        f"of them Splice-altering; among Splice-altering and Normal together their share (prevalence) is "
+        f"of them Splice-altering; their share among Splice-altering and Normal variants (prevalence) is "
         f"{board['prevalence']:.3f}."
     )
     notes = [note for note in board["notes"] if note]
@@ -214,8 +213,8 @@ def machine(kept: dict[str, Any]) -> str:
         steps = run["seconds_by_step"]
         seconds = run["seconds"], steps.get("base scores", 0), steps.get("training", 0)
         rows.append((row, *(f"{one:.0f}" for one in seconds), memory(run["peak_memory_bytes"])))
-    table = as_markdown(Table(("run", "seconds", "of these base scores", "training", "peak memory"), rows))
-    return f"{text}\n\n{table}\n\nThe second run finds the base scores of the first in the cache."
+    table = as_markdown(Table(("run", "seconds", "of which base scores", "training", "peak memory"), rows))
+    return f"{text}\n\n{table}\n\nThe second run reuses the cached base scores of the first."
 
 
 def question(kept: dict[str, Any]) -> str:
@@ -233,7 +232,7 @@ def duration(kept: dict[str, Any]) -> str:
     text += f" ({environment['cpu']})"
     if kept.get("install_seconds") is not None:
         text += f", after {kept['install_seconds'] / 60:.1f} minutes of installing"
-    text += ". A second one finds what the first left and shows it at once."
+    text += ". Run again, it shows the stored results at once."
     if kept.get("test_seconds") is not None:
         text += f" `make test` takes {kept['test_seconds'] / 60:.0f} minutes there, once it is installed."
     return text
@@ -277,7 +276,7 @@ def losses(root: Path) -> str:
         encoder = kept["model"]["config"]["encoder"]
         explained = f"{number(100 * (1 - lowest / entropy), 1)} %"
         rows.append((record.parent.name, encoder, f"{epochs:.0f}", number(lowest), number(entropy), explained))
-    columns = ("run", "encoder", "epochs", "lowest training loss", "class shares alone", "loss explained")
+    columns = ("run", "encoder", "epochs", "lowest training loss", "class frequencies alone", "loss explained")
     return as_markdown(Table(columns, rows, 2))
 
 
@@ -450,7 +449,7 @@ def python_reference() -> str:
         "# From Python",
         "",
         "Rendered by `python tools/render_docs.py` from signatures and docstrings. `load_predictor`, `score_vcf` and "
-        "`score_variants` are names of `meta_spliceai` itself; everything is typed.",
+        "`score_variants` are exported by `meta_spliceai` itself; everything is typed.",
         "",
     ]
     offered = (meta_spliceai.load_predictor, LoadedPredictor.predict, meta_spliceai.score_vcf, Settings, Options,

@@ -195,7 +195,7 @@ def tasks_table(root: Path) -> str:
                     )
                 for rate in found.get("hit_rates", ()):
                     within = "at the base" if rate["tolerance"] == 0 else f"within {rate['tolerance']} nt"
-                    model = _named(one) if rate["scorer"] == one.row else f"base network, beside {_named(one)}"
+                    model = _named(one) if rate["scorer"] == one.row else f"base network, same test as {_named(one)}"
                     rows.append((model, task, labels, f"hit rate {within}", str(rate["n"]), estimate(rate)))
         effect = one.value(one.learned, "pearson_effect") if one.spec.target == "magnitude" else None
         if effect is not None:
@@ -239,7 +239,7 @@ def take_plans(root: Path) -> None:
 
 def planned_table(root: Path) -> str:
     """What the planner foresees of each kept run from the other runs alone, beside what it took."""
-    columns = ("row", "scale", "time: planned", "took", "memory: planned", "took", "time rests on", "cores kept busy")
+    columns = ("row", "scale", "time: planned", "took", "memory: planned", "took", "time based on", "cores kept busy")
     kept = json.loads((root / PLANS).read_text(encoding="utf-8"))["runs"]
     workspace, rows = Workspace(root / LEDGER), []
     for one in on_the_wishlist(read_results(root)):
@@ -276,13 +276,11 @@ def rows_in_words(root: Path) -> str:
         offer = offers.get(row.id)
         price = "" if offer is None or offer["dollars"] is None else f" and ${in_short(offer['dollars'])}"
         cost = (
-            "no card that the planner knows holds it"
+            "fits on no GPU known to the planner"
             if offer is None
             else f"at full scale {duration(offer['hours'] * 3600)}{price} on one {offer['gpu']} ({offer['time_basis']})"
         )
-        lines.append(
-            f"- **{row.title}** ({row.wish.column.lower()}: {row.wish.what}): {came_out}. By the planner: {cost}."
-        )
+        lines.append(f"- **{row.title}** ({row.wish.column.lower()}: {row.wish.what}): {came_out}. Planner: {cost}.")
     return "\n".join(lines)
 
 
@@ -291,7 +289,7 @@ def _outcome(one: Result) -> str:
     value, base = one.value(one.learned, "auprc"), one.best("base")
     tested = f"{one.entry['test']['rows']:,} tested variants"
     if value is None or base is None:
-        return f"its task's metrics on {tested} stand under *Which task can be learned?*"
+        return f"for its task's metrics on {tested}, see *Which task can be learned?*"
     said = f"AUPRC {estimate(value)} on {tested} at {one.spec.scale} scale, the base network alone {_alone(base)}; "
     if value["high"] < base["estimate"]:
         return said + "a GPU is not worth it on these data, as even the interval's upper end is below the base network"

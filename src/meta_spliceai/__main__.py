@@ -1,4 +1,4 @@
-"""`python -m meta_spliceai`: the command line, where the package is on the path and not installed."""
+"""`python -m meta_spliceai`: the command line, for a package that is on the path but not installed."""
 
 from meta_spliceai.cli import main
 

@@ -1,4 +1,4 @@
-"""What colours mean, in every picture of the package."""
+"""The colours used in all figures of the package, and what they mean."""
 
 from __future__ import annotations
 

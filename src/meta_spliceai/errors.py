@@ -78,7 +78,7 @@ class InputError(MetaSpliceAIError):
 
 
 class MissingResourceError(MetaSpliceAIError):
-    """Weights, data or a download that were asked for cannot be had; the message names the ways out."""
+    """Requested weights, data or a download are not available; the message names the alternatives."""
 
 
 def install_extra(extra: str) -> str:
@@ -101,7 +101,7 @@ class MissingExtraError(MetaSpliceAIError):
 
 
 class MissingPackageError(MetaSpliceAIError):
-    """A package of the usual installation is not on this machine, and what was asked for cannot be done without it.
+    """A package of the standard installation is missing, and the request needs it.
 
     Training and evaluation do without these packages, so that they run on a machine that has PyTorch and little else.
     """
@@ -119,7 +119,7 @@ class LeakageError(MetaSpliceAIError):
 
 
 class RunError(MetaSpliceAIError):
-    """A run could not start, go on or finish."""
+    """A run could not start, continue or finish."""
 
 
 def unknown_value(what: str, value: object, choices: Iterable[object], where: str = "") -> InputError:

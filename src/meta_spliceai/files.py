@@ -1,4 +1,4 @@
-"""Files on disk: whole or not at all, and known by their content."""
+"""Files on disk: written atomically, and identified by their content."""
 
 from __future__ import annotations
 

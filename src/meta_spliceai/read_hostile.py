@@ -1,4 +1,4 @@
-"""Files that anybody may have made: read within bounds, and whatever is wrong with one is one error that names it.
+"""Reads untrusted files within bounds; anything wrong with one becomes a single error that names it.
 
 Only what Python brings is imported: bundles are read before other packages are there.
 """

@@ -86,14 +86,14 @@ def test_observed_sites_in_a_line_and_in_tables() -> None:
         "an observed site 0.900, kind of effect, macro F1 0.625 [0.500, 0.700]"
     )
     words = in_words(evidence)
-    assert "(4 variants; 2 observed sites lie farther away" in words
+    assert "(4 variants; 2 observed sites lie beyond the range" in words
     assert "| scorer | peak precision | gain detection | false gain rate |" in words
     assert "| net | 0.900 | 0.900 |" in words
     assert "| no effect | 0 | 1,204 |" in words
     assert evidence_tables({}) == []
     assert "rests on" not in words  # early records do not say in how many groups
     few = [{**record, "of": 7.0, "groups": 3 if record["metric"] == "gain_detection" else 10} for record in PEAKS]
-    assert "Gain detection rests on 7 cases in 3 groups: so few say little" in in_words({"peaks": few})
+    assert "Gain detection rests on 7 cases in 3 groups: too few to generalise" in in_words({"peaks": few})
 
 
 @pytest.mark.parametrize(

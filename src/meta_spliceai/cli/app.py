@@ -22,20 +22,20 @@ EXIT_INTERRUPTED = 130
 HELP = """
 Train, evaluate and use predictors of splice-altering variants.
 
-A base network (SpliceAI's family) scores each variant; a small learned model
-reads the sequence around it and corrects the score; baselines stand
-above every learned model on the leaderboard.
+A base network (SpliceAI or a relative) scores each variant; a small learned
+model reads the sequence around it and corrects the score; the leaderboard
+lists baselines above the learned models.
 
 [bold]Start here[/bold]
 
   meta-spliceai quickstart       real data, two models, one page
   meta-spliceai wishlist         every experiment: wished, runnable, completed
   meta-spliceai run ID           run one of them
-  meta-spliceai leaderboard      what came out, baselines first
-  meta-spliceai report           the same and more, as one page
+  meta-spliceai leaderboard      results, baselines first
+  meta-spliceai report           the same and more, as a site of pages
 
 Every error is one line that says what to do, with exit code 2. Ctrl-C keeps
-what is done: `meta-spliceai run ID --resume`.
+finished work; continue with `meta-spliceai run ID --resume`.
 """
 
 
@@ -112,7 +112,7 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass

@@ -1,4 +1,4 @@
-"""`meta-spliceai bundle`: what rows need, in one file for a machine with no network."""
+"""`meta-spliceai bundle`: packs everything rows need into one file for an offline machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meta_spliceai.cli.console import print_json
 from meta_spliceai.cli.options import MOST_ROWS, AsJson, Reads, Writes, size_in_bytes
 from meta_spliceai.errors import InputError
 
-group = typer.Typer(help="One file with all that rows need, for a machine with no network.", no_args_is_help=True)
+group = typer.Typer(help="One file with everything rows need, for an offline machine.", no_args_is_help=True)
 
 
 @group.command()
@@ -20,34 +20,32 @@ def make(
     every: Annotated[bool, typer.Option("--all", help="Every row that can be run here.")] = False,
     without: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="With --all: not this row, nor ensembles of it; may be repeated."),
+        typer.Option(metavar="ID", help="With --all: leave out this row and ensembles with it; may be repeated."),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--output", help="The file."), Writes()] = Path("bundle.zip"),
     limit: Annotated[
-        int | None, typer.Option(min=1, max=MOST_ROWS, metavar="N", help="N variants a row, drawn with its seed.")
+        int | None, typer.Option(min=1, max=MOST_ROWS, metavar="N", help="N variants per row, sampled with its seed.")
     ] = None,
-    max_size: Annotated[str, typer.Option(metavar="SIZE", help="A larger file is refused.")] = "64MB",
-    scores: Annotated[
-        bool, typer.Option("--scores/--no-scores", help="Pack the base scores that the cache holds.")
-    ] = True,
+    max_size: Annotated[str, typer.Option(metavar="SIZE", help="Refuse to write a larger file.")] = "64MB",
+    scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Pack the cached base scores.")] = True,
     score_digits: Annotated[
         int | None, typer.Option(min=1, max=15, metavar="N", help="Decimals of base scores, 3 to 7 (default: exact).")
     ] = None,
     wheels: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Pack the wheels in it that the machine needs."), Reads()
+        Path | None, typer.Option(metavar="DIR", help="Pack the needed wheels from this folder."), Reads()
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pack what rows need: variants, the bases around them, base scores, weights, the rows themselves.
+    """Pack what rows need: variants, the sequence around them, base scores, weights, the rows themselves.
 
-    Everything in the file is plain data with a checksum; nothing in it is run.
-    A run from a bundle has the same address as the same run from the sources.
-    Rounded to N decimals, base scores take a small part of the space, and a
-    run that uses them says so; without them they are computed there. A file
-    of more than --max-size is an error that names its largest parts. With
-    --all, a row whose data or encoder's weights are not here stays behind, and
-    is told; a row that is named is packed without its encoder's weights, for a
-    machine that has them.
+    Everything in the file is plain data with a checksum; nothing in it is
+    executed. A run from a bundle has the same address as the same run from the
+    sources. Base scores rounded to N decimals take much less space, and a run
+    that uses them says so; if left out, they are computed there. A file larger
+    than --max-size is an error that names its largest parts. With --all, a row
+    whose data or encoder's weights are missing is left out and listed; a row
+    that you name is packed without its encoder's weights, for a machine that
+    has them.
 
     [bold]Examples[/bold]
 
@@ -97,7 +95,7 @@ def show(
     file: Annotated[Path, typer.Argument(help="A bundle."), Reads(what="bundle")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a bundle holds, without unpacking it.
+    """Show what a bundle holds, without unpacking it.
 
     [bold]Examples[/bold]
 

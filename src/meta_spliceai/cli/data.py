@@ -1,5 +1,4 @@
-"""`meta-spliceai data` and `audit`: data sets by name, whether their files are what they should be, and what the parts
-of a split share."""
+"""`meta-spliceai data` and `audit`: named data sets, checks of their files, and what the parts of a split share."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ def show(
     load: Annotated[bool, typer.Option(help="Read the data for coverage and class counts.")] = True,
 ) -> None:
     """Show source, licence, citation, checksums and label rule of a data set; its coverage and class counts; and the
-    numbers its label rule is argued from.
+    numbers that support its label rule.
 
     [bold]Examples[/bold]
 
@@ -96,12 +95,12 @@ def get(
     everything: Annotated[bool, typer.Option("--all", help="Every data set (not the genomes).")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be downloaded; download nothing.")] = False,
 ) -> None:
-    """Bring files to this machine, checked, and print where they are.
+    """Fetch files to this machine, verify them, and print where they are.
 
-    A file is taken from a mirror or the cache where it is there, and downloaded from its source where not: the
-    authors' own file at a pinned commit, or UCSC's genome. A download that breaks off is gone on with by the same
-    command. splicevardb-open is put together from the four open sources. A genome takes about 1 GB to download and as
-    much to keep; its chromosomes' lengths and its genes' splice sites are checked.
+    A file is taken from a mirror or the cache if available, otherwise downloaded from its source: the authors' own
+    file at a pinned commit, or UCSC's genome. The same command resumes an interrupted download. splicevardb-open is
+    built from the four open sources. A genome takes about 1 GB to download and as much to store; its chromosomes'
+    lengths and its genes' splice sites are checked.
 
     [bold]Examples[/bold]
 

@@ -1,5 +1,4 @@
-"""`meta-spliceai leaderboard`, `report` and `serve`: what came out, in the terminal, as a site of files, or on this
-machine while runs go on."""
+"""`meta-spliceai leaderboard`, `report` and `serve`: results in the terminal, as a static site, or as a live site."""
 
 from __future__ import annotations
 
@@ -27,11 +26,9 @@ if TYPE_CHECKING:
 
 def leaderboard(
     data: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Only tests held out like this: the name, or the start of it.")
-    ] = None,
+    split: Annotated[str | None, typer.Option(help="Only this kind of split: its name, or the start of it.")] = None,
     pool: Annotated[
-        bool, typer.Option("--pool-starts", help="One line for runs of a row that differ in training.start alone.")
+        bool, typer.Option("--pool-starts", help="One line for runs of a row that differ only in training.start.")
     ] = False,
     scores: Annotated[
         list[str] | None,
@@ -47,14 +44,13 @@ def leaderboard(
 ) -> None:
     """Compare finished runs: baselines first, learned models below.
 
-    Brackets hold the 95 % interval of a bootstrap over groups. A model that
-    does not beat the baselines is said not to. Where the
-    measurement was repeated, the last line is what one replicate says of the
-    other.
+    Brackets hold 95 % bootstrap intervals over groups. The verdicts say which
+    models do not beat the baselines. If the measurement was repeated, the last
+    line shows how well one replicate predicts the other.
 
-    With --scores (as often as you like) a tool that is not run here gets a line
-    of its own; all lines are then evaluated anew on the variants that it scores.
-    With --data and no run on that data set, such tools are compared alone.
+    --scores (may be repeated) adds a line for a tool that is not run here; all
+    models are then re-evaluated on the variants that it scores. With --data
+    and no run on that data set, only such tools are compared.
 
     [bold]Examples[/bold]
 
@@ -137,9 +133,9 @@ METRIC_WIDTH = 24
 
 
 def print_board(board: Board, console: PlainConsole) -> None:
-    """One leaderboard as a table in the terminal, with what must be known to read it.
+    """Print one leaderboard as a table in the terminal, with its notes.
 
-    As many metrics as the terminal is wide, and the best of very many models; all are in `--json` and on the page.
+    Shows as many metrics as fit the terminal and, of very many models, the best; all are in `--json` and on the page.
     """
     from meta_spliceai.experiments.board.leaderboard import SHOWN, board_table, coverage_in_words, evaluated_on
 
@@ -178,7 +174,7 @@ def print_board(board: Board, console: PlainConsole) -> None:
         console.print(inner)
 
 
-Plan = Annotated[bool, typer.Option("--plan/--no-plan", help="Ask the planner what the rows that are left cost.")]
+Plan = Annotated[bool, typer.Option("--plan/--no-plan", help="Ask the planner what the remaining rows cost.")]
 
 
 def report(
@@ -197,13 +193,13 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     plan: Plan = True,
 ) -> None:
-    """Write the site: a folder of pages, to open without a network or a server.
+    """Write the site: a folder of pages that open without a network or server.
 
-    What is left and what it costs, a leaderboard for each data set and split, a
-    page a run (curves, precision-recall and ROC with intervals, calibration,
-    strata, observed splice sites, saturation map, spec, environment), and any
-    two runs side by side. Pages whose runs have not changed are left as they
-    are. With --figure, the leaderboard and the map as a picture.
+    It shows what is left and its cost, a leaderboard for each data set and
+    split, a page per run (curves, precision-recall and ROC with intervals,
+    calibration, strata, observed splice sites, saturation map, spec,
+    environment), and any two runs side by side. Pages whose runs have not
+    changed are not rewritten. --figure draws the leaderboard and the map.
 
     [bold]Examples[/bold]
 
@@ -238,10 +234,10 @@ def serve(
     plan: Plan = True,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Show the site of `report` on this machine, and keep it current.
+    """Serve the site of `report` on this machine, and keep it current.
 
-    Pages reload by themselves when a run begins, ends or changes; runs that
-    are being worked on show how far they are. It listens on 127.0.0.1 only,
+    Pages reload by themselves when a run begins, ends or changes; runs in
+    progress show how far they are. It listens on 127.0.0.1 only,
     keeps its pages in a temporary folder, and answers at most 32 connections
     at a time. Ctrl-C ends it.
 

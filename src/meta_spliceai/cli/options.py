@@ -1,8 +1,8 @@
-"""Options that several commands take, the bounds of their numbers, and what is refused before a command runs: no path
-that it writes is one that it reads, or writes otherwise.
+"""Options shared by several commands, the limits of their numbers, and checks made before a command runs: it must not
+write to a path that it also reads, or that another option writes.
 
 Each option that names a file or folder says in its annotation what the command does with it: `Reads` or `Writes`. A
-test walks all commands, so that an option without a role cannot be added.
+test checks all commands, so that an option without a role cannot be added.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from meta_spliceai.files import Place, cache_dir, place_of
 
 STREAM = "-"
 OWN_ROWS = Path("wishlist")
-"""Rows and prices of the user's own, which commands read without being told."""
+"""The user's own rows and prices, which commands read by default."""
 LEDGER_FILES = ("ledger.jsonl", "ledger.lock")
 
 
@@ -76,7 +76,7 @@ ANNOTATION = Reads(what="annotation (a table or a GTF)", names=("grch37", "grch3
 WEIGHTS = Reads(what="weights", behind=":")
 SCORES = Reads((".tbi", ".csi"), behind="=")
 GENOME_VARIABLES = ("META_SPLICEAI_GENOME_GRCH37", "META_SPLICEAI_GENOME_GRCH38")
-"""Genomes that commands read without being told; only some do, so that they need not be there."""
+"""Genomes that some commands read by default; they need not exist."""
 
 LARGEST_SEED = 2**32 - 1
 """What NumPy, scikit-learn and PyTorch all take."""
@@ -88,20 +88,20 @@ DEVICES = ("auto", "cpu", "cuda")
 
 RunsDir = Annotated[
     Path | None,
-    typer.Option("--runs-dir", metavar="DIR", help="Folder of runs (META_SPLICEAI_RUNS, else ./runs)."),
+    typer.Option("--runs-dir", metavar="DIR", help="Folder of runs (default: META_SPLICEAI_RUNS, else ./runs)."),
     Reads(runs=True),
 ]
 Ledgers = Annotated[
     list[Path] | None,
-    typer.Option("--ledger", metavar="FOLDER", help="Further finished runs, such as results (read only)."),
+    typer.Option("--ledger", metavar="FOLDER", help="Another folder of finished runs, such as results (read-only)."),
     Reads(runs=True),
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the row; may be given several times."),
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the row; may be repeated."),
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="The seed of everything (default: the row's).")
+    int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed for all randomness (default: the row's).")
 ]
 Limit = Annotated[
     int | None,
@@ -110,7 +110,7 @@ Limit = Annotated[
 Prices = Annotated[
     Path | None,
     typer.Option(
-        "--prices", metavar="FILE", help="Your cards and prices, laid over the known ones (./wishlist/gpus.yaml)."
+        "--prices", metavar="FILE", help="Your GPUs and prices, which override the known ones (./wishlist/gpus.yaml)."
     ),
     Reads(what="table of prices"),
 ]
@@ -139,7 +139,7 @@ Base = Annotated[
     WEIGHTS,
 ]
 Distance = Annotated[
-    int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases to either side of a variant, 1 to 4999.")
+    int, typer.Option("-D", "--distance", min=1, max=4999, help="Bases on either side of a variant, 1 to 4999.")
 ]
 
 Regions = Annotated[
@@ -147,21 +147,22 @@ Regions = Annotated[
     typer.Option(
         "--regions",
         metavar="WHERE",
-        help="Only records whose POS lies in chr1:1000-2000, a contig, or a BED file; may be repeated.",
+        help="Only records with POS in a region (chr1:1000-2000), a contig, or a BED file; may be repeated.",
     ),
     Reads(),
 ]
 Shard = Annotated[
     str | None,
-    typer.Option("--shard", metavar="N/M", help="Only the Nth of M pieces, of equal work; `merge` joins them."),
+    typer.Option("--shard", metavar="N/M", help="Only the Nth of M pieces of equal work; `merge` joins them."),
 ]
 
 PlaceOfPieces = Annotated[
     str | None,
-    typer.Option("--executor", help="Make pieces on ray (a cluster) or slurm, and put them together."),
+    typer.Option("--executor", help="Compute pieces on ray (a cluster) or slurm, and merge them."),
 ]
 Pieces = Annotated[
-    int | None, typer.Option("--pieces", min=1, max=1_000_000, metavar="M", help="How many, with --executor.")
+    int | None,
+    typer.Option("--pieces", min=1, max=1_000_000, metavar="M", help="With --executor: the number of pieces."),
 ]
 RayAddress = Annotated[
     str | None, typer.Option("--ray-address", help="A Ray cluster (default: one is started on this machine).")
@@ -185,13 +186,13 @@ Kernel = Annotated[
     typer.Option(
         "--kernel",
         callback=_ask_for_kernel,
-        help="Base networks on a CPU: compiled, pytorch, or auto: the faster one, measured once (default).",
+        help="For base networks on a CPU: compiled, pytorch, or auto (default: the faster one, timed once).",
     ),
 ]
 
 
 def require_device(device: str) -> None:
-    """Refuse a device that is none, before the libraries that would say so are loaded.
+    """Refuse an unknown device before the heavy libraries are loaded.
 
     Raises:
         InputError: not one of `DEVICES`.
@@ -229,7 +230,7 @@ def size_in_bytes(text: str) -> int:
 
 
 class GuardedCommand(TyperCommand):
-    """A command that is refused before it does anything if it would write over what it reads, or a number is none."""
+    """A command that is refused before it does anything if it would overwrite its input, or a number is not finite."""
 
     def invoke(self, ctx: Any) -> Any:
         options = {str(one.name): max(one.opts, key=len) for one in self.params}

@@ -1,4 +1,4 @@
-"""`meta-spliceai plan`: what rows need and cost before anybody runs them."""
+"""`meta-spliceai plan`: estimates what rows need and cost before they are run."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ def plan(
         list[str] | None, typer.Argument(metavar="[ID]...", help="Rows of `meta-spliceai wishlist` (default: all).")
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this card, or cpu for the processor at hand.")
+        str | None, typer.Option(metavar="NAME", help="Only this GPU, or cpu for this machine's processor.")
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(min=0, max=MOST_DOLLARS, metavar="DOLLARS", help="Spend no more; say what does not fit."),
+        typer.Option(
+            min=0, max=MOST_DOLLARS, metavar="DOLLARS", help="Spending limit; rows that do not fit are listed."
+        ),
     ] = None,
     deadline: Annotated[
         float | None,
-        typer.Option(min=0, max=1_000_000, metavar="HOURS", help="Take no longer, one row after the other."),
+        typer.Option(min=0, max=1_000_000, metavar="HOURS", help="Time limit, running one row after the other."),
     ] = None,
     as_json: AsJson = False,
     prices: Prices = None,
     assignments: Assignments = None,
     check: Annotated[
-        bool, typer.Option("--check", "--scatter", help="Show how far off the plans of finished runs were, and end.")
+        bool, typer.Option("--check", "--scatter", help="Show how far off the plans of finished runs were, and exit.")
     ] = False,
     refresh: Annotated[
         bool, typer.Option("--refresh-prices", help="First fetch prices from SkyPilot's catalogue.")
@@ -42,12 +44,12 @@ def plan(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """Plan rows: peak memory, hours, dollars, and the cheapest card each fits.
+    """Plan rows: peak memory, hours, dollars, and the cheapest suitable GPU.
 
-    Memory is a dry trace of the row's own model, forward, backward and
-    optimiser, on tensors without content; time is counted work over the
-    card's speed. "estimate" rests on data sheets and stated assumptions,
-    "calibrated" on finished runs, "measured" is the row's own run.
+    Memory comes from a dry trace of the row's own model (forward, backward and
+    optimiser) on tensors without content; time is counted work divided by the
+    GPU's speed. "estimate" is based on data sheets and stated assumptions,
+    "calibrated" on finished runs, "measured" on the row's own run.
 
     [bold]Examples[/bold]
 

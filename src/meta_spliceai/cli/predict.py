@@ -1,4 +1,4 @@
-"""`meta-spliceai predict`: a predictor of the package, or a finished run, applied to new variants."""
+"""`meta-spliceai predict`: applies a predictor of the package, or a finished run, to new variants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ def predict(
     ],
     out: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="OUT", help="By suffix: .vcf, .vcf.gz, .tsv, .csv or .parquet."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            help="Output; the suffix sets the format: .vcf, .vcf.gz, .tsv, .csv or .parquet.",
+        ),
         Writes((".card.json", ".partial", ".partial.json", ".partial.lock", ".pieces")),
     ],
     model: Annotated[
@@ -42,8 +47,8 @@ def predict(
             "-R",
             "--reference",
             metavar="FASTA",
-            help="Genome of that build: a FASTA file, whole or of regions (chr1:1000-2000), 'regions', or 'auto': "
-            "META_SPLICEAI_GENOME_GRCH38 (or 37), then `data get grch38`.",
+            help="Genome of that build: a FASTA file, whole or of regions (chr1:1000-2000), 'regions', or 'auto' "
+            "(META_SPLICEAI_GENOME_GRCH38 or 37, then that of `data get grch38`).",
         ),
         FASTA,
     ] = "auto",
@@ -54,12 +59,12 @@ def predict(
         typer.Option(
             "--scores",
             metavar="NAME=FILE[:WHICH]",
-            help="For a fusion that reads another tool's scores: its file for these variants.",
+            help="For a fusion that uses another tool's scores: the tool's file for these variants.",
         ),
         SCORES,
     ] = None,
     kernel: options.Kernel = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same output.")] = False,
     regions: options.Regions = None,
     shard: options.Shard = None,
     executor: options.PlaceOfPieces = None,
@@ -69,15 +74,14 @@ def predict(
 ) -> None:
     """Predict whether new variants alter splicing.
 
-    Four predictors travel with the package: fusion-cispliceai, which runs
-    CI-SpliceAI's networks (the extra `cispliceai`) and is used without --model,
-    fusion-spliceai (SpliceAI's, the extra `quickstart`), and the same two with
-    Pangolin's networks beside them, which are downloaded once: fusion-open and
-    fusion. A VCF is annotated in place: INFO
-    MSAI=ALLELE|SYMBOL|P|LOW|HIGH|DOMAIN|TYPE|POS. A table has one line an
-    allele, in the input's order: the probability, or the reason why there is
-    none. A finished run writes tables only. Beside OUT, OUT.card.json says what
-    the model is: training data, split, metrics, licences.
+    The package includes four predictors: fusion-cispliceai (the default), which
+    runs CI-SpliceAI's networks (the extra `cispliceai`), fusion-spliceai
+    (SpliceAI's, the extra `quickstart`), and the same two with Pangolin's
+    networks added, which are downloaded once: fusion-open and fusion. VCF
+    output gains the INFO entry MSAI=ALLELE|SYMBOL|P|LOW|HIGH|DOMAIN|TYPE|POS.
+    A table has one line per allele, in the input's order: the probability, or
+    the reason why there is none. A finished run writes tables only.
+    OUT.card.json describes the model: training data, split, metrics, licences.
 
     [bold]Examples[/bold]
 

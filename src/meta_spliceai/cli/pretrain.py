@@ -35,18 +35,19 @@ def pretrain(
     learning_rate: Annotated[float, typer.Option(min=0, max=1000, help="Highest learning rate.")] = 6e-4,
     check_every: Annotated[int, typer.Option(min=1, max=LARGEST_SEED, help="Steps between checkpoints.")] = 200,
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time: for long sequences.")
+        bool, typer.Option("--gradient-checkpointing", help="For long sequences: less memory, a third more time.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of weights, sequences and dropout.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the folder's last checkpoint.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace what the folder holds and start over.")] = False,
 ) -> None:
     """Pre-train an encoder to predict the next base, on both strands, with chromosomes held out.
 
-    The folder gets the model hub's own format, and results that use it say what it saw. Bits a base on the held-out
-    chromosomes: 2 is knowing nothing. The last lines say how many Markov models of order 5 and 8 need, counted on the
-    same training sequence; an encoder that is not better than they are is not called pre-trained.
+    The encoder is saved in the model hub's own format, and results that use it say what it was trained on. The loss is
+    in bits per base on the held-out chromosomes; 2 means no information. The last lines give the bits per base of
+    Markov models of order 5 and 8 fitted on the same sequence; an encoder that does not beat them is not called
+    pre-trained.
 
     [bold]Examples[/bold]
 

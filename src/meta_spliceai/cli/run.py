@@ -1,5 +1,4 @@
-"""`meta-spliceai run`, `quickstart` and `launch`: rows of the catalogue become finished runs, here or on a machine that
-is rented for them."""
+"""`meta-spliceai run`, `quickstart` and `launch`: run rows of the catalogue, here or on a rented machine."""
 
 from __future__ import annotations
 
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
     from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 
 EXIT_ROWS_LEFT = 3
-"""Nothing failed, and the time limit left rows for the next time."""
+"""Nothing failed, but the time limit left rows for the next call."""
 
 PRICE_VARIABLE = "META_SPLICEAI_PRICE_PER_HOUR"
-"""Dollars an hour of this machine; `launch` sets it on the machines that it rents."""
+"""Dollars per hour for this machine; `launch` sets it on the machines that it rents."""
 
 DEFAULT_VOLUME = "meta-spliceai"
 QUICKSTART_ROWS = ("wt1-validated-delta", "wt1-simple-cnn")
@@ -36,10 +35,10 @@ def run(
         list[str] | None, typer.Argument(metavar="[ID...]", help="Rows of `meta-spliceai wishlist`.")
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Every row that can be run, in the best order; goes on where it stopped.")
+        bool, typer.Option("--all", help="Every row that can be run, in the best order; continues where it stopped.")
     ] = False,
     time_limit: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Stop cleanly after 9m, 1h30m …; exit code 3 if rows are left.")
+        str | None, typer.Option(metavar="TIME", help="Stop cleanly after 9m, 1h30m …; exit code 3 if rows remain.")
     ] = None,
     bundle: Annotated[
         Path | None,
@@ -51,16 +50,12 @@ def run(
     kernel: options.Kernel = None,
     limit: options.Limit = None,
     seed: options.Seed = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Throw an unfinished run away and start over.")] = False,
-    scale: Annotated[
-        str, typer.Option(help="full, or laptop: sizes with which a row ends in minutes on two cores.")
-    ] = "full",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard an unfinished run and start over.")] = False,
+    scale: Annotated[str, typer.Option(help="full, or laptop: smaller, to finish in minutes on two cores.")] = "full",
     smoke: Annotated[
         bool,
-        typer.Option(
-            "--smoke", help="The row in miniature, to see that it runs; what --set names stays. Never a result."
-        ),
+        typer.Option("--smoke", help="Run the row in miniature to test it; --set still applies. Never a result."),
     ] = False,
     executor: Annotated[str, typer.Option(help="local (this machine), ray (a cluster) or slurm.")] = "local",
     jobs: Annotated[
@@ -69,12 +64,12 @@ def run(
             min=1,
             max=1024,
             metavar="N",
-            help="Rows at a time, each in a process of its own (local); with fewer rows than that, folds.",
+            help="Rows run at a time, each in its own process (local); with fewer rows than N, also folds.",
         ),
     ] = 1,
     ray_address: options.RayAddress = None,
     gpus_per_run: Annotated[
-        float | None, typer.Option(min=0, max=64, help="Share of a GPU for each run (ray), such as 0.25.")
+        float | None, typer.Option(min=0, max=64, help="Fraction of a GPU for each run (ray), such as 0.25.")
     ] = None,
     slurm: options.SlurmSettings = None,
     track: Annotated[
@@ -86,21 +81,21 @@ def run(
     progress: Annotated[str, typer.Option(help="auto (bars in a terminal), lines, json or quiet.")] = "auto",
     price_per_hour: Annotated[
         float | None,
-        typer.Option(min=0, max=MOST_DOLLARS, envvar=PRICE_VARIABLE, help="Dollars an hour of this machine."),
+        typer.Option(min=0, max=MOST_DOLLARS, envvar=PRICE_VARIABLE, help="Dollars per hour for this machine."),
     ] = None,
     runs_dir: options.RunsDir = None,
 ) -> None:
     """Run rows of the catalogue: here, on a Ray cluster or on Slurm.
 
-    A run lives in a folder named by the content of its specification, data,
-    code and seed: a finished row run again says so and shows its result, an
-    interrupted one goes on with --resume from its last epoch. Several rows
-    run one after the other or, with --jobs, at the same time; one that fails
-    does not stop the others.
+    A run's folder is named by a hash of its specification, data, code and
+    seed: running a finished row again shows its result, and --resume continues
+    an interrupted one from its last epoch. Several rows run one after the
+    other or, with --jobs, in parallel; one that fails does not stop the
+    others.
 
-    With --all and --time-limit the rows are put in order by the planner. A row
-    that should not end in time is not begun, one that runs at the end of the
-    time is interrupted, and the same command later goes on.
+    With --all or --time-limit, the planner orders the rows. A row that is not
+    expected to finish in time is not started, one still running at the limit
+    is interrupted, and the same command continues later.
 
     [bold]Examples[/bold]
 
@@ -212,17 +207,17 @@ def _tell(ends: Sequence[Fate]) -> None:
 def quickstart(
     mutants: Annotated[
         int | None,
-        typer.Option(min=200, max=MOST_ROWS, metavar="N", help="Use N of the measured mutants, drawn with the seed."),
+        typer.Option(min=200, max=MOST_ROWS, metavar="N", help="Use N of the measured mutants, sampled with the seed."),
     ] = None,
     device: options.Device = "auto",
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The seed of everything.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed for all randomness.")] = 0,
     runs_dir: options.RunsDir = None,
 ) -> None:
-    """Train and evaluate two models on measured mutants; ends with a page.
+    """Train and evaluate two models on measured mutants, and write a page.
 
     SpliceAI scores mutants of WT1 exon 5, ValidatedDelta and SimpleCNN learn
-    from part of the exon's positions, and all are evaluated on positions that no
-    model saw, beside baselines. A second run finds what the first one left
+    from part of the exon's positions, and all are evaluated, with baselines, on
+    positions that no model saw. A second run reuses what the first one computed
     and says so.
 
     [bold]Examples[/bold]
@@ -264,18 +259,18 @@ def quickstart(
 
 def launch(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Rows of `meta-spliceai wishlist`.")],
-    cloud: Annotated[str, typer.Option(help="Whose machine: runpod, aws, gcp, azure, lambda …")] = "runpod",
+    cloud: Annotated[str, typer.Option(help="Cloud provider: runpod, aws, gcp, azure, lambda …")] = "runpod",
     spot: Annotated[
-        bool, typer.Option("--spot", help="A cheaper machine that may be taken away; the job goes on on another.")
+        bool, typer.Option("--spot", help="A cheaper machine that may be preempted; the job then continues on another.")
     ] = False,
-    gpu: Annotated[str | None, typer.Option(help="This card (default: where the rows cost least).")] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU to rent (default: where the rows cost least).")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the job, the offer and the cost; needs no account.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Submit without asking.")] = False,
     assignments: options.Assignments = None,
     seed: options.Seed = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="The rows in miniature, to see that the way works.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Run the rows in miniature, to test the setup.")] = False,
     volume: Annotated[
         str | None, typer.Option(help=f"SkyPilot volume for runs and caches (default: {DEFAULT_VOLUME}).")
     ] = None,
@@ -292,13 +287,13 @@ def launch(
     ),
     runs_dir: options.RunsDir = None,
 ) -> None:
-    """Run rows on a rented machine, as a managed job of SkyPilot's.
+    """Run rows on a rented machine, as a SkyPilot managed job.
 
-    The planner chooses the card on which the rows cost least. The job installs
+    The planner chooses the GPU on which the rows cost least. The job installs
     this package's wheel and calls `meta-spliceai run ID... --resume`; runs,
-    caches and data lie on a volume or in a bucket, so that a machine that is
-    taken away costs at most an epoch. It costs money: what, is shown and
-    asked first. --dry-run only shows it.
+    caches and data are on a volume or in a bucket, so that preemption loses at
+    most an epoch. This costs money: the cost is shown and you are asked to
+    confirm. --dry-run only shows it.
 
     [bold]Examples[/bold]
 

@@ -1,4 +1,4 @@
-"""`meta-spliceai runs`: what has been run, one by one and side by side."""
+"""`meta-spliceai runs`: lists, shows and compares runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from meta_spliceai.errors import InputError, IntegrityError, RunError, unknown_v
 RECORDED = ("smoke", "seed", "seconds", "device", "started", "finished")
 """What `runs list` says of a run beside its state."""
 
-group = typer.Typer(help="What has been run: list, show, compare, diff, prune, export.", no_args_is_help=True)
+group = typer.Typer(help="Past runs: list, show, compare, diff, prune, export.", no_args_is_help=True)
 
 
 @group.command("list")
@@ -28,7 +28,7 @@ def list_runs(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """List the runs with their state and, where there is one, the reason.
+    """List the runs with their state and, if any, the reason for it.
 
     [bold]Examples[/bold]
 
@@ -75,10 +75,10 @@ def show(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """Show one run: its state, what its numbers rest on (networks, leaks, position), metrics and verdicts.
+    """Show one run: its state, the basis of its numbers (networks, leaks, position), metrics and verdicts.
 
-    Of training and base scoring it says how many operations were counted, in which time, and what share of the device's
-    own rate in matrix products that is.
+    For training and base scoring, it gives the operations counted, the time, and the utilisation: the share of the
+    device's own rate in matrix products.
 
     [bold]Examples[/bold]
 
@@ -128,7 +128,7 @@ def compare(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """Evaluate several runs on the test rows they share, paired with the first one.
+    """Evaluate several runs on their shared test rows, each paired with the first one.
 
     [bold]Examples[/bold]
 
@@ -176,7 +176,7 @@ def diff(
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
 ) -> None:
-    """Show in what two runs differ: specification, data, code, machine, versions, and the metrics of their models.
+    """Show how two runs differ: specification, data, code, machine, versions, and the metrics of their models.
 
     The metrics are each run's own; `runs compare` evaluates both on the same rows.
 
@@ -209,14 +209,14 @@ def diff(
 
 @group.command()
 def prune(
-    really: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
+    really: Annotated[bool, typer.Option("--yes", help="Delete; without it, only list what would be deleted.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Delete smoke, failed, interrupted, damaged and stale runs; the ledger keeps their lines.
 
-    Without --yes it only says what would go, and what stays. A run that a
-    process works on is never deleted. What an interrupted or failed run has
-    computed goes too: to keep it, run its row again with --resume first.
+    Without --yes, it only lists what would be deleted and kept. A run in
+    progress is never deleted. Partial results of interrupted or failed runs
+    are deleted too: to keep them, run the row again with --resume first.
 
     [bold]Examples[/bold]
 
@@ -269,16 +269,18 @@ def export(
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A ledger of finished runs without what is heavy, such as results."),
+        typer.Option(metavar="DIR", help="A ledger of finished runs without large files, such as results."),
         Writes(folder="ledger.*"),
     ] = None,
-    weights: Annotated[bool, typer.Option("--weights", help="With --into: models too, of at most 20 MB each.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="With --into: also models, of at most 20 MB each.")
+    ] = False,
     predictions: Annotated[
         bool, typer.Option("--predictions", help="With --into: every variant's scores and part, for `runs compare`.")
     ] = False,
     labels: Annotated[
         bool,
-        typer.Option("--labels/--no-labels", help="With --predictions: the data set's own columns beside the scores."),
+        typer.Option("--labels/--no-labels", help="With --predictions: include the data set's own columns."),
     ] = True,
     runs_dir: RunsDir = None,
     ledgers: Ledgers = None,
@@ -286,7 +288,7 @@ def export(
     """Pack one finished run into an archive, or write several as a table: specifications, costs, metrics.
 
     With --into, finished runs (all, or those named) are copied into a ledger
-    that is small enough for version control: metrics and evidence.
+    small enough for version control: metrics and evidence.
 
     [bold]Examples[/bold]
 

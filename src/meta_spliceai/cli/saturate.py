@@ -19,12 +19,14 @@ def saturate(
     ],
     annotation: Annotation,
     reference: Reference = None,
-    region: Annotated[str | None, typer.Option(metavar="CHR:START-END", help="1-based, both ends included.")] = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="CHR:START-END", help="A region, 1-based, both ends included.")
+    ] = None,
     exon: Annotated[
-        str | None, typer.Option(metavar="GENE:NUMBER", help="Exons count from 1 along the transcript.")
+        str | None, typer.Option(metavar="GENE:NUMBER", help="An exon; exons count from 1 along the transcript.")
     ] = None,
     gene: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A whole gene; with --region: which gene there.")
+        str | None, typer.Option(metavar="NAME", help="A whole gene; with --region, the gene to use there.")
     ] = None,
     around: Annotated[int, typer.Option(min=0, max=1_000_000, help="With --exon: bases added on either side.")] = 50,
     indels: Annotated[bool, typer.Option("--indels", help="Also 1-base deletions and insertions.")] = False,
@@ -39,10 +41,10 @@ def saturate(
 ) -> None:
     """Score every single-base change of a region, an exon or a gene.
 
-    The table has a row for each change: chrom, pos, ref, alt (as in a VCF),
+    The table has one row per change: chrom, pos, ref, alt (as in a VCF),
     kind, site and base (which base becomes what), strand, gene, the scores and
-    positions under SpliceAI's names (DS_AG … DP_DL) and delta, the signed
-    change of largest size, which the heat map shows.
+    positions under SpliceAI's names (DS_AG … DP_DL) and delta, the largest
+    change with its sign, which the heat map shows.
 
     [bold]Examples[/bold]
 

@@ -1,4 +1,4 @@
-"""`meta-spliceai score`: a file of variants in, the same file with splice scores out; `merge` puts pieces together."""
+"""`meta-spliceai score`: adds splice scores to a file of variants; `merge` joins pieces."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ def score(
     base: options.Base = "spliceai",
     distance: options.Distance = 50,
     mask: Annotated[
-        bool, typer.Option("--mask", help="Leave out gains of annotated sites and losses of others (SpliceAI's -M 1).")
+        bool, typer.Option("--mask", help="Ignore gains of annotated sites and losses of others (SpliceAI's -M 1).")
     ] = False,
     device: options.Device = "auto",
     precision: Annotated[
-        str, typer.Option("--precision", help="fp32, or bf16: for GPUs, checked against fp32 (a Δ within 0.001).")
+        str, typer.Option("--precision", help="fp32, or bf16 for GPUs, checked against fp32 (Δ within 0.001).")
     ] = "fp32",
     threads: options.Threads = None,
     stats: Annotated[
         Path | None, typer.Option("--stats", metavar="FILE", help="Write counts and reasons as JSON."), Writes()
     ] = None,
     kernel: options.Kernel = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run to the same output.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same output.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Score only what SpliceAI's own command scores; write no reasons.")
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Overwrite entries under the same INFO key that the input has.")
+        bool, typer.Option("--replace", help="Overwrite the input's entries under the same INFO key.")
     ] = False,
     precomputed: Annotated[
         list[Path] | None,
         typer.Option(
             "--precomputed",
             metavar="TABLE",
-            help="Take scores from a bgzipped VCF of published ones, and compute only the rest; may be repeated.",
+            help="Use published scores from a bgzipped VCF, and compute only the rest; may be repeated.",
         ),
         Reads((".tbi",), what="table of scores"),
     ] = None,
@@ -74,12 +74,12 @@ def score(
 ) -> None:
     """Score the variants of a VCF or BCF with SpliceAI or one of its relatives.
 
-    Each record comes out as it went in, in the same order, with one INFO entry
-    more: SpliceAI=ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_DL.
-    An allele without a score has its reason under SpliceAI_unscored. An OUT that
-    ends in .tsv, .csv or .parquet is a table instead, a row an entry. OUT appears
-    when it is whole; until then OUT.partial holds the finished blocks, and
-    --resume goes on behind them.
+    Records are written unchanged and in the same order, with one added INFO
+    entry: SpliceAI=ALLELE|SYMBOL|DS_AG|DS_AL|DS_DG|DS_DL|DP_AG|DP_AL|DP_DG|DP_DL.
+    For an allele without a score, SpliceAI_unscored gives the reason. If OUT
+    ends in .tsv, .csv or .parquet, it is a table with one row per entry. OUT
+    appears once it is complete; until then OUT.partial holds the finished
+    blocks, and --resume continues after them.
 
     [bold]Examples[/bold]
 
@@ -176,7 +176,7 @@ def announced_model(base: str, device: str) -> BaseModel:
 
 
 def conclude(account: dict[str, Any]) -> None:
-    """Say in a few lines what was scored and what not."""
+    """Print in a few lines what was scored and what was not."""
     left_out = sum(account["unscored"].values())
     resumed, scored, seconds = account["resumed_from_record"], account["alleles_scored"], account["seconds"]
     # what an interrupted run took is not known, so that a resumed one has no rate
@@ -203,7 +203,7 @@ PLACE = ("executor", "ray_address", "pieces", "slurm")
 
 
 def run_by_executor(context: typer.Context, source: str | Path, out: str | Path) -> bool:
-    """Where the command that is running was given --executor: make its pieces there and put them together; True if so.
+    """If the running command was given --executor, compute its pieces there and merge them; True if so.
 
     Raises:
         InputError: --executor without --pieces, or with what only one process can do.
@@ -241,19 +241,19 @@ def run_by_executor(context: typer.Context, source: str | Path, out: str | Path)
 def merge(
     out: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="As the pieces, by suffix; of VCFs also a .bcf."),
+        typer.Argument(metavar="OUT", help="Same suffix as the pieces; for VCFs also .bcf."),
         Writes((".card.json",)),
     ],
     pieces: Annotated[
         list[Path], typer.Argument(metavar="PIECES...", help="Every piece, in any order."), Reads(what="piece")
     ],
 ) -> None:
-    """Put the pieces of `score --shard` or `predict --shard` together.
+    """Merge the pieces of `score --shard` or `predict --shard`.
 
     The result is what one run without --shard would have written, byte for
-    byte. Each piece says in its header (of a table: in its card) which shard of
-    what input it is; one that is missing, doubled or of another run is an error
-    that names it, and so is one that has lost records.
+    byte. Each piece says in its header (for a table: in its card) which shard
+    of which input it is. A piece that is missing, given twice, from another run
+    or has lost records is an error that names it.
 
     [bold]Examples[/bold]
 

@@ -1,4 +1,4 @@
-"""`meta-spliceai wishlist`: every experiment somebody wished for, how far it is, and how rows come and go."""
+"""`meta-spliceai wishlist`: lists the experiments on the wishlist and their state; adds, imports and renders rows."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def wishlist(
 ) -> None:
     """List the wishlist's rows: wished, runnable or completed.
 
-    wished: something is still missing, and what it is and what brings it is
-    said ("no …: …"). runnable: `meta-spliceai run ID` would start now on this
-    machine. completed: the ledger of your runs folder holds a finished run of
-    the row as it stands. VRAM (GB), hours and priority are the wishlist's own
-    guess.
+    wished: something is still missing; lines "no …: …" say what, and how to
+    get it. runnable: `meta-spliceai run ID` could start now on this machine.
+    completed: the ledger of your runs folder holds a finished run of the
+    unchanged row. VRAM (GB), hours and priority are the wishlist's own
+    guesses.
 
     [bold]Examples[/bold]
 
@@ -91,7 +91,7 @@ def wishlist(
 def add(
     title: Annotated[str | None, typer.Option(help="What the row is called on the wishlist.")] = None,
     row_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="Its name in `run ID` (default: made of the title).")
+        str | None, typer.Option("--id", metavar="ID", help="Its name in `run ID` (default: made from the title).")
     ] = None,
     section: Annotated[str | None, typer.Option(help="Section of the wishlist (default: My experiments).")] = None,
     purpose: Annotated[str | None, typer.Option(help="The question that the row answers.")] = None,
@@ -104,22 +104,22 @@ def add(
         int | None, typer.Option("--rows", min=1, max=MOST_ROWS, metavar="N", help="Number of variants (default: all).")
     ] = None,
     window: Annotated[
-        int | None, typer.Option(min=3, max=1_000_001, metavar="N", help="Bases of a window, odd (default: 501).")
+        int | None, typer.Option(min=3, max=1_000_001, metavar="N", help="Window length in bases, odd (default: 501).")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="What is held out together (default: as other rows on the data set do).")
+        str | None, typer.Option(help="What is held out together (default: as in other rows on the data set).")
     ] = None,
-    vram: Annotated[str | None, typer.Option(metavar="GB", help="Your guess of GPU memory: 12GB, 48GB+.")] = None,
-    hours: Annotated[str | None, typer.Option(metavar="FROM-TO", help="Your guess of time: 3h, 2-4h, 30min.")] = None,
+    vram: Annotated[str | None, typer.Option(metavar="GB", help="Your guess for GPU memory: 12GB, 48GB+.")] = None,
+    hours: Annotated[str | None, typer.Option(metavar="FROM-TO", help="Your guess for time: 3h, 2-4h, 30min.")] = None,
     priority: Annotated[str | None, typer.Option(help="high, medium or low.")] = None,
     starred: Annotated[bool, typer.Option("--star", help="Mark it with a star.")] = False,
     what: Annotated[
-        str | None, typer.Option(help="Words for the table's middle column (default: made of the row).")
+        str | None, typer.Option(help="Text for the table's middle column (default: made from the row).")
     ] = None,
-    note: Annotated[str, typer.Option(help="A note beside the table.")] = "",
+    note: Annotated[str, typer.Option(help="A note next to the table.")] = "",
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Any other field, as in `run`; may be given several times."),
+        typer.Option("--set", metavar="FIELD=VALUE", help="Any other field, as in `run`; may be repeated."),
     ] = None,
     file: Annotated[
         Path | None, typer.Option(help="YAML file in ./wishlist (default: the one that holds the section).")
@@ -127,11 +127,11 @@ def add(
 ) -> None:
     """Add a row to your own wishlist: ./wishlist/*.yaml.
 
-    With title, model and data given nothing is asked. Where one is missing,
-    and somebody sits at a terminal, what is not given is asked for: title,
-    model, data, memory, time and priority. The row is checked (its id is new,
-    its parts exist, its values are allowed) before a line is written; comments
-    and order of the file stay.
+    If title, model and data are given, nothing is asked. If one is missing, and
+    this is a terminal, you are asked for what was not given: title, model,
+    data, memory, time and priority. The row is checked (its id is new, its
+    parts exist, its values are allowed) before anything is written; the file's
+    comments and order are kept.
 
     [bold]Examples[/bold]
 
@@ -211,7 +211,7 @@ def add(
 
 
 def _on_terminal() -> bool:
-    """Whether somebody can be asked."""
+    """Whether the user can be asked."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
@@ -233,9 +233,9 @@ def render(
 ) -> None:
     """Write the wishlist as Markdown, from the catalogue and the ledger.
 
-    One table a section with model, memory, time, priority, state and command;
-    GPUs, the wishlist's prices and the newest ones with their day; completed rows with date, result and notes.
-    The same catalogue, ledger and ./wishlist/gpus.yaml give the same bytes.
+    One table per section with model, memory, time, priority, state and command;
+    GPUs with the wishlist's prices and the newest dated ones; completed rows with date, result and notes.
+    The same catalogue, ledger and ./wishlist/gpus.yaml give an identical file.
 
     [bold]Examples[/bold]
 
@@ -266,14 +266,14 @@ def import_(
         typer.Option("-o", "--output", help="Folder for the YAML files (default: ./wishlist, where rows are found)."),
         Writes(folder="*.yaml"),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Write the rows that the catalogue knows already, too.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also write the rows already in the catalogue.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
-    """Read a wishlist in Markdown into rows of the catalogue.
+    """Import a Markdown wishlist as rows of the catalogue.
 
-    Rows that the catalogue knows are named; new and changed ones are written
-    as YAML. A row that is not understood is named with its line and the
-    reason. Mangled letters (‚Üí for →) are put right.
+    Rows already in the catalogue are listed; new and changed ones are written
+    as YAML. A row that is not understood is reported with its line and the
+    reason. Mangled characters (‚Üí for →) are repaired.
 
     [bold]Examples[/bold]
 

@@ -1,4 +1,4 @@
-"""What the human data sets share: their file, their annotation, their build, their exon, and how they end.
+"""Code shared by the loaders of human data sets: files, annotation, builds, exons, and the final steps.
 
 Options that several loaders have: `path`, the user's own file in place of the registered one; `context`, "genome"
 (windows are cut from the chromosome) or "construct" (from the reporter's own bases in transcript orientation, N around
@@ -104,7 +104,7 @@ def read_rows(source: Source, separator: str, columns: Sequence[str]) -> pd.Data
 def as_read(
     rows: pd.DataFrame, path: Path, columns: Sequence[str], header: Sequence[str], first_line: int
 ) -> pd.DataFrame:
-    """The rows, indexed by their line in the file, once every column is there, and no more than once."""
+    """The rows, indexed by their line in the file; every column must be present exactly once."""
     twice = [column for column in columns if list(header).count(column) > 1]
     if twice:
         raise InputError(f"{path}: column {', '.join(twice)} stands more than once; leave one of them")
@@ -118,7 +118,8 @@ def as_read(
 def without(
     rows: pd.DataFrame, bad: Bool[pd.Series, " rows"], reason: str, coverage: Coverage, named: str
 ) -> pd.DataFrame:
-    """The rows that are not bad; the others are counted, each by its line and what stands in the column `named`."""
+    """The rows that are not bad; the others are counted, each identified by its line and its value in the column
+    `named`."""
     coverage.leave_out(reason, [f"line {line}: {name}" for line, name in rows[named][bad].items()])
     return rows[~bad]
 
@@ -265,7 +266,7 @@ def place_in_exons(
 
 
 def waiting_for(build: str) -> str:
-    """The reason under which variants are counted that a whole genome would bring in."""
+    """The reason given for variants that a whole genome would make usable."""
     return f"waits for a whole genome (meta-spliceai data get {build.lower()}): no reference sequence at hand"
 
 
@@ -277,7 +278,7 @@ def finish(
     annotation: GeneAnnotation | None,
     options: Mapping[str, str],
 ) -> Loaded:
-    """The last steps of every loader: the schema, one row an allele, every reference allele compared."""
+    """The last steps of every loader: the schema, one row per allele, every reference allele compared."""
     table, merging = merge_alleles(as_variant_table(frame, source.dataset.name), source.dataset.name)
     table, checked = check_reference(table, genome)
     if not isinstance(genome, IndexedFasta | MemoryGenome) and NO_SEQUENCE in checked.left_out:
@@ -312,7 +313,7 @@ def finish_lifted(
 
 
 def on_strand(alleles: pd.Series, minus: Bool[pd.Series, " rows"]) -> pd.Series:
-    """Single bases as the other strand has them, where the row says so."""
+    """Single bases, complemented where the row is on the other strand."""
     return alleles.where(~minus, alleles.str.translate(COMPLEMENT))
 
 

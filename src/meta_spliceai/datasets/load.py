@@ -1,6 +1,6 @@
-"""A data set by name, or several as one ("mfass+mapsy": an allele that two of them have becomes one row): where its
-files are, bringing them to this machine, and reading them, from the sources or as a bundle carries them: the loaded
-table, the bases around its variants, its genes; no source file.
+"""Load a data set by name, or several as one ("mfass+mapsy": an allele in both becomes one row): find its files, fetch
+them, and read them from the sources or from a bundle, which holds the loaded table, the sequence around its variants
+and its genes, but no source file.
 
 What is loaded from a bundle has the identity of what was loaded from the sources: every file is compared with the
 bundle's index, the table and genes with the digests they had there, the genome with the table's reference alleles; and
@@ -216,7 +216,7 @@ class State(NamedTuple):
 
 
 def state_of(dataset: DataSet) -> State:
-    """What of a data set is at hand; nothing is downloaded."""
+    """Which parts of a data set are on this machine; nothing is downloaded."""
     resource = resources.get(dataset.resource)
     brings = resource.how_to_get or f"meta-spliceai data get {dataset.name}"
     try:
@@ -277,7 +277,7 @@ def _needed_by(name: str) -> list[Resource]:
 
 
 def get_named(name: str) -> list[Path]:
-    """Bring a data set, a resource or a genome to this machine; where its files are."""
+    """Fetch a data set, a resource or a genome; returns where its files are."""
     build = GENOMES.get(name.lower())
     if build is not None:
         return [whole_genome(build) or get_genome(build, lambda: human_annotation(build))]
@@ -296,7 +296,7 @@ def get_named(name: str) -> list[Path]:
 
 
 def plan_of(name: str) -> list[str]:
-    """What `get_named` would do, a line a file: where it is, or how many bytes come from where."""
+    """What `get_named` would do, one line per file: where it is, or how many bytes are downloaded from where."""
     build = GENOMES.get(name.lower())
     if build is not None:
         here = whole_genome(build)
@@ -413,7 +413,7 @@ def _load(opened: _Opened, folder: Path, about: dict[str, Any], dataset: DataSet
 
 
 def _genes_frame(annotation: GeneAnnotation) -> pd.DataFrame:
-    """One row a gene; exons as lists of starts and ends."""
+    """One row per gene; exons as lists of starts and ends."""
     rows = []
     for gene in annotation.genes:
         starts, ends = ([exon[side] for exon in gene.exons] for side in (0, 1))

@@ -58,7 +58,7 @@ def replicate_agreement(loaded: Loaded) -> pd.DataFrame:
 
 def read_mutants(source: human.Source) -> tuple[pd.DataFrame, Coverage]:
     """The measured single variants with GRCh37 coordinates and alleles on the plus strand, and their constructs: the
-    reporter's 170 bases, one contig an exon; from the R object (`.RData`), or its content as TSV.
+    reporter's 170 bases, one contig per exon; from the R object (`.RData`), or its content as TSV.
 
     Columns beside the schema's: exon_id, region (exon, upstr_intron, downstr_intron), inclusion, wildtype_inclusion,
     dpsi_r1 and dpsi_r2 (replicates).

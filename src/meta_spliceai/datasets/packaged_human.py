@@ -1,4 +1,4 @@
-"""packaged-human: human variants that travel with the package, with the bases around them and one network's scores.
+"""packaged-human: human variants included in the package, with the sequence around them and one network's scores.
 
 CI-SpliceAI's validated variants and MaPSy's, made from the originals by `tools/make_packaged_data.py`. A variant
 stands on its chromosome where the sequence around it could be packed, and otherwise in its reporter construct; the

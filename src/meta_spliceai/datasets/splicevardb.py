@@ -1,5 +1,5 @@
-"""splicevardb, the user's own download, and splicevardb-open, a table of open sources in the same format, which is put
-together on this machine.
+"""splicevardb, the user's own download, and splicevardb-open, a table in the same format that is built locally from
+open sources.
 
 The format is tab-separated with quoted fields: variant_id, hg19 and hg38 (`chrom-pos-ref-alt`, plus strand), gene,
 hgvs, method and doi (several, separated by commas), classification, location. It has no strand and no exon: both come

@@ -1,4 +1,4 @@
-"""Named files on the ground floor, tables and weights alike: source, licence, checksum, and where they are."""
+"""Named files, tables and weights alike, with source, licence, checksum and location; the lowest layer."""
 
 from meta_spliceai.resources.registry import Resource, ResourceFile, get, names, register
 from meta_spliceai.resources.resolve import Found, files_used, packaged_file, resolve_edition, resolve_file, verified

@@ -1,5 +1,5 @@
-"""From a resource's name to a checked file on this machine: mirrors first, then the cache, then a download (one process
-at a time, resumed where it broke off, in place only when the file is whole and right)."""
+"""Resolves a resource's name to a verified file on this machine: mirrors first, then the cache, then a download (one
+process at a time, resumable, and put in place only once complete and correct)."""
 
 from __future__ import annotations
 

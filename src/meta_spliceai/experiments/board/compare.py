@@ -1,5 +1,5 @@
-"""Models evaluated anew, on the rows that all of them score: several runs, the starts of a row pooled, and a
-leaderboard with tools that are not run here."""
+"""Re-evaluate models on the rows that all of them score: several runs, pooled initialisations of a row, and a
+leaderboard with external tools."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def _evaluated(
     """The board with external scores.
 
     Args:
-        frame: one row a test variant, with the columns of `scorers`.
+        frame: one row per test variant, with the columns of `scorers`.
         where: the data set and its build, for messages.
         settings: of the evaluation: reference, n_boot, seed, negatives.
         genes: looked up only where strata need them.

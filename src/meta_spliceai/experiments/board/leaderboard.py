@@ -235,7 +235,7 @@ def board_table(board: Board) -> Table:
         kinds.append(line.kind)
     if board.ceiling:
         found = [str(board.ceiling.get(metric, UNKNOWN)) for metric in SHOWN]
-        rows.append(("one replicate for the other", "labels", *found, *[DASH] * 4))
+        rows.append(("one replicate predicting the other", "labels", *found, *[DASH] * 4))
         kinds.append("labels")
     verdicts = [f"{line.scorer} {verdict}" for line in board.lines for verdict in line.verdicts]
     account = [f"{board.data}: {coverage_in_words(board.coverage)}"] if board.coverage else []

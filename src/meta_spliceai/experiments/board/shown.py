@@ -1,5 +1,5 @@
-"""Numbers, amounts and tables as people read them, the same in the terminal, in documents and on the site; a run's
-evidence in such tables, and in the few sentences of `runs show`."""
+"""Format numbers, amounts and tables for people, identically in the terminal, in documents and on the site; and a run's
+evidence as such tables, and as the sentences of `runs show`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Table:
 
     Attributes:
         columns: headings.
-        rows: one text a column.
+        rows: one text per column.
         left: columns from the left that hold words, not numbers.
         kinds: of each row, where rows are scorers: "baseline", "base", "learned" or "labels".
         title: what stands above it.
@@ -115,7 +115,7 @@ FEW_GROUPS = 10
 
 
 def evidence_tables(evidence: Record, strata_of: Callable[[str], bool] = lambda _: True) -> list[Table]:
-    """Tables of strata, position held fixed, gain over position, stated probabilities and observed sites.
+    """Tables of strata, position held fixed, gain over position, predicted probabilities and observed sites.
 
     Args:
         strata_of: whether a scorer stands in the table of strata.
@@ -131,9 +131,9 @@ def evidence_tables(evidence: Record, strata_of: Callable[[str], bool] = lambda 
         summary = {one["metric"]: one for one in record["summary"]}
         stated.append([record["scorer"], *(estimate(summary.get(name)) for name in STATED)])
     fixed, gained, said = (
-        "AUROC with position held fixed (0.5: knows position only)",
-        "What a score adds to position (AUPRC, out of fold on the evaluated rows)",
-        "Stated probabilities",
+        "AUROC with position held fixed (0.5: no information beyond position)",
+        "What a score adds to position (AUPRC, out-of-fold on the evaluated rows)",
+        "Predicted probabilities",
     )
     found = [
         strata_table(records(evidence, "strata"), strata_of),
@@ -152,7 +152,7 @@ def records(evidence: Record, name: str) -> list[dict[str, Any]]:
 
 
 def strata_table(strata: Sequence[Record], strata_of: Callable[[str], bool] = lambda _: True) -> Table:
-    """AUPRC: one row a stratum of region, kind of variant and source; one column a scorer."""
+    """AUPRC with one row per stratum of region, kind of variant and source, and one column per scorer."""
     shown = [
         record
         for record in strata
@@ -177,15 +177,15 @@ def _observed_tables(evidence: Record) -> list[Table]:
     if peaks:
         title = "Splice sites after adding Δ, against observed ones"
         if "n" in peaks[0]:  # early runs do not say on how many variants
-            beyond = f"{peaks[0]['out_of_reach']:,} observed sites lie farther away than Δ is kept"
+            beyond = f"{peaks[0]['out_of_reach']:,} observed sites lie beyond the range of Δ"
             title += f" ({peaks[0]['n']:,} variants; {beyond})"
         few = _resting_on_few(peaks)
         table = _crossed(peaks, "metric", title, lambda name: str(name).replace("_", " "))
         found.append(replace(table, remarks=[[few]] if few else []))
     if hits:
         title = (
-            f"Strongest change at an observed site, within so many bases ({hits[0]['n']:,} variants with one in reach, "
-            f"{hits[0]['out_of_reach']:,} others have theirs beyond it)"
+            f"Strongest change within this many bases of an observed site ({hits[0]['n']:,} variants with a site in "
+            f"range, {hits[0]['out_of_reach']:,} more with sites out of range)"
         )
         found.append(_crossed(hits, "tolerance", title, lambda near: f"{near} nt"))
     for record in records(evidence, "effect_types"):
@@ -193,8 +193,8 @@ def _observed_tables(evidence: Record) -> list[Table]:
         rows = [[line["observed"], *(f"{line[kind]:,}" for kind in kinds)] for line in record["confusion"]]
         title = (
             f"Kind of effect, {record['scorer']}: macro F1 {estimate(_macro_f1(record))} on {record['n']:,} variants "
-            f"({record['several_observed']:,} with several observed kinds, any of which is right); rows observed, "
-            "columns predicted"
+            f"({record['several_observed']:,} with several observed kinds, any of which counts as correct); rows "
+            "observed, columns predicted"
         )
         found.append(Table(("", *kinds), rows, title=title))
     return found
@@ -210,11 +210,11 @@ def _resting_on_few(peaks: Sequence[Record]) -> str:
             words = f"{name} rests on {record['of']:,.0f} cases in {groups} {'group' if groups == 1 else 'groups'}"
             few.setdefault(name, words)
     told = "; ".join(few.values())
-    return f"{told[0].upper()}{told[1:]}: so few say little of others, whatever the interval." if told else ""
+    return f"{told[0].upper()}{told[1:]}: too few to generalise from, whatever the interval." if told else ""
 
 
 def _crossed(found: Sequence[Record], key: str, title: str, heading: Callable[[object], str]) -> Table:
-    """A row a scorer, a column a value of `key`."""
+    """A row per scorer, a column per value of `key`."""
     values, mine = crossed(found, key)
     rows = [[scorer, *(estimate(cells.get(value)) for value in values)] for scorer, cells in mine.items()]
     return Table(("scorer", *map(heading, values)), rows, title=title)

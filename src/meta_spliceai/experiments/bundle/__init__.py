@@ -1,1 +1,1 @@
-"""Bundles: what a set of rows needs, in one file of plain data, for a machine with no network."""
+"""Bundles: everything a set of rows needs, in one file of plain data, for an offline machine."""

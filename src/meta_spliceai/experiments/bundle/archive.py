@@ -1,5 +1,5 @@
-"""The file itself: a zip of plain data whose index names every member with its size and SHA-256; and a bundle opened:
-checked, unpacked once, and used as a mirror of everything its rows need.
+"""The bundle file: a zip of plain data whose index lists every member with its size and SHA-256. Opening a bundle
+checks it, unpacks it once, and uses it as a mirror of everything its rows need.
 
 Nothing in it is run or unpickled. A file that is cut off, altered, or made to do harm is refused before anything of it
 is used: paths that lead out of the folder, links, two members of one name, members larger than they say, or that the

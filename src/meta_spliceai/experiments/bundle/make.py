@@ -1,4 +1,4 @@
-"""Make a bundle: what a set of rows needs, gathered, packed and weighed."""
+"""Make a bundle: collect and pack what a set of rows needs, and check its size."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The wishlist itself: one YAML file a section, read by `experiments.rows`."""
+"""The wishlist itself: one YAML file per section, read by `experiments.spec.rows`."""

@@ -1,2 +1,2 @@
-"""Where rows run: this process, worker processes, Ray, Slurm, a rented machine. The executors are twins: one queue
-(`queue.run_queue`) drives them all, and each does the same (`queue.carry_out`)."""
+"""Where rows run: this process, worker processes, Ray, Slurm, a rented machine. The executors are interchangeable: one
+queue (`queue.run_queue`) drives them all, and each ends in the same function (`queue.carry_out`)."""

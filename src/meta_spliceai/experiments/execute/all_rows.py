@@ -1,5 +1,4 @@
-"""Rows at the place that `run` was told, within a limit of time: in which order, which may still begin, and what became
-of each."""
+"""Run rows on the chosen executor within a time limit: their order, which may still start, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -99,7 +98,7 @@ class Expected(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """What became of a row: done (has a result), left (the same command goes on with it) or failed, and why."""
+    """The outcome of a row: done (has a result), left (the same command continues it) or failed, and why."""
 
     row_id: str
     state: Literal["done", "left", "failed"]
@@ -109,8 +108,8 @@ class Fate(NamedTuple):
 def order_rows(
     specs: Sequence[ExperimentSpec], workspace: Workspace, rows: Mapping[str, ExperimentSpec], device: str
 ) -> list[Expected]:
-    """The rows as they are best run on "cpu" or "cuda": those that others share caches with first, then by priority,
-    then the cheap ones; an ensemble after its members. The workspace's finished runs calibrate the planner."""
+    """The rows in the best order for "cpu" or "cuda": first those that share caches with others, then by priority, then
+    cheapest first; an ensemble after its members. The workspace's finished runs calibrate the planner."""
     planner = Planner(workspace, dict(rows))
     by_id = {spec.id: spec for spec in specs}
     planned: list[Expected] = []
@@ -135,8 +134,8 @@ def longer_last(expected: Sequence[Expected], limit: float | None) -> list[Expec
 
 
 class Admission:
-    """Says of a row whether it may begin: a run that goes on may always, a new one if it should end in time, or if it
-    is longer than the whole limit (see `longer_last`). `refused`: why rows were not begun.
+    """Decides whether a row may start: a resumed run always may, a new one if it is expected to finish in time, or if
+    it is longer than the whole limit (see `longer_last`). `refused`: why rows were not started.
 
     Args:
         expected: the rows and how long each should take.
@@ -167,7 +166,7 @@ class Admission:
 
 
 def fates(expected: Sequence[Expected], outcomes: Sequence[Outcome], refused: Mapping[str, str]) -> list[Fate]:
-    """What became of each row, in the order in which they were to run; `refused` says why rows were not begun."""
+    """The outcome of each row, in the planned order; `refused` says why rows were not started."""
     by_id = {outcome.spec.id: outcome for outcome in outcomes}
     found = []
     for row_id in (one.spec.id for one in expected):

@@ -1,5 +1,5 @@
-"""Rows on a rented machine: a managed job of SkyPilot's, which finds the machine, starts it again where it is taken
-away, and ends it when the rows are done.
+"""Rows on a rented machine: a SkyPilot managed job, which finds the machine, replaces it if preempted, and shuts it
+down when the rows are done.
 
 The job does what is done here: it installs this package's wheel and calls `meta-spliceai run ID... --resume`. Runs,
 base scores and data lie on a volume or in a bucket, so that a machine that is taken away costs at most an epoch.
@@ -88,8 +88,8 @@ class Rental:
 
 
 def choose_offer(plans: Sequence[RowPlan], cloud: str, gpu: str | None = None) -> Offer:
-    """The card on which all rows together cost least, or the one named; RunError: a row that cannot run, or no card
-    that has a price and on which every row fits."""
+    """The GPU on which all rows together cost least, or the one named; RunError: a row that cannot run, or no GPU that
+    has a price and fits every row."""
     by_card: dict[str, Offer] = {}
     for plan in plans:
         if plan.state == "cannot run":

@@ -1,4 +1,4 @@
-"""Tasks as Slurm jobs, through submitit, whose local and debug executors take the same way."""
+"""Tasks as Slurm jobs, through submitit, whose local and debug executors use the same code."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _one_line(said: object) -> str:
 
 
 class Resumable:
-    """What a job does, in submitit's form: told to stop, it is submitted again and goes on."""
+    """A job's task, in submitit's form: if told to stop, it is resubmitted and continues."""
 
     def __init__(self, entry: Callable[[Request], Answer]) -> None:
         self.entry = entry

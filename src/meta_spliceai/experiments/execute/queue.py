@@ -1,5 +1,5 @@
-"""One queue for all executors: rows as values that travel between processes and machines, what begins when, what runs
-say meanwhile, and an outcome for every row."""
+"""One queue for all executors: rows as values that can be sent between processes and machines, scheduling, messages
+from running rows, and an outcome for every row."""
 
 from __future__ import annotations
 
@@ -422,8 +422,8 @@ class _Queue:
 
 
 def note_lost_run(workspace: Workspace, name: str, reason: str) -> str:
-    """Give a run whose process is gone the state and the reason that it could not write itself; the reason that stands
-    in the run's record now."""
+    """Record the state and reason of a run whose process is gone and could not do so itself; returns the recorded
+    reason."""
     run = workspace.run(name)
     record = run.record()
     if record.get("state") != "running":

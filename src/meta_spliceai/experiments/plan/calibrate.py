@@ -1,5 +1,4 @@
-"""What finished runs say about the planner's estimates: what they needed, step by step and where, and by how much to
-correct the estimates.
+"""Calibration of the planner from finished runs: what they needed, by step and device, and the resulting corrections.
 
 Time is corrected step by step with a factor, memory on a card with a factor, memory of a process with a sum: there most
 of the peak is an interpreter and its libraries. Runs of the same row settle the matter; without them runs of the same
@@ -42,7 +41,7 @@ class Kind(NamedTuple):
 
     @classmethod
     def of(cls, spec: ExperimentSpec, device: str) -> Kind:
-        """What a row's measurements on a device are alike in."""
+        """The key by which a row's measurements on a device are comparable."""
         fields = spec.identity()
         fields["training"].pop("seed")
         tuned = ", fine-tuned" if spec.encoder.settings.get("freeze_encoder") is False else ""
@@ -53,7 +52,7 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """A finished run beside its estimate.
+    """A finished run with its estimate.
 
     Attributes:
         kind: what it is a measurement of.

@@ -1,4 +1,4 @@
-"""What a plan says: every row on every machine, and which rows are bought on which of them within a budget and a
+"""The contents of a plan: every row on every machine, and which rows to run on which machine within a budget and a
 deadline."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a row demands of a machine, before anybody has run it: peak memory by phase, seconds by step."""
+"""What a row demands of a machine, before it has ever been run: peak memory by phase, seconds by step."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
 
 class ToCompute(NamedTuple):
-    """What of a row's work is not in a cache; all of it unless told otherwise.
+    """Which parts of a row's work are not cached; all of it by default.
 
     Attributes:
         scores: variants whose base scores have to be computed; None for all of them.
@@ -215,7 +215,7 @@ def batches_of(spec: ExperimentSpec) -> list[Batch]:
 
 
 class CacheKeys(NamedTuple):
-    """What a row leaves in caches, as keys: rows with the same key find it there. Empty for nothing.
+    """What a row leaves in the caches, as keys: rows with the same key reuse it. Empty for nothing.
 
     Attributes:
         scores: base scores.

@@ -1,4 +1,4 @@
-"""A training step without numbers: what it holds in memory at most and what it computes.
+"""A training step on tensors without content: its peak memory and its operations.
 
 The row's own predictor runs forward, backward and through the optimiser on fake tensors, which have shapes and no
 content. Activations, gradients, AdamW's moments and recomputation under gradient checkpointing are in the figures

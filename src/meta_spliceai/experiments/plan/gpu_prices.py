@@ -1,4 +1,4 @@
-"""Cards and what an hour of them costs as dated data: packaged, refreshed from SkyPilot's catalogue, the user's."""
+"""GPUs and their hourly prices as dated data: packaged, refreshed from SkyPilot's catalogue, or the user's own."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ NEEDED = ("AcceleratorName", "AcceleratorCount", "Price")
 
 
 def refresh_prices(market: Market, providers: Iterable[str] = PROVIDERS) -> tuple[Path, list[str], list[str]]:
-    """Ask SkyPilot for its catalogues and keep the lowest on-demand price of every card we know, a table a provider.
+    """Ask SkyPilot for its catalogues and keep the lowest on-demand price of every card we know, a table per provider.
 
     Returns:
         the file written, what was found in words, and what was left out in words.

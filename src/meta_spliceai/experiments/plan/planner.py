@@ -1,4 +1,4 @@
-"""A row becomes a plan: memory, hours and dollars on every card, and which one to rent."""
+"""Turns a row into a plan: memory, hours and dollars on every GPU, and which one to rent."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Planner:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """What runs say about the estimates."""
+        """The calibration of the estimates by finished runs."""
         return Calibration(tuple(map(self.point, self.runs)))
 
     def facts(self, data: DataSpec) -> DataFacts:
@@ -290,7 +290,7 @@ COLUMNS = (
 
 
 def scatter(planner: Planner) -> pd.DataFrame:
-    """Predicted and measured, one row a finished run that the planner looks at. Each is predicted from data sheets and
+    """Predicted and measured, one row per finished run that the planner looks at: predicted from data sheets and
     assumptions alone ("estimate"), and calibrated on all other runs, itself left out ("calibrated").
 
     Returns:

@@ -1,5 +1,5 @@
-"""How fast a machine does counted work, how many variants a row has, and seconds and bytes of what a run does beside
-training networks: base scores, trees, baselines, evaluation, tables.
+"""How fast a machine does counted work, how many variants a row has, and the time and memory of everything in a run
+other than training networks: base scores, trees, baselines, evaluation, tables.
 
 Every constant is an assumption, corrected by finished runs as all estimates are. Those about a run's steps were taken
 once from processor seconds on a two-core machine (Xeon at 2.8 GHz).
@@ -142,7 +142,7 @@ def processor(threads: int, memory_bytes: int, convolutions: float | None = None
 
 
 def this_processor() -> Machine:
-    """The computer at hand, with PyTorch's present number of threads."""
+    """This computer, with PyTorch's current number of threads."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else 8e9
     return processor(torch.get_num_threads(), int(memory), measured_rate())
 
@@ -340,7 +340,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a row trains on and is evaluated on.
+    """The sizes of a row's training and evaluation sets.
 
     Attributes:
         rows: variants in the row's table (base scores, windows and predictions are made for all of them).

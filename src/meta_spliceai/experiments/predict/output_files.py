@@ -1,4 +1,4 @@
-"""The files that predictions stand in: known by their suffix, with a card beside them, in one piece or in many."""
+"""Prediction files: format by suffix, each with a card next to it, in one piece or several."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def check_output(out: Path, source: Path, annotates: bool) -> None:
 
 
 def card_of(out: Path) -> Path:
-    """Where the card of an output stands."""
+    """The path of an output's card."""
     return out.with_name(f"{out.name}.card.json")
 
 
 def write_card(out: Path, card: dict[str, Any]) -> None:
-    """Write what the model is beside an output."""
+    """Write the model's card next to an output."""
     with atomic_write(card_of(out), "wb") as handle:
         handle.write(to_json(card, indent=2, inf_nan_mode="null") + b"\n")
 
@@ -183,7 +183,7 @@ def as_parquet(text: Path, out: Path, columns: dict[str, type]) -> None:
 
 
 def write_parquet(out: Path, schema: Any, batches: Iterable[Any]) -> int:
-    """Write record batches, whole or not at all, in groups of rows that do not depend on where one batch ends.
+    """Write record batches, atomically, in groups of rows that do not depend on where one batch ends.
 
     Returns:
         rows written.

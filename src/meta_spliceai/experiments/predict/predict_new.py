@@ -1,4 +1,4 @@
-"""A finished run applied to new variants: predictions by name, a calibrated probability, and the model's card."""
+"""Apply a finished run to new variants: named predictions, a calibrated probability, and the model's card."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class NewVariants:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a model says of new variants.
+    """A model's predictions for new variants.
 
     Attributes:
         table: every allele of the input in its order, and the model's columns, which are empty for those that could not
@@ -116,7 +116,7 @@ class Model(Protocol):
 
 
 def predict_block(model: Model, new: NewVariants) -> Predicted:
-    """What a model says of some variants.
+    """A model's predictions for some variants.
 
     Raises:
         InputError: the reference alleles say that the build is another.
@@ -153,7 +153,7 @@ def require_free(columns: Sequence[str], model: Model, where: str) -> None:
 
 
 def require_one(alleles: int, left_out: Mapping[str, int]) -> None:
-    """Refuse an input of which nothing can be predicted.
+    """Refuse an input without a single usable variant.
 
     Raises:
         InputError: there is none.

@@ -1,4 +1,4 @@
-"""A predictor of the package applied to new variants: a probability, its interval, and whether it is in its domain."""
+"""Apply a predictor of the package to new variants: a probability, its interval, and whether it is in-domain."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ class LoadedPredictor:
         build: str = "GRCh38",
         device: str = "auto",
     ) -> pd.DataFrame:
-        """One row an allele, in the table's order: its own columns, `reason` (why there is no prediction; else empty),
-        p_altering, p_low, p_high, in_domain ("in", or what is unlike the training data), effect_type, effect_pos, and
-        each network's delta_max_window.
+        """One row per allele, in the table's order: its own columns, `reason` (why there is no prediction; else empty),
+        p_altering, p_low, p_high, in_domain ("in", or how it differs from the training data), effect_type,
+        effect_pos, and each network's delta_max_window.
 
         Args:
             table: chrom, pos (1-based), ref, alt on the plus strand; strand, gene, acceptor_pos, donor_pos if known.
@@ -120,7 +120,7 @@ class LoadedPredictor:
             annotation: genes: "grch37", "grch38", a table or a GTF; by default the packaged table of the build.
 
         Raises:
-            InputError: a column is missing or has the name of one that is added, a position that is none, or no variant
+            InputError: a column is missing or has the name of one that is added, an invalid position, or no variant
                 is usable; genes and genome are of different builds.
         """
         genes = annotation if isinstance(annotation, GeneAnnotation) else human_annotation(build, annotation)
@@ -135,10 +135,10 @@ class LoadedPredictor:
 
 
 def load_predictor(name: str = DEFAULT) -> LoadedPredictor:
-    """A predictor that travels with the package.
+    """Load a predictor included in the package.
 
     Raises:
-        InputError: no such predictor; the names there are.
+        InputError: no such predictor; the message lists the names.
     """
     return LoadedPredictor(load_shipped(name))
 

@@ -1,4 +1,4 @@
-"""New variants from a VCF, a BCF or a table, one row an allele; what cannot be used has its reason."""
+"""New variants from a VCF, a BCF or a table, one row per allele; an unusable allele has its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions written as the output's name says: into the input's VCF, or as a table."""
+"""Write predictions in the format given by the output's name: as the annotated input VCF, or as a table."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CACHED = 100_000
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a file of variants is predicted with, beside the model.
+    """The inputs of a file's prediction, besides the model.
 
     Attributes:
         genome, annotation, device: as `NewVariants`.

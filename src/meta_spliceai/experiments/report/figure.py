@@ -1,4 +1,4 @@
-"""A stand-alone picture of a leaderboard for a README: the forest plot above the saturation map, by matplotlib."""
+"""A stand-alone figure of a leaderboard for a README: the forest plot above the saturation map, drawn by matplotlib."""
 
 from __future__ import annotations
 

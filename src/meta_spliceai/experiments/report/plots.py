@@ -267,8 +267,8 @@ def saturation(frame: pd.DataFrame, panels: Mapping[str, str]) -> list[Plot]:
     """Every substitution as a cell, strip under strip over the same sites; the background can be chosen.
 
     Args:
-        frame: one row a variant: `background`, `site` (1-based place in the exon of the first substituted base), `ref`,
-            `alt`, `part` and the panels' columns with signed values (negative: loss).
+        frame: one row per variant: `background`, `site` (1-based place in the exon of the first substituted base),
+            `ref`, `alt`, `part` and the panels' columns with signed values (negative: loss).
         panels: heading to column, from top to bottom.
     """
     rows = frame[frame["site"].notna() & (frame["ref"].str.len() == frame["alt"].str.len())]

@@ -1,4 +1,4 @@
-"""The site on this machine, brought up to date while runs go on.
+"""The site served on this machine, updated while runs are in progress.
 
 Only pages whose runs have changed are written again. The server listens on 127.0.0.1 only, gives up on connections that
 say nothing, and holds a bounded number of them.

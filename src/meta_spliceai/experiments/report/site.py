@@ -1,8 +1,8 @@
-"""The site: overview, a page a leaderboard, a page a run, and any two runs compared; to open without a network.
+"""The site: an overview, a page per leaderboard, a page per run, and any two runs compared; it works offline.
 
 Pages are written one by one and only where what they are made of has changed, so that a folder of thousands of runs
 needs the memory of one. Links are relative; scripts, style and Plotly stand once in `assets/`, and what two runs are
-compared by in a file a run in `data/`.
+compared by in a file per run in `data/`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a run and a board to what their pages show."""
+"""Turns a run or a board into the contents of its page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a row names, built: its splits, its labels, its predictor."""
+"""Builds what a row names: its splits, its labels, its predictor."""
 
 from __future__ import annotations
 

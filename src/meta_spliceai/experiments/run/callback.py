@@ -1,5 +1,5 @@
-"""Who is told how a run goes on: lines to say, steps with a count of what is done, facts for machines; the file of how
-far it is, and loggers beside the ledger: MLflow, or one of Lightning's others."""
+"""Callbacks that report a run's progress: messages, steps with counts, structured events; the progress file; and
+loggers besides the ledger: MLflow, or another of Lightning's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ SECONDS_BETWEEN_WRITES = 2.0
 
 
 class Callback:
-    """What a run talks to; the command line draws bars, tests listen, this one keeps silent."""
+    """Receives a run's messages and progress; the command line draws bars, tests record, this base class does
+    nothing."""
 
     def say(self, line: str) -> None:
         """A line for the user."""
@@ -58,7 +59,7 @@ class Callback:
             self.tell("step-end", {"step": name, "seconds": seconds})
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
-        """Facts as plain values.
+        """A structured event, as plain values.
 
         `run`: the run's folder is known (run, path, row, seed, parameters of the row).
         `step`: how far a step is (step, done, total); done is 0 at its beginning.

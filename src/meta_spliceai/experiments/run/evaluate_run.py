@@ -1,4 +1,4 @@
-"""A trained model's predictions beside the baselines, evaluated on the test part."""
+"""Evaluates a trained model's predictions together with the baselines on the test part."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ Rows = Int[np.ndarray, " rows"]
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """What a run says about its model.
+    """A run's evaluation of its model.
 
     Attributes:
         predictions: every row of the table with its part and each scorer's columns.

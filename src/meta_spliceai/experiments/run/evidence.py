@@ -1,5 +1,5 @@
-"""What a leaderboard's one number leaves out: strata, position held fixed, calibration, the labels' ceiling, observed
-sites; and the metrics of tasks that predict a place or a kind.
+"""What a leaderboard's single number leaves out: strata, position held fixed, calibration, the labels' ceiling,
+observed sites; and the metrics of tasks that predict a position or a kind of effect.
 
 Everything is computed once, in the evaluation step, on the test rows, and kept in the run as `evidence.json`; the page
 and the documents only draw it.
@@ -91,12 +91,12 @@ def gather_evidence(
     scorers: Sequence[Scorer],
     columns: Mapping[str, Float[np.ndarray, " rows"]],
 ) -> dict[str, Any]:
-    """Everything beside the headline metrics, as plain values.
+    """Everything besides the headline metrics, as plain values.
 
     Args:
         tested: the test part with every scorer's columns, as `evaluate` reads it; its index says which rows of the
             table they are.
-        columns: the model's predictions by name, one value a row of the table.
+        columns: the model's predictions by name, one value per row of the table.
 
     Returns:
         the PARTS, each a list of records (or empty, with the reason in `reasons`); see docs/reference/metrics.md.

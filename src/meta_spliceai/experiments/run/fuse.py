@@ -1,4 +1,4 @@
-"""Base networks' Δ, position, k-mers and other tools' scores, fused by trees that learn from measured labels."""
+"""Fuses base networks' Δ, position, k-mers and other tools' scores by trees trained on measured labels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fuse(work: Work, prepared: Prepared) -> Trained:
     """One fusion, or one a fold, by trees that learn from measured labels; every row that a fold tests is predicted by
     the fusion that did not see it.
 
-    The predictions are two numbers a row: the probability of Splice-altering, and the predicted effect (NaN without a
+    The predictions are two numbers per row: the probability of Splice-altering, and the predicted effect (NaN without a
     model of it).
     """
     spec = work.spec

@@ -1,5 +1,5 @@
-"""From a row to everything a model is trained and evaluated on: variants, base scores, labels, split, windows; what a
-run is made with, and what the procedure that trains is given and gives back."""
+"""Prepares everything a row's model is trained and evaluated on: variants, base scores, labels, split, windows; and
+defines a run's context and the input and output of the training procedure."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Chosen(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run is made from; all parts follow the rows of `table`.
+    """The inputs of a run; all parts are aligned with the rows of `table`.
 
     Attributes:
         windows: as a model predicts them; with a base network's hidden channels where the row reads those.
@@ -205,7 +205,7 @@ class Trained:
 
 
 def choose_rows(table: pd.DataFrame, coverage: Coverage, wanted: DataSpec, seed: int, in_turn: bool = False) -> Chosen:
-    """Draw the rows a row of the catalogue asks for.
+    """Sample the variants that a row of the catalogue asks for.
 
     Args:
         coverage: the account so far; its `used` is the table's length.
@@ -260,7 +260,7 @@ def _draw(
 
 
 def rows_and_splits(spec: ExperimentSpec, loaded: Loaded) -> tuple[Chosen, tuple[Split, ...]]:
-    """The variants a row draws, and who of them is trained on and tested.
+    """The variants a row samples, and which of them are trained on and tested.
 
     A smoke run draws a few, from every chromosome in turn; where a part of the split would be empty or lack a class, it
     draws twice as many, and again, up to `MOST_SMOKE_ROWS`.
@@ -398,8 +398,7 @@ def _score(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded, device: str, c
 
 
 def shipped_scores(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded) -> tuple[BaseIdentity, BaseScores] | None:
-    """The scores of these variants that travel with the package, and what the network is; None where those of some
-    variant did not travel.
+    """The packaged scores of these variants, and the network's identity; None if some variant has no packaged scores.
 
     They are found by the same key as in the cache: bases of both alleles, networks and distance. Another network,
     distance or context is therefore not found, and is computed.

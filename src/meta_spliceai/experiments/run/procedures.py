@@ -1,4 +1,4 @@
-"""How a result comes about: one model trained, or one for each fold; finished rows combined as an ensemble. `fuse` has
+"""The ways to produce a result: train one model, or one per fold; combine finished rows as an ensemble. `fuse` has
 base networks fused."""
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""What is written down of a run: what went in (data.json, split.parquet), its facts in run.json, and its line in the
-ledger."""
+"""Records a run: its inputs (data.json, split.parquet), its facts in run.json, and its line in the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row becomes a run directory: prepared, trained, evaluated, written down."""
+"""Turns a row into a run directory: prepare, train, evaluate, record."""
 
 from __future__ import annotations
 

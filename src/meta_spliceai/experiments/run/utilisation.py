@@ -1,4 +1,5 @@
-"""What share of the device's own rate a run's work reached: operations counted, seconds measured, limit measured.
+"""A run's utilisation, the share of the device's own rate that it reached: operations counted, seconds measured, limit
+measured.
 
 The limit is the rate of a large matrix product in the precision used, in the same process on the same device. Work in
 several parts (folds, base networks) is put together: the share is the time that the parts would take at their limits,
@@ -45,7 +46,7 @@ PROBE_SIZE = {"cpu": 1536, "cuda": 4096}
 
 
 def utilisation(operations: float, seconds: float, product: Product, device: str) -> dict[str, Any]:
-    """One piece of work as it stands in a run's record.
+    """One piece of work as stored in a run's record.
 
     Args:
         operations: floating-point operations, counted, that took so many `seconds`.
@@ -73,7 +74,7 @@ def _work(gflop: float, seconds: float, precision: str, limit: float | None) -> 
 
 
 def not_counted(why: str) -> dict[str, Any]:
-    """Work of which nothing was counted, and why: no zero, for there was some."""
+    """Work that was not counted, and why; not zero, as there was some."""
     return {**dict.fromkeys(_work(0, 1, "", None)), "why": why}
 
 

@@ -221,13 +221,15 @@ class ExperimentSpec(Bounded):
     data: DataSpec = Field(DataSpec.model_validate({}), description="which variants")
     base: BaseSpec = Field(BaseSpec.model_validate({}), description="which base network")
     window: int = Field(501, ge=3, le=1_000_001, description="bases of a window, odd, the variant in the middle")
-    encoder: EncoderSpec = Field(EncoderSpec.model_validate({}), description="what reads the windows")
-    head: HeadSpec = Field(HeadSpec.model_validate({}), description="what answers")
+    encoder: EncoderSpec = Field(EncoderSpec.model_validate({}), description="encoder of the windows")
+    head: HeadSpec = Field(HeadSpec.model_validate({}), description="output head")
     target: Literal["validated-delta", "altering", "effect-type", "position", "magnitude", "multitask"] = Field(
-        "validated-delta", description="what is learned from the labels"
+        "validated-delta", description="training target, derived from the labels"
     )
-    split: SplitSpec = Field(SplitSpec.model_validate({}), description="who is trained on and who is tested")
-    training: TrainingConfig = Field(TrainingConfig.model_validate({}), description="how it is trained")
+    split: SplitSpec = Field(
+        SplitSpec.model_validate({}), description="which variants are trained on and which are tested"
+    )
+    training: TrainingConfig = Field(TrainingConfig.model_validate({}), description="training settings")
     ensemble: EnsembleSpec | None = Field(None, description="members to combine instead of a model to train")
     fusion: FusionSpec | None = Field(None, description="base networks to fuse instead of an encoder to train")
     negatives: tuple[Literal["Normal", "Low-frequency"], ...] = Field(
@@ -239,7 +241,7 @@ class ExperimentSpec(Bounded):
     bootstrap: int = Field(2000, ge=10, le=100_000, description="resamples of groups behind every interval")
     evidence: Literal["full", "none"] = Field(
         "full",
-        description="what is computed beside the metrics: strata, position held fixed, calibration, ceiling, observed "
+        description="what is computed besides the metrics: strata, position held fixed, calibration, ceiling, observed "
         "sites; none: the metrics alone, in a fraction of the time",
     )
     scale: Literal["full", "laptop"] = Field(

@@ -1,5 +1,5 @@
-"""What the code at hand can put together, what a row still misses of it, and what of a row's data and weights is not on
-this machine. Nothing is read or downloaded to say so.
+"""Which parts this installation offers, which of them a row lacks, and which of its data and weights are not on this
+machine. Nothing is read or downloaded to find out.
 """
 
 from __future__ import annotations
@@ -86,16 +86,16 @@ def needed_parts(spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec]) -> It
 def missing_parts(
     spec: ExperimentSpec, rows: Mapping[str, ExperimentSpec], offered: Mapping[str, tuple[str, ...]] | None = None
 ) -> list[str]:
-    """What a row needs and the code at hand does not offer, in words, each once; empty for a runnable row."""
+    """What a row needs and this installation does not offer, in words, each once; empty for a runnable row."""
     here = offered_parts() if offered is None else offered
     missing = [f"{kind} '{name}'" for kind, name in needed_parts(spec, rows) if name not in here[kind]]
     return list(dict.fromkeys(missing))
 
 
 def lacking(spec: ExperimentSpec, rows: dict[str, ExperimentSpec], begun: Set[str] = frozenset()) -> list[str]:
-    """What a row would miss if it were started now, as "WHAT on this machine: HOW TO GET IT"; empty where it would
-    start. Parts that only this process knows (a data set or a network of a test's own) are taken to be there; members
-    of ensembles are looked up in `rows`, and lack nothing where they have a run (`begun`)."""
+    """What a row would lack if it were started now, as "WHAT on this machine: HOW TO GET IT"; empty if it could start.
+    Parts that only this process knows (a data set or a network of a test's own) are taken to be there; members of
+    ensembles are looked up in `rows`, and lack nothing where they have a run (`begun`)."""
     found = [*_data(spec.data), *_networks(spec)]
     if spec.ensemble is None:
         found += _encoder(spec, "; or run it with random ones: --set encoder.settings.weights=scratch")

@@ -1,5 +1,5 @@
-"""The address of a run, a hash of everything that decides its result; runs whose inputs have changed since; and the
-machine and the software that a run was made with."""
+"""The address of a run, a hash of everything that determines its result; stale runs, whose inputs have changed since;
+and the machine and software used for a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What becomes of runs that have ended: kept in a ledger under version control, packed into an archive, or deleted.
+"""What to do with finished runs: store them in a ledger under version control, pack them into an archive, or delete
+them.
 
 A ledger such as `results/` is laid out as a folder of runs is, so whatever reads runs reads it. Metrics, differences
 and strata of all its runs stand together in three tables (`tables/`), a thirtieth of the size of the numbers as JSON.
@@ -29,7 +30,7 @@ LARGEST_WEIGHTS = 20_000_000
 
 PREDICTIONS = "predictions.parquet"
 BY_VARIANT = (PREDICTIONS, "split.parquet")
-"""Tables with a row a variant, which are kept only when they are asked for."""
+"""Tables with a row per variant, which are kept only when they are asked for."""
 
 WITHOUT_LABELS = ("variant_id", "group", "part", "fold")
 """What predictions without labels keep beside the scorers' own columns, whose names have a dot."""
@@ -154,7 +155,7 @@ def _copy_what_is_kept(source: Path, target: Path, weights: bool, predictions: b
 
 
 def export_run(run: RunDirectory, out: Path) -> Path:
-    """Pack a finished run's folder into one .tar.gz, without its lock and checkpoints; written whole or not at all."""
+    """Pack a finished run's folder into one .tar.gz, without its lock and checkpoints; written atomically."""
     if run.state() != "finished":
         raise RunError(f"run {run.name} is {run.state()}; only a finished run can be exported")
     with atomic_write(out, "wb") as handle, tarfile.open(fileobj=handle, mode="w:gz") as archive:

@@ -1,8 +1,8 @@
-"""What was run and what came out: the ledger, one JSON line an event, appended and never rewritten; and the results as
-tidy tables, from which leaderboards, pages and documents are drawn.
+"""The ledger of runs and results, one JSON line per event, appended and never rewritten; and the results as tidy
+tables, from which leaderboards, pages and documents are made.
 
 Each folder of runs has four tables in `tables/`: `metrics`, `differences` (scorer minus reference, paired) and
-`strata`, one row a run, scorer and metric; and `runs`, what a leaderboard says of each finished run. They are brought
+`strata`, one row per run, scorer and metric; and `runs`, what a leaderboard says of each finished run. They are brought
 up to date when they are asked for: only runs whose files have changed are read again. In a ledger such as `results/`,
 whose runs are kept without these rows, the three tidy tables are the only place where they stand.
 """

@@ -1,4 +1,4 @@
-"""One run as it lies on disk: every part that can be read, and what is wrong with the others; runs as tables."""
+"""One run as stored on disk: every part that can be read, and what is wrong with the others; runs as tables."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class RunRecord:
         return self._part("metrics.json", lambda: Evaluation.from_json(self.directory.metrics()), None)
 
     def predictions(self) -> pd.DataFrame | None:
-        """One row a variant; read anew each time, as it is large."""
+        """One row per variant; read anew each time, as it is large."""
         return self._part("predictions.parquet", self.directory.read_predictions, None)
 
     @cached_property
@@ -152,7 +152,7 @@ def diff_runs(first: RunDirectory, second: RunDirectory) -> dict[str, pd.DataFra
 
     Returns:
         `fields` (specification, data, code, run) and `environment` (machine and package versions; empty for a run that
-        failed before it was written): one row a field that differs, columns field and the two runs' names. `metrics`:
+        failed before it was written): one row per field that differs, columns field and the two runs' names. `metrics`:
         every metric of the learned models, columns metric, the two runs' names, difference (second minus first); empty
         unless both runs are finished.
     """
@@ -206,7 +206,7 @@ def _learned_metrics(run: RunDirectory) -> dict[str, dict[str, Any]]:
 
 
 def runs_as_table(runs: Sequence[RunDirectory]) -> pd.DataFrame:
-    """One row a run.
+    """One row per run.
 
     Columns: run, row, state, reason, stale; those of `IN_TABLE`; data.rows and data.digest; `spec.<field>` for every
     field of the specification (lists as JSON); `<metric>`, `<metric>_low` and `<metric>_high` of the learned model.
@@ -230,7 +230,7 @@ def runs_as_table(runs: Sequence[RunDirectory]) -> pd.DataFrame:
 
 
 def write_table(frame: pd.DataFrame, out: Path) -> Path:
-    """Write the table in the format that the file's name says, one of `FORMATS`; written whole or not at all."""
+    """Write the table in the format that the file's name says, one of `FORMATS`; written atomically."""
     with atomic_write(out, "wb") as handle:
         if out.suffix == ".parquet":
             # One column may hold numbers for one row and words for another (a setting of two encoders).

@@ -1,4 +1,4 @@
-"""Where runs live on disk: one folder a run, and the ledger beside them."""
+"""Where runs are stored on disk: one folder per run, and the ledger next to them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _GONE = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run's folder, `<row>-<hash>`; every file in it is written whole or not at all.
+    """One run's folder, `<row>-<hash>`; every file in it is written atomically.
 
     A file that is read and is not there raises a RunError, a damaged one an IntegrityError.
     """
@@ -135,7 +135,7 @@ class RunDirectory:
         return _read_json(self._existing("environment.json"))
 
     def read_predictions(self) -> pd.DataFrame:
-        """One row a variant, `<scorer>.score` and `<scorer>.signed` for each scorer."""
+        """One row per variant, `<scorer>.score` and `<scorer>.signed` for each scorer."""
         return _read_frame(self._existing("predictions.parquet"))
 
     def read_test(self) -> pd.DataFrame:

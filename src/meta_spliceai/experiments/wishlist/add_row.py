@@ -1,5 +1,5 @@
-"""New rows as YAML: one that is checked against everything that can be known before it runs, appended to the user's own
-file; and rows read from a document, one file a section.
+"""Writes new rows as YAML: a single row, checked as far as possible before it runs and appended to the user's own file;
+and rows read from a document, one file per section.
 
 A file is added to as text, so that comments and the order of what stands there stay; what was written is read back
 before it takes the old file's place. Only what differs from the defaults is written.

@@ -1,6 +1,5 @@
-"""The wishlist in Markdown, as its owner writes it: read into entries of the catalogue, with an account of every row
-that is not understood; and written from catalogue and ledger, with how far each row is. The same runs, the same
-bytes."""
+"""The wishlist in Markdown: read into entries of the catalogue, reporting every row that is not understood; and written
+from catalogue and ledger with the state of each row. The same runs give an identical file."""
 
 from __future__ import annotations
 

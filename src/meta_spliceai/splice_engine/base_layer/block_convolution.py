@@ -7,7 +7,7 @@ that the three products want), one 32×32 product at each of about 1.5·N points
 is a third of the direct work, and all of it is dense matrix products, which is what processors do best.
 
 Layout: activations are [positions, batch, channels]. With dilation d, position p = n·d + r; so the same memory is also
-the matrix [n, (r, batch, channels)], one row a step of d, and dilation costs nothing.
+the matrix [n, (r, batch, channels)], one row per step of d, and dilation costs nothing.
 
 On bfloat16 hardware: a float32 number is the sum of two bfloat16 numbers but for 2^-17 of it. Of the four products of
 two such sums, the three that matter are one bfloat16 product of three times the inner length, summed in float32:

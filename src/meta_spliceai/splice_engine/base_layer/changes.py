@@ -1,5 +1,5 @@
-"""Variants in transcript coordinates, what a batch of them has in common, and what both ways of running a network on
-them (`compiled_network`, `torch_network`) share: scratch memory, and the parts in double precision.
+"""Variants in transcript coordinates, batches of them, and code shared by both ways of running a network
+(`compiled_network`, `torch_network`): scratch memory, and the parts in double precision.
 
 Transcript coordinates are the 0-based plus-strand position on plus genes and its negative on minus genes, so that they
 run along the transcript and differ from window to window by nothing but their origin.

@@ -1,4 +1,4 @@
-"""Normalisation, activation and convolution in one compiled pass; PyTorch's path is its oracle.
+"""Normalisation, activation and convolution in one compiled pass; PyTorch's implementation is the reference.
 
 The source beside this file is compiled for the machine's own processor into the cache when it is first wanted (a few
 seconds, once), and loaded through ctypes. `kernel_choice` decides whether it is used.

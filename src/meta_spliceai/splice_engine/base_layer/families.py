@@ -1,4 +1,4 @@
-"""The base models by name: where their weights are from, and how others' files become our networks.
+"""The base models by name: where their weights come from, and how third-party files are converted to our networks.
 
 All published code makes the layers of a network in one order, that of `module_names`; files differ in what they call
 them. SpliceAI's are Keras files, CI-SpliceAI's a frozen TensorFlow graph, OpenSpliceAI's and Pangolin's PyTorch state
@@ -416,8 +416,8 @@ def load_base_model(name: str, device: str | torch.device = "cpu", members: Sequ
     """A base model by name, ready to score.
 
     Args:
-        name: one of FAMILIES (the published weights, checked by their checksums), or "family:path" for weights of the
-            user's own: a file, or a folder of files named as the family's published ones (checked by their shapes).
+        name: one of FAMILIES (the published weights, checked by their checksums), or "family:path" for the user's own
+            weights: a file, or a folder of files named as the family's published ones (checked by their shapes).
         members: 0-based members of the ensemble; all by default.
 
     Raises:

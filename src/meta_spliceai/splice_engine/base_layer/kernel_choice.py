@@ -1,4 +1,4 @@
-"""Which of two ways convolutions take on a CPU: the one asked for, or the faster one, measured once on each processor.
+"""Chooses between two convolution kernels on a CPU: the one requested, or the faster one, timed once per processor.
 
 The compiled code is the faster one on every processor it was tried on, but that is no promise. So when nobody asks,
 both are timed on the convolutions that scoring spends its time in, and what was found is kept in the cache.

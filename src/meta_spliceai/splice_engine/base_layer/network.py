@@ -1,5 +1,5 @@
-"""SpliceAI-shaped networks (a residual trunk of dilated convolutions, with a pointwise head), and base models: networks
-whose outputs are averaged, with name, licence and identity.
+"""Networks with SpliceAI's architecture (a residual trunk of dilated convolutions, with a pointwise head), and base
+models: ensembles of such networks, averaged, with name, licence and identity.
 
 The shape is that of Jaganathan et al. 2019 (10.1016/j.cell.2018.12.015), figure 1. The original pads its
 convolutions with zeros and then crops `flank` positions from either end; no output it keeps ever saw that padding, so

@@ -1,5 +1,5 @@
-"""Every single-base change of a stretch of sequence, scored (the dense case, where neighbours share most work), and its
-heat map: a column a base, a row a change, colour for what is won or lost."""
+"""Scores every single-base change in a stretch of sequence (the dense case, where neighbours share most work), and
+draws its heat map: one column per base, one row per change, coloured by gain or loss."""
 
 from __future__ import annotations
 
@@ -173,8 +173,8 @@ def saturate(
     kinds: Sequence[str] = KINDS[:1],
     progress: Progress | None = None,
 ) -> int:
-    """Score every change (of `kinds`) of a stretch and write a table in the format of OUT's suffix, a row a change,
-    whole or not at all; `progress` is told of (sites done, sites in all). Returns the rows written. Memory is bounded.
+    """Score every change (of `kinds`) of a stretch and write a table in the format of OUT's suffix, a row per change,
+    atomically; `progress` is told of (sites done, sites in all). Returns the rows written. Memory is bounded.
 
     Raises:
         InputError: a stretch without any known base.

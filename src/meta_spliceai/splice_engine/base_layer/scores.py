@@ -1,6 +1,6 @@
-"""What the base layer hands on: probabilities of reference and alternative around each variant, what they are reduced
-to, one number a variant, the cache of them on disk, where they are found again by content, and files of them in little
-space, as bundles and the package carry them: bit for bit, or rounded to some decimals, which is then said in the file.
+"""The base layer's output: probabilities of reference and alternative around each variant; their reductions to one
+number per variant; their on-disk cache, addressed by content; and compact files of them for bundles and the package,
+exact or rounded to some decimals, as stated in the file.
 
 The key of a variant's scores is a hash of everything they depend on: the bases of both sequences, the weights and the
 distance. What is found can therefore not be out of date. Scores are kept in blocks, files written whole and never
@@ -43,9 +43,9 @@ NEITHER, ACCEPTOR, DONOR = range(3)
 class BaseScores:
     """Probabilities within ±distance of each variant, rows in the order of the table that was scored.
 
-    Positions are reference positions in transcript orientation; index `distance` is `pos`. The alternative is laid on
-    the reference's positions as SpliceAI does it, on the plus strand: deleted positions, which are those directly
-    behind `pos`, are 0; inserted positions are folded into `pos` by their maximum.
+    Positions are reference positions in transcript orientation; index `distance` is `pos`. The alternative is aligned
+    to the reference's positions as in SpliceAI, on the plus strand: deleted positions, which directly follow `pos`, are
+    0; inserted positions are folded into `pos` by their maximum.
 
     Attributes:
         distance: positions to either side of `pos`.

@@ -1,4 +1,4 @@
-"""Variants become evidence: probabilities of reference and alternative around each variant.
+"""Scores variants: probabilities of reference and alternative around each variant.
 
 The windows are those of SpliceAI's own command (1.3.1): the reference window holds `pos` ± (distance + flank); the
 alternative is the same with the allele put in, and with bases drawn in from the right where it is shorter. With an
@@ -119,17 +119,16 @@ def score_variants(
     Args:
         table: a variant table (chrom, pos, ref, alt on the plus strand, strand and gene); alleles may hold N.
         distance: positions to either side of `pos` (SpliceAI's -D).
-        annotation: with it, bases outside the row's gene are N, as SpliceAI's command has it; without, all bases are
-            seen. A row without a gene's name takes the only gene there on its strand.
+        annotation: with it, bases outside the row's gene are N, as in SpliceAI's command; without it, all bases are
+            used. A row without a gene's name takes the only gene there on its strand.
         cache: scores found there are used, and new ones added.
-        progress: called with (variants done, variants in all): first with those found in the cache, then as further
-            ones are done; not at all where all were found.
+        progress: called with (variants done, variants in all): first with those found in the cache, then as others are
+            scored; not called if all were found.
 
     Raises:
         InputError: a reference allele that is not the genome's, a gene that is not in the annotation or does not hold
             the variant, a contig the genome lacks, a bad distance, method or precision.
-        RunError: the cache cannot be written to; a PyTorch that has no such products on CUDA; a score that
-            is no number.
+        RunError: the cache cannot be written to; this PyTorch lacks such products on CUDA; a score is not a number.
     """
     _check_asked(model, distance, how)
     loci = list(_loci(table, genome, annotation))

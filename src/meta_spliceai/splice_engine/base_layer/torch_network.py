@@ -1,4 +1,4 @@
-"""One network on references and alternatives in PyTorch: on GPUs, in bfloat16, and where nothing was compiled."""
+"""One network on references and alternatives in PyTorch: for GPUs, for bfloat16, and without compiled code."""
 
 from __future__ import annotations
 

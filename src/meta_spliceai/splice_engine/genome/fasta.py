@@ -218,7 +218,7 @@ class _Text:
 
 
 def _make(path: Path, index: Path, blocks: Path | None) -> bool:
-    """Make the index with htslib, whole or not at all; whether that could be done."""
+    """Make the index with htslib, atomically; whether that could be done."""
     import pysam
     import pysam.samtools
 

@@ -1,5 +1,5 @@
-"""Which reference sequence of a human build is read: the one that is named, or the best that is at hand; and bringing
-one to this machine, downloaded, checked by what it holds, bgzipped and indexed."""
+"""Chooses the reference sequence of a human build (the one named, or the best available), and downloads one: verified
+by its content, bgzipped and indexed."""
 
 from __future__ import annotations
 

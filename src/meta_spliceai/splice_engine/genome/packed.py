@@ -1,5 +1,5 @@
-"""Stretches of a genome: regions of a FASTA file named by where they lie, whole human genes that a Python package
-carries (both mapped from the cache, N everywhere else), and a file at two bits a base.
+"""Segments of a genome: regions of a FASTA file named by their coordinates, whole human genes from a Python package
+(both memory-mapped from the cache, N everywhere else), and a file at two bits per base.
 
 A bundle carries what a machine without the genome needs of it, and nothing else. There, asking for another base is an
 error and never N, so that whatever comes out of it is what the whole genome gives. A `sparse` source is a genome of its

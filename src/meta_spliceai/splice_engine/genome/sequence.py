@@ -1,6 +1,5 @@
-"""Bases as bytes, the one encoding used everywhere; where bases come from: one small interface, whatever holds the
-sequence, and sequence in memory; and the human builds, with the lengths of their chromosomes, so that one is not taken
-for the other."""
+"""Bases as bytes, the encoding used everywhere; a small interface for all sequence sources, and sequence in memory; and
+the human builds with their chromosome lengths, so that one is not mistaken for the other."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What a predictor is given: windows as bytes on the device, one-hot only when a batch of them is used, or features of
-a frozen encoder, computed once and kept on disk, known by their content; and the device that holds them: which one, the
-most memory that a piece of work held (of the process on a CPU, of the device on CUDA), and training that ran out of it:
-at which batch size, and which one fits."""
+"""A predictor's inputs: windows as bytes on the device, one-hot encoded per batch, or features of a frozen encoder,
+computed once and stored on disk by content; and the device that holds them: which one, peak memory (of the process on a
+CPU, of the device on CUDA), and out-of-memory errors in training: at which batch size, and which one fits."""
 
 from __future__ import annotations
 

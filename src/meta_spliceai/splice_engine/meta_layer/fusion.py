@@ -1,4 +1,4 @@
-"""The meta layer as it was meant: base networks' Δ, position and k-mers, fused by trees trained on measured labels.
+"""Fusion: base networks' Δ, position and k-mers combined by trees trained on measured labels.
 
 Two tree models see the same features. One learns the class (Splice-altering or not), the other the measured effect
 itself, which has something to say about every measured variant, those of neither class as well. A logistic regression
@@ -79,7 +79,7 @@ class Fusion:
         return Scores(probability, np.full(len(x), np.nan) if second is None else second)
 
     def save(self, folder: Path) -> None:
-        """Write the trees as arrays (`fusion.npz`) and the card as JSON (`fusion.json`), each whole or not at all."""
+        """Write the trees as arrays (`fusion.npz`) and the card as JSON (`fusion.json`), each atomically."""
         arrays: dict[str, np.ndarray] = {"weights": self.weights}
         for name, part in (("altering", self.altering), ("effect", self.effect), ("calibration", self.calibration)):
             if part is not None:

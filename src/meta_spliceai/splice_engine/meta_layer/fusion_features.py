@@ -1,4 +1,4 @@
-"""What the fusion sees of a variant: base networks' Δ at the exon's own sites and around, position, and k-mers."""
+"""The fusion's features of a variant: base networks' Δ at the exon's own sites and nearby, position, and k-mers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fusion_features(
     annotation: GeneAnnotation | None = None,
     trunk: TrunkData | None = None,
 ) -> pd.DataFrame:
-    """One row of features a variant; NaN where one is not known (a site out of reach), which the trees take as such.
+    """One row of features a variant; NaN where one is unknown (a site out of reach), which the trees handle as missing.
 
     Args:
         table: variant table.

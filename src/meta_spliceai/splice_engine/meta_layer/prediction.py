@@ -1,5 +1,5 @@
-"""What a predictor reads (windows on the device, features of them that were computed once, or a base network's last
-hidden channels around variants, computed with the scorer and kept on disk), and its predictions.
+"""A predictor's inputs (windows on the device, their precomputed features, or a base network's last hidden channels
+around variants, computed with the scorer and stored on disk), and its predictions.
 
 Of the hidden channels are read the variant's surroundings and the tested exon's own two sites, of the reference and of
 the alternative, of every network of the ensemble. Kept are the reference and, so that small changes survive float16,
@@ -102,7 +102,7 @@ class TrunkData(FeatureData):
     """Hidden channels of all variants of a table.
 
     Attributes:
-        store: a row a variant: places of the reference, then of alternative minus reference; the last channel of the
+        store: a row per variant: places of the reference, then of alternative minus reference; the last channel of the
             reference is 1 where a place is known and 0 where it is not (all other channels are 0 there too).
         ref_slot, alt_slot: both the variant's row in the store.
         network: name, number of networks and licence of the base model, in words.

@@ -1,5 +1,5 @@
-"""Next-base pre-training of HyenaDNA, so that an encoder exists where no hub is reachable, on the sequence at hand:
-stretches of known bases, some of them held out by chromosome."""
+"""Next-base pre-training of HyenaDNA, for use where no model hub is reachable, on locally available sequence: stretches
+of known bases, some of them held out by chromosome."""
 
 from __future__ import annotations
 
@@ -198,8 +198,8 @@ class PretrainingReport:
     """What pre-training did.
 
     Attributes:
-        curves: one row a look at the held-out sequence: step, train_bits, held_out_bits (cross entropy in bits a base;
-            2 is knowing nothing), tokens_per_second, learning_rate.
+        curves: one row per check on the held-out sequence: step, train_bits, held_out_bits (cross entropy in bits per
+            base; 2 means no information), tokens_per_second, learning_rate.
         held_out_bits, markov_bits: of the finished encoder on `LAST_LOOK` times as much sequence, and of Markov models
             (by order) counted on the training sequence.
         resumed_from: step this process went on from; None if it started from the beginning.

@@ -1,5 +1,5 @@
-"""Settings of training, of the fusion and of what is read, every number with its meaning and its bounds; an error names
-the bad value. Light, so that a row can be read without PyTorch."""
+"""Settings for training, fusion and inputs, every number with its meaning and bounds; an error names the bad value.
+Kept light, so that a row can be read without PyTorch."""
 
 from __future__ import annotations
 

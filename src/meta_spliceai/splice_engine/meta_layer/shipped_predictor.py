@@ -1,4 +1,4 @@
-"""Predictors that travel with the package: base networks' Δ and position, weighed by a regression and by trees."""
+"""Predictors included in the package: base networks' Δ and position, combined by a regression and by trees."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ShippedPredictor:
         networks: base networks by name, with their 0-based members (None: all).
         source: in which of the sources a user's variants count as measured.
         share: of the regression in the log-odds; the rest is the trees'. With 1 there are no trees.
-        linear: intercept and a weight a feature of `linear_columns`.
+        linear: intercept and a weight per feature of `linear_columns`.
         trees: of all features and the sources.
         platt: intercept and slope that make the trees' raw value log-odds.
         least, greatest: bounds of the probability, 1 in as many as there were training variants of the side, plus 2.

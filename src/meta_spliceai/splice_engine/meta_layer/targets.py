@@ -1,4 +1,4 @@
-"""What a model is taught: label rules, each one function of the variant table and the base scores."""
+"""Training targets: label rules, each a function of the variant table and the base scores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Targets:
     """Labels aligned with a variant table.
 
     Attributes:
-        values: one row a variant; NaN where there is no label.
+        values: one row per variant; NaN where there is no label.
         task: the head these labels are for.
         marks: for rules with two sources of labels, where each row's comes from ("gold": observed, "base": the base
             network's own peak, "": no label); None for rules with one source.
@@ -76,7 +76,7 @@ NOT_MEASURED = "Unknown: nobody has measured it"
 
 
 def validated_delta(table: pd.DataFrame, scores: BaseScores) -> Targets:
-    """The validated Δ: what the base network says, where an experiment agrees that something happens, else zero.
+    """The validated Δ: the base network's Δ where an experiment confirms an effect, else zero.
 
     Splice-altering rows get the base network's Δ (neither, acceptor, donor) at the position where |Δ acceptor| or
     |Δ donor| is largest; the first such position counts when several are equal. Normal rows get zero. All other

@@ -1,5 +1,4 @@
-"""The loop that trains a predictor, what of it is trained in which epoch and how fast, and going on where it
-stopped."""
+"""The training loop of a predictor: which parameters are trained in which epoch, their learning rates, and resuming."""
 
 from __future__ import annotations
 
@@ -67,7 +66,7 @@ class _History:
     """What has happened so far; with weights and optimiser, all that resuming needs.
 
     Attributes:
-        curves: a line an epoch, see `FitReport`.
+        curves: a line per epoch, see `FitReport`.
         best_to_stop: the one that patience counts from, which only a fall of more than `min_improvement` replaces.
         finished: why training ended, in words; empty while it goes on.
     """
@@ -259,8 +258,8 @@ class Trainer:
         return {"history": vars(self.history), "steps_done": self.steps_done, "model": model, "optimizer": optimizer}
 
     def resume(self, path: Path, identity: str) -> int | None:
-        """Go on from the checkpoint of the last whole epoch: its number, None where there is none; RunError where it is
-        of another run, IntegrityError where it is damaged."""
+        """Resume from the checkpoint of the last complete epoch: its number, None if there is none; RunError if it is
+        of another run, IntegrityError if it is damaged."""
         if not path.exists():
             return None
         state = read_torch(path, "checkpoint", "delete it to start over")

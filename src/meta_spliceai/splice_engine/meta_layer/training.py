@@ -1,4 +1,4 @@
-"""Training of a predictor: a plain loop with early stopping, a checkpoint an epoch, and resume."""
+"""Training of a predictor: a plain loop with early stopping, a checkpoint per epoch, and resume."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class FitReport:
     """What a training run did.
 
     Attributes:
-        curves: one row an epoch: epoch (from 1), train_loss, val_loss, val_r (Pearson r of predictions and labels
+        curves: one row per epoch: epoch (from 1), train_loss, val_loss, val_r (Pearson r of predictions and labels
             over all outputs; NaN where it is not defined), learning_rate, seconds, windows_per_second.
         best_epoch: the epoch (from 1) with the lowest validation loss; the predictor holds its weights.
         windows_per_second: variants (pairs of windows) trained on per second, forward and backward, without validation.
@@ -110,7 +110,7 @@ class FitReport:
         return self.train_rows * self.epochs_run / self.windows_per_second
 
     def notes(self) -> tuple[str, ...]:
-        """Sentences about training that belong on a result."""
+        """Notes about training for a result."""
         return tuple(words for words in (self.imbalance(), self.rate) if words)
 
     def imbalance(self) -> str:
@@ -244,7 +244,7 @@ def try_step(
 
 
 class FitOptions(TypedDict, total=False):
-    """How `fit` runs, without a part in what comes out.
+    """Options of `fit` that do not affect the result.
 
     Attributes:
         resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.

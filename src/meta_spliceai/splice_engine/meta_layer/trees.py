@@ -1,4 +1,4 @@
-"""Gradient-boosted trees as plain arrays: applied, written and read without the library that grew them.
+"""Gradient-boosted trees as plain arrays: applied, written and read without the library that trained them.
 
 No pickle: loading a file can run no code.
 """

@@ -1,5 +1,5 @@
-"""Does the reference allele stand in the genome (rows where it does not are refused, counted and named), which rows are
-measurements of one allele, and where an allele lies in another build, through a UCSC chain file."""
+"""Checks reference alleles against the genome (mismatching rows are refused, counted and listed), merges rows that
+measure the same allele, and lifts alleles over to another build with a UCSC chain file."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def compare_reference(
 
 
 def allele_keys(table: pd.DataFrame) -> pd.Series:
-    """One text an allele: contig without "chr", position, alleles with the bases they share at either end cut off.
+    """One text per allele: contig without "chr", position, alleles with the bases they share at either end cut off.
 
     Cutting makes "CTG>CTA at 5" and "G>A at 7" equal. Insertions and deletions in repeats are not shifted: that needs
     the genome, and readers of such sources get them as the source aligned them.

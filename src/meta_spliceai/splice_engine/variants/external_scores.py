@@ -80,7 +80,7 @@ class Joined:
     """A tool's scores on some variants.
 
     Attributes:
-        score: one value a variant, NaN where the file has none.
+        score: one value per variant, NaN where the file has none.
         read: rows of the file at the variants' positions.
         other_reference: those of them whose REF is not the variants'.
         first_other: the first of those, in words.

@@ -1,5 +1,5 @@
-"""Genes that must stay together in a split: those that share an exon, neighbours, paralogs, and those whose windows the
-others know."""
+"""Gene families, which must stay together in a split: genes that share an exon, neighbours, paralogs, and genes with
+shared window sequence."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def gene_families(
         seen: `window_kmers` of the same arguments, where they are at hand.
 
     Returns:
-        one text a row: the alphabetically first group of the family, index as the table's.
+        one text per row: the alphabetically first group of the family, index as the table's.
     """
     codes, groups = pd.factorize(table["group"], sort=True)
     if len(groups) < 2:
@@ -140,7 +140,7 @@ def _joined(count: int, edges: Int64[np.ndarray, "edges 2"]) -> Int64[np.ndarray
 
 
 def exon_keys(table: pd.DataFrame) -> pd.Series:
-    """One text an exon whose two sites are known, in the coordinates of the table; "" for other rows."""
+    """One text per exon whose two sites are known, in the coordinates of the table; "" for other rows."""
     sites = table["acceptor_pos"].astype(str) + "-" + table["donor_pos"].astype(str)
     known = table["acceptor_pos"].notna() & table["donor_pos"].notna()
     return (table["chrom"].map(bare_contig) + ":" + sites).where(known, "")

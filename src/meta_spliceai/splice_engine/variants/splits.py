@@ -1,5 +1,5 @@
-"""Which rows train, which stop the training, which are tested: always whole groups, always as data with a hash, and
-kept in a Parquet file that says so."""
+"""Splits: which rows train, validate (for early stopping) and test; always whole groups, always as data with a hash,
+stored in a Parquet file that records it."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def group_split(
 
     Args:
         fractions: share of rows of each part, e.g. {"train": 0.7, "validation": 0.15, "test": 0.15}.
-        families: what to keep together instead of the column `group`, one text a row (`gene_families`).
+        families: what to keep together instead of the column `group`, one text per row (`gene_families`).
         unit: what is kept apart by that (see `Split`).
 
     Raises:
@@ -373,7 +373,7 @@ class StoredSplit(NamedTuple):
 
 
 def write_split(path: Path, split: Split, table: pd.DataFrame, data: Mapping[str, object] | None = None) -> None:
-    """Write a split of a table (in its order) to a `.parquet` file, whole or not at all: every variant's part, and in
+    """Write a split of a table (in its order) to a `.parquet` file, atomically: every variant's part, and in
     the header what it is and its hash. `data`: {"name": data set, "options": {...}, "digest": ...}, for an audit."""
     frame = table[[*SCHEMA, *[column for column in _ALSO_KEPT if column in table]]].assign(part=split.parts)
     told = {name: getattr(split, name) for name in ("name", "digest", "description", "unit")}

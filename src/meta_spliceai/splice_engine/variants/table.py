@@ -1,5 +1,5 @@
-"""The one variant table (a pandas frame with one schema, whatever the source), what became of every row of it, and the
-windows around its variants: reference and alternative bases, read along the transcript."""
+"""The variant table (a pandas frame with the same schema for every source), the account of every row, and the windows
+around its variants: reference and alternative bases, in transcript orientation."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def describe(row: pd.Series) -> str:
 
 @dataclass
 class Coverage:
-    """The account of a table's rows. `read == used + left out` holds at every moment.
+    """The account of a table's rows. `read == used + left out` always holds.
 
     Attributes:
         examples: up to five rows in words for each reason, so that a user can find them in the source.
@@ -115,7 +115,7 @@ class Coverage:
         self.add(reason, len(lines), lines)
 
     def add(self, reason: str, count: int, examples: list[str]) -> None:
-        """Count rows under a reason, of which examples are at hand."""
+        """Count rows under a reason, with examples."""
         if count:
             self.left_out[reason] = self.left_out.get(reason, 0) + count
             kept = self.examples.setdefault(reason, [])
@@ -144,8 +144,8 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of one length, one row a variant, in the order of the table they were cut for: codes (A 0, C 1, G 2, T 3,
-    N 4) in transcript orientation, the base at `pos` at index length // 2."""
+    """Windows of one length, one row per variant, in the table's order: codes (A 0, C 1, G 2, T 3, N 4) in transcript
+    orientation, the base at `pos` at index length // 2."""
 
     ref: UInt8[np.ndarray, "variants length"]
     alt: UInt8[np.ndarray, "variants length"]

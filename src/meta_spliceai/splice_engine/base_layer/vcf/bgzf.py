@@ -1,4 +1,4 @@
-"""Blocked gzip (BGZF, SAM specification section 4.1): read with every check, written so that it can be continued.
+"""Blocked gzip (BGZF, SAM specification section 4.1): read with all checks, written so that writing can resume.
 
 Python's own gzip reader takes a file that was cut between two blocks for a whole one. This reader knows the empty block
 that every BGZF file ends with, and says when it is missing.

@@ -1,5 +1,5 @@
-"""Lines of a VCF that need no network, found by the block and not record by record: those outside all genes, which most
-of a genome's variants are, and those whose scores stand in a table."""
+"""VCF lines that need no network, found block by block rather than record by record: those outside all genes (most of a
+genome's variants), and those with scores in a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pieces of an input, for machines that take one each: records within regions, and shards of what is taken.
+"""Pieces of an input, one per machine: records within regions, and shards of these.
 
 A shard is a run of records that follow one another. It is cut where neighbourhoods end, so that variants which share a
 reference window stay together, and such that all shards are about equally much work: most of a genome's records lie in

@@ -1,4 +1,4 @@
-"""Scores that somebody computed before: published tables, looked up in place of running the networks.
+"""Precomputed scores: published tables, looked up instead of running the networks.
 
 A table is a VCF, bgzipped and with its tabix index (.tbi), whose INFO holds entries of the form that `score` writes:
 Illumina's tables of every substitution and short indel, or an output of `score` itself. Variants come in ascending

@@ -156,7 +156,7 @@ def check_convertible(source: Path) -> None:
 
 
 def to_bcf(source: Path, out: Path) -> None:
-    """Write a finished VCF as BCF, whole or not at all.
+    """Write a finished VCF as BCF, atomically.
 
     Raises:
         RunError: it could not be written: a full disk, or a contig or key that the header does not declare.

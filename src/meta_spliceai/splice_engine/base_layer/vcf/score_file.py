@@ -1,4 +1,4 @@
-"""A file of variants in, the same file with scores out.
+"""Reads a file of variants and writes the same file with scores.
 
 Records are taken in blocks. Within a block the alleles of all records are scored together, ordered by gene and place so
 that neighbours share work, and the records are written in the order in which they came.
@@ -46,7 +46,7 @@ class Settings:
 
     Attributes:
         distance: positions to either side of a variant.
-        mask: leave out gains of annotated sites and losses of others.
+        mask: ignore gains of annotated sites and losses of others.
         strict: only what SpliceAI's own command scores, and no reasons in INFO.
         replace: overwrite INFO entries under the same key that the input already has.
         precision: of the products behind the scores (see `score_variants`).

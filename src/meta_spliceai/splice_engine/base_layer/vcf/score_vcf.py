@@ -1,4 +1,4 @@
-"""`score`, whole: open the input, score it, put the output in place, and account for every allele."""
+"""All of `score`: open the input, score it, put the output in place, and account for every allele."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Options:
 
     Attributes:
         output_type: v, z or b; by default from the output's name.
-        resume: go on with what an interrupted run to the same output left.
-        precomputed: tables of scores (see `ScoreTable`); only what they do not have is computed.
-        cut: which of the records are scored and written.
+        resume: continue an interrupted run to the same output.
+        precomputed: tables of scores (see `ScoreTable`); only scores missing from them are computed.
+        cut: which records are scored and written.
     """
 
     output_type: str | None = None
@@ -127,14 +127,14 @@ def score_vcf(
 
     Args:
         source: path of a VCF, gzipped or bgzipped VCF or BCF; "-" for standard input.
-        out: path of the output; "-" for standard output. A file appears only when it is whole; one of TABLE_SUFFIXES
-            makes it a table (see `tabulate`).
-        reference: FASTA of the variants' build; its index is made if need be.
+        out: path of the output; "-" for standard output. A file appears only once complete; one of TABLE_SUFFIXES makes
+            it a table (see `tabulate`).
+        reference: FASTA of the variants' build; its index is created if missing.
         annotation: "grch37", "grch38", or path of a table or GTF.
         model: the networks.
         settings: distance, mask, strictness.
         options: kind of output, resuming, tables, pieces.
-        report: told of the totals after each block.
+        report: called with the totals after each block.
 
     Returns:
         The account: counts, reasons, settings, time.

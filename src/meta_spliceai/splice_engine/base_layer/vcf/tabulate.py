@@ -1,4 +1,4 @@
-"""A scored VCF as a table: a row for each entry, and for each allele that has none its reason."""
+"""A scored VCF as a table: a row for each entry, and for each unscored allele the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An output file while it is being written: whole blocks on the disk, and an account of them to go on from.
+"""An output file while it is being written: complete blocks on disk, and a record of them to resume from.
 
 Beside OUT stand `OUT.partial`, the output so far, and `OUT.partial.json`, which says how much of it is whole and how
 much input it stands for. A block counts from the moment the account is renamed into place; bytes behind the last

@@ -1,4 +1,4 @@
-"""Baselines: the simple models that stand first on every leaderboard and that a learned model has to beat."""
+"""Baselines: the simple models at the top of every leaderboard that a learned model has to beat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Are probabilities what they say: reliability, Brier score, calibration error; and calibration on validation rows.
+"""Are predicted probabilities calibrated: reliability, Brier score, calibration error; and calibration on validation
+rows.
 
 A calibration is fitted on the validation part only. Fitted on the test part it would report the test part's own noise
 as calibration; fitted on the training part, it would see probabilities that the model could already bend to its rows.
@@ -93,7 +94,7 @@ def reliability(probability: Rows, y: Rows, bins: int = 10) -> pd.DataFrame:
     Rows of equal probability stay together, so there may be fewer bins than asked for.
 
     Returns:
-        A row a bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of positives),
+        A row per bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of positives),
         `low`, `high` (95 % Wilson interval of the share, rows taken as independent).
     """
     known = _known(probability, y)

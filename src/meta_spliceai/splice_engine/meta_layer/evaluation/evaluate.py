@@ -92,7 +92,7 @@ def evaluate(
     reason.
 
     Args:
-        predictions: one row a test variant: the columns PREDICTION_COLUMNS and, for each scorer, `{name}.score` and
+        predictions: one row per test variant: the columns PREDICTION_COLUMNS and, for each scorer, `{name}.score` and
             (optional) `{name}.signed`.
         reference: the scorer all others are compared with, besides every baseline and base scorer; None for none.
         n_boot: bootstrap resamples over `group`; 0 for no intervals.

@@ -1,8 +1,8 @@
-"""Which numbers a scorer is evaluated by, and how they are computed on many resamples at once.
+"""The metrics used to evaluate a scorer, and their computation on many resamples at once.
 
 A resample changes how often a row counts, never the order of the scores. So each scorer is sorted once, and every
 resample needs one cumulative sum of the rows' multiplicities. The binary metrics change only where a positive stands:
-the arrays after the cumulative sum have one column a run of tied scores that holds a positive.
+the arrays after the cumulative sum have one column per run of tied scores that holds a positive.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def bootstrap_table(
     undefined: str,
     resamples_at_once: int = 1_000_000,
 ) -> pd.DataFrame:
-    """Every number that `at` gives of some resamples, of the data and with its interval: a row a number (index
+    """Every number that `at` gives of some resamples, of the data and with its interval: a row per number (index
     `metric`); `lacking` and `undefined` as in `with_interval`."""
     whole = at(plan.everything)
     pieces = [at(counts) for counts in plan.chunks(resamples_at_once)]

@@ -1,5 +1,5 @@
-"""Where a variant stands (distances to the splice sites around it, in transcript orientation, and the region's name)
-and what it does to the k-mers around it.
+"""A variant's position (distances to the surrounding splice sites, in transcript orientation, and the region's name)
+and how it changes the k-mers around it.
 
 Sites are given as the exon's own bases: `acceptor_pos` is its first base, `donor_pos` its last, in transcript order.
 `to_acceptor` and `to_donor` are 0 there, positive into the exon, negative into the intron, so −1 and −2 are the

@@ -1,5 +1,5 @@
-"""What is evaluated (scorers, the frame of their scores on the test variants, the two sides of a binary question), and
-what comes out: tidy numbers with intervals, paired differences, coverage, and a verdict in words."""
+"""The inputs of an evaluation (scorers, the frame of their scores on the test variants, the positives and negatives),
+and its results: tidy metrics with intervals, paired differences, coverage, and a verdict in words."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ class Evaluation:
     """An evaluation of several scorers on the same rows.
 
     Attributes:
-        metrics: one row a scorer and metric, columns METRIC_COLUMNS. `estimate` NaN: undefined, see `reason`;
+        metrics: one row per scorer and metric, columns METRIC_COLUMNS. `estimate` NaN: undefined, see `reason`;
             `low`/`high` NaN: no interval, see `reason`. `n_positive` and `prevalence` are for binary metrics only.
             `seed_sd` is the standard deviation between the trainings of a model trained several times.
         differences: scorer minus reference on the same rows and resamples, columns DIFFERENCE_COLUMNS.
@@ -273,7 +273,7 @@ class Evaluation:
         return self._row(self.differences, scorer=scorer, metric=metric, reference=reference)
 
     def leaderboard(self, metric: str = "auprc") -> pd.DataFrame:
-        """One row a scorer with every metric's estimate, low and high: baselines first, then base, then learned.
+        """One row per scorer with every metric's estimate, low and high: baselines first, then base, then learned.
 
         Within a kind the best in `metric` stands first; undefined ones last.
         """

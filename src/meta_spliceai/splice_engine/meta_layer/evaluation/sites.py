@@ -1,8 +1,7 @@
-"""Is the effect right: its kind (confusion, F1 of each), its place (does a predicted change fall where one was
-observed), and the biological reading: with Δ added to the base scores, do sites appear and vanish where they were seen
-to? And how well could anything do: the labels' own agreement, as a line above every model. A measurement repeats itself
-only so far; a model that matched one replicate no better than the other replicate does has nothing left to learn from
-these labels."""
+"""Is the effect right: its kind (confusion, F1 of each), its position (does a predicted change fall where one was
+observed), and the biological reading: with Δ added to the base scores, do sites appear and vanish where they were
+observed to? And the ceiling: the labels' own agreement, as a line above every model. Replicates agree only to a point;
+a model that matches one replicate as well as the other replicate does has nothing left to learn from these labels."""
 
 from __future__ import annotations
 
@@ -105,7 +104,7 @@ def evaluate_localisation(
         predicted: for each scorer the position it gives each variant, in the same coordinates.
 
     Returns:
-        A row a scorer and tolerance: scorer, tolerance, estimate, low, high, n (evaluated), n_without_gold,
+        A row per scorer and tolerance: scorer, tolerance, estimate, low, high, n (evaluated), n_without_gold,
         n_without_prediction, reason.
     """
     known = np.array([len(positions) > 0 for positions in gold], dtype=bool)

@@ -1,5 +1,5 @@
-"""The same evaluation within parts of the test (by region, kind of variant, source, distance to the site), and how much
-a scorer tells that position does not: AUROC with position held fixed, and the gain over position.
+"""The evaluation within strata of the test (by region, kind of variant, source, distance to the site), and what a
+scorer adds to position: within-stratum AUROC with position held fixed, and the gain over position.
 
 The latter two follow seqleak (0.4.1), with one difference. seqleak averages over genomes, each of which holds thousands
 of items; a gene or exon here holds a handful, mostly of one class, so that its own AUROC is undefined. Variants of
@@ -85,7 +85,7 @@ def strata_of(table: pd.DataFrame, annotation: GeneAnnotation | None = None) -> 
 
 
 def position_bins(place: pd.DataFrame) -> pd.Series:
-    """Bins of the position features within which position tells next to nothing more: side, site, distance."""
+    """Bins of the position features within which position is almost uninformative: side, site, distance."""
     distance = place["nearest"].abs().to_numpy()
     number = np.digitize(np.nan_to_num(distance), DISTANCE_EDGES[1:])
     upper = [f"{low}–{high - 1}" for low, high in itertools.pairwise(DISTANCE_EDGES)]
@@ -121,7 +121,7 @@ def evaluate_strata(
     The rows are those that all scorers score, as in `evaluate`; a scorer that covers too few of them altogether is in
     no stratum. Sources with one class only (the rule, not the exception, in pooled tables) get NaN with a reason.
 
-    The arguments are those of `evaluate`; `strata` has one column a stratification, rows as in predictions.
+    The arguments are those of `evaluate`; `strata` has one column per stratification, rows as in predictions.
 
     Returns:
         Columns stratification, stratum and those of `Evaluation.metrics`; stratum sizes are in `n`.
@@ -164,7 +164,7 @@ def within_strata_auroc(
     counted, and a model trained several times is evaluated training by training.
 
     Returns:
-        A row a scorer: estimate, low, high, pairs (compared), n, n_left_aside, reason; index: scorer.
+        A row per scorer: estimate, low, high, pairs (compared), n, n_left_aside, reason; index: scorer.
     """
     frame = check_predictions(predictions, scorers)
     code = pd.factorize(np.asarray(strata, dtype=object).astype(str), sort=True)[0]

@@ -94,7 +94,7 @@ class _Projection(nn.Module):
 
 
 class PairReadout(nn.Module):
-    """Where, how much and how strongly the two sequences differ, and what stands at the variant.
+    """Where, how much and how strongly the two sequences differ, and the features at the variant.
 
     Of the difference D (alternative minus reference, position by position) each channel gives four numbers: D at the
     variant, the sum of D over positions divided by the square root of their number, the largest and the smallest D.
@@ -124,7 +124,7 @@ class PairReadout(nn.Module):
 
 
 class SitesReadout(nn.Module):
-    """Reads the variant's surroundings as `PairReadout` does, and beside them the exon's two sites.
+    """Reads the variant's surroundings as `PairReadout` does, and also the exon's two sites.
 
     The first place of the features is the exon's acceptor and the last one its donor, the places between lie around the
     variant. Equal sequences give a difference of exactly zero here too.

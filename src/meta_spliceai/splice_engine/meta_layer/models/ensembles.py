@@ -1,4 +1,4 @@
-"""Several models as one: quantile members trained together, and finished members weighed on validation rows."""
+"""Ensembles: quantile members trained together, and finished members weighted on validation rows."""
 
 from __future__ import annotations
 

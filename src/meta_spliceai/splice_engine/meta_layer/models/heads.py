@@ -1,4 +1,4 @@
-"""Heads: from the vector that compares the two alleles to the numbers a task asks for, and what they cost."""
+"""Heads: from the vector that compares the two alleles to a task's outputs, and their losses."""
 
 from __future__ import annotations
 

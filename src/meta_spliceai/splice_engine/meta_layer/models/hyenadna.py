@@ -1,4 +1,4 @@
-"""HyenaDNA, our own module: a causal language model of bases built from long implicit convolutions.
+"""HyenaDNA, reimplemented: a causal language model of DNA built from long implicit convolutions.
 
 Architecture and numbers: Nguyen et al. 2023, "HyenaDNA: Long-Range Genomic Sequence Modeling at Single Nucleotide
 Resolution" (arXiv 2306.15794); the Hyena operator: Poli et al. 2023 (arXiv 2302.10866). Parameter names are those of
