@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import math
 import re
 import sys
 import textwrap
@@ -29,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import evidence_results  # noqa: E402
 import wishlist_results  # noqa: E402
 
-from meta_spliceai.experiments.board.shown import Table, as_markdown, estimate, memory, number  # noqa: E402
+from meta_spliceai.experiments.board.shown import Table, as_markdown, estimate, memory  # noqa: E402
 
 RESULTS = Path("docs/results/quickstart.json")
 PAIRS = Path("docs/results/pairs.json")
@@ -96,17 +95,16 @@ def take(runs_dir: Path, root: Path, install_seconds: float | None = None, test_
 
 
 def take_pairs(runs_dir: Path, root: Path) -> None:
-    """Keep what the paired comparison of each two rows says, seed by seed; rows without a finished run are left out."""
+    """Keep what the paired comparison of each two rows says, seed by seed; what is kept of pairs without a finished run
+    stays."""
     from meta_spliceai.experiments.board.compare import compare_on_shared_rows
     from meta_spliceai.experiments.store.workspace import Workspace
 
     workspace = Workspace(runs_dir)
     ran = {(entry["row"], entry["seed"]): entry["run"] for entry in workspace.finished() if not entry["smoke"]}
     found = [(pair, seed) for pair in COMPARED for seed in sorted({seed for row, seed in ran if row == pair[0]})]
-    for pair in COMPARED:
-        if not any(pair == one for one, _ in found):
-            print(f"{runs_dir}: no finished run of {pair[0]}; left out", file=sys.stderr)
-    kept = []
+    anew = {pair[0] for pair, _ in found}
+    kept = [one for one in json.loads((root / PAIRS).read_text("utf-8")) if one["rows"][0]["row"] not in anew]
     for pair, seed in found:
         if (pair[1], seed) not in ran:
             print(f"{runs_dir}: no finished run of {pair[1]} with seed {seed}; left out", file=sys.stderr)
@@ -252,39 +250,6 @@ def pairs(root: Path) -> str:
     return as_markdown(Table(("row", "weights", "test", "AUPRC", "with − without"), rows, 3))
 
 
-def losses(root: Path) -> str:
-    """Lowest training loss of each run kept before the repair beside the entropy of its class shares, in nats.
-
-    Runs since then name the versions of the stages that made them, earlier ones a version of the whole code.
-    """
-    import pandas as pd
-
-    rows = []
-    for record in sorted((root / LEDGER).glob("*/run.json")):
-        kept = json.loads(record.read_text(encoding="utf-8"))
-        training = kept.get("training") or {}
-        if str(kept.get("code", "")).startswith("data-"):
-            continue
-        folds = [fold for fold in training.get("folds", [training]) if len(fold.get("classes") or {}) == 2]
-        if not folds:
-            continue
-        curves = pd.read_parquet(record.parent / "curves.parquet")
-        by_fold = curves.groupby("fold")["train_loss"] if "fold" in curves else None
-        lowest = curves["train_loss"].min() if by_fold is None else by_fold.min().mean()
-        entropy = sum(_entropy(list(fold["classes"].values())) for fold in folds) / len(folds)
-        epochs = sum(fold["epochs_run"] for fold in folds) / len(folds)
-        encoder = kept["model"]["config"]["encoder"]
-        explained = f"{number(100 * (1 - lowest / entropy), 1)} %"
-        rows.append((record.parent.name, encoder, f"{epochs:.0f}", number(lowest), number(entropy), explained))
-    columns = ("run", "encoder", "epochs", "lowest training loss", "class frequencies alone", "loss explained")
-    return as_markdown(Table(columns, rows, 2))
-
-
-def _entropy(counts: list[int]) -> float:
-    total = sum(counts)
-    return -sum(count / total * math.log(count / total) for count in counts if count)
-
-
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "quickstart-leaderboard": leaderboard,
     "quickstart-verdicts": verdicts,
@@ -296,6 +261,7 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "quickstart-time": duration,
 }
 FILES = {
+    "results-losses": Path("docs/results/losses-before-the-fix.md"),  # of runs that are no longer kept
     "benchmark-base-layer": Path("benchmarks/results/base_layer_short.md"),
     "benchmark-construct-context": Path("benchmarks/results/construct_context.md"),
     "benchmark-learning": Path("benchmarks/results/learning.md"),
@@ -348,8 +314,6 @@ def fill(text: str, kept: dict[str, Any] | None, where: str, root: Path = ROOT) 
             return f"{found[1]}{packaged_variants()}\n{found[4]}"
         if name == "results-pairs":
             return f"{found[1]}{pairs(root)}\n{found[4]}"
-        if name == "results-losses":
-            return f"{found[1]}{losses(root)}\n{found[4]}"
         if name in wishlist_results.BLOCKS:
             return f"{found[1]}{wishlist_results.BLOCKS[name](root)}\n{found[4]}"
         if name in DATA_SETS:
@@ -361,7 +325,6 @@ def fill(text: str, kept: dict[str, Any] | None, where: str, root: Path = ROOT) 
                 *DATA_SETS,
                 *wishlist_results.BLOCKS,
                 "results-pairs",
-                "results-losses",
                 "packaged-variants",
             )
             known = ", ".join(names)
