@@ -411,16 +411,17 @@ def python_reference() -> str:
     lines = [
         "# From Python",
         "",
-        "Rendered by `python tools/render_docs.py` from signatures and docstrings. `load_predictor`, `score_vcf` and "
-        "`score_variants` are exported by `meta_spliceai` itself; everything is typed.",
+        "Rendered by `python tools/render_docs.py` from signatures and docstrings. `load_predictor`, `load_dataset`, "
+        "`score_vcf` and `score_variants` are exported by `meta_spliceai` itself; everything is typed.",
         "",
     ]
-    offered = (meta_spliceai.load_predictor, LoadedPredictor.predict, meta_spliceai.score_vcf, Settings, Options,
+    offered = (meta_spliceai.load_predictor, LoadedPredictor.predict, meta_spliceai.load_dataset,
+               meta_spliceai.score_vcf, Settings, Options,
                meta_spliceai.score_variants, load_base_model, BaseScores)  # fmt: skip
     for one in offered:
         signature, name = inspect.signature(one), one.__qualname__
         inner = [
-            f"    {given.name}: {str(given.annotation).strip(chr(39))}"
+            f"    {'**' if given.kind is given.VAR_KEYWORD else ''}{given.name}: {str(given.annotation).strip(chr(39))}"
             f"{'' if given.default is given.empty else f' = {given.default!r}'},"
             for given in signature.parameters.values()
             if given.name != "self"

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from meta_spliceai.datasets.load import load_dataset as load_dataset
     from meta_spliceai.experiments.predict.predict_shipped import load_predictor as load_predictor
     from meta_spliceai.splice_engine.base_layer.scoring import score_variants as score_variants
     from meta_spliceai.splice_engine.base_layer.vcf.score_vcf import score_vcf as score_vcf
 
 _LAZY = {
+    "load_dataset": "meta_spliceai.datasets.load",
     "load_predictor": "meta_spliceai.experiments.predict.predict_shipped",
     "score_variants": "meta_spliceai.splice_engine.base_layer.scoring",
     "score_vcf": "meta_spliceai.splice_engine.base_layer.vcf.score_vcf",

@@ -142,14 +142,17 @@ def write_weights(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("score"))
+    """A toy genome and network, and 60 variants in its folder's in.vcf."""
+    found = Bench(tmp_path_factory.mktemp("score"))
+    found.vcf(60)
+    return found
 
 
 @pytest.fixture(scope="module")
 def scored(bench: Bench) -> Path:
-    """60 variants scored to a plain VCF."""
+    """in.vcf scored to a plain VCF."""
     out = bench.folder / "expected.vcf"
-    done = bench.run(bench.vcf(60), "-o", out, "--stats", bench.folder / "stats.json")
+    done = bench.run(bench.folder / "in.vcf", "-o", out, "--stats", bench.folder / "stats.json")
     assert done.returncode == 0, done.stderr.decode()
     return out
 
@@ -399,7 +402,11 @@ def test_inputs_that_cannot_be_scored_are_one_line_each(bench: Bench, tmp_path: 
     bench.fails(source, "-o", out, "-A", "grch36", saying="grch37")
     bench.fails(source, "-o", out, "-R", tmp_path / "none.fa", saying="no FASTA file")
     bench.fails(source, "-o", out, "--output-type", "x", saying="unknown output type 'x'")
+    bench.fails(source, "-o", tmp_path / "out.tsv", "--output-type", "z", saying="give one of them")
     bench.fails(source, "--resume", saying="--resume needs a file")
+    regions = tmp_path / "regions.fa"
+    regions.write_text(">chr1:1001-1060\n" + "ACGT" * 15 + "\n")
+    bench.fails(source, "-o", out, "-R", regions, saying="holds regions of chromosomes")
     assert not out.exists()
 
 
@@ -422,6 +429,15 @@ def test_another_build_is_said(bench: Bench, tmp_path: Path) -> None:
     ]
     source.write_text("\n".join(moved) + "\n")
     bench.fails(source, "-o", tmp_path / "out.vcf", saying="of different builds")
+
+
+def test_unknown_bases_are_no_other_build(bench: Bench, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden.fa"
+    names = [f"chr{number}" for number in (1, 2)]
+    hidden.write_text("".join(f">{name}\n{bench.sequence[:199]}{'N' * (LENGTH - 199)}\n" for name in names))
+    out = tmp_path / "out.vcf"
+    assert bench.run(bench.vcf(200, "hidden.vcf"), "-o", out, "-R", hidden).returncode == 0
+    assert all("|no_reference_sequence_at_the_variant" in line for line in records(out.read_text()))
 
 
 def test_a_contig_that_the_fasta_lacks_is_a_reason_and_no_error(bench: Bench, tmp_path: Path) -> None:
@@ -508,5 +524,5 @@ def test_the_how_to_page_names_only_options_there_are() -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page))
     assert named - known == {"--install"}  # of a compiler's own installer
     assert {"--resume", "--strict", "--mask", "--stats", "--replace", "--indels"} <= named
-    for reason in list(Reason)[:11]:
+    for reason in list(Reason)[:12]:
         assert f"`{reason.replace(' ', '_')}`" in page

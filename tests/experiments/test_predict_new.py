@@ -164,6 +164,8 @@ def test_a_vcf_is_read_allele_by_allele(tmp_path: Path) -> None:
     ("text", "error", "words"),
     [
         ("chrom\tpos\tref\nchr1\t5\tA\n", InputError, "column alt missing; found chrom, pos, ref"),
+        ("PAR1\x15\x04\n", InputError, "is a Parquet file"),
+        ("", InputError, "is empty"),
         ("chrom,pos,ref,alt\nchr1,5,A,C\nchr1,five,A,C\n", InputError, "line 3: pos 'five' is no position"),
         (
             "chrom,pos,ref,alt,strand\nchr1,5,A,C,plus\n",

@@ -29,7 +29,7 @@ def make(
     max_size: Annotated[str, typer.Option(metavar="SIZE", help="Refuse to write a larger file.")] = "64MB",
     scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Pack the cached base scores.")] = True,
     score_digits: Annotated[
-        int | None, typer.Option(min=1, max=15, metavar="N", help="Decimals of base scores, 3 to 7 (default: exact).")
+        int | None, typer.Option(min=3, max=7, metavar="N", help="Decimals of base scores, 3 to 7 (default: exact).")
     ] = None,
     wheels: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Pack the needed wheels from this folder."), Reads()

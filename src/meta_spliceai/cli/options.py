@@ -14,7 +14,7 @@ import os
 import re
 import site
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -70,7 +70,9 @@ class Writes:
     folder: str = ""
 
 
-FASTA = Reads((".fai", ".gzi"), what="FASTA file", names=("auto", "regions", "packaged"))
+FASTA = Reads((".fai", ".gzi"), what="FASTA file")
+GENOME = replace(FASTA, names=("auto", "regions"))
+SEQUENCE = replace(FASTA, names=("packaged", "regions"))
 VARIANTS = Reads((".tbi", ".csi"), what="file of variants")
 ANNOTATION = Reads(what="annotation (a table or a GTF)", names=("grch37", "grch38"))
 WEIGHTS = Reads(what="weights", behind=":")

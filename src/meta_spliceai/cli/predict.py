@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meta_spliceai.cli import options
-from meta_spliceai.cli.options import ANNOTATION, FASTA, SCORES, VARIANTS, Writes
+from meta_spliceai.cli.options import ANNOTATION, GENOME, SCORES, VARIANTS, Writes
 from meta_spliceai.cli.score import run_by_executor
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def predict(
             help="Genome of that build: a FASTA file, whole or of regions (chr1:1000-2000), 'regions', or 'auto' "
             "(META_SPLICEAI_GENOME_GRCH38 or 37, then that of `data get grch38`).",
         ),
-        FASTA,
+        GENOME,
     ] = "auto",
     device: options.Device = "auto",
     runs_dir: options.RunsDir = None,

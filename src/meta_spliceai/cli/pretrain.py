@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from meta_spliceai.cli.console import PlainConsole
-from meta_spliceai.cli.options import FASTA, LARGEST_SEED, Writes
+from meta_spliceai.cli.options import LARGEST_SEED, SEQUENCE, Writes
 from meta_spliceai.errors import InputError
 
 PACKAGED = "packaged"
@@ -24,7 +24,9 @@ def pretrain(
         Writes(folder="*"),
     ],
     sequence: Annotated[
-        str, typer.Option(help="packaged (whole genes of the quickstart's package), regions, or a FASTA file."), FASTA
+        str,
+        typer.Option(help="packaged (whole genes of the quickstart's package), regions, or a FASTA file."),
+        SEQUENCE,
     ] = PACKAGED,
     build: Annotated[str, typer.Option(help="Build of the regions.")] = "GRCh38",
     hold_out: Annotated[list[str] | None, typer.Option(help="A chromosome to hold out; may be repeated.")] = None,

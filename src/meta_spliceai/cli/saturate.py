@@ -70,8 +70,7 @@ def saturate(
     from meta_spliceai.cli.terminal import counting
     from meta_spliceai.splice_engine.base_layer import saturation
     from meta_spliceai.splice_engine.base_layer.saturation import check_drawable, draw
-    from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
-    from meta_spliceai.splice_engine.genome.human_genome import check_annotation
+    from meta_spliceai.splice_engine.genome.human_genome import check_annotation, whole_fasta
 
     if figure is not None:
         check_drawable(figure)  # before hours of scoring, not after
@@ -83,7 +82,7 @@ def saturate(
         stretch = saturation.stretch_of_exon(exon, genes, around)
     else:
         stretch = saturation.stretch_of_gene(str(gene), genes)
-    genome = IndexedFasta(reference, genes.build)
+    genome = whole_fasta(reference, genes.build)
     check_annotation(genes, genome)
     model = announced_model(base, device)
     kinds = saturation.KINDS if indels else saturation.KINDS[:1]

@@ -109,6 +109,10 @@ def score(
     if out != "-" and output_type is None and not special:
         known = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf", *TABLE_SUFFIXES)
         refuse_suffix(out, known, "or say the format with --output-type v|z|b")
+    if output_type is not None and str(out).lower().endswith(TABLE_SUFFIXES):
+        raise InputError(
+            f"-o {out} is a table's name, and --output-type {output_type} a VCF's format; give one of them"
+        )
     if executor is not None and str(out).lower().endswith(TABLE_SUFFIXES):
         raise InputError(f"-o {out}: with --executor name a VCF or BCF; a table is made by one process")
     if run_by_executor(context, source, out):
@@ -130,7 +134,8 @@ def score(
         torch.set_num_threads(threads)
     model = announced_model(base, device)
     settings = Settings(distance=distance, mask=mask, strict=strict, replace=replace, precision=chosen)
-    with counting("records") as show:
+    records_on_screen = out == "-" and sys.stdout.isatty()
+    with counting("records", hidden=records_on_screen) as show:
         how = Options(output_type, resume, precomputed or (), cut)
         account = score_vcf(source, out, reference, annotation, model, settings, how, lambda now: show(now.records))
     if stats is not None:

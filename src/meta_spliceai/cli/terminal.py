@@ -65,12 +65,12 @@ def _counted(done: int, total: int | None) -> str:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[..., None]]:
+def counting(what: str, hidden: bool = False) -> Iterator[Callable[..., None]]:
     """A bar, where standard error is a terminal; what is yielded is called with how many are done, of how many if that
-    is known, and what else to say."""
+    is known, and what else to say. `hidden`: no bar, because the terminal shows other lines."""
     console = PlainConsole(stderr=True)
     bars = _Bars(console)
-    task = bars.begin(what, None) if console.is_terminal else None
+    task = bars.begin(what, None) if console.is_terminal and not hidden else None
 
     def show(done: int, total: int | None = None, more: str = "") -> None:
         if task is not None:

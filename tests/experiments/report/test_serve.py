@@ -59,7 +59,14 @@ def test_pages_state_and_what_is_not_there(port, site):
     assert asked(port, "/run-wt1-simple-cnn-0123456789ab.html?x=1")[0] == 200
     assert json.loads(asked(port, "/state.json")[1]) == {"version": 1, "running": [], "error": ""}
     assert asked(port, "/assets/plotly.min.js")[0] == 200
-    for path in ("/.made_from.json", "/../pyproject.toml", "/%2e%2e/etc/passwd", "/ledger.jsonl", "//etc/passwd"):
+    for path in (
+        "/.made_from.json",
+        "/../pyproject.toml",
+        "/%2e%2e/etc/passwd",
+        "/ledger.jsonl",
+        "//etc/passwd",
+        "/%00",
+    ):
         assert asked(port, path)[0] == 404
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.experiments.predict.read_variants import OTHER_GENE
 from meta_spliceai.experiments.run.fuse import SCORE, features_of, fusion_columns, predict_fusion
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
 from meta_spliceai.files import cache_dir
@@ -159,7 +160,8 @@ def require_one(alleles: int, left_out: Mapping[str, int]) -> None:
         InputError: there is none.
     """
     if alleles == sum(left_out.values()):
-        raise InputError(f"none of {alleles} alleles can be used: {', '.join(left_out)}")
+        hint = "; leave the column gene out, or give genes of these names" if OTHER_GENE in left_out else ""
+        raise InputError(f"none of {alleles} alleles can be used: {', '.join(left_out)}{hint}")
 
 
 class RunModel:
@@ -356,8 +358,8 @@ def model_card(run: RunDirectory, calibrated_on: str) -> dict[str, Any]:
     notes = list(record["notes"])
     if "context" in data["options"] and data["options"]["context"] != "genome":
         notes.append(
-            f"trained on {data['data_set']} in its {data['options']['context']}s, where networks saw nothing around "
-            "those; on the genome they see what stands there, so that a variant's Δ may be another than in training"
+            f"trained on {data['data_set']} with context={data['options']['context']}: networks saw nothing around "
+            "constructs; on the genome they see what stands there, so that a variant's Δ may differ from training"
         )
     return {
         "run": run.name,

@@ -69,8 +69,12 @@ class TableVariants:
         self.columns = [name.strip() for name in names]
         if self.columns and self.columns[0].startswith("##fileformat=VCF"):
             raise InputError(f"{path} is a VCF, whose name must end in {', '.join(_VCF)}; rename it")
+        if names and names[0].startswith("PAR1"):
+            raise InputError(f"{path} is a Parquet file; give the variants as a VCF, or as TSV or CSV")
         missing = [name for name in NEEDED if name not in self.columns]
         if missing:
+            if not names:
+                raise InputError(f"{path} is empty; a table begins with a line that names its columns")
             raise InputError(f"{path}: column {', '.join(missing)} missing; found {', '.join(self.columns)}")
         twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
         if twice:

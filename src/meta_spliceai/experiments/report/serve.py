@@ -140,7 +140,9 @@ def make_server(site: LiveSite, port: int) -> ThreadingHTTPServer:
                 self.send_error(HTTPStatus.FORBIDDEN, "only asked for as localhost")
                 return None
             path = unquote(urlsplit(self.path).path)
-            if "/." in path or (path != "/" and path.endswith("/")):  # no page: a hidden file, or a list of files
+            if (
+                "\0" in path or "/." in path or (path != "/" and path.endswith("/"))
+            ):  # no page: a hidden file, or a list of files
                 self.send_error(HTTPStatus.NOT_FOUND, "no such page")
                 return None
             return super().send_head()

@@ -340,7 +340,7 @@ def what_to_do(error: OSError) -> str:
 
 def _damaged(file: Path, error: Exception) -> IntegrityError:
     why = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-    return IntegrityError(f"{file} is damaged ({why}); run its row again with --fresh, or delete its folder")
+    return IntegrityError(f"{file} is damaged ({why}); delete its folder {file.parent} and run its row again")
 
 
 def _read_frame(file: Path) -> pd.DataFrame:

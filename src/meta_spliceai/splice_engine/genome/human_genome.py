@@ -116,6 +116,20 @@ def human_genome(build: str, genome: str | Path = AUTO) -> SequenceSource:
     return RegionFasta(path, build) if holds_regions(path) else IndexedFasta(path, build)
 
 
+def whole_fasta(path: Path, build: str) -> IndexedFasta:
+    """A FASTA file of whole chromosomes, for what needs the bases around every variant.
+
+    Raises:
+        InputError: no such file, or its records are regions of chromosomes.
+    """
+    if holds_regions(path):
+        raise InputError(
+            f"{path} holds regions of chromosomes, around which the networks would see nothing: give a FASTA file of "
+            "whole chromosomes ('predict' reads regions)"
+        )
+    return IndexedFasta(path, build)
+
+
 def genome_in_words(genome: SequenceSource) -> str:
     """What a result says of the genome that was read; no folders."""
     if isinstance(genome, NoGenome):

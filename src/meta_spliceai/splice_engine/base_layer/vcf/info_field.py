@@ -20,6 +20,7 @@ from meta_spliceai.splice_engine.base_layer.families import gain_and_loss
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR
 from meta_spliceai.splice_engine.genome.annotation import Gene
+from meta_spliceai.splice_engine.variants import alleles
 
 NOISE = 1e-5
 """Largest difference between two ways of computing one value (the bound that the scoring methods are tested for)."""
@@ -39,6 +40,7 @@ class Reason(StrEnum):
     NO_ALTERNATIVE = "no alternative allele"
     CONTIG_ABSENT = "contig not in reference"
     MISMATCH = "reference mismatch"
+    NO_SEQUENCE = alleles.NO_SEQUENCE
     BAD_REFERENCE = "reference allele not made of bases"
     NOT_IN_GENE = "not in a gene"
     TOO_LONG = "reference too long"

@@ -25,7 +25,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextRecord, TextVariants, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import EXAMPLES_KEPT, Report, Totals
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
-from meta_spliceai.splice_engine.genome.sequence import SequenceSource, decode, encode
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource, decode, encode
 
 _ROWS_AT_ONCE = 5_000_000
 """Positions (rows times window) scored in one call: bounds the memory that scores take."""
@@ -251,7 +251,10 @@ class FileScorer:
         length = self._lengths[contig]
         inside = start >= 0 and start + len(codes) <= length
         self.totals.reference_checked += 1
-        if not inside or not np.array_equal(self.genome.fetch(contig, start, start + len(codes)), codes):
+        there = self.genome.fetch(contig, start, start + len(codes)) if inside else None
+        if there is None or not np.array_equal(there, codes):
+            if there is not None and (there == N_CODE).all():
+                return Reason.NO_SEQUENCE
             self.totals.reference_mismatches += 1
             return Reason.MISMATCH
         if len(codes) > 2 * self.settings.distance:

@@ -34,7 +34,7 @@ from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
-from meta_spliceai.splice_engine.genome.human_genome import check_annotation
+from meta_spliceai.splice_engine.genome.human_genome import check_annotation, whole_fasta
 
 STREAM = "-"
 """Standard input or output."""
@@ -159,7 +159,7 @@ def score_vcf(
         if not to_stream and read != STREAM and place_of(Path(out)) == place_of(Path(read)):
             raise InputError(f"{out} is the same file as {read}, which is read; name another output")
     genes = GeneAnnotation.named(annotation)
-    genome = IndexedFasta(reference, genes.build)
+    genome = whole_fasta(reference, genes.build)
     check_annotation(genes, genome)
     field = field_of(model)
     networks = ModelScorer(model, genome, settings.distance, settings.precision)
