@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.execute.all_rows import Admission, Expected, Fate, fates, longer_last, order_rows
 from meta_spliceai.experiments.execute.queue import InProcess, Request, run_queue
 from meta_spliceai.experiments.run.runner import Outcome, run_experiment
-from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import as_smoke
 from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.resources.resolve import OFFLINE_VARIABLE
 
 Rows = dict[str, ExperimentSpec]
 
@@ -50,6 +52,18 @@ def test_the_planner_s_order_has_members_first_and_seconds(with_ensemble: Rows, 
     assert [one.spec.id for one in expected][-1] == "both"
     assert len(expected) == 3
     assert all(one.seconds is not None and math.isfinite(one.seconds) and one.seconds >= 0 for one in expected)
+
+
+def test_a_row_whose_weights_are_not_here_comes_last(
+    toy_row: ExperimentSpec, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ((OFFLINE_VARIABLE, "1"), ("HF_HOME", str(tmp_path)), ("META_SPLICEAI_MIRROR", "")):
+        monkeypatch.setenv(name, value)
+    urgent = {"wish": {"priority": "high"}, "encoder": {"name": "hyenadna-tiny-1k"}}
+    lacks = parse_spec({**toy_row.model_dump(exclude={"encoder", "wish"}), "id": "toy-lacks", **urgent}, "test")
+    rows = {spec.id: spec for spec in (lacks, toy_row)}
+    expected = order_rows(list(rows.values()), workspace, rows, "cpu")
+    assert [one.spec.id for one in expected] == ["toy-row", "toy-lacks"]
 
 
 def request_of(spec: ExperimentSpec, workspace: Workspace) -> Request:

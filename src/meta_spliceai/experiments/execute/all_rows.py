@@ -27,6 +27,7 @@ from meta_spliceai.experiments.plan.planner import Planner
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.run.runner import Outcome
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
+from meta_spliceai.experiments.spec.parts import lacking
 from meta_spliceai.experiments.store.workspace import Workspace
 
 EXECUTORS = ("local", "ray", "slurm")
@@ -109,7 +110,8 @@ def order_rows(
     specs: Sequence[ExperimentSpec], workspace: Workspace, rows: Mapping[str, ExperimentSpec], device: str
 ) -> list[Expected]:
     """The rows in the best order for "cpu" or "cuda": first those that share caches with others, then by priority, then
-    cheapest first; an ensemble after its members. The workspace's finished runs calibrate the planner."""
+    cheapest first; an ensemble after its members; last those whose data or weights are not on this machine, which may
+    fail. The workspace's finished runs calibrate the planner."""
     planner = Planner(workspace, dict(rows))
     by_id = {spec.id: spec for spec in specs}
     planned: list[Expected] = []
@@ -118,7 +120,8 @@ def order_rows(
         plan = planner.rows(specs, gpu=card.name if card is not None else "cpu")
         planned = [Expected(by_id.pop(row_id), plan.chosen[row_id].hours * 3600) for row_id in plan.in_order()]
     ranked = sorted(by_id.values(), key=lambda spec: (spec.ensemble is not None, priority_of(spec)))
-    return planned + [Expected(spec, None) for spec in ranked]
+    ordered = planned + [Expected(spec, None) for spec in ranked]
+    return sorted(ordered, key=lambda one: bool(lacking(one.spec, dict(rows))))
 
 
 def longer_last(expected: Sequence[Expected], limit: float | None) -> list[Expected]:
