@@ -263,7 +263,7 @@ def test_a_run_s_page_shows_its_evidence(workspace, built):
         "python: 3.11.9",
         "679 MiB",
         "predictions.parquet",
-        "41 variants with one in reach, 5 others",
+        "41 variants with a site in range, 5 more with sites out of range",
         "the variant itself 0.250 [0.150, 0.300] 0.500 [0.400, 0.550] 0.750 [0.650, 0.800]",
         "spliceai, gain detection: no gained site is known",
         "of the gained sites observed that the reference lacks, those predicted",
