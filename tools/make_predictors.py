@@ -18,7 +18,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -72,19 +72,19 @@ PREDICTORS = {
     "fusion-open": ("cispliceai", "pangolin"),
     "fusion-cispliceai": ("cispliceai",),
 }
+WIDE = 200
 CONSIDERED = {
-    "fusion-open and OpenSpliceAI": ("cispliceai", "openspliceai", "pangolin"),
-    **{f"{name} within 200 bases": used for name, used in PREDICTORS.items()},
+    "fusion-open and OpenSpliceAI": (("cispliceai", "openspliceai", "pangolin"), DISTANCE),
+    **{f"{name} within {WIDE} bases": (used, WIDE) for name, used in PREDICTORS.items()},
 }
-"""What was evaluated as the predictors were, and is not shipped; WHY_NOT says why."""
+"""What was evaluated as the predictors were, and is not shipped: base networks, and bases to either side of a variant
+that they score; WHY_NOT says why."""
 WHY_NOT = (
     "Not shipped is what was evaluated in the same way and left: OpenSpliceAI's networks beside the others do not "
     "lower fusion-open's log loss. Scores 200 bases to either side in place of 50 lower everyone's a little, but "
     "MaPSy's variants are then mostly ordered worse, and `fusion` no longer holds all of its bars; all predictors stay "
     "with the distance that `score` has, so that they share its scores."
 )
-WIDE = 200
-"""Bases to either side of what is considered `within 200 bases`."""
 CHOSEN = "chosen on the other chromosomes"
 Rows = np.ndarray
 
@@ -256,9 +256,13 @@ def made(names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     y = binary_labels(loaded.variants)
     table = loaded.variants[~np.isnan(y)].reset_index(drop=True)
     models = {name: load_base_model(name, device="cpu", members=members) for name, members in NETWORKS.items()}
-    scored = partial(score_variants, table, loaded.genome, annotation=loaded.annotation, cache=ScoreCache.default())
-    scores = {name: scored(model, DISTANCE) for name, model in models.items()}
-    networks = {name: np.abs(max_window(one)).astype(np.float64) for name, one in scores.items()}
+
+    @cache
+    def scores(name: str, distance: int) -> BaseScores:
+        genome, genes = loaded.genome, loaded.annotation
+        return score_variants(table, genome, models[name], distance, annotation=genes, cache=ScoreCache.default())
+
+    networks = {name: np.abs(max_window(scores(name, DISTANCE))).astype(np.float64) for name in NETWORKS}
     results: dict[str, Any] = {}
     y = y[~np.isnan(y)]
     source = source_of(table)
@@ -271,10 +275,8 @@ def made(names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     licences = {name: model.licence for name, model in models.items()}
     for name in names:
-        used = (PREDICTORS | CONSIDERED)[name]
-        wide = name.endswith(f"within {WIDE} bases")
-        base = [scored(models[one], WIDE) if wide else scores[one] for one in used]
-        data = data_of(table, y, base, loaded.annotation)
+        used, distance = CONSIDERED[name] if name in CONSIDERED else (PREDICTORS[name], DISTANCE)
+        data = data_of(table, y, [scores(one, distance) for one in used], loaded.annotation)
         results[name] = evaluated(data, networks, used)
         if name in PREDICTORS:
             ship(name, data, results[name], licences)

@@ -112,7 +112,8 @@ def order_rows(
     """The rows in the best order for "cpu" or "cuda": first those that share caches with others, then by priority, then
     cheapest first; an ensemble after its members; last those whose data or weights are not on this machine, which may
     fail. The workspace's finished runs calibrate the planner."""
-    planner = Planner(workspace, dict(rows))
+    known = dict(rows)
+    planner = Planner(workspace, known)
     by_id = {spec.id: spec for spec in specs}
     planned: list[Expected] = []
     card = planner.market.known(torch.cuda.get_device_name()) if device == "cuda" else None
@@ -121,7 +122,7 @@ def order_rows(
         planned = [Expected(by_id.pop(row_id), plan.chosen[row_id].hours * 3600) for row_id in plan.in_order()]
     ranked = sorted(by_id.values(), key=lambda spec: (spec.ensemble is not None, priority_of(spec)))
     ordered = planned + [Expected(spec, None) for spec in ranked]
-    return sorted(ordered, key=lambda one: bool(lacking(one.spec, dict(rows))))
+    return sorted(ordered, key=lambda one: bool(lacking(one.spec, known)))
 
 
 def longer_last(expected: Sequence[Expected], limit: float | None) -> list[Expected]:
