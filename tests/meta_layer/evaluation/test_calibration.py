@@ -87,6 +87,10 @@ def test_what_calibration_refuses_and_states() -> None:
     true, y, _ = made(100)
     with pytest.raises(InputError, match="validation part: no positive variant among 100 rows"):
         fit_calibration(true, np.zeros(100), "isotonic")
+    with pytest.raises(InputError, match=r"rows evaluated: 1.5 is not a probability \(row 3"):
+        reliability(np.array([0.1, 0.2, 1.5]), np.zeros(3))
+    with pytest.raises(InputError, match="no row has both a probability and a class"):
+        reliability(np.full(3, np.nan), np.zeros(3))
     with_gap = np.where(np.arange(100) < 5, np.nan, y)
     assert reliability(true, with_gap, bins=1)["n"].tolist() == [95]
     one_class = evaluate_calibration(true, np.zeros(100), np.arange(100), n_boot=5)

@@ -70,9 +70,9 @@ def fit_calibration(probability: Rows, y: Rows, method: Method = "isotonic") -> 
     `probability` is stated by the model ("isotonic" takes any score), `y` is 1 or 0; rows with NaN are left aside.
 
     Raises:
-        InputError: a validation part without one of the classes.
+        InputError: a validation part without one of the classes; for "temperature", a number that is no probability.
     """
-    known = _known(probability, y)
+    known = _known(probability, y, "validation part")
     p, y = probability[known], y[known]
     for side, name in ((1, "positive"), (0, "negative")):
         if not (y == side).any():
@@ -80,6 +80,7 @@ def fit_calibration(probability: Rows, y: Rows, method: Method = "isotonic") -> 
     if method == "isotonic":
         fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(p, y)
         return Calibration(method, fitted.X_thresholds_, fitted.y_thresholds_)
+    _require_probabilities(p, "validation part")
     odds, sign = _log_odds(p), np.where(y == 1, -1.0, 1.0)
     best = minimize_scalar(
         lambda log_t: np.logaddexp(0, sign * odds / np.exp(log_t)).mean(), bounds=(-4, 4), method="bounded"
@@ -97,8 +98,9 @@ def reliability(probability: Rows, y: Rows, bins: int = 10) -> pd.DataFrame:
         A row per bin: `lowest`, `highest` (probability), `n`, `predicted` (mean), `observed` (share of positives),
         `low`, `high` (95 % Wilson interval of the share, rows taken as independent).
     """
-    known = _known(probability, y)
+    known = _known(probability, y, "rows evaluated")
     p, y = probability[known], y[known]
+    _require_probabilities(p, "rows evaluated")
     number = _bins_of_equal_size(p, bins)
     rows = []
     for place in np.unique(number):
@@ -139,8 +141,9 @@ def evaluate_calibration(
         Rows `brier`, `brier_of_prevalence`, `brier_skill` (1 − ratio of the two; higher is better),
         `calibration_error`; columns estimate, low, high, reason.
     """
-    known = _known(probability, y)
+    known = _known(probability, y, "rows evaluated")
     p, truth = probability[known], y[known]
+    _require_probabilities(p, "rows evaluated")
     plan = plan_resamples(np.asarray(groups, dtype=object)[known], n_boot, seed)
     number = _bins_of_equal_size(p, bins)
     n_bins = int(number.max()) + 1
@@ -165,9 +168,21 @@ def evaluate_calibration(
     return bootstrap_table(plan, at, "a class not drawn", "one class only")
 
 
-def _known(probability: Rows, y: Rows) -> Bool[np.ndarray, " rows"]:
-    """Which rows have both a probability and a class."""
-    return ~(np.isnan(probability) | np.isnan(y))
+def _known(probability: Rows, y: Rows, where: str) -> Bool[np.ndarray, " rows"]:
+    """Which rows have both a probability and a class; InputError where none has."""
+    known = ~(np.isnan(probability) | np.isnan(y))
+    if not known.any():
+        raise InputError(f"{where}: no row has both a probability and a class; calibration cannot be evaluated")
+    return known
+
+
+def _require_probabilities(p: Rows, where: str) -> None:
+    outside = np.flatnonzero((p < 0) | (p > 1))
+    if len(outside):
+        raise InputError(
+            f"{where}: {p[outside[0]]:g} is not a probability (row {outside[0] + 1} of those known); calibrate the "
+            "score first (isotonic, on validation rows)"
+        )
 
 
 def _bins_of_equal_size(p: Rows, bins: int) -> np.ndarray:
