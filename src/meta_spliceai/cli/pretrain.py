@@ -35,6 +35,8 @@ def pretrain(
     length: Annotated[int, typer.Option(min=16, max=1_000_002, help="Bases in a training sequence.")] = 1024,
     batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Sequences in a step.")] = 8,
     learning_rate: Annotated[float, typer.Option(min=0, max=1000, help="Highest learning rate.")] = 6e-4,
+    optimizer: Annotated[str, typer.Option(help="adamw, or muon for the layers' matrices.")] = "adamw",
+    precision: Annotated[str, typer.Option(help="auto (bfloat16 on CUDA), float32 or bfloat16.")] = "auto",
     check_every: Annotated[int, typer.Option(min=1, max=LARGEST_SEED, help="Steps between checkpoints.")] = 200,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="For long sequences: less memory, a third more time.")
@@ -81,8 +83,8 @@ def pretrain(
     config = PretrainingConfig.from_mapping(
         {
             **{"size": size, "steps": steps, "length": length, "batch_size": batch_size, "seed": seed},
-            **{"learning_rate": learning_rate, "check_every": check_every},
-            "gradient_checkpointing": gradient_checkpointing,
+            **{"learning_rate": learning_rate, "optimizer": optimizer, "precision": precision},
+            **{"check_every": check_every, "gradient_checkpointing": gradient_checkpointing},
         },
         "pretrain",
     )

@@ -224,7 +224,7 @@ def _trained_on(work: Work, prepared: Prepared, split: Split, report: FitReport)
 
 def _product_of_training(spec: ExperimentSpec, device: str) -> Product:
     place = choose_device(device)
-    precision = precision_of(spec.training, place)
+    precision = precision_of(spec.training.precision, place)
     # On CUDA convolutions of float32 numbers run in TF32, unless that was switched off.
     tf32 = precision == "float32" and place.type == "cuda" and torch.backends.cudnn.allow_tf32
     return "tf32" if tf32 else precision

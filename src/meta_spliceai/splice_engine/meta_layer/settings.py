@@ -14,6 +14,8 @@ from meta_spliceai.errors import InputError, shown
 LARGEST = 2**32 - 1
 """No number of a user's is further from 0: the largest seed that every library takes."""
 
+TrainingPrecision = Literal["auto", "float32", "bfloat16"]
+
 
 class Bounded(BaseModel):
     """Fields that are all there is and never change; every number among them, in lists and blocks too, is finite and
@@ -87,7 +89,7 @@ class TrainingConfig(Settings):
     )
     patience: int = Field(8, ge=0, description="Epochs without a better validation loss before stopping; 0: never.")
     min_improvement: float = Field(0.0, ge=0, description="A smaller fall of the validation loss is no improvement.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: TrainingPrecision = Field(
         "auto", description="auto: bfloat16 mixed precision on CUDA, float32 on a CPU."
     )
     gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: not clipped.")

@@ -26,7 +26,7 @@ from meta_spliceai.splice_engine.meta_layer.features import (
     peak_memory,
 )
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
-from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
+from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig, TrainingPrecision
 
 LAST, BEST = "last.ckpt", "best.safetensors"
 """Checkpoints of a training run: one file of the last whole epoch, one of the best weights; each whole or not there."""
@@ -126,7 +126,7 @@ class Trainer:
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.steps_done = 0
         self.history = _History()
-        self.bfloat16 = precision_of(config, self.device) == "bfloat16"
+        self.bfloat16 = precision_of(config.precision, self.device) == "bfloat16"
 
     @property
     def epoch(self) -> int:
@@ -362,7 +362,7 @@ def trained_state(model: nn.Module, names: set[str]) -> dict[str, Tensor]:
     return {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if name in names}
 
 
-def precision_of(config: TrainingConfig, device: torch.device) -> Literal["bfloat16", "float32"]:
+def precision_of(asked: TrainingPrecision, device: torch.device) -> Literal["bfloat16", "float32"]:
     """What training multiplies in on a device."""
-    half = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    half = asked == "bfloat16" or (asked == "auto" and device.type == "cuda")
     return "bfloat16" if half else "float32"

@@ -348,7 +348,7 @@ def _report(trainer: Trainer, **others: Any) -> FitReport:
         stopped_because=trainer.history.finished,
         train_rows=trainer.train_rows,
         device=str(trainer.device),
-        precision=precision_of(config, trainer.device),
+        precision=precision_of(config.precision, trainer.device),
         balance=config.balance,
         rate=rate,
         **others,
