@@ -181,7 +181,7 @@ class PretrainingConfig(Settings):
     steps: int = Field(1000, ge=1, description="Steps of the optimiser.")
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw",
-        description="adamw, or muon for the layers' matrices (AdamW for the rest): fewer steps on small budgets.",
+        description="adamw, or muon for the layers' matrices and AdamW for the rest: learns in fewer steps.",
     )
     learning_rate: float = Field(6e-4, gt=0, le=1000, description="Highest learning rate of AdamW; Muon's is 10 times.")
     weight_decay: float = Field(0.1, ge=0, description="Weight decay of matrices; the filters have none.")
@@ -403,19 +403,20 @@ def _make_folder(folder: Path, resume: bool, fresh: bool) -> None:
 def _optimizers(model: _LanguageModel, config: PretrainingConfig) -> list[torch.optim.Optimizer]:
     """AdamW for all parameters, or Muon for the layers' matrices and AdamW for the others. Muon: Jordan et al. 2024,
     "Muon: An optimizer for hidden layers in neural networks"."""
-    matrices: list[nn.Parameter] = []  # of the layers
-    tables: list[nn.Parameter] = []  # of the tokens and of the head
+    decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         # The filters' networks are small and shape long convolutions: decay would flatten them (as published).
-        if parameter.ndim != 2 or ".filter_fn." in name:
-            (tables if parameter.ndim > 2 else free).append(parameter)
+        if parameter.ndim < 2 or ".filter_fn." in name:
+            free.append(parameter)
+        elif config.optimizer == "muon" and ".layers." in name and parameter.ndim == 2:
+            matrices.append(parameter)
         else:
-            (matrices if ".layers." in name else tables).append(parameter)
-    by_adamw = tables if config.optimizer == "muon" else tables + matrices
-    groups = [{"params": by_adamw, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+            decayed.append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)]
-    if config.optimizer == "muon":
+    if matrices:
         optimizers.append(torch.optim.Muon(matrices, lr=10 * config.learning_rate, weight_decay=config.weight_decay))
     for group in _groups(optimizers):
         group["highest_rate"] = group["lr"]
