@@ -57,8 +57,14 @@ def results(report: PretrainingReport) -> pd.DataFrame:
     return report.curves.drop(columns="tokens_per_second")
 
 
-def test_it_learns_the_grammar_of_the_held_out_sequence(small: None, corpus: Corpus, tmp_path: Path) -> None:
-    report = pretrain(corpus, CONFIG.model_copy(update={"steps": 150, "check_every": 50}), tmp_path, "cpu")
+MUON = {"optimizer": "muon", "precision": "bfloat16"}
+
+
+@pytest.mark.parametrize("how", [{}, MUON], ids=["adamw", "muon in bfloat16"])
+def test_it_learns_the_grammar_of_the_held_out_sequence(
+    small: None, corpus: Corpus, tmp_path: Path, how: dict[str, str]
+) -> None:
+    report = pretrain(corpus, CONFIG.model_copy(update={"steps": 150, "check_every": 50, **how}), tmp_path, "cpu")
     assert report.curves["held_out_bits"].iloc[-1] < 1.4 < 1.8 < report.curves["train_bits"].iloc[0] + 0.5
     assert report.held_out_bits < 1.4
 
@@ -154,21 +160,22 @@ def test_unknown_bases_are_not_asked_for(small: None) -> None:
     assert model(torch.full((2, 10), 4, dtype=torch.uint8)).item() == 0
 
 
-@pytest.mark.parametrize("stop", [2, 7, 11])
+@pytest.mark.parametrize(("stop", "how"), [(2, {}), (7, {}), (11, {}), (7, MUON)])
 def test_an_interrupted_run_resumes_to_the_unbroken_result(
-    small: None, corpus: Corpus, tmp_path: Path, stop: int
+    small: None, corpus: Corpus, tmp_path: Path, stop: int, how: dict[str, str]
 ) -> None:
-    whole = pretrain(corpus, CONFIG, tmp_path / "whole", "cpu")
+    config = CONFIG.model_copy(update=how)
+    whole = pretrain(corpus, config, tmp_path / "whole", "cpu")
 
     def interrupt(step: int, bits: float, speed: float) -> None:
         if step == stop:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pretrain(corpus, CONFIG, tmp_path / "cut", "cpu", progress=interrupt)
+        pretrain(corpus, config, tmp_path / "cut", "cpu", progress=interrupt)
     with pytest.raises(RunError, match="holds an unfinished encoder: go on with --resume, or start over with --fresh"):
-        pretrain(corpus, CONFIG, tmp_path / "cut", "cpu")
-    rest = pretrain(corpus, CONFIG, tmp_path / "cut", "cpu", resume=True)
+        pretrain(corpus, config, tmp_path / "cut", "cpu")
+    rest = pretrain(corpus, config, tmp_path / "cut", "cpu", resume=True)
     assert rest.resumed_from == stop
     assert results(rest)["held_out_bits"].tolist() == results(whole)["held_out_bits"].tolist()
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]

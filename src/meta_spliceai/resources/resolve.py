@@ -7,6 +7,7 @@ import errno
 import gzip
 import hashlib
 import importlib.metadata
+import importlib.resources
 import os
 import re
 import shutil
@@ -44,6 +45,9 @@ down; several public projects that pin the same repositories name the same commi
 
 BUNDLED = "bundle/encoders"
 """Where an opened bundle keeps checkpoints, `<name>/<commit>`, under the folder that it is opened in."""
+
+SHIPPED_ENCODERS = "splice_engine/meta_layer/shipped/encoders"
+"""Where the package itself keeps encoders that `meta-spliceai pretrain` made, under their published sizes' names."""
 
 WEIGHTS = "model.safetensors"
 """The weights in the hub's format."""
@@ -300,6 +304,12 @@ def folder_at_hand(name: str, revision: str | None = None) -> Path | None:
     found = [try_to_load_from_cache(repository, file, revision=commit) for file in HUB_FILES]
     there = [Path(file) for file in found if isinstance(file, str)]
     return there[0].parent if len(there) == len(HUB_FILES) else None
+
+
+def shipped_encoders() -> dict[str, Path]:
+    """The folders of the encoders that are included in the package, by the published sizes' names."""
+    folder = Path(str(importlib.resources.files("meta_spliceai").joinpath(SHIPPED_ENCODERS)))
+    return {name: folder / name for name in ENCODERS if (folder / name / WEIGHTS).is_file()}
 
 
 if TYPE_CHECKING:

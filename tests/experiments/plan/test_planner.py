@@ -163,7 +163,10 @@ def test_weights_that_are_not_here_are_said_and_the_row_is_planned_all_the_same(
     row = changed(toy_row, encoder={"name": "hyenadna-tiny-1k", "settings": settings})
     plan = planner.row(row, gpu="Fast")
     assert plan.best is not None
-    assert any("none' is neither 'hub', 'scratch' nor a folder" in note and "pretrain" in note for note in plan.notes)
+    assert any(
+        "none' is neither 'hub', 'packaged', 'scratch' nor a folder" in note and "pretrain" in note
+        for note in plan.notes
+    )
     hub = changed(toy_row, encoder={"name": "hyenadna-tiny-1k", "settings": {"hidden_dim": 8, "revision": "a branch"}})
     (said,) = planner.row(hub, gpu="Fast").notes
     assert said.startswith("the weights of hyenadna-tiny-1k are not on this machine; a run begins by downloading them")

@@ -35,7 +35,7 @@ from meta_spliceai.splice_engine.base_layer.scores import BUNDLED as SCORES
 from meta_spliceai.splice_engine.base_layer.scores import DIGITS, Entry, ScoreCache, write_packed_scores
 from meta_spliceai.splice_engine.base_layer.scoring import digest_in, score_keys
 from meta_spliceai.splice_engine.genome.packed import Interval
-from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import HUB, PUBLISHED
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import HUB, PACKAGED, PUBLISHED, SCRATCH
 
 WHEELS = "wheels"  # where wheels lie in the file
 
@@ -184,7 +184,7 @@ class _Packing:
         """Find the pretrained encoders that are here; rows without theirs are left out, or told of."""
         for spec in list(self.rows):
             name, weights = spec.encoder.name, str(spec.encoder.settings.get("weights", HUB))
-            if spec.ensemble or spec.fusion or name not in PUBLISHED or weights == "scratch":
+            if spec.ensemble or spec.fusion or name not in PUBLISHED or weights in (PACKAGED, SCRATCH):
                 continue
             there = folder_at_hand(name) if weights == HUB else None
             why = "not in the hub's cache here" if weights == HUB else f"the folder {weights} is not packed"

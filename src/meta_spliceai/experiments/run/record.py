@@ -168,7 +168,7 @@ def record_result(
         (prepared.loaded.dataset.title, prepared.loaded.dataset.licence, prepared.loaded.dataset.citation),
     ]
     weights = trained.model["weights"]
-    own_encoder = [f"not the published weights: {weights}"] if "folder " in weights else []
+    own_encoder = [f"not the published weights: {weights}"] if re.search("folder |packaged ", weights) else []
     facts = {
         "seconds": round(seconds, 3),
         **work.clock.in_record(),

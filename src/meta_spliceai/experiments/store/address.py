@@ -18,6 +18,7 @@ import meta_spliceai
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.files import sha256_file
+from meta_spliceai.resources.resolve import shipped_encoders
 
 HASH_LETTERS = 12
 
@@ -73,7 +74,8 @@ def _own_files(spec: ExperimentSpec) -> dict[str, str]:
             files[f"scores {text}"] = path if path.is_file() else Path(str(path).rpartition(":")[0])
     weights = spec.encoder.settings.get("weights")
     if isinstance(weights, str) and weights not in ("hub", "scratch"):
-        folder = Path(weights).expanduser()
+        packaged = shipped_encoders().get(spec.encoder.name) if weights == "packaged" else None
+        folder = packaged or Path(weights).expanduser()
         whole = folder / "model.safetensors"
         files["encoder weights"] = whole if whole.is_file() else folder / "weights.ckpt"
     return {name: sha256_file(path) for name, path in files.items() if path.is_file()}

@@ -311,10 +311,10 @@ class HyenaDNADeltaPredictor(ComposedPredictor):
         model_name: a published size: hyenadna-tiny-1k, -small-32k, -medium-160k, -medium-450k, -large-1m.
         freeze_encoder: the encoder's weights stay as they are and its features are computed once; otherwise it is
             fine-tuned as the training settings say.
-        encoder_settings: `weights` ("hub", a local folder, or "scratch": random; only when asked for, and written on
-            every result), `revision` (another commit on the hub than the pinned one), `read_radius` (features are read
-            up to this many bases from the variant; None for the whole window), `gradient_checkpointing` (less memory in
-            fine-tuning, a third more time).
+        encoder_settings: `weights` ("hub", a local folder, "packaged": the encoder in the package, or "scratch":
+            random; only when asked for, and written on every result), `revision` (another commit on the hub than the
+            pinned one), `read_radius` (features are read up to this many bases from the variant; None for the whole
+            window), `gradient_checkpointing` (less memory in fine-tuning, a third more time).
 
     Raises:
         InputError: a bad value, or a folder that holds another size.

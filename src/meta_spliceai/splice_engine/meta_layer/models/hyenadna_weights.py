@@ -25,11 +25,20 @@ from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write, sha256_file
-from meta_spliceai.resources.resolve import ENCODERS, HUB_FILES, OFFLINE_VARIABLE, WEIGHTS, folder_at_hand, offline
+from meta_spliceai.resources.resolve import (
+    ENCODERS,
+    HUB_FILES,
+    OFFLINE_VARIABLE,
+    WEIGHTS,
+    folder_at_hand,
+    offline,
+    shipped_encoders,
+)
 from meta_spliceai.splice_engine.base_layer.families import UNREADABLE, load_state, read_torch
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna import HyenaConfig, HyenaDNA
 
 HUB = "hub"
+PACKAGED = "packaged"
 SCRATCH = "scratch"
 
 
@@ -92,8 +101,9 @@ def load_hyenadna(
     Args:
         name: a published model's name ("hyenadna-small-32k").
         weights: "hub" for the published checkpoint (from the local cache, else downloaded), a folder that holds one
-            in the hub's format (config.json, model.safetensors) or the original one (config.json, weights.ckpt), or
-            "scratch" for random weights.
+            in the hub's format (config.json, model.safetensors) or the original one (config.json, weights.ckpt),
+            "packaged" for an encoder that was pre-trained by this project and is included in the package, or "scratch"
+            for random weights.
         revision: another commit on the hub than the pinned one.
         endpoint: another hub than the public one (also: the variable HF_ENDPOINT).
         seed: of random weights.
@@ -120,7 +130,8 @@ def load_hyenadna(
     model, digest = read_folder(folder, gradient_checkpointing)
     if not origin:
         told = json.loads(_content(folder / "config.json")).get("origin", "")  # of an encoder trained here
-        origin = f"folder {folder.name} ({f'{told}; ' if told else ''}sha256 {digest[:12]})"
+        place = "packaged encoder" if weights == PACKAGED else "folder"
+        origin = f"{place} {folder.name} ({f'{told}; ' if told else ''}sha256 {digest[:12]})"
     return model, origin
 
 
@@ -163,10 +174,15 @@ def missing_here(name: str, weights: str = HUB, revision: str | None = None) -> 
 def _found(name: str, weights: str, revision: str | None, endpoint: str | None) -> tuple[Path, str]:
     """The folder of weights that are not random, and where they are from if that is not the folder itself; the hub's
     are in an opened bundle or in its local cache, and downloaded if they are in neither."""
+    if weights == PACKAGED:
+        shipped = shipped_encoders()
+        if name not in shipped:
+            raise _unavailable(name, f"none are included in the package, only those of {', '.join(shipped) or 'none'}")
+        return shipped[name], ""
     if weights != HUB:
         own = Path(weights).expanduser()
         if not own.is_dir():
-            raise _unavailable(name, f"'{weights}' is neither 'hub', 'scratch' nor a folder")
+            raise _unavailable(name, f"'{weights}' is neither 'hub', 'packaged', 'scratch' nor a folder")
         return own, ""
     published, folder = PUBLISHED[name], folder_at_hand(name, revision)
     if folder is None:
@@ -286,6 +302,8 @@ def _content(path: Path, most: int = -1) -> bytes:
 def _load_named(model: HyenaDNA, state: Mapping[str, Tensor], path: Path) -> None:
     """Put a checkpoint's tensors into the model, name by name; the language-model head is not part of it."""
     own = {key: value for key, value in state.items() if key.startswith("backbone.")}
+    # The tables of positions follow from their length; an encoder in the package leaves them out.
+    own = {key: value for key, value in model.state_dict().items() if ".pos_emb." in key} | own
     sines = {_filter_of(key): value for key, value in own.items() if key.endswith(".freq")}
     for key in model.state_dict().keys() - own.keys():
         # What writes shared tensors once keeps one of the names that a layer's sine has.
