@@ -29,6 +29,7 @@ lists baselines above the learned models.
 [bold]Start here[/bold]
 
   meta-spliceai quickstart       real data, two models, one page
+  meta-spliceai example          a VCF and its genome, to try predict and score
   meta-spliceai wishlist         every experiment: wished, runnable, completed
   meta-spliceai run ID           run one of them
   meta-spliceai leaderboard      results, baselines first
@@ -73,6 +74,7 @@ app = typer.Typer(
 # The order is that of `--help`: the way a newcomer walks.
 for command in (
     run.quickstart,
+    data.example,
     plan.plan,
     run.run,
     run.launch,

@@ -1,7 +1,9 @@
-"""`meta-spliceai data` and `audit`: named data sets, checks of their files, and what the parts of a split share."""
+"""`meta-spliceai data`, `example` and `audit`: named data sets, checks of their files, some of their variants with a
+genome to try the commands on, and what the parts of a split share."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +11,7 @@ import typer
 from rich.table import Table
 
 from meta_spliceai.cli.console import PlainConsole, print_json
-from meta_spliceai.cli.options import AsJson, Reads
+from meta_spliceai.cli.options import AsJson, Reads, Writes
 from meta_spliceai.errors import InputError, IntegrityError, MetaSpliceAIError, MissingResourceError
 
 if TYPE_CHECKING:
@@ -166,6 +168,45 @@ def _options(given: list[str] | None) -> dict[str, object]:
             raise InputError(f"--set {text} is not of the form key=value")
         options[key] = value
     return options
+
+
+def example(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write to."), Writes(folder="*")] = Path(
+        "example"
+    ),
+) -> None:
+    """Write a small VCF and its genome, to try predict, score and saturate offline.
+
+    The variants are measured ones that are included in the package. The genome
+    is chromosome 17 of GRCh38: real bases around measured variants, N
+    elsewhere. Files that are there already are not overwritten.
+
+    [bold]Examples[/bold]
+
+      meta-spliceai example
+      meta-spliceai example try-it
+    """
+    from meta_spliceai.datasets.packaged_human import AROUND, write_example
+    from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
+
+    made = write_example(folder)
+    altering = int((made.variants["classification"] == SPLICE_ALTERING).sum())
+    vcf, genome = shlex.quote(str(made.vcf)), shlex.quote(str(made.genome))
+    typer.echo(
+        f"{made.vcf}: {len(made.variants)} measured variants of {made.variants['gene'].nunique()} genes, {altering} of "
+        f"them {SPLICE_ALTERING}\n"
+        f"{made.genome}: their chromosome of GRCh38, {made.bases:,} of its bases known, N elsewhere\n\n"
+        f"The {AROUND:,} bases on either side of each variant, which decide its scores with\n"
+        "-D 50, are all known. Your own variants need a whole genome: meta-spliceai data\n"
+        "get grch38. The predictors were trained on the data sets that these are from, so\n"
+        "that they show how the commands work, not how good they are. To try, without a network:\n"
+    )
+    for command, name in (
+        (f"predict {vcf}", "predicted.vcf"),
+        (f"score {vcf}", "scored.vcf"),
+        ("saturate --exon BRCA1:11", "brca1.tsv"),
+    ):
+        typer.echo(f"meta-spliceai {command} -o {shlex.quote(str(folder / name))} -R {genome} -A grch38")
 
 
 def audit(

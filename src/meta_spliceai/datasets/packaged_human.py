@@ -1,4 +1,5 @@
-"""packaged-human: human variants included in the package, with the sequence around them and one network's scores.
+"""packaged-human: human variants included in the package, with the sequence around them and one network's scores; and
+a part of them as a VCF with a genome, to try the commands on.
 
 CI-SpliceAI's validated variants and MaPSy's, made from the originals by `tools/make_packaged_data.py`. A variant
 stands on its chromosome where the sequence around it could be packed, and otherwise in its reporter construct; the
@@ -10,16 +11,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from meta_spliceai import resources
 from meta_spliceai.datasets.human import CONSTRUCT, CONTEXTS, GENOME, check_context
 from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.errors import InputError
+from meta_spliceai.files import atomic_write, whole_file
 from meta_spliceai.resources.registry import DESCRIPTION, SEQUENCE, VARIANTS
 from meta_spliceai.splice_engine.genome.packed import PackedGenome
-from meta_spliceai.splice_engine.genome.sequence import GRCH38
-from meta_spliceai.splice_engine.variants.table import Coverage, as_variant_table, describe
+from meta_spliceai.splice_engine.genome.sequence import CHROMOSOME_LENGTHS, GRCH38, N_CODE, decode
+from meta_spliceai.splice_engine.variants.table import (
+    NORMAL,
+    SPLICE_ALTERING,
+    Coverage,
+    as_variant_table,
+    describe,
+)
 
 EITHER = "either"
 
@@ -85,3 +95,61 @@ DATASET = register(
         "`source` and `context`. Nothing is on chr1 and chr9.",
     )
 )
+
+
+CHROMOSOME = "17"
+"""Of the example: the one with the most genes whose variants have all of their sequence packaged."""
+
+AROUND = 5_050
+"""Bases on either side of a variant that decide its scores within 50 bases: 50, and the 5,000 that a network reads."""
+
+
+class Example(NamedTuple):
+    """The files of the example, its variants, and how many bases of its chromosome are known."""
+
+    genome: Path
+    vcf: Path
+    variants: pd.DataFrame
+    bases: int
+
+
+def write_example(folder: Path, most: int = 3) -> Example:
+    """Write a VCF of measured variants, and their chromosome at its full length, N where no sequence is packaged.
+
+    Args:
+        most: variants of each class of each gene; all of them have every base within `AROUND`.
+
+    Raises:
+        InputError: one of the files is there already.
+    """
+    import pysam
+
+    contig, length = f"chr{CHROMOSOME}", CHROMOSOME_LENGTHS[GRCH38][CHROMOSOME]
+    fasta, vcf = folder / f"{contig}.fa.gz", folder / "variants.vcf"
+    for path in (fasta, vcf):
+        if path.exists():
+            raise InputError(f"{path} is there already and was left as it is; name another folder, or delete it")
+    loaded = load(GENOME)
+    codes, table = loaded.genome.fetch(contig, 0, length), loaded.variants
+    table = table[(table["chrom"] == CHROMOSOME) & table["classification"].isin((NORMAL, SPLICE_ALTERING))]
+    ends = table["pos"] - 1 + table["ref"].str.len()
+    windows = zip(table["pos"] - 1 - AROUND, ends + AROUND, strict=True)
+    whole = [bool((codes[start:end] != N_CODE).all()) for start, end in windows]
+    table = table[whole].groupby(["gene", "classification"]).head(most).sort_values(["pos", "ref", "alt"])
+
+    bases = decode(codes)
+    with whole_file(fasta) as temporary, pysam.BGZFile(str(temporary), "wb", None) as packed:
+        lines = (bases[at : at + 60] for at in range(0, length, 60))
+        packed.write("\n".join([f">{contig}", *lines, ""]).encode())
+    with atomic_write(vcf) as handle:
+        handle.write(
+            f"##fileformat=VCFv4.2\n##source={DATASET.name}: {DATASET.citation}; {DATASET.licence}\n"
+            f"##contig=<ID={contig},length={length},assembly={GRCH38}>\n"
+            '##INFO=<ID=MEASURED,Number=1,Type=String,Description="Class of the measured effect on splicing">\n'
+            '##INFO=<ID=SOURCE,Number=.,Type=String,Description="Data set that the measurement comes from">\n'
+            "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+        )
+        for row in table.itertuples():
+            info = f"MEASURED={row.classification};SOURCE={row.source}"
+            handle.write(f"{contig}\t{row.pos}\t.\t{row.ref}\t{row.alt}\t.\t.\t{info}\n")
+    return Example(fasta, vcf, table, int((codes != N_CODE).sum()))
