@@ -93,14 +93,14 @@ class Quiet(Callback):
     def conclude(self, outcomes: Sequence[Outcome]) -> None:
         """Print the rows that have a result: where it is, and how it compares with the baselines.
 
-        A single row that failed has said so; of several, those that failed are named once more at the end, because what
-        they said has scrolled away.
+        A single row that failed has said so; of several, those that failed or are left are named once more at the end,
+        because what they said has scrolled away.
         """
         out = PlainConsole(highlight=False, soft_wrap=True)
         for outcome in sorted(outcomes, key=lambda outcome: outcome.failed):
             if outcome.error is not None or outcome.run is None:
                 if len(outcomes) > 1:
-                    out.print(f"{outcome.spec.id}: failed: {outcome.error}")
+                    out.print(f"{outcome.spec.id}: {outcome.state}: {outcome.error}")
                 continue
             record = outcome.run.record()
             how = "finished before" if outcome.reused else "finished"
@@ -235,7 +235,7 @@ class JsonLines(Callback):
             facts = {
                 "run": outcome.run.name if outcome.run is not None else None,
                 "path": str(outcome.run.path) if outcome.run is not None else None,
-                "state": "failed" if outcome.failed else "finished",
+                "state": outcome.state,
                 "reused": outcome.reused,
                 "error": None if outcome.error is None else str(outcome.error),
                 "seconds": record.get("seconds"),

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from meta_spliceai.experiments.execute.local import Local, worker_environments
-from meta_spliceai.experiments.execute.queue import TIME_LIMIT, InProcess, Request, run_queue
+from meta_spliceai.experiments.execute.queue import InProcess, Request, run_queue
 from meta_spliceai.experiments.run.procedures import shared_seconds
+from meta_spliceai.experiments.run.runner import TIME_LIMIT
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace

@@ -11,7 +11,6 @@ import pytest
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.execute import queue
 from meta_spliceai.experiments.execute.queue import (
-    TIME_LIMIT,
     Answer,
     Executor,
     InProcess,
@@ -23,6 +22,7 @@ from meta_spliceai.experiments.execute.queue import (
     run_queue,
 )
 from meta_spliceai.experiments.run.callback import Callback
+from meta_spliceai.experiments.run.runner import TIME_LIMIT
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import Workspace

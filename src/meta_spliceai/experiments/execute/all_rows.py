@@ -14,7 +14,6 @@ from meta_spliceai.experiments.execute.local import Local
 from meta_spliceai.experiments.execute.on_ray import Ray
 from meta_spliceai.experiments.execute.on_slurm import Slurm
 from meta_spliceai.experiments.execute.queue import (
-    TIME_LIMIT,
     Admit,
     Executor,
     InProcess,
@@ -177,8 +176,8 @@ def fates(expected: Sequence[Expected], outcomes: Sequence[Outcome], refused: Ma
         outcome = by_id.get(row_id)
         if outcome is None:
             found.append(Fate(row_id, "left", refused.get(row_id, "not begun: the time was over")))
-        elif outcome.error is None:
+        elif outcome.state == "finished":
             found.append(Fate(row_id, "done", "finished before" if outcome.reused else "finished"))
         else:
-            found.append(Fate(row_id, "left" if TIME_LIMIT in str(outcome.error) else "failed", str(outcome.error)))
+            found.append(Fate(row_id, outcome.state, str(outcome.error)))
     return found

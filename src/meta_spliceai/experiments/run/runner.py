@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -50,6 +50,8 @@ loaded when a row needs it, with what it alone uses; an ensemble runs its member
 _begun: list[str] = []
 """Runs that this process has begun to compute: on a processor the peak of a later one is that of all of them."""
 
+TIME_LIMIT = "stopped at the time limit"
+
 TOLD = ("seconds", "dollars", "device", "peak_memory_bytes", "peak_gpu_memory_bytes", "parameters", "weights_origin")
 """What a callback is told of a finished run's record."""
 
@@ -62,7 +64,7 @@ class Outcome:
         spec: the row as it was run.
         run: its folder; None where the row failed before its folder was known (no data, a missing part).
         reused: the run was finished before and nothing was computed.
-        error: why it failed; None for a finished run.
+        error: why it failed or was stopped; None for a finished run.
     """
 
     spec: ExperimentSpec
@@ -73,6 +75,13 @@ class Outcome:
     @property
     def failed(self) -> bool:
         return self.error is not None
+
+    @property
+    def state(self) -> Literal["finished", "left", "failed"]:
+        """`left` was stopped at the time limit: the same command goes on with it."""
+        if self.error is None:
+            return "finished"
+        return "left" if TIME_LIMIT in str(self.error) else "failed"
 
 
 def run_experiment(
