@@ -26,6 +26,7 @@ from meta_spliceai.experiments.wishlist.document import state_of_rows
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Evaluation
 from meta_spliceai.splice_engine.meta_layer.models import Predictor
 from meta_spliceai.splice_engine.variants.splits import read_split
+from tests.conftest import RunCli
 from tests.experiments.silent import Silent
 
 Rows = dict[str, ExperimentSpec]
@@ -465,7 +466,7 @@ def test_members_follow_the_ensembles_own_changes(workspace: Workspace, with_ens
 
 
 def test_a_smoke_run_is_small_branded_and_on_no_leaderboard(
-    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows
+    toy_row: ExperimentSpec, workspace: Workspace, catalogue: Rows, run_cli: RunCli
 ) -> None:
     run = run_experiment(as_smoke(toy_row), workspace, "cpu", rows=catalogue).run
     assert run is not None
@@ -475,6 +476,10 @@ def test_a_smoke_run_is_small_branded_and_on_no_leaderboard(
     assert len(predictions) <= 96
     assert set(predictions["classification"]) == {"Splice-altering", "Normal"}
     assert boards(workspace) == []
+    code, out, _ = run_cli(["leaderboard", "--runs-dir", str(workspace.root)])
+    assert code == 0
+    assert "has only smoke runs (1 finished)" in out
+    assert "without --smoke" in out
     (state,) = [row for row in state_of_rows(catalogue, workspace) if row.spec.id == toy_row.id]
     assert state.state == "runnable"
     run_experiment(toy_row, workspace, "cpu", rows=catalogue)

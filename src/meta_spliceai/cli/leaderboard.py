@@ -98,9 +98,20 @@ def leaderboard(
     else:
         console = PlainConsole()
         if not found:
-            console.print(f"No finished run in {workspace.root} yet; begin with: meta-spliceai quickstart")
+            console.print(_why_none(workspace), soft_wrap=True, highlight=False)
         for board in found:
             print_board(board, console)
+
+
+def _why_none(workspace: Workspace) -> str:
+    """Why there is no board at all: no finished run, or smoke runs alone, which stand on none."""
+    smoke = len(workspace.finished())
+    if not smoke:
+        return f"No finished run in {workspace.root} yet; begin with: meta-spliceai quickstart"
+    return (
+        f"{workspace.root} has only smoke runs ({smoke:,} finished), which are never results and stand on no "
+        "leaderboard; run their rows without --smoke (meta-spliceai runs list names them)"
+    )
 
 
 def _selected(
