@@ -250,19 +250,20 @@ def serve(
     Pages reload by themselves when a run begins, ends or changes; runs in
     progress show how far they are. It listens on 127.0.0.1 only,
     keeps its pages in a temporary folder, and answers at most 32 connections
-    at a time. Ctrl-C ends it.
+    at a time. Ctrl-C or SIGTERM ends it.
 
     [bold]Examples[/bold]
 
       meta-spliceai serve --open
       meta-spliceai serve --runs-dir lab/runs --port 9000
     """
+    from meta_spliceai.experiments.execute.queue import sigterm_as_ctrl_c
     from meta_spliceai.experiments.report.left import what_is_left
     from meta_spliceai.experiments.report.serve import HOST, LiveSite, make_server
     from meta_spliceai.experiments.report.serve import serve as answer
     from meta_spliceai.experiments.store.workspace import Workspace
 
-    with TemporaryDirectory(prefix="meta-spliceai-site-") as folder:
+    with sigterm_as_ctrl_c(), TemporaryDirectory(prefix="meta-spliceai-site-") as folder:
         site = LiveSite(Workspace.default(runs_dir, ledgers), Path(folder), what_is_left if plan else None)
         with make_server(site, port) as server, suppress(KeyboardInterrupt):
             typer.echo("building the site", err=True)

@@ -138,7 +138,10 @@ def test_a_port_that_is_taken_is_named(site):
 
 
 @pytest.mark.slow
-def test_the_command_ends_cleanly_on_ctrl_c(workspace, tmp_path):
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_cleanly_when_it_is_told_to(workspace, tmp_path, told):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     process = subprocess.Popen(
         [
             sys.executable,
@@ -155,7 +158,7 @@ def test_the_command_ends_cleanly_on_ctrl_c(workspace, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)},
     )
     try:
         assert process.stdout is not None
@@ -167,10 +170,11 @@ def test_the_command_ends_cleanly_on_ctrl_c(workspace, tmp_path):
         while json.loads(asked(port, "/state.json")[1])["version"] < 2:
             assert time.monotonic() < end
             time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(told)
         _, said = process.communicate(timeout=30)
     finally:
         process.kill()
     assert process.returncode == 0
     assert said.splitlines()[-1] == "ended"
+    assert list(temporary.iterdir()) == []
     assert "Traceback" not in said

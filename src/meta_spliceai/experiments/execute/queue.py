@@ -310,7 +310,7 @@ def run_queue(
         KeyboardInterrupt: the user, or SIGTERM, stopped the queue; every run in progress is marked interrupted.
     """
     queue = _Queue(make_tasks(requests, executor.folds_apart), executor, screen)
-    with executor, _sigterm_as_ctrl_c():
+    with executor, sigterm_as_ctrl_c():
         for root in {request.runs_dir for request in requests}:
             # Of a folder that holds runs some may be finished: each row sees for itself whether it has to write.
             if not Workspace(root).own_runs():
@@ -438,8 +438,8 @@ def note_lost_run(workspace: Workspace, name: str, reason: str) -> str:
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM, with which a scheduler or a rented machine announces its end, stops runs as Ctrl-C does."""
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM, with which a scheduler or a rented machine announces its end, does what Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

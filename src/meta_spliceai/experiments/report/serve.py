@@ -166,8 +166,8 @@ def make_server(site: LiveSite, port: int) -> ThreadingHTTPServer:
 
 
 def serve(site: LiveSite, server: ThreadingHTTPServer, told: Callable[[str], None]) -> None:
-    """Answer until Ctrl-C, and look for changes meanwhile; `told` hears a line for each new version, and for each one
-    that could not be built."""
+    """Answer until KeyboardInterrupt, and look for changes meanwhile; `told` hears a line for each new version, and for
+    each one that could not be built."""
     answering = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
     answering.start()
     said = ""
