@@ -47,7 +47,7 @@ def test_weights_of_the_hub_can_be_downloaded_with_the_network(monkeypatch: pyte
     assert [spec.id for spec in WISHED if lacking(spec, ROWS)] == []
     monkeypatch.setattr(parts.importlib.util, "find_spec", lambda name: None)
     (line,) = lacking(ROWS["hyenadna-small-quantile"], ROWS)
-    assert "pip install 'huggingface-hub>=0.26'" in line
+    assert "pip install 'huggingface-hub>=0.26' (the extra 'hyena'); or run it with random ones" in line
 
 
 def test_what_it_says_for_weights_works() -> None:
@@ -71,8 +71,8 @@ def test_an_ensemble_in_miniature_lacks_no_weights_and_one_whose_members_were_ru
         ({"data": {"name": "mfass"}}, "data set mfass on this machine: meta-spliceai data get mfass"),
         ({"data": {"name": "mfass", "options": {"path": "x"}}}, "meta-spliceai data get grch38"),
         ({"data": {"name": "splicevardb"}}, "--set data.options.path=FILE"),
-        ({"base": {"name": "spliceai"}}, "pip install 'frame-alignment-checks>=0.0.74' 'spliceai>=1.3.1'"),
-        ({"base": {"distance": 60}}, "pip install 'cispliceai>=1.2.2'"),
+        ({"base": {"name": "spliceai"}}, "'spliceai>=1.3.1' (the extra 'quickstart')"),
+        ({"base": {"distance": 60}}, "pip install 'cispliceai>=1.2.2' (the extra 'cispliceai')"),
         ({"base": {"members": [0]}}, "pip install 'cispliceai>=1.2.2'"),
         ({"base": {"name": "pangolin"}}, "unset META_SPLICEAI_OFFLINE"),
     ],

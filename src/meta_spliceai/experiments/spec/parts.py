@@ -120,7 +120,7 @@ def _data(data: DataSpec) -> Iterator[str]:
         if on_chromosomes and whole_genome(build) is None and not at_hand("human-regions"):
             yield f"genome of {build} on this machine: meta-spliceai data get {build.lower()}"
         if "annotation" not in options and not package_at_hand("spliceai", ["spliceai/annotations/grch37.txt"]):
-            yield f"table of genes on this machine: {install_extra('quickstart')}"
+            yield f"table of genes on this machine: {_extra('quickstart')}"
 
 
 def _networks(spec: ExperimentSpec) -> Iterator[str]:
@@ -134,7 +134,7 @@ def lacking_network(name: str) -> Iterator[str]:
     what = f"base network {name} on this machine"
     extra, file = _PACKAGES.get(name, ("", ""))
     if extra and not package_at_hand(name, [file]):
-        yield f"{what}: {install_extra(extra)}"
+        yield f"{what}: {_extra(extra)}"
     elif name in _RESOURCE_OF and offline() and not at_hand(_RESOURCE_OF[name]):
         yield f"{what}: unset {OFFLINE_VARIABLE}, it is then downloaded"
 
@@ -148,9 +148,13 @@ def _encoder(spec: ExperimentSpec, otherwise: str) -> Iterator[str]:
         return
     what = f"weights of {spec.encoder.name} on this machine"
     if importlib.util.find_spec("huggingface_hub") is None:
-        yield f"{what}: {install_extra('hyena')}{otherwise}"
+        yield f"{what}: {_extra('hyena')}{otherwise}"
     elif offline():
         yield f"{what}: unset {OFFLINE_VARIABLE}, the run then begins by downloading them{otherwise}"
+
+
+def _extra(name: str) -> str:
+    return f"{install_extra(name)} (the extra '{name}')"
 
 
 def require_networks(name: str) -> None:
