@@ -12,6 +12,7 @@ from meta_spliceai.experiments.report import serve
 from meta_spliceai.experiments.spec.rows import MOST_VALUES
 from meta_spliceai.splice_engine.base_layer.vcf import info_field, text
 from meta_spliceai.splice_engine.genome import packed
+from meta_spliceai.splice_engine.meta_layer.targets import SMALLEST_PEAK
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "limits.md"
 
@@ -38,3 +39,8 @@ def test_the_page_of_limits_says_what_the_code_does() -> None:
     ]
     page = PAGE.read_text(encoding="utf-8")
     assert [row for row in rows if row not in page] == []
+
+
+def test_the_page_on_prediction_says_which_change_has_no_type() -> None:
+    page = (PAGE.parents[1] / "how-to" / "predict-a-vcf.md").read_text(encoding="utf-8")
+    assert f"`TYPE` is `.` if that change is below {SMALLEST_PEAK}," in page
