@@ -181,6 +181,14 @@ def folds_table(root: Path) -> str:
     return as_markdown(Table(columns, rows))
 
 
+def folds_run(one: Result) -> str:
+    """How many folds a row has that was wished with another number: one for each chromosome; else empty."""
+    folds = [str(fold["folds"]) for fold in one.entry.get("folds") or ()]
+    if one.spec.split.folds != "chromosome" or not folds or one.spec.wish is None or one.spec.wish.what == folds[0]:
+        return ""
+    return f", here {folds[0]}, one for each chromosome that {one.entry['data']['name']} has variants on"
+
+
 def tasks_table(root: Path) -> str:
     """What the multi-step rows reach in their own tasks, against observed labels and against the base network's; where
     sites were observed, the base network's own strongest peak stands beside the row."""
@@ -280,7 +288,8 @@ def rows_in_words(root: Path) -> str:
             if offer is None
             else f"at full scale {duration(offer['hours'] * 3600)}{price} on one {offer['gpu']} ({offer['time_basis']})"
         )
-        lines.append(f"- **{row.title}** ({row.wish.column.lower()}: {row.wish.what}): {came_out}. Planner: {cost}.")
+        wished = f"{row.wish.column.lower()}: {row.wish.what}{folds_run(one) if one is not None else ''}"
+        lines.append(f"- **{row.title}** ({wished}): {came_out}. Planner: {cost}.")
     return "\n".join(lines)
 
 

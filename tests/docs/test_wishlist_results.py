@@ -14,7 +14,7 @@ from meta_spliceai.experiments.wishlist.document import read_wishlist, render_wi
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
-from wishlist_results import Result, _outcome  # noqa: E402
+from wishlist_results import Result, _outcome, folds_run  # noqa: E402
 
 COMPLETED = "## ✅ Completed Experiments"
 
@@ -58,3 +58,13 @@ def test_whether_a_gpu_would_pay_follows_from_the_interval(interval: tuple[float
     said = _outcome(Result(entry, load_rows(own=None)["simple-cnn-501"]))
     assert said.startswith(f"AUPRC {middle:.3f} [{low:.3f}, {high:.3f}] on 1,234 tested variants at full scale")
     assert words in said
+
+
+@pytest.mark.parametrize(("folds", "words"), [(22, ""), (21, ", here 21, one for each chromosome that toy has")])
+def test_another_number_of_chromosomes_than_wished_is_explained(folds: int, words: str) -> None:
+    rows = load_rows(own=None)
+    entry = {"folds": [{"folds": folds}], "data": {"name": "toy"}}
+    said = folds_run(Result(entry, rows["validated-delta-loco"]))
+    assert said.startswith(words)
+    assert bool(said) == bool(words)
+    assert folds_run(Result(entry, rows["validated-delta-cv5"])) == ""
