@@ -254,15 +254,33 @@ def test_a_tool_that_scored_nothing_at_all_is_an_error_of_the_whole_and_of_no_pi
             (tmp_path / "merged.csv").unlink()
 
 
-def test_an_input_of_which_nothing_can_be_predicted_leaves_nothing(tmp_path: Path, inputs: Inputs) -> None:
-    source = tmp_path / "in.csv"
-    source.write_text("chrom,pos,ref,alt\nchr3,50,A,C\n")
-    with pytest.raises(InputError, match="none of 1 alleles can be used: not in a gene"):
-        predict_file(Toy(), source, tmp_path / "out.csv", inputs)
-    source.write_text("chrom,pos,ref,alt\nchr8,50,A,C\n")
+@pytest.mark.parametrize("name", ["out.vcf", "out.csv", "out.parquet"])
+def test_where_nothing_can_be_predicted_the_reasons_are_the_result(tmp_path: Path, inputs: Inputs, name: str) -> None:
+    source, out = tmp_path / "in.vcf", tmp_path / name
+    records = (("chr3", "C"), ("chr2", "<DEL>"), ("chr8", "C"))
+    head = VCF[: VCF.index("\tFORMAT\tS1")].replace("contig=<ID=chr2>", "contig=<ID=chr8>")
+    source.write_text(head + "".join(f"\n{chrom}\t50\t.\tA\t{alt}\t.\t.\t." for chrom, alt in records) + "\n")
     genes = GeneAnnotation([Gene("H", "8", "+", 5, 800, ((5, 800),))], "toy", "toy")
-    with pytest.raises(InputError, match="none of 1 alleles can be used: contig not in genome"):
-        predict_file(Toy(), source, tmp_path / "out.csv", replace(inputs, annotation=genes))
+    totals = predict_file(ToyWithTool(range(0)), source, out, replace(inputs, annotation=genes))
+    reasons = [Reason.NOT_IN_GENE, Reason.SYMBOLIC, "contig not in genome"]
+    assert (totals.alleles, totals.alleles_scored, list(totals.unscored)) == (3, 0, reasons)
+    if name == "out.vcf":
+        found = [line.split("|")[5] for line in out.read_text().splitlines() if "MSAI=" in line]
+        assert found == [reason.replace(" ", "_") for reason in reasons]
+    else:
+        table = pd.read_csv(out) if name == "out.csv" else pd.read_parquet(out)
+        assert list(table["reason"]) == reasons
+        assert table["p_altering"].isna().all()
+
+
+@pytest.mark.parametrize(("gene", "with_genes"), [("ENSG1", True), ("", False)])
+def test_an_input_without_any_known_gene_is_an_error_that_leaves_nothing(
+    tmp_path: Path, inputs: Inputs, gene: str, with_genes: bool
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(f"chrom,pos,ref,alt,gene\nchr2,50,A,C,{gene}\nchr2,60,A,<DEL>,{gene}\n")
+    with pytest.raises(InputError, match=r"none of 2 alleles can be used: .*gene"):
+        predict_file(Toy(), source, tmp_path / "out.csv", inputs if with_genes else replace(inputs, annotation=None))
     assert list(tmp_path.iterdir()) == [source]
 
 

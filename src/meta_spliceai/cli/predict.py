@@ -135,6 +135,8 @@ def predict(
     terminal.say(f"{totals.alleles:,} alleles, {totals.alleles_scored:,} predicted by {found.name}: {out}")
     for reason, count in totals.unscored.items():
         terminal.say(f"  {count:,} without a prediction: {reason}, e.g. {totals.examples[reason][0]}")
+    if totals.alleles and not totals.alleles_scored:
+        terminal.say("  warning: no allele was predicted")
     for name, count in totals.from_tools.items():
         terminal.say(f"  {count:,} of them with a score of {name}")
     for note in applied.card["notes"]:

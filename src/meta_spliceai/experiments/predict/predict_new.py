@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from meta_spliceai.errors import InputError, RunError
-from meta_spliceai.experiments.predict.read_variants import OTHER_GENE
+from meta_spliceai.experiments.predict.read_variants import NO_STRAND, OTHER_GENE
 from meta_spliceai.experiments.run.fuse import SCORE, features_of, fusion_columns, predict_fusion
 from meta_spliceai.experiments.store.workspace import FOLDS, MODEL, RunDirectory, Workspace
 from meta_spliceai.files import cache_dir
@@ -135,10 +135,10 @@ def predict_all(model: Model, new: NewVariants) -> Predicted:
     """As `predict_block`, of all variants that there are.
 
     Raises:
-        InputError: none of them can be predicted, or a tool's file has a score for none, too.
+        InputError: see `require_genes`; a tool's file has a score for none of those predicted.
     """
     predicted = predict_block(model, new)
-    require_one(predicted.coverage.read, predicted.coverage.left_out)
+    require_genes(predicted.coverage.read, predicted.coverage.left_out)
     require_scores(predicted.scored, predicted.coverage.used)
     return predicted
 
@@ -153,13 +153,14 @@ def require_free(columns: Sequence[str], model: Model, where: str) -> None:
         raise InputError(f"{where}: column {', '.join(taken)} has the name of one that is added; rename it")
 
 
-def require_one(alleles: int, left_out: Mapping[str, int]) -> None:
-    """Refuse an input without a single usable variant.
+def require_genes(alleles: int, left_out: Mapping[str, int]) -> None:
+    """Refuse an input without a single usable variant where genes are not given, or are of other names: the user can
+    mend that. Where there are other reasons alone, they are the result.
 
     Raises:
         InputError: there is none.
     """
-    if alleles == sum(left_out.values()):
+    if alleles == sum(left_out.values()) and not left_out.keys().isdisjoint((NO_STRAND, OTHER_GENE)):
         hint = "; leave the column gene out, or give genes of these names" if OTHER_GENE in left_out else ""
         raise InputError(f"none of {alleles} alleles can be used: {', '.join(left_out)}{hint}")
 

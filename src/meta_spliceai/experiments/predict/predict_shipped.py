@@ -121,7 +121,7 @@ class LoadedPredictor:
 
         Raises:
             InputError: a column is missing or has the name of one that is added, an invalid position, or no variant
-                is usable; genes and genome are of different builds.
+                is usable because no gene has the name given; genes and genome are of different builds.
         """
         genes = annotation if isinstance(annotation, GeneAnnotation) else human_annotation(build, annotation)
         if isinstance(genome, str | Path):

@@ -21,7 +21,7 @@ from meta_spliceai.experiments.predict.predict_new import (
     Predicted,
     predict_block,
     require_free,
-    require_one,
+    require_genes,
 )
 from meta_spliceai.experiments.predict.read_variants import TableBlock, TableVariants, Variants, alleles_of, open_file
 from meta_spliceai.files import separator_of
@@ -66,8 +66,8 @@ def predict_file(
         report: told of the totals after each block.
 
     Raises:
-        InputError: nothing can be predicted, or a tool that the model reads has scored nothing (of a whole input), or
-            what the modules called raise.
+        InputError: of a whole input, see `require_genes`, or a tool that the model reads has scored nothing; what the
+            modules called raise.
     """
     variants, cut, name = open_file(source), inputs.cut, out.name.lower()
     piece = take(variants, lambda: open_file(source), str(source), cut, inputs.annotation, inputs.genome)
@@ -79,10 +79,13 @@ def predict_file(
         identity = {"model and input": hashlib.sha256(to_json(said)).hexdigest(), "annotation": genes}
         fill(variants, writer, unfinished, name.endswith(".vcf.gz"), piece, identity, resume, report)
         totals = writer.totals
-        if cut == WHOLE and totals.alleles and not (totals.alleles_scored and all(totals.from_tools.values())):
-            unfinished.discard()
-            require_one(totals.alleles, totals.unscored)
-            require_scores(totals.from_tools, totals.alleles_scored)
+        if cut == WHOLE:
+            try:
+                require_genes(totals.alleles, totals.unscored)
+                require_scores(totals.from_tools, totals.alleles_scored)
+            except InputError:
+                unfinished.discard()
+                raise
         parquet = partial(as_parquet, columns=model.columns) if name.endswith(".parquet") else None
         unfinished.put_in_place(parquet)
     card = model.card | ({"regions": piece[0]} if cut.regions else {})

@@ -171,7 +171,7 @@ def require_scores(scored: Mapping[str, int], predicted: int) -> None:
         InputError: it has none.
     """
     for name, count in scored.items():
-        if not count:
+        if predicted and not count:
             raise InputError(
                 f"the model reads the scores of {name}, whose file has none for any of {predicted:,} alleles: give "
                 f"theirs, --scores {name}=FILE, of the same build and with the same alleles"
