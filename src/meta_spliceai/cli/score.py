@@ -257,8 +257,9 @@ def merge(
 
     The result is what one run without --shard would have written, byte for
     byte. Each piece says in its header (for a table: in its card) which shard
-    of which input it is. A piece that is missing, given twice, from another run
-    or has lost records is an error that names it.
+    of which input it is, with a checksum. A piece that is missing, given twice,
+    from another run, or has other records than when it was made is an error
+    that names it.
 
     [bold]Examples[/bold]
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from meta_spliceai.errors import InputError, IntegrityError
-from meta_spliceai.splice_engine.base_layer.vcf import pieces, text
-from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut, Stretches, merge_vcfs, take
+from meta_spliceai.splice_engine.base_layer.vcf import bgzf, pieces, text
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut, Stretches, merge_vcfs, seal, take
 from meta_spliceai.splice_engine.base_layer.vcf.reader import reopened
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, fill
@@ -56,8 +58,9 @@ def scored(path: Path, out: Path, cut: Cut, scorer: FileScorer) -> Path:
     source = reopened(str(path))
     said = take(source, lambda: reopened(str(path)), str(path), cut, scorer.annotation, scorer.genome)
     with Unfinished(out) as unfinished:
-        fill(source, scorer, unfinished, out.suffix == ".gz", ["##made=so", *said], {}, False, None)
-        unfinished.put_in_place(None)
+        packed = out.suffix == ".gz"
+        fill(source, scorer, unfinished, packed, ["##made=so", *said], {}, False, None)
+        unfinished.put_in_place(partial(seal, packed=packed) if cut.shard is not None else None)
     return out
 
 
@@ -152,6 +155,24 @@ def test_a_piece_that_is_missing_doubled_or_foreign_is_named(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz"])
+def test_a_piece_with_other_content_than_it_was_made_with_is_named(
+    variants: Path, make_scorer: Make, tmp_path: Path, suffix: str
+) -> None:
+    made = [scored(variants, tmp_path / f"p{n}{suffix}", Cut(shard=(n, 3)), make_scorer()) for n in (1, 2, 3)]
+    out, pack = tmp_path / "out.vcf", bgzf.compress if suffix == ".vcf.gz" else bytes
+    piece = reopened(str(made[1]))
+    text = b"".join([*piece.header, *records(made[1])])
+    end = bgzf.END_BLOCK if suffix == ".vcf.gz" else b""
+    made[1].write_bytes(pack(text.replace(b"DP=3;", b"DP=4;", 1)) + end)
+    with pytest.raises(IntegrityError, match=r"p2\.vcf.* was changed or damaged after it was made"):
+        merge_vcfs(out, made)
+    assert not out.exists()
+    # A piece written to a pipe knows its count alone.
+    made[1].write_bytes(pack(re.sub(rb",Content=\w+>", b">", text)) + end)
+    assert merge_vcfs(out, made) == 400
+
+
 def test_regions_are_one_based_and_bed_files_zero_based(variants: Path, tmp_path: Path, genome: MemoryGenome) -> None:
     bed = tmp_path / "some.bed"
     bed.write_text("# targets\ntrack name=x\nchr1\t999\t1500\tname\n1\t3000\t3001\n")
@@ -238,7 +259,7 @@ def test_a_killed_piece_goes_on(
     said = take(source, lambda: reopened(str(variants)), str(variants), cut, again.annotation, again.genome)
     with Unfinished(out) as unfinished:
         assert fill(source, again, unfinished, False, ["##made=so", *said], {}, True, None) == 40
-        unfinished.put_in_place(None)
+        unfinished.put_in_place(partial(seal, packed=False))
     assert out.read_bytes() == whole.read_bytes()
 
 

@@ -13,9 +13,16 @@ from typing import Any
 from pydantic_core import to_json
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.files import TABLE_SUFFIXES, atomic_write, whole_file
+from meta_spliceai.files import TABLE_SUFFIXES, atomic_write, sha256_file, whole_file
 from meta_spliceai.read_hostile import one_error
-from meta_spliceai.splice_engine.base_layer.vcf.pieces import Part, Piece, counted, in_order, merge_vcfs, require_count
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import (
+    Part,
+    Piece,
+    in_order,
+    merge_vcfs,
+    require_content,
+    require_count,
+)
 from meta_spliceai.splice_engine.variants.external_scores import require_scores
 
 VCF_SUFFIXES = (".vcf", ".vcf.gz")
@@ -72,7 +79,7 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
     Raises:
         InputError: a piece is missing, doubled, of another run or kind, or none; or a tool that the model reads has
             scored nothing of all pieces.
-        IntegrityError: a piece is truncated, or has not all of its records.
+        IntegrityError: a piece is truncated, has not all of its records, or is not what it was when it was made.
     """
     name = out.name.lower()
     if not name.endswith((*VCF_SUFFIXES, ".bcf", *TABLE_SUFFIXES)):
@@ -94,6 +101,7 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
     for part, expected in in_order(parts):
         piece = cards[part.path][1]
         require_count(part.path, piece["records"], expected)
+        require_content(part.path, sha256_file(part.path), piece["sha256"])
         tables.append((part.path, piece["rows"]))
         predicted += piece["predicted"]
         from_tools.update(piece["from_tools"])
@@ -101,14 +109,14 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
     if name.endswith(".parquet"):
         from pyarrow import parquet
 
-        write_parquet(out, parquet.read_schema(tables[0][0]), chain.from_iterable(_batches(*table) for table in tables))
+        write_parquet(out, parquet.read_schema(tables[0][0]), chain.from_iterable(_batches(path) for path, _ in tables))
     else:
         with atomic_write(out, "wb") as sink:
             sink.write(parts[0].common[-1].encode())
-            for path, count in tables:
+            for path, _ in tables:
                 with path.open("rb") as stream:
                     next(stream)
-                    sink.writelines(counted(stream, path, count))
+                    sink.writelines(stream)
     write_card(out, cards[tables[0][0]][0])
     return sum(count for _, count in tables), "rows"
 
@@ -129,7 +137,8 @@ def _card_and_piece(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if piece is not None:
             counts = {name: int(piece[name]) for name in ("records", "rows", "predicted")}
             tools = {str(name): int(count) for name, count in piece["from_tools"].items()}
-            piece = {"line": str(piece["line"]), **counts, "from_tools": tools}
+            texts = {name: str(piece[name]) for name in ("line", "sha256")}
+            piece = {**texts, **counts, "from_tools": tools}
     if piece is None:
         raise InputError(f"{path} is no piece: its card names none; name files that predict wrote with --shard")
     return card, piece
@@ -146,11 +155,10 @@ def _head_of(path: Path) -> str:
         return stream.readline(1 << 20).decode("utf-8", "replace")
 
 
-def _batches(path: Path, rows: int) -> Iterator[Any]:
+def _batches(path: Path) -> Iterator[Any]:
     from pyarrow import parquet
 
     with one_error(path, "make the piece anew"), parquet.ParquetFile(path) as file:
-        require_count(path, file.metadata.num_rows, rows)
         yield from file.iter_batches()
 
 

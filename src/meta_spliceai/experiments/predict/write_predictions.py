@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,9 @@ from meta_spliceai.experiments.predict.predict_new import (
     require_genes,
 )
 from meta_spliceai.experiments.predict.read_variants import TableBlock, TableVariants, Variants, alleles_of, open_file
-from meta_spliceai.files import separator_of
+from meta_spliceai.files import separator_of, sha256_file
 from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
-from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, take
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, seal, take
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextVariants, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Totals, Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -86,12 +86,17 @@ def predict_file(
             except InputError:
                 unfinished.discard()
                 raise
-        parquet = partial(as_parquet, columns=model.columns) if name.endswith(".parquet") else None
-        unfinished.put_in_place(parquet)
+        convert: Callable[[Path, Path], None] | None = None
+        if name.endswith(".parquet"):
+            convert = partial(as_parquet, columns=model.columns)
+        elif cut.shard is not None and name.endswith(VCF_SUFFIXES):
+            convert = partial(seal, packed=name.endswith(".gz"))
+        unfinished.put_in_place(convert)
     card = model.card | ({"regions": piece[0]} if cut.regions else {})
     if cut.shard is not None:
         card |= {"piece": {"line": piece[-1], "records": totals.records, "rows": totals.alleles}}
         card["piece"] |= {"predicted": totals.alleles_scored, "from_tools": totals.from_tools}
+        card["piece"]["sha256"] = sha256_file(out)
     write_card(out, card)
     return totals
 

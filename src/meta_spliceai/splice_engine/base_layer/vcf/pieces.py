@@ -3,11 +3,13 @@
 A shard is a run of records that follow one another. It is cut where neighbourhoods end, so that variants which share a
 reference window stay together, and such that all shards are about equally much work: most of a genome's records lie in
 no gene and cost next to nothing. Which shard a record is in depends on the input, the regions and the genes alone. A
-piece says in its header which shard of what it is, and `merge` puts the pieces together again.
+piece says in its header which shard of what it is, and what its records are, by a checksum; `merge` puts the pieces
+together again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from bisect import bisect_right
@@ -21,7 +23,7 @@ from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import sha256_file, whole_file
 from meta_spliceai.read_hostile import text_lines
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
-from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants, to_bcf
+from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants, reopened, to_bcf
 from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Placed, Source
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, bare_contig
@@ -37,7 +39,10 @@ _RECORD, _ALLELE, _REFERENCE = 1, 10_000, 80_000
 """Work: a record that is passed on, an allele in a gene, and the reference that neighbours share."""
 
 PIECE, REGIONS = "##meta_spliceai_piece=", "##meta_spliceai_regions="
-_PIECE = re.compile(r"<Shard=(\d{1,7})/(\d{1,7}),Before=(\d{1,15}),Records=(\d{1,15}),Input=([0-9a-f]{64})>")
+_PIECE = re.compile(
+    r"<Shard=(\d{1,7})/(\d{1,7}),Before=(\d{1,15}),Records=(\d{1,15}),Input=([0-9a-f]{64})"
+    r"(?:,Content=([0-9a-f]{64}))?>"
+)
 _MOST_SHARDS = 1_000_000
 _FURTHEST = 10**12
 
@@ -136,16 +141,19 @@ class Piece:
         before: records of the shards before it.
         records: of all shards.
         digest: SHA-256 of the input file.
+        content: SHA-256 of the piece's own records, once they are all there; "" in a piece that was written to a pipe.
     """
 
     shard: tuple[int, int]
     before: int
     records: int
     digest: str
+    content: str = ""
 
     def __str__(self) -> str:
         number, of = self.shard
-        return f"{PIECE}<Shard={number}/{of},Before={self.before},Records={self.records},Input={self.digest}>"
+        content = f",Content={self.content}" if self.content else ""
+        return f"{PIECE}<Shard={number}/{of},Before={self.before},Records={self.records},Input={self.digest}{content}>"
 
     @classmethod
     def read(cls, line: str, where: object) -> Piece:
@@ -158,7 +166,7 @@ class Piece:
         if found is None:
             raise IntegrityError(f"{where}: its line {PIECE} is damaged; make the piece anew")
         number, of, before, records = map(int, found.groups()[:4])
-        return cls((number, of), before, records, found[5])
+        return cls((number, of), before, records, found[5], found[6] or "")
 
 
 def take(
@@ -296,6 +304,16 @@ def require_count(path: Path, held: int, expected: int) -> None:
         raise IntegrityError(f"{path} has {held:,} records and should have {expected:,}; make this piece anew")
 
 
+def require_content(path: Path, held: str, expected: str) -> None:
+    """Refuse a piece that is not what it was when it was made, by SHA-256.
+
+    Raises:
+        IntegrityError: it is not.
+    """
+    if held != expected:
+        raise IntegrityError(f"{path} was changed or damaged after it was made (SHA-256); make this piece anew")
+
+
 def merge_vcfs(out: Path, pieces: Sequence[Path]) -> int:
     """Join pieces that `--shard` made; the header is theirs without the line that names the piece.
 
@@ -308,25 +326,49 @@ def merge_vcfs(out: Path, pieces: Sequence[Path]) -> int:
 
     Raises:
         InputError: a piece is missing, doubled, of another run, or none.
-        IntegrityError: a piece is truncated, or has not all of its records.
+        IntegrityError: a piece is truncated, has not all of its records, or others than when it was made.
     """
     ordered = in_order(map(_part_of, pieces))
     header = [line.encode("latin-1") for line in ordered[0][0].common]
     merged = TextVariants(header, str(out))
     merged.rows = enumerate(_records(ordered), start=merged.first)
     bcf = out.name.lower().endswith(".bcf")
-    pack = bgzf.compress if bcf or out.name.lower().endswith((".gz", ".bgz")) else bytes
-    records = 0
     with whole_file(out) as temporary, tempfile.TemporaryDirectory(dir=out.parent) as folder:
         text = Path(folder) / "merged.vcf.gz" if bcf else temporary
-        with text.open("wb") as sink:
-            sink.write(pack(b"".join(header)))
-            for block in merged.blocks():
-                sink.write(pack(block.text))
-                records += len(block.raws)
-            sink.write(bgzf.END_BLOCK if pack is bgzf.compress else b"")
+        records = _write(merged, text, bcf or out.name.lower().endswith((".gz", ".bgz")))
         if bcf:
             to_bcf(text, temporary)
+    return records
+
+
+def seal(unsealed: Path, out: Path, packed: bool) -> None:
+    """Write a whole piece that says in its header what its records are.
+
+    Args:
+        unsealed: the piece as it was made.
+        packed: compress it (BGZF).
+    """
+    digest = hashlib.sha256()
+    for block in reopened(str(unsealed)).blocks():
+        digest.update(block.text)
+    variants = reopened(str(unsealed))
+    place = next(place for place, line in enumerate(variants.header) if line.startswith(PIECE.encode()))
+    body = variants.header[place].decode().rstrip("\r\n")
+    sealed = replace(Piece.read(body, unsealed), content=digest.hexdigest())
+    variants.header[place] = variants.header[place].replace(body.encode(), str(sealed).encode())
+    with whole_file(out) as temporary:
+        _write(variants, temporary, packed)
+
+
+def _write(variants: TextVariants, out: Path, packed: bool) -> int:
+    """Write header and records; how many."""
+    pack, records = bgzf.compress if packed else bytes, 0
+    with out.open("wb") as sink:
+        sink.write(pack(b"".join(variants.header)))
+        for block in variants.blocks():
+            sink.write(pack(block.text))
+            records += len(block)
+        sink.write(bgzf.END_BLOCK if packed else b"")
     return records
 
 
@@ -346,5 +388,8 @@ def _part_of(path: Path) -> Part:
 def _records(ordered: Sequence[tuple[Part, int]]) -> Iterator[bytes]:
     for part, expected in ordered:
         with part.path.open("rb") as stream:
-            rows = open_variants(stream, str(part.path)).rows
-            yield from (line for _, line in counted(rows, part.path, expected))
+            digest = hashlib.sha256()
+            for _, line in counted(open_variants(stream, str(part.path)).rows, part.path, expected):
+                digest.update(line)
+                yield line
+            require_content(part.path, digest.hexdigest(), part.piece.content or digest.hexdigest())

@@ -25,7 +25,7 @@ from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED, Computation, score_variants
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import field_of
-from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, take
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, seal, take
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
 from meta_spliceai.splice_engine.base_layer.vcf.reader import check_convertible, open_variants, reopened, to_bcf
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings, score_stream
@@ -182,6 +182,8 @@ def score_vcf(
                 packed, resume = kind in ("z", "b"), options.resume
                 taken_over = fill(variants, scorer, unfinished, packed, provenance, identity, resume, report)
                 finish: dict[str, Callable[[Path, Path], None]] = {"b": to_bcf, TABLE: partial(tabulate, info=field)}
+                if options.cut.shard is not None:
+                    finish = dict.fromkeys(OUTPUT_TYPES, partial(seal, packed=packed))
                 unfinished.put_in_place(finish.get(kind))
     account = _account(scorer, model, taken_over, time.monotonic() - started)
     return {"input": source, "output": out, **account, "piece": piece, "precision_check": networks.check}
