@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.datasets import human
-from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.datasets.registry import Loaded, of_package
 from meta_spliceai.errors import InputError
 from meta_spliceai.read_hostile import LARGEST_TABLE, limit, one_error
 from meta_spliceai.splice_engine.genome.human_genome import AUTO
@@ -147,17 +147,4 @@ def _as_text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-DATASET = register(
-    DataSet(
-        name="brca1-sge",
-        title="BRCA1: all single substitutions of 13 exons edited into the genome, RNA scores",
-        resource="brca1-sge",
-        build=GRCH37,
-        rows=3_893,
-        effect="mean RNA score, log2 of the share in RNA over the share in DNA; negative = RNA lost",
-        label_rule=label_by_rna_score,
-        loader=load,
-        evidence=replicate_agreement,
-        notes="Intronic and canonical splice-site variants have no RNA score and are left out: what remains is exonic.",
-    )
-)
+DATASET = of_package("brca1-sge", label_by_rna_score, load, replicate_agreement)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from meta_spliceai.datasets import human
-from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.datasets.registry import Loaded, of_package
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.genome.sequence import GRCH38
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage
@@ -79,16 +79,4 @@ def _positions(rows: pd.DataFrame, column: str, where: str) -> pd.Series:
     return parts[parts != ""].groupby(level=0).agg(";".join).reindex(rows.index, fill_value="")
 
 
-DATASET = register(
-    DataSet(
-        name="cispliceai-validated",
-        title="Functionally validated variants of the literature, with lost and gained sites and effect types",
-        resource="cispliceai-validated",
-        build=GRCH38,
-        rows=1_139,
-        effect="not measured as an amount; see effect_type and the gold positions",
-        label_rule=label_by_authors,
-        loader=load,
-        notes="Published variants, most of them near splice sites of a few disease genes: easy ones dominate.",
-    )
-)
+DATASET = of_package("cispliceai-validated", label_by_authors, load)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from meta_spliceai.datasets import human
-from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.datasets.registry import Loaded, of_package
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, human_genome
 from meta_spliceai.splice_engine.genome.sequence import GRCH37, build_name
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, UNKNOWN, Coverage
@@ -85,17 +85,4 @@ def read_source(source: human.Source) -> pd.DataFrame:
     return rows
 
 
-DATASET = register(
-    DataSet(
-        name="deep-intronic",
-        title="Deep intronic variants that affect splicing, and such that do not",
-        resource="deep-intronic",
-        build="GRCh37 and GRCh38",
-        rows=1_183,
-        effect="not measured as an amount; see consequence",
-        label_rule=label_by_outcome,
-        loader=load,
-        evidence=classes_by_source,
-        notes="The source of a variant tells its class: see the table printed by data show.",
-    )
-)
+DATASET = of_package("deep-intronic", label_by_outcome, load, classes_by_source)

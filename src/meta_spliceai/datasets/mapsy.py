@@ -7,9 +7,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.datasets import human
-from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.datasets.registry import Loaded, of_package
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.sequence import GRCH37
 from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
 ADAPTER = 15
@@ -151,17 +150,4 @@ def _counting_error(rows: pd.DataFrame, assay: str, where: str) -> pd.Series:
     return np.sqrt(sum(1 / count for count in counts)) / np.log(2)
 
 
-DATASET = register(
-    DataSet(
-        name="mapsy",
-        title="MaPSy: disease variants in 170-nt constructs, spliced in cells and in extract",
-        resource="mapsy",
-        build=GRCH37,
-        rows=4_465,
-        effect="log2 of the mutant's spliced-to-input ratio over the wild type's, in vivo; negative = less spliced",
-        label_rule=label_by_both_assays,
-        loader=human.reporter_loader("mapsy", read_variants),
-        evidence=assay_agreement,
-        notes="Choose context=genome or context=construct, and compare results only within one.",
-    )
-)
+DATASET = of_package("mapsy", label_by_both_assays, human.reporter_loader("mapsy", read_variants), assay_agreement)

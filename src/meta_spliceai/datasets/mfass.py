@@ -7,9 +7,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from meta_spliceai.datasets import human
-from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.datasets.registry import Loaded, of_package
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.genome.sequence import GRCH37
 from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
 ALTERING_DPSI = -0.5
@@ -121,19 +120,4 @@ def read_mutants(source: human.Source) -> tuple[pd.DataFrame, Coverage]:
     return frame, coverage
 
 
-DATASET = register(
-    DataSet(
-        name="mfass",
-        title="MFASS: human variants in 170-nt exon reporters, measured inclusion",
-        resource="mfass",
-        build=GRCH37,
-        rows=28_187,
-        effect="ΔPSI: inclusion of the variant minus inclusion of its wild type; negative = less inclusion",
-        label_rule=label_by_dpsi,
-        loader=human.reporter_loader("mfass", read_mutants),
-        evidence=replicate_agreement,
-        replicates=("dpsi_r1", "dpsi_r2"),
-        notes="A reporter's flanks are not the chromosome's: choose context=genome or context=construct, and compare "
-        "results only within one.",
-    )
-)
+DATASET = of_package("mfass", label_by_dpsi, human.reporter_loader("mfass", read_mutants), replicate_agreement)

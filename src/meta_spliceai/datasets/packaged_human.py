@@ -17,7 +17,7 @@ import pandas as pd
 
 from meta_spliceai import resources
 from meta_spliceai.datasets.human import CONSTRUCT, CONTEXTS, GENOME, check_context
-from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.datasets.registry import Loaded, of_package
 from meta_spliceai.errors import InputError
 from meta_spliceai.files import atomic_write, whole_file
 from meta_spliceai.resources.registry import DESCRIPTION, SEQUENCE, VARIANTS
@@ -80,21 +80,7 @@ def _file(path: str) -> Path:
     return resources.resolve_file("packaged-human", path)
 
 
-DATASET = register(
-    DataSet(
-        name="packaged-human",
-        title="Human variants that travel with the package: CI-SpliceAI's validated ones and MaPSy's",
-        resource="packaged-human",
-        build=GRCH38,
-        rows=5_435,
-        effect="MaPSy's: log2 of the mutant's spliced-to-input ratio over the wild type's, in vivo; negative = less "
-        "spliced",
-        label_rule=label_by_source,
-        loader=load,
-        notes="Two sources of different difficulty: read results beside the baseline `assay source`, and by the strata "
-        "`source` and `context`. Nothing is on chr1 and chr9.",
-    )
-)
+DATASET = of_package("packaged-human", label_by_source, load)
 
 
 CHROMOSOME = "17"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -78,7 +79,7 @@ class DataSet:
     loader: Callable[..., Loaded]
     evidence: Callable[[Loaded], pd.DataFrame] | None = None
     notes: str = ""
-    replicates: tuple[str, str] | None = None
+    replicates: Sequence[str] | None = None
     built: Built | None = None
     members: tuple[DataSet, ...] = ()
 
@@ -113,18 +114,8 @@ class DataSet:
         return (inspect.getdoc(self.label_rule) or "").partition("\nArgs:")[0].strip()
 
 
-READERS = {
-    "brca1-sge": "brca1_sge",
-    "cispliceai-validated": "cispliceai_validated",
-    "deep-intronic": "deep_intronic",
-    "mapsy": "mapsy",
-    "mfass": "mfass",
-    "packaged-human": "packaged_human",
-    "splicevardb": "splicevardb",
-    "splicevardb-open": "splicevardb",
-    "wt1-exon5": "wt1_exon5",
-}
-"""Data sets by name, and the module that makes each known; it is imported when the data set is asked for."""
+ABOUT = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+"""What registry.toml says of each data set of the package; what reads one is imported when it is asked for."""
 
 _DATASETS: dict[str, DataSet] = {}
 
@@ -140,14 +131,29 @@ def register(dataset: DataSet) -> DataSet:
     return dataset
 
 
+def of_package(
+    name: str,
+    label_rule: Callable[..., str | list[str]],
+    loader: Callable[..., Loaded],
+    evidence: Callable[[Loaded], pd.DataFrame] | None = None,
+    built: Built | None = None,
+) -> DataSet:
+    """Make a data set that registry.toml describes known, and return it; its files are the resource of its name."""
+    about = {key: value for key, value in ABOUT[name].items() if key != "module"}
+    return register(
+        DataSet(name, resource=name, label_rule=label_rule, loader=loader, evidence=evidence, built=built, **about)
+    )
+
+
 def get(name: str) -> DataSet:
     """The data set of that name; InputError with the nearest names where there is none."""
-    if name not in _DATASETS and name in READERS:
-        importlib.import_module(f"meta_spliceai.datasets.{READERS[name]}")
+    if name not in _DATASETS and name in ABOUT:
+        module = ABOUT[name].get("module", name.replace("-", "_"))
+        importlib.import_module(f"meta_spliceai.datasets.{module}")
     if name not in _DATASETS:
         raise unknown_value("data set", name, names())
     return _DATASETS[name]
 
 
 def names() -> list[str]:
-    return sorted({*READERS, *_DATASETS})
+    return sorted({*ABOUT, *_DATASETS})

@@ -17,7 +17,7 @@ import pandas as pd
 
 from meta_spliceai import resources
 from meta_spliceai.datasets import cispliceai_validated, deep_intronic, human, mapsy, mfass
-from meta_spliceai.datasets.registry import Built, DataSet, Loaded, register
+from meta_spliceai.datasets.registry import Built, Loaded, of_package
 from meta_spliceai.errors import IntegrityError, MissingResourceError
 from meta_spliceai.files import atomic_write, cache_dir
 from meta_spliceai.resources.resolve import find_here, handed_out, sha256_once
@@ -241,33 +241,8 @@ def _both_builds(frame: pd.DataFrame, chain: Chain, builds: tuple[str, str]) -> 
     ).drop(columns=["chrom", "pos", "ref", "alt"])
 
 
-_NOTES = "The file's Normal calls come almost all from MFASS and MaPSy; report by assay."
+DATASET = of_package("splicevardb", label_as_downloaded, load_download)
 
-DATASET = register(
-    DataSet(
-        name="splicevardb",
-        title="SpliceVarDB, the user's own download (path=FILE)",
-        resource="splicevardb",
-        build="GRCh37 and GRCh38",
-        rows=50_715,
-        effect="not in the file",
-        label_rule=label_as_downloaded,
-        loader=load_download,
-        notes=_NOTES + " The number of rows is that of the site's table as described by its users; yours is shown.",
-    )
-)
-
-OPEN = register(
-    DataSet(
-        name=_OPEN_NAME,
-        title="Open sources (MFASS, MaPSy, CI-SpliceAI, deep intronic) in SpliceVarDB's download format",
-        resource=_OPEN_NAME,
-        build="GRCh37 and GRCh38",
-        rows=27_775,
-        effect="not in the file",
-        label_rule=label_as_downloaded,
-        loader=load_open,
-        notes=_NOTES,
-        built=Built(lambda: _open_sources().path, build_open_sources),
-    )
+OPEN = of_package(
+    _OPEN_NAME, label_as_downloaded, load_open, built=Built(lambda: _open_sources().path, build_open_sources)
 )

@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float, UInt8
 
 from meta_spliceai import resources
-from meta_spliceai.datasets.registry import DataSet, Loaded, register
+from meta_spliceai.datasets.registry import Loaded, of_package
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, encode
@@ -280,18 +280,4 @@ def _variants(rows: pd.DataFrame, exon: tuple[int, int]) -> tuple[pd.DataFrame, 
     ).drop(columns=["wildtype_sequence"]), coverage
 
 
-DATASET = register(
-    DataSet(
-        name="wt1-exon5",
-        title="WT1 exon 5: all single and adjacent double substitutions in ten hexamer backgrounds, measured",
-        resource="wt1-exon5",
-        build=BUILD,
-        rows=5_560,
-        effect="log2 of inclusion (EI) relative to the background's wild type; negative = less inclusion",
-        label_rule=label_by_relative_inclusion,
-        loader=load,
-        evidence=lambda loaded: measurement_noise(loaded.variants),
-        notes="One exon: what is learned here says nothing yet about other exons. Split by mutated site "
-        "(position_block_split): neighbouring double substitutions share sites, so that groups alone are not enough.",
-    )
-)
+DATASET = of_package("wt1-exon5", label_by_relative_inclusion, load, lambda loaded: measurement_noise(loaded.variants))
