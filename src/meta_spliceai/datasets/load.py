@@ -323,20 +323,16 @@ DESCRIPTION, TABLE, GENOME = "data-set.json", "variants.parquet", "genome.npz"
 _DAMAGED: tuple[type[Exception], ...] = (*MALFORMED, InputError)
 
 
-def store_dataset(
-    loaded: Loaded, asked: Mapping[str, object], intervals: Iterable[Interval], folder: Path
-) -> tuple[int, list[Path]]:
+def store_dataset(loaded: Loaded, asked: Mapping[str, object], intervals: Iterable[Interval], folder: Path) -> int:
     """Write a loaded data set into a new folder of plain data, and its genes beside it, once for all that share them;
-    bases kept, and the files. `asked`: the options it was asked for with, by which it is found again."""
+    bases kept. `asked`: the options it was asked for with, by which it is found again."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / DESCRIPTION, folder / TABLE, folder / GENOME]
     with atomic_write(folder / TABLE, "wb") as handle:
         loaded.variants.to_parquet(handle, index=False, compression="zstd")
     bases = write_packed(loaded.genome, intervals, folder / GENOME)
     genes = loaded.annotation
     if genes is not None:
-        files.append(_genes_file(folder, genes.digest))
-        with atomic_write(files[-1], "wb") as handle:
+        with atomic_write(_genes_file(folder, genes.digest), "wb") as handle:
             _genes_frame(genes).to_parquet(handle, index=False, compression="zstd")
     description = {
         "name": loaded.dataset.name,
@@ -349,7 +345,7 @@ def store_dataset(
     }
     with atomic_write(folder / DESCRIPTION) as handle:
         json.dump(description, handle, indent=2, ensure_ascii=False, allow_nan=False)
-    return bases, files
+    return bases
 
 
 def _genes_file(folder: Path, digest: str) -> Path:

@@ -213,7 +213,7 @@ class _Packing:
                 self._pack_networks(group, loaded, table)
                 stretches = list(_stretches(group, loaded, table, self.flank))
                 place = self.folder / DATA / f"{len(self.data)}-{wanted.name}"
-                bases, _ = store_dataset(loaded, wanted.options, stretches, place)
+                bases = store_dataset(loaded, wanted.options, stretches, place)
         except MetaSpliceAIError as error:
             if not self.options.leave_out:
                 raise

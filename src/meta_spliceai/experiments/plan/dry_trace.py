@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from meta_spliceai.experiments.run.utilisation import FOURIER, fourier_work
+from meta_spliceai.experiments.run.utilisation import FOURIER, fourier_work, predict_zeros
 from meta_spliceai.splice_engine.meta_layer.models.composition import BaseTrunk
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
@@ -216,14 +216,8 @@ def dry_run(build: Callable[[], Predictor], config: TrainingConfig, *, mixed: bo
 
 
 def _predict(predictor: Predictor, mixed: bool) -> Tensor:
-    """Predictions of a batch: of one-hot bases of both alleles, or of a frozen encoder's features of them."""
-    frozen = predictor.encoder_frozen
-    encoder: Any = predictor.encoder if frozen else None
-    shape = (BATCH, int(encoder.positions), int(encoder.channels)) if frozen else (BATCH, 4, predictor.window)
-    pair = torch.zeros(shape), torch.zeros(shape)
     with _precision(mixed):
-        predicted: Tensor = predictor.compare(pair[0].mT, pair[1].mT) if frozen else predictor(*pair)
-        return predicted.float()
+        return predict_zeros(predictor, BATCH).float()
 
 
 def _training(predictor: Predictor, config: TrainingConfig, mixed: bool, cuda: bool) -> Pass:

@@ -235,20 +235,25 @@ def step_work(model: Predictor) -> StepWork:
 
 
 def _step(model: Predictor, batch: int) -> float:
-    shape = (batch, 4, model.window)
-    if model.encoder_frozen:
-        encoder: Any = model.encoder
-        shape = (batch, int(encoder.channels), int(encoder.positions))
     first: Any = next(model.parameters())  # a FakeTensor
     with (
         first.fake_mode,
         FlopCounterMode(display=False, custom_mapping={one: _counted(one) for one in FOURIER}) as counter,
     ):
-        pair = (first.new_zeros(shape),) * 2
-        prediction = model.compare(*pair) if model.encoder_frozen else model(*pair)
-        prediction.sum().backward()
+        predict_zeros(model, batch).sum().backward()
     model.zero_grad()
     return float(counter.get_total_flops())
+
+
+def predict_zeros(model: Predictor, batch: int) -> Tensor:
+    """Predictions of so many variants of nothing but zeros: of the one-hot bases of both alleles, or of a frozen
+    encoder's features of them."""
+    frozen = model.encoder_frozen
+    encoder: Any = model.encoder if frozen else None  # models trained side by side have several
+    shape = (batch, int(encoder.positions), int(encoder.channels)) if frozen else (batch, 4, model.window)
+    pair = torch.zeros(shape), torch.zeros(shape)
+    predicted: Tensor = model.compare(pair[0].mT, pair[1].mT) if frozen else model(*pair)
+    return predicted
 
 
 def without_numbers(predictor: Predictor) -> Predictor:

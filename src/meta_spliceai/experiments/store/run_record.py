@@ -23,6 +23,14 @@ WANTED = ("spec.yaml", "data.json", "metrics.json")
 T = TypeVar("T")
 
 
+def _plain_spec(run: RunDirectory) -> dict[str, Any]:
+    """spec.yaml as plain values, also where it is of a version that cannot be run any more."""
+    _, values = read_yaml("spec.yaml", read_text(run.path / "spec.yaml"))
+    if not isinstance(values, dict):
+        raise IntegrityError("spec.yaml holds no fields")
+    return values
+
+
 class RunRecord:
     """A run that is read part by part when it is asked for, and never stops who asks.
 
@@ -34,16 +42,33 @@ class RunRecord:
         self.name, self.row = directory.name, directory.row_id
         self.problems: list[str] = []
 
-    def _part(self, file: str, read: Callable[[], T], empty: T) -> T:
+    @staticmethod
+    def _part(file: str, read: Callable[[RunDirectory], dict[str, Any]]) -> cached_property[dict[str, Any]]:
+        return cached_property(lambda record: record._read(file, read, {}))
+
+    def _read(self, file: str, read: Callable[[RunDirectory], T], empty: T) -> T:
         if not (self.path / file).exists():
             return empty
         try:
-            return read()
+            return read(self.directory)
         except (InputError, IntegrityError, RunError) as error:
             self.problems.append(f"{file}: {error}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             self.problems.append(f"{file} is not what a run writes ({str(error)[:160]})")
         return empty
+
+    spec = _part("spec.yaml", _plain_spec)
+    environment = _part("environment.json", RunDirectory.environment)
+    data = _part("data.json", RunDirectory.data)
+    evidence = _part("evidence.json", RunDirectory.evidence)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame | None:
+        return self._read("curves.parquet", RunDirectory.read_curves, None)
+
+    @cached_property
+    def evaluation(self) -> Evaluation | None:
+        return self._read("metrics.json", lambda run: Evaluation.from_json(run.metrics()), None)
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -54,44 +79,12 @@ class RunRecord:
         return found
 
     @cached_property
-    def spec(self) -> dict[str, Any]:
-        """spec.yaml as plain values, also where it is of a version that cannot be run any more."""
-
-        def read() -> dict[str, Any]:
-            _, values = read_yaml("spec.yaml", read_text(self.path / "spec.yaml"))
-            if not isinstance(values, dict):
-                raise IntegrityError("spec.yaml holds no fields")
-            return values
-
-        return self._part("spec.yaml", read, {})
-
-    @cached_property
-    def environment(self) -> dict[str, Any]:
-        return self._part("environment.json", self.directory.environment, {})
-
-    @cached_property
-    def data(self) -> dict[str, Any]:
-        return self._part("data.json", self.directory.data, {})
-
-    @cached_property
-    def evidence(self) -> dict[str, Any]:
-        return self._part("evidence.json", self.directory.evidence, {})
-
-    @cached_property
     def progress(self) -> dict[str, Any]:
-        return self._part(PROGRESS, self.directory.progress, {}) if self.state == "running" else {}
-
-    @cached_property
-    def curves(self) -> pd.DataFrame | None:
-        return self._part("curves.parquet", self.directory.read_curves, None)
-
-    @cached_property
-    def evaluation(self) -> Evaluation | None:
-        return self._part("metrics.json", lambda: Evaluation.from_json(self.directory.metrics()), None)
+        return self._read(PROGRESS, RunDirectory.progress, {}) if self.state == "running" else {}
 
     def predictions(self) -> pd.DataFrame | None:
         """One row per variant; read anew each time, as it is large."""
-        return self._part("predictions.parquet", self.directory.read_predictions, None)
+        return self._read("predictions.parquet", RunDirectory.read_predictions, None)
 
     @cached_property
     def state(self) -> str:
