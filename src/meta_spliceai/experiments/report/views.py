@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from meta_spliceai.experiments.board.leaderboard import UNKNOWN, Board, Line
 from meta_spliceai.experiments.board.shown import crossed, dollars, estimate, memory, number, records
@@ -151,6 +151,7 @@ def metric_labels() -> dict[str, tuple[str, str]]:
 # ------------------------------------------------------------------------------------------------------- ranking curves
 
 GRID = 51  # points of a curve: recall, or false-positive rate, from 0 to 1
+ON_GRID = OperatingPoints(tuple(np.linspace(0, 1, GRID)), (), (), tuple(np.linspace(0, 1, GRID)))
 RESAMPLES = 200  # resamples behind a band; the intervals of the metrics come from the run's own, more numerous ones
 
 
@@ -173,54 +174,22 @@ def ranking_curves(
     known = np.isfinite(score)
     if not positive[known].any() or positive[known].all():
         return None
-    plan = plan_resamples(groups, resamples, 0)
     # Rows left aside count nothing; the plan stays that of all rows, so that scorers stay paired.
-    order = np.flatnonzero(known)[np.argsort(-score[known], kind="stable")]
-    last_of_tie = np.append(np.diff(score[order]) != 0, True)
-    whole = _curves(np.ones((1, len(order)), dtype=np.int32), positive[order], last_of_tie)
-    drawn = [
-        _curves(counts[:, plan.unit[order]], positive[order], last_of_tie)
-        for counts in plan.chunks(max(1, 2_000_000 // max(len(order), 1)))
-    ]
-    found: dict[str, Any] = {}
-    for which, name in enumerate(("precision", "sensitivity")):
-        values = np.concatenate([part[which] for part in drawn]) if drawn else np.full((1, GRID), np.nan)
-        with np.errstate(invalid="ignore"):
-            kept = values[np.isfinite(values).all(axis=1)]
-        low, high = np.percentile(kept, [2.5, 97.5], axis=0) if len(kept) > 1 else np.full((2, GRID), np.nan)
-        found[name] = {"value": rounded(whole[which][0]), "low": rounded(low), "high": rounded(high)}
-    ranked = rank_scores(positive[known], score[known], plan.unit[known])
-    areas = ranked.at(plan.counts, OperatingPoints((), (), (), ()))
-    return {**found, "areas": {name: rounded(areas[name]) for name in ("auprc", "auroc")}}
+    plan = plan_resamples(groups, resamples, 0)
+    counts = np.vstack([np.ones((1, plan.n_groups), dtype=plan.counts.dtype), plan.counts])
+    read = rank_scores(positive[known], score[known], plan.unit[known]).at(counts, ON_GRID)
+    found: dict[str, Any] = {"areas": {name: rounded(read.pop(name)[1:]) for name in ("auprc", "auroc")}}
+    curves = np.stack(list(read.values()), axis=1)  # by recall, then by false-positive rate
+    for name, values in (("precision", curves[:, :GRID]), ("sensitivity", curves[:, GRID:])):
+        drawn = values[1:][np.isfinite(values[1:]).all(axis=1)]
+        low, high = np.percentile(drawn, [2.5, 97.5], axis=0) if len(drawn) > 1 else np.full((2, GRID), np.nan)
+        found[name] = {"value": rounded(values[0]), "low": rounded(low), "high": rounded(high)}
+    return found
 
 
 def rounded(values: Iterable[float]) -> list[float | None]:
     """Numbers to four decimals, None for NaN."""
     return [None if value != value else round(float(value), 4) for value in values]
-
-
-def _curves(
-    counts: Int[np.ndarray, "resamples rows"],
-    positive: Bool[np.ndarray, " rows"],
-    last_of_tie: Bool[np.ndarray, " rows"],
-) -> tuple[Float[np.ndarray, "resamples grid"], Float[np.ndarray, "resamples grid"]]:
-    """Precision at every recall of the grid, and sensitivity at every false-positive rate, on each resample."""
-    true = np.cumsum(counts * positive, axis=1)[:, last_of_tie].astype(np.float64)
-    called = np.cumsum(counts, axis=1)[:, last_of_tie].astype(np.float64)
-    false = called - true
-    grid = np.linspace(0, 1, GRID)
-    precision = np.full((len(counts), GRID), np.nan)
-    sensitivity = np.full((len(counts), GRID), np.nan)
-    for i in range(len(counts)):
-        positives, negatives = true[i, -1], false[i, -1]
-        if positives == 0 or negatives == 0:
-            continue
-        # The strictest threshold that reaches a recall, and the loosest that stays within a false-positive rate.
-        at = np.searchsorted(true[i], np.maximum(np.ceil(grid * positives - 1e-9), 1))
-        precision[i] = true[i, at] / called[i, at]
-        within = np.searchsorted(false[i], np.floor(grid * negatives + 1e-9), side="right") - 1
-        sensitivity[i] = np.where(within >= 0, true[i, np.maximum(within, 0)], 0) / positives
-    return precision, sensitivity
 
 
 @dataclass
