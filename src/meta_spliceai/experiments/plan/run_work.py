@@ -29,6 +29,7 @@ from meta_spliceai.splice_engine.base_layer.kernel_choice import measured_rate
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture
 from meta_spliceai.splice_engine.base_layer.scoring import CHECKED
 from meta_spliceai.splice_engine.meta_layer.settings import BoostingConfig
+from meta_spliceai.splice_engine.variants.splits import SPLICEAI_HELD_OUT
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 # Of machines.
@@ -308,9 +309,6 @@ def passing_bytes(spec: ExperimentSpec, parts: Parts) -> dict[str, float]:
 
 
 NEAR = 1000  # variants at most so far apart share the reference's activations in base scoring
-
-SPLICEAI_HELD_OUT = ("1", "3", "5", "7", "9")
-"""Chromosomes that SpliceAI's networks never saw, the test of split 'spliceai-clean' (Jaganathan et al. 2019)."""
 
 
 @dataclass(frozen=True)

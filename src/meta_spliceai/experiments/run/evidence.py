@@ -24,9 +24,9 @@ from meta_spliceai.experiments.store.ledger import ITSELF, NEARER_SITE, NO_CHANG
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import evaluate_calibration, reliability
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import OperatingPoints, plan_resamples, share
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import NO_POINTS, plan_resamples, share
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
-from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, binary_labels
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, binary_labels, plain, records
 from meta_spliceai.splice_engine.meta_layer.evaluation.sites import (
     ObservedSites,
     evaluate_effect_types,
@@ -158,7 +158,7 @@ def records_of_strata(
             strata.loc[large, [column]].reset_index(drop=True),
             n_boot=resamples,
             seed=seed,
-            points=OperatingPoints((), (), (), ()),
+            points=NO_POINTS,
             negatives=negatives,
         )
         kept = table[table["metric"].isin(STRATA_METRICS)].drop(columns=["undefined_resamples", "n_seeds", "seed_sd"])
@@ -235,18 +235,6 @@ def _ceiling(rows: pd.DataFrame, loaded: Loaded, spec: ExperimentSpec, reasons: 
     groups, resamples = sided["group"].to_numpy()[known], min(spec.bootstrap, 1000)
     found = replicate_ceiling(one, two, sides[0], sides[1], groups, n_boot=resamples, seed=spec.seed)
     return records(found.reset_index())
-
-
-def records(frame: pd.DataFrame) -> Records:
-    """A table's rows as dictionaries of plain values; None for what is missing or no finite number."""
-    return [{str(name): plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")]
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it; None for NaN."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if value is None or value is pd.NA or (isinstance(value, float) and not np.isfinite(value)) else value
 
 
 # ----------------------------------------------------------------------------------------------------- observed sites

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Int
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR, BaseScores
+from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_labels
 from meta_spliceai.splice_engine.variants.table import (
     CONFLICTING,
     LOW_FREQUENCY,
@@ -117,10 +118,7 @@ def _by_class(table: pd.DataFrame, labelled: tuple[str, ...]) -> Coverage:
 
 def altering(table: pd.DataFrame, scores: BaseScores) -> Targets:
     """1 for Splice-altering, 0 for Normal; other classes are left out and counted. The base scores play no part."""
-    classes = table["classification"]
-    values = np.full((len(table), 1), np.nan, dtype=np.float32)
-    values[(classes == SPLICE_ALTERING).to_numpy()] = 1
-    values[(classes == NORMAL).to_numpy()] = 0
+    values = binary_labels(table).astype(np.float32)[:, None]
     used = np.asarray(np.isfinite(values[:, 0]))
     rule = "Splice-altering 1, Normal 0; other classes left out"
     return Targets(values, used, _by_class(table, (SPLICE_ALTERING, NORMAL)), "altering", rule)

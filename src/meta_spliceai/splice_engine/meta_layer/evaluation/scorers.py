@@ -329,8 +329,8 @@ class Evaluation:
         """Plain values only; an undefined number is null, its reason stands beside it."""
         return {
             "scorers": [scorer.to_json() for scorer in self.scorers],
-            "metrics": _records(self.metrics),
-            "differences": _records(self.differences),
+            "metrics": records(self.metrics),
+            "differences": records(self.differences),
             "coverage": self.coverage.to_json(),
             "settings": self.settings,
         }
@@ -362,11 +362,16 @@ def tidy(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
     return frame
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {key: None if pd.isna(value) else value for key, value in row.items()}
-        for row in frame.astype(object).to_dict(orient="records")
-    ]
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows as dictionaries of plain values; None for what is missing or no finite number."""
+    return [{str(name): plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it; None for NaN."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if value is None or value is pd.NA or (isinstance(value, float) and not np.isfinite(value)) else value
 
 
 def _signed(value: float) -> str:
