@@ -217,7 +217,7 @@ def dry_run(build: Callable[[], Predictor], config: TrainingConfig, *, mixed: bo
 
 def _predict(predictor: Predictor, mixed: bool) -> Tensor:
     with _precision(mixed):
-        return predict_zeros(predictor, BATCH).float()
+        return predict_zeros(predictor, BATCH)
 
 
 def _training(predictor: Predictor, config: TrainingConfig, mixed: bool, cuda: bool) -> Pass:

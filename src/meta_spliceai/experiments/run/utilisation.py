@@ -246,14 +246,14 @@ def _step(model: Predictor, batch: int) -> float:
 
 
 def predict_zeros(model: Predictor, batch: int) -> Tensor:
-    """Predictions of so many variants of nothing but zeros: of the one-hot bases of both alleles, or of a frozen
-    encoder's features of them."""
+    """Predictions of so many variants of nothing but zeros, in float32: of the one-hot bases of both alleles, or of a
+    frozen encoder's features of them."""
     frozen = model.encoder_frozen
     encoder: Any = model.encoder if frozen else None  # models trained side by side have several
     shape = (batch, int(encoder.positions), int(encoder.channels)) if frozen else (batch, 4, model.window)
     pair = torch.zeros(shape), torch.zeros(shape)
     predicted: Tensor = model.compare(pair[0].mT, pair[1].mT) if frozen else model(*pair)
-    return predicted
+    return predicted.float()
 
 
 def without_numbers(predictor: Predictor) -> Predictor:
