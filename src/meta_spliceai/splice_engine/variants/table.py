@@ -53,8 +53,9 @@ def as_variant_table(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     `donor_pos` may be absent (unknown). `where`: the source in words, for messages.
 
     Raises:
-        InputError: a missing column, a duplicated `variant_id`, a position below 1, an allele not made of A, C, G, T,
-            ref equal to alt, a strand other than + and -, an unknown class. The first offending row is named.
+        InputError: a missing column, a duplicated `variant_id`, a position that is no whole number or below 1, an
+            allele not made of A, C, G, T, ref equal to alt, a strand other than + and -, an unknown class. The first
+            offending row is named.
     """
     table = frame.copy()
     for column, default in _OPTIONAL.items():
@@ -66,8 +67,6 @@ def as_variant_table(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     table = table[[*SCHEMA, *[column for column in table if column not in SCHEMA]]].reset_index(drop=True)
     for column in _TEXT:
         table[column] = table[column].astype("string").fillna("").astype(object)
-    for column, kind in _NUMBERS.items():
-        table[column] = table[column].astype(kind)
 
     def refuse(bad: pd.Series, column: str, rule: str) -> None:
         if bad.any():
@@ -78,7 +77,10 @@ def as_variant_table(frame: pd.DataFrame, where: str) -> pd.DataFrame:
             )
 
     refuse(table["variant_id"].duplicated(), "variant_id", "names must be unique")
-    refuse(table["pos"] < 1, "pos", "positions are 1-based")
+    pos = pd.to_numeric(table["pos"], errors="coerce").astype("float64")
+    refuse(~(pos.between(1, 2**53) & (pos % 1 == 0)), "pos", "positions are whole numbers, 1-based")
+    for column, kind in _NUMBERS.items():
+        table[column] = table[column].astype(kind)
     for column in ("ref", "alt"):
         refuse(~table[column].str.fullmatch("[ACGT]+"), column, "alleles are made of A, C, G, T")
     refuse(table["ref"] == table["alt"], "alt", "it must differ from ref")
