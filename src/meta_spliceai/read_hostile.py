@@ -12,6 +12,7 @@ import os
 import struct
 import zipfile
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from lzma import LZMAError
@@ -71,7 +72,8 @@ def one_error(
 
 
 def text_lines(path: Path, most: tuple[str, int] = LARGEST_TEXT, encoding: str = "utf-8") -> Iterator[str]:
-    """The lines of a text file, gzipped or not, without line ends.
+    """The lines of a text file, gzipped or not, without line ends and without the byte order mark that spreadsheets and
+    editors put before the first one.
 
     Args:
         path: the file.
@@ -92,7 +94,7 @@ def text_lines(path: Path, most: tuple[str, int] = LARGEST_TEXT, encoding: str =
             number += 1
             with one_error(f"{path}, line {number},"):
                 line = stream.readline(LONGEST_LINE + 1)
-                text = line.decode(encoding).rstrip("\r\n")
+                text = (line if number > 1 else line.removeprefix(BOM_UTF8)).decode(encoding).rstrip("\r\n")
             if not line:
                 return
             held += len(line)
