@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -87,10 +88,12 @@ class TableVariants:
             first = next(lines, None)
             if first is None:
                 return
-            # Spreadsheets write a byte order mark before the first column's name.
-            yield 1, next(csv.reader([first.removeprefix("\ufeff")], delimiter="\t" if "\t" in first else ","), [])
-            reader = csv.reader(lines, delimiter="\t" if "\t" in first else ",")
-            yield from ((1 + reader.line_num, fields) for fields in reader if fields)
+            form: dict[str, Any] = {"delimiter": "\t" if "\t" in first else ",", "strict": True}
+            yield 1, next(csv.reader([first], **form), [])
+            reader = csv.reader((f"{line}\n" for line in lines), **form)
+            for fields in reader:
+                if fields:  # a line break within a cell becomes a space: what is written has a row on every line
+                    yield 1 + reader.line_num, [field.replace("\n", " ") for field in fields]
 
     def placed(self, rows: Iterator[Row]) -> Iterator[tuple[Row, str, int, int]]:
         """Each of some rows, its contig and position, and the one allele that it has."""
