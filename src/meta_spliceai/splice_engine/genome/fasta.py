@@ -23,7 +23,7 @@ from jaxtyping import Int64, UInt8
 from meta_spliceai.errors import InputError, IntegrityError, MissingPackageError
 from meta_spliceai.files import cache_dir, cached_json, sha256_file
 from meta_spliceai.read_hostile import MALFORMED
-from meta_spliceai.splice_engine.genome.sequence import SequenceSource, check_lengths, encode, gather
+from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource, check_lengths, encode, gather
 
 _MOST_BETWEEN = 1 << 20
 """Bytes between two sequences: a header line and blank lines."""
@@ -82,10 +82,15 @@ class IndexedFasta(SequenceSource):
         """As `SequenceSource.bases_at`; of a plain file only the bytes asked for are looked at."""
         if self._plain is None:
             return super().bases_at(chrom, positions)
-        offset, bases, size = self._lines[self.resolve(chrom)]
-        found = gather(offset + positions // bases * size + positions % bases, self._read)
+        contig = self.resolve(chrom)
+        offset, bases, size = self._lines[contig]
+        inside = (positions >= 0) & (positions < self._lengths[contig])
+        asked = positions[inside]
+        codes = np.full(len(positions), N_CODE, dtype=np.uint8)
+        found = gather(offset + asked // bases * size + asked % bases, self._read)
         try:
-            return encode(found.tobytes().decode("latin-1"))
+            codes[inside] = encode(found.tobytes().decode("latin-1"))
+            return codes
         except InputError as error:
             raise IntegrityError(f"{self.name}, {chrom}: no bases where its index has them ({error})") from error
 

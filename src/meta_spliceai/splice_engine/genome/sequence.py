@@ -113,7 +113,7 @@ class SequenceSource(ABC):
         return cut
 
     def bases_at(self, chrom: str, positions: Int64[np.ndarray, " bases"]) -> UInt8[np.ndarray, " bases"]:
-        """Codes of single bases (0-based, in any order); what lies near each other is read together.
+        """Codes of single bases (0-based, in any order; N outside the contig); what lies together is read together.
 
         Raises:
             InputError: no such contig.
