@@ -201,6 +201,7 @@ class Unfinished:
                 self._handle.seek(account.size)
             else:
                 self._handle = self.partial.open("wb")
+                account.size = 0  # a run that was stopped within its first block has counted a header
                 self.append(header, account)
 
     def append(self, data: bytes, account: Account) -> None:
